@@ -1,0 +1,142 @@
+"""Why a packet or a message was refused, each with its clause; and the two kinds of error.
+
+What comes from the network is refused with a number, counted, never raised (hot path), or
+raised as FormatError inside a cold parser and turned into such a number one level up.
+What a person did wrong is a ConfigError: one sentence that says what to do.
+"""
+
+# Not a drop: the datagram is an IKE message behind the non-ESP marker (RFC 3948 section 2.2).
+IKE_MESSAGE = -100
+
+# Carrier
+DROP_EMPTY = -1  # a datagram of no octets
+DROP_KEEPALIVE = -2  # RFC 3948 section 2.3: one octet 0xFF; quiet
+DROP_LENGTH = -3  # RFC 4303 section 2: too short, too long, or not a multiple of four octets
+# Security association
+DROP_UNKNOWN_SPI = -4  # RFC 4303 section 3.4.2: no such SA
+DROP_RETIRED_SPI = -5  # RFC 9838 section 2.4.1.4: the SA was deleted (its DTD is over)
+DROP_OWN = -6  # our own packet, looped back by the network; quiet
+DROP_STALE_SENDER = -7  # the Sender-ID's incarnation is older than one already heard
+DROP_SENDER_TABLE_FULL = -8  # more senders than windows: the unknown is refused, never the known
+DROP_REPLAY = -9  # RFC 4303 section 3.4.3: seen before, or behind the window
+DROP_TAG = -10  # RFC 4303 section 3.4.4.1: the ICV does not verify
+# Inside a packet whose tag verified
+DROP_PADDING = -11  # RFC 4303 section 2.4: not 1, 2, 3 ..., or longer than the payload
+DROP_DUMMY = -12  # RFC 4303 section 2.6: next header 59; quiet
+DROP_NEXT_HEADER = -13  # neither UDP (17) nor dummy (59)
+DROP_INNER_LENGTH = -14  # RFC 768: the UDP length is not that of the payload
+DROP_SELECTOR = -15  # RFC 4301 section 5.2: outside the SA's traffic selectors
+DROP_QUEUE_FULL = -16  # the application does not keep up
+# IKE messages, RFC 7296
+DROP_IKE_HEADER = -20  # section 3.1: version, length, flags
+DROP_IKE_SPI = -21  # not an SA of ours
+DROP_IKE_MESSAGE_ID = -22  # section 2.2: outside the window
+DROP_IKE_EXCHANGE = -23  # not the exchange that is awaited
+DROP_IKE_TAG = -24  # section 3.14: the ICV does not verify
+DROP_IKE_FORMAT = -25  # a payload that does not parse
+DROP_IKE_CRITICAL = -26  # section 2.5: an unknown payload marked critical
+DROP_IKE_CLEAR_ERROR = -27  # section 2.21: an error without protection; noted, ends nothing
+DROP_IKE_AUTH = -28  # section 2.15: the peer did not prove who it is
+DROP_IKE_PROPOSAL = -29  # the answer chooses what was not offered
+DROP_IKE_KE = -30  # RFC 8031 / 7748 section 6.1: a public value that is refused
+# Group policy and keys, RFC 9838
+DROP_GSA = -40  # a GSA payload that does not parse
+DROP_KD = -41  # a KD payload that does not parse
+DROP_POLICY = -42  # a policy that this member does not take
+DROP_KEY_WRAP = -43  # a wrapped key that does not open
+DROP_CAPACITY = -44  # more SAs than the key store has slots
+# GSA_REKEY, RFC 9838 section 2.4.1
+DROP_REKEY_SPI = -50  # no such Rekey SA
+DROP_REKEY_TAG = -51  # the ICV does not verify
+DROP_REKEY_FORMAT = -52  # payloads that do not parse, or that must not be there
+DROP_REKEY_SIGNATURE = -53  # the AUTH payload is missing or does not verify
+DROP_REKEY_MESSAGE_ID = -54  # older than the one expected
+DROP_REKEY_REPEAT = -55  # the very message that is in work or was the last one; quiet
+DROP_REKEY_BUSY = -56  # another one is being verified
+# Sending
+DROP_NO_SA = -60  # nothing to send under: not registered, before ATD, or told to stop
+DROP_NOT_SENDER = -61  # this member registered as a receiver only
+DROP_OVERSIZE = -62  # a payload longer than the buffer
+DROP_EXHAUSTED = -63  # RFC 4303 section 3.3.3: the sequence numbers of this SA are used up
+
+NAMES = {
+    DROP_EMPTY: "empty",
+    DROP_KEEPALIVE: "keepalive",
+    DROP_LENGTH: "length",
+    DROP_UNKNOWN_SPI: "unknown_spi",
+    DROP_RETIRED_SPI: "retired_spi",
+    DROP_OWN: "own",
+    DROP_STALE_SENDER: "stale_sender",
+    DROP_SENDER_TABLE_FULL: "sender_table_full",
+    DROP_REPLAY: "replay",
+    DROP_TAG: "tag",
+    DROP_PADDING: "padding",
+    DROP_DUMMY: "dummy",
+    DROP_NEXT_HEADER: "next_header",
+    DROP_INNER_LENGTH: "inner_length",
+    DROP_SELECTOR: "selector",
+    DROP_QUEUE_FULL: "queue_full",
+    DROP_IKE_HEADER: "ike_header",
+    DROP_IKE_SPI: "ike_spi",
+    DROP_IKE_MESSAGE_ID: "ike_message_id",
+    DROP_IKE_EXCHANGE: "ike_exchange",
+    DROP_IKE_TAG: "ike_tag",
+    DROP_IKE_FORMAT: "ike_format",
+    DROP_IKE_CRITICAL: "ike_critical",
+    DROP_IKE_CLEAR_ERROR: "ike_clear_error",
+    DROP_IKE_AUTH: "ike_auth",
+    DROP_IKE_PROPOSAL: "ike_proposal",
+    DROP_IKE_KE: "ike_ke",
+    DROP_GSA: "gsa",
+    DROP_KD: "kd",
+    DROP_POLICY: "policy",
+    DROP_KEY_WRAP: "key_wrap",
+    DROP_CAPACITY: "capacity",
+    DROP_REKEY_SPI: "rekey_spi",
+    DROP_REKEY_TAG: "rekey_tag",
+    DROP_REKEY_FORMAT: "rekey_format",
+    DROP_REKEY_SIGNATURE: "rekey_signature",
+    DROP_REKEY_MESSAGE_ID: "rekey_message_id",
+    DROP_REKEY_REPEAT: "rekey_repeat",
+    DROP_REKEY_BUSY: "rekey_busy",
+    DROP_NO_SA: "no_sa",
+    DROP_NOT_SENDER: "not_sender",
+    DROP_OVERSIZE: "oversize",
+    DROP_EXHAUSTED: "exhausted",
+}
+
+_MOST = 64  # every reason is above -_MOST
+
+
+class FormatError(Exception):
+    """The peer's fault, found in a cold parser. `reason` is a DROP_*."""
+
+    def __init__(self, reason):
+        super().__init__(NAMES[reason])
+        self.reason = reason
+
+
+class ConfigError(Exception):
+    """A person's or a program's fault: one sentence that says what to do."""
+
+
+class Drops:
+    """How often each reason occurred, in fixed memory. Counting allocates nothing."""
+
+    def __init__(self):
+        self._counts = [0] * _MOST
+
+    def count(self, reason):
+        """Count one drop and hand the reason on, so that `return drops.count(DROP_X)` reads."""
+        counts = self._counts
+        if counts[-reason] < 0x3FFFFFFF:  # stays a small int on 32-bit boards
+            counts[-reason] += 1
+        return reason
+
+    def of(self, reason):
+        return self._counts[-reason]
+
+    def as_dict(self):
+        """Name → count of every reason that occurred. Allocates."""
+        counts = self._counts
+        return {NAMES[r]: counts[-r] for r in NAMES if counts[-r]}
