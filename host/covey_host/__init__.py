@@ -1,0 +1,1 @@
+"""Covey's host side: the key server, its store and the `covey` command. CPython only."""

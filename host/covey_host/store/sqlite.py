@@ -1,0 +1,254 @@
+"""The embedded store: one SQLite file, private, in WAL mode, with a sync for every promise.
+
+`kill -9` at any moment: a transaction is in the write-ahead log as a whole or not at all, and it
+is synced before the call returns. SQLite gives the log and its index the mode of the main file,
+so that all three are 0600 whatever the umask was.
+"""
+
+import errno
+import fcntl
+import os
+import sqlite3
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from ..errors import Problem
+from . import Change, Fenced
+
+_APPLICATION_ID = 0x436F7679  # "Covy": tells our file from any other SQLite file
+_SCHEMA = 1
+_BUSY_S = 5  # how long a write waits for another process's transaction
+_MOST = 2**63 - 1  # SQLite's greatest integer
+
+_TABLES = (
+    "CREATE TABLE entries (key TEXT PRIMARY KEY, value BLOB NOT NULL, version INTEGER NOT NULL)"
+    " WITHOUT ROWID",
+    "CREATE TABLE counters (name TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE store (revision INTEGER NOT NULL, term INTEGER NOT NULL, owner TEXT NOT NULL)",
+    "INSERT INTO store VALUES (0, 0, '')",
+)
+
+# First match wins; SQLite's extended result codes begin with the plain one's name.
+_SENTENCES = (
+    ("SQLITE_BUSY", "{path} is in use by another program: try again when it has finished."),
+    ("SQLITE_LOCKED", "{path} is in use by another program: try again when it has finished."),
+    ("SQLITE_FULL", "The disk that holds {path} is full: make room and try again."),
+    ("SQLITE_READONLY", "{path} is read-only: make it and its directory writable to this user."),
+    ("SQLITE_PERM", "{path} may not be opened: make it and its directory readable to this user."),
+    (
+        "SQLITE_CANTOPEN",
+        "{path} can't be opened: check that it is there and belongs to this user.",
+    ),
+    ("SQLITE_CORRUPT", "{path} is damaged: restore it from a backup."),
+    ("SQLITE_NOTADB", "{path} is not a Covey store: name another site or restore a backup."),
+    ("SQLITE_IOERR", "{path} can't be read or written ({code}): check the disk and its limits."),
+)
+
+
+def create(path: Path) -> "SQLiteStore":
+    """Make a new, empty store. Problem where the file exists already."""
+    try:
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise Problem(f"{path} exists already: a store is never overwritten.") from None
+    except OSError as error:
+        raise Problem(_os_sentence(path, error)) from error
+    os.fchmod(fd, 0o600)  # a umask can only take bits away; this gives them back
+    os.close(fd)
+    db = _connect(path)
+    try:
+        _configure(path, db)
+        with _plainly(path):
+            db.execute("BEGIN IMMEDIATE")
+            db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {_SCHEMA}")
+            for statement in _TABLES:
+                db.execute(statement)
+            db.execute("COMMIT")
+    except BaseException:
+        db.close()
+        raise
+    return SQLiteStore(path, db)
+
+
+def open_existing(path: Path) -> "SQLiteStore":
+    """Open a store that create() made. Problem where it is missing, foreign, newer or not private."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise Problem(f"{path} is missing: make a site with `covey init`, or name one.") from None
+    except OSError as error:
+        raise Problem(_os_sentence(path, error)) from error
+    if mode & 0o077:
+        raise Problem(f"{path} holds keys and others may open it: run `chmod 600 {path}` first.")
+    db = _connect(path)
+    try:
+        _check_schema(path, db)
+        _configure(path, db)
+    except BaseException:
+        db.close()
+        raise
+    return SQLiteStore(path, db)
+
+
+class SQLiteStore:
+    """Implements covey_host.store.Store. One thread; any number of processes."""
+
+    def __init__(self, path: Path, db: sqlite3.Connection):
+        self._path = Path(path)
+        self._db = db
+        self._lock_fd: int | None = None
+
+    def read(self, key: str) -> tuple[bytes | None, int]:
+        with _plainly(self._path):
+            row = self._db.execute(
+                "SELECT value, version FROM entries WHERE key = ?", (key,)
+            ).fetchone()
+        return row if row else (None, 0)
+
+    def scan(self, prefix: str) -> list[tuple[str, bytes, int]]:
+        with _plainly(self._path):
+            return self._db.execute(
+                "SELECT key, value, version FROM entries WHERE key >= ? AND key < ? ORDER BY key",
+                (prefix, prefix + "\x7f"),  # keys are ASCII: nothing sorts above
+            ).fetchall()
+
+    def compare_and_swap(self, changes: list[Change], term: int | None) -> bool:
+        with self._transaction():
+            revision, newest, owner = self._head()
+            if term is not None and term != newest:
+                raise Fenced(
+                    f"Another key server ({owner}) has taken over {self._path}: stopping."
+                )
+            for key, expected, _ in changes:
+                if self.read(key)[1] != expected:
+                    return False
+            self._db.execute("UPDATE store SET revision = ?", (revision + 1,))
+            for key, _, value in changes:
+                self._write(key, value, revision + 1)
+        return True
+
+    def reserve(self, name: str, n: int) -> int:
+        if n < 1:
+            raise ValueError("reserve at least one number")
+        with self._transaction():
+            row = self._db.execute("SELECT next FROM counters WHERE name = ?", (name,)).fetchone()
+            first = row[0] if row else 0
+            if first + n > _MOST:
+                raise Problem(f"The numbers called {name} in {self._path} are used up.")
+            self._db.execute("INSERT OR REPLACE INTO counters VALUES (?, ?)", (name, first + n))
+        return first
+
+    def acquire_term(self, owner: str) -> int:
+        with self._transaction():
+            term = self._head()[1] + 1
+            self._db.execute("UPDATE store SET term = ?, owner = ?", (term, owner))
+        return term
+
+    def lock(self, owner: str) -> None:
+        """A lock of the operating system on a file beside the store: it dies with its process."""
+        if self._lock_fd is not None:
+            return
+        path = self._path.with_suffix(".lock")
+        try:
+            fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Problem(_os_sentence(path, error)) from error
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.fchmod(fd, 0o600)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{owner}, process {os.getpid()}".encode(), 0)
+        except OSError as error:
+            holder = os.pread(fd, 200, 0).decode("ascii", "replace") or "unknown"
+            os.close(fd)
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise Problem(_os_sentence(path, error)) from error
+            raise Problem(
+                f"Another program ({holder}) is working on {self._path}: stop it first."
+            ) from None
+        self._lock_fd = fd
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):  # all that was promised is in the log already
+            self._db.close()
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def _head(self) -> tuple[int, int, str]:
+        return self._db.execute("SELECT revision, term, owner FROM store").fetchone()
+
+    def _write(self, key: str, value: bytes | None, version: int) -> None:
+        if value is None:
+            self._db.execute("DELETE FROM entries WHERE key = ?", (key,))
+        else:
+            self._db.execute(
+                "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", (key, bytes(value), version)
+            )
+
+    @contextmanager
+    def _transaction(self):
+        """All of the block, synced when it ends, or nothing of it where it raises."""
+        with _plainly(self._path):
+            self._db.execute("BEGIN IMMEDIATE")  # the write lock first: no stale read below
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):  # some errors have rolled back already
+                    self._db.execute("ROLLBACK")
+                raise
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Opened, not yet touched: it may turn out to be somebody else's file."""
+    with _plainly(path):
+        return sqlite3.connect(
+            f"file:{quote(os.fspath(path))}?mode=rw",
+            uri=True,
+            timeout=_BUSY_S,
+            isolation_level=None,  # transactions are begun and ended by us alone
+        )
+
+
+def _configure(path: Path, db: sqlite3.Connection) -> None:
+    with _plainly(path):
+        journal = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA fullfsync = ON")  # macOS: fsync alone stops at the drive's cache
+        db.execute("PRAGMA secure_delete = ON")  # a replaced key leaves no copy in free pages
+    if journal != "wal":
+        raise Problem(f"{path} is on a file system without a write-ahead log: use a local disk.")
+
+
+def _check_schema(path: Path, db: sqlite3.Connection) -> None:
+    with _plainly(path):
+        application = db.execute("PRAGMA application_id").fetchone()[0]
+        schema = db.execute("PRAGMA user_version").fetchone()[0]
+    if application != _APPLICATION_ID:
+        raise Problem(f"{path} is not a Covey store: name another site or restore a backup.")
+    if schema > _SCHEMA:
+        raise Problem(f"{path} was written by a newer Covey (schema {schema}): use that version.")
+    if schema < _SCHEMA:
+        raise Problem(f"{path} has schema {schema}, which no Covey wrote: restore a backup.")
+
+
+@contextmanager
+def _plainly(path: Path):
+    """Turn SQLite's errors into a sentence that names the file and what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorname", type(error).__name__)
+        for name, sentence in _SENTENCES:
+            if code.startswith(name):
+                raise Problem(sentence.format(path=path, code=code)) from error
+        raise Problem(f"{path} can't be used ({code}): check it or restore a backup.") from error
+
+
+def _os_sentence(path: Path, error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return f"The disk that holds {path} is full: make room and try again."
+    return f"{path} can't be opened ({os.strerror(error.errno)}): check it and its directory."
