@@ -1,0 +1,423 @@
+"""The store's promises, with real files, real processes and real `kill -9`."""
+
+import os
+import random
+import shutil
+import sqlite3
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+from covey_host.errors import Problem
+from covey_host.store import Fenced, sqlite
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from processes import run, start
+
+# Writes and reserves until it is killed, naming each promise after the store has made it.
+_WRITER = """
+import sys
+from pathlib import Path
+from covey_host.store import sqlite
+store = sqlite.open_existing(Path(sys.argv[1]))
+term = store.acquire_term("writer")
+print("term", term, flush=True)
+i = 0
+while True:
+    i += 1
+    print("reserved", store.reserve("number", 3), flush=True)
+    a, b = (store.read(k) for k in ("pair/a", "pair/b"))
+    value = b"%d.%d" % (term, i) * 50
+    assert store.compare_and_swap([("pair/a", a[1], value), ("pair/b", b[1], value)], term)
+    print("wrote", term, i, flush=True)
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state.db"
+
+
+@pytest.fixture
+def store(path):
+    made = sqlite.create(path)
+    yield made
+    made.close()
+
+
+def test_reads_what_was_written_after_reopening(store, path):
+    assert store.read("group/a") == (None, 0)
+    assert store.compare_and_swap([("group/a", 0, b"\x00one"), ("group/b", 0, b"")], None)
+    version = store.read("group/a")[1]
+    assert version > 0
+    store.close()
+    again = sqlite.open_existing(path)
+    assert again.read("group/a") == (b"\x00one", version)
+    assert again.read("group/b") == (b"", version)
+    again.close()
+
+
+def test_swap_is_all_or_nothing(store):
+    assert store.compare_and_swap([("a", 0, b"1")], None)
+    assert not store.compare_and_swap([("b", 0, b"2"), ("a", 0, b"3")], None)
+    assert store.read("b") == (None, 0)
+    assert store.read("a")[0] == b"1"
+    assert not store.compare_and_swap([("a", 99, None)], None)
+    assert store.read("a")[0] == b"1"
+
+
+def test_a_key_made_again_never_looks_unchanged(store):
+    store.compare_and_swap([("a", 0, b"1")], None)
+    first = store.read("a")[1]
+    assert store.compare_and_swap([("a", first, None)], None)
+    assert store.read("a") == (None, 0)
+    assert store.compare_and_swap([("a", 0, b"1")], None)
+    assert store.read("a")[1] > first
+    assert not store.compare_and_swap([("a", first, b"2")], None)
+
+
+def test_scan_keeps_to_its_prefix(store):
+    keys = ["m/a", "m/b", "m", "m0", "n/a", "l~"]
+    store.compare_and_swap([(key, 0, key.encode()) for key in keys], None)
+    assert [key for key, _, _ in store.scan("m/")] == ["m/a", "m/b"]
+    assert [key for key, _, _ in store.scan("")] == sorted(keys)
+    assert store.scan("m/")[0] == ("m/a", b"m/a", store.read("m/a")[1])
+    assert store.scan("zz") == []
+
+
+def test_an_older_term_writes_nothing(store):
+    old = store.acquire_term("first")
+    assert store.compare_and_swap([("a", 0, b"1")], old)
+    new = store.acquire_term("second")
+    assert new > old
+    with pytest.raises(Fenced, match="second"):
+        store.compare_and_swap([("a", 1, b"2"), ("b", 0, b"2")], old)
+    with pytest.raises(Fenced):
+        store.compare_and_swap([("b", 0, b"2")], new + 1)  # a term that was never given out
+    assert store.read("b") == (None, 0)
+    assert store.compare_and_swap([("a", store.read("a")[1], b"2")], new)
+
+
+def test_reserved_numbers_are_consecutive_and_by_name(store):
+    assert [store.reserve("spi", n) for n in (1, 5, 1)] == [0, 1, 6]
+    assert store.reserve("other", 2) == 0
+    for n in (0, -1):
+        with pytest.raises(ValueError):
+            store.reserve("spi", n)
+    assert store.reserve("spi", 1) == 7
+
+
+def test_reserve_refuses_to_wrap(store):
+    store.reserve("n", 2**63 - 2)
+    with pytest.raises(Problem, match="used up"):
+        store.reserve("n", 2)
+    assert store.reserve("n", 1) == 2**63 - 2
+
+
+_KEYS = st.sampled_from(["a", "b", "c"])
+_STEPS = st.lists(
+    st.tuples(
+        st.lists(
+            st.tuples(_KEYS, st.booleans(), st.none() | st.binary(max_size=4)),
+            min_size=1,
+            max_size=3,
+            unique_by=lambda change: change[0],
+        )
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(_STEPS)
+def test_it_behaves_as_a_dictionary_with_versions(steps):
+    directory = Path(tempfile.mkdtemp())
+    try:
+        store, model, seen = sqlite.create(directory / "state.db"), {}, set()
+        for (changes,) in steps:
+            swap = [(k, model.get(k, (0, 0))[1] + (not right), v) for k, right, v in changes]
+            before = dict(model)
+            done = store.compare_and_swap(swap, None)
+            assert done == all(right for _, right, _ in changes)
+            for key, _, value in changes if done else ():
+                version = store.read(key)[1]
+                model.pop(key, None)
+                if value is not None:
+                    assert (key, version) not in seen
+                    seen.add((key, version))
+                    model[key] = (value, version)
+            assert done or model == before
+            assert {k: (v, n) for k, v, n in store.scan("")} == model
+        store.close()
+    finally:
+        shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077, 0o777])
+def test_every_file_is_private_whatever_the_umask(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        store = sqlite.create(tmp_path / "state.db")
+        store.lock("test")
+        store.reserve("n", 1)
+        files = sorted(tmp_path.iterdir())
+        assert [f.suffix for f in files] == [".db", ".db-shm", ".db-wal", ".lock"]
+        assert {stat.S_IMODE(f.stat().st_mode) for f in files} == {0o600}
+    finally:
+        os.umask(before)
+    store.close()
+
+
+def test_a_replaced_secret_leaves_no_copy(store, path):
+    secret = os.urandom(32)
+    store.compare_and_swap([("key", 0, secret)], None)
+    store.compare_and_swap([("key", store.read("key")[1], bytes(32))], None)
+    store.close()  # the log goes into the file
+    left = b"".join(f.read_bytes() for f in path.parent.iterdir())
+    assert secret not in left and secret[:16] not in left
+
+
+def test_kill_nine_loses_no_promise_and_repeats_no_number(store, path):
+    store.close()
+    rounds = random.Random(7)
+    numbers, terms = set(), set()
+    for _ in range(30):
+        child = start("-c", _WRITER, path)
+        terms.add(child.stdout.readline())
+        try:
+            child.wait(timeout=rounds.random() * 0.15)
+        except BaseException:
+            child.kill()
+        lines = child.communicate()[0].splitlines()
+        wrote = None
+        for line in lines:
+            words = line.split()
+            if words[0] == "reserved" and len(words) == 2:
+                assert int(words[1]) not in numbers, "a number was reserved twice"
+                numbers.add(int(words[1]))
+            elif words[0] == "wrote" and len(words) == 3:
+                wrote = (int(words[1]), int(words[2]))
+        again = sqlite.open_existing(path)
+        a, b = again.read("pair/a"), again.read("pair/b")
+        assert a == b, "half of a swap was written"
+        if wrote:
+            term, i = map(int, a[0].decode()[: len(a[0]) // 50].split("."))
+            assert (term, i) in (wrote, (wrote[0], wrote[1] + 1)), "an acknowledged swap is lost"
+        first = again.reserve("number", 1)
+        assert not numbers or first >= max(numbers) + 3
+        numbers.add(first)
+        again.close()
+    assert len(terms) == 30 and len(numbers) > 50
+
+
+def test_concurrent_processes_share_no_number_and_lose_no_swap(store, path):
+    worker = """
+import sys
+from pathlib import Path
+from covey_host.store import sqlite
+store = sqlite.open_existing(Path(sys.argv[1]))
+for _ in range(60):
+    print(store.reserve("n", 2))
+    while True:
+        value, version = store.read("sum")
+        if store.compare_and_swap([("sum", version, b"%d" % (int(value or 0) + 1))], None):
+            break
+"""
+    children = [start("-c", worker, path) for _ in range(3)]
+    numbers = []
+    for child in children:
+        out, err = child.communicate(timeout=60)
+        assert child.returncode == 0, err
+        numbers += map(int, out.split())
+    assert sorted(numbers) == list(range(0, 360, 2))
+    assert store.read("sum")[0] == b"180"
+
+
+def test_one_holder_of_the_lock_until_it_is_killed(store, path):
+    holder = """
+import sys
+from pathlib import Path
+from covey_host.store import sqlite
+store = sqlite.open_existing(Path(sys.argv[1]))
+store.lock("covey serve")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+    child = start("-c", holder, path)
+    assert child.stdout.readline() == "locked\n"
+    with pytest.raises(Problem, match=rf"covey serve, process {child.pid}.*stop it first"):
+        store.lock("test")
+    assert store.read("a") == (None, 0)  # reading needs no lock
+    child.kill()
+    child.communicate()
+    store.lock("test")
+    store.lock("test")  # ours already
+    second = run("-c", holder, path)
+    assert "test, process" in second.stderr.splitlines()[-1]
+    store.close()
+    assert run("-c", holder, path).stdout == "locked\n"
+
+
+def test_disk_full_by_a_file_size_limit(store, path):
+    """The process may not write past 300 KB: the same path as a disk with no more room."""
+    store.compare_and_swap([("kept", 0, b"before")], None)
+    store.close()
+    filler = """
+import resource, sys
+from pathlib import Path
+from covey_host.errors import Problem
+from covey_host.store import sqlite
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+store = sqlite.open_existing(Path(sys.argv[1]))
+try:
+    for i in range(10_000):
+        store.compare_and_swap([(f"fill/{i}", 0, bytes(5000)), (f"twin/{i}", 0, b"")], None)
+        print(i, flush=True)
+except Problem as problem:
+    print(problem.sentence, file=sys.stderr)
+    for call in (lambda: store.reserve("n", 1), lambda: store.acquire_term("me")):
+        try:
+            call()
+        except Problem as problem:
+            print(problem.sentence, file=sys.stderr)
+    print("read", store.read("kept")[0].decode())
+"""
+    child = run("-c", filler, path)
+    assert child.returncode == 0, child.stderr
+    for line in child.stderr.splitlines():
+        assert line.startswith(str(path)) and "check the disk and its limits" in line
+    *done, last = child.stdout.splitlines()
+    assert last == "read before" and len(done) > 10
+    again = sqlite.open_existing(path)
+    assert {key.split("/")[1] for key, _, _ in again.scan("fill/")} >= set(done)
+    assert len(again.scan("fill/")) == len(again.scan("twin/"))
+    assert again.reserve("n", 1) in (0, 1)
+    again.close()
+
+
+def test_disk_full_as_sqlite_says_it(store):
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(Problem, match="is full: make room"):
+        store.compare_and_swap([("a", 0, bytes(100_000))], None)
+    assert store.read("a") == (None, 0)
+    assert store.compare_and_swap([("a", 0, b"small")], None)
+
+
+def test_a_writer_that_never_ends_is_named(store, path):
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    store._db.execute("PRAGMA busy_timeout = 30")
+    for call in (
+        lambda: store.reserve("n", 1),
+        lambda: store.acquire_term("me"),
+        lambda: store.compare_and_swap([("a", 0, b"")], None),
+    ):
+        with pytest.raises(Problem, match="in use by another program"):
+            call()
+    other.execute("ROLLBACK")
+    other.close()
+    assert store.reserve("n", 1) == 0
+
+
+def test_it_is_never_overwritten(store, path):
+    store.compare_and_swap([("a", 0, b"1")], None)
+    with pytest.raises(Problem, match="exists already"):
+        sqlite.create(path)
+    assert store.read("a")[0] == b"1"
+
+
+def test_missing_foreign_newer_older_and_open_to_others(tmp_path):
+    path = tmp_path / "state.db"
+    with pytest.raises(Problem, match="missing.*covey init"):
+        sqlite.open_existing(path)
+    foreign = sqlite3.connect(path)
+    foreign.execute("CREATE TABLE other (x)")
+    foreign.close()
+    path.chmod(0o600)
+    octets = path.read_bytes()
+    with pytest.raises(Problem, match="not a Covey store"):
+        sqlite.open_existing(path)
+    assert path.read_bytes() == octets, "somebody else's file was touched"
+    path.unlink()
+    sqlite.create(path).close()
+    for version, words in ((2, "newer Covey"), (0, "no Covey wrote")):
+        db = sqlite3.connect(path)
+        db.execute(f"PRAGMA user_version = {version}")
+        db.close()
+        with pytest.raises(Problem, match=words):
+            sqlite.open_existing(path)
+    path.chmod(0o640)
+    with pytest.raises(Problem, match="chmod 600"):
+        sqlite.open_existing(path)
+    with pytest.raises(Problem, match="Not a directory"):
+        sqlite.open_existing(path / "below")
+    with pytest.raises(Problem, match="can't be opened"):
+        sqlite.create(tmp_path / "no" / "state.db")
+
+
+def _damaged(path, octets, offset):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(octets)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    for name, offset in (("head", 0), ("page", 4096)):
+        path = tmp_path / name
+        store = sqlite.create(path)
+        store.compare_and_swap([(f"k{i}", 0, bytes(3000)) for i in range(20)], None)
+        store.close()
+        _damaged(path, b"\xff" * 12000, offset)
+        with pytest.raises(Problem, match="not a Covey store|damaged"):
+            again = sqlite.open_existing(path)
+            again.scan("")
+    empty = tmp_path / "empty"
+    empty.touch(0o600)
+    with pytest.raises(Problem, match="not a Covey store"):
+        sqlite.open_existing(empty)
+    directory = tmp_path / "directory"
+    directory.mkdir(0o700)
+    with pytest.raises(Problem, match="can't be opened"):
+        sqlite.open_existing(directory)
+
+
+def test_a_read_only_store_says_so():
+    """By a child without root's rights, which no permission stops."""
+    directory = Path(tempfile.mkdtemp())
+    try:
+        path = directory / "state.db"
+        sqlite.create(path).close()
+        path.chmod(0o400)
+        directory.chmod(0o500)
+        if os.geteuid() == 0:
+            for each in (directory, path):
+                os.chown(each, 65534, 65534)
+        assert "read-only" in _as_nobody(path) or "can't be opened" in _as_nobody(path)
+        path.chmod(0)
+        assert "can't be opened" in _as_nobody(path)
+    finally:
+        directory.chmod(0o700)
+        shutil.rmtree(directory)
+
+
+def _as_nobody(path):
+    """The sentence that a write to this store ends with, in a process that is not root."""
+    out, into = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setuid(65534)
+            try:
+                sqlite.open_existing(path).reserve("n", 1)
+                os.write(into, b"no problem")
+            except Problem as problem:
+                os.write(into, problem.sentence.encode())
+        finally:
+            os._exit(0)
+    os.close(into)
+    os.waitpid(child, 0)
+    with os.fdopen(out) as pipe:
+        return pipe.read()
