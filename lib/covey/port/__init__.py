@@ -1,0 +1,59 @@
+"""The contract between Covey and its interpreter: the only door to clock, chance, files, sockets, AES.
+
+Both ports define exactly these names.
+
+    const, micropython      for the compiler; on CPython identities
+    ticks_ms()              milliseconds on a clock that wraps at 2^30 (12.4 days) everywhere
+    ticks_add(t, ms)        a moment ms later, |ms| < 2^29; OverflowError beyond
+    ticks_diff(a, b)        a - b in ms, right while they lie less than 2^29 ms (6.2 days) apart
+    random_bytes(n)         from the system's generator
+    sha256(data=b"")        hash object: update(), digest() once; no copy() on MicroPython
+    AESBlock(key)           encrypt(block16), decrypt(block16): single blocks; allocates
+    GCMContext(keymat)      see covey.gcm
+    read_file(path)         its octets; ConfigError where it can't be read
+
+    resolve(host, port)     an address for send(); ConfigError for an unknown host
+    udp_socket(host, port)  non-blocking, bound; "0.0.0.0" and port 0 leave the choice to the system
+    group_socket(group, port, interface, ttl, loop=True)
+                            joined to an IPv4 group on the interface that has this address (None =
+                            the default route); receives what is sent to group and port, whoever
+                            else on this host does too; sends with this TTL, looped back if loop
+    recv(sock, buf)         one datagram into buf: its length, 0 for an empty one, -1 when nothing is
+                            there, len(buf) + 1 for a longer one (which is lost)
+    recv_from(sock, buf)    the same with the sender: (length, (host, port)) or (-1, None)
+    send(sock, view, address)
+                            None, or the errno that the system gave
+    source_address(sock)    (host, port) that the socket is bound to
+    close(sock)             closing twice is no error
+
+What a person can mend (a port in use, no route for multicast, a missing file) is a ConfigError.
+`recv` and `recv_from` allocate on MicroPython; `ticks_*`, `send` and GCMContext do not.
+"""
+
+import sys
+
+if sys.implementation.name == "micropython":
+    from covey.port import mpy as _port
+elif sys.implementation.name == "cpython":
+    from covey.port import cpy as _port
+else:
+    raise ImportError("covey runs on MicroPython and CPython, not on " + sys.implementation.name)
+
+const = _port.const
+micropython = _port.micropython
+ticks_ms = _port.ticks_ms
+ticks_add = _port.ticks_add
+ticks_diff = _port.ticks_diff
+random_bytes = _port.random_bytes
+sha256 = _port.sha256
+AESBlock = _port.AESBlock
+GCMContext = _port.GCMContext
+read_file = _port.read_file
+resolve = _port.resolve
+udp_socket = _port.udp_socket
+group_socket = _port.group_socket
+recv = _port.recv
+recv_from = _port.recv_from
+send = _port.send
+source_address = _port.source_address
+close = _port.close

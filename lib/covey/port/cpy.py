@@ -1,0 +1,223 @@
+"""CPython: `cryptography`, hashlib, the system's clock, files and sockets."""
+
+import errno
+import hashlib
+import os
+import socket
+import sys
+import time
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from covey.drops import ConfigError
+
+_MASK = 0x3FFFFFFF  # ticks wrap at 2^30
+_HALF = 0x20000000
+_RCVBUF = 1 << 20  # octets asked of the system for datagrams not yet read
+
+
+def const(value):
+    return value
+
+
+class micropython:
+    """What MicroPython's compiler takes as a decorator."""
+
+    @staticmethod
+    def native(f):
+        return f
+
+    @staticmethod
+    def viper(f):
+        return f
+
+
+def ticks_ms():
+    return time.monotonic_ns() // 1_000_000 & _MASK
+
+
+def ticks_add(t, ms):
+    if not -_HALF < ms < _HALF:
+        raise OverflowError("ticks interval overflow")
+    return t + ms & _MASK
+
+
+def ticks_diff(a, b):
+    return (a - b + _HALF & _MASK) - _HALF
+
+
+random_bytes = os.urandom
+sha256 = hashlib.sha256
+
+
+class AESBlock:
+    """Single AES blocks (ECB)."""
+
+    def __init__(self, key):
+        self._cipher = Cipher(algorithms.AES(bytes(key)), modes.ECB())
+
+    def encrypt(self, block):
+        return self._cipher.encryptor().update(block)
+
+    def decrypt(self, block):
+        return self._cipher.decryptor().update(block)
+
+
+_clear = memoryview(bytearray(65536))  # decrypt_into writes before it knows the tag: not into buf
+
+
+class GCMContext:
+    """See covey.gcm."""
+
+    def __init__(self, keymat):
+        if len(keymat) not in (20, 36):
+            raise ValueError("keymat is an AES key of 16 or 32 octets and 4 octets of salt")
+        self._aead = AESGCM(bytes(keymat[:-4]))
+        self._nonce = bytearray(keymat[-4:]) + bytes(8)
+
+    def seal(self, buf, off, aad_len, text_len):
+        view = memoryview(buf)
+        iv = off + aad_len
+        text = iv + 8
+        tag = text + text_len
+        self._nonce[4:] = view[iv:text]
+        self._aead.encrypt_into(self._nonce, view[text:tag], view[off:iv], view[text : tag + 16])
+
+    def open(self, buf, off, aad_len, text_len):
+        view = memoryview(buf)
+        iv = off + aad_len
+        text = iv + 8
+        tag = text + text_len
+        self._nonce[4:] = view[iv:text]
+        clear = _clear[:text_len]
+        try:
+            self._aead.decrypt_into(self._nonce, view[text : tag + 16], view[off:iv], clear)
+        except InvalidTag:
+            return False
+        view[text:tag] = clear
+        return True
+
+    def wipe(self):
+        """The key inside `cryptography` dies with its object; nothing of it is ours to overwrite."""
+        self._aead = None
+        self._nonce[:] = bytes(12)
+
+
+def read_file(path):
+    try:
+        with open(path, "rb") as f:
+            return f.read()
+    except OSError as e:
+        raise ConfigError(f"{path} can't be read: {e.strerror}") from None
+
+
+def resolve(host, port):
+    try:
+        return socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_DGRAM)[0][4]
+    except OSError:
+        raise ConfigError(f"{host} is no known IPv4 host: check its name") from None
+
+
+def udp_socket(host, port):
+    address = resolve(host, port)
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        if port and address[0] == "0.0.0.0":
+            # Group sockets on this port must not hinder us, a second server must.
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                probe.bind(("127.0.0.1", port))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as e:
+        sock.close()
+        raise ConfigError(_why_not_bound(e, host, port)) from None
+    return _made_ready(sock)
+
+
+def group_socket(group, port, interface, ttl, loop=True):
+    membership = _ipv4(group) + _ipv4(interface or "0.0.0.0")
+    if not 224 <= membership[0] < 240:
+        raise ConfigError(f"{group} is no multicast group: choose one in 224.0.0.0/4")
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform == "darwin":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((group, port))
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+        if interface:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, membership[4:])
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, ttl)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, int(loop))
+    except OSError as e:
+        sock.close()
+        raise ConfigError(_why_not_joined(e, group, port, interface)) from None
+    return _made_ready(sock)
+
+
+def _ipv4(text):
+    """The four octets of a dotted address."""
+    try:
+        return socket.inet_pton(socket.AF_INET, text)
+    except OSError:
+        raise ConfigError(f"{text} is no IPv4 address: write it as 192.168.1.7") from None
+
+
+def _made_ready(sock):
+    sock.setblocking(False)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RCVBUF)
+    except OSError:
+        pass  # the system's own size will do
+    return sock
+
+
+def _why_not_bound(e, host, port):
+    if e.errno == errno.EADDRINUSE:
+        return f"UDP port {port} is in use: stop the other program or choose another port"
+    if e.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine: give one that is, or 0.0.0.0"
+    if e.errno in (errno.EACCES, errno.EPERM):
+        return f"UDP port {port} may not be opened by this user: choose one from 1024 on"
+    return f"UDP port {port} on {host} can't be opened: {e.strerror}"
+
+
+def _why_not_joined(e, group, port, interface):
+    if e.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):
+        if interface:
+            return f"{interface} is no address of an interface of this machine that does multicast"
+        return f"there is no multicast route to {group}: name an interface by its address"
+    return _why_not_bound(e, group, port)
+
+
+def recv(sock, buf):
+    return recv_from(sock, buf)[0]
+
+
+def recv_from(sock, buf):
+    try:
+        n, _, flags, address = sock.recvmsg_into((buf,))
+    except OSError as e:
+        if e.errno == errno.EBADF:
+            raise
+        return -1, None  # nothing there, or an error of the network that is now read away
+    if flags & socket.MSG_TRUNC:
+        n = len(buf) + 1
+    return n, address
+
+
+def send(sock, view, address):
+    try:
+        sock.sendto(view, address)
+    except OSError as e:
+        return e.errno
+
+
+def source_address(sock):
+    return sock.getsockname()
+
+
+def close(sock):
+    sock.close()

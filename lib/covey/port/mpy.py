@@ -1,0 +1,65 @@
+"""MicroPython: cryptolib, hashlib, the board's clock, files; viper kernels and sockets from beside."""
+
+import os
+import time
+
+import micropython
+from cryptolib import aes
+from hashlib import sha256
+from micropython import const
+
+from covey.drops import ConfigError
+from covey.port.mpy_gcm import GCMContext
+from covey.port.mpy_socket import (
+    close,
+    group_socket,
+    recv,
+    recv_from,
+    resolve,
+    send,
+    source_address,
+    udp_socket,
+)
+
+_MASK = const(0x3FFFFFFF)  # ticks wrap at 2^30
+_HALF = const(0x20000000)
+_ECB = const(1)
+
+if time.ticks_add(0, -1) == _MASK:  # a 32-bit board: its clock is the contract's
+    from time import ticks_add, ticks_diff, ticks_ms
+else:
+
+    def ticks_ms():
+        return time.ticks_ms() & _MASK
+
+    def ticks_add(t, ms):
+        if not -_HALF < ms < _HALF:
+            raise OverflowError("ticks interval overflow")
+        return t + ms & _MASK
+
+    def ticks_diff(a, b):
+        return (a - b + _HALF & _MASK) - _HALF
+
+
+random_bytes = os.urandom
+
+
+class AESBlock:
+    """Single AES blocks (ECB). A cipher object serves one direction only."""
+
+    def __init__(self, key):
+        self._key = key
+
+    def encrypt(self, block):
+        return aes(self._key, _ECB).encrypt(block)
+
+    def decrypt(self, block):
+        return aes(self._key, _ECB).decrypt(block)
+
+
+def read_file(path):
+    try:
+        with open(path, "rb") as f:
+            return f.read()
+    except OSError as e:
+        raise ConfigError("%s can't be read: error %d" % (path, e.errno))

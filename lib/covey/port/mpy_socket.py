@@ -1,0 +1,198 @@
+"""UDP sockets on MicroPython: the unix port on Linux and macOS, and boards with lwIP.
+
+The socket module lacks most names, so options stand here by number. Unix hands out raw sockaddrs
+(port in octets 2 to 3, IPv4 address in 4 to 7), lwIP (host, port).
+"""
+
+import errno
+import os
+import socket
+import sys
+
+from covey.drops import ConfigError
+from micropython import const
+
+_ANY = "0.0.0.0"
+_RCVBUF_LEN = const(1048576)  # octets asked of the system for datagrams not yet read
+_IPPROTO_IP = const(0)
+_TRIES = const(32)
+
+# Per system; None: not there. The ESP32's lwIP joins, but has no other multicast option.
+(
+    _SO_RCVBUF,
+    _SO_REUSEPORT,
+    _IP_MULTICAST_IF,
+    _IP_MULTICAST_TTL,
+    _IP_MULTICAST_LOOP,
+    _IP_ADD_MEMBERSHIP,
+    _EADDRNOTAVAIL,
+) = {
+    "linux": (8, None, 32, 33, 34, 35, 99),
+    "darwin": (0x1002, 0x0200, 9, 10, 11, 12, 49),
+}.get(sys.platform, (None, None, None, None, None, 3, 125))
+
+_bound = {}  # id of a socket: (host, port); there is no getsockname
+
+
+def resolve(host, port):
+    try:
+        return socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_DGRAM)[0][-1]
+    except OSError:
+        raise ConfigError("%s is no known IPv4 host: check its name" % host)
+
+
+def udp_socket(host, port):
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        if port == 0:
+            port = _bind_somewhere(sock, host)
+        else:
+            if host == _ANY:
+                # Group sockets on this port must not hinder us, a second server must.
+                _probe(port)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(resolve(host, port))
+    except OSError as e:
+        sock.close()
+        raise ConfigError(_why_not_bound(e, host, port))
+    return _made_ready(sock, host, port)
+
+
+def _probe(port):
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.bind(resolve("127.0.0.1", port))
+    finally:
+        sock.close()
+
+
+def _bind_somewhere(sock, host):
+    """Bind to a port of the dynamic range (RFC 6335): which one the system takes can't be asked."""
+    tries = 0
+    while True:
+        chance = os.urandom(2)
+        port = 0xC000 | chance[0] << 8 | chance[1]
+        try:
+            sock.bind(resolve(host, port))
+            return port
+        except OSError as e:
+            tries += 1
+            if e.errno != errno.EADDRINUSE or tries == _TRIES:
+                raise
+
+
+def group_socket(group, port, interface, ttl, loop=True):
+    membership = _ipv4(group) + _ipv4(interface or _ANY)
+    if not 224 <= membership[0] < 240:
+        raise ConfigError("%s is no multicast group: choose one in 224.0.0.0/4" % group)
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if _SO_REUSEPORT is not None:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_REUSEPORT, 1)
+        if _IP_MULTICAST_IF is None:
+            sock.bind(resolve(_ANY, port))  # lwIP sends from the address that it is bound to
+        else:
+            sock.bind(resolve(group, port))
+        sock.setsockopt(_IPPROTO_IP, _IP_ADD_MEMBERSHIP, membership)
+        if _IP_MULTICAST_IF is not None:
+            if interface:
+                sock.setsockopt(_IPPROTO_IP, _IP_MULTICAST_IF, membership[4:])
+            sock.setsockopt(_IPPROTO_IP, _IP_MULTICAST_TTL, ttl)
+            sock.setsockopt(_IPPROTO_IP, _IP_MULTICAST_LOOP, int(loop))
+    except OSError as e:
+        sock.close()
+        raise ConfigError(_why_not_joined(e, group, port, interface))
+    return _made_ready(sock, group, port)
+
+
+def _ipv4(text):
+    """The four octets of a dotted address."""
+    try:
+        octets = bytes([int(part) for part in text.split(".")])
+    except ValueError:
+        octets = b""
+    if len(octets) != 4:
+        raise ConfigError("%s is no IPv4 address: write it as 192.168.1.7" % text)
+    return octets
+
+
+def _made_ready(sock, host, port):
+    sock.setblocking(False)
+    if _SO_RCVBUF is not None:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUF, _RCVBUF_LEN)
+        except OSError:
+            pass  # the system's own size will do
+    _bound[id(sock)] = (host, port)
+    return sock
+
+
+def _why_not_bound(e, host, port):
+    if e.errno == errno.EADDRINUSE:
+        return "UDP port %d is in use: stop the other program or choose another port" % port
+    if e.errno == _EADDRNOTAVAIL:
+        return "%s is no address of this machine: give one that is, or 0.0.0.0" % host
+    if e.errno in (errno.EACCES, errno.EPERM):
+        return "UDP port %d may not be opened by this user: choose one from 1024 on" % port
+    return "UDP port %d on %s can't be opened: error %d" % (port, host, e.errno)
+
+
+def _why_not_joined(e, group, port, interface):
+    if e.errno in (errno.ENODEV, _EADDRNOTAVAIL):
+        if interface:
+            return (
+                "%s is no address of an interface of this machine that does multicast" % interface
+            )
+        return "there is no multicast route to %s: name an interface by its address" % group
+    return _why_not_bound(e, group, port)
+
+
+def recv(sock, buf):
+    """Allocates the datagram: reading into buf would join two queued ones."""
+    try:
+        datagram = sock.recv(len(buf) + 1)
+    except OSError as e:
+        return _nothing(e)
+    return _copy(datagram, buf)
+
+
+def recv_from(sock, buf):
+    try:
+        datagram, address = sock.recvfrom(len(buf) + 1)
+    except OSError as e:
+        return _nothing(e), None
+    if not isinstance(address, tuple):
+        host = "%d.%d.%d.%d" % (address[4], address[5], address[6], address[7])
+        address = (host, address[2] << 8 | address[3])
+    return _copy(datagram, buf), address
+
+
+def _nothing(e):
+    """Nothing was there, or an error of the network that is now read away."""
+    if e.errno == errno.EBADF:
+        raise e
+    return -1
+
+
+def _copy(datagram, buf):
+    n = len(datagram)
+    if n <= len(buf):
+        buf[:n] = datagram
+    return n
+
+
+def send(sock, view, address):
+    try:
+        sock.sendto(view, address)
+    except OSError as e:
+        return e.errno
+
+
+def source_address(sock):
+    return _bound[id(sock)]
+
+
+def close(sock):
+    _bound.pop(id(sock), None)
+    sock.close()
