@@ -1,0 +1,218 @@
+"""Group policy: the GSA payload of G-IKEv2 (RFC 9838 section 4.4). All names of kd are here too.
+
+Cold code, plain values. Order is free and unknown attributes are kept aside; what is given twice
+but has one value is refused. A payload that does not parse is a FormatError(DROP_GSA).
+"""
+
+import struct
+
+from covey import iana
+from covey.drops import DROP_GSA, FormatError
+from covey.ikebody import emit_ts, parse_ts
+from covey.ikesa import (
+    Value,
+    emit_attribute,
+    emit_transforms,
+    parse_attributes,
+    parse_transforms,
+)
+from covey.kd import *  # noqa: F403
+from covey.kd import NO_PROTOCOL, emit_substructure, parse_substructures
+from covey.octets import u32
+from covey.port import const
+
+_GSA_KEY_LIFETIME = const(1)
+_GSA_INITIAL_MESSAGE_ID = const(2)
+_GSA_NEXT_SPI = const(3)
+
+_GWP_ATD = const(1)
+_GWP_DTD = const(2)
+_GWP_SENDER_ID_BITS = const(3)
+_COVEY_UDP_PORT = const(16384)
+_COVEY_SENDER_ID_FORM = const(16385)  # high octet: bits of the index, low: of the whole
+
+
+def _single(seen, kind, value, length):
+    """Octets of an attribute that occurs once and has a fixed length (None: any but zero)."""
+    if kind in seen or isinstance(value, int) or not value:
+        raise FormatError(DROP_GSA)
+    if length is not None and len(value) != length:
+        raise FormatError(DROP_GSA)
+    seen.add(kind)
+    return value
+
+
+# GSA policy, section 4.4.2; behind the substructure's header and SPI:
+#
+# +---------------------------------------------------------------+
+# ~    Source Traffic Selector, Destination Traffic Selector      ~  RFC 7296 section 3.13.1
+# +---------------------------------------------------------------+
+# ~    Transforms; the last one says that it is the last          ~  RFC 7296 section 3.3.2
+# +---------------------------------------------------------------+
+# ~    Attributes: GSA_KEY_LIFETIME (1, TLV, u32, seconds),       ~  RFC 7296 section 3.3.5
+# ~    GSA_INITIAL_MESSAGE_ID (2, TLV, u32; GIKE_UPDATE only),    ~
+# ~    GSA_NEXT_SPI (3, TLV, an SPI; any number of them)          ~
+# +---------------------------------------------------------------+
+
+
+class SAPolicy(Value):
+    """A Rekey SA (GIKE_UPDATE) or a Data-Security SA (ESP, AH)."""
+
+    def __init__(
+        self,
+        protocol,
+        spi,
+        source,
+        destination,
+        transforms,
+        lifetime_s=None,
+        initial_message_id=None,
+        next_spis=(),
+        attributes=(),
+    ):
+        self.protocol = protocol
+        self.spi = spi  # 16 octets for GIKE_UPDATE, 4 for ESP and AH
+        self.source = source  # TrafficSelector
+        self.destination = destination
+        self.transforms = transforms
+        self.lifetime_s = lifetime_s
+        self.initial_message_id = initial_message_id
+        self.next_spis = list(next_spis)
+        self.attributes = list(attributes)  # unknown ones: (type, value)
+
+    def transform(self, kind):
+        """The transform of one type, or None."""
+        for t in self.transforms:
+            if t.kind == kind:
+                return t
+        return None
+
+
+def _parse_policy(protocol, spi, content):
+    source, off = parse_ts(content)
+    destination, off = parse_ts(content, off)
+    transforms, off = parse_transforms(content, off)
+    if len({t.kind for t in transforms}) != len(transforms):
+        raise FormatError(DROP_GSA)  # section 4.4.2.1: one of each type
+    policy = SAPolicy(protocol, spi, source, destination, transforms)
+    seen = set()
+    for kind, value in parse_attributes(content[off:]):
+        if kind == _GSA_KEY_LIFETIME:
+            policy.lifetime_s = u32(_single(seen, kind, value, 4), 0)
+        elif kind == _GSA_INITIAL_MESSAGE_ID and protocol == iana.GIKE_UPDATE:
+            policy.initial_message_id = u32(_single(seen, kind, value, 4), 0)
+        elif kind == _GSA_NEXT_SPI:
+            policy.next_spis.append(_single(set(), kind, value, len(spi)))
+        else:
+            policy.attributes.append((kind, value))
+    return policy
+
+
+def _emit_policy(policy):
+    out = emit_ts(policy.source) + emit_ts(policy.destination)
+    out += emit_transforms(policy.transforms)
+    if policy.lifetime_s is not None:
+        out += emit_attribute(_GSA_KEY_LIFETIME, struct.pack(">I", policy.lifetime_s))
+    if policy.initial_message_id is not None:
+        initial = struct.pack(">I", policy.initial_message_id)
+        out += emit_attribute(_GSA_INITIAL_MESSAGE_ID, initial)
+    for spi in policy.next_spis:
+        out += emit_attribute(_GSA_NEXT_SPI, spi)
+    for kind, value in policy.attributes:
+        out += emit_attribute(kind, value)
+    return emit_substructure(policy.protocol, policy.spi, out)
+
+
+# Group-wide policy, section 4.4.3: attributes only, all TV. GWP_ATD (1) and GWP_DTD (2) in
+# seconds, GWP_SENDER_ID_BITS (3); ours: COVEY_UDP_PORT (16384), COVEY_SENDER_ID_FORM (16385).
+
+_GROUP_WIDE = (
+    (_GWP_ATD, "atd_s"),
+    (_GWP_DTD, "dtd_s"),
+    (_GWP_SENDER_ID_BITS, "sender_id_bits"),
+    (_COVEY_UDP_PORT, "udp_port"),
+    (_COVEY_SENDER_ID_FORM, "sender_id_form"),
+)
+
+
+class GroupWide(Value):
+    """Policy of no SA in particular; None is what was not said."""
+
+    def __init__(
+        self,
+        atd_s=None,
+        dtd_s=None,
+        sender_id_bits=None,
+        udp_port=None,
+        sender_id_form=None,
+        attributes=(),
+    ):
+        self.atd_s = atd_s
+        self.dtd_s = dtd_s
+        self.sender_id_bits = sender_id_bits
+        self.udp_port = udp_port
+        self.sender_id_form = sender_id_form  # (bits of the index, bits of the Sender-ID)
+        self.attributes = list(attributes)  # unknown ones: (type, value)
+
+
+def _parse_group_wide(content):
+    policy = GroupWide()
+    names = dict(_GROUP_WIDE)
+    for kind, value in parse_attributes(content):
+        name = names.get(kind)
+        if name is None:
+            policy.attributes.append((kind, value))
+            continue
+        if getattr(policy, name) is not None or not isinstance(value, int):
+            raise FormatError(DROP_GSA)
+        setattr(policy, name, value)
+    if policy.sender_id_form is not None:
+        policy.sender_id_form = policy.sender_id_form >> 8, policy.sender_id_form & 0xFF
+    return policy
+
+
+def _emit_group_wide(policy):
+    out = b""
+    for kind, name in _GROUP_WIDE:
+        value = getattr(policy, name)
+        if value is not None:
+            if kind == _COVEY_SENDER_ID_FORM:
+                value = value[0] << 8 | value[1]
+            out += emit_attribute(kind, value)
+    for kind, value in policy.attributes:
+        out += emit_attribute(kind, value)
+    return emit_substructure(NO_PROTOCOL, b"", out)
+
+
+class GSA(Value):
+    """At most one Rekey SA, any number of Data-Security SAs, at most one group-wide policy."""
+
+    def __init__(self, policies, group_wide=None):
+        self.policies = policies
+        self.group_wide = group_wide
+
+
+def parse_gsa(body):
+    """Body of a GSA payload → GSA, with at least one policy for an SA (section 4.4.1)."""
+    gsa = GSA([])
+    try:
+        for protocol, spi, content in parse_substructures(body):
+            if protocol == NO_PROTOCOL:
+                gsa.group_wide = _parse_group_wide(content)
+            else:
+                gsa.policies.append(_parse_policy(protocol, spi, content))
+    except FormatError:
+        raise FormatError(DROP_GSA)
+    rekeys = [p for p in gsa.policies if p.protocol == iana.GIKE_UPDATE]
+    if not gsa.policies or len(rekeys) > 1:
+        raise FormatError(DROP_GSA)
+    return gsa
+
+
+def emit_gsa(gsa):
+    out = bytearray()
+    for policy in gsa.policies:
+        out += _emit_policy(policy)
+    if gsa.group_wide is not None:
+        out += _emit_group_wide(gsa.group_wide)
+    return out

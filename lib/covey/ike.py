@@ -1,0 +1,272 @@
+"""IKEv2 messages: header, payload chain, the Encrypted payload (RFC 7296, RFC 5282), bodies.
+
+Cold code, plain values. What the peer did wrong is a FormatError with its DROP_*. Reserved bits
+are ignored on receipt and sent as zero. All names of iana, ikesa and ikebody are also found here.
+"""
+
+import struct
+
+from covey import iana
+from covey.drops import (
+    DROP_IKE_FORMAT,
+    DROP_IKE_HEADER,
+    DROP_IKE_TAG,
+    ConfigError,
+    FormatError,
+)
+from covey.gcm import IV_LEN, TAG_LEN
+from covey.iana import *  # noqa: F403
+from covey.ikebody import *  # noqa: F403
+from covey.ikesa import *  # noqa: F403
+from covey.ikesa import Value
+from covey.octets import u16
+from covey.port import const
+
+# RFC 7296 section 2 asks for 1280 octets and recommends 3000; a board's memory sets the bound.
+MOST_LEN = 4096
+MOST_PAYLOADS = 64
+
+_HEADER = const(28)
+_GENERIC = const(4)
+_VERSION = const(0x20)  # major 2, minor 0
+_CRITICAL = const(0x80)
+_KNOWN = (33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 50, 51, 52, 53)
+
+
+# IKE header, RFC 7296 section 3.1:
+#
+#  0                   1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +---------------------------------------------------------------+
+# |                    IKE SA Initiator's SPI (8)                 |
+# +---------------------------------------------------------------+
+# |                    IKE SA Responder's SPI (8)                 |
+# +---------------+-------+-------+---------------+---------------+
+# | Next Payload  | MjVer | MnVer | Exchange Type |X X R V I X X X|
+# +---------------+-------+-------+---------------+---------------+
+# |                          Message ID                           |
+# +---------------------------------------------------------------+
+# |                   Length (header and payloads)                |
+# +---------------------------------------------------------------+
+
+
+class Header(Value):
+    """In a GSA_REKEY both SPIs together are the one SPI of the Rekey SA (RFC 9838, 2.4.1)."""
+
+    def __init__(self, spi_i, spi_r, next_payload, exchange, flags, message_id, length):
+        self.spi_i = spi_i
+        self.spi_r = spi_r
+        self.next_payload = next_payload
+        self.exchange = exchange
+        self.flags = flags
+        self.message_id = message_id
+        self.length = length  # of the whole message, in octets
+
+
+def parse_header(data):
+    """The header of a whole message: its length must be exactly len(data)."""
+    if not _HEADER <= len(data) <= MOST_LEN:
+        raise FormatError(DROP_IKE_HEADER)
+    spi_i, spi_r, first, version, exchange, flags, message_id, length = struct.unpack(
+        ">8s8sBBBBII", data[:_HEADER]
+    )
+    if version >> 4 != _VERSION >> 4 or length != len(data):
+        raise FormatError(DROP_IKE_HEADER)
+    return Header(spi_i, spi_r, first, exchange, flags, message_id, length)
+
+
+def emit_header(spi_i, spi_r, next_payload, exchange, flags, message_id, length):
+    return struct.pack(
+        ">8s8sBBBBII", spi_i, spi_r, next_payload, _VERSION, exchange, flags, message_id, length
+    )
+
+
+# Generic payload header, RFC 7296 section 3.2:
+#
+#  0                   1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +---------------+-+-------------+-------------------------------+
+# | Next Payload  |C|  RESERVED   |   Payload Length (with this)  |
+# +---------------+-+-------------+-------------------------------+
+
+
+class Payload(Value):
+    """One payload of a chain. off: where its generic header stands in what was parsed."""
+
+    _hidden = ("body",)
+
+    def __init__(self, kind, critical, body, off=0):
+        self.kind = kind
+        self.critical = critical
+        self.body = body
+        self.off = off
+
+
+def _payload_end(data, off):
+    """Where the payload at off ends; the one check after which its header can be read."""
+    left = len(data) - off
+    if left < _GENERIC or not _GENERIC <= u16(data, off + 2) <= left:
+        raise FormatError(DROP_IKE_FORMAT)
+    return off + u16(data, off + 2)
+
+
+def _walk(kind, data, off):
+    """Payloads from off to the chain's end, or to an SK → ([Payload], SK's offset or end)."""
+    found = []
+    while kind != iana.NO_NEXT_PAYLOAD and kind != iana.SK:
+        end = _payload_end(data, off)
+        if kind == iana.SKF or len(found) == MOST_PAYLOADS:
+            raise FormatError(DROP_IKE_FORMAT)  # fragments (RFC 7383) are not taken
+        body = bytes(data[off + _GENERIC : end])
+        found.append(Payload(kind, data[off + 1] & _CRITICAL != 0, body, off))
+        kind = data[off]
+        off = end
+    return found, off, kind
+
+
+def parse_chain(first, data):
+    """A chain of clear or decrypted payloads that fills data, the first of kind `first`."""
+    found, end, kind = _walk(first, data, 0)
+    if kind == iana.SK or end != len(data):
+        raise FormatError(DROP_IKE_FORMAT)
+    return found
+
+
+def emit_chain(payloads):
+    """[(kind, body), ...] → octets; the first one's kind is for the header before them."""
+    out = bytearray()
+    for i, (_, body) in enumerate(payloads):
+        following = payloads[i + 1][0] if i + 1 < len(payloads) else iana.NO_NEXT_PAYLOAD
+        out += struct.pack(">BBH", following, 0, _GENERIC + len(body))
+        out += body
+    return out
+
+
+def unsupported_critical(payloads):
+    """The kind of the first unknown payload that is marked critical, else None (section 2.5)."""
+    for payload in payloads:
+        if payload.critical and payload.kind not in _KNOWN:
+            return payload.kind
+    return None
+
+
+def _first_kind(payloads):
+    return payloads[0][0] if payloads else iana.NO_NEXT_PAYLOAD
+
+
+def _check_emitted(length):
+    if length > MOST_LEN:
+        raise ConfigError(
+            "A message of %d octets is longer than %d: give the group fewer SAs or keys."
+            % (length, MOST_LEN)
+        )
+
+
+def parse_message(data):
+    """A message without protection → (Header, [Payload])."""
+    header = parse_header(data)
+    return header, parse_chain(header.next_payload, data[_HEADER:])
+
+
+def emit_message(spi_i, spi_r, exchange, flags, message_id, payloads):
+    """A message without protection, of [(kind, body), ...]."""
+    chain = emit_chain(payloads)
+    length = _HEADER + len(chain)
+    _check_emitted(length)
+    first = _first_kind(payloads)
+    return bytearray(emit_header(spi_i, spi_r, first, exchange, flags, message_id, length)) + chain
+
+
+# Encrypted payload SK, RFC 7296 section 3.14, with AES-GCM, RFC 5282:
+#
+#  0                   1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +---------------+-+-------------+-------------------------------+
+# |Kind of first  |C|  RESERVED   |   Payload Length (to the end) |  and all before it: AAD
+# +---------------+-+-------------+-------------------------------+
+# |                  Initialization Vector (8)                    |
+# +---------------------------------------------------------------+
+# ~         Inner payloads | Padding (0-255) | Pad Length         ~  encrypted
+# +---------------------------------------------------------------+
+# |                 Integrity Checksum Data (16)                  |
+# +---------------------------------------------------------------+
+
+
+def emit_head(spi_i, spi_r, exchange, flags, message_id, payloads, inner_len):
+    """IKE header and generic header of SK before inner_len octets: 32 octets, lengths to match."""
+    header = emit_header(
+        spi_i, spi_r, iana.SK, exchange, flags, message_id, _HEADER + _GENERIC + inner_len
+    )
+    return bytearray(header) + struct.pack(">BBH", _first_kind(payloads), 0, _GENERIC + inner_len)
+
+
+def seal_message(ctx, spi_i, spi_r, exchange, flags, message_id, payloads, iv8):
+    """A message whose payloads [(kind, body), ...] are in SK, encrypted by ctx (GCMContext)."""
+    chain = emit_chain(payloads)
+    inner_len = IV_LEN + len(chain) + 1 + TAG_LEN  # no padding, one octet of pad length
+    _check_emitted(_HEADER + _GENERIC + inner_len)
+    out = emit_head(spi_i, spi_r, exchange, flags, message_id, payloads, inner_len)
+    aad_len = len(out)
+    out += iv8
+    out += chain
+    out += bytes(1 + TAG_LEN)
+    ctx.seal(out, 0, aad_len, len(chain) + 1)
+    return out
+
+
+class Opened(Value):
+    """What was in an SK: the head as it came, and the inner payloads in clear."""
+
+    _hidden = ("inner", "head", "clear")
+
+    def __init__(self, header, clear, head, first, inner):
+        self.header = header
+        self.clear = clear  # payloads before SK: authentic, but not secret
+        self.head = head  # octets up to the end of SK's generic header
+        self.first = first  # kind of the first inner payload
+        self.inner = inner  # their octets, without padding
+
+
+def open_octets(ctx, data):
+    """Find SK, verify and decrypt a copy → Opened. FormatError(DROP_IKE_TAG) if forged."""
+    header = parse_header(data)
+    clear, off, kind = _walk(header.next_payload, data, _HEADER)
+    if kind != iana.SK or _payload_end(data, off) != len(data):
+        raise FormatError(DROP_IKE_FORMAT)  # SK must be there, and must be the last
+    aad_len = off + _GENERIC
+    text = aad_len + IV_LEN
+    text_len = len(data) - text - TAG_LEN
+    if text_len < 1:
+        raise FormatError(DROP_IKE_FORMAT)
+    copy = bytearray(data)
+    if not ctx.open(copy, 0, aad_len, text_len):
+        raise FormatError(DROP_IKE_TAG)
+    inner_len = text_len - 1 - copy[text + text_len - 1]
+    if inner_len < 0:
+        raise FormatError(DROP_IKE_FORMAT)
+    return Opened(header, clear, copy[:aad_len], copy[off], copy[text : text + inner_len])
+
+
+def open_message(ctx, data):
+    """A message in SK → (Header, [Payload]): those before SK, then the inner ones."""
+    opened = open_octets(ctx, data)
+    return opened.header, opened.clear + parse_chain(opened.first, opened.inner)
+
+
+def rekey_signed_octets(head, inner, auth_off):
+    """What the signature in a GSA_REKEY covers: A | P of RFC 9838 section 2.4.1.1.
+
+    head: IKE header and SK's generic header, its lengths are set here; inner: the payloads in
+    clear; auth_off: where in inner the AUTH payload's generic header stands. The octets of the
+    signature count as zero, whatever they are.
+    """
+    end = _payload_end(inner, auth_off)
+    at = auth_off + _GENERIC
+    at += 4 + parse_signature_auth(inner[at + 4 : end])[1]  # noqa: F405
+    out = bytearray(head)
+    struct.pack_into(">I", out, _HEADER - 4, len(head) + len(inner))
+    struct.pack_into(">H", out, len(head) - 2, _GENERIC + len(inner))
+    out += inner[:at]
+    out += bytes(end - at)
+    out += inner[end:]
+    return out

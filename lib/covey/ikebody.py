@@ -1,0 +1,219 @@
+"""Bodies of IKEv2 payloads (RFC 7296 section 3): what follows the generic header.
+
+Cold code, plain values; a body that does not parse is a FormatError(DROP_IKE_FORMAT).
+"""
+
+import struct
+
+from covey import iana
+from covey.drops import DROP_IKE_FORMAT, FormatError
+from covey.ikesa import Value
+from covey.octets import u16
+from covey.port import const
+
+_NONCE_LEAST = const(16)
+_NONCE_MOST = const(256)
+_TS_HEADER = const(8)  # of an address range, without the addresses
+_SPI_LEN = {iana.IKE: 0, iana.AH: 4, iana.ESP: 4, iana.GIKE_UPDATE: 16, 0: 0}
+
+
+# Key Exchange, section 3.4; Identification, section 3.5; Authentication, section 3.8:
+#
+#  0                   1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +-------------------------------+-------------------------------+
+# |     Key Exchange Method       |           RESERVED            |  then the public value
+# +-------------------------------+-------------------------------+
+# +---------------+-----------------------------------------------+
+# |    ID Type    |                   RESERVED                    |  then the identity
+# +---------------+-----------------------------------------------+
+# +---------------+-----------------------------------------------+
+# |  Auth Method  |                   RESERVED                    |  then the authentication data
+# +---------------+-----------------------------------------------+
+
+
+def _check_least(body, least):
+    if len(body) < least:
+        raise FormatError(DROP_IKE_FORMAT)
+
+
+def parse_ke(body):
+    """→ (method, public value)"""
+    _check_least(body, 4)
+    return u16(body, 0), bytes(body[4:])
+
+
+def emit_ke(method, data):
+    return struct.pack(">HH", method, 0) + data
+
+
+def parse_id(body):
+    """IDi, IDr, IDg → (ID type, identity)"""
+    _check_least(body, 4)
+    return body[0], bytes(body[4:])
+
+
+def emit_id(id_type, data):
+    return struct.pack(">I", id_type << 24) + data
+
+
+def parse_auth(body):
+    """→ (method, authentication data)"""
+    _check_least(body, 4)
+    return body[0], bytes(body[4:])
+
+
+def emit_auth(method, data):
+    return struct.pack(">I", method << 24) + data
+
+
+# Authentication data of method 14, RFC 7427 section 3:
+#
+#  0                   1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +---------------+-----------------------------------------------+
+# | ASN.1 Length  |      AlgorithmIdentifier, that many octets    ~
+# +---------------+-----------------------------------------------+
+# ~                       Signature, to the end                   ~
+# +---------------------------------------------------------------+
+
+
+def parse_signature_auth(data):
+    """→ (AlgorithmIdentifier, offset of the signature in data, signature)"""
+    if not data or not data[0] or len(data) <= 1 + data[0]:
+        raise FormatError(DROP_IKE_FORMAT)
+    off = 1 + data[0]
+    return bytes(data[1:off]), off, bytes(data[off:])
+
+
+def emit_signature_auth(algorithm, signature):
+    return bytes((len(algorithm),)) + algorithm + signature
+
+
+def check_nonce(body):
+    """Ni, Nr: 16 to 256 octets (section 3.9) → the nonce."""
+    if not _NONCE_LEAST <= len(body) <= _NONCE_MOST:
+        raise FormatError(DROP_IKE_FORMAT)
+    return bytes(body)
+
+
+# Notify, section 3.10:
+#
+#  0                   1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +---------------+---------------+-------------------------------+
+# |  Protocol ID  |   SPI Size    |      Notify Message Type      |
+# +---------------+---------------+-------------------------------+
+# ~     SPI (variable)            |      Notification Data        ~
+# +---------------------------------------------------------------+
+
+
+class Notify(Value):
+    _hidden = ("data",)
+
+    def __init__(self, protocol, spi, type, data):
+        self.protocol = protocol
+        self.spi = spi
+        self.type = type
+        self.data = data
+
+
+def parse_notify(body):
+    _check_least(body, 4)
+    at = 4 + body[1]
+    _check_least(body, at)
+    return Notify(body[0], bytes(body[4:at]), u16(body, 2), bytes(body[at:]))
+
+
+def emit_notify(notify):
+    spi = notify.spi
+    return struct.pack(">BBH", notify.protocol, len(spi), notify.type) + spi + notify.data
+
+
+# Delete, section 3.11:
+#
+#  0                   1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +---------------+---------------+-------------------------------+
+# |  Protocol ID  |   SPI Size    |          Num of SPIs          |
+# +---------------+---------------+-------------------------------+
+# ~                             SPIs                              ~
+# +---------------------------------------------------------------+
+
+
+class Delete(Value):
+    """Protocol 0: the whole GSA. A listed SPI of zeros: all SAs of that protocol (RFC 9838)."""
+
+    def __init__(self, protocol, spi_size, spis):
+        self.protocol = protocol
+        self.spi_size = spi_size
+        self.spis = spis
+
+
+def parse_delete(body):
+    _check_least(body, 4)
+    protocol, size, count = struct.unpack(">BBH", body[:4])
+    if size != _SPI_LEN.get(protocol, size) or len(body) != 4 + size * count:
+        raise FormatError(DROP_IKE_FORMAT)
+    return Delete(
+        protocol, size, [bytes(body[i : i + size]) for i in range(4, len(body), size or 1)]
+    )
+
+
+def emit_delete(delete):
+    head = struct.pack(">BBH", delete.protocol, delete.spi_size, len(delete.spis))
+    return head + b"".join(delete.spis)
+
+
+# Traffic Selector, section 3.13.1; addresses of 4 octets (type 7) or 16 (type 8):
+#
+#  0                   1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +---------------+---------------+-------------------------------+
+# |   TS Type     | IP Protocol   |       Selector Length         |
+# +---------------+---------------+-------------------------------+
+# |           Start Port          |           End Port            |
+# +-------------------------------+-------------------------------+
+# ~                 Starting Address, Ending Address              ~
+# +---------------------------------------------------------------+
+
+
+class TrafficSelector(Value):
+    """A range of addresses and ports; protocol 0: any. Of another type: opaque octets only."""
+
+    def __init__(self, proto, start_port, end_port, start_addr, end_addr, kind=None, opaque=None):
+        self.kind = kind
+        if kind is None:
+            is_v4 = len(start_addr) == 4
+            self.kind = iana.TS_IPV4_ADDR_RANGE if is_v4 else iana.TS_IPV6_ADDR_RANGE
+        self.proto = proto
+        self.start_port = start_port
+        self.end_port = end_port
+        self.start_addr = start_addr
+        self.end_addr = end_addr
+        self.opaque = opaque  # of an unknown type, what follows the length; else None
+
+
+def parse_ts(data, off=0):
+    """The selector at data[off] → (TrafficSelector, offset behind it)"""
+    _check_least(data, off + 4)
+    kind, proto, length = struct.unpack(">BBH", data[off : off + 4])
+    end = off + length
+    if length < 4 or end > len(data):
+        raise FormatError(DROP_IKE_FORMAT)
+    if kind not in (iana.TS_IPV4_ADDR_RANGE, iana.TS_IPV6_ADDR_RANGE):
+        opaque = bytes(data[off + 4 : end])
+        return TrafficSelector(proto, 0, 0, b"", b"", kind, opaque), end
+    size = 4 if kind == iana.TS_IPV4_ADDR_RANGE else 16
+    if length != _TS_HEADER + 2 * size:
+        raise FormatError(DROP_IKE_FORMAT)
+    at = off + _TS_HEADER
+    addresses = bytes(data[at : at + size]), bytes(data[at + size : end])
+    return TrafficSelector(proto, u16(data, off + 4), u16(data, off + 6), *addresses), end
+
+
+def emit_ts(ts):
+    rest = ts.opaque
+    if rest is None:
+        rest = struct.pack(">HH", ts.start_port, ts.end_port) + ts.start_addr + ts.end_addr
+    return struct.pack(">BBH", ts.kind, ts.proto, 4 + len(rest)) + rest

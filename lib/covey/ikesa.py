@@ -1,0 +1,278 @@
+"""IKEv2 security associations: the SA payload (RFC 7296 section 3.3) and the keys of an IKE SA.
+
+Cold code, plain values. SAg (RFC 9838 section 4.3) is an SA payload whose proposals carry no SPI.
+"""
+
+import struct
+
+from covey import iana
+from covey.drops import DROP_IKE_FORMAT, FormatError
+from covey.octets import u16, wipe
+from covey.port import const
+from covey.prf import prf, prf_plus
+
+_HEADER = const(8)  # of a proposal, without its SPI; of a transform likewise
+_MORE_PROPOSALS = const(2)
+_MORE_TRANSFORMS = const(3)
+
+_KEY_LENGTH = const(14)  # transform attribute, TV, in bits
+_SIGNATURE_ALGORITHM = const(18)  # transform attribute, TLV: a DER AlgorithmIdentifier
+
+_TV = const(0x8000)  # the AF bit: two octets of value stand in place of the length
+
+# Ciphers that have several key sizes (must carry a Key Length) and those that have one (must not)
+_SIZED = (12, 13, 14, 15, 16, 18, 19, 20, 21, 23, 24, 25, 26, 27, 30, 31)
+_UNSIZED = (2, 3, 11, 28, 32)
+
+KWK_LEN = {iana.KW_5649_128: 16, iana.KW_5649_192: 24, iana.KW_5649_256: 32}  # octets
+
+_PRF_LEN = const(32)
+_SALT_LEN = const(4)  # RFC 5282 section 7.1: follows the AES key
+
+
+class Value:
+    """Plain fields: equal if all are, shown by name, except what may be secret or long."""
+
+    _hidden = ()
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    def __repr__(self):
+        fields = self.__dict__
+        shown = [n + "=" + ("..." if n in self._hidden else repr(fields[n])) for n in fields]
+        return type(self).__name__ + "(" + ", ".join(shown) + ")"
+
+
+# Attribute, RFC 7296 section 3.3.5:
+#
+#  0                   1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +-+-----------------------------+-------------------------------+
+# |A|       Attribute type        | AF=0: length    AF=1: value   |
+# |F|                             +-------------------------------+
+# +-+-----------------------------+ AF=0: value, length octets    ~
+#                                 +-------------------------------+
+
+
+def parse_attributes(data):
+    """Attributes that fill data → [(type, value)]: value is an int for TV, bytes for TLV."""
+    found = []
+    off = 0
+    while off < len(data):
+        if len(data) - off < 4:
+            raise FormatError(DROP_IKE_FORMAT)
+        kind = u16(data, off)
+        value = u16(data, off + 2)
+        off += 4
+        if kind & _TV:
+            kind &= ~_TV
+        else:
+            if value > len(data) - off:
+                raise FormatError(DROP_IKE_FORMAT)
+            off += value
+            value = bytes(data[off - value : off])
+        found.append((kind, value))
+    return found
+
+
+def emit_attribute(kind, value):
+    """An int is sent as TV, octets as TLV."""
+    if isinstance(value, int):
+        return struct.pack(">HH", _TV | kind, value)
+    return struct.pack(">HH", kind, len(value)) + value
+
+
+# Transform, RFC 7296 section 3.3.2:
+#
+#  0                   1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +---------------+---------------+-------------------------------+
+# | 0 last/3 more |   RESERVED    |       Transform Length        |
+# +---------------+---------------+-------------------------------+
+# |Transform Type |   RESERVED    |         Transform ID          |
+# +---------------+---------------+-------------------------------+
+# ~                     Transform Attributes                      ~
+# +---------------------------------------------------------------+
+
+
+class Transform(Value):
+    """One algorithm. key_bits: Key Length; algorithm: Signature Algorithm Identifier (DER)."""
+
+    def __init__(self, kind, id, key_bits=None, algorithm=None):
+        self.kind = kind
+        self.id = id
+        self.key_bits = key_bits
+        self.algorithm = algorithm
+        self.unknown_attribute = False  # then not acceptable, RFC 7296 section 3.3.6
+
+    def has_valid_key_length(self):
+        """Section 3.3.5: where not, the whole proposal is to be rejected."""
+        if self.kind == iana.ENCR:
+            if self.id in _SIZED:
+                return self.key_bits is not None
+            return self.key_bits is None or self.id not in _UNSIZED
+        return self.key_bits is None
+
+
+def _parse_transform(kind, id, attributes):
+    transform = Transform(kind, id)
+    for name, value in parse_attributes(attributes):
+        is_tv = isinstance(value, int)
+        if name == _KEY_LENGTH:
+            if not is_tv or transform.key_bits is not None:
+                raise FormatError(DROP_IKE_FORMAT)
+            transform.key_bits = value
+        elif name == _SIGNATURE_ALGORITHM and kind == iana.GCAUTH:
+            if is_tv or not value or transform.algorithm is not None:
+                raise FormatError(DROP_IKE_FORMAT)
+            transform.algorithm = value
+        else:
+            transform.unknown_attribute = True
+    return transform
+
+
+def parse_transforms(data, off=0):
+    """Transforms from data[off], up to the one that says it is the last → ([Transform], end)."""
+    found = []
+    more = True
+    while more:
+        if len(data) - off < _HEADER:
+            raise FormatError(DROP_IKE_FORMAT)
+        last, _, length, kind, _, id = struct.unpack(">BBHBBH", data[off : off + _HEADER])
+        if last not in (0, _MORE_TRANSFORMS) or not _HEADER <= length <= len(data) - off:
+            raise FormatError(DROP_IKE_FORMAT)
+        found.append(_parse_transform(kind, id, data[off + _HEADER : off + length]))
+        off += length
+        more = last != 0
+    return found, off
+
+
+def emit_transforms(transforms):
+    out = bytearray()
+    for i, transform in enumerate(transforms):
+        attributes = b""
+        if transform.key_bits is not None:
+            attributes += emit_attribute(_KEY_LENGTH, transform.key_bits)
+        if transform.algorithm is not None:
+            attributes += emit_attribute(_SIGNATURE_ALGORITHM, transform.algorithm)
+        more = _MORE_TRANSFORMS if i + 1 < len(transforms) else 0
+        length = _HEADER + len(attributes)
+        out += struct.pack(">BBHBBH", more, 0, length, transform.kind, 0, transform.id)
+        out += attributes
+    return out
+
+
+# Proposal, RFC 7296 section 3.3.1; the body of an SA payload is one after the other:
+#
+#  0                   1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +---------------+---------------+-------------------------------+
+# | 0 last/2 more |   RESERVED    |        Proposal Length        |
+# +---------------+---------------+---------------+---------------+
+# | Proposal Num  |  Protocol ID  |   SPI Size    |Num Transforms |
+# +---------------+---------------+---------------+---------------+
+# ~                        SPI (variable)                         ~
+# +---------------------------------------------------------------+
+# ~                          Transforms                           ~
+# +---------------------------------------------------------------+
+
+
+class Proposal(Value):
+    """Transforms for one protocol. In SAg several proposals may share one number."""
+
+    def __init__(self, num, protocol, spi, transforms):
+        self.num = num
+        self.protocol = protocol
+        self.spi = spi
+        self.transforms = transforms
+
+    def of_kind(self, kind):
+        """The transforms of one type, in the sender's order."""
+        return [t for t in self.transforms if t.kind == kind]
+
+
+def parse_sa(body):
+    """Body of an SA (or SAg) payload → [Proposal], at least one."""
+    found = []
+    off = 0
+    more = True
+    while more:
+        if len(body) - off < _HEADER:
+            raise FormatError(DROP_IKE_FORMAT)
+        last, _, length, num, protocol, spi_len, count = struct.unpack(
+            ">BBHBBBB", body[off : off + _HEADER]
+        )
+        if last not in (0, _MORE_PROPOSALS):
+            raise FormatError(DROP_IKE_FORMAT)
+        if not _HEADER + spi_len <= length <= len(body) - off:
+            raise FormatError(DROP_IKE_FORMAT)
+        at = off + _HEADER + spi_len
+        off += length
+        transforms, end = parse_transforms(body[:off], at) if at < off else ([], at)
+        if len(transforms) != count or end != off:
+            raise FormatError(DROP_IKE_FORMAT)
+        found.append(Proposal(num, protocol, bytes(body[at - spi_len : at]), transforms))
+        more = last != 0
+    if off != len(body):
+        raise FormatError(DROP_IKE_FORMAT)
+    return found
+
+
+def emit_sa(proposals):
+    out = bytearray()
+    for i, p in enumerate(proposals):
+        transforms = emit_transforms(p.transforms)
+        more = _MORE_PROPOSALS if i + 1 < len(proposals) else 0
+        length = _HEADER + len(p.spi) + len(transforms)
+        counts = len(p.spi), len(p.transforms)
+        out += struct.pack(">BBHBBBB", more, 0, length, p.num, p.protocol, *counts)
+        out += p.spi
+        out += transforms
+    return out
+
+
+class Keys(Value):
+    """The keys of an IKE SA. SK_ai and SK_ar are empty: the cipher is an AEAD."""
+
+    _hidden = ("sk_d", "sk_ei", "sk_er", "sk_pi", "sk_pr")
+
+    def __init__(self, sk_d, sk_ei, sk_er, sk_pi, sk_pr):
+        self.sk_d = sk_d
+        self.sk_ei = sk_ei  # AES key, then four octets of salt
+        self.sk_er = sk_er
+        self.sk_pi = sk_pi
+        self.sk_pr = sk_pr
+
+    def wipe(self):
+        for key in (self.sk_d, self.sk_ei, self.sk_er, self.sk_pi, self.sk_pr):
+            wipe(key)
+
+
+def derive(nonce_i, nonce_r, shared, spi_i, spi_r, key_bits):
+    """RFC 7296 section 2.14 with PRF_HMAC_SHA2_256 and AES-GCM of key_bits → Keys."""
+    encr_len = key_bits // 8 + _SALT_LEN
+    skeyseed = prf(nonce_i + nonce_r, shared)
+    seed = nonce_i + nonce_r + spi_i + spi_r
+    stream = prf_plus(skeyseed, seed, 3 * _PRF_LEN + 2 * encr_len)
+    parts = []
+    off = 0
+    for length in (_PRF_LEN, encr_len, encr_len, _PRF_LEN, _PRF_LEN):
+        parts.append(bytearray(stream[off : off + length]))
+        off += length
+    wipe(stream)
+    return Keys(*parts)
+
+
+def psk_auth(psk, sk_p, real_message, peer_nonce, id_body):
+    """AUTH data of the shared-key method, RFC 7296 section 2.15 → 32 octets.
+
+    Who sends gives its own sk_p, first message as sent and ID body, and the other's nonce.
+    """
+    padded = prf(psk, b"Key Pad for IKEv2")
+    return prf(padded, real_message, peer_nonce, prf(sk_p, id_body))
+
+
+def default_kwk(sk_d, kwa):
+    """GSK_w of a unicast IKE SA, RFC 9838 section 3.1.1, as long as its KWA's keys are."""
+    return prf_plus(sk_d, b"Key Wrap for G-IKEv2", KWK_LEN[kwa])

@@ -1,0 +1,190 @@
+"""The keys of a group: the KD payload of G-IKEv2 (RFC 9838 section 4.5), and its substructures.
+
+Cold code, plain values. Order is free and unknown attributes are ignored; a payload that does not
+parse is a FormatError(DROP_KD).
+"""
+
+import struct
+
+from covey import iana
+from covey.drops import DROP_IKE_FORMAT, DROP_KD, FormatError
+from covey.ikesa import Value, emit_attribute, parse_attributes
+from covey.octets import u16
+from covey.port import const
+
+ZERO_ID = b"\0\0\0\0"  # a Key ID: the keys of an SA. A KWK ID: the default KWK, GSK_w
+NO_PROTOCOL = 0  # of a substructure that belongs to no SA
+
+_SA_KEY = const(1)
+_WRAP_KEY = const(1)
+_AUTH_KEY = const(2)
+_GM_SENDER_ID = const(3)
+_SENDER_ID_MOST = const(8)  # octets; the RFC names no size
+
+_SPI_LEN = {iana.AH: 4, iana.ESP: 4, iana.GIKE_UPDATE: 16}
+
+
+# Substructure of GSA and of KD, RFC 9838 sections 4.4.2, 4.4.3, 4.5.2, 4.5.3:
+#
+#  0                   1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +---------------+---------------+-------------------------------+
+# |   Protocol    |   SPI Size    |    Length (with this header)  |
+# +---------------+---------------+-------------------------------+
+# ~                        SPI (variable)                         ~
+# +---------------------------------------------------------------+
+#
+# Protocol 0 belongs to no SA: the second octet is RESERVED, and no SPI follows.
+
+
+def parse_substructures(body):
+    """→ [(protocol, spi, content)]; no (protocol, SPI) occurs twice."""
+    found = []
+    seen = set()
+    off = 0
+    while off < len(body):
+        if len(body) - off < 4:
+            raise FormatError(DROP_IKE_FORMAT)
+        protocol = body[off]
+        spi_len = body[off + 1] if protocol != NO_PROTOCOL else 0
+        length = u16(body, off + 2)
+        if spi_len != _SPI_LEN.get(protocol, spi_len):
+            raise FormatError(DROP_IKE_FORMAT)
+        if not 4 + spi_len <= length <= len(body) - off:
+            raise FormatError(DROP_IKE_FORMAT)
+        at = off + 4 + spi_len
+        spi = bytes(body[off + 4 : at])
+        if (protocol, spi) in seen:
+            raise FormatError(DROP_IKE_FORMAT)
+        seen.add((protocol, spi))
+        off += length
+        found.append((protocol, spi, bytes(body[at:off])))
+    return found
+
+
+def emit_substructure(protocol, spi, content):
+    return struct.pack(">BBH", protocol, len(spi), 4 + len(spi) + len(content)) + spi + content
+
+
+# Wrapped key, section 4.5.4:
+#
+#  0                   1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +---------------------------------------------------------------+
+# |                            Key ID                             |
+# +---------------------------------------------------------------+
+# |                            KWK ID                             |
+# +---------------------------------------------------------------+
+# ~               Encrypted Key: the output of RFC 5649           ~
+# +---------------------------------------------------------------+
+
+
+class WrappedKey(Value):
+    _hidden = ("data",)
+
+    def __init__(self, key_id, kwk_id, data):
+        self.key_id = key_id
+        self.kwk_id = kwk_id
+        self.data = data
+
+
+def _parse_wrapped_key(value):
+    if isinstance(value, int) or len(value) <= 8:
+        raise FormatError(DROP_KD)
+    return WrappedKey(value[:4], value[4:8], value[8:])
+
+
+def _emit_wrapped_key(kind, key):
+    return emit_attribute(kind, key.key_id + key.kwk_id + key.data)
+
+
+class KeyBag(Value):
+    """The keys of one SA: SA_KEY (1, TLV, wrapped keys with Key ID zero), section 4.5.2."""
+
+    def __init__(self, protocol, spi, keys):
+        self.protocol = protocol
+        self.spi = spi
+        self.keys = keys  # several only for GIKE_UPDATE in a GSA_REKEY: one per key path
+
+
+def _parse_key_bag(protocol, spi, content):
+    keys = []
+    for kind, value in parse_attributes(content):
+        if kind == _SA_KEY:
+            key = _parse_wrapped_key(value)
+            if key.key_id != ZERO_ID:
+                raise FormatError(DROP_KD)
+            keys.append(key)
+    if not keys:
+        raise FormatError(DROP_KD)
+    if protocol != iana.GIKE_UPDATE and (len(keys) > 1 or keys[0].kwk_id != ZERO_ID):
+        raise FormatError(DROP_KD)
+    return KeyBag(protocol, spi, keys)
+
+
+class MemberBag(Value):
+    """What one member gets: WRAP_KEY (1), AUTH_KEY (2), GM_SENDER_ID (3), section 4.5.3."""
+
+    def __init__(self, wrap_keys=(), auth_key=None, sender_ids=()):
+        self.wrap_keys = list(wrap_keys)  # WrappedKey, Key ID not zero
+        self.auth_key = auth_key  # DER SubjectPublicKeyInfo
+        self.sender_ids = list(sender_ids)  # octets as they came, 1 to 8 each
+
+
+def _parse_member_bag(content):
+    bag = MemberBag()
+    for kind, value in parse_attributes(content):
+        if kind == _WRAP_KEY:
+            bag.wrap_keys.append(_parse_wrapped_key(value))
+            if bag.wrap_keys[-1].key_id == ZERO_ID:
+                raise FormatError(DROP_KD)
+        elif kind == _AUTH_KEY:
+            if isinstance(value, int) or not value or bag.auth_key is not None:
+                raise FormatError(DROP_KD)
+            bag.auth_key = value
+        elif kind == _GM_SENDER_ID:
+            if isinstance(value, int) or not 1 <= len(value) <= _SENDER_ID_MOST:
+                raise FormatError(DROP_KD)
+            bag.sender_ids.append(value)
+    return bag
+
+
+class KD(Value):
+    """Key bags of SAs, and at most one of the member."""
+
+    def __init__(self, bags, member=None):
+        self.bags = bags
+        self.member = member
+
+
+def parse_kd(body):
+    """Body of a KD payload → KD."""
+    kd = KD([])
+    try:
+        for protocol, spi, content in parse_substructures(body):
+            if protocol == NO_PROTOCOL:
+                kd.member = _parse_member_bag(content)
+            else:
+                kd.bags.append(_parse_key_bag(protocol, spi, content))
+    except FormatError:
+        raise FormatError(DROP_KD)
+    return kd
+
+
+def emit_kd(kd):
+    out = bytearray()
+    for bag in kd.bags:
+        content = b"".join([_emit_wrapped_key(_SA_KEY, key) for key in bag.keys])
+        out += emit_substructure(bag.protocol, bag.spi, content)
+    if kd.member is not None:
+        out += _emit_member_bag(kd.member)
+    return out
+
+
+def _emit_member_bag(bag):
+    content = b"".join([_emit_wrapped_key(_WRAP_KEY, key) for key in bag.wrap_keys])
+    if bag.auth_key is not None:
+        content += emit_attribute(_AUTH_KEY, bag.auth_key)
+    for sender_id in bag.sender_ids:
+        content += emit_attribute(_GM_SENDER_ID, sender_id)
+    return emit_substructure(NO_PROTOCOL, b"", content)
