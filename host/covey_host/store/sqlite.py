@@ -22,8 +22,9 @@ _BUSY_S = 5  # how long a write waits for another process's transaction
 _MOST = 2**63 - 1  # SQLite's greatest integer
 
 _TABLES = (
-    "CREATE TABLE entries (key TEXT PRIMARY KEY, value BLOB NOT NULL, version INTEGER NOT NULL)"
-    " WITHOUT ROWID",
+    """CREATE TABLE entries (
+        key TEXT PRIMARY KEY, value BLOB NOT NULL, version INTEGER NOT NULL
+    ) WITHOUT ROWID""",
     "CREATE TABLE counters (name TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE store (revision INTEGER NOT NULL, term INTEGER NOT NULL, owner TEXT NOT NULL)",
     "INSERT INTO store VALUES (0, 0, '')",

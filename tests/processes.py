@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {
     **{k: v for k, v in os.environ.items() if not k.startswith("COVEY_")},
     "PYTHONPATH": os.pathsep.join([str(ROOT / "lib"), str(ROOT / "host")]),
@@ -36,6 +36,7 @@ def run(*arguments, timeout=60, **options):
     options.setdefault("env", ENVIRONMENT)
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
+        check=False,
         capture_output=True,
         text=True,
         timeout=timeout,
