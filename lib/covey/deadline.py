@@ -1,0 +1,43 @@
+"""A moment that may lie years ahead, on a clock that wraps every 12.4 days."""
+
+from covey.port import const, ticks_diff
+
+_DAY_MS = const(86400000)
+
+
+class Deadline:
+    """Counts down from a number of seconds (u32); moved forward by whoever asks.
+
+    Ask at least once in six days: beyond half the clock's range a step forward reads as one
+    back. left_ms() is capped at a day, so that a caller who sleeps as long as it says does.
+    """
+
+    def __init__(self):
+        self._days = 0  # whole days still to run; with _ms apart both stay small ints
+        self._ms = 0  # the rest; not above 0 with no days left: due
+        self._seen_ms = 0  # ticks up to which the two are counted down
+
+    def start(self, now_ms, seconds):
+        self._days = seconds // 86400
+        self._ms = seconds % 86400 * 1000
+        self._seen_ms = now_ms
+
+    def is_due(self, now_ms):
+        elapsed = ticks_diff(now_ms, self._seen_ms)
+        if elapsed > 0:  # an older now_ms than one seen before changes nothing
+            self._seen_ms = now_ms
+            self._ms -= elapsed
+            while self._ms <= 0 and self._days:
+                self._days -= 1
+                self._ms += _DAY_MS
+            if self._ms < 0:
+                self._ms = 0
+        return self._ms == 0 and self._days == 0
+
+    def left_ms(self, now_ms):
+        """Milliseconds to run, 0 when due, a day at most."""
+        if self.is_due(now_ms):
+            return 0
+        if self._days:
+            return _DAY_MS
+        return self._ms

@@ -1,0 +1,238 @@
+"""The key store: a fixed table of Data-Security SAs, and when each comes and goes.
+
+install ---> receiving ---> retire (DTD) ---> gone: key wiped, SPI remembered
+             activate (ATD) ---> also sending, until a newer epoch does
+A lifetime that ends is a retire at once. A full store refuses; nothing alive is evicted.
+"""
+
+from covey.deadline import Deadline
+from covey.drops import DROP_CAPACITY
+from covey.port import const, micropython, ticks_add, ticks_diff
+
+_REMEMBERED = const(8)  # retired SPIs, and announced ones, that we still know by name
+_DAY_MS = const(86400000)
+
+# A slot's state: any of
+_LIVE = const(1)
+_EXPIRES = const(2)  # has a lifetime
+_RETIRING = const(4)  # has been deleted; still good for receiving until its DTD is over
+_WAITING = const(8)  # will be sent under when its ATD is over
+_SENDING = const(16)  # may be sent under
+
+
+class KeyStore:
+    """`slots` SAs at most. drops counts what a full store refused."""
+
+    def __init__(self, slots, drops):
+        self._slots = slots
+        self._drops = drops
+        self._sas = [None] * slots
+        self._spis = bytearray(4 * slots)  # of the SAs, side by side: find() reads only these
+        self._states = bytearray(slots)
+        self._expire = [Deadline() for _ in range(slots)]
+        self._retire = [Deadline() for _ in range(slots)]
+        self._activate = [Deadline() for _ in range(slots)]
+        self._outbound = None  # the SA that send() takes where no destination is named
+        self._due_ms = None  # ticks at which step() has something to do
+        self._retired = _SPIRing()
+        self._announced = _SPIRing()
+
+    # ---- for each packet: nothing here allocates
+
+    @micropython.native
+    def find(self, buf, off):
+        """The SA whose SPI stands at off, or None."""
+        spis = self._spis
+        first = buf[off]
+        at = 0
+        for slot in range(self._slots):
+            if (
+                spis[at] == first
+                and spis[at + 1] == buf[off + 1]
+                and spis[at + 2] == buf[off + 2]
+                and spis[at + 3] == buf[off + 3]
+            ):
+                return self._sas[slot]
+            at += 4
+        return None
+
+    def was_retired(self, buf, off):
+        """Whether the SPI at off is that of an SA that has gone."""
+        return self._retired.has(buf, off)
+
+    def is_announced(self, buf, off):
+        """Whether the SPI at off was promised for a coming epoch (GSA_NEXT_SPI)."""
+        return self._announced.has(buf, off)
+
+    @micropython.native
+    def outbound(self, destination=None):
+        """The SA to send under, or None: the newest epoch whose ATD is over.
+
+        destination: 4 octets, where a group has several.
+        """
+        if destination is None:
+            return self._outbound
+        return self._newest(destination)
+
+    @micropython.native
+    def is_due(self, now_ms):
+        """Whether step() has something to do."""
+        return self._due_ms is not None and ticks_diff(now_ms, self._due_ms) >= 0
+
+    @micropython.native
+    def step(self, now_ms):
+        """Carry out what is due. Returns the ms until the next time, a day at most."""
+        next_ms = _DAY_MS
+        for slot in range(self._slots):
+            state = self._states[slot]
+            if self._is_over(slot, state, now_ms):
+                self._remove(slot)
+                continue
+            if state & _EXPIRES:
+                next_ms = min(next_ms, self._expire[slot].left_ms(now_ms))
+            if state & _RETIRING:
+                next_ms = min(next_ms, self._retire[slot].left_ms(now_ms))
+            if state & _WAITING:
+                if self._activate[slot].is_due(now_ms):
+                    self._states[slot] = state ^ (_WAITING | _SENDING)
+                else:
+                    next_ms = min(next_ms, self._activate[slot].left_ms(now_ms))
+        self._outbound = self._newest(None)
+        self._due_ms = ticks_add(now_ms, next_ms)
+        return next_ms
+
+    # ---- for the control half: may allocate
+
+    def room_for(self, count):
+        """Whether `count` more SAs can be installed."""
+        return self._sas.count(None) >= count
+
+    def install(self, sa, now_ms):
+        """Receive under sa from now on. False where the store is full or knows the SPI already."""
+        if self.find(sa.spi, 0) is not None:
+            return False
+        if not self.room_for(1):
+            self._drops.count(DROP_CAPACITY)
+            return False
+        slot = self._sas.index(None)
+        state = _LIVE
+        if sa.lifetime_s is not None:
+            self._expire[slot].start(now_ms, sa.lifetime_s)
+            state |= _EXPIRES
+        self._sas[slot] = sa
+        self._states[slot] = state
+        self._spis[4 * slot : 4 * slot + 4] = sa.spi
+        self.step(now_ms)
+        return True
+
+    def activate(self, spi, now_ms, atd_s):
+        """Send under the SA of this SPI when atd_s is over; it has become_sender behind it."""
+        slot = self._slot_of(spi)
+        if slot < 0:
+            return False
+        assert self._sas[slot].sender_id >= 0
+        self._activate[slot].start(now_ms, atd_s)
+        self._states[slot] = self._states[slot] & ~_SENDING | _WAITING
+        self.step(now_ms)
+        return True
+
+    def retire(self, spi, now_ms, dtd_s):
+        """Receive under this SPI for dtd_s longer, then wipe its SA. The earlier end wins."""
+        slot = self._slot_of(spi)
+        if slot < 0:
+            return False
+        retire = self._retire[slot]
+        if not self._states[slot] & _RETIRING or retire.left_ms(now_ms) > dtd_s * 1000:
+            retire.start(now_ms, dtd_s)
+        self._states[slot] |= _RETIRING
+        self.step(now_ms)
+        return True
+
+    def retire_all(self, now_ms, dtd_s):
+        for sa in self.live():
+            self.retire(sa.spi, now_ms, dtd_s)
+
+    def silence(self):
+        """Stop sending at once under every SA that is here; receiving goes on."""
+        for slot in range(self._slots):
+            self._states[slot] &= ~(_WAITING | _SENDING)
+        self._outbound = None
+
+    def announce(self, spis):
+        """Remember SPIs promised for coming epochs, in place of those promised before."""
+        self._announced.clear()
+        for spi in spis:
+            self._announced.add(spi)
+
+    def live(self):
+        """The SAs that are here, as a list."""
+        return [sa for sa in self._sas if sa is not None]
+
+    def wipe(self):
+        """Forget every key: the member has left."""
+        for slot in range(self._slots):
+            if self._sas[slot] is not None:
+                self._remove(slot)
+        self._outbound = None
+
+    # ---- the table
+
+    def _slot_of(self, spi):
+        sa = self.find(spi, 0)
+        return -1 if sa is None else self._sas.index(sa)
+
+    def _is_over(self, slot, state, now_ms):
+        if state & _EXPIRES and self._expire[slot].is_due(now_ms):
+            return True
+        return bool(state & _RETIRING) and self._retire[slot].is_due(now_ms)
+
+    def _newest(self, destination):
+        """The SA of the highest epoch that may be sent under, the first of several."""
+        newest = None
+        for slot in range(self._slots):
+            if self._states[slot] & _SENDING:
+                sa = self._sas[slot]
+                if destination is None or sa.destination == destination:
+                    if newest is None or sa.epoch > newest.epoch:
+                        newest = sa
+        return newest
+
+    def _remove(self, slot):
+        sa = self._sas[slot]
+        self._retired.add(sa.spi)
+        self._sas[slot] = None
+        self._states[slot] = 0
+        for i in range(4 * slot, 4 * slot + 4):
+            self._spis[i] = 0
+        sa.wipe()
+
+
+class _SPIRing:
+    """The last few SPIs of a kind; the oldest makes room."""
+
+    def __init__(self):
+        self._spis = bytearray(4 * _REMEMBERED)
+        self._next = 0
+
+    def add(self, spi):
+        for i in range(4):
+            self._spis[self._next + i] = spi[i]
+        self._next = (self._next + 4) % len(self._spis)
+
+    @micropython.native
+    def has(self, buf, off):
+        spis = self._spis
+        first = buf[off]
+        for at in range(0, len(spis), 4):
+            if (
+                spis[at] == first
+                and spis[at + 1] == buf[off + 1]
+                and spis[at + 2] == buf[off + 2]
+                and spis[at + 3] == buf[off + 3]
+            ):
+                return True
+        return False
+
+    def clear(self):
+        for i in range(len(self._spis)):
+            self._spis[i] = 0

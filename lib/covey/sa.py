@@ -1,0 +1,172 @@
+"""Security associations: a key, what it may be used for, and how far it has been used.
+
+No wire format and no clock here: when an SA comes and goes is the key store's affair.
+"""
+
+from covey.deadline import Deadline
+from covey.drops import DROP_KD, DROP_POLICY, FormatError
+from covey.gcm import GCMContext
+from covey.octets import wipe
+from covey.port import micropython
+from covey.replay import SenderTable
+
+SN_SEQUENTIAL = 0  # 32-bit sequential numbers: one sender
+SN_UNSPECIFIED = 2  # RFC 9838 section 2.6: several senders, whose numbers mix
+
+_NOT_A_SENDER = -1
+
+
+class DataSA:
+    """A Data-Security SA: ESP, transport mode, AES-GCM-16, UDP inside.
+
+    keymat: AES key and 4-octet salt, 20 or 36 octets, copied into context; the caller wipes it.
+    destination, source: selectors (address_lo, address_hi, port_lo, port_hi, protocol).
+    sn: SN_*. sender_bits: width of the Sender-ID in the IV, None where nobody told it.
+    sender_form: (index_bits, bits) where Sender-IDs read as index | incarnation, else None.
+    lifetime_s: None for no end. sender_slots: how many senders can be told apart, a power of two.
+    Raises FormatError where the policy is not one that a member can carry out.
+    """
+
+    def __init__(
+        self,
+        spi,
+        keymat,
+        destination,
+        source,
+        sn,
+        sender_bits,
+        sender_form,
+        lifetime_s,
+        epoch,
+        sender_slots=16,
+    ):
+        if len(keymat) not in (20, 36):
+            raise FormatError(DROP_KD)
+        if sn not in (SN_SEQUENTIAL, SN_UNSPECIFIED):
+            raise FormatError(DROP_POLICY)
+        self.spi = bytes(spi)
+        self.epoch = epoch  # ordinal of the GSA generation it came with
+        self.sn = sn
+        self.lifetime_s = lifetime_s
+        self.destination = bytes(destination[0])  # 4 octets
+        self._port_lo, self._port_hi = _ports(destination)
+        self._source_lo, self._source_hi = _ports(source)
+        # What we put into the inner UDP header: the lowest port allowed; as the source the same.
+        self.port = self._port_lo or min(1, self._port_hi)
+        self.source_port = max(self._source_lo, min(self.port, self._source_hi))
+        self.sender_id = _NOT_A_SENDER  # our own in outbound use
+        self.iv_head = bytes(4)  # the Sender-ID where it stands in the IV's upper half
+        self.next_seq = 1
+        self.sender_slots = sender_slots
+        self.senders = self._table(sender_bits, sender_form)
+        self.context = GCMContext(keymat)
+
+    def become_sender(self, sender_id, bits):
+        """Prepare for sending as sender_id, in the top `bits` of the IV (0: one sender only).
+
+        Numbers begin at 1 again: sender_id must never have been used under this key.
+        Raises FormatError where it is wider than bits (RFC 9838 section 2.5.2: fatal).
+        """
+        if not 0 <= bits <= 32 or sender_id < 0 or sender_id >> bits:
+            raise FormatError(DROP_POLICY)
+        if self.senders.bits != bits:
+            # The width reached us as a sender only: from now on senders can be told apart.
+            self.senders = SenderTable(self.sender_slots, bits)
+        self.senders.bar(sender_id)  # also what we send now must not come back later
+        field = sender_id << (32 - bits)
+        self.iv_head = bytes([field >> 24, field >> 16 & 255, field >> 8 & 255, field & 255])
+        self.sender_id = sender_id
+        self.next_seq = 1
+
+    @micropython.native
+    def selects(self, buf, off):
+        """Whether the UDP header at off has ports that the traffic selectors allow."""
+        port = buf[off] << 8 | buf[off + 1]
+        if port < self._source_lo or port > self._source_hi:
+            return False
+        port = buf[off + 2] << 8 | buf[off + 3]
+        return self._port_lo <= port <= self._port_hi
+
+    def wipe(self):
+        """Forget the key. The SA is of no use afterwards."""
+        self.sender_id = _NOT_A_SENDER
+        self.context.wipe()
+
+    def _table(self, bits, form):
+        if form is not None:
+            index_bits, form_bits = form
+            if not 0 < index_bits <= form_bits <= 32 or bits not in (None, form_bits):
+                raise FormatError(DROP_POLICY)
+            return SenderTable(self.sender_slots, form_bits, index_bits)
+        if bits is not None:
+            if not 0 < bits <= 32:
+                raise FormatError(DROP_POLICY)
+            return SenderTable(self.sender_slots, bits)
+        return SenderTable(1 if self.sn == SN_SEQUENTIAL else 0)
+
+
+class RekeySA:
+    """A Rekey SA: what GSA_REKEY messages are opened and judged with. RFC 9838 section 2.4.1.
+
+    spi: 16 octets. gsk_e: AES key and 4-octet salt. gsk_w: its default KWK. Copies are made;
+    the caller wipes its own. kwa: the key wrap transform. address, port: where its messages
+    come to. next_message_id: the least that is not a replay. verifier: of their signatures.
+    """
+
+    def __init__(
+        self,
+        spi,
+        gsk_e,
+        gsk_w,
+        kwa,
+        address,
+        port,
+        next_message_id=0,
+        lifetime_s=None,
+        verifier=None,
+        epoch=0,
+    ):
+        if len(spi) != 16 or len(gsk_e) not in (20, 36) or len(gsk_w) not in (16, 24, 32):
+            raise FormatError(DROP_KD)
+        self.spi = bytes(spi)
+        self.epoch = epoch
+        self.kwa = kwa
+        self.kwk = bytearray(gsk_w)
+        self.address = bytes(address)
+        self.port = port
+        self.next_message_id = next_message_id
+        self.lifetime_s = lifetime_s  # None for no end
+        self.verifier = verifier
+        self.context = GCMContext(gsk_e)
+        self._lifetime = None  # Deadline, from start() on
+        self._retire = None  # Deadline, from retire() on
+
+    def start(self, now_ms):
+        """It is in use from now on: its lifetime runs."""
+        if self.lifetime_s is not None:
+            self._lifetime = Deadline()
+            self._lifetime.start(now_ms, self.lifetime_s)
+
+    def retire(self, now_ms, dtd_s):
+        """Good for dtd_s longer; the earlier end wins."""
+        if self._retire is None or self._retire.left_ms(now_ms) > dtd_s * 1000:
+            self._retire = Deadline()
+            self._retire.start(now_ms, dtd_s)
+
+    def is_due(self, now_ms):
+        """Whether its lifetime or its DTD is over: to be wiped."""
+        for deadline in (self._lifetime, self._retire):
+            if deadline is not None and deadline.is_due(now_ms):
+                return True
+        return False
+
+    def wipe(self):
+        wipe(self.kwk)
+        self.context.wipe()
+
+
+def _ports(selector):
+    port_lo, port_hi, protocol = selector[2:]
+    if protocol not in (0, 17) or not 0 <= port_lo <= port_hi <= 0xFFFF:
+        raise FormatError(DROP_POLICY)
+    return port_lo, port_hi
