@@ -59,7 +59,7 @@ class Failure(Exception):
 
 
 def say(text):
-    print(f"micropython: {text}", flush=True)
+    print(f"micropython: {text}", file=sys.stderr, flush=True)
 
 
 # Asking an interpreter what it is

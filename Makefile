@@ -1,0 +1,57 @@
+# `make` explains the targets. Everything that is made lies in .venv and .build.
+
+unexport PYTHONPATH PYTHONHOME
+export PYTHON
+
+PY = .venv/bin/python
+
+# The tree's own Python looks after itself; any other is only sought where that one is not there.
+setup = @if [ -x $(PY) ] && $(PY) -I -c pass 2>/dev/null; then python=$(PY); \
+	else python="$$(tools/find_python.sh)" || exit 1; fi; \
+	"$$python" -I tools/setup.py
+
+.PHONY: help setup run serve test test-cpy test-mpy lint size lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
+		awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+
+run: ## a key server, four members and an attacker on this machine (SECONDS=n, JSON=1, SEED=n)
+	$(setup) venv micropython mpy
+	@exec $(PY) -m covey_host.demo
+
+serve: ## the key server of the site in $COVEY_SITE or the current directory
+	$(setup) venv
+	@exec .venv/bin/covey serve
+
+test: ## every suite: CPython, 32-bit and 64-bit MicroPython, the host, many processes
+	$(setup) venv micropython mpy
+	@exec $(PY) -m pytest
+
+test-cpy: ## the suites that need no MicroPython
+	$(setup) venv
+	@exec $(PY) -m pytest --deselect tests/host/test_micropython.py
+
+test-mpy: ## the suite of lib/ on 32-bit and 64-bit MicroPython
+	$(setup) venv micropython mpy
+	@exec $(PY) -m pytest tests/host/test_micropython.py
+
+lint: ## format and style of every Python file
+	$(setup) venv
+	@$(PY) -m ruff format --check .
+	@$(PY) -m ruff check .
+
+size: ## lines of lib/covey, and octets of each compiled file on four architectures
+	$(setup) venv
+	@$(PY) tools/size.py
+
+setup: ## only what the other targets begin with: .venv, MicroPython, compiled files (PYTHON=name)
+	$(setup) venv micropython mpy
+
+lock: ## requirements.lock anew from pyproject.toml, with the newest versions
+	$(setup) venv
+	@$(PY) tools/lock.py
+
+clean: ## remove everything that was made, .venv too
+	rm -rf .venv .build
+	find host lib tests tools -name __pycache__ -o -name '*.egg-info' | xargs rm -rf

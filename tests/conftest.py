@@ -1,0 +1,32 @@
+"""What holds for every suite: hypothesis without deadlines, vectors drawn before they are read."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis.database import DirectoryBasedExampleDatabase
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / ".build"
+
+settings.register_profile(
+    "covey",
+    deadline=None,  # the machines that run this are busy
+    suppress_health_check=[HealthCheck.too_slow],
+    database=DirectoryBasedExampleDatabase(BUILD / "hypothesis"),
+    print_blob=True,
+)
+settings.load_profile("covey")
+
+
+def pytest_sessionstart(session):
+    """Draw the published vectors, if their package or the script that draws them has changed."""
+    script = ROOT / "tests" / "vectors.py"
+    stamp = BUILD / "vectors" / "drawn"
+    source = f"{version('cryptography-vectors')} {script.stat().st_mtime_ns}"
+    if stamp.exists() and stamp.read_text() == source:
+        return
+    subprocess.run([sys.executable, script], check=True)
+    stamp.write_text(source)

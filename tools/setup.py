@@ -1,0 +1,167 @@
+"""Set the tree up: `python tools/setup.py STEP...`; a step that is up to date costs nothing.
+
+venv         .venv with everything in requirements.lock, by hash, and covey itself (editable)
+micropython  .build/micropython/{x64,x86}: see fetch_micropython.py
+mpy          .build/lib-{x64,x86}: lib/covey compiled, see build_mpy.py
+
+Progress goes to stderr, so that a command's own output stays clean. Runs on any Python from 3.11
+on; only `venv` needs the one that .venv is to be made with.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+STAMP = VENV / "covey-setup.json"
+INPUTS = ["requirements.lock", "pyproject.toml", "tools/setup.py"]
+STEPS = ["venv", "micropython", "mpy"]
+
+
+def say(text):
+    print(f"setup: {text}", file=sys.stderr, flush=True)
+
+
+def fail(sentence):
+    sys.exit(f"setup: {sentence}")
+
+
+def clean_environment():
+    """Without what would lead a Python elsewhere than into .venv."""
+    drop = ("PYTHONPATH", "PYTHONHOME", "PIP_USER", "PIP_TARGET", "PIP_PREFIX", "VIRTUAL_ENV")
+    kept = {name: value for name, value in os.environ.items() if name not in drop}
+    return {**kept, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+
+
+def run(command):
+    """Run it with its output on our stderr; whether it went well."""
+    return subprocess.run(command, stdout=sys.stderr, cwd=ROOT, env=clean_environment()).returncode
+
+
+# .venv
+
+
+def wanted():
+    """What .venv must have been made from. Its path counts: scripts in it name it."""
+    digest = hashlib.sha256(str(ROOT).encode())
+    for name in INPUTS:
+        digest.update((ROOT / name).read_bytes())
+    return digest.hexdigest()
+
+
+def is_current():
+    """Whether .venv is finished, made from today's inputs, and still runs."""
+    try:
+        made = json.loads(STAMP.read_text())
+    except (OSError, ValueError):
+        return False
+    asked = os.environ.get("PYTHON")
+    if made["inputs"] != wanted() or asked and made["asked"] != asked:
+        return False
+    return in_venv() or runs(VENV / "bin" / "python")
+
+
+def in_venv():
+    return Path(sys.prefix).resolve() == VENV
+
+
+def runs(python):
+    """Its version, or None: the interpreter under a .venv may have been upgraded or removed."""
+    if not os.access(python, os.X_OK):
+        return None
+    code = "import sys, pip; print(sys.version_info[:2])"
+    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def make_venv():
+    if is_current():
+        return
+    if in_venv():  # it must not rebuild itself
+        finder = subprocess.run(
+            [ROOT / "tools" / "find_python.sh"], capture_output=True, text=True
+        )
+        if finder.returncode:
+            sys.exit(finder.stderr.strip())
+        os.execv(finder.stdout.strip(), [finder.stdout.strip(), *sys.argv])
+    began = time.monotonic()
+    version = str(sys.version_info[:2])
+    STAMP.unlink(missing_ok=True)
+    if runs(VENV / "bin" / "python") != version:
+        if VENV.exists():
+            shutil.rmtree(VENV)
+        say(f"making .venv with Python {sys.version.split()[0]} ({sys.executable})")
+        create_venv()
+    say("installing what requirements.lock names into .venv")
+    install("--require-hashes", "--only-binary", ":all:", "-r", "requirements.lock")
+    install("--no-deps", "--no-build-isolation", "--editable", ".")
+    made = {"inputs": wanted(), "asked": os.environ.get("PYTHON")}
+    STAMP.write_text(json.dumps(made))
+    say(f".venv is ready ({time.monotonic() - began:.0f} s)")
+
+
+def create_venv():
+    try:
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    except ImportError:
+        fail(
+            f"{sys.executable} cannot make virtual environments: install its venv module "
+            f"(Debian: apt install python3.{sys.version_info[1]}-venv), or name another Python "
+            "with PYTHON=."
+        )
+    if run([sys.executable, "-I", "-m", "venv", str(VENV)]):
+        shutil.rmtree(VENV, ignore_errors=True)
+        fail(".venv could not be made (see the lines above).")
+
+
+def install(*words):
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    python = str(VENV / "bin" / "python")
+    if run([python, "-I", "-m", "pip", "install", *quiet, *words]):
+        fail("pip could not install (see the lines above): check the network, then run it again.")
+
+
+# The other two
+
+
+def make_micropython():
+    status = run([sys.executable, "-I", "tools/fetch_micropython.py"])
+    if status:
+        sys.exit(status)
+
+
+def make_mpy():
+    status = run([str(VENV / "bin" / "python"), "-I", "tools/build_mpy.py"])
+    if status:
+        sys.exit(status)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("step", nargs="+", choices=STEPS)
+    steps = parser.parse_args().step
+    work = {"venv": make_venv, "micropython": make_micropython, "mpy": make_mpy}
+    try:
+        (ROOT / ".build").mkdir(exist_ok=True)
+        with open(ROOT / ".build" / ".setup.lock", "w") as lock:  # two `make` side by side
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for step in STEPS:
+                if step in steps:
+                    work[step]()
+    except OSError as error:
+        fail(f"{error}.")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
