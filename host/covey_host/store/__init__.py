@@ -22,7 +22,7 @@ class Store(Protocol):
     """Every method raises Problem (one sentence) where the store can't be read or written.
 
     After a Problem from a writing method its outcome is unknown: read before trying again.
-    What a writing method has returned for is on the disk (or in a quorum), whatever is killed next.
+    What a writing method returned for is on the disk (or in a quorum), whatever is killed next.
     """
 
     def read(self, key: str) -> tuple[bytes | None, int]:

@@ -74,7 +74,7 @@ def create(path: Path) -> "SQLiteStore":
 
 
 def open_existing(path: Path) -> "SQLiteStore":
-    """Open a store that create() made. Problem where it is missing, foreign, newer or not private."""
+    """Open a store that create() made. Problem where it is missing, foreign or not private."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:

@@ -1,0 +1,80 @@
+"""What a person or a program reads: lines on stdout, sentences on stderr, the server's log."""
+
+import json
+import sys
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.table import Table
+
+
+def line(text: str) -> None:
+    print(text, flush=True)
+
+
+def emit(event: dict) -> None:
+    """One JSON object on one line of stdout."""
+    print(json.dumps(event), flush=True)
+
+
+def complain(sentence: str) -> None:
+    """One sentence on stderr, whatever control characters a name in it may hold."""
+    print(printable(sentence), file=sys.stderr, flush=True)
+
+
+def table(title: str, columns: list[str], rows: list[list]) -> None:
+    """A table as wide as the terminal allows; without a terminal one line a row, all of it."""
+    console = Console(file=sys.stdout, highlight=False, markup=False)
+    if not console.is_terminal:
+        for row in rows:
+            facts = (f"{c}={_cell(v)}" for c, v in zip(columns, row, strict=True) if v is not None)
+            line(f"{title} " + " ".join(facts))
+        return
+    drawn = Table(title=title, title_justify="left", box=None, header_style="bold")
+    for column in columns:
+        drawn.add_column(column)
+    for row in rows:
+        drawn.add_row(*[_cell(value) for value in row])
+    console.print(drawn)
+
+
+def printable(text: str) -> str:
+    """The text without what could move a terminal's cursor."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _cell(value) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return printable(str(value))
+
+
+class Log:
+    """The server's log on stderr: a line an event; one JSON object a line with `as_json`.
+
+    Callers hand over names, numbers and reasons: no key, no datagram, no configuration.
+    """
+
+    def __init__(self, as_json: bool):
+        self._as_json = as_json
+
+    def event(self, name: str, **facts) -> None:
+        """time is UTC, for people and log collectors; nothing is decided by it."""
+        time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        if self._as_json:
+            text = json.dumps({"event": name, "time": time, **facts}, default=str)
+        else:
+            text = printable(
+                " ".join([time, name, *(f"{k}={_fact(v)}" for k, v in facts.items())])
+            )
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except OSError:
+            pass  # nobody reads the log any more: no reason to stop serving
+
+
+def _fact(value) -> str:
+    text = _cell(value)
+    return json.dumps(text) if " " in text or not text else text

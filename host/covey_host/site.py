@@ -1,0 +1,164 @@
+"""A site: the directory that belongs to one key server. Private through and through.
+
+covey.toml          policy; the one file that a person edits
+state.db            members, keys and all that must survive (see covey_host.store)
+members/NAME/       what the board of that name needs: covey.json, psk
+run/control.sock    commands to the running server (see covey_host.control)
+"""
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import MISUSE, Problem
+
+_DRAFT = ".covey-init"  # where `covey init` builds; whatever it holds is no site
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+class Site:
+    """The paths of a site, and nothing opened yet."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.policy = root / "covey.toml"
+        self.store = root / "state.db"
+        self.members = root / "members"
+        self.control = root / "run" / "control.sock"
+
+
+def find(option: Path | None) -> Site:
+    """The site that --site, $COVEY_SITE or the current directory names. Problem if it is none."""
+    site = Site(option or Path(os.environ.get("COVEY_SITE") or "."))
+    for file in (site.policy, site.store):
+        try:
+            file.stat()
+        except FileNotFoundError:
+            raise Problem(
+                f"{site.root} is no site ({file.name} is missing): make one with `covey init`,"
+                " or name one with --site or COVEY_SITE.",
+                MISUSE,
+            ) from None
+        except OSError as error:
+            raise Problem(f"{file} can't be used: {os.strerror(error.errno)}.", MISUSE) from error
+    return site
+
+
+def create(root: Path, policy_text: str, fill) -> Site:
+    """Make a site in a new or empty directory: covey.toml, and state.db as fill(path) makes it.
+
+    All is built in a draft directory inside and renamed, state.db last: without it there is no
+    site, so that an interrupted `covey init` can simply be run again.
+    """
+    made = _make_directory(root)
+    try:
+        with _locked(root):
+            _check_empty(root, policy_text)
+            try:
+                _build(root, policy_text, fill)
+            finally:
+                shutil.rmtree(root / _DRAFT, ignore_errors=True)
+                if made and not os.path.lexists(root / "state.db"):
+                    shutil.rmtree(root, ignore_errors=True)
+    except OSError as error:
+        raise Problem(f"No site can be made in {root}: {os.strerror(error.errno)}.") from error
+    return Site(root)
+
+
+def check_name(kind: str, name: str) -> str:
+    """The name of a member or a group: it becomes a path, an ID on the wire and a TOML key."""
+    if not _NAME.fullmatch(name):
+        raise Problem(
+            f"{_shown(name)} can't name a {kind}: use 1 to 63 letters, digits, '.', '_' and '-',"
+            " a letter or digit first.",
+            MISUSE,
+        )
+    return name
+
+
+def private_directory(path: Path) -> Path:
+    """The directory, 0700, made where it is missing."""
+    try:
+        path.mkdir(0o700, exist_ok=True)
+        os.chmod(path, 0o700)
+    except OSError as error:
+        raise Problem(f"{path} can't be made: {os.strerror(error.errno)}.") from error
+    return path
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """A new file, 0600 whatever the umask, on the disk when this returns."""
+    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        os.fchmod(fd, 0o600)
+        file.write(data)
+        file.flush()
+        os.fsync(fd)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable, not only what they point to."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _build(root: Path, policy_text: str, fill) -> None:
+    draft = root / _DRAFT
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(0o700)
+    os.chmod(root, 0o700)
+    write_private(draft / "covey.toml", policy_text.encode())
+    fill(draft / "state.db")
+    for name in ("covey.toml", "state.db"):
+        os.rename(draft / name, root / name)
+    sync_directory(root)
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 40 else name[:40] + "...")
+
+
+def _make_directory(root: Path) -> bool:
+    """Whether it had to be made."""
+    try:
+        root.mkdir(0o700)
+        os.chmod(root, 0o700)
+    except FileExistsError:
+        if root.is_dir():
+            return False
+        raise Problem(f"{root} is no directory: name another one.", MISUSE) from None
+    except OSError as error:
+        raise Problem(f"{root} can't be made: {os.strerror(error.errno)}.", MISUSE) from error
+    return True
+
+
+@contextmanager
+def _locked(root: Path):
+    """Two `covey init` at once: the second one is told."""
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except OSError as error:
+        if error.errno != errno.EAGAIN:
+            raise
+        raise Problem(f"Another `covey init` is at work in {root}.") from None
+    finally:
+        os.close(fd)
+
+
+def _check_empty(root: Path, policy_text: str) -> None:
+    found = {entry.name for entry in root.iterdir()} - {_DRAFT}
+    if "state.db" in found:
+        raise Problem(f"{root} is a site already: it is never overwritten.", MISUSE)
+    if found == {"covey.toml"} and (root / "covey.toml").read_bytes() == policy_text.encode():
+        return  # an init that was killed between its two renames
+    if found:
+        raise Problem(f"{root} is not empty: name a new directory for the site.", MISUSE)
