@@ -117,6 +117,9 @@ class ControlSocket:
             return {"ok": True, **self._perform(request)}
         except Problem as problem:
             return _refusal(problem.sentence, problem.status)
+        except Exception as error:  # a fault of ours ends one request, never the server
+            name = type(error).__name__
+            return _refusal(f"The key server failed inside ({name}): please report it.", FAILURE)
 
 
 def _refusal(sentence: str, status: int) -> dict:
