@@ -1,0 +1,185 @@
+"""Who may import whom in lib/covey, read from the source. A new file is entered here first.
+
+A file imports from the groups that its own may name, and from earlier lines of its own group.
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LIB = ROOT / "lib" / "covey"
+HOST = ROOT / "host" / "covey_host"
+
+# group: (its files in order, the groups it may import from, modules from outside covey)
+GROUPS = {
+    "errors": (["drops"], [], []),
+    "port": (
+        ["port.mpy_gcm", "port.mpy_socket", "port.mpy", "port.cpy", "port"],
+        ["errors"],
+        None,
+    ),
+    "bytes": (["octets", "job"], ["errors", "port"], []),
+    "cryptography": (
+        ["gcm", "prf", "keywrap", "modinv", "x25519", "p256", "der"],
+        ["errors", "port", "bytes"],
+        ["struct"],
+    ),
+    "state": (
+        ["deadline", "replay", "sa", "keystore"],
+        ["errors", "port", "bytes", "cryptography"],
+        ["array", "struct"],
+    ),
+    "formats": (
+        ["iana", "esp", "ikesa", "ikebody", "ike", "kd", "gsa", "cip"],
+        ["errors", "port", "bytes", "cryptography"],
+        ["struct"],
+    ),
+    "protocol": (
+        ["offer", "exchange", "registration", "assignment", "rekey"],
+        ["errors", "port", "bytes", "cryptography", "state", "formats"],
+        ["struct"],
+    ),
+    "top": (
+        ["config", "member", "membership", "aio", ""],
+        ["errors", "port", "bytes", "cryptography", "state", "formats", "protocol"],
+        ["struct"],
+    ),
+}
+# What single files may import besides: the only doors to the outside.
+DOORS = {
+    "port": ["sys"],
+    "port.cpy": ["cryptography", "errno", "hashlib", "os", "socket", "sys", "time"],
+    "port.mpy": ["cryptolib", "hashlib", "micropython", "os", "time"],
+    "port.mpy_gcm": ["cryptolib", "micropython"],
+    "port.mpy_socket": ["errno", "micropython", "os", "socket", "struct", "sys"],
+    "config": ["json"],
+    "aio": ["asyncio"],
+}
+PLACES = {name: (group, at) for group in GROUPS for at, name in enumerate(GROUPS[group][0])}
+
+
+def name_of(path):
+    """lib/covey/port/mpy.py → port.mpy; port/__init__.py → port; covey's own → the empty name."""
+    parts = path.relative_to(LIB).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+FILES = {name_of(path): path for path in sorted(LIB.rglob("*.py"))}
+
+
+def imports_of(path):
+    """(line, module) of every import, wherever it stands: `from covey import esp` is covey.esp."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:  # by dots: never in lib/, and in host/ never covey
+                yield node.lineno, "." * node.level
+                continue
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                known = inner.partition(".")[2] in PLACES and inner.startswith("covey.")
+                yield node.lineno, inner if known else node.module
+
+
+def test_every_file_has_a_place():
+    assert set(FILES) - set(PLACES) == set(), "enter these above"
+    assert set(PLACES) - set(FILES) == set(), "these are entered above, but gone"
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES) & set(PLACES)))
+def test_imports_point_upwards(name):
+    group, at = PLACES[name]
+    _, groups, outside = GROUPS[group]
+    allowed = (outside or []) + DOORS.get(name, [])
+    for line, module in imports_of(FILES[name]):
+        where = f"covey/{FILES[name].relative_to(LIB)}:{line}: import of {module}"
+        package, _, rest = module.partition(".")
+        if package != "covey":
+            assert package in allowed, f"{where}: {name or 'covey'} may import {allowed}"
+            continue
+        assert rest in PLACES, f"{where}: no such file is entered here"
+        other, other_at = PLACES[rest]
+        assert other in groups or other == group and other_at < at, (
+            f"{where}: {group} may import {groups} and earlier files of its own group"
+        )
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_viper_is_only_in_the_port(name):
+    if name.startswith("port.mpy"):
+        return
+    for node in ast.walk(ast.parse(FILES[name].read_text())):
+        if isinstance(node, ast.Attribute) and node.attr in ("viper", "asm_thumb", "asm_xtensa"):
+            pytest.fail(f"{FILES[name].name}:{node.lineno}: {node.attr} outside the port")
+
+
+# Both ports define the same names
+
+
+def bound(path):
+    """Names that a module binds at its top level, imports included; conditions are looked into."""
+    names = set()
+    todo = list(ast.parse(path.read_text()).body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.If | ast.Try):
+            todo += [*node.body, *node.orelse, *getattr(node, "finalbody", [])]
+            for handler in getattr(node, "handlers", []):
+                todo += handler.body
+    return names
+
+
+def defined(path):
+    """Public names that a module itself makes."""
+    made = bound(path) - {
+        alias.asname or alias.name
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    return {name for name in made if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("port", ["port.cpy", "port.mpy"])
+def test_both_ports_define_exactly_the_contract(port):
+    contract = defined(FILES["port"])
+    assert len(contract) > 10
+    assert contract - bound(FILES[port]) == set(), "missing"
+    assert defined(FILES[port]) - contract == set(), "not in the contract"
+
+
+# The host
+
+
+def host_imports():
+    for path in sorted(HOST.rglob("*.py")):
+        for line, module in imports_of(path):
+            if module.partition(".")[0] == "covey":
+                yield path, line, module.partition(".")[2]
+
+
+def test_the_host_names_only_what_exists():
+    for path, line, name in host_imports():
+        assert name in PLACES, f"{path.name}:{line}: there is no covey.{name}"
+        assert not name.startswith("port."), f"{path.name}:{line}: a port's inside"
+
+
+def test_the_key_server_is_not_made_of_the_members_protocol():
+    """It shares formats and cryptography, so that each wire format has one definition. The two
+    ends of the protocol are written apart; long arithmetic is `cryptography`'s there."""
+    shared = {"errors", "port", "bytes", "cryptography", "formats"}
+    for path, line, name in host_imports():
+        if "gcks" in path.parts:
+            where = f"gcks/{path.name}:{line}: import of covey.{name}"
+            assert PLACES[name][0] in shared, where
+            assert name not in ("x25519", "p256"), where
