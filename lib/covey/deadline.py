@@ -17,9 +17,10 @@ class Deadline:
         self._ms = 0  # the rest; not above 0 with no days left: due
         self._seen_ms = 0  # ticks up to which the two are counted down
 
-    def start(self, now_ms, seconds):
+    def start(self, now_ms, seconds, ms=0):
+        """Due in so many seconds and milliseconds (below 1000)."""
         self._days = seconds // 86400
-        self._ms = seconds % 86400 * 1000
+        self._ms = seconds % 86400 * 1000 + ms
         self._seen_ms = now_ms
 
     def is_due(self, now_ms):

@@ -145,8 +145,19 @@ class KeyStore:
         if not self._states[slot] & _RETIRING or retire.left_ms(now_ms) > dtd_s * 1000:
             retire.start(now_ms, dtd_s)
         self._states[slot] |= _RETIRING
+        if not self._has_successor(slot):
+            self._states[slot] &= ~(_WAITING | _SENDING)
         self.step(now_ms)
         return True
+
+    def renew(self, spi, now_ms, lifetime_s):
+        """The SA of this SPI was told again: it stays, with this lifetime (None: no end)."""
+        slot = self._slot_of(spi)
+        self._states[slot] &= ~(_RETIRING | _EXPIRES)
+        if lifetime_s is not None:
+            self._expire[slot].start(now_ms, lifetime_s)
+            self._states[slot] |= _EXPIRES
+        self.step(now_ms)
 
     def retire_all(self, now_ms, dtd_s):
         for sa in self.live():
@@ -180,6 +191,15 @@ class KeyStore:
     def _slot_of(self, spi):
         sa = self.find(spi, 0)
         return -1 if sa is None else self._sas.index(sa)
+
+    def _has_successor(self, slot):
+        """Whether another SA of the same destination stays, and is or will be sent under."""
+        for other in range(self._slots):
+            state = self._states[other]
+            if state & (_WAITING | _SENDING) and not state & _RETIRING:
+                if self._sas[other].destination == self._sas[slot].destination:
+                    return True
+        return False
 
     def _is_over(self, slot, state, now_ms):
         if state & _EXPIRES and self._expire[slot].is_due(now_ms):

@@ -1,0 +1,356 @@
+"""A member for asyncio: carries datagrams between sockets, Member and Membership.
+
+    async with covey.aio.join("covey.json") as m:
+        await m.send(b"speed=1500")
+        async for p in m:
+            print(p.sender, p.payload)
+
+The only file that awaits. Three tasks: one reads the group's sockets, one the unicast socket,
+one lets Membership work and sends what it has to say.
+"""
+
+import asyncio
+
+from covey import config as config_file
+from covey import port
+from covey.drops import (
+    DROP_IKE_HEADER,
+    DROP_NOT_SENDER,
+    DROP_OVERSIZE,
+    DROP_QUEUE_FULL,
+    IKE_MESSAGE,
+    ConfigError,
+)
+from covey.member import Member
+from covey.membership import LEFT, MEMBER, NAMES, REFUSED, Membership
+from covey.port import const
+
+_QUEUE = const(64)  # packets that wait for the application
+_BURST = const(16)  # datagrams read before other tasks get their turn
+_IDLE_MS = const(1000)  # the longest sleep of the working task
+_LEAVE_MS = const(2000)  # how long a leave may take before we go without an answer
+_UNICAST = const(4096)  # greatest IKE message
+_MARKER = b"\0\0\0\0"  # RFC 3948 section 2.2: an IKE message, not ESP
+
+
+class Packet:
+    """One delivered packet. sender: Sender-ID or None; confirmed: who sent it is proven."""
+
+    def __init__(self, payload, sender, confirmed):
+        self.payload = payload
+        self.sender = sender
+        self.confirmed = confirmed
+
+
+class JoinError(Exception):
+    """The group could not be joined: one sentence that says why."""
+
+
+def join(source, on_event=None, timeout_s=30):
+    """An asynchronous context manager: a member while inside, gone (it leaves) after.
+
+    source: the path of a covey.json, or a config.Config. on_event(name, detail) hears of changes
+    (the names are Membership's). Entering raises JoinError where no server lets us in within
+    timeout_s, ConfigError for what a person can mend.
+    """
+    settings = config_file.load(source) if isinstance(source, str) else source
+    return Joined(settings, on_event, timeout_s)
+
+
+class Joined:
+    """One membership on the air."""
+
+    def __init__(self, settings, on_event, timeout_s):
+        self.config = settings
+        self.member = Member(
+            payload_max=settings.limit_payload,
+            sa_slots=settings.limit_sas,
+            sender_slots=settings.limit_senders,
+            sender=settings.sender,
+        )
+        self.membership = Membership(settings, self.member)
+        self._on_event = on_event
+        self._timeout_s = timeout_s
+        self._unicast = None  # socket towards the key server
+        self._groups = {}  # (address, port) → (socket, waiter, task)
+        self._send_to = None  # (socket, address) that data leaves by
+        self._servers = {}  # (host, port) → resolved address
+        self._tasks = []
+        self._kick = asyncio.Event()  # there is work for the working task
+        self._arrived = asyncio.Event()  # there is a packet, or the end
+        self._packets = []
+        self._is_listening = False
+        self._failure = None  # what ended a task that should never end
+
+    # Entering and leaving
+
+    async def __aenter__(self):
+        self._unicast = port.udp_socket("0.0.0.0", 0)
+        waiter = _Waiter(self._unicast)
+        self._start(self._read_unicast(waiter))
+        self.membership.start(port.ticks_ms())
+        self._start(self._work())
+        try:
+            await self._until_member()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(self, *_):
+        membership = self.membership
+        membership.leave(port.ticks_ms())
+        self._kick.set()
+        began = port.ticks_ms()
+        while membership.state != LEFT:
+            if port.ticks_diff(port.ticks_ms(), began) > _LEAVE_MS or self._failure:
+                break
+            await asyncio.sleep(0.01)
+        await self._close()
+
+    async def _until_member(self):
+        began = port.ticks_ms()
+        membership = self.membership
+        while membership.state != MEMBER:
+            self._check()
+            if membership.state == REFUSED:
+                raise JoinError(membership.reason)
+            if port.ticks_diff(port.ticks_ms(), began) > self._timeout_s * 1000:
+                raise JoinError(membership.reason or "No key server answered in time.")
+            await asyncio.sleep(0.02)
+        self._follow_groups()
+
+    async def _close(self):
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = []
+        for key in list(self._groups):
+            self._drop_group(key)
+        await asyncio.sleep(0)
+        port.close(self._unicast)
+        self.membership.wipe()
+        self._arrived.set()
+
+    # What the application does
+
+    async def send(self, payload):
+        """Multicast one payload: True if it left, False while nothing may be sent (before ATD,
+        after a Delete, numbers used up; see status()). ConfigError where it never may be."""
+        self._check()
+        member = self.member
+        if len(payload) > member.payload_max:
+            member.drops.count(DROP_OVERSIZE)
+            raise ConfigError(
+                "A payload may have %d octets, this one has %d."
+                % (member.payload_max, len(payload))
+            )
+        member.out[: len(payload)] = payload
+        length = member.send(len(payload), port.ticks_ms())
+        if length == DROP_NOT_SENDER:
+            raise ConfigError("This member is a receiver: set sender to true in covey.json.")
+        if length < 0 or self._send_to is None:
+            return False
+        sock, address = self._send_to
+        return port.send(sock, member.tx[:length], address) is None
+
+    def can_send(self):
+        return self._send_to is not None and self.member.can_send(port.ticks_ms())
+
+    def __aiter__(self):
+        self._is_listening = True
+        return self
+
+    async def __anext__(self):
+        while not self._packets:
+            self._check()
+            if self.membership.state == LEFT:
+                raise StopAsyncIteration
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._packets.pop(0)
+
+    def status(self):
+        """The facts of the moment, by name; the form is documented in docs/cli.md."""
+        member = self.member
+        sa = member.keys.newest()
+        return {
+            "state": NAMES[self.membership.state],
+            "reason": self.membership.reason,
+            "epoch": self.membership.epoch,
+            "spi": "".join("%02x" % octet for octet in sa.spi) if sa else None,
+            "sender_id": self.membership.sender_id,
+            "sent": member.sent,
+            "opened": member.opened,
+            "drops": member.drops.as_dict(),
+            "rekeys": self.membership.rekeys,
+        }
+
+    def _check(self):
+        if self._failure:
+            raise self._failure
+
+    # Tasks
+
+    def _start(self, coroutine):
+        task = asyncio.create_task(self._guard(coroutine))
+        self._tasks.append(task)
+        return task
+
+    async def _guard(self, coroutine):
+        """A task that ends by an error hands it to whoever uses the member."""
+        try:
+            await coroutine
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            self._failure = error
+            self._arrived.set()
+
+    async def _work(self):
+        membership = self.membership
+        while True:
+            wait = membership.step(port.ticks_ms())
+            self._tell()
+            self._send_control()
+            if membership.listening_changed:
+                self._follow_groups()
+            if wait == 0:
+                await asyncio.sleep(0)
+                continue
+            try:
+                await asyncio.wait_for(self._kick.wait(), min(wait, _IDLE_MS) / 1000)
+            except asyncio.TimeoutError:
+                pass
+            self._kick.clear()
+
+    def _tell(self):
+        events = self.membership.events
+        while events:
+            name, detail = events.pop(0)
+            if self._on_event:
+                self._on_event(name, detail)
+
+    def _send_control(self):
+        while True:
+            message, server = self.membership.outgoing()
+            if message is None:
+                return
+            key = (server.host, server.port)
+            if key not in self._servers:
+                self._servers[key] = port.resolve(server.host, server.port)
+            port.send(
+                self._unicast, _MARKER + message if server.marker else message, self._servers[key]
+            )
+
+    async def _read_unicast(self, waiter):
+        buf = bytearray(_UNICAST + len(_MARKER))
+        while True:
+            n, source = port.recv_from(self._unicast, buf)
+            if n < 0:
+                await waiter.wait()
+                continue
+            data = bytes(buf[:n])
+            if n > len(buf):
+                self.member.drops.count(DROP_IKE_HEADER)
+                continue
+            if data[:4] == _MARKER:
+                data = data[4:]
+            self.membership.unicast(data, port.ticks_ms())
+            self._kick.set()
+
+    async def _read_group(self, sock, waiter, carries_data):
+        member = self.member
+        burst = 0
+        while True:
+            n = port.recv(sock, member.rx)
+            if n < 0:
+                burst = 0
+                await waiter.wait()
+                continue
+            now_ms = port.ticks_ms()
+            if carries_data:
+                length = member.receive(n, now_ms)
+                if length >= 0:
+                    self._deliver(length)
+                elif length == IKE_MESSAGE:
+                    self._rekey_message(4, n, now_ms)
+            else:
+                self._rekey_message(0, n, now_ms)
+            burst += 1
+            if burst == _BURST:
+                burst = 0
+                await asyncio.sleep(0)
+
+    def _rekey_message(self, off, n, now_ms):
+        self.membership.multicast(bytes(self.member.rx[off:n]), now_ms)
+        self._kick.set()
+
+    def _deliver(self, length):
+        if not self._is_listening:
+            return
+        member = self.member
+        if len(self._packets) == _QUEUE:
+            member.drops.count(DROP_QUEUE_FULL)
+            return
+        self._packets.append(Packet(bytes(member.payload), member.sender, member.confirmed))
+        self._arrived.set()
+
+    # The group's sockets follow the policy
+
+    def _follow_groups(self):
+        self.membership.listening_changed = False
+        wanted = self.membership.listening()
+        for key in list(self._groups):
+            if key not in wanted:
+                self._drop_group(key)
+        settings = self.config
+        for key in wanted:
+            if key not in self._groups:
+                address, number = key
+                sock = port.group_socket(address, number, settings.interface, settings.ttl)
+                waiter = _Waiter(sock)
+                task = self._start(self._read_group(sock, waiter, wanted[key]))
+                self._groups[key] = (sock, waiter, task)
+            if wanted[key]:
+                self._send_to = (self._groups[key][0], port.resolve(key[0], key[1]))
+
+    def _drop_group(self, key):
+        sock, waiter, task = self._groups.pop(key)
+        task.cancel()
+        waiter.close()
+        port.close(sock)
+
+
+if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket itself
+
+    def _queue_read(sock):
+        yield asyncio.core._io_queue.queue_read(sock)
+
+    class _Waiter:
+        """Waits until a socket has something to read."""
+
+        def __init__(self, sock):
+            self._sock = sock
+
+        async def wait(self):
+            await _queue_read(self._sock)
+
+        def close(self):
+            asyncio.core._io_queue.remove(self._sock)
+
+else:
+
+    class _Waiter:
+        """Waits until a socket has something to read."""
+
+        def __init__(self, sock):
+            self._sock = sock
+            self._ready = asyncio.Event()
+            asyncio.get_running_loop().add_reader(sock, self._ready.set)
+
+        async def wait(self):
+            self._ready.clear()
+            await self._ready.wait()
+
+        def close(self):
+            asyncio.get_running_loop().remove_reader(self._sock)

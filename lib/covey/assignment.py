@@ -1,0 +1,277 @@
+"""GSA and KD become SAs: policy checked, keys unwrapped, nothing installed yet.
+
+A registration and a rekey bring the same two payloads (RFC 9838 sections 2.3.3, 2.4.1.4). Here
+they are turned into what the member will install; whoever installs it can no longer fail for
+the peer's fault, so that no half-changed group exists.
+"""
+
+from covey import der, ike, kd, keywrap, octets, p256
+from covey.drops import DROP_GSA, DROP_KD, DROP_KEY_WRAP, DROP_POLICY, FormatError
+from covey.sa import DataSA, RekeySA
+
+# Transform types a policy may hold: kind → mandatory (RFC 9838 section 4.4.2.1.1). GCAUTH is
+# asked for separately: it comes at registration and never in a rekey.
+_REKEY_TYPES = {ike.ENCR: True, ike.INTEG: False, ike.KWA: True, ike.GCAUTH: False}
+_ESP_TYPES = {ike.ENCR: True, ike.INTEG: False, ike.SN: True}
+_SALT = 4
+_MOST_DATA_SAS = 4
+
+
+class Terms:
+    """What a rekey inherits: said at registration, or by the last policy that said it."""
+
+    def __init__(self):
+        self.atd_s = 0
+        self.dtd_s = 0
+        self.sender_bits = None  # width of Sender-IDs in the IV; None: unknown to a receiver
+        self.sender_form = None  # (index bits, bits), or None: Sender-IDs have no structure
+        self.udp_port = None  # the udp carrier's port; None: IP protocol 50
+        self.sender_ids = ()  # ours, as integers
+        self.verifier = None  # of the key server's signatures
+        self.epoch = 0
+
+
+class Assignment:
+    """One generation of a group, ready to install."""
+
+    def __init__(self):
+        self.terms = Terms()
+        self.rekey_sa = None
+        self.data_sas = []
+        self.next_spis = []  # ESP SPIs announced by GSA_NEXT_SPI, 4 octets each
+        self.deletes = []  # ike.Delete
+
+    def wipe(self):
+        """Of an assignment that is given up: nothing of it is in use."""
+        for sa in self.data_sas:
+            sa.wipe()
+        if self.rekey_sa:
+            self.rekey_sa.wipe()
+
+
+def build(policy, keys, kwk, was, registering, sending):
+    """Job: gsa.GSA, kd.KD and the default KWK (GSK_w) → Assignment, or a FormatError.
+
+    was: the Terms so far, of which a rekey keeps what it doesn't say. registering: GCAUTH,
+    AUTH_KEY and Sender-IDs are expected. sending: this member asked to be a sender.
+    """
+    made = Assignment()
+    try:
+        made.terms = _terms(policy, keys, was, registering, sending)
+        yield
+        for sa_policy in policy.policies:
+            bag = _bag_of(keys, sa_policy)
+            if sa_policy.protocol == ike.GIKE_UPDATE:
+                if made.rekey_sa:
+                    raise FormatError(DROP_GSA)
+                made.rekey_sa = _rekey_sa(sa_policy, bag, kwk, made.terms, registering)
+            elif sa_policy.protocol == ike.ESP:
+                if len(made.data_sas) == _MOST_DATA_SAS:
+                    raise FormatError(DROP_POLICY)
+                made.data_sas.append(_data_sa(sa_policy, bag, kwk, made.terms))
+                made.next_spis.extend(sa_policy.next_spis)
+            else:
+                raise FormatError(DROP_POLICY)  # AH
+            yield
+        if len(keys.bags) != len(policy.policies):
+            raise FormatError(DROP_KD)  # a key for an SA that has no policy
+    except FormatError:
+        made.wipe()
+        raise
+    return made
+
+
+def nothing_new(was):
+    """The Assignment of a message that only deletes."""
+    made = Assignment()
+    made.terms = was
+    return made
+
+
+def _terms(policy, keys, was, registering, sending):
+    terms = Terms()
+    said = policy.group_wide
+    if said or registering:  # a policy that is silent on a delay means none (section 4.4.3.1.1)
+        terms.atd_s = said and said.atd_s or 0
+        terms.dtd_s = said and said.dtd_s or 0
+    else:
+        terms.atd_s, terms.dtd_s = was.atd_s, was.dtd_s
+    terms.udp_port = said and said.udp_port or was.udp_port
+    form = said and said.sender_id_form or (None if registering else was.sender_form)
+    terms.sender_form = form
+    bits = said and said.sender_id_bits or (None if registering else was.sender_bits)
+    terms.sender_bits = bits or (form and form[1])
+    member = keys.member
+    if registering:
+        terms.verifier = _verifier(policy, member, was)
+        if sending and policy.policies:
+            terms.sender_ids = _sender_ids(member, terms.sender_bits)
+    else:
+        terms.sender_ids = was.sender_ids
+        terms.verifier = was.verifier
+        if member and member.sender_ids:  # MUST NOT be in a rekey (section 2.4.1)
+            raise FormatError(DROP_KD)
+        if member and member.auth_key:
+            terms.verifier = _public_key(member.auth_key, was)
+    terms.epoch = was.epoch + 1
+    return terms
+
+
+def _sender_ids(member, bits):
+    """Section 2.5.2: each must fit the width, else the GM must not send under it."""
+    if not bits or not member or not member.sender_ids:
+        raise FormatError(DROP_POLICY)
+    ids = []
+    for value in member.sender_ids:
+        number = int.from_bytes(value, "big")
+        if number >> bits:
+            raise FormatError(DROP_POLICY)
+        ids.append(number)
+    return tuple(ids)
+
+
+def _verifier(policy, member, was):
+    """The key server's public key; None where the group has no Rekey SA."""
+    for sa_policy in policy.policies:
+        if sa_policy.protocol == ike.GIKE_UPDATE:
+            how = _only(sa_policy.transforms, ike.GCAUTH)
+            if how is None or how.id != ike.GCAUTH_DIGITAL_SIGNATURE:
+                raise FormatError(DROP_POLICY)  # implicit: any member could pose as the GCKS
+            if how.algorithm != der.ECDSA_WITH_SHA256:
+                raise FormatError(DROP_POLICY)
+            if not member or not member.auth_key:
+                raise FormatError(DROP_KD)
+            return _public_key(member.auth_key, was)
+    return None
+
+
+def _public_key(spki, was):
+    point = der.parse_spki(spki)
+    if point is None:
+        raise FormatError(DROP_POLICY)
+    if was.verifier and was.verifier.point == point:
+        return was.verifier  # its tables are made
+    try:
+        return p256.Verifier(point)
+    except ValueError:
+        raise FormatError(DROP_POLICY) from None
+
+
+def _only(transforms, kind):
+    """The one transform of a kind, or None; two of them are not a policy (section 4.4.2.1.1)."""
+    found = None
+    for transform in transforms:
+        if transform.kind == kind:
+            if found:
+                raise FormatError(DROP_GSA)
+            found = transform
+    return found
+
+
+def _check_types(transforms, types):
+    for transform in transforms:
+        if transform.kind not in types or transform.unknown_attribute:
+            raise FormatError(DROP_POLICY)
+    for kind in types:
+        if types[kind] and _only(transforms, kind) is None:
+            raise FormatError(DROP_GSA)
+    integrity = _only(transforms, ike.INTEG)
+    if integrity and integrity.id != 0:  # only NONE beside an AEAD cipher
+        raise FormatError(DROP_POLICY)
+
+
+def _key_bits(transforms):
+    cipher = _only(transforms, ike.ENCR)
+    if cipher.id != ike.ENCR_AES_GCM_16 or cipher.key_bits not in (128, 256):
+        raise FormatError(DROP_POLICY)
+    return cipher.key_bits
+
+
+def _bag_of(keys, sa_policy):
+    found = None
+    for bag in keys.bags:
+        if bag.protocol == sa_policy.protocol and bag.spi == sa_policy.spi:
+            if found:
+                raise FormatError(DROP_KD)
+            found = bag
+    if found is None:
+        raise FormatError(DROP_KD)
+    return found
+
+
+def _unwrap(bag, kwk, key_len):
+    """The SA_KEY that this member can open: Key ID zero, KWK ID zero = under GSK_w."""
+    for wrapped in bag.keys:
+        if wrapped.key_id != kd.ZERO_ID:
+            raise FormatError(DROP_KD)
+        if wrapped.kwk_id == kd.ZERO_ID:
+            keymat = keywrap.unwrap(kwk, wrapped.data)
+            if keymat is None or len(keymat) != key_len:
+                raise FormatError(DROP_KEY_WRAP)
+            return keymat
+    raise FormatError(DROP_KEY_WRAP)
+
+
+def _rekey_sa(policy, bag, kwk, terms, registering):
+    _check_types(policy.transforms, _REKEY_TYPES)
+    if not registering and _only(policy.transforms, ike.GCAUTH):
+        raise FormatError(DROP_GSA)  # authentication never changes by rekey (section 4.4.2.1.1.1)
+    bits = _key_bits(policy.transforms)
+    kwa = _only(policy.transforms, ike.KWA).id
+    if kwa not in (ike.KW_5649_128, ike.KW_5649_256) or ike.KWK_LEN[kwa] * 8 < bits:
+        raise FormatError(DROP_POLICY)
+    _check_destination(policy, single_port=True)
+    keymat = _unwrap(bag, kwk, bits // 8 + _SALT + ike.KWK_LEN[kwa])
+    sa = RekeySA(
+        policy.spi,
+        keymat,
+        kwa,
+        bits,
+        terms.verifier,
+        policy.initial_message_id or 0,
+        _selector(policy.destination),
+        _selector(policy.source),
+        policy.lifetime_s,
+        terms.epoch,
+    )
+    octets.wipe(keymat)
+    return sa
+
+
+def _data_sa(policy, bag, kwk, terms):
+    _check_types(policy.transforms, _ESP_TYPES)
+    bits = _key_bits(policy.transforms)
+    numbers = _only(policy.transforms, ike.SN).id
+    if numbers not in (ike.SN_32_SEQUENTIAL, ike.SN_32_UNSPECIFIED):
+        raise FormatError(DROP_POLICY)  # 64-bit numbers MUST NOT be used in a group
+    _check_destination(policy, single_port=False)
+    keymat = _unwrap(bag, kwk, bits // 8 + _SALT)
+    sa = DataSA(
+        policy.spi,
+        keymat,
+        _selector(policy.destination),
+        _selector(policy.source),
+        numbers,
+        terms.sender_bits,
+        terms.sender_form,
+        policy.lifetime_s,
+        terms.epoch,
+    )
+    octets.wipe(keymat)
+    return sa
+
+
+def _check_destination(policy, single_port):
+    """One IPv4 multicast address (section 4.4.2.1), and UDP: all that the inner packet can be."""
+    chosen = policy.destination
+    if chosen.kind != ike.TS_IPV4_ADDR_RANGE or chosen.start_addr != chosen.end_addr:
+        raise FormatError(DROP_POLICY)
+    if chosen.start_addr[0] & 0xF0 != 0xE0 or chosen.proto not in (0, 17):
+        raise FormatError(DROP_POLICY)
+    if single_port and chosen.start_port != chosen.end_port:
+        raise FormatError(DROP_POLICY)
+
+
+def _selector(ts):
+    """ike.TrafficSelector → the tuple that an SA compares."""
+    return (bytes(ts.start_addr), bytes(ts.end_addr), ts.start_port, ts.end_port, ts.proto)

@@ -1,0 +1,127 @@
+"""What a member holds of its group: terms, data SAs, Rekey SAs; how an Assignment changes it.
+
+All or nothing: install() either refuses before the first change, or carries out everything.
+"""
+
+from covey import ike
+from covey.assignment import Terms
+from covey.drops import DROP_CAPACITY, FormatError
+from covey.port import const
+from covey.rekey import Rekey
+
+_SOFT_PERCENT = const(90)  # of a lifetime; the key server pushes new keys before
+
+
+class Group:
+    """member: whose key store is filled."""
+
+    def __init__(self, member):
+        self.terms = Terms()
+        self.rekey = Rekey()
+        self._keys = member.keys
+
+    def step(self, now_ms):
+        """Let go of what is over; the ms until the next time."""
+        self.rekey.expire(now_ms)
+        return self._keys.step(now_ms)
+
+    def wipe(self):
+        self._keys.wipe()
+        self.rekey.wipe()
+        self.terms = Terms()
+
+    def listening(self):
+        """Where datagrams come: {(address, port): whether data, not only rekeys}."""
+        found = {}
+        rekey_sa = self.rekey.current
+        if rekey_sa is not None:
+            found[_dotted(rekey_sa.destination[0]), rekey_sa.destination[2]] = False
+        if self.terms.udp_port:
+            for sa in self._keys.live():
+                found[_dotted(sa.destination), self.terms.udp_port] = True
+        return found
+
+    def install(self, made, registering, now_ms):
+        """Carry out an Assignment. Returns whether it excludes us; FormatError without room.
+
+        registering: it replaces all that was known before (RFC 9838 section 2.3.3).
+        """
+        keys = self._keys
+        old = keys.live()
+        fresh = [sa for sa in made.data_sas if not _is_among(sa, old)]
+        if registering and not keys.room_for(len(fresh)):
+            keys.retire_all(now_ms, 0)
+        if not keys.room_for(len(fresh)):
+            made.wipe()
+            raise FormatError(DROP_CAPACITY)
+        terms = made.terms
+        for sa in made.data_sas:
+            self._install_data(sa, terms, registering, now_ms)
+        if made.rekey_sa is not None:
+            self.rekey.install(made.rekey_sa, now_ms, terms.dtd_s)
+        if registering:
+            for sa in old:
+                if not _is_among(sa, made.data_sas):
+                    keys.retire(sa.spi, now_ms, terms.dtd_s)
+        if made.data_sas:
+            keys.announce(made.next_spis)
+        self.terms = terms
+        return self._delete(made.deletes, old, terms.dtd_s, now_ms)
+
+    def _install_data(self, sa, terms, registering, now_ms):
+        """One SA: new, or told again, in which case its windows stay and the copy goes."""
+        keys = self._keys
+        held = keys.find(sa.spi, 0)
+        if held is None:
+            keys.install(sa, now_ms)
+        else:
+            sa.wipe()
+            if not registering:
+                return
+            keys.renew(sa.spi, now_ms, sa.lifetime_s)
+            sa = held
+        if terms.sender_ids:
+            sa.become_sender(terms.sender_ids[0], terms.sender_bits)
+            keys.activate(sa.spi, now_ms, terms.atd_s)
+
+    def _delete(self, deletes, old, dtd_s, now_ms):
+        """RFC 9838 section 2.4.3: what is named goes after DTD; an SPI of zeros means all.
+
+        old: the SAs from before this message. Returns whether the Rekey SA goes without another
+        in its place: then we are out of the group, like everyone else.
+        """
+        excluded = False
+        for delete in deletes:
+            is_all = delete.protocol == 0
+            for spi in delete.spis:
+                is_all = is_all or not any(spi)
+            if delete.protocol in (0, ike.ESP):
+                for sa in old:
+                    if is_all or sa.spi in delete.spis:
+                        self._keys.retire(sa.spi, now_ms, dtd_s)
+            if delete.protocol in (0, ike.GIKE_UPDATE):
+                for spi in [None] if is_all else delete.spis:
+                    self.rekey.retire(spi, now_ms, dtd_s)
+                excluded = excluded or is_all
+        return excluded
+
+    def soft_lifetime_s(self, made):
+        """When to ask for new keys, in seconds from now: later than the server should push them.
+
+        None where the Assignment sets no lifetime.
+        """
+        lifetimes = [sa.lifetime_s for sa in made.data_sas if sa.lifetime_s is not None]
+        if made.rekey_sa is not None and made.rekey_sa.lifetime_s is not None:
+            lifetimes.append(made.rekey_sa.lifetime_s)
+        return min(lifetimes) * _SOFT_PERCENT // 100 if lifetimes else None
+
+
+def _is_among(sa, others):
+    for other in others:
+        if other.spi == sa.spi:
+            return True
+    return False
+
+
+def _dotted(address):
+    return ".".join([str(octet) for octet in address])

@@ -1,0 +1,363 @@
+"""The life of a membership: register, follow rekeys, heal what was lost, leave.
+
+    REGISTERING --> MEMBER <-- rekeys, pulls --> EXCLUDED --> REGISTERING ...
+         |            |
+         v            v
+      REFUSED       LEFT        (REFUSED asks again, ever more slowly)
+
+Sans-IO: drives Registration (unicast, one IKE SA) and Rekey (multicast) with the octets and the
+time it is handed, and fills the Member's key store. What comes over the network is worked out
+completely (an Assignment) before the first key is installed. Allocates; the data path doesn't
+wait for it, since step() does a bounded slice of work each time.
+"""
+
+from covey import assignment, registration
+from covey.deadline import Deadline
+from covey.drops import DROP_CAPACITY, DROP_IKE_SPI, DROP_KEY_WRAP, DROP_POLICY, FormatError
+from covey.drops import NAMES as DROP_NAMES
+from covey.group import Group
+from covey.octets import wipe
+from covey.port import const, random_bytes
+
+IDLE = 0  # not started
+REGISTERING = 1  # no keys yet, a server is being asked
+MEMBER = 2  # has the group's keys
+EXCLUDED = 3  # the whole GSA was deleted: waits a random time, then registers
+REFUSED = 4  # the server said no; asked again later
+LEFT = 5  # over; keys wiped
+
+NAMES = {
+    IDLE: "idle",
+    REGISTERING: "registering",
+    MEMBER: "member",
+    EXCLUDED: "excluded",
+    REFUSED: "refused",
+    LEFT: "left",
+}
+
+_REFUSED_S = const(10)  # first pause after a refusal; doubled up to
+_REFUSED_MOST_S = const(3600)
+_PULL_MS = const(5000)
+_MISSED_S = const(30)  # at most one registration in so long, whatever SPIs are shown to us
+_GENUINE = (DROP_CAPACITY, DROP_POLICY, DROP_KEY_WRAP)  # drops of a rekey whose signature is good
+_UDP_PORT = const(4500)  # of the udp carrier, where only covey.json names that carrier
+_IDLE_MS = const(1000)
+
+
+class Membership:
+    """settings: config.Config. member: the Member whose key store this fills."""
+
+    def __init__(self, settings, member, random=random_bytes):
+        self.settings = settings
+        self.member = member
+        self.state = IDLE
+        self.reason = ""  # in words, why the last attempt or membership ended
+        self.events = []  # (name, detail), oldest first; whoever reads them empties it
+        self.rekeys = 0
+        self.listening_changed = False  # whoever follows listening() clears it
+        self._random = random
+        self._group = Group(member)
+        self._ike = None  # registration.Registration
+        self._seen = None  # its state when we looked last
+        self._server = 0  # index of the server that is asked, or that we registered with
+        self._job = None  # generator in work
+        self._next_job = None  # keys of a registration that wait for it
+        self._register_at = _Timer()  # when to register (again)
+        self._refresh_at = _Timer()  # soft end of the shortest lifetime
+        self._pull_until = _Timer()  # patience for an answer over an old IKE SA
+        self._missed_until = _Timer()  # no further registration for a missed rekey before
+        self._pause_s = _REFUSED_S
+        self._leaving = False
+        self._now_ms = 0
+
+    # What the carrier of datagrams calls
+
+    def start(self, now_ms):
+        """Ask the first server."""
+        self._now_ms = now_ms
+        self._set_state(REGISTERING)
+        self._register()
+
+    def leave(self, now_ms):
+        """Tell the key server that we go; LEFT once it has answered, or won't."""
+        self._now_ms = now_ms
+        self._register_at.stop()
+        self._refresh_at.stop()
+        self._leaving = True
+        if self._ike is None or not self._ike.leave(now_ms):
+            self._end()
+
+    def unicast(self, data, now_ms):
+        """An IKE message from the key server, without marker."""
+        self._now_ms = now_ms
+        if self._ike is None:
+            self.member.drops.count(DROP_IKE_SPI)
+            return
+        self._ike.receive(data, now_ms)
+        self._outcome()  # now, since the next message may end the IKE SA and its keys
+
+    def multicast(self, data, now_ms):
+        """An IKE message from the group, without marker: a GSA_REKEY, or a forgery."""
+        self._now_ms = now_ms
+        reason = self._group.rekey.begin(data)
+        if reason:
+            self.member.drops.count(reason)
+
+    def outgoing(self):
+        """(octets, config.Server) to send, without marker; (None, None) if there is nothing."""
+        data = self._ike.take_outgoing() if self._ike is not None else None
+        return data, self.settings.servers[self._server] if data else None
+
+    def step(self, now_ms):
+        """One bounded slice of work. Returns the ms until the next call, 0 if there is more."""
+        self._now_ms = now_ms
+        wait = self._group.step(now_ms)
+        if self._job is None:
+            self._job, self._next_job = self._next_job, None
+        if self._job is None and self._group.rekey.is_waiting:
+            self._job = self._follow_rekey()
+        if self._job is not None:
+            try:
+                next(self._job)
+            except StopIteration:
+                self._job = None
+            return 0
+        wait = min(wait, _IDLE_MS, self._timers())
+        if self._ike is not None:
+            wait = min(wait, self._ike.step(now_ms))
+            self._outcome()
+        return 0 if self._next_job is not None else wait
+
+    def wipe(self):
+        """Forget every key."""
+        self._group.wipe()
+        if self._ike is not None:
+            self._ike.close()
+        self._job = self._next_job = None
+
+    # What the application may know
+
+    @property
+    def sender_id(self):
+        """Our Sender-ID, None for a receiver."""
+        ids = self._group.terms.sender_ids
+        return ids[0] if ids else None
+
+    @property
+    def epoch(self):
+        return self._group.terms.epoch
+
+    def listening(self):
+        """Where to listen: {(address, port): whether data come there, not only rekeys}."""
+        return self._group.listening()
+
+    # Registering
+
+    def _register(self):
+        """A new IKE SA with the server whose turn it is."""
+        self._register_at.stop()
+        if self._ike is not None:
+            self._ike.close()
+        self._ike = registration.Registration(
+            self.settings, self._now_ms, self.member.drops, self._random
+        )
+        self._seen = self._ike.state
+
+    def _refresh(self):
+        """Ask for the current keys, over the IKE SA if it lives."""
+        self._register_at.stop()
+        ike = self._ike
+        if ike is not None and ike.pull(self._now_ms):
+            self._seen = ike.state
+            self._pull_until.start(self._now_ms, _PULL_MS)
+        elif ike is None or ike.state in (registration.FAILED, registration.CLOSED):
+            self._register()
+
+    def _refresh_soon(self):
+        """After a random delay, so that a whole group does not ask at the same moment."""
+        if not self._register_at.is_running:
+            self._register_at.start(self._now_ms, self._random_ms(self.settings.rejoin_spread_s))
+
+    def _timers(self):
+        """Do what is due; the ms until the next is."""
+        now_ms = self._now_ms
+        member = self.member
+        if self._register_at.is_due(now_ms):
+            if self.state in (EXCLUDED, REFUSED):
+                self._set_state(REGISTERING)
+            self._refresh()
+        if self._pull_until.is_due(now_ms):
+            self._pull_until.stop()
+            if self._ike.state == registration.PULLING:
+                self._register()  # the server has lost this IKE SA, or restarted
+        if self._refresh_at.is_due(now_ms):
+            self._refresh_at.stop()
+            self._refresh_soon()
+        if self._missed_until.is_due(now_ms):
+            self._missed_until.stop()
+        if member.missed_rekey and self.state == MEMBER:
+            member.missed_rekey = False
+            if not self._missed_until.is_running:
+                self._missed_until.start(now_ms, _MISSED_S * 1000)
+                self._refresh_soon()
+        if member.wants_rekey and self.state == MEMBER:
+            member.wants_rekey = False
+            self._refresh_soon()
+        return min(self._register_at.left_ms(now_ms), self._refresh_at.left_ms(now_ms))
+
+    def _outcome(self):
+        """What the registration has come to since we looked last."""
+        ike = self._ike
+        before = self._seen
+        if ike.state == before:
+            return
+        self._seen = ike.state
+        if ike.state == registration.REGISTERED:
+            self._next_job = self._take_keys(ike, bytearray(ike.kwk))
+        elif ike.state == registration.REFUSED:
+            self.member.keys.silence()  # proven to come from the key server
+            self._refused("The key server refused: " + ike.reason + ".")
+        elif ike.state == registration.FAILED and ike.reason == "timeout":
+            self._unanswered(ike.noted)
+        elif ike.state == registration.FAILED:
+            self._refused("The key server refused: " + ike.reason + ".")
+        elif ike.state == registration.CLOSED:
+            self._closed(before)
+        elif ike.state == registration.LEFT:
+            self._end()
+
+    def _refused(self, reason):
+        """The server answered, and said no."""
+        self.reason = reason
+        self._set_state(REFUSED)
+        self._register_at.start(self._now_ms, self._pause_s * 1000)
+        self._pause_s = min(2 * self._pause_s, _REFUSED_MOST_S)
+
+    def _unanswered(self, noted):
+        """The next server: at once while one was not asked yet, else after a random time."""
+        server = self.settings.servers[self._server]
+        self.reason = "No answer from %s port %d" % (server.host, server.port)
+        self.reason += " (somebody said, without proof: " + noted + ")." if noted else "."
+        if self._leaving:
+            self._end()
+            return
+        self.events.append(("unanswered", self.reason))
+        self._server = (self._server + 1) % len(self.settings.servers)
+        if self._server:
+            self._register()
+        else:
+            self._refresh_soon()
+
+    def _closed(self, before):
+        """The IKE SA is gone. With a Rekey SA we stay (RFC 9838 section 2.3.3)."""
+        if self._leaving:
+            self._end()
+        elif self._job is not None or self._next_job is not None:
+            return  # its keys are being installed
+        elif self.state == REGISTERING or before == registration.PULLING:
+            self._refresh_soon()
+        elif self.state == MEMBER and self._group.rekey.current is None:
+            self._exclude()
+
+    # Jobs
+
+    def _take_keys(self, ike, kwk):
+        """GSA and KD of a registration → installed; or the policy is refused to the server.
+
+        kwk: a copy, since the server may close the IKE SA while we work.
+        """
+        settings = self.settings
+        try:
+            if not ike.transport_mode:
+                raise FormatError(DROP_POLICY)
+            made = yield from assignment.build(
+                ike.gsa, ike.kd, kwk, self._group.terms, True, settings.sender
+            )
+            if not made.terms.udp_port and settings.carrier == "udp":
+                made.terms.udp_port = _UDP_PORT
+            if not made.terms.udp_port:
+                made.wipe()
+                raise FormatError(DROP_POLICY)
+            self._install(made, True)
+        except FormatError as error:
+            self.member.drops.count(error.reason)
+            name = DROP_NAMES[error.reason]
+            ike.refuse(self._now_ms, name)
+            self._seen = ike.state
+            self._refused("What the key server sent is not taken: " + name + ".")
+            return
+        finally:
+            wipe(kwk)
+        self._pause_s = _REFUSED_S
+        self.reason = ""
+        self._set_state(MEMBER)
+        if self._group.terms.verifier is not None:
+            yield from self._group.terms.verifier.prepare()
+
+    def _follow_rekey(self):
+        try:
+            made = yield from self._group.rekey.work(self._group.terms)
+            self._install(made, False)
+        except FormatError as error:
+            self.member.drops.count(error.reason)
+            if error.reason in _GENUINE:  # but not for us to use: ask for what it brought
+                self._refresh_soon()
+            return
+        if made.data_sas:
+            self.rekeys += 1
+            self.events.append(("rekeyed", self.epoch))
+
+    # Ends
+
+    def _install(self, made, registering):
+        excluded = self._group.install(made, registering, self._now_ms)
+        self.listening_changed = True
+        soft_s = self._group.soft_lifetime_s(made)
+        if soft_s is not None:
+            self._refresh_at.start_s(self._now_ms, soft_s)
+        if excluded:
+            self._exclude()
+
+    def _exclude(self):
+        """We are out of the group, like everyone else: register again after a random time."""
+        self._set_state(EXCLUDED)
+        self._refresh_at.stop()
+        self._register_at.start(self._now_ms, self._random_ms(self.settings.rejoin_spread_s))
+
+    def _end(self):
+        self.wipe()
+        self._set_state(LEFT)
+
+    def _set_state(self, state):
+        if state != self.state:
+            self.state = state
+            self.events.append((NAMES[state], self.reason))
+
+    def _random_ms(self, most_s):
+        number = self._random(3)
+        return (number[0] << 16 | number[1] << 8 | number[2]) % (most_s * 1000 + 1)
+
+
+class _Timer:
+    """A Deadline that can be stopped."""
+
+    def __init__(self):
+        self._deadline = Deadline()
+        self.is_running = False
+
+    def start(self, now_ms, ms):
+        self._deadline.start(now_ms, ms // 1000, ms % 1000)
+        self.is_running = True
+
+    def start_s(self, now_ms, seconds):
+        self._deadline.start(now_ms, seconds)
+        self.is_running = True
+
+    def stop(self):
+        self.is_running = False
+
+    def is_due(self, now_ms):
+        return self.is_running and self._deadline.is_due(now_ms)
+
+    def left_ms(self, now_ms):
+        return self._deadline.left_ms(now_ms) if self.is_running else _IDLE_MS

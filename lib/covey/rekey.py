@@ -1,0 +1,205 @@
+"""GSA_REKEY at a member: from a datagram to an Assignment, giving way while it verifies.
+
+    datagram → header and Rekey SA → Message ID → ICV → payloads → signature (long) → Assignment
+
+RFC 9838 section 2.4.1. Cheap checks come before costly ones: a Message ID that is too old is
+refused at once, and again after the signature, when another message may have moved it.
+"""
+
+from covey import assignment, der, gsa, ike, kd
+from covey.deadline import Deadline
+from covey.drops import (
+    DROP_IKE_TAG,
+    DROP_REKEY_BUSY,
+    DROP_REKEY_FORMAT,
+    DROP_REKEY_MESSAGE_ID,
+    DROP_REKEY_REPEAT,
+    DROP_REKEY_SIGNATURE,
+    DROP_REKEY_SPI,
+    DROP_REKEY_TAG,
+    FormatError,
+)
+from covey.port import const, sha256
+
+_SLOTS = const(3)  # Rekey SAs held at once: the current one, and those in their DTD
+
+
+class _Held:
+    """A Rekey SA and when it goes: at the end of its lifetime, or of its DTD if that is sooner."""
+
+    def __init__(self, sa, now_ms):
+        self.sa = sa
+        self._ends = sa.lifetime_s is not None
+        self._end = Deadline()
+        if self._ends:
+            self._end.start(now_ms, sa.lifetime_s)
+
+    def retire(self, now_ms, dtd_s):
+        if not self._ends or self._end.left_ms(now_ms) > dtd_s * 1000:
+            self._end.start(now_ms, dtd_s)
+            self._ends = True
+
+    def is_due(self, now_ms):
+        return self._ends and self._end.is_due(now_ms)
+
+
+class Rekey:
+    """The Rekey SAs of one group, and the one message that is in work."""
+
+    def __init__(self):
+        self._held = []  # newest first
+        self._last = None  # digest of the latest message whose ICV verified
+        self._busy = None  # _Candidate
+
+    @property
+    def is_waiting(self):
+        """Whether a message waits for work()."""
+        return self._busy is not None
+
+    @property
+    def current(self):
+        """The newest Rekey SA, or None."""
+        return self._held[0].sa if self._held else None
+
+    def install(self, sa, now_ms, dtd_s):
+        """A new Rekey SA; the ones before it go after DTD (section 2.4.1.4)."""
+        for i in range(len(self._held)):
+            old = self._held[i].sa
+            if old.spi == sa.spi:  # the same one, told again at a registration
+                sa.next_message_id = max(sa.next_message_id, old.next_message_id)
+                self._held.pop(i).sa.wipe()
+                break
+        self.retire(None, now_ms, dtd_s)
+        while len(self._held) >= _SLOTS:
+            self._held.pop().sa.wipe()
+        self._held.insert(0, _Held(sa, now_ms))
+
+    def retire(self, spi, now_ms, dtd_s):
+        """Let one Rekey SA (None: all) go after DTD; what goes sooner anyway stays so."""
+        for held in self._held:
+            if spi is None or held.sa.spi == spi:
+                held.retire(now_ms, dtd_s)
+
+    def expire(self, now_ms):
+        """Wipe what is due."""
+        for i in range(len(self._held) - 1, -1, -1):
+            if self._held[i].is_due(now_ms):
+                self._held.pop(i).sa.wipe()
+
+    def wipe(self):
+        while self._held:
+            self._held.pop().sa.wipe()
+        self._busy = None
+
+    def begin(self, data):
+        """Take a message (octets without marker) into work: 0, or why not. Allocates."""
+        try:
+            header = ike.parse_header(data)
+        except FormatError:
+            return DROP_REKEY_FORMAT
+        if header.exchange != ike.GSA_REKEY or header.flags & ike.FLAG_R:
+            return DROP_REKEY_FORMAT
+        sa = self._find(header)
+        if sa is None:
+            return DROP_REKEY_SPI
+        digest = sha256(data).digest()
+        if digest == self._last:
+            return DROP_REKEY_REPEAT
+        if header.message_id < sa.next_message_id:
+            return DROP_REKEY_MESSAGE_ID
+        if self._busy:
+            return DROP_REKEY_BUSY
+        try:
+            opened = ike.open_octets(sa.context, data)
+            payloads = ike.parse_chain(opened.first, opened.inner)
+        except FormatError as error:
+            return DROP_REKEY_TAG if error.reason == DROP_IKE_TAG else DROP_REKEY_FORMAT
+        self._last = digest
+        self._busy = _Candidate(sa, opened, payloads)
+        return 0
+
+    def work(self, was):
+        """Job on the message in work → Assignment; FormatError for what is wrong with it.
+
+        was: the Terms in force. The Message ID moves only here, after the signature.
+        """
+        candidate = self._busy
+        try:
+            parts = _Parts(candidate.payloads)
+            signed = ike.rekey_signed_octets(candidate.head, candidate.inner, parts.auth_off)
+            digest = sha256(signed).digest()
+            yield
+            r, s = parts.signature
+            if not (yield from candidate.sa.verifier.verify(digest, r, s)):
+                raise FormatError(DROP_REKEY_SIGNATURE)
+            if candidate.message_id < candidate.sa.next_message_id:
+                raise FormatError(DROP_REKEY_MESSAGE_ID)
+            if parts.policy:
+                made = yield from assignment.build(
+                    parts.policy, parts.keys, candidate.sa.kwk, was, False, False
+                )
+            else:
+                made = assignment.nothing_new(was)
+            made.deletes = parts.deletes
+            candidate.sa.next_message_id = candidate.message_id + 1
+            return made
+        finally:
+            self._busy = None
+
+    def _find(self, header):
+        for held in self._held:
+            if held.sa.spi[:8] == header.spi_i and held.sa.spi[8:] == header.spi_r:
+                return held.sa
+        return None
+
+
+class _Candidate:
+    def __init__(self, sa, opened, payloads):
+        self.sa = sa
+        self.message_id = opened.header.message_id
+        self.head = opened.head
+        self.inner = opened.inner
+        self.payloads = payloads
+
+
+class _Parts:
+    """A GSA_REKEY, taken apart: {GSA, KD, [D ...] [N ...] AUTH} or {D ... [N ...] AUTH}."""
+
+    def __init__(self, payloads):
+        if ike.unsupported_critical(payloads) is not None:
+            raise FormatError(DROP_REKEY_FORMAT)
+        self.policy = None
+        self.keys = None
+        self.deletes = []
+        auth = None
+        for payload in payloads:
+            if payload.kind == ike.GSA and self.policy is None:
+                self.policy = gsa.parse_gsa(payload.body)
+            elif payload.kind == ike.KD and self.keys is None:
+                self.keys = kd.parse_kd(payload.body)
+            elif payload.kind == ike.AUTH and auth is None:
+                auth = payload
+            elif payload.kind == ike.DELETE:
+                self.deletes.append(ike.parse_delete(payload.body))
+            elif payload.kind in (ike.GSA, ike.KD, ike.AUTH):
+                raise FormatError(DROP_REKEY_FORMAT)  # twice
+        if (self.policy is None) != (self.keys is None):
+            raise FormatError(DROP_REKEY_FORMAT)
+        if self.policy is None and not self.deletes:
+            raise FormatError(DROP_REKEY_FORMAT)
+        if auth is None:  # section 2.4.1: must be there with digital signatures
+            raise FormatError(DROP_REKEY_SIGNATURE)
+        self.auth_off = auth.off
+        self.signature = _signature(auth.body)
+
+
+def _signature(body):
+    """AUTH payload → (r, s). The algorithm must be the one of the registration (4.4.2.1.1.1)."""
+    method, data = ike.parse_auth(body)
+    if method != ike.AUTH_DIGITAL_SIGNATURE:
+        raise FormatError(DROP_REKEY_SIGNATURE)
+    algorithm, _, signature = ike.parse_signature_auth(data)
+    pair = der.parse_ecdsa(signature)
+    if algorithm != der.ECDSA_WITH_SHA256 or pair is None:
+        raise FormatError(DROP_REKEY_SIGNATURE)
+    return pair
