@@ -30,6 +30,7 @@ _HEADER = const(28)
 _GENERIC = const(4)
 _VERSION = const(0x20)  # major 2, minor 0
 _CRITICAL = const(0x80)
+_NO_SPI = bytes(8)
 _KNOWN = (33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 50, 51, 52, 53)
 
 
@@ -71,6 +72,8 @@ def parse_header(data):
         ">8s8sBBBBII", data[:_HEADER]
     )
     if version >> 4 != _VERSION >> 4 or length != len(data):
+        raise FormatError(DROP_IKE_HEADER)
+    if spi_i == _NO_SPI and exchange != iana.GSA_REKEY:
         raise FormatError(DROP_IKE_HEADER)
     return Header(spi_i, spi_r, first, exchange, flags, message_id, length)
 
@@ -239,7 +242,11 @@ def open_octets(ctx, data):
     if text_len < 1:
         raise FormatError(DROP_IKE_FORMAT)
     copy = bytearray(data)
-    if not ctx.open(copy, 0, aad_len, text_len):
+    try:
+        is_genuine = ctx.open(copy, 0, aad_len, text_len)
+    except ValueError:  # more before SK, or more in it, than this interpreter's GCM takes
+        raise FormatError(DROP_IKE_FORMAT)
+    if not is_genuine:
         raise FormatError(DROP_IKE_TAG)
     inner_len = text_len - 1 - copy[text + text_len - 1]
     if inner_len < 0:
@@ -270,3 +277,12 @@ def rekey_signed_octets(head, inner, auth_off):
     out += bytes(end - at)
     out += inner[end:]
     return out
+
+
+def rekey_to_sign(spi, flags, message_id, payloads):
+    """The same for the key server: [(kind, body), ...] with an AUTH of the signature's length."""
+    inner = emit_chain(payloads)
+    first = _first_kind(payloads)
+    auth = [p for p in parse_chain(first, inner) if p.kind == iana.AUTH]
+    head = emit_head(spi[:8], spi[8:], iana.GSA_REKEY, flags, message_id, payloads, len(inner))
+    return rekey_signed_octets(head, inner, auth[0].off)

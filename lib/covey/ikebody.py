@@ -14,6 +14,7 @@ from covey.port import const
 _NONCE_LEAST = const(16)
 _NONCE_MOST = const(256)
 _TS_HEADER = const(8)  # of an address range, without the addresses
+_ADDRESS_LEN = {iana.ID_IPV4_ADDR: 4, iana.ID_IPV6_ADDR: 16}
 _SPI_LEN = {iana.IKE: 0, iana.AH: 4, iana.ESP: 4, iana.GIKE_UPDATE: 16, 0: 0}
 
 
@@ -48,8 +49,10 @@ def emit_ke(method, data):
 
 
 def parse_id(body):
-    """IDi, IDr, IDg → (ID type, identity)"""
+    """IDi, IDr, IDg → (ID type, identity); an address has its family's length."""
     _check_least(body, 4)
+    if len(body) - 4 != _ADDRESS_LEN.get(body[0], len(body) - 4):
+        raise FormatError(DROP_IKE_FORMAT)
     return body[0], bytes(body[4:])
 
 

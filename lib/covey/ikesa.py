@@ -117,13 +117,14 @@ class Transform(Value):
 
 def _parse_transform(kind, id, attributes):
     transform = Transform(kind, id)
+    takes_algorithm = kind == iana.GCAUTH and id == iana.GCAUTH_DIGITAL_SIGNATURE
     for name, value in parse_attributes(attributes):
         is_tv = isinstance(value, int)
         if name == _KEY_LENGTH:
             if not is_tv or transform.key_bits is not None:
                 raise FormatError(DROP_IKE_FORMAT)
             transform.key_bits = value
-        elif name == _SIGNATURE_ALGORITHM and kind == iana.GCAUTH:
+        elif name == _SIGNATURE_ALGORITHM and takes_algorithm:
             if is_tv or not value or transform.algorithm is not None:
                 raise FormatError(DROP_IKE_FORMAT)
             transform.algorithm = value
