@@ -1,0 +1,113 @@
+"""What the tests of the data path share: an SA, packets sealed by hand, a count of the heap."""
+
+import gc
+import sys
+
+from covey.gcm import GCMContext
+from covey.sa import DataSA
+
+BOARD = sys.implementation.name == "micropython"
+
+KEY128 = bytes(range(20))  # AES key, salt
+KEY256 = bytes(range(36))
+SPI = b"\x9f\x3a\x12\xc4"
+GROUP = bytes([239, 192, 1, 32])
+DESTINATION = (GROUP, GROUP, 2222, 2222, 17)
+ANY = (b"\x00\x00\x00\x00", b"\xff\xff\xff\xff", 0, 65535, 0)
+FORM = (10, 16)
+
+
+def data_sa(
+    spi=SPI,
+    keymat=KEY128,
+    destination=DESTINATION,
+    source=ANY,
+    sn=2,
+    bits=16,
+    form=FORM,
+    lifetime_s=None,
+    epoch=1,
+    sender_slots=16,
+):
+    return DataSA(
+        spi, keymat, destination, source, sn, bits, form, lifetime_s, epoch, sender_slots
+    )
+
+
+def u32(n):
+    return bytes([n >> 24, n >> 16 & 255, n >> 8 & 255, n & 255])
+
+
+def udp(payload, source=2222, port=2222, length=None):
+    """An inner UDP datagram, its length field as it should be unless told."""
+    length = len(payload) + 8 if length is None else length
+    fields = (source, port, length, 0)
+    return b"".join([bytes([f >> 8, f & 255]) for f in fields]) + payload
+
+
+def padded(inner, next_header=17):
+    """RFC 4303 section 2.4: to a multiple of four with 1 2 3, pad length, next header."""
+    pad = bytes(range(1, 1 + (-len(inner) - 2) % 4))
+    return inner + pad + bytes([len(pad), next_header])
+
+
+def packet(text, seq=1, sender=65, spi=SPI, keymat=KEY128, iv=None):
+    """An ESP packet around this text, whatever it is. sender: of 16 bits."""
+    iv = iv or bytes([sender >> 8, sender & 255, 0, 0]) + u32(seq)
+    buf = bytearray(spi + u32(seq) + iv + text + bytes(16))
+    GCMContext(keymat).seal(buf, 0, 8, len(text))
+    return bytes(buf)
+
+
+def good(payload=b"speed=1500", seq=1, sender=65, **how):
+    return packet(padded(udp(payload)), seq, sender, **how)
+
+
+def deliver(member, datagram, now_ms=0):
+    """What the transport does."""
+    member.rx[: len(datagram)] = datagram
+    return member.receive(len(datagram), now_ms)
+
+
+def table_state(table):
+    """All that a SenderTable remembers."""
+    windows = table._windows
+    return (
+        bytes(table._taken),
+        list(table._index),
+        list(table._incarnation),
+        bytes(windows._rings),
+        list(windows._newest),
+    )
+
+
+def locked(step):
+    """Call step() where an allocation is a MemoryError; on CPython only call it."""
+    if not BOARD:
+        return step()
+    import micropython
+
+    micropython.heap_lock()
+    try:
+        step()
+    finally:
+        micropython.heap_unlock()
+
+
+def heap_octets(step):
+    """Octets of heap that ten calls of step() take; on CPython only calls it: 0.
+
+    Once under heap_lock, then by counting, for what the lock alone would hide.
+    """
+    step()  # what only the first call allocates, such as a cache
+    locked(step)
+    if not BOARD:
+        return 0
+    gc.collect()
+    gc.disable()
+    before = gc.mem_alloc()
+    for _ in range(10):
+        step()
+    after = gc.mem_alloc()
+    gc.enable()
+    return after - before

@@ -1,0 +1,240 @@
+"""Windows and the table of senders, call by call; tests/host/test_replay_model.py draws at random."""
+
+from covey.drops import DROP_REPLAY, DROP_SENDER_TABLE_FULL, DROP_STALE_SENDER
+from covey.replay import ReplayWindows, SenderTable
+from datapath import heap_octets, table_state, u32
+
+_MOST = 0xFFFFFFFF
+
+# (number, whether it is accepted), in this order. A window holds 16 rows of eight numbers: the
+# newest's own and the 15 before it.
+_CALLS = (
+    (0, False),  # 1: no sender uses it
+    (1, True),
+    (1, False),
+    (9, True),
+    (8, True),  # 5: a row back
+    (7, True),
+    (7, False),
+    (127, True),
+    (127, False),
+    (126, True),  # 10
+    (126, False),
+    (2, True),  # row 0, still inside
+    (2, False),
+    (128, True),  # row 16: row 0 falls out
+    (7, False),  # 15
+    (3, False),
+    (10, True),  # row 1, still inside
+    (9, False),
+    (8, False),
+    (128 + 119, True),  # 20: row 30 of the same ring as 14
+    (10, False),
+    (127, False),  # row 15 is the last one inside, and remembered
+    (125, True),
+    (119, False),  # row 14 is outside
+    (120, True),  # 25
+    (1000000, True),  # a jump over many rings
+    (1000000, False),
+    (999999, True),
+    (1000000 - 120, True),
+    (1000000 - 128, False),  # 30
+    (0x3FFFFFFF, True),  # the last small integer of a 32-bit board ...
+    (0x40000000, True),  # ... and the first beyond
+    (0x3FFFFFFF, False),
+    (0x40000000, False),
+    (0x3FFFFFFE, True),  # 35
+    (0x7FFFFFFF, True),
+    (0x80000000, True),
+    (0x80000000, False),
+    (_MOST - 1, True),
+    (_MOST, True),  # 40
+    (_MOST, False),
+    (_MOST - 1, False),
+    (_MOST - 120, True),
+    (_MOST - 128, False),
+    (0, False),  # 45
+    (1, False),
+)
+
+
+def test_table_of_calls():
+    windows = ReplayWindows(1)
+    for i in range(len(_CALLS)):
+        number, expected = _CALLS[i]
+        buf = b"xyz" + u32(number)
+        assert windows.is_fresh(0, buf, 3) == expected, "call %d" % (i + 1)
+        assert windows.is_fresh(0, buf, 3) == expected, "call %d, asked again" % (i + 1)
+        if expected:
+            windows.accept(0, buf, 3)
+
+
+def test_each_number_once_in_order_and_reversed():
+    windows = ReplayWindows(1)
+    for base in (0, 8, 100, 0x3FFFFFC0):
+        numbers = [base + i for i in range(1, 121)]
+        for number in reversed(numbers):
+            assert windows.is_fresh(0, u32(number), 0), number
+            windows.accept(0, u32(number), 0)
+        for number in numbers:
+            assert not windows.is_fresh(0, u32(number), 0), number
+        windows.clear(0)
+
+
+def test_windows_are_independent():
+    windows = ReplayWindows(3)
+    windows.accept(1, u32(500), 0)
+    assert windows.is_fresh(0, u32(1), 0)
+    assert windows.is_fresh(2, u32(1), 0)
+    assert not windows.is_fresh(1, u32(1), 0)
+    windows.close(0)
+    assert not windows.is_fresh(0, u32(1), 0)
+    assert not windows.is_fresh(0, u32(_MOST), 0)
+    assert windows.is_fresh(1, u32(501), 0)
+    windows.clear(0)
+    assert windows.is_fresh(0, u32(1), 0)
+    assert not windows.is_fresh(0, u32(0), 0)
+
+
+def test_sender_of_every_width():
+    # RFC 6054 figure 1: the Sender-ID fills the top bits of the IV
+    iv = b"\xfe\xdc\xba\x98\x76\x54\x32\x10"
+    for bits in range(1, 33):
+        table = SenderTable(4, bits)
+        assert table.sender_of(b"--" + iv, 2) == 0xFEDCBA98 >> (32 - bits), bits
+        assert table.sender_of(b"\x00\x00\x00\x01", 0) == 1 >> (32 - bits)
+    assert SenderTable(1).sender_of(iv, 0) == 0
+
+
+def _try(table, sender, number):
+    """Ask, and accept what passes; the answer of admit()."""
+    buf = u32(number)
+    slot = table.admit(sender, buf, 0)
+    before = table_state(table)
+    assert table.admit(sender, buf, 0) == slot and table_state(table) == before
+    if slot >= 0:
+        table.accept(slot, sender, buf, 0)
+    return slot
+
+
+def test_senders_by_value():
+    table = SenderTable(4, 8)
+    assert _try(table, 7, 5) >= 0
+    assert _try(table, 9, 5) >= 0
+    assert _try(table, 7, 5) == DROP_REPLAY
+    assert _try(table, 9, 4) >= 0
+    assert _try(table, 9, 5) == DROP_REPLAY
+    assert _try(table, 7, 0) == DROP_REPLAY
+    assert _try(table, 8, 0) == DROP_REPLAY  # unknown, and never takes a slot by it
+    assert table_state(table)[0].count(b"\x01") == 2
+
+
+def test_a_full_table_refuses_the_unknown_only():
+    table = SenderTable(4, 16)
+    for sender in (3, 7, 11, 0xFFFF):  # the same low bits: each after the other
+        assert _try(table, sender, 1) >= 0
+    assert _try(table, 4, 1) == DROP_SENDER_TABLE_FULL
+    for sender in (3, 7, 11, 0xFFFF):
+        assert _try(table, sender, 1) == DROP_REPLAY
+        assert _try(table, sender, 2) >= 0
+    assert _try(table, 4, 3) == DROP_SENDER_TABLE_FULL
+
+
+def test_a_newer_incarnation_takes_over_in_accept_only():
+    table = SenderTable(4, 16, 10)
+    old, new = 5 << 6 | 3, 5 << 6 | 4
+    assert _try(table, old, 900) >= 0
+    before = table_state(table)
+    assert table.admit(new, u32(1), 0) >= 0
+    assert table_state(table) == before
+    assert _try(table, old, 901) >= 0  # asking took nothing over
+    assert _try(table, new, 1) >= 0
+    assert _try(table, new, 1) == DROP_REPLAY
+    assert _try(table, old, 902) == DROP_STALE_SENDER
+    assert _try(table, new, 0) == DROP_REPLAY
+    assert _try(table, 5 << 6 | 5, 0) == DROP_REPLAY
+
+
+def test_incarnations_go_round():
+    # Serial arithmetic modulo 64: up to 31 ahead is newer, the rest is older.
+    for now in (0, 1, 31, 32, 62, 63):
+        for ahead in range(64):
+            table = SenderTable(2, 16, 10)
+            _try(table, 9 << 6 | now, 10)
+            answer = _try(table, 9 << 6 | (now + ahead & 63), 11)
+            if ahead < 32:
+                assert answer >= 0, (now, ahead)
+            else:
+                assert answer == DROP_STALE_SENDER, (now, ahead)
+
+
+def test_one_slot_an_index_whatever_its_incarnation():
+    table = SenderTable(2, 12, 6)
+    for incarnation in range(40):
+        assert _try(table, 1 << 6 | incarnation, 1) >= 0
+    assert _try(table, 2 << 6, 1) >= 0
+    assert _try(table, 3 << 6, 1) == DROP_SENDER_TABLE_FULL
+
+
+def test_a_form_without_incarnation():
+    table = SenderTable(2, 8, 8)
+    assert _try(table, 200, 1) >= 0
+    assert _try(table, 200, 1) == DROP_REPLAY
+    assert _try(table, 199, 1) >= 0
+
+
+def test_no_width_one_window():
+    table = SenderTable(1)
+    assert _try(table, 0, 1) >= 0
+    assert _try(table, 0, 1) == DROP_REPLAY
+    assert _try(table, 0, 0x80000000) >= 0
+    assert _try(table, 0, 2) == DROP_REPLAY
+
+
+def test_no_window_at_all():
+    table = SenderTable(0)
+    for _ in range(3):
+        for number in (0, 1, 7, _MOST):
+            assert _try(table, 0, number) >= 0
+    assert not table.bar(0)
+
+
+def test_widest_values():
+    table = SenderTable(4, 32)
+    assert _try(table, _MOST, 1) >= 0
+    assert _try(table, 0x80000000, 1) >= 0
+    assert _try(table, _MOST, 1) == DROP_REPLAY
+    table = SenderTable(4, 32, 20)
+    assert _try(table, _MOST, 1) >= 0
+    assert _try(table, 0xFFFFF000, 1) >= 0  # incarnation 4095, then 0
+    assert _try(table, _MOST, 2) == DROP_STALE_SENDER
+
+
+def test_barred():
+    table = SenderTable(4, 16, 10)
+    own = 5 << 6 | 3
+    assert table.bar(own)
+    assert _try(table, own, 1) == DROP_REPLAY
+    assert _try(table, own, _MOST) == DROP_REPLAY
+    assert _try(table, own - 1, 1) == DROP_STALE_SENDER
+    assert _try(table, own + 1, 1) >= 0  # somebody registered after us under our name
+    full = SenderTable(1, 8)
+    _try(full, 1, 1)
+    assert not full.bar(2)
+    assert full.bar(1)
+    assert _try(full, 1, 2) == DROP_REPLAY
+
+
+def test_no_heap():
+    table = SenderTable(8, 16, 10)
+    bufs = [u32(n) for n in (1, 2, 500, 0x3FFFFFFF, 0x40000000, _MOST, 3)]
+
+    def step():
+        for buf in bufs:
+            for sender in (64, 65, 1000, 65535):
+                slot = table.admit(sender, buf, 0)
+                if slot >= 0:
+                    table.accept(slot, sender, buf, 0)
+            table.sender_of(buf, 0)
+
+    assert heap_octets(step) == 0

@@ -1,0 +1,169 @@
+"""Security associations: what a policy may say, what a sender puts into its IV, wiping."""
+
+from covey.drops import DROP_KD, DROP_POLICY, DROP_REPLAY, DROP_STALE_SENDER, FormatError
+from covey.sa import SN_SEQUENTIAL, SN_UNSPECIFIED, DataSA, RekeySA
+from datapath import ANY, DESTINATION, GROUP, KEY128, KEY256, SPI, data_sa, u32
+
+
+def _refusal(make):
+    try:
+        make()
+    except FormatError as error:
+        return error.reason
+
+
+def test_what_it_keeps():
+    sa = data_sa(lifetime_s=3600, epoch=7)
+    assert sa.spi == SPI and sa.epoch == 7 and sa.lifetime_s == 3600
+    assert sa.destination == GROUP and sa.port == 2222 and sa.source_port == 2222
+    assert sa.sn == SN_UNSPECIFIED and sa.sender_id == -1 and sa.next_seq == 1
+
+
+def test_policies_that_are_not_carried_out():
+    assert _refusal(lambda: data_sa(keymat=bytes(16))) == DROP_KD
+    assert _refusal(lambda: data_sa(keymat=bytes(21))) == DROP_KD
+    assert _refusal(lambda: data_sa(sn=1)) == DROP_POLICY
+    tcp = DESTINATION[:4] + (6,)
+    assert _refusal(lambda: data_sa(destination=tcp)) == DROP_POLICY
+    assert _refusal(lambda: data_sa(source=tcp)) == DROP_POLICY
+    upside_down = DESTINATION[:2] + (2223, 2222, 17)
+    assert _refusal(lambda: data_sa(destination=upside_down)) == DROP_POLICY
+    assert _refusal(lambda: data_sa(bits=16, form=(10, 12))) == DROP_POLICY
+    assert _refusal(lambda: data_sa(bits=None, form=(0, 16))) == DROP_POLICY
+    assert _refusal(lambda: data_sa(bits=None, form=(17, 16))) == DROP_POLICY
+    assert _refusal(lambda: data_sa(bits=None, form=(10, 33))) == DROP_POLICY
+    assert _refusal(lambda: data_sa(bits=33, form=None)) == DROP_POLICY
+    assert _refusal(lambda: data_sa(bits=0, form=None)) == DROP_POLICY
+
+
+def test_keys_of_both_lengths():
+    for keymat in (KEY128, KEY256):
+        buf = bytearray(SPI + u32(1) + bytes(8) + b"text" + bytes(16))
+        data_sa(keymat=keymat).context.seal(buf, 0, 8, 4)
+        assert data_sa(keymat=bytearray(keymat)).context.open(buf, 0, 8, 4)
+
+
+def test_iv_head_of_every_width():
+    # RFC 9838 section 2.5.2: right-aligned in the top bits of the IV
+    for bits in range(1, 33):
+        sa = data_sa(bits=bits, form=None)
+        sa.become_sender(1, bits)
+        assert sa.iv_head == u32(1 << (32 - bits)), bits
+        assert sa.senders.sender_of(sa.iv_head + u32(1), 0) == 1
+        most = (1 << bits) - 1
+        sa.become_sender(most, bits)
+        assert sa.iv_head == u32(most << (32 - bits) & 0xFFFFFFFF), bits
+        assert _refusal(lambda: sa.become_sender(most + 1, bits)) == DROP_POLICY
+
+
+def test_a_new_sender_id_begins_anew_and_bars_the_old():
+    sa = data_sa()
+    sa.become_sender(5 << 6 | 1, 16)
+    sa.next_seq = 100
+    sa.become_sender(5 << 6 | 2, 16)
+    assert sa.next_seq == 1 and sa.sender_id == 5 << 6 | 2
+    assert sa.senders.admit(5 << 6 | 1, u32(101), 0) == DROP_STALE_SENDER
+    plain = data_sa(form=None)
+    plain.become_sender(8, 16)
+    plain.become_sender(9, 16)
+    assert plain.senders.admit(8, u32(101), 0) == DROP_REPLAY
+
+
+def test_the_width_may_come_with_the_sender_id():
+    sa = data_sa(bits=None, form=None)
+    assert sa.senders.bits == 0
+    sa.become_sender(3, 12)
+    assert sa.senders.bits == 12
+    assert sa.senders.sender_of(sa.iv_head, 0) == 3
+
+
+def test_a_single_sender_without_sender_id():
+    sa = data_sa(sn=SN_SEQUENTIAL, bits=None, form=None)
+    sa.become_sender(0, 0)
+    assert sa.iv_head == bytes(4) and sa.sender_id == 0
+    assert sa.senders.sender_of(b"\xff\xff\xff\xff", 0) == 0  # all that comes is our own
+    assert _refusal(lambda: sa.become_sender(1, 0)) == DROP_POLICY
+    assert _refusal(lambda: sa.become_sender(1, 33)) == DROP_POLICY
+
+
+def test_ports_that_we_send_from_and_to():
+    def ports(destination, source):
+        sa = data_sa(destination=(GROUP, GROUP) + destination, source=ANY[:2] + source)
+        assert sa.selects(bytes([p for n in (sa.source_port, sa.port) for p in divmod(n, 256)]), 0)
+        return sa.source_port, sa.port
+
+    assert ports((2222, 2222, 17), (0, 65535, 0)) == (2222, 2222)
+    assert ports((2222, 2230, 17), (2222, 2222, 17)) == (2222, 2222)
+    assert ports((2222, 2222, 17), (5000, 5001, 17)) == (5000, 2222)
+    assert ports((2222, 2222, 17), (7, 9, 17)) == (9, 2222)
+    assert ports((0, 65535, 0), (0, 65535, 0)) == (1, 1)
+    assert ports((0, 0, 17), (0, 65535, 0)) == (0, 0)
+
+
+def test_selects():
+    sa = data_sa(destination=(GROUP, GROUP, 2222, 2223, 17), source=ANY[:2] + (1000, 0x9000, 17))
+
+    def selects(source, port):
+        return sa.selects(b"--" + bytes([source >> 8, source & 255, port >> 8, port & 255]), 2)
+
+    for source in (1000, 0x8000, 0x9000):
+        assert selects(source, 2222) and selects(source, 2223)
+        assert not selects(source, 2221) and not selects(source, 2224)
+    for source in (0, 999, 0x9001, 65535):
+        assert not selects(source, 2222)
+
+
+def test_wiped():
+    sa = data_sa()
+    sa.become_sender(65, 16)
+    sa.wipe()
+    assert sa.sender_id == -1
+
+
+def _rekey_sa(**how):
+    spi = bytes(range(16, 32))
+    return RekeySA(spi, bytearray(KEY128), bytearray(16), 1, b"\xef\xc0\x01\x20", 4500, **how)
+
+
+def test_rekey_sa():
+    sa = _rekey_sa(next_message_id=9, verifier="v", epoch=2)
+    assert len(sa.spi) == 16 and len(sa.kwk) == 16 and sa.kwa == 1
+    assert (sa.address, sa.port) == (GROUP, 4500)
+    assert sa.next_message_id == 9 and sa.verifier == "v" and sa.epoch == 2
+    sa.kwk[0] = 1
+    sa.wipe()
+    assert sa.kwk == bytes(16)
+    assert _refusal(lambda: RekeySA(bytes(8), KEY128, bytes(16), 1, GROUP, 4500)) == DROP_KD
+    assert _refusal(lambda: RekeySA(bytes(16), bytes(16), bytes(16), 1, GROUP, 4500)) == DROP_KD
+    assert _refusal(lambda: RekeySA(bytes(16), KEY128, bytes(15), 1, GROUP, 4500)) == DROP_KD
+
+
+def test_rekey_sa_ends():
+    sa = _rekey_sa()
+    sa.start(0)
+    assert not sa.is_due(100000)
+    sa.retire(100000, 5)
+    sa.retire(101000, 60)  # told again: the earlier end stays
+    assert not sa.is_due(104999)
+    assert sa.is_due(105000)
+    sa = _rekey_sa(lifetime_s=10)
+    sa.start(0)
+    sa.retire(1000, 60)
+    assert not sa.is_due(9999)
+    assert sa.is_due(10000)
+    sa = _rekey_sa()
+    sa.retire(0, 60)
+    sa.retire(0, 5)
+    assert sa.is_due(5000)
+
+
+def test_the_callers_octets_are_copied():
+    spi, keymat = bytearray(SPI), bytearray(KEY128)
+    sa = DataSA(spi, keymat, DESTINATION, ANY, 2, 16, None, None, 1)
+    spi[0] = 0
+    for i in range(len(keymat)):
+        keymat[i] = 0
+    assert sa.spi == SPI
+    buf = bytearray(SPI + u32(1) + bytes(8) + b"text" + bytes(16))
+    sa.context.seal(buf, 0, 8, 4)
+    assert data_sa().context.open(buf, 0, 8, 4)
