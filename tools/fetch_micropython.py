@@ -306,6 +306,7 @@ def download(arch, home):
 def unpack(debs, arch, home):
     """Unpack the packages under home/root and write the wrapper; return the wrapper's path."""
     root = home / "root"
+    debian_arch = ARCHS[arch][0]
     for deb in debs:
         done = subprocess.run(["dpkg", "-x", str(deb), str(root)], capture_output=True, text=True)
         if done.returncode:
@@ -329,7 +330,9 @@ def unpack(debs, arch, home):
     except Unavailable:
         emulator = next(filter(None, map(shutil.which, ARCHS[arch][3])), None)
         if emulator is None:
-            raise
+            raise Unavailable(
+                f"this system runs no {debian_arch} programs, and there is no {ARCHS[arch][3][0]}"
+            ) from None
         write_wrapper(wrapper, shlex.quote(emulator) + " ", start)
     return wrapper
 

@@ -110,8 +110,8 @@ def make_venv():
 
 def create_venv():
     try:
-        import ensurepip  # noqa: F401
-        import venv  # noqa: F401
+        from ensurepip import version  # noqa: F401  Debian packs it apart from Python
+        from venv import create  # noqa: F401
     except ImportError:
         fail(
             f"{sys.executable} cannot make virtual environments: install its venv module "
@@ -126,7 +126,7 @@ def create_venv():
 def install(*words):
     quiet = [] if sys.stderr.isatty() else ["--quiet"]
     python = str(VENV / "bin" / "python")
-    if run([python, "-I", "-m", "pip", "install", *quiet, *words]):
+    if run([python, "-I", "-m", "pip", "install", "--retries", "2", *quiet, *words]):
         fail("pip could not install (see the lines above): check the network, then run it again.")
 
 
