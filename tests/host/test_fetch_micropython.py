@@ -1,4 +1,4 @@
-"""tools/fetch_micropython.py: where a mirror is, which interpreter will do, what is left out by name."""
+"""tools/fetch_micropython.py: where a mirror is, which interpreter will do, what is left out."""
 
 import importlib.util
 import json
