@@ -13,11 +13,10 @@ _REMEMBERED = const(8)  # retired SPIs, and announced ones, that we still know b
 _DAY_MS = const(86400000)
 
 # A slot's state: any of
-_LIVE = const(1)
-_EXPIRES = const(2)  # has a lifetime
-_RETIRING = const(4)  # has been deleted; still good for receiving until its DTD is over
-_WAITING = const(8)  # will be sent under when its ATD is over
-_SENDING = const(16)  # may be sent under
+_EXPIRES = const(1)  # has a lifetime
+_RETIRING = const(2)  # has been deleted; still good for receiving until its DTD is over
+_WAITING = const(4)  # will be sent under when its ATD is over
+_SENDING = const(8)  # may be sent under
 
 
 class KeyStore:
@@ -72,7 +71,7 @@ class KeyStore:
         """
         if destination is None:
             return self._outbound
-        return self._newest(destination)
+        return self._elect(destination)
 
     @micropython.native
     def is_due(self, now_ms):
@@ -97,7 +96,7 @@ class KeyStore:
                     self._states[slot] = state ^ (_WAITING | _SENDING)
                 else:
                     next_ms = min(next_ms, self._activate[slot].left_ms(now_ms))
-        self._outbound = self._newest(None)
+        self._outbound = self._elect(None)
         self._due_ms = ticks_add(now_ms, next_ms)
         return next_ms
 
@@ -115,13 +114,19 @@ class KeyStore:
             self._drops.count(DROP_CAPACITY)
             return False
         slot = self._sas.index(None)
-        state = _LIVE
-        if sa.lifetime_s is not None:
-            self._expire[slot].start(now_ms, sa.lifetime_s)
-            state |= _EXPIRES
         self._sas[slot] = sa
-        self._states[slot] = state
         self._spis[4 * slot : 4 * slot + 4] = sa.spi
+        return self.renew(sa.spi, now_ms, sa.lifetime_s)
+
+    def renew(self, spi, now_ms, lifetime_s):
+        """The SA of this SPI is current and lives so long from now on; None: until retired."""
+        slot = self._slot_of(spi)
+        if slot < 0:
+            return False
+        self._states[slot] &= ~(_RETIRING | _EXPIRES)
+        if lifetime_s is not None:
+            self._expire[slot].start(now_ms, lifetime_s)
+            self._states[slot] |= _EXPIRES
         self.step(now_ms)
         return True
 
@@ -145,19 +150,10 @@ class KeyStore:
         if not self._states[slot] & _RETIRING or retire.left_ms(now_ms) > dtd_s * 1000:
             retire.start(now_ms, dtd_s)
         self._states[slot] |= _RETIRING
-        if not self._has_successor(slot):
+        if not self._has_successor(slot):  # it was taken back, not replaced: senders stop now
             self._states[slot] &= ~(_WAITING | _SENDING)
         self.step(now_ms)
         return True
-
-    def renew(self, spi, now_ms, lifetime_s):
-        """The SA of this SPI was told again: it stays, with this lifetime (None: no end)."""
-        slot = self._slot_of(spi)
-        self._states[slot] &= ~(_RETIRING | _EXPIRES)
-        if lifetime_s is not None:
-            self._expire[slot].start(now_ms, lifetime_s)
-            self._states[slot] |= _EXPIRES
-        self.step(now_ms)
 
     def retire_all(self, now_ms, dtd_s):
         for sa in self.live():
@@ -178,6 +174,14 @@ class KeyStore:
     def live(self):
         """The SAs that are here, as a list."""
         return [sa for sa in self._sas if sa is not None]
+
+    def newest(self):
+        """The SA of the highest epoch, whether it is sent under or not; None of none."""
+        newest = None
+        for sa in self.live():
+            if newest is None or sa.epoch > newest.epoch:
+                newest = sa
+        return newest
 
     def wipe(self):
         """Forget every key: the member has left."""
@@ -206,7 +210,7 @@ class KeyStore:
             return True
         return bool(state & _RETIRING) and self._retire[slot].is_due(now_ms)
 
-    def _newest(self, destination):
+    def _elect(self, destination):
         """The SA of the highest epoch that may be sent under, the first of several."""
         newest = None
         for slot in range(self._slots):

@@ -138,6 +138,13 @@ class Member:
         self.sent = self.sent + 1 & _COUNT_MASK
         return text_len + _OVERHEAD
 
+    def can_send(self, now_ms):
+        """Whether send() would find an SA with numbers left."""
+        if self.keys.is_due(now_ms):
+            self.keys.step(now_ms)
+        sa = self.keys.outbound()
+        return sa is not None and sa.next_seq <= _LAST_SEQ
+
     # ---- what isn't a packet for us; cold, but without allocation too
 
     def _not_esp(self, n):

@@ -3,7 +3,6 @@
 No wire format and no clock here: when an SA comes and goes is the key store's affair.
 """
 
-from covey.deadline import Deadline
 from covey.drops import DROP_KD, DROP_POLICY, FormatError
 from covey.gcm import GCMContext
 from covey.octets import wipe
@@ -56,7 +55,7 @@ class DataSA:
         self.source_port = max(self._source_lo, min(self.port, self._source_hi))
         self.sender_id = _NOT_A_SENDER  # our own in outbound use
         self.iv_head = bytes(4)  # the Sender-ID where it stands in the IV's upper half
-        self.next_seq = 1
+        self.next_seq = 1  # never goes back
         self.sender_slots = sender_slots
         self.senders = self._table(sender_bits, sender_form)
         self.context = GCMContext(keymat)
@@ -64,8 +63,9 @@ class DataSA:
     def become_sender(self, sender_id, bits):
         """Prepare for sending as sender_id, in the top `bits` of the IV (0: one sender only).
 
-        Numbers begin at 1 again: sender_id must never have been used under this key.
-        Raises FormatError where it is wider than bits (RFC 9838 section 2.5.2: fatal).
+        Where the SA has been sent under before, as after a new registration, its numbers go
+        on: no nonce comes twice even if a Sender-ID should. Raises FormatError where sender_id
+        is wider than bits (RFC 9838 section 2.5.2: fatal).
         """
         if not 0 <= bits <= 32 or sender_id < 0 or sender_id >> bits:
             raise FormatError(DROP_POLICY)
@@ -76,7 +76,6 @@ class DataSA:
         field = sender_id << (32 - bits)
         self.iv_head = bytes([field >> 24, field >> 16 & 255, field >> 8 & 255, field & 255])
         self.sender_id = sender_id
-        self.next_seq = 1
 
     @micropython.native
     def selects(self, buf, off):
@@ -108,57 +107,41 @@ class DataSA:
 class RekeySA:
     """A Rekey SA: what GSA_REKEY messages are opened and judged with. RFC 9838 section 2.4.1.
 
-    spi: 16 octets. gsk_e: AES key and 4-octet salt. gsk_w: its default KWK. Copies are made;
-    the caller wipes its own. kwa: the key wrap transform. address, port: where its messages
-    come to. next_message_id: the least that is not a replay. verifier: of their signatures.
+    spi: 16 octets. keymat: GSK_e | GSK_w: AES key and 4-octet salt, then the default KWK;
+    copied here, the caller wipes it. kwa: the key wrap transform. key_bits: of GSK_e.
+    verifier: of signatures. next_message_id: the least that is not a replay. destination,
+    source: selectors as above. lifetime_s: None for no end.
     """
 
     def __init__(
         self,
         spi,
-        gsk_e,
-        gsk_w,
+        keymat,
         kwa,
-        address,
-        port,
+        key_bits,
+        verifier,
         next_message_id=0,
+        destination=None,
+        source=None,
         lifetime_s=None,
-        verifier=None,
         epoch=0,
     ):
-        if len(spi) != 16 or len(gsk_e) not in (20, 36) or len(gsk_w) not in (16, 24, 32):
+        key_len = key_bits // 8 + 4
+        if len(spi) != 16 or len(keymat) - key_len not in (16, 24, 32):
             raise FormatError(DROP_KD)
         self.spi = bytes(spi)
         self.epoch = epoch
+        self.kwk = bytearray(keymat[key_len:])
         self.kwa = kwa
-        self.kwk = bytearray(gsk_w)
-        self.address = bytes(address)
-        self.port = port
-        self.next_message_id = next_message_id
-        self.lifetime_s = lifetime_s  # None for no end
+        self.key_bits = key_bits
         self.verifier = verifier
+        self.next_message_id = next_message_id
+        self.destination = destination
+        self.source = source
+        self.lifetime_s = lifetime_s
+        gsk_e = bytearray(keymat[:key_len])
         self.context = GCMContext(gsk_e)
-        self._lifetime = None  # Deadline, from start() on
-        self._retire = None  # Deadline, from retire() on
-
-    def start(self, now_ms):
-        """It is in use from now on: its lifetime runs."""
-        if self.lifetime_s is not None:
-            self._lifetime = Deadline()
-            self._lifetime.start(now_ms, self.lifetime_s)
-
-    def retire(self, now_ms, dtd_s):
-        """Good for dtd_s longer; the earlier end wins."""
-        if self._retire is None or self._retire.left_ms(now_ms) > dtd_s * 1000:
-            self._retire = Deadline()
-            self._retire.start(now_ms, dtd_s)
-
-    def is_due(self, now_ms):
-        """Whether its lifetime or its DTD is over: to be wiped."""
-        for deadline in (self._lifetime, self._retire):
-            if deadline is not None and deadline.is_due(now_ms):
-                return True
-        return False
+        wipe(gsk_e)
 
     def wipe(self):
         wipe(self.kwk)

@@ -1,8 +1,9 @@
-"""Deadlines against a clock that never wraps, with jumps up to half the range of the one that does."""
+"""Deadlines against a clock that never wraps, with jumps of up to half the other's range."""
 
-from covey.deadline import Deadline
 from hypothesis import given
 from hypothesis import strategies as st
+
+from covey.deadline import Deadline
 
 _WRAP = 1 << 30
 _DAY_MS = 86_400_000

@@ -3,7 +3,7 @@
 from covey import cip
 from datapath import heap_octets
 
-# Laid by hand after the figure: connection 0x12345678, sequence 0xA1B2C3D4, count 0x0102, data "run!".
+# Laid by hand after the figure: connection 0x12345678, sequence 0xA1B2C3D4, count 0x0102.
 _FRAME = (
     b"\x02\x00"  # two items
     b"\x02\x80\x08\x00"  # sequenced address, 8 octets

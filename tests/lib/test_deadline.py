@@ -1,4 +1,4 @@
-"""Deadlines on a clock that wraps at 2^30 ms. tests/host/test_deadline_model.py draws at random."""
+"""Deadlines on a clock that wraps at 2^30 ms; drawn at random in tests/host."""
 
 from covey.deadline import Deadline
 

@@ -3,7 +3,7 @@
 from covey import esp
 from covey.drops import DROP_DUMMY, DROP_INNER_LENGTH, DROP_NEXT_HEADER, DROP_PADDING
 from covey.gcm import GCMContext
-from datapath import KEY128, heap_octets, padded, udp
+from datapath import heap_octets, padded, udp
 
 _HEAD = bytes(16)
 

@@ -192,6 +192,52 @@ def test_a_lifetime_of_zero():
     assert store.find(_A, 0) is None and store.was_retired(_A, 0)
 
 
+def test_a_lifetime_told_anew():
+    store = _store()
+    store.install(data_sa(_A, lifetime_s=10), 0)
+    assert store.renew(_A, 8000, 10)
+    store.step(10000)
+    assert store.find(_A, 0) is not None
+    store.step(18000)
+    assert store.find(_A, 0) is None
+    assert not store.renew(_A, 18000, 10)
+    store.install(data_sa(_B, lifetime_s=10), 18000)
+    store.renew(_B, 18000, None)
+    assert store.step(30000) == _DAY_MS
+    assert store.find(_B, 0) is not None
+
+
+def test_told_again_it_is_current_again():
+    store = _store()
+    store.install(data_sa(_A), 0)
+    store.retire(_A, 0, 5)
+    assert store.renew(_A, 1000, None)
+    store.step(10000)
+    assert store.find(_A, 0) is not None
+
+
+def test_retired_without_a_successor_it_is_silent_at_once():
+    store = _store()
+    a, b = _sender(_A, 1), _sender(_B, 2)
+    store.install(a, 0)
+    store.activate(_A, 0, 0)
+    store.retire(_A, 0, 10)
+    assert store.outbound() is None and store.find(_A, 0) is a
+    store.install(b, 0)
+    store.activate(_B, 0, 3)
+    assert store.outbound() is None
+    store.step(3000)
+    assert store.outbound() is b
+
+
+def test_newest():
+    store = _store()
+    assert store.newest() is None
+    for spi, epoch in ((_A, 3), (_B, 5), (_C, 4)):
+        store.install(data_sa(spi, epoch=epoch), 0)
+    assert store.newest().spi == _B
+
+
 def test_two_end_in_one_step():
     store = _store()
     for spi in (_A, _B, _C):

@@ -1,4 +1,4 @@
-"""Windows and the table of senders, call by call; tests/host/test_replay_model.py draws at random."""
+"""Windows and the table of senders, call by call; drawn at random in tests/host."""
 
 from covey.drops import DROP_REPLAY, DROP_SENDER_TABLE_FULL, DROP_STALE_SENDER
 from covey.replay import ReplayWindows, SenderTable

@@ -53,15 +53,15 @@ def test_iv_head_of_every_width():
         most = (1 << bits) - 1
         sa.become_sender(most, bits)
         assert sa.iv_head == u32(most << (32 - bits) & 0xFFFFFFFF), bits
-        assert _refusal(lambda: sa.become_sender(most + 1, bits)) == DROP_POLICY
+        assert _refusal(lambda sa=sa, bits=bits: sa.become_sender(1 << bits, bits)) == DROP_POLICY
 
 
-def test_a_new_sender_id_begins_anew_and_bars_the_old():
+def test_a_new_sender_id_goes_on_counting_and_bars_the_old():
     sa = data_sa()
     sa.become_sender(5 << 6 | 1, 16)
     sa.next_seq = 100
     sa.become_sender(5 << 6 | 2, 16)
-    assert sa.next_seq == 1 and sa.sender_id == 5 << 6 | 2
+    assert sa.next_seq == 100 and sa.sender_id == 5 << 6 | 2
     assert sa.senders.admit(5 << 6 | 1, u32(101), 0) == DROP_STALE_SENDER
     plain = data_sa(form=None)
     plain.become_sender(8, 16)
@@ -120,41 +120,31 @@ def test_wiped():
     assert sa.sender_id == -1
 
 
-def _rekey_sa(**how):
-    spi = bytes(range(16, 32))
-    return RekeySA(spi, bytearray(KEY128), bytearray(16), 1, b"\xef\xc0\x01\x20", 4500, **how)
-
-
 def test_rekey_sa():
-    sa = _rekey_sa(next_message_id=9, verifier="v", epoch=2)
-    assert len(sa.spi) == 16 and len(sa.kwk) == 16 and sa.kwa == 1
-    assert (sa.address, sa.port) == (GROUP, 4500)
-    assert sa.next_message_id == 9 and sa.verifier == "v" and sa.epoch == 2
-    sa.kwk[0] = 1
+    spi, keymat = bytes(range(16)), bytearray(range(36))
+    sa = RekeySA(spi, keymat, 1, 128, "verifier", 9, DESTINATION, ANY, 3600, 2)
+    for i in range(len(keymat)):
+        keymat[i] = 0
+    assert sa.spi == spi and sa.kwa == 1 and sa.key_bits == 128 and sa.verifier == "verifier"
+    assert sa.next_message_id == 9 and sa.lifetime_s == 3600 and sa.epoch == 2
+    assert sa.destination == DESTINATION and sa.source == ANY
+    assert sa.kwk == bytes(range(20, 36))
+    buf = bytearray(b"head" + bytes(8) + b"text" + bytes(16))
+    sa.context.seal(buf, 0, 4, 4)
+    assert data_sa(keymat=KEY128).context.open(buf, 0, 4, 4)
     sa.wipe()
     assert sa.kwk == bytes(16)
-    assert _refusal(lambda: RekeySA(bytes(8), KEY128, bytes(16), 1, GROUP, 4500)) == DROP_KD
-    assert _refusal(lambda: RekeySA(bytes(16), bytes(16), bytes(16), 1, GROUP, 4500)) == DROP_KD
-    assert _refusal(lambda: RekeySA(bytes(16), KEY128, bytes(15), 1, GROUP, 4500)) == DROP_KD
 
 
-def test_rekey_sa_ends():
-    sa = _rekey_sa()
-    sa.start(0)
-    assert not sa.is_due(100000)
-    sa.retire(100000, 5)
-    sa.retire(101000, 60)  # told again: the earlier end stays
-    assert not sa.is_due(104999)
-    assert sa.is_due(105000)
-    sa = _rekey_sa(lifetime_s=10)
-    sa.start(0)
-    sa.retire(1000, 60)
-    assert not sa.is_due(9999)
-    assert sa.is_due(10000)
-    sa = _rekey_sa()
-    sa.retire(0, 60)
-    sa.retire(0, 5)
-    assert sa.is_due(5000)
+def test_rekey_sa_key_lengths():
+    def lengths(spi_len, keymat_len, key_bits):
+        return RekeySA(bytes(spi_len), bytes(keymat_len), 1, key_bits, None)
+
+    assert len(lengths(16, 36, 128).kwk) == 16
+    assert len(lengths(16, 52, 128).kwk) == 32
+    assert len(lengths(16, 68, 256).kwk) == 32
+    for spi_len, keymat_len, key_bits in ((4, 36, 128), (16, 35, 128), (16, 36, 256)):
+        assert _refusal(lambda a=spi_len, b=keymat_len, c=key_bits: lengths(a, b, c)) == DROP_KD
 
 
 def test_the_callers_octets_are_copied():
