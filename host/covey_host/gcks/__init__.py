@@ -1,0 +1,34 @@
+"""The key server (GCKS) of RFC 9838, sans-IO: octets and now_ms in, Outs back. See keyserver.py.
+
+policy      covey.toml
+authority   members, their pre-shared keys and roles; the site's rekey signing key
+ledger      what the store is believed to hold, and the one way to change it
+epoch       one generation of a group's keys, as it is stored
+senders     which Sender-ID goes to whom, so that none is used twice under one key
+download    GSA and KD payloads
+rekeyer     GSA_REKEY messages, signed
+group       one group over time: every change is in the store before anyone hears of it
+proposals   which IKE proposal is taken, and whether SAg covers a group's policy
+ikesa       one IKE SA: keys, message IDs, cached response, retransmission
+registrar   a member asks for a group
+responder   IKE messages of members, from the first octet to the answer
+keyserver   all of it together
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Out:
+    """One IKE message to send, without the non-ESP marker.
+
+    To a member at `address` (as receive() was given it), or, where that is None, to `destination`:
+    multicast address and port of the Rekey SA of `group`.
+    """
+
+    data: bytes
+    address: Any = None
+    group: str | None = None
+    destination: tuple[str, int] | None = None
+    marker: bool = False  # of destination: whether four zero octets go first (RFC 3948)

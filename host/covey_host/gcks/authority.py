@@ -1,0 +1,140 @@
+"""Who may register: members, their pre-shared keys and roles; and the site's rekey signing key.
+
+In the store, so that who is a member and which keys are out change in one write:
+
+    authority/signing-key    PKCS #8, P-256: signs rekeys; private to state.db (0600), made once
+    authority/member/NAME    {"psk": hex, "groups": {GROUP: is it a sender there}, "removed": bool}
+    authority/evict/GROUP    [NAME, ...] removed while no key server was running
+
+A removed member's pre-shared key is kept: so it can be told AUTHORIZATION_FAILED, and nobody else.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ..errors import FAILURE, MISUSE, Problem
+from ..site import check_name
+from ..store import Store
+from .ledger import Changes, Ledger, decode, encode
+
+PSK_LEN = 32
+_PSK_LEAST = 16
+_NAME_MOST = 63
+_SIGNING_KEY = "authority/signing-key"
+_MEMBER = "authority/member/"
+_EVICT = "authority/evict/"
+
+
+@dataclass(frozen=True)
+class Member:
+    name: str
+    psk: bytes = field(repr=False)
+    groups: dict[str, bool] = field(default_factory=dict)  # group → whether it may send there
+    removed: bool = False
+
+    def may_join(self, group: str) -> bool:
+        return not self.removed and group in self.groups
+
+    def may_send(self, group: str) -> bool:
+        return self.may_join(group) and self.groups[group]
+
+
+def make_signing_key(store: Store) -> None:
+    """What `covey init` calls: a new P-256 key that signs rekeys. Problem if there is one."""
+    key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.DER,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    if not store.compare_and_swap([(_SIGNING_KEY, 0, key)], None):
+        raise Problem("The site has a signing key already: it is never replaced.")
+
+
+def load_signing_key(store: Store) -> ec.EllipticCurvePrivateKey:
+    """Problem where the site has none."""
+    data, _ = store.read(_SIGNING_KEY)
+    if data is None:
+        raise Problem("The site has no signing key: make a site with `covey init`.")
+    return serialization.load_der_private_key(data, None)
+
+
+class Authority:
+    """Members over a store. Nothing is cached: every answer is what the store says."""
+
+    def __init__(self, ledger: Ledger, random: Callable[[int], bytes] = os.urandom):
+        self._ledger = ledger
+        self._random = random
+
+    def find(self, name: str) -> Member | None:
+        """The member of that name, removed ones too."""
+        if len(name) > _NAME_MOST or not name.isascii() or not name.isprintable():
+            return None  # from the network: nobody is called that
+        value = self._ledger.read(_MEMBER + name)
+        return None if value is None else _member(name, value)
+
+    def members(self) -> list[Member]:
+        """All that may register, by name."""
+        found = self._ledger.scan(_MEMBER)
+        return [m for m in (_member(name, found[name]) for name in found) if not m.removed]
+
+    def add(
+        self, name: str, groups: list[str], *, sender: bool = False, psk: bytes | None = None
+    ) -> Member:
+        """A new member; its key is 256 random bits unless given. Problem if the name is taken."""
+        check_name("member", name)
+        known = self.find(name)
+        if known is not None and not known.removed:
+            raise Problem(f"{name} is a member already: choose another name.", MISUSE)
+        if not groups:
+            raise Problem(f"{name} needs a group: name one with --group.", MISUSE)
+        if psk is not None and len(psk) < _PSK_LEAST:
+            raise Problem(
+                f"The pre-shared key of {name} has {len(psk)} octets: use at least {_PSK_LEAST}.",
+                MISUSE,
+            )
+        psk = psk or self._random(PSK_LEN)
+        member = Member(name, bytes(psk), dict.fromkeys(groups, bool(sender)))
+        self._ledger.write({_MEMBER + name: _encoded(member)})
+        return member
+
+    def removal(self, name: str) -> tuple[Member, Changes]:
+        """The member as it was, and the write that removes it. Problem where there is none."""
+        member = self.find(name)
+        if member is None:
+            raise Problem(f"There is no member {name}: see `covey member list`.", MISUSE)
+        if member.removed:
+            raise Problem(f"{name} has been removed already.", FAILURE)
+        gone = replace(member, groups={}, removed=True)
+        return member, {_MEMBER + name: _encoded(gone)}
+
+    def remove_without_server(self, name: str) -> Member:
+        """Remove a member while no key server runs: the next one starts its groups anew."""
+        member, changes = self.removal(name)
+        for group in member.groups:
+            names = self.evicted(group) | {name}
+            changes[_EVICT + group] = json.dumps(sorted(names)).encode()
+        self._ledger.write(changes)
+        return member
+
+    def evicted(self, group: str) -> set[str]:
+        """Who was removed from a group while no key server was running."""
+        value = self._ledger.read(_EVICT + group)
+        return set() if value is None else set(json.loads(value))
+
+    def evicted_done(self, group: str) -> Changes:
+        """The write that goes with starting the group anew."""
+        return {_EVICT + group: None} if self.evicted(group) else {}
+
+
+def _member(name: str, value: bytes) -> Member:
+    fields = decode(value)
+    return Member(name, bytes.fromhex(fields["psk"]), fields["groups"], fields["removed"])
+
+
+def _encoded(member: Member) -> bytes:
+    return encode({"psk": member.psk, "groups": member.groups, "removed": member.removed})

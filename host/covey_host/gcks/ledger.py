@@ -1,0 +1,67 @@
+"""The key server's hand on the store: reads and remembers versions, writes all or nothing.
+
+State in memory follows the store and never leads it: a change is written first, then believed,
+then told to anyone. After a failed write the outcome is unknown: the owner reads its keys again.
+"""
+
+import json
+from typing import Any
+
+from ..errors import Problem
+from ..store import Store
+
+Changes = dict[str, bytes | None]  # key → the new value; None deletes
+
+
+class Ledger:
+    def __init__(self, store: Store, term: int | None = None):
+        """term: of the running key server; None for a command that works without one."""
+        self._store = store
+        self._term = term
+        self._versions: dict[str, int] = {}
+
+    def read(self, key: str) -> bytes | None:
+        value, version = self._store.read(key)
+        if value is None:
+            self._versions.pop(key, None)  # names from the network leave nothing behind
+        else:
+            self._versions[key] = version
+        return value
+
+    def scan(self, prefix: str) -> dict[str, bytes]:
+        """Key without the prefix → value."""
+        found = {}
+        for key, value, version in self._store.scan(prefix):
+            self._versions[key] = version
+            found[key[len(prefix) :]] = value
+        return found
+
+    def write(self, changes: Changes) -> None:
+        """All of it is durable when this returns. Problem: it may or may not have happened.
+
+        A key that was never read is taken to be absent. Fenced: another key server took over.
+        """
+        if not changes:
+            return
+        expected = [(key, self._versions.get(key, 0), value) for key, value in changes.items()]
+        for key in changes:
+            self._versions.pop(key, None)
+        if not self._store.compare_and_swap(expected, self._term):
+            raise Problem("The store was changed by another program: try again.")
+        for key in changes:
+            self.read(key)
+
+
+def encode(fields: dict[str, Any]) -> bytes:
+    """Plain values as JSON, octets among them as hexadecimal text."""
+    return json.dumps(fields, default=_hex, separators=(",", ":")).encode()
+
+
+def decode(value: bytes) -> dict[str, Any]:
+    return json.loads(value)
+
+
+def _hex(value: Any) -> str:
+    if not isinstance(value, bytes | bytearray):
+        raise TypeError(type(value).__name__)
+    return value.hex()

@@ -1,0 +1,314 @@
+"""covey.toml: what a person decides about a site and its groups. A bad file is refused whole."""
+
+import os
+import re
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from ..errors import FAILURE, MISUSE, Problem
+from ..site import check_name
+from . import policyvalues as values
+from .policyvalues import Listen
+
+REKEY_AT = 80  # % of a lifetime after which a group is rekeyed without being asked
+
+_TEMPLATE = """\
+# Policy of this Covey site. The key server reads it when it starts and on `covey reload`; a file
+# with a mistake is refused whole, and what was in force stays in force.
+# Durations are text with a unit ("500ms", "5s", "30m", "1h", "7d"); a plain number is seconds.
+
+# Who the key server proves to be (IDr, an ID_FQDN). Members compare it with "idr" in covey.json.
+identity = "{identity}"
+
+# Where the key server listens for members. Four zero octets (the non-ESP marker of RFC 3948) lead
+# each message on port 4500 only, where not said: {{ address = "ADDRESS:PORT", marker = true }}.
+listen = ["0.0.0.0:4500"]
+
+# After this long without a message from a member its IKE SA is closed. It stays in its groups.
+ike_idle = "10m"
+
+# A group, best added by `covey group add`. All but address and port may be left out; these are
+# the defaults.
+#
+# [group.line1]
+# address = "239.192.1.32"       # multicast IPv4: data and rekeys go there
+# port = 2222                    # the application's UDP port, inside the protection
+# carrier = "udp"                # data travels as ESP in UDP
+# carrier_port = 4500            # the UDP port that carries it, and rekeys too
+# key_bits = 128                 # 128 or 256, of AES-GCM
+# lifetime = "1h"                # of the keys of data; new ones come at 80 % of it
+# rekey_lifetime = "4h"          # of the key under which rekeys are sent
+# atd = "5s"                     # senders go over to new keys so long after they heard of them
+# dtd = "10s"                    # receivers drop old keys so long after they heard of new ones
+# sender_id_form = [10, 6]       # bits of a Sender-ID: sender index, incarnation
+# sender_ids = 4                 # most Sender-IDs that one registration gets
+# members = 1000                 # most members registered at a time
+# repeats = 2                    # how often a rekey message is sent again, unchanged
+# repeat_spacing = "1s"          # and how long after the one before
+# rejoin_spread = "2s"           # within which members come back after a removal
+"""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What members learn at registration only: no rekey can change it, only starting over."""
+
+    address: str
+    port: int
+    carrier: str
+    carrier_port: int
+    key_bits: int
+    index_bits: int
+    incarnation_bits: int
+
+    @property
+    def sender_id_bits(self) -> int:
+        return self.index_bits + self.incarnation_bits
+
+
+@dataclass(frozen=True)
+class GroupPolicy:
+    """One [group.NAME] table. Durations in seconds unless named otherwise."""
+
+    name: str
+    address: str
+    port: int
+    carrier: str = "udp"
+    carrier_port: int = 4500
+    key_bits: int = 128
+    lifetime_s: int = 3600
+    rekey_lifetime_s: int = 14400
+    atd_s: int = 5
+    dtd_s: int = 10
+    sender_id_form: tuple[int, int] = (10, 6)
+    sender_ids: int = 4
+    members: int = 1000
+    repeats: int = 2
+    repeat_spacing_ms: int = 1000
+    rejoin_spread_s: int = 2
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(
+            self.address,
+            self.port,
+            self.carrier,
+            self.carrier_port,
+            self.key_bits,
+            *self.sender_id_form,
+        )
+
+
+@dataclass(frozen=True)
+class SitePolicy:
+    identity: str
+    listen: tuple[Listen, ...] = (Listen("0.0.0.0", 4500, True),)
+    ike_idle_s: int = 600
+    groups: dict[str, GroupPolicy] = field(default_factory=dict)
+
+
+class _Wrong(Exception):
+    """A mistake under a key of the table that is being read."""
+
+    def __init__(self, key: str, sentence: str):
+        super().__init__(sentence)
+        self.key, self.sentence = key, sentence
+
+
+def template(identity: str) -> str:
+    """A commented covey.toml without groups, as `covey init` writes it."""
+    return _TEMPLATE.format(identity=identity)
+
+
+def load(path: Path) -> SitePolicy:
+    """The policy in a file. Problem, with the line, where anything in it is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise Problem(f"{path} is not UTF-8 text.", MISUSE) from None
+    except OSError as error:
+        raise Problem(f"{path} can't be read: {os.strerror(error.errno or 0)}.", MISUSE) from error
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str = "covey.toml") -> SitePolicy:
+    """The policy in a text; `name` is what a Problem calls it."""
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        what, _, place = str(error).partition(" (at ")  # a line, or the end of the document
+        line = re.match(r"line (\d+)", place)
+        at = line[1] if line else len(text.splitlines())
+        raise Problem(f"{name}:{at}: {what}.", MISUSE) from None
+    table = ""
+    try:
+        groups = found.pop("group", {})
+        if not isinstance(groups, dict):
+            raise _Wrong("group", "groups are tables: [group.NAME].")
+        site = _read_table(found, _SITE)
+        read = {}
+        for key, content in groups.items():
+            table = f"group.{key}"
+            read[key] = _read_group(key, content, read)
+        return SitePolicy(**site, groups=read)
+    except _Wrong as wrong:
+        line = _line_of(text, table, wrong.key)
+        at = f"{name}:{line}" if line else name
+        where = f"{table}: " if table else ""
+        raise Problem(f"{at}: {where}{wrong.sentence}", MISUSE) from None
+
+
+def append_group(path: Path, name: str, **settings: Any) -> GroupPolicy:
+    """Add [group.NAME] at the end of covey.toml, as it would have been typed.
+
+    settings: keys of the table; those that are None are left out. Problem where the name is
+    taken or the result would be refused: then the file is untouched.
+    """
+    check_name("group", name)
+    if name in load(path).groups:
+        raise Problem(f"{path} has a group {name} already: choose another name.", MISUSE)
+    text = path.read_text(encoding="utf-8")
+    block = [f"[group.{_toml_key(name)}]"]
+    for key, value in settings.items():
+        if value is not None:
+            block.append(f"{key} = {_toml_value(value)}")
+    text = text.rstrip("\n") + "\n\n" + "\n".join(block) + "\n"
+    made = parse(text, str(path)).groups[name]
+    _replace(path, text)
+    return made
+
+
+def _replace(path: Path, text: str) -> None:
+    """The whole new text or the whole old one, whatever is killed in between."""
+    draft = path.with_name(path.name + ".new")
+    try:
+        fd = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(fd)
+        os.replace(draft, path)
+    except OSError as error:
+        raise Problem(
+            f"{path} can't be written: {os.strerror(error.errno or 0)}.", FAILURE
+        ) from None
+
+
+# key in the table: (field, reader)
+_SITE = {
+    "identity": ("identity", values.identity),
+    "listen": ("listen", values.listen),
+    "ike_idle": ("ike_idle_s", values.seconds(10, 7 * 86400)),
+}
+_GROUP = {
+    "address": ("address", values.multicast),
+    "port": ("port", values.port),
+    "carrier": ("carrier", values.carrier),
+    "carrier_port": ("carrier_port", values.port),
+    "key_bits": ("key_bits", values.one_of(128, 256)),
+    "lifetime": ("lifetime_s", values.seconds(1, values.YEAR_S)),
+    "rekey_lifetime": ("rekey_lifetime_s", values.seconds(1, values.YEAR_S)),
+    "atd": ("atd_s", values.seconds(0, 3600)),
+    "dtd": ("dtd_s", values.seconds(1, 7200)),
+    "sender_id_form": ("sender_id_form", values.form),
+    "sender_ids": ("sender_ids", values.whole(1, 64)),
+    "members": ("members", values.whole(1, 10_000_000)),
+    "repeats": ("repeats", values.whole(0, 20)),
+    "repeat_spacing": ("repeat_spacing_ms", values.spacing_ms),
+    "rejoin_spread": ("rejoin_spread_s", values.seconds(0, 600)),
+}
+
+
+def _read_table(content: dict, keys: dict) -> dict[str, Any]:
+    read = {}
+    for key, value in content.items():
+        if key not in keys:
+            raise _Wrong(key, f"{key} is no key of this table: remove it or mend its spelling.")
+        name, reader = keys[key]
+        try:
+            read[name] = reader(value)
+        except ValueError as error:
+            raise _Wrong(key, f"{key} {error}") from None
+    for key, (name, _) in keys.items():
+        if name not in read and key in ("identity", "address", "port"):
+            raise _Wrong("", f"{key} is missing.")
+    return read
+
+
+def _read_group(name: str, content: Any, others: dict[str, GroupPolicy]) -> GroupPolicy:
+    try:
+        check_name("group", name)
+    except Problem as problem:
+        raise _Wrong("", problem.sentence) from None
+    if not isinstance(content, dict):
+        raise _Wrong("", "a group is a table: [group.NAME].")
+    policy = GroupPolicy(name, **_read_table(content, _GROUP))
+    _check_rollover(policy, content)
+    for other in others.values():
+        if other.address == policy.address:
+            raise _Wrong(
+                "address",
+                f"address {policy.address} is that of {other.name}: give each group its own.",
+            )
+    return policy
+
+
+def _check_rollover(policy: GroupPolicy, content: dict) -> None:
+    """What each value allows and all together don't: keys must overlap at every member."""
+    atd, dtd = policy.atd_s, policy.dtd_s
+    if dtd <= atd:
+        raise _Wrong(
+            "dtd" if "dtd" in content else "atd",
+            f"dtd ({dtd} s) must be more than atd ({atd} s), or receivers drop old keys before"
+            " senders stop using them.",
+        )
+    left = policy.lifetime_s * (100 - REKEY_AT) // 100
+    if left < dtd:
+        raise _Wrong(
+            "lifetime" if "lifetime" in content else "dtd",
+            f"lifetime ({policy.lifetime_s} s) must be at least {dtd * 100 // (100 - REKEY_AT)} s:"
+            f" new keys come at {REKEY_AT} % of it, and the rest must cover dtd ({dtd} s).",
+        )
+    if policy.rekey_lifetime_s < policy.lifetime_s:
+        raise _Wrong(
+            "rekey_lifetime" if "rekey_lifetime" in content else "lifetime",
+            "rekey_lifetime must not be less than lifetime, or new keys could no longer be sent.",
+        )
+    span_ms = policy.repeats * policy.repeat_spacing_ms
+    if span_ms > dtd * 1000:
+        raise _Wrong(
+            "repeats" if "repeats" in content else "repeat_spacing",
+            f"the last repeat comes after {span_ms / 1000:g} s, but old keys go after dtd"
+            f" ({dtd} s): lower repeats or repeat_spacing.",
+        )
+    if policy.sender_ids > 1 << policy.sender_id_form[0]:
+        raise _Wrong("sender_ids", "sender_ids must not be more than there are sender indexes.")
+
+
+def _line_of(text: str, table: str, key: str) -> int | None:
+    """The line of a key in a table, or of the table's header; None where it is not plain."""
+    here, header = "", None
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if line.startswith("["):
+            here = re.sub(r"[\"']", "", line.partition("]")[0].strip("[ "))
+            if here == table:
+                header = number
+        elif here == table and re.match(rf"[\"']?{re.escape(key)}[\"']?\s*=", line):
+            return number
+    return header
+
+
+def _toml_key(name: str) -> str:
+    return f'"{name}"' if "." in name else name
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return str(list(value) if isinstance(value, tuple) else value)
+
+
+assert {name for name, _ in _GROUP.values()} | {"name"} == {f.name for f in fields(GroupPolicy)}

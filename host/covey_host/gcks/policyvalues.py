@@ -1,0 +1,136 @@
+"""The single values that covey.toml holds: each reader takes what tomllib found, and checks it.
+
+A reader raises ValueError with the end of a sentence that begins with the key's name.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+_WIDTHS = (8, 12, 16)  # bits of a Sender-ID that every implementation knows (RFC 6054 section 3)
+_U16 = 0xFFFF
+_FQDN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?")
+_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
+_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+YEAR_S = 366 * 86400
+
+
+@dataclass(frozen=True)
+class Listen:
+    """One socket of the key server."""
+
+    host: str
+    port: int
+    marker: bool  # whether four zero octets lead each message
+
+
+def whole(least: int, most: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if type(value) is not int or not least <= value <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}.")
+        return value
+
+    return read
+
+
+def one_of(*choices: Any) -> Callable[[Any], Any]:
+    def read(value: Any) -> Any:
+        if type(value) is bool or value not in choices:
+            raise ValueError("must be " + " or ".join(repr(c) for c in choices) + ".")
+        return value
+
+    return read
+
+
+def parse_duration_ms(value: Any) -> int:
+    """ "500ms", "5s", "30m", "1h", "7d", or a number of seconds → milliseconds. ValueError."""
+    if type(value) is int and 0 <= value <= YEAR_S:
+        return value * 1000
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if not match:
+        raise ValueError('must be a duration such as "500ms", "5s", "30m", "1h" or "7d".')
+    return int(match[1]) * _UNITS_MS[match[2]]
+
+
+def seconds(least: int, most: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        ms = parse_duration_ms(value)
+        if ms % 1000:
+            raise ValueError("must be whole seconds.")
+        if not least * 1000 <= ms <= most * 1000:
+            raise ValueError(f"must be from {least} to {most} seconds.")
+        return ms // 1000
+
+    return read
+
+
+def spacing_ms(value: Any) -> int:
+    ms = parse_duration_ms(value)
+    if not 10 <= ms <= 60_000:
+        raise ValueError("must be from 10 ms to 60 s.")
+    return ms
+
+
+def multicast(value: Any) -> str:
+    try:
+        address = ipaddress.IPv4Address(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError("must be an IPv4 address in quotes, such as 239.192.1.32.") from None
+    if not address.is_multicast:
+        raise ValueError(f"must be a multicast address (224.0.0.0/4), and {value} is none.")
+    return str(address)
+
+
+def carrier(value: Any) -> str:
+    if value == "ip":
+        raise ValueError('can\'t be "ip" (ESP as IP protocol 50) yet: use "udp".')
+    return one_of("udp")(value)
+
+
+def form(value: Any) -> tuple[int, int]:
+    if not (isinstance(value, list) and len(value) == 2 and all(type(v) is int for v in value)):
+        raise ValueError("must be two numbers of bits, such as [10, 6].")
+    index, incarnation = value
+    if index < 1 or incarnation < 3 or index + incarnation not in _WIDTHS:
+        raise ValueError(
+            "must give the index 1 bit or more, the incarnation 3 or more, 8, 12 or 16 in all."
+        )
+    return index, incarnation
+
+
+def identity(value: Any) -> str:
+    if not isinstance(value, str) or not _FQDN.fullmatch(value):
+        raise ValueError("must be a domain name, such as gcks.example.")
+    return value
+
+
+def listen(value: Any) -> tuple[Listen, ...]:
+    if not isinstance(value, list) or not value:
+        raise ValueError('must be a list such as ["0.0.0.0:4500"].')
+    return tuple(_endpoint(entry) for entry in value)
+
+
+def _endpoint(entry: Any) -> Listen:
+    marker = None
+    if isinstance(entry, dict) and set(entry) == {"address", "marker"}:
+        entry, marker = entry["address"], entry["marker"]
+    host, _, port = entry.rpartition(":") if isinstance(entry, str) else ("", "", "")
+    try:
+        if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= _U16:
+            raise ValueError
+        host = str(ipaddress.IPv4Address(host))
+    except ValueError:
+        raise ValueError(
+            f"holds {entry!r}: write an IPv4 address and a port, ADDRESS:PORT."
+        ) from None
+    if marker is None:
+        marker = int(port) == 4500
+    if type(marker) is not bool:
+        raise ValueError("holds a marker that is neither true nor false.")
+    return Listen(host, int(port), marker)
+
+
+def port(value: Any) -> int:
+    return whole(1, _U16)(value)

@@ -1,0 +1,172 @@
+"""covey.toml: what is read, what is refused, and on which line."""
+
+import re
+
+import pytest
+from covey_host.errors import MISUSE, Problem
+from covey_host.gcks import policy
+from covey_host.gcks.policy import GroupPolicy, SitePolicy
+from covey_host.gcks.policyvalues import Listen
+from hypothesis import given
+from hypothesis import strategies as st
+
+_SITE = 'identity = "gcks.example"\n'
+_GROUP = '[group.line1]\naddress = "239.192.1.32"\nport = 2222\n'
+
+
+def problem_of(text):
+    with pytest.raises(Problem) as raised:
+        policy.parse(text)
+    assert raised.value.status == MISUSE
+    assert "\n" not in raised.value.sentence
+    return raised.value.sentence
+
+
+def test_the_template_is_valid_and_has_no_groups():
+    site = policy.parse(policy.template("gcks.example"))
+    assert site == SitePolicy("gcks.example", (Listen("0.0.0.0", 4500, True),), 600, {})
+
+
+def test_the_template_shows_the_defaults():
+    text = policy.template("gcks.example").replace("# [group", "[group")
+    text = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.M)
+    assert policy.parse(text).groups == {"line1": GroupPolicy("line1", "239.192.1.32", 2222)}
+
+
+def test_every_value_arrives():
+    site = policy.parse(
+        'identity = "a.b"\nlisten = ["127.0.0.1:848", {address = "10.0.0.1:14500", marker = true}]\n'
+        'ike_idle = 60\n[group."a.b"]\naddress = "224.1.2.3"\nport = 1\ncarrier = "udp"\n'
+        "carrier_port = 65535\nkey_bits = 256\n"
+        'lifetime = "2m"\nrekey_lifetime = "1d"\natd = "0s"\ndtd = 1\nsender_id_form = [3, 5]\n'
+        'sender_ids = 8\nmembers = 7\nrepeats = 4\nrepeat_spacing = "250ms"\nrejoin_spread = "0s"\n'
+    )
+    assert site.listen == (Listen("127.0.0.1", 848, False), Listen("10.0.0.1", 14500, True))
+    assert site.ike_idle_s == 60
+    assert site.groups["a.b"] == GroupPolicy(
+        name="a.b",
+        address="224.1.2.3",
+        port=1,
+        carrier="udp",
+        carrier_port=65535,
+        key_bits=256,
+        lifetime_s=120,
+        rekey_lifetime_s=86400,
+        atd_s=0,
+        dtd_s=1,
+        sender_id_form=(3, 5),
+        sender_ids=8,
+        members=7,
+        repeats=4,
+        repeat_spacing_ms=250,
+        rejoin_spread_s=0,
+    )
+    assert site.groups["a.b"].shape.sender_id_bits == 8
+
+
+@pytest.mark.parametrize(
+    "text, line, says",
+    [
+        ("identity = \n", 1, "Invalid value"),
+        (_SITE + 'x = "', 2, ""),
+        ("", None, "identity is missing"),
+        ("identity = 7\n", 1, "domain name"),
+        (_SITE + "colour = 1\n", 2, "colour is no key"),
+        (_SITE + 'listen = ["0.0.0.0"]\n', 2, "ADDRESS:PORT"),
+        (_SITE + 'listen = ["gcks:4500"]\n', 2, "ADDRESS:PORT"),
+        (_SITE + 'listen = ["0.0.0.0:65536"]\n', 2, "ADDRESS:PORT"),
+        (_SITE + "listen = []\n", 2, "list"),
+        (_SITE + 'listen = [{address = "0.0.0.0:1", marker = 1}]\n', 2, "marker"),
+        (_SITE + 'ike_idle = "1s"\n', 2, "from 10"),
+        (_SITE + "group = 1\n", 2, "[group.NAME]"),
+        (_SITE + "[group]\nline1 = 1\n", None, "[group.NAME]"),
+        (_SITE + '[group."no such/name"]\n', 2, "can't name a group"),
+        (_SITE + '[group.x]\naddress = "239.1.1.1"\n', 2, "port is missing"),
+        (_SITE + '[group.x]\nport = 1\naddress = "192.0.2.1"\n', 4, "none"),
+        (_SITE + '[group.x]\nport = 1\naddress = "ff02::1"\n', 4, "IPv4"),
+        (_SITE + _GROUP + "port = 3\n", 5, "overwrite"),
+        (_SITE + _GROUP + "carrier_port = 0\n", 5, "1 to 65535"),
+        (_SITE + _GROUP + 'carrier = "ip"\n', 5, 'use "udp"'),
+        (_SITE + _GROUP + 'carrier = "tcp"\n', 5, "udp"),
+        (_SITE + _GROUP + "key_bits = 192\n", 5, "128 or 256"),
+        (_SITE + _GROUP + "key_bits = true\n", 5, "128 or 256"),
+        (_SITE + _GROUP + 'lifetime = "1 h"\n', 5, "duration"),
+        (_SITE + _GROUP + 'lifetime = "49s"\n', 5, "at least 50 s"),
+        (_SITE + _GROUP + 'rekey_lifetime = "59m"\n', 5, "rekey_lifetime"),
+        (_SITE + _GROUP + 'lifetime = "5h"\n', 5, "rekey_lifetime"),
+        (_SITE + _GROUP + "atd = 10\n", 5, "dtd (10 s) must be more than atd (10 s)"),
+        (_SITE + _GROUP + "dtd = 5\n", 5, "must be more than atd"),
+        (_SITE + _GROUP + 'dtd = "721s"\n', 5, "lifetime (3600 s) must be at least 3605 s"),
+        (_SITE + _GROUP + 'atd = "1500ms"\n', 5, "whole seconds"),
+        (_SITE + _GROUP + "sender_id_form = [10, 5]\n", 5, "8, 12 or 16"),
+        (_SITE + _GROUP + "sender_id_form = [14, 2]\n", 5, "incarnation 3"),
+        (_SITE + _GROUP + "sender_id_form = 16\n", 5, "two numbers"),
+        (_SITE + _GROUP + "sender_id_form = [1, 7]\n", None, "sender_ids"),
+        (_SITE + _GROUP + "repeats = 11\n", 5, "last repeat comes after 11 s"),
+        (_SITE + _GROUP + 'repeat_spacing = "6s"\n', 5, "last repeat comes after 12 s"),
+        (_SITE + _GROUP + 'repeat_spacing = "1ms"\n', 5, "10 ms"),
+        (_SITE + _GROUP + _GROUP.replace("line1", "line2"), 6, "that of line1"),
+        (_SITE + _GROUP + "sender = 1\n", 5, "sender is no key"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(text, line, says):
+    sentence = problem_of(text)
+    assert says in sentence
+    if line is not None:
+        assert sentence.startswith(f"covey.toml:{line}: "), sentence
+
+
+@given(st.text(max_size=60) | st.binary(max_size=40).map(lambda b: b.decode("latin-1")))
+def test_any_text_is_read_or_refused_in_one_sentence(text):
+    try:
+        policy.parse(_SITE + _GROUP + text)
+    except Problem as problem:
+        assert problem.status == MISUSE
+
+
+def test_durations():
+    for text, ms in (("500ms", 500), ("5s", 5000), ("30m", 1.8e6), ("1h", 3.6e6), (7, 7000)):
+        assert policy.values.parse_duration_ms(text) == ms
+    for bad in ("", "5", "s", "-5s", "5 s", "1.5h", "٣s", True, 1.5, None, -1, [5]):
+        with pytest.raises(ValueError):
+            policy.values.parse_duration_ms(bad)
+
+
+def test_append_group(tmp_path):
+    path = tmp_path / "covey.toml"
+    path.write_text(policy.template("gcks.example"))
+    made = policy.append_group(
+        path, "line.1", address="239.192.1.32", port=2222, lifetime="2h", carrier=None
+    )
+    assert made == GroupPolicy("line.1", "239.192.1.32", 2222, lifetime_s=7200)
+    policy.append_group(path, "b", address="239.192.1.33", port=1)
+    assert list(policy.load(path).groups) == ["line.1", "b"]
+    assert path.read_text().startswith(policy.template("gcks.example").rstrip())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in tmp_path.iterdir()] == ["covey.toml"]
+
+
+@pytest.mark.parametrize(
+    "name, settings, says",
+    [
+        ("line1", {"address": "239.0.0.9", "port": 1}, "already"),
+        ("x", {"address": "239.192.1.32", "port": 1}, "that of line1"),
+        ("x", {"address": 'a"b', "port": 1}, "address"),
+        ("x", {"address": "239.0.0.9", "port": 1, "lifetime": "1s"}, "lifetime"),
+        ("../x", {"address": "239.0.0.9", "port": 1}, "can't name"),
+    ],
+)
+def test_append_group_refuses_and_leaves_the_file(tmp_path, name, settings, says):
+    path = tmp_path / "covey.toml"
+    path.write_text(_SITE + _GROUP)
+    with pytest.raises(Problem, match=re.escape(says)):
+        policy.append_group(path, name, **settings)
+    assert path.read_text() == _SITE + _GROUP
+
+
+def test_load_names_what_it_can_not_read(tmp_path):
+    with pytest.raises(Problem, match="can't be read"):
+        policy.load(tmp_path / "none.toml")
+    (tmp_path / "b.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(Problem, match="UTF-8"):
+        policy.load(tmp_path / "b.toml")
