@@ -37,7 +37,7 @@ GROUPS = {
         ["struct"],
     ),
     "protocol": (
-        ["offer", "exchange", "registration", "assignment", "rekey"],
+        ["payloads", "offer", "exchange", "handshake", "registration", "assignment", "rekey"],
         ["errors", "port", "bytes", "cryptography", "state", "formats"],
         ["struct"],
     ),

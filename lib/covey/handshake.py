@@ -1,0 +1,207 @@
+"""IKE_SA_INIT up to a proven key server: RFC 7296 sections 1.2, 2.4, 2.6, 2.14, 2.15.
+
+Anybody can answer IKE_SA_INIT. Until the AUTH in its answer to GSA_AUTH has verified, such a peer
+is nobody: several are followed side by side (section 2.4), and nothing that they say is believed.
+"""
+
+from covey import ike, offer, x25519
+from covey.drops import (
+    DROP_IKE_AUTH,
+    DROP_IKE_CRITICAL,
+    DROP_IKE_FORMAT,
+    DROP_IKE_KE,
+    DROP_IKE_MESSAGE_ID,
+    DROP_IKE_SPI,
+    FormatError,
+)
+from covey.exchange import IkeSA
+from covey.octets import equal, wipe
+from covey.payloads import error_name, error_of, every, notifies, notify, only
+from covey.port import const
+
+_NO_SPI = b"\0\0\0\0\0\0\0\0"
+_NONCE_LEN = const(32)
+_X25519_LEN = const(32)  # of secrets and public values
+_COOKIE_MOST = const(64)  # octets
+_COOKIES = const(4)  # taken between two retransmissions: forgers can send any number
+_PEERS = const(3)  # followed at once: each costs two GCM contexts
+
+# Without a Delete these end an IKE SA that is being made (RFC 7296 section 2.21.2).
+_FATAL = (ike.AUTHENTICATION_FAILED, ike.INVALID_SYNTAX, ike.UNSUPPORTED_CRITICAL_PAYLOAD)
+
+
+class Peer:
+    """One who answered IKE_SA_INIT. FormatError where it takes up nothing that was offered."""
+
+    def __init__(self, header, data, payloads):
+        self.response = bytes(data)  # what its AUTH must cover
+        self.spi_r = header.spi_r
+        self.key_bits, self.kwa = offer.parse_sar(only(payloads, ike.SA))
+        method, self.public = ike.parse_ke(only(payloads, ike.KE))
+        if method != ike.CURVE25519 or len(self.public) != _X25519_LEN:
+            raise FormatError(DROP_IKE_KE)
+        self.nonce = ike.check_nonce(only(payloads, ike.NONCE))
+        self.sa = None  # IkeSA, once agree() is through; taken over by whoever keeps it
+        self._keys = None  # ike.Keys
+
+    def agree(self, secret, nonce_i, spi_i):
+        """Job: the keys that our secret and nonce share with this peer. FormatError: no good."""
+        shared = yield from x25519.multiply(secret, self.public)
+        if shared is None:  # RFC 7748 section 6.1: all zeros, whatever our secret is
+            raise FormatError(DROP_IKE_KE)
+        spis = spi_i, self.spi_r
+        self._keys = ike.derive(nonce_i, self.nonce, shared, *spis, self.key_bits)
+        wipe(shared)
+        yield
+        self.sa = IkeSA(*spis, self._keys.sk_ei, self._keys.sk_er)
+
+    def sign(self, psk, request, idi):
+        """Body of our AUTH payload. request: our IKE_SA_INIT; idi: body of our IDi payload."""
+        proof = ike.psk_auth(psk, self._keys.sk_pi, request, self.nonce, idi)
+        return ike.emit_auth(ike.AUTH_SHARED_KEY, proof)
+
+    def verify(self, psk, nonce_i, wanted_idr, payloads):
+        """Judge an answer to GSA_AUTH → None if it comes from the key server.
+
+        Else the name of the error with which the peer ended it, or FormatError.
+        """
+        error = error_of(payloads)
+        if not every(payloads, ike.AUTH):
+            if error in _FATAL:
+                return error_name(error)
+            raise FormatError(DROP_IKE_AUTH)
+        if ike.unsupported_critical(payloads) is not None:
+            raise FormatError(DROP_IKE_CRITICAL)
+        idr = only(payloads, ike.IDr)
+        method, proof = ike.parse_auth(only(payloads, ike.AUTH))
+        expected = ike.psk_auth(psk, self._keys.sk_pr, self.response, nonce_i, idr)
+        if method != ike.AUTH_SHARED_KEY or not equal(proof, expected):
+            raise FormatError(DROP_IKE_AUTH)
+        if wanted_idr is not None and ike.parse_id(idr) != (ike.ID_FQDN, wanted_idr):
+            raise FormatError(DROP_IKE_AUTH)
+        return error_name(error) if error in _FATAL else None
+
+    def kwk(self):
+        """The default KWK of this IKE SA, RFC 9838 section 3.2.1; whoever asks owns it."""
+        return bytearray(ike.default_kwk(self._keys.sk_d, self.kwa))
+
+    def wipe(self):
+        if self._keys:
+            self._keys.wipe()
+        if self.sa:
+            self.sa.wipe()
+
+
+class Handshake:
+    """Our side: one SPI, one nonce, one X25519 secret, and whoever answers.
+
+    What is to be sent is appended to `outgoing`, a list.
+    """
+
+    def __init__(self, config, random, outgoing):
+        self.spi_i = bytes(random(len(_NO_SPI)))
+        self.peers = []  # Peer: GSA_AUTH is out to each
+        self.request = None  # our IKE_SA_INIT as sent last
+        self._config = config
+        self._outgoing = outgoing
+        self._nonce = bytes(random(_NONCE_LEN))
+        self._secret = bytearray(random(_X25519_LEN))
+        self._ke = None  # body of our KE payload
+        self._cookies = _COOKIES
+        self._untried = []  # Peer: the first is in work, or will be
+        self._job = self._begin()
+
+    @property
+    def is_working(self):
+        """Whether work() has something to do."""
+        return bool(self._job or self._untried)
+
+    def work(self):
+        """A slice of work. FormatError: the answer in work was no good and is forgotten."""
+        if self._job is None:
+            self._job = self._follow(self._untried[0])
+        try:
+            next(self._job)
+        except StopIteration:
+            self._job = None
+        except FormatError:
+            self._job = None
+            self._untried.pop(0).wipe()
+            raise
+
+    def take_answer(self, header, data):
+        """An answer to IKE_SA_INIT: a cookie, or work to be done."""
+        payloads = ike.parse_message(data)[1]
+        if ike.unsupported_critical(payloads) is not None:
+            raise FormatError(DROP_IKE_CRITICAL)
+        for n in notifies(payloads):
+            if n.type == ike.COOKIE:
+                return self._take_cookie(n.data)
+        known = self._untried + self.peers
+        if len(known) >= _PEERS or any([peer.response == data for peer in known]):
+            raise FormatError(DROP_IKE_MESSAGE_ID)
+        if header.spi_r == _NO_SPI:
+            raise FormatError(DROP_IKE_SPI)
+        self._untried.append(Peer(header, data, payloads))
+
+    def verify(self, peer, payloads):
+        """See Peer.verify."""
+        config = self._config
+        return peer.verify(config.psk, self._nonce, config.idr, payloads)
+
+    def lose(self, peer):
+        """peer is not the server, or has ended it."""
+        self.peers.remove(peer)
+        peer.wipe()
+
+    def retransmit(self):
+        """Send again what is not answered: the same octets (RFC 7296 section 2.1)."""
+        self._cookies = _COOKIES
+        if self.request and not self.peers and not self._untried:
+            self._outgoing.append(self.request)
+        self._outgoing.extend([peer.sa.request for peer in self.peers])
+
+    def wipe(self):
+        """Every secret that only the way to an IKE SA needs."""
+        self._job = None
+        wipe(self._secret)
+        for peer in self.peers + self._untried:
+            peer.wipe()
+
+    def _begin(self):
+        """Job: our public value, then IKE_SA_INIT."""
+        public = yield from x25519.multiply(self._secret, x25519.BASE)
+        self._ke = ike.emit_ke(ike.CURVE25519, public)
+        self._send_init([])
+
+    def _send_init(self, cookie):
+        payloads = cookie + [
+            (ike.SA, offer.emit_sai()),
+            (ike.KE, self._ke),
+            (ike.NONCE, self._nonce),
+        ]
+        spis = self.spi_i, _NO_SPI
+        self.request = ike.emit_message(*spis, ike.IKE_SA_INIT, ike.FLAG_I, 0, payloads)
+        self._outgoing.append(self.request)
+
+    def _take_cookie(self, cookie):
+        """RFC 7296 section 2.6: the same message again, with the cookie before its payloads."""
+        if not 1 <= len(cookie) <= _COOKIE_MOST:
+            raise FormatError(DROP_IKE_FORMAT)
+        if self._untried or self.peers or not self._cookies:
+            raise FormatError(DROP_IKE_MESSAGE_ID)
+        self._cookies -= 1
+        self._send_init([notify(ike.COOKIE, cookie)])
+
+    def _follow(self, peer):
+        """Job: the keys shared with someone who answered, then GSA_AUTH to it."""
+        yield from peer.agree(self._secret, self._nonce, self.spi_i)
+        config = self._config
+        idi = ike.emit_id(ike.ID_KEY_ID, config.idi)
+        payloads = [(ike.IDi, idi)]
+        if config.idr is not None:
+            payloads.append((ike.IDr, ike.emit_id(ike.ID_FQDN, config.idr)))
+        payloads.append((ike.AUTH, peer.sign(config.psk, self.request, idi)))
+        peer.sa.ask(ike.GSA_AUTH, payloads + offer.ask_for(config))
+        self.peers.append(self._untried.pop(0))
+        self._outgoing.append(peer.sa.request)

@@ -1,0 +1,94 @@
+"""What a member offers and asks for: proposals for its IKE SA, IDg, SAg, N(GROUP_SENDER).
+
+AES-GCM-16 throughout, and a key wrap that is never weaker than the cipher beside it.
+"""
+
+import struct
+
+from covey import der, ike
+from covey.drops import DROP_IKE_PROPOSAL, FormatError
+from covey.payloads import notify
+
+_IKE_TYPES = [ike.ENCR, ike.PRF, ike.KE_METHOD, ike.KWA]  # of one IKE proposal, in order
+
+
+def _encr(key_bits):
+    return ike.Transform(ike.ENCR, ike.ENCR_AES_GCM_16, key_bits)
+
+
+def _ike_proposal(num, key_bits, *kwas):
+    transforms = [
+        _encr(key_bits),
+        ike.Transform(ike.PRF, ike.PRF_HMAC_SHA2_256),
+        ike.Transform(ike.KE_METHOD, ike.CURVE25519),
+    ]
+    transforms += [ike.Transform(ike.KWA, kwa) for kwa in kwas]
+    return ike.Proposal(num, ike.IKE, b"", transforms)
+
+
+def _ike_proposals():
+    """Two, since a responder may combine all transforms within one (RFC 7296 section 3.3)."""
+    return [
+        _ike_proposal(1, 256, ike.KW_5649_256),
+        _ike_proposal(2, 128, ike.KW_5649_128, ike.KW_5649_256),
+    ]
+
+
+def emit_sai():
+    """Body of the SA payload of our IKE_SA_INIT."""
+    return ike.emit_sa(_ike_proposals())
+
+
+def parse_sar(body):
+    """Body of the responder's SA payload → (key bits, KWA), or FormatError.
+
+    It must be one of our proposals with exactly one of the offered transforms of each type
+    (RFC 7296 section 2.7); RFC 9838 section 3.2.1 needs the key wrap, so KWA is among them.
+    """
+    answers = ike.parse_sa(body)
+    for offered in _ike_proposals():
+        if len(answers) == 1 and _is_choice(answers[0], offered):
+            encr = answers[0].of_kind(ike.ENCR)[0]
+            return encr.key_bits, answers[0].of_kind(ike.KWA)[0].id
+    raise FormatError(DROP_IKE_PROPOSAL)
+
+
+def _is_choice(answer, offered):
+    if (answer.num, answer.protocol, answer.spi) != (offered.num, ike.IKE, b""):
+        return False
+    if sorted([t.kind for t in answer.transforms]) != _IKE_TYPES:
+        return False
+    return all([t in offered.transforms for t in answer.transforms])
+
+
+def ask_for(config):
+    """The payloads that ask for the group: IDg, SAg, and of a sender for one Sender-ID."""
+    payloads = [group_of(config), (ike.SA, _emit_sag())]
+    if config.sender:
+        payloads.append(notify(ike.GROUP_SENDER, struct.pack(">I", 1)))
+    return payloads
+
+
+def group_of(config):
+    """The IDg payload."""
+    return ike.IDg, ike.emit_id(ike.ID_KEY_ID, config.group)
+
+
+def _emit_sag():
+    """Body of SAg: one proposal a protocol, with the same number (RFC 9838 section 2.3.3)."""
+    ciphers = [_encr(256), _encr(128)]
+    rekey = ciphers + [
+        ike.Transform(ike.KWA, ike.KW_5649_256),
+        ike.Transform(ike.KWA, ike.KW_5649_128),
+        ike.Transform(ike.GCAUTH, ike.GCAUTH_DIGITAL_SIGNATURE, algorithm=der.ECDSA_WITH_SHA256),
+    ]
+    data = ciphers + [
+        ike.Transform(ike.SN, ike.SN_32_UNSPECIFIED),
+        ike.Transform(ike.SN, ike.SN_32_SEQUENTIAL),
+    ]
+    return ike.emit_sa(
+        [
+            ike.Proposal(1, ike.GIKE_UPDATE, b"", rekey),
+            ike.Proposal(1, ike.ESP, b"", data),
+        ]
+    )

@@ -1,0 +1,346 @@
+"""Registration: how a member gets a group's policy and keys from a key server (RFC 9838, 2.3).
+
+    GM                                                                                 GCKS
+    IKE_SA_INIT       HDR, [N(COOKIE)], SAi, KEi, Ni                                    -->
+                                                                   <--  HDR, SAr, KEr, Nr
+    GSA_AUTH          HDR, SK{IDi, [IDr], AUTH, IDg, SAg, [N(GROUP_SENDER)]}            -->
+                                                    <--  HDR, SK{IDr, AUTH, GSA, KD, [N]}
+    GSA_REGISTRATION  HDR, SK{IDg, SAg, [N(GROUP_SENDER)]}              pull            -->
+                                                               <--  HDR, SK{GSA, KD, [N]}
+    GSA_REGISTRATION  HDR, SK{IDg, N}                                   leave, refuse   -->
+                                                                           <--  HDR, SK{}
+
+Sans-IO: datagrams (without marker) and the time go in; datagrams, parsed policy and wrapped keys
+come out. Only what is proven to come from the key server is believed, and nothing else ends a
+registration but running out of retransmissions (RFC 7296 sections 2.4 and 2.21).
+"""
+
+from covey import gsa, ike, offer
+from covey.drops import (
+    DROP_IKE_CLEAR_ERROR,
+    DROP_IKE_CRITICAL,
+    DROP_IKE_EXCHANGE,
+    DROP_IKE_HEADER,
+    DROP_IKE_MESSAGE_ID,
+    DROP_IKE_SPI,
+    NAMES,
+    Drops,
+    FormatError,
+)
+from covey.handshake import Handshake
+from covey.octets import wipe
+from covey.payloads import error_name, error_of, notifies, notify, only
+from covey.port import const, random_bytes, ticks_add, ticks_diff
+
+STARTING = "starting"  # our public value is being computed
+INIT = "init"  # IKE_SA_INIT is out
+AUTH = "auth"  # GSA_AUTH is out, to everyone who answered
+REGISTERED = "registered"  # .gsa and .kd are those of the group
+PULLING = "pulling"  # they are asked for again
+REFUSED = "refused"  # no policy for us (.reason); the IKE SA is up
+REFUSING = "refusing"  # the server is told that we don't take its policy
+LEAVING = "leaving"  # the server is told that we go
+LEFT = "left"  # it knows; the IKE SA is up
+FAILED = "failed"  # no IKE SA (.reason, .noted)
+CLOSED = "closed"  # the IKE SA is over (.reason): ended by the server, or by close()
+
+_NEXT = {
+    STARTING: (INIT, FAILED, CLOSED),
+    INIT: (AUTH, FAILED, CLOSED),
+    AUTH: (REGISTERED, REFUSED, REFUSING, FAILED, CLOSED),
+    REGISTERED: (PULLING, LEAVING, REFUSING, CLOSED),
+    PULLING: (REGISTERED, REFUSED, REFUSING, FAILED, CLOSED),
+    REFUSED: (PULLING, LEAVING, CLOSED),
+    REFUSING: (REFUSED, FAILED, CLOSED),
+    LEAVING: (LEFT, FAILED, CLOSED),
+    LEFT: (PULLING, CLOSED),
+    FAILED: (),
+    CLOSED: (),
+}
+_OUTCOMES = (REGISTERED, REFUSED, LEFT, FAILED, CLOSED)
+_ASKING = (STARTING, INIT, AUTH, PULLING, REFUSING, LEAVING)  # a timeout ends these
+_ESTABLISHED = (REGISTERED, PULLING, REFUSED, REFUSING, LEAVING, LEFT)
+
+_IDLE_MS = const(60000)
+
+
+class Registration:
+    """One IKE SA with a key server, from its first message to its end.
+
+    config: a Config; its psk is read until the server has proven itself. random(n) draws SPI (8),
+    nonce (32) and X25519 secret (32), in this order. drops: where each refused message is counted.
+    """
+
+    def __init__(self, config, now_ms, random=random_bytes, drops=None):
+        self.state = STARTING
+        self.reason = None  # short name of why we are REFUSED, FAILED or CLOSED
+        self.noted = None  # the last error that nothing proves, by name: a hint for a person
+        self.drops = drops or Drops()
+        self.gsa = None  # gsa.GSA and
+        self.kd = None  # kd.KD of the last registration or pull
+        self.transport_mode = False  # whether N(USE_TRANSPORT_MODE) came with them
+        self.kwa = None  # KWA transform of the IKE SA, and
+        self.kwk = None  # its default KWK (GSK_w), a bytearray that is wiped with the IKE SA
+        self._config = config
+        self._outgoing = []
+        self._handshake = Handshake(config, random, self._outgoing)
+        self._spi_i = self._handshake.spi_i
+        self._sa = None  # IkeSA with the server that has proven itself
+        self._outcome = None
+        self._now_ms = now_ms
+        self._wait_for_answer()
+
+    @property
+    def is_established(self):
+        """Whether there is an IKE SA with a server that has proven itself."""
+        return self.state in _ESTABLISHED
+
+    def receive(self, data, now_ms):
+        """One datagram from the server, without marker → 0, or the DROP_* that was counted."""
+        self._now_ms = now_ms
+        try:
+            self._receive(data)
+        except FormatError as e:
+            return self.drops.count(e.reason)
+        return 0
+
+    def step(self, now_ms):
+        """A slice of work, a few ms on a board → ms until the next is needed; 0: at once."""
+        self._now_ms = now_ms
+        handshake = self._handshake
+        if handshake and handshake.is_working:
+            self._work(handshake)
+        wait_ms = self._check_timers()
+        if self._outgoing or self._handshake and self._handshake.is_working:
+            return 0
+        return wait_ms
+
+    def take_outgoing(self):
+        """The next datagram for the server, without marker, or None."""
+        return self._outgoing.pop(0) if self._outgoing else None
+
+    def take_outcome(self):
+        """REGISTERED, REFUSED, LEFT, FAILED or CLOSED, once each time it is reached; else None."""
+        outcome, self._outcome = self._outcome, None
+        return outcome
+
+    def pull(self, now_ms):
+        """Ask for policy and keys again, and for a fresh Sender-ID. False: not in this state."""
+        return self._ask(PULLING, offer.ask_for(self._config), now_ms)
+
+    def leave(self, now_ms):
+        """Tell the server that we leave the group. False: not in this state."""
+        return self._tell(LEAVING, ike.REGISTRATION_FAILED, now_ms)
+
+    def refuse(self, now_ms, reason="policy"):
+        """Tell the server that we don't take its policy: REFUSED. False: not in this state."""
+        if not self._tell(REFUSING, ike.NO_PROPOSAL_CHOSEN, now_ms):
+            return False
+        self.reason = reason
+        return True
+
+    def close(self, reason="closed"):
+        """Wipe every secret; nothing is sent (RFC 9838: the GCKS closes the IKE SA)."""
+        if self.state not in (FAILED, CLOSED):
+            self._end(CLOSED, reason)
+
+    # What comes in
+
+    def _receive(self, data):
+        header = ike.parse_header(data)
+        if header.spi_i != self._spi_i:
+            raise FormatError(DROP_IKE_SPI)
+        if header.flags & ike.FLAG_I:  # only we are the original initiator
+            raise FormatError(DROP_IKE_HEADER)
+        if header.next_payload != ike.SK:
+            self._take_clear(header, data)
+        elif self.state == AUTH:
+            self._take_auth(header, data)
+        elif self._sa is None or header.spi_r != self._sa.spi_r:
+            raise FormatError(DROP_IKE_SPI)
+        elif header.flags & ike.FLAG_R:
+            self._take_response(header, data)
+        else:
+            end = self._sa.respond(header, data)
+            self._outgoing.append(self._sa.answer)
+            if end:
+                self._end(CLOSED, end)
+
+    def _take_clear(self, header, data):
+        """A message without protection: an answer to IKE_SA_INIT, or an error to be noted."""
+        error = error_of(ike.parse_message(data)[1])
+        if error is not None:
+            self.noted = error_name(error)
+            raise FormatError(DROP_IKE_CLEAR_ERROR)
+        if header.exchange != ike.IKE_SA_INIT or not header.flags & ike.FLAG_R:
+            raise FormatError(DROP_IKE_EXCHANGE)
+        if header.message_id or self.state not in (INIT, AUTH):
+            raise FormatError(DROP_IKE_MESSAGE_ID)
+        self._handshake.take_answer(header, data)
+
+    def _take_auth(self, header, data):
+        """The answer to GSA_AUTH, of one of those who answered IKE_SA_INIT."""
+        if not header.flags & ike.FLAG_R:
+            raise FormatError(DROP_IKE_EXCHANGE)
+        peer, payloads = self._open_auth(header, data)
+        error = None
+        try:
+            error = error_of(payloads)
+            end = self._handshake.verify(peer, payloads)
+        except FormatError as e:
+            if error is not None:
+                self.noted = error_name(error)
+            self._lose(peer, NAMES[e.reason])
+            raise
+        if end:
+            self._lose(peer, end)
+        else:
+            self._keep(peer)
+            self._take_policy(payloads)
+
+    def _open_auth(self, header, data):
+        """→ (the Peer whose keys open data, payloads)"""
+        reason = DROP_IKE_SPI
+        for peer in self._handshake.peers:
+            if peer.spi_r != header.spi_r:
+                continue
+            try:
+                return peer, peer.sa.open_response(header, data)
+            except FormatError as e:
+                reason = e.reason
+                if peer.sa.request is None:  # malformed, and no other answer will come
+                    self._lose(peer, NAMES[reason])
+                    break
+        raise FormatError(reason)
+
+    def _take_response(self, header, data):
+        """The answer to GSA_REGISTRATION."""
+        is_waiting = self._sa.request is not None
+        try:
+            payloads = self._sa.open_response(header, data)
+            if ike.unsupported_critical(payloads) is not None:
+                raise FormatError(DROP_IKE_CRITICAL)
+            error = error_of(payloads)
+        except FormatError as e:
+            if is_waiting and self._sa.request is None:
+                self._conclude(NAMES[e.reason])
+            raise
+        if error == ike.INVALID_SYNTAX:  # ends the SA (RFC 7296 section 2.21.3)
+            self._end(CLOSED, error_name(error))
+        elif self.state == PULLING:
+            self._take_policy(payloads)
+        else:
+            self._conclude(self.reason)
+
+    def _take_policy(self, payloads):
+        """The answer to a registration or a pull: GSA and KD, or why not (RFC 9838, 2.3.1)."""
+        error = error_of(payloads)
+        if error is not None:
+            return self._conclude(error_name(error))
+        try:
+            policy = gsa.parse_gsa(only(payloads, ike.GSA))
+            keys = gsa.parse_kd(only(payloads, ike.KD))
+        except FormatError as e:
+            self.refuse(self._now_ms, NAMES[e.reason])
+            raise
+        self.gsa = policy
+        self.kd = keys
+        self.transport_mode = ike.USE_TRANSPORT_MODE in [n.type for n in notifies(payloads)]
+        self._become(REGISTERED)
+
+    def _conclude(self, reason):
+        """Our request is answered, without policy."""
+        if self.state == LEAVING:
+            self._become(LEFT)
+        else:
+            self.reason = reason
+            self._become(REFUSED)
+
+    # What goes out, and when
+
+    def _tell(self, state, type, now_ms):
+        return self._ask(state, [offer.group_of(self._config), notify(type)], now_ms)
+
+    def _ask(self, state, payloads, now_ms):
+        if self._sa is None or state not in _NEXT[self.state]:
+            return False
+        self._now_ms = now_ms
+        self._sa.ask(ike.GSA_REGISTRATION, payloads)
+        self._outgoing.append(self._sa.request)
+        self._become(state)
+        self._wait_for_answer()
+        return True
+
+    def _work(self, handshake):
+        """The next slice; states follow from what it has sent."""
+        try:
+            handshake.work()
+        except FormatError as e:
+            self.drops.count(e.reason)
+            self._fail_if_alone(NAMES[e.reason])
+        if self.state == STARTING and handshake.request:
+            self._become(INIT)
+            self._wait_for_answer()
+        elif self.state == INIT and handshake.peers:
+            self._become(AUTH)
+            self._wait_for_answer()
+
+    def _wait_for_answer(self):
+        """A new request is out, or soon: when to send it again, when to give up."""
+        self._interval_ms = self._config.retransmit_first_ms
+        self._due = ticks_add(self._now_ms, self._interval_ms)
+        self._deadline = ticks_add(self._now_ms, self._config.retransmit_total_s * 1000)
+
+    def _check_timers(self):
+        """RFC 7296 section 2.4: the same octets again, ever more slowly, then give up."""
+        if self.state not in _ASKING:
+            return _IDLE_MS
+        left_ms = ticks_diff(self._deadline, self._now_ms)
+        if left_ms <= 0:
+            self._end(FAILED, "timeout")
+            return _IDLE_MS
+        if ticks_diff(self._due, self._now_ms) <= 0:
+            self._interval_ms *= 2
+            self._due = ticks_add(self._now_ms, self._interval_ms)
+            if self._sa:
+                self._outgoing.append(self._sa.request)
+            else:
+                self._handshake.retransmit()
+        return min(left_ms, ticks_diff(self._due, self._now_ms))
+
+    # States and ends
+
+    def _become(self, state):
+        assert state in _NEXT[self.state]
+        self.state = state
+        if state in _OUTCOMES:
+            self._outcome = state
+
+    def _lose(self, peer, reason):
+        self._handshake.lose(peer)
+        self._fail_if_alone(reason)
+
+    def _fail_if_alone(self, reason):
+        if self.state == AUTH and not self._handshake.peers and not self._handshake.is_working:
+            self._end(FAILED, reason)
+
+    def _keep(self, peer):
+        """This is the server: its IKE SA stays, all other secrets go."""
+        self.kwa = peer.kwa
+        self.kwk = peer.kwk()
+        self._sa, peer.sa = peer.sa, None
+        self._end_handshake()
+
+    def _end(self, state, reason):
+        self._become(state)
+        self.reason = reason
+        self._end_handshake()
+        if self._sa:
+            self._sa.wipe()
+        if self.kwk:
+            wipe(self.kwk)
+
+    def _end_handshake(self):
+        if self._handshake:
+            self._handshake.wipe()
+            self._handshake = None
