@@ -22,7 +22,7 @@ GROUPS = {
     ),
     "bytes": (["octets", "job"], ["errors", "port"], []),
     "cryptography": (
-        ["gcm", "prf", "keywrap", "modinv", "x25519", "p256", "der"],
+        ["gcm", "prf", "keywrap", "modinv", "x25519", "p256_base", "p256", "der"],
         ["errors", "port", "bytes"],
         ["struct"],
     ),
