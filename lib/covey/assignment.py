@@ -27,7 +27,8 @@ class Terms:
         self.sender_form = None  # (index bits, bits), or None: Sender-IDs have no structure
         self.udp_port = None  # the udp carrier's port; None: IP protocol 50
         self.sender_ids = ()  # ours, as integers
-        self.verifier = None  # of the key server's signatures
+        self.auth_key = None  # the key server's SubjectPublicKeyInfo, and
+        self.verifier = None  # p256.Verifier of its signatures
         self.epoch = 0
 
 
@@ -103,16 +104,18 @@ def _terms(policy, keys, was, registering, sending):
     terms.sender_bits = bits or (form and form[1])
     member = keys.member
     if registering:
-        terms.verifier = _verifier(policy, member, was)
+        terms.auth_key = _auth_key(policy, member)
         if sending and policy.policies:
             terms.sender_ids = _sender_ids(member, terms.sender_bits)
     else:
         terms.sender_ids = was.sender_ids
-        terms.verifier = was.verifier
+        terms.auth_key = member and member.auth_key or was.auth_key
         if member and member.sender_ids:  # MUST NOT be in a rekey (section 2.4.1)
             raise FormatError(DROP_KD)
-        if member and member.auth_key:
-            terms.verifier = _public_key(member.auth_key, was)
+    if terms.auth_key == was.auth_key:
+        terms.verifier = was.verifier  # its tables are made
+    elif terms.auth_key:
+        terms.verifier = _verifier(terms.auth_key)
     terms.epoch = was.epoch + 1
     return terms
 
@@ -130,8 +133,8 @@ def _sender_ids(member, bits):
     return tuple(ids)
 
 
-def _verifier(policy, member, was):
-    """The key server's public key; None where the group has no Rekey SA."""
+def _auth_key(policy, member):
+    """AUTH_KEY, which must be there if the group has a Rekey SA; None where it has none."""
     for sa_policy in policy.policies:
         if sa_policy.protocol == ike.GIKE_UPDATE:
             how = _only(sa_policy.transforms, ike.GCAUTH)
@@ -141,20 +144,18 @@ def _verifier(policy, member, was):
                 raise FormatError(DROP_POLICY)
             if not member or not member.auth_key:
                 raise FormatError(DROP_KD)
-            return _public_key(member.auth_key, was)
+            return member.auth_key
     return None
 
 
-def _public_key(spki, was):
+def _verifier(spki):
     point = der.parse_spki(spki)
     if point is None:
         raise FormatError(DROP_POLICY)
-    if was.verifier and was.verifier.point == point:
-        return was.verifier  # its tables are made
     try:
         return p256.Verifier(point)
     except ValueError:
-        raise FormatError(DROP_POLICY) from None
+        raise FormatError(DROP_POLICY)
 
 
 def _only(transforms, kind):

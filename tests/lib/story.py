@@ -1,0 +1,49 @@
+"""tests/recorded/group_story.json for tests: octets of a group that lib/ had no part in making."""
+
+import binascii
+import json
+
+from covey import gsa, kd
+from covey.assignment import Terms, build
+from covey.drops import FormatError
+from covey.job import finish
+
+_HERE = __file__[: -len("lib/story.py")]
+
+
+def _octets(value):
+    if isinstance(value, dict):
+        return {name: _octets(value[name]) for name in value}
+    if isinstance(value, list):
+        return [_octets(one) for one in value]
+    return binascii.unhexlify(value)
+
+
+with open(_HERE + "recorded/group_story.json") as _file:
+    STORY = _octets(json.load(_file))
+
+KWK = STORY["kwk"]
+T1, T2, T3 = (STORY["spis"][i : i + 4] for i in (0, 4, 8))
+
+
+def registered(policy=STORY["receiver"], sending=False, was=None):
+    """The Assignment of a registration that brought policy's GSA and KD."""
+    return finish(
+        build(
+            gsa.parse_gsa(policy["gsa"]),
+            kd.parse_kd(policy["kd"]),
+            bytearray(KWK),
+            was or Terms(),
+            True,
+            sending,
+        )
+    )
+
+
+def why_not(work, *args):
+    """The reason of the FormatError that work(*args) raises, None if it raises none."""
+    try:
+        work(*args)
+    except FormatError as error:
+        return error.reason
+    return None

@@ -1,0 +1,84 @@
+"""What a member makes of GSA and KD: octets from tests/recorded/group_story.py."""
+
+from story import KWK, STORY, T1, T2, registered, why_not
+
+from covey import gsa, kd
+from covey.assignment import Terms, build
+from covey.drops import DROP_GSA, DROP_KD, DROP_KEY_WRAP, DROP_POLICY
+from covey.job import finish
+
+
+def test_a_receiver_gets_both_sas_and_the_terms():
+    made = registered()
+    assert [sa.spi for sa in made.data_sas] == [T1]
+    assert made.next_spis == [T2]
+    assert made.rekey_sa.spi == STORY["rekey1"][:16]
+    assert made.rekey_sa.next_message_id == 0
+    assert made.rekey_sa.destination[0] == bytes([239, 192, 1, 32])
+    assert made.rekey_sa.destination[2:4] == (4500, 4500)
+    terms = made.terms
+    assert (terms.atd_s, terms.dtd_s, terms.udp_port) == (0, 2, 4500)
+    assert terms.sender_form == (10, 16) and terms.sender_bits == 16
+    assert terms.sender_ids == () and terms.epoch == 1
+    assert made.data_sas[0].lifetime_s == 3600
+
+
+def test_a_sender_gets_its_sender_id():
+    made = registered(STORY["sender"], sending=True)
+    assert made.terms.sender_ids == (0x41,)
+    assert made.terms.sender_bits == 16
+
+
+def test_a_late_joiner_expects_the_next_message_id():
+    assert registered(STORY["late"]).rekey_sa.next_message_id == 7
+
+
+def test_policies_that_are_not_taken():
+    policies = STORY["policies"]
+    expected = {
+        "implicit": (False, DROP_POLICY),  # any member could pose as the key server
+        "no_sender_id": (True, DROP_POLICY),
+        "wide_sender_id": (True, DROP_POLICY),  # RFC 9838 section 2.5.2
+        "no_auth_key": (False, DROP_KD),
+        "no_tek": (False, DROP_KD),
+    }
+    assert sorted(policies) == sorted(expected)
+    for name in policies:
+        sending, reason = expected[name]
+        assert why_not(registered, policies[name], sending) == reason, name
+
+
+def test_keys_under_another_kwk_do_not_open():
+    policy = STORY["receiver"]
+    for wrong in (bytes(16), KWK[:15] + b"\0"):
+        work = build(
+            gsa.parse_gsa(policy["gsa"]), kd.parse_kd(policy["kd"]), wrong, Terms(), True, False
+        )
+        assert why_not(finish, work) == DROP_KEY_WRAP
+
+
+def test_a_tek_of_another_protocol_or_length_is_refused():
+    policy = gsa.parse_gsa(STORY["receiver"]["gsa"])
+    keys = kd.parse_kd(STORY["receiver"]["kd"])
+    esp = [p for p in policy.policies if p.spi == T1][0]
+    esp.transforms[0].key_bits = 256  # but the key that came is for 128
+    assert why_not(finish, build(policy, keys, KWK, Terms(), True, False)) == DROP_KEY_WRAP
+    esp.transforms[0].key_bits = 192
+    assert why_not(finish, build(policy, keys, KWK, Terms(), True, False)) == DROP_POLICY
+    esp.transforms.pop(0)  # no cipher at all
+    assert why_not(finish, build(policy, keys, KWK, Terms(), True, False)) == DROP_GSA
+
+
+def test_a_unicast_destination_is_refused():
+    policy = gsa.parse_gsa(STORY["receiver"]["gsa"])
+    keys = kd.parse_kd(STORY["receiver"]["kd"])
+    for one in policy.policies:
+        one.destination.start_addr = one.destination.end_addr = bytes([10, 0, 0, 1])
+    assert why_not(finish, build(policy, keys, KWK, Terms(), True, False)) == DROP_POLICY
+
+
+def test_the_verifier_is_kept_while_the_key_is_the_same():
+    first = registered()
+    again = registered(was=first.terms)
+    assert again.terms.verifier is first.terms.verifier
+    assert again.terms.epoch == 2

@@ -1,0 +1,137 @@
+"""GSA_REKEY at a member: signed octets from tests/recorded/group_story.py, and forgeries."""
+
+from story import STORY, T1, T2, T3, registered, why_not
+
+from covey.drops import (
+    DROP_GSA,
+    DROP_KD,
+    DROP_KEY_WRAP,
+    DROP_POLICY,
+    DROP_REKEY_BUSY,
+    DROP_REKEY_FORMAT,
+    DROP_REKEY_MESSAGE_ID,
+    DROP_REKEY_REPEAT,
+    DROP_REKEY_SIGNATURE,
+    DROP_REKEY_SPI,
+    DROP_REKEY_TAG,
+)
+from covey.job import finish
+from covey.rekey import Rekey
+
+
+def member(policy=STORY["receiver"]):
+    made = registered(policy)
+    rekey = Rekey()
+    rekey.install(made.rekey_sa, 0, 0)
+    return rekey, made.terms
+
+
+def follow(rekey, terms, data):
+    """What a whole message leads to: an Assignment, or why not."""
+    reason = rekey.begin(data)
+    if reason:
+        return reason
+    made = []
+    reason = why_not(lambda: made.append(finish(rekey.work(terms))))
+    return reason or made[0]
+
+
+def test_a_rekey_brings_new_sas():
+    rekey, terms = member()
+    made = follow(rekey, terms, STORY["rekey1"])
+    assert [sa.spi for sa in made.data_sas] == [T2]
+    assert made.next_spis == [T3]
+    assert made.rekey_sa.spi == STORY["rekey2"][:16]
+    assert (made.terms.atd_s, made.terms.dtd_s, made.terms.epoch) == (1, 2, 2)
+    assert made.terms.udp_port == 4500 and made.terms.verifier is terms.verifier
+    assert [d.spis for d in made.deletes] == [[T1]]
+    assert rekey.current.next_message_id == 1
+
+
+def test_gaps_are_fine_and_older_messages_are_not():
+    rekey, terms = member()
+    assert follow(rekey, terms, STORY["later"]).data_sas  # Message ID 9
+    assert rekey.current.next_message_id == 10
+    assert follow(rekey, terms, STORY["rekey1"]) == DROP_REKEY_MESSAGE_ID
+
+
+def test_the_initial_message_id_is_kept():
+    rekey, terms = member(STORY["late"])  # expects 7
+    assert follow(rekey, terms, STORY["rekey1"]) == DROP_REKEY_MESSAGE_ID
+    assert follow(rekey, terms, STORY["later"]).data_sas
+
+
+def test_an_older_initial_message_id_does_not_move_it_back():
+    rekey, terms = member()
+    assert follow(rekey, terms, STORY["later"]).data_sas
+    rekey.install(registered().rekey_sa, 0, 0)  # the same Rekey SA, from Message ID 0
+    assert follow(rekey, terms, STORY["rekey1"]) == DROP_REKEY_MESSAGE_ID
+
+
+def test_a_repeat_is_quiet_while_in_work_and_after():
+    rekey, terms = member()
+    assert rekey.begin(STORY["rekey1"]) == 0
+    assert rekey.begin(STORY["rekey1"]) == DROP_REKEY_REPEAT
+    assert rekey.begin(STORY["later"]) == DROP_REKEY_BUSY
+    assert finish(rekey.work(terms)).data_sas
+    assert rekey.begin(STORY["rekey1"]) == DROP_REKEY_REPEAT
+
+
+def test_what_an_outsider_can_send():
+    rekey, terms = member()
+    good = STORY["rekey1"]
+    assert rekey.begin(b"") == DROP_REKEY_FORMAT
+    assert rekey.begin(bytes(16) + good[16:]) == DROP_REKEY_SPI
+    assert rekey.begin(STORY["rekey2"]) == DROP_REKEY_SPI
+    for off in (20, 32, 40, 60, len(good) - 1):  # Message ID, IV, text, ICV
+        forged = bytearray(good)
+        forged[off] ^= 0x40
+        assert rekey.begin(bytes(forged)) == DROP_REKEY_TAG, off
+    for off in (18, 19):  # exchange type, a response
+        forged = bytearray(good)
+        forged[off] ^= 0x20
+        assert rekey.begin(bytes(forged)) == DROP_REKEY_FORMAT, off
+    for n in range(len(good)):
+        assert rekey.begin(good[:n]) == DROP_REKEY_FORMAT
+    assert rekey.current.next_message_id == 0
+    assert follow(rekey, terms, good).data_sas
+
+
+def test_what_a_member_can_forge():
+    for name in STORY["forged"]:
+        rekey, terms = member()
+        assert follow(rekey, terms, STORY["forged"][name]) == DROP_REKEY_SIGNATURE, name
+        assert rekey.current.next_message_id == 0
+        assert follow(rekey, terms, STORY["rekey1"]).data_sas, name
+
+
+def test_what_is_wrong_though_well_signed():
+    expected = {
+        "gcauth": DROP_GSA,  # authentication never changes by rekey
+        "sender_id": DROP_KD,  # RFC 9838 section 2.4.1: must not be there
+        "short_key": DROP_KEY_WRAP,
+        "not_wrapped": DROP_KEY_WRAP,
+        "cipher": DROP_POLICY,
+        "gsa_without_kd": DROP_REKEY_FORMAT,
+        "kd_twice": DROP_REKEY_FORMAT,
+        "empty": DROP_REKEY_FORMAT,
+    }
+    assert sorted(expected) == sorted(STORY["wrong"])
+    for name in expected:
+        rekey, terms = member()
+        assert follow(rekey, terms, STORY["wrong"][name]) == expected[name], name
+
+
+def test_the_old_rekey_sa_goes_after_dtd():
+    rekey, terms = member()
+    made = follow(rekey, terms, STORY["rekey1"])
+    rekey.install(made.rekey_sa, 1000, made.terms.dtd_s)
+    rekey.expire(2999)
+    assert rekey.begin(STORY["later"]) == 0
+    rekey.wipe()
+    rekey, terms = member()
+    made = follow(rekey, terms, STORY["rekey1"])
+    rekey.install(made.rekey_sa, 1000, made.terms.dtd_s)
+    rekey.expire(3000)
+    assert rekey.begin(STORY["later"]) == DROP_REKEY_SPI
+    assert follow(rekey, made.terms, STORY["rekey2"]).data_sas
