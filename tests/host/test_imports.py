@@ -37,7 +37,16 @@ GROUPS = {
         ["struct"],
     ),
     "protocol": (
-        ["payloads", "offer", "exchange", "handshake", "registration", "assignment", "rekey"],
+        [
+            "payloads",
+            "offer",
+            "exchange",
+            "handshake",
+            "registration",
+            "assignment",
+            "rekey",
+            "group",
+        ],
         ["errors", "port", "bytes", "cryptography", "state", "formats"],
         ["struct"],
     ),
