@@ -18,6 +18,10 @@ class Fenced(Problem):
     """A newer term exists: another key server has taken over, this one must stop writing."""
 
 
+class Locked(Problem):
+    """Another process acts on this store."""
+
+
 class Store(Protocol):
     """Every method raises Problem (one sentence) where the store can't be read or written.
 
@@ -54,7 +58,7 @@ class Store(Protocol):
     def lock(self, owner: str) -> None:
         """Be the only one that acts on this store until close() or the end of the process.
 
-        Problem where another process is. Reading needs no lock.
+        Locked where another process is. Reading needs no lock.
         """
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ..errors import Problem
-from . import Change, Fenced
+from . import Change, Fenced, Locked
 
 _APPLICATION_ID = 0x436F7679  # "Covy": tells our file from any other SQLite file
 _SCHEMA = 1
@@ -166,7 +166,7 @@ class SQLiteStore:
             os.close(fd)
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise Problem(_os_sentence(path, error)) from error
-            raise Problem(
+            raise Locked(
                 f"Another program ({holder}) is working on {self._path}: stop it first."
             ) from None
         self._lock_fd = fd
