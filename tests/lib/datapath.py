@@ -1,9 +1,11 @@
-"""What the tests of the data path share: an SA, packets sealed by hand, a count of the heap."""
+"""What the tests of the data path share: members, packets sealed by hand, a count of the heap."""
 
 import gc
 import sys
 
+from covey.drops import NAMES
 from covey.gcm import GCMContext
+from covey.member import Member
 from covey.sa import DataSA
 
 BOARD = sys.implementation.name == "micropython"
@@ -79,6 +81,53 @@ def table_state(table):
         bytes(windows._rings),
         list(windows._newest),
     )
+
+
+def a_receiver(**how):
+    m = Member(payload_max=64, datagram_max=512)
+    m.keys.install(data_sa(**how), 0)
+    return m
+
+
+def a_sender(sender_id=65, width=16, **how):
+    m = Member(payload_max=64, datagram_max=512, sender=True)
+    sa = data_sa(**how)
+    sa.become_sender(sender_id, width)
+    m.keys.install(sa, 0)
+    m.keys.activate(sa.spi, 0, 0)
+    return m
+
+
+def send(m, payload, now_ms=0):
+    """The datagram, or the reason for none."""
+    m.out[: len(payload)] = payload
+    n = m.send(len(payload), now_ms)
+    return bytes(m.tx[:n]) if n > 0 else n
+
+
+def member_state(m):
+    """All that a datagram could change, but the counters of drops and the buffer itself."""
+    tables = [table_state(sa.senders) for sa in m.keys.live()]
+    numbers = [sa.next_seq for sa in m.keys.live()]
+    notes = (m.payload_len, m.sender, m.confirmed, m.opened, m.sent, m.wants_rekey)
+    return (tables, numbers, notes, m.keys.outbound())
+
+
+def refuses(m, datagram, reason):
+    """It is dropped for this reason, counted under it alone, and changes nothing else."""
+    counts, state = m.drops.as_dict(), member_state(m)
+    assert deliver(m, datagram) == reason, NAMES[reason]
+    counts[NAMES[reason]] = counts.get(NAMES[reason], 0) + 1
+    assert m.drops.as_dict() == counts
+    assert member_state(m) == state
+
+
+def delivers(m, datagram, payload, sender):
+    opened = m.opened
+    assert deliver(m, datagram) == len(payload)
+    assert m.payload == payload and m.sender == sender and m.confirmed is False
+    assert m.payload_len == len(payload) and m.opened == opened + 1
+    assert bytes(m.rx[m.payload_off : m.payload_off + m.payload_len]) == payload
 
 
 def locked(step):
