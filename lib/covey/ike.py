@@ -31,7 +31,7 @@ _GENERIC = const(4)
 _VERSION = const(0x20)  # major 2, minor 0
 _CRITICAL = const(0x80)
 _NO_SPI = bytes(8)
-_KNOWN = (33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 50, 51, 52, 53)
+_KNOWN = tuple(range(iana.SA, iana.EAP + 1)) + tuple(range(iana.IDg, iana.SKF + 1))
 
 
 # IKE header, RFC 7296 section 3.1:

@@ -20,10 +20,6 @@ _SIGNATURE_ALGORITHM = const(18)  # transform attribute, TLV: a DER AlgorithmIde
 
 _TV = const(0x8000)  # the AF bit: two octets of value stand in place of the length
 
-# Ciphers that have several key sizes (must carry a Key Length) and those that have one (must not)
-_SIZED = (12, 13, 14, 15, 16, 18, 19, 20, 21, 23, 24, 25, 26, 27, 30, 31)
-_UNSIZED = (2, 3, 11, 28, 32)
-
 KWK_LEN = {iana.KW_5649_128: 16, iana.KW_5649_192: 24, iana.KW_5649_256: 32}  # octets
 
 _PRF_LEN = const(32)
@@ -107,11 +103,12 @@ class Transform(Value):
         self.unknown_attribute = False  # then not acceptable, RFC 7296 section 3.3.6
 
     def has_valid_key_length(self):
-        """Section 3.3.5: where not, the whole proposal is to be rejected."""
+        """AES says how long its key is, KWA and all others of ours don't (section 3.3.5).
+
+        Where this is wrong, the whole proposal is to be rejected.
+        """
         if self.kind == iana.ENCR:
-            if self.id in _SIZED:
-                return self.key_bits is not None
-            return self.key_bits is None or self.id not in _UNSIZED
+            return self.key_bits is not None or self.id != iana.ENCR_AES_GCM_16
         return self.key_bits is None
 
 

@@ -25,3 +25,15 @@ def patched(data, off, field):
     if off < 0:
         return data + field
     return data[:off] + field + data[off + len(field) :]
+
+
+def reasons_of_changes(parse, data):
+    """Why parse refuses data with one octet changed, for each octet and several values."""
+    reasons = set()
+    changed = bytearray(data)
+    for off in range(len(data)):
+        for value in (0x00, 0x01, 0x04, 0x7F, 0x80, 0xFF, data[off] - 1 & 0xFF):
+            changed[off] = value
+            reasons.add(why_refused(parse, changed))
+        changed[off] = data[off]
+    return reasons

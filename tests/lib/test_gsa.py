@@ -5,7 +5,7 @@ from covey.drops import DROP_GSA
 from covey.gsa import GSA, GroupWide, SAPolicy, emit_gsa, parse_gsa
 from covey.ikebody import TrafficSelector
 from covey.ikesa import Transform
-from layout import octets, patched, why_refused
+from layout import octets, patched, reasons_of_changes, why_refused
 
 REKEY_SA = octets(
     "06 10 0084",  # GIKE_UPDATE (6), SPI size 16, length 132
@@ -208,6 +208,11 @@ def test_gsa_refused():
     ):
         wrong = patched(policy, off, field)
         assert why_refused(parse_gsa, wrong + AH_SA) == DROP_GSA, (off, field)
+
+
+def test_gsa_any_octet_changed():
+    whole = REKEY_SA + ESP_SA + AH_SA + GROUP_WIDE
+    assert reasons_of_changes(parse_gsa, whole) == {None, DROP_GSA}
 
 
 def test_gsa_counts():

@@ -22,7 +22,7 @@ from covey.ikebody import (
     parse_signature_auth,
     parse_ts,
 )
-from layout import octets, patched, why_refused
+from layout import octets, patched, reasons_of_changes, why_refused
 
 KE = octets(
     "001f 0000",  # Curve25519 (31), reserved
@@ -184,6 +184,22 @@ def test_fixed_parts_cut():
     for parse in (parse_ke, parse_id, parse_auth, parse_notify, parse_delete):
         for n in range(4):
             assert why_refused(parse, bytes(n)) == DROP_IKE_FORMAT
+
+
+def test_any_octet_changed():
+    for parse, body in (
+        (parse_ke, KE),
+        (parse_id, IDg),
+        (parse_auth, AUTH),
+        (parse_signature_auth, SIGNATURE_AUTH),
+        (parse_notify, REKEY_SA),
+        (parse_delete, DELETE_ESP),
+        (parse_delete, DELETE_REKEY),
+        (parse_ts, TS_V4),
+        (parse_ts, TS_V6),
+        (parse_ts, TS_OTHER),
+    ):
+        assert reasons_of_changes(parse, body) <= {None, DROP_IKE_FORMAT}
 
 
 def test_unequal_values():

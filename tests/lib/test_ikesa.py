@@ -16,7 +16,7 @@ from covey.ikesa import (
     parse_transforms,
     psk_auth,
 )
-from layout import octets, patched, why_refused
+from layout import octets, patched, reasons_of_changes, why_refused
 from vectors import load
 
 # SAg, RFC 9838 section 2.3.3: a proposal for each protocol, the same number, no SPI
@@ -137,6 +137,10 @@ def test_sa_refused():
         assert why_refused(parse_sa, patched(SAG, off, field)) == DROP_IKE_FORMAT, (off, field)
 
 
+def test_sa_any_octet_changed():
+    assert reasons_of_changes(parse_sa, SAG) == {None, DROP_IKE_FORMAT}
+
+
 def test_proposal_without_transforms():
     assert parse_sa(octets("00 00 0008 01 01 00 00")) == [Proposal(1, 1, b"", [])]
     assert emit_sa([Proposal(1, 1, b"", [])]) == octets("00 00 0008 01 01 00 00")
@@ -192,14 +196,12 @@ def test_transform_attribute_refused():
 
 
 def test_transform_key_length():
-    # RFC 7296 section 3.3.5: AES must say its key's length, others must not
+    # RFC 7296 section 3.3.5: AES must say its key's length, what has one length must not
     assert Transform(iana.ENCR, iana.ENCR_AES_GCM_16, 128).has_valid_key_length()
     assert not Transform(iana.ENCR, iana.ENCR_AES_GCM_16).has_valid_key_length()
     assert Transform(iana.KWA, iana.KW_5649_256).has_valid_key_length()
     assert not Transform(iana.KWA, iana.KW_5649_256, 256).has_valid_key_length()
     assert not Transform(iana.PRF, iana.PRF_HMAC_SHA2_256, 256).has_valid_key_length()
-    assert Transform(iana.ENCR, 28).has_valid_key_length()  # ChaCha20-Poly1305
-    assert not Transform(iana.ENCR, 28, 256).has_valid_key_length()
     assert Transform(iana.ENCR, 999, 256).has_valid_key_length()  # who knows
     assert Transform(iana.ENCR, 999).has_valid_key_length()
 

@@ -3,7 +3,7 @@
 from covey import iana
 from covey.drops import DROP_KD
 from covey.kd import KD, ZERO_ID, KeyBag, MemberBag, WrappedKey, emit_kd, parse_kd
-from layout import octets, patched, why_refused
+from layout import octets, patched, reasons_of_changes, why_refused
 
 REKEY_BAG = octets(
     "06 10 0050",  # GIKE_UPDATE (6), SPI size 16, length 80
@@ -159,6 +159,11 @@ def test_kd_refused():
 
 
 OTHER_KEY = "0001 000c 00000000 00000000 d1d1d1d1"
+
+
+def test_kd_any_octet_changed():
+    whole = LKH_BAG + ESP_BAG + MEMBER_BAG
+    assert reasons_of_changes(parse_kd, whole) == {None, DROP_KD}
 
 
 def test_kd_short_values():
