@@ -1,0 +1,142 @@
+"""What a member holds of its group, changed by octets from tests/recorded/group_story.py."""
+
+from story import STORY, T1, T2, registered, why_not
+
+from covey.drops import DROP_CAPACITY, DROP_OWN, DROP_REPLAY, DROP_RETIRED_SPI, DROP_UNKNOWN_SPI
+from covey.group import Group
+from covey.job import finish
+from covey.member import Member
+
+
+def joined(policy=STORY["receiver"], sending=False, slots=8):
+    member = Member(sa_slots=slots, sender=sending)
+    group = Group(member)
+    group.install(registered(policy, sending), True, 0)
+    return member, group
+
+
+def rekey(group, data, now_ms):
+    assert group.rekey.begin(data) == 0
+    return group.install(finish(group.rekey.work(group.terms)), False, now_ms)
+
+
+def receive(member, datagram, now_ms):
+    member.rx[: len(datagram)] = datagram
+    return member.receive(len(datagram), now_ms)
+
+
+def packet(name, i=0):
+    return STORY["packets"][name][i]
+
+
+def test_a_member_opens_what_others_sealed():
+    member, group = joined()
+    assert receive(member, packet("t1"), 0) == 4
+    assert bytes(member.payload) == b"t1 1"
+    assert member.sender == 0x81
+    assert group.listening() == {("239.192.1.32", 4500): True}
+
+
+def test_rollover_receives_both_and_sends_the_new_after_atd():
+    member, group = joined(STORY["sender"], sending=True)
+    assert member.keys.outbound().spi == T1
+    rekey(group, STORY["rekey1"], 1000)
+    assert receive(member, packet("t2"), 1000) == 4
+    assert receive(member, packet("t1"), 1001) == 4
+    group.step(1999)
+    assert member.keys.outbound().spi == T1
+    group.step(2000)  # ATD 1 s
+    assert member.keys.outbound().spi == T2
+    assert receive(member, packet("t1", 1), 2500) == 4
+    group.step(3000)  # DTD 2 s
+    assert receive(member, packet("t1", 2), 3000) == DROP_RETIRED_SPI
+    assert receive(member, packet("t2", 1), 3000) == 4
+    assert group.terms.sender_ids == (0x41,)  # it stays: the key is a new one
+
+
+def test_a_sender_starts_each_key_at_one():
+    member, group = joined(STORY["sender"], sending=True)
+    for seq in (1, 2, 3):
+        assert member.send(0, 0) > 0
+        assert member.tx[4:8] == bytes([0, 0, 0, seq])
+        assert member.tx[8:16] == bytes([0, 0x41, 0, 0, 0, 0, 0, seq])
+    rekey(group, STORY["rekey1"], 1000)
+    group.step(2000)
+    assert member.send(0, 2000) > 0
+    assert member.tx[:4] == T2 and member.tx[4:8] == b"\0\0\0\1"
+    n = member.send(0, 2000)
+    assert receive(member, bytes(member.tx[:n]), 2000) == DROP_OWN
+
+
+def test_the_same_sa_told_again_keeps_its_window():
+    member, group = joined()
+    assert receive(member, packet("t1"), 0) == 4
+    group.install(registered(was=group.terms), True, 10)
+    assert receive(member, packet("t1"), 10) == DROP_REPLAY
+    assert receive(member, packet("t1", 1), 10) == 4
+
+
+def test_a_registration_replaces_what_it_does_not_name():
+    member, group = joined()
+    rekey(group, STORY["rekey1"], 0)
+    group.step(2000)
+    assert [sa.spi for sa in member.keys.live()] == [T2]
+    group.install(registered(was=group.terms), True, 5000)  # back to T1, as if restored
+    assert sorted([sa.spi for sa in member.keys.live()]) == sorted([T1, T2])
+    group.step(7000)
+    assert [sa.spi for sa in member.keys.live()] == [T1]
+
+
+def test_delete_of_everything_silences_and_excludes():
+    member, group = joined(STORY["sender"], sending=True)
+    rekey(group, STORY["rekey1"], 0)
+    rekey(group, STORY["rekey2"], 10000)
+    group.step(20000)
+    assert member.keys.outbound() is not None
+    assert rekey(group, STORY["delete_all"], 20000) is True
+    assert member.keys.outbound() is None  # at once
+    assert receive(member, packet("t3"), 21000) == 4  # receivers keep it for DTD
+    group.step(22000)
+    assert receive(member, packet("t3", 1), 22000) == DROP_RETIRED_SPI
+    assert group.rekey.current is None
+
+
+def test_delete_of_the_only_tek_stops_sending():
+    member, group = joined(STORY["sender"], sending=True)
+    assert rekey(group, STORY["delete_tek"], 0) is False
+    assert member.keys.outbound() is None
+    assert receive(member, packet("t1"), 0) == 4
+
+
+def test_no_room_changes_nothing():
+    member, group = joined(slots=1)
+    assert why_not(rekey, group, STORY["rekey1"], 0) == DROP_CAPACITY
+    assert receive(member, packet("t1"), 0) == 4
+    assert receive(member, packet("t2"), 0) == DROP_UNKNOWN_SPI
+    assert member.missed_rekey  # t2's SPI had been announced
+
+
+def test_a_registration_makes_room():
+    member, group = joined(slots=1)
+    other = registered(was=group.terms)
+    other.data_sas[0].spi = T2
+    group.install(other, True, 0)
+    assert [sa.spi for sa in member.keys.live()] == [T2]
+
+
+def test_soft_lifetime():
+    _, group = joined()
+    made = registered()
+    assert group.soft_lifetime_s(made) == 3240
+    made.rekey_sa.lifetime_s = 10
+    assert group.soft_lifetime_s(made) == 9
+    made.data_sas = []
+    made.rekey_sa = None
+    assert group.soft_lifetime_s(made) is None
+
+
+def test_wipe_forgets_everything():
+    member, group = joined()
+    group.wipe()
+    assert receive(member, packet("t1"), 0) == DROP_RETIRED_SPI
+    assert group.rekey.current is None and group.listening() == {}
