@@ -6,7 +6,7 @@ tests/published, each file with its source.
 
     hmac             key msg md                          RFC 4231
     gcm_128 gcm_256  key iv aad pt ct tag                NIST CAVS; pt null: must not open
-    kwp              k p c                               NIST SP 800-38F, KWP; p null: must not open
+    kwp              k p c                               NIST SP 800-38F KWP; p null: must not open
     kwp_192          the same with 192-bit keys and RFC 5649 (not for MicroPython's AES)
     p256_verify      msg qx qy r s valid                 NIST FIPS 186-4, P-256 with SHA-256
     p256_points      qx qy valid                         NIST FIPS 186-4, public key validation

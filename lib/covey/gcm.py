@@ -9,7 +9,7 @@ One layout, contiguous in the caller's buffer, sealed and opened where it lies:
 
 GCMContext(keymat)
     seal(buf, off, aad_len, text_len)    encrypts the text, writes the tag
-    open(buf, off, aad_len, text_len)    the tag first: False and an unchanged buffer, or True and clear text
+    open(buf, off, aad_len, text_len)    the tag first: False, buf unchanged; or True, clear text
     wipe()                               overwrites key material; the context is dead afterwards
 
 On MicroPython seal and open allocate nothing; the AAD may have 0 to 64 octets, the text 0 to the

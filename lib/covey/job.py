@@ -1,4 +1,4 @@
-"""A job is a generator that yields every few milliseconds of a board's time and returns its result.
+"""A job is a generator that yields every few milliseconds of a board's time; it returns a result.
 
 Long arithmetic is written as jobs so that data keeps flowing while a rekey is verified; jobs
 compose with `yield from`.

@@ -1,4 +1,4 @@
-"""The contract between Covey and its interpreter: the only door to clock, chance, files, sockets, AES.
+"""The contract between Covey and its interpreter: the door to clock, chance, files, sockets, AES.
 
 Both ports define exactly these names.
 
@@ -13,12 +13,12 @@ Both ports define exactly these names.
     read_file(path)         its octets; ConfigError where it can't be read
 
     resolve(host, port)     an address for send(); ConfigError for an unknown host
-    udp_socket(host, port)  non-blocking, bound; "0.0.0.0" and port 0 leave the choice to the system
+    udp_socket(host, port)  non-blocking, bound; "0.0.0.0" and port 0 leave it to the system
     group_socket(group, port, interface, ttl, loop=True)
                             joined to an IPv4 group on the interface that has this address (None =
                             the default route); receives what is sent to group and port, whoever
                             else on this host does too; sends with this TTL, looped back if loop
-    recv(sock, buf)         one datagram into buf: its length, 0 for an empty one, -1 when nothing is
+    recv(sock, buf)         one datagram into buf: its length, 0 for an empty one, -1 when none is
                             there, len(buf) + 1 for a longer one (which is lost)
     recv_from(sock, buf)    the same with the sender: (length, (host, port)) or (-1, None)
     send(sock, view, address)

@@ -100,7 +100,7 @@ class GCMContext:
         return True
 
     def wipe(self):
-        """The key inside `cryptography` dies with its object; nothing of it is ours to overwrite."""
+        """The key inside `cryptography` dies with its object; nothing of it is ours to wipe."""
         self._aead = None
         self._nonce[:] = bytes(12)
 

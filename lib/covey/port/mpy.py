@@ -1,11 +1,11 @@
-"""MicroPython: cryptolib, hashlib, the board's clock, files; viper kernels and sockets from beside."""
+"""MicroPython: cryptolib, hashlib, the board's clock, files; kernels and sockets from beside."""
 
 import os
 import time
+from hashlib import sha256
 
 import micropython
 from cryptolib import aes
-from hashlib import sha256
 from micropython import const
 
 from covey.drops import ConfigError

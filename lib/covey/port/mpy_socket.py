@@ -9,8 +9,9 @@ import os
 import socket
 import sys
 
-from covey.drops import ConfigError
 from micropython import const
+
+from covey.drops import ConfigError
 
 _ANY = "0.0.0.0"
 _RCVBUF_LEN = const(1048576)  # octets asked of the system for datagrams not yet read
@@ -67,7 +68,7 @@ def _probe(port):
 
 
 def _bind_somewhere(sock, host):
-    """Bind to a port of the dynamic range (RFC 6335): which one the system takes can't be asked."""
+    """Bind to a port of the dynamic range (RFC 6335): what the system takes can't be asked."""
     tries = 0
     while True:
         chance = os.urandom(2)
