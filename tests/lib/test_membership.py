@@ -1,0 +1,302 @@
+"""The life of a membership, step by step on a clock of the test.
+
+The IKE SA is a script here (its own tests are test_registration.py); everything behind it is real:
+policy and keys are octets from tests/recorded/group_story.py.
+"""
+
+from story import KWK, STORY, T1, T2
+
+from covey import gsa, kd, membership, registration
+from covey.config import Config
+from covey.drops import DROP_IKE_SPI, DROP_POLICY, DROP_UNKNOWN_SPI
+from covey.member import Member
+from covey.port import ticks_add
+
+_FIELDS = {
+    "version": 1,
+    "group": "line1",
+    "idi": "press-7",
+    "servers": [
+        {"host": "192.0.2.1", "port": 4500, "marker": True},
+        {"host": "192.0.2.2", "port": 848, "marker": False},
+    ],
+    "rejoin_spread_s": 2,
+}
+
+
+class Script:
+    """Stands in for registration.Registration: the test moves its state."""
+
+    made = []
+
+    def __init__(self, config, now_ms, drops, random):
+        self.state = registration.STARTING
+        self.reason = self.noted = None
+        self.gsa = self.kd = self.kwk = None
+        self.transport_mode = True
+        self.asked = []
+        Script.made.append(self)
+
+    def answer(self, state, policy=None, reason=None):
+        if policy:
+            self.gsa = gsa.parse_gsa(policy["gsa"])
+            self.kd = kd.parse_kd(policy["kd"])
+            self.kwk = bytearray(KWK)
+        self.state = state
+        self.reason = reason
+
+    def step(self, now_ms):
+        return 60000
+
+    def receive(self, data, now_ms):
+        return 0
+
+    def take_outgoing(self):
+        return None
+
+    def pull(self, now_ms):
+        if self.state not in (registration.REGISTERED, registration.REFUSED):
+            return False
+        self.asked.append("pull")
+        self.state = registration.PULLING
+        return True
+
+    def leave(self, now_ms):
+        if self.state != registration.REGISTERED:
+            return False
+        self.asked.append("leave")
+        self.state = registration.LEAVING
+        return True
+
+    def refuse(self, now_ms, reason="policy"):
+        self.asked.append("refuse")
+        self.state = registration.REFUSING
+        return True
+
+    def close(self, reason="closed"):
+        self.state = registration.CLOSED
+
+
+class Life:
+    """A Membership, its clock, and the script of its latest IKE SA."""
+
+    def __init__(self, sending=False, began=0, **fields):
+        Script.made = []
+        membership.Registration = Script
+        registration.Registration = Script
+        given = dict(_FIELDS)
+        given.update(fields)
+        given["sender"] = sending
+        self.member = Member(sender=sending)
+        settings = Config(given, psk=bytes(32))
+        self.it = membership.Membership(settings, self.member, lambda n: b"\xff" * n)
+        self.now_ms = began
+        self.it.start(began)
+
+    @property
+    def ike(self):
+        return Script.made[-1]
+
+    def run(self, ms=0):
+        """Let ms go by, in steps of at most 100 ms; then all work that is due."""
+        while True:
+            while self.it.step(self.now_ms) == 0:
+                pass
+            if not ms:
+                return
+            step = min(ms, 100)
+            ms -= step
+            self.now_ms = ticks_add(self.now_ms, step)
+
+    def registered(self, policy=STORY["receiver"]):
+        self.ike.answer(registration.REGISTERED, policy)
+        self.run()
+        return self
+
+    def rekey(self, data):
+        self.it.multicast(data, self.now_ms)
+        self.run()
+
+    def names(self):
+        events, self.it.events = self.it.events, []
+        return [name for name, _ in events]
+
+
+def test_registering_makes_a_member():
+    life = Life()
+    assert life.it.state == membership.REGISTERING
+    life.registered()
+    assert life.it.state == membership.MEMBER
+    assert [sa.spi for sa in life.member.keys.live()] == [T1]
+    assert life.names() == ["registering", "member"]
+    assert life.it.listening_changed and life.it.epoch == 1
+
+
+def test_rekeys_are_followed():
+    life = Life().registered()
+    life.names()
+    life.rekey(STORY["rekey1"])
+    life.rekey(STORY["rekey2"])
+    assert life.it.rekeys == 2 and life.it.epoch == 3
+    assert life.names() == ["rekeyed", "rekeyed"]
+    life.rekey(STORY["rekey2"])
+    assert life.it.rekeys == 2
+    assert life.member.drops.as_dict() == {"rekey_repeat": 1}
+
+
+def test_data_flow_while_a_rekey_is_verified():
+    life = Life().registered()
+    life.it.multicast(STORY["rekey1"], 0)
+    slices = 0
+    packet = STORY["packets"]["t1"][0]
+    while life.it.step(0) == 0:
+        slices += 1
+        if slices == 5:
+            life.member.rx[: len(packet)] = packet
+            assert life.member.receive(len(packet), 0) == 4
+    assert slices > 20 and life.it.rekeys == 1
+
+
+def test_the_ike_sa_may_be_deleted_at_once():
+    """By convention the GCKS closes it after registration (RFC 9838 section 2.3.3)."""
+    life = Life()
+    life.ike.answer(registration.REGISTERED, STORY["receiver"])
+    life.it.unicast(b"the answer", 0)
+    for i in range(len(life.ike.kwk)):
+        life.ike.kwk[i] = 0  # what Registration does when it closes
+    life.ike.answer(registration.CLOSED)
+    life.it.unicast(b"the Delete", 0)
+    life.run()
+    assert life.it.state == membership.MEMBER
+    life.rekey(STORY["rekey1"])
+    assert life.it.rekeys == 1
+
+
+def test_a_refusal_is_told_and_asked_again_ever_more_slowly():
+    life = Life()
+    life.ike.answer(registration.REFUSED, reason="authorization_failed")
+    life.run()
+    assert life.it.state == membership.REFUSED
+    assert "authorization_failed" in life.it.reason
+    life.run(9900)
+    assert life.ike.asked == []
+    life.run(200)
+    assert life.ike.asked == ["pull"] and life.it.state == membership.REGISTERING
+    life.ike.answer(registration.REFUSED, reason="authorization_failed")
+    life.run(19900)
+    assert life.ike.asked == ["pull"]
+    life.run(200)
+    assert life.ike.asked == ["pull", "pull"]
+
+
+def test_an_unanswered_server_is_followed_by_the_next():
+    life = Life()
+    life.ike.answer(registration.FAILED, reason="timeout")
+    life.run()
+    assert len(Script.made) == 2
+    assert "192.0.2.1" in life.it.reason
+    life.ike.answer(registration.FAILED, reason="timeout")
+    life.run()
+    assert len(Script.made) == 2  # both were asked: a random pause, 2 s at most
+    life.run(2100)
+    assert len(Script.made) == 3
+    assert "192.0.2.2" in life.it.reason
+
+
+def test_a_policy_that_is_not_taken_is_refused_to_the_server():
+    life = Life()
+    life.registered(STORY["policies"]["implicit"])
+    assert life.ike.asked == ["refuse"]
+    assert life.it.state == membership.REFUSED
+    assert life.member.drops.of(DROP_POLICY) == 1
+    assert life.member.keys.live() == []
+
+
+def test_tunnel_mode_is_not_taken():
+    life = Life()
+    life.ike.transport_mode = False
+    life.registered()
+    assert life.it.state == membership.REFUSED and life.member.keys.live() == []
+
+
+def test_deletion_of_the_group_leads_back_after_a_random_time():
+    life = Life(sending=True).registered(STORY["sender"])
+    for name in ("rekey1", "rekey2", "delete_all"):
+        life.rekey(STORY[name])
+    assert life.it.state == membership.EXCLUDED
+    assert not life.member.can_send(life.now_ms)
+    life.run(500)
+    assert life.ike.asked == []
+    life.run(2000)
+    assert life.ike.asked == ["pull"] and life.it.state == membership.REGISTERING
+    life.registered(STORY["sender"])
+    assert life.it.state == membership.MEMBER
+    assert life.member.keys.outbound().spi == T1
+
+
+def test_a_pull_without_answer_makes_a_new_ike_sa():
+    life = Life().registered()
+    for name in ("rekey1", "rekey2", "delete_all"):
+        life.rekey(STORY[name])
+    life.run(2500)
+    assert life.ike.asked == ["pull"]
+    life.run(5100)
+    assert len(Script.made) == 2
+
+
+def test_keys_are_asked_for_before_they_end():
+    life = Life().registered()  # lifetimes of 3600 s
+    life.run(3239 * 1000)
+    assert life.ike.asked == []
+    life.run(4 * 1000)
+    assert life.ike.asked == ["pull"]
+    assert life.it.state == membership.MEMBER
+
+
+def test_a_missed_rekey_is_noticed_by_its_spi_once_in_a_while():
+    life = Life().registered()
+    stranger = STORY["packets"]["t2"][0]
+    for _ in range(3):
+        life.member.rx[: len(stranger)] = stranger
+        assert life.member.receive(len(stranger), life.now_ms) == DROP_UNKNOWN_SPI
+        life.run(2100)
+        if life.ike.state == registration.PULLING:
+            life.registered()
+    assert life.ike.asked == ["pull"]
+
+
+def test_leaving_waits_for_the_answer():
+    life = Life().registered()
+    life.it.leave(0)
+    assert life.ike.asked == ["leave"] and life.it.state == membership.MEMBER
+    life.ike.answer(registration.LEFT)
+    life.run()
+    assert life.it.state == membership.LEFT
+    assert life.member.keys.live() == [] and life.it.listening() == {}
+
+
+def test_leaving_without_an_ike_sa_is_immediate():
+    life = Life()
+    life.it.leave(0)
+    assert life.it.state == membership.LEFT
+    life.it.unicast(b"", 0)
+
+
+def test_octets_before_the_start_are_dropped():
+    member = Member()
+    it = membership.Membership(Config(_FIELDS, psk=bytes(32)), member)
+    it.unicast(bytes(28), 0)
+    assert member.drops.of(DROP_IKE_SPI) == 1
+    assert it.outgoing() == (None, None)
+
+
+def test_times_survive_the_wrap_of_the_clock():
+    life = Life(began=(1 << 30) - 1000).registered()
+    for name in ("rekey1", "rekey2", "delete_all"):
+        life.rekey(STORY[name])
+    life.run(2500)  # over the wrap
+    assert life.now_ms < 10000
+    assert life.ike.asked == ["pull"]
+    life.registered(STORY["late"])
+    assert [sa.spi for sa in life.member.keys.live()][:1] == [T1]
+    assert T2 not in [sa.spi for sa in life.member.keys.live()]
