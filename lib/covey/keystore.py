@@ -150,8 +150,10 @@ class KeyStore:
         if not self._states[slot] & _RETIRING or retire.left_ms(now_ms) > dtd_s * 1000:
             retire.start(now_ms, dtd_s)
         self._states[slot] |= _RETIRING
-        if not self._has_successor(slot):  # it was taken back, not replaced: senders stop now
-            self._states[slot] &= ~(_WAITING | _SENDING)
+        for one in range(self._slots):
+            # Taken back, not replaced (or its successor has just gone too): senders stop now.
+            if self._states[one] & _RETIRING and not self._has_successor(one):
+                self._states[one] &= ~(_WAITING | _SENDING)
         self.step(now_ms)
         return True
 
