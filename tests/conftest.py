@@ -6,16 +6,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
-from hypothesis.database import DirectoryBasedExampleDatabase
+from hypothesis.configuration import set_hypothesis_home_dir
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / ".build"
 
+set_hypothesis_home_dir(BUILD / "hypothesis")  # all that is made lies in .build
 settings.register_profile(
     "covey",
     deadline=None,  # the machines that run this are busy
     suppress_health_check=[HealthCheck.too_slow],
-    database=DirectoryBasedExampleDatabase(BUILD / "hypothesis"),
     print_blob=True,
 )
 settings.load_profile("covey")
