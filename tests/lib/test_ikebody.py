@@ -78,8 +78,15 @@ def test_id():
     assert emit_id(iana.ID_KEY_ID, b"line1") == IDg
     assert parse_id(patched(IDg, 1, "ffffff")) == (iana.ID_KEY_ID, b"line1")
     assert parse_id(octets("01 000000 efc00120")) == (iana.ID_IPV4_ADDR, octets("efc00120"))
+    v6 = octets("ff150000000000000000000000000020")
+    assert parse_id(octets("05 000000") + v6) == (iana.ID_IPV6_ADDR, v6)
     assert emit_id(0xC8, b"") == octets("c8000000")  # the top bit of an u32
-    for wrong in ("01 000000 efc001", "01 000000 efc0012021", "05 000000 efc00120"):
+    for wrong in (
+        "01 000000 efc001",
+        "01 000000 efc0012021",
+        "05 000000 efc00120",
+        "05 000000" + "00" * 17,
+    ):
         assert why_refused(parse_id, octets(wrong)) == DROP_IKE_FORMAT
 
 
@@ -94,6 +101,7 @@ def test_signature_auth():
     assert algorithm == SIGNATURE_AUTH[1:13] and off == 13
     assert signature == SIGNATURE_AUTH[off:] == octets("3006020101020102")
     assert emit_signature_auth(algorithm, signature) == SIGNATURE_AUTH
+    assert parse_signature_auth(SIGNATURE_AUTH[:14])[2] == b"\x30"
     for n in range(14):  # without a whole algorithm and one octet of signature
         assert why_refused(parse_signature_auth, SIGNATURE_AUTH[:n]) == DROP_IKE_FORMAT
     assert why_refused(parse_signature_auth, patched(SIGNATURE_AUTH, 0, "00")) == DROP_IKE_FORMAT
@@ -127,6 +135,7 @@ def test_delete():
         (DELETE_GSA, Delete(0, 0, [])),
         (DELETE_IKE, Delete(iana.IKE, 0, [])),
         (octets("03 04 0000"), Delete(iana.ESP, 4, [])),
+        (octets("02 04 0001 9f3a12c4"), Delete(iana.AH, 4, [octets("9f3a12c4")])),
     ):
         assert parse_delete(body) == delete
         assert emit_delete(delete) == body
@@ -178,6 +187,14 @@ def test_ts_refused():
     for field in ("07 11 0028", "08 11 0010", "07 11 0011", "07 11 000f", "09 11 0003"):
         data = patched(TS_V4 + bytes(24), 0, field)
         assert why_refused(parse_ts, data) == DROP_IKE_FORMAT
+
+
+def test_fixed_parts_alone():
+    assert parse_ke(octets("001f 0000")) == (31, b"")
+    assert parse_id(octets("0b 000000")) == (iana.ID_KEY_ID, b"")
+    assert parse_auth(octets("02 000000")) == (2, b"")
+    assert parse_notify(octets("00 00 4007")) == Notify(0, b"", iana.USE_TRANSPORT_MODE, b"")
+    assert parse_ts(octets("09 11 0004"))[0].opaque == b""
 
 
 def test_fixed_parts_cut():
