@@ -7,6 +7,7 @@ A lifetime that ends is a retire at once. A full store refuses; nothing alive is
 
 from covey.deadline import Deadline
 from covey.drops import DROP_CAPACITY
+from covey.octets import wipe
 from covey.port import const, micropython, ticks_add, ticks_diff
 
 _REMEMBERED = const(8)  # retired SPIs, and announced ones, that we still know by name
@@ -23,6 +24,7 @@ class KeyStore:
     """`slots` SAs at most. drops counts what a full store refused."""
 
     def __init__(self, slots, drops):
+        self.due_ms = 0  # ticks at which step() has something to do
         self._slots = slots
         self._drops = drops
         self._sas = [None] * slots
@@ -32,7 +34,7 @@ class KeyStore:
         self._retire = [Deadline() for _ in range(slots)]
         self._activate = [Deadline() for _ in range(slots)]
         self._outbound = None  # the SA that send() takes where no destination is named
-        self._due_ms = None  # ticks at which step() has something to do
+        self._used = 0  # slots from this one on are free
         self._retired = _SPIRing()
         self._announced = _SPIRing()
 
@@ -41,19 +43,8 @@ class KeyStore:
     @micropython.native
     def find(self, buf, off):
         """The SA whose SPI stands at off, or None."""
-        spis = self._spis
-        first = buf[off]
-        at = 0
-        for slot in range(self._slots):
-            if (
-                spis[at] == first
-                and spis[at + 1] == buf[off + 1]
-                and spis[at + 2] == buf[off + 2]
-                and spis[at + 3] == buf[off + 3]
-            ):
-                return self._sas[slot]
-            at += 4
-        return None
+        slot = _index_of(self._spis, self._used, buf, off)
+        return self._sas[slot] if slot >= 0 else None
 
     def was_retired(self, buf, off):
         """Whether the SPI at off is that of an SA that has gone."""
@@ -73,14 +64,16 @@ class KeyStore:
             return self._outbound
         return self._elect(destination)
 
-    @micropython.native
     def is_due(self, now_ms):
         """Whether step() has something to do."""
-        return self._due_ms is not None and ticks_diff(now_ms, self._due_ms) >= 0
+        return ticks_diff(now_ms, self.due_ms) >= 0
 
     @micropython.native
     def step(self, now_ms):
-        """Carry out what is due. Returns the ms until the next time, a day at most."""
+        """Carry out what is due. Returns the ms until the next time, a day at most.
+
+        To be called when due_ms has come, and once in six days at least.
+        """
         next_ms = _DAY_MS
         for slot in range(self._slots):
             state = self._states[slot]
@@ -97,7 +90,7 @@ class KeyStore:
                 else:
                     next_ms = min(next_ms, self._activate[slot].left_ms(now_ms))
         self._outbound = self._elect(None)
-        self._due_ms = ticks_add(now_ms, next_ms)
+        self.due_ms = ticks_add(now_ms, next_ms)
         return next_ms
 
     # ---- for the control half: may allocate
@@ -115,6 +108,7 @@ class KeyStore:
             return False
         slot = self._sas.index(None)
         self._sas[slot] = sa
+        self._used = max(self._used, slot + 1)
         self._spis[4 * slot : 4 * slot + 4] = sa.spi
         return self.renew(sa.spi, now_ms, sa.lifetime_s)
 
@@ -230,6 +224,8 @@ class KeyStore:
         self._states[slot] = 0
         for i in range(4 * slot, 4 * slot + 4):
             self._spis[i] = 0
+        while self._used and self._sas[self._used - 1] is None:
+            self._used -= 1
         sa.wipe()
 
 
@@ -242,23 +238,27 @@ class _SPIRing:
 
     def add(self, spi):
         for i in range(4):
-            self._spis[self._next + i] = spi[i]
-        self._next = (self._next + 4) % len(self._spis)
+            self._spis[4 * self._next + i] = spi[i]
+        self._next = (self._next + 1) % _REMEMBERED
 
-    @micropython.native
     def has(self, buf, off):
-        spis = self._spis
-        first = buf[off]
-        for at in range(0, len(spis), 4):
-            if (
-                spis[at] == first
-                and spis[at + 1] == buf[off + 1]
-                and spis[at + 2] == buf[off + 2]
-                and spis[at + 3] == buf[off + 3]
-            ):
-                return True
-        return False
+        return _index_of(self._spis, _REMEMBERED, buf, off) >= 0
 
     def clear(self):
-        for i in range(len(self._spis)):
-            self._spis[i] = 0
+        wipe(self._spis)
+
+
+@micropython.native
+def _index_of(spis, count, buf, off):
+    """Which of the first `count` SPIs in spis stands at off, or -1."""
+    first = buf[off]
+    for i in range(count):
+        at = 4 * i
+        if (
+            spis[at] == first
+            and spis[at + 1] == buf[off + 1]
+            and spis[at + 2] == buf[off + 2]
+            and spis[at + 3] == buf[off + 3]
+        ):
+            return i
+    return -1

@@ -25,7 +25,7 @@ from covey.drops import (
     Drops,
 )
 from covey.keystore import KeyStore
-from covey.port import const, micropython
+from covey.port import const, micropython, ticks_diff
 
 # As in esp's figure; a test holds them together.
 _SEQ = const(4)
@@ -88,15 +88,17 @@ class Member:
         rx = self.rx
         if n < _LEAST or n & 3 or n > len(rx) or not (rx[0] | rx[1] | rx[2] | rx[3]):
             return self._not_esp(n)
-        if self.keys.is_due(now_ms):
-            self.keys.step(now_ms)
-        sa = self.keys.find(rx, 0)
+        keys = self.keys
+        if ticks_diff(now_ms, keys.due_ms) >= 0:
+            keys.step(now_ms)
+        sa = keys.find(rx, 0)
         if sa is None:
             return self._no_sa()
-        sender = sa.senders.sender_of(rx, _IV)
+        senders = sa.senders
+        sender = senders.sender_of(rx, _IV)
         if sender == sa.sender_id:
             return self.drops.count(DROP_OWN)
-        slot = sa.senders.admit(sender, rx, _SEQ)
+        slot = senders.admit(sender, rx, _SEQ)
         if slot < 0:
             return self.drops.count(slot)
         text_len = n - _OVERHEAD
@@ -108,9 +110,9 @@ class Member:
         if not sa.selects(rx, _UDP_HEADER):
             return self.drops.count(DROP_SELECTOR)
         # Source authentication has its place here: it may shorten the payload, and confirms it.
-        sa.senders.accept(slot, sender, rx, _SEQ)
+        senders.accept(slot, sender, rx, _SEQ)
         self.payload_len = payload_len
-        self.sender = sender if sa.senders.bits else None
+        self.sender = sender if senders.bits else None
         self.opened = self.opened + 1 & _COUNT_MASK
         return payload_len
 
@@ -122,9 +124,10 @@ class Member:
         """
         if n < 0 or n > self.payload_max:
             return self.drops.count(DROP_OVERSIZE)
-        if self.keys.is_due(now_ms):
-            self.keys.step(now_ms)
-        sa = self.keys.outbound(destination)
+        keys = self.keys
+        if ticks_diff(now_ms, keys.due_ms) >= 0:
+            keys.step(now_ms)
+        sa = keys.outbound(destination)
         if sa is None:
             return self.drops.count(DROP_NO_SA if self.is_sender else DROP_NOT_SENDER)
         seq = sa.next_seq

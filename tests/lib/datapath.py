@@ -73,13 +73,11 @@ def deliver(member, datagram, now_ms=0):
 
 def table_state(table):
     """All that a SenderTable remembers."""
-    windows = table._windows
     return (
-        bytes(table._taken),
         list(table._index),
         list(table._incarnation),
-        bytes(windows._rings),
-        list(windows._newest),
+        list(table._newest),
+        bytes(table._rings),
     )
 
 
