@@ -179,39 +179,34 @@ class Registration:
         self._handshake.take_answer(header, data)
 
     def _take_auth(self, header, data):
-        """The answer to GSA_AUTH, of one of those who answered IKE_SA_INIT."""
+        """The answer to GSA_AUTH, of one of those who answered IKE_SA_INIT.
+
+        Whoever altered that answer on its way may have left the keys alone: two peers can have
+        the same, and each is tried.
+        """
         if not header.flags & ike.FLAG_R:
             raise FormatError(DROP_IKE_EXCHANGE)
-        peer, payloads = self._open_auth(header, data)
-        error = None
-        try:
-            error = error_of(payloads)
-            end = self._handshake.verify(peer, payloads)
-        except FormatError as e:
-            if error is not None:
-                self.noted = error_name(error)
-            self._lose(peer, NAMES[e.reason])
-            raise
-        if end:
-            self._lose(peer, end)
-        else:
-            self._keep(peer)
-            self._take_policy(payloads)
-
-    def _open_auth(self, header, data):
-        """→ (the Peer whose keys open data, payloads)"""
         reason = DROP_IKE_SPI
-        for peer in self._handshake.peers:
-            if peer.spi_r != header.spi_r:
-                continue
+        for peer in [p for p in self._handshake.peers if p.spi_r == header.spi_r]:
+            error = None
             try:
-                return peer, peer.sa.open_response(header, data)
+                payloads = peer.sa.open_response(header, data)
+                error = error_of(payloads)
+                end = self._handshake.verify(peer, payloads)
             except FormatError as e:
                 reason = e.reason
-                if peer.sa.request is None:  # malformed, and no other answer will come
+                if error is not None:
+                    self.noted = error_name(error)
+                if peer.sa.request is None:  # it was the answer, and no other will come
                     self._lose(peer, NAMES[reason])
-                    break
-        raise FormatError(reason)
+                continue
+            if end is None:
+                self._keep(peer)
+                return self._take_policy(payloads)
+            reason = 0
+            self._lose(peer, end)
+        if reason:
+            raise FormatError(reason)
 
     def _take_response(self, header, data):
         """The answer to GSA_REGISTRATION."""
@@ -262,8 +257,8 @@ class Registration:
         return self._ask(state, [offer.group_of(self._config), notify(type)], now_ms)
 
     def _ask(self, state, payloads, now_ms):
-        if self._sa is None or state not in _NEXT[self.state]:
-            return False
+        if self._sa is None or self._sa.request or state not in _NEXT[self.state]:
+            return False  # a window of one: the last request has no answer yet
         self._now_ms = now_ms
         self._sa.ask(ike.GSA_REGISTRATION, payloads)
         self._outgoing.append(self._sa.request)
