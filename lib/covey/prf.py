@@ -1,34 +1,22 @@
 """PRF_HMAC_SHA2_256 (RFC 2104, RFC 4868) and the prf+ that stretches it (RFC 7296 section 2.13).
 
-Written out plainly: MicroPython has no hmac module and its hashes have no copy().
+Written out plainly: MicroPython has no hmac module and its hashes have no copy(). The key is
+padded as an integer, a sixth of what a loop over 64 octets takes there; what passes through
+integers cannot be wiped, which docs/threat-model.md counts in.
 """
 
-from covey.octets import wipe
 from covey.port import const, sha256
 
-_BLOCK_LEN = const(64)  # octets that SHA-256 works on at a time
-_INNER = const(0x36)
-_OUTER = const(0x5C)
 PRF_LEN = 32  # octets of output, and the preferred key length
+
+_BLOCK_LEN = const(64)  # octets that SHA-256 works on at a time
+_INNER = int.from_bytes(b"\x36" * 64, "little")
+_OUTER = int.from_bytes(b"\x5c" * 64, "little")
 
 
 def prf(key, *chunks):
     """HMAC-SHA-256 of the chunks, one after the other, under a key of any length: 32 octets."""
-    if len(key) > _BLOCK_LEN:
-        key = sha256(key).digest()
-    pad = bytearray(_BLOCK_LEN)
-    pad[: len(key)] = key
-    for i in range(_BLOCK_LEN):
-        pad[i] ^= _INNER
-    inner = sha256(pad)
-    for chunk in chunks:
-        inner.update(chunk)
-    for i in range(_BLOCK_LEN):
-        pad[i] ^= _INNER ^ _OUTER
-    outer = sha256(pad)
-    wipe(pad)
-    outer.update(inner.digest())
-    return outer.digest()
+    return _hmac(_pad(key), chunks)
 
 
 def prf_plus(key, seed, n):
@@ -38,10 +26,27 @@ def prf_plus(key, seed, n):
     """
     if n > 255 * PRF_LEN:
         raise ValueError("prf+ yields no more than 8160 octets")
+    padded = _pad(key)
     out = bytearray(n)
     block = b""
     for off in range(0, n, PRF_LEN):
-        block = prf(key, block, seed, bytes((off // PRF_LEN + 1,)))
+        block = _hmac(padded, (block, seed, bytes((off // PRF_LEN + 1,))))
         part = min(PRF_LEN, n - off)
         out[off : off + part] = block[:part]
     return out
+
+
+def _pad(key):
+    """The key, hashed if it is long and filled up with zeros, as a little-endian integer."""
+    if len(key) > _BLOCK_LEN:
+        key = sha256(key).digest()
+    return int.from_bytes(key, "little")
+
+
+def _hmac(padded, chunks):
+    inner = sha256((padded ^ _INNER).to_bytes(_BLOCK_LEN, "little"))
+    for chunk in chunks:
+        inner.update(chunk)
+    outer = sha256((padded ^ _OUTER).to_bytes(_BLOCK_LEN, "little"))
+    outer.update(inner.digest())
+    return outer.digest()
