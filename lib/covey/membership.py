@@ -58,7 +58,6 @@ class Membership:
         self._random = random
         self._group = Group(member)
         self._ike = None  # registration.Registration
-        self._seen = None  # its state when we looked last
         self._server = 0  # index of the server that is asked, or that we registered with
         self._job = None  # generator in work
         self._next_job = None  # keys of a registration that wait for it
@@ -159,16 +158,14 @@ class Membership:
         if self._ike is not None:
             self._ike.close()
         self._ike = registration.Registration(
-            self.settings, self._now_ms, self.member.drops, self._random
+            self.settings, self._now_ms, random=self._random, drops=self.member.drops
         )
-        self._seen = self._ike.state
 
     def _refresh(self):
         """Ask for the current keys, over the IKE SA if it lives."""
         self._register_at.stop()
         ike = self._ike
         if ike is not None and ike.pull(self._now_ms):
-            self._seen = ike.state
             self._pull_until.start(self._now_ms, _PULL_MS)
         elif ike is None or ike.state in (registration.FAILED, registration.CLOSED):
             self._register()
@@ -188,8 +185,7 @@ class Membership:
             self._refresh()
         if self._pull_until.is_due(now_ms):
             self._pull_until.stop()
-            if self._ike.state == registration.PULLING:
-                self._register()  # the server has lost this IKE SA, or restarted
+            self._register()  # the server has lost this IKE SA, or restarted
         if self._refresh_at.is_due(now_ms):
             self._refresh_at.stop()
             self._refresh_soon()
@@ -208,22 +204,24 @@ class Membership:
     def _outcome(self):
         """What the registration has come to since we looked last."""
         ike = self._ike
-        before = self._seen
-        if ike.state == before:
+        outcome = ike.take_outcome()
+        if outcome is None:
             return
-        self._seen = ike.state
-        if ike.state == registration.REGISTERED:
+        was_pulling = self._pull_until.is_running
+        self._pull_until.stop()
+        if outcome == registration.REGISTERED:
             self._next_job = self._take_keys(ike, bytearray(ike.kwk))
-        elif ike.state == registration.REFUSED:
-            self.member.keys.silence()  # proven to come from the key server
-            self._refused("The key server refused: " + ike.reason + ".")
-        elif ike.state == registration.FAILED and ike.reason == "timeout":
+        elif outcome == registration.REFUSED:
+            if self.state != REFUSED:  # else it only knows now that we refused its policy
+                self.member.keys.silence()
+                self._refused("The key server refused: " + ike.reason + ".")
+        elif outcome == registration.FAILED and ike.reason == "timeout":
             self._unanswered(ike.noted)
-        elif ike.state == registration.FAILED:
+        elif outcome == registration.FAILED:
             self._refused("The key server refused: " + ike.reason + ".")
-        elif ike.state == registration.CLOSED:
-            self._closed(before)
-        elif ike.state == registration.LEFT:
+        elif outcome == registration.CLOSED:
+            self._closed(was_pulling)
+        elif outcome == registration.LEFT:
             self._end()
 
     def _refused(self, reason):
@@ -248,13 +246,13 @@ class Membership:
         else:
             self._refresh_soon()
 
-    def _closed(self, before):
+    def _closed(self, was_pulling):
         """The IKE SA is gone. With a Rekey SA we stay (RFC 9838 section 2.3.3)."""
         if self._leaving:
             self._end()
         elif self._job is not None or self._next_job is not None:
             return  # its keys are being installed
-        elif self.state == REGISTERING or before == registration.PULLING:
+        elif self.state == REGISTERING or was_pulling:
             self._refresh_soon()
         elif self.state == MEMBER and self._group.rekey.current is None:
             self._exclude()
@@ -283,7 +281,6 @@ class Membership:
             self.member.drops.count(error.reason)
             name = DROP_NAMES[error.reason]
             ike.refuse(self._now_ms, name)
-            self._seen = ike.state
             self._refused("What the key server sent is not taken: " + name + ".")
             return
         finally:

@@ -29,11 +29,12 @@ class Script:
 
     made = []
 
-    def __init__(self, config, now_ms, drops, random):
+    def __init__(self, config, now_ms, random, drops):
         self.state = registration.STARTING
         self.reason = self.noted = None
         self.gsa = self.kd = self.kwk = None
         self.transport_mode = True
+        self.outcome = None
         self.asked = []
         Script.made.append(self)
 
@@ -42,8 +43,12 @@ class Script:
             self.gsa = gsa.parse_gsa(policy["gsa"])
             self.kd = kd.parse_kd(policy["kd"])
             self.kwk = bytearray(KWK)
-        self.state = state
+        self.state = self.outcome = state
         self.reason = reason
+
+    def take_outcome(self):
+        outcome, self.outcome = self.outcome, None
+        return outcome
 
     def step(self, now_ms):
         return 60000
@@ -70,7 +75,8 @@ class Script:
 
     def refuse(self, now_ms, reason="policy"):
         self.asked.append("refuse")
-        self.state = registration.REFUSING
+        self.state = self.outcome = registration.REFUSED  # answered at once
+        self.reason = reason
         return True
 
     def close(self, reason="closed"):
