@@ -3,12 +3,13 @@
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from covey_host.errors import MISUSE, Problem
 from covey_host.gcks import policy
 from covey_host.gcks.policy import GroupPolicy, SitePolicy
 from covey_host.gcks.policyvalues import Listen
-from hypothesis import given
-from hypothesis import strategies as st
 
 _SITE = 'identity = "gcks.example"\n'
 _GROUP = '[group.line1]\naddress = "239.192.1.32"\nport = 2222\n'
@@ -35,11 +36,13 @@ def test_the_template_shows_the_defaults():
 
 def test_every_value_arrives():
     site = policy.parse(
-        'identity = "a.b"\nlisten = ["127.0.0.1:848", {address = "10.0.0.1:14500", marker = true}]\n'
+        'identity = "a.b"\n'
+        'listen = ["127.0.0.1:848", {address = "10.0.0.1:14500", marker = true}]\n'
         'ike_idle = 60\n[group."a.b"]\naddress = "224.1.2.3"\nport = 1\ncarrier = "udp"\n'
         "carrier_port = 65535\nkey_bits = 256\n"
         'lifetime = "2m"\nrekey_lifetime = "1d"\natd = "0s"\ndtd = 1\nsender_id_form = [3, 5]\n'
-        'sender_ids = 8\nmembers = 7\nrepeats = 4\nrepeat_spacing = "250ms"\nrejoin_spread = "0s"\n'
+        'sender_ids = 8\nmembers = 7\nrepeats = 4\nrepeat_spacing = "250ms"\n'
+        'rejoin_spread = "0s"\n'
     )
     assert site.listen == (Listen("127.0.0.1", 848, False), Listen("10.0.0.1", 14500, True))
     assert site.ike_idle_s == 60

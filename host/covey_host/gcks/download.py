@@ -1,0 +1,129 @@
+"""What a member is given: the GSA and KD payloads of an epoch (RFC 9838 sections 4.4 and 4.5).
+
+Order as in the RFC's figures: Rekey SA, Data-Security SA, group-wide policy; the same for keys,
+the member's own bag last. A newcomer gets the current TEK only: what was sent under the one before
+is none of its business, and senders go over to the current one within ATD.
+"""
+
+import ipaddress
+import struct
+from collections.abc import Sequence
+
+from covey import gsa, ike, keywrap
+from covey.der import ECDSA_WITH_SHA256
+
+from .epoch import Epoch, kwa_for
+from .policy import GroupPolicy, Shape
+
+_UDP = 17
+_ANY_PORT = (0, 0xFFFF)
+_ANY_ADDRESS = (bytes(4), b"\xff\xff\xff\xff")
+_SENDER_ID = struct.Struct(">I")  # the RFC names no size: four octets, one value an attribute
+
+
+def registration_gsa(
+    epoch: Epoch, policy: GroupPolicy, *, age_s: int, atd_s: int, dtd_s: int, is_sender: bool
+) -> bytes:
+    """For one member, age_s after the epoch began; atd_s: what is left of ATD then."""
+    lifetime_s = max(1, policy.lifetime_s - age_s)
+    rekey_lifetime_s = max(1, policy.rekey_lifetime_s - age_s)
+    wide = _group_wide(epoch.shape, atd_s, dtd_s)
+    if is_sender:
+        wide.sender_id_bits = epoch.shape.sender_id_bits
+    policies = [
+        _kek(epoch, kek_transforms(epoch.shape), rekey_lifetime_s),
+        _tek(epoch, lifetime_s),
+    ]
+    return bytes(gsa.emit_gsa(gsa.GSA(policies, wide)))
+
+
+def registration_kd(
+    epoch: Epoch, kwk: bytes, public_key: bytes, sender_ids: Sequence[int]
+) -> bytes:
+    """kwk: GSK_w of the IKE SA; public_key: DER SubjectPublicKeyInfo."""
+    member = gsa.MemberBag(auth_key=public_key, sender_ids=map(_SENDER_ID.pack, sender_ids))
+    return bytes(gsa.emit_kd(gsa.KD(_key_bags(epoch, kwk), member)))
+
+
+def rekey_gsa(epoch: Epoch, policy: GroupPolicy, *, atd_s: int, dtd_s: int) -> bytes:
+    """For all members, at the moment the epoch begins."""
+    transforms = [t for t in kek_transforms(epoch.shape) if t.kind != ike.GCAUTH]
+    policies = [
+        _kek(epoch, transforms, policy.rekey_lifetime_s),
+        _tek(epoch, policy.lifetime_s),
+    ]
+    return bytes(gsa.emit_gsa(gsa.GSA(policies, _group_wide(epoch.shape, atd_s, dtd_s))))
+
+
+def rekey_kd(epoch: Epoch, kwk: bytes) -> bytes:
+    """kwk: GSK_w of the Rekey SA over which this goes."""
+    return bytes(gsa.emit_kd(gsa.KD(_key_bags(epoch, kwk))))
+
+
+def kek_transforms(shape: Shape) -> list[ike.Transform]:
+    """Of the Rekey SA, as registration says it; a rekey leaves GCAUTH out (section 4.4.2.1.1)."""
+    return [
+        ike.Transform(ike.ENCR, ike.ENCR_AES_GCM_16, shape.key_bits),
+        ike.Transform(ike.KWA, kwa_for(shape.key_bits)),
+        ike.Transform(ike.GCAUTH, ike.GCAUTH_DIGITAL_SIGNATURE, algorithm=ECDSA_WITH_SHA256),
+    ]
+
+
+def tek_transforms(shape: Shape) -> list[ike.Transform]:
+    """Of the Data-Security SA. Several senders share it, so sequence numbers are unspecified."""
+    return [
+        ike.Transform(ike.ENCR, ike.ENCR_AES_GCM_16, shape.key_bits),
+        ike.Transform(ike.SN, ike.SN_32_UNSPECIFIED),
+    ]
+
+
+def _kek(epoch: Epoch, transforms: list[ike.Transform], lifetime_s: int) -> gsa.SAPolicy:
+    return gsa.SAPolicy(
+        ike.GIKE_UPDATE,
+        epoch.rekey.spi,
+        _anyone(),
+        _group(epoch.shape, epoch.shape.carrier_port),
+        transforms,
+        lifetime_s,
+        epoch.rekey.next_message_id or None,  # section 4.4.2.2.2: left out where it is zero
+        [epoch.next_rekey_spi],
+    )
+
+
+def _tek(epoch: Epoch, lifetime_s: int) -> gsa.SAPolicy:
+    return gsa.SAPolicy(
+        ike.ESP,
+        epoch.tek_spi,
+        _anyone(),
+        _group(epoch.shape, epoch.shape.port),
+        tek_transforms(epoch.shape),
+        lifetime_s,
+        next_spis=[epoch.next_tek_spi],
+    )
+
+
+def _group_wide(shape: Shape, atd_s: int, dtd_s: int) -> gsa.GroupWide:
+    form = shape.index_bits, shape.sender_id_bits
+    return gsa.GroupWide(atd_s, dtd_s, udp_port=shape.carrier_port, sender_id_form=form)
+
+
+def _key_bags(epoch: Epoch, kwk: bytes) -> list[gsa.KeyBag]:
+    return [
+        _key_bag(ike.GIKE_UPDATE, epoch.rekey.spi, kwk, epoch.rekey.keymat),
+        _key_bag(ike.ESP, epoch.tek_spi, kwk, epoch.tek_keymat),
+    ]
+
+
+def _key_bag(protocol: int, spi: bytes, kwk: bytes, keymat: bytes) -> gsa.KeyBag:
+    wrapped = bytes(keywrap.wrap(kwk, keymat))
+    return gsa.KeyBag(protocol, spi, [gsa.WrappedKey(gsa.ZERO_ID, gsa.ZERO_ID, wrapped)])
+
+
+def _anyone() -> ike.TrafficSelector:
+    """Any source: senders are many, and the key server may answer from several addresses."""
+    return ike.TrafficSelector(_UDP, *_ANY_PORT, *_ANY_ADDRESS)
+
+
+def _group(shape: Shape, port: int) -> ike.TrafficSelector:
+    address = ipaddress.IPv4Address(shape.address).packed
+    return ike.TrafficSelector(_UDP, port, port, address, address)

@@ -1,0 +1,188 @@
+"""One generation of a group's keys (epoch), and what is still to be sent, as the store holds them.
+
+group/NAME/state    {"epoch": {...}, "outbox": [{...}, ...]}, octets as hexadecimal text
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+
+from covey import ike
+from covey.gcm import SALT_LEN, GCMContext
+
+from .ledger import decode, encode
+from .policy import Shape
+
+Random = Callable[[int], bytes]
+
+_REKEY_SPI_LEN = 16
+_ESP_SPI_LEN = 4
+_FIRST_SPI = 256  # RFC 4303 section 2.1: 0 is local, 1 to 255 are reserved
+
+
+@dataclass(frozen=True)
+class RekeySA:
+    """Keys under which GSA_REKEY goes out. keymat = GSK_e (AES key, salt) | GSK_w."""
+
+    spi: bytes
+    keymat: bytes = field(repr=False)
+    key_bits: int
+    next_message_id: int = 0
+
+    @property
+    def kwa(self) -> int:
+        return kwa_for(self.key_bits)
+
+    @property
+    def kwk(self) -> bytes:
+        """GSK_w, RFC 9838 section 3.4."""
+        return self.keymat[self.key_bits // 8 + SALT_LEN :]
+
+    def context(self) -> GCMContext:
+        return GCMContext(self.keymat[: self.key_bits // 8 + SALT_LEN])
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is the same for all members between two rekeys."""
+
+    number: int
+    era: int  # how often all members were excluded: Sender-IDs of an earlier era are void
+    life: int  # how often the key server was started in this era
+    shape: Shape
+    rekey: RekeySA
+    tek_spi: bytes
+    tek_keymat: bytes = field(repr=False)  # AES key, salt
+    next_rekey_spi: bytes  # promised by GSA_NEXT_SPI
+    next_tek_spi: bytes
+
+    @property
+    def destination(self) -> tuple[str, int]:
+        """Where rekeys go: the group's address, and the port of its carrier."""
+        return self.shape.address, self.shape.carrier_port
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A GSA_REKEY message that members may not have heard yet; kept so that it can be repeated."""
+
+    message: bytes = field(repr=False)
+    destination: tuple[str, int]
+    over: RekeySA  # which it was sent over; its next Message ID is above this message's
+    excludes: bool  # the Delete of the whole GSA: no keys inside
+
+
+Outbox = tuple[Parcel, ...]
+
+
+def kwa_for(key_bits: int) -> int:
+    """The key wrap algorithm that is as strong as the key (RFC 9838 section 3.1)."""
+    return ike.KW_5649_256 if key_bits == 256 else ike.KW_5649_128
+
+
+def first_epoch(shape: Shape, random: Random) -> Epoch:
+    return Epoch(
+        1,
+        0,
+        0,
+        shape,
+        _new_rekey_sa(random, shape, _new_rekey_spi(random)),
+        **_new_tek(random, shape),
+    )
+
+
+def next_epoch(
+    epoch: Epoch, shape: Shape, random: Random, *, excludes: bool, started: bool
+) -> Epoch:
+    """The one after it: new keys throughout.
+
+    excludes: all members must register again, so that a new era begins. started: the key server
+    was; then the promised SPIs are not used, for whoever holds a copy of the store promised them
+    too.
+    """
+    era, life = epoch.era, epoch.life + started
+    if excludes:
+        era, life = era + 1, 0
+    rekey_spi = _new_rekey_spi(random) if started else epoch.next_rekey_spi
+    tek_spi = None if started else epoch.next_tek_spi
+    return Epoch(
+        epoch.number + 1,
+        era,
+        life,
+        shape,
+        _new_rekey_sa(random, shape, rekey_spi),
+        **_new_tek(random, shape, tek_spi, {epoch.tek_spi, epoch.next_tek_spi}),
+    )
+
+
+def sent_over(sa: RekeySA) -> RekeySA:
+    """The Rekey SA after one more message."""
+    return replace(sa, next_message_id=sa.next_message_id + 1)
+
+
+def encode_state(epoch: Epoch, outbox: Outbox) -> bytes:
+    return encode({"epoch": asdict(epoch), "outbox": [asdict(parcel) for parcel in outbox]})
+
+
+def decode_state(value: bytes) -> tuple[Epoch, Outbox]:
+    state = decode(value)
+    fields = state["epoch"]
+    epoch = Epoch(
+        number=fields["number"],
+        era=fields["era"],
+        life=fields["life"],
+        shape=Shape(**fields["shape"]),
+        rekey=_rekey_sa(fields["rekey"]),
+        **{name: bytes.fromhex(fields[name]) for name in _OCTETS},
+    )
+    return epoch, tuple(_parcel(parcel) for parcel in state["outbox"])
+
+
+_OCTETS = ("tek_spi", "tek_keymat", "next_rekey_spi", "next_tek_spi")
+
+
+def _rekey_sa(fields: dict) -> RekeySA:
+    octets = {name: bytes.fromhex(fields[name]) for name in ("spi", "keymat")}
+    return RekeySA(**{**fields, **octets})
+
+
+def _parcel(fields: dict) -> Parcel:
+    address, port = fields["destination"]
+    return Parcel(
+        bytes.fromhex(fields["message"]),
+        (address, port),
+        _rekey_sa(fields["over"]),
+        fields["excludes"],
+    )
+
+
+def _new_rekey_sa(random: Random, shape: Shape, spi: bytes) -> RekeySA:
+    length = shape.key_bits // 8 + SALT_LEN + ike.KWK_LEN[kwa_for(shape.key_bits)]
+    return RekeySA(spi, random(length), shape.key_bits)
+
+
+def _new_tek(
+    random: Random, shape: Shape, spi: bytes | None = None, taken: set[bytes] = frozenset()
+) -> dict[str, bytes]:
+    spi = spi or _new_tek_spi(random, taken)
+    return {
+        "tek_spi": spi,
+        "tek_keymat": random(shape.key_bits // 8 + SALT_LEN),
+        "next_rekey_spi": _new_rekey_spi(random),
+        "next_tek_spi": _new_tek_spi(random, taken | {spi}),
+    }
+
+
+def _new_rekey_spi(random: Random) -> bytes:
+    """Its first four octets are not zero: those are the non-ESP marker. Nor is its second half:
+    an IKE_SA_INIT request has zeros there."""
+    while True:
+        spi = random(_REKEY_SPI_LEN)
+        if any(spi[:4]) and any(spi[8:]):
+            return spi
+
+
+def _new_tek_spi(random: Random, taken: set[bytes]) -> bytes:
+    while True:
+        spi = random(_ESP_SPI_LEN)
+        if int.from_bytes(spi) >= _FIRST_SPI and spi not in taken:
+            return spi

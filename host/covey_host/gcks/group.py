@@ -1,0 +1,329 @@
+"""One group over time: epochs, members, Sender-IDs, and the messages that must reach everybody.
+
+    start ----> epoch n --rekey--> epoch n+1 --rekey--> ...        the same era: members follow
+                   \\--exclude--> epoch n+1, a new era             all must register again
+
+The order is always: decide, write to the store, believe, send. What is written with a new epoch
+includes the signed message that announces it (the outbox), so that a key server that is killed
+between writing and sending says the same octets after its restart: no member is left behind under
+a Rekey SA that the server has forgotten. See repeats.py for how a message leaves the outbox.
+
+    group/NAME/state           epoch and outbox, see epoch.py
+    group/NAME/sender/INDEX    see senders.py
+    group/NAME/member/MEMBER   {"era": in which it registered last, "sender": bool, "left": bool}
+"""
+
+from dataclasses import dataclass
+
+from . import Out, senders
+from .epoch import (
+    Epoch,
+    Outbox,
+    Parcel,
+    Random,
+    decode_state,
+    encode_state,
+    first_epoch,
+    next_epoch,
+)
+from .ledger import Changes, Ledger, decode, encode
+from .policy import REKEY_AT, GroupPolicy
+from .rekeyer import Rekeyer
+from .repeats import Repeats
+
+_JITTER = 5  # % of a lifetime: groups that began together are not rekeyed together
+_RETRY_MS = 5000  # after a write that failed
+_MOST_PARCELS = 8  # unsent rekeys in a row; who missed more registers again
+
+
+class GroupFull(Exception):
+    """No registration now, whoever asks (REGISTRATION_FAILED)."""
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """A member as this group knows it."""
+
+    era: int
+    sender: bool
+    left: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A new epoch, decided and not yet written."""
+
+    epoch: Epoch
+    outbox: Outbox
+    changes: Changes
+    activate_ms: int
+    gone: frozenset[str]  # members that this takes away
+
+
+class Group:
+    def __init__(self, policy: GroupPolicy, ledger: Ledger, rekeyer: Rekeyer, random: Random):
+        self.policy = policy
+        self._ledger = ledger
+        self._rekeyer = rekeyer
+        self._random = random
+        self._prefix = f"group/{policy.name}/"
+        self.is_stale = True  # memory may not be what the store holds
+        self.epoch: Epoch | None = None
+        self.members: dict[str, Enrolled] = {}
+        self._rows: dict[int, senders.Row] = {}
+        self._repeats = Repeats()
+        self._born_ms = 0
+        self._activate_ms = 0  # from when senders use the TEK
+        self._rekey_ms = 0  # when the next rekey is due
+        self._retry_ms = 0  # not before, after a write that failed
+
+    # The life of a group
+
+    def start(self, now_ms: int, evicted: frozenset[str], more: Changes) -> None:
+        """When the key server starts: a new group, or new keys over the stored Rekey SA, before
+        any Sender-ID is given. evicted: removed while no server ran; more: is written with it."""
+        self._read(now_ms)
+        if self.epoch is None:
+            self.believe(self._founded(now_ms, more), now_ms)
+            return
+        shape = self.policy.shape
+        excludes = bool(evicted) or self.epoch.shape != shape
+        excludes |= senders.is_used_up(shape, self.epoch.life + 1)
+        plan = self.plan(now_ms, excludes=excludes, started=True, gone=evicted)
+        self._carry_out(plan, now_ms, more)
+
+    def rekey(self, now_ms: int) -> None:
+        """New TEK and new Rekey SA for all members, over the current Rekey SA."""
+        self.refresh(now_ms)
+        self._carry_out(self.plan(now_ms), now_ms)
+
+    def exclude(self, now_ms: int) -> None:
+        """Everybody out and a new era: those that may come back register again."""
+        self.refresh(now_ms)
+        self._carry_out(self.plan(now_ms, excludes=True), now_ms)
+
+    def plan(
+        self,
+        now_ms: int,
+        *,
+        excludes: bool = False,
+        started: bool = False,
+        gone: frozenset[str] = frozenset(),
+    ) -> Plan:
+        """Decide on the next epoch. To be written by the caller, then given to believe()."""
+        old, policy = self.epoch, self.policy
+        new = next_epoch(old, policy.shape, self._random, excludes=excludes, started=started)
+        outbox = self._repeats.outbox
+        come_back = excludes or started and any(parcel.excludes for parcel in outbox)
+        activate_ms = max(self._earliest_ms(now_ms, come_back), self._activate_ms)
+        if excludes:
+            outbox = tuple(p if p.excludes else self._exclusion(p) for p in outbox)
+            outbox += (self._rekeyer.exclude(old.rekey, old.destination),)
+        else:
+            atd_s, dtd_s = self._delays_s(activate_ms - now_ms)
+            outbox += (self._rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s),)
+        outbox = outbox[-_MOST_PARCELS:]
+        changes = {self._prefix + "state": encode_state(new, outbox)}
+        for member in gone & set(self.members):
+            changes[self._prefix + f"member/{member}"] = None
+        for index, row in self._rows.items():
+            if row.owner in gone:
+                changes[self._prefix + f"sender/{index}"] = None
+        return Plan(new, outbox, changes, activate_ms, gone)
+
+    def believe(self, plan: Plan, now_ms: int) -> None:
+        """The plan is in the store: from now on it is true."""
+        self.is_stale = False
+        self.epoch = plan.epoch
+        self._born_ms = now_ms
+        self._activate_ms = plan.activate_ms
+        lifetime_ms = self.policy.lifetime_s * 1000
+        jitter = int.from_bytes(self._random(2)) * lifetime_ms * _JITTER // 100 >> 16
+        self._rekey_ms = now_ms + lifetime_ms * REKEY_AT // 100 - jitter
+        for member in plan.gone:
+            self.members.pop(member, None)
+        self._rows = {i: row for i, row in self._rows.items() if row.owner not in plan.gone}
+        self._repeats.schedule(plan.outbox, self.policy, now_ms, plan.activate_ms)
+
+    # Members
+
+    def admit(self, member: str, wanted: int | None, now_ms: int) -> list[int]:
+        """Register a member: its fresh Sender-IDs, none where wanted is None (a receiver).
+
+        All of it is durable on return. GroupFull where it must not be; Problem from the store.
+        """
+        self.refresh(now_ms)
+        if now_ms >= self._born_ms + self.policy.lifetime_s * 1000:
+            self.rekey(now_ms)  # overdue, as after a disk that was full for long
+        if member not in self.active() and len(self.active()) >= self.policy.members:
+            raise GroupFull
+        picked = {} if wanted is None else self._pick(member, wanted, now_ms)
+        enrolled = Enrolled(self.epoch.era, wanted is not None, False)
+        changes = {
+            self._prefix + f"sender/{index}": senders.encode_row(row)
+            for index, row in picked.items()
+        }
+        if self.members.get(member) != enrolled:
+            changes |= self._enrolment(member, enrolled)
+        self._write(changes)
+        self._rows |= picked
+        self.members[member] = enrolled
+        return [senders.sender_id(self.epoch.shape, i, row) for i, row in picked.items()]
+
+    def leave(self, member: str, now_ms: int) -> None:
+        """The member says that it is none any more; it may come back."""
+        self.refresh(now_ms)
+        if member in self.active():
+            known = self.members[member]
+            gone = Enrolled(known.era, known.sender, True)
+            self._write(self._enrolment(member, gone))
+            self.members[member] = gone
+
+    def active(self) -> dict[str, Enrolled]:
+        """Who is registered, as far as the key server can know."""
+        era = self.epoch.era if self.epoch else None
+        return {m: e for m, e in self.members.items() if e.era == era and not e.left}
+
+    def forgetting(self, member: str) -> Changes:
+        """The write that takes away what is known of a member without keys."""
+        return {self._prefix + f"member/{member}": None} if member in self.members else {}
+
+    def holds_keys(self, member: str) -> bool:
+        """Whether the member was given keys that still protect something, left or not."""
+        return member in self.members and self.members[member].era == self.epoch.era
+
+    # Time
+
+    def age_s(self, now_ms: int) -> int:
+        return (now_ms - self._born_ms + 999) // 1000
+
+    def delays_s(self, now_ms: int) -> tuple[int, int]:
+        """ATD and DTD for a member that registers now: a sender is silent for what is left."""
+        return self._delays_s(max(0, self._activate_ms - now_ms))
+
+    def step(self, now_ms: int) -> None:
+        """Rekey when it is time, forget messages that are out. Problem: it is tried again."""
+        if now_ms < self._retry_ms:
+            return
+        self._retry_ms = now_ms + _RETRY_MS  # if one of these fails
+        if now_ms >= self._rekey_ms:
+            self.rekey(now_ms)
+        self._tidy(now_ms)
+        self._retry_ms = now_ms
+
+    def due(self, now_ms: int) -> list[Out]:
+        """Messages to be sent to the group now."""
+        return self._repeats.due(self.policy, now_ms)
+
+    def next_ms(self) -> int:
+        """When step() or due() has something to do."""
+        repeat_ms = self._repeats.next_ms()
+        next_ms = self._rekey_ms if repeat_ms is None else min(repeat_ms, self._rekey_ms)
+        return max(next_ms, self._retry_ms)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether everything has been said."""
+        return not self._repeats.outbox
+
+    def status(self, now_ms: int, is_running: bool) -> dict:
+        """is_running: whether times mean anything."""
+        self.refresh(now_ms)
+        if self.epoch is None:
+            return {"epoch": None, "members": [], "senders": [], "absent": []}
+        active = self.active()
+        facts = {
+            "epoch": self.epoch.number,
+            "spi": self.epoch.tek_spi.hex(),
+            "members": sorted(active),
+            "senders": sorted(m for m, enrolled in active.items() if enrolled.sender),
+            "absent": sorted(set(self.members) - set(active)),
+        }
+        if is_running:
+            facts["age_s"] = (now_ms - self._born_ms) // 1000
+            facts["rekey_in_s"] = max(0, self._rekey_ms - now_ms) // 1000
+        return facts
+
+    # Inside
+
+    def refresh(self, now_ms: int) -> None:
+        """After a write whose outcome is unknown: the store says what is true."""
+        if self.is_stale:
+            self._read(now_ms)
+
+    def _read(self, now_ms: int) -> None:
+        rows = self._ledger.scan(self._prefix)
+        self.members, self._rows = {}, {}
+        for key, value in rows.items():
+            kind, _, name = key.partition("/")
+            if kind == "member":
+                self.members[name] = Enrolled(**decode(value))
+            elif kind == "sender":
+                self._rows[int(name)] = senders.decode_row(value)
+        if "state" in rows:
+            epoch, outbox = decode_state(rows["state"])
+            if epoch != self.epoch:
+                come_back = bool(outbox) and outbox[-1].excludes
+                activate_ms = max(self._earliest_ms(now_ms, come_back), self._activate_ms)
+                self.believe(Plan(epoch, outbox, {}, activate_ms, frozenset()), now_ms)
+        self.is_stale = False
+
+    def _founded(self, now_ms: int, more: Changes) -> Plan:
+        epoch = first_epoch(self.policy.shape, self._random)
+        changes = {self._prefix + "state": encode_state(epoch, ())}
+        self._write(changes | more)
+        return Plan(epoch, (), changes, now_ms, frozenset())
+
+    def _carry_out(self, plan: Plan, now_ms: int, more: Changes | None = None) -> None:
+        self._write(plan.changes | (more or {}))
+        self.believe(plan, now_ms)
+
+    def _write(self, changes: Changes) -> None:
+        self.is_stale = True
+        self._ledger.write(changes)
+        self.is_stale = False
+
+    def _pick(self, member: str, wanted: int, now_ms: int) -> dict[int, senders.Row]:
+        """Rows for fresh Sender-IDs, after a rekey or an exclusion if it takes one.
+
+        Not before the last change of keys is through, though: one member that comes again and
+        again must not make all others change keys faster than they can.
+        """
+        wanted = min(max(1, wanted), self.policy.sender_ids)
+        may_move = now_ms >= self._born_ms + self.policy.dtd_s * 1000
+        try:
+            return senders.pick(self._rows, member, wanted, self.epoch, may_rekey=may_move)
+        except senders.NoIndex:
+            raise GroupFull from None
+        except senders.RekeyFirst:
+            self.rekey(now_ms)
+        except senders.ExcludeFirst:
+            if not may_move:
+                raise GroupFull from None
+            self.exclude(now_ms)
+        return senders.pick(self._rows, member, wanted, self.epoch, may_rekey=False)
+
+    def _enrolment(self, member: str, enrolled: Enrolled) -> Changes:
+        fields = {"era": enrolled.era, "sender": enrolled.sender, "left": enrolled.left}
+        return {self._prefix + f"member/{member}": encode(fields)}
+
+    def _exclusion(self, parcel: Parcel) -> Parcel:
+        """In place of a rekey that some may not have heard: it would hand them keys."""
+        return self._rekeyer.exclude(parcel.over, parcel.destination)
+
+    def _earliest_ms(self, now_ms: int, come_back: bool) -> int:
+        """From when an epoch that begins now is sent under: all must have it by then."""
+        spread_s = self.policy.rejoin_spread_s if come_back else 0
+        return now_ms + (self.policy.atd_s + spread_s) * 1000
+
+    def _delays_s(self, left_ms: int) -> tuple[int, int]:
+        """ATD and DTD from now on; where ATD is longer than policy's, DTD grows with it."""
+        atd_s = -(-left_ms // 1000)
+        return atd_s, self.policy.dtd_s + max(0, atd_s - self.policy.atd_s)
+
+    def _tidy(self, now_ms: int) -> None:
+        self.refresh(now_ms)
+        kept = self._repeats.unfinished(now_ms)
+        if len(kept) < len(self._repeats.outbox):
+            self._write({self._prefix + "state": encode_state(self.epoch, kept)})
+            self._repeats.schedule(kept, self.policy, now_ms, self._activate_ms)

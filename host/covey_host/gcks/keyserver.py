@@ -1,0 +1,194 @@
+"""The key server as one object: octets, commands and the time go in, messages to send come out.
+
+Whatever it hands back has been written to the store before. Fenced means that another key server
+has taken over: this one must stop. Any other Problem leaves it able to go on.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import MISUSE, Problem
+from ..store import Fenced, Store
+from . import Out
+from .authority import Authority, Member, load_signing_key
+from .epoch import Epoch
+from .group import Group
+from .ledger import Ledger
+from .policy import GroupPolicy, SitePolicy
+from .registrar import Registrar
+from .rekeyer import Rekeyer
+from .responder import Responder
+
+_MOST_EVENTS = 1000  # kept for whoever reads them; the oldest go first
+
+
+class KeyServer:
+    """Until start() only status() can be asked: it shows what the store holds."""
+
+    def __init__(
+        self, store: Store, policy: SitePolicy, *, random: Callable[[int], bytes] = os.urandom
+    ):
+        self.counters: Counter[str] = Counter()
+        self.events: list[tuple[str, dict]] = []  # what happened; the reader empties it
+        self._store = store
+        self._policy = policy
+        self._random = random
+        self._ledger = Ledger(store)
+        self._authority = Authority(self._ledger, random)
+        self._groups: dict[str, Group] = {}
+        self._retired: list[Group] = []  # gone from policy, still saying so
+        self._epochs: dict[str, Epoch] = {}  # as they were last told of
+        self._responder: Responder | None = None
+
+    def start(self, now_ms: int) -> list[Out]:
+        """Take over the store, and rekey each group over its stored Rekey SA: whatever was given
+        out under the stored keys, none of it is given out again."""
+        self._rekeyer = Rekeyer(load_signing_key(self._store), self._random)
+        self._ledger = Ledger(self._store, self._store.acquire_term(f"key server {os.getpid()}"))
+        self._authority = Authority(self._ledger, self._random)
+        for policy in self._policy.groups.values():
+            self._start_group(policy, now_ms)
+        registrar = Registrar(
+            self._groups,
+            self._authority,
+            self._rekeyer.public_key,
+            self.counters,
+            self._tell,
+        )
+        self._responder = Responder(
+            self._policy, self._authority, registrar, self.counters, self._tell, self._random
+        )
+        return self._due(now_ms)
+
+    def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
+        """One IKE message without marker; address is any hashable that Out.address gives back."""
+        outs = self._responder.receive(data, address, now_ms)
+        return outs + self._due(now_ms)
+
+    def step(self, now_ms: int) -> tuple[list[Out], int]:
+        """Whatever time has brought → (messages, milliseconds until the next call)."""
+        outs = self._responder.step(now_ms)
+        for group in self._all():
+            try:
+                group.step(now_ms)
+            except Fenced:
+                raise
+            except Problem as problem:  # it tries again; other groups go on
+                self.counters["store_failed"] += 1
+                self._tell("trouble", group=group.policy.name, reason=problem.sentence)
+        outs += self._due(now_ms)
+        self._retired = [group for group in self._retired if not group.is_quiet]
+        next_ms = min([self._responder.next_ms(), *(group.next_ms() for group in self._all())])
+        return outs, max(0, next_ms - now_ms)
+
+    def rekey(self, group: str, now_ms: int) -> list[Out]:
+        """New keys for a group, at once."""
+        if group not in self._groups:
+            raise Problem(f"There is no group {group}: see `covey group list`.", MISUSE)
+        self._groups[group].rekey(now_ms)
+        return self._due(now_ms)
+
+    def add_member(
+        self, name: str, groups: list[str], *, sender: bool = False, psk: bytes | None = None
+    ) -> Member:
+        for group in groups:
+            if group not in self._policy.groups:
+                raise Problem(f"There is no group {group}: see `covey group list`.", MISUSE)
+        member = self._authority.add(name, groups, sender=sender, psk=psk)
+        self._tell("added", member=name, groups=list(groups), sender=sender)
+        return member
+
+    def remove_member(self, name: str, now_ms: int) -> list[Out]:
+        """Evict a member at once. Until key trees exist this sends everybody away, and those that
+        remain come back: no message has keys in it that the removed one could open."""
+        _, changes = self._authority.removal(name)
+        plans = []
+        for group in self._groups.values():
+            group.refresh(now_ms)
+            if group.holds_keys(name):
+                plan = group.plan(now_ms, excludes=True, gone=frozenset({name}))
+                plans.append((group, plan))
+                changes |= plan.changes
+            else:
+                changes |= group.forgetting(name)
+        for group in self._groups.values():
+            group.is_stale = True  # what is in memory is read again should this fail
+        self._ledger.write(changes)
+        for group, plan in plans:
+            group.believe(plan, now_ms)
+        self.counters["removed"] += 1
+        self._tell("removed", member=name, groups=[g.policy.name for g, _ in plans])
+        return self._due(now_ms) + self._responder.dismiss(name, now_ms)
+
+    def reload(self, policy: SitePolicy, now_ms: int) -> list[Out]:
+        """Another policy comes into force: groups that differ get new keys, new groups begin,
+        groups that are gone are told to end."""
+        for name in [name for name in self._groups if name not in policy.groups]:
+            group = self._groups[name]
+            group.exclude(now_ms)
+            self._retired.append(self._groups.pop(name))
+        for name, wanted in policy.groups.items():
+            group = self._groups.get(name)
+            if group is None:
+                self._retired = [g for g in self._retired if g.policy.name != name]
+                self._start_group(wanted, now_ms)
+            elif group.policy != wanted:
+                group.policy = wanted
+                if group.epoch.shape == wanted.shape:
+                    group.rekey(now_ms)
+                else:
+                    group.exclude(now_ms)
+        self._policy = self._responder.policy = policy
+        self._tell("reloaded", groups=list(policy.groups))
+        return self._due(now_ms)
+
+    def status(self, now_ms: int) -> dict:
+        """Plain values, no secrets. Without start(): what the store says, without times."""
+        is_running = self._responder is not None
+        connected = self._responder.connected() if is_running else set()
+        groups = {}
+        for name, policy in self._policy.groups.items():
+            group = self._groups.get(name) or Group(policy, self._ledger, None, self._random)
+            groups[name] = {
+                "address": policy.address,
+                "port": policy.port,
+                "carrier_port": policy.carrier_port,
+                **group.status(now_ms, is_running),
+            }
+        members = [
+            {"member": m.name, "groups": m.groups, "connected": m.name in connected}
+            for m in self._authority.members()
+        ]
+        facts = {"groups": groups, "members": members, "counters": dict(self.counters)}
+        return {**facts, **(self._responder.status() if is_running else {})}
+
+    def _start_group(self, policy: GroupPolicy, now_ms: int) -> None:
+        name = policy.name
+        group = Group(policy, self._ledger, self._rekeyer, self._random)
+        evicted = frozenset(self._authority.evicted(name))
+        group.start(now_ms, evicted, self._authority.evicted_done(name))
+        self._groups[name] = group
+
+    def _all(self) -> list[Group]:
+        return [*self._groups.values(), *self._retired]
+
+    def _due(self, now_ms: int) -> list[Out]:
+        for group in self._all():
+            self._tell_of(group)
+        return [out for group in self._all() for out in group.due(now_ms)]
+
+    def _tell_of(self, group: Group) -> None:
+        """Of a new epoch, whatever brought it."""
+        epoch, known = group.epoch, self._epochs.get(group.policy.name)
+        self._epochs[group.policy.name] = epoch
+        if known is None or known.number == epoch.number:
+            return
+        name = "rekeyed" if known.era == epoch.era else "excluded_all"
+        self.counters[name] += 1
+        self._tell(name, group=group.policy.name, epoch=epoch.number, spi=epoch.tek_spi.hex())
+
+    def _tell(self, name: str, **facts: Any) -> None:
+        self.events.append((name, facts))
+        del self.events[:-_MOST_EVENTS]

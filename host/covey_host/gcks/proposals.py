@@ -1,0 +1,104 @@
+"""What a member offers: proposals for the IKE SA (RFC 7296 section 3.3), and SAg (RFC 9838).
+
+A proposal is taken as a whole or not at all; within it each transform type is one choice.
+"""
+
+from dataclasses import dataclass
+
+from covey import ike
+
+from .download import kek_transforms, tek_transforms
+from .policy import Shape
+
+_KNOWN_TYPES = {ike.ENCR, ike.PRF, ike.INTEG, ike.KE_METHOD, ike.KWA}
+_KEY_BITS = (128, 256)
+_KWK_BITS = {ike.KW_5649_128: 128, ike.KW_5649_256: 256}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The IKE SA's algorithms; all others are fixed."""
+
+    answer: ike.Proposal  # for the SA payload of the response
+    key_bits: int  # of AES-GCM
+    kwa: int
+
+    @property
+    def kwk_bits(self) -> int:
+        return _KWK_BITS[self.kwa]
+
+
+def choose(proposals: list[ike.Proposal]) -> Chosen | None:
+    """The first proposal that can be taken: its first cipher, and its strongest key wrap."""
+    for proposal in proposals:
+        chosen = _chosen(proposal)
+        if chosen is not None:
+            return chosen
+    return None
+
+
+def covers(sag: list[ike.Proposal], shape: Shape) -> bool:
+    """Whether a member that offers SAg can do what the group's policy asks.
+
+    For the Rekey SA and for the Data-Security SA some proposal must hold every transform, and
+    both must have the same Proposal Num. SPIs in SAg mean nothing.
+    """
+    numbers = [
+        {p.num for p in sag if p.protocol == protocol and _holds(p, wanted)}
+        for protocol, wanted in (
+            (ike.GIKE_UPDATE, kek_transforms(shape)),
+            (ike.ESP, tek_transforms(shape)),
+        )
+    ]
+    return bool(set.intersection(*numbers))
+
+
+def _chosen(proposal: ike.Proposal) -> Chosen | None:
+    transforms = proposal.transforms
+    if proposal.protocol != ike.IKE or proposal.spi:
+        return None
+    if any(t.kind not in _KNOWN_TYPES or not t.has_valid_key_length() for t in transforms):
+        return None
+    pair = _cipher_and_wrap(_usable(proposal, ike.ENCR), _usable(proposal, ike.KWA))
+    prf = _with_id(_usable(proposal, ike.PRF), ike.PRF_HMAC_SHA2_256)
+    method = _with_id(_usable(proposal, ike.KE_METHOD), ike.CURVE25519)
+    integ = _with_id(_usable(proposal, ike.INTEG), ike.INTEG_NONE)
+    if pair is None or prf is None or method is None:
+        return None
+    if proposal.of_kind(ike.INTEG) and integ is None:
+        return None  # RFC 5282 section 8: with an AEAD there is no other integrity algorithm
+    cipher, wrap = pair
+    answer = [t for t in (cipher, prf, integ, method, wrap) if t is not None]
+    return Chosen(ike.Proposal(proposal.num, ike.IKE, b"", answer), cipher.key_bits, wrap.id)
+
+
+def _cipher_and_wrap(ciphers, wraps) -> tuple[ike.Transform, ike.Transform] | None:
+    """The key wrap is never weaker than the cipher: what it wraps could not be stronger."""
+    wraps = sorted((w for w in wraps if w.id in _KWK_BITS), key=lambda w: -_KWK_BITS[w.id])
+    for cipher in ciphers:
+        if cipher.id == ike.ENCR_AES_GCM_16 and cipher.key_bits in _KEY_BITS:
+            if wraps and _KWK_BITS[wraps[0].id] >= cipher.key_bits:
+                return cipher, wraps[0]
+    return None
+
+
+def _usable(proposal: ike.Proposal, kind: int) -> list[ike.Transform]:
+    return [t for t in proposal.of_kind(kind) if not t.unknown_attribute]
+
+
+def _with_id(transforms: list[ike.Transform], wanted: int) -> ike.Transform | None:
+    return next((t for t in transforms if t.id == wanted), None)
+
+
+def _holds(proposal: ike.Proposal, wanted: list[ike.Transform]) -> bool:
+    return all(any(_fits(t, w) for t in proposal.transforms) for w in wanted)
+
+
+def _fits(offered: ike.Transform, wanted: ike.Transform) -> bool:
+    """GCAUTH may be offered without saying which signature algorithms (section 4.3)."""
+    same = (offered.kind, offered.id, offered.key_bits) == (
+        wanted.kind,
+        wanted.id,
+        wanted.key_bits,
+    )
+    return same and not offered.unknown_attribute and offered.algorithm in (None, wanted.algorithm)

@@ -1,0 +1,153 @@
+"""A member asks for a group (RFC 9838 sections 2.3.2 to 2.3.4): it is admitted or refused.
+
+HDR, SK{..., IDg, [SAg,] [N(GROUP_SENDER)]} -->  <-- HDR, SK{..., GSA, KD, N(USE_TRANSPORT_MODE)}
+                                                 <-- HDR, SK{..., N(why not)}
+HDR, SK{IDg, N(NO_PROPOSAL_CHOSEN or REGISTRATION_FAILED)} -->  it leaves: <-- HDR, SK{}
+"""
+
+import ipaddress
+from collections import Counter
+from collections.abc import Callable
+
+from covey import ike
+from covey.drops import DROP_IKE_FORMAT, FormatError
+
+from ..errors import Problem
+from ..store import Fenced
+from . import download, proposals
+from .authority import Authority
+from .group import Group, GroupFull
+from .ikesa import IkeSA
+from .parts import Parts, Payloads, notify
+
+NAMED = {ike.ID_KEY_ID, ike.ID_FQDN, ike.ID_RFC822_ADDR}  # ID types that hold a name of ours
+_LEAVES = {ike.NO_PROPOSAL_CHOSEN, ike.REGISTRATION_FAILED}
+REASONS = {
+    ike.NO_PROPOSAL_CHOSEN: "no_proposal_chosen",
+    ike.INVALID_GROUP_ID: "invalid_group_id",
+    ike.AUTHORIZATION_FAILED: "authorization_failed",
+    ike.REGISTRATION_FAILED: "registration_failed",
+}
+
+
+class _Refused(Exception):
+    """By the notification of that type."""
+
+    def __init__(self, type: int):
+        super().__init__(REASONS[type])
+        self.type = type
+
+
+class Registrar:
+    def __init__(
+        self,
+        groups: dict[str, Group],
+        authority: Authority,
+        public_key: bytes,
+        counters: Counter,
+        tell: Callable[..., None],
+    ):
+        self._groups = groups
+        self._authority = authority
+        self._public_key = public_key
+        self._counters = counters
+        self._tell = tell
+
+    def answer(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
+        """What a request with IDg is answered with. FormatError: malformed, nothing changed."""
+        id_type, identity = ike.parse_id(parts.needed(ike.IDg))
+        wanted = _sender_ids_wanted(parts)
+        sag = parts.one(ike.SA)
+        offered = None if sag is None else ike.parse_sa(sag)
+        leaves = any(n.type in _LEAVES for n in parts.notifies)
+        try:
+            group = self._find(id_type, identity)
+            if leaves:
+                return self._leave(sa, group, now_ms)
+            self._check(sa, group, wanted is not None, offered)
+            return self._admit(sa, group, wanted, now_ms)
+        except _Refused as refused:
+            reason = REASONS[refused.type]
+            self._counters[reason] += 1
+            self._tell("refused", member=sa.identity, group=shown(identity), reason=reason)
+            return [notify(refused.type)]
+
+    def _find(self, id_type: int, identity: bytes) -> Group:
+        for name, group in self._groups.items():
+            if id_type in NAMED and identity == name.encode():
+                return group
+            address = ipaddress.IPv4Address(group.policy.address).packed
+            if id_type == ike.ID_IPV4_ADDR and identity == address:
+                return group
+        raise _Refused(ike.INVALID_GROUP_ID)
+
+    def _check(
+        self, sa: IkeSA, group: Group, is_sender: bool, offered: list[ike.Proposal] | None
+    ) -> None:
+        member = self._authority.find(sa.identity)
+        name = group.policy.name
+        if member is None or not member.may_join(name):
+            raise _Refused(ike.AUTHORIZATION_FAILED)
+        if is_sender and not member.may_send(name):
+            raise _Refused(ike.AUTHORIZATION_FAILED)
+        if offered is not None and not proposals.covers(offered, group.epoch.shape):
+            raise _Refused(ike.NO_PROPOSAL_CHOSEN)
+        if sa.chosen.kwk_bits < group.epoch.shape.key_bits:
+            raise _Refused(ike.NO_PROPOSAL_CHOSEN)  # RFC 9838 section 3.1: no weaker wrapping
+
+    def _admit(self, sa: IkeSA, group: Group, wanted: int | None, now_ms: int) -> Payloads:
+        try:
+            sender_ids = group.admit(sa.identity, wanted, now_ms)
+        except GroupFull:
+            raise _Refused(ike.REGISTRATION_FAILED) from None
+        except Fenced:
+            raise
+        except Problem as problem:  # the store: a matter of ours, not of this member
+            self._tell("trouble", reason=problem.sentence)
+            raise _Refused(ike.REGISTRATION_FAILED) from None
+        epoch = group.epoch
+        atd_s, dtd_s = group.delays_s(now_ms)
+        gsa = download.registration_gsa(
+            epoch,
+            group.policy,
+            age_s=group.age_s(now_ms),
+            atd_s=atd_s,
+            dtd_s=dtd_s,
+            is_sender=wanted is not None,
+        )
+        kd = download.registration_kd(epoch, sa.kwk, self._public_key, sender_ids)
+        self._counters["registered"] += 1
+        self._tell(
+            "registered",
+            member=sa.identity,
+            group=group.policy.name,
+            epoch=epoch.number,
+            sender_ids=sender_ids,
+        )
+        return [(ike.GSA, gsa), (ike.KD, kd), notify(ike.USE_TRANSPORT_MODE)]
+
+    def _leave(self, sa: IkeSA, group: Group, now_ms: int) -> Payloads:
+        """Whoever asks is out, whether it was in or not. No keys change: it left by itself."""
+        try:
+            group.leave(sa.identity, now_ms)
+        except Fenced:
+            raise
+        except Problem as problem:
+            self._tell("trouble", reason=problem.sentence)
+        self._counters["left"] += 1
+        self._tell("left", member=sa.identity, group=group.policy.name)
+        return []
+
+
+def _sender_ids_wanted(parts: Parts) -> int | None:
+    """How many Sender-IDs N(GROUP_SENDER) asks for; None: the member will not send."""
+    found = [n for n in parts.notifies if n.type == ike.GROUP_SENDER]
+    if not found:
+        return None
+    if len(found) > 1 or len(found[0].data) != 4:
+        raise FormatError(DROP_IKE_FORMAT)
+    return int.from_bytes(found[0].data)
+
+
+def shown(identity: bytes) -> str:
+    return identity[:63].decode("ascii", "replace")

@@ -1,0 +1,75 @@
+"""GSA_REKEY messages (RFC 9838 section 2.4.1): one signed datagram for a whole group.
+
+    HDR, SK{GSA, KD, D, AUTH}     new keys; D names the TEK that they replace
+    HDR, SK{D, D, AUTH}           all keys go; who may come back registers again (section 2.4.3)
+
+The IV is random: it must not repeat under a Rekey SA, and a counter in the store would repeat if
+the store were put back to an earlier state.
+"""
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from covey import ike
+from covey.der import ECDSA_WITH_SHA256
+from covey.gcm import IV_LEN
+
+from . import download
+from .epoch import Epoch, Parcel, Random, RekeySA, sent_over
+from .policy import GroupPolicy
+
+# A DER signature has 70 to 72 octets and rarely fewer, and its length is part of what is signed:
+# it is fixed before signing, and signing is repeated until it comes out (every second time).
+_SIGNATURE_LEN = 71
+
+_ESP_ALL = ike.Delete(ike.ESP, 4, [bytes(4)])
+_REKEY_ALL = ike.Delete(ike.GIKE_UPDATE, 16, [bytes(16)])
+
+
+class Rekeyer:
+    """The site's signing key, and what it signs."""
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey, random: Random):
+        self._key = key
+        self._random = random
+        self.public_key = key.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+
+    def rekey(
+        self, old: Epoch, new: Epoch, policy: GroupPolicy, *, atd_s: int, dtd_s: int
+    ) -> Parcel:
+        """From the old epoch to the new one, over the old one's Rekey SA."""
+        over = old.rekey
+        gone = ike.Delete(ike.ESP, 4, [old.tek_spi])
+        payloads = [
+            (ike.GSA, download.rekey_gsa(new, policy, atd_s=atd_s, dtd_s=dtd_s)),
+            (ike.KD, download.rekey_kd(new, over.kwk)),
+            (ike.DELETE, ike.emit_delete(gone)),
+        ]
+        return Parcel(self._sealed(over, payloads), old.destination, sent_over(over), False)
+
+    def exclude(self, over: RekeySA, destination: tuple[str, int]) -> Parcel:
+        """Everybody out, over one Rekey SA. No keys inside."""
+        payloads = [(ike.DELETE, ike.emit_delete(d)) for d in (_ESP_ALL, _REKEY_ALL)]
+        return Parcel(self._sealed(over, payloads), destination, sent_over(over), True)
+
+    def _sealed(self, over: RekeySA, payloads: list[tuple[int, bytes]]) -> bytes:
+        head = over.spi[:8], over.spi[8:], ike.GSA_REKEY, ike.FLAG_I, over.next_message_id
+        payloads = self._signed(head, payloads)
+        return bytes(ike.seal_message(over.context(), *head, payloads, self._random(IV_LEN)))
+
+    def _signed(self, head: tuple, payloads: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        """The payloads, and AUTH over A | P (section 2.4.1.1) behind them."""
+        unsigned = [*payloads, _auth(bytes(_SIGNATURE_LEN))]
+        inner = ike.emit_chain(unsigned)
+        signed = ike.emit_head(*head, unsigned, len(inner)) + inner  # lengths without IV, pad, ICV
+        while True:
+            signature = self._key.sign(bytes(signed), ec.ECDSA(hashes.SHA256()))
+            if len(signature) == _SIGNATURE_LEN:
+                return [*payloads, _auth(signature)]
+
+
+def _auth(signature: bytes) -> tuple[int, bytes]:
+    data = ike.emit_signature_auth(ECDSA_WITH_SHA256, signature)
+    return ike.AUTH, ike.emit_auth(ike.AUTH_DIGITAL_SIGNATURE, data)

@@ -1,0 +1,62 @@
+"""GSA_REKEY messages on their way: each is sent, and sent again unchanged (RFC 9838 2.4.1.3).
+
+What is under way is also in the store (the outbox of epoch.py): a message leaves it only when its
+last repeat was handed out and some time has passed, so that it surely was sent.
+"""
+
+from dataclasses import dataclass
+
+from . import Out
+from .epoch import Outbox, Parcel
+from .policy import GroupPolicy
+
+
+@dataclass
+class _Sending:
+    parcel: Parcel
+    left: int  # how often it is still to be sent
+    next_ms: int
+    until_ms: int  # in the outbox until then
+
+
+class Repeats:
+    def __init__(self):
+        self._sendings: list[_Sending] = []
+
+    @property
+    def outbox(self) -> Outbox:
+        return tuple(sending.parcel for sending in self._sendings)
+
+    def schedule(
+        self, outbox: Outbox, policy: GroupPolicy, now_ms: int, come_back_ms: int
+    ) -> None:
+        """This is what is to be sent: what is under way goes on, what is new begins now.
+
+        come_back_ms: when all members that an exclusion sent away have had time to come back.
+        """
+        under_way = {s.parcel.message: s for s in self._sendings}
+        self._sendings = []
+        for parcel in outbox:
+            until_ms = come_back_ms if parcel.excludes else now_ms
+            new = _Sending(parcel, 1 + policy.repeats, now_ms, until_ms)
+            self._sendings.append(under_way.get(parcel.message, new))
+
+    def due(self, policy: GroupPolicy, now_ms: int) -> list[Out]:
+        outs = []
+        for sending in self._sendings:
+            if sending.left and now_ms >= sending.next_ms:
+                sending.left -= 1
+                sending.next_ms = now_ms + policy.repeat_spacing_ms
+                sending.until_ms = max(sending.until_ms, sending.next_ms)
+                parcel = sending.parcel
+                # The marker: both things travel on the carrier's port (RFC 3948 section 2.2).
+                outs.append(Out(parcel.message, None, policy.name, parcel.destination, True))
+        return outs
+
+    def unfinished(self, now_ms: int) -> Outbox:
+        """What has to stay in the store."""
+        return tuple(s.parcel for s in self._sendings if s.left or now_ms < s.until_ms)
+
+    def next_ms(self) -> int | None:
+        """When something is to be sent or can leave the store."""
+        return min((s.next_ms if s.left else s.until_ms for s in self._sendings), default=None)
