@@ -1,11 +1,10 @@
 """What a member makes of GSA and KD: octets from tests/recorded/group_story.py."""
 
-from story import KWK, STORY, T1, T2, registered, why_not
-
 from covey import gsa, kd
 from covey.assignment import Terms, build
 from covey.drops import DROP_GSA, DROP_KD, DROP_KEY_WRAP, DROP_POLICY
 from covey.job import finish
+from story import KWK, STORY, T1, T2, registered, why_not
 
 
 def test_a_receiver_gets_both_sas_and_the_terms():

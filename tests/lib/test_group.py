@@ -1,11 +1,10 @@
 """What a member holds of its group, changed by octets from tests/recorded/group_story.py."""
 
-from story import STORY, T1, T2, registered, why_not
-
 from covey.drops import DROP_CAPACITY, DROP_OWN, DROP_REPLAY, DROP_RETIRED_SPI, DROP_UNKNOWN_SPI
 from covey.group import Group
 from covey.job import finish
 from covey.member import Member
+from story import STORY, T1, T2, registered, why_not
 
 
 def joined(policy=STORY["receiver"], sending=False, slots=8):

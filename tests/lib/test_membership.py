@@ -4,13 +4,12 @@ The IKE SA is a script here (its own tests are test_registration.py); everything
 policy and keys are octets from tests/recorded/group_story.py.
 """
 
-from story import KWK, STORY, T1, T2
-
 from covey import gsa, kd, membership, registration
 from covey.config import Config
 from covey.drops import DROP_IKE_SPI, DROP_POLICY, DROP_UNKNOWN_SPI
 from covey.member import Member
 from covey.port import ticks_add
+from story import KWK, STORY, T1, T2
 
 _FIELDS = {
     "version": 1,

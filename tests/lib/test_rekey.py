@@ -1,7 +1,5 @@
 """GSA_REKEY at a member: signed octets from tests/recorded/group_story.py, and forgeries."""
 
-from story import STORY, T1, T2, T3, registered, why_not
-
 from covey.drops import (
     DROP_GSA,
     DROP_KD,
@@ -17,6 +15,7 @@ from covey.drops import (
 )
 from covey.job import finish
 from covey.rekey import Rekey
+from story import STORY, T1, T2, T3, registered, why_not
 
 
 def member(policy=STORY["receiver"]):
