@@ -50,11 +50,12 @@ class Assignment:
             self.rekey_sa.wipe()
 
 
-def build(policy, keys, kwk, was, registering, sending):
+def build(policy, keys, kwk, was, registering, sending, sender_slots):
     """Job: gsa.GSA, kd.KD and the default KWK (GSK_w) → Assignment, or a FormatError.
 
     was: the Terms so far, of which a rekey keeps what it doesn't say. registering: GCAUTH,
     AUTH_KEY and Sender-IDs are expected. sending: this member asked to be a sender.
+    sender_slots: how many senders a DataSA tells apart.
     """
     made = Assignment()
     try:
@@ -69,7 +70,7 @@ def build(policy, keys, kwk, was, registering, sending):
             elif sa_policy.protocol == ike.ESP:
                 if len(made.data_sas) == _MOST_DATA_SAS:
                     raise FormatError(DROP_POLICY)
-                made.data_sas.append(_data_sa(sa_policy, bag, kwk, made.terms))
+                made.data_sas.append(_data_sa(sa_policy, bag, kwk, made.terms, sender_slots))
                 made.next_spis.extend(sa_policy.next_spis)
             else:
                 raise FormatError(DROP_POLICY)  # AH
@@ -239,7 +240,7 @@ def _rekey_sa(policy, bag, kwk, terms, registering):
     return sa
 
 
-def _data_sa(policy, bag, kwk, terms):
+def _data_sa(policy, bag, kwk, terms, sender_slots):
     _check_types(policy.transforms, _ESP_TYPES)
     bits = _key_bits(policy.transforms)
     numbers = _only(policy.transforms, ike.SN).id
@@ -257,6 +258,7 @@ def _data_sa(policy, bag, kwk, terms):
         terms.sender_form,
         policy.lifetime_s,
         terms.epoch,
+        sender_slots,
     )
     octets.wipe(keymat)
     return sa

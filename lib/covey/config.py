@@ -67,7 +67,7 @@ class Config:
         self.group = f.identity("group")
         self.idi = f.identity("idi")
         self.idr = f.identity("idr", None)
-        self.servers = [_server(s) for s in f.objects("servers")]
+        self.servers = [_server(s) for s in f.objects("servers", ("host", "port", "marker"))]
         psk_file = f.text("psk_file", _NEEDED if psk is None else None)
         self.sender = f.flag("sender", False)
         self.interface = f.text("interface", None)
@@ -213,15 +213,22 @@ class _Fields:
         """The fields of a nested object; none if it is absent."""
         return _Fields(self._take(name, {}), self._file, self._under(name))
 
-    def objects(self, name):
-        """The fields of each object of a list that is not empty."""
+    def objects(self, name, order):
+        """The fields of each object of a list that is not empty; an entry in brackets has the
+        values of the fields in `order`."""
         value = self._take(name, _NEEDED)
         if not isinstance(value, list) or not value:
             self.refuse(name, "a list in brackets with at least one entry")
-        path = self._under(name)
-        return [
-            _Fields(value[i], self._file, path + "[" + str(i) + "]") for i in range(len(value))
-        ]
+        found = []
+        for i in range(len(value)):
+            entry = value[i]
+            place = name + "[" + str(i) + "]"
+            if isinstance(entry, list):
+                if not 0 < len(entry) <= len(order):
+                    self.refuse(place, "[" + ", ".join(order) + "]")
+                entry = {order[k]: entry[k] for k in range(len(entry))}
+            found.append(_Fields(entry, self._file, self._under(place)))
+        return found
 
     def _take(self, name, default):
         value = self._left.pop(name, None)  # null is as good as absent

@@ -269,7 +269,13 @@ class Membership:
             if not ike.transport_mode:
                 raise FormatError(DROP_POLICY)
             made = yield from assignment.build(
-                ike.gsa, ike.kd, kwk, self._group.terms, True, settings.sender
+                ike.gsa,
+                ike.kd,
+                kwk,
+                self._group.terms,
+                True,
+                settings.sender,
+                self.member.sender_slots,
             )
             if not made.terms.udp_port and settings.carrier == "udp":
                 made.terms.udp_port = _UDP_PORT
@@ -293,7 +299,7 @@ class Membership:
 
     def _follow_rekey(self):
         try:
-            made = yield from self._group.rekey.work(self._group.terms)
+            made = yield from self._group.rekey.work(self._group.terms, self.member.sender_slots)
             self._install(made, False)
         except FormatError as error:
             self.member.drops.count(error.reason)

@@ -118,10 +118,10 @@ class Rekey:
         self._busy = _Candidate(sa, opened, payloads)
         return 0
 
-    def work(self, was):
+    def work(self, was, sender_slots):
         """Job on the message in work → Assignment; FormatError for what is wrong with it.
 
-        was: the Terms in force. The Message ID moves only here, after the signature.
+        was: the Terms in force; sender_slots: see assignment.build. The Message ID moves only here, after the signature.
         """
         candidate = self._busy
         try:
@@ -136,7 +136,7 @@ class Rekey:
                 raise FormatError(DROP_REKEY_MESSAGE_ID)
             if parts.policy:
                 made = yield from assignment.build(
-                    parts.policy, parts.keys, candidate.sa.kwk, was, False, False
+                    parts.policy, parts.keys, candidate.sa.kwk, was, False, False, sender_slots
                 )
             else:
                 made = assignment.nothing_new(was)

@@ -36,6 +36,7 @@ def registered(policy=STORY["receiver"], sending=False, was=None):
             was or Terms(),
             True,
             sending,
+            16,
         )
     )
 

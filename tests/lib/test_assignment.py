@@ -51,7 +51,13 @@ def test_keys_under_another_kwk_do_not_open():
     policy = STORY["receiver"]
     for wrong in (bytes(16), KWK[:15] + b"\0"):
         work = build(
-            gsa.parse_gsa(policy["gsa"]), kd.parse_kd(policy["kd"]), wrong, Terms(), True, False
+            gsa.parse_gsa(policy["gsa"]),
+            kd.parse_kd(policy["kd"]),
+            wrong,
+            Terms(),
+            True,
+            False,
+            16,
         )
         assert why_not(finish, work) == DROP_KEY_WRAP
 
@@ -61,11 +67,11 @@ def test_a_tek_of_another_protocol_or_length_is_refused():
     keys = kd.parse_kd(STORY["receiver"]["kd"])
     esp = [p for p in policy.policies if p.spi == T1][0]
     esp.transforms[0].key_bits = 256  # but the key that came is for 128
-    assert why_not(finish, build(policy, keys, KWK, Terms(), True, False)) == DROP_KEY_WRAP
+    assert why_not(finish, build(policy, keys, KWK, Terms(), True, False, 16)) == DROP_KEY_WRAP
     esp.transforms[0].key_bits = 192
-    assert why_not(finish, build(policy, keys, KWK, Terms(), True, False)) == DROP_POLICY
+    assert why_not(finish, build(policy, keys, KWK, Terms(), True, False, 16)) == DROP_POLICY
     esp.transforms.pop(0)  # no cipher at all
-    assert why_not(finish, build(policy, keys, KWK, Terms(), True, False)) == DROP_GSA
+    assert why_not(finish, build(policy, keys, KWK, Terms(), True, False, 16)) == DROP_GSA
 
 
 def test_a_unicast_destination_is_refused():
@@ -73,7 +79,7 @@ def test_a_unicast_destination_is_refused():
     keys = kd.parse_kd(STORY["receiver"]["kd"])
     for one in policy.policies:
         one.destination.start_addr = one.destination.end_addr = bytes([10, 0, 0, 1])
-    assert why_not(finish, build(policy, keys, KWK, Terms(), True, False)) == DROP_POLICY
+    assert why_not(finish, build(policy, keys, KWK, Terms(), True, False, 16)) == DROP_POLICY
 
 
 def test_the_verifier_is_kept_while_the_key_is_the_same():

@@ -87,6 +87,12 @@ _WRONG = (
     ({"servers": {}}, "covey.json: servers must be a list in brackets with at least one entry."),
     ({"servers": ["h"]}, "covey.json: servers[0] must be an object in braces."),
     ({"servers": [{}]}, _MISSING % "servers[0].host"),
+    ({"servers": [[]]}, "covey.json: servers[0] must be [host, port, marker]."),
+    ({"servers": [["h", 1, True, 2]]}, "covey.json: servers[0] must be [host, port, marker]."),
+    (
+        {"servers": [["h"], ["h", "848"]]},
+        "covey.json: servers[1].port must be a whole number from 1 to 65535.",
+    ),
     (
         {"servers": [{"host": "h"}, {"host": "h", "port": 0}]},
         "covey.json: servers[1].port must be a whole number from 1 to 65535.",
@@ -145,6 +151,12 @@ _WRONG = (
         "covey.json: pskfile is not a field of covey.json: correct or remove it.",
     ),
 )
+
+
+def test_a_server_in_brackets():
+    c = _config(servers=[["a"], ["b", 848], ["c", 14500, True]])
+    seen = [(s.host, s.port, s.marker) for s in c.servers]
+    assert seen == [("a", 4500, True), ("b", 848, False), ("c", 14500, True)]
 
 
 def test_each_mistake_has_its_sentence():
