@@ -114,7 +114,7 @@ def _payload_end(data, off):
 
 
 def _walk(kind, data, off):
-    """Payloads from off to the chain's end, or to an SK → ([Payload], SK's offset or end)."""
+    """Payloads from off to the chain's end or to an SK → ([Payload], where that is, 0 or SK)."""
     found = []
     while kind != iana.NO_NEXT_PAYLOAD and kind != iana.SK:
         end = _payload_end(data, off)

@@ -208,6 +208,7 @@ def test_gsa_refused():
     ):
         wrong = patched(policy, off, field)
         assert why_refused(parse_gsa, wrong + AH_SA) == DROP_GSA, (off, field)
+        assert why_refused(parse_gsa, AH_SA + wrong) == DROP_GSA, (off, field)
 
 
 def test_gsa_any_octet_changed():

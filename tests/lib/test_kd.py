@@ -175,6 +175,8 @@ def test_kd_short_values():
         length = "%04x" % (8 + len(octets(attribute)))
         bag = octets("03 04", length, "9f3a12c4", attribute)
         assert why_refused(parse_kd, bag) == DROP_KD
+    shortest = octets("03 04 0015 9f3a12c4", "0001 0009 00000000 00000000 d1")
+    assert parse_kd(shortest).bags[0].keys[0].data == b"\xd1"
     for attribute, is_good in (
         ("0003 0000", False),  # GM_SENDER_ID of 1 to 8 octets
         ("0003 0001 00", True),
