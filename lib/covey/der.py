@@ -46,7 +46,7 @@ def emit_spki(point):
 
 def parse_ecdsa(data):
     """(r, s), or None. Neither is negative; zero and other values out of range are for p256."""
-    if len(data) < 2 or data[0] != _SEQUENCE or data[1] != len(data) - 2 or data[1] > 0x7F:
+    if len(data) < 2 or data[0] != _SEQUENCE or data[1] != len(data) - 2:
         return None
     r, off = _parse_integer(data, 2)
     if r is None:

@@ -25,7 +25,7 @@ def multiply(scalar, u):
         return None
     k = bytearray(scalar)
     k[0] &= 248
-    k[31] = k[31] & 127 | 64
+    k[31] |= 64  # and bit 255 is never looked at
     try:
         x, z = yield from _ladder(k, int.from_bytes(bytes(u), "little") & (2**255 - 1))
     finally:

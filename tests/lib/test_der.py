@@ -67,6 +67,8 @@ def test_ecdsa_refused():
         _sequence(one, one, one),
         _sequence(one, one, b"\0"),  # octets behind, inside
         _sequence(one, one) + b"\0",  # and outside
+        b"\x30\x05" + one + one,  # another length than what follows
+        b"\x30\x07" + one + one,
         b"\x30\x81\x06" + one + one,  # long form where the short one fits
         b"\x30\x80" + one + one + b"\0\0",  # BER's indefinite length
         b"\x31" + _sequence(one, one)[1:],  # SET
@@ -89,6 +91,7 @@ def test_ecdsa_refused():
     whole = _sequence(_integer(b"\0" + bytes.fromhex(_R)), _integer(b"\0" + bytes.fromhex(_S)))
     for n in range(len(whole)):
         assert parse_ecdsa(whole[:n]) is None
+        assert parse_ecdsa(_sequence(whole[2:n])) is None
 
 
 def test_ecdsa_largest():

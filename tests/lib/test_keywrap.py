@@ -22,7 +22,7 @@ def _forge(mli, data, check=b"\xa6\x59\x59\xa6"):
         for i in range(len(r)):
             b = aes.encrypt(a + r[i])
             t = len(r) * j + i + 1
-            a = b[:7] + bytes((b[7] ^ t,))
+            a = b[:6] + bytes((b[6] ^ t >> 8, b[7] ^ t & 0xFF))
             r[i] = b[8:]
     return a + b"".join(r)
 
@@ -97,6 +97,11 @@ def test_check_value():
 def test_lengths_that_cannot_be():
     for n in (0, 1, 7, 8, 15, 17, 20, 23, 4096 + 16):
         assert unwrap(_KEK, bytes(n)) is None
+    assert unwrap(_KEK, b"\xa6\x59\x59\xa6\0\0\0\0") is None  # no key at all
+    for n in range(1, 8):
+        assert unwrap(_KEK, wrap(_KEK, bytes(40)) + bytes(n)) is None
+    assert unwrap(_KEK, _forge(4096, bytes(4096))) == bytes(4096)
+    assert unwrap(_KEK, _forge(4104, bytes(4104))) is None
     for n in (0, 4097):
         try:
             wrap(_KEK, bytes(n))

@@ -3,6 +3,7 @@ signer can force into their exceptional cases.
 """
 
 from covey.job import finish
+from covey.modinv import inverse
 from covey.p256 import Verifier, comb_table
 from covey.p256_base import BASE_TABLE
 from covey.port import sha256
@@ -144,6 +145,13 @@ def test_opposite_points_are_added():
         assert _verify(_point(_GX, _P - _GY), _octets(_GX), _GX, s) is False
 
 
+def test_sums_that_vanish_on_the_way():
+    # d = -1, u1 = 1, u2 = 3: all columns but the last are opposites; the sum is -2 G.
+    x = 0x7CF27B188D034F7E8A52380304B51AC3C08969E277F21B35A60B48FC47669978
+    s = x * finish(inverse(3, _N)) % _N
+    assert _verify(_point(_GX, _P - _GY), _octets(s), x, s) is True
+
+
 def test_digests_of_zero_and_beyond_n():
     # d = 1, k = 1: s = e + r, where e = 0 makes u1 = 0; digests count modulo n.
     verifier = Verifier(_point(_GX, _GY))
@@ -157,6 +165,8 @@ def test_abscissa_beyond_n():
     assert _verify(_point(_N + 3, _WIDE_Y), bytes(32), 3, 3) is True
     assert _verify(_point(_N + 3, _WIDE_Y), bytes(32), 4, 4) is False
     assert _verify(_point(5, _FIVE_Y), bytes(32), 5, 5) is True  # r + n < p, but x is r itself
+    r = 5 + _P - _N  # r + n is 5 modulo p, yet no x
+    assert _verify(_point(5, _FIVE_Y), bytes(32), r, r) is False
 
 
 def test_small_scalars():
