@@ -47,9 +47,9 @@ def run(wish: Wish) -> None:
             raise group.exceptions[0] from None
     except aio.JoinError as error:
         session.tell("failed", str(error))
-        raise Problem(str(error), FAILURE) from error
+        raise Problem(_sentence(error), FAILURE) from error
     except ConfigError as error:
-        raise Problem(str(error), FAILURE) from error
+        raise Problem(_sentence(error), FAILURE) from error
 
 
 class _Session:
@@ -156,8 +156,12 @@ class _Session:
 def _load(wish: Wish):
     """The member's configuration, with what the command line puts in its place."""
     from covey import config
+    from covey.drops import ConfigError
 
-    settings = config.load(os.fspath(wish.config))
+    try:
+        settings = config.load(os.fspath(wish.config))
+    except ConfigError as error:
+        raise Problem(_sentence(error), MISUSE) from error
     if wish.interface is not None:
         settings.interface = wish.interface
     if wish.ttl is not None:
@@ -168,6 +172,10 @@ def _load(wish: Wish):
             MISUSE,
         )
     return settings
+
+
+def _sentence(error: Exception) -> str:
+    return str(error).rstrip(".") + "."
 
 
 async def _send_one(member, payload: bytes) -> None:

@@ -76,5 +76,9 @@ class Log:
 
 
 def _fact(value) -> str:
+    if isinstance(value, dict):
+        value = [f"{name}:{each}" for name, each in value.items()]
+    if isinstance(value, list | tuple):
+        value = ",".join(map(str, value))
     text = _cell(value)
     return json.dumps(text) if " " in text or not text else text

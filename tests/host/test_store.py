@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from covey_host.errors import Problem
-from covey_host.store import Fenced, sqlite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from covey_host.errors import Problem
+from covey_host.store import Fenced, sqlite
 from processes import run, start
 
 # Writes and reserves until it is killed, naming each promise after the store has made it.

@@ -12,6 +12,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from ipaddress import IPv4Address
 from typing import NamedTuple
 
 from covey import drops
@@ -124,6 +125,13 @@ class Endpoint:
         return 0
 
 
+def is_multicast(text) -> bool:
+    try:
+        return IPv4Address(text).is_multicast
+    except ValueError:
+        return False
+
+
 def check_route(group: str, interface: str | None) -> None:
     """Problem where nothing can be sent to this group from here."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -156,6 +164,16 @@ def interface_address(text: str) -> str:
     raise Problem(
         f"{text!r} is no interface with an IPv4 address: give its name or address.", MISUSE
     )
+
+
+def own_address() -> str:
+    """The address by which others most likely reach this machine: that of its default route."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect(("192.0.2.1", 9))  # documentation address; nothing is sent
+            return sock.getsockname()[0]
+        except OSError:
+            return "127.0.0.1"
 
 
 def _ioctl(sock: socket.socket, request: int | None, argument: bytes) -> bytes:

@@ -1,0 +1,5 @@
+"""`python -m covey_host` is `covey`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,228 @@
+"""The `covey` command. Whatever goes wrong is one sentence on stderr and an exit status.
+
+0 done · 1 understood, and could not be done · 2 misuse · 130 Ctrl-C. COVEY_DEBUG=1 shows where
+an unexpected error came from.
+"""
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import commands, output
+from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
+
+_USAGE = typer.BadParameter.__mro__[2]  # every error of usage, wherever Typer keeps that class
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+_APP = {"no_args_is_help": False, "add_completion": False, "context_settings": _SETTINGS}
+
+app = typer.Typer(help="Secure multicast for microcontrollers.", **_APP)
+group_app = typer.Typer(help="Groups: what covey.toml says.", **_APP)
+member_app = typer.Typer(help="Members: who may register.", **_APP)
+app.add_typer(group_app, name="group")
+app.add_typer(member_app, name="member")
+
+Site = Annotated[
+    Path | None,
+    typer.Option("--site", help="The site's directory [$COVEY_SITE, else the current one]."),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+Interface = Annotated[
+    str | None,
+    typer.Option("--interface", help="Network card for multicast, by name or IPv4 address."),
+]
+Ttl = Annotated[
+    int | None,
+    typer.Option("--ttl", min=1, max=255, help="Routers that multicast may pass, plus 1."),
+]
+Name = Annotated[str, typer.Argument(help="Letters, digits, '.', '_', '-'; at most 63.")]
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="New or empty.")] = Path("."),
+    identity: Annotated[
+        str | None, typer.Option(help="Domain name that members know the key server by.")
+    ] = None,
+) -> None:
+    """Make a site: covey.toml (policy, commented) and state.db (the key server's keys).
+
+    Keys of members are pre-shared; a CA and certificates are made by a later version.
+    """
+    commands.init(directory, identity)
+
+
+@group_app.command("add")
+def group_add(
+    name: Name,
+    address: Annotated[str, typer.Option(help="Multicast IPv4 address.")],
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The application's UDP port.")],
+    lifetime: Annotated[str | None, typer.Option(help="Of keys: 30m, 1h, 7d.")] = None,
+    carrier: Annotated[str, typer.Option(help="udp: ESP in UDP. ip: a later version.")] = "udp",
+    source_auth: Annotated[str, typer.Option(help="none; others in a later version.")] = "none",
+    site: Site = None,
+) -> None:
+    """Add a group to covey.toml; a running server takes it at once."""
+    settings = {"address": address, "port": port, "lifetime": lifetime, "carrier": carrier}
+    commands.group_add(site, name, {**settings, "source_auth": source_auth})
+
+
+@group_app.command("list")
+def group_list(json: Json = False, site: Site = None) -> None:
+    """The groups in covey.toml."""
+    commands.group_list(site, json)
+
+
+@member_app.command("add")
+def member_add(
+    name: Name,
+    group: Annotated[str, typer.Option(help="The group it may join: one a member.")],
+    sender: Annotated[bool, typer.Option("--sender", help="It may send, too.")] = False,
+    auth: Annotated[str, typer.Option(help="psk; cert in a later version.")] = "psk",
+    psk_file: Annotated[
+        Path | None, typer.Option(help="Use this pre-shared key [a new random one].")
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(help="HOST[:PORT] of the key server as this member sees it.")
+    ] = None,
+    interface: Interface = None,
+    ttl: Ttl = None,
+    site: Site = None,
+) -> None:
+    """Let a member register, and write members/NAME/: what its board needs, nothing else.
+
+    A covey.json names one group; a board in two groups gets two names.
+    """
+    commands.member_add(
+        site,
+        name,
+        group,
+        auth,
+        sender=sender,
+        psk_file=psk_file,
+        server=server,
+        interface=interface,
+        ttl=ttl,
+    )
+
+
+@member_app.command("remove")
+def member_remove(name: Name, site: Site = None) -> None:
+    """Evict a member at once; it can register no more."""
+    commands.member_remove(site, name)
+
+
+@member_app.command("list")
+def member_list(json: Json = False, site: Site = None) -> None:
+    """The members that may register."""
+    commands.member_list(site, json)
+
+
+@app.command()
+def serve(
+    json: Json = False, interface: Interface = None, ttl: Ttl = None, site: Site = None
+) -> int:
+    """Run the key server. Its log goes to stderr."""
+    return commands.serve(site, json, interface, ttl)
+
+
+@app.command()
+def status(json: Json = False, site: Site = None) -> None:
+    """What the groups and members are doing, from the running server or from the store."""
+    commands.status(site, json)
+
+
+@app.command()
+def rekey(group: Name, site: Site = None) -> None:
+    """Give a group new keys now."""
+    commands.rekey(site, group)
+
+
+@app.command()
+def reload(site: Site = None) -> None:
+    """Have the running server read covey.toml again; a file with a mistake changes nothing."""
+    commands.reload(site)
+
+
+@app.command()
+def join(
+    name: Annotated[
+        str, typer.Argument(help="A member of the site, or the path of a covey.json.")
+    ],
+    send: Annotated[
+        str | None, typer.Option(help="Send this text; '-' sends each line of stdin.")
+    ] = None,
+    listen: Annotated[
+        bool, typer.Option("--listen", help="Show what arrives [without --send].")
+    ] = False,
+    json: Json = False,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Leave after sending, and receiving, so many.")
+    ] = None,
+    interval: Annotated[float, typer.Option(min=0, help="Seconds between two sent texts.")] = 1.0,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for a key server.")] = 30,
+    interface: Interface = None,
+    ttl: Ttl = None,
+    site: Site = None,
+) -> None:
+    """Be a member on this desktop, by the same code as on the boards."""
+    commands.join(
+        site,
+        name,
+        interface,
+        ttl=ttl,
+        text=send,
+        listen=listen,
+        as_json=json,
+        count=count,
+        interval_s=interval,
+        timeout_s=timeout,
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script. Ends by SystemExit; no traceback whatever happens."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(_run(arguments or ["--help"]))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        return app(arguments, prog_name="covey", standalone_mode=False) or 0
+    except Problem as problem:
+        output.complain(problem.sentence)
+        return problem.status
+    except _USAGE as error:
+        output.complain(_usage_sentence(error))
+        return MISUSE
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+    except Exception as error:  # the last resort: nobody sees a traceback unasked
+        if os.environ.get("COVEY_DEBUG") == "1":
+            traceback.print_exc()
+        output.complain(_fault_sentence(error))
+        return FAILURE
+
+
+def _usage_sentence(error) -> str:
+    """Typer's own message, which fills a box of several lines otherwise."""
+    said = " ".join(error.format_message().split()).rstrip(".")
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "covey"
+    return f"{said}: see `{command} --help`."
+
+
+def _fault_sentence(error: Exception) -> str:
+    """Without the error's own text, which may hold anything: a key, too."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}."
+    name = type(error).__name__
+    return (
+        f"Covey failed inside ({name}): run it again with COVEY_DEBUG=1 and report what it says."
+    )

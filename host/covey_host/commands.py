@@ -1,0 +1,196 @@
+"""What each command does with its arguments: ask the running server, or do it under the lock."""
+
+import os
+import re
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from . import control, output
+from . import site as sites
+from .errors import MISUSE, Problem
+from .gcks import authority, policy
+from .gcks.sockets import interface_address
+from .operations import Operations, read_psk
+from .site import Site, check_name
+from .store import Locked, sqlite
+
+_LOCK_WAIT_S = 5  # another command, or a server that starts or stops, may hold it so long
+_LOCK_POLL_S = 0.05
+_GROUP_COLUMNS = ["group", "address", "epoch", "spi", "in", "senders", "out", "rekey_in_s"]
+_IDENTITY = "gcks.local"  # where this machine's own name can't be one
+
+
+def init(directory: Path, identity: str | None) -> None:
+    def fill(path: Path) -> None:
+        store = sqlite.create(path)
+        try:
+            authority.make_signing_key(store)
+        finally:
+            store.close()
+
+    text = policy.template(identity or _own_identity())
+    policy.parse(text)
+    made = sites.create(directory, text, fill)
+    output.line(f"Made a site in {made.root}; next: covey group add NAME --address A --port P")
+
+
+def group_add(option: Path | None, name: str, settings: dict[str, Any]) -> None:
+    check_name("group", name)
+    if settings.pop("source_auth") != "none":
+        raise Problem("Source authentication comes in a later version: leave it at none.", MISUSE)
+    answer = _perform(sites.find(option), {"do": "group add", "group": name, "settings": settings})
+    output.line(f"Added group {name} ({answer['address']}, port {answer['port']}) to covey.toml.")
+
+
+def group_list(option: Path | None, as_json: bool) -> None:
+    columns = ["group", "address", "port", "carrier", "key_bits", "lifetime_s"]
+    found = policy.load(sites.find(option).policy).groups.values()
+    rows = [[g.name, g.address, g.port, g.carrier, g.key_bits, g.lifetime_s] for g in found]
+    _show("group", columns, rows, as_json)
+
+
+def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: Any) -> None:
+    check_name("member", name)
+    if auth != "psk":
+        what = "Certificates come" if auth == "cert" else f"--auth {auth} is unknown; cert comes"
+        raise Problem(f"{what} in a later version: use --auth psk.", MISUSE)
+    request = {"do": "member add", "member": name, "group": group, "sender": wishes["sender"]}
+    if wishes["psk_file"] is not None:
+        request["psk"] = read_psk(wishes["psk_file"]).hex()
+    if wishes["server"] is not None:
+        request["server"] = _host_and_port(wishes["server"])
+    if wishes["interface"] is not None:
+        request["interface"] = interface_address(wishes["interface"])
+    request["ttl"] = wishes["ttl"]
+    answer = _perform(sites.find(option), request)
+    server = answer["servers"][0]
+    output.line(
+        f"Wrote {answer['directory']}/ (covey.json, psk): a member of group {group} that finds its"
+        f" key server at {server['host']}:{server['port']}."
+    )
+
+
+def member_remove(option: Path | None, name: str) -> None:
+    check_name("member", name)
+    answer = _perform(sites.find(option), {"do": "member remove", "member": name})
+    if answer["deferred"]:
+        output.line(
+            f"Removed {name} in the store; no key server is running: until one is started,"
+            f" {name} can still read with the keys that it has."
+        )
+    else:
+        output.line(f"Removed {name}: its groups start anew without it.")
+
+
+def member_list(option: Path | None, as_json: bool) -> None:
+    found = _perform(sites.find(option), {"do": "member list"})["members"]
+    columns = ["member", "group", "sender", "auth"]
+    _show("member", columns, [[m[c] for c in columns] for m in found], as_json)
+
+
+def serve(option: Path | None, as_json: bool, interface: str | None, ttl: int | None) -> int:
+    from .gcks.server import Server
+
+    address = None if interface is None else interface_address(interface)
+    return Server(sites.find(option), output.Log(as_json), address, ttl).run()
+
+
+def rekey(option: Path | None, group: str) -> None:
+    check_name("group", group)
+    answer = _perform(sites.find(option), {"do": "rekey", "group": group})
+    if answer["deferred"]:
+        output.line(
+            f"No key server is running: every group gets new keys when one starts, {group} too."
+        )
+    else:
+        output.line(f"Rekeyed {group}.")
+
+
+def status(option: Path | None, as_json: bool) -> None:
+    found = _perform(sites.find(option), {"do": "status"})
+    if as_json:
+        output.emit({"event": "status", **found})
+        return
+    server = found["server"]
+    if server is None:
+        output.line("The key server is not running; this is what its store holds.")
+    else:
+        listen = ", ".join(server["listen"])
+        output.line(f"The key server runs as process {server['process']} on {listen}.")
+    groups = [_group_row(name, group) for name, group in found["groups"].items()]
+    output.table("group", _GROUP_COLUMNS, groups)
+    rows = [[m["member"], " ".join(m["groups"]), m["connected"]] for m in found["members"]]
+    output.table("member", ["member", "groups", "connected"], rows)
+
+
+def reload(option: Path | None) -> None:
+    site = sites.find(option)
+    policy.load(site.policy)
+    if control.call(site.control, {"do": "reload"}) is None:
+        output.line("covey.toml is fine; no key server is running: one reads it when it starts.")
+    else:
+        output.line("The key server has taken covey.toml.")
+
+
+def join(option: Path | None, name: str, interface: str | None, **wishes: Any) -> None:
+    from .join import Wish, run
+
+    if os.sep in name or name.endswith(".json"):
+        path = Path(name)
+        path = path / "covey.json" if path.is_dir() else path
+    else:
+        site = sites.find(option)
+        path = site.members / check_name("member", name) / "covey.json"
+        if not path.exists():
+            raise Problem(f"There is no {path}: add the member with `covey member add`.", MISUSE)
+    address = None if interface is None else interface_address(interface)
+    run(Wish(name=name, config=path, interface=address, **wishes))
+
+
+def _perform(site: Site, request: dict) -> dict:
+    """By the running server, else under the store's lock, waiting for whoever has it."""
+    end = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        answer = control.call(site.control, request)
+        if answer is not None:
+            return answer
+        store = sqlite.open_existing(site.store)
+        try:
+            store.lock(f"covey {request['do']}")
+            return Operations(site, store).perform(request, 0)
+        except Locked:
+            if time.monotonic() > end:
+                raise
+        finally:
+            store.close()
+        time.sleep(_LOCK_POLL_S)
+
+
+def _show(title: str, columns: list[str], rows: list[list], as_json: bool) -> None:
+    if not as_json:
+        output.table(title, columns, rows)
+        return
+    for row in rows:
+        output.emit(dict(zip(columns, row, strict=True)))
+
+
+def _group_row(name: str, group: dict) -> list:
+    counts = [len(group.get(key) or ()) for key in ("members", "senders", "absent")]
+    at = f"{group['address']}:{group['port']}"
+    return [name, at, group["epoch"], group.get("spi"), *counts, group.get("rekey_in_s")]
+
+
+def _host_and_port(text: str) -> list:
+    """ "HOST" or "HOST:PORT" → [host, port or None]."""
+    match = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9.-]*)(?::([0-9]{1,5}))?", text)
+    port = int(match[2]) if match and match[2] else None
+    if not match or (port is not None and not 1 <= port <= 65535):
+        raise Problem(f"{text!r} is no server: write HOST or HOST:PORT.", MISUSE)
+    return [match[1], port]
+
+
+def _own_identity() -> str:
+    name = "gcks." + socket.gethostname().lower()
+    return name if re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,100}[a-z0-9]", name) else _IDENTITY

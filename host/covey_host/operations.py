@@ -1,0 +1,242 @@
+"""What commands do to a site: the same inside the running server and, with none, under the lock.
+
+A request is a dict ({"do": "rekey", "group": "line1"}), so is the answer; control.py carries them.
+When an operation returns, what it did is durable and what it had to say on the wire is sent.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Protocol
+
+from covey.config import parse_psk
+
+from . import site as sites
+from .errors import MISUSE, Problem
+from .gcks import Out, policy
+from .gcks.authority import PSK_LEN, Authority
+from .gcks.keyserver import KeyServer
+from .gcks.ledger import Ledger
+from .gcks.sockets import own_address
+from .site import Site, check_name
+from .store import Store
+
+_MEMBER_FORMAT = 1  # "version" of covey.json
+_DEFAULT_SPREAD_S = 2  # what a member assumes where covey.json says nothing
+
+
+class Running(Protocol):
+    """The server that these operations run in."""
+
+    keyserver: KeyServer
+
+    def send(self, outs: list[Out]) -> None: ...
+    def facts(self) -> dict: ...
+    def check_routes(self, groups: list) -> None: ...
+
+
+class Operations:
+    """running is None where no server runs: then the caller holds the store's lock."""
+
+    def __init__(self, site: Site, store: Store, running: Running | None = None):
+        self._site = site
+        self._store = store
+        self._running = running
+
+    def perform(self, request: dict, now_ms: int) -> dict:
+        """Problem where it can't be done; nothing has changed then unless the sentence says so."""
+        work = _WORK.get(request.get("do")) if isinstance(request.get("do"), str) else None
+        if work is None:
+            raise Problem("The key server does not know this command: is it an older Covey?")
+        return work(self, request, now_ms)
+
+    # Groups
+
+    def group_add(self, request: dict, now_ms: int) -> dict:
+        settings = request.get("settings")
+        if not isinstance(settings, dict):
+            raise Problem("The request lacks its settings.", MISUSE)
+        name = _text(request, "group")
+        if self._running:
+            self._running.check_routes([settings.get("address")])
+        made = policy.append_group(self._site.policy, name, **settings)
+        if self._running:
+            self.reload(request, now_ms)
+        return {"group": name, "address": made.address, "port": made.port}
+
+    def reload(self, request: dict, now_ms: int) -> dict:
+        rules = policy.load(self._site.policy)
+        if self._running:
+            self._running.check_routes([group.address for group in rules.groups.values()])
+            self._running.send(self._running.keyserver.reload(rules, now_ms))
+        return {"groups": list(rules.groups)}
+
+    def rekey(self, request: dict, now_ms: int) -> dict:
+        group = _known_group(policy.load(self._site.policy), _text(request, "group"))
+        if self._running:
+            self._running.send(self._running.keyserver.rekey(group.name, now_ms))
+        return {"group": group.name, "deferred": not self._running}
+
+    # Members
+
+    def member_add(self, request: dict, now_ms: int) -> dict:
+        name = check_name("member", _text(request, "member"))
+        rules = policy.load(self._site.policy)
+        group = _known_group(rules, _text(request, "group"))
+        psk = _psk(request.get("psk"))
+        sender = request.get("sender") is True
+        self._check_new(name)
+        fields = _covey_json(name, rules, group, request)
+        draft = self._draft_member(name, fields, psk)
+        try:
+            if self._running:
+                self._running.keyserver.add_member(name, [group.name], sender=sender, psk=psk)
+            else:
+                self._authority().add(name, [group.name], sender=sender, psk=psk)
+            final = self._site.members / name
+            sites.private_directory(final)
+            for file in ("psk", "covey.json"):  # over those of a removed member of this name
+                os.replace(draft / file, final / file)
+            sites.sync_directory(final)
+            sites.sync_directory(self._site.members)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        return {"member": name, "directory": str(final), "servers": fields["servers"]}
+
+    def member_remove(self, request: dict, now_ms: int) -> dict:
+        """Returns when the removal is durable and the group was told."""
+        name = check_name("member", _text(request, "member"))
+        if self._running:
+            self._running.send(self._running.keyserver.remove_member(name, now_ms))
+        else:
+            self._authority().remove_without_server(name)
+        return {"member": name, "deferred": not self._running}
+
+    def member_list(self, request: dict, now_ms: int) -> dict:
+        return {
+            "members": [
+                {"member": m.name, "group": group, "sender": sender, "auth": "psk"}
+                for m in self._authority().members()
+                for group, sender in m.groups.items()
+            ]
+        }
+
+    # All of it
+
+    def status(self, request: dict, now_ms: int) -> dict:
+        if self._running:
+            return {
+                "server": self._running.facts(),
+                **self._running.keyserver.status(now_ms),
+            }
+        rules = policy.load(self._site.policy)
+        return {"server": None, **KeyServer(self._store, rules).status(now_ms)}
+
+    def _authority(self) -> Authority:
+        return Authority(Ledger(self._store))
+
+    def _check_new(self, name: str) -> None:
+        known = self._authority().find(name)
+        if known is not None and not known.removed:
+            raise Problem(f"{name} is a member already: choose another name.", MISUSE)
+
+    def _draft_member(self, name: str, fields: dict, psk: bytes) -> Path:
+        """Both files, complete, beside their place: nothing is promised before they exist."""
+        draft = sites.private_directory(self._site.members) / f".{name}.new"
+        try:
+            shutil.rmtree(draft, ignore_errors=True)
+            sites.private_directory(draft)
+            sites.write_private(draft / "psk", psk.hex().encode() + b"\n")
+            text = json.dumps(fields, indent=2) + "\n"
+            sites.write_private(draft / "covey.json", text.encode())
+        except OSError as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise Problem(f"{draft} can't be written: {os.strerror(error.errno or 0)}.") from error
+        return draft
+
+
+_WORK = {
+    "group add": Operations.group_add,
+    "reload": Operations.reload,
+    "rekey": Operations.rekey,
+    "member add": Operations.member_add,
+    "member remove": Operations.member_remove,
+    "member list": Operations.member_list,
+    "status": Operations.status,
+}
+
+
+def read_psk(path: Path) -> bytes:
+    """A pre-shared key from a file, as a member reads its own. Problem where it is none."""
+    try:
+        psk = parse_psk(path.read_bytes())
+    except OSError as error:
+        raise Problem(f"{path} can't be read: {os.strerror(error.errno or 0)}.", MISUSE) from error
+    if psk is None:
+        raise Problem(
+            f"{path} holds no pre-shared key: write 32 or more hexadecimal digits, in pairs, or at"
+            " least 16 octets of anything else.",
+            MISUSE,
+        )
+    return bytes(psk)
+
+
+def _psk(value) -> bytes:
+    if value is None:
+        return os.urandom(PSK_LEN)
+    try:
+        return bytes.fromhex(value)
+    except (ValueError, TypeError):
+        raise Problem("The pre-shared key of the request is not hexadecimal.", MISUSE) from None
+
+
+def _text(request: dict, key: str) -> str:
+    value = request.get(key)
+    if not isinstance(value, str):
+        raise Problem(f"The request lacks the name of its {key}.", MISUSE)
+    return value
+
+
+def _known_group(rules: policy.SitePolicy, name: str) -> policy.GroupPolicy:
+    if name not in rules.groups:
+        raise Problem(f"There is no group {name!r}: see `covey group list`.", MISUSE)
+    return rules.groups[name]
+
+
+def _covey_json(
+    name: str, rules: policy.SitePolicy, group: policy.GroupPolicy, request: dict
+) -> dict:
+    """What the board needs to know, and nothing else."""
+    fields = {
+        "version": _MEMBER_FORMAT,
+        "group": group.name,
+        "idi": name,
+        "idr": rules.identity,
+        "servers": [_server(rules, request.get("server"))],
+        "psk_file": "psk",
+        "sender": request.get("sender") is True,
+    }
+    for key in ("interface", "ttl"):
+        if request.get(key) is not None:
+            fields[key] = request[key]
+    if group.rejoin_spread_s != _DEFAULT_SPREAD_S:
+        fields["rejoin_spread_s"] = group.rejoin_spread_s
+    return fields
+
+
+def _server(rules: policy.SitePolicy, wanted) -> dict:
+    """Where a member finds the key server: as asked for, else the first entry of `listen`."""
+    entry = rules.listen[0]
+    match wanted:
+        case None:
+            host, port = entry.host, None
+        case [str(host), int() | None as port]:
+            pass
+        case _:
+            raise Problem("The server of the request is no host with a port.", MISUSE)
+    if host == "0.0.0.0":
+        host = own_address()
+    port = port or entry.port
+    markers = {each.port: each.marker for each in rules.listen}
+    return {"host": host, "port": port, "marker": markers.get(port, port == 4500)}

@@ -1,0 +1,493 @@
+"""The `covey` command without a server: what it makes, what it says, how it refuses."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from covey import config
+from covey_host import cli, commands
+from covey_host.store import sqlite
+from processes import ENVIRONMENT, run, start
+
+_GROUP = ("group", "add", "line1", "--address", "239.192.1.32", "--port", "2222")
+_MEMBER = ("member", "add", "press-7", "--group", "line1")
+
+
+class Said:
+    def __init__(self, status, out, err):
+        self.status, self.out, self.err = status, out, err
+
+    @property
+    def refusal(self):
+        """The one sentence of a command that failed."""
+        assert self.status in (1, 2), self
+        assert self.err.count("\n") == 1 and self.err.endswith(".\n") or "--help" in self.err, self
+        assert "Traceback" not in self.err and not self.out, self
+        return self.err
+
+    def __repr__(self):
+        return f"{self.status} {self.out!r} {self.err!r}"
+
+
+@pytest.fixture
+def covey(capsys, monkeypatch, tmp_path):
+    """Run one command in this process, in an empty current directory."""
+    monkeypatch.delenv("COVEY_SITE", raising=False)
+    monkeypatch.delenv("COVEY_DEBUG", raising=False)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def call(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return Said(ended.value.code, said.out, said.err)
+
+    return call
+
+
+@pytest.fixture
+def site(covey, monkeypatch, tmp_path):
+    """A site with one group, named by COVEY_SITE."""
+    root = tmp_path / "site"
+    assert covey("init", root).status == 0
+    monkeypatch.setenv("COVEY_SITE", str(root))
+    assert covey(*_GROUP).status == 0
+    return root
+
+
+def modes(root):
+    return {
+        str(each.relative_to(root)): oct(stat.S_IMODE(each.lstat().st_mode))
+        for each in [root, *root.rglob("*")]
+    }
+
+
+def objects(said):
+    assert said.status == 0, said
+    return [json.loads(line) for line in said.out.splitlines()]
+
+
+# init
+
+
+def test_init_here_and_elsewhere(covey, tmp_path):
+    assert covey("init").status == 0
+    assert sorted(os.listdir(".")) == ["covey.toml", "state.db"]
+    said = covey("init", tmp_path / "there", "--identity", "gcks.example")
+    assert said.status == 0 and str(tmp_path / "there") in said.out
+    assert 'identity = "gcks.example"' in (tmp_path / "there" / "covey.toml").read_text()
+
+
+def test_init_twice_is_refused_and_changes_nothing(covey):
+    covey("init")
+    before = {name: open(name, "rb").read() for name in os.listdir(".")}
+    said = covey("init")
+    assert said.status == 2 and "never overwritten" in said.refusal
+    assert {name: open(name, "rb").read() for name in os.listdir(".")} == before
+
+
+def test_init_refuses_an_identity_that_no_member_could_check(covey):
+    said = covey("init", "new", "--identity", "no name")
+    assert said.status == 2 and "identity" in said.refusal
+    assert os.listdir(".") == []
+
+
+def test_two_sites_have_two_signing_keys(covey, tmp_path):
+    keys = []
+    for name in ("a", "b"):
+        covey("init", name)
+        store = sqlite.open_existing(tmp_path / "here" / name / "state.db")
+        keys.append(store.read("authority/signing-key")[0])
+        store.close()
+    assert keys[0] and keys[1] and keys[0] != keys[1]
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+def test_every_file_is_private_whatever_the_umask(tmp_path, mask):
+    root = tmp_path / "site"
+    for arguments in (("init", root), (*_GROUP, "--site", root), (*_MEMBER, "--site", root)):
+        child = run("-m", "covey_host", *arguments, umask=mask)
+        assert child.returncode == 0, child.stderr
+    for name, mode in modes(root).items():
+        assert mode == ("0o700" if (root / name).is_dir() else "0o600"), name
+    assert set(modes(root)) == {
+        ".",
+        "covey.toml",
+        "state.db",
+        "state.lock",
+        "members",
+        "members/press-7",
+        "members/press-7/covey.json",
+        "members/press-7/psk",
+    }
+
+
+# Groups
+
+
+def test_groups_are_listed_as_added(covey, site):
+    said = covey(
+        "group", "add", "line2", "--address", "239.192.1.33", "--port", 2223, "--lifetime", "30m"
+    )
+    assert said.status == 0 and "line2" in said.out
+    found = objects(covey("group", "list", "--json"))
+    assert [(g["group"], g["address"], g["port"], g["lifetime_s"]) for g in found] == [
+        ("line1", "239.192.1.32", 2222, 3600),
+        ("line2", "239.192.1.33", 2223, 1800),
+    ]
+    assert "239.192.1.33" in covey("group", "list").out
+
+
+@pytest.mark.parametrize(
+    "change, word",
+    [
+        ({"--address": "10.0.0.1"}, "multicast"),
+        ({"--address": "here"}, "address"),
+        ({"--address": "239.192.1.32"}, "its own"),
+        ({"--port": "0"}, "--port"),
+        ({"--port": "70000"}, "--port"),
+        ({"--port": "x"}, "--port"),
+        ({"--lifetime": "soon"}, "lifetime"),
+        ({"--lifetime": "5s"}, "lifetime"),
+        ({"--carrier": "ip"}, "carrier"),
+        ({"--carrier": "pigeon"}, "carrier"),
+        ({"--source-auth": "tesla"}, "later version"),
+    ],
+)
+def test_a_group_with_a_mistake_leaves_covey_toml_alone(covey, site, change, word):
+    before = (site / "covey.toml").read_bytes()
+    wanted = {"--address": "239.192.1.40", "--port": "2222", **change}
+    said = covey("group", "add", "line2", *[part for item in wanted.items() for part in item])
+    assert said.status == 2 and word in said.refusal
+    assert (site / "covey.toml").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "a\nb", "", "line1"])
+def test_group_names(covey, site, name):
+    said = covey("group", "add", name, "--address", "239.192.1.40", "--port", 1)
+    assert said.status == 2 and said.refusal
+
+
+# Members
+
+
+def test_a_member_gets_what_its_board_needs(covey, site):
+    said = covey(*_MEMBER, "--sender", "--server", "192.0.2.9", "--ttl", 4)
+    assert said.status == 0 and "192.0.2.9:4500" in said.out
+    directory = site / "members" / "press-7"
+    settings = config.load(str(directory / "covey.json"))
+    assert (settings.group, settings.idi, settings.sender) == (b"line1", b"press-7", True)
+    assert settings.ttl == 4 and settings.interface is None
+    assert settings.idr.decode() in (site / "covey.toml").read_text()
+    server = settings.servers[0]
+    assert (server.host, server.port, server.marker) == ("192.0.2.9", 4500, True)
+    text = (directory / "psk").read_text()
+    assert len(text.strip()) == 64 and bytes.fromhex(text) == bytes(settings.psk)
+    assert text.strip() not in said.out + said.err
+    assert sorted(os.listdir(directory)) == ["covey.json", "psk"]
+    assert os.listdir(site / "members") == ["press-7"]
+
+
+def test_members_have_different_keys_and_are_listed(covey, site):
+    covey(*_MEMBER)
+    covey("member", "add", "robot.2", "--group", "line1", "--sender")
+    keys = {path.read_text() for path in site.glob("members/*/psk")}
+    assert len(keys) == 2
+    found = objects(covey("member", "list", "--json"))
+    assert found == [
+        {"member": "press-7", "group": "line1", "sender": False, "auth": "psk"},
+        {"member": "robot.2", "group": "line1", "sender": True, "auth": "psk"},
+    ]
+    said = covey("member", "list")
+    assert "press-7" in said.out and "robot.2" in said.out
+    for key in keys:
+        assert key.strip() not in said.out
+
+
+def test_where_members_find_the_server(covey, site):
+    text = (site / "covey.toml").read_text()
+    (site / "covey.toml").write_text(
+        text.replace('listen = ["0.0.0.0:4500"]', 'listen = ["192.0.2.1:5500", "0.0.0.0:848"]')
+    )
+    covey(*_MEMBER)
+    covey("member", "add", "b", "--group", "line1", "--server", "gcks.example:848")
+    covey("member", "add", "c", "--group", "line1", "--server", "gcks.example:4500")
+    found = [
+        json.loads((site / "members" / name / "covey.json").read_text())["servers"]
+        for name in ("press-7", "b", "c")
+    ]
+    assert found == [
+        [{"host": "192.0.2.1", "port": 5500, "marker": False}],
+        [{"host": "gcks.example", "port": 848, "marker": False}],
+        [{"host": "gcks.example", "port": 4500, "marker": True}],
+    ]
+
+
+@pytest.mark.parametrize("server", ["", "a b", "host:0", "host:65536", "host:x", "[::1]:4500"])
+def test_servers_that_are_none(covey, site, server):
+    said = covey(*_MEMBER, "--server", server)
+    assert said.status == 2 and "HOST:PORT" in said.refusal
+
+
+@pytest.mark.parametrize(
+    "octets, psk",
+    [
+        (b"00112233445566778899aabbccddeeff\n", bytes.fromhex("00112233445566778899aabbccddeeff")),
+        (b"a passphrase of some length\n", b"a passphrase of some length"),
+        (bytes(range(200, 216)), bytes(range(200, 216))),
+    ],
+)
+def test_the_key_of_a_foreign_peer(covey, site, tmp_path, octets, psk):
+    (tmp_path / "key").write_bytes(octets)
+    said = covey(*_MEMBER, "--psk-file", tmp_path / "key")
+    assert said.status == 0 and psk.hex() not in said.out
+    settings = config.load(str(site / "members" / "press-7" / "covey.json"))
+    assert bytes(settings.psk) == psk
+
+
+@pytest.mark.parametrize("octets", [None, b"", b"too short", b"0" * 33])
+def test_a_file_without_a_key(covey, site, tmp_path, octets):
+    if octets is not None:
+        (tmp_path / "key").write_bytes(octets)
+    said = covey(*_MEMBER, "--psk-file", tmp_path / "key")
+    assert said.status == 2 and str(tmp_path / "key") in said.refusal
+    assert not (site / "members").exists()
+    assert objects(covey("member", "list", "--json")) == []
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (("press-7", "--group", "line9"), "no group 'line9'"),
+        (("press-7", "--group", "line1", "--auth", "cert"), "later version"),
+        (("press-7", "--group", "line1", "--auth", "password"), "psk"),
+        (("press-7", "--group", "line1", "--interface", "nosuch0"), "interface"),
+        (("press-7", "--group", "line1", "--ttl", "0"), "--ttl"),
+        (("../press", "--group", "line1"), "member"),
+        (("press-7",), "--group"),
+        (("--group", "line1"), "name"),
+    ],
+)
+def test_a_member_with_a_mistake_is_not_made(covey, site, arguments, word):
+    said = covey("member", "add", *arguments)
+    assert said.status == 2 and word in said.refusal
+    assert not list(site.glob("members/*"))
+    assert objects(covey("member", "list", "--json")) == []
+
+
+def test_a_member_is_not_added_twice_and_keeps_its_key(covey, site):
+    covey(*_MEMBER)
+    key = (site / "members" / "press-7" / "psk").read_bytes()
+    said = covey(*_MEMBER)
+    assert said.status == 2 and "member already" in said.refusal
+    assert (site / "members" / "press-7" / "psk").read_bytes() == key
+
+
+def test_a_removed_member_is_gone_and_may_come_back_with_another_key(covey, site):
+    covey(*_MEMBER)
+    key = (site / "members" / "press-7" / "psk").read_bytes()
+    said = covey("member", "remove", "press-7")
+    assert said.status == 0 and "no key server is running" in said.out
+    assert objects(covey("member", "list", "--json")) == []
+    again = covey("member", "remove", "press-7")
+    assert again.status == 1 and "already" in again.refusal
+    never = covey("member", "remove", "press-8")
+    assert never.status == 2 and "press-8" in never.refusal
+    assert covey(*_MEMBER, "--sender").status == 0
+    assert (site / "members" / "press-7" / "psk").read_bytes() != key
+    assert json.loads((site / "members" / "press-7" / "covey.json").read_text())["sender"] is True
+
+
+# Without a server
+
+
+def test_rekey_without_a_server_says_what_will_happen(covey, site):
+    said = covey("rekey", "line1")
+    assert said.status == 0 and "No key server is running" in said.out
+    said = covey("rekey", "line9")
+    assert said.status == 2 and "no group 'line9'" in said.refusal
+
+
+def test_status_without_a_server(covey, site):
+    covey(*_MEMBER)
+    (found,) = objects(covey("status", "--json"))
+    assert found["event"] == "status" and found["server"] is None
+    said = covey("status")
+    assert said.status == 0 and "line1" in said.out and "not running" in said.out
+
+
+def test_reload_without_a_server_checks_the_file(covey, site):
+    assert "no key server is running" in covey("reload").out
+    with open(site / "covey.toml", "a") as file:
+        file.write("[group.bad]\nadress = 1\n")
+    line = len((site / "covey.toml").read_text().splitlines())
+    for command in (("reload",), ("group", "list"), ("serve",), ("rekey", "line1"), ("status",)):
+        said = covey(*command)
+        assert said.status == 2 and f"covey.toml:{line}:" in said.refusal, said
+
+
+_COMMANDS = [
+    _GROUP,
+    ("group", "list"),
+    _MEMBER,
+    ("member", "remove", "press-7"),
+    ("member", "list"),
+    ("serve",),
+    ("status",),
+    ("status", "--json"),
+    ("rekey", "line1"),
+    ("reload",),
+    ("join", "press-7"),
+]
+
+
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_where_there_is_no_site(covey, command, tmp_path):
+    said = covey(*command)
+    assert said.status == 2 and "no site" in said.refusal and "covey init" in said.err
+    said = covey(*command, "--site", tmp_path / "nowhere")
+    assert said.status == 2 and "nowhere" in said.refusal
+    assert os.listdir(".") == []
+
+
+@pytest.mark.parametrize("command", [c for c in _COMMANDS if c[0] not in ("join", "reload")])
+def test_a_store_that_is_damaged(covey, site, command):
+    if command == ("group", "list"):
+        return  # needs no store
+    with open(site / "state.db", "r+b") as file:
+        file.write(b"garbage" * 20)
+    said = covey(*command)
+    assert said.status == 1 and "not a Covey store" in said.refusal
+
+
+def test_a_store_that_others_can_read(covey, site):
+    (site / "state.db").chmod(0o644)
+    said = covey("member", "list")
+    assert said.status == 1 and "chmod 600" in said.refusal
+
+
+def test_a_command_waits_for_another_one_and_then_gives_up(covey, site, monkeypatch):
+    store = sqlite.open_existing(site / "state.db")
+    store.lock("a test")
+    monkeypatch.setattr(commands, "_LOCK_WAIT_S", 0.2)
+    said = covey("member", "list")
+    assert said.status == 1 and "a test, process" in said.refusal
+    monkeypatch.setattr(commands, "_LOCK_WAIT_S", 20)
+    timer = threading.Timer(0.3, store.close)
+    timer.start()
+    assert objects(covey("member", "list", "--json")) == []
+    timer.join()
+
+
+# join
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (("press-9",), "member add"),
+        (("../press-7/x",), "../press-7/x"),
+        (("/nowhere/covey.json",), "/nowhere/covey.json"),
+        (("press-7", "--send", "x"), "receiver"),
+        (("press-7", "--interface", "nosuch0"), "interface"),
+        (("press-7", "--count", "0"), "--count"),
+    ],
+)
+def test_a_join_that_cannot_begin(covey, site, arguments, word):
+    covey(*_MEMBER)
+    said = covey("join", *arguments)
+    assert word in said.refusal
+
+
+def test_a_join_with_a_mistake_in_covey_json(covey, site):
+    covey(*_MEMBER)
+    path = site / "members" / "press-7" / "covey.json"
+    path.write_text(path.read_text().replace('"version": 1', '"version": 9'))
+    for name in ("press-7", path, path.parent / "."):
+        said = covey("join", name)
+        assert said.status == 2 and "version" in said.refusal
+
+
+# The command line itself
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (("nonsense",), "nonsense"),
+        (("group",), "command"),
+        (("group", "nonsense"), "nonsense"),
+        (("rekey",), "group"),
+        (("rekey", "a", "b"), "b"),
+        (("status", "--nonsense"), "--nonsense"),
+        (("group", "add", "x", "--port", "1"), "--address"),
+        (("join", "x", "--count", "many"), "--count"),
+    ],
+)
+def test_misuse_is_one_sentence(covey, arguments, word):
+    said = covey(*arguments)
+    assert said.status == 2 and word in said.refusal
+
+
+def test_help(covey):
+    for arguments in ((), ("--help",), ("-h",), ("group", "--help"), ("member", "add", "-h")):
+        said = covey(*arguments)
+        assert said.status == 0 and "Usage" in said.out and not said.err
+    assert "certificates" in covey("init", "--help").out
+
+
+def test_a_fault_inside_is_a_sentence_and_a_traceback_only_on_request(covey, site, monkeypatch):
+    def broken(*_):
+        raise KeyError("0f1e2d3c")
+
+    monkeypatch.setattr(commands, "member_list", broken)
+    said = covey("member", "list")
+    assert said.status == 1 and "COVEY_DEBUG=1" in said.refusal
+    assert "0f1e2d3c" not in said.err
+    monkeypatch.setenv("COVEY_DEBUG", "1")
+    assert "Traceback" in covey("member", "list").err
+
+
+def test_an_interrupt_is_clean(covey, site, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "member_list", interrupted)
+    said = covey("member", "list")
+    assert (said.status, said.out, said.err) == (130, "", "")
+
+
+def test_a_reader_that_goes_away(site):
+    child = subprocess.Popen(
+        [sys.executable, "-m", "covey_host", "group", "list", "--json"],
+        env={**ENVIRONMENT, "COVEY_SITE": str(site)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    child.stdout.close()
+    err = child.stderr.read()
+    child.stderr.close()
+    assert child.wait() in (0, 1) and err == b""
+
+
+def test_ctrl_c_for_real_while_waiting_for_a_server(site):
+    environment = {**ENVIRONMENT, "COVEY_SITE": str(site)}
+    add = run("-m", "covey_host", *_MEMBER, "--server", "127.0.0.1:9", env=environment)
+    assert add.returncode == 0, add.stderr
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        child = start("-m", "covey_host", "join", "press-7", env=environment)
+        assert "registering" in child.stderr.readline()
+        time.sleep(0.1)
+        child.send_signal(number)
+        out, err = child.communicate(timeout=20)
+        assert child.returncode == status, err
+        assert "Traceback" not in err and "Error" not in err

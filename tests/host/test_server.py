@@ -1,0 +1,468 @@
+"""`covey serve` as processes see it: sockets, commands, kills, bad datagrams, what it logs."""
+
+import io
+import json
+import os
+import random
+import re
+import resource
+import signal
+import socket
+import stat
+import time
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+
+from covey_host import cli
+from covey_host.store import sqlite
+from processes import ENVIRONMENT, run, start, wait_until
+
+_GROUP = "239.192.77.1"
+
+
+def free_port():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("0.0.0.0", 0))
+        return sock.getsockname()[1]
+
+
+class Bench:
+    """A site of its own on free ports, and the processes that a test starts on it."""
+
+    def __init__(self, root):
+        self.root = root
+        self.port, self.carrier_port = free_port(), free_port()
+        self.environment = {**ENVIRONMENT, "COVEY_SITE": str(root)}
+        self.said = ""  # all that any process has written anywhere
+        self._running = []
+        cli.commands.init(root, None)
+        self.edit('listen = ["0.0.0.0:4500"]', f'listen = ["127.0.0.1:{self.port}"]')
+        with open(root / "covey.toml", "a") as file:
+            file.write(
+                f'\n[group.line1]\naddress = "{_GROUP}"\nport = 2222\n'
+                f'carrier_port = {self.carrier_port}\natd = "0s"\ndtd = "1s"\n'
+                'repeat_spacing = "100ms"\nrejoin_spread = "0s"\n'
+            )
+
+    def edit(self, old, new):
+        text = (self.root / "covey.toml").read_text()
+        assert old in text
+        (self.root / "covey.toml").write_text(text.replace(old, new))
+
+    def covey(self, *arguments, status=0):
+        """One command to its end, in this process; its stdout, or stderr where it is to fail."""
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            cli.main([*map(str, arguments), "--site", str(self.root)])
+        self.said += out.getvalue() + err.getvalue()
+        assert ended.value.code == status, (arguments, out.getvalue(), err.getvalue())
+        return err.getvalue() if status else out.getvalue()
+
+    def launch(self, *arguments, **options):
+        child = start("-m", "covey_host", *arguments, env=self.environment, **options)
+        self._running.append(child)
+        return child
+
+    def serve(self, *arguments):
+        """A running server: it has said that it serves."""
+        child = self.launch("serve", "--json", "--interface", "127.0.0.1", *arguments)
+        child.heard = []
+        while not child.heard or child.heard[-1]["event"] != "serving":
+            line = child.stderr.readline()
+            assert line, f"it ended with {child.wait()}: {child.heard}"
+            self.said += line
+            assert line.startswith("{"), line + child.stderr.read()
+            child.heard.append(json.loads(line))
+        return child
+
+    def end(self, child, number=signal.SIGTERM):
+        """End a process by a signal: (exit status, stdout, stderr)."""
+        child.send_signal(number)
+        out, err = child.communicate(timeout=30)
+        self._running.remove(child)
+        self.said += out + err
+        return child.returncode, out, err
+
+    def events(self, child, number=signal.SIGTERM):
+        """End a server: all that it logged."""
+        status, _, err = self.end(child, number)
+        if number == signal.SIGTERM:
+            assert status == 0, err
+        return child.heard + [json.loads(line) for line in err.splitlines()]
+
+    def status(self):
+        return json.loads(self.covey("status", "--json"))
+
+    def epoch(self):
+        return self.status()["groups"]["line1"]["epoch"]
+
+    def member(self, name, *arguments):
+        server = ("--server", f"127.0.0.1:{self.port}", "--interface", "127.0.0.1")
+        return self.covey("member", "add", name, "--group", "line1", *server, *arguments)
+
+    def close(self):
+        for child in self._running:
+            child.kill()
+            out, err = child.communicate()
+            self.said += out + err
+        for file in self.root.glob("members/*/psk"):
+            assert file.read_text().strip() not in self.said, "a pre-shared key was shown"
+        assert "Traceback" not in self.said
+
+
+@pytest.fixture
+def bench(tmp_path):
+    made = Bench(tmp_path / "site")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def wire():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(5)
+        yield sock
+
+
+# Starting and stopping
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_it_serves_until_a_signal_and_removes_its_socket(bench, number, status):
+    server = bench.serve()
+    control = bench.root / "run" / "control.sock"
+    assert stat.S_ISSOCK(control.stat().st_mode)
+    assert server.heard[-1]["listen"] == [f"127.0.0.1:{bench.port}"]
+    ended, out, err = bench.end(server, number)
+    assert ended == status and out == ""
+    assert json.loads(err.splitlines()[-1])["event"] == "stopped"
+    assert not control.exists()
+
+
+def test_its_log_without_json_is_for_people(bench):
+    server = bench.launch("serve", "--interface", "127.0.0.1")
+    line = server.stderr.readline()
+    assert " serving " in line and f"127.0.0.1:{bench.port}" in line
+    _, out, err = bench.end(server)
+    assert out == "" and " stopped " in err
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o077])
+def test_every_file_of_a_running_site_is_private(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        bench = Bench(tmp_path / "site")
+        bench.member("press-7")
+        server = bench.serve()
+        bench.covey("group", "add", "line2", "--address", "239.192.77.2", "--port", "1")
+    finally:
+        os.umask(before)
+    found = {}
+    for path in [bench.root, *bench.root.rglob("*")]:
+        wanted = 0o700 if path.is_dir() else 0o600
+        found[str(path.relative_to(bench.root))] = stat.S_IMODE(path.lstat().st_mode)
+        assert found[str(path.relative_to(bench.root))] == wanted, path
+    assert {"run/control.sock", "state.db-wal", "state.db-shm", "state.lock"} < set(found)
+    bench.end(server)
+    bench.close()
+
+
+def test_a_second_server_on_the_site_is_told_who_is_first(bench):
+    server = bench.serve()
+    before = bench.epoch()
+    said = bench.covey("serve", status=1)
+    assert f"covey serve, process {server.pid}" in said and said.count("\n") == 1
+    assert bench.epoch() == before and server.poll() is None
+
+
+def test_a_port_in_use_is_named_and_nothing_has_changed(bench, tmp_path):
+    first = bench.serve()
+    other = Bench(tmp_path / "other")
+    other.edit(f"127.0.0.1:{other.port}", f"127.0.0.1:{bench.port}")
+    said = other.covey("serve", "--interface", "127.0.0.1", status=1)
+    assert f"UDP port {bench.port}" in said and "in use" in said and said.count("\n") == 1
+    assert other.epoch() is None
+    assert first.poll() is None
+    other.close()
+
+
+@pytest.mark.parametrize(
+    "arguments, status, word",
+    [
+        (("--interface", "nosuch0"), 2, "no interface"),
+        (("--interface", "203.0.113.1"), 2, "no address of this machine"),
+        (("--ttl", "256"), 2, "--ttl"),
+        (("nonsense",), 2, "nonsense"),
+    ],
+)
+def test_it_does_not_start_with_a_mistake(bench, arguments, status, word):
+    said = bench.covey("serve", *arguments, status=status)
+    assert word in said and said.count("\n") == 1
+    assert bench.epoch() is None
+
+
+def test_a_mistake_in_covey_toml_is_named_by_its_line(bench):
+    with open(bench.root / "covey.toml", "a") as file:
+        file.write("atd = soon\n")
+    line = len((bench.root / "covey.toml").read_text().splitlines())
+    assert f"covey.toml:{line}" in bench.covey("serve", status=2)
+
+
+_NO_ROUTE = """
+import errno, socket, sys
+from covey_host import cli
+def connect(*_):
+    raise OSError(errno.ENETUNREACH, "Network is unreachable")
+socket.socket.connect = connect
+cli.main(["serve", "--site", sys.argv[1]])
+"""
+
+
+def test_without_a_multicast_route(bench):
+    child = run("-c", _NO_ROUTE, bench.root)
+    assert child.returncode == 1 and f"no multicast route to {_GROUP}" in child.stderr
+    assert "--interface" in child.stderr and child.stderr.count("\n") == 1
+    assert bench.epoch() is None
+
+
+def test_plain_ports_are_served_too_or_skipped_by_name(bench):
+    """Beside the default port only; whoever holds 4500 here makes this start fail by name."""
+    bench.edit(f"127.0.0.1:{bench.port}", "127.77.0.1:4500")
+    holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    can_bind = True
+    try:
+        holder.bind(("127.77.0.1", 848))
+    except PermissionError:
+        can_bind = False
+    server = bench.serve()
+    facts = server.heard[-1]
+    assert "127.77.0.1:4500" in facts["listen"] and "127.77.0.1:848" in facts["skipped"]
+    assert ("127.77.0.1:500" in facts["listen"]) == can_bind
+    (told,) = [e for e in server.heard if e["event"] == "skipped" and e["port"] == 848]
+    assert "848" in told["reason"]
+    bench.end(server)
+    holder.close()
+
+
+# Kills
+
+
+def test_it_is_killed_and_starts_again_each_time_with_new_keys(bench):
+    """kill -9 while commands run: what was acknowledged is there, no epoch or key comes twice."""
+    rounds = random.Random(3)
+    acknowledged, epochs, spis = [], [], set()
+    for i in range(4):
+        server = bench.serve()
+        group = bench.status()["groups"]["line1"]
+        epochs.append(group["epoch"])
+        spis.add(group["spi"])
+        bench.member(f"m{i}")
+        acknowledged.append(f"m{i}")
+        adding = bench.launch("member", "add", f"x{i}", "--group", "line1")
+        rekeying = bench.launch("rekey", "line1")
+        time.sleep(rounds.random() * 0.5)
+        bench.events(server, signal.SIGKILL)
+        for child, name in ((adding, f"x{i}"), (rekeying, None)):
+            out, err = child.communicate(timeout=30)
+            bench.said += out + err
+            assert err.count("\n") <= 1
+            if child.returncode == 0 and name:
+                acknowledged.append(name)
+        assert (bench.root / "run" / "control.sock").exists()  # it had no time to remove it
+        listed = bench.covey("member", "list", "--json").splitlines()
+        assert set(acknowledged) <= {json.loads(line)["member"] for line in listed}
+    server = bench.serve()
+    group = bench.status()["groups"]["line1"]
+    epochs.append(group["epoch"])
+    spis.add(group["spi"])
+    assert epochs == sorted(set(epochs)) and len(spis) == 5
+    bench.end(server)
+
+
+def test_a_removal_is_durable_when_it_is_acknowledged(bench):
+    bench.member("press-7")
+    server = bench.serve()
+    assert "Removed press-7" in bench.covey("member", "remove", "press-7")
+    bench.events(server, signal.SIGKILL)
+    assert bench.covey("member", "list") == ""
+    server = bench.serve()
+    assert bench.covey("member", "list") == ""
+    assert "already" in bench.covey("member", "remove", "press-7", status=1)
+    bench.end(server)
+
+
+# Commands to a running server
+
+
+def test_commands_reach_the_running_server(bench):
+    server = bench.serve()
+    first = bench.epoch()
+    assert bench.covey("rekey", "line1") == "Rekeyed line1.\n"
+    assert bench.epoch() == first + 1
+    bench.member("press-7", "--sender")
+    facts = bench.status()
+    assert facts["server"]["process"] == server.pid
+    assert [m["member"] for m in facts["members"]] == ["press-7"]
+    assert f"process {server.pid}" in bench.covey("status")
+    assert "no group 'line9'" in bench.covey("rekey", "line9", status=2)
+    assert "no group 'line9'" in bench.covey("member", "add", "x", "--group", "line9", status=2)
+    assert "member already" in bench.covey(
+        "member", "add", "press-7", "--group", "line1", status=2
+    )
+    assert "press-8" in bench.covey("member", "remove", "press-8", status=2)
+    events = bench.events(server)
+    assert [e["member"] for e in events if e["event"] == "added"] == ["press-7"]
+    after = bench.status()
+    assert after["server"] is None and after["groups"]["line1"]["epoch"] == first + 1
+
+
+def test_groups_are_added_and_covey_toml_read_again(bench):
+    server = bench.serve()
+    bench.covey("group", "add", "line2", "--address", "239.192.77.2", "--port", "1")
+    assert bench.status()["groups"]["line2"]["epoch"] == 1
+    before = bench.epoch()
+    text = (bench.root / "covey.toml").read_text()
+    (bench.root / "covey.toml").write_text(text + "colour = 1\n")
+    line = len(text.splitlines()) + 1
+    assert f"covey.toml:{line}" in bench.covey("reload", status=2)
+    server.send_signal(signal.SIGHUP)
+    told = json.loads(server.stderr.readline())
+    while told["event"] != "trouble":
+        told = json.loads(server.stderr.readline())
+    assert f"covey.toml:{line}" in told["reason"]
+    assert bench.epoch() == before  # what was in force stays in force
+    (bench.root / "covey.toml").write_text(text.replace('dtd = "1s"', 'dtd = "2s"'))
+    assert "has taken" in bench.covey("reload")
+    assert bench.epoch() == before + 1
+    bench.end(server)
+
+
+def test_status_and_members_of_a_stopped_server(bench):
+    bench.member("press-7")
+    bench.end(bench.serve())
+    facts = bench.status()
+    assert facts["server"] is None and facts["groups"]["line1"]["epoch"] == 1
+    assert [m["member"] for m in facts["members"]] == ["press-7"]
+
+
+def test_nonsense_on_the_control_socket(bench):
+    server = bench.serve()
+    path = str(bench.root / "run" / "control.sock")
+    for request in (
+        {},
+        {"do": None},
+        {"do": "explode"},
+        {"do": ["rekey"]},
+        {"do": "rekey"},
+        {"do": "rekey", "group": 7},
+        {"do": "group add", "group": "x"},
+        {"do": "group add", "group": "x", "settings": {"address": 7}},
+        {"do": "group add", "group": "x", "settings": {"address": "239.1.1.1", "port": {}}},
+        {"do": "member add", "member": "../x", "group": "line1"},
+        {"do": "member add", "member": "x", "group": "line1", "psk": 7},
+        {"do": "member add", "member": "x", "group": "line1", "psk": "00"},
+        {"do": "member add", "member": "x", "group": "line1", "server": "nowhere"},
+        {"do": "member remove", "member": None},
+    ):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(path)
+            sock.sendall(json.dumps(request).encode() + b"\n")
+            answer = json.loads(sock.makefile("rb").readline())
+        assert answer["ok"] is False and answer["problem"], request
+    assert bench.covey("member", "list") == ""
+    assert not list((bench.root).glob("members/*"))
+    events = bench.events(server)
+    assert not [e for e in events if e["event"] == "trouble"], events
+
+
+# Datagrams
+
+
+def test_no_datagram_stops_it(bench, wire):
+    server = bench.serve()
+    to = ("127.0.0.1", bench.port)
+    chance = random.Random(5)
+    for length in [*range(40), 100, 1500, 9000, 16384, 16385, 65000]:
+        wire.sendto(chance.randbytes(length), to)
+        wire.sendto(bytes(length), to)
+        wire.sendto(b"\xff" * length, to)
+    for _ in range(300):  # headers that look right, with anything behind
+        head = chance.randbytes(8) + bytes(8) + bytes([33, 0x20, 34, 8]) + bytes(4)
+        body = chance.randbytes(chance.randrange(200))
+        wire.sendto(head + (28 + len(body)).to_bytes(4, "big") + body, to)
+    wait_until(lambda: sum(bench.status()["server"]["drops"].values()) >= 3)
+    facts = bench.status()
+    assert facts["server"]["drops"]["empty"] == 3 and facts["server"]["drops"]["length"] >= 3
+    assert facts["groups"]["line1"]["members"] == []
+    assert bench.covey("rekey", "line1")
+    events = bench.events(server)
+    assert not [e for e in events if "fault" in str(e.get("reason"))], events
+
+
+def test_esp_and_keepalives_on_a_port_with_marker_are_counted(bench, wire):
+    bench.edit(
+        f'"127.0.0.1:{bench.port}"', f'{{address = "127.0.0.1:{bench.port}", marker = true}}'
+    )
+    server = bench.serve()
+    for data in (b"", b"\xff", b"\x00\x00\x00\x09" + bytes(60), bytes(3), bytes(20000)):
+        wire.sendto(data, ("127.0.0.1", bench.port))
+    wanted = {"empty": 1, "keepalive": 1, "unknown_spi": 1, "length": 2}
+    wait_until(lambda: bench.status()["server"]["drops"] == wanted)
+    assert bench.events(server)[-1]["drops"] == wanted
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="prlimit is Linux's")
+def test_a_disk_that_is_full_is_told_and_survived(bench):
+    """The server may not write a longer file: it says so, refuses, and goes on afterwards."""
+    server = bench.serve()
+    store = sqlite.open_existing(bench.root / "state.db")  # a reader keeps the log from restarting
+    before = bench.epoch()
+    whole = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1, whole[1]))
+    said = bench.covey("rekey", "line1", status=1)
+    assert "state.db" in said and "check the disk" in said and said.count("\n") == 1
+    assert "members" in bench.covey("member", "add", "x", "--group", "line1", status=1)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, whole)
+    assert bench.covey("rekey", "line1") == "Rekeyed line1.\n"
+    assert bench.epoch() > before
+    bench.member("x")
+    store.close()
+    bench.end(server)
+
+
+# Two terms
+
+
+def test_a_server_whose_term_is_over_stops_by_itself(bench):
+    server = bench.serve()
+    store = sqlite.open_existing(bench.root / "state.db")
+    store.acquire_term("another key server")
+    store.close()
+    said = bench.covey("rekey", "line1", status=1)
+    assert "taken over" in said
+    assert server.wait(timeout=20) == 1
+    assert "taken over" in server.stderr.read().splitlines()[-1]
+    bench.end(bench.serve())
+
+
+def test_secrets_of_the_store_are_never_shown(bench):
+    bench.member("press-7", "--sender")
+    server = bench.serve()
+    bench.covey("rekey", "line1")
+    bench.covey("status")
+    bench.covey("status", "--json")
+    bench.covey("member", "list", "--json")
+    bench.covey("group", "list", "--json")
+    store = sqlite.open_existing(bench.root / "state.db")
+    found = [value for _, value, _ in store.scan("")]
+    store.close()
+    bench.end(server)
+    keys = set()
+    for value in found:
+        for field in ("keymat", "tek_keymat", "psk"):
+            keys |= set(re.findall(rf'"{field}":"([0-9a-f]+)"', value.decode("latin-1")))
+    assert len(keys) >= 3
+    for key in keys:
+        assert key not in bench.said and key[:20] not in bench.said
