@@ -259,6 +259,7 @@ class ForeignGM:
         self.spi_r = bytes(8)
         self.next_id = 1
         self.tek = self.rekey_sa = None
+        self.former = {}  # Rekey SAs that were replaced, still listened to for DTD
         self.sender_ids = []
 
     def sa_init(self, proposals=None, method=31, value=None, nonce=None, extra=(), first=()):
@@ -389,6 +390,7 @@ class ForeignGM:
             int.from_bytes(first),
         )
         self._take_tek()
+        self.former = {}
         self.sender_ids = self.keys.sender_ids
         return self
 
@@ -397,8 +399,13 @@ class ForeignGM:
         self.tek = spi, self.keys.keymat[spi]
 
     def rekey(self, data):
-        """A GSA_REKEY over our Rekey SA: "rekeyed", "excluded" or "repeat"."""
-        payloads = self.rekey_sa.open(data)
+        """A GSA_REKEY: "rekeyed", "excluded", "repeat" or "unknown" (not our Rekey SA)."""
+        over = self.former.get(data[:16])
+        if self.rekey_sa is not None and data[:16] == self.rekey_sa.spi:
+            over = self.rekey_sa
+        if over is None:
+            return "unknown"
+        payloads = over.open(data)
         if payloads is None:
             return "repeat"
         kinds = [kind for kind, _ in payloads]
@@ -406,17 +413,21 @@ class ForeignGM:
         if kinds == [DELETE, DELETE, AUTH]:
             assert deletes == [b"\x03\x04\0\x01" + bytes(4), b"\x06\x10\0\x01" + bytes(16)]
             self.tek = self.rekey_sa = None
+            self.former = {}
+            self.sender_ids = []
             return "excluded"
         assert kinds == [GSA, KD, DELETE, AUTH]
-        assert deletes == [b"\x03\x04\0\x01" + self.tek[0]]
-        self.policy, old = Policy(payloads[0][1]), self.rekey_sa
-        self.keys = Keys(payloads[1][1], old.kwk)
+        assert len(deletes) == 1 and deletes[0][:4] == b"\x03\x04\0\x01"
+        self.deleted = deletes[0][4:]
+        self.policy = Policy(payloads[0][1])
+        self.keys = Keys(payloads[1][1], over.kwk)
         assert not self.keys.sender_ids and self.keys.auth_key is None
         kek = self.policy.sas[6]
         assert 14 not in [kind for kind, _, _ in kek["transforms"]]  # GCAUTH: registration only
         assert 3 not in self.policy.wide  # GWP_SENDER_ID_BITS likewise
         self.rekey_sa = RekeySA(
-            kek["spi"], self.keys.keymat[kek["spi"]], *self.algorithms, old.auth_key, 0
+            kek["spi"], self.keys.keymat[kek["spi"]], *self.algorithms, over.auth_key, 0
         )
+        self.former[over.spi] = over
         self._take_tek()
         return "rekeyed"

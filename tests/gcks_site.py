@@ -1,0 +1,97 @@
+"""A key server on a virtual clock with a real store, and members that talk to it, for tests."""
+
+from covey_host.gcks import authority, keyserver, policy
+from covey_host.store import sqlite
+from foreign_gm import GSA_AUTH, ForeignGM
+
+SITE = 'identity = "gcks.example"\n'
+LINE1 = '[group.line1]\naddress = "239.192.1.32"\nport = 2222\n'
+KEY = b"k" * 32
+
+
+class Site:
+    """now is in ms; air is what went to groups: [Out]."""
+
+    def __init__(self, path, text=SITE + LINE1, wrap=lambda store: store, now=1_000_000):
+        self.path = path
+        if not path.exists():
+            made = sqlite.create(path)
+            authority.make_signing_key(made)
+            made.close()
+        self.store = wrap(sqlite.open_existing(path))
+        self.now = now
+        self.air = []
+        self.unasked = []  # messages to members that answer nothing
+        self.policy = policy.parse(text)
+        self.server = keyserver.KeyServer(self.store, self.policy)
+        self.send(self.server.start(self.now))
+
+    def restart(self, text=None, wrap=lambda store: store, later_ms=1000):
+        """The same store in a new process; whatever was in memory is gone."""
+        self.store.close()
+        made = Site.__new__(Site)
+        made.__init__(self.path, text or SITE + LINE1, wrap, self.now + later_ms)
+        return made
+
+    def send(self, outs):
+        self.air += [out for out in outs if out.address is None]
+        self.unasked += [out for out in outs if out.address is not None]
+
+    def add(self, name="press-7", groups=("line1",), sender=True):
+        self.server.add_member(name, list(groups), sender=sender, psk=KEY)
+
+    def talk(self, data, address="a"):
+        """The answer to a message, or None."""
+        outs = self.server.receive(data, address, self.now)
+        answers = [o for o in outs if o.address == address and o.data[16:24] != b""]
+        first = answers[0] if answers and outs[0] is answers[0] else None
+        self.send([o for o in outs if o is not first])
+        return None if first is None else first.data
+
+    def wait(self, ms):
+        """Let time pass, with a step whenever the server asks for one."""
+        end = self.now + ms
+        while True:
+            outs, wait_ms = self.server.step(self.now)
+            self.send(outs)
+            assert wait_ms >= 0
+            if self.now + wait_ms > end:
+                break
+            self.now += max(1, wait_ms)
+        self.now = end
+
+    def connect(self, gm, address="a", **offer):
+        """IKE_SA_INIT."""
+        gm.take_sa_init(self.talk(gm.sa_init(**offer), address))
+        return gm
+
+    def register(self, gm, address="a", **group):
+        """From nothing to a member; for refusals use connect() and ask()."""
+        self.connect(gm, address)
+        return gm.take_group(self.ask(gm, address, **group))
+
+    def ask(self, gm, address="a", **group):
+        """GSA_AUTH → what comes after IDr and AUTH."""
+        answer = self.talk(gm.gsa_auth(**group), address)
+        return gm.check_identity(gm.open(answer, GSA_AUTH))
+
+    def gm(self, name="press-7", wants=None, **more):
+        """A member, registered."""
+        return self.register(ForeignGM(name.encode(), KEY, wants=wants, **more), name)
+
+    def revision(self):
+        """Goes up with each write."""
+        return self.store._db.execute("SELECT revision FROM store").fetchone()[0]
+
+
+class NonceCheck:
+    """Every (TEK, Sender-ID) that any member may use belongs to one registration, ever."""
+
+    def __init__(self):
+        self.holders = {}
+
+    def see(self, *gms):
+        for gm in gms:
+            for sender_id in gm.sender_ids if gm.tek else ():
+                holder = self.holders.setdefault((gm.tek[1], sender_id), id(gm.keys_of))
+                assert holder == id(gm.keys_of), f"Sender-ID {sender_id} twice under one key"
