@@ -28,7 +28,7 @@ class KeyStore:
         self._slots = slots
         self._drops = drops
         self._sas = [None] * slots
-        self._spis = bytearray(4 * slots)  # of the SAs, side by side: find() reads only these
+        self._spis = bytearray(4 * slots)  # side by side for find(); a free slot keeps its last
         self._states = bytearray(slots)
         self._expire = [Deadline() for _ in range(slots)]
         self._retire = [Deadline() for _ in range(slots)]
@@ -222,8 +222,6 @@ class KeyStore:
         self._retired.add(sa.spi)
         self._sas[slot] = None
         self._states[slot] = 0
-        for i in range(4 * slot, 4 * slot + 4):
-            self._spis[i] = 0
         while self._used and self._sas[self._used - 1] is None:
             self._used -= 1
         sa.wipe()

@@ -117,6 +117,10 @@ def test_padding_longer_than_the_text():
     assert _trim(bytes([1, 2, 255, 17])) == DROP_PADDING
     assert _trim(bytes([1, 2, 3, 17])) == DROP_PADDING
     assert _trim(bytes([1, 2, 2, 17])) == DROP_INNER_LENGTH  # nothing but padding
+    for into_iv in (1, 2):  # padding that would go on before the text, in clear octets
+        count_up = bytes(range(1, 11 + into_iv))
+        buf = bytes(16 - into_iv) + count_up + bytes([10 + into_iv, 17])
+        assert esp.trim(buf, 12) == DROP_PADDING
 
 
 def test_dummies_whatever_is_in_them():

@@ -92,6 +92,18 @@ def test_each_number_once_in_order_and_reversed():
             assert not _is_fresh(window, number), number
 
 
+def test_rows_that_are_jumped_over_are_empty():
+    window = SenderTable(1)
+    _accept(window, 1)
+    _accept(window, 9)
+    _accept(window, 17 * 8)  # over row 16, which lies where row 0 lay
+    assert _is_fresh(window, 16 * 8 + 1)
+    assert not _is_fresh(window, 9)
+    _accept(window, 17 * 8 + 16 * 8)  # over all rows at once
+    for number in range(17 * 8 + 8, 33 * 8):
+        assert _is_fresh(window, number), number
+
+
 def test_sender_of_every_width():
     # RFC 6054 figure 1: the Sender-ID fills the top bits of the IV
     iv = b"\xfe\xdc\xba\x98\x76\x54\x32\x10"
@@ -147,6 +159,7 @@ def test_a_newer_incarnation_takes_over_in_accept_only():
     assert _try(table, new, 1) >= 0
     assert _try(table, new, 1) == DROP_REPLAY
     assert _try(table, old, 902) == DROP_STALE_SENDER
+    assert _try(table, new, 2) >= 0  # its window is its own, far from where the old one's was
     assert _try(table, new, 0) == DROP_REPLAY
     assert _try(table, 5 << 6 | 5, 0) == DROP_REPLAY
 
