@@ -29,7 +29,8 @@ class Terms:
         self.sender_ids = ()  # ours, as integers
         self.auth_key = None  # the key server's SubjectPublicKeyInfo, and
         self.verifier = None  # p256.Verifier of its signatures
-        self.epoch = 0
+        self.generation = 0  # of the GSA, as we count: which SA is newer
+        self.epoch = 0  # the same for people: the key server's count where it tells
 
 
 class Assignment:
@@ -117,7 +118,8 @@ def _terms(policy, keys, was, registering, sending):
         terms.verifier = was.verifier  # its tables are made
     elif terms.auth_key:
         terms.verifier = _verifier(terms.auth_key)
-    terms.epoch = was.epoch + 1
+    terms.generation = was.generation + 1
+    terms.epoch = said and said.epoch or terms.generation
     return terms
 
 
@@ -234,7 +236,7 @@ def _rekey_sa(policy, bag, kwk, terms, registering):
         _selector(policy.destination),
         _selector(policy.source),
         policy.lifetime_s,
-        terms.epoch,
+        terms.generation,
     )
     octets.wipe(keymat)
     return sa
@@ -257,7 +259,7 @@ def _data_sa(policy, bag, kwk, terms, sender_slots):
         terms.sender_bits,
         terms.sender_form,
         policy.lifetime_s,
-        terms.epoch,
+        terms.generation,
         sender_slots,
     )
     octets.wipe(keymat)

@@ -30,6 +30,7 @@ _GWP_DTD = const(2)
 _GWP_SENDER_ID_BITS = const(3)
 _COVEY_UDP_PORT = const(16384)
 _COVEY_SENDER_ID_FORM = const(16385)  # high octet: bits of the index, low: of the whole
+_COVEY_EPOCH = const(16386)
 
 
 def _single(seen, kind, value, length):
@@ -123,8 +124,9 @@ def _emit_policy(policy):
     return emit_substructure(policy.protocol, policy.spi, out)
 
 
-# Group-wide policy, section 4.4.3: attributes only, all TV. GWP_ATD (1) and GWP_DTD (2) in
-# seconds, GWP_SENDER_ID_BITS (3); ours: COVEY_UDP_PORT (16384), COVEY_SENDER_ID_FORM (16385).
+# Group-wide policy, section 4.4.3: attributes only, TV unless said. GWP_ATD (1) and GWP_DTD (2)
+# in seconds, GWP_SENDER_ID_BITS (3); ours: COVEY_UDP_PORT (16384), COVEY_SENDER_ID_FORM (16385),
+# COVEY_EPOCH (16386, TLV, u32).
 
 _GROUP_WIDE = (
     (_GWP_ATD, "atd_s"),
@@ -145,6 +147,7 @@ class GroupWide(Value):
         sender_id_bits=None,
         udp_port=None,
         sender_id_form=None,
+        epoch=None,
         attributes=(),
     ):
         self.atd_s = atd_s
@@ -152,6 +155,7 @@ class GroupWide(Value):
         self.sender_id_bits = sender_id_bits
         self.udp_port = udp_port
         self.sender_id_form = sender_id_form  # (bits of the index, bits of the Sender-ID)
+        self.epoch = epoch  # ordinal of this generation of the GSA, as the key server counts
         self.attributes = list(attributes)  # unknown ones: (type, value)
 
 
@@ -159,6 +163,9 @@ def _parse_group_wide(content):
     policy = GroupWide()
     names = dict(_GROUP_WIDE)
     for kind, value in parse_attributes(content):
+        if kind == _COVEY_EPOCH and isinstance(value, bytes) and len(value) == 4:
+            policy.epoch = u32(value, 0)
+            continue
         name = names.get(kind)
         if name is None:
             policy.attributes.append((kind, value))
@@ -179,6 +186,8 @@ def _emit_group_wide(policy):
             if kind == _COVEY_SENDER_ID_FORM:
                 value = value[0] << 8 | value[1]
             out += emit_attribute(kind, value)
+    if policy.epoch is not None:
+        out += emit_attribute(_COVEY_EPOCH, struct.pack(">I", policy.epoch))
     for kind, value in policy.attributes:
         out += emit_attribute(kind, value)
     return emit_substructure(NO_PROTOCOL, b"", out)

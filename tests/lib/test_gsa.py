@@ -155,10 +155,20 @@ def test_gsa_zero_is_not_absent():
     assert b"\0\1\0\4\0\0\0\0" in emit_gsa(GSA([SAPolicy(3, bytes(4), ANY, ANY, [], 0)]))
 
 
-def test_gsa_unknown_group_wide_attributes():
-    data = octets("00 00 0010", "8009 0001", "4002 0004 aabbccdd")
+def test_gsa_epoch():
+    data = octets("00 00 000c", "4002 0004 00000102")
     wide = parse_gsa(ESP_SA + data).group_wide
-    assert wide.attributes == [(9, 1), (16386, octets("aabbccdd"))]
+    assert wide.epoch == 258 and wide.attributes == []
+    assert emit_gsa(GSA([], wide)) == data
+    wide = parse_gsa(ESP_SA + octets("00 00 000a", "4002 0002 0001")).group_wide
+    assert wide.epoch is None  # somebody else's attribute of that number
+    assert wide.attributes == [(16386, b"\0\1")]
+
+
+def test_gsa_unknown_group_wide_attributes():
+    data = octets("00 00 0010", "8009 0001", "4003 0004 aabbccdd")
+    wide = parse_gsa(ESP_SA + data).group_wide
+    assert wide.attributes == [(9, 1), (16387, octets("aabbccdd"))]
     assert emit_gsa(GSA(_policies()[1:], wide)) == ESP_SA + data
 
 

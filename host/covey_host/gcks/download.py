@@ -27,7 +27,7 @@ def registration_gsa(
     """For one member, age_s after the epoch began; atd_s: what is left of ATD then."""
     lifetime_s = max(1, policy.lifetime_s - age_s)
     rekey_lifetime_s = max(1, policy.rekey_lifetime_s - age_s)
-    wide = _group_wide(epoch.shape, atd_s, dtd_s)
+    wide = _group_wide(epoch, atd_s, dtd_s)
     if is_sender:
         wide.sender_id_bits = epoch.shape.sender_id_bits
     policies = [
@@ -52,7 +52,7 @@ def rekey_gsa(epoch: Epoch, policy: GroupPolicy, *, atd_s: int, dtd_s: int) -> b
         _kek(epoch, transforms, policy.rekey_lifetime_s),
         _tek(epoch, policy.lifetime_s),
     ]
-    return bytes(gsa.emit_gsa(gsa.GSA(policies, _group_wide(epoch.shape, atd_s, dtd_s))))
+    return bytes(gsa.emit_gsa(gsa.GSA(policies, _group_wide(epoch, atd_s, dtd_s))))
 
 
 def rekey_kd(epoch: Epoch, kwk: bytes) -> bytes:
@@ -102,9 +102,15 @@ def _tek(epoch: Epoch, lifetime_s: int) -> gsa.SAPolicy:
     )
 
 
-def _group_wide(shape: Shape, atd_s: int, dtd_s: int) -> gsa.GroupWide:
-    form = shape.index_bits, shape.sender_id_bits
-    return gsa.GroupWide(atd_s, dtd_s, udp_port=shape.carrier_port, sender_id_form=form)
+def _group_wide(epoch: Epoch, atd_s: int, dtd_s: int) -> gsa.GroupWide:
+    shape = epoch.shape
+    return gsa.GroupWide(
+        atd_s,
+        dtd_s,
+        udp_port=shape.carrier_port,
+        sender_id_form=(shape.index_bits, shape.sender_id_bits),
+        epoch=epoch.number,
+    )
 
 
 def _key_bags(epoch: Epoch, kwk: bytes) -> list[gsa.KeyBag]:
