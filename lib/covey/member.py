@@ -38,7 +38,7 @@ _LEAST = const(36)
 
 _MOST_DATAGRAM = const(1536)  # GCMContext's longest text is no shorter
 _LAST_SEQ = const(0x3FFFFFFE)  # the next is still a small int on a 32-bit board
-_REKEY_SEQ = const(0x30000000)  # from here on we ask for new keys; 4 days before the end at 1 kHz
+_REKEY_SEQ = const(0x30000000)  # from here on we ask for new keys: three days ahead at 1 kHz
 _COUNT_MASK = const(0x3FFFFFFF)
 
 
