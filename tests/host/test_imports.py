@@ -16,7 +16,7 @@ HOST = ROOT / "host" / "covey_host"
 GROUPS = {
     "errors": (["drops"], [], []),
     "port": (
-        ["port.mpy_gcm", "port.mpy_socket", "port.mpy", "port.cpy", "port"],
+        ["port.mpy_ghash", "port.mpy_gcm", "port.mpy_socket", "port.mpy", "port.cpy", "port"],
         ["errors"],
         None,
     ),
@@ -61,7 +61,8 @@ DOORS = {
     "port": ["sys"],
     "port.cpy": ["cryptography", "errno", "hashlib", "os", "socket", "sys", "time"],
     "port.mpy": ["cryptolib", "hashlib", "micropython", "os", "time"],
-    "port.mpy_gcm": ["cryptolib", "micropython"],
+    "port.mpy_gcm": ["cryptolib", "micropython", "sys"],
+    "port.mpy_ghash": ["micropython"],
     "port.mpy_socket": ["errno", "micropython", "os", "socket", "struct", "sys"],
     "config": ["json"],
     "aio": ["asyncio"],

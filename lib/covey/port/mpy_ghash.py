@@ -1,0 +1,403 @@
+"""The kernel of AES-GCM on MicroPython. Made by tools/gen_ghash.py: change it there."""
+
+import micropython
+from micropython import const
+
+# The key's state and the workspace are as mpy_gcm says.
+_WORK = const(513)
+_AAD = const(512)
+_TAIL = const(640)
+_LENGTHS = const(656)
+_SCRATCH = const(672)
+_KEYSTREAM = const(704)
+_TEXT = const(172)
+_TEXT_LEN = const(174)
+_AAD_LEN = const(175)
+
+_SEAL = const(0)  # encrypt, then make the tag; the keystream begins with the tag's block
+_VERIFY = const(1)  # compare the tag; only the tag's block of keystream is there
+_DECRYPT = const(2)  # decrypt; the tag's block is not there
+
+
+@micropython.viper
+def finish(t: uint, x: uint) -> int:
+    """All that follows AES: t is the address of the key's state / 4, x what is to be done.
+
+    0: the tag is wrong, or AES gave a block of zeros (its hardware failed; XORed with it, clear
+    text would leave as it is). Nothing has been written then.
+    """
+    m = uint(240)
+    op = int(x)
+    t = t << 2
+    tables = t
+    work = uint(ptr32(t)[_WORK + 1]) << 16 << 16 | uint(ptr32(t)[_WORK])
+    w = ptr32(work)
+    text = uint(w[_TEXT + 1]) << 16 << 16 | uint(w[_TEXT])
+    n = w[_TEXT_LEN]
+    full = text + uint(n & -16)  # the end of the text's whole blocks
+    tag = text + uint(n)
+    odd = int(text) & 3  # some boards load words from aligned addresses only
+
+    if op != _VERIFY:
+        # The guard
+        x = work + _KEYSTREAM
+        m = x + uint(n + 15 & -16)
+        if op == _SEAL:
+            m += 16
+        while x != m:
+            if not ptr32(x)[0]:
+                if not ptr32(x)[1] | ptr32(x)[2] | ptr32(x)[3]:
+                    return 0
+            x += 16
+
+        # text ^= keystream
+        x = work + _KEYSTREAM
+        if op == _SEAL:
+            x += 16
+        t = text
+        if not odd:
+            while t != full:
+                ptr32(t)[0] = ptr32(t)[0] ^ ptr32(x)[0]
+                ptr32(t)[1] = ptr32(t)[1] ^ ptr32(x)[1]
+                ptr32(t)[2] = ptr32(t)[2] ^ ptr32(x)[2]
+                ptr32(t)[3] = ptr32(t)[3] ^ ptr32(x)[3]
+                t += 16
+                x += 16
+            m = text + uint(n & -4)
+            while t != m:
+                ptr32(t)[0] = ptr32(t)[0] ^ ptr32(x)[0]
+                t += 4
+                x += 4
+        while t != tag:
+            ptr8(t)[0] = ptr8(t)[0] ^ ptr8(x)[0]
+            t += 1
+            x += 1
+        if op == _DECRYPT:
+            return 1
+
+    # What GHASH takes last: the rest of the text, padded with zeros, and the lengths
+    end = work + _LENGTHS
+    if full != tag:
+        end = work + _TAIL
+        x = end
+        ptr32(x)[0] = 0
+        ptr32(x)[1] = 0
+        ptr32(x)[2] = 0
+        ptr32(x)[3] = 0
+        t = full
+        if not odd:
+            m = tag - uint(n & 3)
+            while t != m:
+                ptr32(x)[0] = ptr32(t)[0]
+                t += 4
+                x += 4
+        while t != tag:
+            ptr8(x)[0] = ptr8(t)[0]
+            t += 1
+            x += 1
+
+    reduce = ptr16(work)
+    t = tables
+    m = uint(240)
+    z0 = uint(0)
+    z1 = uint(0)
+    z2 = uint(0)
+    z3 = uint(0)
+    d = work + _AAD
+    stop = d + uint(w[_AAD_LEN] + 15 & -16)
+    while True:
+        if d == stop:
+            if text != full:
+                if odd:
+                    d = work + _SCRATCH
+                    i = 0
+                    while i < 16:
+                        ptr8(d)[i] = ptr8(text)[i]
+                        i += 1
+                    text += 16
+                    stop = d + 16
+                else:
+                    d = text
+                    stop = full
+                    text = full
+            elif int(end):
+                d = end
+                stop = work + (_LENGTHS + 16)
+                end = uint(0)
+            else:
+                break
+        x = uint(ptr32(d)[0]) ^ z0
+        h00 = ptr32((x & m) + t)
+        l00 = ptr32((x << 4 & m) + t)
+        h01 = ptr32((x >> 8 & m) + t)
+        l01 = ptr32((x >> 4 & m) + t)
+        h02 = ptr32((x >> 16 & m) + t)
+        l02 = ptr32((x >> 12 & m) + t)
+        h03 = ptr32((x >> 24 & m) + t)
+        l03 = ptr32((x >> 20 & m) + t)
+        x = uint(ptr32(d)[1]) ^ z1
+        h10 = ptr32((x & m) + t)
+        l10 = ptr32((x << 4 & m) + t)
+        h11 = ptr32((x >> 8 & m) + t)
+        l11 = ptr32((x >> 4 & m) + t)
+        h12 = ptr32((x >> 16 & m) + t)
+        l12 = ptr32((x >> 12 & m) + t)
+        h13 = ptr32((x >> 24 & m) + t)
+        l13 = ptr32((x >> 20 & m) + t)
+        x = uint(ptr32(d)[2]) ^ z2
+        h20 = ptr32((x & m) + t)
+        l20 = ptr32((x << 4 & m) + t)
+        h21 = ptr32((x >> 8 & m) + t)
+        l21 = ptr32((x >> 4 & m) + t)
+        h22 = ptr32((x >> 16 & m) + t)
+        l22 = ptr32((x >> 12 & m) + t)
+        h23 = ptr32((x >> 24 & m) + t)
+        l23 = ptr32((x >> 20 & m) + t)
+        x = uint(ptr32(d)[3]) ^ z3
+        h30 = ptr32((x & m) + t)
+        l30 = ptr32((x << 4 & m) + t)
+        h31 = ptr32((x >> 8 & m) + t)
+        l31 = ptr32((x >> 4 & m) + t)
+        h32 = ptr32((x >> 16 & m) + t)
+        l32 = ptr32((x >> 12 & m) + t)
+        h33 = ptr32((x >> 24 & m) + t)
+        t = (x >> 20 & m) + t
+        x = uint(h33)
+        z3 = (
+            uint(ptr32(x)[387])
+            ^ ptr32(t)[451]
+            ^ h03[3]
+            ^ l03[67]
+            ^ h13[131]
+            ^ l13[195]
+            ^ h23[259]
+            ^ l23[323]
+        )
+        z2 = (
+            uint(ptr32(x)[386])
+            ^ ptr32(t)[450]
+            ^ h03[2]
+            ^ l03[66]
+            ^ h13[130]
+            ^ l13[194]
+            ^ h23[258]
+            ^ l23[322]
+        )
+        z1 = (
+            uint(ptr32(x)[385])
+            ^ ptr32(t)[449]
+            ^ h03[1]
+            ^ l03[65]
+            ^ h13[129]
+            ^ l13[193]
+            ^ h23[257]
+            ^ l23[321]
+        )
+        z0 = (
+            uint(ptr32(x)[384])
+            ^ ptr32(t)[448]
+            ^ h03[0]
+            ^ l03[64]
+            ^ h13[128]
+            ^ l13[192]
+            ^ h23[256]
+            ^ l23[320]
+        )
+        t = uint(l32)
+        r = uint(reduce[z3 >> 24])
+        x = z2 >> 24
+        z3 = (
+            (z3 << 8)
+            ^ x
+            ^ h02[3]
+            ^ l02[67]
+            ^ h12[131]
+            ^ l12[195]
+            ^ h22[259]
+            ^ l22[323]
+            ^ h32[387]
+            ^ ptr32(t)[451]
+        )
+        x = z1 >> 24
+        z2 = (
+            (z2 << 8)
+            ^ x
+            ^ h02[2]
+            ^ l02[66]
+            ^ h12[130]
+            ^ l12[194]
+            ^ h22[258]
+            ^ l22[322]
+            ^ h32[386]
+            ^ ptr32(t)[450]
+        )
+        x = z0 >> 24
+        z1 = (
+            (z1 << 8)
+            ^ x
+            ^ h02[1]
+            ^ l02[65]
+            ^ h12[129]
+            ^ l12[193]
+            ^ h22[257]
+            ^ l22[321]
+            ^ h32[385]
+            ^ ptr32(t)[449]
+        )
+        z0 = (
+            (z0 << 8)
+            ^ r
+            ^ h02[0]
+            ^ l02[64]
+            ^ h12[128]
+            ^ l12[192]
+            ^ h22[256]
+            ^ l22[320]
+            ^ h32[384]
+            ^ ptr32(t)[448]
+        )
+        t = uint(l31)
+        r = uint(reduce[z3 >> 24 & 255])
+        x = z2 >> 24 & 255
+        z3 = (
+            (z3 << 8)
+            ^ x
+            ^ h01[3]
+            ^ l01[67]
+            ^ h11[131]
+            ^ l11[195]
+            ^ h21[259]
+            ^ l21[323]
+            ^ h31[387]
+            ^ ptr32(t)[451]
+        )
+        x = z1 >> 24 & 255
+        z2 = (
+            (z2 << 8)
+            ^ x
+            ^ h01[2]
+            ^ l01[66]
+            ^ h11[130]
+            ^ l11[194]
+            ^ h21[258]
+            ^ l21[322]
+            ^ h31[386]
+            ^ ptr32(t)[450]
+        )
+        x = z0 >> 24 & 255
+        z1 = (
+            (z1 << 8)
+            ^ x
+            ^ h01[1]
+            ^ l01[65]
+            ^ h11[129]
+            ^ l11[193]
+            ^ h21[257]
+            ^ l21[321]
+            ^ h31[385]
+            ^ ptr32(t)[449]
+        )
+        z0 = (
+            (z0 << 8)
+            ^ r
+            ^ h01[0]
+            ^ l01[64]
+            ^ h11[128]
+            ^ l11[192]
+            ^ h21[256]
+            ^ l21[320]
+            ^ h31[384]
+            ^ ptr32(t)[448]
+        )
+        t = uint(l30)
+        r = uint(reduce[z3 >> 24 & 255])
+        x = z2 >> 24 & 255
+        z3 = (
+            (z3 << 8)
+            ^ x
+            ^ h00[3]
+            ^ l00[67]
+            ^ h10[131]
+            ^ l10[195]
+            ^ h20[259]
+            ^ l20[323]
+            ^ h30[387]
+            ^ ptr32(t)[451]
+        )
+        x = z1 >> 24 & 255
+        z2 = (
+            (z2 << 8)
+            ^ x
+            ^ h00[2]
+            ^ l00[66]
+            ^ h10[130]
+            ^ l10[194]
+            ^ h20[258]
+            ^ l20[322]
+            ^ h30[386]
+            ^ ptr32(t)[450]
+        )
+        x = z0 >> 24 & 255
+        z1 = (
+            (z1 << 8)
+            ^ x
+            ^ h00[1]
+            ^ l00[65]
+            ^ h10[129]
+            ^ l10[193]
+            ^ h20[257]
+            ^ l20[321]
+            ^ h30[385]
+            ^ ptr32(t)[449]
+        )
+        z0 = (
+            (z0 << 8)
+            ^ r
+            ^ h00[0]
+            ^ l00[64]
+            ^ h10[128]
+            ^ l10[192]
+            ^ h20[256]
+            ^ l20[320]
+            ^ h30[384]
+            ^ ptr32(t)[448]
+        )
+        t = tables
+        d += 16
+
+    # The tag
+    x = work + _KEYSTREAM
+    t = work + _SCRATCH
+    ptr32(t)[0] = z0 ^ uint(ptr32(x)[0])
+    ptr32(t)[1] = z1 ^ uint(ptr32(x)[1])
+    ptr32(t)[2] = z2 ^ uint(ptr32(x)[2])
+    ptr32(t)[3] = z3 ^ uint(ptr32(x)[3])
+    if op == _SEAL:
+        x = tag
+        if int(tag) & 3:
+            i = 0
+            while i < 16:
+                ptr8(x)[i] = ptr8(t)[i]
+                i += 1
+        else:
+            ptr32(x)[0] = ptr32(t)[0]
+            ptr32(x)[1] = ptr32(t)[1]
+            ptr32(x)[2] = ptr32(t)[2]
+            ptr32(x)[3] = ptr32(t)[3]
+        return 1
+    if not ptr32(x)[0]:  # the guard again
+        if not ptr32(x)[1] | ptr32(x)[2] | ptr32(x)[3]:
+            return 0
+    x = tag
+    differ = 0  # always all sixteen octets: no time tells where the first difference is
+    if int(tag) & 3:
+        i = 0
+        while i < 16:
+            differ |= ptr8(t)[i] ^ ptr8(x)[i]
+            i += 1
+    else:
+        differ = ptr32(t)[0] ^ ptr32(x)[0]
+        differ |= ptr32(t)[1] ^ ptr32(x)[1]
+        differ |= ptr32(t)[2] ^ ptr32(x)[2]
+        differ |= ptr32(t)[3] ^ ptr32(x)[3]
+    return int(differ == 0)

@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""Writes lib/covey/port/mpy_ghash.py, the unrolled kernel of AES-GCM. A test compares the two.
+
+GHASH is y = (y ^ block) * H in GF(2^128) (NIST SP 800-38D section 6.4). The product is a
+López-Dahab comb of four teeth, one to each 32-bit word of y; a tooth has two tables of 16
+multiples of H, for the high and the low half of an octet: 4 x 2 x 16 rows of 16 octets a key.
+The rows of octet 3 of each word are added up, the sum is multiplied by x^8 (moved on by an octet),
+the rows of octet 2 are added, and so on to octet 0.
+
+What viper makes of it decides the shape. Its first two or three locals live in registers: t, x
+and m. A row's pointer from the frame and an indexed load take two instructions, XOR two more;
+so one long sum a word beats every loop. Words are little-endian, as the octets lie in memory:
+nothing is swapped, and moving on by an octet is `<< 8` and `>> 24`.
+"""
+
+from pathlib import Path
+
+TARGET = Path(__file__).resolve().parent.parent / "lib/covey/port/mpy_ghash.py"
+
+HEAD = '''\
+"""The kernel of AES-GCM on MicroPython. Made by tools/gen_ghash.py: change it there."""
+
+import micropython
+from micropython import const
+
+# The key's state and the workspace are as mpy_gcm says.
+_WORK = const(513)
+_AAD = const(512)
+_TAIL = const(640)
+_LENGTHS = const(656)
+_SCRATCH = const(672)
+_KEYSTREAM = const(704)
+_TEXT = const(172)
+_TEXT_LEN = const(174)
+_AAD_LEN = const(175)
+
+_SEAL = const(0)  # encrypt, then make the tag; the keystream begins with the tag's block
+_VERIFY = const(1)  # compare the tag; only the tag's block of keystream is there
+_DECRYPT = const(2)  # decrypt; the tag's block is not there
+
+
+@micropython.viper
+def finish(t: uint, x: uint) -> int:
+    """All that follows AES: t is the address of the key's state / 4, x what is to be done.
+
+    0: the tag is wrong, or AES gave a block of zeros (its hardware failed; XORed with it, clear
+    text would leave as it is). Nothing has been written then.
+    """
+    m = uint(240)
+    op = int(x)
+    t = t << 2
+    tables = t
+    work = uint(ptr32(t)[_WORK + 1]) << 16 << 16 | uint(ptr32(t)[_WORK])
+    w = ptr32(work)
+    text = uint(w[_TEXT + 1]) << 16 << 16 | uint(w[_TEXT])
+    n = w[_TEXT_LEN]
+    full = text + uint(n & -16)  # the end of the text's whole blocks
+    tag = text + uint(n)
+    odd = int(text) & 3  # some boards load words from aligned addresses only
+
+    if op != _VERIFY:
+        # The guard
+        x = work + _KEYSTREAM
+        m = x + uint(n + 15 & -16)
+        if op == _SEAL:
+            m += 16
+        while x != m:
+            if not ptr32(x)[0]:
+                if not ptr32(x)[1] | ptr32(x)[2] | ptr32(x)[3]:
+                    return 0
+            x += 16
+
+        # text ^= keystream
+        x = work + _KEYSTREAM
+        if op == _SEAL:
+            x += 16
+        t = text
+        if not odd:
+            while t != full:
+                ptr32(t)[0] = ptr32(t)[0] ^ ptr32(x)[0]
+                ptr32(t)[1] = ptr32(t)[1] ^ ptr32(x)[1]
+                ptr32(t)[2] = ptr32(t)[2] ^ ptr32(x)[2]
+                ptr32(t)[3] = ptr32(t)[3] ^ ptr32(x)[3]
+                t += 16
+                x += 16
+            m = text + uint(n & -4)
+            while t != m:
+                ptr32(t)[0] = ptr32(t)[0] ^ ptr32(x)[0]
+                t += 4
+                x += 4
+        while t != tag:
+            ptr8(t)[0] = ptr8(t)[0] ^ ptr8(x)[0]
+            t += 1
+            x += 1
+        if op == _DECRYPT:
+            return 1
+
+    # What GHASH takes last: the rest of the text, padded with zeros, and the lengths
+    end = work + _LENGTHS
+    if full != tag:
+        end = work + _TAIL
+        x = end
+        ptr32(x)[0] = 0
+        ptr32(x)[1] = 0
+        ptr32(x)[2] = 0
+        ptr32(x)[3] = 0
+        t = full
+        if not odd:
+            m = tag - uint(n & 3)
+            while t != m:
+                ptr32(x)[0] = ptr32(t)[0]
+                t += 4
+                x += 4
+        while t != tag:
+            ptr8(x)[0] = ptr8(t)[0]
+            t += 1
+            x += 1
+
+    reduce = ptr16(work)
+    t = tables
+    m = uint(240)
+    z0 = uint(0)
+    z1 = uint(0)
+    z2 = uint(0)
+    z3 = uint(0)
+    d = work + _AAD
+    stop = d + uint(w[_AAD_LEN] + 15 & -16)
+    while True:
+        if d == stop:
+            if text != full:
+                if odd:
+                    d = work + _SCRATCH
+                    i = 0
+                    while i < 16:
+                        ptr8(d)[i] = ptr8(text)[i]
+                        i += 1
+                    text += 16
+                    stop = d + 16
+                else:
+                    d = text
+                    stop = full
+                    text = full
+            elif int(end):
+                d = end
+                stop = work + (_LENGTHS + 16)
+                end = uint(0)
+            else:
+                break
+'''
+
+TAIL = """\
+        d += 16
+
+    # The tag
+    x = work + _KEYSTREAM
+    t = work + _SCRATCH
+    ptr32(t)[0] = z0 ^ uint(ptr32(x)[0])
+    ptr32(t)[1] = z1 ^ uint(ptr32(x)[1])
+    ptr32(t)[2] = z2 ^ uint(ptr32(x)[2])
+    ptr32(t)[3] = z3 ^ uint(ptr32(x)[3])
+    if op == _SEAL:
+        x = tag
+        if int(tag) & 3:
+            i = 0
+            while i < 16:
+                ptr8(x)[i] = ptr8(t)[i]
+                i += 1
+        else:
+            ptr32(x)[0] = ptr32(t)[0]
+            ptr32(x)[1] = ptr32(t)[1]
+            ptr32(x)[2] = ptr32(t)[2]
+            ptr32(x)[3] = ptr32(t)[3]
+        return 1
+    if not ptr32(x)[0]:  # the guard again
+        if not ptr32(x)[1] | ptr32(x)[2] | ptr32(x)[3]:
+            return 0
+    x = tag
+    differ = 0  # always all sixteen octets: no time tells where the first difference is
+    if int(tag) & 3:
+        i = 0
+        while i < 16:
+            differ |= ptr8(t)[i] ^ ptr8(x)[i]
+            i += 1
+    else:
+        differ = ptr32(t)[0] ^ ptr32(x)[0]
+        differ |= ptr32(t)[1] ^ ptr32(x)[1]
+        differ |= ptr32(t)[2] ^ ptr32(x)[2]
+        differ |= ptr32(t)[3] ^ ptr32(x)[3]
+    return int(differ == 0)
+"""
+
+WORDS = range(4)
+HALVES = "hl"
+
+
+def pointers():
+    """Lines that turn the four words of y ^ block into pointers to 32 rows.
+
+    The last pointer stays in the register of t, which nothing else needs until the next block.
+    """
+    for tooth in WORDS:
+        yield f"x = uint(ptr32(d)[{tooth}]) ^ z{tooth}"
+        for octet in range(4):
+            for half in HALVES:
+                shift = 8 * octet - (4 if half == "l" else 0)
+                moved = f"x >> {shift}" if shift > 0 else f"x << {-shift}" if shift else "x"
+                row = f"({moved} & m) + t"
+                if (tooth, octet, half) == (3, 3, "l"):
+                    yield f"t = {row}"
+                else:
+                    yield f"{half}{tooth}{octet} = ptr32({row})"
+
+
+def sums():
+    """Lines that add up the rows, octet 3 first, and move the sum on between octets."""
+    yield "x = uint(h33)"
+    for word in reversed(WORDS):
+        terms = [
+            "ptr32(x)",
+            "ptr32(t)",
+            *(f"{half}{tooth}3" for tooth in range(3) for half in HALVES),
+        ]
+        places = [(3, "h"), (3, "l"), *((tooth, half) for tooth in range(3) for half in HALVES)]
+        rows = [
+            f"{term}[{index(*place, word)}]" for term, place in zip(terms, places, strict=True)
+        ]
+        yield f"z{word} = uint({rows[0]}) ^ " + " ^ ".join(rows[1:])
+    for octet in (2, 1, 0):
+        # What was shifted out to the left is still there where registers have 64 bits.
+        top = ">> 24" if octet == 2 else ">> 24 & 255"
+        yield f"t = uint(l3{octet})"
+        yield f"r = uint(reduce[z3 {top}])"
+        for word in reversed(WORDS):
+            rows = [
+                f"{'ptr32(t)' if (tooth, half) == (3, 'l') else f'{half}{tooth}{octet}'}"
+                f"[{index(tooth, half, word)}]"
+                for tooth in WORDS
+                for half in HALVES
+            ]
+            if word:
+                yield f"x = z{word - 1} {top}"
+            yield f"z{word} = (z{word} << 8) ^ {'x' if word else 'r'} ^ " + " ^ ".join(rows)
+    yield "t = tables"
+
+
+def index(tooth, half, word):
+    """Where this word of row 0 lies in the state, in words."""
+    return (2 * tooth + HALVES.index(half)) * 64 + word
+
+
+def generate():
+    """The text of the file."""
+    block = [" " * 8 + line + "\n" for part in (pointers(), sums()) for line in part]
+    return HEAD + "".join(wrap(line) for line in block) + TAIL
+
+
+def wrap(line, width=99):
+    """As ruff format breaks a sum that is too long for a line."""
+    if len(line) <= width + 1:
+        return line
+    name, _, terms = line.strip().partition(" = ")
+    first, *others = terms.split(" ^ ")
+    inner = "".join(f"            ^ {term}\n" for term in others)
+    return f"        {name} = (\n            {first}\n{inner}        )\n"
+
+
+if __name__ == "__main__":
+    TARGET.write_text(generate())
