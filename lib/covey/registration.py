@@ -80,13 +80,13 @@ class Registration:
         self.kd = None  # kd.KD of the last registration or pull
         self.transport_mode = False  # whether N(USE_TRANSPORT_MODE) came with them
         self.kwa = None  # KWA transform of the IKE SA, and
-        self.kwk = None  # its default KWK (GSK_w), a bytearray that is wiped with the IKE SA
+        self.kwk = None  # its default KWK (GSK_w), a bytearray; wiped with the IKE SA
         self._config = config
         self._outgoing = []
         self._handshake = Handshake(config, random, self._outgoing)
         self._spi_i = self._handshake.spi_i
         self._sa = None  # IkeSA with the server that has proven itself
-        self._outcome = None
+        self._outcomes = []
         self._now_ms = now_ms
         self._wait_for_answer()
 
@@ -120,8 +120,15 @@ class Registration:
         return self._outgoing.pop(0) if self._outgoing else None
 
     def take_outcome(self):
-        """REGISTERED, REFUSED, LEFT, FAILED or CLOSED, once each time it is reached; else None."""
-        outcome, self._outcome = self._outcome, None
+        """REGISTERED, REFUSED, LEFT, FAILED or CLOSED, once each time it is reached; else None.
+
+        A server may close the IKE SA behind its answer: .kwk lives until the CLOSED is taken.
+        """
+        if not self._outcomes:
+            return None
+        outcome = self._outcomes.pop(0)
+        if outcome in (FAILED, CLOSED):
+            self._wipe_kwk()
         return outcome
 
     def pull(self, now_ms):
@@ -143,6 +150,7 @@ class Registration:
         """Wipe every secret; nothing is sent (RFC 9838: the GCKS closes the IKE SA)."""
         if self.state not in (FAILED, CLOSED):
             self._end(CLOSED, reason)
+        self._wipe_kwk()
 
     # What comes in
 
@@ -309,7 +317,7 @@ class Registration:
         assert state in _NEXT[self.state]
         self.state = state
         if state in _OUTCOMES:
-            self._outcome = state
+            self._outcomes.append(state)
 
     def _lose(self, peer, reason):
         self._handshake.lose(peer)
@@ -332,6 +340,10 @@ class Registration:
         self._end_handshake()
         if self._sa:
             self._sa.wipe()
+        if REGISTERED not in self._outcomes:
+            self._wipe_kwk()
+
+    def _wipe_kwk(self):
         if self.kwk:
             wipe(self.kwk)
 

@@ -93,6 +93,7 @@ class _Gm:
             assert self.take(W["init_answer"]) == [W["auth_request"]]
         if state not in ("init", "auth"):
             assert self.take(W["auth_answer"]) == []
+            assert self.r.take_outcome() == "registered"
         if state == "pulling":
             assert self.r.pull(self.now_ms) and self.work() == [R["pull_request"]]
         assert self.r.state == state
@@ -465,7 +466,6 @@ def test_answers_to_a_pull():
     for name in R["pull_errors"]:
         answer, drop, state, reason = R["pull_errors"][name]
         gm = _Gm().to("pulling")
-        gm.r.take_outcome()
         heard, sent = gm.hear(answer)
         assert (heard, gm.r.state, gm.r.reason) == (drop, state, reason), name
         assert gsa.emit_gsa(gm.r.gsa) == R["gsa"][0]  # what was there stays
@@ -484,7 +484,6 @@ def test_answers_to_a_pull():
 def test_leaving():
     for answer in (R["empty_answer"], R["error_answer"]):
         gm = _Gm().to("registered")
-        gm.r.take_outcome()
         assert gm.r.leave(0) and gm.work() == [R["leave_request"]]
         assert gm.pass_time(500) == [(500, [R["leave_request"]])]
         gm.take(answer)
@@ -523,7 +522,6 @@ def test_requests_of_the_server():
     for name in R["server_requests"]:
         request, answer, state, reason = R["server_requests"][name]
         gm = _Gm().to("registered")
-        gm.r.take_outcome()
         assert gm.take(request) == [answer], name
         assert (gm.r.state, gm.r.reason) == (state, reason), name
         assert gm.take(request) == [answer], name  # its answer was lost
@@ -544,6 +542,20 @@ def test_strays_once_registered():
         assert gm.r.state == "registered" and gm.r.drops.as_dict() == {drop: 1}
         request, answer = R["liveness"][0]
         assert gm.take(request) == [answer], name
+
+
+def test_a_delete_right_behind_the_answer_costs_no_registration():
+    gm = _Gm().to("auth")
+    assert gm.r.receive(W["auth_answer"], 0) == 0
+    assert gm.r.receive(R["server_requests"]["Delete"][0], 0) == 0
+    assert gm.r.state == "closed" and gm.r.kwk == W["kwk"]
+    assert gm.r.take_outcome() == "registered" and gm.r.kwk == W["kwk"]
+    assert gm.r.take_outcome() == "closed"
+    _assert_no_secret(gm)
+    gm = _Gm().to("registered")
+    gm.take(R["server_requests"]["Delete"][0])
+    gm.r.close()  # whoever does not ask any more
+    _assert_no_secret(gm)
 
 
 def test_message_ids_of_the_server_count_one_by_one():
@@ -627,8 +639,21 @@ def test_the_handshake_wipes_what_it_made():
         assert key == bytearray(len(key))
     assert gm.r._sa is sa and sa._opening is not None
     kwk = gm.r.kwk
+    assert gm.r.take_outcome() == "registered"
     gm.take(R["server_requests"]["Delete"][0])
     assert kwk == bytearray(32) and sa._opening is None and sa._sealing is None
+
+
+def test_no_secret_is_shown():
+    gm = _Gm().to("auth")
+    handshake = gm.r._handshake
+    (peer,) = handshake.peers
+    keys = peer._keys
+    secrets = [keys.sk_d, keys.sk_ei, keys.sk_er, keys.sk_pi, keys.sk_pr]
+    secrets += [handshake._secret, gm.config.psk]
+    for thing in (gm.r, gm.config, handshake, peer, peer.sa, keys):
+        for secret in [bytes(s) for s in secrets]:
+            assert repr(secret)[2:12] not in repr(thing) and secret.hex()[:8] not in repr(thing)
 
 
 def _assert_no_secret(gm):
