@@ -18,7 +18,7 @@ from .store import Locked, sqlite
 
 _LOCK_WAIT_S = 5  # another command, or a server that starts or stops, may hold it so long
 _LOCK_POLL_S = 0.05
-_GROUP_COLUMNS = ["group", "address", "epoch", "spi", "in", "senders", "out", "rekey_in_s"]
+_GROUP_COLUMNS = ["group", "address", "epoch", "spi", "members", "senders", "absent", "rekey_in_s"]
 _IDENTITY = "gcks.local"  # where this machine's own name can't be one
 
 

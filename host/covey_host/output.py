@@ -30,7 +30,9 @@ def table(title: str, columns: list[str], rows: list[list]) -> None:
             facts = (f"{c}={_cell(v)}" for c, v in zip(columns, row, strict=True) if v is not None)
             line(f"{title} " + " ".join(facts))
         return
-    drawn = Table(title=title, title_justify="left", box=None, header_style="bold")
+    drawn = Table(
+        title=f"{title}s".capitalize(), title_justify="left", box=None, header_style="bold"
+    )
     for column in columns:
         drawn.add_column(column)
     for row in rows:
@@ -79,6 +81,6 @@ def _fact(value) -> str:
     if isinstance(value, dict):
         value = [f"{name}:{each}" for name, each in value.items()]
     if isinstance(value, list | tuple):
-        value = ",".join(map(str, value))
+        value = ",".join(map(str, value)) or None
     text = _cell(value)
     return json.dumps(text) if " " in text or not text else text

@@ -1,6 +1,5 @@
 """`covey serve` as processes see it: sockets, commands, kills, bad datagrams, what it logs."""
 
-import io
 import json
 import os
 import random
@@ -9,106 +8,14 @@ import resource
 import signal
 import socket
 import stat
+import threading
 import time
-from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
-from covey_host import cli
 from covey_host.store import sqlite
-from processes import ENVIRONMENT, run, start, wait_until
-
-_GROUP = "239.192.77.1"
-
-
-def free_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("0.0.0.0", 0))
-        return sock.getsockname()[1]
-
-
-class Bench:
-    """A site of its own on free ports, and the processes that a test starts on it."""
-
-    def __init__(self, root):
-        self.root = root
-        self.port, self.carrier_port = free_port(), free_port()
-        self.environment = {**ENVIRONMENT, "COVEY_SITE": str(root)}
-        self.said = ""  # all that any process has written anywhere
-        self._running = []
-        cli.commands.init(root, None)
-        self.edit('listen = ["0.0.0.0:4500"]', f'listen = ["127.0.0.1:{self.port}"]')
-        with open(root / "covey.toml", "a") as file:
-            file.write(
-                f'\n[group.line1]\naddress = "{_GROUP}"\nport = 2222\n'
-                f'carrier_port = {self.carrier_port}\natd = "0s"\ndtd = "1s"\n'
-                'repeat_spacing = "100ms"\nrejoin_spread = "0s"\n'
-            )
-
-    def edit(self, old, new):
-        text = (self.root / "covey.toml").read_text()
-        assert old in text
-        (self.root / "covey.toml").write_text(text.replace(old, new))
-
-    def covey(self, *arguments, status=0):
-        """One command to its end, in this process; its stdout, or stderr where it is to fail."""
-        out, err = io.StringIO(), io.StringIO()
-        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
-            cli.main([*map(str, arguments), "--site", str(self.root)])
-        self.said += out.getvalue() + err.getvalue()
-        assert ended.value.code == status, (arguments, out.getvalue(), err.getvalue())
-        return err.getvalue() if status else out.getvalue()
-
-    def launch(self, *arguments, **options):
-        child = start("-m", "covey_host", *arguments, env=self.environment, **options)
-        self._running.append(child)
-        return child
-
-    def serve(self, *arguments):
-        """A running server: it has said that it serves."""
-        child = self.launch("serve", "--json", "--interface", "127.0.0.1", *arguments)
-        child.heard = []
-        while not child.heard or child.heard[-1]["event"] != "serving":
-            line = child.stderr.readline()
-            assert line, f"it ended with {child.wait()}: {child.heard}"
-            self.said += line
-            assert line.startswith("{"), line + child.stderr.read()
-            child.heard.append(json.loads(line))
-        return child
-
-    def end(self, child, number=signal.SIGTERM):
-        """End a process by a signal: (exit status, stdout, stderr)."""
-        child.send_signal(number)
-        out, err = child.communicate(timeout=30)
-        self._running.remove(child)
-        self.said += out + err
-        return child.returncode, out, err
-
-    def events(self, child, number=signal.SIGTERM):
-        """End a server: all that it logged."""
-        status, _, err = self.end(child, number)
-        if number == signal.SIGTERM:
-            assert status == 0, err
-        return child.heard + [json.loads(line) for line in err.splitlines()]
-
-    def status(self):
-        return json.loads(self.covey("status", "--json"))
-
-    def epoch(self):
-        return self.status()["groups"]["line1"]["epoch"]
-
-    def member(self, name, *arguments):
-        server = ("--server", f"127.0.0.1:{self.port}", "--interface", "127.0.0.1")
-        return self.covey("member", "add", name, "--group", "line1", *server, *arguments)
-
-    def close(self):
-        for child in self._running:
-            child.kill()
-            out, err = child.communicate()
-            self.said += out + err
-        for file in self.root.glob("members/*/psk"):
-            assert file.read_text().strip() not in self.said, "a pre-shared key was shown"
-        assert "Traceback" not in self.said
+from processes import run, wait_until
+from site_bench import GROUP, Bench
 
 
 @pytest.fixture
@@ -177,6 +84,15 @@ def test_a_second_server_on_the_site_is_told_who_is_first(bench):
     assert bench.epoch() == before and server.poll() is None
 
 
+def test_it_waits_for_a_command_that_holds_the_store(bench):
+    store = sqlite.open_existing(bench.root / "state.db")
+    store.lock("covey member add")
+    timer = threading.Timer(0.8, store.close)
+    timer.start()
+    bench.end(bench.serve())
+    timer.join()
+
+
 def test_a_port_in_use_is_named_and_nothing_has_changed(bench, tmp_path):
     first = bench.serve()
     other = Bench(tmp_path / "other")
@@ -222,7 +138,7 @@ cli.main(["serve", "--site", sys.argv[1]])
 
 def test_without_a_multicast_route(bench):
     child = run("-c", _NO_ROUTE, bench.root)
-    assert child.returncode == 1 and f"no multicast route to {_GROUP}" in child.stderr
+    assert child.returncode == 1 and f"no multicast route to {GROUP}" in child.stderr
     assert "--interface" in child.stderr and child.stderr.count("\n") == 1
     assert bench.epoch() is None
 

@@ -21,7 +21,7 @@ from ..errors import INTERRUPTED, Problem
 from ..operations import Operations
 from ..output import Log
 from ..site import Site
-from ..store import Fenced, sqlite
+from ..store import Fenced, Locked, Store, sqlite
 from . import Out, policy
 from .keyserver import KeyServer
 from .policyvalues import Listen
@@ -32,6 +32,9 @@ _IDLE_MS = 60_000  # the longest sleep between two steps
 _RETRY_MS = 1_000  # until the next step after one that failed
 _REPEAT_S = 10  # a trouble that goes on is told again so often
 _DROPS_S = 60  # new drops are told so often
+_LOCK_WAIT_S = 5
+_LOCK_POLL_S = 0.05
+_OWNER = "covey serve"
 _DEFAULT_TTL = 1
 _PLAIN_PORTS = (848, 500)  # RFC 9838 section 2.2, RFC 7296 section 2: no marker there
 
@@ -60,7 +63,7 @@ class Server:
         """Serve until a signal: the exit status. Problem where it can't start or go on."""
         store = sqlite.open_existing(self._site.store)
         try:
-            store.lock("covey serve")
+            _lock(store)
             rules = policy.load(self._site.policy)
             self.check_routes([group.address for group in rules.groups.values()])
             self._open_endpoints(rules.listen)
@@ -253,6 +256,18 @@ class Server:
         endpoint = next((e for e in self._endpoints if e.port == port), self._endpoints[0])
         interface = self._interface or (None if endpoint.host == "0.0.0.0" else endpoint.host)
         return endpoint.send_multicast(out.data, out.marker, group, port, interface, self._ttl)
+
+
+def _lock(store: Store) -> None:
+    """Be the one server of the site, as soon as a command that is at work has ended."""
+    end = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            return store.lock(_OWNER)
+        except Locked as locked:
+            if locked.holder.startswith(_OWNER) or time.monotonic() > end:
+                raise
+        time.sleep(_LOCK_POLL_S)
 
 
 def _shown(destination: tuple[str, int]) -> str:

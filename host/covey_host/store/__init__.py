@@ -19,7 +19,11 @@ class Fenced(Problem):
 
 
 class Locked(Problem):
-    """Another process acts on this store."""
+    """Another process acts on this store: the holder, as it called itself."""
+
+    def __init__(self, sentence: str, holder: str):
+        super().__init__(sentence)
+        self.holder = holder
 
 
 class Store(Protocol):

@@ -167,7 +167,8 @@ class SQLiteStore:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise Problem(_os_sentence(path, error)) from error
             raise Locked(
-                f"Another program ({holder}) is working on {self._path}: stop it first."
+                f"Another program ({holder}) is working on {self._path}: stop it first.",
+                holder,
             ) from None
         self._lock_fd = fd
 

@@ -1,0 +1,106 @@
+"""A site on free ports with the real processes on it, for the many-process tests."""
+
+import io
+import json
+import signal
+import socket
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+
+from covey_host import cli
+from processes import ENVIRONMENT, start
+
+GROUP = "239.192.77.1"
+
+
+def free_port():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("0.0.0.0", 0))
+        return sock.getsockname()[1]
+
+
+class Bench:
+    """A site of its own on free ports, and the processes that a test starts on it."""
+
+    def __init__(self, root):
+        self.root = root
+        self.port, self.carrier_port = free_port(), free_port()
+        self.environment = {**ENVIRONMENT, "COVEY_SITE": str(root)}
+        self.said = ""  # all that any process has written anywhere
+        self._running = []
+        cli.commands.init(root, None)
+        self.edit('listen = ["0.0.0.0:4500"]', f'listen = ["127.0.0.1:{self.port}"]')
+        with open(root / "covey.toml", "a") as file:
+            file.write(
+                f'\n[group.line1]\naddress = "{GROUP}"\nport = 2222\n'
+                f'carrier_port = {self.carrier_port}\natd = "0s"\ndtd = "1s"\n'
+                'repeat_spacing = "100ms"\nrejoin_spread = "0s"\n'
+            )
+
+    def edit(self, old, new):
+        text = (self.root / "covey.toml").read_text()
+        assert old in text
+        (self.root / "covey.toml").write_text(text.replace(old, new))
+
+    def covey(self, *arguments, status=0):
+        """One command to its end, in this process; its stdout, or stderr where it is to fail."""
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            cli.main([*map(str, arguments), "--site", str(self.root)])
+        self.said += out.getvalue() + err.getvalue()
+        assert ended.value.code == status, (arguments, out.getvalue(), err.getvalue())
+        return err.getvalue() if status else out.getvalue()
+
+    def launch(self, *arguments, **options):
+        child = start("-m", "covey_host", *arguments, env=self.environment, **options)
+        self._running.append(child)
+        return child
+
+    def serve(self, *arguments):
+        """A running server: it has said that it serves."""
+        child = self.launch("serve", "--json", "--interface", "127.0.0.1", *arguments)
+        child.heard = []
+        while not child.heard or child.heard[-1]["event"] != "serving":
+            line = child.stderr.readline()
+            assert line, f"it ended with {child.wait()}: {child.heard}"
+            self.said += line
+            assert line.startswith("{"), line + child.stderr.read()
+            child.heard.append(json.loads(line))
+        return child
+
+    def end(self, child, number=signal.SIGTERM):
+        """End a process by a signal: (exit status, stdout, stderr)."""
+        child.send_signal(number)
+        out, err = child.communicate(timeout=30)
+        self._running.remove(child)
+        self.said += out + err
+        return child.returncode, out, err
+
+    def events(self, child, number=signal.SIGTERM):
+        """End a server: all that it logged."""
+        status, _, err = self.end(child, number)
+        if number == signal.SIGTERM:
+            assert status == 0, err
+        return child.heard + [json.loads(line) for line in err.splitlines()]
+
+    def status(self):
+        return json.loads(self.covey("status", "--json"))
+
+    def epoch(self):
+        return self.status()["groups"]["line1"]["epoch"]
+
+    def member(self, name, *arguments):
+        server = ("--server", f"127.0.0.1:{self.port}", "--interface", "127.0.0.1")
+        return self.covey("member", "add", name, "--group", "line1", *server, *arguments)
+
+    def close(self):
+        for child in self._running:
+            if child.returncode is not None:
+                continue
+            child.kill()
+            out, err = child.communicate()
+            self.said += out + err
+        for file in self.root.glob("members/*/psk"):
+            assert file.read_text().strip() not in self.said, "a pre-shared key was shown"
+        assert "Traceback" not in self.said
