@@ -13,6 +13,7 @@ These octets are enciphered as one: by a single AES block where the key fits in 
 by six passes of RFC 3394 over the key's eight-octet halves.
 """
 
+from covey.job import finish
 from covey.octets import wipe
 from covey.port import AESBlock, const
 
@@ -54,34 +55,45 @@ def wrap(kek, key):
 
 def unwrap(kek, wrapped):
     """The key as a bytearray, or None where anything at all is wrong with the wrapped octets."""
+    return finish(unwrap_job(kek, wrapped))
+
+
+def unwrap_job(kek, wrapped):
+    """Job: the same in steps of eight AES blocks; a key of 36 octets has thirty."""
     n = len(wrapped) // _HALF - 1
     if len(wrapped) % _HALF or not 0 < n <= _MAX_LEN // _HALF:
         return None
-    data = _decipher(AESBlock(kek), bytearray(wrapped), n)
-    key = None
-    if _is_intact(data, n):
-        key = data[8 : 8 + (data[6] << 8 | data[7])]
-    wipe(data)
-    return key
+    data = bytearray(wrapped)
+    try:
+        yield from _decipher(AESBlock(kek).decrypt, data, n)
+        if _is_intact(data, n):
+            return data[8 : 8 + (data[6] << 8 | data[7])]
+        return None
+    finally:
+        wipe(data)
 
 
-def _decipher(aes, data, n):
-    """Undo wrap's AES in place."""
+def _decipher(decrypt, data, n):
+    """Job: undo wrap's AES in place."""
     if n == 1:
-        data[:] = aes.decrypt(data)
-        return data
+        data[:] = decrypt(data)
+        return
+    view = memoryview(data)
+    halves = [view[off : off + _HALF] for off in range(_HALF, len(data), _HALF)]
     block = bytearray(2 * _HALF)
+    low = memoryview(block)[_HALF:]
     block[0:8] = data[0:8]
     for t in range(_PASSES * n, 0, -1):
-        off = ((t - 1) % n + 1) * _HALF
+        half = halves[(t - 1) % n]
         block[6] ^= t >> 8
         block[7] ^= t & 0xFF
-        block[8:16] = data[off : off + 8]
-        block[:] = aes.decrypt(block)
-        data[off : off + 8] = block[8:16]
+        low[:] = half
+        block[:] = decrypt(block)
+        half[:] = low
+        if not t & 7:
+            yield
     data[0:8] = block[0:8]
     wipe(block)
-    return data
 
 
 def _is_intact(data, n):

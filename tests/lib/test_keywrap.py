@@ -4,7 +4,8 @@ MicroPython's AES has no 192-bit keys: RFC 5649's own two examples use one, so t
 in tests/host/test_crypto_peers.py.
 """
 
-from covey.keywrap import unwrap, wrap
+from covey.job import finish
+from covey.keywrap import unwrap, unwrap_job, wrap
 from covey.port import AESBlock
 from vectors import load
 
@@ -108,3 +109,11 @@ def test_lengths_that_cannot_be():
             raise AssertionError(f"wrapped a key of {n} octets")
         except ValueError:
             pass
+
+
+def test_it_gives_way():
+    for n, steps in ((1, 0), (8, 0), (9, 1), (36, 3), (68, 6)):
+        wrapped = wrap(_KEK, bytes(n))
+        assert finish(unwrap_job(_KEK, wrapped)) == bytes(n)
+        assert sum(1 for _ in unwrap_job(_KEK, wrapped)) == steps
+    assert sum(1 for _ in unwrap_job(_KEK, b"short")) == 0
