@@ -48,13 +48,8 @@ class AESBlock:
     """Single AES blocks (ECB). A cipher object serves one direction only."""
 
     def __init__(self, key):
-        self._key = key
-
-    def encrypt(self, block):
-        return aes(self._key, _ECB).encrypt(block)
-
-    def decrypt(self, block):
-        return aes(self._key, _ECB).decrypt(block)
+        self.encrypt = aes(key, _ECB).encrypt
+        self.decrypt = aes(key, _ECB).decrypt
 
 
 def read_file(path):
