@@ -83,17 +83,19 @@ def _decipher(decrypt, data, n):
     block = bytearray(2 * _HALF)
     low = memoryview(block)[_HALF:]
     block[0:8] = data[0:8]
-    for t in range(_PASSES * n, 0, -1):
-        half = halves[(t - 1) % n]
-        block[6] ^= t >> 8
-        block[7] ^= t & 0xFF
-        low[:] = half
-        block[:] = decrypt(block)
-        half[:] = low
-        if not t & 7:
-            yield
-    data[0:8] = block[0:8]
-    wipe(block)
+    try:
+        for t in range(_PASSES * n, 0, -1):
+            half = halves[(t - 1) % n]
+            block[6] ^= t >> 8
+            block[7] ^= t & 0xFF
+            low[:] = half
+            block[:] = decrypt(block)
+            half[:] = low
+            if not t & 7:
+                yield
+        data[0:8] = block[0:8]
+    finally:
+        wipe(block)
 
 
 def _is_intact(data, n):

@@ -4,6 +4,7 @@ MicroPython's AES has no 192-bit keys: RFC 5649's own two examples use one, so t
 in tests/host/test_crypto_peers.py.
 """
 
+from covey import keywrap
 from covey.job import finish
 from covey.keywrap import unwrap, unwrap_job, wrap
 from covey.port import AESBlock
@@ -117,3 +118,27 @@ def test_it_gives_way():
         assert finish(unwrap_job(_KEK, wrapped)) == bytes(n)
         assert sum(1 for _ in unwrap_job(_KEK, wrapped)) == steps
     assert sum(1 for _ in unwrap_job(_KEK, b"short")) == 0
+
+
+def test_clear_octets_are_wiped_however_a_job_ends():
+    wiped, kept = [], keywrap.wipe
+
+    def wipe(buf):
+        wiped.append(len(buf))
+        kept(buf)
+
+    wrapped = wrap(_KEK, b"k" * 36)
+    bad = wrapped[:-1] + b"?"
+    keywrap.wipe = wipe
+    try:
+        for octets, ends in ((wrapped, True), (bad, True), (wrapped, False)):
+            wiped.clear()
+            job = unwrap_job(_KEK, octets)
+            if ends:
+                finish(job)
+            else:
+                next(job)
+                job.close()
+            assert sorted(wiped) == [16, 48], wiped
+    finally:
+        keywrap.wipe = kept
