@@ -11,6 +11,8 @@ tests/published, each file with its source.
     p256_verify      msg qx qy r s valid                 NIST FIPS 186-4, P-256 with SHA-256
     p256_points      qx qy valid                         NIST FIPS 186-4, public key validation
     x25519           scalar u out                        RFC 7748 section 5.2
+    x25519_more      iterated_1 iterated_1000 a b ...    RFC 7748 sections 5.2 and 6.1 (published)
+    ikev2_kdf        ni nr g_ir skeyseed dkm ...         NIST ACVP, SHA-256 (published)
 """
 
 import json
