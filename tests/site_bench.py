@@ -59,7 +59,11 @@ class Bench:
 
     def serve(self, *arguments):
         """A running server: it has said that it serves."""
-        child = self.launch("serve", "--json", "--interface", "127.0.0.1", *arguments)
+        command = ("-m", "covey_host", "serve", "--json", "--interface", "127.0.0.1")
+        return self.watch(start(*command, *arguments, env=self.environment))
+
+    def watch(self, child):
+        self._running.append(child)
         child.heard = []
         while not child.heard or child.heard[-1]["event"] != "serving":
             line = child.stderr.readline()

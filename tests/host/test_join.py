@@ -90,6 +90,21 @@ def test_a_text_reaches_another_member(bench):
     assert sorted(told[2:]) == [("left", "press-7"), ("left", "robot.2")]
 
 
+def test_a_text_waits_until_it_may_be_sent(bench):
+    """Whoever registers before the new keys are sent under (ATD) is silent until then."""
+    bench.edit('atd = "0s"', 'atd = "2s"')
+    bench.edit('dtd = "1s"', 'dtd = "4s"')
+    server = bench.serve()
+    listener = Joined(bench, "robot.2", "--count", "1")
+    listener.heard("registered")
+    bench.covey("rekey", "line1")
+    began = time.monotonic()
+    sender = Joined(bench, "press-7", "--send", "late", "--timeout", "10")
+    assert sender.end()[0] == 0 and time.monotonic() - began > 1.5
+    assert listener.end()[0] == 0 and listener.heard("packet")["text"] == "late"
+    bench.end(server)
+
+
 def test_lines_of_stdin_and_octets_that_are_no_text(bench):
     bench.serve()
     listener = bench.launch("join", "robot.2", "--listen", "--count", "4")

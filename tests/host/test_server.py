@@ -14,7 +14,7 @@ import time
 import pytest
 
 from covey_host.store import sqlite
-from processes import run, wait_until
+from processes import run, start, wait_until
 from site_bench import GROUP, Bench
 
 
@@ -315,6 +315,36 @@ def test_no_datagram_stops_it(bench, wire):
     assert bench.covey("rekey", "line1")
     events = bench.events(server)
     assert not [e for e in events if "fault" in str(e.get("reason"))], events
+
+
+_FAULTY = """
+import sys
+from covey_host import cli
+from covey_host.errors import Problem
+from covey_host.gcks.keyserver import KeyServer
+receive = KeyServer.receive
+def faulty(self, data, address, now_ms):
+    if data == b"fault":
+        return 1 // 0
+    if data == b"problem":
+        raise Problem("The disk is full.")
+    return receive(self, data, address, now_ms)
+KeyServer.receive = faulty
+cli.main(["serve", "--json", "--interface", "127.0.0.1", "--site", sys.argv[1]])
+"""
+
+
+def test_a_fault_inside_ends_one_datagram_and_is_told_once_in_a_while(bench, wire):
+    server = bench.watch(start("-c", _FAULTY, bench.root))
+    for data in [b"fault", b"problem"] * 50:
+        wire.sendto(data, ("127.0.0.1", bench.port))
+    wire.sendto(b"", ("127.0.0.1", bench.port))
+    wait_until(lambda: bench.status()["server"]["drops"] == {"empty": 1})
+    assert bench.covey("rekey", "line1") == "Rekeyed line1.\n"
+    told = [e["reason"] for e in bench.events(server) if e["event"] == "trouble"]
+    assert len(told) == 2
+    assert told[0].startswith("A fault inside: ZeroDivisionError in <string>:")
+    assert told[1] == "The disk is full."
 
 
 def test_esp_and_keepalives_on_a_port_with_marker_are_counted(bench, wire):

@@ -171,13 +171,16 @@ def test_every_file_is_private_whatever_the_umask(tmp_path, mask):
     store.close()
 
 
-def test_a_replaced_secret_leaves_no_copy(store, path):
-    secret = os.urandom(32)
-    store.compare_and_swap([("key", 0, secret)], None)
-    store.compare_and_swap([("key", store.read("key")[1], bytes(32))], None)
+def test_a_replaced_or_deleted_secret_leaves_no_copy(store, path):
+    secrets = [os.urandom(32) for _ in range(40)]
+    store.compare_and_swap([(f"key/{i}", 0, s) for i, s in enumerate(secrets)], None)
+    for i in range(40):
+        version = store.read(f"key/{i}")[1]
+        store.compare_and_swap([(f"key/{i}", version, b"x" if i % 2 else None)], None)
     store.close()  # the log goes into the file
     left = b"".join(f.read_bytes() for f in path.parent.iterdir())
-    assert secret not in left and secret[:16] not in left
+    for secret in secrets:
+        assert secret[:16] not in left and secret[16:] not in left
 
 
 def test_kill_nine_loses_no_promise_and_repeats_no_number(store, path):
