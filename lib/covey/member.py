@@ -120,7 +120,8 @@ class Member:
     def send(self, n, now_ms, destination=None):
         """Protect the n octets in out: the datagram's length in tx, or a DROP_*.
 
-        destination: the group's address, 4 octets, where the policy has several.
+        destination: the group's address, 4 octets, where the policy has several. OSError where
+        the board's AES fails: the number is used up, and tx is not to be sent.
         """
         if n < 0 or n > self.payload_max:
             return self.drops.count(DROP_OVERSIZE)
