@@ -84,14 +84,74 @@ class Site:
         return self.store._db.execute("SELECT revision FROM store").fetchone()[0]
 
 
-class NonceCheck:
-    """Every (TEK, Sender-ID) that any member may use belongs to one registration, ever."""
+class Flock:
+    """Members that hear what goes to their group, and the check that no nonce can occur twice."""
 
     def __init__(self):
-        self.holders = {}
+        self.gms = []
+        self._heard = 0
+        self._holders = {}
 
-    def see(self, *gms):
-        for gm in gms:
+    def join(self, gm):
+        """Also beside another one of the same name: that one may be alive and follow rekeys."""
+        self.gms.append(gm)
+        self.check()
+        return gm
+
+    def hear(self, site, deaf=()):
+        """Deliver what was sent since the last call, to all but those whose places are deaf."""
+        outs, self._heard = site.air[self._heard :], len(site.air)
+        for out in outs:
+            for place, gm in enumerate(self.gms):
+                if place not in deaf:
+                    gm.rekey(out.data)
+            self.check()
+
+    def follow(self, site):
+        """After a restart or on another server: its air begins anew."""
+        self._heard = 0
+        return site
+
+    def forget_former(self):
+        """DTD is over."""
+        for gm in self.gms:
+            gm.former = {}
+
+    def check(self):
+        """Every (TEK, Sender-ID) that can be used belongs to one registration, ever."""
+        for gm in self.gms:
             for sender_id in gm.sender_ids if gm.tek else ():
-                holder = self.holders.setdefault((gm.tek[1], sender_id), id(gm.keys_of))
-                assert holder == id(gm.keys_of), f"Sender-ID {sender_id} twice under one key"
+                holder = self._holders.setdefault((gm.tek[1], sender_id), gm.sender_ids)
+                assert holder is gm.sender_ids, f"Sender-ID {sender_id} twice under one key"
+
+
+class Killed(BaseException):
+    """kill -9, at a call of the store: nothing of the process is left."""
+
+
+class CutStore:
+    """Dies at one call of the store, before it or after it has happened."""
+
+    def __init__(self, store, at, after):
+        self._store, self._left, self._after = store, at, after
+
+    def __getattr__(self, name):
+        method = getattr(self._store, name)
+        if name not in ("read", "scan", "compare_and_swap", "reserve", "acquire_term"):
+            return method
+
+        def call(*args):
+            self._left -= 1
+            if self._left == 0 and not self._after:
+                raise Killed
+            result = method(*args)
+            if self._left == 0:
+                raise Killed
+            return result
+
+        return call
+
+    def disarm(self):
+        """No cut from now on → whether there was one."""
+        left, self._left = self._left, 1 << 60
+        return left <= 0

@@ -290,9 +290,11 @@ class Group:
         again must not make all others change keys faster than they can.
         """
         wanted = min(max(1, wanted), self.policy.sender_ids)
+        most = max(self.policy.sender_ids, (1 << self.epoch.shape.index_bits) // 4)
         may_move = now_ms >= self._born_ms + self.policy.dtd_s * 1000
+        ask = self._rows, member, wanted
         try:
-            return senders.pick(self._rows, member, wanted, self.epoch, may_rekey=may_move)
+            return senders.pick(*ask, self.epoch, most=most, may_rekey=may_move)
         except senders.NoIndex:
             raise GroupFull from None
         except senders.RekeyFirst:
@@ -301,7 +303,7 @@ class Group:
             if not may_move:
                 raise GroupFull from None
             self.exclude(now_ms)
-        return senders.pick(self._rows, member, wanted, self.epoch, may_rekey=False)
+        return senders.pick(*ask, self.epoch, most=most, may_rekey=False)
 
     def _enrolment(self, member: str, enrolled: Enrolled) -> Changes:
         fields = {"era": enrolled.era, "sender": enrolled.sender, "left": enrolled.left}

@@ -19,6 +19,7 @@ Where no index is left, all are excluded, which frees the used up ones; else the
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 
 from .epoch import Epoch
 from .ledger import decode, encode
@@ -65,15 +66,16 @@ def is_used_up(shape: Shape, life: int) -> bool:
 
 
 def pick(
-    rows: dict[int, Row], owner: str, wanted: int, epoch: Epoch, *, may_rekey: bool
+    rows: dict[int, Row], owner: str, wanted: int, epoch: Epoch, *, most: int, may_rekey: bool
 ) -> dict[int, Row]:
     """Up to `wanted` indexes for a registration, at least one → {index: its row from now on}.
 
-    The Sender-ID of each is sender_id(). NoIndex, RekeyFirst or ExcludeFirst where there is none.
+    The Sender-ID of each is sender_id(). most: indexes of one sender in an era, so that it leaves
+    some to others. NoIndex, RekeyFirst or ExcludeFirst where there is none.
     """
     shape = epoch.shape
     found = {}
-    for index in _preferred(rows, owner, epoch):
+    for index in islice(_preferred(rows, owner, epoch), most):
         row = _as_of(epoch, rows.get(index), owner)
         if row.used >= span(shape):
             continue
