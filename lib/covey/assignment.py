@@ -59,6 +59,7 @@ def build(policy, keys, kwk, was, registering, sending, sender_slots):
     sender_slots: how many senders a DataSA tells apart.
     """
     made = Assignment()
+    is_whole = False
     try:
         made.terms = _terms(policy, keys, was, registering, sending)
         yield
@@ -67,21 +68,23 @@ def build(policy, keys, kwk, was, registering, sending, sender_slots):
             if sa_policy.protocol == ike.GIKE_UPDATE:
                 if made.rekey_sa:
                     raise FormatError(DROP_GSA)
-                made.rekey_sa = _rekey_sa(sa_policy, bag, kwk, made.terms, registering)
+                made.rekey_sa = yield from _rekey_sa(sa_policy, bag, kwk, made.terms, registering)
             elif sa_policy.protocol == ike.ESP:
                 if len(made.data_sas) == _MOST_DATA_SAS:
                     raise FormatError(DROP_POLICY)
-                made.data_sas.append(_data_sa(sa_policy, bag, kwk, made.terms, sender_slots))
+                sa = yield from _data_sa(sa_policy, bag, kwk, made.terms, sender_slots)
+                made.data_sas.append(sa)
                 made.next_spis.extend(sa_policy.next_spis)
             else:
                 raise FormatError(DROP_POLICY)  # AH
             yield
         if len(keys.bags) != len(policy.policies):
             raise FormatError(DROP_KD)  # a key for an SA that has no policy
-    except FormatError:
-        made.wipe()
-        raise
-    return made
+        is_whole = True
+        return made
+    finally:
+        if not is_whole:  # refused, or the job was dropped
+            made.wipe()
 
 
 def nothing_new(was):
@@ -204,12 +207,12 @@ def _bag_of(keys, sa_policy):
 
 
 def _unwrap(bag, kwk, key_len):
-    """The SA_KEY that this member can open: Key ID zero, KWK ID zero = under GSK_w."""
+    """Job: the SA_KEY that this member can open: Key ID zero, KWK ID zero = under GSK_w."""
     for wrapped in bag.keys:
         if wrapped.key_id != kd.ZERO_ID:
             raise FormatError(DROP_KD)
         if wrapped.kwk_id == kd.ZERO_ID:
-            keymat = keywrap.unwrap(kwk, wrapped.data)
+            keymat = yield from keywrap.unwrap_job(kwk, wrapped.data)
             if keymat is None or len(keymat) != key_len:
                 raise FormatError(DROP_KEY_WRAP)
             return keymat
@@ -225,7 +228,7 @@ def _rekey_sa(policy, bag, kwk, terms, registering):
     if kwa not in (ike.KW_5649_128, ike.KW_5649_256) or ike.KWK_LEN[kwa] * 8 < bits:
         raise FormatError(DROP_POLICY)
     _check_destination(policy, single_port=True)
-    keymat = _unwrap(bag, kwk, bits // 8 + _SALT + ike.KWK_LEN[kwa])
+    keymat = yield from _unwrap(bag, kwk, bits // 8 + _SALT + ike.KWK_LEN[kwa])
     sa = RekeySA(
         policy.spi,
         keymat,
@@ -249,7 +252,7 @@ def _data_sa(policy, bag, kwk, terms, sender_slots):
     if numbers not in (ike.SN_32_SEQUENTIAL, ike.SN_32_UNSPECIFIED):
         raise FormatError(DROP_POLICY)  # 64-bit numbers MUST NOT be used in a group
     _check_destination(policy, single_port=False)
-    keymat = _unwrap(bag, kwk, bits // 8 + _SALT)
+    keymat = yield from _unwrap(bag, kwk, bits // 8 + _SALT)
     sa = DataSA(
         policy.spi,
         keymat,

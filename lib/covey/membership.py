@@ -132,6 +132,9 @@ class Membership:
         self._group.wipe()
         if self._ike is not None:
             self._ike.close()
+        for job in (self._job, self._next_job):
+            if job is not None:
+                job.close()  # what it holds is wiped on its way out
         self._job = self._next_job = None
 
     # What the application may know
@@ -211,6 +214,7 @@ class Membership:
         self._pull_until.stop()
         if outcome == registration.REGISTERED:
             self._next_job = self._take_keys(ike, bytearray(ike.kwk))
+            next(self._next_job)  # into its try: from now on it wipes the copy
         elif outcome == registration.REFUSED:
             if self.state != REFUSED:  # else it only knows now that we refused its policy
                 self.member.keys.silence()
@@ -266,6 +270,7 @@ class Membership:
         """
         settings = self.settings
         try:
+            yield
             if not ike.transport_mode:
                 raise FormatError(DROP_POLICY)
             made = yield from assignment.build(
