@@ -50,7 +50,6 @@ _ADDRESS = const(0x8002)
 _CONNECTED = const(0x00B1)
 
 
-@micropython.native
 def parse(buf, off, n):
     """Octets of data in the frame of n octets at off, or why it is none."""
     if n < _DATA:
@@ -76,7 +75,6 @@ def parse(buf, off, n):
 # Fields of a frame at off that parse() has taken.
 
 
-@micropython.native
 def is_connection(buf, off, connection_id):
     """Whether it belongs to this connection: 4 octets, as on the wire."""
     for i in range(4):
@@ -85,18 +83,15 @@ def is_connection(buf, off, connection_id):
     return True
 
 
-@micropython.native
 def sequence_low(buf, off):
     """The lower half of the encapsulation sequence."""
     return buf[off + 10] | buf[off + 11] << 8
 
 
-@micropython.native
 def sequence_high(buf, off):
     return buf[off + 12] | buf[off + 13] << 8
 
 
-@micropython.native
 def count(buf, off):
     """The class 1 sequence count."""
     return buf[off + 18] | buf[off + 19] << 8
@@ -114,7 +109,7 @@ class Producer:
         self.sequence_high = 0
         self.count = 0
 
-    @micropython.native
+    @micropython.native  # as bytecode its frame would be too large for the stack
     def emit(self, buf, off, data_len, is_new=True):
         """Frame the data_len octets at off + DATA; the frame's length.
 
