@@ -199,6 +199,18 @@ def test_removing_who_holds_no_keys_disturbs_nobody(site):
     assert site.server.status(site.now)["groups"]["line1"]["members"] == ["c"]
 
 
+def test_a_restored_backup_can_not_hide_who_holds_keys(site, tmp_path):
+    site.gm("a", 1)
+    backup(site, tmp_path / "backup.db")
+    unknown = site.gm("c")
+    site.store.close()
+    site = Site(tmp_path / "backup.db", now=site.now)
+    assert unknown.rekey(site.air[0].data) == "rekeyed"
+    assert site.server.status(site.now)["groups"]["line1"]["members"] == ["a"]
+    site.send(site.server.remove_member("c", site.now))
+    assert unknown.rekey(site.air[-1].data) == "excluded"
+
+
 @pytest.mark.parametrize("name", ["nobody", "b/../a", ""])
 def test_removing_nobody_is_a_sentence(site, name):
     with pytest.raises(Problem, match="no member") as raised:

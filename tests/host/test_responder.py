@@ -649,7 +649,8 @@ def test_idle_ike_sas_are_closed(site):
     assert site.server.status(site.now)["groups"]["line1"]["members"] == ["press-7"]
 
 
-def test_half_open_ike_sas_are_bounded_in_number_and_time(site):
+def test_half_open_ike_sas_are_bounded_in_number_and_time(site, monkeypatch):
+    monkeypatch.setattr(responder, "MOST_UNPROVEN", 20)
     for i in range(responder.MOST_UNPROVEN):
         assert site.talk(ForeignGM().sa_init(), f"a{i}")
     assert site.talk(ForeignGM().sa_init()) is None
@@ -659,6 +660,20 @@ def test_half_open_ike_sas_are_bounded_in_number_and_time(site):
     assert drops(site, "half_open_expired") == responder.MOST_UNPROVEN
     site.gm()
     site.gm("lamp-1")
+
+
+def test_ended_ike_sas_make_room(site, monkeypatch):
+    monkeypatch.setattr(responder, "MOST_UNPROVEN", 3)
+    gms = [site.connect(ForeignGM(psk=b"x" * 32), f"a{i}") for i in range(3)]
+    assert site.talk(ForeignGM().sa_init()) is None
+    requests = [gm.gsa_auth() for gm in gms[:2]]
+    answers = []
+    for request in requests:
+        answers.append(site.talk(request))
+        site.now += 10
+    site.gm()  # in place of the one that ended first
+    assert site.talk(requests[0]) is None
+    assert site.talk(requests[1]) == answers[1]
 
 
 def test_an_answer_goes_where_the_request_came_from(site):

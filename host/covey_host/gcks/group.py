@@ -16,6 +16,7 @@ a Rekey SA that the server has forgotten. See repeats.py for how a message leave
 from dataclasses import dataclass
 
 from . import Out, senders
+from .authority import Member
 from .epoch import (
     Epoch,
     Outbox,
@@ -188,9 +189,16 @@ class Group:
         """The write that takes away what is known of a member without keys."""
         return {self._prefix + f"member/{member}": None} if member in self.members else {}
 
-    def holds_keys(self, member: str) -> bool:
-        """Whether the member was given keys that still protect something, left or not."""
-        return member in self.members and self.members[member].era == self.epoch.era
+    def may_hold_keys(self, member: Member) -> bool:
+        """Whether the member may have keys that still protect something, left or not.
+
+        Since a start in this era the store may be a restored backup, and then it does not know
+        who registered after it was made: whoever might have, may have.
+        """
+        enrolled = self.members.get(member.name)
+        if enrolled is not None and enrolled.era == self.epoch.era:
+            return True
+        return self.epoch.life > 0 and member.may_join(self.policy.name)
 
     # Time
 

@@ -103,11 +103,11 @@ class KeyServer:
     def remove_member(self, name: str, now_ms: int) -> list[Out]:
         """Evict a member at once. Until key trees exist this sends everybody away, and those that
         remain come back: no message has keys in it that the removed one could open."""
-        _, changes = self._authority.removal(name)
+        member, changes = self._authority.removal(name)
         plans = []
         for group in self._groups.values():
             group.refresh(now_ms)
-            if group.holds_keys(name):
+            if group.may_hold_keys(member):
                 plan = group.plan(now_ms, excludes=True, gone=frozenset({name}))
                 plans.append((group, plan))
                 changes |= plan.changes

@@ -30,7 +30,7 @@ from .parts import Parts, Payloads, notify
 from .policy import SitePolicy
 from .registrar import NAMED, Registrar, shown
 
-MOST_UNPROVEN = 256  # IKE SAs whose peer has proven nothing, or that ended; more are refused
+MOST_UNPROVEN = 1024  # IKE SAs whose peer has proven nothing, or that ended; no more are made
 UNPROVEN_MS = 30_000  # how long each of them is kept
 _NOTICES_PER_S = 10  # answers to what no IKEv2 peer of ours sends (section 2.21.4: limit the rate)
 
@@ -144,7 +144,7 @@ class Responder:
         if known is not None:  # section 2.1: repeated while half-open, ignored from then on
             self._counters["sa_init_repeat"] += 1
             return [known.response] if known.next_request == 1 else []
-        if len(self._unproven) >= MOST_UNPROVEN:
+        if not self._has_room():
             self._counters["half_open_full"] += 1
             return []
         spi_r = self._random(8)
@@ -163,6 +163,16 @@ class Responder:
         self._expire(sa, now_ms + UNPROVEN_MS)
         self._counters["sa_init"] += 1
         return [sa.response]
+
+    def _has_room(self) -> bool:
+        """For one more half-open IKE SA, at the cost of the oldest one that has ended."""
+        if len(self._unproven) < MOST_UNPROVEN:
+            return True
+        ended = [self._sas[spi] for spi in self._unproven if self._sas[spi].state == ikesa.ENDED]
+        if not ended:
+            return False
+        self._forget(min(ended, key=lambda sa: sa.deadline_ms))
+        return True
 
     # Requests and responses inside an IKE SA
 
