@@ -1,0 +1,31 @@
+"""`make run`: a key server, four members and an attacker, each a process of its own.
+
+Two members run on MicroPython, two on CPython, one of each sends; they are rekeyed under traffic,
+one is removed, an attacker tries what it can, and at the end everything that must hold is judged.
+
+stage       the folder, the site, the processes' start and end
+cast        child processes and what they say; the members among them
+player      a member: one file and traffic.py, on both interpreters
+traffic     the I/O data, and what a receiver makes of it
+attacker    the attacker's process; attacks: what it sends; capture: what it knows; relay: its
+            lies to a member that registers
+tap         a witness of every genuine packet
+play        the acts, one after another
+verdicts    what must hold
+screen      what a person sees
+
+SECONDS=n sets how long traffic flows (20 unless told), SEED=n makes the attacker's choices
+repeatable, JSON=1 puts one object on stdout (and all else on stderr):
+
+    {"ok": bool, "seconds": of traffic asked for, "took_s": in all, "seed": n, "folder": of a run
+     that failed, or null,
+     "members": [{"member", "interpreter", "state", "epoch", "spi", "sender_id", "sent", "opened",
+                  "rekeys", "drops": {reason: n}, "flows": {connection: {"first", "last", "count",
+                  "duplicates", "late", "wrong", "gaps"}}, ...}],
+     "wire": {"packets", "keys", "rekeys", "rekey_repeats", "forged"},
+     "attacks": [{"kind", "what", "sent", "expected": {member: {reason: n}}, "counted": likewise}],
+     "phases": [{"at_s", "what"}],
+     "expectations": [{"name", "ok", "detail"}]}
+
+Exit status: 0 all holds, 1 something doesn't, 2 misuse, 130 Ctrl-C, 143 SIGTERM.
+"""

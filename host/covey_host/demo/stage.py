@@ -1,0 +1,238 @@
+"""The stage of the demo: a folder in .build, a site, a key server, members, an attacker, a tap.
+
+Everything that a person would type goes through the `covey` command; only what the demo has to
+see at once (the server's status, the keys that it hands to the attacker) is asked directly.
+"""
+
+import asyncio
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .. import control
+from ..site import Site
+from ..store import sqlite
+from .cast import ROOT, Child, Lost, Member
+from .tap import Tap
+
+GROUP = "line1"
+OTHER_GROUP = "line2"
+GUEST = "guest"  # the fifth, who comes late, through a man in the middle
+APPLICATION_PORT = 2222
+ATD_S, DTD_S, SPREAD_S = 1, 3, 1
+INTERFACE = "127.0.0.1"
+
+_PORTS = range(20000, 32000)  # below those that systems give out by themselves
+_SETTINGS = f"""\
+atd = "{ATD_S}s"
+dtd = "{DTD_S}s"
+rejoin_spread = "{SPREAD_S}s"
+repeat_spacing = "300ms"
+"""
+_PATIENCE_S = 30
+
+
+class Stage:
+    """Where the demo happens. open(), then everything else, then close()."""
+
+    def __init__(self, seed: int, members: list[Member]):
+        chance = random.Random()  # not the seed's: two runs side by side must not meet
+        self.group = f"239.{chance.randrange(192, 196)}.{chance.randrange(256)}.7"
+        self.members = members
+        self.guest = Member(GUEST, None)
+        self.server_events: list[dict] = []
+        self.tap: Tap | None = None
+        self._children: list[Child] = []
+        self._seed = seed
+        self.carrier, self.listen, self.plain, self.relay = free_ports(4)
+        (ROOT / ".build").mkdir(exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix="run-", dir=ROOT / ".build"))
+        self.site = Site(self.folder / "site")
+
+    async def open(self) -> None:
+        """Everybody on stage, nobody sending."""
+        self.tap = Tap(self.group, self.carrier, INTERFACE)
+        self.tap.open()
+        await self._make_site()
+        self.server = Child("server", self.folder, self.server_events.append)
+        self._children.append(self.server)
+        serve = [sys.executable, "-m", "covey_host.demo.leash", "serve", "--json"]
+        await self.server.start([*serve, "--interface", INTERFACE, "--site", "site"])
+        await self.server.hear(lambda e: e["event"] == "serving")
+        await asyncio.gather(*(self._add(m) for m in [*self.members, self.guest]))
+        await asyncio.gather(self._start_attacker(), *(self.start(m) for m in self.members))
+
+    async def start(self, member: Member) -> None:
+        """Until it has registered."""
+        member.child = Child(member.name, self.folder, member.note)
+        self._children.append(member.child)
+        await member.start(self.site.members / member.name / "covey.json")
+        await member.joined()
+
+    async def close(self, keep: bool) -> None:
+        """End what still runs, remove the folder unless it is to be kept."""
+        await asyncio.gather(*(child.end() for child in self._children if child.status is None))
+        if self.tap:
+            self.tap.close()
+        if not keep:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def kill(self) -> None:
+        """The last resort, when there is no time to be polite."""
+        for child in self._children:
+            child.kill()
+
+    # What a person does
+
+    async def covey(self, *words: str, status: int = 0) -> list[dict]:
+        """Run the command: the JSON objects that it printed. Lost where it ends otherwise."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "covey_host", *words),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=self.folder,
+            env={**os.environ, "COVEY_SITE": "site"},
+            start_new_session=True,
+        )
+        try:
+            out, complaint = await process.communicate()
+        except asyncio.CancelledError:
+            process.kill()
+            raise
+        if process.returncode != status:
+            raise Lost(f"covey {' '.join(words)}: {complaint.decode().strip()}")
+        return [json.loads(line) for line in out.splitlines() if line.startswith(b"{")]
+
+    async def rekey(self) -> str:
+        """New keys: their SPI."""
+        await self.covey("rekey", GROUP)
+        return self.group_status()["spi"]
+
+    # What the demo asks directly
+
+    def group_status(self) -> dict:
+        return control.call(self.site.control, {"do": "status"})["groups"][GROUP]
+
+    def secrets(self) -> str:
+        """The group's state as the store holds it, keys and all. For the attacker's ears only."""
+        store = sqlite.open_existing(self.site.store)
+        try:
+            return store.read(f"group/{GROUP}/state")[0].hex()
+        finally:
+            store.close()
+
+    async def ask_attacker(self, order: dict, answer: str) -> dict:
+        self.attacker.tell(json.dumps(order))
+        return await self.attacker.hear(lambda e: e["event"] == answer)
+
+    async def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Lost where it does not come about."""
+        end = time.monotonic() + _PATIENCE_S
+        while not condition():
+            for child in self._children:
+                if child.status is not None:
+                    raise Lost(f"{child.name} ended too soon: see {child.name}.log.")
+            if time.monotonic() > end:
+                raise Lost(f"This did not come about in {_PATIENCE_S} s: {what}.")
+            await asyncio.sleep(0.05)
+
+    # Registrations that must fail
+
+    def stranger(self, member: Member) -> str:
+        """Settings in a member's name, with another key."""
+        return self._altered("stranger", member.name, {}, os.urandom(32).hex())
+
+    def astray(self) -> str:
+        """The guest's settings, for a group that it may not join."""
+        changes = {"group": OTHER_GROUP, "servers": [{"host": INTERFACE, "port": self.plain}]}
+        return self._altered("astray", GUEST, changes, None)
+
+    def _altered(self, name: str, member: str, changes: dict, psk: str | None) -> str:
+        original = self.site.members / member
+        copy = self.folder / name
+        shutil.copytree(original, copy)
+        fields = json.loads((copy / "covey.json").read_text())
+        (copy / "covey.json").write_text(json.dumps({**fields, **changes}))
+        if psk is not None:
+            (copy / "psk").write_text(psk)
+        return f"{name}/covey.json"
+
+    # Setting up
+
+    async def _make_site(self) -> None:
+        await self.covey("init", "site", "--identity", "gcks.demo")
+        listen = (
+            f'listen = [{{ address = "{INTERFACE}:{self.listen}", marker = true }},'
+            f' "{INTERFACE}:{self.plain}"]'
+        )
+        text = self.site.policy.read_text()
+        self.site.policy.write_text(re.sub(r"(?m)^listen = .*$", listen, text, count=1))
+        port = str(APPLICATION_PORT)
+        await self.covey("group", "add", GROUP, "--address", self.group, "--port", port)
+        with open(self.site.policy, "a") as policy:
+            policy.write(f"carrier_port = {self.carrier}\n{_SETTINGS}")
+        other = self.group.rsplit(".", 1)[0] + ".8"
+        await self.covey("group", "add", OTHER_GROUP, "--address", other, "--port", port)
+
+    async def _add(self, member: Member) -> None:
+        words = ["member", "add", member.name, "--group", GROUP, "--interface", INTERFACE]
+        if member.connection:
+            words.append("--sender")
+        if member is self.guest:
+            words += ["--server", f"{INTERFACE}:{self.relay}"]
+        await self.covey(*words)
+
+    async def _start_attacker(self) -> None:
+        self.attacker = Child("attacker", self.folder)
+        self._children.append(self.attacker)
+        await self.attacker.start([sys.executable, "-m", "covey_host.demo.attacker"])
+        where = {
+            "group": self.group,
+            "port": self.carrier,
+            "application": APPLICATION_PORT,
+            "interface": INTERFACE,
+            "seed": self._seed,
+            "relay": [INTERFACE, self.relay],
+            "server": [INTERFACE, self.plain],
+        }
+        self.attacker.tell(json.dumps(where))
+        ready = await self.attacker.hear(lambda e: e["event"] == "ready")
+        self.tap.forged_from = ready["from_port"]
+
+    async def end(self) -> dict[str, int]:
+        """Members leave, then the others end: exit statuses by name."""
+        members = [*self.members, self.guest]
+        statuses = await asyncio.gather(*(m.leave() for m in members))
+        ended = {m.name: status for m, status in zip(members, statuses, strict=True)}
+        ended["attacker"] = await self.attacker.end()
+        ended["server"] = await self.server.end(signal.SIGTERM)
+        return ended
+
+
+def free_ports(count: int) -> list[int]:
+    """UDP ports that nobody uses."""
+    found: dict[int, socket.socket] = {}
+    try:
+        while len(found) < count:
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            number = random.choice(_PORTS)
+            try:
+                sock.bind(("0.0.0.0", number))
+                found[number] = sock
+            except OSError:
+                sock.close()
+    finally:
+        for sock in found.values():
+            sock.close()
+    return list(found)
