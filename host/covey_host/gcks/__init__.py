@@ -1,18 +1,21 @@
 """The key server (GCKS) of RFC 9838, sans-IO: octets and now_ms in, Outs back. See keyserver.py.
 
-policy      covey.toml
+policy      covey.toml; policyvalues: its single values
 authority   members, their pre-shared keys and roles; the site's rekey signing key
 ledger      what the store is believed to hold, and the one way to change it
 epoch       one generation of a group's keys, as it is stored
 senders     which Sender-ID goes to whom, so that none is used twice under one key
 download    GSA and KD payloads
 rekeyer     GSA_REKEY messages, signed
+repeats     those messages on their way
+roster      who is in a group, and with which sender indexes
 group       one group over time: every change is in the store before anyone hears of it
 proposals   which IKE proposal is taken, and whether SAg covers a group's policy
 ikesa       one IKE SA: keys, message IDs, cached response, retransmission
+sainit      IKE_SA_INIT; parts: the payloads of a message by their kinds
 registrar   a member asks for a group
 responder   IKE messages of members, from the first octet to the answer
-keyserver   all of it together
+keyserver   all of it together; server, sockets: around it, with clock and network
 """
 
 from dataclasses import dataclass

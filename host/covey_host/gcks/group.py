@@ -8,12 +8,10 @@ includes the signed message that announces it (the outbox), so that a key server
 between writing and sending says the same octets after its restart: no member is left behind under
 a Rekey SA that the server has forgotten. See repeats.py for how a message leaves the outbox.
 
-    group/NAME/state           epoch and outbox, see epoch.py
-    group/NAME/sender/INDEX    see senders.py
-    group/NAME/member/MEMBER   {"era": in which it registered last, "sender": bool, "left": bool}
+    group/NAME/state    epoch and outbox, see epoch.py; roster.py has the other rows
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import Out, senders
 from .authority import Member
@@ -27,10 +25,11 @@ from .epoch import (
     first_epoch,
     next_epoch,
 )
-from .ledger import Changes, Ledger, decode, encode
+from .ledger import Changes, Ledger
 from .policy import REKEY_AT, GroupPolicy
 from .rekeyer import Rekeyer
 from .repeats import Repeats
+from .roster import Enrolled, Roster
 
 _JITTER = 5  # % of a lifetime: groups that began together are not rekeyed together
 _RETRY_MS = 5000  # after a write that failed
@@ -39,15 +38,6 @@ _MOST_PARCELS = 8  # unsent rekeys in a row; who missed more registers again
 
 class GroupFull(Exception):
     """No registration now, whoever asks (REGISTRATION_FAILED)."""
-
-
-@dataclass(frozen=True)
-class Enrolled:
-    """A member as this group knows it."""
-
-    era: int
-    sender: bool
-    left: bool
 
 
 @dataclass(frozen=True)
@@ -70,8 +60,7 @@ class Group:
         self._prefix = f"group/{policy.name}/"
         self.is_stale = True  # memory may not be what the store holds
         self.epoch: Epoch | None = None
-        self.members: dict[str, Enrolled] = {}
-        self._rows: dict[int, senders.Row] = {}
+        self._roster = Roster(self._prefix)
         self._repeats = Repeats()
         self._born_ms = 0
         self._activate_ms = 0  # from when senders use the TEK
@@ -124,12 +113,8 @@ class Group:
             atd_s, dtd_s = self._delays_s(activate_ms - now_ms)
             outbox += (self._rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s),)
         outbox = outbox[-_MOST_PARCELS:]
-        changes = {self._prefix + "state": encode_state(new, outbox)}
-        for member in gone & set(self.members):
-            changes[self._prefix + f"member/{member}"] = None
-        for index, row in self._rows.items():
-            if row.owner in gone:
-                changes[self._prefix + f"sender/{index}"] = None
+        state = {self._prefix + "state": encode_state(new, outbox)}
+        changes = state | self._roster.removing(gone)
         return Plan(new, outbox, changes, activate_ms, gone)
 
     def believe(self, plan: Plan, now_ms: int) -> None:
@@ -141,9 +126,7 @@ class Group:
         lifetime_ms = self.policy.lifetime_s * 1000
         jitter = int.from_bytes(self._random(2)) * lifetime_ms * _JITTER // 100 >> 16
         self._rekey_ms = now_ms + lifetime_ms * REKEY_AT // 100 - jitter
-        for member in plan.gone:
-            self.members.pop(member, None)
-        self._rows = {i: row for i, row in self._rows.items() if row.owner not in plan.gone}
+        self._roster.remove(plan.gone)
         self._repeats.schedule(plan.outbox, self.policy, now_ms, plan.activate_ms)
 
     # Members
@@ -160,34 +143,25 @@ class Group:
             raise GroupFull
         picked = {} if wanted is None else self._pick(member, wanted, now_ms)
         enrolled = Enrolled(self.epoch.era, wanted is not None, False)
-        changes = {
-            self._prefix + f"sender/{index}": senders.encode_row(row)
-            for index, row in picked.items()
-        }
-        if self.members.get(member) != enrolled:
-            changes |= self._enrolment(member, enrolled)
-        self._write(changes)
-        self._rows |= picked
-        self.members[member] = enrolled
+        self._write(self._roster.entering(member, enrolled, picked))
+        self._roster.enter(member, enrolled, picked)
         return [senders.sender_id(self.epoch.shape, i, row) for i, row in picked.items()]
 
     def leave(self, member: str, now_ms: int) -> None:
         """The member says that it is none any more; it may come back."""
         self.refresh(now_ms)
         if member in self.active():
-            known = self.members[member]
-            gone = Enrolled(known.era, known.sender, True)
-            self._write(self._enrolment(member, gone))
-            self.members[member] = gone
+            gone = replace(self._roster.members[member], left=True)
+            self._write(self._roster.entering(member, gone, {}))
+            self._roster.enter(member, gone, {})
 
     def active(self) -> dict[str, Enrolled]:
         """Who is registered, as far as the key server can know."""
-        era = self.epoch.era if self.epoch else None
-        return {m: e for m, e in self.members.items() if e.era == era and not e.left}
+        return self._roster.active(self.epoch.era)
 
     def forgetting(self, member: str) -> Changes:
         """The write that takes away what is known of a member without keys."""
-        return {self._prefix + f"member/{member}": None} if member in self.members else {}
+        return self._roster.forgetting(member)
 
     def may_hold_keys(self, member: Member) -> bool:
         """Whether the member may have keys that still protect something, left or not.
@@ -195,7 +169,7 @@ class Group:
         Since a start in this era the store may be a restored backup, and then it does not know
         who registered after it was made: whoever might have, may have.
         """
-        enrolled = self.members.get(member.name)
+        enrolled = self._roster.members.get(member.name)
         if enrolled is not None and enrolled.era == self.epoch.era:
             return True
         return self.epoch.life > 0 and member.may_join(self.policy.name)
@@ -245,7 +219,7 @@ class Group:
             "spi": self.epoch.tek_spi.hex(),
             "members": sorted(active),
             "senders": sorted(m for m, enrolled in active.items() if enrolled.sender),
-            "absent": sorted(set(self.members) - set(active)),
+            "absent": sorted(set(self._roster.members) - set(active)),
         }
         if is_running:
             facts["age_s"] = (now_ms - self._born_ms) // 1000
@@ -260,16 +234,10 @@ class Group:
             self._read(now_ms)
 
     def _read(self, now_ms: int) -> None:
-        rows = self._ledger.scan(self._prefix)
-        self.members, self._rows = {}, {}
-        for key, value in rows.items():
-            kind, _, name = key.partition("/")
-            if kind == "member":
-                self.members[name] = Enrolled(**decode(value))
-            elif kind == "sender":
-                self._rows[int(name)] = senders.decode_row(value)
-        if "state" in rows:
-            epoch, outbox = decode_state(rows["state"])
+        found = self._ledger.scan(self._prefix)
+        self._roster.load(found)
+        if "state" in found:
+            epoch, outbox = decode_state(found["state"])
             if epoch != self.epoch:
                 come_back = bool(outbox) and outbox[-1].excludes
                 activate_ms = max(self._earliest_ms(now_ms, come_back), self._activate_ms)
@@ -300,7 +268,7 @@ class Group:
         wanted = min(max(1, wanted), self.policy.sender_ids)
         most = max(self.policy.sender_ids, (1 << self.epoch.shape.index_bits) // 4)
         may_move = now_ms >= self._born_ms + self.policy.dtd_s * 1000
-        ask = self._rows, member, wanted
+        ask = self._roster.rows, member, wanted
         try:
             return senders.pick(*ask, self.epoch, most=most, may_rekey=may_move)
         except senders.NoIndex:
@@ -312,10 +280,6 @@ class Group:
                 raise GroupFull from None
             self.exclude(now_ms)
         return senders.pick(*ask, self.epoch, most=most, may_rekey=False)
-
-    def _enrolment(self, member: str, enrolled: Enrolled) -> Changes:
-        fields = {"era": enrolled.era, "sender": enrolled.sender, "left": enrolled.left}
-        return {self._prefix + f"member/{member}": encode(fields)}
 
     def _exclusion(self, parcel: Parcel) -> Parcel:
         """In place of a rekey that some may not have heard: it would hand them keys."""

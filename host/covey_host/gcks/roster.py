@@ -1,0 +1,72 @@
+"""Who is in a group, and which sender indexes they have: memory, and the rows it is kept in.
+
+    group/NAME/sender/INDEX    see senders.py
+    group/NAME/member/MEMBER   {"era": in which it registered last, "sender": bool, "left": bool}
+
+Rows are written by the group; each method that gives Changes has a partner that follows in memory.
+"""
+
+from dataclasses import asdict, dataclass
+
+from .ledger import Changes, decode, encode
+from .senders import Row, decode_row, encode_row
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """A member as its group knows it."""
+
+    era: int
+    sender: bool
+    left: bool
+
+
+class Roster:
+    def __init__(self, prefix: str):
+        self._prefix = prefix
+        self.members: dict[str, Enrolled] = {}
+        self.rows: dict[int, Row] = {}  # by sender index
+
+    def load(self, found: dict[str, bytes]) -> None:
+        """What the store holds, keys without prefix; those of others are passed over."""
+        self.members, self.rows = {}, {}
+        for key, value in found.items():
+            kind, _, name = key.partition("/")
+            if kind == "member":
+                self.members[name] = Enrolled(**decode(value))
+            elif kind == "sender":
+                self.rows[int(name)] = decode_row(value)
+
+    def active(self, era: int) -> dict[str, Enrolled]:
+        """Who is registered, as far as a key server can know."""
+        return {m: e for m, e in self.members.items() if e.era == era and not e.left}
+
+    def entering(self, member: str, enrolled: Enrolled, rows: dict[int, Row]) -> Changes:
+        changes = {self._row_key(index): encode_row(row) for index, row in rows.items()}
+        if self.members.get(member) != enrolled:
+            changes[self._member_key(member)] = encode(asdict(enrolled))
+        return changes
+
+    def enter(self, member: str, enrolled: Enrolled, rows: dict[int, Row]) -> None:
+        self.members[member] = enrolled
+        self.rows |= rows
+
+    def removing(self, gone: frozenset[str]) -> Changes:
+        """Only with an exclusion: their indexes may go to others then."""
+        keys = [self._member_key(member) for member in gone & set(self.members)]
+        keys += [self._row_key(index) for index, row in self.rows.items() if row.owner in gone]
+        return dict.fromkeys(keys)
+
+    def remove(self, gone: frozenset[str]) -> None:
+        self.members = {m: e for m, e in self.members.items() if m not in gone}
+        self.rows = {i: row for i, row in self.rows.items() if row.owner not in gone}
+
+    def forgetting(self, member: str) -> Changes:
+        """Of a member without keys; its index, if it had one, stays used."""
+        return {self._member_key(member): None} if member in self.members else {}
+
+    def _member_key(self, member: str) -> str:
+        return f"{self._prefix}member/{member}"
+
+    def _row_key(self, index: int) -> str:
+        return f"{self._prefix}sender/{index}"
