@@ -21,6 +21,7 @@
     sender           true, false; false   whether we ask for a Sender-ID
     interface        address; OS's choice where the group is joined and sent to, IPv4
     carrier          "udp", "ip"; "ip"    of data, where the server's policy says nothing
+    carrier_port     1 to 65535; 4500     of the udp carrier, likewise
     ttl              1 to 255; 1          of the multicast packets that we send
     rejoin_spread_s  0 to 3600; 2         greatest random delay before we register again
     retransmit       object               first_ms (500), total_s (30): RFC 7296 section 2.4
@@ -36,7 +37,7 @@ from covey.drops import ConfigError
 from covey.port import const, read_file
 
 _VERSION = const(1)
-_PORT = const(4500)  # RFC 7296 section 2.23: messages on this port begin with the marker
+_PORT = const(4500)  # RFC 7296 section 2.23, RFC 3948: ESP, or IKE behind the marker
 _ID_MOST = const(255)  # octets of an identity
 _PSK_LEAST = const(16)  # octets
 _HEX_LEAST = const(32)  # digits from which a text is taken for hexadecimal
@@ -72,6 +73,7 @@ class Config:
         self.sender = f.flag("sender", False)
         self.interface = f.text("interface", None)
         self.carrier = f.choice("carrier", ("udp", "ip"), "ip")
+        self.carrier_port = f.whole("carrier_port", 1, 65535, _PORT)
         self.ttl = f.whole("ttl", 1, 255, 1)
         self.rejoin_spread_s = f.whole("rejoin_spread_s", 0, 3600, 2)
         r = f.object("retransmit")

@@ -40,7 +40,6 @@ _REFUSED_MOST_S = const(3600)
 _PULL_MS = const(5000)
 _MISSED_S = const(30)  # at most one registration in so long, whatever SPIs are shown to us
 _GENUINE = (DROP_CAPACITY, DROP_POLICY, DROP_KEY_WRAP)  # drops of a rekey whose signature is good
-_UDP_PORT = const(4500)  # of the udp carrier, where only covey.json names that carrier
 _IDLE_MS = const(1000)
 
 
@@ -283,7 +282,7 @@ class Membership:
                 self.member.sender_slots,
             )
             if not made.terms.udp_port and settings.carrier == "udp":
-                made.terms.udp_port = _UDP_PORT
+                made.terms.udp_port = settings.carrier_port
             if not made.terms.udp_port:
                 made.wipe()
                 raise FormatError(DROP_POLICY)

@@ -38,6 +38,7 @@ def test_the_least_that_is_needed():
     (server,) = c.servers
     assert (server.host, server.port, server.marker) == ("192.0.2.10", 4500, True)
     assert c.sender is False and c.interface is None and c.carrier == "ip" and c.ttl == 1
+    assert c.carrier_port == 4500
     assert (c.rejoin_spread_s, c.retransmit_first_ms, c.retransmit_total_s) == (2, 500, 30)
     assert (c.limit_sas, c.limit_senders, c.limit_payload) == (8, 16, 1400)
     assert c.psk == _PSK and isinstance(c.psk, bytearray)
@@ -53,6 +54,7 @@ def test_everything_that_may_be_said():
         sender=True,
         interface="192.0.2.7",
         carrier="udp",
+        carrier_port=14500,
         ttl=8,
         rejoin_spread_s=0,
         retransmit={"first_ms": 100, "total_s": 5},
@@ -60,7 +62,7 @@ def test_everything_that_may_be_said():
     )
     assert c.idr == b"gcks.example" and c.sender is True and c.interface == "192.0.2.7"
     assert [(s.port, s.marker) for s in c.servers] == [(848, False), (14500, True)]
-    assert (c.carrier, c.ttl, c.rejoin_spread_s) == ("udp", 8, 0)
+    assert (c.carrier, c.carrier_port, c.ttl, c.rejoin_spread_s) == ("udp", 14500, 8, 0)
     assert (c.retransmit_first_ms, c.retransmit_total_s) == (100, 5)
     assert (c.limit_sas, c.limit_senders, c.limit_payload) == (4, 64, 256)
 
@@ -117,6 +119,10 @@ _WRONG = (
     ({"sender": 1}, "covey.json: sender must be true or false."),
     ({"interface": ""}, "covey.json: interface must be a text in quotes that is not empty."),
     ({"carrier": "tcp"}, 'covey.json: carrier must be "udp" or "ip".'),
+    (
+        {"carrier_port": 0},
+        "covey.json: carrier_port must be a whole number from 1 to 65535.",
+    ),
     ({"ttl": 0}, "covey.json: ttl must be a whole number from 1 to 255."),
     ({"ttl": 256}, "covey.json: ttl must be a whole number from 1 to 255."),
     ({"ttl": True}, "covey.json: ttl must be a whole number from 1 to 255."),
