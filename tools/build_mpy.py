@@ -20,6 +20,14 @@ BUILD = ROOT / ".build"
 ARCHS = ["x64", "x86"]
 
 
+def fits(source, arch):
+    """Whether a board of this architecture gets this file: of AES-GCM's two kernels it needs one,
+    by the rule of port/mpy_gcm.py. Tests run both wherever they compile.
+    """
+    small = arch in ("x64", "armv6m")
+    return {"mpy_ghash": not small, "mpy_ghash_small": small}.get(source.stem, True)
+
+
 class Broken(Exception):
     """A file that does not compile; the text is the compiler's."""
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from build_mpy import SOURCE, Broken, compile_file, sources
+from build_mpy import SOURCE, Broken, compile_file, fits, sources
 
 ARCHS = {
     "x64": "desktop",
@@ -24,6 +24,9 @@ def measure(folder):
         name = str(source.relative_to(SOURCE))
         octets = []
         for arch in ARCHS:
+            if not fits(source, arch):
+                octets.append(0)
+                continue
             target = Path(folder) / arch / Path(name).with_suffix(".mpy")
             compile_file(source, target, arch, optimise=1)
             octets.append(target.stat().st_size)

@@ -9,11 +9,16 @@ One layout, contiguous in the caller's buffer, sealed and opened where it lies:
 
 GCMContext(keymat)
     seal(buf, off, aad_len, text_len)    encrypts the text, writes the tag
-    open(buf, off, aad_len, text_len)    the tag first: False, buf unchanged; or True, clear text
+    open(buf, off, aad_len, text_len)    the tag first; False: buf unchanged, True: decrypted
     wipe()                               overwrites key material; the context is dead afterwards
 
-On MicroPython seal and open allocate nothing; the AAD may have 0 to 64 octets, the text 0 to the
-most that set_most_text() allows. ValueError beyond, and where the layout does not fit into buf.
+The caller answers for the layout lying within buf: a board does not look. On a board both take no
+heap. Text has at most 1536 octets there, or what GCMContext.set_most_text(n) said before the
+first context was made, AAD at most 112: ValueError beyond. It is fastest where AAD and IV begin
+at multiples of four octets in memory. Not re-entrant, not even across contexts.
+
+Should the AES hardware of a board fail, open says False and seal raises OSError: the text is
+then still in clear and must not be sent.
 """
 
 from covey.port import GCMContext, const

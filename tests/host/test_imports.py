@@ -16,7 +16,15 @@ HOST = ROOT / "host" / "covey_host"
 GROUPS = {
     "errors": (["drops"], [], []),
     "port": (
-        ["port.mpy_ghash", "port.mpy_gcm", "port.mpy_socket", "port.mpy", "port.cpy", "port"],
+        [
+            "port.mpy_ghash",
+            "port.mpy_ghash_small",
+            "port.mpy_gcm",
+            "port.mpy_socket",
+            "port.mpy",
+            "port.cpy",
+            "port",
+        ],
         ["errors"],
         None,
     ),
@@ -63,6 +71,7 @@ DOORS = {
     "port.mpy": ["cryptolib", "hashlib", "micropython", "os", "time"],
     "port.mpy_gcm": ["cryptolib", "micropython", "sys"],
     "port.mpy_ghash": ["micropython"],
+    "port.mpy_ghash_small": ["micropython"],
     "port.mpy_socket": ["errno", "micropython", "os", "socket", "struct", "sys"],
     "config": ["json"],
     "aio": ["asyncio"],

@@ -65,7 +65,8 @@ class AESBlock:
         return self._cipher.decryptor().update(block)
 
 
-_clear = memoryview(bytearray(65536))  # decrypt_into writes before it knows the tag: not into buf
+_MOST_TEXT = 65535
+_clear = memoryview(bytearray(_MOST_TEXT))  # decrypt_into writes before it knows the tag
 
 
 class GCMContext:
@@ -77,11 +78,17 @@ class GCMContext:
         self._aead = AESGCM(bytes(keymat[:-4]))
         self._nonce = bytearray(keymat[-4:]) + bytes(8)
 
+    @staticmethod
+    def set_most_text(n):
+        """A board's matter; here 65535 octets are always allowed."""
+
     def seal(self, buf, off, aad_len, text_len):
         view = memoryview(buf)
         iv = off + aad_len
         text = iv + 8
         tag = text + text_len
+        if not off <= iv < text <= tag <= len(view) - 16 or text_len > _MOST_TEXT:
+            raise ValueError("longer than the buffers made for it")
         self._nonce[4:] = view[iv:text]
         self._aead.encrypt_into(self._nonce, view[text:tag], view[off:iv], view[text : tag + 16])
 
@@ -90,6 +97,8 @@ class GCMContext:
         iv = off + aad_len
         text = iv + 8
         tag = text + text_len
+        if not off <= iv < text <= tag <= len(view) - 16 or text_len > _MOST_TEXT:
+            raise ValueError("longer than the buffers made for it")
         self._nonce[4:] = view[iv:text]
         clear = _clear[:text_len]
         try:

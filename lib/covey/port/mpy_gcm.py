@@ -1,18 +1,20 @@
 """AES-GCM on MicroPython: blocks from cryptolib, all else in viper; seal and open take no heap.
 
-The state of a key, in words:
-    0    tables for GHASH: 4 teeth x (high, low half of an octet) x 16 rows x 4 words
-    512  salt
-    513  address of the workspace, low and high half
-    515  most octets of text, and one more; 0 once wiped
+The state of a key, in octets:
+    0     tables for GHASH: 4 teeth x (high, low half of an octet) x 16 rows x 4 words
+    2048  salt
+    2052  address of the workspace, low and high word
+    2060  most octets of text, and one more; 0 once wiped
 
 The workspace, in octets; one for all keys, so that a key takes 2.5 KB:
     0    reduction: what an octet moved out at the end of a field element adds at its front
-    512  AAD, padded with zeros
-    640  the rest of the text, padded with zeros; then the block of lengths
-    672  a block of misaligned text; the tag
-    688  address of the text (low, high), length of text, length of AAD
-    704  counter blocks, encrypted in place to keystream
+    512  0xF0F0F0F0
+    528  AAD, padded with zeros
+    656  the rest of the text, padded with zeros; then the block of lengths
+    688  a block of misaligned text; the tag
+    704  address of the text (low, high), length of text, length of AAD
+    720  offsets of table rows
+    752  counter blocks, encrypted in place to keystream
 
 Which table rows are read depends on secrets: where memory is cached, time can tell about them.
 Words are read as the octets lie in memory, so only little-endian boards will do.
@@ -24,19 +26,24 @@ import micropython
 from cryptolib import aes
 from micropython import const
 
-from covey.port.mpy_ghash import finish
+if sys.maxsize >> 31 or sys.implementation._mpy >> 10 & 15 == 4:  # 64 bits; ARMv6-M
+    from covey.port.mpy_ghash_small import finish
+else:
+    from covey.port.mpy_ghash import finish
 
-_SALT = const(512)
-_WORK = const(513)
-_LIMIT = const(515)
+_STATE = const(2048)  # behind the tables, in words:
+_SALT = const(0)
+_WORK = const(1)
+_LIMIT = const(3)
 _STATE_LEN = const(2064)
 
-_AAD = const(512)
-_LENGTHS = const(164)
-_TEXT = const(172)
-_TEXT_LEN = const(174)
-_AAD_LEN = const(175)
-_KEYSTREAM = const(704)
+_HALVES = const(512)
+_AAD = const(528)
+_LENGTHS = const(672)
+_TEXT = const(176)  # these three in words
+_TEXT_LEN = const(178)
+_AAD_LEN = const(179)
+_KEYSTREAM = const(752)
 
 _MOST_AAD = const(112)
 _MOST_TEXT = const(4032)  # the block counter stays below 256
@@ -49,7 +56,8 @@ _DECRYPT = const(2)
 _ECB = const(1)
 _EIO = const(5)
 
-assert sys.byteorder == "little"
+if sys.byteorder != "little":
+    raise ImportError("AES-GCM here is for little-endian boards")
 
 _most = 1536
 _work = None
@@ -64,20 +72,18 @@ class GCMContext:
             raise ValueError("keymat is an AES key of 16 or 32 octets and 4 octets of salt")
         if _work is None:
             _make_workspace()
-        encrypt = aes(keymat[:-4], _ECB).encrypt
+        cipher = aes(keymat[:-4], _ECB)
         h = bytearray(16)
-        encrypt(h, h)
-        if not any(h):
-            _refuse(1)
+        cipher.encrypt(h, h)
         state = bytearray(_STATE_LEN)
-        state[_SALT * 4 : _SALT * 4 + 4] = keymat[-4:]
-        _fill_tables(state, h)
-        _zero(h, 0)
+        state[_STATE : _STATE + 4] = keymat[-4:]
+        if not _fill_tables(state, h):
+            _refuse(1)
         place = _place(state, _work, _most + 1)
         self._state = state
         # Closures: looking up a method and then its state in self would take 500 instructions.
-        self.seal = _bind((finish, encrypt, _views, state, place, _SEAL))
-        self.open = _bind((finish, encrypt, _views, state, place, _VERIFY))
+        self.seal = _bind((finish, aes.encrypt, cipher, _views, state, place | _SEAL))
+        self.open = _bind((finish, aes.encrypt, cipher, _views, state, place | _VERIFY))
 
     @staticmethod
     def set_most_text(n):
@@ -89,14 +95,16 @@ class GCMContext:
 
     def wipe(self):
         """Zeros over tables, salt and keystream. The key itself dies inside cryptolib's object."""
-        _zero(self._state, 0)
-        _zero(_work, _AAD)
+        _zero(self._state, 0, len(self._state))
+        _zero(_work, _AAD, len(_work))
         self.seal = self.open = None
 
 
-def _zero(buf, start):
-    for i in range(start, len(buf)):
-        buf[i] = 0
+@micropython.viper
+def _zero(buf: ptr8, start: int, end: int):
+    while start < end:
+        buf[start] = 0
+        start += 1
 
 
 def _refuse(hardware):
@@ -112,7 +120,7 @@ def _make_workspace():
         slot if slot <= _EXACT else _EXACT + (slot - _EXACT) * 8 for slot in range(slots + 1)
     ]
     _work = bytearray(_KEYSTREAM + 16 * blocks[-1])
-    _fill_reduction(_work)
+    _fill_constants(_work)
     keystream = memoryview(_work)[_KEYSTREAM:]
     _views = [_refuse] + [keystream[: 16 * n] for n in blocks[1:]]
 
@@ -125,65 +133,68 @@ def _slot(n):
 @micropython.viper
 def _place(state: ptr32, work: ptr32, limit: uint) -> uint:
     """Note where the workspace is. Returns the address of the state / 4: always a small int."""
-    state[_WORK] = uint(work)
-    state[_WORK + 1] = uint(work) >> 16 >> 16
-    state[_LIMIT] = limit
+    s = ptr32(uint(state) + _STATE)
+    s[_WORK] = uint(work)
+    s[_WORK + 1] = uint(work) >> 16 >> 16
+    s[_LIMIT] = limit
     return uint(state) >> 2
 
 
 def _bind(parts):
-    """seal() or open() of one key, as parts say."""
+    """seal() or open() of one key. parts: what it needs, with the state to keep it alive."""
 
     # One free variable and four arguments: with six in all, the call would take heap.
     @micropython.viper
     def run(buf: ptr8, off: int, aad_len: int, text_len: int) -> bool:
-        finish, encrypt, views, state, place, operation = parts
-        t = ptr32(uint(place) << 2)
-        if uint(text_len) >= uint(t[_LIMIT]) or uint(aad_len) > uint(_MOST_AAD):
-            views[0](0)
-        work = uint(t[_WORK + 1]) << 16 << 16 | uint(t[_WORK])
+        finish, encrypt, cipher, views, _, place_and_operation = parts
+        task = int(place_and_operation)
+        op = task & 3
         aad = uint(buf) + uint(off)
-        iv = aad + uint(aad_len)
+        iv = uint(aad_len) + aad
+        buf = ptr8((task - op << 2) + _STATE)
+        if uint(ptr32(buf)[_LIMIT]) <= uint(text_len) or uint(aad_len) > uint(_MOST_AAD):
+            views[0](0)
+        salt = ptr32(buf)[_SALT]
+        work = uint(ptr32(buf)[_WORK + 1]) << 16 << 16 | uint(ptr32(buf)[_WORK])
 
-        w = ptr32(work)
-        w[_TEXT] = iv + 8
-        w[_TEXT + 1] = (iv + 8) >> 16 >> 16
-        w[_TEXT_LEN] = text_len
-        w[_AAD_LEN] = aad_len
-        # Lengths in bits, most significant octet first; both are below 2^16.
-        w[_LENGTHS] = 0
-        w[_LENGTHS + 1] = (aad_len & 31) << 27 | (aad_len >> 5) << 16
-        w[_LENGTHS + 2] = 0
-        w[_LENGTHS + 3] = (text_len & 31) << 27 | (text_len >> 5) << 16
+        buf = ptr8(work)
+        ptr32(buf)[_TEXT] = iv + 8
+        ptr32(buf)[_TEXT + 1] = iv + 8 >> 16 >> 16
+        ptr32(buf)[_TEXT_LEN] = text_len
+        ptr32(buf)[_AAD_LEN] = aad_len
+        # The lengths in bits, most significant octet first; the others of the block stay zero.
+        buf[_LENGTHS + 6] = aad_len >> 5
+        buf[_LENGTHS + 7] = aad_len << 3
+        buf[_LENGTHS + 14] = text_len >> 5
+        buf[_LENGTHS + 15] = text_len << 3
 
-        buf = ptr8(work + uint(_AAD + (aad_len & -16)))
+        buf = ptr8(uint(_AAD + (aad_len & -16)) + work)
         ptr32(buf)[0] = 0
         ptr32(buf)[1] = 0
         ptr32(buf)[2] = 0
         ptr32(buf)[3] = 0
         buf = ptr8(work + _AAD)
-        if int(aad | iv) & 3:  # some boards load words from aligned addresses only
+        if int(iv | aad) & 3:  # some boards load words from aligned addresses only
             while aad != iv:
                 buf[0] = ptr8(aad)[0]
-                aad += 1
                 buf = ptr8(uint(buf) + 1)
+                aad += 1
             buf = ptr8(iv)
             iv_0 = buf[0] | buf[1] << 8 | buf[2] << 16 | buf[3] << 24
             iv_1 = buf[4] | buf[5] << 8 | buf[6] << 16 | buf[7] << 24
         else:
             while aad != iv:
                 ptr32(buf)[0] = ptr32(aad)[0]
-                aad += 4
                 buf = ptr8(uint(buf) + 4)
-            iv_0 = ptr32(iv)[0]
-            iv_1 = ptr32(iv)[1]
+                aad += 4
+            buf = ptr8(iv)
+            iv_0 = ptr32(buf)[0]
+            iv_1 = ptr32(buf)[1]
 
-        salt = t[_SALT]
         counter = 1 << 24  # as it stands in the last word of the block
-        op = int(operation)
         blocks = text_len + 15 >> 4
         n = 1  # the tag's block
-        if op == _SEAL:
+        if not op:
             n += blocks
         while True:
             buf = ptr8(work + _KEYSTREAM)
@@ -198,14 +209,15 @@ def _bind(parts):
             if n > _EXACT:
                 n = _EXACT + (n - (_EXACT - 7) >> 3)
             view = views[n]
-            encrypt(view, view)
-            done = int(finish(place, op))
+            encrypt(cipher, view, view)
+            done = int(finish(task))
             if op == _VERIFY:
                 if done and blocks:
                     op = _DECRYPT
+                    task += _DECRYPT - _VERIFY
                     n = blocks
                     continue
-            elif op == _SEAL and not done:
+            elif not op and not done:
                 views[0](1)
             return done != 0
 
@@ -213,8 +225,11 @@ def _bind(parts):
 
 
 @micropython.viper
-def _fill_reduction(r: ptr16):
-    """x^128 = 1 + x + x^2 + x^7 (NIST SP 800-38D section 6.3), for each octet moved out."""
+def _fill_constants(work: ptr8):
+    for i in range(4):
+        work[_HALVES + i] = 0xF0
+    # x^128 = 1 + x + x^2 + x^7 (NIST SP 800-38D section 6.3), for each octet moved out
+    r = ptr16(work)
     i = 0
     while i < 256:
         v = i << 8 ^ i << 7 ^ i << 6 ^ i << 1
@@ -223,14 +238,23 @@ def _fill_reduction(r: ptr16):
 
 
 @micropython.viper
-def _fill_tables(t: ptr32, h: ptr8):
-    """Row n of a table: n * H * x^(32 * tooth), for the low half of an octet * x^4 more."""
+def _fill_tables(t: ptr32, h: ptr8) -> int:
+    """Row n of a table: n * H * x^(32 * tooth), for the low half of an octet * x^4 more.
+
+    h is zero afterwards. Returns 0 if it was before: AES gave nothing.
+    """
     e1 = 225
     e1 = e1 << 24  # as a constant it would be no small int
     v0 = uint(h[0] << 24 | h[1] << 16 | h[2] << 8 | h[3])
     v1 = uint(h[4] << 24 | h[5] << 16 | h[6] << 8 | h[7])
     v2 = uint(h[8] << 24 | h[9] << 16 | h[10] << 8 | h[11])
     v3 = uint(h[12] << 24 | h[13] << 16 | h[14] << 8 | h[15])
+    if not int(v0 | v1 | v2 | v3):
+        return 0
+    i = 0
+    while i < 16:
+        h[i] = 0
+        i += 1
     tooth = uint(t)
     end = tooth + 2048
     while tooth != end:
@@ -287,3 +311,4 @@ def _fill_tables(t: ptr32, h: ptr8):
                 c += 16
             top += top
         table += 256
+    return 1

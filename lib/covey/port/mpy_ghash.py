@@ -1,85 +1,93 @@
-"""The kernel of AES-GCM on MicroPython. Made by tools/gen_ghash.py: change it there."""
+"""The kernel of AES-GCM on 32-bit boards. Made by tools/gen_ghash.py: change it there."""
 
 import micropython
 from micropython import const
 
-# The key's state and the workspace are as mpy_gcm says.
-_WORK = const(513)
-_AAD = const(512)
-_TAIL = const(640)
-_LENGTHS = const(656)
-_SCRATCH = const(672)
-_KEYSTREAM = const(704)
-_TEXT = const(172)
-_TEXT_LEN = const(174)
-_AAD_LEN = const(175)
+# The state of a key and the workspace are as mpy_gcm says.
+_STATE = const(2048)
+_WORK = const(1)
+_AAD = const(528)
+_TAIL = const(656)
+_LENGTHS = const(672)
+_SCRATCH = const(688)
+_ROWS = const(720)
+_KEYSTREAM = const(752)
+_TEXT = const(176)  # in words, down to _HALVES
+_TEXT_LEN = const(178)
+_AAD_LEN = const(179)
+_HALVES = const(128)
 
-_SEAL = const(0)  # encrypt, then make the tag; the keystream begins with the tag's block
+_SEAL = const(0)  # or `not op`: encrypt, make the tag; keystream begins with the tag's block
 _VERIFY = const(1)  # compare the tag; only the tag's block of keystream is there
 _DECRYPT = const(2)  # decrypt; the tag's block is not there
 
 
 @micropython.viper
-def finish(t: uint, x: uint) -> int:
-    """All that follows AES: t is the address of the key's state / 4, x what is to be done.
+def finish(t: uint) -> int:
+    """All that follows AES. t: the address of the key's state / 4, plus the operation.
 
     0: the tag is wrong, or AES gave a block of zeros (its hardware failed; XORed with it, clear
     text would leave as it is). Nothing has been written then.
     """
-    m = uint(240)
+    x = t & 3
+    m = t - x << 2
+    tables = m
     op = int(x)
-    t = t << 2
-    tables = t
-    work = uint(ptr32(t)[_WORK + 1]) << 16 << 16 | uint(ptr32(t)[_WORK])
-    w = ptr32(work)
-    text = uint(w[_TEXT + 1]) << 16 << 16 | uint(w[_TEXT])
-    n = w[_TEXT_LEN]
-    full = text + uint(n & -16)  # the end of the text's whole blocks
-    tag = text + uint(n)
+    t = m + _STATE
+    t = uint(ptr32(t)[_WORK])
+    work = t
+    aad_len = ptr32(t)[_AAD_LEN]
+    n = ptr32(t)[_TEXT_LEN]
+    text = uint(ptr32(t)[_TEXT])
+    full = uint(n & -16) + text  # the end of the text's whole blocks
+    tag = uint(n) + text
     odd = int(text) & 3  # some boards load words from aligned addresses only
 
     if op != _VERIFY:
-        # The guard
-        x = work + _KEYSTREAM
-        m = x + uint(n + 15 & -16)
-        if op == _SEAL:
-            m += 16
-        while x != m:
-            if not ptr32(x)[0]:
-                if not ptr32(x)[1] | ptr32(x)[2] | ptr32(x)[3]:
-                    return 0
-            x += 16
+        # The guard: no block of the keystream may be zero.
+        x = t + _KEYSTREAM
+        t = x + uint(n + 15 & -16)
+        if not op:
+            t += 16
+        while x != t:
+            if ptr32(x)[0]:
+                x += 16
+            elif ptr32(x)[1] | ptr32(x)[2] | ptr32(x)[3]:
+                x += 16
+            else:
+                return 0
 
         # text ^= keystream
         x = work + _KEYSTREAM
-        if op == _SEAL:
+        if not op:
             x += 16
         t = text
         if not odd:
             while t != full:
-                ptr32(t)[0] = ptr32(t)[0] ^ ptr32(x)[0]
-                ptr32(t)[1] = ptr32(t)[1] ^ ptr32(x)[1]
-                ptr32(t)[2] = ptr32(t)[2] ^ ptr32(x)[2]
-                ptr32(t)[3] = ptr32(t)[3] ^ ptr32(x)[3]
-                t += 16
+                ptr32(t)[0] = ptr32(x)[0] ^ ptr32(t)[0]
+                ptr32(t)[1] = ptr32(x)[1] ^ ptr32(t)[1]
+                ptr32(t)[2] = ptr32(x)[2] ^ ptr32(t)[2]
+                ptr32(t)[3] = ptr32(x)[3] ^ ptr32(t)[3]
                 x += 16
-            m = text + uint(n & -4)
+                t += 16
+            m = uint(n & -4) + text
             while t != m:
-                ptr32(t)[0] = ptr32(t)[0] ^ ptr32(x)[0]
-                t += 4
+                ptr32(t)[0] = ptr32(x)[0] ^ ptr32(t)[0]
                 x += 4
+                t += 4
         while t != tag:
-            ptr8(t)[0] = ptr8(t)[0] ^ ptr8(x)[0]
-            t += 1
+            ptr8(t)[0] = ptr8(x)[0] ^ ptr8(t)[0]
             x += 1
+            t += 1
         if op == _DECRYPT:
             return 1
+        t = work
 
     # What GHASH takes last: the rest of the text, padded with zeros, and the lengths
-    end = work + _LENGTHS
+    end = t + _LENGTHS
     if full != tag:
-        end = work + _TAIL
-        x = end
+        x = t + _TAIL
+        end = x
         ptr32(x)[0] = 0
         ptr32(x)[1] = 0
         ptr32(x)[2] = 0
@@ -89,24 +97,26 @@ def finish(t: uint, x: uint) -> int:
             m = tag - uint(n & 3)
             while t != m:
                 ptr32(x)[0] = ptr32(t)[0]
-                t += 4
                 x += 4
+                t += 4
         while t != tag:
             ptr8(x)[0] = ptr8(t)[0]
-            t += 1
             x += 1
+            t += 1
+        t = work
 
-    reduce = ptr16(work)
-    t = tables
-    m = uint(240)
+    reduce = ptr16(t)
+    d = t + _AAD
+    stop = uint(aad_len + 15 & -16) + d
+    q = t + _ROWS
+    m = uint(ptr32(t)[_HALVES])
     z0 = uint(0)
     z1 = uint(0)
     z2 = uint(0)
     z3 = uint(0)
-    d = work + _AAD
-    stop = d + uint(w[_AAD_LEN] + 15 & -16)
+    t = tables
     while True:
-        if d == stop:
+        if d == stop:  # on to the text, then to what comes last
             if text != full:
                 if odd:
                     d = work + _SCRATCH
@@ -127,41 +137,50 @@ def finish(t: uint, x: uint) -> int:
             else:
                 break
         x = uint(ptr32(d)[0]) ^ z0
-        h00 = ptr32((x & m) + t)
-        l00 = ptr32((x << 4 & m) + t)
-        h01 = ptr32((x >> 8 & m) + t)
-        l01 = ptr32((x >> 4 & m) + t)
-        h02 = ptr32((x >> 16 & m) + t)
-        l02 = ptr32((x >> 12 & m) + t)
-        h03 = ptr32((x >> 24 & m) + t)
-        l03 = ptr32((x >> 20 & m) + t)
+        ptr32(q)[0] = x & m
+        ptr32(q)[4] = x << 4 & m
         x = uint(ptr32(d)[1]) ^ z1
-        h10 = ptr32((x & m) + t)
-        l10 = ptr32((x << 4 & m) + t)
-        h11 = ptr32((x >> 8 & m) + t)
-        l11 = ptr32((x >> 4 & m) + t)
-        h12 = ptr32((x >> 16 & m) + t)
-        l12 = ptr32((x >> 12 & m) + t)
-        h13 = ptr32((x >> 24 & m) + t)
-        l13 = ptr32((x >> 20 & m) + t)
+        ptr32(q)[1] = x & m
+        ptr32(q)[5] = x << 4 & m
         x = uint(ptr32(d)[2]) ^ z2
-        h20 = ptr32((x & m) + t)
-        l20 = ptr32((x << 4 & m) + t)
-        h21 = ptr32((x >> 8 & m) + t)
-        l21 = ptr32((x >> 4 & m) + t)
-        h22 = ptr32((x >> 16 & m) + t)
-        l22 = ptr32((x >> 12 & m) + t)
-        h23 = ptr32((x >> 24 & m) + t)
-        l23 = ptr32((x >> 20 & m) + t)
+        ptr32(q)[2] = x & m
+        ptr32(q)[6] = x << 4 & m
         x = uint(ptr32(d)[3]) ^ z3
-        h30 = ptr32((x & m) + t)
-        l30 = ptr32((x << 4 & m) + t)
-        h31 = ptr32((x >> 8 & m) + t)
-        l31 = ptr32((x >> 4 & m) + t)
-        h32 = ptr32((x >> 16 & m) + t)
-        l32 = ptr32((x >> 12 & m) + t)
-        h33 = ptr32((x >> 24 & m) + t)
-        t = (x >> 20 & m) + t
+        ptr32(q)[3] = x & m
+        ptr32(q)[7] = x << 4 & m
+        x = q
+        h00 = ptr32(ptr8(x)[0] + int(t))
+        l00 = ptr32(ptr8(x)[16] + int(t))
+        h01 = ptr32(ptr8(x)[1] + int(t))
+        l01 = ptr32(ptr8(x)[17] + int(t))
+        h02 = ptr32(ptr8(x)[2] + int(t))
+        l02 = ptr32(ptr8(x)[18] + int(t))
+        h03 = ptr32(ptr8(x)[3] + int(t))
+        l03 = ptr32(ptr8(x)[19] + int(t))
+        h10 = ptr32(ptr8(x)[4] + int(t))
+        l10 = ptr32(ptr8(x)[20] + int(t))
+        h11 = ptr32(ptr8(x)[5] + int(t))
+        l11 = ptr32(ptr8(x)[21] + int(t))
+        h12 = ptr32(ptr8(x)[6] + int(t))
+        l12 = ptr32(ptr8(x)[22] + int(t))
+        h13 = ptr32(ptr8(x)[7] + int(t))
+        l13 = ptr32(ptr8(x)[23] + int(t))
+        h20 = ptr32(ptr8(x)[8] + int(t))
+        l20 = ptr32(ptr8(x)[24] + int(t))
+        h21 = ptr32(ptr8(x)[9] + int(t))
+        l21 = ptr32(ptr8(x)[25] + int(t))
+        h22 = ptr32(ptr8(x)[10] + int(t))
+        l22 = ptr32(ptr8(x)[26] + int(t))
+        h23 = ptr32(ptr8(x)[11] + int(t))
+        l23 = ptr32(ptr8(x)[27] + int(t))
+        h30 = ptr32(ptr8(x)[12] + int(t))
+        l30 = ptr32(ptr8(x)[28] + int(t))
+        h31 = ptr32(ptr8(x)[13] + int(t))
+        l31 = ptr32(ptr8(x)[29] + int(t))
+        h32 = ptr32(ptr8(x)[14] + int(t))
+        l32 = ptr32(ptr8(x)[30] + int(t))
+        h33 = ptr32(ptr8(x)[15] + int(t))
+        t = uint(ptr8(x)[31] + int(t))
         x = uint(h33)
         z3 = (
             uint(ptr32(x)[387])
@@ -257,8 +276,8 @@ def finish(t: uint, x: uint) -> int:
             ^ ptr32(t)[448]
         )
         t = uint(l31)
-        r = uint(reduce[z3 >> 24 & 255])
-        x = z2 >> 24 & 255
+        r = uint(reduce[z3 >> 24])
+        x = z2 >> 24
         z3 = (
             (z3 << 8)
             ^ x
@@ -271,7 +290,7 @@ def finish(t: uint, x: uint) -> int:
             ^ h31[387]
             ^ ptr32(t)[451]
         )
-        x = z1 >> 24 & 255
+        x = z1 >> 24
         z2 = (
             (z2 << 8)
             ^ x
@@ -284,7 +303,7 @@ def finish(t: uint, x: uint) -> int:
             ^ h31[386]
             ^ ptr32(t)[450]
         )
-        x = z0 >> 24 & 255
+        x = z0 >> 24
         z1 = (
             (z1 << 8)
             ^ x
@@ -310,8 +329,8 @@ def finish(t: uint, x: uint) -> int:
             ^ ptr32(t)[448]
         )
         t = uint(l30)
-        r = uint(reduce[z3 >> 24 & 255])
-        x = z2 >> 24 & 255
+        r = uint(reduce[z3 >> 24])
+        x = z2 >> 24
         z3 = (
             (z3 << 8)
             ^ x
@@ -324,7 +343,7 @@ def finish(t: uint, x: uint) -> int:
             ^ h30[387]
             ^ ptr32(t)[451]
         )
-        x = z1 >> 24 & 255
+        x = z1 >> 24
         z2 = (
             (z2 << 8)
             ^ x
@@ -337,7 +356,7 @@ def finish(t: uint, x: uint) -> int:
             ^ h30[386]
             ^ ptr32(t)[450]
         )
-        x = z0 >> 24 & 255
+        x = z0 >> 24
         z1 = (
             (z1 << 8)
             ^ x
@@ -372,7 +391,7 @@ def finish(t: uint, x: uint) -> int:
     ptr32(t)[1] = z1 ^ uint(ptr32(x)[1])
     ptr32(t)[2] = z2 ^ uint(ptr32(x)[2])
     ptr32(t)[3] = z3 ^ uint(ptr32(x)[3])
-    if op == _SEAL:
+    if not op:
         x = tag
         if int(tag) & 3:
             i = 0
