@@ -40,10 +40,16 @@ class Joined:
         """Wait for n events with these facts; the latest of them."""
 
         def found():
+            ended = self.process.poll() is not None and not self._reader.is_alive()
             hits = [e for e in self.events if e["event"] == event and facts.items() <= e.items()]
+            assert hits[n - 1 :] or not ended, self.process.stderr.read()
             return hits[n - 1 :]
 
-        return wait_until(found)[-1]
+        try:
+            return wait_until(found)[-1]
+        except AssertionError as error:
+            said = f"no {event} {facts} x {n} in {self.events}: {error}"
+            raise AssertionError(said) from None
 
     def end(self):
         """It ends by itself: (exit status, stderr)."""
