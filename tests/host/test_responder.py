@@ -312,7 +312,7 @@ def test_forged_messages_change_nothing(site):
         answer = site.talk(bytes(forged))
         assert answer is None or answer[18] in (34, GSA_AUTH) and i == 17
     assert site.revision() == revision
-    assert drops(site, "ike_tag") > 100
+    assert drops(site, "ike_tag") > 100 and drops(site, "ike_spi") == 16
     assert site.server.status(0)["unproven"] == 1
     gm.take_group(gm.check_identity(gm.open(site.talk(request), GSA_AUTH)))
 
@@ -584,6 +584,13 @@ def test_a_member_that_can_not_verify_us_ends_the_ike_sa(site):
     told = gm.seal(INFORMATIONAL, [notification(AUTHENTICATION_FAILED)])
     assert gm.open(site.talk(told), INFORMATIONAL) == []
     assert site.talk(gm.gsa_registration()) is None
+
+
+def test_no_iv_twice_in_an_ike_sa(site):
+    gm = site.gm()
+    answers = [site.talk(gm.seal(INFORMATIONAL, [])) for _ in range(50)]
+    answers.append(site.server.remove_member("press-7", site.now)[-1].data)
+    assert len({answer[32:40] for answer in answers}) == 51
 
 
 def test_no_child_sas(site):
