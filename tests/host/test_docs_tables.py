@@ -1,0 +1,263 @@
+"""What the documents say in tables against the code: reasons, limits, keys, fields, events."""
+
+import ast
+import dataclasses
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from covey import (
+    aio,
+    assignment,
+    config,
+    drops,
+    gsa,
+    handshake,
+    ike,
+    ikebody,
+    keystore,
+    member,
+    membership,
+    rekey,
+    replay,
+)
+from covey import group as member_group
+from covey_host import join
+from covey_host.gcks import (
+    group,
+    ikesa,
+    keyserver,
+    policy,
+    registrar,
+    responder,
+    senders,
+    server,
+)
+from covey_host.store import sqlite
+from gcks_site import Site
+from markdown import CLI, DESIGN, ROOT, SPEC, THREATS, blocks, code, codes, numbers, section, table
+from test_imports import GROUPS
+
+HOST = ROOT / "host" / "covey_host"
+SHAPE = policy.GroupPolicy("line1", "239.192.1.32", 2222).shape
+
+
+# Reasons, layers
+
+
+def test_the_table_of_reasons_is_that_of_the_code():
+    shown = table(SPEC, "Reasons for a drop")
+    constants = {name: value for name, value in vars(drops).items() if name.startswith("DROP_")}
+    assert [code(name) for name in shown] == list(drops.NAMES.values()), "the same, in order"
+    for cells in shown.values():
+        assert drops.NAMES[constants[cells[1]]] == code(cells[0]), cells
+        assert re.match(r"RFC \d+|ours", cells[3]), cells
+    assert {cells[1] for cells in shown.values()} == set(constants)
+
+
+def test_reasons_in_other_tables_exist():
+    for span in re.findall(r"`([a-z_]+)`", section(SPEC, "Order of the checks")):
+        assert span in drops.NAMES.values(), span
+
+
+def test_private_attributes_have_the_numbers_of_the_code():
+    for name, cells in table(SPEC, "Private-use attributes").items():
+        assert numbers(cells[1]) == {getattr(gsa, "_" + name)}, name
+
+
+@pytest.mark.parametrize("heading, row, said", [
+    ("Limits", "IKE message", [ike.MOST_LEN]),
+    ("Limits", "payloads in a message", [ike.MOST_PAYLOADS]),
+    ("Limits", "nonce", [ikebody._NONCE_LEAST, ikebody._NONCE_MOST]),
+    ("Limits", "cookie", [handshake._COOKIE_MOST]),
+    ("Limits", "datagram that a member takes from the group", [member._MOST_DATAGRAM]),
+    ("Limits", "payload that a member sends", [1428]),
+    ("Limits", "data SAs at once", [assignment._MOST_DATA_SAS]),
+    ("Limits", "Rekey SAs at once", [rekey._SLOTS]),
+    ("Limits", "SPIs remembered of SAs that went, and announced ones", [keystore._REMEMBERED]),
+    ("Limits", "unproven IKE SAs at a key server", [responder.MOST_UNPROVEN]),
+    ("Limits", "rekeys of one group waiting to be sent", [group._MOST_PARCELS]),
+    ("Times", "member: waits for a pull before it makes a new IKE SA",
+     [membership._PULL_MS // 1000]),
+    ("Times", "member: pause after a refusal, doubled up to 1 h", [membership._REFUSED_S]),
+    ("Times", "member: asks for new keys when this much of the shortest lifetime is over",
+     [member_group._SOFT_PERCENT]),
+    ("Times", "member: registrations because of an announced SPI, at most one in",
+     [membership._MISSED_S]),
+    ("Times", "key server: rekeys when this much of a lifetime is over, less a random 5 % at most",
+     [policy.REKEY_AT]),
+    ("Times", "key server: waits for the answer to its Delete, then sends it again",
+     [ms // 1000 for ms in ikesa._RETRANSMIT_MS]),
+    ("Times", "key server: keeps an IKE SA that has proven nothing or has ended",
+     [responder.UNPROVEN_MS // 1000]),
+])  # fmt: skip
+def test_limits_and_times_are_those_of_the_code(heading, row, said):
+    assert set(said) <= numbers(table(SPEC, heading)[row][1])
+
+
+def test_numbers_in_sentences_are_those_of_the_code():
+    assert member.Member(payload_max=1428).tx == bytearray(1500 - 20 - 8), "an Ethernet frame"
+    assert "16 rows of\neight" in SPEC and replay._ROWS == 16
+    own = numbers(section(SPEC, "Numbers of our own packets"))
+    assert {member._REKEY_SEQ, member._LAST_SEQ} <= own
+    assert "5 %" in SPEC and group._JITTER == 5 and membership._REFUSED_MOST_S == 3600
+    assert f"keeps {responder.MOST_UNPROVEN} peers" in THREATS
+    assert senders._STARTS == 8 and "after eight such shares" in DESIGN
+    assert senders.span(SHAPE) == 32 and senders.share(SHAPE) == 4
+    assert "`span` is 32 and `span` / 8 is 4" in DESIGN
+    assert aio._QUEUE == 64 and "64 packets wait" in SPEC
+    assert handshake._PEERS == 3 and "up to three\nanswers" in SPEC
+    assert handshake._COOKIES == 4 and "at most four times" in SPEC
+
+
+def test_the_layers_are_those_that_a_test_keeps():
+    shown = table(DESIGN, "Layers")
+    assert list(shown) == list(GROUPS)
+    for name, cells in shown.items():
+        if name != "port":
+            files = [file for file in GROUPS[name][0] if file]
+            assert re.findall(r"`(\w+)`", cells[1])[: len(files)] == files, name
+
+
+# covey.toml and covey.json
+
+
+@pytest.mark.parametrize("at, readers, shape", [
+    (0, policy._SITE, policy.SitePolicy),
+    (1, policy._GROUP, policy.GroupPolicy),
+])  # fmt: skip
+def test_every_key_of_covey_toml_with_its_default(at, readers, shape):
+    shown = table(CLI, "covey.toml", at)
+    assert codes(shown) == set(readers)
+    defaults = {field.name: field.default for field in dataclasses.fields(shape)}
+    for cells in shown.values():
+        name, reader = readers[code(cells[0])]
+        if cells[1] == "needed":
+            assert defaults[name] is dataclasses.MISSING, cells
+        else:
+            value = tomllib.loads(f"it = {code(cells[1])}")["it"]
+            assert reader(value) == defaults[name], cells
+
+
+def test_every_field_of_covey_json_with_its_default(monkeypatch):
+    asked = {}
+    take = config._Fields._take
+
+    def noted(self, name, default):
+        asked[re.sub(r"\[\d+\]", "[]", self._under(name))] = default
+        return take(self, name, default)
+
+    monkeypatch.setattr(config._Fields, "_take", noted)
+    example = json.loads(blocks(section(CLI, "covey.json"), "json")[0])
+    settings = config.Config(example, psk=bytes(32))
+    assert settings.servers[0].marker is True and settings.sender is True
+    least = {"version": 1, "group": "g", "idi": "i", "servers": [{"host": "h"}], "psk_file": "f"}
+    config.Config(least, psk=bytes(32))
+    shown = table(CLI, "covey.json")
+    assert codes(shown) == set(asked)
+    for cells in shown.values():
+        name, said = code(cells[0]), cells[1]
+        if said == "needed":
+            needed = asked[name] is config._NEEDED or name == "psk_file"  # a psk was handed in
+            assert needed, cells
+        elif said.startswith("`"):
+            assert asked[name] == json.loads(code(said)), cells
+        elif name != "servers[].marker":  # in words: whatever the port says
+            assert asked[name] is None, cells
+
+
+def test_the_key_file_is_needed():
+    with pytest.raises(config.ConfigError):
+        config.Config({"version": 1, "group": "g", "idi": "i", "servers": [{"host": "h"}]})
+
+
+# make run
+
+
+def test_the_variables_of_make_run():
+    source = (HOST / "demo" / "__main__.py").read_text()
+    asked = set(re.findall(r'_number\("(\w+)"|environ\.get\("(\w+)"', source))
+    shown = table(CLI, "make run")
+    assert codes(shown) == {first or second for first, second in asked}
+    bounds = re.search(r"_LEAST_S, _MOST_S, _DEFAULT_S = (\d+), (\d+), (\d+)", source)
+    assert numbers(shown["`SECONDS`"][1]) == {int(n) for n in bounds.groups()}
+
+
+# JSON lines
+
+
+def test_the_status_of_a_member():
+    example = json.loads(blocks(section(CLI, "status"), "json")[0])
+    settings = {"version": 1, "group": "g", "idi": "i", "servers": [{"host": "h"}]}
+    facts = aio.join(config.Config(settings, psk=bytes(32))).status()
+    names = ["event", "member", "interpreter", *facts]
+    assert [code(name) for name in table(CLI, "status")] == names
+    assert list(example) == names
+    states = set(re.findall(r"`(\w+)`", table(CLI, "status")["`state`"][2 - 1]))
+    assert states == set(membership.NAMES.values())
+
+
+def test_the_packet():
+    example = json.loads(blocks(section(CLI, "packet"), "json")[0])
+    assert [code(name) for name in table(CLI, "packet")] == list(example)
+    assert bytes.fromhex(example["payload"]).decode() == example["text"]
+
+
+def calls(paths, *functions):
+    """The first argument of each call of these functions or methods, where it is a text; and of
+    `.append((text, ...))` where "append" is asked for."""
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            function, first = node.func, node.args[0]
+            if isinstance(first, ast.Tuple):
+                first = first.elts[0]
+            name = getattr(function, "attr", getattr(function, "id", None))
+            if name in functions and isinstance(first, ast.Constant):
+                if isinstance(first.value, str):
+                    yield first.value
+
+
+def test_the_events_of_a_member():
+    states = set(membership.NAMES.values()) - {"idle"}  # where it begins: told to nobody
+    named = {join._EVENTS.get(state, state) for state in states}
+    named |= set(calls([Path(membership.__file__)], "append"))
+    named |= set(calls([Path(join.__file__)], "tell"))
+    source = Path(join.__file__).read_text()
+    named |= set(re.findall(r'"event": "(\w+)"', source))
+    assert codes(table(CLI, "Events")) == named
+
+
+def test_the_log_of_the_server():
+    gcks = sorted((HOST / "gcks").glob("*.py"))
+    named = set(calls(gcks, "_tell", "event"))
+    named |= {"rekeyed", "excluded_all"}  # KeyServer._tell_of says one of them
+    assert '"rekeyed" if' in Path(keyserver.__file__).read_text()
+    assert codes(table(CLI, "The server's log")) == named
+
+
+def test_the_counters_of_the_server():
+    source = "".join(path.read_text() for path in sorted((HOST / "gcks").glob("*.py")))
+    named = set(re.findall(r'counters\["(\w+)"\]', source)) | {"rekeyed", "excluded_all"}
+    named |= set(re.findall(r'Unacceptable\(.*?"(\w+)"\)', source))
+    named |= set(registrar.REASONS.values())
+    assert codes(table(CLI, "Counters")) == named
+
+
+def test_the_status_of_the_server(tmp_path):
+    top, process, of_group = (table(CLI, "The server's status", at) for at in range(3))
+    site = Site(tmp_path / "state.db")
+    facts = site.server.status(site.now)
+    assert codes(top) == {"event", "server", *facts}
+    assert codes(of_group) == set(facts["groups"]["line1"])
+    assert codes(process) == set(server.Server(None, None, None, None).facts())
+    site.store.close()
+    store = sqlite.open_existing(tmp_path / "state.db")
+    stopped = keyserver.KeyServer(store, site.policy).status(0)
+    assert set(stopped) < set(facts)
+    assert set(stopped["groups"]["line1"]) < codes(of_group)
+    store.close()
