@@ -333,6 +333,15 @@ def test_retransmission_doubles_and_ends():
         _assert_no_secret(gm)
 
 
+def test_patience_begins_when_the_message_is_out():
+    gm = _Gm()
+    while gm.r.state == "starting":
+        gm.now_ms += 3
+        assert gm.r.step(gm.now_ms) == 0
+    assert gm.now_ms > 700 and gm.work() == [W["init_request"]]
+    assert gm.pass_time(500) == [(500, [W["init_request"]])]
+
+
 def test_it_ends_after_the_time_that_was_configured():
     gm = _Gm(retransmit={"first_ms": 100, "total_s": 1}).to("init")
     assert [t for t, _ in gm.pass_time(700)] == [100, 300, 700]
@@ -552,9 +561,10 @@ def test_a_delete_right_behind_the_answer_costs_no_registration():
     assert gm.r.take_outcome() == "registered" and gm.r.kwk == W["kwk"]
     assert gm.r.take_outcome() == "closed"
     _assert_no_secret(gm)
-    gm = _Gm().to("registered")
+    gm = _Gm().to("auth")
+    gm.take(W["auth_answer"])
     gm.take(R["server_requests"]["Delete"][0])
-    gm.r.close()  # whoever does not ask any more
+    gm.r.close()  # by one who does not ask any more
     _assert_no_secret(gm)
 
 
@@ -565,8 +575,14 @@ def test_message_ids_of_the_server_count_one_by_one():
         assert gm.take(request) == [answer]
     assert gm.hear(R["liveness"][0][0]) == ("ike_message_id", [])
     assert gm.hear(R["liveness"][1][0]) == ("ike_message_id", [])
-    other = R["server_requests"]["Delete"][0]  # Message ID 0: genuine, but of the past
-    assert gm.hear(other) == ("ike_message_id", [])
+    assert gm.r.state == "registered"
+
+
+def test_another_request_under_the_last_message_id_is_no_repetition():
+    gm = _Gm().to("registered")
+    gm.take(R["liveness"][0][0])
+    delete = R["server_requests"]["Delete"][0]
+    assert gm.hear(delete) == ("ike_message_id", [])
     assert gm.r.state == "registered"
 
 
