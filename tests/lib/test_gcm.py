@@ -1,0 +1,444 @@
+"""AES-GCM against NIST's vectors and against `cryptography`, on every kernel that is there."""
+
+# heap: 512k
+
+import gc
+import sys
+from hashlib import sha256
+
+from covey import gcm
+from covey.gcm import IV_LEN, SALT_LEN, TAG_LEN, GCMContext
+from vectors import load
+
+BOARD = sys.implementation.name == "micropython"
+KEYMAT = bytes(range(20))
+
+# SHA-256 over all that generated() seals; test_generated_lengths computes it on each interpreter,
+# on CPython with `cryptography`.
+GENERATED = "7646429ffee49c1f1572293b031aae8128d7f8fef61695f31064fd218d4e319e"
+
+if BOARD:
+    import micropython
+
+    from covey.port import mpy_gcm, mpy_ghash_small
+
+    REAL_AES = mpy_gcm.aes
+    KERNELS = [mpy_ghash_small.finish]
+    if not sys.maxsize >> 31:
+        from covey.port import mpy_ghash
+
+        KERNELS.append(mpy_ghash.finish)
+
+
+def makers():
+    """A maker of contexts for each kernel of this interpreter."""
+    if not BOARD:
+        return [GCMContext]
+    return [lambda keymat, kernel=kernel: with_kernel(kernel, keymat) for kernel in KERNELS]
+
+
+def with_kernel(kernel, keymat):
+    usual = mpy_gcm.finish
+    mpy_gcm.finish = kernel
+    try:
+        return GCMContext(keymat)
+    finally:
+        mpy_gcm.finish = usual
+
+
+class Numbers:
+    """A small generator of octets, the same on every interpreter."""
+
+    def __init__(self, seed):
+        self._x = seed
+
+    def octets(self, n):
+        out = bytearray(n)
+        x = self._x
+        for i in range(n):
+            x = x * 75 % 65537  # Lehmer's generator with the prime 2^16 + 1: never a long int
+            out[i] = x & 255
+        self._x = x
+        return out
+
+    def below(self, n):
+        self._x = self._x * 75 % 65537
+        return self._x % n
+
+
+def laid_out(off, aad, iv, text, tag=bytes(16)):
+    """A buffer with two octets behind that nobody may touch."""
+    return bytearray(b"\xa5" * off + aad + iv + text + tag + b"\x5a\x5a")
+
+
+# ---- vectors
+
+
+def check_vector(make, vector, off):
+    key, iv, aad, tag = [bytes.fromhex(vector[name]) for name in ("key", "iv", "aad", "tag")]
+    ct = bytes.fromhex(vector["ct"])
+    context = make(key + iv[:SALT_LEN])
+    sealed = laid_out(off, aad, iv[SALT_LEN:], ct, tag)
+    buf = bytearray(sealed)
+    if vector["pt"] is None:
+        assert context.open(buf, off, len(aad), len(ct)) is False
+        assert buf == sealed, "a forgery has changed the buffer"
+        return
+    opened = laid_out(off, aad, iv[SALT_LEN:], bytes.fromhex(vector["pt"]), tag)
+    assert context.open(buf, off, len(aad), len(ct)) is True
+    assert buf == opened
+    buf = bytearray(opened)
+    buf[-18:-2] = bytes(16)
+    context.seal(buf, off, len(aad), len(ct))
+    assert buf == sealed
+
+
+def check_vectors(name):
+    vectors = load(name)
+    assert len(vectors) > 50
+    assert any(vector["pt"] is None for vector in vectors)
+    for make in makers():
+        for n in range(len(vectors)):
+            check_vector(make, vectors[n], n & 7)
+        gc.collect()
+
+
+def test_nist_vectors_128():
+    check_vectors("gcm_128")
+
+
+def test_nist_vectors_256():
+    check_vectors("gcm_256")
+
+
+# ---- every length
+
+
+def generated():
+    """(off, aad, iv, text): every length of text to 600 and some beyond, AAD of 0 to 112."""
+    numbers = Numbers(4711)
+    for n in list(range(601)) + [623, 640, 641, 655, 656, 657, 1000, 1024, 1487, 1535, 1536]:
+        off = n * 5 % 9
+        aad_len = n % 41 if n % 7 else 41 + n % 72
+        yield off, numbers.octets(aad_len), numbers.octets(IV_LEN), numbers.octets(n)
+
+
+def digest_of_generated(make, keymat):
+    context = make(keymat)
+    digest = sha256()
+    for off, aad, iv, text in generated():
+        buf = laid_out(off, aad, iv, text)
+        context.seal(buf, off, len(aad), len(text))
+        assert buf[:off] == b"\xa5" * off and buf[-2:] == b"\x5a\x5a"
+        assert buf[off : off + len(aad) + IV_LEN] == aad + iv
+        digest.update(buf)
+        assert context.open(buf, off, len(aad), len(text)) is True
+        assert buf[:-18] == laid_out(off, aad, iv, text)[:-18]
+    return digest.digest()
+
+
+def test_generated_lengths():
+    keymat = Numbers(1).octets(36)
+    for make in makers():
+        assert digest_of_generated(make, keymat) == bytes.fromhex(GENERATED)
+        gc.collect()
+
+
+def test_any_wrong_octet_is_refused():
+    numbers = Numbers(7)
+    for make in makers():
+        context = make(KEYMAT)
+        for n in (0, 1, 4, 15, 16, 17, 33, 64):
+            for aad_len in (0, 3, 8, 16, 20):
+                off = (n + aad_len) & 3
+                text, aad = numbers.octets(n), numbers.octets(aad_len)
+                buf = laid_out(off, aad, numbers.octets(8), text)
+                context.seal(buf, off, aad_len, n)
+                sealed = bytes(buf)
+                for at in range(off, len(buf) - 2):
+                    bit = 1 << numbers.below(8)
+                    buf[at] ^= bit
+                    forged = bytes(buf)
+                    assert context.open(buf, off, aad_len, n) is False
+                    assert buf == forged, "a forgery has changed the buffer"
+                    buf[at] ^= bit
+                assert buf == sealed and context.open(buf, off, aad_len, n)
+
+
+def test_every_bit_of_the_tag_counts():
+    for make in makers():
+        context = make(KEYMAT)
+        for off in (0, 1):
+            buf = laid_out(off, b"", bytes(8), b"12345678")
+            context.seal(buf, off, 0, 8)
+            for bit in range(128):
+                buf[off + 16 + (bit >> 3)] ^= 1 << (bit & 7)
+                assert not context.open(buf, off, 0, 8)
+                buf[off + 16 + (bit >> 3)] ^= 1 << (bit & 7)
+            assert context.open(buf, off, 0, 8)
+
+
+def test_lengths_are_part_of_the_tag():
+    context = GCMContext(KEYMAT)
+    buf = laid_out(0, bytes(16), bytes(8), bytes(16))
+    context.seal(buf, 0, 16, 16)
+    other = laid_out(0, bytes(0), bytes(8), buf[24:40], buf[40:56])
+    assert not context.open(other, 0, 0, 16)
+
+
+def test_buffers_may_be_views():
+    context = GCMContext(KEYMAT)
+    whole = laid_out(3, b"aad", b"8 octets", b"some text")
+    expected = bytearray(whole)
+    context.seal(expected, 3, 3, 9)
+    context.seal(memoryview(whole)[1:], 2, 3, 9)
+    assert whole == expected
+    assert context.open(memoryview(whole)[3:], 0, 3, 9)
+
+
+def test_contexts_do_not_disturb_each_other():
+    for make in makers():
+        a, b = make(KEYMAT), make(bytes(36))
+        first, second = laid_out(0, b"x", bytes(8), b"abc"), laid_out(0, b"y" * 20, bytes(8), b"")
+        a.seal(first, 0, 1, 3)
+        b.seal(second, 0, 20, 0)
+        assert a.open(first, 0, 1, 3)
+        assert b.open(second, 0, 20, 0)
+
+
+def test_sizes_of_the_layout():
+    assert (gcm.IV_LEN, gcm.TAG_LEN, gcm.SALT_LEN) == (8, 16, 4) and TAG_LEN == 16
+
+
+# ---- misuse
+
+
+def refuses(error, call, *args):
+    try:
+        call(*args)
+    except error:
+        return True
+    return False
+
+
+def test_keymat_of_a_wrong_length():
+    for n in (0, 16, 19, 21, 28, 32, 37):
+        assert refuses(ValueError, GCMContext, bytes(n))
+
+
+def test_what_is_too_long():
+    context = GCMContext(KEYMAT)
+    buf = laid_out(0, bytes(112), bytes(8), bytes(1536))
+    before = bytes(buf)
+    if BOARD:
+        for aad_len, text_len in ((113, 0), (0, 1537), (0, 65536), (1 << 29, 0), (0, 1 << 29)):
+            assert refuses(ValueError, context.seal, buf, 0, aad_len, text_len)
+            assert refuses(ValueError, context.open, buf, 0, aad_len, text_len)
+    else:
+        for aad_len, text_len in ((8, 1650), (1700, 0), (0, 65536), (-1, 0), (0, -1)):
+            assert refuses(ValueError, context.seal, buf, 0, aad_len, text_len)
+            assert refuses(ValueError, context.open, buf, 0, aad_len, text_len)
+    for aad_len, text_len in ((-1, 0), (0, -1)):
+        assert refuses(ValueError, context.seal, buf, 0, aad_len, text_len)
+    assert buf == before
+    context.seal(buf, 0, 112, 1536)
+    assert context.open(buf, 0, 112, 1536)
+
+
+def test_wiped_is_dead():
+    other, context = GCMContext(bytes(20)), GCMContext(KEYMAT)
+    buf = laid_out(0, b"", bytes(8), b"text")
+    context.seal(buf, 0, 0, 4)
+    seal, open_ = context.seal, context.open
+    context.wipe()
+    assert refuses((TypeError, AttributeError), lambda: context.seal(buf, 0, 0, 4))
+    assert refuses((TypeError, AttributeError), lambda: context.open(buf, 0, 0, 4))
+    if BOARD:
+        # Who kept a method gets nothing either, and no key material is left in memory of ours.
+        assert refuses(ValueError, seal, buf, 0, 0, 0) and refuses(ValueError, open_, buf, 0, 0, 0)
+        assert not any(context._state)
+        assert not any(mpy_gcm._work[528:])
+    buf = laid_out(0, b"", bytes(8), b"text")
+    other.seal(buf, 0, 0, 4)
+    assert other.open(buf, 0, 0, 4)
+
+
+# ---- what only boards have
+
+
+def heap_octets(step):
+    """Octets of heap that ten calls of step() take: under the lock, and counted."""
+    step()
+    gc.collect()
+    micropython.heap_lock()
+    try:
+        step()
+    finally:
+        micropython.heap_unlock()
+    gc.collect()
+    gc.disable()
+    before = gc.mem_alloc()
+    for _ in range(10):
+        step()
+    after = gc.mem_alloc()
+    gc.enable()
+    return after - before
+
+
+def test_no_heap():
+    if not BOARD:
+        return
+    buf = bytearray(8 + 112 + 8 + 1536 + 16)
+    lengths = list(range(0, 70)) + [255, 256, 512, 600, 640, 641, 1024, 1535, 1536]
+    for make in makers():
+        context = make(KEYMAT)
+        for n in lengths:
+            off = n & 1
+            aad_len = n % 41 if n & 2 else 8
+            found = [None] * 2
+
+            def step(context=context, n=n, off=off, aad_len=aad_len, found=found):
+                context.seal(buf, off, aad_len, n)
+                buf[off] ^= 1  # of the AAD or the IV
+                found[0] = context.open(buf, off, aad_len, n)
+                buf[off] ^= 1
+                found[1] = context.open(buf, off, aad_len, n)
+
+            assert heap_octets(step) == 0, n
+            assert found == [False, True], n
+
+
+class Cipher:
+    """In place of cryptolib.aes: counts calls, looks at the heap, fails as a DMA does."""
+
+    zeros = ()  # which blocks of a call's output are zero instead
+    heap = []  # what was taken from the heap at each call
+
+    def __init__(self, key, mode):
+        self._cipher = REAL_AES(key, mode)
+
+    def encrypt(self, data, out):
+        # Few locals, or this frame would lie on the heap itself.
+        Cipher.heap[Cipher.calls] = gc.mem_alloc()
+        Cipher.calls += 1
+        self._cipher.encrypt(data, out)
+        if Cipher.zeros:
+            self._fail(out)
+
+    def _fail(self, out):
+        for block in Cipher.zeros:
+            if block * 16 < len(out):
+                out[block * 16 : block * 16 + 16] = bytes(16)
+
+    @staticmethod
+    def watch():
+        Cipher.calls = 0
+        Cipher.heap = [None] * 8
+
+
+def with_cipher(make):
+    mpy_gcm.aes = Cipher
+    Cipher.watch()
+    try:
+        return make(KEYMAT)
+    finally:
+        mpy_gcm.aes = REAL_AES
+
+
+def test_no_heap_while_aes_works():
+    """A frame on the heap would be given back at the end: so count in the middle."""
+    if not BOARD:
+        return
+    for make in makers():
+        context = with_cipher(make)
+        buf = laid_out(0, bytes(8), bytes(8), bytes(64))
+        Cipher.watch()
+        gc.collect()
+        gc.disable()
+        before = gc.mem_alloc()
+        context.seal(buf, 0, 8, 64)
+        context.open(buf, 0, 8, 64)
+        gc.enable()
+        assert Cipher.calls == 3
+        assert Cipher.heap[:3] == [before] * 3
+
+
+def with_zeros(blocks, call, *args):
+    Cipher.watch()
+    Cipher.zeros = blocks
+    try:
+        return call(*args)
+    finally:
+        Cipher.zeros = ()
+
+
+def test_a_zero_keystream_is_never_used():
+    """Some boards' AES gives zeros when its DMA finds no memory, and says nothing."""
+    if not BOARD:
+        return
+    for make in makers():
+        assert refuses(OSError, with_zeros, (0,), with_cipher, make), "H of zero"
+        context = with_cipher(make)
+        for n in (0, 1, 16, 17, 64):
+            buf = laid_out(n & 1, b"8 octets", bytes(8), b"x" * n)
+            clear = bytes(buf)
+            for block in range(1 + (n + 15) // 16):
+                assert refuses(OSError, with_zeros, (block,), context.seal, buf, n & 1, 8, n)
+                assert buf == clear, "sealed with zeros"
+            context.seal(buf, n & 1, 8, n)
+            sealed = bytes(buf)
+            for block in range((n + 15) // 16):
+                # The first call is for the tag's block alone, the second for the text.
+                assert not with_zeros((block,), context.open, buf, n & 1, 8, n)
+                assert Cipher.calls == (1 if block == 0 else 2)
+                assert buf == sealed
+            assert context.open(buf, n & 1, 8, n)
+
+
+def test_a_tag_made_with_zeros_is_refused():
+    """Were the tag's block of keystream zero, the tag would be the bare GHASH."""
+    if not BOARD:
+        return
+    for make in makers():
+        context = with_cipher(make)
+        buf = laid_out(0, b"", bytes(8), b"")  # its GHASH is zero: no AAD, no text
+        buf[8:24] = bytes(16)
+        assert not with_zeros((0,), context.open, buf, 0, 0, 0)
+
+
+def test_memory_of_a_key():
+    if not BOARD:
+        return
+    KEYS = 8
+    made = [GCMContext(KEYMAT)] + [None] * KEYS
+    gc.collect()
+    before = gc.mem_alloc()
+    for n in range(KEYS):
+        made[n + 1] = GCMContext(KEYMAT)
+    gc.collect()
+    each = (gc.mem_alloc() - before) // KEYS
+    wide = sys.maxsize >> 31
+    assert each < (3100 if wide else 2700), each  # of it 304 in cryptolib
+
+
+def test_most_text():
+    if not BOARD:
+        return
+    assert refuses(ValueError, GCMContext.set_most_text, 512), "a context is there"
+    work, views, most = mpy_gcm._work, mpy_gcm._views, mpy_gcm._most
+    mpy_gcm._work = None
+    try:
+        for n in (-1, 4033):
+            assert refuses(ValueError, GCMContext.set_most_text, n)
+        for n in (0, 16, 100, 639, 640, 4032):
+            mpy_gcm._work = None
+            GCMContext.set_most_text(n)
+            for make in makers():
+                context = make(KEYMAT)
+                buf = bytearray(n + 1 + 24)
+                context.seal(buf, 0, 0, n)
+                assert context.open(buf, 0, 0, n)
+                assert not any(buf[8 : 8 + n])
+                assert refuses(ValueError, context.seal, buf, 0, 0, n + 1)
+    finally:
+        mpy_gcm._work, mpy_gcm._views, mpy_gcm._most = work, views, most
