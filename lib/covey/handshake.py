@@ -82,7 +82,7 @@ class Peer:
         return error_name(error) if error in _FATAL else None
 
     def kwk(self):
-        """The default KWK of this IKE SA, RFC 9838 section 3.2.1; whoever asks owns it."""
+        """The default KWK of this IKE SA, RFC 9838 section 3.1.1; whoever asks owns it."""
         return bytearray(ike.default_kwk(self._keys.sk_d, self.kwa))
 
     def wipe(self):

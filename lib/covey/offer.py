@@ -43,7 +43,7 @@ def parse_sar(body):
     """Body of the responder's SA payload → (key bits, KWA), or FormatError.
 
     It must be one of our proposals with exactly one of the offered transforms of each type
-    (RFC 7296 section 2.7); RFC 9838 section 3.2.1 needs the key wrap, so KWA is among them.
+    (RFC 7296 section 2.7); RFC 9838 section 4.5.4 needs the key wrap, so KWA is among them.
     """
     answers = ike.parse_sa(body)
     for offered in _ike_proposals():

@@ -36,7 +36,7 @@ _LOCK_WAIT_S = 5
 _LOCK_POLL_S = 0.05
 _OWNER = "covey serve"
 _DEFAULT_TTL = 1
-_PLAIN_PORTS = (848, 500)  # RFC 9838 section 2.2, RFC 7296 section 2: no marker there
+_PLAIN_PORTS = (848, 500)  # RFC 9838 section 2.1.1, RFC 7296 section 2: no marker there
 
 
 def now_ms() -> int:
