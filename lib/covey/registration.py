@@ -150,6 +150,7 @@ class Registration:
         """Wipe every secret; nothing is sent (RFC 9838: the GCKS closes the IKE SA)."""
         if self.state not in (FAILED, CLOSED):
             self._end(CLOSED, reason)
+            self._outgoing.clear()
         self._wipe_kwk()
 
     # What comes in

@@ -628,6 +628,17 @@ def test_close_wipes_in_every_state():
         assert gm.hear(W["auth_answer"])[0] in ("ike_spi", "ike_message_id")
 
 
+def test_nothing_is_sent_after_close_but_the_answer_to_a_delete():
+    gm = _Gm().to("registered")
+    gm.r.pull(0)
+    gm.r.close()
+    assert gm.work() == []
+    gm = _Gm().to("registered")
+    gm.r.receive(R["server_requests"]["Delete"][0], 0)
+    gm.r.close()
+    assert gm.work() == [R["server_requests"]["Delete"][1]]
+
+
 def test_close_in_the_middle_of_the_work():
     gm = _Gm().to("init")
     gm.r.receive(W["init_answer"], 0)
