@@ -121,7 +121,8 @@ class Rekey:
     def work(self, was, sender_slots):
         """Job on the message in work → Assignment; FormatError for what is wrong with it.
 
-        was: the Terms in force; sender_slots: see assignment.build. The Message ID moves only here, after the signature.
+        was: the Terms in force; sender_slots: see assignment.build. The Message ID moves only
+        here, after the signature.
         """
         candidate = self._busy
         try:
