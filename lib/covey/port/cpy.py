@@ -16,6 +16,8 @@ from covey.drops import ConfigError
 _MASK = 0x3FFFFFFF  # ticks wrap at 2^30
 _HALF = 0x20000000
 _RCVBUF = 1 << 20  # octets asked of the system for datagrams not yet read
+# macOS sends from the address that is bound, and a group's can't be one: another socket sends.
+_SENDS_APART = sys.platform == "darwin"
 
 
 def const(value):
@@ -145,6 +147,9 @@ def udp_socket(host, port):
     return _made_ready(sock)
 
 
+_senders = {}  # group socket → the one that sends for it
+
+
 def group_socket(group, port, interface, ttl, loop=True):
     membership = _ipv4(group) + _ipv4(interface or "0.0.0.0")
     if not 224 <= membership[0] < 240:
@@ -156,12 +161,16 @@ def group_socket(group, port, interface, ttl, loop=True):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((group, port))
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+        sender = sock
+        if _SENDS_APART:
+            sender = _senders[sock] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sender.setblocking(False)
         if interface:
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, membership[4:])
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, ttl)
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, int(loop))
+            sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, membership[4:])
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, ttl)
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, int(loop))
     except OSError as e:
-        sock.close()
+        close(sock)
         raise ConfigError(_why_not_joined(e, group, port, interface)) from None
     return _made_ready(sock)
 
@@ -219,7 +228,7 @@ def recv_from(sock, buf):
 
 def send(sock, view, address):
     try:
-        sock.sendto(view, address)
+        _senders.get(sock, sock).sendto(view, address)
     except OSError as e:
         return e.errno
 
@@ -229,4 +238,7 @@ def source_address(sock):
 
 
 def close(sock):
+    sender = _senders.pop(sock, None)
+    if sender:
+        sender.close()
     sock.close()

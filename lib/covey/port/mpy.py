@@ -24,6 +24,7 @@ from covey.port.mpy_socket import (
 _MASK = const(0x3FFFFFFF)  # ticks wrap at 2^30
 _HALF = const(0x20000000)
 _ECB = const(1)
+_WHY = {2: "there is no such file", 13: "permission denied", 21: "it is a directory"}
 
 if time.ticks_add(0, -1) == _MASK:  # a 32-bit board: its clock is the contract's
     from time import ticks_add, ticks_diff, ticks_ms
@@ -57,4 +58,5 @@ def read_file(path):
         with open(path, "rb") as f:
             return f.read()
     except OSError as e:
-        raise ConfigError("%s can't be read: error %d" % (path, e.errno))
+        why = _WHY.get(e.errno) or "error %d" % e.errno
+        raise ConfigError("%s can't be read: %s" % (path, why))

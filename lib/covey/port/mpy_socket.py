@@ -32,7 +32,11 @@ _TRIES = const(32)
     "darwin": (0x1002, 0x0200, 9, 10, 11, 12, 49),
 }.get(sys.platform, (None, None, None, None, None, 3, 125))
 
-_bound = {}  # id of a socket: (host, port); there is no getsockname
+# macOS sends from the address that is bound, and a group's can't be one: another socket sends.
+_SENDS_APART = sys.platform == "darwin"
+
+_bound = {}  # socket: (host, port); there is no getsockname
+_senders = {}  # group socket: the one that sends for it
 
 
 def resolve(host, port):
@@ -43,6 +47,7 @@ def resolve(host, port):
 
 
 def udp_socket(host, port):
+    address = resolve(host, port)
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         if port == 0:
@@ -52,7 +57,7 @@ def udp_socket(host, port):
                 # Group sockets on this port must not hinder us, a second server must.
                 _probe(port)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(resolve(host, port))
+            sock.bind(address)
     except OSError as e:
         sock.close()
         raise ConfigError(_why_not_bound(e, host, port))
@@ -97,14 +102,26 @@ def group_socket(group, port, interface, ttl, loop=True):
             sock.bind(resolve(group, port))
         sock.setsockopt(_IPPROTO_IP, _IP_ADD_MEMBERSHIP, membership)
         if _IP_MULTICAST_IF is not None:
-            if interface:
-                sock.setsockopt(_IPPROTO_IP, _IP_MULTICAST_IF, membership[4:])
-            sock.setsockopt(_IPPROTO_IP, _IP_MULTICAST_TTL, ttl)
-            sock.setsockopt(_IPPROTO_IP, _IP_MULTICAST_LOOP, int(loop))
+            _set_sending(_sender_of(sock), interface and membership[4:], ttl, loop)
     except OSError as e:
-        sock.close()
+        close(sock)
         raise ConfigError(_why_not_joined(e, group, port, interface))
     return _made_ready(sock, group, port)
+
+
+def _sender_of(sock):
+    if not _SENDS_APART:
+        return sock
+    sender = _senders[sock] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sender.setblocking(False)
+    return sender
+
+
+def _set_sending(sock, interface, ttl, loop):
+    if interface:
+        sock.setsockopt(_IPPROTO_IP, _IP_MULTICAST_IF, interface)
+    sock.setsockopt(_IPPROTO_IP, _IP_MULTICAST_TTL, ttl)
+    sock.setsockopt(_IPPROTO_IP, _IP_MULTICAST_LOOP, int(loop))
 
 
 def _ipv4(text):
@@ -125,7 +142,7 @@ def _made_ready(sock, host, port):
             sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUF, _RCVBUF_LEN)
         except OSError:
             pass  # the system's own size will do
-    _bound[id(sock)] = (host, port)
+    _bound[sock] = (host, port)
     return sock
 
 
@@ -185,15 +202,20 @@ def _copy(datagram, buf):
 
 def send(sock, view, address):
     try:
+        if _SENDS_APART:
+            sock = _senders.get(sock, sock)
         sock.sendto(view, address)
     except OSError as e:
         return e.errno
 
 
 def source_address(sock):
-    return _bound[id(sock)]
+    return _bound[sock]
 
 
 def close(sock):
-    _bound.pop(id(sock), None)
+    _bound.pop(sock, None)
+    sender = _senders.pop(sock, None)
+    if sender:
+        sender.close()
     sock.close()

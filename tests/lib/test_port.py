@@ -1,0 +1,282 @@
+"""What a port promises, alike on both interpreters."""
+
+import gc
+import sys
+
+from covey import port
+from covey.drops import ConfigError
+from covey.port import micropython, ticks_add, ticks_diff, ticks_ms
+
+BOARD = sys.implementation.name == "micropython"
+PERIOD = 1 << 30
+GROUP = "239.192.83.1"
+LOOPBACK = "127.0.0.1"
+
+NAMES = (
+    "const micropython ticks_ms ticks_add ticks_diff random_bytes sha256 AESBlock GCMContext "
+    "read_file resolve udp_socket group_socket recv recv_from send source_address close"
+).split()
+
+
+def sentence(call, *args):
+    """What the ConfigError says that this raises."""
+    try:
+        call(*args)
+    except ConfigError as error:
+        return str(error)
+    raise AssertionError("no ConfigError")
+
+
+def test_names():
+    for name in NAMES:
+        assert hasattr(port, name), name
+    assert port.const(7) == 7
+
+
+def test_decorators():
+    @micropython.native
+    def double(x):
+        return x + x
+
+    @micropython.viper
+    def triple(x: int) -> int:
+        return x + x + x
+
+    assert double(4) == 8 and triple(4) == 12
+
+
+# ---- the clock
+
+
+def test_the_clock_wraps_at_2_30():
+    assert ticks_add(PERIOD - 1, 1) == 0
+    assert ticks_add(0, -1) == PERIOD - 1
+    assert ticks_diff(5, PERIOD - 5) == 10
+    assert ticks_diff(PERIOD - 5, 5) == -10
+    assert ticks_diff(0, 0) == 0
+    assert 0 <= ticks_ms() < PERIOD
+
+
+def test_differences_up_to_half_the_period():
+    half = PERIOD // 2
+    for t in (0, 1, half - 1, half, PERIOD - 1):
+        for ms in (0, 1, 1000, half - 1):
+            assert ticks_diff(ticks_add(t, ms), t) == ms
+            assert ticks_diff(ticks_add(t, -ms), t) == -ms
+
+
+def test_an_interval_that_is_too_long():
+    for ms in (PERIOD // 2, -(PERIOD // 2), PERIOD):
+        try:
+            ticks_add(0, ms)
+        except OverflowError:
+            continue
+        raise AssertionError(ms)
+
+
+def test_the_clock_runs():
+    began = ticks_ms()
+    for _ in range(20_000_000):
+        passed = ticks_diff(ticks_ms(), began)
+        assert passed >= 0
+        if passed >= 5:
+            return
+    raise AssertionError("it stands still")
+
+
+def test_the_clock_takes_no_heap():
+    if not BOARD or sys.maxsize >> 31:
+        return
+    gc.collect()
+    gc.disable()
+    before = gc.mem_alloc()
+    for _ in range(10):
+        ticks_diff(ticks_add(ticks_ms(), 1000), ticks_ms())
+    after = gc.mem_alloc()
+    gc.enable()
+    assert after == before
+
+
+# ---- chance, hash, AES, files
+
+
+def test_random_bytes():
+    assert len(port.random_bytes(32)) == 32
+    assert port.random_bytes(32) != port.random_bytes(32)
+
+
+def test_sha256():
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-4
+    assert port.sha256(b"abc").digest() == bytes.fromhex(digest)
+    hashed = port.sha256()
+    hashed.update(b"a")
+    hashed.update(bytearray(b"bc"))
+    assert hashed.digest() == bytes.fromhex(digest)
+
+
+def test_aes_block():
+    # FIPS 197, appendices C.1 and C.3
+    block = bytes.fromhex("00112233445566778899aabbccddeeff")
+    for bits, expected in (
+        (128, "69c4e0d86a7b0430d8cdb78070b4c55a"),
+        (256, "8ea2b7ca516745bfeafc49904b496089"),
+    ):
+        aes = port.AESBlock(bytes(range(bits // 8)))
+        for _ in range(2):
+            assert aes.encrypt(block) == bytes.fromhex(expected)
+            assert aes.decrypt(bytes.fromhex(expected)) == block
+    aes = port.AESBlock(bytearray(16))
+    assert aes.decrypt(aes.encrypt(bytearray(block))) == block
+
+
+def test_read_file():
+    assert port.read_file(__file__).startswith(b'"""What a port promises')
+    said = sentence(port.read_file, "/no/such/file")
+    assert said.startswith("/no/such/file can't be read: ")
+
+
+# ---- sockets, within one process
+
+
+def unicast_pair():
+    a, b = port.udp_socket(LOOPBACK, 0), port.udp_socket(LOOPBACK, 0)
+    return a, b, port.resolve(*port.source_address(b))
+
+
+def received(sock, buf):
+    """recv() that waits a moment: loopback delivers at once, but not before send() returns."""
+    began = ticks_ms()
+    while ticks_diff(ticks_ms(), began) < 2000:
+        n = port.recv(sock, buf)
+        if n >= 0:
+            return n
+    return -1
+
+
+def test_unicast():
+    a, b, to_b = unicast_pair()
+    buf = bytearray(10)
+    assert port.recv(b, buf) == -1
+    assert port.recv_from(b, buf) == (-1, None)
+    assert port.send(a, b"hello", to_b) is None
+    assert received(b, buf) == 5
+    assert buf == b"hello\0\0\0\0\0"
+    assert port.recv(b, buf) == -1
+    assert port.send(a, memoryview(b"view")[1:], to_b) is None
+    n, sender = port.recv_from(b, buf)
+    assert n == 3 and buf[:3] == b"iew"
+    assert sender == port.source_address(a)
+    assert sender[0] == LOOPBACK and 0 < sender[1] < 65536
+    port.close(a)
+    port.close(b)
+
+
+def test_lengths_of_datagrams():
+    a, b, to_b = unicast_pair()
+    buf = bytearray(8)
+    for n in (0, 1, 7, 8, 9, 100, 1400):
+        port.send(a, b"x" * n, to_b)
+        assert received(b, buf) == min(n, 9)
+        port.send(a, b"x" * n, to_b)
+        assert port.recv_from(b, buf)[0] == min(n, 9)
+    assert port.recv(b, buf) == -1
+    port.close(a)
+    port.close(b)
+
+
+def test_what_is_too_long_leaves_the_buffer_in_its_bounds():
+    a, b, to_b = unicast_pair()
+    whole = bytearray(b"........" * 2)
+    port.send(a, b"x" * 12, to_b)
+    assert received(b, memoryview(whole)[:8]) == 9
+    assert whole[8:] == b"........"
+    port.close(a)
+    port.close(b)
+
+
+def test_queued_datagrams_stay_apart():
+    a, b, to_b = unicast_pair()
+    for n in (3, 0, 5, 0, 1):
+        port.send(a, b"12345"[:n], to_b)
+    buf = bytearray(100)
+    assert [received(b, buf) for _ in range(5)] == [3, 0, 5, 0, 1]
+    assert port.recv(b, buf) == -1, "an empty datagram is no end"
+    port.close(a)
+    port.close(b)
+
+
+def test_sending_what_is_too_long_gives_an_errno():
+    a, b, to_b = unicast_pair()
+    code = port.send(a, bytes(65536), to_b)
+    assert isinstance(code, int) and code > 0
+    port.close(a)
+    port.close(b)
+
+
+def test_closing_twice():
+    a = port.udp_socket(LOOPBACK, 0)
+    port.close(a)
+    port.close(a)
+
+
+def test_a_group_has_room_for_two():
+    buf = bytearray(100)
+    a = port.group_socket(GROUP, 28301, LOOPBACK, 1)
+    b = port.group_socket(GROUP, 28301, LOOPBACK, 1)
+    to_group = port.resolve(GROUP, 28301)
+    assert port.send(a, b"to all", to_group) is None
+    assert received(b, buf) == 6 and buf[:6] == b"to all"
+    assert received(a, buf) == 6, "looped back"
+    for n in (0, 3, 101):
+        port.send(a, b"." * n, to_group)
+        assert received(b, buf) == received(a, buf) == n
+    assert port.recv(a, buf) == port.recv(b, buf) == -1
+    assert port.source_address(a) == (GROUP, 28301)
+    port.close(a)
+    port.close(b)
+
+
+def test_only_the_groups_traffic_arrives():
+    buf = bytearray(100)
+    a = port.group_socket(GROUP, 28303, LOOPBACK, 1)
+    other = port.group_socket("239.192.83.2", 28303, LOOPBACK, 1)
+    unicast = port.udp_socket(LOOPBACK, 0)
+    port.send(unicast, b"unicast", port.resolve(LOOPBACK, 28303))
+    port.send(other, b"another group", port.resolve("239.192.83.2", 28303))
+    assert received(other, buf) == 13
+    port.send(a, b"ours", port.resolve(GROUP, 28303))
+    assert received(a, buf) == 4 and port.recv(a, buf) == -1
+    for sock in (a, other, unicast):
+        port.close(sock)
+
+
+def test_a_server_beside_a_group_on_one_port():
+    a = port.group_socket(GROUP, 28304, LOOPBACK, 1)
+    server = port.udp_socket("0.0.0.0", 28304)
+    b = port.group_socket(GROUP, 28304, LOOPBACK, 1)
+    assert "UDP port 28304 is in use" in sentence(port.udp_socket, "0.0.0.0", 28304)
+    assert "UDP port 28304 is in use" in sentence(port.udp_socket, LOOPBACK, 28304)
+    buf = bytearray(10)
+    port.send(b, b"unicast", port.resolve(LOOPBACK, 28304))
+    assert received(server, buf) == 7
+    assert port.recv(a, buf) == port.recv(b, buf) == -1
+    for sock in (a, b, server):
+        port.close(sock)
+
+
+def test_what_a_person_can_mend():
+    a = port.udp_socket(LOOPBACK, 0)
+    taken = port.source_address(a)[1]
+    assert "port %d is in use" % taken in sentence(port.udp_socket, LOOPBACK, taken)
+    port.close(a)
+    assert "no address of this machine" in sentence(port.udp_socket, "192.0.2.1", 28305)
+    assert "no known IPv4 host" in sentence(port.resolve, "no.such.host.invalid", 1)
+    assert "no known IPv4 host" in sentence(port.udp_socket, "no.such.host.invalid", 1)
+    for group, interface, words in (
+        ("10.0.0.1", LOOPBACK, "no multicast group"),
+        ("239.1", LOOPBACK, "no IPv4 address"),
+        ("239.1.2.300", LOOPBACK, "no IPv4 address"),
+        (GROUP, "eth0", "no IPv4 address"),
+        (GROUP, "192.0.2.1", "no address of an interface"),
+    ):
+        assert words in sentence(port.group_socket, group, 28306, interface, 1)
