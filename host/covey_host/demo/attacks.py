@@ -277,7 +277,9 @@ KINDS = {
     "cut": Kind("truncated and lengthened packets", cut),
     "seal_retired": Kind("packets sealed under retired keys", seal_retired),
     "clear_to_carrier": Kind("clear text to the carrier's port", clear_to_carrier),
-    "clear_to_application": Kind("clear text to the application's port", clear_to_application),
+    "clear_to_application": Kind(
+        "clear text to the application's port, for nobody", clear_to_application
+    ),
     "guess_spi": Kind("forged packets, guessed SPI", guess_spi),
     "random_body": Kind("forged packets, right SPI, random body", random_body),
     "nothing": Kind("zero-length datagrams", nothing),

@@ -61,8 +61,10 @@ class Screen:
 
     def verdict(self, verdict: Verdict) -> None:
         if self._console.is_terminal:
-            mark, style = ("✓", "green") if verdict.ok else ("✗", "bold red")
-            self._console.print(mark, f"{verdict.name}: {verdict.detail}", style=style)
+            marks = "✗✓" if self._console.encoding.startswith("utf") else "x+"
+            style = "green" if verdict.ok else "bold red"
+            text = f"{verdict.name}: {verdict.detail}"
+            self._console.print(marks[verdict.ok], text, style=style, soft_wrap=True)
         else:
             mark = "ok  " if verdict.ok else "FAIL"
             print(f"{mark} {verdict.name}: {verdict.detail}", file=self._file, flush=True)

@@ -122,7 +122,7 @@ def fill(frame, connection, number):
     low = number & 255
     high = number >> 8 & 255
     for i in range(0, DATA_LEN, 2):
-        salt = connection[i >> 1 & 3] + i
+        salt = connection[i >> 1 & 3] + i + (number >> 16)
         frame[cip.DATA + i] = low + salt & 255
         frame[cip.DATA + i + 1] = high + salt & 255
 

@@ -151,7 +151,9 @@ def gone_dark(removed: Witness, book: Book, before: list[str], refusals: int) ->
         troubles.append("it was not refused")
     if removed.facts["state"] not in ("refused", "registering"):
         troubles.append(f"it is {removed.facts['state']}")
-    detail = f"{removed.name}: {opened} opened before, 0 of {after} after, refused {refusals} ×"
+    detail = (
+        f"{removed.name}: {opened} opened before, 0 of {after} after, refused {refusals} times"
+    )
     return _verdict("the removed member opens nothing later", troubles, detail)
 
 
@@ -237,7 +239,7 @@ def turned_away(what: str, reason: str, events: list[dict], server_counted: int)
     if any(e["event"] == "registered" for e in events):
         troubles.append("it was let in")
     if server_counted != 1:
-        troubles.append(f"the key server counted it {server_counted} ×")
+        troubles.append(f"the key server counted it {server_counted} times")
     return _verdict(what, troubles, f"refused, counted: {reason}")
 
 
