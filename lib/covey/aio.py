@@ -31,6 +31,7 @@ _IDLE_MS = const(1000)  # the longest sleep of the working task
 _LEAVE_MS = const(2000)  # how long a leave may take before we go without an answer
 _UNICAST = const(4096)  # greatest IKE message
 _MARKER = b"\0\0\0\0"  # RFC 3948 section 2.2: an IKE message, not ESP
+_MARKER_PORT = const(4500)  # where it leads IKE messages even if no data go there
 
 
 class Packet:
@@ -72,7 +73,7 @@ class Joined:
         self._on_event = on_event
         self._timeout_s = timeout_s
         self._unicast = None  # socket towards the key server
-        self._groups = {}  # (address, port) → (socket, waiter, task)
+        self._groups = {}  # (address, port) → (socket, waiter, task, is_framed)
         self._send_to = None  # (socket, address) that data leaves by
         self._servers = {}  # (host, port) → resolved address
         self._tasks = []
@@ -258,7 +259,8 @@ class Joined:
             self.membership.unicast(data, port.ticks_ms())
             self._kick.set()
 
-    async def _read_group(self, sock, waiter, carries_data):
+    async def _read_group(self, sock, waiter, is_framed):
+        """is_framed: the port follows RFC 3948, ESP or a marker; else only rekeys come, bare."""
         member = self.member
         burst = 0
         while True:
@@ -268,7 +270,7 @@ class Joined:
                 await waiter.wait()
                 continue
             now_ms = port.ticks_ms()
-            if carries_data:
+            if is_framed:
                 length = member.receive(n, now_ms)
                 if length >= 0:
                     self._deliver(length)
@@ -300,8 +302,9 @@ class Joined:
     def _follow_groups(self):
         self.membership.listening_changed = False
         wanted = self.membership.listening()
+        is_framed = {key: wanted[key] or key[1] == _MARKER_PORT for key in wanted}
         for key in list(self._groups):
-            if key not in wanted:
+            if self._groups[key][3] is not is_framed.get(key):
                 self._drop_group(key)
         settings = self.config
         for key in wanted:
@@ -309,13 +312,13 @@ class Joined:
                 address, number = key
                 sock = port.group_socket(address, number, settings.interface, settings.ttl)
                 waiter = _Waiter(sock)
-                task = self._start(self._read_group(sock, waiter, wanted[key]))
-                self._groups[key] = (sock, waiter, task)
+                task = self._start(self._read_group(sock, waiter, is_framed[key]))
+                self._groups[key] = (sock, waiter, task, is_framed[key])
             if wanted[key]:
                 self._send_to = (self._groups[key][0], port.resolve(key[0], key[1]))
 
     def _drop_group(self, key):
-        sock, waiter, task = self._groups.pop(key)
+        sock, waiter, task, _ = self._groups.pop(key)
         task.cancel()
         waiter.close()
         port.close(sock)
