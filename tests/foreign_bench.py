@@ -1,0 +1,75 @@
+"""A foreign key server, its group on the air, and members of ours that join it."""
+
+import itertools
+import os
+
+from foreign_esp import Air
+from foreign_gcks import DELETE_IKE, ForeignGCKS
+from foreign_gm import INFORMATIONAL
+from foreign_group import ForeignGroup, delete
+from member_process import configure, join, micropython
+from site_bench import free_port
+
+_numbers = itertools.count()
+
+
+class Bench:
+    """server, group, air. Rekeys go to a port of their own, as they do where it is 848: there
+    they have no marker. rekey_port: "carrier" is the carrier's own, where they have one."""
+
+    def __init__(self, folder, *, marker=False, port=None, rekey_port=None, ports=(2222,)):
+        self.folder = folder
+        self.port = port or free_port()
+        rekey_port = self.port if rekey_port == "carrier" else rekey_port or free_port()
+        self.has_marker = rekey_port in (self.port, 4500)
+        address = f"239.192.{os.getpid() % 250 + 2}.{next(_numbers) % 250 + 2}"
+        self.group = ForeignGroup(address, rekey_port, ports)
+        self.server = ForeignGCKS(self.group, marker=marker)
+        self.air = Air(address, self.port)
+        self._members = []
+
+    def close(self):
+        for member in self._members:
+            member.close()
+        self.air.close()
+        self.server.close()
+
+    def configure(self, name="press-7", **fields):
+        fields.setdefault("sender", True)
+        servers = [["127.0.0.1", self.server.port, self.server.marker]]
+        ports = {} if self.port == 4500 else {"carrier_port": self.port}
+        return configure(self.folder / name, servers, name=name, **ports, **fields)
+
+    def join(self, *arguments, name="press-7", **fields):
+        return self._add(join(self.configure(name, **fields), *arguments))
+
+    def talker(self, interpreter="cpython", name="press-7", **fields):
+        """Sends what it is told to, and tells what it hears."""
+        if interpreter == "micropython":
+            member = self._add(micropython(self.configure(name, **fields)))
+        else:
+            member = self.join("--send", "-", "--listen", name=name, **fields)
+        member.heard("status")  # before that, packets are opened, but not told
+        return member
+
+    def _add(self, member):
+        self._members.append(member)
+        return member
+
+    def multicast(self, message, times=1):
+        """A GSA_REKEY, to where the Rekey SA says."""
+        for _ in range(times):
+            framed = bytes(4) + message if self.has_marker else message
+            self.air.raw(framed, self.group.rekey_port)
+
+    def rekey(self, payloads, kek=None, times=1, **shape):
+        message = (kek or self.group.kek).message(payloads, self.group.signer, **shape)
+        self.multicast(message, times)
+        return message
+
+    def exclude(self, times=2):
+        """Delete of the whole GSA, as section 2.4.3 spells it."""
+        self.rekey([delete(3, bytes(4)), delete(6, bytes(16))], times=times)
+
+    def delete_ike_sa(self):
+        return self.server.ask(self.server.session, INFORMATIONAL, [DELETE_IKE])

@@ -1,0 +1,57 @@
+"""A member for tests, on MicroPython or CPython: `member_script.py COVEY.JSON`.
+
+Lines on stdin are sent, each when it may be; the end of stdin ends the membership. Events are
+objects of JSON, one a line, as `covey join --json` has them.
+"""
+
+import asyncio
+import json
+import sys
+
+from covey import port  # noqa: F401  first: each nested import takes 4 KB of the unix port's C stack
+
+# isort: split
+import covey.aio
+
+
+def tell(event, detail):
+    print(json.dumps({"event": {"member": "registered"}.get(event, event), "detail": detail}))
+
+
+async def listen(member):
+    async for p in member:
+        fact = {"event": "packet", "payload": "".join(["%02x" % octet for octet in p.payload])}
+        fact["sender"] = p.sender
+        print(json.dumps(fact))
+
+
+async def obey(member, lines):
+    while True:
+        line = await lines.readline()
+        if not line:
+            return
+        while not await member.send(line.rstrip()):
+            await asyncio.sleep(0.01)
+
+
+async def open_stdin():
+    if hasattr(asyncio, "core"):  # MicroPython
+        return asyncio.StreamReader(sys.stdin.buffer)
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    return reader
+
+
+async def main(path):
+    lines = await open_stdin()
+    async with covey.aio.join(path, tell) as member:
+        listening = asyncio.create_task(listen(member))
+        await asyncio.sleep(0)
+        tell("status", member.status())  # from here on every packet is told
+        await obey(member, lines)
+        tell("status", member.status())
+        listening.cancel()
+
+
+asyncio.run(main(sys.argv[1]))
