@@ -57,9 +57,10 @@ class Group:
         terms = made.terms
         for sa in made.data_sas:
             self._install_data(sa, terms, registering, now_ms)
-        if made.rekey_sa is not None:
+        if made.rekey_sa is not None and not registering:
             self.rekey.install(made.rekey_sa, now_ms, terms.dtd_s)
         if registering:
+            self.rekey.replace(made.rekey_sa, now_ms)
             for sa in old:
                 if not _is_among(sa, made.data_sas):
                     keys.retire(sa.spi, now_ms, terms.dtd_s)

@@ -62,17 +62,23 @@ class Rekey:
         return self._held[0].sa if self._held else None
 
     def install(self, sa, now_ms, dtd_s):
-        """A new Rekey SA; the ones before it go after DTD (section 2.4.1.4)."""
-        for i in range(len(self._held)):
-            old = self._held[i].sa
-            if old.spi == sa.spi:  # the same one, told again at a registration
-                sa.next_message_id = max(sa.next_message_id, old.next_message_id)
-                self._held.pop(i).sa.wipe()
-                break
+        """From a rekey: the Rekey SAs before it go after DTD (section 2.4.1.4)."""
         self.retire(None, now_ms, dtd_s)
         while len(self._held) >= _SLOTS:
             self._held.pop().sa.wipe()
         self._held.insert(0, _Held(sa, now_ms))
+
+    def replace(self, sa, now_ms):
+        """From a registration (sa None: without Rekey SA): all before it go now (section 2.3.3).
+
+        So does the message in work: what it says is of the past, or will be repeated.
+        """
+        for held in self._held:
+            if sa is not None and held.sa.spi == sa.spi:  # the same one, told again
+                sa.next_message_id = max(sa.next_message_id, held.sa.next_message_id)
+        self.wipe()
+        if sa is not None:
+            self._held.append(_Held(sa, now_ms))
 
     def retire(self, spi, now_ms, dtd_s):
         """Let one Rekey SA (None: all) go after DTD; what goes sooner anyway stays so."""
@@ -89,7 +95,7 @@ class Rekey:
     def wipe(self):
         while self._held:
             self._held.pop().sa.wipe()
-        self._busy = None
+        self._last = self._busy = None
 
     def begin(self, data):
         """Take a message (octets without marker) into work: 0, or why not. Allocates."""

@@ -63,7 +63,7 @@ def test_the_initial_message_id_is_kept():
 def test_an_older_initial_message_id_does_not_move_it_back():
     rekey, terms = member()
     assert follow(rekey, terms, STORY["later"]).data_sas
-    rekey.install(registered().rekey_sa, 0, 0)  # the same Rekey SA, from Message ID 0
+    rekey.replace(registered().rekey_sa, 0)  # the same Rekey SA, from Message ID 0
     assert follow(rekey, terms, STORY["rekey1"]) == DROP_REKEY_MESSAGE_ID
 
 
@@ -134,3 +134,16 @@ def test_the_old_rekey_sa_goes_after_dtd():
     rekey.expire(3000)
     assert rekey.begin(STORY["later"]) == DROP_REKEY_SPI
     assert follow(rekey, made.terms, STORY["rekey2"]).data_sas
+
+
+def test_a_registration_leaves_nothing_of_the_past():
+    rekey, terms = member()
+    made = follow(rekey, terms, STORY["rekey1"])
+    rekey.install(made.rekey_sa, 0, 2)
+    assert rekey.begin(STORY["rekey2"]) == 0  # in work
+    rekey.replace(registered().rekey_sa, 0)
+    assert not rekey.is_waiting
+    assert rekey.begin(STORY["rekey2"]) == DROP_REKEY_SPI
+    assert follow(rekey, terms, STORY["rekey1"]).data_sas  # not a repeat: it has to be heard
+    rekey.replace(None, 0)
+    assert rekey.current is None and rekey.begin(STORY["later"]) == DROP_REKEY_SPI
