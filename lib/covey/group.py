@@ -5,7 +5,7 @@ All or nothing: install() either refuses before the first change, or carries out
 
 from covey import ike
 from covey.assignment import Terms
-from covey.drops import DROP_CAPACITY, FormatError
+from covey.drops import DROP_CAPACITY, DROP_REKEY_MESSAGE_ID, FormatError
 from covey.port import const
 from covey.rekey import Rekey
 
@@ -42,11 +42,15 @@ class Group:
         return found
 
     def install(self, made, registering, now_ms):
-        """Carry out an Assignment. Returns whether it excludes us; FormatError without room.
+        """Carry out an Assignment. Returns whether it excludes us; FormatError without room, or
+        for a registration that a rekey has overtaken.
 
         registering: it replaces all that was known before (RFC 9838 section 2.3.3).
         """
         keys = self._keys
+        if registering and made.rekey_sa is not None and self.rekey.is_stale(made.rekey_sa):
+            made.wipe()
+            raise FormatError(DROP_REKEY_MESSAGE_ID)
         old = keys.live()
         fresh = [sa for sa in made.data_sas if not _is_among(sa, old)]
         if registering and not keys.room_for(len(fresh)):

@@ -13,7 +13,14 @@ wait for it, since step() does a bounded slice of work each time.
 
 from covey import assignment, registration
 from covey.deadline import Deadline
-from covey.drops import DROP_CAPACITY, DROP_IKE_SPI, DROP_KEY_WRAP, DROP_POLICY, FormatError
+from covey.drops import (
+    DROP_CAPACITY,
+    DROP_IKE_SPI,
+    DROP_KEY_WRAP,
+    DROP_POLICY,
+    DROP_REKEY_MESSAGE_ID,
+    FormatError,
+)
 from covey.drops import NAMES as DROP_NAMES
 from covey.group import Group
 from covey.octets import wipe
@@ -289,6 +296,9 @@ class Membership:
             self._install(made, True)
         except FormatError as error:
             self.member.drops.count(error.reason)
+            if error.reason == DROP_REKEY_MESSAGE_ID:  # a rekey was faster: ask anew
+                self._refresh_soon()
+                return
             name = DROP_NAMES[error.reason]
             ike.refuse(self._now_ms, name)
             self._refused("What the key server sent is not taken: " + name + ".")

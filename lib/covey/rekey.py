@@ -68,14 +68,21 @@ class Rekey:
             self._held.pop().sa.wipe()
         self._held.insert(0, _Held(sa, now_ms))
 
+    def is_stale(self, sa):
+        """Whether a registration tells of a Rekey SA over which we have heard more since.
+
+        Section 2.3.3: its answer was overtaken by a rekey, or two registrations ran in parallel.
+        """
+        for held in self._held:
+            if held.sa.spi == sa.spi:
+                return sa.next_message_id < held.sa.next_message_id
+        return False
+
     def replace(self, sa, now_ms):
         """From a registration (sa None: without Rekey SA): all before it go now (section 2.3.3).
 
         So does the message in work: what it says is of the past, or will be repeated.
         """
-        for held in self._held:
-            if sa is not None and held.sa.spi == sa.spi:  # the same one, told again
-                sa.next_message_id = max(sa.next_message_id, held.sa.next_message_id)
         self.wipe()
         if sa is not None:
             self._held.append(_Held(sa, now_ms))

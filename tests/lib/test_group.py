@@ -1,6 +1,13 @@
 """What a member holds of its group, changed by octets from tests/recorded/group_story.py."""
 
-from covey.drops import DROP_CAPACITY, DROP_OWN, DROP_REPLAY, DROP_RETIRED_SPI, DROP_UNKNOWN_SPI
+from covey.drops import (
+    DROP_CAPACITY,
+    DROP_OWN,
+    DROP_REKEY_MESSAGE_ID,
+    DROP_REPLAY,
+    DROP_RETIRED_SPI,
+    DROP_UNKNOWN_SPI,
+)
 from covey.group import Group
 from covey.job import finish
 from covey.member import Member
@@ -139,3 +146,12 @@ def test_wipe_forgets_everything():
     group.wipe()
     assert receive(member, packet("t1"), 0) == DROP_RETIRED_SPI
     assert group.rekey.current is None and group.listening() == {}
+
+
+def test_a_registration_that_a_rekey_has_overtaken_changes_nothing():
+    member, group = joined(STORY["sender"], sending=True)
+    rekey(group, STORY["rekey1"], 0)
+    overtaken = registered(STORY["sender"], True, group.terms)
+    assert why_not(group.install, overtaken, True, 100) == DROP_REKEY_MESSAGE_ID
+    assert sorted([sa.spi for sa in member.keys.live()]) == sorted([T1, T2])
+    assert rekey(group, STORY["rekey2"], 200) is False

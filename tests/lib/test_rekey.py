@@ -60,11 +60,12 @@ def test_the_initial_message_id_is_kept():
     assert follow(rekey, terms, STORY["later"]).data_sas
 
 
-def test_an_older_initial_message_id_does_not_move_it_back():
+def test_an_older_initial_message_id_is_stale():
     rekey, terms = member()
-    assert follow(rekey, terms, STORY["later"]).data_sas
-    rekey.replace(registered().rekey_sa, 0)  # the same Rekey SA, from Message ID 0
-    assert follow(rekey, terms, STORY["rekey1"]) == DROP_REKEY_MESSAGE_ID
+    assert not rekey.is_stale(registered().rekey_sa)
+    assert follow(rekey, terms, STORY["later"]).data_sas  # Message ID 9
+    assert rekey.is_stale(registered().rekey_sa)
+    assert rekey.is_stale(registered(STORY["late"]).rekey_sa)  # 7
 
 
 def test_a_repeat_is_quiet_while_in_work_and_after():
@@ -141,9 +142,11 @@ def test_a_registration_leaves_nothing_of_the_past():
     made = follow(rekey, terms, STORY["rekey1"])
     rekey.install(made.rekey_sa, 0, 2)
     assert rekey.begin(STORY["rekey2"]) == 0  # in work
-    rekey.replace(registered().rekey_sa, 0)
+    rekey.replace(registered(STORY["late"]).rekey_sa, 0)
     assert not rekey.is_waiting
     assert rekey.begin(STORY["rekey2"]) == DROP_REKEY_SPI
-    assert follow(rekey, terms, STORY["rekey1"]).data_sas  # not a repeat: it has to be heard
+    assert follow(rekey, terms, STORY["later"]).data_sas
+    rekey.replace(registered().rekey_sa, 0)
+    assert follow(rekey, terms, STORY["later"]).data_sas  # not a repeat: it has to be heard
     rekey.replace(None, 0)
     assert rekey.current is None and rekey.begin(STORY["later"]) == DROP_REKEY_SPI
