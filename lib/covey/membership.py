@@ -262,8 +262,8 @@ class Membership:
             self._end()
         elif self._job is not None or self._next_job is not None:
             return  # its keys are being installed
-        elif self.state == REGISTERING or was_pulling:
-            self._refresh_soon()
+        elif self.state == REGISTERING or was_pulling or self._ike.reason != "deleted":
+            self._refresh_soon()  # by an error, or by an exchange that we don't speak
         elif self.state == MEMBER and self._group.rekey.current is None:
             self._exclude()
 

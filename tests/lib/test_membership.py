@@ -169,12 +169,22 @@ def test_the_ike_sa_may_be_deleted_at_once():
     life.it.unicast(b"the answer", 0)
     for i in range(len(life.ike.kwk)):
         life.ike.kwk[i] = 0  # what Registration does when it closes
-    life.ike.answer(registration.CLOSED)
+    life.ike.answer(registration.CLOSED, reason="deleted")
     life.it.unicast(b"the Delete", 0)
     life.run()
     assert life.it.state == membership.MEMBER
     life.rekey(STORY["rekey1"])
     assert life.it.rekeys == 1
+
+
+def test_an_ike_sa_that_ends_by_an_error_is_made_anew():
+    life = Life().registered()
+    life.ike.answer(registration.CLOSED, reason="deleted")
+    life.run(2100)
+    assert len(Script.made) == 1  # that one is in order
+    life.ike.answer(registration.CLOSED, reason="exchange_42")  # GSA_INBAND_REKEY
+    life.run(2100)
+    assert len(Script.made) == 2 and life.it.state == membership.MEMBER
 
 
 def test_a_refusal_is_told_and_asked_again_ever_more_slowly():
