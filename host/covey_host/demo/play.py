@@ -49,13 +49,13 @@ class Play:
     async def run(self) -> list[Verdict]:
         """All acts, then what is judged of them. Lost where one does not come about."""
         self._go()
-        await self._until_s(0.06)
+        await self._until_s(0.1)
         await self._rekey("rekey 1")
-        await self._until_s(0.18)
+        await self._until_s(0.25)
         await self._rekey("rekey 2")
         await asyncio.sleep(_REPEATS_S)
         await self._attack_all(_FRESH, ", while the last one is fresh")
-        await self._until_s(0.32)
+        await self._until_s(0.4)
         await self._remove()
         await self._attack_all(list(KINDS))
         await self._register_wrongly()

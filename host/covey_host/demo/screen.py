@@ -5,7 +5,7 @@ import sys
 import time
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -77,14 +77,20 @@ class Screen:
                 "       " + " ".join(f"{c}={v!r}" if " " in v else f"{c}={v}" for c, v in cells)
             )
 
-    def _table(self) -> Table:
-        drawn = Table(box=None, header_style="bold")
-        for column in _COLUMNS:
+    def _table(self) -> Group:
+        """Fits 80 columns; the reasons for drops stand below, where they may be many."""
+        drawn = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+        for column in _COLUMNS[:-1]:
             is_number = column in ("epoch", "ID", "sent", "opened")
-            drawn.add_column(column, justify="right" if is_number else "left")
+            drawn.add_column(column, justify="right" if is_number else "left", no_wrap=True)
+        reasons = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+        reasons.add_column(_COLUMNS[0], no_wrap=True)
+        reasons.add_column(_COLUMNS[-1])
         for member in self._members:
-            drawn.add_row(*_row(member))
-        return drawn
+            *cells, dropped = _row(member)
+            drawn.add_row(*cells)
+            reasons.add_row(member.name, dropped)
+        return Group(drawn, reasons)
 
 
 def show_json(summary: dict) -> None:
