@@ -11,7 +11,10 @@ import json
 import sys
 import time
 
-import covey.port  # noqa: F401  first: each nested import takes 4 KB of the unix port's C stack
+import covey.port  # first: each nested import takes 4 KB of the unix port's C stack
+
+# isort: split
+import covey.ike  # noqa: F401
 
 
 def traceback_of(error):

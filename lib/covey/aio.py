@@ -31,7 +31,6 @@ _IDLE_MS = const(1000)  # the longest sleep of the working task
 _LEAVE_MS = const(2000)  # how long a leave may take before we go without an answer
 _UNICAST = const(4096)  # greatest IKE message
 _MARKER = b"\0\0\0\0"  # RFC 3948 section 2.2: an IKE message, not ESP
-_MARKER_PORT = const(4500)  # where it leads IKE messages even if no data go there
 
 
 class Packet:
@@ -54,15 +53,17 @@ def join(source, on_event=None, timeout_s=30):
     (the names are Membership's). Entering raises JoinError where no server lets us in within
     timeout_s, ConfigError for what a person can mend.
     """
-    settings = config_file.load(source) if isinstance(source, str) else source
-    return Joined(settings, on_event, timeout_s)
+    if isinstance(source, config_file.Config):
+        return Joined(source, on_event, timeout_s)
+    return Joined(config_file.load(source), on_event, timeout_s, owns_config=True)
 
 
 class Joined:
     """One membership on the air."""
 
-    def __init__(self, settings, on_event, timeout_s):
+    def __init__(self, settings, on_event, timeout_s, owns_config=False):
         self.config = settings
+        self._owns_config = owns_config  # then its pre-shared key dies with us
         self.member = Member(
             payload_max=settings.limit_payload,
             sa_slots=settings.limit_sas,
@@ -72,11 +73,12 @@ class Joined:
         self.membership = Membership(settings, self.member)
         self._on_event = on_event
         self._timeout_s = timeout_s
-        self._unicast = None  # socket towards the key server
+        self._unicast = None  # (socket towards the key server, waiter)
         self._groups = {}  # (address, port) → (socket, waiter, task, is_framed)
-        self._send_to = None  # (socket, address) that data leaves by
+        self._routes = {}  # SPI → (socket, address) that its packets leave by
         self._servers = {}  # (host, port) → resolved address
         self._tasks = []
+        self._is_closed = False
         self._kick = asyncio.Event()  # there is work for the working task
         self._arrived = asyncio.Event()  # there is a packet, or the end
         self._packets = []
@@ -86,28 +88,32 @@ class Joined:
     # Entering and leaving
 
     async def __aenter__(self):
-        self._unicast = port.udp_socket("0.0.0.0", 0)
-        waiter = _Waiter(self._unicast)
-        self._start(self._read_unicast(waiter))
-        self.membership.start(port.ticks_ms())
-        self._start(self._work())
         try:
+            self._resolve_servers()
+            sock = port.udp_socket("0.0.0.0", 0)
+            self._unicast = sock, _Waiter(sock)
+            self._start(self._read_unicast(*self._unicast))
+            self.membership.start(port.ticks_ms())
+            self._start(self._work())
             await self._until_member()
         except BaseException:
-            await self._close()
+            self._close()
             raise
         return self
 
     async def __aexit__(self, *_):
         membership = self.membership
-        membership.leave(port.ticks_ms())
-        self._kick.set()
-        began = port.ticks_ms()
-        while membership.state != LEFT:
-            if port.ticks_diff(port.ticks_ms(), began) > _LEAVE_MS or self._failure:
-                break
-            await asyncio.sleep(0.01)
-        await self._close()
+        try:
+            membership.leave(port.ticks_ms())
+            self._kick.set()
+            began = port.ticks_ms()
+            while membership.state != LEFT and not self._failure:
+                if port.ticks_diff(port.ticks_ms(), began) > _LEAVE_MS:
+                    break
+                await asyncio.sleep(0.01)
+        finally:
+            self._close()
+        await asyncio.sleep(0)  # for our tasks to end
 
     async def _until_member(self):
         began = port.ticks_ms()
@@ -119,17 +125,23 @@ class Joined:
             if port.ticks_diff(port.ticks_ms(), began) > self._timeout_s * 1000:
                 raise JoinError(membership.reason or "No key server answered in time.")
             await asyncio.sleep(0.02)
-        self._follow_groups()
+        self._check()  # the group's sockets may have failed just now
 
-    async def _close(self):
+    def _close(self):
+        """Let go of everything. Awaits nothing, so that no cancelling can stop it half-way."""
+        self._is_closed = True
+        self.membership.wipe()
+        if self._owns_config:
+            self.config.wipe()
+        for key in list(self._groups):
+            self._drop_group(key)
         for task in self._tasks:
             task.cancel()
         self._tasks = []
-        for key in list(self._groups):
-            self._drop_group(key)
-        await asyncio.sleep(0)
-        port.close(self._unicast)
-        self.membership.wipe()
+        if self._unicast:
+            sock, waiter = self._unicast
+            waiter.close()
+            port.close(sock)
         self._arrived.set()
 
     # What the application does
@@ -149,13 +161,13 @@ class Joined:
         length = member.send(len(payload), port.ticks_ms())
         if length == DROP_NOT_SENDER:
             raise ConfigError("This member is a receiver: set sender to true in covey.json.")
-        if length < 0 or self._send_to is None:
+        if length < 0:
             return False
-        sock, address = self._send_to
+        sock, address = self._routes[member.keys.outbound().spi]
         return port.send(sock, member.tx[:length], address) is None
 
     def can_send(self):
-        return self._send_to is not None and self.member.can_send(port.ticks_ms())
+        return self.member.can_send(port.ticks_ms())
 
     def __aiter__(self):
         self._is_listening = True
@@ -164,7 +176,7 @@ class Joined:
     async def __anext__(self):
         while not self._packets:
             self._check()
-            if self.membership.state == LEFT:
+            if self._is_closed or self.membership.state == LEFT:
                 raise StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
@@ -209,7 +221,7 @@ class Joined:
 
     async def _work(self):
         membership = self.membership
-        while True:
+        while not self._is_closed:  # wait_for may swallow a cancelling (CPython up to 3.11)
             wait = membership.step(port.ticks_ms())
             self._tell()
             self._send_control()
@@ -228,6 +240,8 @@ class Joined:
         events = self.membership.events
         while events:
             name, detail = events.pop(0)
+            if name == "unanswered":
+                self._servers = {}  # it may have moved
             if self._on_event:
                 self._on_event(name, detail)
 
@@ -236,28 +250,46 @@ class Joined:
             message, server = self.membership.outgoing()
             if message is None:
                 return
-            key = (server.host, server.port)
-            if key not in self._servers:
-                self._servers[key] = port.resolve(server.host, server.port)
-            port.send(
-                self._unicast, _MARKER + message if server.marker else message, self._servers[key]
-            )
+            try:
+                address = self._address_of(server)
+            except ConfigError:
+                continue  # no name service just now: as good as lost, and sent again
+            sock, _ = self._unicast
+            port.send(sock, _MARKER + message if server.marker else message, address)
 
-    async def _read_unicast(self, waiter):
+    def _address_of(self, server):
+        key = (server.host, server.port)
+        if key not in self._servers:
+            self._servers[key] = port.resolve(server.host, server.port)
+        return self._servers[key]
+
+    def _resolve_servers(self):
+        """ConfigError where no server has an address: somebody should know at once."""
+        failure = None
+        for server in self.config.servers:
+            try:
+                self._address_of(server)
+            except ConfigError as error:
+                failure = error
+        if not self._servers:
+            raise failure
+
+    async def _read_unicast(self, sock, waiter):
         buf = bytearray(_UNICAST + len(_MARKER))
+        burst = 0
         while True:
-            n, source = port.recv_from(self._unicast, buf)
+            n, _ = port.recv_from(sock, buf)
             if n < 0:
+                burst = 0
                 await waiter.wait()
                 continue
-            data = bytes(buf[:n])
             if n > len(buf):
                 self.member.drops.count(DROP_IKE_HEADER)
-                continue
-            if data[:4] == _MARKER:
-                data = data[4:]
-            self.membership.unicast(data, port.ticks_ms())
-            self._kick.set()
+            else:
+                start = len(_MARKER) if buf[:4] == _MARKER else 0
+                self.membership.unicast(bytes(buf[start:n]), port.ticks_ms())
+                self._kick.set()
+            burst = await _after(burst)
 
     async def _read_group(self, sock, waiter, is_framed):
         """is_framed: the port follows RFC 3948, ESP or a marker; else only rekeys come, bare."""
@@ -278,10 +310,7 @@ class Joined:
                     self._rekey_message(4, n, now_ms)
             else:
                 self._rekey_message(0, n, now_ms)
-            burst += 1
-            if burst == _BURST:
-                burst = 0
-                await asyncio.sleep(0)
+            burst = await _after(burst)
 
     def _rekey_message(self, off, n, now_ms):
         self.membership.multicast(bytes(self.member.rx[off:n]), now_ms)
@@ -301,27 +330,36 @@ class Joined:
 
     def _follow_groups(self):
         self.membership.listening_changed = False
-        wanted = self.membership.listening()
-        is_framed = {key: wanted[key] or key[1] == _MARKER_PORT for key in wanted}
+        is_framed = self.membership.listening()
         for key in list(self._groups):
             if self._groups[key][3] is not is_framed.get(key):
                 self._drop_group(key)
         settings = self.config
-        for key in wanted:
+        for key in is_framed:
             if key not in self._groups:
-                address, number = key
-                sock = port.group_socket(address, number, settings.interface, settings.ttl)
+                sock = port.group_socket(key[0], key[1], settings.interface, settings.ttl)
                 waiter = _Waiter(sock)
                 task = self._start(self._read_group(sock, waiter, is_framed[key]))
                 self._groups[key] = (sock, waiter, task, is_framed[key])
-            if wanted[key]:
-                self._send_to = (self._groups[key][0], port.resolve(key[0], key[1]))
+        routes = self.membership.routes()
+        self._routes = {
+            spi: (self._groups[routes[spi]][0], port.resolve(*routes[spi])) for spi in routes
+        }
 
     def _drop_group(self, key):
         sock, waiter, task, _ = self._groups.pop(key)
+        self._tasks.remove(task)
         task.cancel()
         waiter.close()
         port.close(sock)
+
+
+async def _after(burst):
+    """So many datagrams were read at a stretch; others get their turn after _BURST of them."""
+    if burst < _BURST - 1:
+        return burst + 1
+    await asyncio.sleep(0)
+    return 0
 
 
 if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket itself

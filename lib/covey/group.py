@@ -9,6 +9,7 @@ from covey.drops import DROP_CAPACITY, DROP_REKEY_MESSAGE_ID, FormatError
 from covey.port import const
 from covey.rekey import Rekey
 
+_MARKER_PORT = const(4500)  # RFC 3948 rules it, even if no data go there
 _SOFT_PERCENT = const(90)  # of a lifetime; the key server pushes new keys before
 
 
@@ -30,16 +31,26 @@ class Group:
         self.rekey.wipe()
         self.terms = Terms()
 
+    def routes(self):
+        """Where the packets of each data SA go: {SPI: (address, port)}."""
+        return {
+            sa.spi: (_dotted(sa.destination), sa.carrier_port)
+            for sa in self._keys.live()
+            if sa.carrier_port
+        }
+
     def listening(self):
-        """Where datagrams come: {(address, port): whether data, not only rekeys}."""
-        found = {}
-        rekey_sa = self.rekey.current
-        if rekey_sa is not None:
-            found[_dotted(rekey_sa.destination[0]), rekey_sa.destination[2]] = False
-        if self.terms.udp_port:
-            for sa in self._keys.live():
-                found[_dotted(sa.destination), self.terms.udp_port] = True
-        return found
+        """Where datagrams come: {(address, port): whether RFC 3948 rules there}.
+
+        Where it does, ESP comes, and rekeys behind the marker; else only rekeys, bare.
+        """
+        places = set(self.routes().values())
+        framed = {_MARKER_PORT}
+        for _, number in places:
+            framed.add(number)
+        for sa in self.rekey.live():
+            places.add((_dotted(sa.destination[0]), sa.destination[2]))
+        return {place: place[1] in framed for place in places}
 
     def install(self, made, registering, now_ms):
         """Carry out an Assignment. Returns whether it excludes us; FormatError without room, or
@@ -85,6 +96,7 @@ class Group:
                 return
             keys.renew(sa.spi, now_ms, sa.lifetime_s)
             sa = held
+        sa.carrier_port = terms.udp_port
         if terms.sender_ids:
             sa.become_sender(terms.sender_ids[0], terms.sender_bits)
             keys.activate(sa.spi, now_ms, terms.atd_s)

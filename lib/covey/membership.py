@@ -156,8 +156,12 @@ class Membership:
         return self._group.terms.epoch
 
     def listening(self):
-        """Where to listen: {(address, port): whether data come there, not only rekeys}."""
+        """Where to listen: see Group.listening."""
         return self._group.listening()
+
+    def routes(self):
+        """Where to send: {SPI: (address, port)}."""
+        return self._group.routes()
 
     # Registering
 

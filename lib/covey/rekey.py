@@ -61,6 +61,10 @@ class Rekey:
         """The newest Rekey SA, or None."""
         return self._held[0].sa if self._held else None
 
+    def live(self):
+        """The Rekey SAs that are here, newest first, as a list."""
+        return [held.sa for held in self._held]
+
     def install(self, sa, now_ms, dtd_s):
         """From a rekey: the Rekey SAs before it go after DTD (section 2.4.1.4)."""
         self.retire(None, now_ms, dtd_s)

@@ -56,6 +56,7 @@ class DataSA:
         self.sender_id = _NOT_A_SENDER  # our own in outbound use
         self.iv_head = bytes(4)  # the Sender-ID where it stands in the IV's upper half
         self.next_seq = 1  # never goes back
+        self.carrier_port = None  # UDP port that its packets go to (RFC 3948); None: protocol 50
         self.sender_slots = sender_slots
         self.senders = self._table(sender_bits, sender_form)
         self.context = GCMContext(keymat)

@@ -8,7 +8,7 @@ import asyncio
 from covey import aio, gsa, kd, port, registration
 from covey.config import Config
 from covey.drops import DROP_QUEUE_FULL, ConfigError
-from story import KWK, STORY
+from story import KWK, STORY, T1, T2, registered
 
 _GROUP = "239.192.1.32"
 
@@ -28,6 +28,9 @@ class Script:
     refusal = None
 
     def __init__(self, config, now_ms, random, drops):
+        self.heard = []
+        self.outgoing = []
+        self.answers_leave = True
         self.gsa = gsa.parse_gsa(STORY[self.policy]["gsa"])
         self.gsa.group_wide.udp_port = self.carrier_port
         for one in self.gsa.policies:
@@ -47,14 +50,19 @@ class Script:
     def step(self, now_ms):
         return 1000
 
+    def receive(self, data, now_ms):
+        self.heard.append(data)
+        return 0
+
     def take_outgoing(self):
-        return None
+        return self.outgoing.pop(0) if self.outgoing else None
 
     def pull(self, now_ms):
         return False
 
     def leave(self, now_ms):
-        self._outcome = registration.LEFT
+        if self.answers_leave:
+            self._outcome = registration.LEFT
         return True
 
     def close(self, reason="closed"):
@@ -205,5 +213,186 @@ def test_an_interface_that_is_not_there_is_one_sentence():
                 raise AssertionError("it is inside")
         except ConfigError as error:
             assert "192.0.2.250" in str(error)
+
+    _run(story())
+
+
+async def _until(condition):
+    for _ in range(200):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came")
+
+
+def test_who_joins_again_hears_the_key_server():
+    """A socket that is closed must be taken out of the loop: its number comes back."""
+
+    async def story():
+        number = _free_port()
+        for _ in range(2):
+            async with _join(False, number) as member:
+                ike = member.membership._ike
+                other = port.udp_socket("127.0.0.1", 0)
+                here = port.resolve("127.0.0.1", port.source_address(member._unicast[0])[1])
+                for data in (b"\0\0\0\0marked", b"bare"):
+                    assert port.send(other, data, here) is None
+                    await _until(lambda heard=ike.heard: heard)
+                    assert ike.heard.pop() == data.lstrip(b"\0")
+                port.close(other)
+
+    _run(story())
+
+
+def test_a_leave_that_is_cancelled_forgets_the_keys():
+    async def story():
+        receiver = await _join(False, _free_port()).__aenter__()
+        receiver.membership._ike.answers_leave = False
+        leaving = asyncio.create_task(receiver.__aexit__(None, None, None))
+        await asyncio.sleep(0.05)
+        assert receiver.member.keys.live() != []
+        leaving.cancel()
+        try:
+            await leaving
+        except asyncio.CancelledError:
+            pass
+        assert receiver.member.keys.live() == []
+        assert receiver._groups == {}
+
+    _run(story())
+
+
+def test_a_join_that_is_cancelled_leaves_nothing_open():
+    async def story():
+        joined = _join(False, _free_port())
+        joined._until_member = lambda: asyncio.sleep(10)
+        entering = asyncio.create_task(joined.__aenter__())
+        await asyncio.sleep(0.05)
+        entering.cancel()
+        try:
+            await entering
+        except asyncio.CancelledError:
+            pass
+        assert joined.member.keys.live() == [] and joined._groups == {}
+
+    _run(story())
+
+
+def test_a_server_name_that_is_lost_later_costs_no_membership():
+    async def story():
+        receiver, sender = await _pair(_free_port())
+        resolve = port.resolve
+
+        def lost(*_):
+            raise ConfigError("no such host")
+
+        port.resolve = lost
+        receiver.membership.events.append(("unanswered", ""))  # so its address is asked for anew
+        try:
+            receiver.membership._ike.outgoing.append(b"a request")
+            receiver._kick.set()
+            await _until(lambda: not receiver.membership._ike.outgoing)
+        finally:
+            port.resolve = resolve
+        listening = asyncio.create_task(_take(receiver, 1))
+        await asyncio.sleep(0)
+        assert await sender.send(b"still there")
+        assert await listening
+        await receiver.__aexit__(None, None, None)
+        await sender.__aexit__(None, None, None)
+
+    _run(story())
+
+
+def test_a_server_name_that_nobody_knows_is_one_sentence():
+    async def story():
+        try:
+            async with _join(False, 9, servers=[["no.such.host.invalid", 9, False]]):
+                raise AssertionError("it is inside")
+        except ConfigError as error:
+            assert "no.such.host.invalid" in str(error)
+
+    _run(story())
+
+
+def test_a_flood_of_unicast_lets_others_work():
+    async def story():
+        receiver = await _join(False, _free_port()).__aenter__()
+        recv_from = port.recv_from
+        runs = [0]  # datagrams read between two turns of ours
+
+        def flood(sock, buf):
+            runs[-1] += 1
+            if runs[-1] > 100:
+                return recv_from(sock, buf)
+            return 1, None
+
+        port.recv_from = flood
+        try:
+            other = port.udp_socket("127.0.0.1", 0)
+            here = port.resolve("127.0.0.1", port.source_address(receiver._unicast[0])[1])
+            port.send(other, b"a", here)
+            for _ in range(20):
+                await asyncio.sleep(0)
+                runs.append(0)
+        finally:
+            port.recv_from = recv_from
+        assert 0 < max(runs) <= 16
+        port.close(other)
+        await receiver.__aexit__(None, None, None)
+
+    _run(story())
+
+
+def test_a_key_that_was_read_here_is_wiped_here():
+    async def story():
+        settings = _join(False, _free_port()).config
+        load = aio.config_file.load
+        aio.config_file.load = lambda path: settings
+        try:
+            async with aio.join("covey.json", timeout_s=5):
+                assert any(settings.psk) is False  # all zeros here: the tests' key
+                settings.psk[0] = 7
+        finally:
+            aio.config_file.load = load
+        assert not any(settings.psk)
+        settings.psk[0] = 7
+        async with aio.join(settings, timeout_s=5):
+            pass
+        assert settings.psk[0] == 7  # its owner is somebody else
+
+    _run(story())
+
+
+def test_data_follow_the_address_of_their_sa():
+    """A rekey moves the group: the old address until ATD is over, then the new one."""
+
+    async def story():
+        number, moved = _free_port(), _free_port()
+        sender = await _join(True, number).__aenter__()
+        old = port.group_socket(_GROUP, number, "127.0.0.1", 1)
+        new = port.group_socket("239.192.1.33", moved, "127.0.0.1", 1)
+        group = sender.membership._group
+        made = registered(STORY["sender"], True, was=group.terms)
+        made.rekey_sa = None
+        made.data_sas[0].spi = T2
+        made.data_sas[0].destination = bytes([239, 192, 1, 33])
+        made.terms.atd_s = 1
+        made.terms.udp_port = moved
+        group.install(made, False, port.ticks_ms())
+        sender.membership.listening_changed = True
+        sender._kick.set()
+        await _until(lambda: len(sender._groups) == 2)
+        buf = bytearray(100)
+        assert await sender.send(b"to the old")
+        assert port.recv(old, buf) > 0 and buf[:4] == T1
+        assert port.recv(new, buf) < 0
+        await asyncio.sleep(1.1)
+        assert await sender.send(b"to the new")
+        assert port.recv(new, buf) > 0 and buf[:4] == T2
+        assert port.recv(old, buf) < 0
+        port.close(old)
+        port.close(new)
+        await sender.__aexit__(None, None, None)
 
     _run(story())
