@@ -102,7 +102,7 @@ def _terms(policy, keys, was, registering, sending):
         terms.dtd_s = said and said.dtd_s or 0
     else:
         terms.atd_s, terms.dtd_s = was.atd_s, was.dtd_s
-    terms.udp_port = said and said.udp_port or was.udp_port
+    terms.udp_port = said and said.udp_port or (None if registering else was.udp_port)
     form = said and said.sender_id_form or (None if registering else was.sender_form)
     terms.sender_form = form
     bits = said and said.sender_id_bits or (None if registering else was.sender_bits)
@@ -114,6 +114,8 @@ def _terms(policy, keys, was, registering, sending):
             terms.sender_ids = _sender_ids(member, terms.sender_bits)
     else:
         terms.sender_ids = was.sender_ids
+        for sender_id in terms.sender_ids:
+            _check_width(sender_id, terms.sender_bits)
         terms.auth_key = member and member.auth_key or was.auth_key
         if member and member.sender_ids:  # MUST NOT be in a rekey (section 2.4.1)
             raise FormatError(DROP_KD)
@@ -127,16 +129,18 @@ def _terms(policy, keys, was, registering, sending):
 
 
 def _sender_ids(member, bits):
-    """Section 2.5.2: each must fit the width, else the GM must not send under it."""
-    if not bits or not member or not member.sender_ids:
+    if not member or not member.sender_ids:
         raise FormatError(DROP_POLICY)
-    ids = []
-    for value in member.sender_ids:
-        number = int.from_bytes(value, "big")
-        if number >> bits:
-            raise FormatError(DROP_POLICY)
-        ids.append(number)
-    return tuple(ids)
+    ids = tuple([int.from_bytes(value, "big") for value in member.sender_ids])
+    for sender_id in ids:
+        _check_width(sender_id, bits)
+    return ids
+
+
+def _check_width(sender_id, bits):
+    """Section 2.5.2: it must fit, else it is fatal and the GM registers again."""
+    if not bits or bits > 32 or sender_id >> bits:
+        raise FormatError(DROP_POLICY)
 
 
 def _auth_key(policy, member):
@@ -214,6 +218,7 @@ def _unwrap(bag, kwk, key_len):
         if wrapped.kwk_id == kd.ZERO_ID:
             keymat = yield from keywrap.unwrap_job(kwk, wrapped.data)
             if keymat is None or len(keymat) != key_len:
+                octets.wipe(keymat or b"")
                 raise FormatError(DROP_KEY_WRAP)
             return keymat
     raise FormatError(DROP_KEY_WRAP)
@@ -229,20 +234,21 @@ def _rekey_sa(policy, bag, kwk, terms, registering):
         raise FormatError(DROP_POLICY)
     _check_destination(policy, single_port=True)
     keymat = yield from _unwrap(bag, kwk, bits // 8 + _SALT + ike.KWK_LEN[kwa])
-    sa = RekeySA(
-        policy.spi,
-        keymat,
-        kwa,
-        bits,
-        terms.verifier,
-        policy.initial_message_id or 0,
-        _selector(policy.destination),
-        _selector(policy.source),
-        policy.lifetime_s,
-        terms.generation,
-    )
-    octets.wipe(keymat)
-    return sa
+    try:
+        return RekeySA(
+            policy.spi,
+            keymat,
+            kwa,
+            bits,
+            terms.verifier,
+            policy.initial_message_id or 0,
+            _selector(policy.destination),
+            _selector(policy.source),
+            policy.lifetime_s,
+            terms.generation,
+        )
+    finally:
+        octets.wipe(keymat)
 
 
 def _data_sa(policy, bag, kwk, terms, sender_slots):
@@ -253,20 +259,21 @@ def _data_sa(policy, bag, kwk, terms, sender_slots):
         raise FormatError(DROP_POLICY)  # 64-bit numbers MUST NOT be used in a group
     _check_destination(policy, single_port=False)
     keymat = yield from _unwrap(bag, kwk, bits // 8 + _SALT)
-    sa = DataSA(
-        policy.spi,
-        keymat,
-        _selector(policy.destination),
-        _selector(policy.source),
-        numbers,
-        terms.sender_bits,
-        terms.sender_form,
-        policy.lifetime_s,
-        terms.generation,
-        sender_slots,
-    )
-    octets.wipe(keymat)
-    return sa
+    try:
+        return DataSA(
+            policy.spi,
+            keymat,
+            _selector(policy.destination),
+            _selector(policy.source),
+            numbers,
+            terms.sender_bits,
+            terms.sender_form,
+            policy.lifetime_s,
+            terms.generation,
+            sender_slots,
+        )
+    finally:
+        octets.wipe(keymat)
 
 
 def _check_destination(policy, single_port):
@@ -276,7 +283,7 @@ def _check_destination(policy, single_port):
         raise FormatError(DROP_POLICY)
     if chosen.start_addr[0] & 0xF0 != 0xE0 or chosen.proto not in (0, 17):
         raise FormatError(DROP_POLICY)
-    if single_port and chosen.start_port != chosen.end_port:
+    if single_port and not 0 < chosen.start_port == chosen.end_port:
         raise FormatError(DROP_POLICY)
 
 

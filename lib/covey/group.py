@@ -5,7 +5,7 @@ All or nothing: install() either refuses before the first change, or carries out
 
 from covey import ike
 from covey.assignment import Terms
-from covey.drops import DROP_CAPACITY, DROP_REKEY_MESSAGE_ID, FormatError
+from covey.drops import DROP_CAPACITY, DROP_POLICY, DROP_REKEY_MESSAGE_ID, FormatError
 from covey.port import const
 from covey.rekey import Rekey
 
@@ -53,36 +53,56 @@ class Group:
         return {place: place[1] in framed for place in places}
 
     def install(self, made, registering, now_ms):
-        """Carry out an Assignment. Returns whether it excludes us; FormatError without room, or
-        for a registration that a rekey has overtaken.
+        """Carry out an Assignment. Returns whether it excludes us; FormatError: see _check.
 
         registering: it replaces all that was known before (RFC 9838 section 2.3.3).
         """
         keys = self._keys
-        if registering and made.rekey_sa is not None and self.rekey.is_stale(made.rekey_sa):
-            made.wipe()
-            raise FormatError(DROP_REKEY_MESSAGE_ID)
+        keys.step(now_ms)  # what is over goes before we look, and nothing in between
         old = keys.live()
         fresh = [sa for sa in made.data_sas if not _is_among(sa, old)]
-        if registering and not keys.room_for(len(fresh)):
-            keys.retire_all(now_ms, 0)
-        if not keys.room_for(len(fresh)):
+        replaced = [sa for sa in old if registering and not _is_among(sa, made.data_sas)]
+        try:
+            self._check(made, registering, len(fresh) - len(replaced))
+        except FormatError:
             made.wipe()
-            raise FormatError(DROP_CAPACITY)
+            raise
         terms = made.terms
+        dtd_s = terms.dtd_s if keys.room_for(len(fresh)) else 0
+        for sa in replaced:
+            keys.retire(sa.spi, now_ms, dtd_s)
         for sa in made.data_sas:
             self._install_data(sa, terms, registering, now_ms)
-        if made.rekey_sa is not None and not registering:
-            self.rekey.install(made.rekey_sa, now_ms, terms.dtd_s)
         if registering:
             self.rekey.replace(made.rekey_sa, now_ms)
-            for sa in old:
-                if not _is_among(sa, made.data_sas):
-                    keys.retire(sa.spi, now_ms, terms.dtd_s)
+        elif made.rekey_sa is not None:
+            self.rekey.install(made.rekey_sa, now_ms, terms.dtd_s)
+        elif self.rekey.current is not None:
+            self.rekey.current.verifier = terms.verifier  # it may bring a new AUTH_KEY
         if made.data_sas:
             keys.announce(made.next_spis)
         self.terms = terms
         return self._delete(made.deletes, old, terms.dtd_s, now_ms)
+
+    def _check(self, made, registering, slots):
+        """FormatError where an Assignment can't be carried out, or must not be.
+
+        slots: how many it takes more than it frees.
+        """
+        keys = self._keys
+        if registering and made.rekey_sa is not None and self.rekey.is_stale(made.rekey_sa):
+            raise FormatError(DROP_REKEY_MESSAGE_ID)  # a rekey has overtaken it
+        for sa in made.data_sas:
+            held = keys.find(sa.spi, 0)
+            if held is not None:
+                if held.senders.bits != sa.senders.bits:
+                    raise FormatError(DROP_POLICY)  # its windows could not go on
+            elif not registering and keys.was_retired(sa.spi, 0):
+                # Its numbers are forgotten, and our Sender-ID is the one that we had: IVs would
+                # come again, and replays be taken.
+                raise FormatError(DROP_POLICY)
+        if not keys.room_for(slots):
+            raise FormatError(DROP_CAPACITY)
 
     def _install_data(self, sa, terms, registering, now_ms):
         """One SA: new, or told again, in which case its windows stay and the copy goes."""

@@ -87,3 +87,32 @@ def test_the_verifier_is_kept_while_the_key_is_the_same():
     again = registered(was=first.terms)
     assert again.terms.verifier is first.terms.verifier
     assert again.terms.epoch == 2
+
+
+def _as_rekey(group_wide):
+    """GSA and KD as a rekey has them: no GCAUTH, no member bag."""
+    policy = gsa.parse_gsa(STORY["sender"]["gsa"])
+    keys = kd.parse_kd(STORY["sender"]["kd"])
+    keys.member = None
+    for one in policy.policies:
+        one.transforms = [t for t in one.transforms if t.kind != 14]
+    for name in group_wide:
+        setattr(policy.group_wide, name, group_wide[name])
+    return policy, keys
+
+
+def test_a_rekey_that_makes_sender_ids_too_narrow_for_ours_is_refused():
+    """Section 2.5.2: fatal. And before the first change, not while installing."""
+    was = registered(STORY["sender"], True).terms  # 0x41
+    for bits, expected in ((7, None), (6, DROP_POLICY), (33, DROP_POLICY)):
+        policy, keys = _as_rekey({"sender_id_bits": bits, "sender_id_form": (2, bits)})
+        work = build(policy, keys, KWK, was, False, True, 16)
+        assert why_not(finish, work) == expected, bits
+
+
+def test_a_rekey_sa_without_a_port_is_refused():
+    policy, keys = _as_rekey({})
+    for one in policy.policies:
+        one.destination.start_port = one.destination.end_port = 0
+    was = registered(STORY["sender"], True).terms
+    assert why_not(finish, build(policy, keys, KWK, was, False, True, 16)) == DROP_POLICY

@@ -3,6 +3,7 @@
 from covey.drops import (
     DROP_CAPACITY,
     DROP_OWN,
+    DROP_POLICY,
     DROP_REKEY_MESSAGE_ID,
     DROP_REPLAY,
     DROP_RETIRED_SPI,
@@ -155,3 +156,59 @@ def test_a_registration_that_a_rekey_has_overtaken_changes_nothing():
     assert why_not(group.install, overtaken, True, 100) == DROP_REKEY_MESSAGE_ID
     assert sorted([sa.spi for sa in member.keys.live()]) == sorted([T1, T2])
     assert rekey(group, STORY["rekey2"], 200) is False
+
+
+def test_a_registration_that_can_not_fit_changes_nothing():
+    member, group = joined(slots=1)
+    made = registered(was=group.terms)
+    more = registered(was=group.terms)
+    more.data_sas[0].spi = T2
+    made.data_sas += more.data_sas
+    assert why_not(group.install, made, True, 0) == DROP_CAPACITY
+    assert receive(member, packet("t1"), 0) == 4
+
+
+def test_making_room_keeps_what_is_told_again():
+    member, group = joined(STORY["sender"], sending=True, slots=2)
+    other = registered(STORY["sender"], True, was=group.terms)
+    other.data_sas[0].spi = b"gone"
+    assert receive(member, packet("t1"), 0) == 4
+    assert member.send(0, 0) > 0
+    group.install(other, False, 0)
+    made = registered(STORY["sender"], True, was=group.terms)
+    more = registered(STORY["sender"], True, was=group.terms)
+    more.data_sas[0].spi = T2
+    made.data_sas += more.data_sas
+    group.install(made, True, 0)
+    assert sorted([sa.spi for sa in member.keys.live()]) == sorted([T1, T2])
+    assert receive(member, packet("t1"), 0) == DROP_REPLAY
+    assert member.keys.find(T1, 0).next_seq == 2
+
+
+def test_a_rekey_can_not_bring_back_a_key_whose_numbers_are_forgotten():
+    member, group = joined(STORY["sender"], sending=True)
+    assert member.send(0, 0) > 0
+    rekey(group, STORY["rekey1"], 0)
+    group.step(2000)
+    again = registered(STORY["sender"], True, was=group.terms)  # T1, the same Sender-ID
+    assert why_not(group.install, again, False, 3000) == DROP_POLICY
+    assert [sa.spi for sa in member.keys.live()] == [T2]
+
+
+def test_another_width_of_sender_ids_needs_another_key():
+    member, group = joined()
+    assert receive(member, packet("t1"), 0) == 4
+    made = registered(was=group.terms)
+    made.data_sas[0].senders = type(made.data_sas[0].senders)(16, 8)
+    assert why_not(group.install, made, True, 0) == DROP_POLICY
+    assert receive(member, packet("t1"), 0) == DROP_REPLAY
+
+
+def test_a_new_authentication_key_is_used_from_then_on():
+    member, group = joined()
+    made = registered(was=group.terms)
+    made.rekey_sa = None
+    made.data_sas = []
+    made.terms.verifier = object()
+    group.install(made, False, 0)
+    assert group.rekey.current.verifier is made.terms.verifier
