@@ -18,7 +18,10 @@ from covey.drops import (
     DROP_IKE_SPI,
     DROP_KEY_WRAP,
     DROP_POLICY,
+    DROP_REKEY_BUSY,
     DROP_REKEY_MESSAGE_ID,
+    DROP_REKEY_REPEAT,
+    DROP_REKEY_SPI,
     FormatError,
 )
 from covey.drops import NAMES as DROP_NAMES
@@ -47,6 +50,8 @@ _REFUSED_MOST_S = const(3600)
 _PULL_MS = const(5000)
 _MISSED_S = const(30)  # at most one registration in so long, whatever SPIs are shown to us
 _GENUINE = (DROP_CAPACITY, DROP_POLICY, DROP_KEY_WRAP)  # drops of a rekey whose signature is good
+_TOO_EARLY = (DROP_REKEY_BUSY, DROP_REKEY_SPI)  # while keys are in work these may pass by
+_LATER = const(2)
 _IDLE_MS = const(1000)
 
 
@@ -67,6 +72,7 @@ class Membership:
         self._server = 0  # index of the server that is asked, or that we registered with
         self._job = None  # generator in work
         self._next_job = None  # keys of a registration that wait for it
+        self._later = []  # messages from the group that came too early: see multicast()
         self._register_at = _Timer()  # when to register (again)
         self._refresh_at = _Timer()  # soft end of the shortest lifetime
         self._pull_until = _Timer()  # patience for an answer over an old IKE SA
@@ -102,9 +108,19 @@ class Membership:
         self._outcome()  # now, since the next message may end the IKE SA and its keys
 
     def multicast(self, data, now_ms):
-        """An IKE message from the group, without marker: a GSA_REKEY, or a forgery."""
+        """An IKE message from the group, without marker: a GSA_REKEY, or a forgery.
+
+        Key servers send two in a row, the second over the Rekey SA that the first one brings (RFC
+        9838 section 3.2.1), and need not repeat them: while keys are in work, a few are kept.
+        """
         self._now_ms = now_ms
         reason = self._group.rekey.begin(data)
+        if reason in _TOO_EARLY and self._is_working():
+            if data in self._later:
+                reason = DROP_REKEY_REPEAT
+            elif len(self._later) < _LATER:
+                self._later.append(data)
+                return
         if reason:
             self.member.drops.count(reason)
 
@@ -117,6 +133,8 @@ class Membership:
         """One bounded slice of work. Returns the ms until the next call, 0 if there is more."""
         self._now_ms = now_ms
         wait = self._group.step(now_ms)
+        while self._later and not self._is_working():
+            self.multicast(self._later.pop(0), now_ms)
         if self._job is None:
             self._job, self._next_job = self._next_job, None
         if self._job is None and self._group.rekey.is_waiting:
@@ -142,6 +160,7 @@ class Membership:
             if job is not None:
                 job.close()  # what it holds is wiped on its way out
         self._job = self._next_job = None
+        self._later = []
 
     # What the application may know
 
@@ -162,6 +181,10 @@ class Membership:
     def routes(self):
         """Where to send: {SPI: (address, port)}."""
         return self._group.routes()
+
+    def _is_working(self):
+        """Whether keys are being verified or unwrapped."""
+        return bool(self._job or self._next_job or self._group.rekey.is_waiting)
 
     # Registering
 

@@ -137,6 +137,39 @@ def test_registering_makes_a_member():
     assert life.it.listening_changed and life.it.epoch == 1
 
 
+def test_rekeys_in_a_row_wait_for_each_other():
+    """The second over the Rekey SA that the first brings, the third over that of the second."""
+    life = Life().registered()
+    for data in (STORY["rekey1"], STORY["rekey2"], STORY["delete_all"], STORY["rekey2"]):
+        life.it.multicast(data, life.now_ms)
+    assert life.member.drops.as_dict() == {"rekey_repeat": 1}
+    life.run()
+    assert life.it.rekeys == 2 and life.it.state == membership.EXCLUDED
+
+
+def test_what_comes_before_its_keys_waits_for_them():
+    """A rekey right behind the answer to a registration."""
+    life = Life()
+    life.ike.answer(registration.REGISTERED, STORY["receiver"])
+    life.it.step(life.now_ms)
+    life.rekey(STORY["rekey1"])
+    assert life.it.rekeys == 1
+
+
+def test_only_a_few_messages_wait():
+    life = Life().registered()
+    life.it.multicast(STORY["rekey1"], life.now_ms)
+    for _ in range(2):
+        for i in range(5):
+            life.it.multicast(bytes([i]) + STORY["rekey2"][1:], life.now_ms)
+    assert life.member.drops.as_dict() == {"rekey_spi": 6, "rekey_repeat": 2}
+    life.run()
+    assert life.member.drops.as_dict() == {"rekey_spi": 8, "rekey_repeat": 2}
+    assert life.it.rekeys == 1
+    life.rekey(b"\0" + STORY["rekey2"][1:])
+    assert life.member.drops.as_dict() == {"rekey_spi": 9, "rekey_repeat": 2}
+
+
 def test_rekeys_are_followed():
     life = Life().registered()
     life.names()
