@@ -67,9 +67,9 @@ class Bench:
         self.multicast(message, times)
         return message
 
-    def exclude(self, times=2):
+    def exclude(self, kek=None, times=2):
         """Delete of the whole GSA, as section 2.4.3 spells it."""
-        self.rekey([delete(3, bytes(4)), delete(6, bytes(16))], times=times)
+        self.rekey([delete(3, bytes(4)), delete(6, bytes(16))], kek, times=times)
 
     def delete_ike_sa(self):
         return self.server.ask(self.server.session, INFORMATIONAL, [DELETE_IKE])

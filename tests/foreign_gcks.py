@@ -173,7 +173,7 @@ class ForeignGCKS:
         self.sessions = {}
 
     def ask(self, session, exchange, payloads, timeout_s=5):
-        """A request of ours, its repetition (the answer must be the same), the answer's payloads."""
+        """A request of ours, answered the same both times: the payloads of the answer."""
         message_id = self.tell(session, exchange, payloads)
         end = time.monotonic() + timeout_s
         while message_id not in session.answers:

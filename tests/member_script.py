@@ -20,7 +20,7 @@ def tell(event, detail):
 
 async def listen(member):
     async for p in member:
-        fact = {"event": "packet", "payload": "".join(["%02x" % octet for octet in p.payload])}
+        fact = {"event": "packet", "payload": "".join([f"{octet:02x}" for octet in p.payload])}
         fact["sender"] = p.sender
         print(json.dumps(fact))
 
@@ -32,6 +32,12 @@ async def obey(member, lines):
             return
         while not await member.send(line.rstrip()):
             await asyncio.sleep(0.01)
+
+
+async def report(member):
+    while True:
+        tell("status", member.status())
+        await asyncio.sleep(1)
 
 
 async def open_stdin():
@@ -47,11 +53,11 @@ async def main(path):
     lines = await open_stdin()
     async with covey.aio.join(path, tell) as member:
         listening = asyncio.create_task(listen(member))
-        await asyncio.sleep(0)
-        tell("status", member.status())  # from here on every packet is told
+        reporting = asyncio.create_task(report(member))  # from here on every packet is told
         await obey(member, lines)
         tell("status", member.status())
         listening.cancel()
+        reporting.cancel()
 
 
 asyncio.run(main(sys.argv[1]))
