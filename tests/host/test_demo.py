@@ -129,3 +129,32 @@ def test_a_member_that_dies_fails_the_run(running):
     assert "FAIL" in out and "drill" in out
     assert str(folder) in out.splitlines()[-1] and (folder / "drill.log").exists()
     assert not those_in(folder)
+
+
+def builds(tmp_path, monkeypatch, made, **skipped):
+    home = tmp_path / ".build" / "micropython"
+    for arch in made:
+        (home / arch).mkdir(parents=True)
+        (home / arch / "micropython").touch()
+    for arch, reason in skipped.items():
+        home.mkdir(parents=True, exist_ok=True)
+        (home / f"{arch}.skipped").write_text(reason + "\n")
+    monkeypatch.setattr(cast, "ROOT", tmp_path)
+    return cast.architectures()
+
+
+def test_both_builds_of_micropython_take_part(tmp_path, monkeypatch):
+    assert builds(tmp_path, monkeypatch, ["x64", "x86"]) == (["x86", "x64"], [])
+
+
+def test_one_build_stands_in_for_the_other_and_it_is_said(tmp_path, monkeypatch):
+    archs, notes = builds(tmp_path, monkeypatch, ["x64"], x86="no 32-bit programs run here")
+    assert archs == ["x64", "x64"]
+    assert notes == [
+        "MicroPython x86 is not here (no 32-bit programs run here): x64 is used twice."
+    ]
+
+
+def test_without_micropython_there_is_one_sentence(tmp_path, monkeypatch):
+    with pytest.raises(cast.Lost, match="make setup"):
+        builds(tmp_path, monkeypatch, [], x86="no", x64="no")

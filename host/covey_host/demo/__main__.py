@@ -6,6 +6,7 @@ import secrets
 import signal
 import sys
 import time
+import traceback
 from dataclasses import asdict
 
 from covey.drops import ConfigError
@@ -16,7 +17,7 @@ from .cast import Lost, Member, architectures
 from .play import Play
 from .screen import Screen, show_json
 from .stage import Stage
-from .verdicts import Verdict
+from .verdicts import Verdict, repelled
 
 _LEAST_S, _MOST_S, _DEFAULT_S = 15, 1800, 20
 
@@ -48,7 +49,11 @@ class Demo:
             if not self._signal:
                 raise
         except (Lost, Problem, ConfigError) as error:
-            self._verdicts.append(Verdict("the run comes to its end", False, str(error)))
+            self._break_off(str(error))
+        except Exception as error:  # a fault of the demo itself
+            log = self._stage.folder / "stage.log"
+            log.write_text(traceback.format_exc())
+            self._break_off(f"{type(error).__name__}, see {log.name}.")
         finally:
             self._screen.stop()
             await self._stage.close(keep=not self._is_good and not self._signal)
@@ -90,6 +95,12 @@ class Demo:
         removed = self._members[-1]
         self._play = Play(stage, screen, self._seconds, removed)
         self._verdicts += await self._play.run()
+
+    def _break_off(self, sentence: str) -> None:
+        """What was judged until now, and why no more."""
+        attacks = self._play.attacks if self._play else []
+        self._verdicts += map(repelled, attacks)
+        self._verdicts.append(Verdict("the run comes to its end", False, sentence))
 
     def _conclude(self) -> None:
         self._screen.table()

@@ -121,7 +121,7 @@ class Member:
         """arch: of MicroPython; None is this Python. connection: of a sender."""
         self.name = name
         self.connection = connection
-        self.facts: dict = {"state": "starting", "drops": {}, "flows": {}}
+        self.facts: dict = {"state": "starting", "spi": None, "drops": {}, "flows": {}}
         self.events: list[str] = []
         self.child: Child | None = None
         self._arch = arch
@@ -141,6 +141,7 @@ class Member:
         event = await self.child.hear(lambda e: e["event"] in ("listening", "failed"))
         if event["event"] == "failed":
             raise Lost(f"{self.name} could not join: {event['detail']}")
+        await self.report()
 
     async def report(self) -> dict:
         """The facts of this moment."""
