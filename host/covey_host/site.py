@@ -112,7 +112,7 @@ def sync_directory(path: Path) -> None:
 def _build(root: Path, policy_text: str, fill) -> None:
     draft = root / _DRAFT
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(0o700)
+    private_directory(draft)
     os.chmod(root, 0o700)
     write_private(draft / "covey.toml", policy_text.encode())
     fill(draft / "state.db")

@@ -251,6 +251,7 @@ group_wides = st.builds(
     st.none() | u16,
     st.none() | u16,
     st.none() | st.tuples(u8, u8),
+    st.none() | u32,
     unknown_attributes,
 )
 gsas = st.builds(
