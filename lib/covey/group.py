@@ -142,15 +142,14 @@ class Group:
                 excluded = excluded or is_all
         return excluded
 
-    def soft_lifetime_s(self, made):
-        """When to ask for new keys, in seconds from now: later than the server should push them.
 
-        None where the Assignment sets no lifetime.
-        """
-        lifetimes = [sa.lifetime_s for sa in made.data_sas if sa.lifetime_s is not None]
-        if made.rekey_sa is not None and made.rekey_sa.lifetime_s is not None:
-            lifetimes.append(made.rekey_sa.lifetime_s)
-        return min(lifetimes) * _SOFT_PERCENT // 100 if lifetimes else None
+def soft_lifetime_s(sas):
+    """When to ask for new keys, in seconds from now: later than the server should push them.
+
+    None where no SA has a lifetime. Never at once: the answer may be the same again.
+    """
+    lifetimes = [sa.lifetime_s for sa in sas if sa.lifetime_s is not None]
+    return max(1, min(lifetimes) * _SOFT_PERCENT // 100) if lifetimes else None
 
 
 def _is_among(sa, others):

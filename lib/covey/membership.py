@@ -25,7 +25,7 @@ from covey.drops import (
     FormatError,
 )
 from covey.drops import NAMES as DROP_NAMES
-from covey.group import Group
+from covey.group import Group, soft_lifetime_s
 from covey.octets import wipe
 from covey.port import const, random_bytes
 
@@ -74,7 +74,7 @@ class Membership:
         self._next_job = None  # keys of a registration that wait for it
         self._later = []  # messages from the group that came too early: see multicast()
         self._register_at = _Timer()  # when to register (again)
-        self._refresh_at = _Timer()  # soft end of the shortest lifetime
+        self._soft_ends = _Timer(), _Timer()  # of the data SAs' lifetimes, of the Rekey SA's
         self._pull_until = _Timer()  # patience for an answer over an old IKE SA
         self._missed_until = _Timer()  # no further registration for a missed rekey before
         self._pause_s = _REFUSED_S
@@ -92,11 +92,10 @@ class Membership:
     def leave(self, now_ms):
         """Tell the key server that we go; LEFT once it has answered, or won't."""
         self._now_ms = now_ms
-        self._register_at.stop()
-        self._refresh_at.stop()
         self._leaving = True
-        if self._ike is None or not self._ike.leave(now_ms):
-            self._end()
+        ike = self._ike
+        if ike is None or not (ike.leave(now_ms) or self._pull_until.is_running):
+            self._end()  # else a pull is to be answered first, see _outcome
 
     def unicast(self, data, now_ms):
         """An IKE message from the key server, without marker."""
@@ -132,24 +131,32 @@ class Membership:
     def step(self, now_ms):
         """One bounded slice of work. Returns the ms until the next call, 0 if there is more."""
         self._now_ms = now_ms
-        wait = self._group.step(now_ms)
+        wait = min(self._group.step(now_ms), _IDLE_MS, self._timers())
+        if self._ike is not None:
+            wait = min(wait, self._ike.step(now_ms))
+            self._outcome()
+        return 0 if self._work() else wait
+
+    def _work(self):
+        """A slice of the job in work, or of the next. False: there is none."""
+        now_ms = self._now_ms
         while self._later and not self._is_working():
             self.multicast(self._later.pop(0), now_ms)
         if self._job is None:
             self._job, self._next_job = self._next_job, None
         if self._job is None and self._group.rekey.is_waiting:
             self._job = self._follow_rekey()
-        if self._job is not None:
-            try:
-                next(self._job)
-            except StopIteration:
-                self._job = None
-            return 0
-        wait = min(wait, _IDLE_MS, self._timers())
-        if self._ike is not None:
-            wait = min(wait, self._ike.step(now_ms))
-            self._outcome()
-        return 0 if self._next_job is not None else wait
+        if self._job is None:
+            return False
+        try:
+            next(self._job)
+        except StopIteration:
+            self._job = None
+        except MemoryError:  # ask again for what it would have brought
+            self._job = None
+            self.member.drops.count(DROP_CAPACITY)
+            self._refresh_soon()
+        return True
 
     def wipe(self):
         """Forget every key."""
@@ -157,8 +164,7 @@ class Membership:
         if self._ike is not None:
             self._ike.close()
         for job in (self._job, self._next_job):
-            if job is not None:
-                job.close()  # what it holds is wiped on its way out
+            self._give_up(job)
         self._job = self._next_job = None
         self._later = []
 
@@ -215,6 +221,8 @@ class Membership:
         """Do what is due; the ms until the next is."""
         now_ms = self._now_ms
         member = self.member
+        if self._leaving:
+            return _IDLE_MS
         if self._register_at.is_due(now_ms):
             if self.state in (EXCLUDED, REFUSED):
                 self._set_state(REGISTERING)
@@ -222,20 +230,18 @@ class Membership:
         if self._pull_until.is_due(now_ms):
             self._pull_until.stop()
             self._register()  # the server has lost this IKE SA, or restarted
-        if self._refresh_at.is_due(now_ms):
-            self._refresh_at.stop()
-            self._refresh_soon()
+        for soft_end in self._soft_ends:
+            if soft_end.is_due(now_ms):
+                soft_end.stop()
+                self._refresh_soon()
         if self._missed_until.is_due(now_ms):
             self._missed_until.stop()
-        if member.missed_rekey and self.state == MEMBER:
-            member.missed_rekey = False
+        if (member.missed_rekey or member.wants_rekey) and self.state == MEMBER:
+            member.missed_rekey = member.wants_rekey = False
             if not self._missed_until.is_running:
                 self._missed_until.start(now_ms, _MISSED_S * 1000)
                 self._refresh_soon()
-        if member.wants_rekey and self.state == MEMBER:
-            member.wants_rekey = False
-            self._refresh_soon()
-        return min(self._register_at.left_ms(now_ms), self._refresh_at.left_ms(now_ms))
+        return self._register_at.left_ms(now_ms)  # the others may be late by _IDLE_MS
 
     def _outcome(self):
         """What the registration has come to since we looked last."""
@@ -245,7 +251,11 @@ class Membership:
             return
         was_pulling = self._pull_until.is_running
         self._pull_until.stop()
-        if outcome == registration.REGISTERED:
+        if self._leaving:
+            if outcome == registration.LEFT or not ike.leave(self._now_ms):
+                self._end()
+        elif outcome == registration.REGISTERED:
+            self._give_up(self._next_job)
             self._next_job = self._take_keys(ike, bytearray(ike.kwk))
             next(self._next_job)  # into its try: from now on it wipes the copy
         elif outcome == registration.REFUSED:
@@ -258,8 +268,6 @@ class Membership:
             self._refused("The key server refused: " + ike.reason + ".")
         elif outcome == registration.CLOSED:
             self._closed(was_pulling)
-        elif outcome == registration.LEFT:
-            self._end()
 
     def _refused(self, reason):
         """The server answered, and said no."""
@@ -273,9 +281,6 @@ class Membership:
         server = self.settings.servers[self._server]
         self.reason = "No answer from %s port %d" % (server.host, server.port)
         self.reason += " (somebody said, without proof: " + noted + ")." if noted else "."
-        if self._leaving:
-            self._end()
-            return
         self.events.append(("unanswered", self.reason))
         self._server = (self._server + 1) % len(self.settings.servers)
         if self._server:
@@ -285,9 +290,7 @@ class Membership:
 
     def _closed(self, was_pulling):
         """The IKE SA is gone. With a Rekey SA we stay (RFC 9838 section 2.3.3)."""
-        if self._leaving:
-            self._end()
-        elif self._job is not None or self._next_job is not None:
+        if self._job is not None or self._next_job is not None:
             return  # its keys are being installed
         elif self.state == REGISTERING or was_pulling or self._ike.reason != "deleted":
             self._refresh_soon()  # by an error, or by an exchange that we don't speak
@@ -356,17 +359,34 @@ class Membership:
     def _install(self, made, registering):
         excluded = self._group.install(made, registering, self._now_ms)
         self.listening_changed = True
-        soft_s = self._group.soft_lifetime_s(made)
-        if soft_s is not None:
-            self._refresh_at.start_s(self._now_ms, soft_s)
+        rekey_sas = [made.rekey_sa] if made.rekey_sa is not None else []
+        for soft_end, sas in zip(self._soft_ends, (made.data_sas, rekey_sas)):
+            soft_s = soft_lifetime_s(sas)
+            if soft_s is not None:
+                soft_end.start_s(self._now_ms, soft_s)
+            elif sas or registering:
+                soft_end.stop()
         if excluded:
             self._exclude()
 
     def _exclude(self):
-        """We are out of the group, like everyone else: register again after a random time."""
+        """We are out of the group, like everyone else: register again after a random time.
+
+        An answer that is on its way may be older than that, and would let us send again.
+        """
         self._set_state(EXCLUDED)
-        self._refresh_at.stop()
+        for soft_end in self._soft_ends:
+            soft_end.stop()
+        self._give_up(self._next_job)
+        self._next_job = None
+        if self._pull_until.is_running or not self._ike.is_established:
+            self._pull_until.stop()
+            self._ike.close()
         self._register_at.start(self._now_ms, self._random_ms(self.settings.rejoin_spread_s))
+
+    def _give_up(self, job):
+        if job is not None:
+            job.close()  # what it holds is wiped on its way out
 
     def _end(self):
         self.wipe()

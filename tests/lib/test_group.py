@@ -9,7 +9,7 @@ from covey.drops import (
     DROP_RETIRED_SPI,
     DROP_UNKNOWN_SPI,
 )
-from covey.group import Group
+from covey.group import Group, soft_lifetime_s
 from covey.job import finish
 from covey.member import Member
 from story import STORY, T1, T2, registered, why_not
@@ -132,14 +132,18 @@ def test_a_registration_makes_room():
 
 
 def test_soft_lifetime():
-    _, group = joined()
     made = registered()
-    assert group.soft_lifetime_s(made) == 3240
+    assert soft_lifetime_s(made.data_sas) == 3240
     made.rekey_sa.lifetime_s = 10
-    assert group.soft_lifetime_s(made) == 9
-    made.data_sas = []
-    made.rekey_sa = None
-    assert group.soft_lifetime_s(made) is None
+    assert soft_lifetime_s(made.data_sas + [made.rekey_sa]) == 9
+    made.rekey_sa.lifetime_s = 0xFFFFFFFF
+    assert soft_lifetime_s([made.rekey_sa]) == 3865470565
+    for lifetime_s in (0, 1):
+        made.rekey_sa.lifetime_s = lifetime_s
+        assert soft_lifetime_s([made.rekey_sa]) == 1
+    made.rekey_sa.lifetime_s = None
+    assert soft_lifetime_s([made.rekey_sa]) is None
+    assert soft_lifetime_s([]) is None
 
 
 def test_wipe_forgets_everything():

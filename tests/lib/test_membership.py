@@ -9,7 +9,7 @@ from covey.config import Config
 from covey.drops import DROP_IKE_SPI, DROP_POLICY, DROP_UNKNOWN_SPI
 from covey.member import Member
 from covey.port import ticks_add
-from story import KWK, STORY, T1, T2
+from story import KWK, STORY, T1, T2, registered
 
 _FIELDS = {
     "version": 1,
@@ -35,6 +35,7 @@ class Script:
         self.transport_mode = True
         self.outcome = None
         self.asked = []
+        self.steps = 0
         Script.made.append(self)
 
     def answer(self, state, policy=None, reason=None):
@@ -49,7 +50,12 @@ class Script:
         outcome, self.outcome = self.outcome, None
         return outcome
 
+    @property
+    def is_established(self):
+        return self.state in registration._ESTABLISHED
+
     def step(self, now_ms):
+        self.steps += 1
         return 60000
 
     def receive(self, data, now_ms):
@@ -348,3 +354,106 @@ def test_times_survive_the_wrap_of_the_clock():
     life.registered(STORY["late"])
     assert [sa.spi for sa in life.member.keys.live()][:1] == [T1]
     assert T2 not in [sa.spi for sa in life.member.keys.live()]
+
+
+def test_leaving_in_the_middle_of_a_pull_waits_for_its_answer():
+    """One request at a time; then the key server is told, and the keys are not taken."""
+    life = Life().registered()
+    life.run(3243 * 1000)
+    assert life.ike.asked == ["pull"]
+    life.it.leave(life.now_ms)
+    assert life.it.state == membership.MEMBER
+    life.registered(STORY["late"])
+    assert life.ike.asked == ["pull", "leave"]
+    life.ike.answer(registration.LEFT)
+    life.run(10000)
+    assert life.it.state == membership.LEFT and len(Script.made) == 1
+    assert life.member.keys.live() == []
+
+
+def test_leaving_without_an_answer_registers_no_more():
+    life = Life().registered()
+    life.run(3243 * 1000)
+    life.it.leave(life.now_ms)
+    life.run(10000)
+    assert len(Script.made) == 1
+    life.ike.answer(registration.FAILED, reason="timeout")
+    life.run(10000)
+    assert life.it.state == membership.LEFT and len(Script.made) == 1
+
+
+def test_a_sender_short_of_numbers_asks_once_in_a_while():
+    life = Life(sending=True).registered(STORY["sender"])
+    for _ in range(3):
+        life.member.wants_rekey = True  # as with each packet from 3 * 2^28 on
+        life.run(2100)
+        if life.ike.state == registration.PULLING:
+            life.registered(STORY["sender"])
+    assert life.ike.asked == ["pull"]
+
+
+def test_lifetimes_of_nothing_make_no_storm():
+    for lifetime_s in (0, 1):
+        life = Life(rejoin_spread_s=0)
+        life.ike.answer(registration.REGISTERED, STORY["receiver"])
+        for one in life.ike.gsa.policies:
+            one.lifetime_s = lifetime_s
+        life.run(900)
+        assert life.ike.asked == []
+        life.run(1100)
+        assert life.ike.asked == ["pull"]
+
+
+def test_a_new_rekey_sa_alone_does_not_put_off_the_end_of_the_tek():
+    life = Life().registered()
+    life.run(1800 * 1000)
+    made = registered(was=life.it._group.terms)
+    made.data_sas = []
+    made.rekey_sa.lifetime_s = 36000
+    life.it._install(made, False)
+    life.run(1443 * 1000)
+    assert life.ike.asked == ["pull"]
+
+
+def test_an_answer_from_before_the_exclusion_is_not_taken():
+    life = Life(sending=True).registered(STORY["sender"])
+    life.rekey(STORY["rekey1"])
+    life.rekey(STORY["rekey2"])
+    life.run(3243 * 1000)
+    assert life.ike.asked == ["pull"]
+    life.rekey(STORY["delete_all"])
+    assert life.it.state == membership.EXCLUDED
+    assert life.ike.state == registration.CLOSED  # whatever it answers
+    life.run(2500)
+    assert len(Script.made) == 2 and life.it.state == membership.REGISTERING
+
+
+def test_a_full_memory_costs_a_registration():
+    life = Life()
+    build = membership.assignment.build
+
+    def full(*_):
+        yield
+        raise MemoryError
+
+    membership.assignment.build = full
+    try:
+        life.registered()
+    finally:
+        membership.assignment.build = build
+    assert life.it.state == membership.REGISTERING
+    life.run(2100)
+    assert life.ike.asked == ["pull"]
+    life.registered()
+    assert life.it.state == membership.MEMBER
+
+
+def test_rekeys_without_end_do_not_stop_the_registration():
+    """A member can send any number of them, each with a good ICV and no good signature."""
+    life = Life().registered()
+    steps = life.ike.steps
+    for _ in range(20):
+        life.it._group.rekey._last = None
+        life.it.multicast(STORY["forged"][sorted(STORY["forged"])[0]], life.now_ms)
+        life.it.step(life.now_ms)
+    assert life.ike.steps == steps + 20
