@@ -6,7 +6,7 @@ The state of a key, in octets:
     2052  address of the workspace, low and high word
     2060  most octets of text, and one more; 0 once wiped
 
-The workspace, in octets; one for all keys, so that a key takes 2.5 KB:
+The workspace, in octets; one for all keys, so that a key takes 2.6 KB:
     0    reduction: what an octet moved out at the end of a field element adds at its front
     512  0xF0F0F0F0
     528  AAD, padded with zeros
