@@ -43,10 +43,14 @@ class Bench:
     def join(self, *arguments, name="press-7", **fields):
         return self._add(join(self.configure(name, **fields), *arguments))
 
+    def script(self, name="press-7", timeout_s=30, **fields):
+        """On MicroPython."""
+        return self._add(micropython(self.configure(name, **fields), timeout_s))
+
     def talker(self, interpreter="cpython", name="press-7", **fields):
         """Sends what it is told to, and tells what it hears."""
         if interpreter == "micropython":
-            member = self._add(micropython(self.configure(name, **fields)))
+            member = self.script(name=name, **fields)
         else:
             member = self.join("--send", "-", "--listen", name=name, **fields)
         member.heard("status")  # before that, packets are opened, but not told

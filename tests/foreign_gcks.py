@@ -311,9 +311,7 @@ class ForeignGCKS:
         if exchange == GSA_AUTH:
             assert not session.idi and session.next_id == 2
             assert kinds in ([IDI, IDR, AUTH, IDG, SA], [IDI, IDR, AUTH, IDG, SA, NOTIFY])
-            assert (
-                bodies[IDR] == identity(FQDN, self.identity) and bodies[IDI][:4] == b"\x0b\0\0\0"
-            )
+            assert bodies[IDI][:4] == b"\x0b\0\0\0" and bodies[IDR][:4] == b"\x02\0\0\0"
             whole = session.request, session.nonce_r, bodies[IDI]
             assert bodies[AUTH] == session.auth(session.sk_pi, *whole), "wrong AUTH"
             session.idi = bodies[IDI][4:]

@@ -44,8 +44,8 @@ def join(path, *arguments):
     return MemberProcess(command, ENVIRONMENT)
 
 
-def micropython(path, arch="x86"):
-    """The same member on MicroPython."""
+def micropython(path, timeout_s=30, arch="x86"):
+    """The same member on MicroPython. timeout_s: how long it tries to get in."""
     wrapper, reason = interpreter(arch)
     complaint = compile_lib()
     if complaint:
@@ -56,7 +56,7 @@ def micropython(path, arch="x86"):
             pytest.skip(reason)
         pytest.fail(reason, pytrace=False)
     search = f".frozen:{BUILD / f'lib-{arch}'}"
-    command = [wrapper, "-X", "heapsize=1m", ROOT / "tests" / "member_script.py", path]
+    command = [wrapper, "-X", "heapsize=1m", ROOT / "tests" / "member_script.py", path, timeout_s]
     return MemberProcess(command, {**os.environ, "MICROPYPATH": search}, ends_with_input=True)
 
 

@@ -1,4 +1,4 @@
-"""A member for tests, on MicroPython or CPython: `member_script.py COVEY.JSON`.
+"""A member for tests, on MicroPython or CPython: `member_script.py COVEY.JSON SECONDS`.
 
 Lines on stdin are sent, each when it may be; the end of stdin ends the membership. Events are
 objects of JSON, one a line, as `covey join --json` has them.
@@ -49,9 +49,9 @@ async def open_stdin():
     return reader
 
 
-async def main(path):
+async def main(path, timeout_s):
     lines = await open_stdin()
-    async with covey.aio.join(path, tell) as member:
+    async with covey.aio.join(path, tell, int(timeout_s)) as member:
         listening = asyncio.create_task(listen(member))
         reporting = asyncio.create_task(report(member))  # from here on every packet is told
         await obey(member, lines)
@@ -60,4 +60,8 @@ async def main(path):
         reporting.cancel()
 
 
-asyncio.run(main(sys.argv[1]))
+try:
+    asyncio.run(main(sys.argv[1], sys.argv[2]))
+except covey.aio.JoinError as error:
+    tell("failed", str(error))
+    sys.exit(1)

@@ -90,4 +90,3 @@ def test_every_shape(joined):
         member.heard("rekeyed", n + 1)
         bench.air.send(group.teks[0], b"new %d" % n, iv=iv)
     assert member.leave()[0] == 0
-
