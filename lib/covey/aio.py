@@ -46,12 +46,12 @@ class JoinError(Exception):
     """The group could not be joined: one sentence that says why."""
 
 
-def join(source, on_event=None, timeout_s=30):
+def join(source, on_event=None, timeout_s=None):
     """An asynchronous context manager: a member while inside, gone (it leaves) after.
 
     source: the path of a covey.json, or a config.Config. on_event(name, detail) hears of changes
     (the names are Membership's). Entering raises JoinError where no server lets us in within
-    timeout_s, ConfigError for what a person can mend.
+    timeout_s (None: what it takes to ask each of them), ConfigError for what a person can mend.
     """
     if isinstance(source, config_file.Config):
         return Joined(source, on_event, timeout_s)
@@ -72,6 +72,8 @@ class Joined:
         )
         self.membership = Membership(settings, self.member)
         self._on_event = on_event
+        if timeout_s is None:
+            timeout_s = len(settings.servers) * settings.retransmit_total_s + 1
         self._timeout_s = timeout_s
         self._unicast = None  # (socket towards the key server, waiter)
         self._groups = {}  # (address, port) → (socket, waiter, task, is_framed)
@@ -111,6 +113,7 @@ class Joined:
                 if port.ticks_diff(port.ticks_ms(), began) > _LEAVE_MS:
                     break
                 await asyncio.sleep(0.01)
+            self._tell()
         finally:
             self._close()
         await asyncio.sleep(0)  # for our tasks to end

@@ -258,6 +258,8 @@ def _data_sa(policy, bag, kwk, terms, sender_slots):
     if numbers not in (ike.SN_32_SEQUENTIAL, ike.SN_32_UNSPECIFIED):
         raise FormatError(DROP_POLICY)  # 64-bit numbers MUST NOT be used in a group
     _check_destination(policy, single_port=False)
+    if policy.source.kind != ike.TS_IPV4_ADDR_RANGE:
+        raise FormatError(DROP_POLICY)
     keymat = yield from _unwrap(bag, kwk, bits // 8 + _SALT)
     try:
         return DataSA(

@@ -87,10 +87,11 @@ class Config:
         r.done()
         f.done()
         if psk is None:
-            psk = _read_psk(name, folder, psk_file)
+            self.psk = _read_psk(name, folder, psk_file)
         elif len(psk) < _PSK_LEAST:
             raise ConfigError("The pre-shared key must have at least 16 octets.")
-        self.psk = bytearray(psk)
+        else:
+            self.psk = bytearray(psk)
 
     def wipe(self):
         """Overwrite the pre-shared key: nothing can be registered with this object afterwards."""

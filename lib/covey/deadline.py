@@ -18,9 +18,10 @@ class Deadline:
         self._seen_ms = 0  # ticks up to which the two are counted down
 
     def start(self, now_ms, seconds, ms=0):
-        """Due in so many seconds and milliseconds (below 1000)."""
+        """Due in so many seconds and milliseconds."""
+        seconds += ms // 1000
         self._days = seconds // 86400
-        self._ms = seconds % 86400 * 1000 + ms
+        self._ms = seconds % 86400 * 1000 + ms % 1000
         self._seen_ms = now_ms
 
     def is_due(self, now_ms):
@@ -42,3 +43,25 @@ class Deadline:
         if self._days:
             return _DAY_MS
         return self._ms
+
+
+class Timer:
+    """A Deadline that need not be running: then it is never due."""
+
+    def __init__(self):
+        self.is_running = False
+        self._deadline = Deadline()
+
+    def start(self, now_ms, seconds, ms=0):
+        """As Deadline.start; a running one starts anew."""
+        self._deadline.start(now_ms, seconds, ms)
+        self.is_running = True
+
+    def stop(self):
+        self.is_running = False
+
+    def is_due(self, now_ms):
+        return self.is_running and self._deadline.is_due(now_ms)
+
+    def left_ms(self, now_ms):
+        return self._deadline.left_ms(now_ms) if self.is_running else _DAY_MS

@@ -151,10 +151,6 @@ class KeyStore:
         self.step(now_ms)
         return True
 
-    def retire_all(self, now_ms, dtd_s):
-        for sa in self.live():
-            self.retire(sa.spi, now_ms, dtd_s)
-
     def silence(self):
         """Stop sending at once under every SA that is here; receiving goes on."""
         for slot in range(self._slots):

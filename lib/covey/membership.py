@@ -12,7 +12,7 @@ wait for it, since step() does a bounded slice of work each time.
 """
 
 from covey import assignment, registration
-from covey.deadline import Deadline
+from covey.deadline import Timer
 from covey.drops import (
     DROP_CAPACITY,
     DROP_IKE_SPI,
@@ -47,7 +47,7 @@ NAMES = {
 
 _REFUSED_S = const(10)  # first pause after a refusal; doubled up to
 _REFUSED_MOST_S = const(3600)
-_PULL_MS = const(5000)
+_PULL_S = const(5)
 _MISSED_S = const(30)  # at most one registration in so long, whatever SPIs are shown to us
 _GENUINE = (DROP_CAPACITY, DROP_POLICY, DROP_KEY_WRAP)  # drops of a rekey whose signature is good
 _TOO_EARLY = (DROP_REKEY_BUSY, DROP_REKEY_SPI)  # while keys are in work these may pass by
@@ -69,14 +69,15 @@ class Membership:
         self._random = random
         self._group = Group(member)
         self._ike = None  # registration.Registration
+        self._last_word = None  # of the one before, not sent yet: its answer to a Delete
         self._server = 0  # index of the server that is asked, or that we registered with
         self._job = None  # generator in work
         self._next_job = None  # keys of a registration that wait for it
         self._later = []  # messages from the group that came too early: see multicast()
-        self._register_at = _Timer()  # when to register (again)
-        self._soft_ends = _Timer(), _Timer()  # of the data SAs' lifetimes, of the Rekey SA's
-        self._pull_until = _Timer()  # patience for an answer over an old IKE SA
-        self._missed_until = _Timer()  # no further registration for a missed rekey before
+        self._register_at = Timer()  # when to register (again)
+        self._soft_ends = Timer(), Timer()  # of the data SAs' lifetimes, of the Rekey SA's
+        self._pull_until = Timer()  # patience for an answer over an old IKE SA
+        self._missed_until = Timer()  # no further registration for a missed rekey before
         self._pause_s = _REFUSED_S
         self._leaving = False
         self._now_ms = 0
@@ -125,7 +126,9 @@ class Membership:
 
     def outgoing(self):
         """(octets, config.Server) to send, without marker; (None, None) if there is nothing."""
-        data = self._ike.take_outgoing() if self._ike is not None else None
+        data, self._last_word = self._last_word, None
+        if data is None and self._ike is not None:
+            data = self._ike.take_outgoing()
         return data, self.settings.servers[self._server] if data else None
 
     def step(self, now_ms):
@@ -198,6 +201,8 @@ class Membership:
         """A new IKE SA with the server whose turn it is."""
         self._register_at.stop()
         if self._ike is not None:
+            if self._ike.state == registration.CLOSED:
+                self._last_word = self._ike.take_outgoing()
             self._ike.close()
         self._ike = registration.Registration(
             self.settings, self._now_ms, random=self._random, drops=self.member.drops
@@ -208,14 +213,14 @@ class Membership:
         self._register_at.stop()
         ike = self._ike
         if ike is not None and ike.pull(self._now_ms):
-            self._pull_until.start(self._now_ms, _PULL_MS)
+            self._pull_until.start(self._now_ms, _PULL_S)
         elif ike is None or ike.state in (registration.FAILED, registration.CLOSED):
             self._register()
 
     def _refresh_soon(self):
         """After a random delay, so that a whole group does not ask at the same moment."""
         if not self._register_at.is_running:
-            self._register_at.start(self._now_ms, self._random_ms(self.settings.rejoin_spread_s))
+            self._register_at.start(self._now_ms, 0, self._random_ms())
 
     def _timers(self):
         """Do what is due; the ms until the next is."""
@@ -239,9 +244,9 @@ class Membership:
         if (member.missed_rekey or member.wants_rekey) and self.state == MEMBER:
             member.missed_rekey = member.wants_rekey = False
             if not self._missed_until.is_running:
-                self._missed_until.start(now_ms, _MISSED_S * 1000)
+                self._missed_until.start(now_ms, _MISSED_S)
                 self._refresh_soon()
-        return self._register_at.left_ms(now_ms)  # the others may be late by _IDLE_MS
+        return self._register_at.left_ms(now_ms)  # the others may be late, by _IDLE_MS
 
     def _outcome(self):
         """What the registration has come to since we looked last."""
@@ -273,7 +278,7 @@ class Membership:
         """The server answered, and said no."""
         self.reason = reason
         self._set_state(REFUSED)
-        self._register_at.start(self._now_ms, self._pause_s * 1000)
+        self._register_at.start(self._now_ms, self._pause_s)
         self._pause_s = min(2 * self._pause_s, _REFUSED_MOST_S)
 
     def _unanswered(self, noted):
@@ -290,7 +295,7 @@ class Membership:
 
     def _closed(self, was_pulling):
         """The IKE SA is gone. With a Rekey SA we stay (RFC 9838 section 2.3.3)."""
-        if self._job is not None or self._next_job is not None:
+        if self.state != MEMBER and (self._job is not None or self._next_job is not None):
             return  # its keys are being installed
         elif self.state == REGISTERING or was_pulling or self._ike.reason != "deleted":
             self._refresh_soon()  # by an error, or by an exchange that we don't speak
@@ -338,6 +343,8 @@ class Membership:
         self._pause_s = _REFUSED_S
         self.reason = ""
         self._set_state(MEMBER)
+        if ike is self._ike and ike.state == registration.CLOSED:
+            self._closed(False)  # it was while we worked
         if self._group.terms.verifier is not None:
             yield from self._group.terms.verifier.prepare()
 
@@ -363,7 +370,7 @@ class Membership:
         for soft_end, sas in zip(self._soft_ends, (made.data_sas, rekey_sas)):
             soft_s = soft_lifetime_s(sas)
             if soft_s is not None:
-                soft_end.start_s(self._now_ms, soft_s)
+                soft_end.start(self._now_ms, soft_s)
             elif sas or registering:
                 soft_end.stop()
         if excluded:
@@ -382,7 +389,7 @@ class Membership:
         if self._pull_until.is_running or not self._ike.is_established:
             self._pull_until.stop()
             self._ike.close()
-        self._register_at.start(self._now_ms, self._random_ms(self.settings.rejoin_spread_s))
+        self._register_at.start(self._now_ms, 0, self._random_ms())
 
     def _give_up(self, job):
         if job is not None:
@@ -397,31 +404,7 @@ class Membership:
             self.state = state
             self.events.append((NAMES[state], self.reason))
 
-    def _random_ms(self, most_s):
+    def _random_ms(self):
         number = self._random(3)
-        return (number[0] << 16 | number[1] << 8 | number[2]) % (most_s * 1000 + 1)
-
-
-class _Timer:
-    """A Deadline that can be stopped."""
-
-    def __init__(self):
-        self._deadline = Deadline()
-        self.is_running = False
-
-    def start(self, now_ms, ms):
-        self._deadline.start(now_ms, ms // 1000, ms % 1000)
-        self.is_running = True
-
-    def start_s(self, now_ms, seconds):
-        self._deadline.start(now_ms, seconds)
-        self.is_running = True
-
-    def stop(self):
-        self.is_running = False
-
-    def is_due(self, now_ms):
-        return self.is_running and self._deadline.is_due(now_ms)
-
-    def left_ms(self, now_ms):
-        return self._deadline.left_ms(now_ms) if self.is_running else _IDLE_MS
+        number = number[0] << 16 | number[1] << 8 | number[2]
+        return number % (self.settings.rejoin_spread_s * 1000 + 1)

@@ -396,3 +396,20 @@ def test_data_follow_the_address_of_their_sa():
         await sender.__aexit__(None, None, None)
 
     _run(story())
+
+
+def test_leaving_is_told_even_if_nobody_needs_to_be_asked():
+    async def story():
+        events = []
+        member = _join(False, _free_port(), on_event=lambda name, _: events.append(name))
+        async with member:
+            member.membership._ike.leave = lambda now_ms: False
+        assert events == ["registering", "member", "left"]
+
+    _run(story())
+
+
+def test_joining_lasts_until_every_server_was_asked():
+    servers = [["127.0.0.1", 9, False], ["127.0.0.2", 9, False]]
+    joined = _join(False, 9, servers=servers, retransmit={"total_s": 7})
+    assert aio.join(joined.config)._timeout_s == 15

@@ -116,3 +116,11 @@ def test_a_rekey_sa_without_a_port_is_refused():
         one.destination.start_port = one.destination.end_port = 0
     was = registered(STORY["sender"], True).terms
     assert why_not(finish, build(policy, keys, KWK, was, False, True, 16)) == DROP_POLICY
+
+
+def test_a_source_selector_that_we_can_not_compare_is_refused():
+    policy, keys = _as_rekey({})
+    for one in policy.policies:
+        one.source.kind = 8  # IPv6
+    was = registered(STORY["sender"], True).terms
+    assert why_not(finish, build(policy, keys, KWK, was, False, True, 16)) == DROP_POLICY

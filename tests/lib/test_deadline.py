@@ -1,6 +1,6 @@
 """Deadlines on a clock that wraps at 2^30 ms; drawn at random in tests/host."""
 
-from covey.deadline import Deadline
+from covey.deadline import Deadline, Timer
 
 _WRAP = 1 << 30
 _DAY_MS = 86400000
@@ -87,3 +87,15 @@ def test_started_anew():
     deadline.start(5000, 2)
     assert not deadline.is_due(6999)
     assert deadline.is_due(7000)
+
+
+def test_a_timer_is_due_only_while_it_runs():
+    timer = Timer()
+    assert not timer.is_due(0) and timer.left_ms(0) == 86400000
+    timer.start(0, 2, 3600000)  # milliseconds may be many: a random delay
+    assert timer.left_ms(1000) == 3601000
+    assert not timer.is_due(3601999) and timer.is_due(3602000)
+    timer.stop()
+    assert not timer.is_due(3602000)
+    timer.start(3602000, 0)
+    assert timer.is_due(3602000) and timer.left_ms(3602000) == 0

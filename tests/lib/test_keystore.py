@@ -296,16 +296,6 @@ def test_activated_anew_it_waits_again():
     assert store.outbound() is a
 
 
-def test_retire_all():
-    store = _store()
-    for spi in (_A, _B):
-        store.install(data_sa(spi), 0)
-    store.retire_all(0, 2)
-    assert len(store.live()) == 2
-    store.step(2000)
-    assert store.live() == []
-
-
 def test_announced():
     store = _store()
     assert not store.is_announced(_A, 0)
