@@ -295,7 +295,7 @@ class Membership:
 
     def _closed(self, was_pulling):
         """The IKE SA is gone. With a Rekey SA we stay (RFC 9838 section 2.3.3)."""
-        if self.state != MEMBER and (self._job is not None or self._next_job is not None):
+        if self._job is not None or self._next_job is not None:
             return  # its keys are being installed
         elif self.state == REGISTERING or was_pulling or self._ike.reason != "deleted":
             self._refresh_soon()  # by an error, or by an exchange that we don't speak
@@ -343,8 +343,9 @@ class Membership:
         self._pause_s = _REFUSED_S
         self.reason = ""
         self._set_state(MEMBER)
-        if ike is self._ike and ike.state == registration.CLOSED:
-            self._closed(False)  # it was while we worked
+        if self._group.rekey.current is None and ike.state == registration.CLOSED:
+            self.member.keys.silence()  # section 2.3.3: excluded as soon as we are in
+            self._refused("The key server ended the IKE SA and gave no Rekey SA.")
         if self._group.terms.verifier is not None:
             yield from self._group.terms.verifier.prepare()
 

@@ -216,6 +216,34 @@ def test_the_ike_sa_may_be_deleted_at_once():
     assert life.it.rekeys == 1
 
 
+def test_without_a_rekey_sa_the_ike_sa_is_the_membership():
+    """RFC 9838 section 2.3.3: excluded; asked again after a pause, or nobody would ever rest."""
+    life = Life(sending=True)
+    life.ike.answer(registration.REGISTERED, STORY["sender"])
+    life.ike.gsa.policies.pop(0)
+    life.ike.kd.bags.pop(0)
+    life.it.unicast(b"", life.now_ms)
+    life.ike.answer(registration.CLOSED, reason="deleted")
+    life.run()
+    assert life.it.state == membership.REFUSED and "no Rekey SA" in life.it.reason
+    assert not life.member.can_send(life.now_ms)
+    life.run(9900)
+    assert len(Script.made) == 1
+    life.run(200)
+    assert len(Script.made) == 2 and life.it.state == membership.REGISTERING
+
+
+def test_the_answer_to_a_delete_leaves_before_the_next_ike_sa_begins():
+    life = Life().registered()
+    life.it._group.rekey.wipe()
+    answers = [b"the answer"]
+    life.ike.take_outgoing = lambda: answers.pop() if answers else None
+    life.ike.answer(registration.CLOSED, reason="deleted")
+    life.run(2100)
+    assert len(Script.made) == 2
+    assert life.it.outgoing()[0] == b"the answer" and life.it.outgoing() == (None, None)
+
+
 def test_an_ike_sa_that_ends_by_an_error_is_made_anew():
     life = Life().registered()
     life.ike.answer(registration.CLOSED, reason="deleted")
