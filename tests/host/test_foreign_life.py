@@ -1,0 +1,156 @@
+"""A membership at a foreign key server over time: the IKE SA's end, exclusion, loss, lifetimes."""
+
+import struct
+import time
+
+import pytest
+
+from foreign_bench import Bench
+from foreign_gm import CREATE_CHILD_SA, INFORMATIONAL, NONCE, NOTIFY, SA, notification, notifies
+from foreign_group import delete, selector
+from processes import wait_until
+
+UNSUPPORTED_CRITICAL, NO_ADDITIONAL_SAS = 1, 35
+INTERPRETERS = pytest.mark.parametrize("interpreter", ("cpython", "micropython"))
+
+
+@pytest.fixture
+def make(tmp_path):
+    made = []
+
+    def bench(**shape):
+        made.append(Bench(tmp_path / str(len(made)), **shape))
+        return made[-1]
+
+    yield bench
+    for one in made:
+        one.close()
+
+
+def opens(bench, member, tek, text, port=None):
+    bench.air.send(tek, text, port=port, iv=b"\xee\xee" + bytes(6))
+    member.packet(text)
+
+
+def comes_to_open(bench, member, tek, text):
+    """As soon as the member has the key."""
+    wait_until(
+        lambda: bench.air.send(tek, text, iv=b"\xee\xee" + bytes(6)) and member.opened(text)
+    )
+
+
+def follows(bench, member, text):
+    group, over = bench.group, bench.group.kek
+    group.renew()
+    bench.rekey([group.gsa(), group.kd(over.kwk)], over)
+    comes_to_open(bench, member, group.teks[0], text)
+
+
+@INTERPRETERS
+def test_requests_of_the_key_server(make, interpreter):
+    bench = make()
+    member = bench.talker(interpreter)
+    server = bench.server
+
+    def ask(exchange, payloads):
+        return server.ask(server.session, exchange, payloads)
+
+    assert ask(INFORMATIONAL, []) == []  # liveness
+    assert ask(INFORMATIONAL, [notification(40999, b"?"), (200, b"?")]) == []
+    (critical,) = ask(INFORMATIONAL, [(200, b"", 0x80)])
+    assert critical == notification(UNSUPPORTED_CRITICAL, b"\xc8")
+    child = ask(CREATE_CHILD_SA, [(SA, b""), (NONCE, bytes(32))])
+    assert notifies(child) == [NO_ADDITIONAL_SAS] and child[0][0] == NOTIFY
+    assert ask(INFORMATIONAL, []) == []
+    assert bench.delete_ike_sa() == []
+    opens(bench, member, bench.group.teks[0], b"still here")  # section 2.3.3: it has a Rekey SA
+    follows(bench, member, b"and following")
+    assert member.leave()[0] == 0 and server.count("auth") == 1
+
+
+@INTERPRETERS
+def test_the_ike_sa_ends_right_behind_the_answer(make, interpreter):
+    bench = make()
+    server = bench.server
+    server.after_auth = lambda session: server.tell(session, INFORMATIONAL, [delete(1)])
+    member = bench.talker(interpreter)
+    assert wait_until(lambda: server.session.answers) == {0: []}
+    opens(bench, member, bench.group.teks[0], b"still here")
+    follows(bench, member, b"and following")
+    assert server.count("auth") == 1
+
+
+@INTERPRETERS
+def test_without_a_rekey_sa_the_ike_sa_is_the_membership(make, interpreter):
+    """Section 2.3.3: IKE SA closed, no GIKE_UPDATE policy: excluded, and to register again."""
+    bench = make()
+    server, group = bench.server, bench.group
+
+    def no_rekey_sa(session, wants):
+        granted = [
+            group.gsa(kek=False, wants=wants),
+            group.kd(session.kwk, kek=False, wants=wants),
+        ]
+        return [*session.proof(), *granted, *group.transport]
+
+    server.on_auth = no_rekey_sa
+    member = bench.talker(interpreter)
+    opens(bench, member, group.teks[0], b"here")
+    bench.delete_ike_sa()
+    member.heard("excluded")
+    server.wait("auth", 2)
+    member.heard("registered", 2)
+    # over before the keys are at work: asked again after a while, not in a storm
+    server.after_auth = lambda session: server.tell(session, INFORMATIONAL, [delete(1)])
+    bench.delete_ike_sa()
+    refused = member.heard("refused")
+    assert "no Rekey SA" in refused["detail"] and server.count("auth") == 3
+
+
+@INTERPRETERS
+@pytest.mark.parametrize(
+    "deletes",
+    [
+        [delete(0)],
+        [delete(3, bytes(4)), delete(6, bytes(16))],
+        [delete(2, bytes(4)), delete(3, bytes(4)), delete(6, bytes(16))],
+        [delete(6, bytes(16)), delete(3, bytes(4))],
+        [delete(6, bytes(16))],
+    ],
+)
+def test_excluded_and_back(make, interpreter, deletes):
+    """Section 2.4.3: over the IKE SA if there is one, else over a new one."""
+    bench = make()
+    member = bench.talker(interpreter)
+    old = bench.group.teks[0]
+    for n, how in ((1, "pull"), (2, "auth")):
+        if how == "auth":
+            bench.delete_ike_sa()
+        over = bench.group.kek
+        bench.group.renew()
+        bench.rekey(deletes, over, times=3)
+        member.heard("excluded", n)
+        assert bench.server.wait(how, 1 + (how == "auth")) == (b"press-7", 1)
+        member.heard("registered", n + 1)
+        comes_to_open(bench, member, bench.group.teks[0], b"back %d" % n)
+    follows(bench, member, b"and following")
+    time.sleep(bench.group.dtd_s + 0.1)
+    bench.air.send(old, b"too late", iv=b"\xee\xee" + bytes(6))
+    follows(bench, member, b"after that")
+    assert not member.opened(b"too late")
+    assert member.leave()[0] == 0
+
+
+def test_a_restarted_server_knows_no_ike_sa(make):
+    """An exclusion over the stored Rekey SA; the IKE SA that the member asks over is gone."""
+    bench = make()
+    members = [bench.talker("cpython"), bench.talker("micropython", name="robot-2")]
+    bench.server.wait("auth", 2)
+    bench.server.forget()
+    bench.exclude()
+    bench.group.renew()
+    bench.server.wait("auth", 4)
+    for member in members:
+        member.heard("registered", 2)
+        comes_to_open(bench, member, bench.group.teks[0], b"back")
+    assert bench.server.count("unknown") >= 2
