@@ -94,9 +94,9 @@ class Joined:
             self._resolve_servers()
             sock = port.udp_socket("0.0.0.0", 0)
             self._unicast = sock, _Waiter(sock)
-            self._start(self._read_unicast(*self._unicast))
+            self._start(self._read_unicast, *self._unicast)
             self.membership.start(port.ticks_ms())
-            self._start(self._work())
+            self._start(self._work)
             await self._until_member()
         except BaseException:
             self._close()
@@ -207,15 +207,15 @@ class Joined:
 
     # Tasks
 
-    def _start(self, coroutine):
-        task = asyncio.create_task(self._guard(coroutine))
+    def _start(self, work, *args):
+        task = asyncio.create_task(self._guard(work, args))
         self._tasks.append(task)
         return task
 
-    async def _guard(self, coroutine):
+    async def _guard(self, work, args):
         """A task that ends by an error hands it to whoever uses the member."""
         try:
-            await coroutine
+            await work(*args)
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -342,7 +342,7 @@ class Joined:
             if key not in self._groups:
                 sock = port.group_socket(key[0], key[1], settings.interface, settings.ttl)
                 waiter = _Waiter(sock)
-                task = self._start(self._read_group(sock, waiter, is_framed[key]))
+                task = self._start(self._read_group, sock, waiter, is_framed[key])
                 self._groups[key] = (sock, waiter, task, is_framed[key])
         routes = self.membership.routes()
         self._routes = {

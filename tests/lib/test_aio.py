@@ -26,6 +26,7 @@ class Script:
     policy = "receiver"
     carrier_port = 0
     refusal = None
+    state = registration.REGISTERED
 
     def __init__(self, config, now_ms, random, drops):
         self.heard = []
@@ -413,3 +414,39 @@ def test_joining_lasts_until_every_server_was_asked():
     servers = [["127.0.0.1", 9, False], ["127.0.0.2", 9, False]]
     joined = _join(False, 9, servers=servers, retransmit={"total_s": 7})
     assert aio.join(joined.config)._timeout_s == 15
+
+
+def test_cancelling_at_any_moment_leaves_nothing():
+    """The whole life of a member, cut off after 0, 1, 2 ... turns of the loop."""
+
+    async def life(joined):
+        async with joined as member:
+            await member.send(b"x")
+            async for _ in member:
+                pass
+
+    async def story():
+        number = _free_port()
+        for turns in range(60):
+            joined = _join(True, number)
+            task = asyncio.create_task(life(joined))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if turns > 40:
+                await asyncio.sleep((turns - 40) / 200)
+            task.cancel()
+            if turns & 1:  # and again, while it is leaving
+                await asyncio.sleep(0)
+                task.cancel()
+            try:
+                await task
+            except asyncio.CancelledError:
+                pass
+            assert joined.member.keys.live() == [] and joined._groups == {}
+            assert joined._is_closed or joined._unicast is None
+            if hasattr(asyncio, "all_tasks"):  # CPython
+                for _ in range(4):
+                    await asyncio.sleep(0)
+                assert len(asyncio.all_tasks()) == 2
+
+    _run(story())
