@@ -112,12 +112,10 @@ class Group:
             keys.install(sa, now_ms)
         else:
             sa.wipe()
-            if not registering:
-                return
             keys.renew(sa.spi, now_ms, sa.lifetime_s)
             sa = held
         sa.carrier_port = terms.udp_port
-        if terms.sender_ids:
+        if terms.sender_ids and (registering or held is None):  # else we send, or were stopped
             sa.become_sender(terms.sender_ids[0], terms.sender_bits)
             keys.activate(sa.spi, now_ms, terms.atd_s)
 

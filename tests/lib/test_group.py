@@ -216,3 +216,19 @@ def test_a_new_authentication_key_is_used_from_then_on():
     made.terms.verifier = object()
     group.install(made, False, 0)
     assert group.rekey.current.verifier is made.terms.verifier
+
+
+def test_a_rekey_that_tells_an_sa_again_says_how_long_it_lives():
+    member, group = joined(STORY["sender"], sending=True)  # 3600 s
+    assert member.send(0, 0) > 0
+    again = registered(STORY["sender"], True, was=group.terms)
+    again.data_sas[0].lifetime_s = 7200
+    again.terms.atd_s = 5
+    again.terms.udp_port = 5000
+    group.install(again, False, 1000)
+    assert member.send(0, 1000) > 0 and member.tx[7] == 2  # neither silent nor from one again
+    assert group.routes() == {T1: ("239.192.1.32", 5000)}
+    group.step(7200 * 1000)
+    assert member.send(0, 7200 * 1000) > 0
+    group.step(7201 * 1000)
+    assert member.keys.live() == []
