@@ -10,7 +10,7 @@ from typing import Any
 from . import control, output
 from . import site as sites
 from .errors import MISUSE, Problem
-from .gcks import authority, policy
+from .gcks import authority, policy, policyvalues
 from .gcks.sockets import interface_address
 from .operations import Operations, read_psk
 from .site import Site, check_name
@@ -30,9 +30,11 @@ def init(directory: Path, identity: str | None) -> None:
         finally:
             store.close()
 
-    text = policy.template(identity or _own_identity())
-    policy.parse(text)
-    made = sites.create(directory, text, fill)
+    try:
+        name = policyvalues.identity(_own_identity() if identity is None else identity)
+    except ValueError as error:
+        raise Problem(f"--identity {error}", MISUSE) from None
+    made = sites.create(directory, policy.template(name), fill)
     output.line(f"Made a site in {made.root}; next: covey group add NAME --address A --port P")
 
 

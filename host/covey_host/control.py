@@ -40,6 +40,8 @@ def call(path: Path, request: dict) -> dict | None:
             answer = sock.makefile("rb").readline()
     except (FileNotFoundError, ConnectionRefusedError):
         return None  # never started, or killed before it could remove its socket
+    except (ConnectionResetError, BrokenPipeError):
+        answer = b""  # it was killed meanwhile
     except TimeoutError:
         raise Problem(f"The key server does not answer on {path}: look at its log.") from None
     except OSError as error:
@@ -101,6 +103,8 @@ class ControlSocket:
             writer.write(json.dumps(answer).encode() + b"\n")
         except (asyncio.IncompleteReadError, TimeoutError, OSError):
             pass  # hung up, silent for too long, or gone
+        except asyncio.CancelledError:
+            pass  # the server ends while a client doesn't read: asyncio would log a traceback
         finally:
             self._clients.discard(writer)
             with suppress(OSError):

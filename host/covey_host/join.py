@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import FAILURE, MISUSE, Problem
+from .gcks.sockets import check_interface
 from .output import complain, emit, line
 
 _STATUS_S = 1  # between two status lines with --json
@@ -164,6 +165,8 @@ def _load(wish: Wish):
         raise Problem(_sentence(error), MISUSE) from error
     if wish.interface is not None:
         settings.interface = wish.interface
+    if settings.interface is not None:
+        check_interface(settings.interface)  # before a server is told that we are there
     if wish.ttl is not None:
         settings.ttl = wish.ttl
     if wish.text is not None and not settings.sender:

@@ -96,8 +96,9 @@ def test_init_twice_is_refused_and_changes_nothing(covey):
 
 
 def test_init_refuses_an_identity_that_no_member_could_check(covey):
-    said = covey("init", "new", "--identity", "no name")
-    assert said.status == 2 and "identity" in said.refusal
+    for bad in ("no name", 'a"b', "", "x" * 300):
+        said = covey("init", "new", "--identity", bad)
+        assert said.status == 2 and "--identity must be a domain name" in said.refusal
     assert os.listdir(".") == []
 
 
@@ -388,6 +389,15 @@ def test_a_command_waits_for_another_one_and_then_gives_up(covey, site, monkeypa
     timer.join()
 
 
+# serve
+
+
+def test_an_interface_that_is_not_here_is_refused_before_there_are_groups(covey, tmp_path):
+    covey("init", tmp_path / "bare")
+    said = covey("serve", "--site", tmp_path / "bare", "--interface", "203.0.113.1")
+    assert said.status == 2 and "no address of this machine" in said.refusal
+
+
 # join
 
 
@@ -399,6 +409,7 @@ def test_a_command_waits_for_another_one_and_then_gives_up(covey, site, monkeypa
         (("/nowhere/covey.json",), "/nowhere/covey.json"),
         (("press-7", "--send", "x"), "receiver"),
         (("press-7", "--interface", "nosuch0"), "interface"),
+        (("press-7", "--interface", "203.0.113.1"), "no address of this machine"),
         (("press-7", "--count", "0"), "--count"),
     ],
 )

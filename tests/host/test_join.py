@@ -114,8 +114,8 @@ def test_a_text_waits_until_it_may_be_sent(bench):
 def test_lines_of_stdin_and_octets_that_are_no_text(bench):
     bench.serve()
     listener = bench.launch("join", "robot.2", "--listen", "--count", "4")
-    while "registered" not in listener.stderr.readline():
-        pass
+    while "registered" not in (said := listener.stderr.readline()):
+        assert said, "it ended"
     sender = bench.launch("join", "press-7", "--send", "-")
     sender.stdin.write("one\n\ntwo words\nlast without end")
     assert sender.communicate(timeout=30)[0] == "" and sender.returncode == 0

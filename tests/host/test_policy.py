@@ -119,6 +119,11 @@ def test_a_mistake_is_named_with_its_line(text, line, says):
         assert sentence.startswith(f"covey.toml:{line}: "), sentence
 
 
+@pytest.mark.parametrize("text", ["x = " + "9" * 5000, "x = " + "[" * 5000])
+def test_what_tomllib_itself_gives_up_on_is_a_sentence_too(text):
+    assert "can't be read" in problem_of(text)
+
+
 @given(st.text(max_size=60) | st.binary(max_size=40).map(lambda b: b.decode("latin-1")))
 def test_any_text_is_read_or_refused_in_one_sentence(text):
     try:
@@ -162,8 +167,9 @@ def test_append_group(tmp_path):
 def test_append_group_refuses_and_leaves_the_file(tmp_path, name, settings, says):
     path = tmp_path / "covey.toml"
     path.write_text(_SITE + _GROUP)
-    with pytest.raises(Problem, match=re.escape(says)):
+    with pytest.raises(Problem, match=re.escape(says)) as caught:
         policy.append_group(path, name, **settings)
+    assert "toml:" not in caught.value.sentence  # no line of the file is wrong
     assert path.read_text() == _SITE + _GROUP
 
 

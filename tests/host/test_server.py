@@ -249,6 +249,9 @@ def test_groups_are_added_and_covey_toml_read_again(bench):
         told = json.loads(server.stderr.readline())
     assert f"covey.toml:{line}" in told["reason"]
     assert bench.epoch() == before  # what was in force stays in force
+    bench.covey("rekey", "line1")  # and is rekeyed, half-edited file or not
+    before += 1
+    assert bench.epoch() == before
     (bench.root / "covey.toml").write_text(text.replace('dtd = "1s"', 'dtd = "2s"'))
     assert "has taken" in bench.covey("reload")
     assert bench.epoch() == before + 1
@@ -261,6 +264,16 @@ def test_status_and_members_of_a_stopped_server(bench):
     facts = bench.status()
     assert facts["server"] is None and facts["groups"]["line1"]["epoch"] == 1
     assert [m["member"] for m in facts["members"]] == ["press-7"]
+
+
+def test_it_ends_quietly_while_a_client_does_not_read_its_answers(bench):
+    server = bench.serve()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(bench.root / "run" / "control.sock"))
+        sock.sendall(b'{"do": "status"}\n' * 1500)
+        time.sleep(0.5)
+        events = bench.events(server)  # each line of its log is an event: no traceback
+    assert events[-1]["event"] == "stopped"
 
 
 def test_nonsense_on_the_control_socket(bench):

@@ -86,7 +86,7 @@ class KeyServer:
     def rekey(self, group: str, now_ms: int) -> list[Out]:
         """New keys for a group, at once."""
         if group not in self._groups:
-            raise Problem(f"There is no group {group}: see `covey group list`.", MISUSE)
+            raise Problem(f"There is no group {group!r}: see `covey group list`.", MISUSE)
         self._groups[group].rekey(now_ms)
         return self._due(now_ms)
 
@@ -95,7 +95,7 @@ class KeyServer:
     ) -> Member:
         for group in groups:
             if group not in self._policy.groups:
-                raise Problem(f"There is no group {group}: see `covey group list`.", MISUSE)
+                raise Problem(f"There is no group {group!r}: see `covey group list`.", MISUSE)
         member = self._authority.add(name, groups, sender=sender, psk=psk)
         self._tell("added", member=name, groups=list(groups), sender=sender)
         return member

@@ -142,6 +142,9 @@ def parse(text: str, name: str = "covey.toml") -> SitePolicy:
         line = re.match(r"line (\d+)", place)
         at = line[1] if line else len(text.splitlines())
         raise Problem(f"{name}:{at}: {what}.", MISUSE) from None
+    except (ValueError, RecursionError):  # tomllib's own limits: it names no place
+        what = "a number has thousands of digits, or brackets lie hundreds deep"
+        raise Problem(f"{name} can't be read: {what}.", MISUSE) from None
     table = ""
     try:
         groups = found.pop("group", {})
@@ -167,13 +170,17 @@ def append_group(path: Path, name: str, **settings: Any) -> GroupPolicy:
     taken or the result would be refused: then the file is untouched.
     """
     check_name("group", name)
-    if name in load(path).groups:
+    groups = load(path).groups
+    if name in groups:
         raise Problem(f"{path} has a group {name} already: choose another name.", MISUSE)
+    settings = {key: value for key, value in settings.items() if value is not None}
+    try:
+        _read_group(name, settings, groups)
+    except _Wrong as wrong:  # on no line yet
+        raise Problem(f"Group {name} can't be added: {wrong.sentence}", MISUSE) from None
     text = path.read_text(encoding="utf-8")
     block = [f"[group.{_toml_key(name)}]"]
-    for key, value in settings.items():
-        if value is not None:
-            block.append(f"{key} = {_toml_value(value)}")
+    block += [f"{key} = {_toml_value(value)}" for key, value in settings.items()]
     text = text.rstrip("\n") + "\n\n" + "\n".join(block) + "\n"
     made = parse(text, str(path)).groups[name]
     _replace(path, text)

@@ -77,7 +77,7 @@ def multicast(value: Any) -> str:
     try:
         address = ipaddress.IPv4Address(value if isinstance(value, str) else "")
     except ValueError:
-        raise ValueError("must be an IPv4 address in quotes, such as 239.192.1.32.") from None
+        raise ValueError('must be an IPv4 address, such as "239.192.1.32".') from None
     if not address.is_multicast:
         raise ValueError(f"must be a multicast address (224.0.0.0/4), and {value} is none.")
     return str(address)

@@ -25,7 +25,7 @@ from ..store import Fenced, Locked, Store, sqlite
 from . import Out, policy
 from .keyserver import KeyServer
 from .policyvalues import Listen
-from .sockets import Endpoint, check_route, is_multicast
+from .sockets import Endpoint, check_interface, check_route, is_multicast
 
 _BURST = 32  # datagrams read from one socket before timers and commands get their turn
 _IDLE_MS = 60_000  # the longest sleep between two steps
@@ -65,6 +65,8 @@ class Server:
         try:
             _lock(store)
             rules = policy.load(self._site.policy)
+            if self._interface:
+                check_interface(self._interface)
             self.check_routes([group.address for group in rules.groups.values()])
             self._open_endpoints(rules.listen)
             self._keyserver = KeyServer(store, rules)

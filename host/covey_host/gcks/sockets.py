@@ -132,20 +132,28 @@ def is_multicast(text) -> bool:
         return False
 
 
+def check_interface(address: str) -> None:
+    """Problem where no network card of this machine has this address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            out = socket.inet_aton(address)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, out)
+        except OSError:
+            raise Problem(
+                f"{address} is no address of this machine: give --interface one that is.", MISUSE
+            ) from None
+
+
 def check_route(group: str, interface: str | None) -> None:
     """Problem where nothing can be sent to this group from here."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        if interface:
+            check_interface(interface)
+            out = socket.inet_aton(interface)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, out)
         try:
-            if interface:
-                out = socket.inet_aton(interface)
-                sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, out)
             sock.connect((group, 9))  # only looks up the route
         except OSError as error:
-            if error.errno == errno.EADDRNOTAVAIL:
-                raise Problem(
-                    f"{interface} is no address of this machine: give --interface one that is.",
-                    MISUSE,
-                ) from None
             raise Problem(
                 f"There is no multicast route to {group} ({os.strerror(error.errno or 0)}): name"
                 " the network card with --interface, or add a route."
