@@ -33,7 +33,10 @@ class KeyStore:
         self._expire = [Deadline() for _ in range(slots)]
         self._retire = [Deadline() for _ in range(slots)]
         self._activate = [Deadline() for _ in range(slots)]
-        self._outbound = None  # the SA that send() takes where no destination is named
+        self._outbound = None  # the SA that send() takes where no destination is named, and
+        self._destination = None  # of the latest that was, and
+        self._port = 0  # its port, and
+        self._epoch = 0  # its epoch
         self._used = 0  # slots from this one on are free
         self._retired = _SPIRing()
         self._announced = _SPIRing()
@@ -89,7 +92,11 @@ class KeyStore:
                     self._states[slot] = state ^ (_WAITING | _SENDING)
                 else:
                     next_ms = min(next_ms, self._activate[slot].left_ms(now_ms))
-        self._outbound = self._elect(None)
+        self._outbound = sa = self._keep_flow(self._elect(None))
+        if sa is not None:
+            self._destination = sa.destination
+            self._port = sa.port
+            self._epoch = sa.epoch
         self.due_ms = ticks_add(now_ms, next_ms)
         return next_ms
 
@@ -202,12 +209,25 @@ class KeyStore:
             return True
         return bool(state & _RETIRING) and self._retire[slot].is_due(now_ms)
 
-    def _elect(self, destination):
+    def _keep_flow(self, newest):
+        """Where SAs differ in their port only: the one of the port that we sent to so far.
+
+        If there is none left, what was sent there moves to the port of a later epoch; to another
+        port of the same epoch it doesn't: that one was for something else all along.
+        """
+        if newest is None or newest.port == self._port or newest.destination != self._destination:
+            return newest
+        same = self._elect(newest.destination, self._port)
+        return newest if same is None and newest.epoch > self._epoch else same
+
+    def _elect(self, destination, port=None):
         """The SA of the highest epoch that may be sent under, the first of several."""
         newest = None
         for slot in range(self._slots):
             if self._states[slot] & _SENDING:
                 sa = self._sas[slot]
+                if port is not None and sa.port != port:
+                    continue
                 if destination is None or sa.destination == destination:
                     if newest is None or sa.epoch > newest.epoch:
                         newest = sa

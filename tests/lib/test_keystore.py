@@ -98,6 +98,30 @@ def test_the_newest_epoch_wins_whatever_the_order():
     assert store.outbound().spi == _A
 
 
+def test_two_ports_of_a_group_are_not_taken_for_each_other():
+    """What is sent to the first stays there, whichever of the two is renewed."""
+    store = _store()
+    other = (DESTINATION[0], DESTINATION[1], 2223, 2223, 17)
+    for spi, how in ((_A, {}), (_B, {"destination": other})):
+        store.install(_sender(spi, 1, **how), 0)
+        store.activate(spi, 0, 0)
+    assert store.outbound().spi == _A
+    newer = _sender(_C, 2, destination=other)
+    store.install(newer, 0)
+    store.activate(_C, 0, 0)
+    store.retire(_B, 0, 0)
+    assert store.outbound().spi == _A
+    store.retire(_C, 0, 0)
+    last = _sender(_B, 1, destination=other)
+    store.install(last, 0)
+    store.activate(_B, 0, 0)
+    store.retire(_A, 0, 0)
+    assert store.outbound() is None  # that was the other port's before, too
+    store.install(_sender(_C, 2, destination=other), 0)
+    store.activate(_C, 0, 0)
+    assert store.outbound().spi == _C  # the group has moved
+
+
 def test_one_for_each_destination():
     store = _store()
     other = (b"\xef\xc0\x01\x40", b"\xef\xc0\x01\x40", 2222, 2222, 17)
