@@ -55,8 +55,8 @@ def build(policy, keys, kwk, was, registering, sending, sender_slots):
     """Job: gsa.GSA, kd.KD and the default KWK (GSK_w) → Assignment, or a FormatError.
 
     was: the Terms so far, of which a rekey keeps what it doesn't say. registering: GCAUTH,
-    AUTH_KEY and Sender-IDs are expected. sending: this member asked to be a sender.
-    sender_slots: how many senders a DataSA tells apart.
+    AUTH_KEY and, beside data SAs, Sender-IDs are expected. sending: this member asked to be a
+    sender. sender_slots: how many senders a DataSA tells apart.
     """
     made = Assignment()
     is_whole = False
@@ -108,12 +108,15 @@ def _terms(policy, keys, was, registering, sending):
     bits = said and said.sender_id_bits or (None if registering else was.sender_bits)
     terms.sender_bits = bits or (form and form[1])
     member = keys.member
+    has_data = any([p.protocol != ike.GIKE_UPDATE for p in policy.policies])
     if registering:
         terms.auth_key = _auth_key(policy, member)
-        if sending and policy.policies:
+        if sending and has_data:
             terms.sender_ids = _sender_ids(member, terms.sender_bits)
     else:
         terms.sender_ids = was.sender_ids
+        if sending and has_data and not terms.sender_ids:
+            raise FormatError(DROP_POLICY)  # section 2.4.1.4: the GM must register again
         for sender_id in terms.sender_ids:
             _check_width(sender_id, terms.sender_bits)
         terms.auth_key = member and member.auth_key or was.auth_key

@@ -351,7 +351,9 @@ class Membership:
 
     def _follow_rekey(self):
         try:
-            made = yield from self._group.rekey.work(self._group.terms, self.member.sender_slots)
+            made = yield from self._group.rekey.work(
+                self._group.terms, self.member.sender_slots, self.settings.sender
+            )
             self._install(made, False)
         except FormatError as error:
             self.member.drops.count(error.reason)

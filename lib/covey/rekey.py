@@ -135,11 +135,11 @@ class Rekey:
         self._busy = _Candidate(sa, opened, payloads)
         return 0
 
-    def work(self, was, sender_slots):
+    def work(self, was, sender_slots, sending=False):
         """Job on the message in work → Assignment; FormatError for what is wrong with it.
 
-        was: the Terms in force; sender_slots: see assignment.build. The Message ID moves only
-        here, after the signature.
+        was: the Terms in force; sender_slots, sending: see assignment.build. The Message ID moves
+        only here, after the signature.
         """
         candidate = self._busy
         try:
@@ -153,8 +153,9 @@ class Rekey:
             if candidate.message_id < candidate.sa.next_message_id:
                 raise FormatError(DROP_REKEY_MESSAGE_ID)
             if parts.policy:
+                kwk = candidate.sa.kwk
                 made = yield from assignment.build(
-                    parts.policy, parts.keys, candidate.sa.kwk, was, False, False, sender_slots
+                    parts.policy, parts.keys, kwk, was, False, sending, sender_slots
                 )
             else:
                 made = assignment.nothing_new(was)

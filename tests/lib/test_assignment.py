@@ -124,3 +124,17 @@ def test_a_source_selector_that_we_can_not_compare_is_refused():
         one.source.kind = 8  # IPv6
     was = registered(STORY["sender"], True).terms
     assert why_not(finish, build(policy, keys, KWK, was, False, True, 16)) == DROP_POLICY
+
+
+def test_a_sender_of_nothing_yet():
+    """A Rekey SA alone brings no Sender-ID (section 4.5.3.3); the first TEK is not for a sender
+    that has none (section 2.4.1.4)."""
+    policy = gsa.parse_gsa(STORY["receiver"]["gsa"])
+    keys = kd.parse_kd(STORY["receiver"]["kd"])
+    policy.policies.pop()
+    keys.bags.pop()
+    terms = finish(build(policy, keys, KWK, Terms(), True, True, 16)).terms
+    assert terms.sender_ids == ()
+    for sending, expected in ((True, DROP_POLICY), (False, None)):
+        work = build(*_as_rekey({}), KWK, terms, False, sending, 16)
+        assert why_not(finish, work) == expected
