@@ -83,7 +83,7 @@ def member_remove(option: Path | None, name: str) -> None:
             f" {name} can still read with the keys that it has."
         )
     else:
-        output.line(f"Removed {name}: its groups start anew without it.")
+        output.line(f"Removed {name}: it can register no more; groups that it was in start anew.")
 
 
 def member_list(option: Path | None, as_json: bool) -> None:
@@ -141,12 +141,17 @@ def join(option: Path | None, name: str, interface: str | None, **wishes: Any) -
 
     if os.sep in name or name.endswith(".json"):
         path = Path(name)
-        path = path / "covey.json" if path.is_dir() else path
+        path = path / "covey.json" if os.path.isdir(path) else path
     else:
         site = sites.find(option)
         path = site.members / check_name("member", name) / "covey.json"
-        if not path.exists():
-            raise Problem(f"There is no {path}: add the member with `covey member add`.", MISUSE)
+        try:
+            path.stat()
+        except FileNotFoundError:
+            what = f"There is no {path}: add the member with `covey member add`."
+            raise Problem(what, MISUSE) from None
+        except OSError:
+            pass  # whoever reads it will say why not
     address = None if interface is None else interface_address(interface)
     run(Wish(name=name, config=path, interface=address, **wishes))
 

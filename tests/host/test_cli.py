@@ -1,5 +1,6 @@
 """The `covey` command without a server: what it makes, what it says, how it refuses."""
 
+import errno
 import json
 import os
 import signal
@@ -426,6 +427,18 @@ def test_a_join_with_a_mistake_in_covey_json(covey, site):
     for name in ("press-7", path, path.parent / "."):
         said = covey("join", name)
         assert said.status == 2 and "version" in said.refusal
+
+
+def test_a_join_with_files_that_may_not_be_read(covey, site, monkeypatch):
+    def denied(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    covey(*_MEMBER)
+    path = site / "members" / "press-7" / "covey.json"
+    monkeypatch.setattr(os, "stat", denied)
+    monkeypatch.setattr("builtins.open", denied)
+    said = covey("join", path)
+    assert said.status == 2 and "covey.json can't be read: Permission denied" in said.refusal
 
 
 # The command line itself

@@ -1,5 +1,7 @@
 """covey.toml: what is read, what is refused, and on which line."""
 
+import errno
+import os
 import re
 
 import pytest
@@ -171,6 +173,17 @@ def test_append_group_refuses_and_leaves_the_file(tmp_path, name, settings, says
         policy.append_group(path, name, **settings)
     assert "toml:" not in caught.value.sentence  # no line of the file is wrong
     assert path.read_text() == _SITE + _GROUP
+
+
+def test_append_group_leaves_no_draft_on_a_full_disk(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    (tmp_path / "covey.toml").write_text(_SITE)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Problem, match="can't be written: No space"):
+        policy.append_group(tmp_path / "covey.toml", "x", address="239.0.0.9", port=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["covey.toml"]
 
 
 def test_load_names_what_it_can_not_read(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import re
 import tomllib
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,8 @@ def _replace(path: Path, text: str) -> None:
             os.fsync(fd)
         os.replace(draft, path)
     except OSError as error:
+        with suppress(OSError):
+            draft.unlink()
         raise Problem(
             f"{path} can't be written: {os.strerror(error.errno or 0)}.", FAILURE
         ) from None
