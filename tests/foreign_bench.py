@@ -56,6 +56,15 @@ class Bench:
         member.heard("status")  # before that, packets are opened, but not told
         return member
 
+    def listener(self, interpreter="cpython", name="press-7", **fields):
+        """Tells what it hears, and is no sender."""
+        if interpreter == "micropython":
+            member = self.script(name=name, sender=False, **fields)
+        else:
+            member = self.join("--listen", name=name, sender=False, **fields)
+        member.heard("status")
+        return member
+
     def _add(self, member):
         self._members.append(member)
         return member

@@ -37,7 +37,7 @@ async def obey(member, lines):
 async def report(member):
     while True:
         tell("status", member.status())
-        await asyncio.sleep(1)
+        await asyncio.sleep(0.3)
 
 
 async def open_stdin():

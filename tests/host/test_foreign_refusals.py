@@ -84,6 +84,7 @@ def more_keys(*octets):
     return answers(change)
 
 
+QUICK = {"retransmit": {"first_ms": 100, "total_s": 1}}
 DESKTOP = ("group unknown", "wrong AUTH", "another KE method", "tunnel mode")
 
 AH = substructure(2, b"ah-1", ANYWHERE + ANYWHERE + transforms([(3, 12, b""), (5, 2, b"")]))
@@ -128,9 +129,9 @@ def outcomes(tmp_path_factory):
         for name, (arrange, _, _) in CASES.items():
             bench = benches[name] = Bench(tmp_path_factory.mktemp("case"))
             arrange(bench)
-            members[name] = bench.script(timeout_s=3)
+            members[name] = bench.script(timeout_s=2, **QUICK)
             if name in DESKTOP:
-                members[name, "desktop"] = bench.join("--count", "1", "--timeout", "3")
+                members[name, "desktop"] = bench.join("--count", "1", "--timeout", "2", **QUICK)
         yield {name: (*member.end(), member.heard("failed")) for name, member in members.items()}
         for name, (_, _, told) in CASES.items():
             heard = benches[name].server
