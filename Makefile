@@ -30,7 +30,7 @@ test: ## every suite: CPython, 32-bit and 64-bit MicroPython, the host, many pro
 
 test-cpy: ## the suites that need no MicroPython
 	$(setup) venv
-	@exec $(PY) -m pytest --deselect tests/host/test_micropython.py
+	@WITHOUT_MICROPYTHON=1 exec $(PY) -m pytest --deselect tests/host/test_micropython.py
 
 test-mpy: ## the suite of lib/ on 32-bit and 64-bit MicroPython
 	$(setup) venv micropython mpy

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from processes import ENVIRONMENT, wait_until
-from test_micropython import BUILD, compile_lib, interpreter
+from test_micropython import BUILD, compile_lib, interpreter, without
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -51,10 +51,7 @@ def micropython(path, timeout_s=30, arch="x86"):
     if complaint:
         pytest.fail(complaint, pytrace=False)
     if wrapper is None:
-        was_skipped = (BUILD / "micropython" / f"{arch}.skipped").exists()
-        if was_skipped and not os.environ.get("CI"):
-            pytest.skip(reason)
-        pytest.fail(reason, pytrace=False)
+        without(arch, reason)
     search = f".frozen:{BUILD / f'lib-{arch}'}"
     command = [wrapper, "-X", "heapsize=1m", ROOT / "tests" / "member_script.py", path, timeout_s]
     return MemberProcess(command, {**os.environ, "MICROPYPATH": search}, ends_with_input=True)

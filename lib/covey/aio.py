@@ -79,6 +79,7 @@ class Joined:
         self._groups = {}  # (address, port) → (socket, waiter, task, is_framed)
         self._routes = {}  # SPI → (socket, address) that its packets leave by
         self._servers = {}  # (host, port) → resolved address
+        self._send_error = None  # errno of the latest message to the key server
         self._tasks = []
         self._is_closed = False
         self._kick = asyncio.Event()  # there is work for the working task
@@ -126,9 +127,16 @@ class Joined:
             if membership.state == REFUSED:
                 raise JoinError(membership.reason)
             if port.ticks_diff(port.ticks_ms(), began) > self._timeout_s * 1000:
-                raise JoinError(membership.reason or "No key server answered in time.")
+                raise JoinError(self._why_not())
             await asyncio.sleep(0.02)
         self._check()  # the group's sockets may have failed just now
+
+    def _why_not(self):
+        reason = self.membership.reason or "No key server answered in time."
+        if self._send_error:
+            reason += " The system refuses to send there (errno %d)" % self._send_error
+            reason += ": is the network up?"
+        return reason
 
     def _close(self):
         """Let go of everything. Awaits nothing, so that no cancelling can stop it half-way."""
@@ -258,7 +266,8 @@ class Joined:
             except ConfigError:
                 continue  # no name service just now: as good as lost, and sent again
             sock, _ = self._unicast
-            port.send(sock, _MARKER + message if server.marker else message, address)
+            data = _MARKER + message if server.marker else message
+            self._send_error = port.send(sock, data, address)
 
     def _address_of(self, server):
         key = (server.host, server.port)

@@ -75,6 +75,14 @@ def compile_lib():
     return done.stderr if done.returncode else None
 
 
+def without(arch, reason):
+    """There is no MicroPython: a skip where it can't be had or isn't wanted, never in CI."""
+    was_skipped = (BUILD / "micropython" / f"{arch}.skipped").exists()
+    if not os.environ.get("CI") and (was_skipped or os.environ.get("WITHOUT_MICROPYTHON")):
+        pytest.skip(reason)
+    pytest.fail(reason, pytrace=False)
+
+
 @functools.cache
 def run_file(arch, path):
     """Run a file once: ({test name: its line}, how the interpreter ended)."""
@@ -83,10 +91,7 @@ def run_file(arch, path):
         pytest.fail(complaint, pytrace=False)
     wrapper, reason = interpreter(arch)
     if wrapper is None:
-        was_skipped = (BUILD / "micropython" / f"{arch}.skipped").exists()
-        if was_skipped and not os.environ.get("CI"):
-            pytest.skip(reason)
-        pytest.fail(reason, pytrace=False)
+        without(arch, reason)
     heap = re.search(r"^# heap: (\w+)$", path.read_text(), re.M)
     search = [BUILD / f"lib-{arch}", TESTS, ROOT / "tests", ".frozen"]
     command = [wrapper, "-X", f"heapsize={heap[1] if heap else HEAP}", ROOT / "tests/run_mpy.py"]

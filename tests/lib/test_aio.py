@@ -450,3 +450,25 @@ def test_cancelling_at_any_moment_leaves_nothing():
                 assert len(asyncio.all_tasks()) == 2
 
     _run(story())
+
+
+def test_a_network_that_refuses_to_send_is_named():
+    class Silent(Script):
+        def take_outcome(self):
+            return None
+
+        def __init__(self, *args, **fields):
+            super().__init__(*args, **fields)
+            self.outgoing = [bytes(28)]
+
+    async def story():
+        member = _join(False, _free_port(), servers=[["255.255.255.255", 9, False]])
+        registration.Registration = Silent  # broadcast is not allowed: EACCES
+        member._timeout_s = 0.2
+        try:
+            await member.__aenter__()
+            raise AssertionError("it is inside")
+        except aio.JoinError as error:
+            assert "errno 13" in str(error), str(error)
+
+    _run(story())
