@@ -52,18 +52,24 @@ class Air:
     def raw(self, octets, port=None):
         self.out.sendto(octets, (self.group, port or self.port))
 
+    def receive(self, timeout_s):
+        """The next datagram, or None."""
+        return self._in.recv(2048) if select.select([self._in], [], [], timeout_s)[0] else None
+
+    def open(self, tek, octets):
+        """(IV, port, payload) of an ESP packet under this key."""
+        return self._open(tek, octets)[1:]
+
     def hear(self, teks, timeout_s=10):
         """The next packet under one of these: (tek, IV, port, payload). Others are passed over."""
         end = time.monotonic() + timeout_s
         while True:
             left = end - time.monotonic()
             assert left > 0, "no packet came"
-            if not select.select([self._in], [], [], left)[0]:
-                continue
-            octets = self._in.recv(2048)
+            octets = self.receive(left) or b""
             for tek in teks:
-                if octets[:4] == tek.spi and (found := self._open(tek, octets)):
-                    return found
+                if octets[:4] == tek.spi:
+                    return self._open(tek, octets)
 
     def _open(self, tek, octets):
         ip = IP(src=LOOPBACK, dst=self.group, proto=50) / ESP(octets)
