@@ -81,7 +81,7 @@ def test_private_attributes_have_the_numbers_of_the_code():
     ("Limits", "unproven IKE SAs at a key server", [responder.MOST_UNPROVEN]),
     ("Limits", "rekeys of one group waiting to be sent", [group._MOST_PARCELS]),
     ("Times", "member: waits for a pull before it makes a new IKE SA",
-     [membership._PULL_MS // 1000]),
+     [membership._PULL_S]),
     ("Times", "member: pause after a refusal, doubled up to 1 h", [membership._REFUSED_S]),
     ("Times", "member: asks for new keys when this much of the shortest lifetime is over",
      [member_group._SOFT_PERCENT]),
