@@ -6,6 +6,7 @@ import time
 import pytest
 
 from foreign_bench import Bench
+from foreign_esp import Air
 from foreign_group import ANYWHERE, Tek, delete, selector
 from processes import wait_until
 
@@ -89,6 +90,29 @@ def test_selectors(make, interpreter):
     bench.rekey([group.gsa(kek=False), group.kd(over.kwk, kek=False)])
     comes_to_open(bench, member, tek, b"two")
     assert tek.source != ANYWHERE and sends(bench, member, group.teks, "three") == (tek, 2222)
+
+
+@INTERPRETERS
+def test_rekeys_go_to_another_address_than_data(make, interpreter):
+    """On port 4500, behind the marker, though data go elsewhere; then data move to two more."""
+    bench = make(rekey_port=4500)
+    group = bench.group
+    other = Air(bench.group.dotted.replace("239.192", "239.193"), 4500)
+    group.kek.address = bytes([239, 193]) + group.address[2:]
+    member = bench.talker(interpreter)
+    over, old = group.kek, group.teks[0]
+    moved = Air(bench.group.dotted.replace("239.192", "239.194"), bench.port)
+    (tek,) = group.teks = [Tek(bytes([239, 194]) + group.address[2:])]
+    payloads = [group.gsa(kek=False), group.kd(over.kwk, kek=False), delete(3, old.spi)]
+    other.raw(bytes(4) + over.message(payloads, group.signer))
+    member.heard("rekeyed")
+    opens(bench, member, old, b"still")
+    wait_until(lambda: moved.send(tek, b"there", iv=IV) and member.opened(b"there"))
+    member.say("me too")
+    while moved.hear([tek])[3] != b"me too":
+        pass
+    for air in (other, moved):
+        air.close()
 
 
 @INTERPRETERS
