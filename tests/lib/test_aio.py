@@ -426,6 +426,7 @@ def test_cancelling_at_any_moment_leaves_nothing():
                 pass
 
     async def story():
+        before = len(asyncio.all_tasks()) if hasattr(asyncio, "all_tasks") else 0
         number = _free_port()
         for turns in range(60):
             joined = _join(True, number)
