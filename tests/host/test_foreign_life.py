@@ -5,7 +5,16 @@ import time
 import pytest
 
 from foreign_bench import Bench
-from foreign_gm import CREATE_CHILD_SA, INFORMATIONAL, NONCE, NOTIFY, SA, notification, notifies
+from foreign_gm import (
+    AUTHORIZATION_FAILED,
+    CREATE_CHILD_SA,
+    INFORMATIONAL,
+    NONCE,
+    NOTIFY,
+    SA,
+    notification,
+    notifies,
+)
 from foreign_group import delete
 from processes import wait_until
 
@@ -73,7 +82,8 @@ def test_the_ike_sa_ends_right_behind_the_answer(make, interpreter):
     server = bench.server
     server.after_auth = lambda session: server.tell(session, INFORMATIONAL, [delete(1)])
     member = bench.talker(interpreter)
-    assert wait_until(lambda: server.session.answers) == {0: []}
+    (answer, *_) = wait_until(lambda: server.session.answers.get(0))
+    assert server.session.open(answer) == []
     opens(bench, member, bench.group.teks[0], b"still here")
     follows(bench, member, b"and following")
     assert server.count("auth") == 1
@@ -138,6 +148,22 @@ def test_excluded_and_back(make, interpreter):
     follows(bench, member, b"after that")
     assert not member.opened(b"too late")
     assert member.leave()[0] == 0
+
+
+@INTERPRETERS
+def test_refused_at_a_pull(make, interpreter):
+    """Section 2.3.2: HDR, SK{N}. The member is silent from then on, and opens until DTD."""
+    bench = make()
+    member = bench.talker(interpreter)
+    bench.server.on_pull = lambda session, wants: [notification(AUTHORIZATION_FAILED)]
+    bench.exclude()
+    assert "authorization_failed" in member.heard("refused")["detail"]
+    opens(bench, member, bench.group.teks[0], b"for a while")
+    member.say("nobody hears this")
+    bench.air.send(bench.group.teks[0], b"behind it", iv=b"\xee\xee" + bytes(6))
+    assert bench.air.hear(bench.group.teks)[3] == b"for a while"
+    assert bench.air.hear(bench.group.teks)[3] == b"behind it"
+    assert bench.server.count("refused") == 0
 
 
 def test_a_restarted_server_knows_no_ike_sa(make):
