@@ -91,7 +91,7 @@ def u32(number):
 def littered(payloads):
     """The same message to whoever ignores what it must."""
     noise = [
-        (200, b"later"),
+        (200, b"later", RESERVED),
         notification(40999, b"status"),
         (VENDOR, b"somebody"),
         (NOTIFY, NOISE),

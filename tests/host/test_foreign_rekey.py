@@ -127,22 +127,23 @@ def test_contents(joined):
     joined.rekey()
     joined.opens(group.teks[0])
     joined.opens(teks[0])
-    # another key to sign with: announced under the old one
-    over, old_signer = group.kek, group.signer
-    group.renew()
-    new_signer = Signer()
-    body = group.kd(over.kwk)[1] + substructure(0, b"", tlv(2, new_signer.public))
-    bench.rekey([group.gsa(), (KD, body)], over)
-    joined.rekeyed()
-    group.signer = new_signer
-    joined.rekey()
-    joined.opens(group.teks[0])
-    group.signer = old_signer
-    bench.rekey([group.gsa(), group.kd(group.kek.kwk)])
-    group.signer = new_signer
-    group.kek.next_id = 0
-    joined.rekey()
-    assert joined.status()["drops"]["rekey_signature"] == 1
+    # another key to sign with, announced under the old one: with a new Rekey SA, and without
+    for renews in (True, False):
+        over, old_signer = group.kek, group.signer
+        new_signer = Signer()
+        if renews:
+            group.renew()
+        else:
+            group.teks = [Tek(group.address)]
+        body = group.kd(over.kwk, kek=renews)[1] + substructure(0, b"", tlv(2, new_signer.public))
+        bench.rekey([group.gsa(kek=renews), (KD, body)], over)
+        joined.rekeyed()
+        bench.multicast(group.kek.message([group.gsa(), group.kd(group.kek.kwk)], old_signer))
+        group.kek.next_id -= 1
+        group.signer = new_signer
+        joined.rekey()
+        joined.opens(group.teks[0])
+    assert joined.status()["drops"]["rekey_signature"] == 2
     assert member.count("registered") == 1 and bench.server.count("pull") == 0
 
 
