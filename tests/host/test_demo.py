@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import processes
+from covey_host.demo import __main__ as program
 from covey_host.demo import attacks, cast
 from covey_host.demo.screen import Screen
 from covey_host.demo.verdicts import Verdict
@@ -28,13 +29,20 @@ def test_a_verdict_is_a_line(capsys):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"SECONDS": "3"}, {"SECONDS": "x"}, {"SECONDS": "-20"}, {"SEED": "x"}]
+    "setting", [{"SECONDS": "0"}, {"SECONDS": "x"}, {"SECONDS": "-20"}, {"SEED": "x"}]
 )
 def test_misuse_is_one_sentence(setting):
     done = processes.run("-m", "covey_host.demo", env={**processes.ENVIRONMENT, **setting})
     assert done.returncode == 2 and not done.stdout
     (line,) = done.stderr.splitlines()
     assert next(iter(setting)) in line
+
+
+def test_too_short_a_run_is_as_short_as_it_can_be(monkeypatch):
+    monkeypatch.setattr(program, "architectures", lambda: (["x86", "x64"], []))
+    demo = program.Demo(3, 1, Screen(as_json=True))
+    assert demo.summary()["seconds"] == int(LEAST_S)
+    assert demo._notes == ["All of it takes 15 s at least, 3 were asked for."]
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,9 @@ class Demo:
 
     def __init__(self, seconds: int, seed: int, screen: Screen):
         archs, self._notes = architectures()
-        self._seconds, self._seed, self._screen = seconds, seed, screen
+        if seconds < _LEAST_S:
+            self._notes.append(f"All of it takes {_LEAST_S} s at least, {seconds} were asked for.")
+        self._seconds, self._seed, self._screen = max(seconds, _LEAST_S), seed, screen
         self._members = [
             Member("press", archs[0], connection="01100001"),
             Member("drill", archs[1]),
@@ -138,7 +140,7 @@ def _number(name: str, least: int, most: int, default: int) -> int:
 def main() -> int:
     as_json = os.environ.get("JSON", "0") not in ("", "0")
     try:
-        seconds = _number("SECONDS", _LEAST_S, _MOST_S, _DEFAULT_S)
+        seconds = _number("SECONDS", 1, _MOST_S, _DEFAULT_S)
         seed = _number("SEED", 0, 2**32 - 1, secrets.randbits(32))
         demo = Demo(seconds, seed, Screen(as_json))
     except (Problem, Lost, ConfigError) as error:
