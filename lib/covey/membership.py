@@ -11,22 +11,12 @@ completely (an Assignment) before the first key is installed. Allocates; the dat
 wait for it, since step() does a bounded slice of work each time.
 """
 
-from covey import assignment, registration
+from covey import keywork, registration
 from covey.deadline import Timer
-from covey.drops import (
-    DROP_CAPACITY,
-    DROP_IKE_SPI,
-    DROP_KEY_WRAP,
-    DROP_POLICY,
-    DROP_REKEY_BUSY,
-    DROP_REKEY_MESSAGE_ID,
-    DROP_REKEY_REPEAT,
-    DROP_REKEY_SPI,
-    FormatError,
-)
+from covey.drops import DROP_IKE_SPI
 from covey.drops import NAMES as DROP_NAMES
 from covey.group import Group, soft_lifetime_s
-from covey.octets import wipe
+from covey.keywork import KeyWork
 from covey.port import const, random_bytes
 
 IDLE = 0  # not started
@@ -49,9 +39,6 @@ _REFUSED_S = const(10)  # first pause after a refusal; doubled up to
 _REFUSED_MOST_S = const(3600)
 _PULL_S = const(5)
 _MISSED_S = const(30)  # at most one registration in so long, whatever SPIs are shown to us
-_GENUINE = (DROP_CAPACITY, DROP_POLICY, DROP_KEY_WRAP)  # drops of a rekey whose signature is good
-_TOO_EARLY = (DROP_REKEY_BUSY, DROP_REKEY_SPI)  # while keys are in work these may pass by
-_LATER = const(2)
 _IDLE_MS = const(1000)
 
 
@@ -68,12 +55,10 @@ class Membership:
         self.listening_changed = False  # whoever follows listening() clears it
         self._random = random
         self._group = Group(member)
+        self._keys = KeyWork(settings, member, self._group)
         self._ike = None  # registration.Registration
         self._last_word = None  # of the one before, not sent yet: its answer to a Delete
         self._server = 0  # index of the server that is asked, or that we registered with
-        self._job = None  # generator in work
-        self._next_job = None  # keys of a registration that wait for it
-        self._later = []  # messages from the group that came too early: see multicast()
         self._register_at = Timer()  # when to register (again)
         self._soft_ends = Timer(), Timer()  # of the data SAs' lifetimes, of the Rekey SA's
         self._pull_until = Timer()  # patience for an answer over an old IKE SA
@@ -108,21 +93,9 @@ class Membership:
         self._outcome()  # now, since the next message may end the IKE SA and its keys
 
     def multicast(self, data, now_ms):
-        """An IKE message from the group, without marker: a GSA_REKEY, or a forgery.
-
-        Key servers send two in a row, the second over the Rekey SA that the first one brings (RFC
-        9838 section 3.2.1), and need not repeat them: while keys are in work, a few are kept.
-        """
+        """An IKE message from the group, without marker."""
         self._now_ms = now_ms
-        reason = self._group.rekey.begin(data)
-        if reason in _TOO_EARLY and self._is_working():
-            if data in self._later:
-                reason = DROP_REKEY_REPEAT
-            elif len(self._later) < _LATER:
-                self._later.append(data)
-                return
-        if reason:
-            self.member.drops.count(reason)
+        self._keys.hear(data)
 
     def outgoing(self):
         """(octets, config.Server) to send, without marker; (None, None) if there is nothing."""
@@ -141,35 +114,30 @@ class Membership:
         return 0 if self._work() else wait
 
     def _work(self):
-        """A slice of the job in work, or of the next. False: there is none."""
-        now_ms = self._now_ms
-        while self._later and not self._is_working():
-            self.multicast(self._later.pop(0), now_ms)
-        if self._job is None:
-            self._job, self._next_job = self._next_job, None
-        if self._job is None and self._group.rekey.is_waiting:
-            self._job = self._follow_rekey()
-        if self._job is None:
-            return False
-        try:
-            next(self._job)
-        except StopIteration:
-            self._job = None
-        except MemoryError:  # ask again for what it would have brought
-            self._job = None
-            self.member.drops.count(DROP_CAPACITY)
+        """A slice of work on keys, and what comes of it. False: there is none."""
+        keys = self._keys
+        result = keys.step(self._now_ms)
+        if result == keywork.TAKEN:
+            self._taken()
+        elif result == keywork.REFUSED:
+            name = DROP_NAMES[keys.reason]
+            self._ike.refuse(self._now_ms, name)
+            self._refused("What the key server sent is not taken: " + name + ".")
+        elif result == keywork.FOLLOWED:
+            if keys.made.data_sas:
+                self.rekeys += 1
+                self.events.append(("rekeyed", self.epoch))
+            self._installed(False)
+        elif result == keywork.MISSED:
             self._refresh_soon()
-        return True
+        return result != keywork.IDLE
 
     def wipe(self):
         """Forget every key."""
         self._group.wipe()
         if self._ike is not None:
             self._ike.close()
-        for job in (self._job, self._next_job):
-            self._give_up(job)
-        self._job = self._next_job = None
-        self._later = []
+        self._keys.wipe()
 
     # What the application may know
 
@@ -190,10 +158,6 @@ class Membership:
     def routes(self):
         """Where to send: {SPI: (address, port)}."""
         return self._group.routes()
-
-    def _is_working(self):
-        """Whether keys are being verified or unwrapped."""
-        return bool(self._job or self._next_job or self._group.rekey.is_waiting)
 
     # Registering
 
@@ -260,9 +224,7 @@ class Membership:
             if outcome == registration.LEFT or not ike.leave(self._now_ms):
                 self._end()
         elif outcome == registration.REGISTERED:
-            self._give_up(self._next_job)
-            self._next_job = self._take_keys(ike, bytearray(ike.kwk))
-            next(self._next_job)  # into its try: from now on it wipes the copy
+            self._keys.take(ike)
         elif outcome == registration.REFUSED:
             if self.state != REFUSED:  # else it only knows now that we refused its policy
                 self.member.keys.silence()
@@ -295,79 +257,26 @@ class Membership:
 
     def _closed(self, was_pulling):
         """The IKE SA is gone. With a Rekey SA we stay (RFC 9838 section 2.3.3)."""
-        if self._job is not None or self._next_job is not None:
+        if self._keys.has_job:
             return  # its keys are being installed
         elif self.state == REGISTERING or was_pulling or self._ike.reason != "deleted":
             self._refresh_soon()  # by an error, or by an exchange that we don't speak
         elif self.state == MEMBER and self._group.rekey.current is None:
             self._exclude()
 
-    # Jobs
+    # Keys have come
 
-    def _take_keys(self, ike, kwk):
-        """GSA and KD of a registration → installed; or the policy is refused to the server.
-
-        kwk: a copy, since the server may close the IKE SA while we work.
-        """
-        settings = self.settings
-        try:
-            yield
-            if not ike.transport_mode:
-                raise FormatError(DROP_POLICY)
-            made = yield from assignment.build(
-                ike.gsa,
-                ike.kd,
-                kwk,
-                self._group.terms,
-                True,
-                settings.sender,
-                self.member.sender_slots,
-            )
-            if not made.terms.udp_port and settings.carrier == "udp":
-                made.terms.udp_port = settings.carrier_port
-            if not made.terms.udp_port:
-                made.wipe()
-                raise FormatError(DROP_POLICY)
-            self._install(made, True)
-        except FormatError as error:
-            self.member.drops.count(error.reason)
-            if error.reason == DROP_REKEY_MESSAGE_ID:  # a rekey was faster: ask anew
-                self._refresh_soon()
-                return
-            name = DROP_NAMES[error.reason]
-            ike.refuse(self._now_ms, name)
-            self._refused("What the key server sent is not taken: " + name + ".")
-            return
-        finally:
-            wipe(kwk)
+    def _taken(self):
         self._pause_s = _REFUSED_S
         self.reason = ""
         self._set_state(MEMBER)
-        if self._group.rekey.current is None and ike.state == registration.CLOSED:
+        self._installed(True)
+        if self._group.rekey.current is None and self._ike.state == registration.CLOSED:
             self.member.keys.silence()  # section 2.3.3: excluded as soon as we are in
             self._refused("The key server ended the IKE SA and gave no Rekey SA.")
-        if self._group.terms.verifier is not None:
-            yield from self._group.terms.verifier.prepare()
 
-    def _follow_rekey(self):
-        try:
-            made = yield from self._group.rekey.work(
-                self._group.terms, self.member.sender_slots, self.settings.sender
-            )
-            self._install(made, False)
-        except FormatError as error:
-            self.member.drops.count(error.reason)
-            if error.reason in _GENUINE:  # but not for us to use: ask for what it brought
-                self._refresh_soon()
-            return
-        if made.data_sas:
-            self.rekeys += 1
-            self.events.append(("rekeyed", self.epoch))
-
-    # Ends
-
-    def _install(self, made, registering):
-        excluded = self._group.install(made, registering, self._now_ms)
+    def _installed(self, registering):
+        made = self._keys.made
         self.listening_changed = True
         rekey_sas = [made.rekey_sa] if made.rekey_sa is not None else []
         for soft_end, sas in zip(self._soft_ends, (made.data_sas, rekey_sas)):
@@ -376,7 +285,7 @@ class Membership:
                 soft_end.start(self._now_ms, soft_s)
             elif sas or registering:
                 soft_end.stop()
-        if excluded:
+        if self._keys.excluded:
             self._exclude()
 
     def _exclude(self):
@@ -387,16 +296,11 @@ class Membership:
         self._set_state(EXCLUDED)
         for soft_end in self._soft_ends:
             soft_end.stop()
-        self._give_up(self._next_job)
-        self._next_job = None
+        self._keys.forget_waiting()
         if self._pull_until.is_running or not self._ike.is_established:
             self._pull_until.stop()
             self._ike.close()
         self._register_at.start(self._now_ms, 0, self._random_ms())
-
-    def _give_up(self, job):
-        if job is not None:
-            job.close()  # what it holds is wiped on its way out
 
     def _end(self):
         self.wipe()

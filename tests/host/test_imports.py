@@ -54,6 +54,7 @@ GROUPS = {
             "assignment",
             "rekey",
             "group",
+            "keywork",
         ],
         ["errors", "port", "bytes", "cryptography", "state", "formats"],
         ["struct"],

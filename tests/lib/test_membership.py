@@ -4,7 +4,7 @@ The IKE SA is a script here (its own tests are test_registration.py); everything
 policy and keys are octets from tests/recorded/group_story.py.
 """
 
-from covey import gsa, kd, membership, registration
+from covey import gsa, kd, keywork, membership, registration
 from covey.config import Config
 from covey.drops import DROP_IKE_SPI, DROP_POLICY, DROP_UNKNOWN_SPI
 from covey.member import Member
@@ -438,7 +438,8 @@ def test_a_new_rekey_sa_alone_does_not_put_off_the_end_of_the_tek():
     made = registered(was=life.it._group.terms)
     made.data_sas = []
     made.rekey_sa.lifetime_s = 36000
-    life.it._install(made, False)
+    life.it._keys._install(made, False)
+    life.it._installed(False)
     life.run(1443 * 1000)
     assert life.ike.asked == ["pull"]
 
@@ -458,17 +459,17 @@ def test_an_answer_from_before_the_exclusion_is_not_taken():
 
 def test_a_full_memory_costs_a_registration():
     life = Life()
-    build = membership.assignment.build
+    build = keywork.assignment.build
 
     def full(*_):
         yield
         raise MemoryError
 
-    membership.assignment.build = full
+    keywork.assignment.build = full
     try:
         life.registered()
     finally:
-        membership.assignment.build = build
+        keywork.assignment.build = build
     assert life.it.state == membership.REGISTERING
     life.run(2100)
     assert life.ike.asked == ["pull"]
