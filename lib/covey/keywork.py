@@ -144,7 +144,9 @@ class KeyWork:
     def _follow_rekey(self):
         group = self._group
         try:
-            made = yield from group.rekey.work(group.terms, self._member.sender_slots)
+            made = yield from group.rekey.work(
+                group.terms, self._member.sender_slots, self._settings.sender
+            )
             self._install(made, False)
         except FormatError as error:
             self._member.drops.count(error.reason)

@@ -135,7 +135,7 @@ class Rekey:
         self._busy = _Candidate(sa, opened, payloads)
         return 0
 
-    def work(self, was, sender_slots, sending=False):
+    def work(self, was, sender_slots, sending):
         """Job on the message in work → Assignment; FormatError for what is wrong with it.
 
         was: the Terms in force; sender_slots, sending: see assignment.build. The Message ID moves

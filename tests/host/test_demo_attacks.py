@@ -120,5 +120,5 @@ class TestForgedRekeys:
         (shot,) = attacks.KINDS[kind].make(wire[0], random.Random(3))
         assert held.begin(shot.data[4:]) == 0
         with pytest.raises(FormatError) as caught:
-            finish(held.work(Terms(), 16))
+            finish(held.work(Terms(), 16, False))
         assert NAMES[caught.value.reason] == shot.reason == "rekey_signature"

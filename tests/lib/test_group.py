@@ -24,7 +24,7 @@ def joined(policy=STORY["receiver"], sending=False, slots=8):
 
 def rekey(group, data, now_ms):
     assert group.rekey.begin(data) == 0
-    return group.install(finish(group.rekey.work(group.terms, 16)), False, now_ms)
+    return group.install(finish(group.rekey.work(group.terms, 16, False)), False, now_ms)
 
 
 def receive(member, datagram, now_ms):

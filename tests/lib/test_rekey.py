@@ -31,7 +31,7 @@ def follow(rekey, terms, data):
     if reason:
         return reason
     made = []
-    reason = why_not(lambda: made.append(finish(rekey.work(terms, 16))))
+    reason = why_not(lambda: made.append(finish(rekey.work(terms, 16, False))))
     return reason or made[0]
 
 
@@ -73,7 +73,7 @@ def test_a_repeat_is_quiet_while_in_work_and_after():
     assert rekey.begin(STORY["rekey1"]) == 0
     assert rekey.begin(STORY["rekey1"]) == DROP_REKEY_REPEAT
     assert rekey.begin(STORY["later"]) == DROP_REKEY_BUSY
-    assert finish(rekey.work(terms, 16)).data_sas
+    assert finish(rekey.work(terms, 16, False)).data_sas
     assert rekey.begin(STORY["rekey1"]) == DROP_REKEY_REPEAT
 
 
