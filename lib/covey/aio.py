@@ -85,7 +85,7 @@ class Joined:
         self._kick = asyncio.Event()  # there is work for the working task
         self._arrived = asyncio.Event()  # there is a packet, or the end
         self._packets = []
-        self._is_listening = False
+        self._is_listening = not settings.sender  # a sender may never ask for packets
         self._failure = None  # what ended a task that should never end
 
     # Entering and leaving

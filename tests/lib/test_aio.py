@@ -128,6 +128,22 @@ def test_packets_go_from_one_member_to_another():
     _run(story())
 
 
+def test_a_receiver_keeps_what_comes_before_it_asks():
+    async def story():
+        number = _free_port()
+        receiver, sender = await _pair(number)
+        other = await _join(True, number).__aenter__()
+        assert await sender.send(b"early")
+        while not receiver.member.opened:
+            await asyncio.sleep(0.01)
+        assert await _take(receiver, 1) == [(b"early", 0x41, False)]
+        assert other._packets == []  # a sender is asked whether it listens
+        for member in (receiver, sender, other):
+            await member.__aexit__(None, None, None)
+
+    _run(story())
+
+
 def test_misuse_is_told_and_leaves_the_member_usable():
     async def story():
         receiver, sender = await _pair(_free_port())
