@@ -2,21 +2,6 @@
 
 import pytest
 
-from foreign_bench import Bench
-
-
-@pytest.fixture
-def make(tmp_path):
-    made = []
-
-    def bench(**shape):
-        made.append(Bench(tmp_path / str(len(made)), **shape))
-        return made[-1]
-
-    yield bench
-    for one in made:
-        one.close()
-
 
 def exchange(bench, member, text, n=1):
     """A packet of scapy's to the member, and one of its own that scapy opens."""
@@ -42,8 +27,8 @@ def exchange(bench, member, text, n=1):
         ("micropython", {"marker": True, "rekey_port": 4500}),
     ],
 )
-def test_a_life(make, interpreter, shape):
-    bench = make(**shape)
+def test_a_life(foreign, interpreter, shape):
+    bench = foreign(**shape)
     member = bench.talker(interpreter)
     assert bench.server.wait("auth") == (b"press-7", 1)
     exchange(bench, member, b"one")

@@ -4,7 +4,6 @@ import time
 
 import pytest
 
-from foreign_bench import Bench
 from foreign_gm import (
     AUTHORIZATION_FAILED,
     CREATE_CHILD_SA,
@@ -20,19 +19,6 @@ from processes import wait_until
 
 UNSUPPORTED_CRITICAL, NO_ADDITIONAL_SAS = 1, 35
 INTERPRETERS = pytest.mark.parametrize("interpreter", ("cpython", "micropython"))
-
-
-@pytest.fixture
-def make(tmp_path):
-    made = []
-
-    def bench(**shape):
-        made.append(Bench(tmp_path / str(len(made)), **shape))
-        return made[-1]
-
-    yield bench
-    for one in made:
-        one.close()
 
 
 def opens(bench, member, tek, text, port=None):
@@ -55,8 +41,8 @@ def follows(bench, member, text):
 
 
 @INTERPRETERS
-def test_requests_of_the_key_server(make, interpreter):
-    bench = make()
+def test_requests_of_the_key_server(foreign, interpreter):
+    bench = foreign()
     member = bench.talker(interpreter)
     server = bench.server
 
@@ -77,8 +63,8 @@ def test_requests_of_the_key_server(make, interpreter):
 
 
 @INTERPRETERS
-def test_the_ike_sa_ends_right_behind_the_answer(make, interpreter):
-    bench = make()
+def test_the_ike_sa_ends_right_behind_the_answer(foreign, interpreter):
+    bench = foreign()
     server = bench.server
     server.after_auth = lambda session: server.tell(session, INFORMATIONAL, [delete(1)])
     member = bench.talker(interpreter)
@@ -90,9 +76,9 @@ def test_the_ike_sa_ends_right_behind_the_answer(make, interpreter):
 
 
 @INTERPRETERS
-def test_without_a_rekey_sa_the_ike_sa_is_the_membership(make, interpreter):
+def test_without_a_rekey_sa_the_ike_sa_is_the_membership(foreign, interpreter):
     """Section 2.3.3: IKE SA closed, no GIKE_UPDATE policy: excluded, and to register again."""
-    bench = make()
+    bench = foreign()
     server, group = bench.server, bench.group
 
     def no_rekey_sa(session, wants):
@@ -125,9 +111,9 @@ EXCLUSIONS = (
 
 
 @INTERPRETERS
-def test_excluded_and_back(make, interpreter):
+def test_excluded_and_back(foreign, interpreter):
     """Section 2.4.3: over the IKE SA if there is one, else over a new one."""
-    bench = make()
+    bench = foreign()
     server, group = bench.server, bench.group
     member = bench.talker(interpreter)
     first = group.teks[0]
@@ -150,9 +136,9 @@ def test_excluded_and_back(make, interpreter):
 
 
 @INTERPRETERS
-def test_refused_at_a_pull(make, interpreter):
+def test_refused_at_a_pull(foreign, interpreter):
     """Section 2.3.2: HDR, SK{N}. The member is silent from then on, and opens until DTD."""
-    bench = make()
+    bench = foreign()
     member = bench.talker(interpreter)
     bench.server.on_pull = lambda session, wants: [notification(AUTHORIZATION_FAILED)]
     bench.exclude()
@@ -165,9 +151,9 @@ def test_refused_at_a_pull(make, interpreter):
     assert bench.server.count("refused") == 0
 
 
-def test_a_restarted_server_knows_no_ike_sa(make):
+def test_a_restarted_server_knows_no_ike_sa(foreign):
     """An exclusion over the stored Rekey SA; the IKE SA that the member asks over is gone."""
-    bench = make()
+    bench = foreign()
     members = [bench.talker("cpython"), bench.talker("micropython", name="robot-2")]
     bench.server.wait("auth", 2)
     bench.server.forget()

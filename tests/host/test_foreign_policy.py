@@ -5,26 +5,12 @@ import time
 
 import pytest
 
-from foreign_bench import Bench
 from foreign_esp import Air
 from foreign_group import ANYWHERE, Tek, delete, selector
 from processes import wait_until
 
 INTERPRETERS = pytest.mark.parametrize("interpreter", ("cpython", "micropython"))
 IV = b"\xee\xee" + bytes(6)
-
-
-@pytest.fixture
-def make(tmp_path):
-    made = []
-
-    def bench(**shape):
-        made.append(Bench(tmp_path / str(len(made)), **shape))
-        return made[-1]
-
-    yield bench
-    for one in made:
-        one.close()
 
 
 def opens(bench, member, tek, text, **how):
@@ -47,9 +33,9 @@ def sends(bench, member, teks, text):
 
 
 @INTERPRETERS
-def test_two_teks_for_two_ports(make, interpreter):
+def test_two_teks_for_two_ports(foreign, interpreter):
     """Each protects its own port; ours go to the first, whichever of the two is renewed."""
-    bench = make(ports=(2222, 2223))
+    bench = foreign(ports=(2222, 2223))
     group = bench.group
     member = bench.talker(interpreter)
     first, second = group.teks
@@ -77,9 +63,9 @@ def test_two_teks_for_two_ports(make, interpreter):
 
 
 @INTERPRETERS
-def test_selectors(make, interpreter):
+def test_selectors(foreign, interpreter):
     """Source and destination as ranges, any protocol; all ports."""
-    bench = make()
+    bench = foreign()
     group = bench.group
     (tek,) = group.teks
     tek.source = selector(bytes([127, 0, 0, 1]), bytes([127, 0, 0, 1]), 2222, 2222)
@@ -93,9 +79,9 @@ def test_selectors(make, interpreter):
 
 
 @INTERPRETERS
-def test_rekeys_go_to_another_address_than_data(make, interpreter):
+def test_rekeys_go_to_another_address_than_data(foreign, interpreter):
     """On port 4500, behind the marker, though data go elsewhere; then data move to two more."""
-    bench = make(rekey_port=4500)
+    bench = foreign(rekey_port=4500)
     group = bench.group
     other = Air(bench.group.dotted.replace("239.192", "239.193"), 4500)
     group.kek.address = bytes([239, 193]) + group.address[2:]
@@ -116,10 +102,10 @@ def test_rekeys_go_to_another_address_than_data(make, interpreter):
 
 
 @INTERPRETERS
-def test_a_rekey_sa_alone(make, interpreter):
+def test_a_rekey_sa_alone(foreign, interpreter):
     """No Data-Security SA yet: no Sender-ID (section 4.5.3.3). With the first TEK a sender
     that holds none must register again (section 2.4.1.4)."""
-    bench = make()
+    bench = foreign()
     server, group = bench.server, bench.group
 
     def no_tek(session, wants):
@@ -139,9 +125,9 @@ def test_a_rekey_sa_alone(make, interpreter):
 
 @INTERPRETERS
 @pytest.mark.parametrize("sn", (0, 2))
-def test_a_receiver_with_random_ivs(make, interpreter, sn):
+def test_a_receiver_with_random_ivs(foreign, interpreter, sn):
     """It is told no width (table of attributes in section 5): SN 0 has one window, SN 2 none."""
-    bench = make()
+    bench = foreign()
     group = bench.group
     group.sn = sn
     (tek,) = group.teks = [Tek(group.address, sn=sn)]
@@ -157,9 +143,9 @@ def test_a_receiver_with_random_ivs(make, interpreter, sn):
 
 
 @INTERPRETERS
-def test_a_lost_rekey_is_noticed(make, interpreter):
+def test_a_lost_rekey_is_noticed(foreign, interpreter):
     """Section 4.4.2.2.3: somebody sends under an SPI that was promised."""
-    bench = make()
+    bench = foreign()
     group = bench.group
     promised = b"\x7f" + os.urandom(3)
     group.next_spis = [b"\x7f\1\2\3", promised]
@@ -171,9 +157,9 @@ def test_a_lost_rekey_is_noticed(make, interpreter):
     assert bench.server.count("pull") == 1 and over.next_id == 0
 
 
-def test_lifetimes(make):
+def test_lifetimes(foreign):
     """Asked again before the end; what nobody renews is wiped at its end."""
-    bench = make()
+    bench = foreign()
     server, group = bench.server, bench.group
     group.lifetime_s = 2
     members = [bench.talker("cpython"), bench.talker("micropython", name="robot-2")]

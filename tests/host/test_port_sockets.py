@@ -11,6 +11,7 @@ import pytest
 
 from covey import port
 from covey.port import cpy
+from test_micropython import interpreter, without
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOPBACK = "127.0.0.1"
@@ -36,14 +37,13 @@ while count:
 """
 
 
-def interpreter(arch):
+def command(arch):
     if arch == "cpython":
         return [sys.executable]
-    path = ROOT / ".build" / "micropython" / arch / "micropython"
-    if not path.exists():
-        said = path.parent.parent / f"{arch}.skipped"
-        pytest.skip(said.read_text() if said.exists() else "run `make setup` first")
-    return [str(path)]
+    wrapper, reason = interpreter(arch)
+    if wrapper is None:
+        without(arch, reason)
+    return [str(wrapper)]
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def peer(request, numbers):
     code = PEER.format(group="239.192.83.9", number=there, answers=back, count=len(LENGTHS))
     env = {**os.environ, "PYTHONPATH": str(ROOT / "lib"), "MICROPYPATH": str(ROOT / "lib")}
     process = subprocess.Popen(
-        [*interpreter(request.param), "-c", code], env=env, text=True, stdout=subprocess.PIPE
+        [*command(request.param), "-c", code], env=env, text=True, stdout=subprocess.PIPE
     )
     assert process.stdout.readline() == "ready\n"
     yield process
