@@ -39,6 +39,7 @@ DROP_IKE_CLEAR_ERROR = -27  # section 2.21: an error without protection; noted, 
 DROP_IKE_AUTH = -28  # section 2.15: the peer did not prove who it is
 DROP_IKE_PROPOSAL = -29  # the answer chooses what was not offered
 DROP_IKE_KE = -30  # RFC 8031 / 7748 section 6.1: a public value that is refused
+DROP_IKE_FRAGMENT = -31  # RFC 7383 section 2.6: a duplicate, or too many or too long to be kept
 # Group policy and keys, RFC 9838
 DROP_GSA = -40  # a GSA payload that does not parse
 DROP_KD = -41  # a KD payload that does not parse
@@ -87,6 +88,7 @@ NAMES = {
     DROP_IKE_AUTH: "ike_auth",
     DROP_IKE_PROPOSAL: "ike_proposal",
     DROP_IKE_KE: "ike_ke",
+    DROP_IKE_FRAGMENT: "ike_fragment",
     DROP_GSA: "gsa",
     DROP_KD: "kd",
     DROP_POLICY: "policy",

@@ -105,7 +105,7 @@ class Payload(Value):
         self.off = off
 
 
-def _payload_end(data, off):
+def payload_end(data, off):
     """Where the payload at off ends; the one check after which its header can be read."""
     left = len(data) - off
     if left < _GENERIC or not _GENERIC <= u16(data, off + 2) <= left:
@@ -113,13 +113,13 @@ def _payload_end(data, off):
     return off + u16(data, off + 2)
 
 
-def _walk(kind, data, off):
-    """Payloads from off to the chain's end or to an SK → ([Payload], where that is, 0 or SK)."""
+def walk(kind, data, off):
+    """Payloads from off up to SK, SKF or the end → ([Payload], where that is, SK, SKF or 0)."""
     found = []
-    while kind != iana.NO_NEXT_PAYLOAD and kind != iana.SK:
-        end = _payload_end(data, off)
-        if kind == iana.SKF or len(found) == MOST_PAYLOADS:
-            raise FormatError(DROP_IKE_FORMAT)  # fragments (RFC 7383) are not taken
+    while kind != iana.NO_NEXT_PAYLOAD and kind != iana.SK and kind != iana.SKF:
+        end = payload_end(data, off)
+        if len(found) == MOST_PAYLOADS:
+            raise FormatError(DROP_IKE_FORMAT)
         body = bytes(data[off + _GENERIC : end])
         found.append(Payload(kind, data[off + 1] & _CRITICAL != 0, body, off))
         kind = data[off]
@@ -129,8 +129,8 @@ def _walk(kind, data, off):
 
 def parse_chain(first, data):
     """A chain of clear or decrypted payloads that fills data, the first of kind `first`."""
-    found, end, kind = _walk(first, data, 0)
-    if kind == iana.SK or end != len(data):
+    found, end, kind = walk(first, data, 0)
+    if kind != iana.NO_NEXT_PAYLOAD or end != len(data):
         raise FormatError(DROP_IKE_FORMAT)
     return found
 
@@ -157,7 +157,8 @@ def _first_kind(payloads):
     return payloads[0][0] if payloads else iana.NO_NEXT_PAYLOAD
 
 
-def _check_emitted(length):
+def check_emitted(length):
+    """ConfigError for a message that nobody here would take."""
     if length > MOST_LEN:
         raise ConfigError(
             "A message of %d octets is longer than %d: give the group fewer SAs or keys."
@@ -175,7 +176,7 @@ def emit_message(spi_i, spi_r, exchange, flags, message_id, payloads):
     """A message without protection, of [(kind, body), ...]."""
     chain = emit_chain(payloads)
     length = _HEADER + len(chain)
-    _check_emitted(length)
+    check_emitted(length)
     first = _first_kind(payloads)
     return bytearray(emit_header(spi_i, spi_r, first, exchange, flags, message_id, length)) + chain
 
@@ -207,7 +208,7 @@ def seal_message(ctx, spi_i, spi_r, exchange, flags, message_id, payloads, iv8):
     """A message whose payloads [(kind, body), ...] are in SK, encrypted by ctx (GCMContext)."""
     chain = emit_chain(payloads)
     inner_len = IV_LEN + len(chain) + 1 + TAG_LEN  # no padding, one octet of pad length
-    _check_emitted(_HEADER + _GENERIC + inner_len)
+    check_emitted(_HEADER + _GENERIC + inner_len)
     out = emit_head(spi_i, spi_r, exchange, flags, message_id, payloads, inner_len)
     aad_len = len(out)
     out += iv8
@@ -233,8 +234,8 @@ class Opened(Value):
 def open_octets(ctx, data):
     """Find SK, verify and decrypt a copy → Opened. FormatError(DROP_IKE_TAG) if forged."""
     header = parse_header(data)
-    clear, off, kind = _walk(header.next_payload, data, _HEADER)
-    if kind != iana.SK or _payload_end(data, off) != len(data):
+    clear, off, kind = walk(header.next_payload, data, _HEADER)
+    if kind != iana.SK or payload_end(data, off) != len(data):
         raise FormatError(DROP_IKE_FORMAT)  # SK must be there, and must be the last
     aad_len = off + _GENERIC
     text = aad_len + IV_LEN
@@ -267,7 +268,7 @@ def rekey_signed_octets(head, inner, auth_off):
     clear; auth_off: where in inner the AUTH payload's generic header stands. The octets of the
     signature count as zero, whatever they are.
     """
-    end = _payload_end(inner, auth_off)
+    end = payload_end(inner, auth_off)
     at = auth_off + _GENERIC
     at += 4 + parse_signature_auth(inner[at + 4 : end])[1]  # noqa: F405
     out = bytearray(head)

@@ -9,7 +9,7 @@ from covey import iana
 from covey.drops import DROP_IKE_FORMAT, FormatError
 from covey.ikesa import Value
 from covey.octets import u16
-from covey.port import const
+from covey.port import const, sha1
 
 _NONCE_LEAST = const(16)
 _NONCE_MOST = const(256)
@@ -131,6 +131,16 @@ def parse_notify(body):
 def emit_notify(notify):
     spi = notify.spi
     return struct.pack(">BBH", notify.protocol, len(spi), notify.type) + spi + notify.data
+
+
+def nat_detection(spi_i, spi_r, address, port):
+    """Data of NAT_DETECTION_SOURCE_IP and _DESTINATION_IP, section 2.23; None without SHA-1 here.
+
+    address: four octets. SPIs as in the header of the message that it goes into.
+    """
+    if sha1 is None:
+        return None
+    return sha1(spi_i + spi_r + address + struct.pack(">H", port)).digest()
 
 
 # Delete, section 3.11:

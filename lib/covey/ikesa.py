@@ -247,10 +247,16 @@ class Keys(Value):
             wipe(key)
 
 
-def derive(nonce_i, nonce_r, shared, spi_i, spi_r, key_bits):
-    """RFC 7296 section 2.14 with PRF_HMAC_SHA2_256 and AES-GCM of key_bits → Keys."""
+def derive(nonce_i, nonce_r, shared, spi_i, spi_r, key_bits, sk_d=None):
+    """RFC 7296 section 2.14 with PRF_HMAC_SHA2_256 and AES-GCM of key_bits → Keys.
+
+    sk_d: that of the IKE SA which this one replaces (section 2.18); None: a first one.
+    """
     encr_len = key_bits // 8 + _SALT_LEN
-    skeyseed = prf(nonce_i + nonce_r, shared)
+    if sk_d is None:
+        skeyseed = prf(nonce_i + nonce_r, shared)
+    else:
+        skeyseed = prf(sk_d, shared, nonce_i, nonce_r)
     seed = nonce_i + nonce_r + spi_i + spi_r
     stream = prf_plus(skeyseed, seed, 3 * _PRF_LEN + 2 * encr_len)
     parts = []

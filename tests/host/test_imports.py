@@ -40,7 +40,7 @@ GROUPS = {
         ["array", "struct"],
     ),
     "formats": (
-        ["iana", "esp", "ikesa", "ikebody", "ike", "kd", "gsa", "cip"],
+        ["iana", "esp", "ikesa", "ikebody", "ike", "ikefrag", "kd", "gsa", "cip"],
         ["errors", "port", "bytes", "cryptography"],
         ["struct"],
     ),

@@ -14,6 +14,7 @@ from covey.ikebody import (
     emit_notify,
     emit_signature_auth,
     emit_ts,
+    nat_detection,
     parse_auth,
     parse_delete,
     parse_id,
@@ -114,6 +115,13 @@ def test_nonce():
         assert check_nonce(bytes(n)) == bytes(n)
     for n in (0, 15, 257):
         assert why_refused(check_nonce, bytes(n)) == DROP_IKE_FORMAT
+
+
+def test_nat_detection():
+    # RFC 7296 section 2.23: SHA-1 of the SPIs, the address and the port; from sha1sum
+    args = octets("a1a2a3a4a5a6a7a8"), bytes(8), bytes((192, 0, 2, 1))
+    assert nat_detection(*args, 4500) == octets("8cea322a1f3567bea20f194c4a2d8ebe2d0c036a")
+    assert nat_detection(*args, 4501) != nat_detection(*args, 4500)
 
 
 def test_notify():

@@ -16,6 +16,7 @@ from covey.ikesa import (
     parse_transforms,
     psk_auth,
 )
+from covey.prf import prf_plus
 from layout import octets, patched, reasons_of_changes, why_refused
 from vectors import load
 
@@ -230,6 +231,18 @@ def test_derive():
             assert keys.sk_pr == v["dkm"][off + 32 : off + 64]
             checked += 1
     assert checked
+
+
+def test_derive_from_the_sa_before():
+    # RFC 7296 section 2.18: SKEYSEED from the old SK_d, as published; the stream is prf+ of it
+    for vector in load("ikev2_kdf"):
+        v = {name: bytes.fromhex(vector[name]) for name in vector}
+        args = v["ni"], v["nr"], v["g_ir_new"], v["spi_i"], v["spi_r"], 128
+        keys = derive(*args, sk_d=v["dkm"][:32])
+        seed = v["ni"] + v["nr"] + v["spi_i"] + v["spi_r"]
+        stream = prf_plus(v["skeyseed_rekey"], seed, 136)
+        assert keys.sk_d == stream[:32]
+        assert keys.sk_ei == stream[32:52] and keys.sk_er == stream[52:72]
 
 
 def test_keys_are_wiped_and_not_shown():

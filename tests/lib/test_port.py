@@ -13,7 +13,7 @@ GROUP = "239.192.83.1"
 LOOPBACK = "127.0.0.1"
 
 NAMES = (
-    "const micropython ticks_ms ticks_add ticks_diff random_bytes sha256 AESBlock GCMContext "
+    "const micropython ticks_ms ticks_add ticks_diff random_bytes sha256 sha1 AESBlock GCMContext "
     "read_file resolve udp_socket group_socket recv recv_from send source_address close"
 ).split()
 

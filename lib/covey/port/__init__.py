@@ -8,6 +8,7 @@ Both ports define exactly these names.
     ticks_diff(a, b)        a - b in ms, right while they lie less than 2^29 ms (6.2 days) apart
     random_bytes(n)         from the system's generator
     sha256(data=b"")        hash object: update(), digest() once; no copy() on MicroPython
+    sha1                    the same where there is it, else None: for NAT detection alone
     AESBlock(key)           encrypt(block16), decrypt(block16): single blocks; allocates
     GCMContext(keymat)      see covey.gcm
     read_file(path)         its octets; ConfigError where it can't be read
@@ -46,6 +47,7 @@ ticks_add = _port.ticks_add
 ticks_diff = _port.ticks_diff
 random_bytes = _port.random_bytes
 sha256 = _port.sha256
+sha1 = _port.sha1
 AESBlock = _port.AESBlock
 GCMContext = _port.GCMContext
 read_file = _port.read_file

@@ -52,6 +52,7 @@ def ticks_diff(a, b):
 
 random_bytes = os.urandom
 sha256 = hashlib.sha256
+sha1 = hashlib.sha1
 
 
 class AESBlock:

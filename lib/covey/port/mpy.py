@@ -21,6 +21,11 @@ from covey.port.mpy_socket import (
     udp_socket,
 )
 
+try:
+    from hashlib import sha1
+except ImportError:  # a firmware without it
+    sha1 = None
+
 _MASK = const(0x3FFFFFFF)  # ticks wrap at 2^30
 _HALF = const(0x20000000)
 _ECB = const(1)
