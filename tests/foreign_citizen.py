@@ -41,7 +41,7 @@ class Road:
 
     def __init__(self, host, ports, at, source="127.0.0.1"):
         self.ports, self.to = ports, (host, at)
-        self.sock = bound(source)
+        self.sock, self._more = bound(source), []
 
     @property
     def address(self):
@@ -55,10 +55,19 @@ class Road:
         """The same host, at the port with the marker; our own port stays, as behind a NAT."""
         self.to = self.to[0], port
 
-    def move(self, source="127.0.0.1"):
-        """Another address and port of our own."""
-        self.sock.close()
+    def elsewhere(self, source="127.0.0.1"):
+        """Another address and port of our own from now on; → the socket of the one before."""
+        self._more.append(self.sock)
         self.sock = bound(source)
+        return self._more[-1]
+
+    def back(self, sock):
+        self._more.append(self.sock)
+        self.sock = sock
+
+    def keep_alive(self):
+        """RFC 3948 section 2.3."""
+        self.sock.sendto(b"\xff", self.to)
 
     def send(self, message):
         self.sock.sendto(MARKER + message if self.marker else message, self.to)
@@ -80,7 +89,8 @@ class Road:
         return answer
 
     def close(self):
-        self.sock.close()
+        for sock in (self.sock, *self._more):
+            sock.close()
 
 
 class Citizen(GM):
@@ -104,6 +114,7 @@ class Citizen(GM):
         self.inband = False  # no Rekey SA is expected
         self.nat_found = {}
         self.cookies = 0
+        self.parts_came = self.longest = 0  # fragments of GSA_REKEY, octets of the longest
         self._parts = {}  # of GSA_REKEY: (SPI, Message ID, total) → {number: octets}
         self._waiting = []  # messages that came while another was awaited
 
@@ -375,6 +386,8 @@ class Citizen(GM):
         if message[16] != SKF:
             return super()._take_rekey(message)
         assert self.sa.fragments, "fragments that nobody agreed upon"
+        self.parts_came += 1
+        self.longest = max(self.longest, len(message))
         number, total = struct.unpack_from(">HH", message, 32)
         parts = self._parts.setdefault((message[:16], message[20:24], total), {})
         parts[number] = message

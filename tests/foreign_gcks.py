@@ -89,6 +89,9 @@ class ForeignGCKS:
         self.fragments = False  # does it answer IKEV2_FRAGMENTATION_SUPPORTED
         self.room = None  # inner octets of fragments it sends, where they were agreed upon
         self.most = None  # octets of a datagram that it takes in
+        self.order = lambda sa, message, datagrams: (
+            datagrams
+        )  # of an answer, when it goes out first
         self.on_init = None  # instead of the answer to IKE_SA_INIT: request → datagram
         self.on_auth = None  # instead of all payloads of the answer to GSA_AUTH: session, wants →
         self.after_auth = lambda session: None  # behind that answer
@@ -96,6 +99,7 @@ class ForeignGCKS:
         self.on_child = None  # instead of the answer to CREATE_CHILD_SA: session, payloads →
         self.before_child = lambda session: None  # when one has come
         self.nonce = None  # of ours in a rekey of an IKE SA, either way
+        self.said = []  # payloads of the last answer
         self.deaf = False
         self.heard = []  # (what, detail), oldest first
         self.faults = []
@@ -251,10 +255,12 @@ class ForeignGCKS:
         sa.peer_id += 1
         session.back = back
         session.came.append((back[0].getsockname()[1], back[1]))
+        session.split.append(len(message.datagrams))
         payloads, after = self._answer(session, sa, message)
+        self.said = payloads
         answer = session.emit(sa, message.exchange, payloads, message.message_id, True)
         sa.last = message.datagrams, answer
-        for data in answer:
+        for data in self.order(sa, message, answer):
             self.send(data, back)
         after(session)
 

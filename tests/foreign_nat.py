@@ -12,6 +12,8 @@ import struct
 import threading
 
 NAT_SOURCE, NAT_DESTINATION = 16388, 16389
+LIKE_500, LIKE_848, MARKED = 50500, 50848, 4500
+PORTS = {LIKE_500: False, LIKE_848: False, MARKED: True}
 
 _numbers = itertools.count(1)
 

@@ -19,7 +19,7 @@ class Session:
         self.sa = None
         self.nat = {}  # "source", "destination": whether the hash was right
         self.came = []  # (our port, their address) of each new request, oldest first
-        self.pending = None  # our own foreign_ikesa.Rekey that waits for its answer
+        self.split = []  # into how many datagrams each of these was
         self.made = []  # IKE SAs by rekeys: ("ours" or "theirs", IkeSa)
 
     def derive(self, shared, bits, kwa):

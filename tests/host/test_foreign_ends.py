@@ -20,10 +20,10 @@ from foreign_gm import (
 )
 from foreign_group import ForeignGroup, Tek, delete
 from foreign_ikesa import GSA_INBAND_REKEY
-from foreign_nat import Nat, own_host
+from foreign_nat import LIKE_500, LIKE_848, MARKED, PORTS, Nat, own_host
 
-PLAIN, OTHER, MARKED = 1500, 1848, 4500  # like 500 and 848, and the one with the marker
-PORTS = {PLAIN: False, OTHER: False, MARKED: True}
+PLAIN, OTHER = LIKE_500, LIKE_848
+
 SITE = b"gcks.foreign"
 
 
@@ -82,7 +82,7 @@ def test_behind_a_nat(stage, at):
     assert server.session.nat == {"source": False, "destination": False}
     stage.join(gm.float())
     assert server.session.came[-1][0] == MARKED
-    gm.wire.sock.sendto(b"\xff", gm.wire.to)
+    gm.wire.keep_alive()
     server.wait("keepalive")
     nat.rebind()
     stage.pull(gm)

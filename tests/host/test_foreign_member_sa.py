@@ -1,0 +1,227 @@
+"""A member of ours and its IKE SA, at a foreign key server: liveness, Delete, rekeying by either.
+
+RFC 7296 sections 1.3.2, 2.4, 2.8, 2.18, 2.25. That an IKE SA is new is proven by a pull: the keys
+in it are wrapped under its GSK_w (RFC 9838 section 3.1).
+"""
+
+import struct
+
+import pytest
+
+from foreign_bench import Bench
+from foreign_gcks import DELETE_IKE
+from foreign_gm import (
+    CREATE_CHILD_SA,
+    INFORMATIONAL,
+    INVALID_KE,
+    NO_PROPOSAL_CHOSEN,
+    NONCE,
+    NOTIFY,
+    SA,
+    key_length,
+    notification,
+    proposal,
+    sa_body,
+    transform,
+)
+from foreign_ikesa import Rekey
+from processes import wait_until
+
+INTERPRETERS = ("cpython", "micropython")
+BOTH = pytest.mark.parametrize("interpreter", INTERPRETERS)
+INVALID_SYNTAX, NO_ADDITIONAL_SAS, TEMPORARY_FAILURE, CHILD_SA_NOT_FOUND = 7, 35, 43, 44
+REKEY_SA = 16393
+IV = b"\xee\xee" + bytes(6)
+
+
+def pulls(bench, member):
+    """Excluded, it comes back over its IKE SA, and unwraps new keys by that one's GSK_w."""
+    server, over = bench.server, bench.group.kek
+    n, auths = server.count("pull"), server.count("auth")
+    bench.group.renew()
+    bench.exclude(over, times=3)
+    server.wait("pull", n + 1)
+    comes_to_open(bench, member, b"pull %d" % n)
+    assert server.count("auth") == auths
+
+
+def comes_to_open(bench, member, text):
+    wait_until(lambda: bench.air.send(bench.group.teks[0], text, iv=IV) and member.opened(text))
+
+
+# The server begins
+
+
+@BOTH
+def test_rekeyed_by_the_server(foreign, interpreter):
+    bench = foreign()
+    member, server = bench.talker(interpreter), bench.server
+    session = server.session
+    wraps = {session.kwk}
+    for server.bits, server.kwa in ((256, 3), (128, 1), (128, 3)):
+        old = server.rekey(session)
+        assert session.sa.initiator
+        pulls(bench, member)
+        wraps.add(session.kwk)
+        server.tell(session, INFORMATIONAL, [], sa=old)
+    assert len(wraps) == 4
+    assert server.ask(session, INFORMATIONAL, []) == []
+    assert not old.answers.get(old.own_id - 1)
+
+
+@BOTH
+def test_the_old_one_is_good_until_its_delete(foreign, interpreter):
+    bench = foreign()
+    member, server = bench.talker(interpreter), bench.server
+    session = server.session
+    old = server.rekeyed(session, *server.begin_rekey(session))
+    assert server.ask(session, INFORMATIONAL, [], sa=old) == []
+    pulls(bench, member)
+    assert server.ask(session, INFORMATIONAL, [DELETE_IKE], sa=old) == []
+    server.drop(old)
+    pulls(bench, member)
+
+
+ESP = sa_body([proposal(1, 3, [transform(1, 20, key_length(128)), transform(5, 0)])])
+SELECTOR = b"\1\0\0\0" + struct.pack(">BBHHH", 7, 0, 16, 0, 65535) + bytes(4) + b"\xff" * 4
+CHILD = [(SA, ESP), (NONCE, bytes(32)), (44, SELECTOR), (45, SELECTOR)]
+
+
+@BOTH
+def test_what_is_no_rekey_of_an_ike_sa(foreign, interpreter):
+    bench = foreign()
+    member, server = bench.talker(interpreter), bench.server
+    session = server.session
+
+    def ask(payloads):
+        return server.ask(session, CREATE_CHILD_SA, payloads)
+
+    def rekey(choices=((256, 3),), **how):
+        return ask(Rekey(session.sa, choices, **how).payloads())
+
+    assert rekey([(192, 2)]) == [notification(NO_PROPOSAL_CHOSEN)]
+    assert rekey([(256, 0)]) == [notification(NO_PROPOSAL_CHOSEN)]  # no KWA
+    assert rekey(method=19, value=bytes(64)) == [notification(INVALID_KE, b"\0\x1f")]
+    assert ask(CHILD) == [notification(NO_ADDITIONAL_SAS)]
+    old = struct.pack(">BBH", 3, 4, REKEY_SA) + b"spi-"
+    not_found = struct.pack(">BBH", 3, 4, CHILD_SA_NOT_FOUND) + b"spi-"
+    assert ask([(NOTIFY, old), *CHILD]) == [(NOTIFY, not_found)]
+    server.rekey(session)
+    pulls(bench, member)
+    # malformed: it ends the IKE SA (section 2.21.3), and nothing but that
+    payloads = Rekey(session.sa).payloads()[:1]
+    assert ask(payloads) == [notification(INVALID_SYNTAX)]
+    server.drop(session.sa)
+    comes_to_open(bench, member, b"still here")
+
+
+# The member begins
+
+
+@BOTH
+def test_liveness(foreign, interpreter):
+    """Silence is asked about; an answer is enough. No answer: another IKE SA."""
+    bench = foreign()
+    member, server = bench.talker(interpreter, liveness_s=1), bench.server
+    assert server.wait("informational", 2) == []
+    assert server.count("auth") == 1
+    server.forget()
+    server.wait("auth", 2)
+    member.heard("registered", 2)
+
+
+def answered_simply(bench, member):
+    server = bench.server
+    session, old = server.session, server.session.sa
+    server.wait("child", timeout_s=20)
+    assert server.wait("deleted") is old and session.sa is not old
+    assert not session.sa.initiator and session.kwk != old.kwk
+    pulls(bench, member)
+    server.rekey(session)  # and now the other way round
+    pulls(bench, member)
+
+
+def collides(nonce):
+    """Section 2.8.1: both ask; of the two new IKE SAs that of the lowest nonce is too much."""
+
+    def story(bench, member):
+        server = bench.server
+        session, old, began = server.session, server.session.sa, []
+        server.nonce = nonce
+        server.before_child = lambda session: began.append(server.begin_rekey(session))
+        server.wait("child", timeout_s=20)
+        wait_until(lambda: session.made)
+        server.before_child = lambda session: None
+        (_, their_sa), our_sa = session.made[0], None
+        server.rekeyed(session, *began[0])
+        _, our_sa = session.made[1]
+        if our_sa.lowest < their_sa.lowest:
+            session.sa, goes, theirs_to_delete = their_sa, our_sa, old
+        else:
+            session.sa, goes, theirs_to_delete = our_sa, old, their_sa
+        assert server.ask(session, INFORMATIONAL, [DELETE_IKE], sa=goes) == []
+        server.drop(goes)
+        assert server.wait("deleted") is theirs_to_delete
+        pulls(bench, member)
+
+    return story
+
+
+def refuses(type, data=b""):
+    def story(bench, member):
+        server = bench.server
+        server.on_child = lambda session, payloads: [notification(type, data)]
+        server.wait("child", timeout_s=20)
+        assert server.ask(server.session, INFORMATIONAL, []) == []
+        pulls(bench, member)
+        assert server.count("child") == 1  # not at once again
+
+    return story
+
+
+def deletes_instead(bench, member):
+    """The member answers, forgets its own, and stays in the group by its Rekey SA."""
+    server = bench.server
+    session, told = server.session, []
+    server.before_child = lambda session: told.append(
+        server.tell(session, INFORMATIONAL, [DELETE_IKE])
+    )
+    server.wait("child", timeout_s=20)
+    server.until(lambda: told and told[0] in session.sa.answered)
+    over = bench.group.kek
+    bench.group.renew()
+    bench.rekey([bench.group.gsa(), bench.group.kd(over.kwk)], over)
+    comes_to_open(bench, member, b"still here")
+
+
+STORIES = {
+    "answered": answered_simply,
+    "both, server's nonces low": collides(bytes(16)),
+    "both, server's nonces high": collides(b"\xff" * 256),
+    "TEMPORARY_FAILURE": refuses(TEMPORARY_FAILURE),
+    "NO_PROPOSAL_CHOSEN": refuses(NO_PROPOSAL_CHOSEN),
+    "NO_ADDITIONAL_SAS": refuses(NO_ADDITIONAL_SAS),
+    "deleted meanwhile": deletes_instead,
+}
+BY_WHOM = [(name, how) for name in STORIES for how in INTERPRETERS]
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory):
+    """Each at a server of its own, all at once: the ten seconds pass for all together."""
+    benches, found = [], {}
+    try:
+        for name, how in BY_WHOM:
+            benches.append(Bench(tmp_path_factory.mktemp("crowd")))
+            found[name, how] = benches[-1], benches[-1].start(how, ike_lifetime_s=10)
+        for _, member in found.values():
+            member.heard("status")
+        yield found
+    finally:
+        for bench in benches:
+            bench.close()
+
+
+@pytest.mark.parametrize("name, how", BY_WHOM)
+def test_rekeyed_by_the_member(crowd, name, how):
+    STORIES[name](*crowd[name, how])
