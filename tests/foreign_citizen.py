@@ -3,10 +3,12 @@ fragments, requests of the key server, and the rekeying of its IKE SA. Nothing o
 """
 
 import select
+import socket
 import struct
 import time
 
 import foreign_ikesa
+from foreign_esp import Air
 from foreign_gm import (
     CREATE_CHILD_SA,
     DELETE,
@@ -111,8 +113,10 @@ class Citizen(GM):
         self.told = []  # Message of each request of the server, oldest first
         self.on = {}
         self.epochs = []  # (Policy, Keys, Deletes) of each inband rekey
+        self.carrier_port = 4500
         self.inband = False  # no Rekey SA is expected
         self.nat_found = {}
+        self.types = []  # of notifications in the answer to IKE_SA_INIT
         self.cookies = 0
         self.parts_came = self.longest = 0  # fragments of GSA_REKEY, octets of the longest
         self._parts = {}  # of GSA_REKEY: (SPI, Message ID, total) → {number: octets}
@@ -163,7 +167,8 @@ class Citizen(GM):
 
     def _take_notices(self, notified):
         assert all((protocol, size) == (0, 0) for (protocol, size, _), _ in notified)
-        types = [type for (_, _, type), _ in notified]
+        self.types = types = [type for (_, _, type), _ in notified]
+        assert set(types) <= {NAT_SOURCE, NAT_DESTINATION, FRAGMENTATION}
         hashes = {type: [d for (_, _, t), d in notified if t == type] for type in types}
         assert len(hashes.get(NAT_DESTINATION, ())) == (1 if self.nat else 0)
         assert bool(hashes.get(NAT_SOURCE)) == self.nat
@@ -361,6 +366,14 @@ class Citizen(GM):
         self.epochs.append((policy, keys, deletes))
         self.policy, self.keys = policy, keys
         self._take_tek()
+
+    def listen(self):
+        """At the group's address, also without a Rekey SA: then there is only data."""
+        if 6 in self.policy.sas:
+            return super().listen()
+        _, _, _, address, _ = self.policy.sas[3]["destination"]
+        self.air = Air(socket.inet_ntoa(address), self.carrier_port)
+        return self
 
     def check_inband(self, policy, keys):
         assert 6 not in policy.sas and keys.auth_key is None

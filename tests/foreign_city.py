@@ -6,6 +6,7 @@ from foreign_citizen import Citizen, Road
 from foreign_esp import free_group
 from foreign_nat import LIKE_500, PORTS, Nat, own_host
 from foreign_plant import KEY
+from member_process import join
 from site_bench import GROUP, Bench
 
 NAMES = ("press-7", "saw", "drill", "lathe", "mill", "forge", "crane")
@@ -36,6 +37,13 @@ class City(Bench):
     def gm(self, name="press-7", at=LIKE_500, host=None, source="127.0.0.1", wants=1, **how):
         road = Road(host or self.host, PORTS, at, source)
         return self.keep(Citizen(road, self.site, name.encode(), KEY, wants=wants, **how))
+
+    def ours(self, name):
+        """A member of ours that sends what it is told to, and tells what it hears."""
+        config = self.root / "members" / name / "covey.json"
+        member = self.keep(join(config, "--send", "-", "--listen"))
+        member.heard("status")
+        return member
 
     def nat(self):
         return self.keep(Nat(self.host, PORTS))

@@ -31,9 +31,16 @@ from foreign_gm import (
     unchain,
 )
 
-GSA_INBAND_REKEY = 42
+IKE_AUTH, GSA_INBAND_REKEY = 35, 42
 RESPONSE, INITIATOR = 0x20, 0x08
-EXCHANGES = (CREATE_CHILD_SA, INFORMATIONAL, GSA_AUTH, GSA_REGISTRATION, GSA_INBAND_REKEY)
+EXCHANGES = (
+    IKE_AUTH,
+    CREATE_CHILD_SA,
+    INFORMATIONAL,
+    GSA_AUTH,
+    GSA_REGISTRATION,
+    GSA_INBAND_REKEY,
+)
 HEADER, GENERIC, IV, ICV = 28, 4, 8, 16
 
 
@@ -59,6 +66,7 @@ class IkeSa:
         self.sk_d, self.sk_ei, self.sk_er = keys[:32], keys[32 : 32 + n], keys[32 + n : 32 + 2 * n]
         self.sk_pi, self.sk_pr = keys[-64:-32], keys[-32:]
         self.kwk = prf_plus(self.sk_d, b"Key Wrap for G-IKEv2", KWK_LEN[kwa])
+        self.exchanges = list(EXCHANGES)
         self.own_id = self.peer_id = 0  # of the next request of each
         self.room = None  # inner octets of each fragment that we send; None: whole messages
         self.most = None  # the longest datagram that may come
@@ -139,7 +147,7 @@ class IkeSa:
             ">BBBBII", data, 16
         )
         assert data[:16] == self.spi_i + self.spi_r and version == 0x20
-        assert length == len(data) and exchange in EXCHANGES
+        assert length == len(data) and exchange in self.exchanges
         assert flags & ~RESPONSE == (0 if self.initiator else INITIATOR), "the I flag"
         assert self.most is None or len(data) <= self.most, f"{len(data)} octets"
         response = bool(flags & RESPONSE)

@@ -1,4 +1,4 @@
-"""IKE fragmentation between ends of ours and foreign ones: RFC 7383, and RFC 9838 section 2.4.1.2."""
+"""IKE fragmentation between ends of ours and foreign ones: RFC 7383, RFC 9838 section 2.4.1.2."""
 
 import random
 
