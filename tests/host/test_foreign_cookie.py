@@ -57,10 +57,10 @@ def test_a_cookie_lets_in(city):
 
 
 def test_no_state_is_left(city):
-    before = city.counters()["ike_sas"]
+    before = city.status()["ike_sas"]
     for _ in range(40):
         asked(city.gm())
-    assert city.counters()["ike_sas"] == before
+    assert city.status()["ike_sas"] == before
 
 
 WRONG = {
