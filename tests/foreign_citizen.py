@@ -109,7 +109,7 @@ class Citizen(GM):
         self.sa = None
         self.sas = {}  # (SPIi, SPIr) → IkeSa
         self.choices = None  # (bits, KWA) that we offer in a rekey; None: what we have
-        self.nonce = None  # of ours in rekeys
+        self.nonce = self.answer_nonce = None  # of ours in rekeys that we begin, and in others
         self.told = []  # Message of each request of the server, oldest first
         self.on = {}
         self.epochs = []  # (Policy, Keys, Deletes) of each inband rekey
@@ -335,7 +335,7 @@ class Citizen(GM):
     def _reply(self, sa, message):
         if message.exchange == CREATE_CHILD_SA:
             wanted = sa.bits, sa.kwa
-            answer, made = answer_rekey(sa, message.payloads, wanted, self.nonce)
+            answer, made = answer_rekey(sa, message.payloads, wanted, self.answer_nonce)
             self.use(made)
             return answer
         if message.exchange == GSA_INBAND_REKEY:

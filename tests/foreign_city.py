@@ -9,7 +9,7 @@ from foreign_plant import KEY
 from member_process import join
 from site_bench import GROUP, Bench
 
-NAMES = ("press-7", "saw", "drill", "lathe", "mill", "forge", "crane")
+NAMES = ("press-7", "saw", "drill", "lathe", "mill", "forge", "crane", "kiln")
 
 
 class City(Bench):

@@ -98,7 +98,7 @@ class ForeignGCKS:
         self.on_pull = None  # the same for a pull
         self.on_child = None  # instead of the answer to CREATE_CHILD_SA: session, payloads →
         self.before_child = lambda session: None  # when one has come
-        self.nonce = None  # of ours in a rekey of an IKE SA, either way
+        self.nonce = self.answer_nonce = None  # of ours in rekeys that we begin, and in others
         self.said = []  # payloads of the last answer
         self.deaf = False
         self.heard = []  # (what, detail), oldest first
@@ -371,7 +371,7 @@ class ForeignGCKS:
             self.heard.append(("child", payloads))
             if self.on_child is not None:
                 return self.on_child(session, payloads), rest
-            answer, made = answer_rekey(sa, payloads, (self.bits, self.kwa), self.nonce)
+            answer, made = answer_rekey(sa, payloads, (self.bits, self.kwa), self.answer_nonce)
             session.made.append(("theirs", made))
             return answer, lambda session: self._take_over(session, made)
         if exchange == GSA_AUTH:

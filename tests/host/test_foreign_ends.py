@@ -149,6 +149,31 @@ def rekeyed_by_server(stage, gm):
     server.drop(old)
 
 
+@pytest.mark.parametrize("server_low", (True, False))
+def test_both_rekey_it_at_once(stage, server_low):
+    """RFC 7296 section 2.8.1: two new IKE SAs; that of the lowest of four nonces goes."""
+    gm, server = stage.joined(), stage.server
+    session, old = server.session, server.session.sa
+    low, high = bytes(16), b"\xff" * 256
+    server.nonce, server.answer_nonce = (low, high) if server_low else (high, low)
+    began = []
+    server.before_child = lambda session: began.append(server.begin_rekey(session))
+    gm.rekey_ike(delete_old=False)
+    gms = gm.sa
+    gm.serve()
+    servers = gm.sa
+    server.rekeyed(session, *began[0])
+    assert (servers.lowest < gms.lowest) == server_low
+    goes, stays = (servers, gms) if server_low else (gms, servers)
+    gm.sa = stays
+    by_gm, by_server = (old, goes) if server_low else (goes, old)
+    assert gm.talk(INFORMATIONAL, [DELETE_IKE], sa=gm.sas[by_gm.spi_i, by_gm.spi_r]) == []
+    (sa,) = [sa for _, sa in server.sessions.values() if sa.spi_i == by_server.spi_i]
+    server.tell(session, INFORMATIONAL, [DELETE_IKE], sa=sa)
+    assert gm.serve().payloads == [DELETE_IKE]
+    stage.pull(gm)
+
+
 def inband(group, kwk, *more):
     return [group.gsa(kek=False, wide=False), group.kd(kwk, kek=False), *more]
 

@@ -175,7 +175,10 @@ def answered_simply(gm):
     gm.pull()
 
 
-def collides(nonce):
+LOW, HIGH = bytes(16), b"\xff" * 256
+
+
+def collides(nonce, answer_nonce):
     """Section 2.8.1: both ask; of the two new IKE SAs that of the lowest nonce is too much."""
 
     def story(gm):
@@ -186,13 +189,14 @@ def collides(nonce):
         message_id, datagrams = old.request(CREATE_CHILD_SA, ours.payloads())
         for data in datagrams:
             gm.wire.send(data)
-        payloads, their_sa = answer_rekey(old, theirs.payloads, (old.bits, old.kwa), nonce)
+        payloads, their_sa = answer_rekey(old, theirs.payloads, (old.bits, old.kwa), answer_nonce)
         answer = gm.next(lambda sa, m: m.is_response and m.message_id == message_id)
         our_sa = ours.take(answer.payloads)
         gm.use(their_sa)
         gm.use(our_sa)
         gm.reply(old, theirs, payloads)
         mine_goes = our_sa.lowest < their_sa.lowest
+        assert nonce == answer_nonce or mine_goes == (nonce == LOW)
         redundant, gm.sa = (our_sa, their_sa) if mine_goes else (their_sa, our_sa)
         # whoever made the redundant one deletes it, the other deletes the old one
         ended_by_us, ended_by_server = (redundant, old) if mine_goes else (old, redundant)
@@ -224,8 +228,9 @@ def deletes_instead(gm):
 
 STORIES = {
     "answered": answered_simply,
-    "both, our nonces low": collides(bytes(16)),
-    "both, our nonces high": collides(b"\xff" * 256),
+    "both, ours is too much": collides(LOW, HIGH),
+    "both, the server's is too much": collides(HIGH, LOW),
+    "both, by the server's nonces": collides(HIGH, HIGH),
     "TEMPORARY_FAILURE": refuses(TEMPORARY_FAILURE),
     "NO_PROPOSAL_CHOSEN": refuses(NO_PROPOSAL_CHOSEN),
     "deleted meanwhile": deletes_instead,

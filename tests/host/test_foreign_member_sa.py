@@ -141,13 +141,16 @@ def answered_simply(bench, member):
     pulls(bench, member)
 
 
-def collides(nonce):
+LOW, HIGH = bytes(16), b"\xff" * 256
+
+
+def collides(nonce, answer_nonce):
     """Section 2.8.1: both ask; of the two new IKE SAs that of the lowest nonce is too much."""
 
     def story(bench, member):
         server = bench.server
         session, old, began = server.session, server.session.sa, []
-        server.nonce = nonce
+        server.nonce, server.answer_nonce = nonce, answer_nonce
         server.before_child = lambda session: began.append(server.begin_rekey(session))
         server.wait("child", timeout_s=20)
         wait_until(lambda: session.made)
@@ -155,7 +158,9 @@ def collides(nonce):
         (_, their_sa), our_sa = session.made[0], None
         server.rekeyed(session, *began[0])
         _, our_sa = session.made[1]
-        if our_sa.lowest < their_sa.lowest:
+        ours_goes = our_sa.lowest < their_sa.lowest
+        assert nonce == answer_nonce or ours_goes == (nonce == LOW)
+        if ours_goes:
             session.sa, goes, theirs_to_delete = their_sa, our_sa, old
         else:
             session.sa, goes, theirs_to_delete = our_sa, old, their_sa
@@ -196,8 +201,9 @@ def deletes_instead(bench, member):
 
 STORIES = {
     "answered": answered_simply,
-    "both, server's nonces low": collides(bytes(16)),
-    "both, server's nonces high": collides(b"\xff" * 256),
+    "both, the server's is too much": collides(LOW, HIGH),
+    "both, the member's is too much": collides(HIGH, LOW),
+    "both, by the member's nonces": collides(HIGH, HIGH),
     "TEMPORARY_FAILURE": refuses(TEMPORARY_FAILURE),
     "NO_PROPOSAL_CHOSEN": refuses(NO_PROPOSAL_CHOSEN),
     "NO_ADDITIONAL_SAS": refuses(NO_ADDITIONAL_SAS),
