@@ -289,11 +289,18 @@ class Citizen(GM):
                     continue
                 assert not sa.ended, "a request over an IKE SA that has ended"
             message = sa.take(data)
-            if message is not None:
+            if message is not None and (message.is_response or self._is_new(sa, message)):
                 if wanted(sa, message):
                     return message
                 self._waiting.append((sa, message))
         return None
+
+    def _is_new(self, sa, message):
+        """False for the repeat of one that waits for its answer still."""
+        if message.message_id in sa.taken:
+            return False
+        sa.taken.add(message.message_id)
+        return True
 
     def _repeated(self, sa, data):
         """A request again: the same answer, to its fragment 1 only."""
@@ -319,7 +326,9 @@ class Citizen(GM):
             assert message.message_id == sa.peer_id
             self.told.append(message)
             payloads = self.on.get(message.exchange, self._reply)(sa, message)
-            if payloads is not None:
+            if payloads is None:
+                sa.taken.remove(message.message_id)
+            else:
                 self.reply(sa, message, payloads)
         return message
 
