@@ -127,7 +127,7 @@ def test_liveness(foreign, interpreter):
     assert server.count("auth") == 1
     server.forget()
     server.wait("auth", 2)
-    member.heard("registered", 2)
+    pulls(bench, member)
 
 
 def answered_simply(bench, member):
