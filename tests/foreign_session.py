@@ -25,6 +25,7 @@ class Session:
     def derive(self, shared, bits, kwa):
         nonces = self.nonce_i, self.nonce_r
         self.sa = foreign_ikesa.first(False, self.spi_i, self.spi_r, *nonces, shared, bits, kwa)
+        self.first = self.sa
         self.sk_pi, self.sk_pr = self.sa.sk_pi, self.sa.sk_pr
 
     @property

@@ -130,84 +130,103 @@ def test_liveness(foreign, interpreter):
     pulls(bench, member)
 
 
-def answered_simply(bench, member):
-    server = bench.server
-    session, old = server.session, server.session.sa
-    server.wait("child", timeout_s=20)
-    assert server.wait("deleted") is old and session.sa is not old
-    assert not session.sa.initiator and session.kwk != old.kwk
-    pulls(bench, member)
-    server.rekey(session)  # and now the other way round
-    pulls(bench, member)
+class Simply:
+    """The server says yes."""
+
+    def __init__(self, bench):
+        self.bench, self.server = bench, bench.server
+
+    def story(self, member):
+        server, session = self.server, self.server.session
+        old = session.first
+        server.wait("child", timeout_s=20)
+        assert server.wait("deleted") is old and session.sa is not old
+        assert not session.sa.initiator and session.kwk != old.kwk
+        pulls(self.bench, member)
+        server.rekey(session)  # and now the other way round
+        pulls(self.bench, member)
 
 
 LOW, HIGH = bytes(16), b"\xff" * 256
 
 
-def collides(nonce, answer_nonce):
+class Collision(Simply):
     """Section 2.8.1: both ask; of the two new IKE SAs that of the lowest nonce is too much."""
 
-    def story(bench, member):
-        server = bench.server
-        session, old, began = server.session, server.session.sa, []
-        server.nonce, server.answer_nonce = nonce, answer_nonce
-        server.before_child = lambda session: began.append(server.begin_rekey(session))
+    def __init__(self, bench, nonce, answer_nonce):
+        super().__init__(bench)
+        self.server.nonce, self.server.answer_nonce = nonce, answer_nonce
+        self.nonces = nonce, answer_nonce
+        self.server.before_child = self.begin
+
+    def begin(self, session):
+        self.server.before_child = lambda session: None
+        self.began = self.server.begin_rekey(session)
+
+    def story(self, member):
+        server, session = self.server, self.server.session
+        old = session.first
         server.wait("child", timeout_s=20)
-        wait_until(lambda: session.made)
-        server.before_child = lambda session: None
-        (_, their_sa), our_sa = session.made[0], None
-        server.rekeyed(session, *began[0])
-        _, our_sa = session.made[1]
+        server.until(lambda: session.made, "answer of ours")
+        their_sa = session.made[0][1]
+        server.rekeyed(session, *self.began)
+        our_sa = session.made[1][1]
         ours_goes = our_sa.lowest < their_sa.lowest
+        nonce, answer_nonce = self.nonces
         assert nonce == answer_nonce or ours_goes == (nonce == LOW)
-        if ours_goes:
-            session.sa, goes, theirs_to_delete = their_sa, our_sa, old
-        else:
-            session.sa, goes, theirs_to_delete = our_sa, old, their_sa
+        session.sa = their_sa if ours_goes else our_sa
+        goes, theirs_to_delete = (our_sa, old) if ours_goes else (old, their_sa)
         assert server.ask(session, INFORMATIONAL, [DELETE_IKE], sa=goes) == []
         server.drop(goes)
         assert server.wait("deleted") is theirs_to_delete
-        pulls(bench, member)
-
-    return story
+        pulls(self.bench, member)
 
 
-def refuses(type, data=b""):
-    def story(bench, member):
-        server = bench.server
-        server.on_child = lambda session, payloads: [notification(type, data)]
+class Refusal(Simply):
+    """The IKE SA stands, and is not asked about at once again."""
+
+    def __init__(self, bench, type):
+        super().__init__(bench)
+        self.server.on_child = lambda session, payloads: [notification(type)]
+
+    def story(self, member):
+        server = self.server
         server.wait("child", timeout_s=20)
         assert server.ask(server.session, INFORMATIONAL, []) == []
-        pulls(bench, member)
-        assert server.count("child") == 1  # not at once again
-
-    return story
+        pulls(self.bench, member)
+        assert server.session.sa is server.session.first
 
 
-def deletes_instead(bench, member):
+class Deletion(Simply):
     """The member answers, forgets its own, and stays in the group by its Rekey SA."""
-    server = bench.server
-    session, told = server.session, []
-    server.before_child = lambda session: told.append(
-        server.tell(session, INFORMATIONAL, [DELETE_IKE])
-    )
-    server.wait("child", timeout_s=20)
-    server.until(lambda: told and told[0] in session.sa.answered)
-    over = bench.group.kek
-    bench.group.renew()
-    bench.rekey([bench.group.gsa(), bench.group.kd(over.kwk)], over)
-    comes_to_open(bench, member, b"still here")
+
+    def __init__(self, bench):
+        super().__init__(bench)
+        self.told = []
+        self.server.before_child = lambda session: self.told.append(
+            self.server.tell(session, INFORMATIONAL, [DELETE_IKE])
+        )
+
+    def story(self, member):
+        server, bench = self.server, self.bench
+        server.wait("child", timeout_s=20)
+        old = server.session.first
+        server.until(lambda: self.told and self.told[0] in old.answered, "answer")
+        over = bench.group.kek
+        bench.group.renew()
+        bench.rekey([bench.group.gsa(), bench.group.kd(over.kwk)], over)
+        comes_to_open(bench, member, b"still here")
 
 
 STORIES = {
-    "answered": answered_simply,
-    "both, the server's is too much": collides(LOW, HIGH),
-    "both, the member's is too much": collides(HIGH, LOW),
-    "both, by the member's nonces": collides(HIGH, HIGH),
-    "TEMPORARY_FAILURE": refuses(TEMPORARY_FAILURE),
-    "NO_PROPOSAL_CHOSEN": refuses(NO_PROPOSAL_CHOSEN),
-    "NO_ADDITIONAL_SAS": refuses(NO_ADDITIONAL_SAS),
-    "deleted meanwhile": deletes_instead,
+    "answered": (Simply,),
+    "both, the server's is too much": (Collision, LOW, HIGH),
+    "both, the member's is too much": (Collision, HIGH, LOW),
+    "both, by the member's nonces": (Collision, HIGH, HIGH),
+    "TEMPORARY_FAILURE": (Refusal, TEMPORARY_FAILURE),
+    "NO_PROPOSAL_CHOSEN": (Refusal, NO_PROPOSAL_CHOSEN),
+    "NO_ADDITIONAL_SAS": (Refusal, NO_ADDITIONAL_SAS),
+    "deleted meanwhile": (Deletion,),
 }
 BY_WHOM = [(name, how) for name in STORIES for how in INTERPRETERS]
 
@@ -218,8 +237,10 @@ def crowd(tmp_path_factory):
     benches, found = [], {}
     try:
         for name, how in BY_WHOM:
-            benches.append(Bench(tmp_path_factory.mktemp("crowd")))
-            found[name, how] = benches[-1], benches[-1].start(how, ike_lifetime_s=10)
+            bench = Bench(tmp_path_factory.mktemp("crowd"))
+            benches.append(bench)
+            kind, *arguments = STORIES[name]
+            found[name, how] = kind(bench, *arguments), bench.start(how, ike_lifetime_s=10)
         for _, member in found.values():
             member.heard("status")
         yield found
@@ -230,4 +251,5 @@ def crowd(tmp_path_factory):
 
 @pytest.mark.parametrize("name, how", BY_WHOM)
 def test_rekeyed_by_the_member(crowd, name, how):
-    STORIES[name](*crowd[name, how])
+    story, member = crowd[name, how]
+    story.story(member)
