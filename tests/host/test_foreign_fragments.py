@@ -201,7 +201,7 @@ def test_a_lost_fragment_of_the_answer(foreign, interpreter, later):
         return datagrams[:-1]
 
     bench.server.order = order
-    member = bench.talker(interpreter)
+    member = bench.talker(interpreter, fragment_size=SIZE)
     assert bench.server.count("repeat") >= 1
     opens(bench, member, b"here")
 
@@ -218,7 +218,7 @@ def test_nothing_in_fragments_without_agreement(foreign, interpreter):
 @INTERPRETERS
 def test_requests_in_fragments(foreign, interpreter):
     bench = in_fragments(foreign)
-    member, server = bench.talker(interpreter), bench.server
+    member, server = bench.talker(interpreter, fragment_size=SIZE), bench.server
     long = [notification(40999, bytes(150))]
     for order in ORDERS.values():
         server.tell(server.session, INFORMATIONAL, long, order=order)
@@ -231,7 +231,7 @@ def test_requests_in_fragments(foreign, interpreter):
 def test_rekeys_in_fragments(foreign, interpreter):
     """RESERVED of the first fragment is that of the message that was signed."""
     bench = in_fragments(foreign)
-    member, group = bench.talker(interpreter), bench.group
+    member, group = bench.talker(interpreter, fragment_size=SIZE), bench.group
     for n, (order, reserved, room) in enumerate(
         [(order, 0x2A * (n % 2), 60 + n) for n, order in enumerate(ORDERS.values())]
     ):

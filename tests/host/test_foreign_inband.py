@@ -248,9 +248,9 @@ def test_excluded_inband(foreign, interpreter, deletes):
     """Section 2.4.3: it registers again, over the IKE SA that is there."""
     bench = without_kek(foreign())
     member = bench.talker(interpreter)
+    bench.group.renew()
     assert tell(bench, deletes) == []
     member.heard("excluded")
-    bench.group.renew()
     bench.server.wait("pull")
     member.heard("registered", 2)
     opens(bench, member, bench.group.teks[0], b"back")
@@ -295,9 +295,9 @@ def test_malformed(foreign, interpreter):
     the member registers again."""
     bench = without_kek(foreign())
     member, server = bench.talker(interpreter), bench.server
-    for n, change in enumerate(MALFORMED.values()):
+    for n, (name, change) in enumerate(MALFORMED.items()):
         payloads = change(renewed(bench))
-        assert tell(bench, payloads) == [notification(INVALID_SYNTAX)]
+        assert tell(bench, payloads) == [notification(INVALID_SYNTAX)], name
         server.wait("auth", n + 2)
         member.heard("registered", n + 2)
     opens(bench, member, bench.group.teks[0], b"back")
