@@ -203,7 +203,7 @@ def sends(bench, member, teks, text):
 @INTERPRETERS
 def test_a_member_takes_new_keys(foreign, interpreter):
     bench = without_kek(foreign())
-    member, group, teks = bench.talker(interpreter), bench.group, []
+    member, group, teks = bench.talker(interpreter, limits={"sas": 64}), bench.group, []
     shapes = {
         "plain": lambda: renewed(bench, delete(3, teks[-1].spi)),
         "no Delete": lambda: renewed(bench),
