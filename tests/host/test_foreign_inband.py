@@ -285,7 +285,6 @@ MALFORMED = {
     "GSA cut": lambda p: changed(p, GSA, tv(1, 0)[:3]),
     "KD cut": lambda p: changed(p, KD, b"\3"),
     "a Delete that is none": lambda p: [*p, (DELETE, b"\3\4\0\2spi-")],
-    "empty": lambda p: [],
 }
 
 
@@ -301,6 +300,17 @@ def test_malformed(foreign, interpreter):
         server.wait("auth", n + 2)
         member.heard("registered", n + 2)
     opens(bench, member, bench.group.teks[0], b"back")
+
+
+@INTERPRETERS
+def test_nothing_to_do(foreign, interpreter):
+    """It is acknowledged, and changes nothing."""
+    bench = without_kek(foreign())
+    member = bench.talker(interpreter)
+    assert tell(bench, []) == [] and tell(bench, [notification(40999, b"?")]) == []
+    opens(bench, member, bench.group.teks[0], b"as ever")
+    assert tell(bench, renewed(bench)) == []
+    opens(bench, member, bench.group.teks[0], b"new")
 
 
 NOT_TAKEN = {
