@@ -295,6 +295,8 @@ class ForeignGM:
             *extra,
         ]
         kind, octets = chain(payloads)
+        told = [one[1] for one in (*first, *extra) if one[0] == NOTIFY]
+        self.asked = {int.from_bytes(body[2:4]) for body in told}  # some are answered in kind
         self.init_request = (
             header(self.spi_i, bytes(8), kind, IKE_SA_INIT, 8, 0, 28 + len(octets)) + octets
         )
@@ -308,8 +310,10 @@ class ForeignGM:
         return unchain(first, data[28:])
 
     def take_sa_init(self, data):
-        payloads = dict(self.clear(data))
+        answered = self.clear(data)
+        payloads = {kind: body for kind, body in answered if kind != NOTIFY}
         assert set(payloads) == {SA, KE, NONCE}
+        assert set(notifies(answered)) <= self.asked, "nobody asked for it"
         self.init_response = data
         self.spi_r = data[8:16]
         assert self.spi_r != bytes(8)

@@ -144,7 +144,7 @@ def rekeyed(city, gm):
 
 def test_a_rekey_to_all(city):
     """In fragments if every member knows them, else whole; repeats are the same to the bit."""
-    gm = city.gm()
+    gm = city.gm("kiln")
     gm.promised = False
     gm.connect().join().listen()
     rekeyed(city, gm)

@@ -127,7 +127,8 @@ def test_liveness(foreign, interpreter):
     assert server.count("auth") == 1
     server.forget()
     server.wait("auth", 2)
-    pulls(bench, member)
+    assert server.ask(server.session, INFORMATIONAL, []) == []
+    comes_to_open(bench, member, b"data go on")
 
 
 class Simply:
