@@ -64,17 +64,11 @@ def test_data_of_errors_are_ignored(foreign, type):
             *session.proof(),
             notification(type, data),
         ]
-        member = bench.join("--count", "1", "--timeout", "1", retransmit={"total_s": 1})
+        member = bench.join("--count", "1", "--timeout", "1")
         assert member.end()[0] == 1
-        said.append(member.heard("failed")["detail"])
-    assert said[0].replace(str(foreign), "") and len({text.split(" ")[0] for text in said}) == 1
-
-
-CIPHERS = {
-    "AES-CCM 8, implicit IV": 29,
-    "AES-GCM 16, implicit IV": 30,
-    "ChaCha20, implicit IV": 31,
-}
+        detail = member.heard("failed")["detail"]
+        said.append(detail.replace(str(bench.server.port), "PORT"))
+    assert said[0] == said[1]
 
 
 @INTERPRETERS
