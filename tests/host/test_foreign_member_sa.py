@@ -127,6 +127,7 @@ def test_liveness(foreign, interpreter):
     assert server.count("auth") == 1
     server.forget()
     server.wait("auth", 2)
+    server.wait("informational", server.count("informational") + 1)  # over the new one
     assert server.ask(server.session, INFORMATIONAL, []) == []
     comes_to_open(bench, member, b"data go on")
 
