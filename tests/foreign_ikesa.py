@@ -77,6 +77,7 @@ class IkeSa:
         self.parts, self.parts_of = {}, None
         self.taken = set()  # Message IDs of requests that have come
         self.last = (), []  # datagrams of the last request of theirs, and of our answer
+        self.asked = []  # datagrams of our last request
         self.answers = {}  # Message ID of ours → datagrams that came as the answer
         self.answered = {}  # Message ID of ours → Message
 

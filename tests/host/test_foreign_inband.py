@@ -1,5 +1,6 @@
 """GSA_INBAND_REKEY between ends of ours and foreign ones: RFC 9838 section 2.4.2."""
 
+import itertools
 import os
 
 import pytest
@@ -145,8 +146,9 @@ def test_removed(city):
 def test_data_with_a_member_of_ours(city):
     ours = city.ours("forge")
     gm = joined(city).listen()
+    seq = itertools.count(1)
     for n in range(2):
-        gm.send(b"to %d" % n, 1 + n)
+        wait_until(lambda n=n: gm.send(b"to %d" % n, next(seq)) and ours.opened(b"to %d" % n))
         ours.packet(b"to %d" % n, sender=gm.sender_ids[0])
         ours.say(f"from {n}")
         gm.hear(lambda n=n: any(payload == b"from %d" % n for _, _, payload in gm.inside))
