@@ -33,7 +33,23 @@ TSI, TSR = 44, 45
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory):
+def hasty(tmp_path_factory):
+    made = City(tmp_path_factory.mktemp("hasty"), settings='ike_lifetime = "10s"')
+    yield made
+    made.clear()
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def crowd(hasty):
+    """They all register at once: the server's ten seconds pass for all together."""
+    names = dict(zip(STORIES, NAMES, strict=False))
+    return {story: hasty.gm(name).connect().join() for story, name in names.items()}
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, crowd):
+    """The crowd's ten seconds begin with the first test."""
     made = City(tmp_path_factory.mktemp("city"))
     yield made
     made.close()
@@ -152,14 +168,6 @@ def test_not_while_it_is_being_closed(city):
 # Our key server begins
 
 
-@pytest.fixture(scope="module")
-def hasty(tmp_path_factory):
-    made = City(tmp_path_factory.mktemp("hasty"), settings='ike_lifetime = "10s"')
-    yield made
-    made.clear()
-    made.close()
-
-
 def is_request(exchange):
     return lambda sa, m: not m.is_response and m.exchange == exchange
 
@@ -235,13 +243,6 @@ STORIES = {
     "NO_PROPOSAL_CHOSEN": refuses(NO_PROPOSAL_CHOSEN),
     "deleted meanwhile": deletes_instead,
 }
-
-
-@pytest.fixture(scope="module")
-def crowd(hasty):
-    """They all register at once: the server's ten seconds pass for all together."""
-    names = dict(zip(STORIES, NAMES, strict=False))
-    return {story: hasty.gm(name).connect().join() for story, name in names.items()}
 
 
 @pytest.mark.parametrize("story", STORIES)

@@ -118,22 +118,10 @@ def test_what_is_no_rekey_of_an_ike_sa(foreign, interpreter):
 # The member begins
 
 
-@BOTH
-def test_liveness(foreign, interpreter):
-    """Silence is asked about; an answer is enough. No answer: another IKE SA."""
-    bench = foreign()
-    member, server = bench.talker(interpreter, liveness_s=1), bench.server
-    assert server.wait("informational", 2) == []
-    assert server.count("auth") == 1
-    server.forget()
-    server.wait("auth", 2)
-    server.wait("informational", server.count("informational") + 1)  # over the new one
-    assert server.ask(server.session, INFORMATIONAL, []) == []
-    comes_to_open(bench, member, b"data go on")
-
-
 class Simply:
     """The server says yes."""
+
+    fields = {"ike_lifetime_s": 10}
 
     def __init__(self, bench):
         self.bench, self.server = bench, bench.server
@@ -220,7 +208,24 @@ class Deletion(Simply):
         comes_to_open(bench, member, b"still here")
 
 
+class Liveness(Simply):
+    """Silence is asked about; an answer is enough. No answer: another IKE SA. Data go on."""
+
+    fields = {"liveness_s": 1}
+
+    def story(self, member):
+        server = self.server
+        assert server.wait("informational", 2) == []
+        assert server.count("auth") == 1
+        server.forget()
+        server.wait("auth", 2)
+        server.wait("informational", server.count("informational") + 1)  # over the new one
+        assert server.ask(server.session, INFORMATIONAL, []) == []
+        comes_to_open(self.bench, member, b"data go on")
+
+
 STORIES = {
+    "liveness": (Liveness,),
     "answered": (Simply,),
     "both, the server's is too much": (Collision, LOW, HIGH),
     "both, the member's is too much": (Collision, HIGH, LOW),
@@ -242,7 +247,7 @@ def crowd(tmp_path_factory):
             bench = Bench(tmp_path_factory.mktemp("crowd"))
             benches.append(bench)
             kind, *arguments = STORIES[name]
-            found[name, how] = kind(bench, *arguments), bench.start(how, ike_lifetime_s=10)
+            found[name, how] = kind(bench, *arguments), bench.start(how, **kind.fields)
         for _, member in found.values():
             member.heard("status")
         yield found
@@ -252,6 +257,6 @@ def crowd(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name, how", BY_WHOM)
-def test_rekeyed_by_the_member(crowd, name, how):
+def test_by_the_member(crowd, name, how):
     story, member = crowd[name, how]
     story.story(member)
