@@ -142,6 +142,25 @@ def rekey(group: Name, site: Site = None) -> None:
 
 
 @app.command()
+def keys(
+    export: Annotated[
+        Path, typer.Option("--export", metavar="DIR", help="Where the tables go; made if new.")
+    ],
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Add keys as they come, until Ctrl-C.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+    site: Site = None,
+) -> int:
+    """Write the keys of groups and IKE SAs to files, for Wireshark to open a capture with.
+
+    Whoever has these files reads the groups. The key server's log says that they were exported.
+    """
+    return commands.keys(site, export, is_sure=yes, follow=follow, as_json=json)
+
+
+@app.command()
 def reload(site: Site = None) -> None:
     """Have the running server read covey.toml again; a file with a mistake changes nothing."""
     commands.reload(site)

@@ -37,8 +37,13 @@ class RekeySA:
         """GSK_w, RFC 9838 section 3.4."""
         return self.keymat[self.key_bits // 8 + SALT_LEN :]
 
+    @property
+    def gsk_e(self) -> bytes:
+        """AES key, salt."""
+        return self.keymat[: self.key_bits // 8 + SALT_LEN]
+
     def context(self) -> GCMContext:
-        return GCMContext(self.keymat[: self.key_bits // 8 + SALT_LEN])
+        return GCMContext(self.gsk_e)
 
 
 @dataclass(frozen=True)

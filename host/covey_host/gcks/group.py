@@ -20,6 +20,7 @@ from .epoch import (
     Outbox,
     Parcel,
     Random,
+    RekeySA,
     decode_state,
     encode_state,
     first_epoch,
@@ -202,6 +203,10 @@ class Group:
         repeat_ms = self._repeats.next_ms()
         next_ms = self._rekey_ms if repeat_ms is None else min(repeat_ms, self._rekey_ms)
         return max(next_ms, self._retry_ms)
+
+    def rekey_sas(self) -> list[RekeySA]:
+        """The current one, and those under which messages are still on their way."""
+        return [self.epoch.rekey, *(parcel.over for parcel in self._repeats.outbox)]
 
     @property
     def is_quiet(self) -> bool:
