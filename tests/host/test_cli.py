@@ -160,7 +160,6 @@ def test_groups_are_listed_as_added(covey, site):
         ({"--port": "x"}, "--port"),
         ({"--lifetime": "soon"}, "lifetime"),
         ({"--lifetime": "5s"}, "lifetime"),
-        ({"--carrier": "ip"}, "carrier"),
         ({"--carrier": "pigeon"}, "carrier"),
         ({"--source-auth": "tesla"}, "later version"),
     ],
