@@ -16,10 +16,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 
-from covey import carrier, port
-from covey.drops import NAMES
-from covey.member import Member
-from covey.sa import DataSA
+from covey import carrier, port  # noqa: E402
+from covey.drops import NAMES  # noqa: E402
+from covey.member import Member  # noqa: E402
+from covey.sa import DataSA  # noqa: E402
 
 SKIP = 77
 GROUP, PORT = "239.192.1.32", 2222
@@ -156,7 +156,8 @@ class Ends:
     def _empty(self):
         """Our own come back, to both of our sockets."""
         time.sleep(0.02)
-        while self.air.receive(self.member) is not None or port.recv(self.wire, bytearray(1600)) >= 0:
+        buf = bytearray(1600)
+        while self.air.receive(self.member) is not None or port.recv(self.wire, buf) >= 0:
             pass
 
     def member_hears(self, payload, who=None):

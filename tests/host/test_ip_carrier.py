@@ -1,4 +1,4 @@
-"""ESP as IP protocol 50 on real raw sockets: our members and key server, scapy, and bad packets."""
+"""ESP as IP protocol 50 on real raw sockets: our own ends, scapy, and bad packets."""
 
 import ctypes
 import json
@@ -116,7 +116,7 @@ def test_two_interpreters_in_one_group_and_another_group_beside(plant):
 @ROOT_ONLY
 @INTERPRETERS
 def test_one_sender(plant, interpreter):
-    """SN 0: replays are refused though nobody told a width, and a new key comes with each start."""
+    """SN 0: replays are refused though nobody told a width; each start brings a new key."""
     plant.edit(f"\n{plant.BARE}", f"\n{plant.BARE}\nsingle_sender = true")
     plant.add("press", "--sender")
     plant.add("other", "--sender")
@@ -316,7 +316,11 @@ def test_a_person_without_the_right_is_told_in_one_sentence(bare, interpreter):
         wrapper, reason = boards.interpreter("x86")
         if wrapper is None:
             boards.without("x86", reason)
-        command = [str(wrapper), "-c", f"from covey import port; port.esp_socket({GROUP!r}, None, 1)"]
+        command = [
+            str(wrapper),
+            "-c",
+            f"from covey import port; port.esp_socket({GROUP!r}, None, 1)",
+        ]
     env = {**ENVIRONMENT, "MICROPYPATH": str(boards.BUILD / "lib-x86")}
     done = subprocess.run(
         command, env=env, capture_output=True, text=True, timeout=30, preexec_fn=without_net_raw
@@ -356,5 +360,3 @@ def test_what_a_person_can_mend(monkeypatch):
         port.esp_socket(GROUP, None, 1)
     with pytest.raises(ConfigError, match="no multicast group"):
         port.esp_socket("10.0.0.1", None, 1)
-
-

@@ -31,7 +31,9 @@ def header(
     ihl = 5 + len(options) // 4 if ihl is None else ihl
     total = 20 + len(options) + length if total is None else total
     out = bytearray([version << 4 | ihl, 0xB8, total >> 8 & 255, total & 255, 0x12, 0x34])
-    out += bytes([flags >> 8, flags & 255, 1, protocol, 0, 0, 192, 0, 2, 1]) + destination + options
+    out += (
+        bytes([flags >> 8, flags & 255, 1, protocol, 0, 0, 192, 0, 2, 1]) + destination + options
+    )
     value = checksum(out) ^ wrong
     out[10:12] = bytes([value >> 8, value & 255])
     return bytes(out)

@@ -33,7 +33,7 @@ Both ports define exactly these names.
     close(sock)             closing twice is no error
 
 What a person can mend (a port in use, no route for multicast, a missing file) is a ConfigError.
-`recv`, `recv_from` and `recv_parts` allocate on MicroPython; `ticks_*`, `send` and GCMContext do not.
+`recv`, `recv_from`, `recv_parts` allocate on MicroPython; `ticks_*`, `send`, GCMContext do not.
 """
 
 import sys
