@@ -99,8 +99,9 @@ def test_another_carrier_is_told_where_members_still_are(site):
     site.air.clear()
     site.wait(60_000)
     site.air.clear()
-    site = site.restart(SITE + IP + "carrier_port = 846\n")
-    assert {(out.destination[1], out.marker) for out in site.air} == {(847, False)}
+    for number in (846, 845):  # at the second start it comes from the store
+        site = site.restart(SITE + IP + f"carrier_port = {number}\n")
+        assert (847, False) in {(out.destination[1], out.marker) for out in site.air}
 
 
 def test_a_store_from_before_there_was_a_choice(site):

@@ -118,6 +118,15 @@ def test_lengths():
     assert strip(header(60, b"\x01" * 40) + bytes(60))[0] == 60
 
 
+def test_options_that_did_not_arrive():
+    """The buffer still holds what makes the checksum right."""
+    whole = header(0, b"\x01" * 40, total=40)
+    head, buf = bytearray(whole[:20]), bytearray(whole[20:])
+    assert ipv4.strip(head, buf, 40, GROUP) == DROP_IP_HEADER
+    whole = header(0, b"\x01" * 40)
+    assert ipv4.strip(bytearray(whole[:20]), buf, 60, GROUP) == 0
+
+
 def test_sums_of_any_size():
     """Where folding once is not enough, and where the sum is the other zero."""
     for destination in (b"\xff" * 4, bytes(4), b"\xff\xff\x00\x00"):
