@@ -7,10 +7,11 @@ from covey.drops import (
     DROP_IP_HEADER,
     DROP_KEEPALIVE,
     DROP_LENGTH,
+    DROP_TAG,
     DROP_UNKNOWN_SPI,
     IKE_MESSAGE,
 )
-from datapath import a_receiver, good, member_state
+from datapath import a_receiver, good, heap_octets, member_state
 from test_ipv4 import header
 
 _GROUP = "239.192.1.32"
@@ -150,3 +151,36 @@ def test_a_port_of_rekeys_alone():
         assert m.opened == 0
 
     _with((_GROUP, 848), False, story)
+
+
+def test_no_heap_behind_the_socket():
+    """Delivered, refused by its header, refused by its tag: the port alone allocates."""
+    esp = good()
+    whole = [header(len(esp), b"\x01" * 8) + esp, header(len(esp), protocol=51) + esp]
+    whole.append(header(len(esp)) + esp[:-1] + b"?")
+    m = a_receiver(bits=None, form=None)  # no window: each may come again
+    at = [0]
+
+    def recv_parts(sock, head, buf):
+        datagram = whole[at[0]]
+        at[0] = (at[0] + 1) % 3
+        n = len(datagram)
+        for i in range(20):
+            head[i] = datagram[i]
+        for i in range(20, n):
+            buf[i - 20] = datagram[i]
+        return n
+
+    wire = Wire()
+    opened = wire.open((_GROUP, None), False)
+    port.recv_parts = recv_parts
+    try:
+
+        def step():
+            assert opened.receive(m) == 10
+            assert opened.receive(m) == DROP_IP_HEADER
+            assert opened.receive(m) == DROP_TAG
+
+        assert heap_octets(step) == 0
+    finally:
+        wire.done()
