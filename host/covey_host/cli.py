@@ -61,7 +61,9 @@ def group_add(
     address: Annotated[str, typer.Option(help="Multicast IPv4 address.")],
     port: Annotated[int, typer.Option(min=1, max=65535, help="The application's UDP port.")],
     lifetime: Annotated[str | None, typer.Option(help="Of keys: 30m, 1h, 7d.")] = None,
-    carrier: Annotated[str, typer.Option(help="udp: ESP in UDP. ip: a later version.")] = "udp",
+    carrier: Annotated[
+        str, typer.Option(help="udp: ESP in UDP. ip: IP protocol 50, for which members need root.")
+    ] = "udp",
     source_auth: Annotated[str, typer.Option(help="none; others in a later version.")] = "none",
     site: Site = None,
 ) -> None:

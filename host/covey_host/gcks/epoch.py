@@ -62,7 +62,7 @@ class Epoch:
 
     @property
     def destination(self) -> tuple[str, int]:
-        """Where rekeys go: the group's address, and the port of its carrier."""
+        """Where rekeys go: the group's address, and its UDP port."""
         return self.shape.address, self.shape.carrier_port
 
 
@@ -74,6 +74,7 @@ class Parcel:
     destination: tuple[str, int]
     over: RekeySA  # which it was sent over; its next Message ID is above this message's
     excludes: bool  # the Delete of the whole GSA: no keys inside
+    marker: bool = True  # whether four zero octets lead it there (RFC 3948 section 2.2)
 
 
 Outbox = tuple[Parcel, ...]
@@ -157,6 +158,7 @@ def _parcel(fields: dict) -> Parcel:
         (address, port),
         _rekey_sa(fields["over"]),
         fields["excludes"],
+        fields.get("marker", True),  # a store from before there was a choice
     )
 
 

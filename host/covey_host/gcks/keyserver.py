@@ -155,6 +155,7 @@ class KeyServer:
             groups[name] = {
                 "address": policy.address,
                 "port": policy.port,
+                "carrier": policy.carrier,
                 "carrier_port": policy.carrier_port,
                 **group.status(now_ms, is_running),
             }
