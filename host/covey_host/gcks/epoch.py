@@ -37,8 +37,13 @@ class RekeySA:
         """GSK_w, RFC 9838 section 3.4."""
         return self.keymat[self.key_bits // 8 + SALT_LEN :]
 
+    @property
+    def gsk_e(self) -> bytes:
+        """AES key, salt."""
+        return self.keymat[: self.key_bits // 8 + SALT_LEN]
+
     def context(self) -> GCMContext:
-        return GCMContext(self.keymat[: self.key_bits // 8 + SALT_LEN])
+        return GCMContext(self.gsk_e)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Epoch:
 
     @property
     def destination(self) -> tuple[str, int]:
-        """Where rekeys go: the group's address, and the port of its carrier."""
+        """Where rekeys go: the group's address, and its UDP port."""
         return self.shape.address, self.shape.carrier_port
 
 
@@ -65,10 +70,11 @@ class Epoch:
 class Parcel:
     """A GSA_REKEY message that members may not have heard yet; kept so that it can be repeated."""
 
-    message: bytes = field(repr=False)
+    messages: tuple[bytes, ...] = field(repr=False)  # its datagrams: several if fragmented
     destination: tuple[str, int]
     over: RekeySA  # which it was sent over; its next Message ID is above this message's
     excludes: bool  # the Delete of the whole GSA: no keys inside
+    marker: bool = True  # whether four zero octets lead it there (RFC 3948 section 2.2)
 
 
 Outbox = tuple[Parcel, ...]
@@ -147,11 +153,13 @@ def _rekey_sa(fields: dict) -> RekeySA:
 
 def _parcel(fields: dict) -> Parcel:
     address, port = fields["destination"]
+    messages = fields.get("messages") or [fields["message"]]  # before there were fragments
     return Parcel(
-        bytes.fromhex(fields["message"]),
+        tuple(map(bytes.fromhex, messages)),
         (address, port),
         _rekey_sa(fields["over"]),
         fields["excludes"],
+        fields.get("marker", True),  # a store from before there was a choice
     )
 
 

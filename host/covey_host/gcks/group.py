@@ -20,13 +20,14 @@ from .epoch import (
     Outbox,
     Parcel,
     Random,
+    RekeySA,
     decode_state,
     encode_state,
     first_epoch,
     next_epoch,
 )
 from .ledger import Changes, Ledger
-from .policy import REKEY_AT, GroupPolicy
+from .policy import INBAND, REKEY_AT, GroupPolicy
 from .rekeyer import Rekeyer
 from .repeats import Repeats
 from .roster import Enrolled, Roster
@@ -78,6 +79,7 @@ class Group:
             return
         shape = self.policy.shape
         excludes = bool(evicted) or self.epoch.shape != shape
+        excludes |= self.is_inband  # the IKE SAs of its members are lost, and with them all ways
         excludes |= senders.is_used_up(shape, self.epoch.life + 1)
         plan = self.plan(now_ms, excludes=excludes, started=True, gone=evicted)
         self._carry_out(plan, now_ms, more)
@@ -108,10 +110,8 @@ class Group:
         activate_ms = max(self._earliest_ms(now_ms, come_back), self._activate_ms)
         if excludes:
             outbox = tuple(p if p.excludes else self._exclusion(p) for p in outbox)
-            outbox += (self._rekeyer.exclude(old.rekey, old.destination),)
-        else:
-            atd_s, dtd_s = self._delays_s(activate_ms - now_ms)
-            outbox += (self._rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s),)
+        if not self.is_inband:
+            outbox += (self._announcement(old, new, activate_ms - now_ms, excludes),)
         outbox = outbox[-_MOST_PARCELS:]
         state = {self._prefix + "state": encode_state(new, outbox)}
         changes = state | self._roster.removing(gone)
@@ -131,7 +131,9 @@ class Group:
 
     # Members
 
-    def admit(self, member: str, wanted: int | None, now_ms: int) -> list[int]:
+    def admit(
+        self, member: str, wanted: int | None, now_ms: int, fragments: bool = False
+    ) -> list[int]:
         """Register a member: its fresh Sender-IDs, none where wanted is None (a receiver).
 
         All of it is durable on return. GroupFull where it must not be; Problem from the store.
@@ -141,8 +143,11 @@ class Group:
             self.rekey(now_ms)  # overdue, as after a disk that was full for long
         if member not in self.active() and len(self.active()) >= self.policy.members:
             raise GroupFull
+        if wanted is not None and self.epoch.shape.single_sender:
+            wanted = 1
+            self._make_way(member, now_ms)
         picked = {} if wanted is None else self._pick(member, wanted, now_ms)
-        enrolled = Enrolled(self.epoch.era, wanted is not None, False)
+        enrolled = Enrolled(self.epoch.era, wanted is not None, False, fragments)
         self._write(self._roster.entering(member, enrolled, picked))
         self._roster.enter(member, enrolled, picked)
         return [senders.sender_id(self.epoch.shape, i, row) for i, row in picked.items()]
@@ -174,6 +179,11 @@ class Group:
             return True
         return self.epoch.life > 0 and member.may_join(self.policy.name)
 
+    @property
+    def is_inband(self) -> bool:
+        """Whether members are told of the current epoch's end over their IKE SAs."""
+        return self.epoch.shape.rekey == INBAND
+
     # Time
 
     def age_s(self, now_ms: int) -> int:
@@ -203,6 +213,10 @@ class Group:
         next_ms = self._rekey_ms if repeat_ms is None else min(repeat_ms, self._rekey_ms)
         return max(next_ms, self._retry_ms)
 
+    def rekey_sas(self) -> list[RekeySA]:
+        """The current one, and those under which messages are still on their way."""
+        return [self.epoch.rekey, *(parcel.over for parcel in self._repeats.outbox)]
+
     @property
     def is_quiet(self) -> bool:
         """Whether everything has been said."""
@@ -212,11 +226,13 @@ class Group:
         """is_running: whether times mean anything."""
         self.refresh(now_ms)
         if self.epoch is None:
-            return {"epoch": None, "members": [], "senders": [], "absent": []}
+            facts = {"epoch": None, "rekey": self.policy.rekey}
+            return {**facts, "members": [], "senders": [], "absent": []}
         active = self.active()
         facts = {
             "epoch": self.epoch.number,
             "spi": self.epoch.tek_spi.hex(),
+            "rekey": self.epoch.shape.rekey,
             "members": sorted(active),
             "senders": sorted(m for m, enrolled in active.items() if enrolled.sender),
             "absent": sorted(set(self._roster.members) - set(active)),
@@ -281,9 +297,32 @@ class Group:
             self.exclude(now_ms)
         return senders.pick(*ask, self.epoch, most=most, may_rekey=False)
 
+    def _make_way(self, member: str, now_ms: int) -> None:
+        """For the one sender of a group: its numbers begin anew, and receivers have one window
+        for all that comes under a TEK (RFC 9838 section 2.6). So a TEK under which anybody may
+        have sent goes first."""
+        epoch = self.epoch
+        if any(e.sender and other != member for other, e in self.active().items()):
+            raise GroupFull
+        was_given = any(row.era == epoch.era for row in self._roster.rows.values())
+        if was_given and now_ms >= self._activate_ms:
+            if now_ms < self._born_ms + self.policy.dtd_s * 1000:
+                raise GroupFull  # too soon, as in _pick
+            self.rekey(now_ms)
+
+    def _announcement(self, old: Epoch, new: Epoch, atd_ms: int, excludes: bool) -> Parcel:
+        """Over the old epoch's Rekey SA; fragmented only where every member can do with it."""
+        if excludes:
+            return self._rekeyer.exclude(old.rekey, old.destination, old.shape.has_marker)
+        atd_s, dtd_s = self._delays_s(atd_ms)
+        active = self._roster.active(old.era).values()
+        can_all = bool(active) and all(enrolled.fragments for enrolled in active)
+        times = {"atd_s": atd_s, "dtd_s": dtd_s}
+        return self._rekeyer.rekey(old, new, self.policy, **times, in_fragments=can_all)
+
     def _exclusion(self, parcel: Parcel) -> Parcel:
         """In place of a rekey that some may not have heard: it would hand them keys."""
-        return self._rekeyer.exclude(parcel.over, parcel.destination)
+        return self._rekeyer.exclude(parcel.over, parcel.destination, parcel.marker)
 
     def _earliest_ms(self, now_ms: int, come_back: bool) -> int:
         """From when an epoch that begins now is sent under: all must have it by then."""

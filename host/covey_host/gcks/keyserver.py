@@ -6,15 +6,16 @@ has taken over: this one must stop. Any other Problem leaves it able to go on.
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 from ..errors import MISUSE, Problem
 from ..store import Fenced, Store
-from . import Out
+from . import Out, disclosure
 from .authority import Authority, Member, load_signing_key
 from .epoch import Epoch
 from .group import Group
+from .halfopen import most_len
 from .ledger import Ledger
 from .policy import GroupPolicy, SitePolicy
 from .registrar import Registrar
@@ -41,11 +42,13 @@ class KeyServer:
         self._retired: list[Group] = []  # gone from policy, still saying so
         self._epochs: dict[str, Epoch] = {}  # as they were last told of
         self._responder: Responder | None = None
+        self._disclosure = disclosure.Disclosure()
 
     def start(self, now_ms: int) -> list[Out]:
         """Take over the store, and rekey each group over its stored Rekey SA: whatever was given
         out under the stored keys, none of it is given out again."""
         self._rekeyer = Rekeyer(load_signing_key(self._store), self._random)
+        self._rekeyer.most_len = most_len(self._policy)
         self._ledger = Ledger(self._store, self._store.acquire_term(f"key server {os.getpid()}"))
         self._authority = Authority(self._ledger, self._random)
         for policy in self._policy.groups.values():
@@ -58,7 +61,13 @@ class KeyServer:
             self._tell,
         )
         self._responder = Responder(
-            self._policy, self._authority, registrar, self.counters, self._tell, self._random
+            self._policy,
+            self._groups,
+            self._authority,
+            registrar,
+            self.counters,
+            self._tell,
+            self._random,
         )
         return self._due(now_ms)
 
@@ -102,13 +111,15 @@ class KeyServer:
 
     def remove_member(self, name: str, now_ms: int) -> list[Out]:
         """Evict a member at once. Until key trees exist this sends everybody away, and those that
-        remain come back: no message has keys in it that the removed one could open."""
+        remain come back: no message has keys in it that the removed one could open. In an inband
+        group the others are given new keys, each by itself."""
         member, changes = self._authority.removal(name)
         plans = []
         for group in self._groups.values():
             group.refresh(now_ms)
             if group.may_hold_keys(member):
-                plan = group.plan(now_ms, excludes=True, gone=frozenset({name}))
+                gone = frozenset({name})
+                plan = group.plan(now_ms, excludes=not group.is_inband, gone=gone)
                 plans.append((group, plan))
                 changes |= plan.changes
             else:
@@ -120,7 +131,8 @@ class KeyServer:
             group.believe(plan, now_ms)
         self.counters["removed"] += 1
         self._tell("removed", member=name, groups=[g.policy.name for g, _ in plans])
-        return self._due(now_ms) + self._responder.dismiss(name, now_ms)
+        told = self._responder.dismiss(name, now_ms, is_excluded=True)  # it hears of no more keys
+        return self._due(now_ms) + told
 
     def reload(self, policy: SitePolicy, now_ms: int) -> list[Out]:
         """Another policy comes into force: groups that differ get new keys, new groups begin,
@@ -141,6 +153,7 @@ class KeyServer:
                 else:
                     group.exclude(now_ms)
         self._policy = self._responder.policy = policy
+        self._rekeyer.most_len = most_len(policy)
         self._tell("reloaded", groups=list(policy.groups))
         return self._due(now_ms)
 
@@ -154,15 +167,54 @@ class KeyServer:
             groups[name] = {
                 "address": policy.address,
                 "port": policy.port,
+                "carrier": policy.carrier,
                 "carrier_port": policy.carrier_port,
                 **group.status(now_ms, is_running),
             }
+            if is_running:
+                inband = group.is_inband
+                groups[name]["holders"] = self._responder.holders(group) if inband else None
         members = [
             {"member": m.name, "groups": m.groups, "connected": m.name in connected}
             for m in self._authority.members()
         ]
         facts = {"groups": groups, "members": members, "counters": dict(self.counters)}
         return {**facts, **(self._responder.status() if is_running else {})}
+
+    def keys(self, now_ms: int, *, follow: bool = False, **who: Any) -> dict:
+        """Keys in clear (see disclosure.py), and in the log who has asked for them.
+
+        follow: it will ask again soon, and is then told of those too that are gone by then.
+        Without start(): of groups only, as the store holds them.
+        """
+        if self._responder is None:
+            return {"keys": list(self._stored_keys()), "ports": self._ports()}
+        keys = self._disclosure.with_kept(self._keys_now(), now_ms)
+        if not follow or self._disclosure.follow(tuple(who.values()), now_ms):
+            ike_sas = sum(1 for _ in self._responder.ike_keys())
+            facts = {"groups": list(self._groups), "ike_sas": ike_sas, "follow": follow}
+            self._tell("keys_exported", **who, **facts)
+        return {"keys": keys, "ports": self._ports()}
+
+    def _keys_now(self, known: Container[bytes] = ()) -> Iterator[disclosure.Record]:
+        for group in self._all():
+            yield from disclosure.of_group(group.epoch, group.rekey_sas())
+        for sa in self._responder.ike_keys(known):
+            yield disclosure.of_ike_sa(*sa)
+
+    def _stored_keys(self) -> Iterator[disclosure.Record]:
+        for policy in self._policy.groups.values():
+            group = Group(policy, self._ledger, None, self._random)
+            group.refresh(0)
+            if group.epoch is not None:
+                yield from disclosure.of_group(group.epoch, group.rekey_sas())
+
+    def _ports(self) -> dict[int, bool]:
+        """UDP ports in use, and whether IKE messages have the marker there."""
+        ports = {entry.port: entry.marker for entry in self._policy.listen}
+        if 4500 in ports:
+            ports = {848: False, 500: False} | ports  # the server opens them, too
+        return ports | {group.carrier_port: True for group in self._policy.groups.values()}
 
     def _start_group(self, policy: GroupPolicy, now_ms: int) -> None:
         name = policy.name
@@ -175,9 +227,11 @@ class KeyServer:
         return [*self._groups.values(), *self._retired]
 
     def _due(self, now_ms: int) -> list[Out]:
+        self._disclosure.note(self._keys_now(self._disclosure.known), now_ms)
         for group in self._all():
             self._tell_of(group)
-        return [out for group in self._all() for out in group.due(now_ms)]
+        outs = [out for group in self._all() for out in group.due(now_ms)]
+        return outs + (self._responder.tell(now_ms) if self._responder else [])
 
     def _tell_of(self, group: Group) -> None:
         """Of a new epoch, whatever brought it."""

@@ -66,6 +66,12 @@ def seconds(least: int, most: int) -> Callable[[Any], int]:
     return read
 
 
+def fragment_size(value: Any) -> int:
+    if type(value) is not int or value and not 300 <= value <= 1500:
+        raise ValueError("must be a whole number from 300 to 1500, or 0 for never.")
+    return value
+
+
 def spacing_ms(value: Any) -> int:
     ms = parse_duration_ms(value)
     if not 10 <= ms <= 60_000:
@@ -83,10 +89,10 @@ def multicast(value: Any) -> str:
     return str(address)
 
 
-def carrier(value: Any) -> str:
-    if value == "ip":
-        raise ValueError('can\'t be "ip" (ESP as IP protocol 50) yet: use "udp".')
-    return one_of("udp")(value)
+def flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError("must be true or false.")
+    return value
 
 
 def form(value: Any) -> tuple[int, int]:
