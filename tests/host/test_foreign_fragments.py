@@ -232,6 +232,14 @@ def test_requests_in_fragments(foreign, interpreter):
         server.tell(server.session, INFORMATIONAL, long, order=order)
         answered = server.session.sa.own_id - 1
         server.until(lambda n=answered: n in server.session.sa.answered)
+    # section 2.6.1: fragments of one that was answered ask for the answer by the first of them
+    session = server.session
+    server.tell(session, INFORMATIONAL, long)
+    server.until(lambda: len(session.sa.answers.get(session.sa.own_id - 1, ())) == 2)
+    for part in session.sa.asked[1:]:
+        server.send(part, session.back)
+    assert server.ask(session, INFORMATIONAL, []) == []  # all that came before it is through
+    assert len(session.sa.answers[session.sa.own_id - 2]) == 2
     opens(bench, member, b"here")
 
 
