@@ -143,6 +143,25 @@ def test_removed(city):
     assert GSA in message.kinds and other.tek != tek
 
 
+def test_starting_over(city):
+    """Another port for data: all keys go, and everybody registers again over its IKE SA."""
+    one, two = joined(city), joined(city, "saw")
+    tek = one.tek
+    city.edit("port = 2222", "port = 2223")
+    try:
+        city.covey("reload")
+        for gm in (one, two):
+            message = gm.serve(exchange=GSA_INBAND_REKEY)
+            assert sorted(message.payloads) == sorted(ALL)
+            gm.pull()
+            assert gm.policy.sas[3]["destination"][1:3] == (2223, 2223)
+        assert one.tek == two.tek != tek
+        rekeyed(city, one, two)
+    finally:
+        city.edit("port = 2223", "port = 2222")
+        city.covey("reload")
+
+
 def test_data_with_a_member_of_ours(city):
     ours = city.ours("forge")
     gm = joined(city).listen()
