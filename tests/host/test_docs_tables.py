@@ -28,13 +28,15 @@ from covey import group as member_group
 from covey_host import join
 from covey_host.gcks import (
     group,
-    ikesa,
+    halfopen,
+    cookies,
     keyserver,
     policy,
     registrar,
-    responder,
+    requests,
     senders,
     server,
+    table as sas,
 )
 from covey_host.store import sqlite
 from gcks_site import Site
@@ -78,7 +80,7 @@ def test_private_attributes_have_the_numbers_of_the_code():
     ("Limits", "data SAs at once", [assignment._MOST_DATA_SAS]),
     ("Limits", "Rekey SAs at once", [rekey._SLOTS]),
     ("Limits", "SPIs remembered of SAs that went, and announced ones", [keystore._REMEMBERED]),
-    ("Limits", "unproven IKE SAs at a key server", [responder.MOST_UNPROVEN]),
+    ("Limits", "unproven IKE SAs at a key server", [sas.MOST_UNPROVEN]),
     ("Limits", "rekeys of one group waiting to be sent", [group._MOST_PARCELS]),
     ("Times", "member: waits for a pull before it makes a new IKE SA",
      [membership._PULL_S]),
@@ -90,9 +92,9 @@ def test_private_attributes_have_the_numbers_of_the_code():
     ("Times", "key server: rekeys when this much of a lifetime is over, less a random 5 % at most",
      [policy.REKEY_AT]),
     ("Times", "key server: waits for the answer to its Delete, then sends it again",
-     [ms // 1000 for ms in ikesa._RETRANSMIT_MS]),
+     [ms // 1000 for ms in requests.RETRANSMIT_MS]),
     ("Times", "key server: keeps an IKE SA that has proven nothing or has ended",
-     [responder.UNPROVEN_MS // 1000]),
+     [sas.UNPROVEN_MS // 1000]),
 ])  # fmt: skip
 def test_limits_and_times_are_those_of_the_code(heading, row, said):
     assert set(said) <= numbers(table(SPEC, heading)[row][1])
@@ -105,7 +107,7 @@ def test_numbers_in_sentences_are_those_of_the_code():
     own = numbers(section(SPEC, "Numbers of our own packets"))
     assert {member._REKEY_SEQ, member._LAST_SEQ} <= own
     assert "5 %" in spec and group._JITTER == 5 and membership._REFUSED_MOST_S == 3600
-    assert f"keeps {responder.MOST_UNPROVEN} peers" in threats
+    assert f"keeps {sas.MOST_UNPROVEN} peers" in threats
     assert senders._STARTS == 8 and "after eight such shares" in design
     assert senders.span(SHAPE) == 32 and senders.share(SHAPE) == 4
     assert "`span` is 32 and `span` / 8 is 4" in design

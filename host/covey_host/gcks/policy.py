@@ -13,6 +13,7 @@ from ..site import check_name
 from . import policyvalues as values
 from .policyvalues import Listen
 
+INBAND, MULTICAST = "inband", "multicast"  # how a group's new keys reach its members
 REKEY_AT = 80  # % of a lifetime after which a group is rekeyed without being asked
 
 _TEMPLATE = """\
@@ -29,6 +30,12 @@ listen = ["0.0.0.0:4500"]
 
 # After this long without a message from a member its IKE SA is closed. It stays in its groups.
 ike_idle = "10m"
+#
+# Seldom changed; these are the defaults:
+# liveness = "60s"               # silence after which a member of an inband group is asked
+# ike_lifetime = "8h"            # of an IKE SA that is kept: then it gets new keys
+# cookies_from = 64              # half-open IKE SAs from which on an address must prove itself
+# fragment_size = 1280           # octets of an IP packet; longer IKE messages go in fragments
 
 # A group, best added by `covey group add`. All but address and port may be left out; these are
 # the defaults.
@@ -38,6 +45,7 @@ ike_idle = "10m"
 # port = 2222                    # the application's UDP port, inside the protection
 # carrier = "udp"                # data travels as ESP in UDP
 # carrier_port = 4500            # the UDP port that carries it, and rekeys too
+# rekey = "multicast"            # new keys: one message for all; "inband": to each by itself
 # key_bits = 128                 # 128 or 256, of AES-GCM
 # lifetime = "1h"                # of the keys of data; new ones come at 80 % of it
 # rekey_lifetime = "4h"          # of the key under which rekeys are sent
@@ -63,6 +71,7 @@ class Shape:
     key_bits: int
     index_bits: int
     incarnation_bits: int
+    rekey: str = MULTICAST
 
     @property
     def sender_id_bits(self) -> int:
@@ -78,6 +87,7 @@ class GroupPolicy:
     port: int
     carrier: str = "udp"
     carrier_port: int = 4500
+    rekey: str = MULTICAST
     key_bits: int = 128
     lifetime_s: int = 3600
     rekey_lifetime_s: int = 14400
@@ -99,6 +109,7 @@ class GroupPolicy:
             self.carrier_port,
             self.key_bits,
             *self.sender_id_form,
+            rekey=self.rekey,
         )
 
 
@@ -107,6 +118,10 @@ class SitePolicy:
     identity: str
     listen: tuple[Listen, ...] = (Listen("0.0.0.0", 4500, True),)
     ike_idle_s: int = 600
+    liveness_s: int = 60
+    ike_lifetime_s: int = 28800
+    cookies_from: int = 64
+    fragment_size: int = 1280
     groups: dict[str, GroupPolicy] = field(default_factory=dict)
 
 
@@ -211,12 +226,17 @@ _SITE = {
     "identity": ("identity", values.identity),
     "listen": ("listen", values.listen),
     "ike_idle": ("ike_idle_s", values.seconds(10, 7 * 86400)),
+    "liveness": ("liveness_s", values.seconds(5, 86400)),
+    "ike_lifetime": ("ike_lifetime_s", values.seconds(10, 30 * 86400)),
+    "cookies_from": ("cookies_from", values.whole(0, 1024)),
+    "fragment_size": ("fragment_size", values.fragment_size),
 }
 _GROUP = {
     "address": ("address", values.multicast),
     "port": ("port", values.port),
     "carrier": ("carrier", values.carrier),
     "carrier_port": ("carrier_port", values.port),
+    "rekey": ("rekey", values.one_of(MULTICAST, INBAND)),
     "key_bits": ("key_bits", values.one_of(128, 256)),
     "lifetime": ("lifetime_s", values.seconds(1, values.YEAR_S)),
     "rekey_lifetime": ("rekey_lifetime_s", values.seconds(1, values.YEAR_S)),

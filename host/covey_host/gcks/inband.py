@@ -1,0 +1,94 @@
+"""GSA_INBAND_REKEY (RFC 9838 section 2.4.2): a group's keys, told to each member by itself.
+
+    HDR, SK{GSA, KD, [D]} -->    <-- HDR, SK{}     new keys; D names the TEKs that they replace
+    HDR, SK{D, D} -->            <-- HDR, SK{}     out of the group: who may, registers again
+
+Nothing is queued: each IKE SA remembers what its member holds, and what is to be said next follows
+from that and from the group's epoch. So a member that was slow hears of the newest keys only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from covey import ike
+
+from .parts import Payloads
+
+if TYPE_CHECKING:
+    from .group import Group
+    from .ikesa import IkeSA
+
+EXCLUSION: Payloads = [
+    (ike.DELETE, ike.emit_delete(ike.Delete(ike.ESP, 4, [bytes(4)]))),
+    (ike.DELETE, ike.emit_delete(ike.Delete(ike.GIKE_UPDATE, 16, [bytes(16)]))),
+]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a member holds of an inband group."""
+
+    era: int
+    number: int  # of the epoch; 0: none for certain
+    spis: tuple[bytes, ...]  # of its TEKs
+
+
+@dataclass(frozen=True)
+class Telling:
+    """A GSA_INBAND_REKEY under way. now: what the member holds when it has answered; None: out."""
+
+    group: str
+    now: Told | None
+
+
+def registered(sa: IkeSA, group: Group) -> None:
+    """A member was given the group's keys in answer to its own request."""
+    epoch, name = group.epoch, group.policy.name
+    sa.told.pop(name, None)
+    if group.is_inband:
+        sa.told[name] = Told(epoch.era, epoch.number, (epoch.tek_spi,))
+
+
+def due(sa: IkeSA, groups: dict[str, Group], now_ms: int) -> tuple[Payloads, Telling] | None:
+    """What the member has to be told next, with the note that belongs to its answer."""
+    for name, told in sa.told.items():
+        group = groups.get(name)
+        if group is None or told.era != group.epoch.era:
+            return EXCLUSION, Telling(name, None)
+        if told.number != group.epoch.number:
+            epoch = group.epoch
+            now = Told(epoch.era, epoch.number, (epoch.tek_spi,))
+            return _rekey(sa, group, told, now_ms), Telling(name, now)
+    return None
+
+
+def sent(sa: IkeSA, telling: Telling) -> None:
+    """An exclusion is under way: from here on only a registration makes it a member again."""
+    if telling.now is None:
+        sa.told.pop(telling.group, None)
+
+
+def answered(sa: IkeSA, telling: Telling) -> None:
+    """The member has it. If it registered in the meantime nobody can know which of the two came
+    first: it is told once more, and what it may hold is deleted."""
+    told, now = sa.told.get(telling.group), telling.now
+    if told is None:
+        return
+    if now is None:
+        sa.told[telling.group] = Told(told.era, 0, told.spis)
+    elif told.era != now.era:
+        sa.told[telling.group] = Told(told.era, 0, (*told.spis, *now.spis))
+    else:
+        spis = now.spis if told.number < now.number else (*told.spis, *now.spis)
+        sa.told[telling.group] = Told(now.era, now.number, tuple(dict.fromkeys(spis)))
+
+
+def _rekey(sa: IkeSA, group: Group, told: Told, now_ms: int) -> Payloads:
+    gone = [spi for spi in told.spis if spi != group.epoch.tek_spi]
+    gsa, kd = group.download(sa.kwk, now_ms)
+    payloads = [(ike.GSA, gsa), (ike.KD, kd)]
+    if gone:
+        payloads.append((ike.DELETE, ike.emit_delete(ike.Delete(ike.ESP, 4, gone))))
+    return payloads
