@@ -124,11 +124,13 @@ class IkeSA:
             self.parts = {}
         return exchange, flags, message_id, unchain(first, inner)
 
-    def successor(self, nonces, shared, spi_i, spi_r, kwa, is_initiator):
-        """RFC 7296 section 2.18."""
+    def successor(self, nonces, shared, spi_i, spi_r, chosen, is_initiator):
+        """RFC 7296 section 2.18; chosen: transforms of the proposal."""
+        kwa = next(id for kind, id, _ in chosen if kind == 13)
+        bits = next(dict(found)[14] for kind, _, found in chosen if kind == 1)
         seed = prf(self.sk_d, shared + nonces)
-        keys = prf_plus(seed, nonces + spi_i + spi_r, 96 + 2 * (self.bits // 8 + 4))
-        return IkeSA(spi_i, spi_r, keys, self.bits, kwa, is_initiator)
+        keys = prf_plus(seed, nonces + spi_i + spi_r, 96 + 2 * (bits // 8 + 4))
+        return IkeSA(spi_i, spi_r, keys, bits, kwa, is_initiator)
 
 
 def proposal_with_spi(spi, kwas=(1,), bits=(128,)):
@@ -156,7 +158,9 @@ class Asked:
 class Peer:
     """One member on a Site: its IKE SA, what it holds of its group."""
 
-    def __init__(self, site, name="press-7", *, wants=None, group=b"line1", room=None, kwa=1, **at):
+    def __init__(
+        self, site, name="press-7", *, wants=None, group=b"line1", room=None, kwa=1, **at
+    ):
         self.site, self.name, self.room = site, name, room
         self.address = at.get("address", name)
         self.gm = ForeignGM(name.encode(), b"k" * 32, group, wants=wants, kwa=kwa)
@@ -350,12 +354,13 @@ class Peer:
         assert set(found) == {SA, NONCE, KE}
         offer = found[SA]
         assert offer[5] == 1 and offer[6] == 8 and len(found[NONCE]) >= 16
-        spi_r, by_kind = offer[8:16], {k: i for k, i, _ in transforms_of(offer[16:])[0]}
+        spi_r, chosen = offer[8:16], transforms_of(offer[16:])[0]
+        by_kind = {k: i for k, i, _ in chosen}
         assert by_kind[1] == 20 and by_kind[2] == 5 and by_kind[4] == 31
         assert found[KE][:4] == b"\0\x1f\0\0"
         shared = asked.private.exchange(X25519PublicKey.from_public_bytes(found[KE][4:]))
         nonces = asked.nonce + found[NONCE]
-        new = old.successor(nonces, shared, asked.spi, spi_r, by_kind[13], True)
+        new = old.successor(nonces, shared, asked.spi, spi_r, chosen, True)
         new.lowest = min(asked.nonce, found[NONCE])
         return new
 
@@ -370,10 +375,9 @@ class Peer:
         spi_i, spi_r, nonce = offer[8:16], os.urandom(8), os.urandom(32)
         kinds = transforms_of(offer[16:])[0]
         assert len(kinds) == offer[7] and sorted(k for k, _, _ in kinds) == [1, 2, 4, 13]
-        kwa = next(i for k, i, _ in kinds if k == 13)
         private = X25519PrivateKey.generate()
         shared = private.exchange(X25519PublicKey.from_public_bytes(found[KE][4:]))
-        new = old.successor(found[NONCE] + nonce, shared, spi_i, spi_r, kwa, False)
+        new = old.successor(found[NONCE] + nonce, shared, spi_i, spi_r, kinds, False)
         new.lowest = min(found[NONCE], nonce)
         body = offer[:8] + spi_r + offer[16:]
         public = private.public_key().public_bytes_raw()

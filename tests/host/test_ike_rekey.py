@@ -1,6 +1,5 @@
 """New keys for an IKE SA (RFC 7296 sections 1.3.2, 2.8, 2.18, 2.25), in both roles, and at once."""
 
-import itertools
 import struct
 
 import pytest
@@ -55,8 +54,8 @@ def tell(site, peer):
 
 def until_rekey(site, peer):
     """Time passes until the server asks for new keys: its request's payloads and Message ID."""
-    for _ in range(40):
-        site.wait(29_000)
+    for _ in range(250):
+        site.wait(5_000)
         for exchange, message_id, payloads in peer.requests():
             if exchange == CREATE_CHILD_SA:
                 return message_id, payloads
@@ -110,7 +109,7 @@ def test_a_repeated_request_makes_no_second_ike_sa(site, peer):
 def test_what_the_peer_offers_is_chosen_from(site):
     peer = Peer(site, "press-7", kwa=3, bits=256).join()
     peer.rekey_ike(kwas=(1, 3), bits=(128, 256))
-    assert peer.sa.kwa == 3
+    assert (peer.sa.kwa, peer.sa.bits) == (3, 128)  # its first cipher, the strongest wrap
     tell(site, peer)
 
 
@@ -245,7 +244,9 @@ def test_a_busy_member_is_asked_again(site, peer):
     assert [r[0] for r in peer.requests()] == [CREATE_CHILD_SA]
 
 
-@pytest.mark.parametrize("what", ["no KE", "two SA", "proposal", "zero", "method", "spi", "number"])
+@pytest.mark.parametrize(
+    "what", ["no KE", "two SA", "proposal", "zero", "method", "spi", "number"]
+)
 def test_an_answer_that_is_none_ends_the_ike_sa(site, peer, what):
     message_id, payloads = until_rekey(site, peer)
     _, answer = peer.accept_rekey(payloads)
@@ -325,7 +326,8 @@ def survivors(site, peer):
     tell(site, peer)
 
 
-@pytest.mark.parametrize("answer_first, trial", itertools.product([True, False], range(12)))
+@pytest.mark.parametrize("trial", range(12))
+@pytest.mark.parametrize("answer_first", [True, False])
 def test_simultaneous_rekeys(site, peer, answer_first, trial):
     """Section 2.8.2. Random nonces: over the trials both outcomes come about."""
     message_id, theirs, asked, ours = at_once(site, peer)

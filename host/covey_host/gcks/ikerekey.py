@@ -16,7 +16,7 @@ from covey.drops import DROP_IKE_KE, DROP_IKE_PROPOSAL, FormatError
 
 from . import proposals
 from .epoch import Random
-from .ikesa import IkeSA
+from .ikesa import OPEN, IkeSA
 from .parts import Parts, Payloads, notify
 
 _NONCE_LEN = 32
@@ -140,4 +140,5 @@ def _heir(old: IkeSA, new: IkeSA) -> IkeSA:
     new.told, new.tell_ms = dict(old.told), old.tell_ms
     new.heard_ms, new.used_ms = old.heard_ms, old.used_ms
     new.next_request = 0
+    new.state = OPEN
     return new

@@ -248,22 +248,19 @@ class Requests:
         if sa.state != ikesa.OPEN:  # being closed or replaced meanwhile
             return self._drop_redundant(sa, new, lowest, now_ms)
         self._take_over(sa, new, now_ms)
-        return self.close(sa, now_ms)
+        return self.close(sa, now_ms) + self.proceed(new, now_ms)
 
     def _drop_redundant(self, sa: IkeSA, new: IkeSA, lowest: bytes, now_ms: int) -> list[Out]:
         """Section 2.8.2: of two new ones, the one with the lowest nonce goes, by its maker; the
         maker of the other deletes the old one."""
         rival = sa.rival
-        if rival is None or lowest < rival.lowest:
+        if rival is None or lowest < rival.lowest or rival.sa.state != ikesa.OPEN:
             return self.close(new, now_ms)
-        if rival.sa.state == ikesa.OPEN:
-            new.told, new.tell_ms = rival.sa.told, rival.sa.tell_ms
-            rival.sa.told = {}
-            self.opened(new, now_ms)
-            self._table.replace(rival.sa, now_ms)
-        else:
-            return self.close(new, now_ms)
-        return self.close(sa, now_ms)
+        new.told, new.tell_ms = rival.sa.told, rival.sa.tell_ms
+        rival.sa.told = {}
+        self._table.replace(rival.sa, now_ms)
+        self.opened(new, now_ms)
+        return self.close(sa, now_ms) + self.proceed(new, now_ms)
 
     def peer_rekeyed(self, sa: IkeSA, new: IkeSA, lowest: bytes, now_ms: int) -> None:
         """The peer asked and was answered."""
@@ -278,7 +275,6 @@ class Requests:
             return
         sa.told = {}
         self._table.replace(sa, now_ms)
-        new.tell_ms = max(new.tell_ms, now_ms + 1)  # after whatever is being sent now
         self.opened(new, now_ms)
 
     def _share(self, most: int) -> int:

@@ -174,6 +174,9 @@ class Responder:
             self._table.end(sa, now_ms)
         else:
             others += self._requests.proceed(sa, now_ms)
+        heir = self._proven.get(sa.identity, sa)
+        if heir is not sa:  # it has just been given new keys
+            others += self._requests.proceed(heir, now_ms)
         return [*answer, *others]
 
     def _answer(
