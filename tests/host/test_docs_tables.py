@@ -28,14 +28,14 @@ from covey import group as member_group
 from covey_host import join
 from covey_host.gcks import (
     group,
-    halfopen,
-    cookies,
     keyserver,
     policy,
     registrar,
     requests,
     senders,
     server,
+)
+from covey_host.gcks import (
     table as sas,
 )
 from covey_host.store import sqlite

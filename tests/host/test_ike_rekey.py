@@ -1,4 +1,4 @@
-"""New keys for an IKE SA (RFC 7296 sections 1.3.2, 2.8, 2.18, 2.25), in both roles, and at once."""
+"""New keys for an IKE SA (RFC 7296 sections 1.3.2, 2.8, 2.18, 2.25): either role, and at once."""
 
 import struct
 
@@ -17,7 +17,6 @@ from foreign_gm import (
     ike_proposal,
     key_length,
     notification,
-    notifies,
     proposal,
     sa_body,
     transform,
@@ -318,7 +317,7 @@ def survivors(site, peer):
     site.wait(100)
     assert site.server.status(0)["ike_sas"] - site.server.status(0)["unproven"] == 1
     assert site.server.status(0)["members"][0]["connected"] is True
-    for exchange, message_id, payloads in peer.requests():
+    for exchange, message_id, _ in peer.requests():
         peer.answer(exchange, message_id)
     tell(site, peer)
     peer.pull()

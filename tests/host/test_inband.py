@@ -17,13 +17,13 @@ from foreign_gm import (
     NO_PROPOSAL_CHOSEN,
     REGISTRATION_FAILED,
     identity,
+    key_length,
     notification,
     notifies,
     proposal,
     sa_body,
     sag,
     transform,
-    key_length,
 )
 from gcks_site import KEY, LINE1, SITE, CutStore, Killed, Site
 from ike_peer import DELETE_IKE, GSA_INBAND_REKEY, OUT, Peer

@@ -101,7 +101,9 @@ class Door:
         shown = [n.data for n in parts.notifies if n.type == ike.COOKIE]
         if shown and self._cookies.is_ours(shown[0], *of):
             return True, []
-        self._counters["cookie_wrong" if shown else "cookie_asked"] += 1
+        if shown:
+            self._counters["cookie_wrong"] += 1
+        self._counters["cookie_asked"] += 1
         head = header.spi_i, sainit.ZERO_SPI, ike.IKE_SA_INIT, ike.FLAG_R, 0
         cookie = notify(ike.COOKIE, self._cookies.make(*of))
         answer = bytes(ike.emit_message(*head, [cookie]))
