@@ -337,6 +337,21 @@ def test_registering_while_a_rekey_is_under_way_loses_nobody(site):
     assert a.tek[0] == epoch(site).tek_spi and list(a.teks) == [a.tek[0]]
 
 
+def test_registering_in_a_new_era_while_an_old_rekey_is_under_way(site):
+    a = Peer(site, "a").join()
+    rekey(site)
+    first = epoch(site).tek_spi
+    [(exchange, message_id, payloads)] = a.requests()
+    site.send(site.server.reload(policy.parse(INBAND.replace("2222", "2223")), site.now))
+    a.pull()
+    a.take_inband(payloads, a.sa)
+    assert a.tek[0] == first
+    a.answer(exchange, message_id)
+    a.served()
+    assert a.tek[0] == epoch(site).tek_spi and list(a.teks) == [a.tek[0]]
+    assert a.requests() == [] and status(site)["holders"] == ["a"]
+
+
 def test_a_group_that_is_gone_says_so(site):
     a = Peer(site, "a").join()
     site.send(site.server.reload(policy.parse(SITE), site.now))
