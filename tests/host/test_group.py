@@ -26,7 +26,7 @@ from foreign_gm import (
     notification,
     unchain,
 )
-from gcks_site import KEY, LINE1, SITE, CutStore, Flock, Killed, Site
+from gcks_site import KEY, LINE1, SITE, CutStore, Flock, FullDisk, Killed, Site
 
 NAMES = ("a", "b", "c")
 TINY = SITE + LINE1 + "sender_id_form = [2, 6]\nsender_ids = 2\n"
@@ -360,23 +360,6 @@ def test_a_newer_key_server_fences_this_one(site):
     ):
         with pytest.raises(Fenced):
             refused()
-
-
-class FullDisk:
-    """Writes fail while `full`; with `lies` they happen all the same (the outcome is unknown)."""
-
-    def __init__(self, store):
-        self._store, self.full, self.lies = store, False, False
-
-    def __getattr__(self, name):
-        return getattr(self._store, name)
-
-    def compare_and_swap(self, changes, term):
-        if self.full:
-            if self.lies:
-                self._store.compare_and_swap(changes, term)
-            raise Problem("The disk is full: make room.")
-        return self._store.compare_and_swap(changes, term)
 
 
 @pytest.mark.parametrize("lies", [False, True])

@@ -9,6 +9,7 @@ from covey_host.gcks import policy
 from covey_host.store import sqlite
 from foreign_gm import (
     AUTHORIZATION_FAILED,
+    CREATE_CHILD_SA,
     DELETE,
     GSA,
     GSA_REGISTRATION,
@@ -25,7 +26,7 @@ from foreign_gm import (
     sag,
     transform,
 )
-from gcks_site import KEY, LINE1, SITE, CutStore, Killed, Site
+from gcks_site import KEY, LINE1, SITE, CutStore, FullDisk, Killed, Site
 from ike_peer import DELETE_IKE, GSA_INBAND_REKEY, OUT, Peer
 
 INBAND = SITE + LINE1 + 'rekey = "inband"\n'
@@ -447,6 +448,39 @@ def test_killed_at_any_call_of_the_store(tmp_path, after):
         at += 1
         cuts += 1
     assert cuts > 25
+
+
+@pytest.mark.parametrize("lies", [False, True])
+def test_a_full_disk_tells_nothing_that_is_not_written(tmp_path, lies):
+    site = Site(tmp_path / "state.db", INBAND, wrap=FullDisk)
+    site.add("a")
+    a = Peer(site, "a").join()
+    site.store.full, site.store.lies = True, lies
+    with pytest.raises(Problem, match="disk is full"):
+        site.server.rekey("line1", site.now)
+    assert a.requests() == []
+    site.store.full = False
+    site.wait(6_000)
+    found = a.requests()
+    assert [r[0] for r in found] == ([GSA_INBAND_REKEY] if lies else [])  # it did happen
+    for exchange, message_id, payloads in found:
+        a.take_inband(payloads, a.sa)
+        a.answer(exchange, message_id)
+    assert a.tek[0] == epoch(site).tek_spi
+
+
+def test_a_clock_that_jumps(site):
+    """As that of a machine which slept: everything is late at once, and done once."""
+    a = Peer(site, "a").join()
+    site.now += 10 * 86_400_000
+    site.wait(0)
+    [(exchange, message_id, payloads)] = a.requests()
+    assert exchange == CREATE_CHILD_SA
+    old, (a.sa, answer) = a.sa, a.accept_rekey(payloads)
+    a.answer(exchange, message_id, answer, old)
+    assert a.served(sa=old) == (INFORMATIONAL, [DELETE_IKE])
+    assert a.served()[0] == GSA_INBAND_REKEY
+    assert a.tek[0] == epoch(site).tek_spi and epoch(site).number == 2
 
 
 def _join(name):
