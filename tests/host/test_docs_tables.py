@@ -18,6 +18,7 @@ from covey import (
     handshake,
     ike,
     ikebody,
+    ikefrag,
     keystore,
     member,
     membership,
@@ -27,7 +28,9 @@ from covey import (
 from covey import group as member_group
 from covey_host import join
 from covey_host.gcks import (
+    cookies,
     group,
+    halfopen,
     keyserver,
     policy,
     registrar,
@@ -81,6 +84,16 @@ def test_private_attributes_have_the_numbers_of_the_code():
     ("Limits", "Rekey SAs at once", [rekey._SLOTS]),
     ("Limits", "SPIs remembered of SAs that went, and announced ones", [keystore._REMEMBERED]),
     ("Limits", "unproven IKE SAs at a key server", [sas.MOST_UNPROVEN]),
+    ("Limits", "half-open IKE SAs of one host", [halfopen.MOST_PER_HOST]),
+    ("Limits", "half-open IKE SAs from which on cookies are asked for",
+     [policy.SitePolicy("").cookies_from]),
+    ("Limits", "fragments of a message (RFC 7383)", [ikefrag.MOST_FRAGMENTS]),
+    ("Times", "key server: makes cookies with one secret, and takes them for as long again",
+     [cookies.LIFE_MS // 1000]),
+    ("Times", "key server: asks a busy member again after, and up to as much more at random",
+     [requests.BUSY_MS // 1000]),
+    ("Times", "key server: keeps an IKE SA that has a successor, and waits for its Delete",
+     [sas.UNPROVEN_MS // 1000]),
     ("Limits", "rekeys of one group waiting to be sent", [group._MOST_PARCELS]),
     ("Times", "member: waits for a pull before it makes a new IKE SA",
      [membership._PULL_S]),
@@ -91,7 +104,7 @@ def test_private_attributes_have_the_numbers_of_the_code():
      [membership._MISSED_S]),
     ("Times", "key server: rekeys when this much of a lifetime is over, less a random 5 % at most",
      [policy.REKEY_AT]),
-    ("Times", "key server: waits for the answer to its Delete, then sends it again",
+    ("Times", "key server: waits for the answer to a request of its own, then sends it again",
      [ms // 1000 for ms in requests.RETRANSMIT_MS]),
     ("Times", "key server: keeps an IKE SA that has proven nothing or has ended",
      [sas.UNPROVEN_MS // 1000]),
@@ -246,7 +259,7 @@ def test_the_log_of_the_server():
 def test_the_counters_of_the_server():
     source = "".join(path.read_text() for path in sorted((HOST / "gcks").glob("*.py")))
     named = set(re.findall(r'counters\["(\w+)"\]', source)) | {"rekeyed", "excluded_all"}
-    named |= set(re.findall(r'Unacceptable\(.*?"(\w+)"\)', source))
+    named |= set(re.findall(r'(?:Unacceptable|(?<!_)Refused)\([^"]*"(\w+)"\)', source))
     named |= set(registrar.REASONS.values())
     assert codes(table(CLI, "Counters")) == named
 

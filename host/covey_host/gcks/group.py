@@ -13,7 +13,7 @@ a Rekey SA that the server has forgotten. See repeats.py for how a message leave
 
 from dataclasses import dataclass, replace
 
-from . import Out, download, senders
+from . import Out, senders
 from .authority import Member
 from .epoch import (
     Epoch,
@@ -175,19 +175,10 @@ class Group:
             return True
         return self.epoch.life > 0 and member.may_join(self.policy.name)
 
-    # Inband rekeys
-
     @property
     def is_inband(self) -> bool:
         """Whether members are told of the current epoch's end over their IKE SAs."""
         return self.epoch.shape.rekey == INBAND
-
-    def download(self, kwk: bytes, now_ms: int) -> tuple[bytes, bytes]:
-        """GSA and KD for a member that is in the group already (RFC 9838 section 2.4.2)."""
-        atd_s, dtd_s = self.delays_s(now_ms)
-        times = {"age_s": self.age_s(now_ms), "atd_s": atd_s, "dtd_s": dtd_s}
-        gsa = download.registration_gsa(self.epoch, self.policy, **times, is_sender=False)
-        return gsa, download.registration_kd(self.epoch, kwk, None, ())
 
     # Time
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from covey import ike
 
+from . import download
 from .parts import Payloads
 
 if TYPE_CHECKING:
@@ -86,9 +87,13 @@ def answered(sa: IkeSA, telling: Telling) -> None:
 
 
 def _rekey(sa: IkeSA, group: Group, told: Told, now_ms: int) -> Payloads:
-    gone = [spi for spi in told.spis if spi != group.epoch.tek_spi]
-    gsa, kd = group.download(sa.kwk, now_ms)
-    payloads = [(ike.GSA, gsa), (ike.KD, kd)]
+    """As a receiver would be given them at a registration, with what is left of the times."""
+    epoch = group.epoch
+    atd_s, dtd_s = group.delays_s(now_ms)
+    times = {"age_s": group.age_s(now_ms), "atd_s": atd_s, "dtd_s": dtd_s}
+    gsa = download.registration_gsa(epoch, group.policy, **times, is_sender=False)
+    payloads = [(ike.GSA, gsa), (ike.KD, download.registration_kd(epoch, sa.kwk, None, ()))]
+    gone = [spi for spi in told.spis if spi != epoch.tek_spi]
     if gone:
         payloads.append((ike.DELETE, ike.emit_delete(ike.Delete(ike.ESP, 4, gone))))
     return payloads
