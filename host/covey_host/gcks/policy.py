@@ -118,11 +118,11 @@ class SitePolicy:
     identity: str
     listen: tuple[Listen, ...] = (Listen("0.0.0.0", 4500, True),)
     ike_idle_s: int = 600
+    groups: dict[str, GroupPolicy] = field(default_factory=dict)
     liveness_s: int = 60
     ike_lifetime_s: int = 28800
     cookies_from: int = 64
     fragment_size: int = 1280
-    groups: dict[str, GroupPolicy] = field(default_factory=dict)
 
 
 class _Wrong(Exception):
@@ -301,6 +301,10 @@ def _check_rollover(policy: GroupPolicy, content: dict) -> None:
             f"lifetime ({policy.lifetime_s} s) must be at least {dtd * 100 // (100 - REKEY_AT)} s:"
             f" new keys come at {REKEY_AT} % of it, and the rest must cover dtd ({dtd} s).",
         )
+    if policy.sender_ids > 1 << policy.sender_id_form[0]:
+        raise _Wrong("sender_ids", "sender_ids must not be more than there are sender indexes.")
+    if policy.rekey == INBAND:
+        return  # no Rekey SA, no repeats
     if policy.rekey_lifetime_s < policy.lifetime_s:
         raise _Wrong(
             "rekey_lifetime" if "rekey_lifetime" in content else "lifetime",
@@ -313,8 +317,6 @@ def _check_rollover(policy: GroupPolicy, content: dict) -> None:
             f"the last repeat comes after {span_ms / 1000:g} s, but old keys go after dtd"
             f" ({dtd} s): lower repeats or repeat_spacing.",
         )
-    if policy.sender_ids > 1 << policy.sender_id_form[0]:
-        raise _Wrong("sender_ids", "sender_ids must not be more than there are sender indexes.")
 
 
 def _line_of(text: str, table: str, key: str) -> int | None:
