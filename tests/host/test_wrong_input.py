@@ -5,6 +5,8 @@ and nothing changed."""
 import struct
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from foreign_gm import (
     AUTH,
@@ -32,7 +34,7 @@ from foreign_gm import (
     transform,
 )
 from gcks_site import LINE1, SITE, Site
-from ike_peer import DELETE_IKE, GSA_INBAND_REKEY, Peer
+from ike_peer import DELETE_IKE, GSA_INBAND_REKEY, Asked, Peer
 
 CP, EAP, TSI, TSR = 47, 48, 44, 45
 IKE_SESSION_RESUME, IKE_INTERMEDIATE, IKE_FOLLOWUP_KE = 38, 43, 44
@@ -370,3 +372,55 @@ def test_an_error_in_the_answer_to_a_sign_of_life_is_a_sign_of_life(site, peer):
     assert peer.served([notification(9999)]) == (INFORMATIONAL, [])
     assert peer.requests() == []
     peer.pull()
+
+
+_PAYLOADS = st.lists(
+    st.tuples(st.sampled_from([33, 34, 40, 41, 42, 50, 51, 52, 99]), st.binary(max_size=60)),
+    max_size=6,
+)
+
+
+@pytest.fixture(scope="module")
+def mad(tmp_path_factory):
+    site = Site(tmp_path_factory.mktemp("mad") / "state.db", INBAND)
+    site.add("press-7")
+    return site
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.sampled_from([CREATE_CHILD_SA, INFORMATIONAL, GSA_REGISTRATION]), _PAYLOADS, st.booleans()
+)
+def test_a_member_gone_mad(mad, exchange, payloads, is_answer):
+    """With the right keys: an answer to each request, an exception never; the next one is well."""
+    mad.unasked.clear()
+    peer = Peer(mad, wants=None).join()
+    if is_answer:
+        mad.send(mad.server.rekey("line1", mad.now))
+        peer.answer(GSA_INBAND_REKEY, 0, payloads)
+    else:
+        assert peer.ask(exchange, payloads) is not None
+    mad.wait(20_000)
+    peer.requests()
+    again = Peer(mad).join()
+    assert again.tek[0] == mad.server._groups["line1"].epoch.tek_spi
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.integers(0, 2), st.integers(0, 80), st.integers(1, 255), st.integers(0, 12))
+def test_mutated_requests_for_new_keys(mad, which, at, bits, cut):
+    """Taken or refused; the member that made it can always come back."""
+    mad.unasked.clear()
+    peer = Peer(mad).join()
+    payloads = Asked().payloads()
+    kind, body = payloads[which]
+    body = bytearray(body[: len(body) - cut])
+    body[at % len(body)] ^= bits
+    payloads[which] = kind, bytes(body)
+    answer = peer.ask(CREATE_CHILD_SA, payloads)
+    kinds = sorted(k for k, _ in answer)
+    assert kinds in ([NOTIFY], [33, 34, 40])
+    if kinds == [NOTIFY]:
+        found = notifies(answer)[0]
+        assert found in (INVALID_SYNTAX, 14, 17, 35)
+        assert (peer.ask(INFORMATIONAL, []) is None) == (found == INVALID_SYNTAX)
