@@ -85,6 +85,8 @@ def test_private_attributes_have_the_numbers_of_the_code():
     ("Limits", "SPIs remembered of SAs that went, and announced ones", [keystore._REMEMBERED]),
     ("Limits", "unproven IKE SAs at a key server", [sas.MOST_UNPROVEN]),
     ("Limits", "half-open IKE SAs of one host", [halfopen.MOST_PER_HOST]),
+    ("Limits", "IKE SAs of one member that were replaced or are being closed",
+     [sas.MOST_LINGERING]),
     ("Limits", "half-open IKE SAs from which on cookies are asked for",
      [policy.SitePolicy("").cookies_from]),
     ("Limits", "fragments of a message (RFC 7383)", [ikefrag.MOST_FRAGMENTS]),

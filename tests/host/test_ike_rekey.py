@@ -4,6 +4,7 @@ import struct
 
 import pytest
 
+from covey_host.gcks import table
 from foreign_gm import (
     CREATE_CHILD_SA,
     DELETE,
@@ -418,6 +419,22 @@ def test_a_newer_ike_sa_of_the_member_wins_over_a_rekeyed_one(site, peer):
     newer = Peer(site, "press-7", wants=1, address="b").join()
     assert peer.served() == (INFORMATIONAL, [DELETE_IKE])
     tell(site, newer)
+
+
+def test_a_member_fills_no_memory_with_ike_sas(site, peer):
+    """It asks for new keys again and again, and deletes nothing; or registers again and again."""
+    for _ in range(30):
+        asked, old = Asked(), peer.sa
+        peer.sa = peer.concluded(asked, peer.ask(CREATE_CHILD_SA, asked.payloads()), old)
+    assert site.server.status(0)["ike_sas"] == 1 + table.MOST_LINGERING
+    tell(site, peer)
+    for number in range(30):
+        peer = Peer(site, "press-7", wants=1, address=f"a{number}").join()
+    assert site.server.status(0)["ike_sas"] == 1 + table.MOST_LINGERING
+    tell(site, peer)
+    site.wait(31_000)
+    assert site.server.status(0)["ike_sas"] == 1
+    assert site.server._responder._table._lingering == {}
 
 
 def test_no_keys_are_shared_between_ike_sas(site, peer):

@@ -17,6 +17,7 @@ from foreign_gm import (
     KD,
     NO_PROPOSAL_CHOSEN,
     REGISTRATION_FAILED,
+    Policy,
     identity,
     key_length,
     notification,
@@ -170,6 +171,30 @@ def test_other_ike_sas_are_not_asked_for_signs_of_life(tmp_path):
     assert a.requests() == []
     site.wait(2_000)
     assert a.served() == (INFORMATIONAL, [DELETE_IKE])
+
+
+def test_a_member_of_several_groups(tmp_path):
+    """Two inband, one not, all over one IKE SA, told one after the other."""
+    more = [
+        f'[group.{n}]\naddress = "239.192.1.{at}"\nport = 1\n' for at, n in ((33, "x"), (34, "y"))
+    ]
+    site = Site(tmp_path / "state.db", INBAND + more[0] + 'rekey = "inband"\n' + more[1])
+    site.add("a", ("line1", "x", "y"))
+    a = Peer(site, "a").join()
+    keys = {}
+    for group in (b"x", b"y"):
+        a.gm.group = group
+        keys[group] = a.ask(GSA_REGISTRATION, a.gm.group_payloads())
+    assert [len(Policy(keys[g][0][1]).sas) for g in (b"x", b"y")] == [1, 2]
+    groups = site.server._groups
+    for name in ("x", "line1", "y"):
+        site.send(site.server.rekey(name, site.now))
+    told = [Policy(a.served()[1][0][1]).sas[3]["spi"] for _ in range(2)]
+    assert told == [groups["x"].epoch.tek_spi, groups["line1"].epoch.tek_spi]
+    assert a.requests() == [] and [out.group for out in site.air] == ["y"]
+    site.send(site.server.remove_member("a", site.now))
+    assert a.served()[1] == OUT and a.served()[1] == [DELETE_IKE]
+    site.store.close()
 
 
 # Removal

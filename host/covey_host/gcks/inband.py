@@ -72,16 +72,16 @@ def sent(sa: IkeSA, telling: Telling) -> None:
 
 
 def answered(sa: IkeSA, telling: Telling) -> None:
-    """The member has it. If it registered in the meantime nobody can know which of the two came
-    first: it is told once more, and what it may hold is deleted."""
+    """The member has it. Where nobody can know what it holds now, it is told once more, with a
+    Delete of all it may hold: if it registered in the meantime; and after an exclusion, which
+    names no group, in each other group that it has here."""
     told, now = sa.told.get(telling.group), telling.now
-    if told is None:
-        return
     if now is None:
-        sa.told[telling.group] = Told(told.era, 0, told.spis)
-    elif told.era != now.era:
+        for name, other in sa.told.items():
+            sa.told[name] = Told(other.era, 0, other.spis)
+    elif told is not None and told.era != now.era:
         sa.told[telling.group] = Told(told.era, 0, (*told.spis, *now.spis))
-    else:
+    elif told is not None:
         spis = now.spis if told.number < now.number else (*told.spis, *now.spis)
         sa.told[telling.group] = Told(now.era, now.number, tuple(dict.fromkeys(spis)))
 

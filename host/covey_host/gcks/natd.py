@@ -26,6 +26,8 @@ def answer(asked: list[ike.Notify], spi_i: bytes, spi_r: bytes, address: Any) ->
     if not local or not any(n.type in _ASKED for n in asked):
         return []
     source = ike.nat_detection(spi_i, spi_r, local, local_port)
+    if source is None:
+        return []  # no SHA-1 in this Python
     peer = ike.nat_detection(spi_i, spi_r, socket.inet_aton(address.host), address.port)
     return [
         notify(ike.NAT_DETECTION_SOURCE_IP, source),

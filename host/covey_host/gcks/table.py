@@ -11,6 +11,7 @@ from .natd import host_of
 ZERO_SPI = bytes(8)
 MOST_UNPROVEN = 1024  # IKE SAs whose peer has proven nothing, or that ended; no more are made
 UNPROVEN_MS = 30_000  # how long each of them is kept
+MOST_LINGERING = 8  # IKE SAs of one member that were replaced or are being closed
 
 
 class Table:
@@ -22,6 +23,7 @@ class Table:
         self.half_open = 0
         self.half_open_of: Counter = Counter()  # by host
         self.due_ms = NEVER  # no IKE SA has something to do earlier
+        self._lingering: dict[str, list[IkeSA]] = {}  # by member, the oldest first
         self._origins: dict[tuple, IkeSA] = {}  # by address and hash of the IKE_SA_INIT request
 
     def new_spi(self) -> bytes:
@@ -57,11 +59,13 @@ class Table:
         sa.state = ikesa.REPLACED
         self._disown(sa)
         self.expire(sa, now_ms + UNPROVEN_MS)
+        self._linger(sa)
 
     def close(self, sa: IkeSA) -> None:
         """It is to be deleted by us."""
         sa.state, sa.deadline_ms = ikesa.CLOSING, NEVER
         self._disown(sa)
+        self._linger(sa)
 
     def end(self, sa: IkeSA, now_ms: int) -> None:
         """By the peer or by an error: only the last answer is kept, for a while."""
@@ -110,6 +114,20 @@ class Table:
         if not self.half_open_of[host]:
             del self.half_open_of[host]
 
+    def _linger(self, sa: IkeSA) -> None:
+        """A member may make IKE SAs as fast as it likes, and fill no memory with them."""
+        lingering = self._lingering.setdefault(sa.identity, [])
+        if sa not in lingering:
+            lingering.append(sa)
+        if len(lingering) > MOST_LINGERING:
+            self.forget(lingering[0])
+
     def _disown(self, sa: IkeSA) -> None:
+        """It serves its member no longer, and lingers no longer: its caller says what it does."""
         if self.proven.get(sa.identity) is sa:
             del self.proven[sa.identity]
+        lingering = self._lingering.get(sa.identity, [])
+        if sa in lingering:
+            lingering.remove(sa)
+            if not lingering:
+                del self._lingering[sa.identity]
