@@ -192,6 +192,12 @@ def test_a_member_of_several_groups(tmp_path):
     told = [Policy(a.served()[1][0][1]).sas[3]["spi"] for _ in range(2)]
     assert told == [groups["x"].epoch.tek_spi, groups["line1"].epoch.tek_spi]
     assert a.requests() == [] and [out.group for out in site.air] == ["y"]
+    # line1 starts over: a Delete says of no group whose SAs it means, so x is told again
+    text = (INBAND + more[0] + 'rekey = "inband"\n' + more[1]).replace("2222", "2223")
+    site.send(site.server.reload(policy.parse(text), site.now))
+    assert a.served()[1] == OUT
+    assert Policy(a.served()[1][0][1]).sas[3]["spi"] == groups["x"].epoch.tek_spi
+    assert a.requests() == []
     site.send(site.server.remove_member("a", site.now))
     assert a.served()[1] == OUT and a.served()[1] == [DELETE_IKE]
     site.store.close()
