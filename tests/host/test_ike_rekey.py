@@ -218,6 +218,20 @@ def test_roles_turn_with_each_rekey(site, peer):
     assert site.server.status(0)["members"][0]["connected"] is False
 
 
+def test_who_is_the_initiator_is_part_of_finding_an_ike_sa(site, peer):
+    """SPIs and the flag turned round: that would be an IKE SA which the member had begun."""
+    message_id, payloads = until_rekey(site, peer)
+    new, answer = peer.accept_rekey(payloads)
+    peer.answer(CREATE_CHILD_SA, message_id, answer)
+    peer.served()
+    data = bytearray(new.seal(INFORMATIONAL, [], 0)[0])
+    data[:16] = data[8:16] + data[:8]
+    data[19] |= 0x08
+    assert site.server.receive(bytes(data), peer.address, site.now) == []
+    assert site.server.counters["ike_spi"] == 1
+    assert peer.ask(INFORMATIONAL, [], new) == []
+
+
 def test_its_request_is_repeated_and_given_up(site, peer):
     until_rekey(site, peer)
     site.wait(20_000)
