@@ -73,7 +73,8 @@ def emit(buf, payload_len, spi, seq, iv_head, source_port, port):
 def trim(buf, text_len):
     """Length of the payload at PAYLOAD in an opened datagram, or a DROP_*.
 
-    text_len: at least 4. A dummy's text need not make sense.
+    text_len: at least 4. A dummy's text need not make sense. What lies between the end of the
+    UDP datagram and the padding is TFC padding, of any octets (RFC 4303 section 2.7).
     """
     end = _TEXT + text_len - 2
     next_header = buf[end + 1]
@@ -88,7 +89,10 @@ def trim(buf, text_len):
             return DROP_PADDING
     if next_header != _UDP:
         return DROP_NEXT_HEADER
-    udp_len = end - _TEXT
-    if udp_len < _UDP_LEN or buf[_TEXT + 4] << 8 | buf[_TEXT + 5] != udp_len:
+    room = end - _TEXT
+    if room < _UDP_LEN:
+        return DROP_INNER_LENGTH
+    udp_len = buf[_TEXT + 4] << 8 | buf[_TEXT + 5]
+    if not _UDP_LEN <= udp_len <= room:
         return DROP_INNER_LENGTH
     return udp_len - _UDP_LEN

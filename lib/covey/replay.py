@@ -9,7 +9,7 @@ and bar(), for our own.
 
 from array import array
 
-from covey.drops import DROP_REPLAY, DROP_SENDER_TABLE_FULL, DROP_STALE_SENDER
+from covey.drops import DROP_OWN, DROP_REPLAY, DROP_SENDER_TABLE_FULL, DROP_STALE_SENDER
 from covey.port import const, micropython
 
 _ROWS = const(16)  # in a ring; a power of two
@@ -127,3 +127,22 @@ class SenderTable:
                 return slot
             slot = (slot + 1) & last
         return -1
+
+
+class OutboundOnly:
+    """In place of a SenderTable where we are the one sender: nothing under this SA is for us.
+
+    RFC 9838 section 2.3.3. Whatever comes is our own, looped back, or pretends to be.
+    """
+
+    def __init__(self, bits):
+        self.bits = bits
+
+    def sender_of(self, buf, off):
+        return 0
+
+    def admit(self, sender, buf, off):
+        return DROP_OWN
+
+    def bar(self, sender):
+        return True

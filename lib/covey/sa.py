@@ -7,7 +7,7 @@ from covey.drops import DROP_KD, DROP_POLICY, FormatError
 from covey.gcm import GCMContext
 from covey.octets import wipe
 from covey.port import micropython
-from covey.replay import SenderTable
+from covey.replay import OutboundOnly, SenderTable
 
 SN_SEQUENTIAL = 0  # 32-bit sequential numbers: one sender
 SN_UNSPECIFIED = 2  # RFC 9838 section 2.6: several senders, whose numbers mix
@@ -70,7 +70,9 @@ class DataSA:
         """
         if not 0 <= bits <= 32 or sender_id < 0 or sender_id >> bits:
             raise FormatError(DROP_POLICY)
-        if self.senders.bits != bits:
+        if self.sn == SN_SEQUENTIAL:
+            self.senders = OutboundOnly(bits)
+        elif self.senders.bits != bits:
             # The width reached us as a sender only: from now on senders can be told apart.
             self.senders = SenderTable(self.sender_slots, bits)
         self.senders.bar(sender_id)  # also what we send now must not come back later

@@ -29,6 +29,7 @@ from covey import group as member_group
 from covey_host import join
 from covey_host.gcks import (
     cookies,
+    disclosure,
     group,
     halfopen,
     keyserver,
@@ -97,6 +98,8 @@ def test_private_attributes_have_the_numbers_of_the_code():
     ("Times", "key server: keeps an IKE SA that has a successor, and waits for its Delete",
      [sas.UNPROVEN_MS // 1000]),
     ("Limits", "rekeys of one group waiting to be sent", [group._MOST_PARCELS]),
+    ("Limits", "keys that a key server keeps for whoever follows `covey keys`",
+     [disclosure._MOST_KEPT]),
     ("Times", "member: waits for a pull before it makes a new IKE SA",
      [membership._PULL_S]),
     ("Times", "member: pause after a refusal, doubled up to 1 h", [membership._REFUSED_S]),
@@ -108,6 +111,8 @@ def test_private_attributes_have_the_numbers_of_the_code():
      [policy.REKEY_AT]),
     ("Times", "key server: waits for the answer to a request of its own, then sends it again",
      [ms // 1000 for ms in requests.RETRANSMIT_MS]),
+    ("Times", "key server: keeps keys that are over for whoever follows `covey keys`",
+     [disclosure.FOLLOWED_MS // 1000]),
     ("Times", "key server: keeps an IKE SA that has proven nothing or has ended",
      [sas.UNPROVEN_MS // 1000]),
 ])  # fmt: skip

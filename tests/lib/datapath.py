@@ -6,6 +6,7 @@ import sys
 from covey.drops import NAMES
 from covey.gcm import GCMContext
 from covey.member import Member
+from covey.replay import OutboundOnly
 from covey.sa import DataSA
 
 BOARD = sys.implementation.name == "micropython"
@@ -72,7 +73,9 @@ def deliver(member, datagram, now_ms=0):
 
 
 def table_state(table):
-    """All that a SenderTable remembers."""
+    """All that a SenderTable remembers; nothing where there is none (SN 0, and we send)."""
+    if isinstance(table, OutboundOnly):
+        return None
     return (
         list(table._index),
         list(table._incarnation),

@@ -59,12 +59,13 @@ class Rekeyer:
             (ike.DELETE, ike.emit_delete(gone)),
         ]
         messages = self._sealed(over, payloads, self.most_len if in_fragments else None)
-        return Parcel(messages, old.destination, sent_over(over), False)
+        return Parcel(messages, old.destination, sent_over(over), False, old.shape.has_marker)
 
-    def exclude(self, over: RekeySA, destination: tuple[str, int]) -> Parcel:
+    def exclude(self, over: RekeySA, destination: tuple[str, int], marker: bool) -> Parcel:
         """Everybody out, over one Rekey SA. No keys inside; short enough for any network."""
         payloads = [(ike.DELETE, ike.emit_delete(d)) for d in (_ESP_ALL, _REKEY_ALL)]
-        return Parcel(self._sealed(over, payloads, None), destination, sent_over(over), True)
+        messages = self._sealed(over, payloads, None)
+        return Parcel(messages, destination, sent_over(over), True, marker)
 
     def _sealed(
         self, over: RekeySA, payloads: list[tuple[int, bytes]], most_len: int | None

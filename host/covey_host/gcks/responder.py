@@ -11,7 +11,7 @@ answer whatever address a forger writes into a packet.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 from covey import ike
@@ -120,6 +120,14 @@ class Responder:
         told = {m: sa.told.get(name) for m, sa in self._proven.items()}
         current = epoch.era, epoch.number
         return sorted(m for m, t in told.items() if t and (t.era, t.number) == current)
+
+    def ike_keys(
+        self, known: Container[bytes] = ()
+    ) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
+        """SPIi, SPIr, SK_ei, SK_er of each IKE SA with keys. known: SPIi | SPIr to leave out."""
+        for sa in self._sas.values():
+            if sa.state != ikesa.ENDED and sa.spi_i + sa.spi_r not in known:
+                yield sa.spi_i, sa.spi_r, bytes(sa.keys.sk_ei), bytes(sa.keys.sk_er)
 
     @property
     def _sas(self) -> dict[bytes, IkeSA]:

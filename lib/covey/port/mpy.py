@@ -12,9 +12,11 @@ from covey.drops import ConfigError
 from covey.port.mpy_gcm import GCMContext
 from covey.port.mpy_socket import (
     close,
+    esp_socket,
     group_socket,
     recv,
     recv_from,
+    recv_parts,
     resolve,
     send,
     source_address,
