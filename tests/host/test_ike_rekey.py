@@ -451,6 +451,22 @@ def test_a_member_fills_no_memory_with_ike_sas(site, peer):
     assert site.server._responder._table._lingering == {}
 
 
+def test_an_ike_sa_that_had_to_make_room_is_gone(site, peer, monkeypatch):
+    """With hardly any room: whatever lingers is forgotten while it is still being worked on."""
+    monkeypatch.setattr(table, "MOST_LINGERING", 1)
+    for _ in range(6):
+        message_id, theirs, asked, ours = at_once(site, peer)
+        old, (by_server, answer) = peer.sa, peer.accept_rekey(theirs)
+        by_peer = peer.concluded(asked, peer.post(ours, CREATE_CHILD_SA), old)
+        peer.answer(CREATE_CHILD_SA, message_id, answer, old)
+        peer.sa = by_peer if by_server.lowest < by_peer.lowest else by_server
+        site.wait(31_000)
+        peer.collect()
+        peer.inbox.clear()
+        peer = Peer(site, "press-7", wants=1).join()
+    tell(site, peer)
+
+
 def test_no_keys_are_shared_between_ike_sas(site, peer):
     seen = set()
     for _ in range(5):

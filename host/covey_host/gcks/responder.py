@@ -86,6 +86,8 @@ class Responder:
             return []
         outs = []
         for sa in [sa for sa in self._sas.values() if now_ms >= self._requests.next_ms(sa)]:
+            if self._sas.get(sa.own_spi) is not sa:
+                continue  # it had to make room
             if now_ms >= sa.deadline_ms:
                 self._counters["half_open_expired"] += sa.state == ikesa.HALF_OPEN
                 self._table.forget(sa)
