@@ -8,6 +8,7 @@ import asyncio
 from covey import aio, gsa, kd, port, registration
 from covey.config import Config
 from covey.drops import DROP_QUEUE_FULL, ConfigError
+from covey.nat import HOME
 from story import KWK, STORY, T1, T2, registered
 
 _GROUP = "239.192.1.32"
@@ -28,7 +29,9 @@ class Script:
     refusal = None
     state = registration.REGISTERED
 
-    def __init__(self, config, now_ms, random, drops):
+    def __init__(self, config, now_ms, random, drops, path):
+        self.path = path
+        self.sources = []
         self.heard = []
         self.outgoing = []
         self.answers_leave = True
@@ -51,9 +54,13 @@ class Script:
     def step(self, now_ms):
         return 1000
 
-    def receive(self, data, now_ms):
+    def receive(self, data, now_ms, source):
         self.heard.append(data)
+        self.sources.append(source)
         return 0
+
+    def take_inband(self):
+        return None
 
     def take_outgoing(self):
         return self.outgoing.pop(0) if self.outgoing else None
@@ -306,7 +313,7 @@ def test_a_server_name_that_is_lost_later_costs_no_membership():
         port.resolve = lost
         receiver.membership.events.append(("unanswered", ""))  # so its address is asked for anew
         try:
-            receiver.membership._ike.outgoing.append(b"a request")
+            receiver.membership._ike.outgoing.append((b"a request", HOME))
             receiver._kick.set()
             await _until(lambda: not receiver.membership._ike.outgoing)
         finally:

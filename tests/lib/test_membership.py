@@ -8,6 +8,7 @@ from covey import gsa, kd, keywork, membership, registration
 from covey.config import Config
 from covey.drops import DROP_IKE_SPI, DROP_POLICY, DROP_UNKNOWN_SPI
 from covey.member import Member
+from covey.nat import HOME
 from covey.port import ticks_add
 from story import KWK, STORY, T1, T2, registered
 
@@ -28,7 +29,10 @@ class Script:
 
     made = []
 
-    def __init__(self, config, now_ms, random, drops):
+    def __init__(self, config, now_ms, random, drops, path):
+        self.path = path
+        self.inbands = []
+        self.outgoing = []
         self.state = registration.STARTING
         self.reason = self.noted = None
         self.gsa = self.kd = self.kwk = None
@@ -58,11 +62,14 @@ class Script:
         self.steps += 1
         return 60000
 
-    def receive(self, data, now_ms):
+    def receive(self, data, now_ms, source):
         return 0
 
     def take_outgoing(self):
-        return None
+        return self.outgoing.pop(0) if self.outgoing else None
+
+    def take_inband(self):
+        return self.inbands.pop(0) if self.inbands else None
 
     def pull(self, now_ms):
         if self.state not in (registration.REGISTERED, registration.REFUSED):
@@ -236,12 +243,13 @@ def test_without_a_rekey_sa_the_ike_sa_is_the_membership():
 def test_the_answer_to_a_delete_leaves_before_the_next_ike_sa_begins():
     life = Life().registered()
     life.it._group.rekey.wipe()
-    answers = [b"the answer"]
-    life.ike.take_outgoing = lambda: answers.pop() if answers else None
+    life.ike.outgoing = [(b"the answer", HOME)]
     life.ike.answer(registration.CLOSED, reason="deleted")
     life.run(2100)
     assert len(Script.made) == 2
-    assert life.it.outgoing()[0] == b"the answer" and life.it.outgoing() == (None, None)
+    data, server = life.it.outgoing()
+    assert data == b"\0\0\0\0the answer" and server.host == "192.0.2.1"
+    assert life.it.outgoing() == (None, None)
 
 
 def test_an_ike_sa_that_ends_by_an_error_is_made_anew():
@@ -249,7 +257,7 @@ def test_an_ike_sa_that_ends_by_an_error_is_made_anew():
     life.ike.answer(registration.CLOSED, reason="deleted")
     life.run(2100)
     assert len(Script.made) == 1  # that one is in order
-    life.ike.answer(registration.CLOSED, reason="exchange_42")  # GSA_INBAND_REKEY
+    life.ike.answer(registration.CLOSED, reason="exchange_43")
     life.run(2100)
     assert len(Script.made) == 2 and life.it.state == membership.MEMBER
 
@@ -482,7 +490,7 @@ def test_rekeys_without_end_do_not_stop_the_registration():
     life = Life().registered()
     steps = life.ike.steps
     for _ in range(20):
-        life.it._group.rekey._last = None
+        life.it._group.rekey._last = []
         life.it.multicast(STORY["forged"][sorted(STORY["forged"])[0]], life.now_ms)
         life.it.step(life.now_ms)
     assert life.ike.steps == steps + 20
