@@ -584,9 +584,7 @@ def server_requests(s):
             [(SA, again(GCM_256, KW_256)), (NONCE, NONCE_R), (KE, ke[1][:-1])],
             "ike_ke",
         ),
-        "rekey and Child SA": ends(
-            CHILD, [(SA, mixed), (NONCE, NONCE_R), ke], "ike_proposal"
-        ),
+        "rekey and Child SA": ends(CHILD, [(SA, mixed), (NONCE, NONCE_R), ke], "ike_proposal"),
         "rekey by method 19": of(
             CHILD,
             [(SA, again(GCM_256, KW_256)), (NONCE, NONCE_R), (KE, b"\0\x13\0\0" + bytes(64))],

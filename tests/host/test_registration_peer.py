@@ -36,15 +36,16 @@ IKE_SA_INIT = """
       8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a
     29 00 0024                              nonce, then N: 36 octets
       202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f
-    29 00 001c 00 00 4004                   NAT_DETECTION_SOURCE_IP: SHA-1 of SPIs, 192.0.2.7, 50000
-      %s
-    29 00 001c 00 00 4005                   NAT_DETECTION_DESTINATION_IP: 192.0.2.1, 4500
-      %s
+    29 00 001c 00 00 4004                   NAT_DETECTION_SOURCE_IP: SHA-1 of SPIs, 192.0.2.7:50000
+      SOURCE
+    29 00 001c 00 00 4005                   NAT_DETECTION_DESTINATION_IP: of 192.0.2.1:4500
+      DESTINATION
     00 00 0008 00 00 402e                   IKEV2_FRAGMENTATION_SUPPORTED, the last
-""" % tuple(
-    hashlib.sha1(bytes.fromhex("c0c1c2c3c4c5c6c7 0000000000000000" + place)).hexdigest()
-    for place in ("c0000207 c350", "c0000201 1194")
-)
+"""
+PLACES = {"SOURCE": "c0000207 c350", "DESTINATION": "c0000201 1194"}
+for place in PLACES:
+    seen = bytes.fromhex("c0c1c2c3c4c5c6c7 0000000000000000" + PLACES[place])
+    IKE_SA_INIT = IKE_SA_INIT.replace(" " + place, " " + hashlib.sha1(seen).hexdigest())
 
 
 def by_hand(text):

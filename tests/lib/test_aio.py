@@ -483,7 +483,7 @@ def test_a_network_that_refuses_to_send_is_named():
 
         def __init__(self, *args, **fields):
             super().__init__(*args, **fields)
-            self.outgoing = [bytes(28)]
+            self.outgoing = [(bytes(28), HOME)]
 
     async def story():
         member = _join(False, _free_port(), servers=[["255.255.255.255", 9, False]])

@@ -280,3 +280,14 @@ def test_what_a_person_can_mend():
         (GROUP, "192.0.2.1", "no address of an interface"),
     ):
         assert words in sentence(port.group_socket, group, 28306, interface, 1)
+
+
+def test_our_own_address_towards_another():
+    address = port.resolve(LOOPBACK, 4500)
+    assert port.ipv4_of(address) == b"\x7f\0\0\1"
+    assert port.ipv4_of(port.resolve("192.0.2.130", 1)) == bytes((192, 0, 2, 130))
+    assert port.own_ipv4(address) == b"\x7f\0\0\1"
+    assert port.own_ipv4(port.resolve("127.0.0.9", 1)) == b"\x7f\0\0\1"
+    # Elsewhere: ours, if this host can tell and has a way there. It sends nothing.
+    own = port.own_ipv4(port.resolve("192.0.2.130", 1))
+    assert own is None or len(own) == 4 and own[0] not in (0, 127)

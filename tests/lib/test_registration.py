@@ -5,7 +5,7 @@ import json
 from covey import gsa, registration
 from covey.config import Config
 from covey.drops import NAMES
-from covey.nat import FLOATED, HOME, Path
+from covey.nat import Path
 from covey.registration import Registration
 
 _RECORDED = __file__[: -len("lib/test_registration.py")] + "recorded/registration.json"

@@ -13,6 +13,8 @@ from covey.port.mpy_gcm import GCMContext
 from covey.port.mpy_socket import (
     close,
     group_socket,
+    ipv4_of,
+    own_ipv4,
     recv,
     recv_from,
     resolve,
