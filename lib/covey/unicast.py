@@ -259,8 +259,9 @@ class Unicast:
         line = _Line(sa, self._config)
         self.lines.insert(0, line)
         self._begin_life()
-        while len(self.lines) > _MOST_SAS:
-            self._drop(self.lines[-1])
+        if len(self.lines) > _MOST_SAS:
+            old = [other for other in self.lines if other.goes.is_running]
+            self._drop(old[0] if old else self.lines[-1])
         return line
 
     def replace(self, line, is_ours_to_delete):
