@@ -253,19 +253,12 @@ class Registration:
             if kind == ANSWERED:
                 reason = self._take_response(*what) or reason
             elif kind == INBAND:
-                self._take_inband(what[0])
+                self._inbands.append(what[0])
             elif kind == ENDED:
                 self._end(CLOSED, what[0])
             elif kind == DEAD:
                 self._end(FAILED, "timeout")
         return reason
-
-    def _take_inband(self, inband):
-        if self.state in (REGISTERED, PULLING):
-            self._inbands.append(inband)
-        else:  # we are not in that group
-            self.drops.count(DROP_IKE_EXCHANGE)
-            wipe(inband.kwk)
 
     def _take_response(self, payloads, reason, sa):
         """The answer to GSA_REGISTRATION; payloads None: it does not parse, which is counted."""

@@ -193,7 +193,10 @@ def policy(kwk, spi, with_rekey_sa=None, sender_id=None, atd_s=0, dtd_s=2, key=b
             member.auth_key = keys.member.auth_key
         if sender_id is not None:
             member.sender_ids = [struct.pack(">I", sender_id)]
-    return [(ike.GSA, bytes(gsa.emit_gsa(whole))), (ike.KD, bytes(kd.emit_kd(kd.KD(bags, member))))]
+    return [
+        (ike.GSA, bytes(gsa.emit_gsa(whole))),
+        (ike.KD, bytes(kd.emit_kd(kd.KD(bags, member)))),
+    ]
 
 
 TRANSPORT = notify(ike.USE_TRANSPORT_MODE)

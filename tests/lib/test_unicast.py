@@ -2,8 +2,8 @@
 
 from covey import ike, ikefrag, nat, registration
 from covey.exchange import IkeSA
-from gcks_peer import DELETE_IKE, FRAGMENTS, Gcks, notify, policy
-from talk import HERE, PSK, THERE, Talk
+from gcks_peer import DELETE_IKE, FRAGMENTS, Gcks, notify
+from talk import HERE, THERE, Talk
 
 _TOTAL_MS = 30000
 
@@ -422,4 +422,3 @@ def test_a_responder_has_its_own_keys_and_flag():
     assert a.kwk() == b.kwk() and len(a.kwk()) == 32
     b.wipe()
     assert b.sk_d == bytearray(32) and not b.is_alive
-    assert PSK and policy
