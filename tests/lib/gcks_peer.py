@@ -1,6 +1,6 @@
 """A key server for tests on both interpreters: one IKE SA after the other, and what it says.
 
-Formats and cryptography are lib's; roles, Message IDs, keys and fragments are worked out here anew.
+Formats and cryptography are those of lib; roles, Message IDs and keys are worked out here anew.
 Whether the octets are those of the RFCs is shown elsewhere, by peers that share nothing.
 """
 
@@ -85,7 +85,7 @@ class SA:
 class Gcks:
     """From IKE_SA_INIT on; psk as the member's."""
 
-    def __init__(self, psk, nonce=nonce_of(b"r"), secret=bytes([7] * 32), spi_r=SPI_R):
+    def __init__(self, psk, nonce=b"r" * 32, secret=bytes([7] * 32), spi_r=SPI_R):
         self.psk = psk
         self.nonce, self.secret, self.spi_r = nonce, secret, spi_r
         self.sa = None

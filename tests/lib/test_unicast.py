@@ -376,7 +376,7 @@ def test_a_forger_who_answers_first_moves_nobody_but_himself():
 
 
 def test_an_altered_copy_of_the_genuine_answer_moves_nobody_either():
-    """The same keys, other NAT hashes: its GSA_AUTH is the same, and AUTH proves which is which."""
+    """The same keys, other NAT hashes: GSA_AUTH is the same, and AUTH proves which is which."""
     for first in (0, 1):
         talk = Talk()
         request = talk.one()
