@@ -1,4 +1,4 @@
-"""GSA_REKEY in fragments: genuine signed octets, cut as key servers cut them (RFC 9838, 2.4.1.2)."""
+"""GSA_REKEY in fragments: genuine signed octets, cut as servers cut them (RFC 9838, 2.4.1.2)."""
 
 from covey import ike, ikefrag
 from covey.drops import (
@@ -103,11 +103,11 @@ def test_a_member_can_spoil_one_but_not_its_repeat():
     """Whoever has the group's keys seals a fragment of his own between the genuine ones."""
     rekey, terms, context = member()
     parts = cut(context, STORY["rekey1"])
-    evil = bytearray(parts[1])
+    evil = bytearray(parts[2])
     assert context.open(evil, 0, 36, len(evil) - 36 - 8 - 16)
     evil[60] ^= 1
     context.seal(evil, 0, 36, len(evil) - 36 - 8 - 16)
-    assert [rekey.begin(d) for d in (parts[0], bytes(evil), parts[2], parts[3])] == [0, 0, 0, 0]
+    assert [rekey.begin(d) for d in (parts[0], parts[1], bytes(evil), parts[3])] == [0, 0, 0, 0]
     assert follow(rekey, terms) == DROP_REKEY_SIGNATURE
     assert rekey.current.next_message_id == 0
     assert [rekey.begin(part) for part in parts] == [0, 0, 0, 0]
