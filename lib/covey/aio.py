@@ -15,6 +15,7 @@ from covey import config as config_file
 from covey import port
 from covey.addresses import Addresses
 from covey.drops import (
+    DROP_CAPACITY,
     DROP_IKE_HEADER,
     DROP_NOT_SENDER,
     DROP_OVERSIZE,
@@ -284,11 +285,18 @@ class Joined:
             if n > len(buf):
                 self.member.drops.count(DROP_IKE_HEADER)
             else:
-                has_marker = n >= len(_MARKER) and buf[: len(_MARKER)] == _MARKER
-                data = bytes(buf[len(_MARKER) if has_marker else 0 : n])
-                self.membership.unicast(data, port.ticks_ms(), (source[0], source[1], has_marker))
-                self._kick.set()
+                self._unicast_message(buf, n, source)
             burst = await _after(burst)
+
+    def _unicast_message(self, buf, n, source):
+        has_marker = n >= len(_MARKER) and buf[: len(_MARKER)] == _MARKER
+        try:
+            data = bytes(memoryview(buf)[len(_MARKER) if has_marker else 0 : n])
+        except MemoryError:
+            self.member.drops.count(DROP_CAPACITY)
+            return
+        self.membership.unicast(data, port.ticks_ms(), (source[0], source[1], has_marker))
+        self._kick.set()
 
     async def _read_group(self, sock, waiter, is_framed):
         """is_framed: the port follows RFC 3948, ESP or a marker; else only rekeys come, bare."""
@@ -312,7 +320,12 @@ class Joined:
             burst = await _after(burst)
 
     def _rekey_message(self, off, n, now_ms):
-        self.membership.multicast(bytes(self.member.rx[off:n]), now_ms)
+        try:
+            data = bytes(memoryview(self.member.rx)[off:n])
+        except MemoryError:
+            self.member.drops.count(DROP_CAPACITY)
+            return
+        self.membership.multicast(data, now_ms)
         self._kick.set()
 
     def _deliver(self, length):

@@ -145,6 +145,12 @@ class IkeSA:
         self.is_answering = True
         return opened
 
+    def untake(self):
+        """The request that was taken last could not be looked at: it may come again."""
+        self.is_answering = False
+        self._peer_id -= 1
+        self._peer_digest = None
+
     def reply(self, payloads):
         """Seal the answer to the request that was taken last, into .answer."""
         self.is_answering = False

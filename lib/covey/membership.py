@@ -12,7 +12,7 @@ wait for it, since step() does a bounded slice of work each time.
 """
 
 from covey import keywork, registration
-from covey.drops import DROP_CAPACITY, DROP_IKE_EXCHANGE, DROP_IKE_SPI
+from covey.drops import DROP_CAPACITY, DROP_IKE_EXCHANGE, DROP_IKE_SPI, DROP_KEEPALIVE
 from covey.drops import NAMES as DROP_NAMES
 from covey.group import Group
 from covey.keywork import KeyWork
@@ -94,8 +94,8 @@ class Membership:
         source: (host, port, had a marker); the answer to a request goes back there.
         """
         self._now_ms = now_ms
-        if self._ike is None:
-            self.member.drops.count(DROP_IKE_SPI)
+        if data == KEEPALIVE or self._ike is None:
+            self.member.drops.count(DROP_KEEPALIVE if data == KEEPALIVE else DROP_IKE_SPI)
             return
         try:
             self._ike.receive(data, now_ms, source)
@@ -132,7 +132,10 @@ class Membership:
         self._now_ms = now_ms
         wait = min(self._group.step(now_ms), _IDLE_MS, self._timers())
         if self._ike is not None:
-            wait = min(wait, self._ike.step(now_ms))
+            try:
+                wait = min(wait, self._ike.step(now_ms))
+            except MemoryError:
+                self.member.drops.count(DROP_CAPACITY)
             self._outcome()
         return 0 if self._work() else wait
 

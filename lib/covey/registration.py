@@ -179,6 +179,8 @@ class Registration:
         if self.state not in (FAILED, CLOSED):
             self._end(CLOSED, reason)
             self._outgoing.clear()
+        for inband in self._inbands:
+            wipe(inband.kwk)
         self._wipe_kwk()
 
     # What comes in

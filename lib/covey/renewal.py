@@ -58,13 +58,15 @@ class Renewal:
         except MemoryError:
             self._drops.count(DROP_CAPACITY)
             self.forget()
+            self._unicast.renew_in(_SOON_S)
 
     def begin_ours(self):
         """The keys are old."""
         if self._swap is None and not self._unicast.is_closing:
-            swap = self._swap = _Swap(self._unicast.lines[0])
+            swap = _Swap(self._unicast.lines[0])
             swap.ours = Opening(swap.line.sa, self._random)
             self._jobs.append(swap.ours.ready())
+            self._swap = swap
 
     def request_over(self, line):
         """Payloads of our CREATE_CHILD_SA that is to leave over this line, or None."""
@@ -95,6 +97,7 @@ class Renewal:
         swap = self._swap
         if swap is not None and swap.ours is not None and not is_out and not swap.is_answered:
             self.forget()  # nobody has heard of ours yet
+            self._unicast.renew_in(_SOON_S)  # unless theirs comes to something
             swap = None
         unicast = self._unicast
         is_over = swap is not None and swap.line is not line

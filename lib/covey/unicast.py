@@ -215,10 +215,14 @@ class Unicast:
         if opened is None:
             return
         self._hear()
-        judged = judge(opened)
-        if judged.rekey is not None:
-            is_out = line.asked == _REKEY
-            judged = self._renewal.begin_theirs(line, judged.rekey, source, is_out)
+        try:
+            judged = judge(opened)
+            if judged.rekey is not None:
+                is_out = line.asked == _REKEY
+                judged = self._renewal.begin_theirs(line, judged.rekey, source, is_out)
+        except MemoryError:
+            sa.untake()
+            raise
         if judged is not None:
             self.answer(line, judged, source)
 

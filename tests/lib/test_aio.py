@@ -7,8 +7,8 @@ import asyncio
 
 from covey import aio, gsa, kd, port, registration
 from covey.config import Config
-from covey.drops import DROP_QUEUE_FULL, ConfigError
-from covey.nat import HOME
+from covey.drops import DROP_KEEPALIVE, DROP_QUEUE_FULL, ConfigError
+from covey.nat import HOME, KEEPALIVE
 from story import KWK, STORY, T1, T2, registered
 
 _GROUP = "239.192.1.32"
@@ -263,7 +263,40 @@ def test_who_joins_again_hears_the_key_server():
                     assert port.send(other, data, here) is None
                     await _until(lambda heard=ike.heard: heard)
                     assert ike.heard.pop() == data.lstrip(b"\0")
+                    number_there = port.source_address(other)[1]
+                    assert ike.sources.pop() == ("127.0.0.1", number_there, data[:1] == b"\0")
                 port.close(other)
+
+    _run(story())
+
+
+def test_answers_and_keep_alives_leave_as_they_should():
+    """An answer goes where its request came from, behind a marker if that had one."""
+
+    async def story():
+        async with _join(False, _free_port()) as member:
+            there = port.udp_socket("127.0.0.1", 0)
+            place = port.source_address(there)[:2]
+            ike = member.membership._ike
+            assert ike.path is not None and not ike.path.has_marker
+            buf = bytearray(64)
+            for marked in (False, True):
+                ike.outgoing.append((b"answer", place + (marked,)))
+                ike.outgoing.append((KEEPALIVE, place + (marked,)))
+                member._kick.set()
+                expected = [b"\0\0\0\0answer" if marked else b"answer", b"\xff"]
+                for data in expected:
+                    for _ in range(200):
+                        n = port.recv(there, buf)
+                        if n >= 0:
+                            break
+                        await asyncio.sleep(0.01)
+                    assert buf[:n] == data
+            here = port.resolve("127.0.0.1", port.source_address(member._unicast[0])[1])
+            port.send(there, KEEPALIVE, here)
+            await _until(lambda: member.member.drops.of(DROP_KEEPALIVE))
+            assert ike.heard == []
+            port.close(there)
 
     _run(story())
 

@@ -241,6 +241,31 @@ def test_a_full_memory_is_a_temporary_failure():
     _pull_over(talk, new, 0)
 
 
+def test_a_memory_that_is_full_before_the_work_begins():
+    """The request may come again, as if it had never been taken."""
+    from covey import renewal
+
+    answering = renewal.Answering
+
+    def full(*_):
+        raise MemoryError
+
+    talk = _begin()
+    old = talk.gcks.sa
+    request = old.request(_CHILD, talk.gcks.begin_rekey(old))
+    renewal.Answering = full
+    try:
+        talk.gm.receive(request, 0)
+        raise AssertionError("no MemoryError")
+    except MemoryError:
+        pass
+    finally:
+        renewal.Answering = answering
+    (answer,) = talk.take(request)
+    new = talk.gcks.finish_rekey(old, old.open(answer)[1])
+    _pull_over(talk, new, 0)
+
+
 def test_secrets_of_a_rekey_are_gone_afterwards():
     talk = _begin()
     old = talk.gm._unicast.lines[0].sa
