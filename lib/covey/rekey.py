@@ -114,11 +114,17 @@ class Rekey:
     def replace(self, sa, now_ms):
         """From a registration (sa None: without Rekey SA): all before it go now (section 2.3.3).
 
-        So does the message in work: what it says is of the past, or will be repeated.
+        So does the message in work, which is of the past; except where it came over this very
+        Rekey SA and has a Message ID that the registration does not know of yet.
         """
+        busy, last = self._busy, self._last
         self.wipe()
-        if sa is not None:
-            self._held.append(_Held(sa, now_ms))
+        if sa is None:
+            return
+        self._held.append(_Held(sa, now_ms))
+        if busy and busy.sa.spi == sa.spi and busy.message_id >= sa.next_message_id:
+            busy.sa = sa
+            self._busy, self._last = busy, last
 
     def retire(self, spi, now_ms, dtd_s):
         """Let one Rekey SA (None: all) go after DTD; what goes sooner anyway stays so."""
