@@ -20,7 +20,8 @@ class _Swap:
     def __init__(self, line):
         self.line = line
         self.ours = None  # Opening, until it is made or given up
-        self.is_answered = False  # whether the server has answered ours
+        self.is_sent = False  # whether ours is out, or was, and
+        self.is_answered = False  # whether the server has answered it
         self.theirs = None  # Answering, until it is made
         self.source = None  # where the answer to it goes
         self.our_line = self.their_line = None  # what was made, and
@@ -68,17 +69,18 @@ class Renewal:
             self._jobs.append(swap.ours.ready())
             self._swap = swap
 
-    def request_over(self, line):
-        """Payloads of our CREATE_CHILD_SA that is to leave over this line, or None."""
+    def take_request(self, line):
+        """Payloads of our CREATE_CHILD_SA that is to leave over this line now, or None."""
         swap = self._swap
-        if swap is None or swap.line is not line or swap.ours is None or swap.is_answered:
+        if swap is None or swap.line is not line or swap.ours is None or swap.is_sent:
             return None
+        swap.is_sent = swap.ours.payloads is not None
         return swap.ours.payloads
 
     def take_answer(self, payloads, error):
         """The answer to it; payloads None: it does not parse."""
         swap = self._swap
-        if swap is None or swap.ours is None:
+        if swap is None or swap.ours is None or not swap.is_sent:
             return
         if payloads is not None and error is None:
             swap.is_answered = True
@@ -89,13 +91,10 @@ class Renewal:
             self._unicast.renew_in(_SOON_S, chance)
         self._give_up_ours(swap)  # else: what can't be rekeyed lives until its end
 
-    def begin_theirs(self, line, payloads, source, is_out):
-        """The server rekeys the IKE SA → Judged, if that can be answered at once.
-
-        is_out: whether our own request to rekey this one waits for its answer.
-        """
+    def begin_theirs(self, line, payloads, source):
+        """The server rekeys the IKE SA → Judged, if that can be answered at once."""
         swap = self._swap
-        if swap is not None and swap.ours is not None and not is_out and not swap.is_answered:
+        if swap is not None and swap.line is line and swap.ours is not None and not swap.is_sent:
             self.forget()  # nobody has heard of ours yet
             self._unicast.renew_in(_SOON_S)  # unless theirs comes to something
             swap = None

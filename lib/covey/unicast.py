@@ -163,7 +163,7 @@ class Unicast:
         is_out = any([line.asked == _ASKED for line in self.lines])
         if self._wanted is not None and not is_out:
             return self._send(current, _ASKED, *self._wanted)
-        payloads = self._renewal.request_over(current)
+        payloads = self._renewal.take_request(current)
         if payloads is not None:
             self._send(current, _REKEY, ike.CREATE_CHILD_SA, payloads)
 
@@ -218,8 +218,7 @@ class Unicast:
         try:
             judged = judge(opened)
             if judged.rekey is not None:
-                is_out = line.asked == _REKEY
-                judged = self._renewal.begin_theirs(line, judged.rekey, source, is_out)
+                judged = self._renewal.begin_theirs(line, judged.rekey, source)
         except MemoryError:
             sa.untake()
             raise

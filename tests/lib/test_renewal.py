@@ -497,3 +497,37 @@ def test_ours_is_refused_while_theirs_is_made():
     talk.take(old.request(_INFO, [DELETE_IKE]))
     assert _live(talk) == 1
     _pull_over(talk, theirs, 0)
+
+
+def test_a_request_over_another_one_does_not_disturb_ours():
+    """Ours is out over the newest; the server still asks over the old one, and is refused."""
+    talk = _begin(ike_lifetime_s=1000)
+    old = talk.gcks.sa
+    _, _, new = _by_server(talk, b"s")
+    talk.gm._unicast.renew_in(0)
+    (request,) = talk.sent()
+    _, payloads = new.open(request)
+    (answer,) = talk.take(old.request(_CHILD, talk.gcks.begin_rekey(old, b"t")))
+    assert old.open(answer)[1] == [notify(ike.TEMPORARY_FAILURE)]
+    talk.gm._unicast.renew_in(0)
+    assert talk.sent() == []  # nothing is begun twice
+    answer, newest = talk.gcks.answer_rekey(new, payloads)
+    (delete,) = talk.take(new.answer(request, answer))
+    assert new.open(delete)[1] == [DELETE_IKE]
+    _pull_over(talk, newest, 0)
+
+
+def test_an_old_one_that_goes_takes_what_is_begun_over_it_along():
+    """Both rekey, ours unanswered; the old one runs out of time instead of being deleted."""
+    talk = _begin(ike_lifetime_s=1000)
+    old = talk.gcks.sa
+    _wants_rekey(talk)
+    _, _, theirs = _by_server(talk, b"s")
+    talk.later(31000)  # ours is given up with the old one
+    assert _live(talk) == 1 and talk.gm._unicast._renewal._swap is None
+    assert talk.gm.state == registration.REGISTERED
+    talk.gm._unicast.renew_in(0)
+    talk.gcks.sa = theirs
+    request, _ = _wants_rekey(talk)
+    assert ike.parse_header(request).spi_i == theirs.spi_i
+    assert talk.hear(old.request(_INFO, [])) == ("ike_spi", [])
