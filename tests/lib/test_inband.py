@@ -207,6 +207,15 @@ def test_over_a_new_ike_sa_the_keys_are_wrapped_anew():
     assert life.spis == _SPIS[:2] and life.drops == {}
 
 
+def test_over_an_old_ike_sa_they_are_wrapped_by_that_one():
+    """It is replaced, but not deleted yet."""
+    life = Life()
+    old = life.sa
+    life.hear(old.request(ike.CREATE_CHILD_SA, life.gcks.begin_rekey(old)))
+    life.inband(life.more(1))
+    assert life.spis == _SPIS[:2] and life.drops == {}
+
+
 def test_a_rekey_sa_may_come_where_a_signing_key_is_known():
     life = Life(granted=None, registered=False)
     life.register(life.keys(0, with_rekey_sa=True))
@@ -516,3 +525,10 @@ def test_no_key_stays_where_it_passed():
     assert taken[1].kwk != bytearray(32)
     life.it.wipe()
     assert taken[1].kwk == bytearray(32)
+    life = Life()
+    ike_side = life.it._ike
+    ike_side.receive(life.sa.request(_INBAND, life.more(1)), 0)
+    inband = ike_side._inbands[0]
+    assert inband.kwk == life.sa.kwk
+    ike_side.close()  # before anybody has asked for it
+    assert inband.kwk == bytearray(32)
