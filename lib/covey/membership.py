@@ -16,7 +16,7 @@ from covey.drops import DROP_CAPACITY, DROP_IKE_EXCHANGE, DROP_IKE_SPI, DROP_KEE
 from covey.drops import NAMES as DROP_NAMES
 from covey.group import Group
 from covey.keywork import KeyWork
-from covey.nat import FLOATED, HOME, KEEPALIVE
+from covey.nat import KEEPALIVE, addressed
 from covey.octets import wipe
 from covey.port import const, random_bytes
 from covey.refresh import Refresh
@@ -42,7 +42,6 @@ _REFUSED_S = const(10)  # first pause after a refusal; doubled up to
 _REFUSED_MOST_S = const(3600)
 _LATER_S = const(10)  # after TEMPORARY_FAILURE, and up to as much again by chance
 _IDLE_MS = const(1000)
-_MARKER = b"\0\0\0\0"  # RFC 3948 section 2.2: an IKE message, not ESP
 
 
 class Membership:
@@ -114,18 +113,7 @@ class Membership:
         if self._last_words:
             return self._last_words.pop(0)
         out = self._ike.take_outgoing() if self._ike is not None else None
-        return (None, None) if out is None else self._addressed(*out)
-
-    def _addressed(self, data, to):
-        """What Registration wants to send → (datagram with the marker where it belongs, where)."""
-        if to in (HOME, FLOATED):
-            to = self._asked.floated() if to == FLOATED else self._asked
-            has_marker = to.marker
-        else:
-            has_marker = to[2]
-        if has_marker and data != KEEPALIVE:
-            data = _MARKER + data
-        return data, to
+        return (None, None) if out is None else addressed(*out, self._asked)
 
     def step(self, now_ms):
         """One bounded slice of work. Returns the ms until the next call, 0 if there is more."""
@@ -197,7 +185,7 @@ class Membership:
                 out = self._ike.take_outgoing()
                 if out is None:
                     break
-                self._last_words.append(self._addressed(*out))
+                self._last_words.append(addressed(*out, self._asked))
             self._ike.close()
         server = self._asked = self._servers.current
         self._ike = registration.Registration(

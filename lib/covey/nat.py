@@ -12,6 +12,7 @@ HOME = 0  # to the server as covey.json names it
 FLOATED = 1  # to the same host, port 4500, behind the marker
 
 KEEPALIVE = b"\xff"  # RFC 3948 section 2.3: never behind a marker
+_MARKER = b"\0\0\0\0"  # RFC 3948 section 2.2: an IKE message, not ESP
 _UNKNOWN = b"\0\0\0\0"  # our address where nobody can tell it: reads as "behind a NAT"
 
 
@@ -55,3 +56,18 @@ class Path:
         if self.has_marker or not is_natted and theirs in sources:
             return HOME, is_natted
         return FLOATED, is_natted
+
+
+def addressed(data, to, server):
+    """A datagram and where it goes → (as it is sent, a config.Server or the source).
+
+    server: the one that is asked. A source is (host, port, whether it speaks behind the marker).
+    """
+    if to in (HOME, FLOATED):
+        to = server.floated() if to == FLOATED else server
+        has_marker = to.marker
+    else:
+        has_marker = to[2]
+    if has_marker and data != KEEPALIVE:
+        data = _MARKER + data
+    return data, to

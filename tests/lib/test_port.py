@@ -14,8 +14,8 @@ LOOPBACK = "127.0.0.1"
 
 NAMES = (
     "const micropython ticks_ms ticks_add ticks_diff random_bytes sha256 sha1 AESBlock GCMContext "
-    "read_file resolve udp_socket group_socket recv recv_from send source_address ipv4_of own_ipv4 "
-    "close"
+    "read_file resolve udp_socket group_socket recv recv_from send source_address ipv4_of "
+    "own_ipv4 close"
 ).split()
 
 
