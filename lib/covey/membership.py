@@ -62,7 +62,9 @@ class Membership:
         self._group = Group(member)
         self._keys = KeyWork(settings, member, self._group)
         self._ike = None  # registration.Registration
-        self._last_words = []  # of the one before, not sent yet: its answer to a Delete
+        self._before = None  # the one before, if the server has ended it, and
+        self._before_asked = None  # its config.Server: what is repeated is answered again
+        self._last_words = []  # what it has to say, addressed
         self._path_to = path_to
         self._servers = Servers(settings.servers, random)
         self._asked = None  # config.Server of ._ike
@@ -97,6 +99,10 @@ class Membership:
             self.member.drops.count(DROP_KEEPALIVE if data == KEEPALIVE else DROP_IKE_SPI)
             return
         try:
+            if self._before is not None and self._before.has_ended(data):
+                self._before.receive(data, now_ms, source)
+                self._hear_out()
+                return
             self._ike.receive(data, now_ms, source)
         except MemoryError:
             self.member.drops.count(DROP_CAPACITY)
@@ -181,11 +187,9 @@ class Membership:
         """A new IKE SA with the server whose turn it is."""
         self._refresh.at.stop()
         if self._ike is not None:
-            while self._ike.state == registration.CLOSED:
-                out = self._ike.take_outgoing()
-                if out is None:
-                    break
-                self._last_words.append(addressed(*out, self._asked))
+            if self._ike.state == registration.CLOSED:
+                self._before, self._before_asked = self._ike, self._asked
+                self._hear_out()
             self._ike.close()
         server = self._asked = self._servers.current
         self._ike = registration.Registration(
@@ -195,6 +199,14 @@ class Membership:
             drops=self.member.drops,
             path=self._path_to(server),
         )
+
+    def _hear_out(self):
+        """What the IKE SA before this one still has to say."""
+        while True:
+            out = self._before.take_outgoing()
+            if out is None:
+                return
+            self._last_words.append(addressed(*out, self._before_asked))
 
     def _ask(self):
         """Ask for the current keys, over the IKE SA if it lives."""

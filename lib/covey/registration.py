@@ -118,6 +118,10 @@ class Registration:
             reason = self.drops.count(e.reason)
         return self._take_events() or reason
 
+    def has_ended(self, data):
+        """Whether a datagram is of an IKE SA of ours that is over: it may be a repeat."""
+        return self._unicast is not None and self._unicast.has_ended(data)
+
     def step(self, now_ms):
         """A slice of work, a few ms on a board → ms until the next is needed; 0: at once."""
         self._now_ms = now_ms

@@ -88,6 +88,10 @@ class Unicast:
         self._wanted = exchange, payloads
         self._flow()
 
+    def has_ended(self, data):
+        """Whether a datagram is of an IKE SA that is over, whose last answer is still known."""
+        return any([sa.spi_i + sa.spi_r == data[:16] for sa in self._gone])
+
     def receive(self, header, data, now_ms, source):
         """A message in SK or SKF; FormatError: dropped. source: where answers to requests go."""
         self._now_ms = now_ms

@@ -62,6 +62,9 @@ class Script:
     def take_inband(self):
         return None
 
+    def has_ended(self, data):
+        return False
+
     def take_outgoing(self):
         return self.outgoing.pop(0) if self.outgoing else None
 

@@ -383,6 +383,21 @@ def test_without_a_rekey_sa_the_end_of_the_ike_sa_is_an_exclusion():
     assert life.it.state == membership.MEMBER and life.outbound == _SPIS[1]
 
 
+def test_the_answer_to_a_delete_is_repeated_while_we_register_anew():
+    life = Life()
+    request = life.sa.request(ike.INFORMATIONAL, [DELETE_IKE])
+    (answer,) = life.hear(request)
+    (init,) = life.run(2100)
+    assert ike.parse_header(init).exchange == ike.IKE_SA_INIT
+    assert life.hear(request) == [answer] and life.drops == {}
+    assert life.hear(life.sa.request(ike.INFORMATIONAL, [])) == []
+    assert life.drops == {"ike_spi": 1}
+    auth = life.hear(life.gcks.answer_init(init))
+    life.sa = life.gcks.sa
+    life.hear(life.gcks.answer_auth(auth, life.keys(1)(life.sa)))
+    assert life.outbound == _SPIS[1]
+
+
 def test_deleted_while_the_last_keys_are_in_work():
     life = Life()
     life.it.unicast(life.sa.request(_INBAND, life.more(1)), 0)

@@ -65,6 +65,9 @@ class Script:
     def receive(self, data, now_ms, source):
         return 0
 
+    def has_ended(self, data):
+        return False
+
     def take_outgoing(self):
         return self.outgoing.pop(0) if self.outgoing else None
 
