@@ -20,10 +20,15 @@ from covey import (
     ikebody,
     ikefrag,
     keystore,
+    keywork,
     member,
     membership,
+    refresh,
     rekey,
+    renewal,
     replay,
+    servers,
+    unicast,
 )
 from covey import group as member_group
 from covey_host import join
@@ -101,12 +106,26 @@ def test_private_attributes_have_the_numbers_of_the_code():
     ("Limits", "keys that a key server keeps for whoever follows `covey keys`",
      [disclosure._MOST_KEPT]),
     ("Times", "member: waits for a pull before it makes a new IKE SA",
-     [membership._PULL_S]),
+     [refresh._PULL_S]),
     ("Times", "member: pause after a refusal, doubled up to 1 h", [membership._REFUSED_S]),
     ("Times", "member: asks for new keys when this much of the shortest lifetime is over",
      [member_group._SOFT_PERCENT]),
     ("Times", "member: registrations because of an announced SPI, at most one in",
-     [membership._MISSED_S]),
+     [refresh._MISSED_S]),
+    ("Times", "member: silence before it asks for a sign of life", [60]),
+    ("Times", "member: NAT keep-alives, one in", [unicast._KEEPALIVE_S]),
+    ("Times", "member: keeps an IKE SA that was replaced", [unicast._OLD_S]),
+    ("Times", "member: after TEMPORARY_FAILURE, and up to as much again",
+     [renewal._SOON_S, membership._LATER_S]),
+    ("Times",
+     "member: pause after all servers were asked in vain, doubled up to 300 s, half of it random",
+     [servers._FIRST_MS // 1000]),
+    ("Times", "member: an inband rekey so soon behind a pull is followed by a pull",
+     [refresh._OVERLAP_S]),
+    ("Limits", "IKE SAs with one server at once", [unicast._MOST_SAS]),
+    ("Limits", "fragments of a message", [ikefrag.MOST_FRAGMENTS, ike.MOST_LEN]),
+    ("Limits", "GSA_REKEYs that wait for another one", [keywork._LATER, keywork._LATER_LEN]),
+    ("Limits", "inband rekeys that wait for another one", [keywork._INBANDS]),
     ("Times", "key server: rekeys when this much of a lifetime is over, less a random 5 % at most",
      [policy.REKEY_AT]),
     ("Times", "key server: waits for the answer to a request of its own, then sends it again",
@@ -134,6 +153,8 @@ def test_numbers_in_sentences_are_those_of_the_code():
     assert aio._QUEUE == 64 and "64 packets wait" in spec
     assert handshake._PEERS == 3 and "up to three answers" in spec
     assert handshake._COOKIES == 4 and "at most four times" in spec
+    assert unicast._SOFT_PERCENT == 90 and "at 80 to 90 %" in spec
+    assert servers._MOST_MS == 300000 and "up to five minutes" in design
 
 
 def test_the_layers_are_those_that_a_test_keeps():

@@ -218,6 +218,20 @@ def test_roles_turn_with_each_rekey(site, peer):
     assert site.server.status(0)["members"][0]["connected"] is False
 
 
+def test_who_is_the_initiator_is_part_of_finding_an_ike_sa(site, peer):
+    """SPIs and the flag turned round: that would be an IKE SA which the member had begun."""
+    message_id, payloads = until_rekey(site, peer)
+    new, answer = peer.accept_rekey(payloads)
+    peer.answer(CREATE_CHILD_SA, message_id, answer)
+    peer.served()
+    data = bytearray(new.seal(INFORMATIONAL, [], 0)[0])
+    data[:16] = data[8:16] + data[:8]
+    data[19] |= 0x08
+    assert site.server.receive(bytes(data), peer.address, site.now) == []
+    assert site.server.counters["ike_spi"] == 1
+    assert peer.ask(INFORMATIONAL, [], new) == []
+
+
 def test_its_request_is_repeated_and_given_up(site, peer):
     until_rekey(site, peer)
     site.wait(20_000)
@@ -435,6 +449,22 @@ def test_a_member_fills_no_memory_with_ike_sas(site, peer):
     site.wait(31_000)
     assert site.server.status(0)["ike_sas"] == 1
     assert site.server._responder._table._lingering == {}
+
+
+def test_an_ike_sa_that_had_to_make_room_is_gone(site, peer, monkeypatch):
+    """With hardly any room: whatever lingers is forgotten while it is still being worked on."""
+    monkeypatch.setattr(table, "MOST_LINGERING", 1)
+    for _ in range(6):
+        message_id, theirs, asked, ours = at_once(site, peer)
+        old, (by_server, answer) = peer.sa, peer.accept_rekey(theirs)
+        by_peer = peer.concluded(asked, peer.post(ours, CREATE_CHILD_SA), old)
+        peer.answer(CREATE_CHILD_SA, message_id, answer, old)
+        peer.sa = by_peer if by_server.lowest < by_peer.lowest else by_server
+        site.wait(31_000)
+        peer.collect()
+        peer.inbox.clear()
+        peer = Peer(site, "press-7", wants=1).join()
+    tell(site, peer)
 
 
 def test_no_keys_are_shared_between_ike_sas(site, peer):

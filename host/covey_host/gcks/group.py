@@ -297,6 +297,16 @@ class Group:
             self.exclude(now_ms)
         return senders.pick(*ask, self.epoch, most=most, may_rekey=False)
 
+    def _announcement(self, old: Epoch, new: Epoch, atd_ms: int, excludes: bool) -> Parcel:
+        """Over the old epoch's Rekey SA; fragmented only where every member can do with it."""
+        if excludes:
+            return self._rekeyer.exclude(old.rekey, old.destination, old.shape.has_marker)
+        atd_s, dtd_s = self._delays_s(atd_ms)
+        active = self._roster.active(old.era).values()
+        can_all = bool(active) and all(enrolled.fragments for enrolled in active)
+        times = {"atd_s": atd_s, "dtd_s": dtd_s}
+        return self._rekeyer.rekey(old, new, self.policy, **times, in_fragments=can_all)
+
     def _make_way(self, member: str, now_ms: int) -> None:
         """For the one sender of a group: its numbers begin anew, and receivers have one window
         for all that comes under a TEK (RFC 9838 section 2.6). So a TEK under which anybody may
@@ -309,16 +319,6 @@ class Group:
             if now_ms < self._born_ms + self.policy.dtd_s * 1000:
                 raise GroupFull  # too soon, as in _pick
             self.rekey(now_ms)
-
-    def _announcement(self, old: Epoch, new: Epoch, atd_ms: int, excludes: bool) -> Parcel:
-        """Over the old epoch's Rekey SA; fragmented only where every member can do with it."""
-        if excludes:
-            return self._rekeyer.exclude(old.rekey, old.destination, old.shape.has_marker)
-        atd_s, dtd_s = self._delays_s(atd_ms)
-        active = self._roster.active(old.era).values()
-        can_all = bool(active) and all(enrolled.fragments for enrolled in active)
-        times = {"atd_s": atd_s, "dtd_s": dtd_s}
-        return self._rekeyer.rekey(old, new, self.policy, **times, in_fragments=can_all)
 
     def _exclusion(self, parcel: Parcel) -> Parcel:
         """In place of a rekey that some may not have heard: it would hand them keys."""

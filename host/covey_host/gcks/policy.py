@@ -45,9 +45,9 @@ ike_idle = "10m"
 # port = 2222                    # the application's UDP port, inside the protection
 # carrier = "udp"                # data travels as ESP in UDP; "ip": as IP protocol 50
 # carrier_port = 4500            # the UDP port of rekeys; of data too where carrier is "udp"
+# rekey = "multicast"            # new keys: one message for all; "inband": to each by itself
 # private_attributes = true      # false, with "ip" only: say nothing that only Covey understands
 # single_sender = false          # true: one member sends, and replays are refused by anyone
-# rekey = "multicast"            # new keys: one message for all; "inband": to each by itself
 # key_bits = 128                 # 128 or 256, of AES-GCM
 # lifetime = "1h"                # of the keys of data; new ones come at 80 % of it
 # rekey_lifetime = "4h"          # of the key under which rekeys are sent
@@ -96,9 +96,9 @@ class GroupPolicy:
     port: int
     carrier: str = "udp"
     carrier_port: int = 4500
+    rekey: str = MULTICAST
     private_attributes: bool = True
     single_sender: bool = False
-    rekey: str = MULTICAST
     key_bits: int = 128
     lifetime_s: int = 3600
     rekey_lifetime_s: int = 14400
@@ -249,9 +249,9 @@ _GROUP = {
     "port": ("port", values.port),
     "carrier": ("carrier", values.one_of("udp", "ip")),
     "carrier_port": ("carrier_port", values.port),
+    "rekey": ("rekey", values.one_of(MULTICAST, INBAND)),
     "private_attributes": ("private_attributes", values.flag),
     "single_sender": ("single_sender", values.flag),
-    "rekey": ("rekey", values.one_of(MULTICAST, INBAND)),
     "key_bits": ("key_bits", values.one_of(128, 256)),
     "lifetime": ("lifetime_s", values.seconds(1, values.YEAR_S)),
     "rekey_lifetime": ("rekey_lifetime_s", values.seconds(1, values.YEAR_S)),

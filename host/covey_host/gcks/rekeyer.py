@@ -59,8 +59,7 @@ class Rekeyer:
             (ike.DELETE, ike.emit_delete(gone)),
         ]
         messages = self._sealed(over, payloads, self.most_len if in_fragments else None)
-        marker = old.shape.has_marker
-        return Parcel(messages, old.destination, sent_over(over), False, marker)
+        return Parcel(messages, old.destination, sent_over(over), False, old.shape.has_marker)
 
     def exclude(self, over: RekeySA, destination: tuple[str, int], marker: bool) -> Parcel:
         """Everybody out, over one Rekey SA. No keys inside; short enough for any network."""

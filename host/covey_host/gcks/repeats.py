@@ -50,7 +50,7 @@ class Repeats:
                 sending.until_ms = max(sending.until_ms, sending.next_ms)
                 parcel = sending.parcel
                 where = parcel.destination, parcel.marker
-                outs += [Out(message, None, policy.name, *where) for message in parcel.messages]
+                outs += [Out(m, None, policy.name, *where) for m in parcel.messages]
         return outs
 
     def unfinished(self, now_ms: int) -> Outbox:

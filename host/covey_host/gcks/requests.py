@@ -77,6 +77,8 @@ class Requests:
 
     def close(self, sa: IkeSA, now_ms: int, *, is_excluded: bool = False) -> list[Out]:
         """Delete an IKE SA, once our request under way has been answered."""
+        if self._table.sas.get(sa.own_spi) is not sa:
+            return []  # it had to make room
         sa.is_excluded = is_excluded and bool(sa.told)
         self._table.close(sa)
         return self.proceed(sa, now_ms)

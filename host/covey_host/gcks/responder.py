@@ -86,6 +86,8 @@ class Responder:
             return []
         outs = []
         for sa in [sa for sa in self._sas.values() if now_ms >= self._requests.next_ms(sa)]:
+            if self._sas.get(sa.own_spi) is not sa:
+                continue  # it had to make room
             if now_ms >= sa.deadline_ms:
                 self._counters["half_open_expired"] += sa.state == ikesa.HALF_OPEN
                 self._table.forget(sa)
@@ -114,6 +116,13 @@ class Responder:
         """Members with an open IKE SA."""
         return set(self._proven)
 
+    def holders(self, group: Group) -> list[str]:
+        """Members of an inband group that have its current keys: given, or acknowledged."""
+        name, epoch = group.policy.name, group.epoch
+        told = {m: sa.told.get(name) for m, sa in self._proven.items()}
+        current = epoch.era, epoch.number
+        return sorted(m for m, t in told.items() if t and (t.era, t.number) == current)
+
     def ike_keys(
         self, known: Container[bytes] = ()
     ) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
@@ -121,13 +130,6 @@ class Responder:
         for sa in self._sas.values():
             if sa.state != ikesa.ENDED and sa.spi_i + sa.spi_r not in known:
                 yield sa.spi_i, sa.spi_r, bytes(sa.keys.sk_ei), bytes(sa.keys.sk_er)
-
-    def holders(self, group: Group) -> list[str]:
-        """Members of an inband group that have its current keys: given, or acknowledged."""
-        name, epoch = group.policy.name, group.epoch
-        told = {m: sa.told.get(name) for m, sa in self._proven.items()}
-        current = epoch.era, epoch.number
-        return sorted(m for m, t in told.items() if t and (t.era, t.number) == current)
 
     @property
     def _sas(self) -> dict[bytes, IkeSA]:
