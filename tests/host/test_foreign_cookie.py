@@ -175,7 +175,7 @@ def test_stale_cookies(foreign, interpreter):
 
 
 @INTERPRETERS
-@pytest.mark.parametrize("cookie", (b"", bytes(65), bytes(200)))
+@pytest.mark.parametrize("cookie", (b"", bytes(65), bytes(200)), ids=("none", "65", "200"))
 def test_cookies_that_are_none(foreign, interpreter, cookie):
     """Of 1 to 64 octets; anything else is not answered, and ends nothing."""
     bench = foreign()
