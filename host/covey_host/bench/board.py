@@ -1,0 +1,107 @@
+"""Runs a script of board/ on the tree's 32-bit MicroPython, and reads what it counted.
+
+With callgrind a cost is a number of instructions. Without it the script takes the time of many
+calls, and the unit says so.
+"""
+
+import json
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+
+from ..demo.cast import ROOT
+from .callgrind import Callgrind
+from .results import Missing, Table
+
+BUILD = ROOT / ".build"
+_HERE = Path(__file__).resolve().parent / "board"
+_TIMEOUT_S = 600
+
+INSTRUCTIONS = "instructions"
+TIME = "ns, timed"  # what stands in their place
+
+
+class Costs:
+    """What one script measured: costs by label, an empty call taken off; and its facts."""
+
+    def __init__(self, unit: str, lists: dict[str, list[float]], facts: dict):
+        self.unit = unit
+        self.facts = facts
+        empty = lists.pop("", [0])[0]
+        self._lists = {label: [max(n - empty, 0) for n in lists[label]] for label in lists}
+
+    def __getitem__(self, label: str) -> float:
+        return sum(self._lists[label])
+
+    def longest(self, label: str) -> float:
+        return max(self._lists[label])
+
+    def steps(self, label: str) -> int:
+        return len(self._lists[label])
+
+
+def run(script: str, table: Table, *words: str, heap: str = "4m", counted: bool = True) -> Costs:
+    """Run board/SCRIPT.py. Missing where there is no 32-bit MicroPython. counted: whether it is
+    worth it to count instructions, where that can be done."""
+    counter = None
+    if counted:
+        counter, why_not = _counter()
+        if why_not:
+            table.note(f"Timed, not counted: {why_not}. Install valgrind for counts.")
+    arguments = ["-X", f"heapsize={heap}", str(_HERE / f"{script}.py")]
+    arguments += ["count" if counter else "time", *words]
+    environment = {**os.environ, "MICROPYPATH": f"{BUILD / 'lib-x86'}:{_HERE}:.frozen"}
+    try:
+        if counter:
+            counts, done = counter.run(arguments, environment, _TIMEOUT_S)
+        else:
+            done = subprocess.run(
+                [_interpreter(), *arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_TIMEOUT_S,
+                errors="replace",
+            )
+    except subprocess.TimeoutExpired:
+        raise Missing(f"{script}.py did not end on MicroPython in {_TIMEOUT_S} s") from None
+    if done.returncode:
+        raise Missing(f"{script}.py failed on MicroPython: {_last(done.stderr or done.stdout)}")
+    report = json.loads(done.stdout.splitlines()[-1])
+    if counter:
+        labels = report["labels"]
+        values = counts[len(counts) - len(labels) :]
+        assert len(values) == len(labels), "a mark was lost"
+    else:
+        labels, values = report["labels"], report["values"]
+    lists: dict[str, list[float]] = {}
+    for label, value in zip(labels, values, strict=True):
+        if label is not None:
+            lists.setdefault(label, []).append(value)
+    return Costs(INSTRUCTIONS if counter else TIME, lists, report["facts"])
+
+
+@cache
+def _counter() -> tuple[Callgrind | None, str | None]:
+    home = BUILD / "bench"
+    home.mkdir(parents=True, exist_ok=True)
+    try:
+        return Callgrind(_interpreter(), home), None
+    except Missing as error:
+        _interpreter()  # without one there is nothing to time either
+        return None, str(error)
+
+
+def _interpreter() -> Path:
+    wrapper = BUILD / "micropython" / "x86" / "micropython"
+    if not wrapper.exists():
+        skipped = wrapper.parent.with_suffix(".skipped")
+        why = skipped.read_text().strip() if skipped.exists() else "run `make setup`."
+        raise Missing(f"there is no 32-bit MicroPython: {why}")
+    return wrapper
+
+
+def _last(text: str) -> str:
+    return (text.strip().splitlines() or ["it said nothing"])[-1]

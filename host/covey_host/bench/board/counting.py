@@ -1,0 +1,94 @@
+"""On MicroPython: what the scripts beside this one measure with. First argument: count or time.
+
+count: os.getenv() is a mark, see callgrind.py; each cost lies between two of them.
+time: each call is repeated, and the shortest time of all is the cost.
+"""
+
+import gc
+import json
+import os
+import sys
+import time
+
+_COUNTS = sys.argv[1] == "count"
+_REPEATS = 200  # of a call, when timed
+
+_labels = []  # of every mark, None where nothing is counted; timed: of every value
+_values = []
+
+
+def _nothing():
+    return None
+
+
+def _clock():
+    return time.time_ns()
+
+
+_mark = os.getenv if _COUNTS else _clock
+
+
+def cost(label, call, prepare=_nothing):
+    """Note what call() takes; prepare() goes before each call and counts for nothing.
+
+    The first call is not counted: what is made once, such as a cache, is no cost of a packet.
+    """
+    prepare()
+    call()
+    gc.collect()
+    gc.disable()
+    mark = _mark
+    if _COUNTS:
+        prepare()
+        mark("")
+        call()
+        mark("")
+        _labels.extend((None, label))
+    else:
+        least = None
+        for _ in range(_REPEATS):
+            prepare()
+            began = mark()
+            call()
+            took = mark() - began
+            least = took if least is None or took < least else least
+            if gc.mem_free() < 200000:
+                gc.collect()
+        _labels.append(label)
+        _values.append(least)
+    gc.enable()
+
+
+def steps(label, job):
+    """Note what each step of a job takes, a cost each; returns its result."""
+    mark = _mark
+    gc.disable()
+    result = []
+
+    def one():
+        try:
+            next(job)
+        except StopIteration as end:
+            result.append(end.value)
+
+    while not result:
+        if gc.mem_free() < gc.mem_alloc():  # about as a board would
+            gc.collect()
+        before = mark("") if _COUNTS else mark()
+        one()
+        after = mark("") if _COUNTS else mark()
+        if _COUNTS:
+            _labels.append(None)
+        else:
+            _values.append(after - before)
+        _labels.append(label)
+    gc.enable()
+    return result[0]
+
+
+def report(**facts):
+    """To be called last: what was measured, on the last line of stdout."""
+    print(json.dumps({"labels": _labels, "values": _values, "facts": facts}))
+
+
+cost("", _nothing)
