@@ -7,6 +7,7 @@ calls, and the unit says so.
 import json
 import os
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -67,20 +68,36 @@ def run(script: str, table: Table, *words: str, heap: str = "4m", counted: bool 
             )
     except subprocess.TimeoutExpired:
         raise Missing(f"{script}.py did not end on MicroPython in {_TIMEOUT_S} s") from None
+    return _read(script, done, counts if counter else None)
+
+
+def run_here(script: str, *words: str) -> Costs:
+    """The same script on CPython, timed."""
+    path = os.pathsep.join([str(ROOT / "lib"), str(_HERE)])
+    done = subprocess.run(
+        [sys.executable, str(_HERE / f"{script}.py"), "time", *words],
+        env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+    )
+    return _read(script, done, None)
+
+
+def _read(script: str, done: subprocess.CompletedProcess, counts: list[int] | None) -> Costs:
+    """What a script has reported: with counts of instructions, or with times of its own."""
     if done.returncode:
-        raise Missing(f"{script}.py failed on MicroPython: {_last(done.stderr or done.stdout)}")
+        raise Missing(f"{script}.py failed: {_last(done.stderr or done.stdout)}")
     report = json.loads(done.stdout.splitlines()[-1])
-    if counter:
-        labels = report["labels"]
+    labels, values = report["labels"], report["values"]
+    if counts is not None:
         values = counts[len(counts) - len(labels) :]
-        assert len(values) == len(labels), "a mark was lost"
-    else:
-        labels, values = report["labels"], report["values"]
     lists: dict[str, list[float]] = {}
     for label, value in zip(labels, values, strict=True):
         if label is not None:
             lists.setdefault(label, []).append(value)
-    return Costs(INSTRUCTIONS if counter else TIME, lists, report["facts"])
+    return Costs(TIME if counts is None else INSTRUCTIONS, lists, report["facts"])
 
 
 @cache

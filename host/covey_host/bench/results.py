@@ -1,4 +1,4 @@
-"""What was measured: rows, each perhaps against another of the same run; table and JSON of them."""
+"""What was measured: rows, each perhaps against another of the same run; shown, written."""
 
 import json
 from pathlib import Path

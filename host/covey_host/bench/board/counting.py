@@ -13,6 +13,7 @@ import time
 _COUNTS = sys.argv[1] == "count"
 _REPEATS = 200  # of a call, when timed
 
+_IS_BOARD = hasattr(gc, "mem_free")  # else CPython
 _labels = []  # of every mark, None where nothing is counted; timed: of every value
 _values = []
 
@@ -52,7 +53,7 @@ def cost(label, call, prepare=_nothing):
             call()
             took = mark() - began
             least = took if least is None or took < least else least
-            if gc.mem_free() < 200000:
+            if _IS_BOARD and gc.mem_free() < gc.mem_alloc():
                 gc.collect()
         _labels.append(label)
         _values.append(least)
@@ -84,6 +85,32 @@ def steps(label, job):
         _labels.append(label)
     gc.enable()
     return result[0]
+
+
+class Turns:
+    """Gaps between turns of a task: what goes on from one here() to the next is a cost each."""
+
+    def __init__(self, label):
+        self._label = label
+        self._began = None
+        self.count = 0
+
+    def begin(self):
+        """The gap begins now."""
+        self._began = _mark("") if _COUNTS else _mark()
+        if _COUNTS:
+            _labels.append(None)
+
+    def here(self):
+        """The gap is over, and the next begins; a collection of the heap lies in none."""
+        now = _mark("") if _COUNTS else _mark()
+        if not _COUNTS:
+            _values.append(now - self._began)
+        _labels.append(self._label)
+        self.count += 1
+        if _IS_BOARD and gc.mem_free() < gc.mem_alloc():
+            gc.collect()
+        self.begin()
 
 
 def report(**facts):

@@ -7,6 +7,7 @@ import sys
 from binascii import unhexlify
 
 from counting import cost, report, steps
+
 from covey import keywrap, p256, x25519
 
 point, digest, signature, kek, wrapped = (unhexlify(text) for text in sys.argv[2:7])
