@@ -1,4 +1,4 @@
-"""Runs a script of board/ on the tree's 32-bit MicroPython, and reads what it counted.
+"""Runs a script of scripts/ on the tree's 32-bit MicroPython, and reads what it counted.
 
 With callgrind a cost is a number of instructions. Without it the script takes the time of many
 calls, and the unit says so.
@@ -16,7 +16,7 @@ from .callgrind import Callgrind
 from .results import Missing, Table
 
 BUILD = ROOT / ".build"
-_HERE = Path(__file__).resolve().parent / "board"
+_HERE = Path(__file__).resolve().parent / "scripts"
 _TIMEOUT_S = 600
 
 INSTRUCTIONS = "instructions"
@@ -43,7 +43,7 @@ class Costs:
 
 
 def run(script: str, table: Table, *words: str, heap: str = "4m", counted: bool = True) -> Costs:
-    """Run board/SCRIPT.py. Missing where there is no 32-bit MicroPython. counted: whether it is
+    """Run scripts/SCRIPT.py. Missing where there is no 32-bit MicroPython. counted: whether it is
     worth it to count instructions, where that can be done."""
     counter = None
     if counted:

@@ -98,7 +98,9 @@ class Plant:
         for last in stream:
             if word in last:
                 return last
-        raise Missing(f"a process of its group ended before it was {word}: {last.strip().rstrip(chr(46))}")
+        raise Missing(
+            f"a process of its group ended before it was {word}: {last.strip().rstrip(chr(46))}"
+        )
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "COVEY_SITE": str(self.folder)}

@@ -53,7 +53,9 @@ class Table:
         drawn.add_column("against")
         for row in self.rows:
             ratio = "" if row["ratio"] is None else f"{row['ratio']:.3f}"
-            cells = (row["name"], f"{row['value']:,.12g}", row["unit"], ratio)
+            value = row["value"]
+            shown = f"{value:,.0f}" if value == int(value) or value >= 100 else f"{value:.3f}"
+            cells = (row["name"], shown, row["unit"], ratio)
             drawn.add_row(*map(printable, (*cells, row["against"] or "")))
         console.print(drawn)
         for sentence in self.notes:
