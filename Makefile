@@ -10,7 +10,7 @@ setup = @if [ -x $(PY) ] && $(PY) -I -c pass 2>/dev/null; then python=$(PY); \
 	else python="$$(tools/find_python.sh)" || exit 1; fi; \
 	"$$python" -I tools/setup.py
 
-.PHONY: help setup run serve test test-cpy test-mpy lint size lock clean
+.PHONY: help setup run serve test test-cpy test-mpy bench lint size size-diff lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
@@ -35,6 +35,10 @@ test-cpy: ## the suites that need no MicroPython
 test-mpy: ## the suite of lib/ on 32-bit and 64-bit MicroPython
 	$(setup) venv micropython mpy
 	@exec $(PY) -m pytest tests/host/test_micropython.py
+
+bench: ## what packets and keys cost, beside others: a table, and bench/results.json (ONLY="gcm path")
+	$(setup) venv micropython mpy peers
+	@exec $(PY) -m covey_host.bench $(ONLY)
 
 lint: ## format and style of every Python file
 	$(setup) venv
