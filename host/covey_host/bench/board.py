@@ -42,7 +42,7 @@ class Costs:
         return len(self._lists[label])
 
 
-def run(script: str, table: Table, *words: str, heap: str = "4m", counted: bool = True) -> Costs:
+def run(script: str, table: Table, *words: str, heap: str = "256k", counted: bool = True) -> Costs:
     """Run scripts/SCRIPT.py. Missing where there is no 32-bit MicroPython. counted: whether it is
     worth it to count instructions, where that can be done."""
     counter = None

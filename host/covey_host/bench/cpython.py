@@ -5,13 +5,14 @@ from collections.abc import Callable
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from .board import TIME
 from .results import Table
 from .scripts.packets import KEYMAT, Wire
 from .timing import shortest
 
 TITLE = "Member on CPython"
 PAYLOAD_LEN = 64
-UNIT = "ns"
+UNIT = TIME
 
 _HEAD, _TAG, _AAD_LEN = 16, 16, 8
 

@@ -22,7 +22,7 @@ _ROWS = {
 
 
 def run(table: Table, quick: bool) -> None:
-    costs = board.run("publickey", table, *_arguments(), heap="256k")
+    costs = board.run("publickey", table, *_arguments())
     for label, what in _ROWS.items():
         table.add(what, costs[label], costs.unit)
         table.add(f"longest step of {what}", costs.longest(label), costs.unit, what)

@@ -1,7 +1,7 @@
 """On MicroPython: what the scripts beside this one measure with. First argument: count or time.
 
 count: os.getenv() is a mark, see callgrind.py; each cost lies between two of them.
-time: each call is repeated, and the shortest time of all is the cost.
+time: each call is repeated, and the mean of the fastest round is the cost.
 """
 
 import gc
@@ -11,7 +11,7 @@ import sys
 import time
 
 _COUNTS = sys.argv[1] == "count"
-_REPEATS = 200  # of a call, when timed
+_ROUNDS, _REPEATS = 10, 200  # of a call, when timed
 
 _IS_BOARD = hasattr(gc, "mem_free")  # else CPython
 _labels = []  # of every mark, None where nothing is counted; timed: of every value
@@ -22,11 +22,17 @@ def _nothing():
     return None
 
 
-def _clock():
-    return time.time_ns()
+if _IS_BOARD:
+    _clock = time.ticks_us
 
+    def _since(began):
+        return time.ticks_diff(time.ticks_us(), began) * 1000
 
-_mark = os.getenv if _COUNTS else _clock
+else:
+    _clock = time.perf_counter_ns
+
+    def _since(began):
+        return time.perf_counter_ns() - began
 
 
 def cost(label, call, prepare=_nothing):
@@ -38,31 +44,32 @@ def cost(label, call, prepare=_nothing):
     call()
     gc.collect()
     gc.disable()
-    mark = _mark
     if _COUNTS:
+        mark = os.getenv
         prepare()
         mark("")
         call()
         mark("")
         _labels.extend((None, label))
     else:
-        least = None
-        for _ in range(_REPEATS):
-            prepare()
-            began = mark()
-            call()
-            took = mark() - began
-            least = took if least is None or took < least else least
-            if _IS_BOARD and gc.mem_free() < gc.mem_alloc():
-                gc.collect()
+        least = 1 << 60
+        for _ in range(_ROUNDS):
+            total = 0  # of many: this clock counts microseconds
+            for _ in range(_REPEATS):
+                prepare()
+                began = _clock()
+                call()
+                total += _since(began)
+                if _IS_BOARD and gc.mem_free() < gc.mem_alloc():
+                    gc.collect()
+            least = min(least, total)
         _labels.append(label)
-        _values.append(least)
+        _values.append(least / _REPEATS)
     gc.enable()
 
 
 def steps(label, job):
     """Note what each step of a job takes, a cost each; returns its result."""
-    mark = _mark
     gc.disable()
     result = []
 
@@ -75,13 +82,13 @@ def steps(label, job):
     while not result:
         if gc.mem_free() < gc.mem_alloc():  # about as a board would
             gc.collect()
-        before = mark("") if _COUNTS else mark()
+        began = os.getenv("") if _COUNTS else _clock()
         one()
-        after = mark("") if _COUNTS else mark()
         if _COUNTS:
+            os.getenv("")
             _labels.append(None)
         else:
-            _values.append(after - before)
+            _values.append(_since(began))
         _labels.append(label)
     gc.enable()
     return result[0]
@@ -97,15 +104,18 @@ class Turns:
 
     def begin(self):
         """The gap begins now."""
-        self._began = _mark("") if _COUNTS else _mark()
         if _COUNTS:
+            os.getenv("")
             _labels.append(None)
+        else:
+            self._began = _clock()
 
     def here(self):
         """The gap is over, and the next begins; a collection of the heap lies in none."""
-        now = _mark("") if _COUNTS else _mark()
-        if not _COUNTS:
-            _values.append(now - self._began)
+        if _COUNTS:
+            os.getenv("")
+        else:
+            _values.append(_since(self._began))
         _labels.append(self._label)
         self.count += 1
         if _IS_BOARD and gc.mem_free() < gc.mem_alloc():
