@@ -45,9 +45,13 @@ lint: ## format and style of every Python file
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 
-size: ## lines of lib/covey, and octets of each compiled file on four architectures
-	$(setup) venv
+size: ## octets of each compiled file on four architectures, heap on a 32-bit one, and the aims
+	$(setup) venv micropython
 	@$(PY) tools/size.py
+
+size-diff: ## what has become larger or smaller since the last tag (REV=revision)
+	$(setup) venv
+	@$(PY) tools/size.py diff $(REV)
 
 setup: ## only what the other targets begin with: .venv, MicroPython, compiled files (PYTHON=name)
 	$(setup) venv micropython mpy

@@ -22,7 +22,7 @@ _ROWS = {
 
 
 def run(table: Table, quick: bool) -> None:
-    costs = board.run("publickey", table, *_arguments())
+    costs = board.run("publickey", table, *_arguments(), counted=not quick)
     for label, what in _ROWS.items():
         table.add(what, costs[label], costs.unit)
         table.add(f"longest step of {what}", costs.longest(label), costs.unit, what)
