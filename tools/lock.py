@@ -1,7 +1,8 @@
 """Write requirements.lock anew from pyproject.toml: every version, every hash, no address.
 
-requirements-bench.lock has what the extra `bench` needs besides. Both hold for Python 3.11 to 3.14 on Linux and macOS. Run it on purpose, read the difference, run
-the tests, commit. uv is installed beside the tree's own packages, under .build.
+requirements-bench.lock has what the extra `bench` needs besides. Both hold for Python 3.11 to 3.14
+on Linux and macOS. Run it on purpose, read the difference, run the tests, commit. uv is installed
+beside the tree's own packages, under .build.
 """
 
 import os

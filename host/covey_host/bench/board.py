@@ -49,7 +49,7 @@ def run(script: str, table: Table, *words: str, heap: str = "256k", counted: boo
     if counted:
         counter, why_not = _counter()
         if why_not:
-            table.note(f"Timed, not counted: {why_not}. Install valgrind for counts.")
+            table.note(f"Timed, not counted: {why_not}.")
     arguments = ["-X", f"heapsize={heap}", str(_HERE / f"{script}.py")]
     arguments += ["count" if counter else "time", *words]
     environment = {**os.environ, "MICROPYPATH": f"{BUILD / 'lib-x86'}:{_HERE}:.frozen"}

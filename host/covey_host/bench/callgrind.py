@@ -26,7 +26,7 @@ class Callgrind:
     def __init__(self, interpreter: Path, home: Path):
         valgrind = shutil.which("valgrind")
         if valgrind is None:
-            raise Missing("valgrind is not installed")
+            raise Missing("valgrind is not installed (Debian: apt install valgrind)")
         self._home = home
         self._command = [valgrind, "-q", "--tool=callgrind", "--trace-children=yes"]
         self._command += ["--combine-dumps=yes", _DUMP]

@@ -14,12 +14,13 @@ from .results import Table
 TITLE = "a receiver on CPython beside a sender of 20,000 packets a second"
 
 _RATE = 20000
+COUNTS = {True: 2000, False: 100000}  # quick or not
 _SENT = "loopback: packets sent"
 _TRAFFIC = (sys.executable, "-m", "covey_host.bench.traffic")
 
 
 def run(table: Table, quick: bool) -> None:
-    count = 2000 if quick else 100000
+    count = COUNTS[quick]
     with Plant() as plant:
         source = plant.member("press", "--sender")
         sink = plant.member("desk")
