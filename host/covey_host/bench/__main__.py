@@ -8,6 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from ..demo.cast import ROOT
+from ..errors import INTERRUPTED
+from ..output import complain
 from .results import Missing, Table
 
 SUBJECTS = ["gcm", "path", "heap", "publickey", "gap", "cpython", "peers", "loopback"]
@@ -35,7 +37,11 @@ def main() -> int:
     asked = parser.parse_args()
     for name in set(asked.subjects) - set(SUBJECTS):
         parser.error(f"{name} is no subject: choose from {', '.join(SUBJECTS)}")
-    table = measure(asked.subjects or SUBJECTS, asked.quick)
+    try:
+        table = measure(asked.subjects or SUBJECTS, asked.quick)
+    except KeyboardInterrupt:
+        complain("Interrupted: nothing has been written.")
+        return INTERRUPTED
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=_WIDTH)

@@ -4,15 +4,18 @@ With callgrind a cost is a number of instructions. Without it the script takes t
 calls, and the unit says so.
 """
 
+import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from functools import cache
 from pathlib import Path
 
 from ..demo.cast import ROOT
-from .callgrind import Callgrind
+from .callgrind import Callgrind, finished
 from .results import Missing, Table
 
 BUILD = ROOT / ".build"
@@ -52,36 +55,21 @@ def run(script: str, table: Table, *words: str, heap: str = "256k", counted: boo
             table.note(f"Timed, not counted: {why_not}.")
     arguments = ["-X", f"heapsize={heap}", str(_HERE / f"{script}.py")]
     arguments += ["count" if counter else "time", *words]
-    environment = {**os.environ, "MICROPYPATH": f"{BUILD / 'lib-x86'}:{_HERE}:.frozen"}
-    try:
-        if counter:
-            counts, done = counter.run(arguments, environment, _TIMEOUT_S)
-        else:
-            done = subprocess.run(
-                [_interpreter(), *arguments],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=_TIMEOUT_S,
-                errors="replace",
-            )
-    except subprocess.TimeoutExpired:
-        raise Missing(f"{script}.py did not end on MicroPython in {_TIMEOUT_S} s") from None
-    return _read(script, done, counts if counter else None)
+    # Nothing of ours: how long it is moves the stack, and with it counts.
+    environment = {"MICROPYPATH": f"{BUILD / 'lib-x86'}:{_HERE}:.frozen"}
+    environment["PATH"] = os.environ.get("PATH", os.defpath)
+    if counter:
+        counts, done = counter.run(arguments, environment, _TIMEOUT_S)
+    else:
+        counts, done = None, finished([_interpreter(), *arguments], environment, _TIMEOUT_S)
+    return _read(script, done, counts)
 
 
 def run_here(script: str, *words: str) -> Costs:
     """The same script on CPython, timed."""
     path = os.pathsep.join([str(ROOT / "lib"), str(_HERE)])
-    done = subprocess.run(
-        [sys.executable, str(_HERE / f"{script}.py"), "time", *words],
-        env={**os.environ, "PYTHONPATH": path},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_S,
-    )
+    command = [sys.executable, str(_HERE / f"{script}.py"), "time", *words]
+    done = finished(command, {**os.environ, "PYTHONPATH": path}, _TIMEOUT_S)
     return _read(script, done, None)
 
 
@@ -102,12 +90,12 @@ def _read(script: str, done: subprocess.CompletedProcess, counts: list[int] | No
 
 @cache
 def _counter() -> tuple[Callgrind | None, str | None]:
-    home = BUILD / "bench"
-    home.mkdir(parents=True, exist_ok=True)
+    interpreter = _interpreter()  # without one there is nothing to time either
+    home = Path(tempfile.mkdtemp(prefix="counts-", dir=BUILD))  # two of us may run side by side
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
     try:
-        return Callgrind(_interpreter(), home), None
+        return Callgrind(interpreter, home), None
     except Missing as error:
-        _interpreter()  # without one there is nothing to time either
         return None, str(error)
 
 

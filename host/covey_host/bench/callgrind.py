@@ -48,9 +48,20 @@ class Callgrind:
     def _counts(self, words, environment, timeout_s):
         for old in self._home.glob("counts.*"):
             old.unlink()
-        done = subprocess.run(
-            [*self._command, f"--callgrind-out-file={self._home}/counts.%p", self._interpreter]
-            + words,
+        out = f"--callgrind-out-file={self._home}/counts.%p"
+        done = finished([*self._command, out, self._interpreter, *words], environment, timeout_s)
+        counts = []
+        for path in sorted(self._home.glob("counts.*")):  # the wrapper's shell has one, if any
+            found = read_counts(path.read_text(errors="replace"))
+            counts = found if len(found) > len(counts) else counts
+        return counts, done
+
+
+def finished(command: list, environment: dict[str, str], timeout_s: float):
+    """The CompletedProcess of a command that has no stdin. Missing if it takes too long."""
+    try:
+        return subprocess.run(
+            command,
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -58,11 +69,8 @@ class Callgrind:
             timeout=timeout_s,
             errors="replace",
         )
-        counts = []
-        for path in sorted(self._home.glob("counts.*")):  # the wrapper's shell has one, if any
-            found = read_counts(path.read_text(errors="replace"))
-            counts = found if len(found) > len(counts) else counts
-        return counts, done
+    except subprocess.TimeoutExpired:
+        raise Missing(f"{Path(command[0]).name} did not end in {timeout_s} s") from None
 
 
 def read_counts(text: str) -> list[int]:
