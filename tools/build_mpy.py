@@ -35,7 +35,7 @@ class Broken(Exception):
 def sources(root=SOURCE):
     """The member stack. The CPython port stays behind: no board could import it."""
     found = sorted((root / "covey").rglob("*.py"))
-    return [path for path in found if path != root / "covey" / "port" / "cpy.py"]
+    return [path for path in found if not path.name.startswith("cpy")]
 
 
 def compile_file(source, target, arch, optimise=0, root=SOURCE):
