@@ -2,10 +2,11 @@
 
 import json
 
-from foreign_citizen import Citizen, Road
+from foreign_citizen import Citizen
 from foreign_esp import free_group
 from foreign_nat import LIKE_500, PORTS, Nat, own_host
 from foreign_plant import KEY
+from foreign_road import Road
 from member_process import join
 from site_bench import GROUP, Bench
 

@@ -7,7 +7,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
-from foreign_citizen import Citizen, Road
+from foreign_citizen import Citizen
 from foreign_gcks import DELETE_IKE, ForeignGCKS
 from foreign_gm import (
     FQDN,
@@ -21,6 +21,7 @@ from foreign_gm import (
 from foreign_group import ForeignGroup, Tek, delete
 from foreign_ikesa import GSA_INBAND_REKEY
 from foreign_nat import LIKE_500, LIKE_848, MARKED, PORTS, Nat, own_host
+from foreign_road import Road
 
 PLAIN, OTHER = LIKE_500, LIKE_848
 
