@@ -35,7 +35,7 @@ class Broken(Exception):
 def sources():
     """The member stack. The CPython port stays behind: no board could import it."""
     found = sorted((SOURCE / "covey").rglob("*.py"))
-    return [path for path in found if path != SOURCE / "covey" / "port" / "cpy.py"]
+    return [path for path in found if not path.name.startswith("cpy")]
 
 
 def compile_file(source, target, arch, optimise=0):

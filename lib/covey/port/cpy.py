@@ -12,6 +12,19 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from covey.drops import ConfigError
+from covey.port.cpy_path import (
+    STEP_IS_DUE,
+    accept,
+    admit,
+    find_spi,
+    frame,
+    link,
+    place,
+    trim,
+    unlink,
+    word_of,
+    words,
+)
 
 _MASK = 0x3FFFFFFF  # ticks wrap at 2^30
 _HALF = 0x20000000
