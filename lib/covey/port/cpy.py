@@ -82,45 +82,49 @@ class AESBlock:
 
 
 class GCMContext:
-    """See covey.gcm. Slices of octets are faster here than views and `encrypt_into`."""
+    """See covey.gcm. Slices of octets are faster here than views; `encrypt_into` would want views,
+    and `decrypt_into` leaves what a wrong tag has made of the text.
+    """
 
     def __init__(self, keymat):
         if len(keymat) not in (20, 36):
             raise ValueError("keymat is an AES key of 16 or 32 octets and 4 octets of salt")
-        aead = AESGCM(bytes(keymat[:-4]))
-        self._salt = bytes(keymat[-4:])
-        self._encrypt = aead.encrypt
-        self._decrypt = aead.decrypt
+        self.seal, self.open = _bind(AESGCM(bytes(keymat[:-4])), bytes(keymat[-4:]))
 
     @staticmethod
     def set_most_text(n):
         """A board's matter: here a text may be as long as its buffer."""
 
-    def seal(self, buf, off, aad_len, text_len):
-        iv = off + aad_len
-        text = iv + 8
-        tag = text + text_len
-        if not 0 <= off <= iv < text <= tag <= len(buf) - 16:
-            raise ValueError("longer than the buffer")
-        nonce = self._salt + buf[iv:text]
-        buf[text : tag + 16] = self._encrypt(nonce, buf[text:tag], buf[off:iv])
+    def wipe(self):
+        """The key inside `cryptography` dies with its object; no memory of it is ours."""
+        self.seal = self.open = None
 
-    def open(self, buf, off, aad_len, text_len):
+
+def _bind(aead, salt):
+    """seal() and open() of one key. Closures: attributes of self would be looked up each time."""
+    encrypt, decrypt = aead.encrypt, aead.decrypt
+
+    def seal(buf, off, aad_len, text_len):
         iv = off + aad_len
         text = iv + 8
         tag = text + text_len
-        if not 0 <= off <= iv < text <= tag <= len(buf) - 16:
+        if off < 0 or aad_len < 0 or text_len < 0 or tag + 16 > len(buf):
             raise ValueError("longer than the buffer")
-        nonce = self._salt + buf[iv:text]
+        buf[text : tag + 16] = encrypt(salt + buf[iv:text], buf[text:tag], buf[off:iv])
+
+    def open(buf, off, aad_len, text_len):
+        iv = off + aad_len
+        text = iv + 8
+        tag = text + text_len
+        if off < 0 or aad_len < 0 or text_len < 0 or tag + 16 > len(buf):
+            raise ValueError("longer than the buffer")
         try:
-            buf[text:tag] = self._decrypt(nonce, buf[text : tag + 16], buf[off:iv])
+            buf[text:tag] = decrypt(salt + buf[iv:text], buf[text : tag + 16], buf[off:iv])
         except InvalidTag:
             return False
         return True
 
-    def wipe(self):
-        """The key inside `cryptography` dies with its object; no memory of it is ours."""
-        self._salt = self._encrypt = self._decrypt = None
+    return seal, open
 
 
 def read_file(path):
