@@ -255,7 +255,7 @@ def test_wiped_is_dead():
     assert refuses((TypeError, AttributeError), lambda: context.open(buf, 0, 0, 4))
     if BOARD:
         # Who kept a method gets nothing either, and no key material is left in memory of ours.
-        assert refuses(ValueError, seal, buf, 0, 0, 0) and refuses(ValueError, open_, buf, 0, 0, 0)
+        assert refuses(TypeError, seal, buf, 0, 0, 0) and refuses(TypeError, open_, buf, 0, 0, 0)
         assert not any(context._state)
         assert not any(mpy_gcm._work[528:])
     buf = laid_out(0, b"", bytes(8), b"text")
@@ -439,7 +439,7 @@ def test_memory_of_a_key():
     gc.collect()
     each = (gc.mem_alloc() - before) // KEYS
     wide = sys.maxsize >> 31
-    assert each < (3100 if wide else 2700), each  # of it 304 in cryptolib
+    assert each <= (2800 if wide else 2500), each  # of it 304 in cryptolib
 
 
 def test_most_text():

@@ -5,6 +5,7 @@ The state of a key, in octets:
     2048  salt
     2052  address of the workspace, low and high word
     2060  most octets of text, and one more; 0 once wiped
+    2064  whether it is for integrity alone
 
 The workspace, in octets; one for all keys, so that a key takes 2.6 KB:
     0    reduction: what an octet moved out at the end of a field element adds at its front
@@ -35,11 +36,11 @@ _STATE = const(2048)  # behind the tables, in words:
 _SALT = const(0)
 _WORK = const(1)
 _LIMIT = const(3)
-_STATE_LEN = const(2064)
+_KIND = const(4)
+_STATE_LEN = const(2068)
 
 _HALVES = const(512)
 _AAD = const(528)
-_LENGTHS = const(672)
 _TEXT = const(176)  # these three in words
 _TEXT_LEN = const(178)
 _AAD_LEN = const(179)
@@ -48,10 +49,6 @@ _KEYSTREAM = const(752)
 _MOST_AAD = const(112)
 _MOST_TEXT = const(4032)  # the block counter stays below 256
 _EXACT = const(40)  # longer keystreams are made in steps of 8 blocks: fewer views to keep
-
-_SEAL = const(0)
-_VERIFY = const(1)
-_DECRYPT = const(2)
 
 _ECB = const(1)
 _EIO = const(5)
@@ -75,15 +72,176 @@ class GCMContext:
         cipher = aes(keymat[:-4], _ECB)
         h = bytearray(16)
         cipher.encrypt(h, h)
-        state = bytearray(_STATE_LEN)
+        self._state = state = bytearray(_STATE_LEN)
         state[_STATE : _STATE + 4] = keymat[-4:]
         if not _fill_tables(state, h):
             _refuse(1)
-        place = _place(state, _work, _most + 1)
-        self._state = state
-        # Closures: looking up a method and then its state in self would take 500 instructions.
-        self.seal = _bind((finish, aes.encrypt, cipher, _views, state, place | _SEAL))
-        self.open = _bind((finish, aes.encrypt, cipher, _views, state, place | _VERIFY))
+        place = _place(state, _work, _most + 1, self.integrity_only)
+        # What seal() and open() need, to be had in one look; with the state to keep it alive.
+        self._parts = finish, aes.encrypt, cipher, _views, _views[1], state, place
+
+    integrity_only = 0
+
+    @micropython.viper
+    def seal(self, buf: ptr8, off: int, aad_len: int, text_len: int):
+        finish, encrypt, cipher, views, first, _, place = self._parts
+        task = int(place)
+        buf = ptr8(uint(buf) + uint(off) + uint(aad_len))
+        s = ptr32((task << 2) + _STATE)
+        if uint(s[_LIMIT]) <= uint(text_len) or uint(aad_len) > uint(_MOST_AAD):
+            views[0](0)
+        salt = s[_SALT]
+        if s[_KIND]:
+            if aad_len & 15 != 8 or aad_len == _MOST_AAD - 8:
+                views[0](0)
+            s = ptr32(uint(s[_WORK + 1]) << 16 << 16 | uint(s[_WORK]))
+            s[_TEXT_LEN] = text_len
+            text_len = 0  # nothing to encrypt
+        else:
+            s = ptr32(uint(s[_WORK + 1]) << 16 << 16 | uint(s[_WORK]))
+            s[_TEXT_LEN] = text_len
+        text = uint(buf) + 8
+        s[_TEXT] = text
+        s[_TEXT + 1] = text >> 16 >> 16
+        s[_AAD_LEN] = aad_len
+        if int(uint(buf)) & 3:
+            iv_0 = buf[0] | buf[1] << 8 | buf[2] << 16 | buf[3] << 24
+            iv_1 = buf[4] | buf[5] << 8 | buf[6] << 16 | buf[7] << 24
+        else:
+            iv_0 = ptr32(buf)[0]
+            iv_1 = ptr32(buf)[1]
+        buf = ptr8(uint(s) + _KEYSTREAM)
+        n = text_len + 31 >> 4  # the tag's block, the text's
+        stop = (n << 4) + int(uint(buf))
+        off = 0
+        while int(uint(buf)) != stop:
+            off += 1 << 24  # the block counter, most significant octet first
+            ptr32(buf)[0] = salt
+            ptr32(buf)[1] = iv_0
+            ptr32(buf)[2] = iv_1
+            ptr32(buf)[3] = off
+            buf = ptr8(uint(buf) + 16)
+        view = views[n if n <= _EXACT else _EXACT + (n - (_EXACT - 7) >> 3)]
+        encrypt(cipher, view, view)
+
+        # The guard: no block of the keystream may be zero, or clear text would be on the air.
+        off = stop
+        buf = ptr8(uint(s) + _KEYSTREAM)
+        while int(uint(buf)) != off:
+            if not ptr32(buf)[0]:
+                if not ptr32(buf)[1] | ptr32(buf)[2] | ptr32(buf)[3]:
+                    views[0](1)
+            buf = ptr8(uint(buf) + 16)
+        buf = ptr8(uint(s) + (_KEYSTREAM + 16))
+
+        # text ^= keystream
+        off = int(text)
+        if not off & 3:  # some boards load words from aligned addresses only
+            stop = (text_len & -16) + off
+            while off != stop:
+                ptr32(off)[0] = ptr32(buf)[0] ^ ptr32(off)[0]
+                ptr32(off)[1] = ptr32(buf)[1] ^ ptr32(off)[1]
+                ptr32(off)[2] = ptr32(buf)[2] ^ ptr32(off)[2]
+                ptr32(off)[3] = ptr32(buf)[3] ^ ptr32(off)[3]
+                buf = ptr8(uint(buf) + 16)
+                off += 16
+            stop += text_len & 12
+            while off != stop:
+                ptr32(off)[0] = ptr32(buf)[0] ^ ptr32(off)[0]
+                buf = ptr8(uint(buf) + 4)
+                off += 4
+        stop = int(text) + text_len
+        while off != stop:
+            ptr8(off)[0] = buf[0] ^ ptr8(off)[0]
+            buf = ptr8(uint(buf) + 1)
+            off += 1
+        if not int(finish(task)):
+            views[0](1)
+
+    @micropython.viper
+    def open(self, buf: ptr8, off: int, aad_len: int, text_len: int) -> bool:
+        finish, encrypt, cipher, views, first, _, place = self._parts
+        task = int(place)
+        buf = ptr8(uint(buf) + uint(off) + uint(aad_len))
+        s = ptr32((task << 2) + _STATE)
+        if uint(s[_LIMIT]) <= uint(text_len) or uint(aad_len) > uint(_MOST_AAD):
+            views[0](0)
+        salt = s[_SALT]
+        if s[_KIND]:
+            if aad_len & 15 != 8 or aad_len == _MOST_AAD - 8:
+                views[0](0)
+            s = ptr32(uint(s[_WORK + 1]) << 16 << 16 | uint(s[_WORK]))
+            s[_TEXT_LEN] = text_len
+            text_len = 0  # nothing to encrypt
+        else:
+            s = ptr32(uint(s[_WORK + 1]) << 16 << 16 | uint(s[_WORK]))
+            s[_TEXT_LEN] = text_len
+        text = uint(buf) + 8
+        s[_TEXT] = text
+        s[_TEXT + 1] = text >> 16 >> 16
+        s[_AAD_LEN] = aad_len
+        if int(uint(buf)) & 3:
+            iv_0 = buf[0] | buf[1] << 8 | buf[2] << 16 | buf[3] << 24
+            iv_1 = buf[4] | buf[5] << 8 | buf[6] << 16 | buf[7] << 24
+        else:
+            iv_0 = ptr32(buf)[0]
+            iv_1 = ptr32(buf)[1]
+        buf = ptr8(uint(s) + _KEYSTREAM)
+        ptr32(buf)[0] = salt
+        ptr32(buf)[1] = iv_0
+        ptr32(buf)[2] = iv_1
+        ptr32(buf)[3] = 1 << 24
+        encrypt(cipher, first, first)
+        if not int(finish(task + 1)):
+            return False
+
+        n = text_len + 15 >> 4
+        if not n:
+            return True
+        stop = (n << 4) + int(uint(buf))
+        off = 1 << 24
+        while int(uint(buf)) != stop:
+            off += 1 << 24
+            ptr32(buf)[0] = salt
+            ptr32(buf)[1] = iv_0
+            ptr32(buf)[2] = iv_1
+            ptr32(buf)[3] = off
+            buf = ptr8(uint(buf) + 16)
+        view = views[n if n <= _EXACT else _EXACT + (n - (_EXACT - 7) >> 3)]
+        encrypt(cipher, view, view)
+
+        # The guard: no block of the keystream may be zero, or clear text would be on the air.
+        off = stop
+        buf = ptr8(uint(s) + _KEYSTREAM)
+        while int(uint(buf)) != off:
+            if not ptr32(buf)[0]:
+                if not ptr32(buf)[1] | ptr32(buf)[2] | ptr32(buf)[3]:
+                    return False
+            buf = ptr8(uint(buf) + 16)
+        buf = ptr8(uint(s) + _KEYSTREAM)
+
+        # text ^= keystream
+        off = int(text)
+        if not off & 3:  # some boards load words from aligned addresses only
+            stop = (text_len & -16) + off
+            while off != stop:
+                ptr32(off)[0] = ptr32(buf)[0] ^ ptr32(off)[0]
+                ptr32(off)[1] = ptr32(buf)[1] ^ ptr32(off)[1]
+                ptr32(off)[2] = ptr32(buf)[2] ^ ptr32(off)[2]
+                ptr32(off)[3] = ptr32(buf)[3] ^ ptr32(off)[3]
+                buf = ptr8(uint(buf) + 16)
+                off += 16
+            stop += text_len & 12
+            while off != stop:
+                ptr32(off)[0] = ptr32(buf)[0] ^ ptr32(off)[0]
+                buf = ptr8(uint(buf) + 4)
+                off += 4
+        stop = int(text) + text_len
+        while off != stop:
+            ptr8(off)[0] = buf[0] ^ ptr8(off)[0]
+            buf = ptr8(uint(buf) + 1)
+            off += 1
+        return True
 
     @staticmethod
     def set_most_text(n):
@@ -97,7 +255,7 @@ class GCMContext:
         """Zeros over tables, salt and keystream. The key itself dies inside cryptolib's object."""
         _zero(self._state, 0, len(self._state))
         _zero(_work, _AAD, len(_work))
-        self.seal = self.open = None
+        self._parts = None
 
 
 @micropython.viper
@@ -131,97 +289,17 @@ def _slot(n):
 
 
 @micropython.viper
-def _place(state: ptr32, work: ptr32, limit: uint) -> uint:
-    """Note where the workspace is. Returns the address of the state / 4: always a small int."""
+def _place(state: ptr32, work: ptr32, limit: uint, kind: int) -> uint:
+    """Note where the workspace is, and the rest.
+
+    Returns the address of the state / 4, which is always a small int.
+    """
     s = ptr32(uint(state) + _STATE)
     s[_WORK] = uint(work)
     s[_WORK + 1] = uint(work) >> 16 >> 16
     s[_LIMIT] = limit
+    s[_KIND] = kind
     return uint(state) >> 2
-
-
-def _bind(parts):
-    """seal() or open() of one key. parts: what it needs, with the state to keep it alive."""
-
-    # One free variable and four arguments: with six in all, the call would take heap.
-    @micropython.viper
-    def run(buf: ptr8, off: int, aad_len: int, text_len: int) -> bool:
-        finish, encrypt, cipher, views, _, place_and_operation = parts
-        task = int(place_and_operation)
-        op = task & 3
-        aad = uint(buf) + uint(off)
-        iv = uint(aad_len) + aad
-        buf = ptr8((task - op << 2) + _STATE)
-        if uint(ptr32(buf)[_LIMIT]) <= uint(text_len) or uint(aad_len) > uint(_MOST_AAD):
-            views[0](0)
-        salt = ptr32(buf)[_SALT]
-        work = uint(ptr32(buf)[_WORK + 1]) << 16 << 16 | uint(ptr32(buf)[_WORK])
-
-        buf = ptr8(work)
-        ptr32(buf)[_TEXT] = iv + 8
-        ptr32(buf)[_TEXT + 1] = iv + 8 >> 16 >> 16
-        ptr32(buf)[_TEXT_LEN] = text_len
-        ptr32(buf)[_AAD_LEN] = aad_len
-        # The lengths in bits, most significant octet first; the others of the block stay zero.
-        buf[_LENGTHS + 6] = aad_len >> 5
-        buf[_LENGTHS + 7] = aad_len << 3
-        buf[_LENGTHS + 14] = text_len >> 5
-        buf[_LENGTHS + 15] = text_len << 3
-
-        buf = ptr8(uint(_AAD + (aad_len & -16)) + work)
-        ptr32(buf)[0] = 0
-        ptr32(buf)[1] = 0
-        ptr32(buf)[2] = 0
-        ptr32(buf)[3] = 0
-        buf = ptr8(work + _AAD)
-        if int(iv | aad) & 3:  # some boards load words from aligned addresses only
-            while aad != iv:
-                buf[0] = ptr8(aad)[0]
-                buf = ptr8(uint(buf) + 1)
-                aad += 1
-            buf = ptr8(iv)
-            iv_0 = buf[0] | buf[1] << 8 | buf[2] << 16 | buf[3] << 24
-            iv_1 = buf[4] | buf[5] << 8 | buf[6] << 16 | buf[7] << 24
-        else:
-            while aad != iv:
-                ptr32(buf)[0] = ptr32(aad)[0]
-                buf = ptr8(uint(buf) + 4)
-                aad += 4
-            buf = ptr8(iv)
-            iv_0 = ptr32(buf)[0]
-            iv_1 = ptr32(buf)[1]
-
-        counter = 1 << 24  # as it stands in the last word of the block
-        blocks = text_len + 15 >> 4
-        n = 1  # the tag's block
-        if not op:
-            n += blocks
-        while True:
-            buf = ptr8(work + _KEYSTREAM)
-            stop = uint(buf) + uint(n << 4)
-            while uint(buf) != stop:
-                ptr32(buf)[0] = salt
-                ptr32(buf)[1] = iv_0
-                ptr32(buf)[2] = iv_1
-                ptr32(buf)[3] = counter
-                counter += 1 << 24
-                buf = ptr8(uint(buf) + 16)
-            if n > _EXACT:
-                n = _EXACT + (n - (_EXACT - 7) >> 3)
-            view = views[n]
-            encrypt(cipher, view, view)
-            done = int(finish(task))
-            if op == _VERIFY:
-                if done and blocks:
-                    op = _DECRYPT
-                    task += _DECRYPT - _VERIFY
-                    n = blocks
-                    continue
-            elif not op and not done:
-                views[0](1)
-            return done != 0
-
-    return run
 
 
 @micropython.viper

@@ -9,6 +9,7 @@ from micropython import const
 # The state of a key and the workspace are as mpy_gcm says.
 _STATE = const(2048)
 _WORK = const(1)
+_KIND = const(4)
 _AAD = const(528)
 _TAIL = const(656)
 _LENGTHS = const(672)
@@ -18,62 +19,51 @@ _TEXT_LEN = const(178)
 _AAD_LEN = const(179)
 _KEYSTREAM = const(752)
 
-_VERIFY = const(1)
-_DECRYPT = const(2)
-
 
 @micropython.viper
 def finish(task: uint) -> int:
-    """See mpy_ghash. The operations are 0 seal, 1 verify, 2 decrypt."""
+    """See mpy_ghash: the tag of the key at task * 4 is written (+ 0) or compared (+ 1)."""
     op = int(task & 3)
     state = task - uint(op) << 2
     s = ptr32(state + _STATE)
     work = uint(s[_WORK + 1]) << 16 << 16 | uint(s[_WORK])
-    if op != _VERIFY:
-        if not int(_crypt(work >> 2, op)):
-            return 0
-        if op == _DECRYPT:
-            return 1
-    return int(_tag(work >> 2, state >> 2, op))
+    return int(_tag(work >> 2, state >> 2, op, int(_lay_out(work >> 2, s[_KIND]))))
 
 
 @micropython.viper
-def _crypt(work: uint, op: int) -> int:
-    """text ^= keystream, unless the guard finds a block of zeros."""
+def _lay_out(work: uint, kind: int) -> int:
+    """Put AAD and lengths where GHASH takes them from. Returns the blocks of AAD."""
     work = work << 2
     w = ptr32(work)
     text = uint(w[_TEXT + 1]) << 16 << 16 | uint(w[_TEXT])
     n = w[_TEXT_LEN]
-    keystream = work + _KEYSTREAM
-    end = keystream + uint(n + 15 & -16)
-    if not op:
-        end += 16
-    k = ptr32(keystream)
-    while uint(k) != end:
-        if not k[0] | k[1] | k[2] | k[3]:
-            return 0
-        k = ptr32(uint(k) + 16)
-    if not op:
-        keystream += 16
-    t = ptr8(text)
-    x = ptr8(keystream)
+    aad_len = w[_AAD_LEN]
+    a = ptr8(text - 8 - uint(aad_len))
+    if kind:  # all is AAD (RFC 4543 section 3.3), the IV in its place
+        aad_len += 8
+        first = aad_len + n
+        second = 0
+    else:
+        first = aad_len
+        second = n
+    b = ptr8(work + _LENGTHS)
+    b[6] = first >> 5
+    b[7] = first << 3
+    b[14] = second >> 5
+    b[15] = second << 3
+    b = ptr8(work + _AAD)
     i = 0
-    if not int(text) & 3:  # some boards load words from aligned addresses only
-        while i + 4 <= n:
-            ptr32(t)[0] = ptr32(x)[0] ^ ptr32(t)[0]
-            t = ptr8(uint(t) + 4)
-            x = ptr8(uint(x) + 4)
-            i += 4
-    while i < n:
-        t[0] = x[0] ^ t[0]
-        t = ptr8(uint(t) + 1)
-        x = ptr8(uint(x) + 1)
+    while i < aad_len:
+        b[i] = a[i]
         i += 1
-    return 1
+    while i & 15:
+        b[i] = 0
+        i += 1
+    return i >> 4
 
 
 @micropython.viper
-def _tag(work: uint, tables: uint, op: int) -> int:
+def _tag(work: uint, tables: uint, op: int, aad_blocks: int) -> int:
     """Write the tag, or compare it."""
     work = work << 2
     w = ptr32(work)
@@ -84,7 +74,7 @@ def _tag(work: uint, tables: uint, op: int) -> int:
     while i < 16:
         z[i] = 0
         i += 1
-    _ghash(work >> 2, tables, work + _AAD >> 2, w[_AAD_LEN] + 15 >> 4)
+    _ghash(work >> 2, tables, work + _AAD >> 2, aad_blocks)
     block = ptr8(work + _TAIL)
     t = ptr8(text)
     if not int(text) & 3:
@@ -105,13 +95,13 @@ def _tag(work: uint, tables: uint, op: int) -> int:
     k = ptr8(work + _KEYSTREAM)
     t = ptr8(text + uint(w[_TEXT_LEN]))
     i = 0
+    if not ptr32(k)[0] | ptr32(k)[1] | ptr32(k)[2] | ptr32(k)[3]:
+        return 0
     if not op:
         while i < 16:
             t[i] = z[i] ^ k[i]
             i += 1
         return 1
-    if not ptr32(k)[0] | ptr32(k)[1] | ptr32(k)[2] | ptr32(k)[3]:
-        return 0
     differ = 0  # always all sixteen octets: no time tells where the first difference is
     while i < 16:
         differ |= z[i] ^ k[i] ^ t[i]
