@@ -6,7 +6,7 @@ No wire format and no clock here: when an SA comes and goes is the key store's a
 from struct import pack
 
 from covey.drops import DROP_KD, DROP_POLICY, FormatError
-from covey.gcm import GCMContext
+from covey.gcm import GCMContext, GMACContext
 from covey.octets import wipe
 from covey.port import const, link, word_of, words
 from covey.replay import SenderTable
@@ -31,13 +31,14 @@ _WORDS = const(12)
 
 
 class DataSA:
-    """A Data-Security SA: ESP, transport mode, AES-GCM-16, UDP inside.
+    """A Data-Security SA: ESP, transport mode, AES-GCM-16 or AES-GMAC, UDP inside.
 
     keymat: AES key and 4-octet salt, 20 or 36 octets, copied into context; the caller wipes it.
     destination, source: selectors (address_lo, address_hi, port_lo, port_hi, protocol).
     sn: SN_*. sender_bits: width of the Sender-ID in the IV, None where nobody told it.
     sender_form: (index_bits, bits) where Sender-IDs read as index | incarnation, else None.
     lifetime_s: None for no end. sender_slots: how many senders can be told apart, a power of two.
+    integrity_only: AES-GMAC, whose packets everybody can read (RFC 4543), instead of AES-GCM.
     Raises FormatError where the policy is not one that a member can carry out.
     """
 
@@ -53,6 +54,7 @@ class DataSA:
         lifetime_s,
         epoch,
         sender_slots=16,
+        integrity_only=False,
     ):
         if len(keymat) not in (20, 36):
             raise FormatError(DROP_KD)
@@ -82,7 +84,7 @@ class DataSA:
         )
         self.next_seq = 1
         self.senders = self._table(sender_bits, sender_form)
-        self.context = GCMContext(keymat)
+        self.context = GMACContext(keymat) if integrity_only else GCMContext(keymat)
 
     def become_sender(self, sender_id, bits):
         """Prepare for sending as sender_id, in the top `bits` of the IV (0: one sender only).

@@ -32,9 +32,20 @@ def data_sa(
     lifetime_s=None,
     epoch=1,
     sender_slots=16,
+    integrity_only=False,
 ):
     return DataSA(
-        spi, keymat, destination, source, sn, bits, form, lifetime_s, epoch, sender_slots
+        spi,
+        keymat,
+        destination,
+        source,
+        sn,
+        bits,
+        form,
+        lifetime_s,
+        epoch,
+        sender_slots,
+        integrity_only,
     )
 
 

@@ -10,6 +10,7 @@ from covey.drops import (
     DROP_REPLAY,
     DROP_RETIRED_SPI,
     DROP_STALE_SENDER,
+    DROP_TAG,
     DROP_UNKNOWN_SPI,
     ConfigError,
 )
@@ -347,6 +348,20 @@ def test_limits_are_checked():
     m = Member(payload_max=0, datagram_max=36)
     assert m.send(0, 0) == DROP_NOT_SENDER
     Member(payload_max=1492, datagram_max=1536)
+
+
+def test_integrity_alone():
+    """RFC 4543: everybody can read the payload, and nobody change it."""
+    a, b = a_sender(integrity_only=True), a_receiver(integrity_only=True)
+    for n in range(65):
+        datagram = send(a, b"\xa5" * n)
+        assert datagram[24 : 24 + n] == b"\xa5" * n
+        delivers(b, datagram, b"\xa5" * n, 65)
+        refuses(b, datagram, DROP_REPLAY)
+        forged = bytearray(send(a, b"\xa5" * n))
+        forged[n % (len(forged) - 10) + 10] ^= 1  # all but the Sender-ID and what is before it
+        assert deliver(b, forged) == DROP_TAG
+    refuses(a_receiver(), send(a, b"x"), DROP_TAG)  # whose policy is to encrypt
 
 
 def test_counts_wrap_in_a_small_integer():

@@ -10,7 +10,8 @@ Both ports define exactly these names.
     sha256(data=b"")        hash object: update(), digest() once; no copy() on MicroPython
     sha1                    the same where there is it, else None: for NAT detection alone
     AESBlock(key)           encrypt(block16), decrypt(block16): single blocks; allocates
-    GCMContext(keymat)      see covey.gcm
+    GCMContext(keymat), GMACContext(keymat)
+                            see covey.gcm
     admit, trim, accept, frame, STEP_IS_DUE
                             see covey.path
     find_spi(spis, count, buf, off)
@@ -59,6 +60,7 @@ sha256 = _port.sha256
 sha1 = _port.sha1
 AESBlock = _port.AESBlock
 GCMContext = _port.GCMContext
+GMACContext = _port.GMACContext
 admit = _port.admit
 trim = _port.trim
 accept = _port.accept

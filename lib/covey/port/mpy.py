@@ -9,7 +9,7 @@ from cryptolib import aes
 from micropython import const
 
 from covey.drops import ConfigError
-from covey.port.mpy_gcm import GCMContext
+from covey.port.mpy_gcm import GCMContext, GMACContext
 from covey.port.mpy_path import (
     STEP_IS_DUE,
     accept,

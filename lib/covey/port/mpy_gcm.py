@@ -64,6 +64,8 @@ _views = None  # [n]: n blocks of keystream; from _EXACT on in steps of 8. [0]: 
 class GCMContext:
     """See covey.gcm. Not re-entrant: all contexts share one workspace."""
 
+    integrity_only = 0
+
     def __init__(self, keymat):
         if len(keymat) not in (20, 36):
             raise ValueError("keymat is an AES key of 16 or 32 octets and 4 octets of salt")
@@ -79,8 +81,6 @@ class GCMContext:
         place = _place(state, _work, _most + 1, self.integrity_only)
         # What seal() and open() need, to be had in one look; with the state to keep it alive.
         self._parts = finish, aes.encrypt, cipher, _views, _views[1], state, place
-
-    integrity_only = 0
 
     @micropython.viper
     def seal(self, buf: ptr8, off: int, aad_len: int, text_len: int):
@@ -256,6 +256,12 @@ class GCMContext:
         _zero(self._state, 0, len(self._state))
         _zero(_work, _AAD, len(_work))
         self._parts = None
+
+
+class GMACContext(GCMContext):
+    """See covey.gcm."""
+
+    integrity_only = 1
 
 
 @micropython.viper
