@@ -25,8 +25,12 @@ KERNEL = """\
 import micropython
 from micropython import const
 
+from covey.port.mpy_tables import KEY_LEN, fill
+
+__all__ = ("KEY_LEN", "fill", "finish")
+
 # The state of a key and the workspace are as mpy_gcm says.
-_STATE = const(2048)
+_TABLES = const(32)
 _WORK = const(1)
 _KIND = const(4)
 _AAD = const(528)
@@ -34,7 +38,7 @@ _TAIL = const(656)
 _LENGTHS = const(672)
 _SCRATCH = const(688)
 _ROWS = const(720)
-_KEYSTREAM = const(752)
+_KEYSTREAM = const(864)
 _TEXT = const(176)  # in words, down to _HALVES
 _TEXT_LEN = const(178)
 _AAD_LEN = const(179)
@@ -49,10 +53,9 @@ def finish(t: uint) -> int:
     hardware failed). Nothing has been written then.
     \"\"\"
     x = t & 3
-    m = t - x << 2
-    tables = m
+    t = t - x << 2
+    tables = t + _TABLES
     op = int(x)
-    t = m + _STATE
     kind = ptr32(t)[_KIND]
     t = uint(ptr32(t)[_WORK])
     work = t

@@ -16,6 +16,8 @@ The caller answers for the layout lying within buf: a board does not look. On a 
 heap. Text has at most 1536 octets there, or what GCMContext.set_most_text(n) said before the
 first context was made, AAD at most 112: ValueError beyond. It is fastest where AAD and IV begin
 at multiples of four octets in memory. Not re-entrant, not even across contexts.
+GCMContext.set_constant_time(), before the first context too, chooses a GHASH whose time and memory
+accesses tell nothing, for boards with cached memory.
 
 GMACContext leaves the text in clear: the tag covers it like AAD, and the IV too (AES-GMAC,
 RFC 4543 section 3.3). Its AAD has 8 octets, 24, 40 and so on.

@@ -52,10 +52,12 @@ class KeyStore:
         slot = find_spi(self._spis, self._used, buf, off)
         return self.sas[slot] if slot >= 0 else None
 
+    @micropython.native
     def was_retired(self, buf, off):
         """Whether the SPI at off is that of an SA that has gone."""
         return self._retired.has(buf, off)
 
+    @micropython.native
     def is_announced(self, buf, off):
         """Whether the SPI at off was promised for a coming epoch (GSA_NEXT_SPI)."""
         return self._announced.has(buf, off)
@@ -267,6 +269,7 @@ class _SPIRing:
             self._spis[4 * self._next + i] = spi[i]
         self._next = (self._next + 1) % _REMEMBERED
 
+    @micropython.native
     def has(self, buf, off):
         return find_spi(self._spis, _REMEMBERED, buf, off) >= 0
 

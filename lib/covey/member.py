@@ -175,11 +175,13 @@ class Member:
         finally:
             keys.send_under(usual)
 
+    @micropython.native
     def _not_sent(self, reason):
         if reason == DROP_NO_SA and not self.is_sender:
             reason = DROP_NOT_SENDER
         return self.drops.count(reason)
 
+    @micropython.native
     def _refuse(self, reason, n):
         if reason == DROP_LENGTH:
             return self._not_esp(n)
@@ -197,6 +199,7 @@ class Member:
             return IKE_MESSAGE  # RFC 3948 section 2.2
         return self.drops.count(DROP_LENGTH)
 
+    @micropython.native
     def _no_sa(self):
         if self.keys.was_retired(self.rx, 0):
             return self.drops.count(DROP_RETIRED_SPI)

@@ -17,8 +17,11 @@ GROUPS = {
     "errors": (["drops"], [], []),
     "port": (
         [
+            "port.mpy_tables",
+            "port.mpy_tag",
             "port.mpy_ghash",
             "port.mpy_ghash_small",
+            "port.mpy_ghash_ct",
             "port.mpy_gcm",
             "port.mpy_path",
             "port.mpy_socket",
@@ -73,8 +76,11 @@ DOORS = {
     "port.cpy": ["cryptography", "errno", "hashlib", "os", "socket", "sys", "time"],
     "port.mpy": ["cryptolib", "hashlib", "micropython", "os", "time"],
     "port.mpy_gcm": ["cryptolib", "micropython", "sys"],
+    "port.mpy_tables": ["micropython"],
+    "port.mpy_tag": ["micropython"],
     "port.mpy_ghash": ["micropython"],
     "port.mpy_ghash_small": ["micropython"],
+    "port.mpy_ghash_ct": ["micropython"],
     "port.mpy_path": ["array", "micropython"],
     "port.cpy_path": ["struct"],
     "port.mpy_socket": ["errno", "micropython", "os", "socket", "struct", "sys"],

@@ -95,6 +95,10 @@ class GCMContext:
     def set_most_text(n):
         """A board's matter: here a text may be as long as its buffer."""
 
+    @staticmethod
+    def set_constant_time():
+        """A board's matter: `cryptography` is so where the processor helps it."""
+
     def wipe(self):
         """The key inside `cryptography` dies with its object; no memory of it is ours."""
         self.seal = self.open = None
