@@ -16,7 +16,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
 		awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
 
-run: ## a key server, four members and an attacker on this machine (SECONDS=n, JSON=1, SEED=n)
+run: ## a key server, four members and an attacker on this machine (SECONDS=n, JSON=1, SEED=n, CAPTURE=dir)
 	$(setup) venv micropython mpy
 	@exec $(PY) -m covey_host.demo
 

@@ -61,7 +61,9 @@ def group_add(
     address: Annotated[str, typer.Option(help="Multicast IPv4 address.")],
     port: Annotated[int, typer.Option(min=1, max=65535, help="The application's UDP port.")],
     lifetime: Annotated[str | None, typer.Option(help="Of keys: 30m, 1h, 7d.")] = None,
-    carrier: Annotated[str, typer.Option(help="udp: ESP in UDP. ip: a later version.")] = "udp",
+    carrier: Annotated[
+        str, typer.Option(help="udp: ESP in UDP. ip: IP protocol 50, for which members need root.")
+    ] = "udp",
     source_auth: Annotated[str, typer.Option(help="none; others in a later version.")] = "none",
     site: Site = None,
 ) -> None:
@@ -139,6 +141,25 @@ def status(json: Json = False, site: Site = None) -> None:
 def rekey(group: Name, site: Site = None) -> None:
     """Give a group new keys now."""
     commands.rekey(site, group)
+
+
+@app.command()
+def keys(
+    export: Annotated[
+        Path, typer.Option("--export", metavar="DIR", help="Where the tables go; made if new.")
+    ],
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Add keys as they come, until Ctrl-C.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+    site: Site = None,
+) -> int:
+    """Write the keys of groups and IKE SAs to files, for Wireshark to open a capture with.
+
+    Whoever has these files reads the groups. The key server's log says that they were exported.
+    """
+    return commands.keys(site, export, is_sure=yes, follow=follow, as_json=json)
 
 
 @app.command()

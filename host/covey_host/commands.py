@@ -136,6 +136,27 @@ def reload(option: Path | None) -> None:
         output.line("The key server has taken covey.toml.")
 
 
+def keys(
+    option: Path | None, directory: Path, *, is_sure: bool, follow: bool, as_json: bool
+) -> int:
+    from .keys import Export, confirm
+    from .wireshark import Tables, command
+
+    site = sites.find(option)
+    confirm(directory, is_sure)
+    tables = Tables(directory)
+    tables.prepare()
+    request = {"do": "keys", "follow": follow}
+    answer = _perform(site, request)
+    if not as_json:
+        output.line(f"Look into a capture by: {command(directory, answer['ports'])}")
+    export = Export(tables, as_json)
+    if follow:
+        return export.follow(answer, lambda: control.call(site.control, request))
+    export.once(answer)
+    return 0
+
+
 def join(option: Path | None, name: str, interface: str | None, **wishes: Any) -> None:
     from .join import Wish, run
 

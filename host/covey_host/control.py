@@ -13,8 +13,10 @@ import json
 import os
 import socket
 import stat
+import struct
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from .errors import FAILURE, Problem
@@ -24,6 +26,11 @@ _MOST_OCTETS = 65536  # of a request
 _IDLE_S = 60  # a client that says nothing for so long is hung up on
 _ANSWER_S = 60  # how long a client waits: a removal is answered after it was sent
 _PATH_MOST = 100  # octets of a Unix socket's path: 103 on macOS, 107 on Linux
+_UCRED = struct.Struct("3i")  # of Linux: process, user, group
+
+_UNKNOWN = {"user": None, "process": None}
+
+_caller: ContextVar[dict] = ContextVar("caller")
 
 
 def call(path: Path, request: dict) -> dict | None:
@@ -47,6 +54,11 @@ def call(path: Path, request: dict) -> dict | None:
     except OSError as error:
         raise Problem(f"{path} can't be used: {os.strerror(error.errno or 0)}.") from error
     return _parse_answer(path, answer)
+
+
+def caller() -> dict:
+    """Who asks, while perform() runs: user and process as numbers, None where unknown."""
+    return dict(_caller.get(_UNKNOWN))
 
 
 class ControlSocket:
@@ -92,6 +104,7 @@ class ControlSocket:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._clients.add(writer)
+        _caller.set(_peer(writer))
         try:
             while True:
                 async with asyncio.timeout(_IDLE_S):
@@ -124,6 +137,15 @@ class ControlSocket:
         except Exception as error:  # a fault of ours ends one request, never the server
             name = type(error).__name__
             return _refusal(f"The key server failed inside ({name}): please report it.", FAILURE)
+
+
+def _peer(writer: asyncio.StreamWriter) -> dict:
+    """As the system says it, not the client."""
+    sock, level = writer.get_extra_info("socket"), getattr(socket, "SO_PEERCRED", None)
+    if level is None:
+        return _UNKNOWN
+    process, user, _ = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, level, _UCRED.size))
+    return {"user": user, "process": process}
 
 
 def _refusal(sentence: str, status: int) -> dict:

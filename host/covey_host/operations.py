@@ -13,6 +13,7 @@ from typing import Protocol
 from covey.config import parse_psk
 
 from . import site as sites
+from .control import caller
 from .errors import MISUSE, Problem
 from .gcks import Out, policy
 from .gcks.authority import PSK_LEN, Authority
@@ -135,6 +136,15 @@ class Operations:
         rules = policy.load(self._site.policy)
         return {"server": None, **KeyServer(self._store, rules).status(now_ms)}
 
+    def keys(self, request: dict, now_ms: int) -> dict:
+        """Keys in clear; the running server's log says who got them."""
+        if self._running:
+            follow = request.get("follow") is True
+            found = self._running.keyserver.keys(now_ms, follow=follow, **caller())
+        else:
+            found = KeyServer(self._store, policy.load(self._site.policy)).keys(now_ms)
+        return {**found, "running": self._running is not None}
+
     def _authority(self) -> Authority:
         return Authority(Ledger(self._store))
 
@@ -166,6 +176,7 @@ _WORK = {
     "member remove": Operations.member_remove,
     "member list": Operations.member_list,
     "status": Operations.status,
+    "keys": Operations.keys,
 }
 
 

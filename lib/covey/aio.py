@@ -11,8 +11,8 @@ one lets Membership work and sends what it has to say.
 
 import asyncio
 
+from covey import carrier, port
 from covey import config as config_file
-from covey import port
 from covey.drops import (
     DROP_IKE_HEADER,
     DROP_NOT_SENDER,
@@ -76,8 +76,8 @@ class Joined:
             timeout_s = len(settings.servers) * settings.retransmit_total_s + 1
         self._timeout_s = timeout_s
         self._unicast = None  # (socket towards the key server, waiter)
-        self._groups = {}  # (address, port) → (socket, waiter, task, is_framed)
-        self._routes = {}  # SPI → (socket, address) that its packets leave by
+        self._groups = {}  # (address, port) → (carrier, waiter, task)
+        self._routes = {}  # SPI → carrier that its packets leave by
         self._servers = {}  # (host, port) → resolved address
         self._send_error = None  # errno of the latest message to the key server
         self._tasks = []
@@ -174,8 +174,7 @@ class Joined:
             raise ConfigError("This member is a receiver: set sender to true in covey.json.")
         if length < 0:
             return False
-        sock, address = self._routes[member.keys.outbound().spi]
-        return port.send(sock, member.tx[:length], address) is None
+        return self._routes[member.keys.outbound().spi].send(member.tx[:length]) is None
 
     def can_send(self):
         return self.member.can_send(port.ticks_ms())
@@ -303,30 +302,21 @@ class Joined:
                 self._kick.set()
             burst = await _after(burst)
 
-    async def _read_group(self, sock, waiter, is_framed):
-        """is_framed: the port follows RFC 3948, ESP or a marker; else only rekeys come, bare."""
+    async def _read_group(self, group, waiter):
         member = self.member
         burst = 0
         while True:
-            n = port.recv(sock, member.rx)
-            if n < 0:
+            answer = group.receive(member)
+            if answer is None:
                 burst = 0
                 await waiter.wait()
                 continue
-            now_ms = port.ticks_ms()
-            if is_framed:
-                length = member.receive(n, now_ms)
-                if length >= 0:
-                    self._deliver(length)
-                elif length == IKE_MESSAGE:
-                    self._rekey_message(4, n, now_ms)
-            else:
-                self._rekey_message(0, n, now_ms)
+            if answer >= 0:
+                self._deliver(answer)
+            elif answer == IKE_MESSAGE:
+                self.membership.multicast(group.message, port.ticks_ms())
+                self._kick.set()
             burst = await _after(burst)
-
-    def _rekey_message(self, off, n, now_ms):
-        self.membership.multicast(bytes(self.member.rx[off:n]), now_ms)
-        self._kick.set()
 
     def _deliver(self, length):
         if not self._is_listening:
@@ -343,27 +333,24 @@ class Joined:
     def _follow_groups(self):
         self.membership.listening_changed = False
         is_framed = self.membership.listening()
-        for key in list(self._groups):
-            if self._groups[key][3] is not is_framed.get(key):
-                self._drop_group(key)
-        settings = self.config
-        for key in is_framed:
-            if key not in self._groups:
-                sock = port.group_socket(key[0], key[1], settings.interface, settings.ttl)
-                waiter = _Waiter(sock)
-                task = self._start(self._read_group, sock, waiter, is_framed[key])
-                self._groups[key] = (sock, waiter, task, is_framed[key])
+        for place in list(self._groups):
+            if self._groups[place][0].is_framed is not is_framed.get(place):
+                self._drop_group(place)
+        for place in is_framed:
+            if place not in self._groups:
+                group = carrier.open_for(place, is_framed[place], self.config)
+                waiter = _Waiter(group.sock)
+                task = self._start(self._read_group, group, waiter)
+                self._groups[place] = (group, waiter, task)
         routes = self.membership.routes()
-        self._routes = {
-            spi: (self._groups[routes[spi]][0], port.resolve(*routes[spi])) for spi in routes
-        }
+        self._routes = {spi: self._groups[routes[spi]][0] for spi in routes}
 
-    def _drop_group(self, key):
-        sock, waiter, task, _ = self._groups.pop(key)
+    def _drop_group(self, place):
+        group, waiter, task = self._groups.pop(place)
         self._tasks.remove(task)
         task.cancel()
         waiter.close()
-        port.close(sock)
+        group.close()
 
 
 async def _after(burst):

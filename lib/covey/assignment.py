@@ -258,6 +258,8 @@ def _rekey_sa(policy, bag, kwk, terms, registering):
 def _data_sa(policy, bag, kwk, terms, sender_slots):
     _check_types(policy.transforms, _ESP_TYPES)
     cipher, bits = _cipher(policy.transforms, ike.ENCR_AES_GCM_16, ike.ENCR_NULL_AUTH_AES_GMAC)
+    if not any(policy.spi[:3]):
+        raise FormatError(DROP_POLICY)  # RFC 4303 section 2.1: 0 to 255 are nobody's to give
     numbers = _only(policy.transforms, ike.SN).id
     if numbers not in (ike.SN_32_SEQUENTIAL, ike.SN_32_UNSPECIFIED):
         raise FormatError(DROP_POLICY)  # 64-bit numbers MUST NOT be used in a group

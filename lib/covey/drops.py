@@ -12,6 +12,9 @@ IKE_MESSAGE = -100
 DROP_EMPTY = -1  # a datagram of no octets
 DROP_KEEPALIVE = -2  # RFC 3948 section 2.3: one octet 0xFF; quiet
 DROP_LENGTH = -3  # RFC 4303 section 2: too short, too long, or not a multiple of four octets
+DROP_IP_HEADER = -17  # RFC 791 section 3.1: version, lengths, protocol or checksum
+DROP_IP_FRAGMENT = -18  # RFC 4303 section 3.4.1: ESP is taken after reassembly only
+DROP_IP_DESTINATION = -19  # RFC 4303 section 2.1: another address than the SA's group
 # Security association
 DROP_UNKNOWN_SPI = -4  # RFC 4303 section 3.4.2: no such SA
 DROP_RETIRED_SPI = -5  # RFC 9838 section 2.4.1.4: the SA was deleted (its DTD is over)
@@ -24,7 +27,7 @@ DROP_TAG = -10  # RFC 4303 section 3.4.4.1: the ICV does not verify
 DROP_PADDING = -11  # RFC 4303 section 2.4: not 1, 2, 3 ..., or longer than the payload
 DROP_DUMMY = -12  # RFC 4303 section 2.6: next header 59; quiet
 DROP_NEXT_HEADER = -13  # neither UDP (17) nor dummy (59)
-DROP_INNER_LENGTH = -14  # RFC 768: the UDP length is not that of the payload
+DROP_INNER_LENGTH = -14  # RFC 768: a UDP length below its header's, or beyond the text
 DROP_SELECTOR = -15  # RFC 4301 section 5.2: outside the SA's traffic selectors
 DROP_QUEUE_FULL = -16  # the application does not keep up
 # IKE messages, RFC 7296
@@ -64,6 +67,9 @@ NAMES = {
     DROP_EMPTY: "empty",
     DROP_KEEPALIVE: "keepalive",
     DROP_LENGTH: "length",
+    DROP_IP_HEADER: "ip_header",
+    DROP_IP_FRAGMENT: "ip_fragment",
+    DROP_IP_DESTINATION: "ip_destination",
     DROP_UNKNOWN_SPI: "unknown_spi",
     DROP_RETIRED_SPI: "retired_spi",
     DROP_OWN: "own",

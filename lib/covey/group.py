@@ -32,22 +32,20 @@ class Group:
         self.terms = Terms()
 
     def routes(self):
-        """Where the packets of each data SA go: {SPI: (address, port)}."""
-        return {
-            sa.spi: (_dotted(sa.destination), sa.carrier_port)
-            for sa in self._keys.live()
-            if sa.carrier_port
-        }
+        """Where the packets of each data SA go: {SPI: (address, UDP port; None: protocol 50)}."""
+        return {sa.spi: (_dotted(sa.destination), sa.carrier_port) for sa in self._keys.live()}
 
     def listening(self):
-        """Where datagrams come: {(address, port): whether RFC 3948 rules there}.
+        """Where datagrams come: {(address, UDP port): whether RFC 3948 rules there}.
 
-        Where it does, ESP comes, and rekeys behind the marker; else only rekeys, bare.
+        Where it does, ESP comes, and rekeys behind the marker; else only rekeys, bare. A port of
+        None is IP protocol 50: ESP only.
         """
         places = set(self.routes().values())
         framed = {_MARKER_PORT}
         for _, number in places:
             framed.add(number)
+        framed.discard(None)
         for sa in self.rekey.live():
             places.add((_dotted(sa.destination[0]), sa.destination[2]))
         return {place: place[1] in framed for place in places}

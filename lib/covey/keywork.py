@@ -126,9 +126,6 @@ class KeyWork:
             )
             if not made.terms.udp_port and settings.carrier == "udp":
                 made.terms.udp_port = settings.carrier_port
-            if not made.terms.udp_port:
-                made.wipe()
-                raise FormatError(DROP_POLICY)
             self._install(made, True)
         except FormatError as error:
             self.reason = self._member.drops.count(error.reason)

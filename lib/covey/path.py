@@ -29,7 +29,7 @@ A path's words, a link taking two:
     23 for each slot the SPI, and a link to the words of its SA
 An SA's (sa.py): SPI, Sender-ID where it stands in the IV, ports as sent, next number, the ports
     that the selectors allow (source lo, hi, destination lo, hi), our Sender-ID and whether we
-    have one, link to the table of senders.
+    have one (2: and nobody else), link to the table of senders.
 A table's (replay.py): width of a Sender-ID, of its incarnation, slots; for each slot the index,
     the incarnation, the newest row, the ring of rows in four words.
 """

@@ -69,3 +69,18 @@ class SenderTable:
             if self.words[window + _NEWEST] == 0 or self.words[window + _INDEX] == index:
                 return window
         return None
+
+
+class OutboundOnly:
+    """In place of a SenderTable where we are the one sender: nothing under this SA is for us.
+
+    RFC 9838 section 2.3.3. Whatever comes is our own, looped back, or pretends to be.
+    """
+
+    def __init__(self, bits):
+        self.bits = bits
+        self.words = words(_WINDOWS)
+        self.words[_BITS] = bits
+
+    def bar(self, sender):
+        return True

@@ -9,7 +9,7 @@ from covey.drops import DROP_KD, DROP_POLICY, FormatError
 from covey.gcm import GCMContext, GMACContext
 from covey.octets import wipe
 from covey.port import const, link, word_of, words
-from covey.replay import SenderTable
+from covey.replay import OutboundOnly, SenderTable
 
 SN_SEQUENTIAL = 0  # 32-bit sequential numbers: one sender
 SN_UNSPECIFIED = 2  # RFC 9838 section 2.6: several senders, whose numbers mix
@@ -27,6 +27,7 @@ _PORT_HI = const(7)
 _OWN = const(8)
 _IS_OWN = const(9)
 _TABLE_OF = const(10)
+_EVERYBODY = const(2)
 _WORDS = const(12)
 
 
@@ -95,7 +96,9 @@ class DataSA:
         """
         if not 0 <= bits <= 32 or sender_id < 0 or sender_id >> bits:
             raise FormatError(DROP_POLICY)
-        if self.senders.bits != bits:
+        if self.sn == SN_SEQUENTIAL:
+            self.senders = OutboundOnly(bits)
+        elif self.senders.bits != bits:
             # The width reached us as a sender only: from now on senders can be told apart.
             self.senders = SenderTable(self.sender_slots, bits)
         self.senders.bar(sender_id)  # also what we send now must not come back later
@@ -104,7 +107,7 @@ class DataSA:
         self.sender_id = sender_id
         self.words[_IV_HEAD] = word_of(self.iv_head)
         self.words[_OWN] = sender_id
-        self.words[_IS_OWN] = 1
+        self.words[_IS_OWN] = _EVERYBODY if self.sn == SN_SEQUENTIAL else 1
 
     @property
     def next_seq(self):

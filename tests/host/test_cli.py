@@ -149,6 +149,19 @@ def test_groups_are_listed_as_added(covey, site):
     assert "239.192.1.33" in covey("group", "list").out
 
 
+def test_a_group_of_the_ip_carrier(covey, site):
+    """Its members' covey.json says nothing of it: "ip" is what a member takes for granted."""
+    where = ("--address", "239.192.1.34", "--port", 2224)
+    assert covey("group", "add", "bare", *where, "--carrier", "ip").status == 0
+    found = objects(covey("group", "list", "--json"))
+    assert [g["carrier"] for g in found] == ["udp", "ip"]
+    assert covey("member", "add", "saw", "--group", "bare").status == 0
+    assert "carrier" not in json.loads((site / "members/saw/covey.json").read_text())
+    [status] = objects(covey("status", "--json"))
+    assert status["groups"]["bare"]["carrier"] == "ip"
+    assert status["groups"]["line1"]["carrier"] == "udp"
+
+
 @pytest.mark.parametrize(
     "change, word",
     [
@@ -160,7 +173,6 @@ def test_groups_are_listed_as_added(covey, site):
         ({"--port": "x"}, "--port"),
         ({"--lifetime": "soon"}, "lifetime"),
         ({"--lifetime": "5s"}, "lifetime"),
-        ({"--carrier": "ip"}, "carrier"),
         ({"--carrier": "pigeon"}, "carrier"),
         ({"--source-auth": "tesla"}, "later version"),
     ],

@@ -203,3 +203,11 @@ def test_a_path_too_long_for_a_socket(tmp_path, monkeypatch):
     monkeypatch.chdir(deep.parent.parent)  # from here its relative spelling is short enough
     with served(deep):
         assert control.call(deep, {"n": 8}) == {"heard": {"n": 8}}
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="only Linux says who asks")
+def test_who_asks_is_known_from_the_system(path):
+    with served(path, lambda request: {"who": control.caller()}):
+        me = {"user": os.getuid(), "process": os.getpid()}
+        assert control.call(path, {"user": 1, "process": 1}) == {"who": me}
+    assert control.caller() == {"user": None, "process": None}

@@ -41,11 +41,11 @@ def _read(text):
         return DROP_PADDING
     if next_header != 17:
         return DROP_NEXT_HEADER
-    if len(inner) < 8 or struct.unpack(">H", inner[4:6])[0] != len(inner):
+    if len(inner) < 8 or not 8 <= struct.unpack(">H", inner[4:6])[0] <= len(inner):
         return DROP_INNER_LENGTH
     if struct.unpack(">H", inner[2:4])[0] != 2222:
         return DROP_SELECTOR
-    return inner[8:]
+    return inner[8 : struct.unpack(">H", inner[4:6])[0]]  # then TFC padding
 
 
 _PIECES = st.one_of(

@@ -29,7 +29,15 @@ def test_a_verdict_is_a_line(capsys):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"SECONDS": "0"}, {"SECONDS": "x"}, {"SECONDS": "-20"}, {"SEED": "x"}]
+    "setting",
+    [
+        {"SECONDS": "0"},
+        {"SECONDS": "x"},
+        {"SECONDS": "-20"},
+        {"SEED": "x"},
+        {"CAPTURE": "/dev/null/x"},
+        {"CAPTURE": "/tmp"},
+    ],
 )
 def test_misuse_is_one_sentence(setting):
     done = processes.run("-m", "covey_host.demo", env={**processes.ENVIRONMENT, **setting})

@@ -27,6 +27,7 @@ from covey import group as member_group
 from covey.port import cpy_path
 from covey_host import join
 from covey_host.gcks import (
+    disclosure,
     group,
     ikesa,
     keyserver,
@@ -80,6 +81,8 @@ def test_private_attributes_have_the_numbers_of_the_code():
     ("Limits", "SPIs remembered of SAs that went, and announced ones", [keystore._REMEMBERED]),
     ("Limits", "unproven IKE SAs at a key server", [responder.MOST_UNPROVEN]),
     ("Limits", "rekeys of one group waiting to be sent", [group._MOST_PARCELS]),
+    ("Limits", "keys that a key server keeps for whoever follows `covey keys`",
+     [disclosure._MOST_KEPT]),
     ("Times", "member: waits for a pull before it makes a new IKE SA",
      [membership._PULL_S]),
     ("Times", "member: pause after a refusal, doubled up to 1 h", [membership._REFUSED_S]),
@@ -91,6 +94,8 @@ def test_private_attributes_have_the_numbers_of_the_code():
      [policy.REKEY_AT]),
     ("Times", "key server: waits for the answer to its Delete, then sends it again",
      [ms // 1000 for ms in ikesa._RETRANSMIT_MS]),
+    ("Times", "key server: keeps keys that are over for whoever follows `covey keys`",
+     [disclosure.FOLLOWED_MS // 1000]),
     ("Times", "key server: keeps an IKE SA that has proven nothing or has ended",
      [responder.UNPROVEN_MS // 1000]),
 ])  # fmt: skip

@@ -45,7 +45,7 @@ GROUPS = {
         ["struct"],
     ),
     "formats": (
-        ["iana", "esp", "ikesa", "ikebody", "ike", "ikefrag", "kd", "gsa", "cip"],
+        ["iana", "ipv4", "esp", "ikesa", "ikebody", "ike", "ikefrag", "kd", "gsa", "cip"],
         ["errors", "port", "bytes", "cryptography"],
         ["struct"],
     ),
@@ -65,7 +65,7 @@ GROUPS = {
         ["struct"],
     ),
     "top": (
-        ["config", "member", "membership", "aio", ""],
+        ["config", "member", "membership", "carrier", "aio", ""],
         ["errors", "port", "bytes", "cryptography", "state", "formats", "protocol"],
         ["struct"],
     ),

@@ -66,7 +66,20 @@ def test_every_value_arrives():
         repeat_spacing_ms=250,
         rejoin_spread_s=0,
     )
-    assert site.groups["a.b"].shape.sender_id_bits == 8
+    shape = site.groups["a.b"].shape
+    assert shape.sender_id_bits == 8 and shape.has_marker
+
+
+def test_an_ip_carrier():
+    """Its rekeys have the marker on port 4500 only, where RFC 3948 has it."""
+    more = 'carrier = "ip"\nprivate_attributes = false\nsingle_sender = true\n'
+    group = policy.parse(_SITE + _GROUP + more).groups["line1"]
+    assert (group.carrier, group.private_attributes, group.single_sender) == ("ip", False, True)
+    shape = group.shape
+    assert (shape.carrier, shape.private_attributes, shape.single_sender) == ("ip", False, True)
+    assert shape.has_marker
+    group = policy.parse(_SITE + _GROUP + more + "carrier_port = 848\n").groups["line1"]
+    assert not group.shape.has_marker
 
 
 @pytest.mark.parametrize(
@@ -91,8 +104,10 @@ def test_every_value_arrives():
         (_SITE + '[group.x]\nport = 1\naddress = "ff02::1"\n', 4, "IPv4"),
         (_SITE + _GROUP + "port = 3\n", 5, "overwrite"),
         (_SITE + _GROUP + "carrier_port = 0\n", 5, "1 to 65535"),
-        (_SITE + _GROUP + 'carrier = "ip"\n', 5, 'use "udp"'),
-        (_SITE + _GROUP + 'carrier = "tcp"\n', 5, "udp"),
+        (_SITE + _GROUP + 'carrier = "tcp"\n', 5, "'udp' or 'ip'"),
+        (_SITE + _GROUP + "private_attributes = false\n", 5, 'only with carrier = "ip"'),
+        (_SITE + _GROUP + "private_attributes = 0\n", 5, "true or false"),
+        (_SITE + _GROUP + 'single_sender = "yes"\n', 5, "true or false"),
         (_SITE + _GROUP + "key_bits = 192\n", 5, "128 or 256"),
         (_SITE + _GROUP + "key_bits = true\n", 5, "128 or 256"),
         (_SITE + _GROUP + 'lifetime = "1 h"\n', 5, "duration"),
@@ -149,8 +164,11 @@ def test_append_group(tmp_path):
         path, "line.1", address="239.192.1.32", port=2222, lifetime="2h", carrier=None
     )
     assert made == GroupPolicy("line.1", "239.192.1.32", 2222, lifetime_s=7200)
-    policy.append_group(path, "b", address="239.192.1.33", port=1)
+    policy.append_group(
+        path, "b", address="239.192.1.33", port=1, carrier="ip", private_attributes=False
+    )
     assert list(policy.load(path).groups) == ["line.1", "b"]
+    assert 'carrier = "ip"\nprivate_attributes = false\n' in path.read_text()
     assert path.read_text().startswith(policy.template("gcks.example").rstrip())
     assert path.stat().st_mode & 0o777 == 0o600
     assert [p.name for p in tmp_path.iterdir()] == ["covey.toml"]

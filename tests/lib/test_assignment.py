@@ -100,6 +100,18 @@ def test_rekeys_are_always_encrypted():
     assert why_not(finish, _with_cipher(STORY["rekey1"][:16], 21, 128)) == DROP_POLICY
 
 
+def test_spis_that_are_nobodys_to_give():
+    """RFC 4303 section 2.1: 0 to 255. Under zero a packet would read as the non-ESP marker."""
+    for number in (0, 1, 255, 256):
+        policy = gsa.parse_gsa(STORY["receiver"]["gsa"])
+        keys = kd.parse_kd(STORY["receiver"]["kd"])
+        for one in policy.policies + keys.bags:
+            if len(one.spi) == 4:
+                one.spi = bytes([0, 0, number >> 8, number & 255])
+        work = build(policy, keys, KWK, Terms(), True, False, 16)
+        assert why_not(finish, work) == (DROP_POLICY if number < 256 else None), number
+
+
 def test_a_unicast_destination_is_refused():
     policy = gsa.parse_gsa(STORY["receiver"]["gsa"])
     keys = kd.parse_kd(STORY["receiver"]["kd"])

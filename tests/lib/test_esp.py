@@ -145,12 +145,24 @@ def test_next_headers():
 
 def test_inner_length():
     for length in range(0, 40):
-        expected = 10 if length == 18 else DROP_INNER_LENGTH
+        expected = length - 8 if 8 <= length <= 18 else DROP_INNER_LENGTH
         assert _trim(padded(udp(b"0123456789", length=length))) == expected, length
     for length in (0x0112, 0xFF12, 0x1200):
         assert _trim(padded(udp(b"0123456789", length=length))) == DROP_INNER_LENGTH
     for n in range(8):  # no room for a UDP header, whatever it says
         assert _trim(padded(udp(b"", length=n)[:n])) == DROP_INNER_LENGTH
+
+
+def test_tfc_padding_is_left_out():
+    """RFC 4303 section 2.7: any octets behind a payload that tells its own length."""
+    for tfc in (b"\0", b"any octets", bytes(200), bytes([1, 2, 3, 3, 17]), udp(b"another")):
+        inner = udp(b"data") + tfc
+        assert _trim(padded(inner)) == 4, tfc
+        assert _trim(padded(udp(b"") + tfc)) == 0
+        text = bytearray(padded(inner))
+        text[len(inner)] ^= 0x80
+        assert _trim(text) in (DROP_PADDING, 4)  # 4: no padding, its length is what was changed
+    assert _trim(padded(udp(b"data", length=13))) == DROP_INNER_LENGTH
 
 
 def test_checksum_is_not_looked_at():

@@ -44,6 +44,22 @@ def test_a_member_opens_what_others_sealed():
     assert group.listening() == {("239.192.1.32", 4500): True}
 
 
+def test_without_a_udp_port_data_are_ip_protocol_50():
+    member, group = joined()
+    made = registered(was=group.terms)
+    made.terms.udp_port = None
+    group.install(made, True, 0)
+    assert group.routes() == {T1: ("239.192.1.32", None)}
+    # rekeys come on port 4500 all the same, behind the marker
+    assert group.listening() == {("239.192.1.32", None): False, ("239.192.1.32", 4500): True}
+    for number, is_framed in ((848, False), (4500, True)):
+        destination = group.rekey.current.destination
+        group.rekey.current.destination = destination[:2] + (number, number, 17)
+        assert group.listening()[("239.192.1.32", number)] is is_framed
+    rekey(group, STORY["rekey1"], 1000)
+    assert group.routes()[T2] == ("239.192.1.32", 4500)  # it says so
+
+
 def test_rollover_receives_both_and_sends_the_new_after_atd():
     member, group = joined(STORY["sender"], sending=True)
     assert member.keys.outbound().spi == T1

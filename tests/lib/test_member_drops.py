@@ -7,6 +7,7 @@ from covey.drops import (
     DROP_KEEPALIVE,
     DROP_LENGTH,
     DROP_NEXT_HEADER,
+    DROP_OWN,
     DROP_PADDING,
     DROP_REPLAY,
     DROP_SELECTOR,
@@ -21,6 +22,7 @@ from datapath import (
     GROUP,
     KEY256,
     a_receiver,
+    a_sender,
     deliver,
     delivers,
     good,
@@ -28,6 +30,8 @@ from datapath import (
     packet,
     padded,
     refuses,
+    send,
+    u32,
     udp,
 )
 
@@ -125,6 +129,38 @@ def test_forgers_fill_no_table():
         delivers(m, good(sender=sender), b"speed=1500", sender)
 
 
+def test_the_one_sender_takes_nothing_under_its_sa():
+    """RFC 9838 section 2.3.3: outbound only. Its own, another's, a forged one: all alike."""
+    for sender_id, width in ((65, 16), (5, 8), (0, 0)):
+        m = a_sender(sender_id, width, sn=0, bits=None, form=None)
+        own = send(m, b"mine")
+        for datagram in (own, good(), good(seq=9, sender=66), good(seq=7, keymat=KEY256)):
+            refuses(m, datagram, DROP_OWN)
+        other = a_receiver(sn=0, bits=None, form=None)
+        delivers(other, own, b"mine", None)
+        refuses(other, own, DROP_REPLAY)
+        assert m.keys.live()[0].senders.bits == width
+
+
+def test_widths_without_a_form():
+    """RFC 6054 section 3: 8, 12 and 16 bits. One window a Sender-ID, whatever lies below it."""
+    for width in (8, 12, 16):
+        m = a_sender(5, width, bits=width, form=None)
+        other = a_receiver(bits=width, form=None)
+        for n in (1, 2):
+            packet_of_ours = send(m, b"%d" % n)
+            assert packet_of_ours[8:16] == u32(5 << 32 - width) + u32(n)
+            delivers(other, packet_of_ours, b"%d" % n, 5)
+            refuses(other, packet_of_ours, DROP_REPLAY)
+            refuses(m, packet_of_ours, DROP_OWN)
+        for text in (b"random", b"ivvvvv"):
+            iv = u32(6 << 32 - width)[:2] + text
+            datagram = packet(padded(udp(text)), ord(text[:1]), iv=iv)
+            sender = iv[0] << 8 | iv[1]
+            delivers(other, datagram, text, sender >> 16 - width)
+            refuses(other, datagram, DROP_REPLAY)
+
+
 def test_one_sender_and_no_width_one_window():
     m = a_receiver(sn=0, bits=None, form=None)
     delivers(m, packet(padded(udp(b"a")), 5, iv=b"random 1"), b"a", None)
@@ -137,6 +173,15 @@ def test_several_senders_and_no_width_no_window():
     for _ in range(2):
         delivers(m, packet(padded(udp(b"a")), 5, iv=b"random 1"), b"a", None)
     delivers(m, packet(padded(udp(b"a")), 0, iv=b"random 2"), b"a", None)
+
+
+def test_spis_from_0_to_255():
+    """RFC 4303 section 2.1: zero is never sent, the others are reserved: nobody has such an SA."""
+    m = a_receiver()
+    datagram = good()
+    for spi in (1, 2, 127, 255):
+        refuses(m, u32(spi) + datagram[4:], DROP_UNKNOWN_SPI)
+    assert deliver(m, bytes(4) + datagram[4:]) == IKE_MESSAGE  # as a UDP port reads it
 
 
 # ---- the tag
@@ -200,7 +245,7 @@ def test_what_is_wrong_inside():
         (b"any old noise" + bytes([255, 7, 59]), DROP_DUMMY),
         (padded(inner, 6), DROP_NEXT_HEADER),
         (padded(inner, 4), DROP_NEXT_HEADER),
-        (padded(udp(b"12345678", length=15)), DROP_INNER_LENGTH),
+        (padded(udp(b"12345678", length=7)), DROP_INNER_LENGTH),
         (padded(udp(b"12345678", length=17)), DROP_INNER_LENGTH),
         (padded(udp(b"", length=0)), DROP_INNER_LENGTH),
         (bytes([1, 2, 2, 17]), DROP_INNER_LENGTH),

@@ -16,7 +16,8 @@ NAMES = (
     "const micropython ticks_ms ticks_add ticks_diff random_bytes sha256 sha1 AESBlock GCMContext "
     "GMACContext "
     "admit trim accept frame STEP_IS_DUE find_spi words link unlink place word_of "
-    "read_file resolve udp_socket group_socket recv recv_from send source_address close"
+    "read_file resolve udp_socket group_socket esp_socket recv recv_from recv_parts send "
+    "source_address close"
 ).split()
 
 
@@ -213,6 +214,70 @@ def test_sending_what_is_too_long_gives_an_errno():
     assert isinstance(code, int) and code > 0
     port.close(a)
     port.close(b)
+
+
+def test_a_datagram_in_two_parts():
+    a, b, to_b = unicast_pair()
+    whole = bytes(range(100))
+    for n in (0, 1, 19, 20, 21, 55, 56, 57, 100):
+        head, buf = bytearray(b"?" * 20), bytearray(b"?" * 36)
+        port.send(a, whole[:n], to_b)
+        began = ticks_ms()
+        found = -1
+        while found < 0 and ticks_diff(ticks_ms(), began) < 2000:
+            found = port.recv_parts(b, head, buf)
+        assert found == min(n, 57)
+        if n <= 56:
+            assert head == whole[: min(n, 20)] + b"?" * (20 - min(n, 20))
+            rest = whole[20:n]
+            assert buf == rest + b"?" * (36 - len(rest))
+    assert port.recv_parts(b, bytearray(20), bytearray(36)) == -1
+    port.close(a)
+    port.close(b)
+
+
+def test_a_group_of_ip_protocol_50_on_lwip():
+    """A raw socket can't join there, nor say how it sends: a UDP socket joins for it."""
+    if not BOARD:
+        return
+    from covey.port import mpy_socket
+
+    done = []
+
+    class Fake:
+        def __init__(self, *how):
+            self.how = how
+            done.append(("open", how))
+
+        def setsockopt(self, level, name, value):
+            if self.how[1] == 3:
+                raise OSError(109)  # ENOPROTOOPT
+            done.append((level, name, value))
+
+        def setblocking(self, flag):
+            assert flag is False
+
+        def close(self):
+            done.append(("close", self.how))
+
+    class Module:
+        AF_INET, SOCK_DGRAM, SOL_SOCKET = 2, 1, 0xFFF
+        socket = Fake
+
+    kept = mpy_socket.socket, mpy_socket._IP_MULTICAST_IF, mpy_socket._SO_RCVBUF
+    number = mpy_socket._IP_ADD_MEMBERSHIP
+    mpy_socket.socket, mpy_socket._IP_MULTICAST_IF, mpy_socket._SO_RCVBUF = Module, None, None
+    try:
+        sock = port.esp_socket(GROUP, "192.168.1.7", 1)
+        joining = (0, number, bytes([239, 192, 83, 1, 192, 168, 1, 7]))
+        assert done == [("open", (2, 3, 50)), ("open", (2, 1)), joining]
+        del done[:]
+        port.close(sock)
+        port.close(sock)
+        assert ("close", (2, 1)) in done and done.count(("close", (2, 1))) == 1
+        assert ("close", (2, 3, 50)) in done and mpy_socket._joiners == {}
+    finally:
+        mpy_socket.socket, mpy_socket._IP_MULTICAST_IF, mpy_socket._SO_RCVBUF = kept
 
 
 def test_closing_twice():

@@ -10,12 +10,14 @@ traffic     the I/O data, and what a receiver makes of it
 attacker    the attacker's process; attacks: what it sends; capture: what it knows; relay: its
             lies to a member that registers
 tap         a witness of every genuine packet
+recorder    what CAPTURE leaves of the wire
 play        the acts, one after another
 verdicts    what must hold
 screen      what a person sees
 
 SECONDS=n sets how long traffic flows (20 unless told), SEED=n makes the attacker's choices
-repeatable, JSON=1 puts one object on stdout (and all else on stderr):
+repeatable, CAPTURE=DIR leaves the packets and the keys there (see recorder, and ../keys.py),
+JSON=1 puts one object on stdout (and all else on stderr):
 
     {"ok": bool, "seconds": of traffic asked for, "took_s": in all, "seed": n, "folder": of a run
      that failed, or null,
@@ -23,6 +25,10 @@ repeatable, JSON=1 puts one object on stdout (and all else on stderr):
                   "rekeys", "drops": {reason: n}, "flows": {connection: {"first", "last", "count",
                   "duplicates", "late", "wrong", "gaps"}}, ...}],
      "wire": {"packets", "keys", "rekeys", "rekey_repeats", "forged"},
+     "log": {event of the key server: n},
+     "capture": null, or {"directory", "packets", "by": "socket" or "tap", "lost": packets that
+                 the system had no room for, "ports": {UDP port: do IKE messages have a marker},
+                 "forged_from": the attacker's UDP port},
      "attacks": [{"kind", "what", "sent", "expected": {member: {reason: n}}, "counted": likewise}],
      "phases": [{"at_s", "what"}],
      "expectations": [{"name", "ok", "detail"}]}

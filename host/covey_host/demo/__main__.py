@@ -3,14 +3,18 @@
 import asyncio
 import os
 import secrets
+import shlex
 import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 
 from covey.drops import ConfigError
 
+from .. import wireshark
 from ..errors import FAILURE, MISUSE, Problem
 from ..output import complain
 from .cast import Lost, Member, architectures
@@ -25,7 +29,7 @@ _LEAST_S, _MOST_S, _DEFAULT_S = 15, 1800, 20
 class Demo:
     """One run."""
 
-    def __init__(self, seconds: int, seed: int, screen: Screen):
+    def __init__(self, seconds: int, seed: int, screen: Screen, capture: Path | None = None):
         archs, self._notes = architectures()
         if seconds < _LEAST_S:
             self._notes.append(f"All of it takes {_LEAST_S} s at least, {seconds} were asked for.")
@@ -36,7 +40,7 @@ class Demo:
             Member("desk", None, connection="02200002"),
             Member("panel", None),
         ]
-        self._stage = Stage(seed, self._members)
+        self._stage = Stage(seed, self._members, capture)
         self._play: Play | None = None
         self._verdicts: list[Verdict] = []
         self._signal = 0
@@ -77,9 +81,24 @@ class Demo:
             "folder": None if self._is_good else str(self._stage.folder),
             "members": [{"member": m.name, **m.facts} for m in members],
             "wire": tap.summary() if tap else None,
+            "log": dict(Counter(e["event"] for e in self._stage.server_events)),
+            "capture": self._capture(),
             "attacks": [attack.summary() for attack in play.attacks] if play else [],
             "phases": self._screen.phases,
             "expectations": [asdict(verdict) for verdict in self._verdicts],
+        }
+
+    def _capture(self) -> dict | None:
+        stage = self._stage
+        if stage.recorder is None:
+            return None
+        return {
+            "directory": str(stage.capture),
+            "packets": stage.recorder.packets,
+            "by": stage.recorder.by,
+            "lost": stage.recorder.lost,
+            "ports": {stage.carrier: True, **stage.ike_ports()},
+            "forged_from": stage.tap.forged_from,
         }
 
     @property
@@ -115,6 +134,10 @@ class Demo:
             self._screen.line(f"{bad} of {len(self._verdicts)} do not hold ({took}): {where}")
         else:
             self._screen.line(f"all {len(self._verdicts)} hold ({took})")
+        if capture := self._capture():
+            shown = wireshark.command(capture["directory"], capture["ports"])
+            file = shlex.quote(str(self._stage.recorder.path))
+            self._screen.line(f"look into the capture: {shown.replace('FILE', file)}")
 
     def _catch_signals(self, task: asyncio.Task) -> None:
         """The first one ends the run in good order, the next one at once."""
@@ -137,12 +160,24 @@ def _number(name: str, least: int, most: int, default: int) -> int:
     return int(text)
 
 
+def _capture_directory() -> Path | None:
+    """Made, and found to be fit for keys."""
+    if not (name := os.environ.get("CAPTURE")):
+        return None
+    directory = Path(name).absolute()
+    try:
+        wireshark.Tables(directory).prepare()
+    except Problem as problem:
+        raise Problem(f"CAPTURE: {problem.sentence}", problem.status) from None
+    return directory
+
+
 def main() -> int:
     as_json = os.environ.get("JSON", "0") not in ("", "0")
     try:
         seconds = _number("SECONDS", 1, _MOST_S, _DEFAULT_S)
         seed = _number("SEED", 0, 2**32 - 1, secrets.randbits(32))
-        demo = Demo(seconds, seed, Screen(as_json))
+        demo = Demo(seconds, seed, Screen(as_json), _capture_directory())
     except (Problem, Lost, ConfigError) as error:
         complain(str(error))
         return error.status if isinstance(error, Problem) else FAILURE

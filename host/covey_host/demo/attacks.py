@@ -201,7 +201,7 @@ def rekey_by_member(c: Capture, rng: Random) -> Shots:
 def exclude_by_member(c: Capture, rng: Random) -> Shots:
     """The same with the Delete of all keys."""
     forger = Rekeyer(ec.generate_private_key(ec.SECP256R1()), rng.randbytes)
-    parcel = forger.exclude(c.current.rekey, c.current.destination)
+    parcel = forger.exclude(c.current.rekey, c.current.destination, True)
     return [Shot(_MARKER + parcel.message, "rekey_signature")]
 
 

@@ -178,7 +178,10 @@ class Play:
             verdicts.agreed(everybody, spi),
             verdicts.explained(regulars, self.attacks, self._book.rekey_repeats),
         ]
-        return [*judged, await self._leave()]
+        judged.append(await self._leave())
+        if stage.recorder:
+            judged.append(verdicts.recorded(stage.recorder, self._book))
+        return judged
 
     def _judge_registrations(self) -> list[Verdict]:
         wrong_key, wrong_group = _NO

@@ -19,9 +19,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import control
+from ..errors import Problem
 from ..site import Site
 from ..store import sqlite
 from .cast import ROOT, Child, Lost, Member
+from .recorder import Recorder
 from .tap import Tap
 
 GROUP = "line1"
@@ -44,7 +46,8 @@ _PATIENCE_S = 30
 class Stage:
     """Where the demo happens. open(), then everything else, then close()."""
 
-    def __init__(self, seed: int, members: list[Member]):
+    def __init__(self, seed: int, members: list[Member], capture: Path | None = None):
+        """capture: where packets and keys of the run are left, if anywhere."""
         chance = random.Random()  # not the seed's: two runs side by side must not meet
         self.group = f"239.{chance.randrange(192, 196)}.{chance.randrange(256)}.7"
         self.members = members
@@ -57,17 +60,23 @@ class Stage:
         (ROOT / ".build").mkdir(exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix="run-", dir=ROOT / ".build"))
         self.site = Site(self.folder / "site")
+        self.capture = capture
+        self.recorder: Recorder | None = None
 
     async def open(self) -> None:
         """Everybody on stage, nobody sending."""
         self.tap = Tap(self.group, self.carrier, INTERFACE)
         self.tap.open()
+        if self.capture:
+            self._record()
         await self._make_site()
         self.server = Child("server", self.folder, self.server_events.append)
         self._children.append(self.server)
         serve = [sys.executable, "-m", "covey_host.demo.leash", "serve", "--json"]
         await self.server.start([*serve, "--interface", INTERFACE, "--site", "site"])
         await self.server.hear(lambda e: e["event"] == "serving")
+        if self.capture:
+            await self._follow_keys()
         await asyncio.gather(*(self._add(m) for m in [*self.members, self.guest]))
         await asyncio.gather(self._start_attacker(), *(self.start(m) for m in self.members))
 
@@ -83,6 +92,8 @@ class Stage:
         await asyncio.gather(*(child.end() for child in self._children if child.status is None))
         if self.tap:
             self.tap.close()
+        if self.recorder:
+            self.recorder.close()
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -193,6 +204,30 @@ class Stage:
             words += ["--server", f"{INTERFACE}:{self.relay}"]
         await self.covey(*words)
 
+    def _record(self) -> None:
+        """Problem where the file can't be made."""
+        recorder = Recorder(
+            self.capture / "run.pcap", self.group, [self.carrier, *self.ike_ports()]
+        )
+        try:
+            recorder.open()
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            raise Problem(f"{recorder.path} can't be written: {why}.") from error
+        self.recorder = self.tap.recorder = recorder
+
+    async def _follow_keys(self) -> None:
+        """As a person would, and before anybody registers."""
+        self.keys = Child("keys", self.folder)
+        self._children.append(self.keys)
+        words = ["keys", "--export", self.capture, "--follow", "--yes", "--json", "--site", "site"]
+        await self.keys.start([sys.executable, "-m", "covey_host.demo.leash", *words])
+        await self.keys.hear(lambda e: e["event"] == "exported")
+
+    def ike_ports(self) -> dict[int, bool]:
+        """UDP ports where the key server is talked to, and whether with the marker."""
+        return {self.listen: True, self.plain: False, self.relay: False}
+
     async def _start_attacker(self) -> None:
         self.attacker = Child("attacker", self.folder)
         self._children.append(self.attacker)
@@ -216,7 +251,12 @@ class Stage:
         statuses = await asyncio.gather(*(m.leave() for m in members))
         ended = {m.name: status for m, status in zip(members, statuses, strict=True)}
         ended["attacker"] = await self.attacker.end()
+        if self.capture:  # while the server can still be asked for the last ones
+            ended["keys"] = await self.keys.end(signal.SIGTERM)
         ended["server"] = await self.server.end(signal.SIGTERM)
+        if self.recorder:
+            self.tap.recorder = None
+            self.recorder.close()
         return ended
 
 

@@ -11,6 +11,8 @@ from hashlib import sha256
 
 from covey import ike, port
 
+from .recorder import Recorder
+
 _MARKER = bytes(4)
 _IKE_IV = 32  # in a message: behind the IKE header (28) and SK's generic header (4)
 _ESP_LEAST = 36
@@ -80,6 +82,8 @@ class Tap:
         self.book = Book()
         self.forged_from: int | None = None  # UDP port of the attacker
         self.forged = 0
+        self.recorder: Recorder | None = None
+        self._carrier = group, number
         self._sock = port.group_socket(group, number, interface, 1)
         self._buf = bytearray(_MOST_OCTETS)
 
@@ -105,6 +109,8 @@ class Tap:
             n, source = port.recv_from(self._sock, self._buf)
             if n < 0:
                 return
+            if self.recorder:
+                self.recorder.note(bytes(self._buf[:n]), source, self._carrier)
             if source[1] == self.forged_from:
                 self.forged += 1
             else:

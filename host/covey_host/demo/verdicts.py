@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from .recorder import Recorder
 from .tap import Book
 
 REPLAYED_REKEYS = ("rekey_repeat", "rekey_message_id", "rekey_spi")
@@ -244,6 +245,18 @@ def turned_away(what: str, reason: str, events: list[dict], server_counted: int)
 
 
 # The end
+
+
+def recorded(recorder: Recorder, book: Book) -> Verdict:
+    """All that the tap saw is in the capture, but for what the system says it had no room for."""
+    troubles = [recorder.trouble] if recorder.trouble else []
+    seen = sum(book.packets.values()) + book.rekeys + book.rekey_repeats
+    if recorder.packets + recorder.lost < seen:
+        troubles.append(f"{recorder.packets} packets, but the tap saw {seen}")
+    how = {"socket": "as they went over the wire", "tap": "the group's only, with new headers"}
+    lost = f", {recorder.lost} lost" if recorder.lost else ""
+    detail = f"{recorder.path}: {recorder.packets} packets, {how[recorder.by]}{lost}"
+    return _verdict("a capture is left, and its keys", troubles, detail)
 
 
 def ended(statuses: dict[str, int], stayed: list[str], server_cleaned_up: bool) -> Verdict:

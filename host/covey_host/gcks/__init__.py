@@ -15,6 +15,7 @@ ikesa       one IKE SA: keys, message IDs, cached response, retransmission
 sainit      IKE_SA_INIT; parts: the payloads of a message by their kinds
 registrar   a member asks for a group
 responder   IKE messages of members, from the first octet to the answer
+disclosure  keys in clear, for who has to look into a capture
 keyserver   all of it together; server, sockets: around it, with clock and network
 """
 

@@ -70,10 +70,11 @@ def kek_transforms(shape: Shape) -> list[ike.Transform]:
 
 
 def tek_transforms(shape: Shape) -> list[ike.Transform]:
-    """Of the Data-Security SA. Several senders share it, so sequence numbers are unspecified."""
+    """Of the Data-Security SA. Where several senders share it, numbers are unspecified."""
+    numbers = ike.SN_32_SEQUENTIAL if shape.single_sender else ike.SN_32_UNSPECIFIED
     return [
         ike.Transform(ike.ENCR, ike.ENCR_AES_GCM_16, shape.key_bits),
-        ike.Transform(ike.SN, ike.SN_32_UNSPECIFIED),
+        ike.Transform(ike.SN, numbers),
     ]
 
 
@@ -104,10 +105,12 @@ def _tek(epoch: Epoch, lifetime_s: int) -> gsa.SAPolicy:
 
 def _group_wide(epoch: Epoch, atd_s: int, dtd_s: int) -> gsa.GroupWide:
     shape = epoch.shape
+    if not shape.private_attributes:
+        return gsa.GroupWide(atd_s, dtd_s)
     return gsa.GroupWide(
         atd_s,
         dtd_s,
-        udp_port=shape.carrier_port,
+        udp_port=shape.carrier_port if shape.carrier == "udp" else None,
         sender_id_form=(shape.index_bits, shape.sender_id_bits),
         epoch=epoch.number,
     )

@@ -37,8 +37,13 @@ class RekeySA:
         """GSK_w, RFC 9838 section 3.4."""
         return self.keymat[self.key_bits // 8 + SALT_LEN :]
 
+    @property
+    def gsk_e(self) -> bytes:
+        """AES key, salt."""
+        return self.keymat[: self.key_bits // 8 + SALT_LEN]
+
     def context(self) -> GCMContext:
-        return GCMContext(self.keymat[: self.key_bits // 8 + SALT_LEN])
+        return GCMContext(self.gsk_e)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Epoch:
 
     @property
     def destination(self) -> tuple[str, int]:
-        """Where rekeys go: the group's address, and the port of its carrier."""
+        """Where rekeys go: the group's address, and its UDP port."""
         return self.shape.address, self.shape.carrier_port
 
 
@@ -69,6 +74,7 @@ class Parcel:
     destination: tuple[str, int]
     over: RekeySA  # which it was sent over; its next Message ID is above this message's
     excludes: bool  # the Delete of the whole GSA: no keys inside
+    marker: bool = True  # whether four zero octets lead it there (RFC 3948 section 2.2)
 
 
 Outbox = tuple[Parcel, ...]
@@ -152,6 +158,7 @@ def _parcel(fields: dict) -> Parcel:
         (address, port),
         _rekey_sa(fields["over"]),
         fields["excludes"],
+        fields.get("marker", True),  # a store from before there was a choice
     )
 
 

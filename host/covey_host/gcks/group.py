@@ -20,6 +20,7 @@ from .epoch import (
     Outbox,
     Parcel,
     Random,
+    RekeySA,
     decode_state,
     encode_state,
     first_epoch,
@@ -108,7 +109,7 @@ class Group:
         activate_ms = max(self._earliest_ms(now_ms, come_back), self._activate_ms)
         if excludes:
             outbox = tuple(p if p.excludes else self._exclusion(p) for p in outbox)
-            outbox += (self._rekeyer.exclude(old.rekey, old.destination),)
+            outbox += (self._rekeyer.exclude(old.rekey, old.destination, old.shape.has_marker),)
         else:
             atd_s, dtd_s = self._delays_s(activate_ms - now_ms)
             outbox += (self._rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s),)
@@ -141,6 +142,9 @@ class Group:
             self.rekey(now_ms)  # overdue, as after a disk that was full for long
         if member not in self.active() and len(self.active()) >= self.policy.members:
             raise GroupFull
+        if wanted is not None and self.epoch.shape.single_sender:
+            wanted = 1
+            self._make_way(member, now_ms)
         picked = {} if wanted is None else self._pick(member, wanted, now_ms)
         enrolled = Enrolled(self.epoch.era, wanted is not None, False)
         self._write(self._roster.entering(member, enrolled, picked))
@@ -202,6 +206,10 @@ class Group:
         repeat_ms = self._repeats.next_ms()
         next_ms = self._rekey_ms if repeat_ms is None else min(repeat_ms, self._rekey_ms)
         return max(next_ms, self._retry_ms)
+
+    def rekey_sas(self) -> list[RekeySA]:
+        """The current one, and those under which messages are still on their way."""
+        return [self.epoch.rekey, *(parcel.over for parcel in self._repeats.outbox)]
 
     @property
     def is_quiet(self) -> bool:
@@ -281,9 +289,22 @@ class Group:
             self.exclude(now_ms)
         return senders.pick(*ask, self.epoch, most=most, may_rekey=False)
 
+    def _make_way(self, member: str, now_ms: int) -> None:
+        """For the one sender of a group: its numbers begin anew, and receivers have one window
+        for all that comes under a TEK (RFC 9838 section 2.6). So a TEK under which anybody may
+        have sent goes first."""
+        epoch = self.epoch
+        if any(e.sender and other != member for other, e in self.active().items()):
+            raise GroupFull
+        was_given = any(row.era == epoch.era for row in self._roster.rows.values())
+        if was_given and now_ms >= self._activate_ms:
+            if now_ms < self._born_ms + self.policy.dtd_s * 1000:
+                raise GroupFull  # too soon, as in _pick
+            self.rekey(now_ms)
+
     def _exclusion(self, parcel: Parcel) -> Parcel:
         """In place of a rekey that some may not have heard: it would hand them keys."""
-        return self._rekeyer.exclude(parcel.over, parcel.destination)
+        return self._rekeyer.exclude(parcel.over, parcel.destination, parcel.marker)
 
     def _earliest_ms(self, now_ms: int, come_back: bool) -> int:
         """From when an epoch that begins now is sent under: all must have it by then."""

@@ -6,12 +6,12 @@ has taken over: this one must stop. Any other Problem leaves it able to go on.
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 from ..errors import MISUSE, Problem
 from ..store import Fenced, Store
-from . import Out
+from . import Out, disclosure
 from .authority import Authority, Member, load_signing_key
 from .epoch import Epoch
 from .group import Group
@@ -41,6 +41,7 @@ class KeyServer:
         self._retired: list[Group] = []  # gone from policy, still saying so
         self._epochs: dict[str, Epoch] = {}  # as they were last told of
         self._responder: Responder | None = None
+        self._disclosure = disclosure.Disclosure()
 
     def start(self, now_ms: int) -> list[Out]:
         """Take over the store, and rekey each group over its stored Rekey SA: whatever was given
@@ -154,6 +155,7 @@ class KeyServer:
             groups[name] = {
                 "address": policy.address,
                 "port": policy.port,
+                "carrier": policy.carrier,
                 "carrier_port": policy.carrier_port,
                 **group.status(now_ms, is_running),
             }
@@ -163,6 +165,41 @@ class KeyServer:
         ]
         facts = {"groups": groups, "members": members, "counters": dict(self.counters)}
         return {**facts, **(self._responder.status() if is_running else {})}
+
+    def keys(self, now_ms: int, *, follow: bool = False, **who: Any) -> dict:
+        """Keys in clear (see disclosure.py), and in the log who has asked for them.
+
+        follow: it will ask again soon, and is then told of those too that are gone by then.
+        Without start(): of groups only, as the store holds them.
+        """
+        if self._responder is None:
+            return {"keys": list(self._stored_keys()), "ports": self._ports()}
+        keys = self._disclosure.with_kept(self._keys_now(), now_ms)
+        if not follow or self._disclosure.follow(tuple(who.values()), now_ms):
+            ike_sas = sum(1 for _ in self._responder.ike_keys())
+            facts = {"groups": list(self._groups), "ike_sas": ike_sas, "follow": follow}
+            self._tell("keys_exported", **who, **facts)
+        return {"keys": keys, "ports": self._ports()}
+
+    def _keys_now(self, known: Container[bytes] = ()) -> Iterator[disclosure.Record]:
+        for group in self._all():
+            yield from disclosure.of_group(group.epoch, group.rekey_sas())
+        for sa in self._responder.ike_keys(known):
+            yield disclosure.of_ike_sa(*sa)
+
+    def _stored_keys(self) -> Iterator[disclosure.Record]:
+        for policy in self._policy.groups.values():
+            group = Group(policy, self._ledger, None, self._random)
+            group.refresh(0)
+            if group.epoch is not None:
+                yield from disclosure.of_group(group.epoch, group.rekey_sas())
+
+    def _ports(self) -> dict[int, bool]:
+        """UDP ports in use, and whether IKE messages have the marker there."""
+        ports = {entry.port: entry.marker for entry in self._policy.listen}
+        if 4500 in ports:
+            ports = {848: False, 500: False} | ports  # the server opens them, too
+        return ports | {group.carrier_port: True for group in self._policy.groups.values()}
 
     def _start_group(self, policy: GroupPolicy, now_ms: int) -> None:
         name = policy.name
@@ -175,6 +212,7 @@ class KeyServer:
         return [*self._groups.values(), *self._retired]
 
     def _due(self, now_ms: int) -> list[Out]:
+        self._disclosure.note(self._keys_now(self._disclosure.known), now_ms)
         for group in self._all():
             self._tell_of(group)
         return [out for group in self._all() for out in group.due(now_ms)]

@@ -36,8 +36,10 @@ ike_idle = "10m"
 # [group.line1]
 # address = "239.192.1.32"       # multicast IPv4: data and rekeys go there
 # port = 2222                    # the application's UDP port, inside the protection
-# carrier = "udp"                # data travels as ESP in UDP
-# carrier_port = 4500            # the UDP port that carries it, and rekeys too
+# carrier = "udp"                # data travels as ESP in UDP; "ip": as IP protocol 50
+# carrier_port = 4500            # the UDP port of rekeys; of data too where carrier is "udp"
+# private_attributes = true      # false, with "ip" only: say nothing that only Covey understands
+# single_sender = false          # true: one member sends, and replays are refused by anyone
 # key_bits = 128                 # 128 or 256, of AES-GCM
 # lifetime = "1h"                # of the keys of data; new ones come at 80 % of it
 # rekey_lifetime = "4h"          # of the key under which rekeys are sent
@@ -63,10 +65,17 @@ class Shape:
     key_bits: int
     index_bits: int
     incarnation_bits: int
+    private_attributes: bool = True
+    single_sender: bool = False
 
     @property
     def sender_id_bits(self) -> int:
         return self.index_bits + self.incarnation_bits
+
+    @property
+    def has_marker(self) -> bool:
+        """Whether the non-ESP marker leads rekeys: ESP comes to their port too, or it is 4500."""
+        return self.carrier == "udp" or self.carrier_port == 4500
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,8 @@ class GroupPolicy:
     port: int
     carrier: str = "udp"
     carrier_port: int = 4500
+    private_attributes: bool = True
+    single_sender: bool = False
     key_bits: int = 128
     lifetime_s: int = 3600
     rekey_lifetime_s: int = 14400
@@ -99,6 +110,8 @@ class GroupPolicy:
             self.carrier_port,
             self.key_bits,
             *self.sender_id_form,
+            self.private_attributes,
+            self.single_sender,
         )
 
 
@@ -215,8 +228,10 @@ _SITE = {
 _GROUP = {
     "address": ("address", values.multicast),
     "port": ("port", values.port),
-    "carrier": ("carrier", values.carrier),
+    "carrier": ("carrier", values.one_of("udp", "ip")),
     "carrier_port": ("carrier_port", values.port),
+    "private_attributes": ("private_attributes", values.flag),
+    "single_sender": ("single_sender", values.flag),
     "key_bits": ("key_bits", values.one_of(128, 256)),
     "lifetime": ("lifetime_s", values.seconds(1, values.YEAR_S)),
     "rekey_lifetime": ("rekey_lifetime_s", values.seconds(1, values.YEAR_S)),
@@ -256,6 +271,12 @@ def _read_group(name: str, content: Any, others: dict[str, GroupPolicy]) -> Grou
         raise _Wrong("", "a group is a table: [group.NAME].")
     policy = GroupPolicy(name, **_read_table(content, _GROUP))
     _check_rollover(policy, content)
+    if policy.carrier == "udp" and not policy.private_attributes:
+        raise _Wrong(
+            "private_attributes",
+            'private_attributes can be false only with carrier = "ip": which UDP port carries data'
+            " is told by one of them.",
+        )
     for other in others.values():
         if other.address == policy.address:
             raise _Wrong(
@@ -318,6 +339,8 @@ def _toml_key(name: str) -> str:
 def _toml_value(value: Any) -> str:
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, bool):
+        return str(value).lower()
     return str(list(value) if isinstance(value, tuple) else value)
 
 

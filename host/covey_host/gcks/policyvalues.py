@@ -83,10 +83,10 @@ def multicast(value: Any) -> str:
     return str(address)
 
 
-def carrier(value: Any) -> str:
-    if value == "ip":
-        raise ValueError('can\'t be "ip" (ESP as IP protocol 50) yet: use "udp".')
-    return one_of("udp")(value)
+def flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError("must be true or false.")
+    return value
 
 
 def form(value: Any) -> tuple[int, int]:

@@ -47,12 +47,13 @@ class Rekeyer:
             (ike.KD, download.rekey_kd(new, over.kwk)),
             (ike.DELETE, ike.emit_delete(gone)),
         ]
-        return Parcel(self._sealed(over, payloads), old.destination, sent_over(over), False)
+        message, marker = self._sealed(over, payloads), old.shape.has_marker
+        return Parcel(message, old.destination, sent_over(over), False, marker)
 
-    def exclude(self, over: RekeySA, destination: tuple[str, int]) -> Parcel:
+    def exclude(self, over: RekeySA, destination: tuple[str, int], marker: bool) -> Parcel:
         """Everybody out, over one Rekey SA. No keys inside."""
         payloads = [(ike.DELETE, ike.emit_delete(d)) for d in (_ESP_ALL, _REKEY_ALL)]
-        return Parcel(self._sealed(over, payloads), destination, sent_over(over), True)
+        return Parcel(self._sealed(over, payloads), destination, sent_over(over), True, marker)
 
     def _sealed(self, over: RekeySA, payloads: list[tuple[int, bytes]]) -> bytes:
         head = over.spi[:8], over.spi[8:], ike.GSA_REKEY, ike.FLAG_I, over.next_message_id

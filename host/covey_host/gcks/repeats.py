@@ -49,8 +49,8 @@ class Repeats:
                 sending.next_ms = now_ms + policy.repeat_spacing_ms
                 sending.until_ms = max(sending.until_ms, sending.next_ms)
                 parcel = sending.parcel
-                # The marker: both things travel on the carrier's port (RFC 3948 section 2.2).
-                outs.append(Out(parcel.message, None, policy.name, parcel.destination, True))
+                where = parcel.destination, parcel.marker
+                outs.append(Out(parcel.message, None, policy.name, *where))
         return outs
 
     def unfinished(self, now_ms: int) -> Outbox:

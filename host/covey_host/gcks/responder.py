@@ -8,7 +8,7 @@ answer whatever address a forger writes into a packet.
 
 import hmac
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -104,6 +104,14 @@ class Responder:
     def connected(self) -> set[str]:
         """Members with an open IKE SA."""
         return set(self._proven)
+
+    def ike_keys(
+        self, known: Container[bytes] = ()
+    ) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
+        """SPIi, SPIr, SK_ei, SK_er of each IKE SA with keys. known: SPIi | SPIr to leave out."""
+        for sa in self._sas.values():
+            if sa.state != ikesa.ENDED and sa.spi_i + sa.spi_r not in known:
+                yield sa.spi_i, sa.spi_r, bytes(sa.keys.sk_ei), bytes(sa.keys.sk_er)
 
     # From datagram to IKE SA
 

@@ -29,16 +29,21 @@ Both ports define exactly these names.
                             joined to an IPv4 group on the interface that has this address (None =
                             the default route); receives what is sent to group and port, whoever
                             else on this host does too; sends with this TTL, looped back if loop
+    esp_socket(group, interface, ttl, loop=True)
+                            the same for IP protocol 50: sends what follows the IP header, and
+                            receives with it. Not all systems keep others' packets away
     recv(sock, buf)         one datagram into buf: its length, 0 for an empty one, -1 when none is
                             there, len(buf) + 1 for a longer one (which is lost)
     recv_from(sock, buf)    the same with the sender: (length, (host, port)) or (-1, None)
+    recv_parts(sock, head, buf)
+                            the same in two parts: head is filled first. The length of all
     send(sock, view, address)
                             None, or the errno that the system gave
     source_address(sock)    (host, port) that the socket is bound to
     close(sock)             closing twice is no error
 
 What a person can mend (a port in use, no route for multicast, a missing file) is a ConfigError.
-`recv` and `recv_from` allocate on MicroPython; `ticks_*`, `send` and GCMContext do not.
+`recv`, `recv_from`, `recv_parts` allocate on MicroPython; `ticks_*`, `send`, GCMContext do not.
 """
 
 import sys
@@ -76,8 +81,10 @@ read_file = _port.read_file
 resolve = _port.resolve
 udp_socket = _port.udp_socket
 group_socket = _port.group_socket
+esp_socket = _port.esp_socket
 recv = _port.recv
 recv_from = _port.recv_from
+recv_parts = _port.recv_parts
 send = _port.send
 source_address = _port.source_address
 close = _port.close

@@ -28,6 +28,7 @@ from covey.port.cpy_path import (
 
 _MASK = 0x3FFFFFFF  # ticks wrap at 2^30
 _HALF = 0x20000000
+_ESP = 50
 _RCVBUF = 1 << 20  # octets asked of the system for datagrams not yet read
 # macOS sends from the address that is bound, and a group's can't be one: another socket sends.
 _SENDS_APART = sys.platform == "darwin"
@@ -194,10 +195,34 @@ _senders = {}  # group socket → the one that sends for it
 
 
 def group_socket(group, port, interface, ttl, loop=True):
+    membership = _membership(group, interface)
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    return _joined(sock, group, port, membership, interface, ttl, loop)
+
+
+def esp_socket(group, interface, ttl, loop=True):
+    membership = _membership(group, interface)
+    if sys.platform != "linux":
+        raise ConfigError(
+            "the ip carrier is not supported on this system, whose raw sockets change the IP"
+            " header: give the group the udp carrier"
+        )
+    try:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_RAW, _ESP)
+    except OSError as e:
+        raise ConfigError(_why_not_raw(e)) from None
+    return _joined(sock, group, 0, membership, interface, ttl, loop)
+
+
+def _membership(group, interface):
+    """What IP_ADD_MEMBERSHIP takes: the group's four octets, the interface's."""
     membership = _ipv4(group) + _ipv4(interface or "0.0.0.0")
     if not 224 <= membership[0] < 240:
         raise ConfigError(f"{group} is no multicast group: choose one in 224.0.0.0/4")
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    return membership
+
+
+def _joined(sock, group, port, membership, interface, ttl, loop):
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if sys.platform == "darwin":
@@ -245,6 +270,15 @@ def _why_not_bound(e, host, port):
     return f"UDP port {port} on {host} can't be opened: {e.strerror}"
 
 
+def _why_not_raw(e):
+    if e.errno in (errno.EPERM, errno.EACCES):
+        return (
+            "the ip carrier needs a raw socket, which this user may not open: run as root or with"
+            " CAP_NET_RAW, or give the group the udp carrier"
+        )
+    return f"the ip carrier needs a raw socket, which can't be opened: {e.strerror}"
+
+
 def _why_not_joined(e, group, port, interface):
     if e.errno in (errno.ENODEV, errno.EADDRNOTAVAIL):
         if interface:
@@ -267,6 +301,16 @@ def recv_from(sock, buf):
     if flags & socket.MSG_TRUNC:
         n = len(buf) + 1
     return n, address
+
+
+def recv_parts(sock, head, buf):
+    try:
+        n, _, flags, _ = sock.recvmsg_into((head, buf))
+    except OSError as e:
+        if e.errno == errno.EBADF:
+            raise
+        return -1
+    return len(head) + len(buf) + 1 if flags & socket.MSG_TRUNC else n
 
 
 def send(sock, view, address):

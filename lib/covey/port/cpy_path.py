@@ -35,6 +35,7 @@ _PORT_HI = 7
 _OWN = 8
 _IS_OWN = 9
 _TABLE_OF = 10
+_EVERYBODY = 2
 
 _BITS = 0
 _LOW_BITS = 1
@@ -120,8 +121,9 @@ def admit(w, n, now_ms):
     w[_SA] = sa = w[at + 1]
     w[_TABLE] = t = sa[_TABLE_OF]
     sender >>= 32 - t[_BITS]
-    if sa[_IS_OWN] and sa[_OWN] == sender:
-        return _DROP_OWN
+    if sa[_IS_OWN]:
+        if sa[_IS_OWN] == _EVERYBODY or sa[_OWN] == sender:
+            return _DROP_OWN
     w[_SENDER] = sender
 
     slots = t[_SLOTS]
@@ -176,9 +178,8 @@ def trim(w, text_len):
         end -= pad_len
     if next_header != _UDP:
         return _DROP_NEXT_HEADER
-    udp_len = end - _TEXT
-    source, port, length = _udp_head(rx, _TEXT)
-    if udp_len < _UDP_LEN or length != udp_len:
+    source, port, udp_len = _udp_head(rx, _TEXT)
+    if not _UDP_LEN <= udp_len <= end - _TEXT:  # below it: TFC padding, RFC 4303 section 2.7
         return _DROP_INNER_LENGTH
     sa = w[_SA]
     if not sa[_SOURCE_LO] <= source <= sa[_SOURCE_HI]:

@@ -25,9 +25,11 @@ from covey.port.mpy_path import (
 )
 from covey.port.mpy_socket import (
     close,
+    esp_socket,
     group_socket,
     recv,
     recv_from,
+    recv_parts,
     resolve,
     send,
     source_address,

@@ -41,6 +41,7 @@ _PORT_HI = const(7)
 _OWN = const(8)
 _IS_OWN = const(9)
 _TABLE_OF = const(10)
+_EVERYBODY = const(2)
 
 _BITS = const(0)
 _LOW_BITS = const(1)
@@ -142,7 +143,7 @@ def admit(place: uint, n: int, now_ms: int) -> int:
     if bits:
         sender = uint(p[8] << 24 | p[9] << 16 | p[10] << 8 | p[11]) >> (32 - bits)
     if s[_IS_OWN]:
-        if uint(s[_OWN]) == sender:
+        if s[_IS_OWN] == _EVERYBODY or uint(s[_OWN]) == sender:
             return _DROP_OWN
     w[_SENDER] = sender
 
@@ -211,10 +212,8 @@ def trim(place: uint, text_len: int) -> int:
             i += 1
     if next_header != _UDP:
         return _DROP_NEXT_HEADER
-    udp_len = end - _TEXT
-    if udp_len < _UDP_LEN:
-        return _DROP_INNER_LENGTH
-    if p[_TEXT + 4] << 8 | p[_TEXT + 5] != udp_len:
+    udp_len = p[_TEXT + 4] << 8 | p[_TEXT + 5]
+    if udp_len < _UDP_LEN or udp_len > end - _TEXT:  # below it: TFC padding, RFC 4303 section 2.7
         return _DROP_INNER_LENGTH
     s = ptr32(uint(w[_SA + 1]) << 16 << 16 | uint(w[_SA]))
     port = p[_TEXT] << 8 | p[_TEXT + 1]

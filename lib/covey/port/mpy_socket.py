@@ -1,4 +1,4 @@
-"""UDP sockets on MicroPython: the unix port on Linux and macOS, and boards with lwIP.
+"""Sockets on MicroPython: the unix port on Linux and macOS, and boards with lwIP.
 
 The socket module lacks most names, so options stand here by number. Unix hands out raw sockaddrs
 (port in octets 2 to 3, IPv4 address in 4 to 7), lwIP (host, port).
@@ -16,6 +16,8 @@ from covey.drops import ConfigError
 _ANY = "0.0.0.0"
 _RCVBUF_LEN = const(1048576)  # octets asked of the system for datagrams not yet read
 _IPPROTO_IP = const(0)
+_SOCK_RAW = const(3)
+_ESP = const(50)
 _TRIES = const(32)
 
 # Per system; None: not there. The ESP32's lwIP joins, but has no other multicast option.
@@ -37,6 +39,7 @@ _SENDS_APART = sys.platform == "darwin"
 
 _bound = {}  # socket: (host, port); there is no getsockname
 _senders = {}  # group socket: the one that sends for it
+_joiners = {}  # raw socket: the one that is in the group for it
 
 
 def resolve(host, port):
@@ -88,9 +91,7 @@ def _bind_somewhere(sock, host):
 
 
 def group_socket(group, port, interface, ttl, loop=True):
-    membership = _ipv4(group) + _ipv4(interface or _ANY)
-    if not 224 <= membership[0] < 240:
-        raise ConfigError("%s is no multicast group: choose one in 224.0.0.0/4" % group)
+    membership = _membership(group, interface)
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -107,6 +108,40 @@ def group_socket(group, port, interface, ttl, loop=True):
         close(sock)
         raise ConfigError(_why_not_joined(e, group, port, interface))
     return _made_ready(sock, group, port)
+
+
+def esp_socket(group, interface, ttl, loop=True):
+    membership = _membership(group, interface)
+    if sys.platform == "darwin":
+        raise ConfigError(
+            "the ip carrier is not supported on this system, whose raw sockets change the IP"
+            " header: give the group the udp carrier"
+        )
+    try:
+        sock = socket.socket(socket.AF_INET, _SOCK_RAW, _ESP)
+    except OSError as e:
+        raise ConfigError(_why_not_raw(e))
+    joiner = sock
+    try:
+        if _IP_MULTICAST_IF is None:
+            # lwIP lets UDP sockets join only; a raw one hears then what the interface takes.
+            joiner = _joiners[sock] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        else:
+            sock.bind(resolve(group, 0))
+            _set_sending(sock, interface and membership[4:], ttl, loop)
+        joiner.setsockopt(_IPPROTO_IP, _IP_ADD_MEMBERSHIP, membership)
+    except OSError as e:
+        close(sock)
+        raise ConfigError(_why_not_joined(e, group, 0, interface))
+    return _made_ready(sock, group, 0)
+
+
+def _membership(group, interface):
+    """What IP_ADD_MEMBERSHIP takes: the group's four octets, the interface's."""
+    membership = _ipv4(group) + _ipv4(interface or _ANY)
+    if not 224 <= membership[0] < 240:
+        raise ConfigError("%s is no multicast group: choose one in 224.0.0.0/4" % group)
+    return membership
 
 
 def _sender_of(sock):
@@ -156,6 +191,15 @@ def _why_not_bound(e, host, port):
     return "UDP port %d on %s can't be opened: error %d" % (port, host, e.errno)
 
 
+def _why_not_raw(e):
+    if e.errno in (errno.EPERM, errno.EACCES):
+        return (
+            "the ip carrier needs a raw socket, which this user may not open: run as root or with"
+            " CAP_NET_RAW, or give the group the udp carrier"
+        )
+    return "the ip carrier needs a raw socket, which can't be opened: error %d" % e.errno
+
+
 def _why_not_joined(e, group, port, interface):
     if e.errno in (errno.ENODEV, _EADDRNOTAVAIL):
         if interface:
@@ -184,6 +228,23 @@ def recv_from(sock, buf):
         host = "%d.%d.%d.%d" % (address[4], address[5], address[6], address[7])
         address = (host, address[2] << 8 | address[3])
     return _copy(datagram, buf), address
+
+
+def recv_parts(sock, head, buf):
+    lead = len(head)
+    most = lead + len(buf)
+    try:
+        datagram = sock.recv(most + 1)
+    except OSError as e:
+        return _nothing(e)
+    n = len(datagram)
+    if n <= lead:
+        head[:n] = datagram
+    elif n <= most:
+        datagram = memoryview(datagram)
+        head[:] = datagram[:lead]
+        buf[: n - lead] = datagram[lead:]
+    return n
 
 
 def _nothing(e):
@@ -215,7 +276,7 @@ def source_address(sock):
 
 def close(sock):
     _bound.pop(sock, None)
-    sender = _senders.pop(sock, None)
-    if sender:
-        sender.close()
+    for helper in (_senders.pop(sock, None), _joiners.pop(sock, None)):
+        if helper:
+            helper.close()
     sock.close()
