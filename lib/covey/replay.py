@@ -22,6 +22,10 @@ _INCARNATION = const(1)
 _NEWEST = const(2)
 _RING = const(3)
 
+# Words of tables that have gone, for those to come: where pieces this long are hard to find.
+_SPARE = const(8)
+_spare = [None] * _SPARE
+
 
 class SenderTable:
     """One window for each sender of an SA, in a fixed number of slots (a power of two).
@@ -39,10 +43,19 @@ class SenderTable:
     def __init__(self, slots, bits=0, index_bits=None):
         assert slots & (slots - 1) == 0 and bits <= 32
         self.bits = bits
-        self.words = words(_WINDOWS + _WINDOW_LEN * slots)
+        self.words = _new_words(_WINDOWS + _WINDOW_LEN * slots)
         self.words[_BITS] = bits
         self.words[_LOW_BITS] = 0 if index_bits is None else bits - index_bits
         self.words[_SLOTS] = slots
+
+    def release(self):
+        """The SA has gone, and nothing leads here any more. Takes no heap."""
+        if self.words is not None:
+            for i in range(_SPARE):
+                if _spare[i] is None:
+                    _spare[i] = self.words
+                    break
+            self.words = None
 
     def bar(self, sender):
         """Let nothing pass in this sender's name, nor of its older incarnations: for our own.
@@ -71,6 +84,17 @@ class SenderTable:
         return None
 
 
+def _new_words(count):
+    for at in range(_SPARE):
+        if _spare[at] is not None and len(_spare[at]) == count:
+            found = _spare[at]
+            _spare[at] = None
+            for i in range(count):
+                found[i] = 0
+            return found
+    return words(count)
+
+
 class OutboundOnly:
     """In place of a SenderTable where we are the one sender: nothing under this SA is for us.
 
@@ -81,6 +105,9 @@ class OutboundOnly:
         self.bits = bits
         self.words = words(_WINDOWS)
         self.words[_BITS] = bits
+
+    def release(self):
+        pass
 
     def bar(self, sender):
         return True

@@ -8,7 +8,7 @@ from struct import pack
 from covey.drops import DROP_KD, DROP_POLICY, FormatError
 from covey.gcm import GCMContext, GMACContext
 from covey.octets import wipe
-from covey.port import const, link, word_of, words
+from covey.port import const, link, unlink, word_of, words
 from covey.replay import OutboundOnly, SenderTable
 
 SN_SEQUENTIAL = 0  # 32-bit sequential numbers: one sender
@@ -132,6 +132,8 @@ class DataSA:
         """Forget the key. The SA is of no use afterwards."""
         self.sender_id = _NOT_A_SENDER
         self.words[_IS_OWN] = 0
+        unlink(self.words, _TABLE_OF)
+        self._senders.release()
         self.context.wipe()
 
     def _table(self, bits, form):

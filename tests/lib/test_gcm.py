@@ -360,17 +360,41 @@ def test_wiped_is_dead():
     buf = laid_out(0, b"", bytes(8), b"text")
     context.seal(buf, 0, 0, 4)
     seal, open_ = context.seal, context.open
+    state = context._state if BOARD else b""
     context.wipe()
+    context.wipe()  # twice is no error
     assert refuses((TypeError, AttributeError), lambda: context.seal(buf, 0, 0, 4))
     assert refuses((TypeError, AttributeError), lambda: context.open(buf, 0, 0, 4))
     if BOARD:
         # Who kept a method gets nothing either, and no key material is left in memory of ours.
         assert refuses(TypeError, seal, buf, 0, 0, 0) and refuses(TypeError, open_, buf, 0, 0, 0)
-        assert not any(context._state)
+        assert not any(state)
         assert not any(mpy_gcm._work[528:])
     buf = laid_out(0, b"", bytes(8), b"text")
     other.seal(buf, 0, 0, 4)
     assert other.open(buf, 0, 0, 4)
+
+
+def test_the_memory_of_a_wiped_key_serves_the_next():
+    if not BOARD:
+        return
+    buf = laid_out(0, b"12345678", bytes(8), b"text")
+    for make in makers():
+        old, stays = make(KEYMAT), make(bytes(range(36)))
+        stays.seal(buf, 0, 8, 4)
+        state = old._state
+        old.wipe()
+        old.wipe()
+        kernel = mpy_gcm._ghash
+        one, other = GCMContext(bytes(20)), GCMContext(bytes(20))
+        assert one._state is not other._state, "handed out twice"
+        if len(one._state) == len(state):
+            assert one._state is state
+        assert kernel is mpy_gcm._ghash and stays.open(buf, 0, 8, 4)
+        stays.seal(buf, 0, 8, 4)
+        for context in (one, other, stays):
+            assert not context.open(buf, 0, 8, 4) or context is stays
+            context.wipe()
 
 
 # ---- what only boards have

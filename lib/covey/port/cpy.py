@@ -100,6 +100,10 @@ class GCMContext:
     def set_constant_time():
         """A board's matter: `cryptography` is so where the processor helps it."""
 
+    @staticmethod
+    def reserve(count):
+        """A board's matter."""
+
     def wipe(self):
         """The key inside `cryptography` dies with its object; no memory of it is ours."""
         self.seal = self.open = None

@@ -41,6 +41,7 @@ _TEXT_LEN = const(178)
 _AAD_LEN = const(179)
 _KEYSTREAM = const(864)
 
+_SPARE = const(16)
 _MOST_AAD = const(112)
 _MOST_TEXT = const(4032)  # the block counter stays below 256
 _EXACT = const(40)  # longer keystreams are made in steps of 8 blocks: fewer views to keep
@@ -53,6 +54,10 @@ if sys.byteorder != "little":
 
 _most = 1536
 _ghash = None  # the module chosen; loaded with the first key
+# States of keys that have gone, for those to come: pieces of 2 KB are hard to find in a heap that
+# has been in use for a week.
+_spare = [None] * _SPARE
+_spares = 0
 _work = None
 _views = None  # [n]: n blocks of keystream; from _EXACT on in steps of 8. [0]: _refuse
 
@@ -70,7 +75,7 @@ class GCMContext:
         cipher = aes(keymat[:-4], _ECB)
         h = bytearray(16)
         cipher.encrypt(h, h)
-        self._state = state = bytearray(_TABLES + _ghash.KEY_LEN)
+        self._state = state = _new_state()
         state[:4] = keymat[-4:]
         place = _place(state, _work, _most + 1, self.integrity_only)
         if not _ghash.fill(place, h):
@@ -259,11 +264,23 @@ class GCMContext:
             raise ValueError("constant time is to be set before the first key")
         from covey.port import mpy_ghash_ct as _ghash
 
+    @staticmethod
+    def reserve(count):
+        """Memory for so many keys at once, made now, while the heap is in order."""
+        if _work is None:
+            _make_workspace()
+        states = [_new_state() for _ in range(min(count, _SPARE))]
+        for state in states:
+            _spare_state(state)
+
     def wipe(self):
         """Zeros over tables, salt and keystream. The key itself dies inside cryptolib's object."""
-        _zero(self._state, 0, len(self._state))
-        _zero(_work, _AAD, len(_work))
-        self._parts = None
+        state = self._state
+        if state is not None:
+            _zero(state, 0, len(state))
+            _zero(_work, _AAD, len(_work))
+            self._parts = self._state = None
+            _spare_state(state)
 
 
 class GMACContext(GCMContext):
@@ -277,6 +294,24 @@ def _zero(buf: ptr8, start: int, end: int):
     while start < end:
         buf[start] = 0
         start += 1
+
+
+def _new_state():
+    global _spares
+    if not _spares:
+        return bytearray(_TABLES + _ghash.KEY_LEN)
+    _spares -= 1
+    state = _spare[_spares]
+    _spare[_spares] = None
+    return state
+
+
+def _spare_state(state):
+    """Keep it, wiped; beyond _SPARE it is left to the collector. Takes no heap."""
+    global _spares
+    if _spares < _SPARE and len(state) == _TABLES + _ghash.KEY_LEN:
+        _spare[_spares] = state
+        _spares += 1
 
 
 def _refuse(hardware):
