@@ -251,9 +251,10 @@ class ForeignGCKS:
         if self.cookie is not None:
             if payloads[0] != notification(COOKIE, self.cookie):
                 answer = self.clear(data, [notification(COOKIE, self.cookie)])
-                assert [kind for kind, _ in payloads] == [SA, KE, NONCE]
+                assert [kind for kind, _ in payloads[:3]] == [SA, KE, NONCE]
                 return self.send(answer, address)
             payloads = payloads[1:]
+        payloads = payloads[:3] + [p for p in payloads[3:] if p[0] != NOTIFY]  # offers
         assert [kind for kind, _ in payloads] == [SA, KE, NONCE]
         for session in self.sessions.values():
             if session.request == data:

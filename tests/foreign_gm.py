@@ -288,7 +288,7 @@ class ForeignGM:
 
     def take_sa_init(self, data):
         payloads = dict(self.clear(data))
-        assert set(payloads) == {SA, KE, NONCE}
+        assert set(payloads) - {NOTIFY} == {SA, KE, NONCE}
         self.init_response = data
         self.spi_r = data[8:16]
         assert self.spi_r != bytes(8)

@@ -1,5 +1,6 @@
 """A key server on a virtual clock with a real store, and members that talk to it, for tests."""
 
+from covey_host.errors import Problem
 from covey_host.gcks import authority, keyserver, policy
 from covey_host.store import sqlite
 from foreign_gm import GSA_AUTH, ForeignGM
@@ -123,6 +124,23 @@ class Flock:
             for sender_id in gm.sender_ids if gm.tek else ():
                 holder = self._holders.setdefault((gm.tek[1], sender_id), gm.sender_ids)
                 assert holder is gm.sender_ids, f"Sender-ID {sender_id} twice under one key"
+
+
+class FullDisk:
+    """Writes fail while `full`; with `lies` they happen all the same (the outcome is unknown)."""
+
+    def __init__(self, store):
+        self._store, self.full, self.lies = store, False, False
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def compare_and_swap(self, changes, term):
+        if self.full:
+            if self.lies:
+                self._store.compare_and_swap(changes, term)
+            raise Problem("The disk is full: make room.")
+        return self._store.compare_and_swap(changes, term)
 
 
 class Killed(BaseException):

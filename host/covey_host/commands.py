@@ -18,7 +18,8 @@ from .store import Locked, sqlite
 
 _LOCK_WAIT_S = 5  # another command, or a server that starts or stops, may hold it so long
 _LOCK_POLL_S = 0.05
-_GROUP_COLUMNS = ["group", "address", "epoch", "spi", "members", "senders", "absent", "rekey_in_s"]
+_GROUP_COUNTS = ["members", "senders", "absent", "holders"]
+_GROUP_COLUMNS = ["group", "address", "rekey", "epoch", "spi", *_GROUP_COUNTS, "rekey_in_s"]
 _IDENTITY = "gcks.local"  # where this machine's own name can't be one
 
 
@@ -205,9 +206,10 @@ def _show(title: str, columns: list[str], rows: list[list], as_json: bool) -> No
 
 
 def _group_row(name: str, group: dict) -> list:
-    counts = [len(group.get(key) or ()) for key in ("members", "senders", "absent")]
+    counts = [None if group.get(key) is None else len(group[key]) for key in _GROUP_COUNTS]
     at = f"{group['address']}:{group['port']}"
-    return [name, at, group["epoch"], group.get("spi"), *counts, group.get("rekey_in_s")]
+    facts = group["rekey"], group["epoch"], group.get("spi")
+    return [name, at, *facts, *counts, group.get("rekey_in_s")]
 
 
 def _host_and_port(text: str) -> list:

@@ -13,7 +13,9 @@ import asyncio
 
 from covey import carrier, port
 from covey import config as config_file
+from covey.addresses import Addresses
 from covey.drops import (
+    DROP_CAPACITY,
     DROP_IKE_HEADER,
     DROP_NOT_SENDER,
     DROP_OVERSIZE,
@@ -70,7 +72,10 @@ class Joined:
             sender_slots=settings.limit_senders,
             sender=settings.sender,
         )
-        self.membership = Membership(settings, self.member)
+        self._addresses = Addresses(settings.servers, settings.interface)
+        self.membership = Membership(
+            settings, self.member, path_to=lambda server: self._addresses.path_to(server)
+        )
         self._on_event = on_event
         if timeout_s is None:
             timeout_s = len(settings.servers) * settings.retransmit_total_s + 1
@@ -78,7 +83,6 @@ class Joined:
         self._unicast = None  # (socket towards the key server, waiter)
         self._groups = {}  # (address, port) → (carrier, waiter, task)
         self._routes = {}  # SPI → carrier that its packets leave by
-        self._servers = {}  # (host, port) → resolved address
         self._send_error = None  # errno of the latest message to the key server
         self._tasks = []
         self._is_closed = False
@@ -92,8 +96,9 @@ class Joined:
 
     async def __aenter__(self):
         try:
-            self._resolve_servers()
+            self._addresses.resolve_all()
             sock = port.udp_socket("0.0.0.0", 0)
+            self._addresses.bound_to(port.source_address(sock)[1])
             self._unicast = sock, _Waiter(sock)
             self._start(self._read_unicast, *self._unicast)
             self.membership.start(port.ticks_ms())
@@ -251,45 +256,27 @@ class Joined:
         while events:
             name, detail = events.pop(0)
             if name == "unanswered":
-                self._servers = {}  # it may have moved
+                self._addresses.forget()
             if self._on_event:
                 self._on_event(name, detail)
 
     def _send_control(self):
         while True:
-            message, server = self.membership.outgoing()
-            if message is None:
+            data, server = self.membership.outgoing()
+            if data is None:
                 return
             try:
-                address = self._address_of(server)
+                address = self._addresses.of(server)
             except ConfigError:
                 continue  # no name service just now: as good as lost, and sent again
             sock, _ = self._unicast
-            data = _MARKER + message if server.marker else message
             self._send_error = port.send(sock, data, address)
-
-    def _address_of(self, server):
-        key = (server.host, server.port)
-        if key not in self._servers:
-            self._servers[key] = port.resolve(server.host, server.port)
-        return self._servers[key]
-
-    def _resolve_servers(self):
-        """ConfigError where no server has an address: somebody should know at once."""
-        failure = None
-        for server in self.config.servers:
-            try:
-                self._address_of(server)
-            except ConfigError as error:
-                failure = error
-        if not self._servers:
-            raise failure
 
     async def _read_unicast(self, sock, waiter):
         buf = bytearray(_UNICAST + len(_MARKER))
         burst = 0
         while True:
-            n, _ = port.recv_from(sock, buf)
+            n, source = port.recv_from(sock, buf)
             if n < 0:
                 burst = 0
                 await waiter.wait()
@@ -297,10 +284,18 @@ class Joined:
             if n > len(buf):
                 self.member.drops.count(DROP_IKE_HEADER)
             else:
-                start = len(_MARKER) if buf[:4] == _MARKER else 0
-                self.membership.unicast(bytes(buf[start:n]), port.ticks_ms())
-                self._kick.set()
+                self._unicast_message(buf, n, source)
             burst = await _after(burst)
+
+    def _unicast_message(self, buf, n, source):
+        has_marker = n >= len(_MARKER) and buf[: len(_MARKER)] == _MARKER
+        try:
+            data = bytes(memoryview(buf)[len(_MARKER) if has_marker else 0 : n])
+        except MemoryError:
+            self.member.drops.count(DROP_CAPACITY)
+            return
+        self.membership.unicast(data, port.ticks_ms(), (source[0], source[1], has_marker))
+        self._kick.set()
 
     async def _read_group(self, group, waiter):
         member = self.member

@@ -51,12 +51,13 @@ class Assignment:
             self.rekey_sa.wipe()
 
 
-def build(policy, keys, kwk, was, registering, sending, sender_slots):
+def build(policy, keys, kwk, was, registering, sending, sender_slots, is_inband=False):
     """Job: gsa.GSA, kd.KD and the default KWK (GSK_w) → Assignment, or a FormatError.
 
     was: the Terms so far, of which a rekey keeps what it doesn't say. registering: GCAUTH,
     AUTH_KEY and, beside data SAs, Sender-IDs are expected. sending: this member asked to be a
-    sender. sender_slots: how many senders a DataSA tells apart.
+    sender. sender_slots: how many senders a DataSA tells apart. is_inband: GCAUTH may be there, as
+    a GSA_INBAND_REKEY is built like a registration (section 2.4.2.1).
     """
     made = Assignment()
     is_whole = False
@@ -68,7 +69,8 @@ def build(policy, keys, kwk, was, registering, sending, sender_slots):
             if sa_policy.protocol == ike.GIKE_UPDATE:
                 if made.rekey_sa:
                     raise FormatError(DROP_GSA)
-                made.rekey_sa = yield from _rekey_sa(sa_policy, bag, kwk, made.terms, registering)
+                _check_authentication(sa_policy, registering, is_inband, made.terms)
+                made.rekey_sa = yield from _rekey_sa(sa_policy, bag, kwk, made.terms)
             elif sa_policy.protocol == ike.ESP:
                 if len(made.data_sas) == _MOST_DATA_SAS:
                     raise FormatError(DROP_POLICY)
@@ -150,15 +152,29 @@ def _auth_key(policy, member):
     """AUTH_KEY, which must be there if the group has a Rekey SA; None where it has none."""
     for sa_policy in policy.policies:
         if sa_policy.protocol == ike.GIKE_UPDATE:
-            how = _only(sa_policy.transforms, ike.GCAUTH)
-            if how is None or how.id != ike.GCAUTH_DIGITAL_SIGNATURE:
-                raise FormatError(DROP_POLICY)  # implicit: any member could pose as the GCKS
-            if how.algorithm != der.ECDSA_WITH_SHA256:
-                raise FormatError(DROP_POLICY)
+            _check_gcauth(_only(sa_policy.transforms, ike.GCAUTH))
             if not member or not member.auth_key:
                 raise FormatError(DROP_KD)
             return member.auth_key
     return None
+
+
+def _check_gcauth(how):
+    if how is None or how.id != ike.GCAUTH_DIGITAL_SIGNATURE:
+        raise FormatError(DROP_POLICY)  # implicit: any member could pose as the GCKS
+    if how.algorithm != der.ECDSA_WITH_SHA256:
+        raise FormatError(DROP_POLICY)
+
+
+def _check_authentication(policy, registering, is_inband, terms):
+    """Of a Rekey SA: what a registration has settled can't be settled otherwise by a rekey."""
+    how = _only(policy.transforms, ike.GCAUTH)
+    if how is not None and not registering:
+        if not is_inband:
+            raise FormatError(DROP_GSA)  # it never changes by rekey (section 4.4.2.1.1.1)
+        _check_gcauth(how)
+    if terms.verifier is None:
+        raise FormatError(DROP_POLICY)  # no AUTH_KEY was ever told: nobody could be believed
 
 
 def _verifier(spki):
@@ -228,10 +244,8 @@ def _unwrap(bag, kwk, key_len):
     raise FormatError(DROP_KEY_WRAP)
 
 
-def _rekey_sa(policy, bag, kwk, terms, registering):
+def _rekey_sa(policy, bag, kwk, terms):
     _check_types(policy.transforms, _REKEY_TYPES)
-    if not registering and _only(policy.transforms, ike.GCAUTH):
-        raise FormatError(DROP_GSA)  # authentication never changes by rekey (section 4.4.2.1.1.1)
     _, bits = _cipher(policy.transforms, ike.ENCR_AES_GCM_16)
     kwa = _only(policy.transforms, ike.KWA).id
     if kwa not in (ike.KW_5649_128, ike.KW_5649_256) or ike.KWK_LEN[kwa] * 8 < bits:

@@ -13,7 +13,7 @@ Opening one raises ConfigError for what a person can mend.
 """
 
 from covey import esp, ipv4, port
-from covey.drops import DROP_LENGTH, DROP_UNKNOWN_SPI, IKE_MESSAGE
+from covey.drops import DROP_CAPACITY, DROP_LENGTH, DROP_UNKNOWN_SPI, IKE_MESSAGE
 from covey.port import const
 
 _MARKER_LEN = const(4)
@@ -41,12 +41,16 @@ class UDP:
             return None
         if self.is_framed:
             answer = member.receive(n, port.ticks_ms())
-            if answer == IKE_MESSAGE:
-                self.message = bytes(member.rx[_MARKER_LEN:n])
-            return answer
+            return self._take(member, _MARKER_LEN, n) if answer == IKE_MESSAGE else answer
         if n > len(member.rx):
             return member.drops.count(DROP_LENGTH)
-        self.message = bytes(member.rx[:n])
+        return self._take(member, 0, n)
+
+    def _take(self, member, off, n):
+        try:
+            self.message = bytes(memoryview(member.rx)[off:n])
+        except MemoryError:
+            return member.drops.count(DROP_CAPACITY)
         return IKE_MESSAGE
 
     def send(self, view):

@@ -25,6 +25,11 @@
     ttl              1 to 255; 1          of the multicast packets that we send
     rejoin_spread_s  0 to 3600; 2         greatest random delay before we register again
     retransmit       object               first_ms (500), total_s (30): RFC 7296 section 2.4
+    fragment_size    0, 300 to 1500; 1280 of IP datagrams: longer IKE messages leave in fragments
+    liveness_s       0 to 86400; 60       silence after which the key server is asked for a sign of
+                                          life; 0: never
+    ike_lifetime_s   0, 10 to 2592000; 86400
+                                          of the IKE SA's keys, where it is kept; 0: no end
     limits           object               sas (8), senders (16), payload (1400): memory
 
 A relative psk_file lies beside covey.json. A field that is not in the table is refused, since a
@@ -54,6 +59,10 @@ class Server:
         self.port = port
         self.marker = marker
 
+    def floated(self):
+        """Where it is spoken to once a NAT was found (RFC 7296 section 2.23)."""
+        return self if self.marker else Server(self.host, _PORT, True)
+
 
 class Config:
     """covey.json, checked. The owner of the pre-shared key: wipe() ends it."""
@@ -80,6 +89,9 @@ class Config:
         self.retransmit_first_ms = r.whole("first_ms", 10, 60000, 500)
         self.retransmit_total_s = r.whole("total_s", 1, 3600, 30)
         r.done()
+        self.fragment_size = f.whole("fragment_size", 300, 1500, 1280, or_zero=True)
+        self.liveness_s = f.whole("liveness_s", 0, 86400, 60)
+        self.ike_lifetime_s = f.whole("ike_lifetime_s", 10, 2592000, 86400, or_zero=True)
         r = f.object("limits")
         self.limit_sas = r.whole("sas", 2, 64, 8)
         self.limit_senders = r.power("senders", 1, 1024, 16)
@@ -191,12 +203,15 @@ class _Fields:
             self.refuse(name, " or ".join('"' + c + '"' for c in choices))
         return value
 
-    def whole(self, name, least, most, default=_NEEDED):
+    def whole(self, name, least, most, default=_NEEDED, or_zero=False):
         value = self._take(name, default)
+        if or_zero and value == 0 and type(value) is int:
+            return value
         if type(value) is not int or not least <= value <= most:  # True is an int, too
             if least == most:
                 self.refuse(name, str(least))
-            self.refuse(name, "a whole number from " + str(least) + " to " + str(most))
+            zero = ", or 0" if or_zero else ""
+            self.refuse(name, "a whole number from " + str(least) + " to " + str(most) + zero)
         return value
 
     def power(self, name, least, most, default):

@@ -1,108 +1,202 @@
-"""Exchanges over one IKE SA, as the side that opened it: RFC 7296 sections 2.1 to 2.3, RFC 5282.
+"""Exchanges over one IKE SA, in either role: RFC 7296 sections 2.1 to 2.3, RFC 5282, RFC 7383.
 
-Message IDs, a window of one request each way, the octets to be sent again, the keys. No clock:
-when to send again is the affair of whoever holds the SA.
+Message IDs, a window of one request each way, the octets to be sent again, fragments, the keys.
+No clock: when to send again is the affair of whoever holds the SA.
 """
 
 import struct
 
-from covey import ike
-from covey.drops import DROP_IKE_EXCHANGE, DROP_IKE_MESSAGE_ID, DROP_IKE_SPI, FormatError
+from covey import ike, ikefrag
+from covey.drops import (
+    DROP_IKE_EXCHANGE,
+    DROP_IKE_FRAGMENT,
+    DROP_IKE_MESSAGE_ID,
+    DROP_IKE_SPI,
+    FormatError,
+)
 from covey.gcm import GCMContext
-from covey.octets import equal
-from covey.payloads import every, notify
-from covey.port import sha256
+from covey.octets import equal, wipe
+from covey.port import const, sha256
+
+_UDP = const(28)  # IP and UDP headers
+_MARKER = const(4)  # counted always: how a message is split must not depend on where it goes
+
+
+def most_len_of(fragment_size):
+    """fragment_size of covey.json, of IP datagrams → ikefrag.seal's most_len."""
+    return fragment_size - _UDP - _MARKER if fragment_size else None
 
 
 class IkeSA:
-    """An IKE SA after IKE_SA_INIT."""
+    """Our end of an IKE SA that has keys.
 
-    def __init__(self, spi_i, spi_r, sk_ei, sk_er):
+    keys: ike.Keys, copied as far as they are needed; kwa: its KWA transform. is_initiator: whether
+    we are the original initiator (of a rekeyed SA: whoever rekeyed). first_id: Message ID of our
+    first request, 1 behind IKE_SA_INIT. fragments: whether both ends know RFC 7383; most_len: of
+    what we send then.
+    """
+
+    def __init__(
+        self,
+        spi_i,
+        spi_r,
+        keys,
+        kwa,
+        is_initiator=True,
+        first_id=1,
+        fragments=False,
+        most_len=None,
+    ):
         self.spi_i = spi_i
         self.spi_r = spi_r
-        self.request = None  # ours that waits for its answer: the same octets at every sending
-        self.answer = None  # ours to the peer's last request, kept for its repetition
+        self.kwa = kwa
+        self.is_initiator = is_initiator
+        self.fragments = fragments
+        self.most_len = most_len
+        self.request = None  # ours that waits for its answer, a list of datagrams
+        self.answer = None  # ours to the peer's last request, kept for its repetition; likewise
+        self.is_answering = False  # whether a request was taken and not yet replied to
+        self.sk_d = bytearray(keys.sk_d)  # makes the keys of the next one, and the KWK
         self._awaited = 0  # exchange type of .request
-        self._next_id = 1  # Message ID of our next request; IKE_SA_INIT had 0
+        self._next_id = first_id  # Message ID of our next request
         self._peer_id = 0  # Message ID that the peer's next request must have
-        self._peer_digest = None  # SHA-256 of the peer's last request
-        self._iv = 0  # counter: under SK_ei nobody else seals
-        self._sealing = GCMContext(sk_ei)
-        self._opening = GCMContext(sk_er)
+        self._peer_exchange = 0  # of its last one
+        self._peer_digest = None  # SHA-256 of its first datagram
+        self._coming_digest = None  # the same of a request whose other fragments are awaited
+        self._iv = 0  # counter: nobody else seals under our key
+        ours, theirs = (keys.sk_ei, keys.sk_er) if is_initiator else (keys.sk_er, keys.sk_ei)
+        self._sealing = GCMContext(ours)
+        self._opening = GCMContext(theirs)
+        self._requests = ikefrag.Reassembly() if fragments else None
+        self._responses = ikefrag.Reassembly() if fragments else None
+
+    def kwk(self):
+        """The default KWK of this IKE SA, RFC 9838 section 3.1.1; whoever asks owns it."""
+        return bytearray(ike.default_kwk(self.sk_d, self.kwa))
+
+    @property
+    def is_alive(self):
+        """Whether it has its keys."""
+        return self._opening is not None
+
+    def is_of(self, header):
+        """Whether a message belongs to this SA."""
+        return header.spi_i == self.spi_i and header.spi_r == self.spi_r
+
+    # Our requests
 
     def ask(self, exchange, payloads):
         """Seal a request; it stays in .request until open_response takes the answer."""
         assert self.request is None
         self._awaited = exchange
-        self.request = self._seal(exchange, ike.FLAG_I, self._next_id, payloads)
+        self.request = self._seal(exchange, 0, self._next_id, payloads)
         self._next_id += 1
 
     def open_response(self, header, data):
-        """The payloads of the answer to .request, or a FormatError.
+        """The payloads of the answer to .request; None: more fragments are to come.
 
-        If .request is None after the error, the answer was genuine and no other will come.
+        FormatError: if .request is None after it, the answer was genuine and no other will come.
         """
         if self.request is None or header.message_id != self._next_id - 1:
             raise FormatError(DROP_IKE_MESSAGE_ID)
         if header.exchange != self._awaited:
             raise FormatError(DROP_IKE_EXCHANGE)
-        opened = ike.open_octets(self._opening, data)
+        opened = self._open(self._responses, data)
+        if opened is None:
+            return None
         self.request = None
         return opened.clear + ike.parse_chain(opened.first, opened.inner)
 
-    def respond(self, header, data):
-        """A request of the peer; what to send lies in .answer → why it ends the SA, or None.
+    # Requests of the peer
 
-        The last request, bit by bit again (section 2.1), leaves .answer as it is. That needs no
-        key: the answer to a Delete can be repeated after wipe().
+    def is_repeat(self, header, data):
+        """Whether this is the last request again: .answer is to be sent again, if it is there.
+
+        Bit by bit the same (section 2.1) needs no key, so that the answer to a Delete can be
+        repeated after wipe(). Of a fragmented one only the first fragment counts (RFC 7383
+        section 2.6.1), which its sender may have cut anew.
         """
-        digest = sha256(data).digest()
-        if self._peer_digest and header.message_id == self._peer_id - 1:
-            if equal(digest, self._peer_digest):
-                return None
-        if self._opening is None:
+        if self._peer_digest is None or header.message_id != self._peer_id - 1:
+            return False
+        if equal(sha256(data).digest(), self._peer_digest):
+            return True
+        if header.next_payload != ike.SKF or not self.fragments or not self.is_alive:
+            return False
+        if header.exchange != self._peer_exchange or ikefrag.number_of(data) != 1:
+            raise FormatError(DROP_IKE_FRAGMENT)
+        ikefrag.Reassembly().open(self._opening, data)
+        return True
+
+    def open_request(self, header, data):
+        """A new request → ike.Opened, to be replied to; None: more fragments are to come."""
+        if not self.is_alive:
             raise FormatError(DROP_IKE_SPI)
-        if header.message_id != self._peer_id:
+        if header.message_id != self._peer_id or self.is_answering:
             raise FormatError(DROP_IKE_MESSAGE_ID)
-        opened = ike.open_octets(self._opening, data)
-        payloads, end = _judge(header.exchange, opened)
-        flags = ike.FLAG_I | ike.FLAG_R
-        self.answer = self._seal(header.exchange, flags, header.message_id, payloads)
-        self._peer_digest = digest
+        opened = self._open(self._requests, data)
+        if header.next_payload != ike.SKF or ikefrag.number_of(data) == 1:
+            self._coming_digest = sha256(data).digest()
+        if opened is None:
+            return None
+        self._peer_digest = self._coming_digest
+        self._peer_exchange = header.exchange
         self._peer_id += 1
-        return end
+        self.answer = None
+        self.is_answering = True
+        return opened
+
+    def untake(self):
+        """The request that was taken last could not be looked at: it may come again."""
+        self.is_answering = False
+        self._peer_id -= 1
+        self._peer_digest = None
+
+    def reply(self, payloads):
+        """Seal the answer to the request that was taken last, into .answer."""
+        self.is_answering = False
+        self.answer = self._seal(self._peer_exchange, ike.FLAG_R, self._peer_id - 1, payloads)
 
     def wipe(self):
         """The keys are gone; .answer, which is sealed, stays."""
         self.request = None
-        if self._opening:
+        self.is_answering = False
+        self._requests = self._responses = None
+        if self.is_alive:
+            wipe(self.sk_d)
             self._sealing.wipe()
             self._opening.wipe()
             self._sealing = self._opening = None
 
+    # Octets
+
+    def _open(self, reassembly, data):
+        if reassembly is None:
+            return ike.open_octets(self._opening, data)
+        return reassembly.open(self._opening, data)
+
     def _seal(self, exchange, flags, message_id, payloads):
+        if self.is_initiator:
+            flags |= ike.FLAG_I
+        head = self.spi_i, self.spi_r, exchange, flags, message_id
+        if self.fragments and self.most_len and _length(payloads) > self.most_len:
+            iv = self._fragment_iv
+        else:
+            iv = self._whole_iv
+        most_len = self.most_len if self.fragments else None
+        return ikefrag.seal(self._sealing, *head, payloads, iv, most_len)
+
+    # Two answers to IKE_SA_INIT, of which somebody has altered one on its way, can lead to the
+    # same keys: once with fragments, once without. Their GSA_AUTHs must not share an IV.
+
+    def _whole_iv(self):
         self._iv += 1
-        iv = struct.pack(">II", 0, self._iv)
-        spis = self.spi_i, self.spi_r
-        return ike.seal_message(self._sealing, *spis, exchange, flags, message_id, payloads, iv)
+        return struct.pack(">II", 0, self._iv)
+
+    def _fragment_iv(self):
+        self._iv += 1
+        return struct.pack(">II", 1, self._iv)
 
 
-def _judge(exchange, opened):
-    """A genuine request → (payloads of its answer, why it ends the SA or None).
-
-    RFC 7296 sections 1.3 to 1.5, 2.5 and 2.21.3: what is malformed, or of an exchange that is not
-    spoken here, is INVALID_SYNTAX, and that is the end of the SA on both sides.
-    """
-    try:
-        payloads = opened.clear + ike.parse_chain(opened.first, opened.inner)
-        kind = ike.unsupported_critical(payloads)
-        if kind is not None:
-            return [notify(ike.UNSUPPORTED_CRITICAL_PAYLOAD, bytes((kind,)))], None
-        if exchange == ike.CREATE_CHILD_SA:
-            return [notify(ike.NO_ADDITIONAL_SAS)], None
-        if exchange != ike.INFORMATIONAL:
-            return [notify(ike.INVALID_SYNTAX)], "exchange_%d" % exchange
-        deletes = [ike.parse_delete(body) for body in every(payloads, ike.DELETE)]
-    except FormatError:
-        return [notify(ike.INVALID_SYNTAX)], "invalid_syntax"
-    return [], "deleted" if ike.IKE in [d.protocol for d in deletes] else None
+def _length(payloads):
+    """Of the message in one piece: header, SK, IV, payloads, pad length, ICV."""
+    return 28 + 4 + 8 + len(ike.emit_chain(payloads)) + 1 + 16

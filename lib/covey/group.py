@@ -73,6 +73,8 @@ class Group:
             self._install_data(sa, terms, registering, now_ms)
         if registering:
             self.rekey.replace(made.rekey_sa, now_ms)
+        elif made.rekey_sa is not None and self.rekey.holds(made.rekey_sa):
+            made.rekey_sa.wipe()  # told again: its Message IDs go on
         elif made.rekey_sa is not None:
             self.rekey.install(made.rekey_sa, now_ms, terms.dtd_s)
         elif self.rekey.current is not None:

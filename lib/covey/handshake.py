@@ -2,6 +2,7 @@
 
 Anybody can answer IKE_SA_INIT. Until the AUTH in its answer to GSA_AUTH has verified, such a peer
 is nobody: several are followed side by side (section 2.4), and nothing that they say is believed.
+Each is asked where its own answer says: a forger who tells of a NAT moves nobody but himself.
 """
 
 from covey import ike, offer, x25519
@@ -14,7 +15,8 @@ from covey.drops import (
     DROP_IKE_SPI,
     FormatError,
 )
-from covey.exchange import IkeSA
+from covey.exchange import IkeSA, most_len_of
+from covey.nat import HOME
 from covey.octets import equal, wipe
 from covey.payloads import error_name, error_of, every, notifies, notify, only
 from covey.port import const
@@ -36,7 +38,10 @@ class Peer:
     def __init__(self, header, data, payloads):
         self.response = bytes(data)  # what its AUTH must cover
         self.spi_r = header.spi_r
-        self.key_bits, self.kwa = offer.parse_sar(only(payloads, ike.SA))
+        self.to = HOME  # where its messages go, and
+        self.is_natted = False  # whether we are behind a NAT, as its answer has it
+        self.fragments = ike.IKEV2_FRAGMENTATION_SUPPORTED in [n.type for n in notifies(payloads)]
+        self.key_bits, self.kwa, _ = offer.parse_sar(only(payloads, ike.SA))
         method, self.public = ike.parse_ke(only(payloads, ike.KE))
         if method != ike.CURVE25519 or len(self.public) != _X25519_LEN:
             raise FormatError(DROP_IKE_KE)
@@ -44,7 +49,7 @@ class Peer:
         self.sa = None  # IkeSA, once agree() is through; taken over by whoever keeps it
         self._keys = None  # ike.Keys
 
-    def agree(self, secret, nonce_i, spi_i):
+    def agree(self, secret, nonce_i, spi_i, most_len):
         """Job: the keys that our secret and nonce share with this peer. FormatError: no good."""
         shared = yield from x25519.multiply(secret, self.public)
         if shared is None:  # RFC 7748 section 6.1: all zeros, whatever our secret is
@@ -53,7 +58,7 @@ class Peer:
         self._keys = ike.derive(nonce_i, self.nonce, shared, *spis, self.key_bits)
         wipe(shared)
         yield
-        self.sa = IkeSA(*spis, self._keys.sk_ei, self._keys.sk_er)
+        self.sa = IkeSA(*spis, self._keys, self.kwa, fragments=self.fragments, most_len=most_len)
 
     def sign(self, psk, request, idi):
         """Body of our AUTH payload. request: our IKE_SA_INIT; idi: body of our IDi payload."""
@@ -81,10 +86,6 @@ class Peer:
             raise FormatError(DROP_IKE_AUTH)
         return error_name(error) if error in _FATAL else None
 
-    def kwk(self):
-        """The default KWK of this IKE SA, RFC 9838 section 3.1.1; whoever asks owns it."""
-        return bytearray(ike.default_kwk(self._keys.sk_d, self.kwa))
-
     def wipe(self):
         if self._keys:
             self._keys.wipe()
@@ -95,15 +96,17 @@ class Peer:
 class Handshake:
     """Our side: one SPI, one nonce, one X25519 secret, and whoever answers.
 
-    What is to be sent is appended to `outgoing`, a list.
+    What is to be sent is appended to `outgoing`, a list of (datagram, HOME or FLOATED). path: a
+    nat.Path to the server, or None: then no NAT is looked for.
     """
 
-    def __init__(self, config, random, outgoing):
+    def __init__(self, config, random, outgoing, path=None):
         self.spi_i = bytes(random(len(_NO_SPI)))
         self.peers = []  # Peer: GSA_AUTH is out to each
         self.request = None  # our IKE_SA_INIT as sent last
         self._config = config
         self._outgoing = outgoing
+        self._path = path
         self._nonce = bytes(random(_NONCE_LEN))
         self._secret = bytearray(random(_X25519_LEN))
         self._ke = None  # body of our KE payload
@@ -142,7 +145,10 @@ class Handshake:
             raise FormatError(DROP_IKE_MESSAGE_ID)
         if header.spi_r == _NO_SPI:
             raise FormatError(DROP_IKE_SPI)
-        self._untried.append(Peer(header, data, payloads))
+        peer = Peer(header, data, payloads)
+        if self._path is not None:
+            peer.to, peer.is_natted = self._path.judge(self.spi_i, peer.spi_r, payloads)
+        self._untried.append(peer)
 
     def verify(self, peer, payloads):
         """See Peer.verify."""
@@ -158,8 +164,9 @@ class Handshake:
         """Send again what is not answered: the same octets (RFC 7296 section 2.1)."""
         self._cookies = _COOKIES
         if self.request and not self.peers and not self._untried:
-            self._outgoing.append(self.request)
-        self._outgoing.extend([peer.sa.request for peer in self.peers])
+            self._outgoing.append((self.request, HOME))
+        for peer in self.peers:
+            self._send(peer)
 
     def wipe(self):
         """Every secret that only the way to an IKE SA needs."""
@@ -180,9 +187,15 @@ class Handshake:
             (ike.KE, self._ke),
             (ike.NONCE, self._nonce),
         ]
+        if self._path is not None:
+            payloads += self._path.notify(self.spi_i)
+        payloads.append(notify(ike.IKEV2_FRAGMENTATION_SUPPORTED))
         spis = self.spi_i, _NO_SPI
         self.request = ike.emit_message(*spis, ike.IKE_SA_INIT, ike.FLAG_I, 0, payloads)
-        self._outgoing.append(self.request)
+        self._outgoing.append((self.request, HOME))
+
+    def _send(self, peer):
+        self._outgoing.extend([(data, peer.to) for data in peer.sa.request])
 
     def _take_cookie(self, cookie):
         """RFC 7296 section 2.6: the same message again, with the cookie before its payloads."""
@@ -195,8 +208,9 @@ class Handshake:
 
     def _follow(self, peer):
         """Job: the keys shared with someone who answered, then GSA_AUTH to it."""
-        yield from peer.agree(self._secret, self._nonce, self.spi_i)
         config = self._config
+        most_len = most_len_of(config.fragment_size)
+        yield from peer.agree(self._secret, self._nonce, self.spi_i, most_len)
         idi = ike.emit_id(ike.ID_KEY_ID, config.idi)
         payloads = [(ike.IDi, idi)]
         if config.idr is not None:
@@ -204,4 +218,4 @@ class Handshake:
         payloads.append((ike.AUTH, peer.sign(config.psk, self.request, idi)))
         peer.sa.ask(ike.GSA_AUTH, payloads + offer.ask_for(config))
         self.peers.append(self._untried.pop(0))
-        self._outgoing.append(peer.sa.request)
+        self._send(peer)

@@ -1,4 +1,4 @@
-"""Keys in work: what a registration or a GSA_REKEY brought, verified and unwrapped in slices.
+"""Keys in work: what a registration, a GSA_REKEY or a GSA_INBAND_REKEY brought, in slices.
 
 One job at a time, in the order in which things came. Whatever is wrong with it is found before
 the first change to the group; what came of it is what step() returns.
@@ -15,6 +15,7 @@ from covey.drops import (
     DROP_REKEY_SPI,
     FormatError,
 )
+from covey.iana import SKF
 from covey.octets import wipe
 from covey.port import const
 
@@ -22,12 +23,14 @@ from covey.port import const
 IDLE = 1  # there is nothing to do
 TAKEN = 2  # a registration's keys are installed: .made, .excluded
 REFUSED = 3  # they are not taken: .reason
-FOLLOWED = 4  # a GSA_REKEY is carried out: .made, .excluded
+FOLLOWED = 4  # a rekey, multicast or inband, is carried out: .made, .excluded
 MISSED = 5  # something genuine could not be used: ask the key server for what it brought
 
 _GENUINE = (DROP_CAPACITY, DROP_POLICY, DROP_KEY_WRAP)  # drops of a rekey whose signature is good
 _TOO_EARLY = (DROP_REKEY_BUSY, DROP_REKEY_SPI)  # while keys are in work these may pass by
-_LATER = const(2)
+_LATER = const(2)  # messages that are kept meanwhile, and
+_LATER_LEN = const(4096)  # octets of fragments, however many
+_INBANDS = const(4)  # that wait
 
 
 class KeyWork:
@@ -36,24 +39,27 @@ class KeyWork:
     def __init__(self, settings, member, group):
         self.made = None  # the Assignment that was installed last
         self.excluded = False  # whether it excludes us
-        self.reason = 0  # DROP_* of the registration that was refused last
+        self.reason = 0  # DROP_* of the registration or inband rekey that was refused last
         self._settings = settings
         self._member = member
         self._group = group
         self._now_ms = 0
         self._job = None  # generator in work
-        self._next_job = None  # keys of a registration that wait for it
+        self._is_registration = False  # what it works on
+        self._waiting = []  # (is it of a registration, generator) that wait for it, in order
         self._later = []  # messages from the group that came too early: see hear()
 
     @property
     def is_busy(self):
         """Whether keys are being verified or unwrapped, or wait for it."""
-        return bool(self._job or self._next_job or self._group.rekey.is_waiting)
+        return bool(self._job or self._waiting or self._group.rekey.is_waiting)
 
     @property
-    def has_job(self):
-        """The same without messages that nobody has looked into."""
-        return self._job is not None or self._next_job is not None
+    def is_registering(self):
+        """Whether keys of a registration are in work, or wait for it."""
+        if self._job is not None and self._is_registration:
+            return True
+        return any([is_registration for is_registration, _ in self._waiting])
 
     def hear(self, data):
         """A message from the group, without marker: a GSA_REKEY, or a forgery.
@@ -61,31 +67,55 @@ class KeyWork:
         Key servers send two in a row, the second over the Rekey SA that the first one brings (RFC
         9838 section 3.2.1), and need not repeat them: while keys are in work, a few are kept.
         """
-        reason = self._group.rekey.begin(data)
-        if reason in _TOO_EARLY and self.is_busy:
-            if data in self._later:
-                reason = DROP_REKEY_REPEAT
-            elif len(self._later) < _LATER:
-                self._later.append(data)
-                return
+        try:
+            reason = self._group.rekey.begin(data)
+            if reason in _TOO_EARLY and self.is_busy:
+                if data in self._later:
+                    reason = DROP_REKEY_REPEAT
+                elif self._has_room(data):
+                    self._later.append(data)
+                    return
+        except MemoryError:
+            reason = DROP_CAPACITY
         if reason:
             self._member.drops.count(reason)
+
+    def _has_room(self, data):
+        """Whether a message that came too early can be kept."""
+        if len(self._later) < _LATER:
+            return True
+        octets = len(data)
+        for other in self._later:
+            octets += len(other)
+        return data[16] == SKF and octets <= _LATER_LEN
 
     def take(self, ike):
         """The keys of a registration.Registration, in place of others that still wait."""
         self.forget_waiting()
-        self._next_job = self._take_keys(ike, bytearray(ike.kwk))
-        next(self._next_job)  # into its try: from now on it wipes the copy
+        self._wait(True, self._take_keys(ike, bytearray(ike.kwk)))
+
+    def take_inband(self, inband):
+        """A requests.Inband, behind what came before it; it is ours now. False: too many wait."""
+        if len(self._waiting) >= _INBANDS:
+            wipe(inband.kwk)
+            self._member.drops.count(DROP_REKEY_BUSY)
+            return False
+        self._wait(False, self._follow_inband(inband))
+        return True
+
+    def _wait(self, is_registration, job):
+        next(job)  # into its try: from now on it wipes the KWK
+        self._waiting.append((is_registration, job))
 
     def step(self, now_ms):
         """One bounded slice; what has come of it."""
         self._now_ms = now_ms
         while self._later and not self.is_busy:
             self.hear(self._later.pop(0))
-        if self._job is None:
-            self._job, self._next_job = self._next_job, None
+        if self._job is None and self._waiting:
+            self._is_registration, self._job = self._waiting.pop(0)
         if self._job is None and self._group.rekey.is_waiting:
-            self._job = self._follow_rekey()
+            self._is_registration, self._job = False, self._follow_rekey()
         if self._job is None:
             return IDLE
         try:
@@ -99,10 +129,9 @@ class KeyWork:
         return None
 
     def forget_waiting(self):
-        """Give up the keys of a registration that are not in work yet."""
-        if self._next_job is not None:
-            self._next_job.close()  # what it holds is wiped on its way out
-        self._next_job = None
+        """Give up what is not in work yet."""
+        while self._waiting:
+            self._waiting.pop()[1].close()  # what it holds is wiped on its way out
 
     def wipe(self):
         self.forget_waiting()
@@ -137,6 +166,36 @@ class KeyWork:
         yield TAKEN
         if group.terms.verifier is not None:
             yield from group.terms.verifier.prepare()
+
+    def _follow_inband(self, inband):
+        """GSA, KD and Deletes that came over the IKE SA, where they are acknowledged already."""
+        settings = self._settings
+        group = self._group
+        try:
+            yield
+            if inband.policy is None:
+                made = assignment.nothing_new(group.terms)
+            else:
+                made = yield from assignment.build(
+                    inband.policy,
+                    inband.keys,
+                    inband.kwk,
+                    group.terms,
+                    False,
+                    settings.sender,
+                    self._member.sender_slots,
+                    is_inband=True,
+                )
+            made.deletes = inband.deletes
+            self._install(made, False)
+        except FormatError as error:
+            self.reason = self._member.drops.count(error.reason)
+            lacks_id = settings.sender and not group.terms.sender_ids  # it comes by registering
+            yield MISSED if lacks_id or error.reason == DROP_CAPACITY else REFUSED
+            return
+        finally:
+            wipe(inband.kwk)
+        yield FOLLOWED
 
     def _follow_rekey(self):
         group = self._group

@@ -5,19 +5,22 @@
          v            v
       REFUSED       LEFT        (REFUSED asks again, ever more slowly)
 
-Sans-IO: drives Registration (unicast, one IKE SA) and Rekey (multicast) with the octets and the
-time it is handed, and fills the Member's key store. What comes over the network is worked out
+Sans-IO: drives Registration (unicast) and Rekey (multicast) with the octets and the time it is
+handed, and fills the Member's key store. What comes over the network is worked out
 completely (an Assignment) before the first key is installed. Allocates; the data path doesn't
 wait for it, since step() does a bounded slice of work each time.
 """
 
 from covey import keywork, registration
-from covey.deadline import Timer
-from covey.drops import DROP_IKE_SPI
+from covey.drops import DROP_CAPACITY, DROP_IKE_EXCHANGE, DROP_IKE_SPI, DROP_KEEPALIVE
 from covey.drops import NAMES as DROP_NAMES
-from covey.group import Group, soft_lifetime_s
+from covey.group import Group
 from covey.keywork import KeyWork
+from covey.nat import KEEPALIVE, addressed
+from covey.octets import wipe
 from covey.port import const, random_bytes
+from covey.refresh import Refresh
+from covey.servers import Servers
 
 IDLE = 0  # not started
 REGISTERING = 1  # no keys yet, a server is being asked
@@ -37,15 +40,17 @@ NAMES = {
 
 _REFUSED_S = const(10)  # first pause after a refusal; doubled up to
 _REFUSED_MOST_S = const(3600)
-_PULL_S = const(5)
-_MISSED_S = const(30)  # at most one registration in so long, whatever SPIs are shown to us
+_LATER_S = const(10)  # after TEMPORARY_FAILURE, and up to as much again by chance
 _IDLE_MS = const(1000)
 
 
 class Membership:
-    """settings: config.Config. member: the Member whose key store this fills."""
+    """settings: config.Config. member: the Member whose key store this fills.
 
-    def __init__(self, settings, member, random=random_bytes):
+    path_to(server): the nat.Path to a config.Server, or None where nothing is known of it.
+    """
+
+    def __init__(self, settings, member, random=random_bytes, path_to=lambda server: None):
         self.settings = settings
         self.member = member
         self.state = IDLE
@@ -57,12 +62,13 @@ class Membership:
         self._group = Group(member)
         self._keys = KeyWork(settings, member, self._group)
         self._ike = None  # registration.Registration
-        self._last_word = None  # of the one before, not sent yet: its answer to a Delete
-        self._server = 0  # index of the server that is asked, or that we registered with
-        self._register_at = Timer()  # when to register (again)
-        self._soft_ends = Timer(), Timer()  # of the data SAs' lifetimes, of the Rekey SA's
-        self._pull_until = Timer()  # patience for an answer over an old IKE SA
-        self._missed_until = Timer()  # no further registration for a missed rekey before
+        self._before = None  # the one before, if the server has ended it, and
+        self._before_asked = None  # its config.Server: what is repeated is answered again
+        self._last_words = []  # what it has to say, addressed
+        self._path_to = path_to
+        self._servers = Servers(settings.servers, random)
+        self._asked = None  # config.Server of ._ike
+        self._refresh = Refresh(self._random_ms)
         self._pause_s = _REFUSED_S
         self._leaving = False
         self._now_ms = 0
@@ -80,17 +86,28 @@ class Membership:
         self._now_ms = now_ms
         self._leaving = True
         ike = self._ike
-        if ike is None or not (ike.leave(now_ms) or self._pull_until.is_running):
+        if ike is None or not (ike.leave(now_ms) or self._refresh.is_pulling):
             self._end()  # else a pull is to be answered first, see _outcome
 
-    def unicast(self, data, now_ms):
-        """An IKE message from the key server, without marker."""
+    def unicast(self, data, now_ms, source=None):
+        """An IKE message from the key server, without marker.
+
+        source: (host, port, had a marker); the answer to a request goes back there.
+        """
         self._now_ms = now_ms
-        if self._ike is None:
-            self.member.drops.count(DROP_IKE_SPI)
+        if data == KEEPALIVE or self._ike is None:
+            self.member.drops.count(DROP_KEEPALIVE if data == KEEPALIVE else DROP_IKE_SPI)
             return
-        self._ike.receive(data, now_ms)
+        try:
+            if self._before is not None and self._before.has_ended(data):
+                self._before.receive(data, now_ms, source)
+                self._hear_out()
+                return
+            self._ike.receive(data, now_ms, source)
+        except MemoryError:
+            self.member.drops.count(DROP_CAPACITY)
         self._outcome()  # now, since the next message may end the IKE SA and its keys
+        self._take_inbands()
 
     def multicast(self, data, now_ms):
         """An IKE message from the group, without marker."""
@@ -98,18 +115,21 @@ class Membership:
         self._keys.hear(data)
 
     def outgoing(self):
-        """(octets, config.Server) to send, without marker; (None, None) if there is nothing."""
-        data, self._last_word = self._last_word, None
-        if data is None and self._ike is not None:
-            data = self._ike.take_outgoing()
-        return data, self.settings.servers[self._server] if data else None
+        """(datagram, config.Server or the source of a request) to send, or (None, None)."""
+        if self._last_words:
+            return self._last_words.pop(0)
+        out = self._ike.take_outgoing() if self._ike is not None else None
+        return (None, None) if out is None else addressed(*out, self._asked)
 
     def step(self, now_ms):
         """One bounded slice of work. Returns the ms until the next call, 0 if there is more."""
         self._now_ms = now_ms
         wait = min(self._group.step(now_ms), _IDLE_MS, self._timers())
         if self._ike is not None:
-            wait = min(wait, self._ike.step(now_ms))
+            try:
+                wait = min(wait, self._ike.step(now_ms))
+            except MemoryError:
+                self.member.drops.count(DROP_CAPACITY)
             self._outcome()
         return 0 if self._work() else wait
 
@@ -121,15 +141,17 @@ class Membership:
             self._taken()
         elif result == keywork.REFUSED:
             name = DROP_NAMES[keys.reason]
+            keys.forget_waiting()
             self._ike.refuse(self._now_ms, name)
             self._refused("What the key server sent is not taken: " + name + ".")
         elif result == keywork.FOLLOWED:
             if keys.made.data_sas:
                 self.rekeys += 1
                 self.events.append(("rekeyed", self.epoch))
+            self._refresh.followed(self._now_ms)
             self._installed(False)
         elif result == keywork.MISSED:
-            self._refresh_soon()
+            self._refresh.soon(self._now_ms)
         return result != keywork.IDLE
 
     def wipe(self):
@@ -163,54 +185,51 @@ class Membership:
 
     def _register(self):
         """A new IKE SA with the server whose turn it is."""
-        self._register_at.stop()
+        self._refresh.at.stop()
         if self._ike is not None:
             if self._ike.state == registration.CLOSED:
-                self._last_word = self._ike.take_outgoing()
+                self._before, self._before_asked = self._ike, self._asked
+                self._hear_out()
             self._ike.close()
+        server = self._asked = self._servers.current
         self._ike = registration.Registration(
-            self.settings, self._now_ms, random=self._random, drops=self.member.drops
+            self.settings,
+            self._now_ms,
+            random=self._random,
+            drops=self.member.drops,
+            path=self._path_to(server),
         )
 
-    def _refresh(self):
+    def _hear_out(self):
+        """What the IKE SA before this one still has to say."""
+        while True:
+            out = self._before.take_outgoing()
+            if out is None:
+                return
+            self._last_words.append(addressed(*out, self._before_asked))
+
+    def _ask(self):
         """Ask for the current keys, over the IKE SA if it lives."""
-        self._register_at.stop()
         ike = self._ike
         if ike is not None and ike.pull(self._now_ms):
-            self._pull_until.start(self._now_ms, _PULL_S)
+            self._refresh.pulled(self._now_ms)
         elif ike is None or ike.state in (registration.FAILED, registration.CLOSED):
             self._register()
-
-    def _refresh_soon(self):
-        """After a random delay, so that a whole group does not ask at the same moment."""
-        if not self._register_at.is_running:
-            self._register_at.start(self._now_ms, 0, self._random_ms())
 
     def _timers(self):
         """Do what is due; the ms until the next is."""
         now_ms = self._now_ms
-        member = self.member
+        refresh = self._refresh
         if self._leaving:
             return _IDLE_MS
-        if self._register_at.is_due(now_ms):
+        if refresh.is_due(now_ms):
             if self.state in (EXCLUDED, REFUSED):
                 self._set_state(REGISTERING)
-            self._refresh()
-        if self._pull_until.is_due(now_ms):
-            self._pull_until.stop()
+            self._ask()
+        if refresh.is_unanswered(now_ms):
             self._register()  # the server has lost this IKE SA, or restarted
-        for soft_end in self._soft_ends:
-            if soft_end.is_due(now_ms):
-                soft_end.stop()
-                self._refresh_soon()
-        if self._missed_until.is_due(now_ms):
-            self._missed_until.stop()
-        if (member.missed_rekey or member.wants_rekey) and self.state == MEMBER:
-            member.missed_rekey = member.wants_rekey = False
-            if not self._missed_until.is_running:
-                self._missed_until.start(now_ms, _MISSED_S)
-                self._refresh_soon()
-        return self._register_at.left_ms(now_ms)  # the others may be late, by _IDLE_MS
+        refresh.check(now_ms, self.member, self.state == MEMBER)
+        return refresh.at.left_ms(now_ms)  # the others may be late, by _IDLE_MS
 
     def _outcome(self):
         """What the registration has come to since we looked last."""
@@ -218,13 +237,18 @@ class Membership:
         outcome = ike.take_outcome()
         if outcome is None:
             return
-        was_pulling = self._pull_until.is_running
-        self._pull_until.stop()
+        refresh = self._refresh
+        was_pulling = refresh.is_pulling
+        refresh.answered(self._now_ms)
         if self._leaving:
             if outcome == registration.LEFT or not ike.leave(self._now_ms):
                 self._end()
+        elif outcome == registration.REGISTERED and was_pulling and refresh.is_stale:
+            refresh.soon(self._now_ms)  # an inband rekey has overtaken it
         elif outcome == registration.REGISTERED:
             self._keys.take(ike)
+        elif outcome == registration.REFUSED and ike.reason == "temporary_failure":
+            refresh.at.start(self._now_ms, _LATER_S, self._random_ms(_LATER_S))
         elif outcome == registration.REFUSED:
             if self.state != REFUSED:  # else it only knows now that we refused its policy
                 self.member.keys.silence()
@@ -236,38 +260,54 @@ class Membership:
         elif outcome == registration.CLOSED:
             self._closed(was_pulling)
 
+    def _take_inbands(self):
+        """GSA_INBAND_REKEYs, in the order in which they came."""
+        while True:
+            inband = self._ike.take_inband()
+            if inband is None:
+                return
+            self._refresh.inband(self._now_ms)
+            is_in = self.state == MEMBER or self._keys.is_registering
+            if self._leaving or not is_in:  # what is registered for is newer, or will be
+                self.member.drops.count(DROP_IKE_EXCHANGE)
+                wipe(inband.kwk)
+            elif not self._keys.take_inband(inband):
+                self._refresh.soon(self._now_ms)
+
     def _refused(self, reason):
         """The server answered, and said no."""
         self.reason = reason
         self._set_state(REFUSED)
-        self._register_at.start(self._now_ms, self._pause_s)
+        self._refresh.at.start(self._now_ms, self._pause_s)
         self._pause_s = min(2 * self._pause_s, _REFUSED_MOST_S)
 
     def _unanswered(self, noted):
-        """The next server: at once while one was not asked yet, else after a random time."""
-        server = self.settings.servers[self._server]
-        self.reason = "No answer from %s port %d" % (server.host, server.port)
+        """The next server: at once while one was not asked yet, else after a growing pause."""
+        self.reason = "No answer from %s port %d" % (self._asked.host, self._asked.port)
         self.reason += " (somebody said, without proof: " + noted + ")." if noted else "."
         self.events.append(("unanswered", self.reason))
-        self._server = (self._server + 1) % len(self.settings.servers)
-        if self._server:
-            self._register()
+        pause_ms = self._servers.next()
+        if pause_ms:
+            self._refresh.at.start(self._now_ms, 0, pause_ms)
         else:
-            self._refresh_soon()
+            self._register()
 
     def _closed(self, was_pulling):
         """The IKE SA is gone. With a Rekey SA we stay (RFC 9838 section 2.3.3)."""
-        if self._keys.has_job:
+        reason = self._ike.reason
+        if self._keys.is_registering:
             return  # its keys are being installed
-        elif self.state == REGISTERING or was_pulling or self._ike.reason != "deleted":
-            self._refresh_soon()  # by an error, or by an exchange that we don't speak
-        elif self.state == MEMBER and self._group.rekey.current is None:
+        if self.state == MEMBER and self._group.rekey.current is None and reason != "ike_lifetime":
+            self.member.keys.silence()
             self._exclude()
+        elif self.state == REGISTERING or was_pulling or reason != "deleted":
+            self._refresh.soon(self._now_ms)  # by an error, or by its age
 
     # Keys have come
 
     def _taken(self):
         self._pause_s = _REFUSED_S
+        self._servers.answered()
         self.reason = ""
         self._set_state(MEMBER)
         self._installed(True)
@@ -276,15 +316,8 @@ class Membership:
             self._refused("The key server ended the IKE SA and gave no Rekey SA.")
 
     def _installed(self, registering):
-        made = self._keys.made
         self.listening_changed = True
-        rekey_sas = [made.rekey_sa] if made.rekey_sa is not None else []
-        for soft_end, sas in zip(self._soft_ends, (made.data_sas, rekey_sas)):
-            soft_s = soft_lifetime_s(sas)
-            if soft_s is not None:
-                soft_end.start(self._now_ms, soft_s)
-            elif sas or registering:
-                soft_end.stop()
+        self._refresh.installed(self._keys.made, registering, self._now_ms)
         if self._keys.excluded:
             self._exclude()
 
@@ -293,14 +326,14 @@ class Membership:
 
         An answer that is on its way may be older than that, and would let us send again.
         """
+        refresh = self._refresh
         self._set_state(EXCLUDED)
-        for soft_end in self._soft_ends:
-            soft_end.stop()
+        refresh.excluded()
         self._keys.forget_waiting()
-        if self._pull_until.is_running or not self._ike.is_established:
-            self._pull_until.stop()
+        if refresh.is_pulling and not refresh.is_stale or not self._ike.is_established:
+            refresh.answered(self._now_ms)
             self._ike.close()
-        self._register_at.start(self._now_ms, 0, self._random_ms())
+        refresh.at.start(self._now_ms, 0, self._random_ms())
 
     def _end(self):
         self.wipe()
@@ -311,7 +344,8 @@ class Membership:
             self.state = state
             self.events.append((NAMES[state], self.reason))
 
-    def _random_ms(self):
+    def _random_ms(self, most_s=None):
         number = self._random(3)
         number = number[0] << 16 | number[1] << 8 | number[2]
-        return number % (self.settings.rejoin_spread_s * 1000 + 1)
+        most_s = self.settings.rejoin_spread_s if most_s is None else most_s
+        return number % (most_s * 1000 + 1)

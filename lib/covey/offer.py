@@ -8,7 +8,9 @@ import struct
 from covey import der, ike
 from covey.drops import DROP_IKE_PROPOSAL, FormatError
 from covey.payloads import notify
+from covey.port import const
 
+_SPI_LEN = const(8)
 _IKE_TYPES = [ike.ENCR, ike.PRF, ike.KE_METHOD, ike.KWA]  # of one IKE proposal, in order
 
 
@@ -16,45 +18,78 @@ def _encr(key_bits):
     return ike.Transform(ike.ENCR, ike.ENCR_AES_GCM_16, key_bits)
 
 
-def _ike_proposal(num, key_bits, *kwas):
+def _ike_proposal(num, spi, key_bits, *kwas):
     transforms = [
         _encr(key_bits),
         ike.Transform(ike.PRF, ike.PRF_HMAC_SHA2_256),
         ike.Transform(ike.KE_METHOD, ike.CURVE25519),
     ]
     transforms += [ike.Transform(ike.KWA, kwa) for kwa in kwas]
-    return ike.Proposal(num, ike.IKE, b"", transforms)
+    return ike.Proposal(num, ike.IKE, spi, transforms)
 
 
-def _ike_proposals():
+def _ike_proposals(spi=b""):
     """Two, since a responder may combine all transforms within one (RFC 7296 section 3.3)."""
     return [
-        _ike_proposal(1, 256, ike.KW_5649_256),
-        _ike_proposal(2, 128, ike.KW_5649_128, ike.KW_5649_256),
+        _ike_proposal(1, spi, 256, ike.KW_5649_256),
+        _ike_proposal(2, spi, 128, ike.KW_5649_128, ike.KW_5649_256),
     ]
 
 
-def emit_sai():
-    """Body of the SA payload of our IKE_SA_INIT."""
-    return ike.emit_sa(_ike_proposals())
+def emit_sai(spi=b""):
+    """Body of the SA payload of our IKE_SA_INIT; with our SPI: of the rekey of an IKE SA."""
+    return ike.emit_sa(_ike_proposals(spi))
 
 
-def parse_sar(body):
-    """Body of the responder's SA payload → (key bits, KWA), or FormatError.
+def parse_sar(body, spi_len=0):
+    """Body of the responder's SA payload → (key bits, KWA, its SPI), or FormatError.
 
     It must be one of our proposals with exactly one of the offered transforms of each type
     (RFC 7296 section 2.7); RFC 9838 section 4.5.4 needs the key wrap, so KWA is among them.
+    spi_len: 8 in the rekey of an IKE SA, where each side tells its new SPI.
     """
     answers = ike.parse_sa(body)
     for offered in _ike_proposals():
-        if len(answers) == 1 and _is_choice(answers[0], offered):
-            encr = answers[0].of_kind(ike.ENCR)[0]
-            return encr.key_bits, answers[0].of_kind(ike.KWA)[0].id
+        if len(answers) == 1 and _is_choice(answers[0], offered, spi_len):
+            answer = answers[0]
+            return answer.of_kind(ike.ENCR)[0].key_bits, answer.of_kind(ike.KWA)[0].id, answer.spi
     raise FormatError(DROP_IKE_PROPOSAL)
 
 
-def _is_choice(answer, offered):
-    if (answer.num, answer.protocol, answer.spi) != (offered.num, ike.IKE, b""):
+def choose(proposals):
+    """Of a peer that rekeys the IKE SA → (the Proposal to answer with, SPI as the peer's; key
+    bits; KWA), or None.
+
+    The first one that holds what we take; of its key wraps the strongest. One with a transform
+    type that we don't know, or a key length where there is none, is not taken as a whole.
+    """
+    for proposal in proposals:
+        if proposal.protocol != ike.IKE or not _is_sound(proposal):
+            continue
+        for bits, kwas in ((256, (ike.KW_5649_256,)), (128, (ike.KW_5649_256, ike.KW_5649_128))):
+            for kwa in kwas:
+                wanted = _ike_proposal(proposal.num, proposal.spi, bits, kwa)
+                if all([t in proposal.transforms for t in wanted.transforms]):
+                    return wanted, bits, kwa
+    return None
+
+
+def _is_sound(proposal):
+    if len(proposal.spi) != _SPI_LEN or not any(proposal.spi):
+        return False
+    none = [ike.Transform(ike.INTEG, ike.INTEG_NONE)]  # may stand beside an AEAD cipher
+    if proposal.of_kind(ike.INTEG) not in ([], none):
+        return False
+    for t in proposal.transforms:
+        if t.kind not in _IKE_TYPES and t.kind != ike.INTEG or not t.has_valid_key_length():
+            return False
+    return True
+
+
+def _is_choice(answer, offered, spi_len):
+    if (answer.num, answer.protocol, len(answer.spi)) != (offered.num, ike.IKE, spi_len):
+        return False
+    if spi_len and not any(answer.spi):
         return False
     if sorted([t.kind for t in answer.transforms]) != _IKE_TYPES:
         return False

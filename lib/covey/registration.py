@@ -10,15 +10,16 @@
     GSA_REGISTRATION  HDR, SK{IDg, N}                                   leave, refuse   -->
                                                                            <--  HDR, SK{}
 
-Sans-IO: datagrams (without marker) and the time go in; datagrams, parsed policy and wrapped keys
-come out. Only what is proven to come from the key server is believed, and nothing else ends a
-registration but running out of retransmissions (RFC 7296 sections 2.4 and 2.21).
+Sans-IO: datagrams (without marker), addresses and the time go in; datagrams, parsed policy and
+wrapped keys come out. handshake.py goes up to a proven server, unicast.py keeps the IKE SA from
+there on; here is what is asked of the group, and what comes of it. Only what is proven to come
+from the key server is believed, and nothing else ends a registration but running out of
+retransmissions (RFC 7296 sections 2.4 and 2.21).
 """
 
 from covey import gsa, ike, offer
 from covey.drops import (
     DROP_IKE_CLEAR_ERROR,
-    DROP_IKE_CRITICAL,
     DROP_IKE_EXCHANGE,
     DROP_IKE_HEADER,
     DROP_IKE_MESSAGE_ID,
@@ -28,9 +29,12 @@ from covey.drops import (
     FormatError,
 )
 from covey.handshake import Handshake
+from covey.nat import FLOATED
 from covey.octets import wipe
+from covey.patience import Patience
 from covey.payloads import error_name, error_of, notifies, notify, only
-from covey.port import const, random_bytes, ticks_add, ticks_diff
+from covey.port import const, random_bytes
+from covey.unicast import ANSWERED, DEAD, ENDED, INBAND, Unicast
 
 STARTING = "starting"  # our public value is being computed
 INIT = "init"  # IKE_SA_INIT is out
@@ -41,24 +45,24 @@ REFUSED = "refused"  # no policy for us (.reason); the IKE SA is up
 REFUSING = "refusing"  # the server is told that we don't take its policy
 LEAVING = "leaving"  # the server is told that we go
 LEFT = "left"  # it knows; the IKE SA is up
-FAILED = "failed"  # no IKE SA (.reason, .noted)
+FAILED = "failed"  # no IKE SA (.reason, .noted): none was made, or the server answers no more
 CLOSED = "closed"  # the IKE SA is over (.reason): ended by the server, or by close()
 
 _NEXT = {
     STARTING: (INIT, FAILED, CLOSED),
     INIT: (AUTH, FAILED, CLOSED),
     AUTH: (REGISTERED, REFUSED, REFUSING, FAILED, CLOSED),
-    REGISTERED: (PULLING, LEAVING, REFUSING, CLOSED),
+    REGISTERED: (PULLING, LEAVING, REFUSING, FAILED, CLOSED),
     PULLING: (REGISTERED, REFUSED, REFUSING, FAILED, CLOSED),
-    REFUSED: (PULLING, LEAVING, CLOSED),
+    REFUSED: (PULLING, LEAVING, FAILED, CLOSED),
     REFUSING: (REFUSED, FAILED, CLOSED),
     LEAVING: (LEFT, FAILED, CLOSED),
-    LEFT: (PULLING, CLOSED),
+    LEFT: (PULLING, FAILED, CLOSED),
     FAILED: (),
     CLOSED: (),
 }
 _OUTCOMES = (REGISTERED, REFUSED, LEFT, FAILED, CLOSED)
-_ASKING = (STARTING, INIT, AUTH, PULLING, REFUSING, LEAVING)  # a timeout ends these
+_BEGINNING = (STARTING, INIT, AUTH)
 _ESTABLISHED = (REGISTERED, PULLING, REFUSED, REFUSING, LEAVING, LEFT)
 
 _IDLE_MS = const(60000)
@@ -69,9 +73,10 @@ class Registration:
 
     config: a Config; its psk is read until the server has proven itself. random(n) draws SPI (8),
     nonce (32) and X25519 secret (32), in this order. drops: where each refused message is counted.
+    path: a nat.Path to the server, None: no NAT is looked for.
     """
 
-    def __init__(self, config, now_ms, random=random_bytes, drops=None):
+    def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None):
         self.state = STARTING
         self.reason = None  # short name of why we are REFUSED, FAILED or CLOSED
         self.noted = None  # the last error that nothing proves, by name: a hint for a person
@@ -79,30 +84,43 @@ class Registration:
         self.gsa = None  # gsa.GSA and
         self.kd = None  # kd.KD of the last registration or pull
         self.transport_mode = False  # whether N(USE_TRANSPORT_MODE) came with them
-        self.kwa = None  # KWA transform of the IKE SA, and
+        self.kwa = None  # KWA transform of the IKE SA over which they came, and
         self.kwk = None  # its default KWK (GSK_w), a bytearray; wiped with the IKE SA
         self._config = config
-        self._outgoing = []
-        self._handshake = Handshake(config, random, self._outgoing)
+        self._random = random
+        self._has_marker = path is not None and path.has_marker
+        self._outgoing = []  # (datagram, where to: see covey.nat)
+        self._handshake = Handshake(config, random, self._outgoing, path)
         self._spi_i = self._handshake.spi_i
-        self._sa = None  # IkeSA with the server that has proven itself
+        self._unicast = None  # Unicast with the server that has proven itself
         self._outcomes = []
+        self._inbands = []
         self._now_ms = now_ms
-        self._wait_for_answer()
+        self._patience = Patience(config)
+        self._patience.start(now_ms)
 
     @property
     def is_established(self):
         """Whether there is an IKE SA with a server that has proven itself."""
         return self.state in _ESTABLISHED
 
-    def receive(self, data, now_ms):
-        """One datagram from the server, without marker → 0, or the DROP_* that was counted."""
+    def receive(self, data, now_ms, source=None):
+        """One datagram from the server, without marker → 0, or the DROP_* that was counted.
+
+        source: what take_outgoing() says of the answer to it (RFC 7296 section 2.11); None: the
+        server's usual place.
+        """
         self._now_ms = now_ms
+        reason = 0
         try:
-            self._receive(data)
+            self._receive(data, source)
         except FormatError as e:
-            return self.drops.count(e.reason)
-        return 0
+            reason = self.drops.count(e.reason)
+        return self._take_events() or reason
+
+    def has_ended(self, data):
+        """Whether a datagram is of an IKE SA of ours that is over: it may be a repeat."""
+        return self._unicast is not None and self._unicast.has_ended(data)
 
     def step(self, now_ms):
         """A slice of work, a few ms on a board → ms until the next is needed; 0: at once."""
@@ -110,13 +128,20 @@ class Registration:
         handshake = self._handshake
         if handshake and handshake.is_working:
             self._work(handshake)
-        wait_ms = self._check_timers()
+        if self._unicast:
+            wait_ms = self._unicast.step(now_ms)
+            self._take_events()
+        else:
+            wait_ms = self._check_timers()
         if self._outgoing or self._handshake and self._handshake.is_working:
             return 0
         return wait_ms
 
     def take_outgoing(self):
-        """The next datagram for the server, without marker, or None."""
+        """The next (datagram without marker, where to: see covey.nat), or None.
+
+        A keep-alive is among them: nat.KEEPALIVE never has a marker.
+        """
         return self._outgoing.pop(0) if self._outgoing else None
 
     def take_outcome(self):
@@ -131,13 +156,20 @@ class Registration:
             self._wipe_kwk()
         return outcome
 
+    def take_inband(self):
+        """The next requests.Inband, answered already, or None; whoever takes it owns its kwk."""
+        return self._inbands.pop(0) if self._inbands else None
+
     def pull(self, now_ms):
         """Ask for policy and keys again, and for a fresh Sender-ID. False: not in this state."""
         return self._ask(PULLING, offer.ask_for(self._config), now_ms)
 
     def leave(self, now_ms):
         """Tell the server that we leave the group. False: not in this state."""
-        return self._tell(LEAVING, ike.REGISTRATION_FAILED, now_ms)
+        if not self._tell(LEAVING, ike.REGISTRATION_FAILED, now_ms):
+            return False
+        self._unicast.is_closing = True
+        return True
 
     def refuse(self, now_ms, reason="policy"):
         """Tell the server that we don't take its policy: REFUSED. False: not in this state."""
@@ -151,29 +183,27 @@ class Registration:
         if self.state not in (FAILED, CLOSED):
             self._end(CLOSED, reason)
             self._outgoing.clear()
+        for inband in self._inbands:
+            wipe(inband.kwk)
         self._wipe_kwk()
 
     # What comes in
 
-    def _receive(self, data):
+    def _receive(self, data, source):
         header = ike.parse_header(data)
+        is_clear = header.next_payload not in (ike.SK, ike.SKF)
+        if not is_clear and self._unicast:
+            return self._unicast.receive(header, data, self._now_ms, source)
         if header.spi_i != self._spi_i:
             raise FormatError(DROP_IKE_SPI)
         if header.flags & ike.FLAG_I:  # only we are the original initiator
             raise FormatError(DROP_IKE_HEADER)
-        if header.next_payload != ike.SK:
+        if is_clear:
             self._take_clear(header, data)
         elif self.state == AUTH:
             self._take_auth(header, data)
-        elif self._sa is None or header.spi_r != self._sa.spi_r:
-            raise FormatError(DROP_IKE_SPI)
-        elif header.flags & ike.FLAG_R:
-            self._take_response(header, data)
         else:
-            end = self._sa.respond(header, data)
-            self._outgoing.append(self._sa.answer)
-            if end:
-                self._end(CLOSED, end)
+            raise FormatError(DROP_IKE_SPI)
 
     def _take_clear(self, header, data):
         """A message without protection: an answer to IKE_SA_INIT, or an error to be noted."""
@@ -200,6 +230,9 @@ class Registration:
             error = None
             try:
                 payloads = peer.sa.open_response(header, data)
+                if payloads is None:  # more fragments are to come
+                    reason = 0
+                    continue
                 error = error_of(payloads)
                 end = self._handshake.verify(peer, payloads)
             except FormatError as e:
@@ -210,33 +243,43 @@ class Registration:
                     self._lose(peer, NAMES[reason])
                 continue
             if end is None:
+                sa = peer.sa
                 self._keep(peer)
-                return self._take_policy(payloads)
+                return self._take_policy(payloads, sa)
             reason = 0
             self._lose(peer, end)
         if reason:
             raise FormatError(reason)
 
-    def _take_response(self, header, data):
-        """The answer to GSA_REGISTRATION."""
-        is_waiting = self._sa.request is not None
-        try:
-            payloads = self._sa.open_response(header, data)
-            if ike.unsupported_critical(payloads) is not None:
-                raise FormatError(DROP_IKE_CRITICAL)
-            error = error_of(payloads)
-        except FormatError as e:
-            if is_waiting and self._sa.request is None:
-                self._conclude(NAMES[e.reason])
-            raise
-        if error == ike.INVALID_SYNTAX:  # ends the SA (RFC 7296 section 2.21.3)
-            self._end(CLOSED, error_name(error))
+    def _take_events(self):
+        """What the IKE SA has come to → the DROP_* that was counted on the way, or 0."""
+        reason = 0
+        while self._unicast and self._unicast.events:
+            kind, *what = self._unicast.events.pop(0)
+            if kind == ANSWERED:
+                reason = self._take_response(*what) or reason
+            elif kind == INBAND:
+                self._inbands.append(what[0])
+            elif kind == ENDED:
+                self._end(CLOSED, what[0])
+            elif kind == DEAD:
+                self._end(FAILED, "timeout")
+        return reason
+
+    def _take_response(self, payloads, reason, sa):
+        """The answer to GSA_REGISTRATION; payloads None: it does not parse, which is counted."""
+        if payloads is None:
+            self._conclude(NAMES[reason])
         elif self.state == PULLING:
-            self._take_policy(payloads)
+            try:
+                self._take_policy(payloads, sa)
+            except FormatError as e:
+                return self.drops.count(e.reason)
         else:
             self._conclude(self.reason)
+        return 0
 
-    def _take_policy(self, payloads):
+    def _take_policy(self, payloads, sa):
         """The answer to a registration or a pull: GSA and KD, or why not (RFC 9838, 2.3.1)."""
         error = error_of(payloads)
         if error is not None:
@@ -249,6 +292,9 @@ class Registration:
             raise
         self.gsa = policy
         self.kd = keys
+        self._wipe_kwk()
+        self.kwa = sa.kwa
+        self.kwk = sa.kwk()
         self.transport_mode = ike.USE_TRANSPORT_MODE in [n.type for n in notifies(payloads)]
         self._become(REGISTERED)
 
@@ -266,13 +312,12 @@ class Registration:
         return self._ask(state, [offer.group_of(self._config), notify(type)], now_ms)
 
     def _ask(self, state, payloads, now_ms):
-        if self._sa is None or self._sa.request or state not in _NEXT[self.state]:
-            return False  # a window of one: the last request has no answer yet
+        unicast = self._unicast
+        if unicast is None or unicast.is_waiting or state not in _NEXT[self.state]:
+            return False  # a window of one: what was asked last has no answer yet
         self._now_ms = now_ms
-        self._sa.ask(ike.GSA_REGISTRATION, payloads)
-        self._outgoing.append(self._sa.request)
         self._become(state)
-        self._wait_for_answer()
+        unicast.ask(ike.GSA_REGISTRATION, payloads, now_ms)
         return True
 
     def _work(self, handshake):
@@ -284,33 +329,21 @@ class Registration:
             self._fail_if_alone(NAMES[e.reason])
         if self.state == STARTING and handshake.request:
             self._become(INIT)
-            self._wait_for_answer()
+            self._patience.start(self._now_ms)
         elif self.state == INIT and handshake.peers:
             self._become(AUTH)
-            self._wait_for_answer()
-
-    def _wait_for_answer(self):
-        """A new request is out, or soon: when to send it again, when to give up."""
-        self._interval_ms = self._config.retransmit_first_ms
-        self._due = ticks_add(self._now_ms, self._interval_ms)
-        self._deadline = ticks_add(self._now_ms, self._config.retransmit_total_s * 1000)
+            self._patience.start(self._now_ms)
 
     def _check_timers(self):
-        """RFC 7296 section 2.4: the same octets again, ever more slowly, then give up."""
-        if self.state not in _ASKING:
+        """Up to a proven server; from then on Unicast does it."""
+        if self.state not in _BEGINNING:
             return _IDLE_MS
-        left_ms = ticks_diff(self._deadline, self._now_ms)
-        if left_ms <= 0:
+        if self._patience.is_over(self._now_ms):
             self._end(FAILED, "timeout")
             return _IDLE_MS
-        if ticks_diff(self._due, self._now_ms) <= 0:
-            self._interval_ms *= 2
-            self._due = ticks_add(self._now_ms, self._interval_ms)
-            if self._sa:
-                self._outgoing.append(self._sa.request)
-            else:
-                self._handshake.retransmit()
-        return min(left_ms, ticks_diff(self._due, self._now_ms))
+        if self._patience.is_due(self._now_ms):
+            self._handshake.retransmit()
+        return self._patience.left_ms(self._now_ms)
 
     # States and ends
 
@@ -330,17 +363,27 @@ class Registration:
 
     def _keep(self, peer):
         """This is the server: its IKE SA stays, all other secrets go."""
-        self.kwa = peer.kwa
-        self.kwk = peer.kwk()
-        self._sa, peer.sa = peer.sa, None
+        sa, peer.sa = peer.sa, None
+        self.kwa = sa.kwa
+        self.kwk = sa.kwk()
+        self._unicast = Unicast(
+            self._config,
+            sa,
+            peer.to,
+            peer.is_natted and (peer.to == FLOATED or self._has_marker),
+            self._outgoing,
+            self._random,
+            self.drops,
+            self._now_ms,
+        )
         self._end_handshake()
 
     def _end(self, state, reason):
         self._become(state)
         self.reason = reason
         self._end_handshake()
-        if self._sa:
-            self._sa.wipe()
+        if self._unicast:
+            self._unicast.wipe()
         if REGISTERED not in self._outcomes:
             self._wipe_kwk()
 

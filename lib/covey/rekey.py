@@ -3,12 +3,14 @@
     datagram → header and Rekey SA → Message ID → ICV → payloads → signature (long) → Assignment
 
 RFC 9838 section 2.4.1. Cheap checks come before costly ones: a Message ID that is too old is
-refused at once, and again after the signature, when another message may have moved it.
+refused at once, and again after the signature, when another message may have moved it. A message
+may come in fragments (section 2.4.1.2), of which each has its own ICV.
 """
 
-from covey import assignment, der, gsa, ike, kd
+from covey import assignment, der, gsa, ike, ikefrag, kd
 from covey.deadline import Deadline
 from covey.drops import (
+    DROP_IKE_FRAGMENT,
     DROP_IKE_TAG,
     DROP_REKEY_BUSY,
     DROP_REKEY_FORMAT,
@@ -21,6 +23,7 @@ from covey.drops import (
 )
 from covey.port import const, sha256
 
+_REASONS = {DROP_IKE_TAG: DROP_REKEY_TAG, DROP_IKE_FRAGMENT: DROP_IKE_FRAGMENT}
 _SLOTS = const(3)  # Rekey SAs held at once: the current one, and those in their DTD
 
 
@@ -29,6 +32,9 @@ class _Held:
 
     def __init__(self, sa, now_ms):
         self.sa = sa
+        self._parts = ikefrag.Reassembly()
+        self._coming = []  # digests of the fragments that it holds
+        self._coming_id = 0  # their Message ID
         self._ends = sa.lifetime_s is not None
         self._end = Deadline()
         if self._ends:
@@ -42,13 +48,32 @@ class _Held:
     def is_due(self, now_ms):
         return self._ends and self._end.is_due(now_ms)
 
+    def has(self, digest):
+        """Whether this very fragment is here already."""
+        return digest in self._coming
+
+    def open(self, data, digest):
+        """A datagram → (ike.Opened, digests of all datagrams that it came in), or None so far."""
+        header = ike.parse_header(data)
+        opened = self._parts.open(self.sa.context, data)
+        if header.next_payload != ike.SKF:
+            return opened, [digest]
+        if header.message_id != self._coming_id:
+            self._coming = []
+            self._coming_id = header.message_id
+        self._coming.append(digest)
+        if opened is None:
+            return None
+        digests, self._coming = self._coming, []
+        return opened, digests
+
 
 class Rekey:
     """The Rekey SAs of one group, and the one message that is in work."""
 
     def __init__(self):
         self._held = []  # newest first
-        self._last = None  # digest of the latest message whose ICV verified
+        self._last = []  # digests of the latest message whose ICV verified, one a datagram
         self._busy = None  # _Candidate
 
     @property
@@ -72,6 +97,10 @@ class Rekey:
             self._held.pop().sa.wipe()
         self._held.insert(0, _Held(sa, now_ms))
 
+    def holds(self, sa):
+        """Whether this Rekey SA is here, by its SPI."""
+        return any([held.sa.spi == sa.spi for held in self._held])
+
     def is_stale(self, sa):
         """Whether a registration tells of a Rekey SA over which we have heard more since.
 
@@ -85,11 +114,17 @@ class Rekey:
     def replace(self, sa, now_ms):
         """From a registration (sa None: without Rekey SA): all before it go now (section 2.3.3).
 
-        So does the message in work: what it says is of the past, or will be repeated.
+        So does the message in work, which is of the past; except where it came over this very
+        Rekey SA and has a Message ID that the registration does not know of yet.
         """
+        busy, last = self._busy, self._last
         self.wipe()
-        if sa is not None:
-            self._held.append(_Held(sa, now_ms))
+        if sa is None:
+            return
+        self._held.append(_Held(sa, now_ms))
+        if busy and busy.sa.spi == sa.spi and busy.message_id >= sa.next_message_id:
+            busy.sa = sa
+            self._busy, self._last = busy, last
 
     def retire(self, spi, now_ms, dtd_s):
         """Let one Rekey SA (None: all) go after DTD; what goes sooner anyway stays so."""
@@ -106,33 +141,37 @@ class Rekey:
     def wipe(self):
         while self._held:
             self._held.pop().sa.wipe()
-        self._last = self._busy = None
+        self._last = []
+        self._busy = None
 
     def begin(self, data):
-        """Take a message (octets without marker) into work: 0, or why not. Allocates."""
+        """Take a datagram (without marker): 0, or why not; is_waiting, once a message is whole."""
         try:
             header = ike.parse_header(data)
         except FormatError:
             return DROP_REKEY_FORMAT
         if header.exchange != ike.GSA_REKEY or header.flags & ike.FLAG_R:
             return DROP_REKEY_FORMAT
-        sa = self._find(header)
-        if sa is None:
+        held = self._find(header)
+        if held is None:
             return DROP_REKEY_SPI
         digest = sha256(data).digest()
-        if digest == self._last:
+        if digest in self._last or held.has(digest):
             return DROP_REKEY_REPEAT
-        if header.message_id < sa.next_message_id:
+        if header.message_id < held.sa.next_message_id:
             return DROP_REKEY_MESSAGE_ID
         if self._busy:
             return DROP_REKEY_BUSY
         try:
-            opened = ike.open_octets(sa.context, data)
+            whole = held.open(data, digest)
+            if whole is None:
+                return 0
+            opened, digests = whole
             payloads = ike.parse_chain(opened.first, opened.inner)
         except FormatError as error:
-            return DROP_REKEY_TAG if error.reason == DROP_IKE_TAG else DROP_REKEY_FORMAT
-        self._last = digest
-        self._busy = _Candidate(sa, opened, payloads)
+            return _REASONS.get(error.reason, DROP_REKEY_FORMAT)
+        self._last = digests
+        self._busy = _Candidate(held.sa, opened, payloads)
         return 0
 
     def work(self, was, sender_slots, sending):
@@ -162,13 +201,17 @@ class Rekey:
             made.deletes = parts.deletes
             candidate.sa.next_message_id = candidate.message_id + 1
             return made
+        except FormatError:
+            if len(self._last) > 1:
+                self._last = []  # one fragment may be forged: the genuine others will come again
+            raise
         finally:
             self._busy = None
 
     def _find(self, header):
         for held in self._held:
             if held.sa.spi[:8] == header.spi_i and held.sa.spi[8:] == header.spi_r:
-                return held.sa
+                return held
         return None
 
 

@@ -133,10 +133,28 @@ def choice(number=1, bits=256, kwa=3):
     return proposals((number, 1, b"", inner))
 
 
+# RFC 7296 section 2.23: who talks to whom, as each sees it
+HERE, THERE = (bytes((192, 0, 2, 7)), 50000), (bytes((192, 0, 2, 1)), 4500)
+FRAGMENTS = notify(16430)  # RFC 7383 section 2.3
+
+
+def nat(kind, spi_i, spi_r, place):
+    address, port = place
+    seen = hashlib.sha1(spi_i + spi_r + address + struct.pack(">H", port)).digest()
+    return notify(kind, seen)
+
+
+def nat_answer(source=THERE, destination=HERE, spi_r=SPI_R):
+    """What a server says that sees the member at destination, and itself at source."""
+    return [nat(16388, SPI_I, spi_r, source), nat(16389, SPI_I, spi_r, destination)]
+
+
 def init_request(cookie=None):
     first = [] if cookie is None else [notify(16390, cookie)]
     ke = struct.pack(">HH", 31, 0) + PUBLIC_I
-    return clear(NO_SPI, INIT, FROM_I, 0, [*first, (SA, SAI), (KE, ke), (NONCE, NONCE_I)])
+    payloads = [*first, (SA, SAI), (KE, ke), (NONCE, NONCE_I)]
+    payloads += [nat(16388, SPI_I, NO_SPI, HERE), nat(16389, SPI_I, NO_SPI, THERE), FRAGMENTS]
+    return clear(NO_SPI, INIT, FROM_I, 0, payloads)
 
 
 def init_answer(
@@ -516,31 +534,91 @@ def pull_errors(s):
 def server_requests(s):
     """Name → (request of the server, our answer, state, reason). All have Message ID 0."""
 
-    def of(exchange, payloads, answer, state="registered", reason=None, **changes):
+    def of(exchange, payloads, answer, state="registered", reason=None, drop=None, **changes):
         request = s.server_says(exchange, FROM_R, 0, payloads, **changes)
-        return request, s.member_says(exchange, ANSWER, 0, 2, answer), state, reason
+        return request, s.member_says(exchange, ANSWER, 0, 2, answer), state, reason, drop
+
+    def ends(exchange, payloads, drop="ike_format", **changes):
+        reason = "invalid_syntax" if drop != "ike_exchange" else f"exchange_{exchange}"
+        return of(exchange, payloads, syntax, "closed", reason, drop, **changes)
 
     syntax = [notify(7)]
     delete_esp = D, struct.pack(">BBH", 3, 4, 1) + data_spi(1)
     delete_ike = D, struct.pack(">BBH", 1, 0, 0)
     group, keys, _ = s.policy(2)
+
+    def again(cipher, kwa, *more, spi=b"12345678"):
+        return proposals((1, 1, spi, [cipher, SHA2_256, CURVE25519, kwa, *more]))
+
+    ke = KE, struct.pack(">HH", 31, 0) + PUBLIC_R
+    child = proposals((1, 3, b"abcd", [GCM_256, transform(5, 0)]))
+    mixed = proposals(
+        (1, 3, b"abcd", [GCM_256, transform(5, 0)]),
+        (2, 1, b"12345678", [GCM_256, SHA2_256, CURVE25519, KW_256]),
+    )
+    rekey_sa = struct.pack(">BBH", 3, 4, 16393) + data_spi(1)
     return {
         "liveness": of(INFORMATIONAL, [], []),
         "unknown status": of(INFORMATIONAL, [notify(40961, b"covey")], []),
         "unknown error": of(INFORMATIONAL, [notify(8191)], []),
         "unknown payload": of(INFORMATIONAL, [(200, b"later")], []),
-        "critical payload": of(INFORMATIONAL, [(200, b"", 1)], [notify(1, b"\xc8")]),
+        "critical payload": of(
+            INFORMATIONAL, [(200, b"", 1)], [notify(1, b"\xc8")], drop="ike_critical"
+        ),
         "Delete of a Child SA": of(INFORMATIONAL, [delete_esp], []),
         "Delete": of(INFORMATIONAL, [delete_ike], [], "closed", "deleted"),
         "Delete of both": of(INFORMATIONAL, [delete_esp, delete_ike], [], "closed", "deleted"),
-        "CREATE_CHILD_SA": of(CHILD, [(SA, SAI), (NONCE, NONCE_R)], [notify(35)]),
-        "GSA_INBAND_REKEY": of(INBAND, [group, keys], syntax, "closed", "exchange_42"),
-        "GSA_AUTH": of(GSA_AUTH, s.proof(), syntax, "closed", "exchange_39"),
-        "unknown exchange": of(240, [], syntax, "closed", "exchange_240"),
-        "bad Delete": of(INFORMATIONAL, [(D, b"\1\0\0")], syntax, "closed", "invalid_syntax"),
-        "bad chain": of(
-            INFORMATIONAL, [(N, b"")], syntax, "closed", "invalid_syntax", inner=b"\0\0\0\3"
+        "a Child SA": of(CHILD, [(SA, child), (NONCE, NONCE_R)], [notify(35)]),
+        "rekey of a Child SA": of(
+            CHILD,
+            [(N, rekey_sa), (SA, child), (NONCE, NONCE_R)],
+            [(N, struct.pack(">BBH", 3, 4, 44) + data_spi(1))],
         ),
+        "rekey without KE": ends(CHILD, [(SA, again(GCM_256, KW_256)), (NONCE, NONCE_R)]),
+        "rekey without nonce": ends(CHILD, [(SA, again(GCM_256, KW_256)), ke]),
+        "rekey with a short nonce": ends(
+            CHILD, [(SA, again(GCM_256, KW_256)), (NONCE, NONCE_R[:15]), ke]
+        ),
+        "rekey with a short KE": ends(
+            CHILD,
+            [(SA, again(GCM_256, KW_256)), (NONCE, NONCE_R), (KE, ke[1][:-1])],
+            "ike_ke",
+        ),
+        "rekey and Child SA": ends(CHILD, [(SA, mixed), (NONCE, NONCE_R), ke], "ike_proposal"),
+        "rekey by method 19": of(
+            CHILD,
+            [(SA, again(GCM_256, KW_256)), (NONCE, NONCE_R), (KE, b"\0\x13\0\0" + bytes(64))],
+            [notify(17, b"\0\x1f")],
+        ),
+        **{
+            f"rekey with {name}": of(CHILD, [(SA, sa), (NONCE, NONCE_R), ke], [notify(14)])
+            for name, sa in {
+                "CBC": again(transform(1, 12, 256), KW_256),
+                "weak key wrap": again(GCM_256, KW_128),
+                "an unknown transform": again(GCM_256, KW_256, transform(99, 1)),
+                "a PRF of a key length": again(GCM_256, KW_256, transform(2, 5, 256)),
+                "no SPI": again(GCM_256, KW_256, spi=b""),
+                "an SPI of zeros": again(GCM_256, KW_256, spi=bytes(8)),
+                "a short SPI": again(GCM_256, KW_256, spi=b"abcd"),
+            }.items()
+        },
+        "GSA_INBAND_REKEY": of(INBAND, [group, keys], []),
+        "GSA_INBAND_REKEY without keys": of(INBAND, [delete_esp], []),
+        "GSA_INBAND_REKEY, GSA alone": ends(INBAND, [group]),
+        "GSA_INBAND_REKEY, KD alone": ends(INBAND, [keys]),
+        "GSA_INBAND_REKEY, two GSA": ends(INBAND, [group, group, keys]),
+        "GSA_INBAND_REKEY, two KD": ends(INBAND, [group, keys, keys]),
+        "GSA_INBAND_REKEY, bad GSA": ends(INBAND, [(GSA, group[1][:-1]), keys], "gsa"),
+        "GSA_INBAND_REKEY, bad KD": ends(INBAND, [group, (KD, keys[1][:-1])], "kd"),
+        "GSA_INBAND_REKEY, critical": of(
+            INBAND, [group, keys, (200, b"", 1)], [notify(1, b"\xc8")], drop="ike_critical"
+        ),
+        "GSA_AUTH": ends(GSA_AUTH, s.proof(), "ike_exchange"),
+        "GSA_REGISTRATION": ends(REGISTRATION, [], "ike_exchange"),
+        "unknown exchange": ends(240, [], "ike_exchange"),
+        "bad Delete": ends(INFORMATIONAL, [(D, b"\1\0\0")]),
+        "bad notification": ends(INFORMATIONAL, [(N, b"\0\5\0\0")]),
+        "bad chain": ends(INFORMATIONAL, [(N, b"")], inner=b"\0\0\0\3"),
     }
 
 

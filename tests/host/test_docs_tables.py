@@ -18,24 +18,34 @@ from covey import (
     handshake,
     ike,
     ikebody,
+    ikefrag,
     keystore,
+    keywork,
     member,
     membership,
+    refresh,
     rekey,
+    renewal,
+    servers,
+    unicast,
 )
 from covey import group as member_group
 from covey.port import cpy_path
 from covey_host import join
 from covey_host.gcks import (
+    cookies,
     disclosure,
     group,
-    ikesa,
+    halfopen,
     keyserver,
     policy,
     registrar,
-    responder,
+    requests,
     senders,
     server,
+)
+from covey_host.gcks import (
+    table as sas,
 )
 from covey_host.store import sqlite
 from gcks_site import Site
@@ -79,25 +89,51 @@ def test_private_attributes_have_the_numbers_of_the_code():
     ("Limits", "data SAs at once", [assignment._MOST_DATA_SAS]),
     ("Limits", "Rekey SAs at once", [rekey._SLOTS]),
     ("Limits", "SPIs remembered of SAs that went, and announced ones", [keystore._REMEMBERED]),
-    ("Limits", "unproven IKE SAs at a key server", [responder.MOST_UNPROVEN]),
+    ("Limits", "unproven IKE SAs at a key server", [sas.MOST_UNPROVEN]),
+    ("Limits", "half-open IKE SAs of one host", [halfopen.MOST_PER_HOST]),
+    ("Limits", "IKE SAs of one member that were replaced or are being closed",
+     [sas.MOST_LINGERING]),
+    ("Limits", "half-open IKE SAs from which on cookies are asked for",
+     [policy.SitePolicy("").cookies_from]),
+    ("Limits", "fragments of a message (RFC 7383)", [ikefrag.MOST_FRAGMENTS]),
+    ("Times", "key server: makes cookies with one secret, and takes them for as long again",
+     [cookies.LIFE_MS // 1000]),
+    ("Times", "key server: asks a busy member again after, and up to as much more at random",
+     [requests.BUSY_MS // 1000]),
+    ("Times", "key server: keeps an IKE SA that has a successor, and waits for its Delete",
+     [sas.UNPROVEN_MS // 1000]),
     ("Limits", "rekeys of one group waiting to be sent", [group._MOST_PARCELS]),
     ("Limits", "keys that a key server keeps for whoever follows `covey keys`",
      [disclosure._MOST_KEPT]),
     ("Times", "member: waits for a pull before it makes a new IKE SA",
-     [membership._PULL_S]),
+     [refresh._PULL_S]),
     ("Times", "member: pause after a refusal, doubled up to 1 h", [membership._REFUSED_S]),
     ("Times", "member: asks for new keys when this much of the shortest lifetime is over",
      [member_group._SOFT_PERCENT]),
     ("Times", "member: registrations because of an announced SPI, at most one in",
-     [membership._MISSED_S]),
+     [refresh._MISSED_S]),
+    ("Times", "member: silence before it asks for a sign of life", [60]),
+    ("Times", "member: NAT keep-alives, one in", [unicast._KEEPALIVE_S]),
+    ("Times", "member: keeps an IKE SA that was replaced", [unicast._OLD_S]),
+    ("Times", "member: after TEMPORARY_FAILURE, and up to as much again",
+     [renewal._SOON_S, membership._LATER_S]),
+    ("Times",
+     "member: pause after all servers were asked in vain, doubled up to 300 s, half of it random",
+     [servers._FIRST_MS // 1000]),
+    ("Times", "member: an inband rekey so soon behind a pull is followed by a pull",
+     [refresh._OVERLAP_S]),
+    ("Limits", "IKE SAs with one server at once", [unicast._MOST_SAS]),
+    ("Limits", "fragments of a message", [ikefrag.MOST_FRAGMENTS, ike.MOST_LEN]),
+    ("Limits", "GSA_REKEYs that wait for another one", [keywork._LATER, keywork._LATER_LEN]),
+    ("Limits", "inband rekeys that wait for another one", [keywork._INBANDS]),
     ("Times", "key server: rekeys when this much of a lifetime is over, less a random 5 % at most",
      [policy.REKEY_AT]),
-    ("Times", "key server: waits for the answer to its Delete, then sends it again",
-     [ms // 1000 for ms in ikesa._RETRANSMIT_MS]),
+    ("Times", "key server: waits for the answer to a request of its own, then sends it again",
+     [ms // 1000 for ms in requests.RETRANSMIT_MS]),
     ("Times", "key server: keeps keys that are over for whoever follows `covey keys`",
      [disclosure.FOLLOWED_MS // 1000]),
     ("Times", "key server: keeps an IKE SA that has proven nothing or has ended",
-     [responder.UNPROVEN_MS // 1000]),
+     [sas.UNPROVEN_MS // 1000]),
 ])  # fmt: skip
 def test_limits_and_times_are_those_of_the_code(heading, row, said):
     assert set(said) <= numbers(table(SPEC, heading)[row][1])
@@ -110,13 +146,15 @@ def test_numbers_in_sentences_are_those_of_the_code():
     own = numbers(section(SPEC, "Numbers of our own packets"))
     assert {cpy_path._REKEY_SEQ, cpy_path._LAST_SEQ} <= own
     assert "5 %" in spec and group._JITTER == 5 and membership._REFUSED_MOST_S == 3600
-    assert f"keeps {responder.MOST_UNPROVEN} peers" in threats
+    assert f"keeps {sas.MOST_UNPROVEN} peers" in threats
     assert senders._STARTS == 8 and "after eight such shares" in design
     assert senders.span(SHAPE) == 32 and senders.share(SHAPE) == 4
     assert "`span` is 32 and `span` / 8 is 4" in design
     assert aio._QUEUE == 64 and "64 packets wait" in spec
     assert handshake._PEERS == 3 and "up to three answers" in spec
     assert handshake._COOKIES == 4 and "at most four times" in spec
+    assert unicast._SOFT_PERCENT == 90 and "at 80 to 90 %" in spec
+    assert servers._MOST_MS == 300000 and "up to five minutes" in design
 
 
 def test_the_layers_are_those_that_a_test_keeps():
@@ -249,7 +287,7 @@ def test_the_log_of_the_server():
 def test_the_counters_of_the_server():
     source = "".join(path.read_text() for path in sorted((HOST / "gcks").glob("*.py")))
     named = set(re.findall(r'counters\["(\w+)"\]', source)) | {"rekeyed", "excluded_all"}
-    named |= set(re.findall(r'Unacceptable\(.*?"(\w+)"\)', source))
+    named |= set(re.findall(r'(?:Unacceptable|(?<!_)Refused)\([^"]*"(\w+)"\)', source))
     named |= set(registrar.REASONS.values())
     assert codes(table(CLI, "Counters")) == named
 

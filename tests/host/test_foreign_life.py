@@ -11,8 +11,12 @@ from foreign_gm import (
     NONCE,
     NOTIFY,
     SA,
+    key_length,
     notification,
     notifies,
+    proposal,
+    sa_body,
+    transform,
 )
 from foreign_group import delete
 from processes import wait_until
@@ -53,7 +57,8 @@ def test_requests_of_the_key_server(foreign, interpreter):
     assert ask(INFORMATIONAL, [notification(40999, b"?"), (200, b"?")]) == []
     (critical,) = ask(INFORMATIONAL, [(200, b"", 0x80)])
     assert critical == notification(UNSUPPORTED_CRITICAL, b"\xc8")
-    child = ask(CREATE_CHILD_SA, [(SA, b""), (NONCE, bytes(32))])
+    esp = sa_body([proposal(1, 3, [transform(1, 20, key_length(128)), transform(5, 0)])])
+    child = ask(CREATE_CHILD_SA, [(SA, esp), (NONCE, bytes(32))])
     assert notifies(child) == [NO_ADDITIONAL_SAS] and child[0][0] == NOTIFY
     assert ask(INFORMATIONAL, []) == []
     assert bench.delete_ike_sa() == []

@@ -82,9 +82,30 @@ def test_an_ip_carrier():
     assert not group.shape.has_marker
 
 
+def test_what_an_ikev2_server_needs():
+    site = policy.parse(
+        _SITE + 'liveness = "5s"\nike_lifetime = "30d"\ncookies_from = 0\nfragment_size = 300\n'
+        '[group.x]\naddress = "239.1.1.1"\nport = 1\nrekey = "inband"\n'
+        # what only multicast rekeys need is not looked at
+        'lifetime = "9h"\nrekey_lifetime = "1s"\nrepeats = 20\n'
+    )
+    assert (site.liveness_s, site.ike_lifetime_s) == (5, 2_592_000)
+    assert (site.cookies_from, site.fragment_size) == (0, 300)
+    assert site.groups["x"].shape.rekey == policy.INBAND
+    assert policy.parse(_SITE + "fragment_size = 0\n").fragment_size == 0
+
+
 @pytest.mark.parametrize(
     "text, line, says",
     [
+        (_SITE + 'liveness = "4s"\n', 2, "from 5 to"),
+        (_SITE + 'ike_lifetime = "31d"\n', 2, "from 10 to"),
+        (_SITE + "cookies_from = -1\n", 2, "from 0 to 1024"),
+        (_SITE + "cookies_from = 1025\n", 2, "from 0 to 1024"),
+        (_SITE + "fragment_size = 299\n", 2, "from 300 to 1500, or 0"),
+        (_SITE + "fragment_size = 1501\n", 2, "from 300 to 1500, or 0"),
+        (_SITE + "fragment_size = true\n", 2, "from 300 to 1500, or 0"),
+        (_SITE + _GROUP + 'rekey = "broadcast"\n', 5, "must be 'multicast' or 'inband'"),
         ("identity = \n", 1, "Invalid value"),
         (_SITE + 'x = "', 2, ""),
         ("", None, "identity is missing"),

@@ -7,7 +7,8 @@ import asyncio
 
 from covey import aio, gsa, kd, port, registration
 from covey.config import Config
-from covey.drops import DROP_QUEUE_FULL, ConfigError
+from covey.drops import DROP_KEEPALIVE, DROP_QUEUE_FULL, ConfigError
+from covey.nat import HOME, KEEPALIVE
 from story import KWK, STORY, T1, T2, registered
 
 _GROUP = "239.192.1.32"
@@ -28,7 +29,9 @@ class Script:
     refusal = None
     state = registration.REGISTERED
 
-    def __init__(self, config, now_ms, random, drops):
+    def __init__(self, config, now_ms, random, drops, path):
+        self.path = path
+        self.sources = []
         self.heard = []
         self.outgoing = []
         self.answers_leave = True
@@ -51,9 +54,16 @@ class Script:
     def step(self, now_ms):
         return 1000
 
-    def receive(self, data, now_ms):
+    def receive(self, data, now_ms, source):
         self.heard.append(data)
+        self.sources.append(source)
         return 0
+
+    def take_inband(self):
+        return None
+
+    def has_ended(self, data):
+        return False
 
     def take_outgoing(self):
         return self.outgoing.pop(0) if self.outgoing else None
@@ -256,7 +266,40 @@ def test_who_joins_again_hears_the_key_server():
                     assert port.send(other, data, here) is None
                     await _until(lambda heard=ike.heard: heard)
                     assert ike.heard.pop() == data.lstrip(b"\0")
+                    number_there = port.source_address(other)[1]
+                    assert ike.sources.pop() == ("127.0.0.1", number_there, data[:1] == b"\0")
                 port.close(other)
+
+    _run(story())
+
+
+def test_answers_and_keep_alives_leave_as_they_should():
+    """An answer goes where its request came from, behind a marker if that had one."""
+
+    async def story():
+        async with _join(False, _free_port()) as member:
+            there = port.udp_socket("127.0.0.1", 0)
+            place = port.source_address(there)[:2]
+            ike = member.membership._ike
+            assert ike.path is not None and not ike.path.has_marker
+            buf = bytearray(64)
+            for marked in (False, True):
+                ike.outgoing.append((b"answer", place + (marked,)))
+                ike.outgoing.append((KEEPALIVE, place + (marked,)))
+                member._kick.set()
+                expected = [b"\0\0\0\0answer" if marked else b"answer", b"\xff"]
+                for data in expected:
+                    for _ in range(200):
+                        n = port.recv(there, buf)
+                        if n >= 0:
+                            break
+                        await asyncio.sleep(0.01)
+                    assert buf[:n] == data
+            here = port.resolve("127.0.0.1", port.source_address(member._unicast[0])[1])
+            port.send(there, KEEPALIVE, here)
+            await _until(lambda: member.member.drops.of(DROP_KEEPALIVE))
+            assert ike.heard == []
+            port.close(there)
 
     _run(story())
 
@@ -306,7 +349,7 @@ def test_a_server_name_that_is_lost_later_costs_no_membership():
         port.resolve = lost
         receiver.membership.events.append(("unanswered", ""))  # so its address is asked for anew
         try:
-            receiver.membership._ike.outgoing.append(b"a request")
+            receiver.membership._ike.outgoing.append((b"a request", HOME))
             receiver._kick.set()
             await _until(lambda: not receiver.membership._ike.outgoing)
         finally:
@@ -476,7 +519,7 @@ def test_a_network_that_refuses_to_send_is_named():
 
         def __init__(self, *args, **fields):
             super().__init__(*args, **fields)
-            self.outgoing = [bytes(28)]
+            self.outgoing = [(bytes(28), HOME)]
 
     async def story():
         member = _join(False, _free_port(), servers=[["255.255.255.255", 9, False]])

@@ -40,6 +40,7 @@ def test_the_least_that_is_needed():
     assert c.sender is False and c.interface is None and c.carrier == "ip" and c.ttl == 1
     assert c.carrier_port == 4500
     assert (c.rejoin_spread_s, c.retransmit_first_ms, c.retransmit_total_s) == (2, 500, 30)
+    assert (c.fragment_size, c.liveness_s, c.ike_lifetime_s) == (1280, 60, 86400)
     assert (c.limit_sas, c.limit_senders, c.limit_payload) == (8, 16, 1400)
     assert c.psk == _PSK and isinstance(c.psk, bytearray)
 
@@ -129,6 +130,22 @@ _WRONG = (
     (
         {"rejoin_spread_s": -1},
         "covey.json: rejoin_spread_s must be a whole number from 0 to 3600.",
+    ),
+    (
+        {"fragment_size": 299},
+        "covey.json: fragment_size must be a whole number from 300 to 1500, or 0.",
+    ),
+    (
+        {"fragment_size": False},
+        "covey.json: fragment_size must be a whole number from 300 to 1500, or 0.",
+    ),
+    (
+        {"liveness_s": 86401},
+        "covey.json: liveness_s must be a whole number from 0 to 86400.",
+    ),
+    (
+        {"ike_lifetime_s": 9},
+        "covey.json: ike_lifetime_s must be a whole number from 10 to 2592000, or 0.",
     ),
     ({"retransmit": 5}, "covey.json: retransmit must be an object in braces."),
     (
@@ -280,3 +297,10 @@ def test_every_sentence_names_the_file_that_was_loaded():
     with _Folder() as folder:
         path = folder.write("covey.json", _FILE.replace(b"idi", b"idy"))
         assert _sentence(load, path) == path + ": idi is missing: add it."
+
+
+def test_fields_that_zero_switches_off():
+    c = _config(fragment_size=0, liveness_s=0, ike_lifetime_s=0)
+    assert (c.fragment_size, c.liveness_s, c.ike_lifetime_s) == (0, 0, 0)
+    c = _config(fragment_size=300, liveness_s=1, ike_lifetime_s=10)
+    assert (c.fragment_size, c.liveness_s, c.ike_lifetime_s) == (300, 1, 10)

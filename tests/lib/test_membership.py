@@ -8,6 +8,7 @@ from covey import gsa, kd, keywork, membership, registration
 from covey.config import Config
 from covey.drops import DROP_IKE_SPI, DROP_POLICY, DROP_UNKNOWN_SPI
 from covey.member import Member
+from covey.nat import FLOATED, HOME, KEEPALIVE
 from covey.port import ticks_add
 from story import KWK, STORY, T1, T2, registered
 
@@ -28,7 +29,10 @@ class Script:
 
     made = []
 
-    def __init__(self, config, now_ms, random, drops):
+    def __init__(self, config, now_ms, random, drops, path):
+        self.path = path
+        self.inbands = []
+        self.outgoing = []
         self.state = registration.STARTING
         self.reason = self.noted = None
         self.gsa = self.kd = self.kwk = None
@@ -58,11 +62,17 @@ class Script:
         self.steps += 1
         return 60000
 
-    def receive(self, data, now_ms):
+    def receive(self, data, now_ms, source):
         return 0
 
+    def has_ended(self, data):
+        return False
+
     def take_outgoing(self):
-        return None
+        return self.outgoing.pop(0) if self.outgoing else None
+
+    def take_inband(self):
+        return self.inbands.pop(0) if self.inbands else None
 
     def pull(self, now_ms):
         if self.state not in (registration.REGISTERED, registration.REFUSED):
@@ -236,12 +246,13 @@ def test_without_a_rekey_sa_the_ike_sa_is_the_membership():
 def test_the_answer_to_a_delete_leaves_before_the_next_ike_sa_begins():
     life = Life().registered()
     life.it._group.rekey.wipe()
-    answers = [b"the answer"]
-    life.ike.take_outgoing = lambda: answers.pop() if answers else None
+    life.ike.outgoing = [(b"the answer", HOME)]
     life.ike.answer(registration.CLOSED, reason="deleted")
     life.run(2100)
     assert len(Script.made) == 2
-    assert life.it.outgoing()[0] == b"the answer" and life.it.outgoing() == (None, None)
+    data, server = life.it.outgoing()
+    assert data == b"\0\0\0\0the answer" and server.host == "192.0.2.1"
+    assert life.it.outgoing() == (None, None)
 
 
 def test_an_ike_sa_that_ends_by_an_error_is_made_anew():
@@ -249,7 +260,7 @@ def test_an_ike_sa_that_ends_by_an_error_is_made_anew():
     life.ike.answer(registration.CLOSED, reason="deleted")
     life.run(2100)
     assert len(Script.made) == 1  # that one is in order
-    life.ike.answer(registration.CLOSED, reason="exchange_42")  # GSA_INBAND_REKEY
+    life.ike.answer(registration.CLOSED, reason="exchange_43")
     life.run(2100)
     assert len(Script.made) == 2 and life.it.state == membership.MEMBER
 
@@ -279,10 +290,68 @@ def test_an_unanswered_server_is_followed_by_the_next():
     assert "192.0.2.1" in life.it.reason
     life.ike.answer(registration.FAILED, reason="timeout")
     life.run()
-    assert len(Script.made) == 2  # both were asked: a random pause, 2 s at most
-    life.run(2100)
+    assert len(Script.made) == 2  # both were asked: a pause, half of it random
+    life.run(400)
+    assert len(Script.made) == 2
+    life.run(700)
     assert len(Script.made) == 3
     assert "192.0.2.2" in life.it.reason
+
+
+def test_pauses_grow_until_somebody_answers():
+    life = Life(rejoin_spread_s=0)
+    made = 1
+    for least_ms, most_ms in ((0, 0), (500, 1000), (0, 0), (1000, 2000), (0, 0), (2000, 4000)):
+        life.ike.answer(registration.FAILED, reason="timeout")
+        life.run()
+        if most_ms:
+            assert len(Script.made) == made, least_ms
+            life.run(least_ms - 100)
+            assert len(Script.made) == made
+            life.run(most_ms - least_ms + 200)
+        made += 1
+        assert len(Script.made) == made
+    life.registered()
+    for pause_ms in (0, 1100):
+        life.ike.answer(registration.FAILED, reason="timeout")
+        life.run(pause_ms)
+        made += 1
+        assert len(Script.made) == made
+
+
+def test_a_server_that_vanished_is_followed_by_the_next_and_data_go_on():
+    life = Life(sending=True).registered(STORY["sender"])
+    life.names()
+    life.ike.answer(registration.FAILED, reason="timeout")  # by liveness
+    life.run()
+    assert life.names() == ["unanswered"] and life.it.state == membership.MEMBER
+    assert life.member.can_send(life.now_ms)
+    life.ike.outgoing = [(b"hello", HOME)]
+    data, server = life.it.outgoing()
+    assert (data, server.host, server.port) == (b"hello", "192.0.2.2", 848)
+    life.registered(STORY["sender"])
+    assert life.it.state == membership.MEMBER
+
+
+def test_datagrams_get_their_marker_and_their_place():
+    life = Life(servers=[["192.0.2.2", 848, False]])
+    source = ("198.51.100.7", 4501, True)
+    life.ike.outgoing = [
+        (b"home", HOME),
+        (b"floated", FLOATED),
+        (b"answer", source),
+        (b"bare", source[:2] + (False,)),
+        (KEEPALIVE, FLOATED),
+    ]
+    home = life.it.settings.servers[0]
+    assert life.it.outgoing() == (b"home", home)
+    data, there = life.it.outgoing()
+    assert data == bytes(4) + b"floated"
+    assert (there.host, there.port, there.marker) == ("192.0.2.2", 4500, True)
+    assert life.it.outgoing() == (bytes(4) + b"answer", source)
+    assert life.it.outgoing() == (b"bare", source[:2] + (False,))
+    assert life.it.outgoing()[0] == b"\xff"  # never behind a marker
+    assert life.it.outgoing() == (None, None)
 
 
 def test_a_policy_that_is_not_taken_is_refused_to_the_server():
@@ -482,7 +551,7 @@ def test_rekeys_without_end_do_not_stop_the_registration():
     life = Life().registered()
     steps = life.ike.steps
     for _ in range(20):
-        life.it._group.rekey._last = None
+        life.it._group.rekey._last = []
         life.it.multicast(STORY["forged"][sorted(STORY["forged"])[0]], life.now_ms)
         life.it.step(life.now_ms)
     assert life.ike.steps == steps + 20

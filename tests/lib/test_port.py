@@ -17,7 +17,7 @@ NAMES = (
     "GMACContext "
     "admit trim accept frame STEP_IS_DUE find_spi words link unlink place word_of "
     "read_file resolve udp_socket group_socket esp_socket recv recv_from recv_parts send "
-    "source_address close"
+    "source_address ipv4_of own_ipv4 close"
 ).split()
 
 
@@ -347,3 +347,56 @@ def test_what_a_person_can_mend():
         (GROUP, "192.0.2.1", "no address of an interface"),
     ):
         assert words in sentence(port.group_socket, group, 28306, interface, 1)
+
+
+def test_our_own_address_towards_another():
+    address = port.resolve(LOOPBACK, 4500)
+    assert port.ipv4_of(address) == b"\x7f\0\0\1"
+    assert port.ipv4_of(port.resolve("192.0.2.130", 1)) == bytes((192, 0, 2, 130))
+    assert port.own_ipv4(address) == b"\x7f\0\0\1"
+    assert port.own_ipv4(port.resolve("127.0.0.9", 1)) == b"\x7f\0\0\1"
+    # Elsewhere: ours, if this host can tell and has a way there. It sends nothing.
+    own = port.own_ipv4(port.resolve("192.0.2.130", 1))
+    assert own is None or len(own) == 4 and own[0] not in (0, 127)
+
+
+def test_a_board_tells_the_address_of_the_interface_that_is_up():
+    if not BOARD:
+        return
+    from covey.port import mpy_socket
+
+    class Interface:
+        def __init__(self, address):
+            self.address = address
+
+        def isconnected(self):
+            if self.address is None:
+                raise OSError(1)
+            return self.address != "down"
+
+        def ifconfig(self):
+            return self.address, "255.255.255.0", "192.168.1.1", "8.8.8.8"
+
+    class Network:
+        STA_IF = 0
+
+        def __init__(self, lan, wlan):
+            self.LAN = lambda: Interface(lan)
+            self.WLAN = lambda _: Interface(wlan)
+
+    away = port.resolve("192.0.2.130", 1)
+    before = mpy_socket.network
+    try:
+        for lan, wlan, own in (
+            (None, "192.168.1.7", bytes((192, 168, 1, 7))),
+            ("10.0.0.2", "192.168.1.7", bytes((10, 0, 0, 2))),
+            ("down", "0.0.0.0", None),
+            (None, None, None),
+        ):
+            mpy_socket.network = Network(lan, wlan)
+            assert port.own_ipv4(away) == own, (lan, wlan)
+            assert port.own_ipv4(port.resolve(LOOPBACK, 1)) == b"\x7f\0\0\1"
+        mpy_socket.network = None
+        assert port.own_ipv4(away) is None
+    finally:
+        mpy_socket.network = before

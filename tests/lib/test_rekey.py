@@ -150,3 +150,23 @@ def test_a_registration_leaves_nothing_of_the_past():
     assert follow(rekey, terms, STORY["later"]).data_sas  # not a repeat: it has to be heard
     rekey.replace(None, 0)
     assert rekey.current is None and rekey.begin(STORY["later"]) == DROP_REKEY_SPI
+
+
+def test_a_message_in_work_survives_a_registration_that_does_not_know_of_it():
+    """It was sent behind the answer, and came before the answer's keys were installed."""
+    rekey, terms = member()
+    assert rekey.begin(STORY["rekey1"]) == 0
+    rekey.replace(registered().rekey_sa, 0)
+    assert rekey.is_waiting and rekey.begin(STORY["rekey1"]) == DROP_REKEY_REPEAT
+    assert finish(rekey.work(terms, 16, False)).data_sas
+    assert rekey.current.next_message_id == 1
+    rekey, terms = member()
+    assert rekey.begin(STORY["rekey1"]) == 0
+    rekey.replace(registered(STORY["late"]).rekey_sa, 0)  # it expects Message ID 7: of the past
+    assert not rekey.is_waiting
+    rekey, terms = member()
+    assert rekey.begin(STORY["rekey1"]) == 0
+    other = registered().rekey_sa
+    other.spi = bytes(16)
+    rekey.replace(other, 0)
+    assert not rekey.is_waiting

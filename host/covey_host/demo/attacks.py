@@ -195,14 +195,14 @@ def rekey_by_member(c: Capture, rng: Random) -> Shots:
     new = epochs.next_epoch(epoch, epoch.shape, rng.randbytes, excludes=False, started=False)
     policy = GroupPolicy("line1", epoch.shape.address, epoch.shape.port)
     parcel = forger.rekey(epoch, new, policy, atd_s=0, dtd_s=1)
-    return [Shot(_MARKER + parcel.message, "rekey_signature")]
+    return [Shot(_MARKER + parcel.messages[0], "rekey_signature")]
 
 
 def exclude_by_member(c: Capture, rng: Random) -> Shots:
     """The same with the Delete of all keys."""
     forger = Rekeyer(ec.generate_private_key(ec.SECP256R1()), rng.randbytes)
     parcel = forger.exclude(c.current.rekey, c.current.destination, True)
-    return [Shot(_MARKER + parcel.message, "rekey_signature")]
+    return [Shot(_MARKER + parcel.messages[0], "rekey_signature")]
 
 
 def sealed(epoch: epochs.Epoch, sender: int, number: int) -> bytes:

@@ -11,9 +11,13 @@ repeats     those messages on their way
 roster      who is in a group, and with which sender indexes
 group       one group over time: every change is in the store before anyone hears of it
 proposals   which IKE proposal is taken, and whether SAg covers a group's policy
-ikesa       one IKE SA: keys, message IDs, cached response, retransmission
-sainit      IKE_SA_INIT; parts: the payloads of a message by their kinds
+ikesa       one IKE SA: keys, message IDs, fragments, the cached answer; table: all of them
+sainit      IKE_SA_INIT; parts: the payloads of a message by their kinds; natd: NAT detection
+halfopen    whose IKE_SA_INIT is taken, and the flood; cookies: what an address proves
+proof       AUTH, both ways
 registrar   a member asks for a group
+requests    what is to be asked of a member next; inband: GSA_INBAND_REKEY
+ikerekey    new keys for an IKE SA, from either side
 responder   IKE messages of members, from the first octet to the answer
 disclosure  keys in clear, for who has to look into a capture
 keyserver   all of it together; server, sockets: around it, with clock and network

@@ -13,7 +13,7 @@ from covey import gsa, ike, keywrap
 from covey.der import ECDSA_WITH_SHA256
 
 from .epoch import Epoch, kwa_for
-from .policy import GroupPolicy, Shape
+from .policy import INBAND, GroupPolicy, Shape
 
 _UDP = 17
 _ANY_PORT = (0, 0xFFFF)
@@ -34,15 +34,21 @@ def registration_gsa(
         _kek(epoch, kek_transforms(epoch.shape), rekey_lifetime_s),
         _tek(epoch, lifetime_s),
     ]
+    if epoch.shape.rekey == INBAND:
+        policies = [_inband_tek(epoch)]
     return bytes(gsa.emit_gsa(gsa.GSA(policies, wide)))
 
 
 def registration_kd(
-    epoch: Epoch, kwk: bytes, public_key: bytes, sender_ids: Sequence[int]
+    epoch: Epoch, kwk: bytes, public_key: bytes | None, sender_ids: Sequence[int]
 ) -> bytes:
-    """kwk: GSK_w of the IKE SA; public_key: DER SubjectPublicKeyInfo."""
+    """kwk: GSK_w of the IKE SA; public_key: DER SubjectPublicKeyInfo, not for inband groups."""
+    bags = _key_bags(epoch, kwk)
+    if epoch.shape.rekey == INBAND:
+        bags, public_key = [bag for bag in bags if bag.protocol == ike.ESP], None
     member = gsa.MemberBag(auth_key=public_key, sender_ids=map(_SENDER_ID.pack, sender_ids))
-    return bytes(gsa.emit_kd(gsa.KD(_key_bags(epoch, kwk), member)))
+    is_empty = public_key is None and not member.sender_ids
+    return bytes(gsa.emit_kd(gsa.KD(bags, None if is_empty else member)))
 
 
 def rekey_gsa(epoch: Epoch, policy: GroupPolicy, *, atd_s: int, dtd_s: int) -> bytes:
@@ -89,6 +95,13 @@ def _kek(epoch: Epoch, transforms: list[ike.Transform], lifetime_s: int) -> gsa.
         epoch.rekey.next_message_id or None,  # section 4.4.2.2.2: left out where it is zero
         [epoch.next_rekey_spi],
     )
+
+
+def _inband_tek(epoch: Epoch) -> gsa.SAPolicy:
+    """Without what belongs to multicast rekeys: a lifetime and the next SPI (section 4.4.2.2)."""
+    policy = _tek(epoch, 1)
+    policy.lifetime_s, policy.next_spis = None, []
+    return policy
 
 
 def _tek(epoch: Epoch, lifetime_s: int) -> gsa.SAPolicy:

@@ -70,7 +70,7 @@ class Epoch:
 class Parcel:
     """A GSA_REKEY message that members may not have heard yet; kept so that it can be repeated."""
 
-    message: bytes = field(repr=False)
+    messages: tuple[bytes, ...] = field(repr=False)  # its datagrams: several if fragmented
     destination: tuple[str, int]
     over: RekeySA  # which it was sent over; its next Message ID is above this message's
     excludes: bool  # the Delete of the whole GSA: no keys inside
@@ -153,8 +153,9 @@ def _rekey_sa(fields: dict) -> RekeySA:
 
 def _parcel(fields: dict) -> Parcel:
     address, port = fields["destination"]
+    messages = fields.get("messages") or [fields["message"]]  # before there were fragments
     return Parcel(
-        bytes.fromhex(fields["message"]),
+        tuple(map(bytes.fromhex, messages)),
         (address, port),
         _rekey_sa(fields["over"]),
         fields["excludes"],

@@ -27,7 +27,7 @@ from .epoch import (
     next_epoch,
 )
 from .ledger import Changes, Ledger
-from .policy import REKEY_AT, GroupPolicy
+from .policy import INBAND, REKEY_AT, GroupPolicy
 from .rekeyer import Rekeyer
 from .repeats import Repeats
 from .roster import Enrolled, Roster
@@ -79,6 +79,7 @@ class Group:
             return
         shape = self.policy.shape
         excludes = bool(evicted) or self.epoch.shape != shape
+        excludes |= self.is_inband  # the IKE SAs of its members are lost, and with them all ways
         excludes |= senders.is_used_up(shape, self.epoch.life + 1)
         plan = self.plan(now_ms, excludes=excludes, started=True, gone=evicted)
         self._carry_out(plan, now_ms, more)
@@ -109,10 +110,8 @@ class Group:
         activate_ms = max(self._earliest_ms(now_ms, come_back), self._activate_ms)
         if excludes:
             outbox = tuple(p if p.excludes else self._exclusion(p) for p in outbox)
-            outbox += (self._rekeyer.exclude(old.rekey, old.destination, old.shape.has_marker),)
-        else:
-            atd_s, dtd_s = self._delays_s(activate_ms - now_ms)
-            outbox += (self._rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s),)
+        if not self.is_inband:
+            outbox += (self._announcement(old, new, activate_ms - now_ms, excludes),)
         outbox = outbox[-_MOST_PARCELS:]
         state = {self._prefix + "state": encode_state(new, outbox)}
         changes = state | self._roster.removing(gone)
@@ -132,7 +131,9 @@ class Group:
 
     # Members
 
-    def admit(self, member: str, wanted: int | None, now_ms: int) -> list[int]:
+    def admit(
+        self, member: str, wanted: int | None, now_ms: int, fragments: bool = False
+    ) -> list[int]:
         """Register a member: its fresh Sender-IDs, none where wanted is None (a receiver).
 
         All of it is durable on return. GroupFull where it must not be; Problem from the store.
@@ -146,7 +147,7 @@ class Group:
             wanted = 1
             self._make_way(member, now_ms)
         picked = {} if wanted is None else self._pick(member, wanted, now_ms)
-        enrolled = Enrolled(self.epoch.era, wanted is not None, False)
+        enrolled = Enrolled(self.epoch.era, wanted is not None, False, fragments)
         self._write(self._roster.entering(member, enrolled, picked))
         self._roster.enter(member, enrolled, picked)
         return [senders.sender_id(self.epoch.shape, i, row) for i, row in picked.items()]
@@ -177,6 +178,11 @@ class Group:
         if enrolled is not None and enrolled.era == self.epoch.era:
             return True
         return self.epoch.life > 0 and member.may_join(self.policy.name)
+
+    @property
+    def is_inband(self) -> bool:
+        """Whether members are told of the current epoch's end over their IKE SAs."""
+        return self.epoch.shape.rekey == INBAND
 
     # Time
 
@@ -220,11 +226,13 @@ class Group:
         """is_running: whether times mean anything."""
         self.refresh(now_ms)
         if self.epoch is None:
-            return {"epoch": None, "members": [], "senders": [], "absent": []}
+            facts = {"epoch": None, "rekey": self.policy.rekey}
+            return {**facts, "members": [], "senders": [], "absent": []}
         active = self.active()
         facts = {
             "epoch": self.epoch.number,
             "spi": self.epoch.tek_spi.hex(),
+            "rekey": self.epoch.shape.rekey,
             "members": sorted(active),
             "senders": sorted(m for m, enrolled in active.items() if enrolled.sender),
             "absent": sorted(set(self._roster.members) - set(active)),
@@ -288,6 +296,16 @@ class Group:
                 raise GroupFull from None
             self.exclude(now_ms)
         return senders.pick(*ask, self.epoch, most=most, may_rekey=False)
+
+    def _announcement(self, old: Epoch, new: Epoch, atd_ms: int, excludes: bool) -> Parcel:
+        """Over the old epoch's Rekey SA; fragmented only where every member can do with it."""
+        if excludes:
+            return self._rekeyer.exclude(old.rekey, old.destination, old.shape.has_marker)
+        atd_s, dtd_s = self._delays_s(atd_ms)
+        active = self._roster.active(old.era).values()
+        can_all = bool(active) and all(enrolled.fragments for enrolled in active)
+        times = {"atd_s": atd_s, "dtd_s": dtd_s}
+        return self._rekeyer.rekey(old, new, self.policy, **times, in_fragments=can_all)
 
     def _make_way(self, member: str, now_ms: int) -> None:
         """For the one sender of a group: its numbers begin anew, and receivers have one window

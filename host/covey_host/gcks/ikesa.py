@@ -1,43 +1,65 @@
-"""One IKE SA as its responder sees it: keys, message IDs, and what must be remembered.
+"""One IKE SA as the key server sees it: keys, flags, Message IDs, the peer's request and ours.
 
-    HALF_OPEN --GSA_AUTH--> OPEN --idle, replaced, removed--> CLOSING --answered, given up--> gone
+    HALF_OPEN --GSA_AUTH--> OPEN --another IKE SA took over--> REPLACED --Delete, a while--> gone
         |                     |
+        |                     +--idle, a newer one, removed--> CLOSING --answered, given up--> gone
         +--failed-------------+--Delete, malformed--> ENDED --a while--> gone
 
 The window is one request in each direction (RFC 7296 section 2.3). An ENDED SA only answers a
-repeat of its last request, from the cache.
+repeat of its last request, from the cache. Who began is the original initiator, for the flag I
+and the direction of the keys: a member, or we where we asked for new keys (section 2.8).
 """
 
-from covey import ike
+from hashlib import sha256
+from typing import Any
+
+from covey import ike, ikefrag
 from covey.gcm import IV_LEN, GCMContext
 from covey.octets import wipe
 
 from .epoch import Random
+from .inband import Told
 from .proposals import Chosen
 
 HALF_OPEN = "half-open"
 OPEN = "open"
+REPLACED = "replaced"
 CLOSING = "closing"
 ENDED = "ended"
 
-_RETRANSMIT_MS = (1000, 2000, 4000, 8000)  # how long each sending of a request is waited for
+NEVER = 1 << 62
 
 
 class IkeSA:
-    def __init__(self, spi_i: bytes, spi_r: bytes, chosen: Chosen, keys: ike.Keys, random: Random):
+    def __init__(
+        self,
+        spi_i: bytes,
+        spi_r: bytes,
+        chosen: Chosen,
+        keys: ike.Keys,
+        random: Random,
+        is_initiator: bool = False,
+    ):
         self.spi_i = spi_i
         self.spi_r = spi_r
+        self.is_initiator = is_initiator  # whether we are the original initiator
         self.chosen = chosen
         self.keys = keys
         self.kwk = ike.default_kwk(keys.sk_d, chosen.kwa)  # GSK_w, RFC 9838 section 3.1.1
-        self._inbound = GCMContext(keys.sk_ei)
-        self._outbound = GCMContext(keys.sk_er)
+        ours, theirs = keys.sk_er, keys.sk_ei
+        if is_initiator:
+            ours, theirs = theirs, ours
+        self._inbound = GCMContext(theirs)
+        self._outbound = GCMContext(ours)
         self._iv = int.from_bytes(random(IV_LEN))
+        self.has_fragments = False  # whether fragmentation was negotiated (RFC 7383)
+        self.most_len = None  # octets of a message that we send in one piece; None: any
 
         self.state = HALF_OPEN
-        self.deadline_ms = 0  # when the state is left by itself
-        self.address = None  # where the last authentic message came from
+        self.deadline_ms = NEVER  # when HALF_OPEN, REPLACED or ENDED is left by itself
+        self.address: Any = None  # where the newest authentic message came from
         self.origin = None  # under which the IKE_SA_INIT request is known: (address, hash)
+        self.has_cookie = False  # whether that address has shown that it hears us
         self.identity: str | None = None  # of the member, once proven
 
         self.request = b""  # IKE_SA_INIT as it came: part of what AUTH proves
@@ -46,41 +68,91 @@ class IkeSA:
         self.nonce_r = b""
 
         self.next_request = 1  # Message ID of the peer's next request
-        self.last_hash = b""  # of the peer's last request
-        self.last_answer = b""
+        self.last_answer: list[bytes] = []
+        self._last_hash = b""  # of the peer's last request, or of its first fragment
+        self._first_hash = b""  # of the first fragment of the request that is coming in
+        self._requests = ikefrag.Reassembly()
+        self._answers = ikefrag.Reassembly()
 
-        self._next_own = 0  # Message ID of our next request
-        self._own = b""  # our request that is not answered yet
-        self._tries = 0
+        self.next_own = 0  # Message ID of our next request
+        self.pending = None  # our request that is not answered yet: requests.Pending
+        self.told: dict[str, Told] = {}  # inband groups whose rekeys go over this SA
+        self.tell_ms = 0  # not before: the peer was busy
+        self.is_excluded = False  # CLOSING: its groups are taken back first
+        self.rival = None  # made by the peer while we were asking for new keys: ikerekey.Rival
 
-    def open(self, data: bytes) -> ike.Opened:
-        """FormatError where it is no authentic message of the peer."""
-        return ike.open_octets(self._inbound, data)
+        self.heard_ms = 0  # when the newest authentic message came
+        self.used_ms = 0  # and when it was more than a sign of life
+        self.rekey_ms = NEVER  # when it is time for new keys
 
-    def seal(self, exchange: int, flags: int, message_id: int, payloads: list) -> bytes:
-        self._iv = (self._iv + 1) % (1 << 8 * IV_LEN)
-        iv = self._iv.to_bytes(IV_LEN)
+    @property
+    def own_spi(self) -> bytes:
+        return self.spi_i if self.is_initiator else self.spi_r
+
+    @property
+    def peer_spi(self) -> bytes:
+        return self.spi_r if self.is_initiator else self.spi_i
+
+    # Messages of the peer
+
+    def is_repeat(self, data: bytes) -> bool | None:
+        """Whether this is the last request again, which is answered again; None: a part of it
+        that is passed over (RFC 7383 section 2.6.1). FormatError where it is no message."""
+        number = ikefrag.number_of(data)
+        if number > 1:
+            return None if self.has_fragments else False
+        if sha256(data).digest() == self._last_hash:
+            return True
+        if number == 1 and self.has_fragments and self.state != ENDED:
+            ikefrag.Reassembly().open(self._inbound, data)  # split anew: its ICV must verify
+            return True
+        return False
+
+    def open_request(self, data: bytes) -> ike.Opened | None:
+        """None: fragments are missing. FormatError where it is no authentic message."""
+        if not self.has_fragments:
+            opened, number = ike.open_octets(self._inbound, data), 0
+        else:
+            opened, number = self._requests.open(self._inbound, data), ikefrag.number_of(data)
+        if number < 2:
+            self._first_hash = sha256(data).digest()
+        return opened
+
+    def open_answer(self, data: bytes) -> ike.Opened | None:
+        """The same for an answer to our request."""
+        if not self.has_fragments:
+            return ike.open_octets(self._inbound, data)
+        return self._answers.open(self._inbound, data)
+
+    # Messages to the peer
+
+    def answer(self, exchange: int, payloads: list) -> list[bytes]:
+        """The answer to the request that was opened last: its datagrams, kept for repeats."""
+        self.last_answer = self._seal(exchange, ike.FLAG_R, self.next_request, payloads)
+        self._last_hash = self._first_hash
+        self._requests.clear()
+        self.next_request += 1
+        return self.last_answer
+
+    def ask(self, exchange: int, payloads: list) -> list[bytes]:
+        """A request of ours: its datagrams."""
+        self._answers.clear()
+        datagrams = self._seal(exchange, 0, self.next_own, payloads)
+        self.next_own += 1
+        return datagrams
+
+    def _seal(self, exchange: int, flags: int, message_id: int, payloads: list) -> list[bytes]:
+        flags |= ike.FLAG_I if self.is_initiator else 0
         head = self.spi_i, self.spi_r, exchange, flags, message_id
-        return bytes(ike.seal_message(self._outbound, *head, payloads, iv))
+        most_len = self.most_len if self.has_fragments else None
+        datagrams = ikefrag.seal(self._outbound, *head, payloads, self._next_iv, most_len)
+        return [bytes(datagram) for datagram in datagrams]
 
-    def close(self, now_ms: int) -> bytes:
-        """Begin to delete the IKE SA: the request to send (RFC 7296 section 1.4.1)."""
-        delete = ike.emit_delete(ike.Delete(ike.IKE, 0, []))
-        self._own = self.seal(ike.INFORMATIONAL, 0, self._next_own, [(ike.DELETE, delete)])
-        self.state = CLOSING
-        return self.retransmit(now_ms)
+    def _next_iv(self) -> bytes:
+        self._iv = (self._iv + 1) % (1 << 8 * IV_LEN)
+        return self._iv.to_bytes(IV_LEN)
 
-    def retransmit(self, now_ms: int) -> bytes | None:
-        """Our request once more, the same octets; None when it was sent often enough."""
-        if self._tries == len(_RETRANSMIT_MS):
-            return None
-        self.deadline_ms = now_ms + _RETRANSMIT_MS[self._tries]
-        self._tries += 1
-        return self._own
-
-    def awaits(self, message_id: int) -> bool:
-        """Whether this is the Message ID of our request under way."""
-        return self.state == CLOSING and message_id == self._next_own
+    # Its end
 
     def end(self) -> None:
         """No message is sealed or opened any more; what was said last can be repeated."""
@@ -88,6 +160,10 @@ class IkeSA:
         self.wipe()
 
     def wipe(self) -> None:
+        self.pending = None
+        self.told = {}
+        self._requests.clear()
+        self._answers.clear()
         self.keys.wipe()
         self._inbound.wipe()
         self._outbound.wipe()

@@ -15,6 +15,7 @@ from . import Out, disclosure
 from .authority import Authority, Member, load_signing_key
 from .epoch import Epoch
 from .group import Group
+from .halfopen import most_len
 from .ledger import Ledger
 from .policy import GroupPolicy, SitePolicy
 from .registrar import Registrar
@@ -47,6 +48,7 @@ class KeyServer:
         """Take over the store, and rekey each group over its stored Rekey SA: whatever was given
         out under the stored keys, none of it is given out again."""
         self._rekeyer = Rekeyer(load_signing_key(self._store), self._random)
+        self._rekeyer.most_len = most_len(self._policy)
         self._ledger = Ledger(self._store, self._store.acquire_term(f"key server {os.getpid()}"))
         self._authority = Authority(self._ledger, self._random)
         for policy in self._policy.groups.values():
@@ -59,7 +61,13 @@ class KeyServer:
             self._tell,
         )
         self._responder = Responder(
-            self._policy, self._authority, registrar, self.counters, self._tell, self._random
+            self._policy,
+            self._groups,
+            self._authority,
+            registrar,
+            self.counters,
+            self._tell,
+            self._random,
         )
         return self._due(now_ms)
 
@@ -103,13 +111,15 @@ class KeyServer:
 
     def remove_member(self, name: str, now_ms: int) -> list[Out]:
         """Evict a member at once. Until key trees exist this sends everybody away, and those that
-        remain come back: no message has keys in it that the removed one could open."""
+        remain come back: no message has keys in it that the removed one could open. In an inband
+        group the others are given new keys, each by itself."""
         member, changes = self._authority.removal(name)
         plans = []
         for group in self._groups.values():
             group.refresh(now_ms)
             if group.may_hold_keys(member):
-                plan = group.plan(now_ms, excludes=True, gone=frozenset({name}))
+                gone = frozenset({name})
+                plan = group.plan(now_ms, excludes=not group.is_inband, gone=gone)
                 plans.append((group, plan))
                 changes |= plan.changes
             else:
@@ -121,7 +131,8 @@ class KeyServer:
             group.believe(plan, now_ms)
         self.counters["removed"] += 1
         self._tell("removed", member=name, groups=[g.policy.name for g, _ in plans])
-        return self._due(now_ms) + self._responder.dismiss(name, now_ms)
+        told = self._responder.dismiss(name, now_ms, is_excluded=True)  # it hears of no more keys
+        return self._due(now_ms) + told
 
     def reload(self, policy: SitePolicy, now_ms: int) -> list[Out]:
         """Another policy comes into force: groups that differ get new keys, new groups begin,
@@ -142,6 +153,7 @@ class KeyServer:
                 else:
                     group.exclude(now_ms)
         self._policy = self._responder.policy = policy
+        self._rekeyer.most_len = most_len(policy)
         self._tell("reloaded", groups=list(policy.groups))
         return self._due(now_ms)
 
@@ -159,6 +171,9 @@ class KeyServer:
                 "carrier_port": policy.carrier_port,
                 **group.status(now_ms, is_running),
             }
+            if is_running:
+                inband = group.is_inband
+                groups[name]["holders"] = self._responder.holders(group) if inband else None
         members = [
             {"member": m.name, "groups": m.groups, "connected": m.name in connected}
             for m in self._authority.members()
@@ -215,7 +230,8 @@ class KeyServer:
         self._disclosure.note(self._keys_now(self._disclosure.known), now_ms)
         for group in self._all():
             self._tell_of(group)
-        return [out for group in self._all() for out in group.due(now_ms)]
+        outs = [out for group in self._all() for out in group.due(now_ms)]
+        return outs + (self._responder.tell(now_ms) if self._responder else [])
 
     def _tell_of(self, group: Group) -> None:
         """Of a new epoch, whatever brought it."""

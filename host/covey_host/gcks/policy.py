@@ -13,6 +13,7 @@ from ..site import check_name
 from . import policyvalues as values
 from .policyvalues import Listen
 
+INBAND, MULTICAST = "inband", "multicast"  # how a group's new keys reach its members
 REKEY_AT = 80  # % of a lifetime after which a group is rekeyed without being asked
 
 _TEMPLATE = """\
@@ -29,6 +30,12 @@ listen = ["0.0.0.0:4500"]
 
 # After this long without a message from a member its IKE SA is closed. It stays in its groups.
 ike_idle = "10m"
+#
+# Seldom changed; these are the defaults:
+# liveness = "60s"               # silence after which a member of an inband group is asked
+# ike_lifetime = "8h"            # of an IKE SA that is kept: then it gets new keys
+# cookies_from = 64              # half-open IKE SAs from which on an address must prove itself
+# fragment_size = 1280           # octets of an IP packet; longer IKE messages go in fragments
 
 # A group, best added by `covey group add`. All but address and port may be left out; these are
 # the defaults.
@@ -38,6 +45,7 @@ ike_idle = "10m"
 # port = 2222                    # the application's UDP port, inside the protection
 # carrier = "udp"                # data travels as ESP in UDP; "ip": as IP protocol 50
 # carrier_port = 4500            # the UDP port of rekeys; of data too where carrier is "udp"
+# rekey = "multicast"            # new keys: one message for all; "inband": to each by itself
 # private_attributes = true      # false, with "ip" only: say nothing that only Covey understands
 # single_sender = false          # true: one member sends, and replays are refused by anyone
 # key_bits = 128                 # 128 or 256, of AES-GCM
@@ -67,6 +75,7 @@ class Shape:
     incarnation_bits: int
     private_attributes: bool = True
     single_sender: bool = False
+    rekey: str = MULTICAST
 
     @property
     def sender_id_bits(self) -> int:
@@ -87,6 +96,7 @@ class GroupPolicy:
     port: int
     carrier: str = "udp"
     carrier_port: int = 4500
+    rekey: str = MULTICAST
     private_attributes: bool = True
     single_sender: bool = False
     key_bits: int = 128
@@ -112,6 +122,7 @@ class GroupPolicy:
             *self.sender_id_form,
             self.private_attributes,
             self.single_sender,
+            rekey=self.rekey,
         )
 
 
@@ -121,6 +132,10 @@ class SitePolicy:
     listen: tuple[Listen, ...] = (Listen("0.0.0.0", 4500, True),)
     ike_idle_s: int = 600
     groups: dict[str, GroupPolicy] = field(default_factory=dict)
+    liveness_s: int = 60
+    ike_lifetime_s: int = 28800
+    cookies_from: int = 64
+    fragment_size: int = 1280
 
 
 class _Wrong(Exception):
@@ -224,12 +239,17 @@ _SITE = {
     "identity": ("identity", values.identity),
     "listen": ("listen", values.listen),
     "ike_idle": ("ike_idle_s", values.seconds(10, 7 * 86400)),
+    "liveness": ("liveness_s", values.seconds(5, 86400)),
+    "ike_lifetime": ("ike_lifetime_s", values.seconds(10, 30 * 86400)),
+    "cookies_from": ("cookies_from", values.whole(0, 1024)),
+    "fragment_size": ("fragment_size", values.fragment_size),
 }
 _GROUP = {
     "address": ("address", values.multicast),
     "port": ("port", values.port),
     "carrier": ("carrier", values.one_of("udp", "ip")),
     "carrier_port": ("carrier_port", values.port),
+    "rekey": ("rekey", values.one_of(MULTICAST, INBAND)),
     "private_attributes": ("private_attributes", values.flag),
     "single_sender": ("single_sender", values.flag),
     "key_bits": ("key_bits", values.one_of(128, 256)),
@@ -302,6 +322,10 @@ def _check_rollover(policy: GroupPolicy, content: dict) -> None:
             f"lifetime ({policy.lifetime_s} s) must be at least {dtd * 100 // (100 - REKEY_AT)} s:"
             f" new keys come at {REKEY_AT} % of it, and the rest must cover dtd ({dtd} s).",
         )
+    if policy.sender_ids > 1 << policy.sender_id_form[0]:
+        raise _Wrong("sender_ids", "sender_ids must not be more than there are sender indexes.")
+    if policy.rekey == INBAND:
+        return  # no Rekey SA, no repeats
     if policy.rekey_lifetime_s < policy.lifetime_s:
         raise _Wrong(
             "rekey_lifetime" if "rekey_lifetime" in content else "lifetime",
@@ -314,8 +338,6 @@ def _check_rollover(policy: GroupPolicy, content: dict) -> None:
             f"the last repeat comes after {span_ms / 1000:g} s, but old keys go after dtd"
             f" ({dtd} s): lower repeats or repeat_spacing.",
         )
-    if policy.sender_ids > 1 << policy.sender_id_form[0]:
-        raise _Wrong("sender_ids", "sender_ids must not be more than there are sender indexes.")
 
 
 def _line_of(text: str, table: str, key: str) -> int | None:

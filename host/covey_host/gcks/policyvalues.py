@@ -66,6 +66,12 @@ def seconds(least: int, most: int) -> Callable[[Any], int]:
     return read
 
 
+def fragment_size(value: Any) -> int:
+    if type(value) is not int or value and not 300 <= value <= 1500:
+        raise ValueError("must be a whole number from 300 to 1500, or 0 for never.")
+    return value
+
+
 def spacing_ms(value: Any) -> int:
     ms = parse_duration_ms(value)
     if not 10 <= ms <= 60_000:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from covey import ike
 
 from .download import kek_transforms, tek_transforms
-from .policy import Shape
+from .policy import INBAND, Shape
 
 _KNOWN_TYPES = {ike.ENCR, ike.PRF, ike.INTEG, ike.KE_METHOD, ike.KWA}
 _KEY_BITS = (128, 256)
@@ -28,34 +28,47 @@ class Chosen:
         return _KWK_BITS[self.kwa]
 
 
-def choose(proposals: list[ike.Proposal]) -> Chosen | None:
-    """The first proposal that can be taken: its first cipher, and its strongest key wrap."""
+def choose(
+    proposals: list[ike.Proposal], spi_len: int = 0, least_kwk_bits: int = 0
+) -> Chosen | None:
+    """The first proposal that can be taken: its first cipher, and its strongest key wrap.
+
+    spi_len: where new keys for an IKE SA are asked for, the peer's SPI stands in the proposal.
+    least_kwk_bits: the new key wrap is not to be weaker than the old one.
+    """
     for proposal in proposals:
-        chosen = _chosen(proposal)
-        if chosen is not None:
-            return chosen
+        if len(proposal.spi) == spi_len and any(proposal.spi) == bool(spi_len):
+            chosen = _chosen(proposal)
+            if chosen is not None and chosen.kwk_bits >= least_kwk_bits:
+                return chosen
     return None
+
+
+def again(chosen: Chosen, spi: bytes) -> ike.Proposal:
+    """An offer of what was chosen once, for new keys of that IKE SA."""
+    return ike.Proposal(1, ike.IKE, spi, chosen.answer.transforms)
 
 
 def covers(sag: list[ike.Proposal], shape: Shape) -> bool:
     """Whether a member that offers SAg can do what the group's policy asks.
 
     For the Rekey SA and for the Data-Security SA some proposal must hold every transform, and
-    both must have the same Proposal Num. SPIs in SAg mean nothing.
+    both must have the same Proposal Num. SPIs in SAg mean nothing. An inband group has no Rekey
+    SA: what is said of one is not looked at, and its keys are wrapped by the IKE SA's own KWA.
     """
+    wanted = {ike.ESP: tek_transforms(shape)}
+    if shape.rekey != INBAND:
+        wanted[ike.GIKE_UPDATE] = kek_transforms(shape)
     numbers = [
-        {p.num for p in sag if p.protocol == protocol and _holds(p, wanted)}
-        for protocol, wanted in (
-            (ike.GIKE_UPDATE, kek_transforms(shape)),
-            (ike.ESP, tek_transforms(shape)),
-        )
+        {p.num for p in sag if p.protocol == protocol and _holds(p, transforms)}
+        for protocol, transforms in wanted.items()
     ]
     return bool(set.intersection(*numbers))
 
 
 def _chosen(proposal: ike.Proposal) -> Chosen | None:
     transforms = proposal.transforms
-    if proposal.protocol != ike.IKE or proposal.spi:
+    if proposal.protocol != ike.IKE:
         return None
     if any(t.kind not in _KNOWN_TYPES or not t.has_valid_key_length() for t in transforms):
         return None
@@ -69,7 +82,9 @@ def _chosen(proposal: ike.Proposal) -> Chosen | None:
         return None  # RFC 5282 section 8: with an AEAD there is no other integrity algorithm
     cipher, wrap = pair
     answer = [t for t in (cipher, prf, integ, method, wrap) if t is not None]
-    return Chosen(ike.Proposal(proposal.num, ike.IKE, b"", answer), cipher.key_bits, wrap.id)
+    return Chosen(
+        ike.Proposal(proposal.num, ike.IKE, proposal.spi, answer), cipher.key_bits, wrap.id
+    )
 
 
 def _cipher_and_wrap(ciphers, wraps) -> tuple[ike.Transform, ike.Transform] | None:

@@ -14,7 +14,7 @@ from covey.drops import DROP_IKE_FORMAT, FormatError
 
 from ..errors import Problem
 from ..store import Fenced
-from . import download, proposals
+from . import download, inband, proposals
 from .authority import Authority
 from .group import Group, GroupFull
 from .ikesa import IkeSA
@@ -97,7 +97,7 @@ class Registrar:
 
     def _admit(self, sa: IkeSA, group: Group, wanted: int | None, now_ms: int) -> Payloads:
         try:
-            sender_ids = group.admit(sa.identity, wanted, now_ms)
+            sender_ids = group.admit(sa.identity, wanted, now_ms, sa.has_fragments)
         except GroupFull:
             raise _Refused(ike.REGISTRATION_FAILED) from None
         except Fenced:
@@ -116,6 +116,7 @@ class Registrar:
             is_sender=wanted is not None,
         )
         kd = download.registration_kd(epoch, sa.kwk, self._public_key, sender_ids)
+        inband.registered(sa, group)
         self._counters["registered"] += 1
         self._tell(
             "registered",
@@ -127,7 +128,9 @@ class Registrar:
         return [(ike.GSA, gsa), (ike.KD, kd), notify(ike.USE_TRANSPORT_MODE)]
 
     def _leave(self, sa: IkeSA, group: Group, now_ms: int) -> Payloads:
-        """Whoever asks is out, whether it was in or not. No keys change: it left by itself."""
+        """Whoever asks is out, whether it was in or not. No keys change: it left by itself.
+        Nothing more is sent to it."""
+        sa.told.pop(group.policy.name, None)
         try:
             group.leave(sa.identity, now_ms)
         except Fenced:

@@ -10,7 +10,7 @@ the store were put back to an earlier state.
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from covey import ike
+from covey import ike, ikefrag
 from covey.der import ECDSA_WITH_SHA256
 from covey.gcm import IV_LEN
 
@@ -30,6 +30,7 @@ class Rekeyer:
     """The site's signing key, and what it signs."""
 
     def __init__(self, key: ec.EllipticCurvePrivateKey, random: Random):
+        self.most_len: int | None = None  # octets of one datagram, where all can do fragments
         self._key = key
         self._random = random
         self.public_key = key.public_key().public_bytes(
@@ -37,9 +38,19 @@ class Rekeyer:
         )
 
     def rekey(
-        self, old: Epoch, new: Epoch, policy: GroupPolicy, *, atd_s: int, dtd_s: int
+        self,
+        old: Epoch,
+        new: Epoch,
+        policy: GroupPolicy,
+        *,
+        atd_s: int,
+        dtd_s: int,
+        in_fragments: bool = False,
     ) -> Parcel:
-        """From the old epoch to the new one, over the old one's Rekey SA."""
+        """From the old epoch to the new one, over the old one's Rekey SA.
+
+        in_fragments: all members have negotiated fragmentation (section 2.4.1.2).
+        """
         over = old.rekey
         gone = ike.Delete(ike.ESP, 4, [old.tek_spi])
         payloads = [
@@ -47,18 +58,25 @@ class Rekeyer:
             (ike.KD, download.rekey_kd(new, over.kwk)),
             (ike.DELETE, ike.emit_delete(gone)),
         ]
-        message, marker = self._sealed(over, payloads), old.shape.has_marker
-        return Parcel(message, old.destination, sent_over(over), False, marker)
+        messages = self._sealed(over, payloads, self.most_len if in_fragments else None)
+        return Parcel(messages, old.destination, sent_over(over), False, old.shape.has_marker)
 
     def exclude(self, over: RekeySA, destination: tuple[str, int], marker: bool) -> Parcel:
-        """Everybody out, over one Rekey SA. No keys inside."""
+        """Everybody out, over one Rekey SA. No keys inside; short enough for any network."""
         payloads = [(ike.DELETE, ike.emit_delete(d)) for d in (_ESP_ALL, _REKEY_ALL)]
-        return Parcel(self._sealed(over, payloads), destination, sent_over(over), True, marker)
+        messages = self._sealed(over, payloads, None)
+        return Parcel(messages, destination, sent_over(over), True, marker)
 
-    def _sealed(self, over: RekeySA, payloads: list[tuple[int, bytes]]) -> bytes:
+    def _sealed(
+        self, over: RekeySA, payloads: list[tuple[int, bytes]], most_len: int | None
+    ) -> tuple[bytes, ...]:
         head = over.spi[:8], over.spi[8:], ike.GSA_REKEY, ike.FLAG_I, over.next_message_id
         payloads = self._signed(head, payloads)
-        return bytes(ike.seal_message(over.context(), *head, payloads, self._random(IV_LEN)))
+        datagrams = ikefrag.seal(over.context(), *head, payloads, self._next_iv, most_len)
+        return tuple(map(bytes, datagrams))
+
+    def _next_iv(self) -> bytes:
+        return self._random(IV_LEN)
 
     def _signed(self, head: tuple, payloads: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """The payloads, and AUTH over A | P (section 2.4.1.1) behind them."""

@@ -34,12 +34,12 @@ class Repeats:
 
         come_back_ms: when all members that an exclusion sent away have had time to come back.
         """
-        under_way = {s.parcel.message: s for s in self._sendings}
+        under_way = {s.parcel.messages: s for s in self._sendings}
         self._sendings = []
         for parcel in outbox:
             until_ms = come_back_ms if parcel.excludes else now_ms
             new = _Sending(parcel, 1 + policy.repeats, now_ms, until_ms)
-            self._sendings.append(under_way.get(parcel.message, new))
+            self._sendings.append(under_way.get(parcel.messages, new))
 
     def due(self, policy: GroupPolicy, now_ms: int) -> list[Out]:
         outs = []
@@ -50,7 +50,7 @@ class Repeats:
                 sending.until_ms = max(sending.until_ms, sending.next_ms)
                 parcel = sending.parcel
                 where = parcel.destination, parcel.marker
-                outs.append(Out(parcel.message, None, policy.name, *where))
+                outs += [Out(m, None, policy.name, *where) for m in parcel.messages]
         return outs
 
     def unfinished(self, now_ms: int) -> Outbox:

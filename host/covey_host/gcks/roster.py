@@ -1,7 +1,8 @@
 """Who is in a group, and which sender indexes they have: memory, and the rows it is kept in.
 
     group/NAME/sender/INDEX    see senders.py
-    group/NAME/member/MEMBER   {"era": in which it registered last, "sender": bool, "left": bool}
+    group/NAME/member/MEMBER   {"era": in which it registered last, "sender": bool, "left": bool,
+                                "fragments": bool}; rows that don't say the last one mean false
 
 Rows are written by the group; each method that gives Changes has a partner that follows in memory.
 """
@@ -19,6 +20,7 @@ class Enrolled:
     era: int
     sender: bool
     left: bool
+    fragments: bool = False  # whether it can put fragments of a rekey together
 
 
 class Roster:

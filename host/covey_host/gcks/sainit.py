@@ -1,23 +1,26 @@
 """IKE_SA_INIT (RFC 7296 section 1.2, with the key wrap algorithm of RFC 9838): no state kept here.
 
-    HDR, SAi1, KEi, Ni -->   <-- HDR, SAr1, KEr, Nr
+    HDR, [N(COOKIE),] SAi1, KEi, Ni, [N, N,] [N] -->   <-- HDR, SAr1, KEr, Nr, [N, N,] [N]
                              <-- HDR, N(NO_PROPOSAL_CHOSEN | INVALID_KE_PAYLOAD | ...)
 
 Nothing here is authentic. What is malformed is not answered: INVALID_SYNTAX may be said under
 protection only (section 3.10.1).
 """
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from covey import ike
-from covey.drops import DROP_IKE_HEADER, DROP_IKE_KE, FormatError
+from covey.drops import DROP_IKE_HEADER, FormatError
 
-from . import proposals
+from . import natd, proposals
 from .epoch import Random
+from .ikerekey import agree
 from .ikesa import IkeSA
 from .parts import Parts, notify
+from .table import ZERO_SPI
 
-ZERO_SPI = bytes(8)
 _NONCE_LEN = 32
 
 
@@ -36,13 +39,13 @@ class Unacceptable(Exception):
 
 def check_header(header: ike.Header) -> None:
     """FormatError where this can't be the first request of an initiator."""
-    if header.flags & ike.FLAG_R or header.message_id:
+    if not header.flags & ike.FLAG_I or header.flags & ike.FLAG_R or header.message_id:
         raise FormatError(DROP_IKE_HEADER)
     if header.spi_i == ZERO_SPI or header.spi_r != ZERO_SPI:
         raise FormatError(DROP_IKE_HEADER)
 
 
-def respond(header: ike.Header, data: bytes, spi_r: bytes, random: Random) -> IkeSA:
+def respond(header: ike.Header, data: bytes, spi_r: bytes, random: Random, address: Any) -> IkeSA:
     """A half-open IKE SA, its response made. FormatError: silence; Unacceptable: notify."""
     _, payloads = ike.parse_message(data)
     critical = ike.unsupported_critical(payloads)
@@ -58,26 +61,21 @@ def respond(header: ike.Header, data: bytes, spi_r: bytes, random: Random) -> Ik
     if method != ike.CURVE25519:  # it was offered, or nothing would have been chosen
         wanted = ike.CURVE25519.to_bytes(2)
         raise Unacceptable(ike.INVALID_KE_PAYLOAD, wanted, "invalid_ke_payload")
-    public, shared = _agree(value, random)
+    private = X25519PrivateKey.from_private_bytes(random(32))
+    shared = agree(private, value)
     nonce_r = random(_NONCE_LEN)
     keys = ike.derive(nonce_i, nonce_r, shared, header.spi_i, spi_r, chosen.key_bits)
     sa = IkeSA(header.spi_i, spi_r, chosen, keys, random)
+    sa.has_fragments = any(n.type == ike.IKEV2_FRAGMENTATION_SUPPORTED for n in parts.notifies)
     answer = [
         (ike.SA, ike.emit_sa([chosen.answer])),
-        (ike.KE, ike.emit_ke(ike.CURVE25519, public)),
+        (ike.KE, ike.emit_ke(ike.CURVE25519, private.public_key().public_bytes_raw())),
         (ike.NONCE, nonce_r),
+        *natd.answer(parts.notifies, header.spi_i, spi_r, address),
     ]
+    if sa.has_fragments:  # said only to who said it (RFC 7383 section 2.3)
+        answer.append(notify(ike.IKEV2_FRAGMENTATION_SUPPORTED))
     head = header.spi_i, spi_r, ike.IKE_SA_INIT, ike.FLAG_R, 0
     sa.request, sa.response = data, bytes(ike.emit_message(*head, answer))
     sa.nonce_i, sa.nonce_r = nonce_i, nonce_r
     return sa
-
-
-def _agree(value: bytes, random: Random) -> tuple[bytes, bytes]:
-    """Our public value and the shared secret; all-zero is refused (RFC 7748 section 6.1)."""
-    secret = X25519PrivateKey.from_private_bytes(random(32))
-    try:
-        shared = secret.exchange(X25519PublicKey.from_public_bytes(value))
-    except ValueError:
-        raise FormatError(DROP_IKE_KE) from None
-    return secret.public_key().public_bytes_raw(), shared

@@ -36,6 +36,7 @@ class Address(NamedTuple):
     host: str
     port: int
     local: bytes  # our address that the peer wrote to; empty where the system doesn't say
+    local_port: int = 0
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -77,7 +78,7 @@ class Endpoint:
             if isinstance(message, int):
                 yield message
             else:
-                yield message, Address(self.number, host, port, _local(ancillary))
+                yield message, Address(self.number, host, port, _local(ancillary), self.port)
 
     def send(self, data: bytes, address: Address) -> int:
         """Answer where a request came from: 0, or the errno that the system gave."""

@@ -40,6 +40,9 @@ Both ports define exactly these names.
     send(sock, view, address)
                             None, or the errno that the system gave
     source_address(sock)    (host, port) that the socket is bound to
+    ipv4_of(address)        the four octets of a resolved address
+    own_ipv4(address)       the four octets of ours that packets to it leave with; None where that
+                            can't be told
     close(sock)             closing twice is no error
 
 What a person can mend (a port in use, no route for multicast, a missing file) is a ConfigError.
@@ -87,4 +90,6 @@ recv_from = _port.recv_from
 recv_parts = _port.recv_parts
 send = _port.send
 source_address = _port.source_address
+ipv4_of = _port.ipv4_of
+own_ipv4 = _port.own_ipv4
 close = _port.close

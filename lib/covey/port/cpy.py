@@ -328,6 +328,20 @@ def source_address(sock):
     return sock.getsockname()
 
 
+def ipv4_of(address):
+    return socket.inet_aton(address[0])
+
+
+def own_ipv4(address):
+    """Asks the system by a socket that is connected and sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(address)
+            return ipv4_of(probe.getsockname())
+        except OSError:
+            return None
+
+
 def close(sock):
     sender = _senders.pop(sock, None)
     if sender:

@@ -27,6 +27,8 @@ from covey.port.mpy_socket import (
     close,
     esp_socket,
     group_socket,
+    ipv4_of,
+    own_ipv4,
     recv,
     recv_from,
     recv_parts,

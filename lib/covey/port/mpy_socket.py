@@ -9,6 +9,11 @@ import os
 import socket
 import sys
 
+try:
+    import network
+except ImportError:  # a desktop
+    network = None
+
 from micropython import const
 
 from covey.drops import ConfigError
@@ -272,6 +277,47 @@ def send(sock, view, address):
 
 def source_address(sock):
     return _bound[sock]
+
+
+def ipv4_of(address):
+    if isinstance(address, tuple):
+        return _ipv4(address[0])
+    return bytes(address[4:8])
+
+
+def own_ipv4(address):
+    """Sockets can't be asked; on a board the first interface that is up has the way."""
+    if ipv4_of(address)[0] == 127:
+        return b"\x7f\0\0\1"
+    for interface in _interfaces():
+        try:
+            own = _ipv4(interface.ifconfig()[0])
+        except (OSError, ValueError, ConfigError):
+            continue
+        if any(own):
+            return own
+    return None
+
+
+def _interfaces():
+    """Those of this board that are connected: the wire before the air."""
+    found = []
+    for make in (_lan, _station):
+        try:
+            interface = make()
+            if interface.isconnected():
+                found.append(interface)
+        except Exception:  # not there or not set up: each board says so by another error
+            pass
+    return found
+
+
+def _lan():
+    return network.LAN()
+
+
+def _station():
+    return network.WLAN(getattr(network, "STA_IF", 0))
 
 
 def close(sock):

@@ -1,0 +1,53 @@
+"""COOKIE (RFC 7296 section 2.6): an address proves that it hears us, and costs us no memory.
+
+    cookie = version (1) | HMAC-SHA-256(secret, length of Ni | Ni | SPIi | host), 16 octets of it
+
+The port is left out: a NAT may choose another one. A secret is used for a minute and taken for one
+more.
+"""
+
+import hmac
+
+from .epoch import Random
+
+LIFE_MS = 60_000  # how long a secret makes cookies
+_SECRET_LEN = 32
+_HASH_LEN = 16
+COOKIE_LEN = 1 + _HASH_LEN
+
+
+class Cookies:
+    def __init__(self, random: Random):
+        self._random = random
+        self._version = 0
+        self._until_ms = None
+        self._secret = b""
+        self._former = b""  # empty: none
+
+    def make(self, spi_i: bytes, nonce: bytes, host: str, now_ms: int) -> bytes:
+        self._turn(now_ms)
+        return bytes([self._version]) + _hash(self._secret, spi_i, nonce, host)
+
+    def is_ours(self, cookie: bytes, spi_i: bytes, nonce: bytes, host: str, now_ms: int) -> bool:
+        """Whether this host heard this cookie of us, for this request, a short while ago."""
+        self._turn(now_ms)
+        if len(cookie) != COOKIE_LEN:
+            return False
+        age = (self._version - cookie[0]) % 256
+        secret = (self._secret, self._former)[age] if age < 2 else b""
+        return bool(secret) and hmac.compare_digest(cookie[1:], _hash(secret, spi_i, nonce, host))
+
+    def _turn(self, now_ms: int) -> None:
+        """A new secret when it is time; both are new after a long pause."""
+        if self._until_ms is not None and now_ms < self._until_ms:
+            return
+        is_late = self._until_ms is None or now_ms >= self._until_ms + LIFE_MS
+        self._former = b"" if is_late else self._secret
+        self._secret = self._random(_SECRET_LEN)
+        self._version = (self._version + (2 if is_late else 1)) % 256
+        self._until_ms = now_ms + LIFE_MS
+
+
+def _hash(secret: bytes, spi_i: bytes, nonce: bytes, host: str) -> bytes:
+    data = len(nonce).to_bytes(2) + nonce + spi_i + host.encode()
+    return hmac.digest(secret, data, "sha256")[:_HASH_LEN]

@@ -1,0 +1,123 @@
+"""The door: which IKE_SA_INIT requests become IKE SAs, and how a flood of them is survived.
+
+From `cookies_from` half-open IKE SAs on, whoever asks for one more must first show a cookie. Until
+then nothing is remembered of it, nothing costly is computed for it, and no answer to it is longer
+than what it sent: this server helps nobody to flood a third. A peer that hears us may fill a
+share of the table, and no more.
+"""
+
+from collections import Counter
+from hashlib import sha256
+from typing import Any
+
+from covey import ike
+
+from . import sainit
+from .cookies import Cookies
+from .epoch import Random
+from .ikesa import IkeSA
+from .natd import host_of
+from .parts import Parts, notify
+from .policy import SitePolicy
+from .table import Table
+
+MOST_PER_HOST = 256  # half-open IKE SAs
+_NOTICES_PER_S = 10  # answers to what no IKEv2 peer of ours sends (section 2.21.4: limit the rate)
+
+
+class Door:
+    def __init__(self, policy: SitePolicy, table: Table, counters: Counter, random: Random):
+        self.policy = policy
+        self._table = table
+        self._counters = counters
+        self._random = random
+        self._cookies = Cookies(random)
+        self._notices: list[int] = []  # when the latest were sent
+
+    def receive(self, header: ike.Header, data: bytes, address: Any, now_ms: int) -> list[bytes]:
+        """An IKE_SA_INIT request → its answer, or silence. FormatError: dropped."""
+        sainit.check_header(header)
+        origin = address, sha256(data).digest()
+        known = self._table.begun_by(origin)
+        if known is not None:
+            return self._again(known, data)
+        is_proven = False
+        if self._is_loaded():
+            is_proven, answer = self._ask_cookie(header, data, address, now_ms)
+            if not is_proven:
+                return answer
+        if not self._has_room(address):
+            self._counters["half_open_full"] += 1
+            return []
+        try:
+            sa = sainit.respond(header, data, self._table.new_spi(), self._random, address)
+        except sainit.Unacceptable as reason:
+            self._counters[reason.reason] += 1
+            if reason.type == ike.UNSUPPORTED_CRITICAL_PAYLOAD and not self._may_notice(now_ms):
+                return []  # an answer that can be longer than its request
+            return [reason.answer(header)]
+        sa.address, sa.origin, sa.heard_ms, sa.used_ms = address, origin, now_ms, now_ms
+        sa.has_cookie = is_proven
+        sa.most_len = most_len(self.policy)
+        self._table.add_half_open(sa, now_ms)
+        self._counters["sa_init"] += 1
+        return [sa.response]
+
+    def refuse_version(self, data: bytes, now_ms: int) -> list[bytes]:
+        """Section 2.5: dropped, and told which version we speak; sections 1.5, 2.21.4: how."""
+        self._counters["version"] += 1
+        if data[19] & ike.FLAG_R:
+            return []
+        head = data[:8], data[8:16], data[18], ike.FLAG_R, int.from_bytes(data[20:24])
+        answer = bytes(ike.emit_message(*head, [notify(ike.INVALID_MAJOR_VERSION)]))
+        if self._is_loaded() and len(answer) > len(data) or not self._may_notice(now_ms):
+            return []
+        return [answer]
+
+    def _again(self, known: IkeSA, data: bytes) -> list[bytes]:
+        """Section 2.1: the same answer while half-open, ignored from then on."""
+        self._counters["sa_init_repeat"] += 1
+        if known.next_request > 1:
+            return []
+        is_longer = len(known.response) > len(data) and not known.has_cookie
+        return [] if is_longer and self._is_loaded() else [known.response]
+
+    def _is_loaded(self) -> bool:
+        return self._table.half_open >= self.policy.cookies_from
+
+    def _has_room(self, address: Any) -> bool:
+        if self._table.half_open_of[host_of(address)] >= MOST_PER_HOST:
+            return False
+        return self._table.make_room()
+
+    def _ask_cookie(
+        self, header: ike.Header, data: bytes, address: Any, now_ms: int
+    ) -> tuple[bool, list[bytes]]:
+        """Whether the request shows a cookie of ours, and else how it is asked for one."""
+        _, payloads = ike.parse_message(data)
+        parts = Parts(payloads)
+        nonce = ike.check_nonce(parts.needed(ike.NONCE))
+        of = header.spi_i, nonce, str(host_of(address)), now_ms
+        shown = [n.data for n in parts.notifies if n.type == ike.COOKIE]
+        if shown and self._cookies.is_ours(shown[0], *of):
+            return True, []
+        if shown:
+            self._counters["cookie_wrong"] += 1
+        self._counters["cookie_asked"] += 1
+        head = header.spi_i, sainit.ZERO_SPI, ike.IKE_SA_INIT, ike.FLAG_R, 0
+        cookie = notify(ike.COOKIE, self._cookies.make(*of))
+        answer = bytes(ike.emit_message(*head, [cookie]))
+        return False, [answer] if len(answer) <= len(data) else []
+
+    def _may_notice(self, now_ms: int) -> bool:
+        self._notices = [t for t in self._notices if now_ms - t < 1000]
+        if len(self._notices) >= _NOTICES_PER_S:
+            return False
+        self._notices.append(now_ms)
+        return True
+
+
+def most_len(policy: SitePolicy) -> int | None:
+    """Octets of an IKE message in one datagram: less IP header, UDP header and marker. The marker
+    is counted everywhere, so that nothing depends on the port."""
+    return policy.fragment_size - 32 if policy.fragment_size else None

@@ -1,0 +1,133 @@
+"""The IKE SAs of a key server: found by our SPI, by their first message, by their member."""
+
+from collections import Counter
+from typing import Any
+
+from . import ikesa
+from .epoch import Random
+from .ikesa import NEVER, IkeSA
+from .natd import host_of
+
+ZERO_SPI = bytes(8)
+MOST_UNPROVEN = 1024  # IKE SAs whose peer has proven nothing, or that ended; no more are made
+UNPROVEN_MS = 30_000  # how long each of them is kept
+MOST_LINGERING = 8  # IKE SAs of one member that were replaced or are being closed
+
+
+class Table:
+    def __init__(self, random: Random):
+        self._random = random
+        self.sas: dict[bytes, IkeSA] = {}  # by our SPI
+        self.proven: dict[str, IkeSA] = {}  # by member: the one that is open
+        self.unproven: set[bytes] = set()  # SPIs of those that are half-open or ended
+        self.half_open = 0
+        self.half_open_of: Counter = Counter()  # by host
+        self.due_ms = NEVER  # no IKE SA has something to do earlier
+        self._lingering: dict[str, list[IkeSA]] = {}  # by member, the oldest first
+        self._origins: dict[tuple, IkeSA] = {}  # by address and hash of the IKE_SA_INIT request
+
+    def new_spi(self) -> bytes:
+        while True:
+            spi = self._random(8)
+            if spi != ZERO_SPI and spi not in self.sas:
+                return spi
+
+    def begun_by(self, origin: tuple[Any, bytes]) -> IkeSA | None:
+        """The IKE SA that this very IKE_SA_INIT request has made."""
+        return self._origins.get(origin)
+
+    def add_half_open(self, sa: IkeSA, now_ms: int) -> None:
+        self.sas[sa.own_spi] = self._origins[sa.origin] = sa
+        self.unproven.add(sa.own_spi)
+        self.half_open += 1
+        self.half_open_of[host_of(sa.origin[0])] += 1
+        self.expire(sa, now_ms + UNPROVEN_MS)
+
+    def add_successor(self, sa: IkeSA) -> None:
+        """Of an IKE SA that had proven its peer."""
+        self.sas[sa.own_spi] = sa
+
+    def open(self, sa: IkeSA) -> None:
+        """It is the member's from now on; it may have been half-open until now."""
+        self._pass(sa)
+        self.unproven.discard(sa.own_spi)
+        self.proven[sa.identity] = sa
+        sa.state, sa.deadline_ms = ikesa.OPEN, NEVER
+
+    def replace(self, sa: IkeSA, now_ms: int) -> None:
+        """Its successor has been opened: it only waits for the peer's Delete."""
+        sa.state = ikesa.REPLACED
+        self._disown(sa)
+        self.expire(sa, now_ms + UNPROVEN_MS)
+        self._linger(sa)
+
+    def close(self, sa: IkeSA) -> None:
+        """It is to be deleted by us."""
+        sa.state, sa.deadline_ms = ikesa.CLOSING, NEVER
+        self._disown(sa)
+        self._linger(sa)
+
+    def end(self, sa: IkeSA, now_ms: int) -> None:
+        """By the peer or by an error: only the last answer is kept, for a while."""
+        self._pass(sa)
+        self._disown(sa)
+        self.unproven.add(sa.own_spi)
+        sa.end()
+        self.expire(sa, now_ms + UNPROVEN_MS)
+
+    def forget(self, sa: IkeSA) -> None:
+        self._pass(sa)
+        self._disown(sa)
+        self.unproven.discard(sa.own_spi)
+        self._origins.pop(sa.origin, None)
+        del self.sas[sa.own_spi]
+        sa.wipe()
+
+    def make_room(self) -> bool:
+        """For one more half-open IKE SA, at the cost of the oldest one that has ended."""
+        if len(self.unproven) < MOST_UNPROVEN:
+            return True
+        ended = [self.sas[spi] for spi in self.unproven if self.sas[spi].state == ikesa.ENDED]
+        if not ended:
+            return False
+        self.forget(min(ended, key=lambda sa: sa.deadline_ms))
+        return True
+
+    # Time
+
+    def expire(self, sa: IkeSA, deadline_ms: int) -> None:
+        sa.deadline_ms = deadline_ms
+        self.wake_at(deadline_ms)
+
+    def wake_at(self, due_ms: int) -> None:
+        self.due_ms = min(self.due_ms, due_ms)
+
+    # Inside
+
+    def _pass(self, sa: IkeSA) -> None:
+        """It is half-open no longer, for better or worse."""
+        if sa.state != ikesa.HALF_OPEN:
+            return
+        host = host_of(sa.origin[0])
+        self.half_open -= 1
+        self.half_open_of[host] -= 1
+        if not self.half_open_of[host]:
+            del self.half_open_of[host]
+
+    def _linger(self, sa: IkeSA) -> None:
+        """A member may make IKE SAs as fast as it likes, and fill no memory with them."""
+        lingering = self._lingering.setdefault(sa.identity, [])
+        if sa not in lingering:
+            lingering.append(sa)
+        if len(lingering) > MOST_LINGERING:
+            self.forget(lingering[0])
+
+    def _disown(self, sa: IkeSA) -> None:
+        """It serves its member no longer, and lingers no longer: its caller says what it does."""
+        if self.proven.get(sa.identity) is sa:
+            del self.proven[sa.identity]
+        lingering = self._lingering.get(sa.identity, [])
+        if sa in lingering:
+            lingering.remove(sa)
+            if not lingering:
+                del self._lingering[sa.identity]

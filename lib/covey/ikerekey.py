@@ -1,0 +1,142 @@
+"""CREATE_CHILD_SA that rekeys an IKE SA, in both roles: RFC 7296 sections 1.3.2, 2.8, 2.18.
+
+    initiator  HDR, SK{SA, Ni, KEi}  -->
+                                     <--  HDR, SK{SA, Nr, KEr}  responder
+
+The new SA has keys from the old one's SK_d and a fresh X25519 product, and GSK_w changes with
+SK_d. Its original initiator is who rekeyed. Both roles are jobs.
+"""
+
+from covey import ike, offer, x25519
+from covey.drops import DROP_IKE_KE, DROP_IKE_PROPOSAL, FormatError
+from covey.exchange import IkeSA
+from covey.octets import wipe
+from covey.payloads import only
+from covey.port import const
+
+_SPI_LEN = const(8)
+_NONCE_LEN = const(32)
+_X25519_LEN = const(32)  # of secrets and public values
+
+
+class Refused(Exception):
+    """What the peer asks for is answered by a notification; the IKE SA stays."""
+
+    def __init__(self, type, data=b""):
+        super().__init__(type)
+        self.type = type
+        self.data = data
+
+
+class Made:
+    """A new IKE SA, and the lower of the two nonces that made it (section 2.8.1)."""
+
+    def __init__(self, sa, *nonces):
+        self.sa = sa
+        self.nonce = min(nonces)  # octet by octet; the shorter of two that begin alike is lower
+
+
+class _Basis:
+    """What the new IKE SA takes over from the old one, which may go while we work."""
+
+    def __init__(self, old):
+        self._sk_d = bytearray(old.sk_d)
+        self._fragments = old.fragments, old.most_len
+        self._secret = b""
+
+    def make(self, shared, nonces, spis, bits, kwa, is_initiator):
+        """→ Made; shared is wiped. Ni before Nr, SPIi before SPIr."""
+        keys = ike.derive(*nonces, shared, *spis, bits, self._sk_d)
+        wipe(shared)
+        try:
+            sa = IkeSA(*spis, keys, kwa, is_initiator, 0, *self._fragments)
+        finally:
+            keys.wipe()
+        return Made(sa, *nonces)
+
+    def agree(self, public):
+        """Job: the shared secret; FormatError where it is no good (RFC 7748 section 6.1)."""
+        shared = yield from x25519.multiply(self._secret, public)
+        if shared is None:
+            raise FormatError(DROP_IKE_KE)
+        return shared
+
+    def wipe(self):
+        wipe(self._sk_d)
+        wipe(self._secret)
+
+
+class Opening(_Basis):
+    """Our rekey of an IKE SA: ready() is a job, then .payloads; finish(answer) is a job → Made."""
+
+    def __init__(self, old, random):
+        super().__init__(old)
+        self.payloads = None
+        self._spi = bytes(random(_SPI_LEN))
+        self._nonce = bytes(random(_NONCE_LEN))
+        self._secret = bytearray(random(_X25519_LEN))
+
+    def ready(self):
+        public = yield from x25519.multiply(self._secret, x25519.BASE)
+        self.payloads = [
+            (ike.SA, offer.emit_sai(self._spi)),
+            (ike.NONCE, self._nonce),
+            (ike.KE, ike.emit_ke(ike.CURVE25519, public)),
+        ]
+
+    def finish(self, answer):
+        """answer: the payloads of a genuine one without error. FormatError where it is no good."""
+        bits, kwa, spi_r = offer.parse_sar(only(answer, ike.SA), _SPI_LEN)
+        nonce = ike.check_nonce(only(answer, ike.NONCE))
+        method, public = ike.parse_ke(only(answer, ike.KE))
+        if method != ike.CURVE25519:
+            raise FormatError(DROP_IKE_KE)
+        shared = yield from self.agree(public)
+        return self.make(shared, (self._nonce, nonce), (self._spi, spi_r), bits, kwa, True)
+
+
+class Answering(_Basis):
+    """The peer's rekey: what it asks for is judged at once, work() is a job → (payloads, Made).
+
+    Refused or FormatError (malformed) where nothing comes of it.
+    """
+
+    def __init__(self, old, payloads, random):
+        super().__init__(old)
+        proposals = ike.parse_sa(only(payloads, ike.SA))
+        self._peer_nonce = ike.check_nonce(only(payloads, ike.NONCE))
+        chosen = offer.choose(proposals)
+        if chosen is None:
+            raise Refused(ike.NO_PROPOSAL_CHOSEN)
+        self._proposal, self._bits, self._kwa = chosen
+        method, self._peer_public = ike.parse_ke(only(payloads, ike.KE))
+        if method != ike.CURVE25519:
+            raise Refused(ike.INVALID_KE_PAYLOAD, bytes((0, ike.CURVE25519)))
+        if len(self._peer_public) != _X25519_LEN:
+            raise FormatError(DROP_IKE_KE)
+        self._spi = bytes(random(_SPI_LEN))
+        self._nonce = bytes(random(_NONCE_LEN))
+        self._secret = bytearray(random(_X25519_LEN))
+
+    def work(self):
+        public = yield from x25519.multiply(self._secret, x25519.BASE)
+        shared = yield from self.agree(self._peer_public)
+        proposal = self._proposal
+        nonces = self._peer_nonce, self._nonce
+        made = self.make(shared, nonces, (proposal.spi, self._spi), self._bits, self._kwa, False)
+        proposal.spi = self._spi
+        payloads = [
+            (ike.SA, ike.emit_sa([proposal])),
+            (ike.NONCE, self._nonce),
+            (ike.KE, ike.emit_ke(ike.CURVE25519, public)),
+        ]
+        return payloads, made
+
+
+def of_ike_sa(payloads):
+    """Of a CREATE_CHILD_SA request: whether it wants an IKE SA, not a Child SA."""
+    proposals = ike.parse_sa(only(payloads, ike.SA))
+    kinds = [p.protocol == ike.IKE for p in proposals]
+    if any(kinds) and not all(kinds):
+        raise FormatError(DROP_IKE_PROPOSAL)
+    return kinds[0]

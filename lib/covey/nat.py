@@ -1,0 +1,73 @@
+"""NAT detection and the float to port 4500 at a member: RFC 7296 section 2.23.
+
+What is sent and what is judged are hashes of addresses, never believed before AUTH has proven the
+answer that they came in: each answer to IKE_SA_INIT is followed by the way that it asks for.
+"""
+
+from covey import ike
+from covey.payloads import notifies, notify
+
+# Where a datagram goes: else it is the source that its request came from, as it was handed in
+HOME = 0  # to the server as covey.json names it
+FLOATED = 1  # to the same host, port 4500, behind the marker
+
+KEEPALIVE = b"\xff"  # RFC 3948 section 2.3: never behind a marker
+_MARKER = b"\0\0\0\0"  # RFC 3948 section 2.2: an IKE message, not ESP
+_UNKNOWN = b"\0\0\0\0"  # our address where nobody can tell it: reads as "behind a NAT"
+
+
+class Path:
+    """The addresses towards one server, four octets each, and ports.
+
+    own: ours, or None. has_marker: whether that server is spoken to behind the marker anyway.
+    """
+
+    def __init__(self, own, own_port, theirs, their_port, has_marker):
+        self.has_marker = has_marker
+        self._own = own or _UNKNOWN, own_port
+        self._theirs = theirs, their_port
+
+    def notify(self, spi_i):
+        """The notifications of our IKE_SA_INIT; none where there is no SHA-1."""
+        source = ike.nat_detection(spi_i, bytes(8), *self._own)
+        if source is None:
+            return []
+        return [
+            notify(ike.NAT_DETECTION_SOURCE_IP, source),
+            notify(
+                ike.NAT_DETECTION_DESTINATION_IP,
+                ike.nat_detection(spi_i, bytes(8), *self._theirs),
+            ),
+        ]
+
+    def judge(self, spi_i, spi_r, payloads):
+        """The payloads of an answer → (HOME or FLOATED, whether we are behind a NAT).
+
+        A server that says nothing about it does not know how: then nothing changes.
+        """
+        found = notifies(payloads)
+        sources = [n.data for n in found if n.type == ike.NAT_DETECTION_SOURCE_IP]
+        destinations = [n.data for n in found if n.type == ike.NAT_DETECTION_DESTINATION_IP]
+        own = ike.nat_detection(spi_i, spi_r, *self._own)
+        if own is None or not sources or not destinations:
+            return HOME, False
+        is_natted = own not in destinations
+        theirs = ike.nat_detection(spi_i, spi_r, *self._theirs)
+        if self.has_marker or not is_natted and theirs in sources:
+            return HOME, is_natted
+        return FLOATED, is_natted
+
+
+def addressed(data, to, server):
+    """A datagram and where it goes → (as it is sent, a config.Server or the source).
+
+    server: the one that is asked. A source is (host, port, whether it speaks behind the marker).
+    """
+    if to in (HOME, FLOATED):
+        to = server.floated() if to == FLOATED else server
+        has_marker = to.marker
+    else:
+        has_marker = to[2]
+    if has_marker and data != KEEPALIVE:
+        data = _MARKER + data
+    return data, to

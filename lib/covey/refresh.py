@@ -1,0 +1,114 @@
+"""When a member asks for the group's current keys: timers, and whether an answer is still current.
+
+Over one IKE SA the server's answer to a pull and its GSA_INBAND_REKEY can overtake each other, as
+each is sent again until it is acknowledged. Nothing in them says which is newer. So
+
+    an inband rekey while a pull is out     makes its answer worth nothing: pulled again
+    an inband rekey soon after the answer   is taken, as it may be new, and pulled behind it
+
+A pull replaces all that is there, and what is asked for last is current.
+"""
+
+from covey.deadline import Timer
+from covey.group import soft_lifetime_s
+from covey.port import const
+
+_PULL_S = const(5)
+_MISSED_S = const(30)  # at most one registration in so long, whatever SPIs are shown to us
+_OVERLAP_S = const(60)  # a server has given up a request long before
+
+
+class Refresh:
+    """spread_ms(): a random delay, so that a whole group does not ask at the same moment."""
+
+    def __init__(self, spread_ms):
+        self.at = Timer()  # when to register (again)
+        self._spread_ms = spread_ms
+        self._soft_ends = Timer(), Timer()  # of the data SAs' lifetimes, of the Rekey SA's
+        self._patience = Timer()  # for an answer over an old IKE SA
+        self._missed_until = Timer()  # no further registration for a missed rekey before
+        self._answered = Timer()  # a pull was answered a moment ago
+        self._is_stale = False  # an inband rekey came since the pull went out
+        self._is_doubtful = False  # one that is in work came soon after a pull
+
+    @property
+    def is_pulling(self):
+        return self._patience.is_running
+
+    def soon(self, now_ms):
+        """After a random delay, unless it is to be anyway."""
+        if not self.at.is_running:
+            self.at.start(now_ms, 0, self._spread_ms())
+
+    def is_due(self, now_ms):
+        """Whether to ask now, once."""
+        if not self.at.is_due(now_ms):
+            return False
+        self.at.stop()
+        return True
+
+    def pulled(self, now_ms):
+        """A pull is out."""
+        self._patience.start(now_ms, _PULL_S)
+        self._is_stale = False
+
+    def is_unanswered(self, now_ms):
+        """Whether the pull has waited long enough, once."""
+        if not self._patience.is_due(now_ms):
+            return False
+        self._patience.stop()
+        return True
+
+    def answered(self, now_ms):
+        """An outcome is there → whether it is that of a pull, and of use."""
+        was_pulling = self._patience.is_running
+        self._patience.stop()
+        if was_pulling:
+            self._answered.start(now_ms, _OVERLAP_S)
+        return was_pulling and not self._is_stale
+
+    @property
+    def is_stale(self):
+        """Whether keys that a pull brought may be older than those of an inband rekey."""
+        return self._is_stale
+
+    def inband(self, now_ms):
+        """An inband rekey has come."""
+        if self._patience.is_running:
+            self._is_stale = True
+        elif self._answered.is_running and not self._answered.is_due(now_ms):
+            self._is_doubtful = True
+
+    def followed(self, now_ms):
+        """A rekey is carried out."""
+        if self._is_doubtful:
+            self._is_doubtful = False
+            self.soon(now_ms)
+
+    def installed(self, made, registering, now_ms):
+        """The lifetimes of what was installed count from now."""
+        rekey_sas = [made.rekey_sa] if made.rekey_sa is not None else []
+        for soft_end, sas in zip(self._soft_ends, (made.data_sas, rekey_sas)):
+            soft_s = soft_lifetime_s(sas)
+            if soft_s is not None:
+                soft_end.start(now_ms, soft_s)
+            elif sas or registering:
+                soft_end.stop()
+
+    def excluded(self):
+        for soft_end in self._soft_ends:
+            soft_end.stop()
+
+    def check(self, now_ms, member, is_member):
+        """What lifetimes, announced SPIs and used-up numbers ask for."""
+        for soft_end in self._soft_ends:
+            if soft_end.is_due(now_ms):
+                soft_end.stop()
+                self.soon(now_ms)
+        if self._missed_until.is_due(now_ms):
+            self._missed_until.stop()
+        if (member.missed_rekey or member.wants_rekey) and is_member:
+            member.missed_rekey = member.wants_rekey = False
+            if not self._missed_until.is_running:
+                self._missed_until.start(now_ms, _MISSED_S)
+                self.soon(now_ms)

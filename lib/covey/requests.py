@@ -1,0 +1,86 @@
+"""Requests of the key server, judged: what is answered, what comes of it. No state.
+
+RFC 7296 sections 1.3 to 1.5, 2.5, 2.21.3, 2.25; RFC 9838 sections 2.4.2, 2.4.3. What is malformed
+inside a genuine envelope, or of an exchange that has no place here, is INVALID_SYNTAX, and that is
+the end of the IKE SA on both sides.
+"""
+
+from covey import gsa, ike, ikerekey
+from covey.drops import DROP_IKE_CRITICAL, DROP_IKE_EXCHANGE, DROP_IKE_FORMAT, FormatError
+from covey.payloads import every, notifies, notify
+
+_DONE = ()  # an empty SK
+
+
+class Judged:
+    """reply: payloads of the answer; None while a rekey of the IKE SA is to be worked on."""
+
+    def __init__(self, reply=_DONE, end=None, reason=0, inband=None, rekey=None):
+        self.reply = None if rekey else list(reply)
+        self.end = end  # why the IKE SA ends, or None
+        self.reason = reason  # DROP_* of what is wrong with it, or 0
+        self.inband = inband  # an Inband, or None
+        self.rekey = rekey  # payloads of a CREATE_CHILD_SA for the IKE SA, or None
+
+
+class Inband:
+    """A GSA_INBAND_REKEY: policy and keys (or neither), Deletes; kwk is the IKE SA's, a copy."""
+
+    def __init__(self, policy, keys, deletes):
+        self.policy = policy
+        self.keys = keys
+        self.deletes = deletes
+        self.kwk = None
+
+
+def judge(opened):
+    """A genuine request (ike.Opened) → Judged."""
+    try:
+        payloads = opened.clear + ike.parse_chain(opened.first, opened.inner)
+        kind = ike.unsupported_critical(payloads)
+        if kind is not None:
+            reply = notify(ike.UNSUPPORTED_CRITICAL_PAYLOAD, bytes((kind,)))
+            return Judged([reply], reason=DROP_IKE_CRITICAL)
+        said = notifies(payloads)  # none of them ends anything, but all must parse
+        exchange = opened.header.exchange
+        if exchange == ike.INFORMATIONAL:
+            deletes = [d.protocol for d in _deletes(payloads)]
+            return Judged(end="deleted" if ike.IKE in deletes else None)
+        if exchange == ike.GSA_INBAND_REKEY:
+            return Judged(inband=_inband(payloads))
+        if exchange == ike.CREATE_CHILD_SA:
+            return _create(payloads, said)
+        return malformed(DROP_IKE_EXCHANGE, "exchange_%d" % exchange)
+    except FormatError as error:
+        return malformed(error.reason)
+
+
+def malformed(reason, end="invalid_syntax"):
+    """The Judged of what ends the IKE SA on both sides (RFC 7296 section 2.21.3)."""
+    return Judged([notify(ike.INVALID_SYNTAX)], end, reason)
+
+
+def _deletes(payloads):
+    return [ike.parse_delete(body) for body in every(payloads, ike.DELETE)]
+
+
+def _inband(payloads):
+    """GSA and KD come together; without them only what is deleted counts."""
+    policies = every(payloads, ike.GSA)
+    keys = every(payloads, ike.KD)
+    if len(policies) != len(keys) or len(keys) > 1:
+        raise FormatError(DROP_IKE_FORMAT)
+    if not keys:
+        return Inband(None, None, _deletes(payloads))
+    return Inband(gsa.parse_gsa(policies[0]), gsa.parse_kd(keys[0]), _deletes(payloads))
+
+
+def _create(payloads, said):
+    """CREATE_CHILD_SA: only the IKE SA can be rekeyed; there are no Child SAs."""
+    for n in said:
+        if n.type == ike.REKEY_SA:  # of a Child SA (section 2.25.1)
+            missing = ike.Notify(n.protocol, n.spi, ike.CHILD_SA_NOT_FOUND, b"")
+            return Judged([(ike.NOTIFY, ike.emit_notify(missing))])
+    if not ikerekey.of_ike_sa(payloads):
+        return Judged([notify(ike.NO_ADDITIONAL_SAS)])
+    return Judged(rekey=payloads)

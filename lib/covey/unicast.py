@@ -1,0 +1,330 @@
+"""The IKE SA with a key server that has proven itself: from its first message to its end.
+
+    the current IKE SA, and those that it replaces or that replace it
+    our requests, one at a time over each: asked, sent again, answered or given up
+    the server's requests: answered; what comes of them is an event
+    liveness, NAT keep-alives, the IKE SA's age; its rekey is renewal.py's
+
+RFC 7296 sections 1.4, 1.5, 2.1 to 2.4, 2.8, 2.23. Whoever holds this reads .events.
+"""
+
+from covey import ike
+from covey.deadline import Timer
+from covey.drops import DROP_IKE_CRITICAL, DROP_IKE_HEADER, DROP_IKE_SPI, FormatError
+from covey.nat import KEEPALIVE
+from covey.patience import Patience
+from covey.payloads import error_of
+from covey.port import const
+from covey.renewal import Renewal
+from covey.requests import judge
+
+# Events: (kind, ...)
+ANSWERED = "answered"  # payloads (None: they don't parse), DROP_* then, the IkeSA: what was asked
+INBAND = "inband"  # requests.Inband
+ENDED = "ended"  # why: the server, or its age, has ended the last IKE SA
+DEAD = "dead"  # the server answers no more
+
+# What a request of ours is for
+_ASKED = 1  # whoever called ask()
+_LIVENESS = 2
+_REKEY = 3
+_DELETE = 4
+
+_MOST_SAS = const(3)  # at once: the old one, and two that replace it when both sides rekey
+_GONE = const(2)  # of which the last answer is still known
+_OLD_S = const(30)  # a replaced IKE SA goes then, if the server has not deleted it
+_KEEPALIVE_S = const(20)  # RFC 3948 section 4
+_SOFT_PERCENT = const(90)  # of its life, from 80 on by chance: then we rekey the IKE SA
+
+
+class _Line:
+    """One IKE SA, and our request over it."""
+
+    def __init__(self, sa, config):
+        self.sa = sa
+        self.asked = 0  # what .sa.request is for, 0: there is none
+        self.patience = Patience(config)
+        self.goes = Timer()  # running: it is replaced
+        self.is_to_delete = False  # by us, as soon as no other request is out
+
+
+class Unicast:
+    """sa: the proven IkeSA; outgoing: list of (datagram, where to), see covey.nat."""
+
+    def __init__(self, config, sa, to, keeps_alive, outgoing, random, drops, now_ms):
+        self.events = []
+        self.is_closing = False  # we are about to go: no rekey is begun any more
+        self.lines = [_Line(sa, config)]  # the current one first
+        self._config = config
+        self._gone = []  # IkeSA without keys
+        self._to = to
+        self._keeps_alive = keeps_alive
+        self._outgoing = outgoing
+        self._random = random
+        self._drops = drops
+        self._now_ms = now_ms
+        self._wanted = None  # (exchange, payloads) of ask(), until it is answered
+        self._renewal = Renewal(self, random, drops)
+        self._silent = Timer()  # nothing genuine came for so long
+        self._idle = Timer()  # we sent nothing for so long
+        self._soft_end = Timer()  # of the current IKE SA's keys, and
+        self._end = Timer()
+        self._begin_life()
+        self._hear()
+        self._idle.start(now_ms, _KEEPALIVE_S)
+
+    @property
+    def is_working(self):
+        return self._renewal.is_working
+
+    @property
+    def is_waiting(self):
+        """Whether what was asked has no answer yet."""
+        return self._wanted is not None
+
+    def ask(self, exchange, payloads, now_ms):
+        """A request of our holder, one at a time; its answer is an event."""
+        self._now_ms = now_ms
+        self._wanted = exchange, payloads
+        self._flow()
+
+    def has_ended(self, data):
+        """Whether a datagram is of an IKE SA that is over, whose last answer is still known."""
+        return any([sa.spi_i + sa.spi_r == data[:16] for sa in self._gone])
+
+    def receive(self, header, data, now_ms, source):
+        """A message in SK or SKF; FormatError: dropped. source: where answers to requests go."""
+        self._now_ms = now_ms
+        for sa in self._gone:
+            if sa.is_of(header):
+                if header.flags & ike.FLAG_R or not sa.is_repeat(header, data):
+                    raise FormatError(DROP_IKE_SPI)
+                return self._put(sa.answer, source)
+        for line in self.lines:
+            if line.sa.is_of(header):
+                if (header.flags & ike.FLAG_I != 0) == line.sa.is_initiator:
+                    raise FormatError(DROP_IKE_HEADER)
+                if header.flags & ike.FLAG_R:
+                    self._take_response(line, header, data)
+                else:
+                    self._take_request(line, header, data, source)
+                return self._flow()
+        raise FormatError(DROP_IKE_SPI)
+
+    def step(self, now_ms):
+        """A slice of work and what is due → ms until the next."""
+        self._now_ms = now_ms
+        if self._renewal.is_working:
+            self._renewal.work()
+        if self.lines:
+            self._check_timers()
+            self._flow()
+        if self._renewal.is_working:
+            return 0
+        timers = [line.goes for line in self.lines]
+        timers += [self._silent, self._soft_end, self._end]
+        if self._keeps_alive:
+            timers.append(self._idle)
+        left = [timer.left_ms(now_ms) for timer in timers if timer.is_running]
+        left += [line.patience.left_ms(now_ms) for line in self.lines if line.asked]
+        return max(1, min(left)) if left and self.lines else 60000
+
+    def delete(self):
+        """Our last word: a Delete of the IKE SA, which nobody waits for."""
+        line = self.lines[0]
+        if not line.asked:
+            self._delete(line)
+
+    def wipe(self):
+        """Every secret; what the server repeats is still answered."""
+        self._renewal.forget()
+        self._wanted = None
+        while self.lines:
+            self._drop(self.lines[-1])
+
+    # Sending
+
+    def _put(self, datagrams, source=None):
+        to = self._to if source is None else source
+        self._outgoing.extend([(data, to) for data in datagrams or ()])
+        if datagrams:
+            self._idle.start(self._now_ms, _KEEPALIVE_S)
+
+    def _send(self, line, purpose, exchange, payloads):
+        line.sa.ask(exchange, payloads)
+        line.asked = purpose
+        line.patience.start(self._now_ms)
+        self._put(line.sa.request)
+
+    def _flow(self):
+        """Send what waits for a free window."""
+        for line in self.lines:
+            if line.is_to_delete and not line.asked:
+                self._delete(line)
+        if not self.lines or self.lines[0].asked or self.lines[0].goes.is_running:
+            return
+        current = self.lines[0]
+        is_out = any([line.asked == _ASKED for line in self.lines])
+        if self._wanted is not None and not is_out:
+            return self._send(current, _ASKED, *self._wanted)
+        payloads = self._renewal.take_request(current)
+        if payloads is not None:
+            self._send(current, _REKEY, ike.CREATE_CHILD_SA, payloads)
+
+    def _delete(self, line):
+        line.is_to_delete = False
+        self._send(line, _DELETE, ike.INFORMATIONAL, [_DELETE_IKE])
+
+    # Answers
+
+    def _take_response(self, line, header, data):
+        purpose = line.asked
+        payloads, reason = None, 0
+        try:
+            payloads = line.sa.open_response(header, data)
+            if payloads is None:
+                return  # more fragments are to come
+            if ike.unsupported_critical(payloads) is not None:
+                raise FormatError(DROP_IKE_CRITICAL)
+            error = error_of(payloads)
+        except FormatError as e:
+            if line.sa.request is not None or not purpose:
+                raise  # not the answer
+            payloads, reason, error = None, e.reason, None
+        line.asked = 0
+        self._hear()
+        if error == ike.INVALID_SYNTAX:  # ends the SA (RFC 7296 section 2.21.3)
+            self._end_line(line, "invalid_syntax")
+        elif purpose == _ASKED:
+            self._wanted = None
+            self.events.append((ANSWERED, payloads, reason, line.sa))
+        elif purpose == _DELETE:
+            self._drop(line)
+        elif purpose == _REKEY:
+            self._renewal.take_answer(payloads, error)
+        if reason:
+            raise FormatError(reason)
+
+    def _hear(self):
+        if self._config.liveness_s:
+            self._silent.start(self._now_ms, self._config.liveness_s)
+
+    # Requests
+
+    def _take_request(self, line, header, data, source):
+        sa = line.sa
+        if sa.is_repeat(header, data):
+            return self._put(sa.answer, source)  # none yet while it is worked on
+        opened = sa.open_request(header, data)
+        if opened is None:
+            return
+        self._hear()
+        try:
+            judged = judge(opened)
+            if judged.rekey is not None:
+                judged = self._renewal.begin_theirs(line, judged.rekey, source)
+        except MemoryError:
+            sa.untake()
+            raise
+        if judged is not None:
+            self.answer(line, judged, source)
+
+    def answer(self, line, judged, source):
+        """Reply to the request that was taken over this line, and carry out what it means."""
+        sa = line.sa
+        sa.reply(judged.reply)
+        self._put(sa.answer, source)
+        if judged.reason:
+            self._drops.count(judged.reason)
+        if judged.inband is not None:
+            judged.inband.kwk = sa.kwk()
+            self.events.append((INBAND, judged.inband))
+        if judged.end:
+            self._end_line(line, judged.end)
+
+    # The ends of IKE SAs
+
+    def _end_line(self, line, reason):
+        """An IKE SA has been ended, by a Delete or an error. The last one ends it all."""
+        self._drop(line)
+        if not any([not other.goes.is_running for other in self.lines]):
+            self.wipe()
+            self.events.append((ENDED, reason))
+
+    def _drop(self, line):
+        """Wipe an IKE SA. What was asked over it, and not answered, is asked over the next."""
+        line.sa.wipe()
+        line.asked = 0
+        self.lines.remove(line)
+        self._gone.insert(0, line.sa)
+        del self._gone[_GONE:]
+        if self.lines:
+            self._renewal.dropped(line)
+
+    def adopt(self, sa):
+        """A new IKE SA: from now on the one to ask over."""
+        line = _Line(sa, self._config)
+        self.lines.insert(0, line)
+        self._begin_life()
+        if len(self.lines) > _MOST_SAS:
+            old = [other for other in self.lines if other.goes.is_running]
+            self._drop(old[0] if old else self.lines[-1])
+        return line
+
+    def replace(self, line, is_ours_to_delete):
+        """This IKE SA is replaced, and deleted by us or by the server."""
+        if line is None or line not in self.lines:
+            return
+        line.goes.start(self._now_ms, _OLD_S)
+        line.is_to_delete = is_ours_to_delete
+        self.lines.remove(line)
+        self.lines.append(line)
+
+    def _fail(self):
+        self.wipe()
+        self.events.append((DEAD,))
+
+    # Time
+
+    def _check_timers(self):
+        now_ms = self._now_ms
+        for line in list(self.lines):
+            if line.goes.is_due(now_ms):
+                self._drop(line)
+            elif line.asked and line.patience.is_over(now_ms):
+                if line is self.lines[0] and line.asked != _DELETE:
+                    return self._fail()
+                self._drop(line)
+            elif line.asked and line.patience.is_due(now_ms):
+                self._put(line.sa.request)
+        if not self.lines:
+            return self._fail()
+        if self._end.is_due(now_ms):
+            self.delete()
+            self.wipe()
+            return self.events.append((ENDED, "ike_lifetime"))
+        if self._soft_end.is_due(now_ms):
+            self._soft_end.stop()
+            self._renewal.begin_ours()
+        current = self.lines[0]
+        if self._silent.is_due(now_ms):
+            self._hear()  # whatever is out already asks the same
+            if not current.asked:
+                self._send(current, _LIVENESS, ike.INFORMATIONAL, [])
+        if self._keeps_alive and self._idle.is_due(now_ms):
+            self._put([KEEPALIVE])
+
+    def _begin_life(self):
+        """The keys are new: when to replace them, not all members at once."""
+        life_s = self._config.ike_lifetime_s
+        if life_s:
+            self._end.start(self._now_ms, life_s)
+            early_s = int.from_bytes(self._random(4), "big") % (life_s // 10 + 1)
+            self.renew_in(max(1, life_s * _SOFT_PERCENT // 100 - early_s))
+
+    def renew_in(self, seconds, ms=0):
+        """When we rekey the IKE SA."""
+        self._soft_end.start(self._now_ms, seconds, ms)
+
+
+_DELETE_IKE = ike.DELETE, ike.emit_delete(ike.Delete(ike.IKE, 0, []))
