@@ -350,6 +350,22 @@ def test_limits_are_checked():
     Member(payload_max=1492, datagram_max=1536)
 
 
+def test_the_clock_wraps_while_packets_go():
+    start = (1 << 30) - 1000
+    m = Member(payload_max=64, datagram_max=512, sender=True)
+    sa = data_sa(lifetime_s=2)
+    sa.become_sender(65, 16)
+    m.keys.install(sa, start)
+    m.keys.activate(sa.spi, start, 1)
+    seq = 0
+    for now_ms, may_send in ((start, False), (start + 999, False), (0, True), (999, True)):
+        seq += 1
+        assert deliver(m, good(b"x", seq, 129), now_ms) == 1, now_ms
+        assert m.send(1, now_ms) == (44 if may_send else DROP_NO_SA), now_ms
+    assert deliver(m, good(b"x", 9, 129), 1000) == DROP_RETIRED_SPI
+    assert m.send(1, 1000) == DROP_NO_SA
+
+
 def test_integrity_alone():
     """RFC 4543: everybody can read the payload, and nobody change it."""
     a, b = a_sender(integrity_only=True), a_receiver(integrity_only=True)
