@@ -1,4 +1,4 @@
-"""A member's data path. START HERE: receive() and send() are the list of checks, in order.
+"""A member's data path. START HERE, then path.py: which checks receive() and send() are made of.
 
 A Member owns every buffer. The transport puts a datagram into `rx` and calls receive(); the
 application puts a payload into `out`, calls send(), and the transport takes `tx`. No key
