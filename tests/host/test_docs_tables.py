@@ -95,7 +95,6 @@ def test_private_attributes_have_the_numbers_of_the_code():
      [sas.MOST_LINGERING]),
     ("Limits", "half-open IKE SAs from which on cookies are asked for",
      [policy.SitePolicy("").cookies_from]),
-    ("Limits", "fragments of a message (RFC 7383)", [ikefrag.MOST_FRAGMENTS]),
     ("Times", "key server: makes cookies with one secret, and takes them for as long again",
      [cookies.LIFE_MS // 1000]),
     ("Times", "key server: asks a busy member again after, and up to as much more at random",

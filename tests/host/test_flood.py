@@ -104,12 +104,12 @@ def _ours(site, address="ours"):
     member = Registration(Config(fields, psk=KEY), site.now)
     for _ in range(10_000):
         member.step(site.now)
-        data = member.take_outgoing()
-        while data:
-            for out in site.server.receive(bytes(data), address, site.now):
+        sent = member.take_outgoing()
+        while sent:
+            for out in site.server.receive(bytes(sent[0]), address, site.now):
                 if out.address == address:
                     member.receive(out.data, site.now)
-            data = member.take_outgoing()
+            sent = member.take_outgoing()
         if member.take_outcome():
             break
     return member

@@ -50,7 +50,8 @@ class Door:
             self._counters["half_open_full"] += 1
             return []
         try:
-            sa = sainit.respond(header, data, self._table.new_spi(), self._random, address)
+            spi, listen = self._table.new_spi(), self.policy.listen
+            sa = sainit.respond(header, data, spi, self._random, address, listen)
         except sainit.Unacceptable as reason:
             self._counters[reason.reason] += 1
             if reason.type == ike.UNSUPPORTED_CRITICAL_PAYLOAD and not self._may_notice(now_ms):

@@ -11,7 +11,9 @@ from typing import Any
 from covey import ike
 
 from .parts import Payloads, notify
+from .policyvalues import Listen
 
+_NAT_PORT = 4500  # where RFC 7296 section 2.23 has members go that find a NAT
 _ASKED = {ike.NAT_DETECTION_SOURCE_IP, ike.NAT_DETECTION_DESTINATION_IP}
 
 
@@ -20,10 +22,17 @@ def host_of(address: Any) -> str:
     return getattr(address, "host", address)
 
 
-def answer(asked: list[ike.Notify], spi_i: bytes, spi_r: bytes, address: Any) -> Payloads:
-    """For the answer to IKE_SA_INIT; nothing where our own address is not known."""
+def answer(
+    asked: list[ike.Notify], spi_i: bytes, spi_r: bytes, address: Any, listen: tuple[Listen, ...]
+) -> Payloads:
+    """For the answer to IKE_SA_INIT. Nothing where our own address is not known; nor where a
+    member behind a NAT, which goes on at port 4500, would find nobody there."""
     local, local_port = getattr(address, "local", b""), getattr(address, "local_port", 0)
     if not local or not any(n.type in _ASKED for n in asked):
+        return []
+    if not any(entry.port == _NAT_PORT for entry in listen) and not any(
+        entry.port == local_port and entry.marker for entry in listen
+    ):
         return []
     source = ike.nat_detection(spi_i, spi_r, local, local_port)
     if source is None:

@@ -19,6 +19,7 @@ from .epoch import Random
 from .ikerekey import agree
 from .ikesa import IkeSA
 from .parts import Parts, notify
+from .policyvalues import Listen
 from .table import ZERO_SPI
 
 _NONCE_LEN = 32
@@ -45,7 +46,14 @@ def check_header(header: ike.Header) -> None:
         raise FormatError(DROP_IKE_HEADER)
 
 
-def respond(header: ike.Header, data: bytes, spi_r: bytes, random: Random, address: Any) -> IkeSA:
+def respond(
+    header: ike.Header,
+    data: bytes,
+    spi_r: bytes,
+    random: Random,
+    address: Any,
+    listen: tuple[Listen, ...],
+) -> IkeSA:
     """A half-open IKE SA, its response made. FormatError: silence; Unacceptable: notify."""
     _, payloads = ike.parse_message(data)
     critical = ike.unsupported_critical(payloads)
@@ -71,7 +79,7 @@ def respond(header: ike.Header, data: bytes, spi_r: bytes, random: Random, addre
         (ike.SA, ike.emit_sa([chosen.answer])),
         (ike.KE, ike.emit_ke(ike.CURVE25519, private.public_key().public_bytes_raw())),
         (ike.NONCE, nonce_r),
-        *natd.answer(parts.notifies, header.spi_i, spi_r, address),
+        *natd.answer(parts.notifies, header.spi_i, spi_r, address, listen),
     ]
     if sa.has_fragments:  # said only to who said it (RFC 7383 section 2.3)
         answer.append(notify(ike.IKEV2_FRAGMENTATION_SUPPORTED))

@@ -1,0 +1,12 @@
+"""`make bench`: what a packet, a key and a rekey cost, as ratios measured in the same run.
+
+One file a subject: gcm, path, heap, publickey, gap (all on the board's interpreter), cpython,
+peers, loopback. Each has run(table, quick): it measures and enters rows. What they have in common:
+
+    results.py    the rows, the table on the screen, bench/results.json
+    board.py      runs the scripts on 32-bit MicroPython and reads what they counted
+    callgrind.py  a copy of that interpreter that counts its instructions
+    plant.py      a site with a key server, for what needs a real group
+
+How to read the result stands in docs/bench.md. No figure here decides whether something is right.
+"""

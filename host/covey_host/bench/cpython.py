@@ -1,0 +1,65 @@
+"""Member on CPython against the bare AES-GCM calls for the same packet."""
+
+import os
+from collections.abc import Callable
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from .board import TIME
+from .results import Table
+from .scripts.packets import KEYMAT, Wire
+from .timing import shortest
+
+TITLE = "Member on CPython"
+PAYLOAD_LEN = 64
+UNIT = TIME
+
+_HEAD, _TAG, _AAD_LEN = 16, 16, 8
+
+
+def run(table: Table, quick: bool) -> None:
+    bare, member = "CPython: AESGCM encrypt + decrypt", f"CPython: {MEMBER}"
+    rounds, repeats = rounds_of(quick)
+    least = shortest({bare: bare_call(), member: member_call()}, rounds, repeats)
+    table.add(bare, least[bare], UNIT)
+    table.add(member, least[member], UNIT, bare)
+
+
+MEMBER = f"Member.send + receive, {PAYLOAD_LEN} octets"
+
+
+def rounds_of(quick: bool) -> tuple[int, int]:
+    return (2, 3) if quick else (60, 1000)
+
+
+def bare_call() -> Callable[[], None]:
+    """The two calls that the packet of member_call can't do without, and nothing else."""
+    wire = Wire()
+    wire.carry(PAYLOAD_LEN)
+    aead = AESGCM(KEYMAT[:16])
+    nonce = os.urandom(12)
+    aad = bytes(_AAD_LEN)
+    text = bytes(wire.length - _HEAD - _TAG)
+    encrypt, decrypt = aead.encrypt, aead.decrypt
+
+    def call():
+        decrypt(nonce, encrypt(nonce, text, aad), aad)
+
+    return call
+
+
+def member_call() -> Callable[[], None]:
+    """A payload into a sender's buffer, the datagram into a receiver's, and the payload out."""
+    wire = Wire()
+    sender, receiver = wire.sender, wire.receiver
+    payload = os.urandom(PAYLOAD_LEN)
+
+    def call():
+        sender.out[:PAYLOAD_LEN] = payload
+        n = sender.send(PAYLOAD_LEN, 0)
+        receiver.rx[:n] = sender.tx[:n]
+        receiver.receive(n, 0)
+
+    call()
+    assert receiver.payload == payload
+    return call

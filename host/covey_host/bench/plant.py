@@ -1,0 +1,106 @@
+"""A site in a directory of its own, its key server, and members: for what needs a real group.
+
+All of it goes through the `covey` command, as a person would type it.
+"""
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ..demo.stage import free_ports
+from .board import BUILD
+from .results import Missing
+
+INTERFACE = "127.0.0.1"
+_GROUP = "line1"
+_PATIENCE_S = 60
+
+
+class Plant:
+    """A context manager: a group whose key server runs while inside."""
+
+    def __init__(self):
+        self._children: list[subprocess.Popen] = []
+
+    def __enter__(self):
+        BUILD.mkdir(exist_ok=True)
+        self.folder = Path(tempfile.mkdtemp(prefix="bench-", dir=BUILD))
+        try:
+            self._open()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _open(self):
+        listen, carrier = free_ports(2)
+        group = f"239.{random.randrange(196, 200)}.{random.randrange(256)}.9"
+        self.covey("init", ".")
+        policy = self.folder / "covey.toml"
+        lines = policy.read_text().splitlines()
+        where = f'listen = [{{ address = "{INTERFACE}:{listen}", marker = true }}]'
+        lines = [where if line.startswith("listen = ") else line for line in lines]
+        policy.write_text("\n".join(lines) + "\n")
+        self.covey("group", "add", _GROUP, "--address", group, "--port", "2222")
+        with open(policy, "a") as file:
+            file.write(f'carrier_port = {carrier}\natd = "0s"\ndtd = "3s"\n')
+        words = ("-m", "covey_host", "serve", "--json", "--interface", INTERFACE)
+        server = self.start([sys.executable, *words], stderr=subprocess.PIPE)
+        self.wait_for(server.stderr, "serving")
+
+    def __exit__(self, *_):
+        for child in self._children:
+            child.kill()
+            child.communicate()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def covey(self, *words: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "covey_host", *words],
+            cwd=self.folder,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise Missing(f"covey {' '.join(words)}: {done.stderr.strip()}")
+
+    def member(self, name: str, *words: str) -> Path:
+        """The covey.json of a new member."""
+        self.covey("member", "add", name, "--group", _GROUP, "--interface", INTERFACE, *words)
+        return self.folder / "members" / name / "covey.json"
+
+    def rekey(self) -> None:
+        self.covey("rekey", _GROUP)
+
+    def start(self, command: list, **streams) -> subprocess.Popen:
+        """A child that ends with us; stdin and stdout are ours, as text."""
+        child = subprocess.Popen(
+            [str(word) for word in command],
+            cwd=self.folder,
+            env=self._environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            **streams,
+        )
+        self._children.append(child)
+        return child
+
+    def wait_for(self, stream, word: str) -> str:
+        """The next line of a child that has this word in it."""
+        last = "without a word"
+        for last in stream:
+            if word in last:
+                return last
+        raise Missing(
+            f"a process of its group ended before it was {word}: {last.strip().rstrip(chr(46))}"
+        )
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "COVEY_SITE": str(self.folder)}

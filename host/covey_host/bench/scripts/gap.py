@@ -1,0 +1,57 @@
+"""A member that follows a rekey, on MicroPython or CPython: how long others wait for their turn.
+
+Arguments: mode, covey.json, a file to be made when the rekey may come. A task beside the member's
+own takes a turn whenever it can, as the task that reads packets would.
+"""
+
+import asyncio
+import gc
+import sys
+
+from covey import port  # first: on a 32-bit interpreter nested imports use up the C stack
+
+# isort: split
+from counting import Turns, cost, report
+
+import covey.aio
+
+_PATIENCE_S = 120
+
+
+async def follow(path, ready):
+    """Gaps from the moment at which a GSA_REKEY is there until its keys are in use."""
+    turns = Turns("gap")
+    is_there = []
+    async with covey.aio.join(path) as joined:
+        membership = joined.membership
+        take = membership.multicast
+
+        def multicast(data, now_ms):
+            if not is_there:
+                is_there.append(True)
+                gc.collect()
+                turns.begin()
+            return take(data, now_ms)
+
+        membership.multicast = multicast
+        with open(ready, "w"):
+            pass
+        began = port.ticks_ms()
+        while not is_there:
+            await asyncio.sleep(0.01)
+            if port.ticks_diff(port.ticks_ms(), began) > _PATIENCE_S * 1000:
+                raise Exception("no rekey came")
+        while not membership.rekeys:
+            await asyncio.sleep(0)
+            turns.here()
+        await asyncio.sleep(0)
+        turns.here()
+    return turns.count
+
+
+count = asyncio.run(follow(sys.argv[2], sys.argv[3]))
+heap = 0
+if hasattr(gc, "mem_free"):
+    heap = gc.mem_alloc() + gc.mem_free()
+    cost("collect", gc.collect)
+report(turns=count, heap=heap)
