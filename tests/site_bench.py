@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import signal
 import socket
 from contextlib import redirect_stderr, redirect_stdout
@@ -11,7 +12,8 @@ import pytest
 from covey_host import cli
 from processes import ENVIRONMENT, start
 
-GROUP = "239.192.77.1"
+# One for each run of the tests: raw sockets have no ports, and hear what other runs send.
+GROUP = f"239.192.{64 + os.getpid() % 64}.{1 + os.getpid() // 64 % 254}"
 
 
 def free_port():

@@ -18,7 +18,7 @@ from processes import ENVIRONMENT, wait_until
 from site_bench import GROUP, Bench
 
 INTERPRETERS = pytest.mark.parametrize("interpreter", ("cpython", "micropython"))
-OTHER = "239.192.77.2"
+OTHER = GROUP.replace("239.192.", "239.193.")
 
 
 def why_not_raw():
