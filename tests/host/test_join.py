@@ -135,9 +135,8 @@ def test_lines_of_stdin_and_octets_that_are_no_text(bench):
 
 
 def test_a_member_follows_a_rekey_and_a_killed_server(bench):
-    bench.edit(
-        'atd = "0s"\ndtd = "1s"', 'atd = "2s"\ndtd = "4s"'
-    )  # a busy machine is slow to hear
+    # Members on a busy machine are slow to hear of new keys.
+    bench.edit('atd = "0s"\ndtd = "1s"', 'atd = "2s"\ndtd = "4s"')
     server = bench.serve()
     listener = Joined(bench, "robot.2")
     sender = Joined(bench, "press-7", "--send", "x", "--count", "1000", "--interval", "0.02")
