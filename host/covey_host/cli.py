@@ -191,7 +191,10 @@ def join(
         int | None, typer.Option(min=1, help="Leave after sending, and receiving, so many.")
     ] = None,
     interval: Annotated[float, typer.Option(min=0, help="Seconds between two sent texts.")] = 1.0,
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for a key server.")] = 30,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds to wait for a key server [until each was asked]."),
+    ] = None,
     interface: Interface = None,
     ttl: Ttl = None,
     site: Site = None,

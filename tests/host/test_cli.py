@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from covey import config
+from covey import aio, config
 from covey_host import cli, commands
 from covey_host.store import sqlite
 from processes import ENVIRONMENT, run, start
@@ -457,6 +457,21 @@ def test_a_join_that_cannot_begin(covey, site, arguments, word):
     covey(*_MEMBER)
     said = covey("join", *arguments)
     assert word in said.refusal
+
+
+@pytest.mark.parametrize("typed, meant", [((), None), (("--timeout", "3"), 3)])
+def test_a_join_lasts_until_every_server_was_asked(covey, site, monkeypatch, typed, meant):
+    """30 s, the default once, were over before the second server's turn came."""
+    asked = []
+
+    def join(settings, on_event, timeout_s):
+        asked.append(timeout_s)
+        raise aio.JoinError("enough")
+
+    monkeypatch.setattr(aio, "join", join)
+    covey(*_MEMBER, "--server", "10.0.0.1", "--server", "10.0.0.2")
+    assert "enough" in covey("join", "press-7", *typed).err
+    assert asked == [meant]
 
 
 def test_a_join_with_a_mistake_in_covey_json(covey, site):
