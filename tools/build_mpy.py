@@ -21,11 +21,12 @@ ARCHS = ["x64", "x86"]
 
 
 def fits(source, arch):
-    """Whether a board of this architecture gets this file: of AES-GCM's two kernels it needs one,
-    by the rule of port/mpy_gcm.py. Tests run both wherever they compile.
+    """Whether a board of this architecture gets this file: of AES-GCM's two kernels with tables it
+    needs one, by the rule of port/mpy_gcm.py. Tests run all wherever they compile.
     """
     small = arch in ("x64", "armv6m")
-    return {"mpy_ghash": not small, "mpy_ghash_small": small}.get(source.stem, True)
+    fitting = {"mpy_ghash": not small, "mpy_ghash_small": small, "mpy_ghash_ct": arch != "armv6m"}
+    return fitting.get(source.stem, True)
 
 
 class Broken(Exception):

@@ -210,11 +210,12 @@ def _check_types(transforms, types):
         raise FormatError(DROP_POLICY)
 
 
-def _key_bits(transforms):
+def _cipher(transforms, *ids):
+    """(one of these ids, its key bits)"""
     cipher = _only(transforms, ike.ENCR)
-    if cipher.id != ike.ENCR_AES_GCM_16 or cipher.key_bits not in (128, 256):
+    if cipher.id not in ids or cipher.key_bits not in (128, 256):
         raise FormatError(DROP_POLICY)
-    return cipher.key_bits
+    return cipher.id, cipher.key_bits
 
 
 def _bag_of(keys, sa_policy):
@@ -245,7 +246,7 @@ def _unwrap(bag, kwk, key_len):
 
 def _rekey_sa(policy, bag, kwk, terms):
     _check_types(policy.transforms, _REKEY_TYPES)
-    bits = _key_bits(policy.transforms)
+    _, bits = _cipher(policy.transforms, ike.ENCR_AES_GCM_16)
     kwa = _only(policy.transforms, ike.KWA).id
     if kwa not in (ike.KW_5649_128, ike.KW_5649_256) or ike.KWK_LEN[kwa] * 8 < bits:
         raise FormatError(DROP_POLICY)
@@ -270,7 +271,7 @@ def _rekey_sa(policy, bag, kwk, terms):
 
 def _data_sa(policy, bag, kwk, terms, sender_slots):
     _check_types(policy.transforms, _ESP_TYPES)
-    bits = _key_bits(policy.transforms)
+    cipher, bits = _cipher(policy.transforms, ike.ENCR_AES_GCM_16, ike.ENCR_NULL_AUTH_AES_GMAC)
     if not any(policy.spi[:3]):
         raise FormatError(DROP_POLICY)  # RFC 4303 section 2.1: 0 to 255 are nobody's to give
     numbers = _only(policy.transforms, ike.SN).id
@@ -292,6 +293,7 @@ def _data_sa(policy, bag, kwk, terms, sender_slots):
             policy.lifetime_s,
             terms.generation,
             sender_slots,
+            cipher == ike.ENCR_NULL_AUTH_AES_GMAC,
         )
     finally:
         octets.wipe(keymat)

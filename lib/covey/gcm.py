@@ -7,7 +7,7 @@ One layout, contiguous in the caller's buffer, sealed and opened where it lies:
 
     nonce = salt (4) | IV; keymat = AES key (16 or 32) | salt
 
-GCMContext(keymat)
+GCMContext(keymat), GMACContext(keymat)
     seal(buf, off, aad_len, text_len)    encrypts the text, writes the tag
     open(buf, off, aad_len, text_len)    the tag first; False: buf unchanged, True: decrypted
     wipe()                               overwrites key material; the context is dead afterwards
@@ -16,15 +16,20 @@ The caller answers for the layout lying within buf: a board does not look. On a 
 heap. Text has at most 1536 octets there, or what GCMContext.set_most_text(n) said before the
 first context was made, AAD at most 112: ValueError beyond. It is fastest where AAD and IV begin
 at multiples of four octets in memory. Not re-entrant, not even across contexts.
+GCMContext.set_constant_time(), before the first context too, chooses a GHASH whose time and memory
+accesses tell nothing, for boards with cached memory.
+
+GMACContext leaves the text in clear: the tag covers it like AAD, and the IV too (AES-GMAC,
+RFC 4543 section 3.3). Its AAD has 8 octets, 24, 40 and so on.
 
 Should the AES hardware of a board fail, open says False and seal raises OSError: the text is
 then still in clear and must not be sent.
 """
 
-from covey.port import GCMContext, const
+from covey.port import GCMContext, GMACContext, const
 
 IV_LEN = const(8)
 TAG_LEN = const(16)
 SALT_LEN = const(4)
 
-__all__ = ("GCMContext", "IV_LEN", "SALT_LEN", "TAG_LEN")
+__all__ = ("GCMContext", "GMACContext", "IV_LEN", "SALT_LEN", "TAG_LEN")

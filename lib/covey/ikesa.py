@@ -108,7 +108,8 @@ class Transform(Value):
         Where this is wrong, the whole proposal is to be rejected.
         """
         if self.kind == iana.ENCR:
-            return self.key_bits is not None or self.id != iana.ENCR_AES_GCM_16
+            takes_one = self.id in (iana.ENCR_AES_GCM_16, iana.ENCR_NULL_AUTH_AES_GMAC)
+            return self.key_bits is not None or not takes_one
         return self.key_bits is None
 
 

@@ -8,7 +8,8 @@ A lifetime that ends is a retire at once. A full store refuses; nothing alive is
 from covey.deadline import Deadline
 from covey.drops import DROP_CAPACITY
 from covey.octets import wipe
-from covey.port import const, micropython, ticks_add, ticks_diff
+from covey.path import DataPath
+from covey.port import const, find_spi, micropython, ticks_add, ticks_diff
 
 _REMEMBERED = const(8)  # retired SPIs, and announced ones, that we still know by name
 _DAY_MS = const(86400000)
@@ -21,38 +22,42 @@ _SENDING = const(8)  # may be sent under
 
 
 class KeyStore:
-    """`slots` SAs at most. drops counts what a full store refused."""
+    """`slots` SAs at most. drops counts what a full store refused. path: a DataPath of so many
+    slots, where packets find them.
+    """
 
-    def __init__(self, slots, drops):
-        self.due_ms = 0  # ticks at which step() has something to do
+    def __init__(self, slots, drops, path=None):
+        self.sas = [None] * slots  # by slot, as admit() names it
+        self.sending = None  # the SA that is sent under where no destination is named
+        self._path = path or DataPath(slots)
         self._slots = slots
         self._drops = drops
-        self._sas = [None] * slots
         self._spis = bytearray(4 * slots)  # side by side for find(); a free slot keeps its last
         self._states = bytearray(slots)
         self._expire = [Deadline() for _ in range(slots)]
         self._retire = [Deadline() for _ in range(slots)]
         self._activate = [Deadline() for _ in range(slots)]
-        self._outbound = None  # the SA that send() takes where no destination is named, and
-        self._destination = None  # of the latest that was, and
+        self._destination = None  # of the latest that was sent under, and
         self._port = 0  # its port, and
         self._epoch = 0  # its epoch
         self._used = 0  # slots from this one on are free
         self._retired = _SPIRing()
         self._announced = _SPIRing()
 
-    # ---- for each packet: nothing here allocates
+    # ---- nothing of this allocates
 
     @micropython.native
     def find(self, buf, off):
         """The SA whose SPI stands at off, or None."""
-        slot = _index_of(self._spis, self._used, buf, off)
-        return self._sas[slot] if slot >= 0 else None
+        slot = find_spi(self._spis, self._used, buf, off)
+        return self.sas[slot] if slot >= 0 else None
 
+    @micropython.native
     def was_retired(self, buf, off):
         """Whether the SPI at off is that of an SA that has gone."""
         return self._retired.has(buf, off)
 
+    @micropython.native
     def is_announced(self, buf, off):
         """Whether the SPI at off was promised for a coming epoch (GSA_NEXT_SPI)."""
         return self._announced.has(buf, off)
@@ -64,18 +69,24 @@ class KeyStore:
         destination: 4 octets, where a group has several.
         """
         if destination is None:
-            return self._outbound
+            return self.sending
         return self._elect(destination)
+
+    @micropython.native
+    def send_under(self, sa):
+        """The SA that the next packet is sent under."""
+        self.sending = sa
+        self._path.choose(None if sa is None else sa.words)
 
     def is_due(self, now_ms):
         """Whether step() has something to do."""
-        return ticks_diff(now_ms, self.due_ms) >= 0
+        return ticks_diff(now_ms, self._path.due_ms) >= 0
 
     @micropython.native
     def step(self, now_ms):
         """Carry out what is due. Returns the ms until the next time, a day at most.
 
-        To be called when due_ms has come, and once in six days at least.
+        To be called when it is due, and once in six days at least.
         """
         next_ms = _DAY_MS
         for slot in range(self._slots):
@@ -92,19 +103,20 @@ class KeyStore:
                     self._states[slot] = state ^ (_WAITING | _SENDING)
                 else:
                     next_ms = min(next_ms, self._activate[slot].left_ms(now_ms))
-        self._outbound = sa = self._keep_flow(self._elect(None))
+        sa = self._keep_flow(self._elect(None))
+        self.send_under(sa)
         if sa is not None:
             self._destination = sa.destination
             self._port = sa.port
             self._epoch = sa.epoch
-        self.due_ms = ticks_add(now_ms, next_ms)
+        self._path.due_ms = ticks_add(now_ms, next_ms)
         return next_ms
 
     # ---- for the control half: may allocate
 
     def room_for(self, count):
         """Whether `count` more SAs can be installed."""
-        return self._sas.count(None) >= count
+        return self.sas.count(None) >= count
 
     def install(self, sa, now_ms):
         """Receive under sa from now on. False where the store is full or knows the SPI already."""
@@ -113,10 +125,11 @@ class KeyStore:
         if not self.room_for(1):
             self._drops.count(DROP_CAPACITY)
             return False
-        slot = self._sas.index(None)
-        self._sas[slot] = sa
+        slot = self.sas.index(None)
+        self.sas[slot] = sa
         self._used = max(self._used, slot + 1)
         self._spis[4 * slot : 4 * slot + 4] = sa.spi
+        self._path.enter(slot, sa.spi, sa.words)
         return self.renew(sa.spi, now_ms, sa.lifetime_s)
 
     def renew(self, spi, now_ms, lifetime_s):
@@ -136,7 +149,7 @@ class KeyStore:
         slot = self._slot_of(spi)
         if slot < 0:
             return False
-        assert self._sas[slot].sender_id >= 0
+        assert self.sas[slot].sender_id >= 0
         self._activate[slot].start(now_ms, atd_s)
         self._states[slot] = self._states[slot] & ~_SENDING | _WAITING
         self.step(now_ms)
@@ -162,7 +175,7 @@ class KeyStore:
         """Stop sending at once under every SA that is here; receiving goes on."""
         for slot in range(self._slots):
             self._states[slot] &= ~(_WAITING | _SENDING)
-        self._outbound = None
+        self.send_under(None)
 
     def announce(self, spis):
         """Remember SPIs promised for coming epochs, in place of those promised before."""
@@ -172,7 +185,7 @@ class KeyStore:
 
     def live(self):
         """The SAs that are here, as a list."""
-        return [sa for sa in self._sas if sa is not None]
+        return [sa for sa in self.sas if sa is not None]
 
     def newest(self):
         """The SA of the highest epoch, whether it is sent under or not; None of none."""
@@ -185,22 +198,22 @@ class KeyStore:
     def wipe(self):
         """Forget every key: the member has left."""
         for slot in range(self._slots):
-            if self._sas[slot] is not None:
+            if self.sas[slot] is not None:
                 self._remove(slot)
-        self._outbound = None
+        self.send_under(None)
 
     # ---- the table
 
     def _slot_of(self, spi):
         sa = self.find(spi, 0)
-        return -1 if sa is None else self._sas.index(sa)
+        return -1 if sa is None else self.sas.index(sa)
 
     def _has_successor(self, slot):
         """Whether another SA of the same destination stays, and is or will be sent under."""
         for other in range(self._slots):
             state = self._states[other]
             if state & (_WAITING | _SENDING) and not state & _RETIRING:
-                if self._sas[other].destination == self._sas[slot].destination:
+                if self.sas[other].destination == self.sas[slot].destination:
                     return True
         return False
 
@@ -225,7 +238,7 @@ class KeyStore:
         newest = None
         for slot in range(self._slots):
             if self._states[slot] & _SENDING:
-                sa = self._sas[slot]
+                sa = self.sas[slot]
                 if port is not None and sa.port != port:
                     continue
                 if destination is None or sa.destination == destination:
@@ -234,11 +247,12 @@ class KeyStore:
         return newest
 
     def _remove(self, slot):
-        sa = self._sas[slot]
+        sa = self.sas[slot]
         self._retired.add(sa.spi)
-        self._sas[slot] = None
+        self._path.leave(slot)
+        self.sas[slot] = None
         self._states[slot] = 0
-        while self._used and self._sas[self._used - 1] is None:
+        while self._used and self.sas[self._used - 1] is None:
             self._used -= 1
         sa.wipe()
 
@@ -255,24 +269,9 @@ class _SPIRing:
             self._spis[4 * self._next + i] = spi[i]
         self._next = (self._next + 1) % _REMEMBERED
 
+    @micropython.native
     def has(self, buf, off):
-        return _index_of(self._spis, _REMEMBERED, buf, off) >= 0
+        return find_spi(self._spis, _REMEMBERED, buf, off) >= 0
 
     def clear(self):
         wipe(self._spis)
-
-
-@micropython.native
-def _index_of(spis, count, buf, off):
-    """Which of the first `count` SPIs in spis stands at off, or -1."""
-    first = buf[off]
-    for i in range(count):
-        at = 4 * i
-        if (
-            spis[at] == first
-            and spis[at + 1] == buf[off + 1]
-            and spis[at + 2] == buf[off + 2]
-            and spis[at + 3] == buf[off + 3]
-        ):
-            return i
-    return -1

@@ -1,4 +1,4 @@
-"""A member's data path. START HERE: receive() and send() are the list of checks, in order.
+"""A member's data path. START HERE, then path.py: which checks receive() and send() are made of.
 
 A Member owns every buffer. The transport puts a datagram into `rx` and calls receive(); the
 application puts a payload into `out`, calls send(), and the transport takes `tx`. No key
@@ -9,15 +9,11 @@ allocate nothing. Not thread-safe, not re-entrant: one task receives and sends.
 from covey import esp
 from covey.drops import (
     DROP_EMPTY,
-    DROP_EXHAUSTED,
     DROP_KEEPALIVE,
     DROP_LENGTH,
     DROP_NO_SA,
     DROP_NOT_SENDER,
-    DROP_OVERSIZE,
-    DROP_OWN,
     DROP_RETIRED_SPI,
-    DROP_SELECTOR,
     DROP_TAG,
     DROP_UNKNOWN_SPI,
     IKE_MESSAGE,
@@ -25,12 +21,10 @@ from covey.drops import (
     Drops,
 )
 from covey.keystore import KeyStore
-from covey.port import const, micropython, ticks_diff
+from covey.path import STEP_IS_DUE, DataPath, accept, admit, frame, trim
+from covey.port import const, micropython
 
 # As in esp's figure; a test holds them together.
-_SEQ = const(4)
-_IV = const(8)
-_UDP_HEADER = const(16)
 _PAYLOAD = const(24)
 _AAD_LEN = const(8)
 _OVERHEAD = const(32)
@@ -38,8 +32,6 @@ _LEAST = const(36)
 
 _MOST_DATAGRAM = const(1536)  # GCMContext's longest text is no shorter
 _LAST_SEQ = const(0x3FFFFFFE)  # the next is still a small int on a 32-bit board
-_REKEY_SEQ = const(0x30000000)  # from here on we ask for new keys: three days ahead at 1 kHz
-_COUNT_MASK = const(0x3FFFFFFF)
 
 
 class Member:
@@ -59,61 +51,85 @@ class Member:
         self.sender_slots = sender_slots
         self.is_sender = sender
         self.drops = Drops()
-        self.keys = KeyStore(sa_slots, self.drops)
+        # rx and tx stay what and as long as they are: the kernels know where they lie.
         # Receiving. The payload lies in rx from payload_off on, until the next receive().
         self.rx = bytearray(datagram_max)
         self.payload_off = _PAYLOAD
-        self.payload_len = 0
-        self.sender = None  # Sender-ID of the last packet delivered; None: the SA names none
         self.confirmed = False  # whether its source is proven; False: proven to be in the group
-        self.opened = 0  # packets delivered; both counts wrap at 2^30
         # Sending. out is where the payload goes; sealing overwrites it.
         self.tx = bytearray(esp.datagram_len(payload_max))
         self.out = memoryview(self.tx)[_PAYLOAD : _PAYLOAD + payload_max]
-        self.sent = 0
-        # Notes for the control half, which clears them.
-        self.wants_rekey = False  # our numbers under the present SA run short
+        # A note for the control half, which clears it.
         self.missed_rekey = False  # somebody sends under an SPI announced for the next epoch
+        self._path = DataPath(sa_slots, self.rx, self.tx, payload_max)
+        self._place = self._path.place
+        self.keys = KeyStore(sa_slots, self.drops, self._path)
+        self._sas = self.keys.sas
+
+    @property
+    def payload_len(self):
+        """Of the last packet delivered."""
+        return self._path.payload_len
+
+    @property
+    def sender(self):
+        """Sender-ID of the last packet delivered; None: its SA names none."""
+        return self._path.sender
+
+    @property
+    def opened(self):
+        """Packets delivered; this count and `sent` wrap at 2^30."""
+        return self._path.opened
+
+    @opened.setter
+    def opened(self, count):
+        self._path.opened = count
+
+    @property
+    def sent(self):
+        """Packets sealed."""
+        return self._path.sent
+
+    @sent.setter
+    def sent(self, count):
+        self._path.sent = count
+
+    @property
+    def wants_rekey(self):
+        """Our numbers under the present SA run short. A note for the control half, which clears
+        it.
+        """
+        return self._path.wants_rekey
+
+    @wants_rekey.setter
+    def wants_rekey(self, wants):
+        self._path.wants_rekey = wants
 
     @property
     def payload(self):
         """The last payload delivered, a view into rx. Allocates the view; octets are copied
         without it from rx[payload_off : payload_off + payload_len].
         """
-        return memoryview(self.rx)[_PAYLOAD : _PAYLOAD + self.payload_len]
+        return memoryview(self.rx)[_PAYLOAD : _PAYLOAD + self._path.payload_len]
 
     @micropython.native
     def receive(self, n, now_ms):
         """Take the datagram of n octets in rx: the payload's length, a DROP_*, or IKE_MESSAGE."""
-        rx = self.rx
-        if n < _LEAST or n & 3 or n > len(rx) or not (rx[0] | rx[1] | rx[2] | rx[3]):
-            return self._not_esp(n)
-        keys = self.keys
-        if ticks_diff(now_ms, keys.due_ms) >= 0:
-            keys.step(now_ms)
-        sa = keys.find(rx, 0)
-        if sa is None:
-            return self._no_sa()
-        senders = sa.senders
-        sender = senders.sender_of(rx, _IV)
-        if sender == sa.sender_id:
-            return self.drops.count(DROP_OWN)
-        slot = senders.admit(sender, rx, _SEQ)
+        place = self._place
+        slot = admit(place, n, now_ms)
         if slot < 0:
-            return self.drops.count(slot)
+            if slot != STEP_IS_DUE:
+                return self._refuse(slot, n)
+            self.keys.step(now_ms)
+            return self.receive(n, now_ms)
         text_len = n - _OVERHEAD
-        if not sa.context.open(rx, 0, _AAD_LEN, text_len):
+        if not self._sas[slot].context.open(self.rx, 0, _AAD_LEN, text_len):
             return self.drops.count(DROP_TAG)
-        payload_len = esp.trim(rx, text_len)
+        payload_len = trim(place, text_len)
         if payload_len < 0:
             return self.drops.count(payload_len)
-        if not sa.selects(rx, _UDP_HEADER):
-            return self.drops.count(DROP_SELECTOR)
         # Source authentication has its place here: it may shorten the payload, and confirms it.
-        senders.accept(slot, sender, rx, _SEQ)
-        self.payload_len = payload_len
-        self.sender = sender if senders.bits else None
-        self.opened = self.opened + 1 & _COUNT_MASK
+        accept(place, payload_len)
         return payload_len
 
     @micropython.native
@@ -123,23 +139,19 @@ class Member:
         destination: the group's address, 4 octets, where the policy has several. OSError where
         the board's AES fails: the number is used up, and tx is not to be sent.
         """
-        if n < 0 or n > self.payload_max:
-            return self.drops.count(DROP_OVERSIZE)
-        keys = self.keys
-        if ticks_diff(now_ms, keys.due_ms) >= 0:
-            keys.step(now_ms)
-        sa = keys.outbound(destination)
-        if sa is None:
-            return self.drops.count(DROP_NO_SA if self.is_sender else DROP_NOT_SENDER)
-        seq = sa.next_seq
-        if seq >= _REKEY_SEQ:
-            self.wants_rekey = True
-            if seq > _LAST_SEQ:
-                return self.drops.count(DROP_EXHAUSTED)
-        sa.next_seq = seq + 1  # before anything can fail: a number is never used twice
-        text_len = esp.emit(self.tx, n, sa.spi, seq, sa.iv_head, sa.source_port, sa.port)
-        sa.context.seal(self.tx, 0, _AAD_LEN, text_len)
-        self.sent = self.sent + 1 & _COUNT_MASK
+        if destination is not None:
+            return self._send_to(destination, n, now_ms)
+        text_len = frame(self._place, n, now_ms)
+        if text_len < 0:
+            if text_len != STEP_IS_DUE:
+                return self._not_sent(text_len)
+            self.keys.step(now_ms)
+            return self.send(n, now_ms)
+        try:
+            self.keys.sending.context.seal(self.tx, 0, _AAD_LEN, text_len)
+        except OSError as error:
+            self._path.sent -= 1
+            raise error
         return text_len + _OVERHEAD
 
     def can_send(self, now_ms):
@@ -149,7 +161,33 @@ class Member:
         sa = self.keys.outbound()
         return sa is not None and sa.next_seq <= _LAST_SEQ
 
-    # ---- what isn't a packet for us; cold, but without allocation too
+    # ---- cold, but without allocation too
+
+    @micropython.native
+    def _send_to(self, destination, n, now_ms):
+        keys = self.keys
+        if keys.is_due(now_ms):
+            keys.step(now_ms)
+        usual = keys.sending
+        keys.send_under(keys.outbound(destination))
+        try:
+            return self.send(n, now_ms)
+        finally:
+            keys.send_under(usual)
+
+    @micropython.native
+    def _not_sent(self, reason):
+        if reason == DROP_NO_SA and not self.is_sender:
+            reason = DROP_NOT_SENDER
+        return self.drops.count(reason)
+
+    @micropython.native
+    def _refuse(self, reason, n):
+        if reason == DROP_LENGTH:
+            return self._not_esp(n)
+        if reason == DROP_UNKNOWN_SPI:
+            return self._no_sa()
+        return self.drops.count(reason)
 
     def _not_esp(self, n):
         rx = self.rx
@@ -161,6 +199,7 @@ class Member:
             return IKE_MESSAGE  # RFC 3948 section 2.2
         return self.drops.count(DROP_LENGTH)
 
+    @micropython.native
     def _no_sa(self):
         if self.keys.was_retired(self.rx, 0):
             return self.drops.count(DROP_RETIRED_SPI)

@@ -3,10 +3,12 @@
 No wire format and no clock here: when an SA comes and goes is the key store's affair.
 """
 
+from struct import pack
+
 from covey.drops import DROP_KD, DROP_POLICY, FormatError
-from covey.gcm import GCMContext
+from covey.gcm import GCMContext, GMACContext
 from covey.octets import wipe
-from covey.port import micropython
+from covey.port import const, link, unlink, word_of, words
 from covey.replay import OutboundOnly, SenderTable
 
 SN_SEQUENTIAL = 0  # 32-bit sequential numbers: one sender
@@ -14,15 +16,30 @@ SN_UNSPECIFIED = 2  # RFC 9838 section 2.6: several senders, whose numbers mix
 
 _NOT_A_SENDER = -1
 
+# As path.py has them.
+_IV_HEAD = const(1)
+_PORTS = const(2)
+_NEXT_SEQ = const(3)
+_SOURCE_LO = const(4)
+_SOURCE_HI = const(5)
+_PORT_LO = const(6)
+_PORT_HI = const(7)
+_OWN = const(8)
+_IS_OWN = const(9)
+_TABLE_OF = const(10)
+_EVERYBODY = const(2)
+_WORDS = const(12)
+
 
 class DataSA:
-    """A Data-Security SA: ESP, transport mode, AES-GCM-16, UDP inside.
+    """A Data-Security SA: ESP, transport mode, AES-GCM-16 or AES-GMAC, UDP inside.
 
     keymat: AES key and 4-octet salt, 20 or 36 octets, copied into context; the caller wipes it.
     destination, source: selectors (address_lo, address_hi, port_lo, port_hi, protocol).
     sn: SN_*. sender_bits: width of the Sender-ID in the IV, None where nobody told it.
     sender_form: (index_bits, bits) where Sender-IDs read as index | incarnation, else None.
     lifetime_s: None for no end. sender_slots: how many senders can be told apart, a power of two.
+    integrity_only: AES-GMAC, whose packets everybody can read (RFC 4543), instead of AES-GCM.
     Raises FormatError where the policy is not one that a member can carry out.
     """
 
@@ -38,6 +55,7 @@ class DataSA:
         lifetime_s,
         epoch,
         sender_slots=16,
+        integrity_only=False,
     ):
         if len(keymat) not in (20, 36):
             raise FormatError(DROP_KD)
@@ -48,18 +66,26 @@ class DataSA:
         self.sn = sn
         self.lifetime_s = lifetime_s
         self.destination = bytes(destination[0])  # 4 octets
-        self._port_lo, self._port_hi = _ports(destination)
-        self._source_lo, self._source_hi = _ports(source)
+        port_lo, port_hi = _ports(destination)
+        source_lo, source_hi = _ports(source)
         # What we put into the inner UDP header: the lowest port allowed; as the source the same.
-        self.port = self._port_lo or min(1, self._port_hi)
-        self.source_port = max(self._source_lo, min(self.port, self._source_hi))
+        self.port = port_lo or min(1, port_hi)
+        self.source_port = max(source_lo, min(self.port, source_hi))
         self.sender_id = _NOT_A_SENDER  # our own in outbound use
         self.iv_head = bytes(4)  # the Sender-ID where it stands in the IV's upper half
-        self.next_seq = 1  # never goes back
         self.carrier_port = None  # UDP port that its packets go to (RFC 3948); None: protocol 50
         self.sender_slots = sender_slots
+        self.words = w = words(_WORDS)
+        w[_PORTS] = word_of(pack(">HH", self.source_port, self.port))
+        w[_SOURCE_LO], w[_SOURCE_HI], w[_PORT_LO], w[_PORT_HI] = (
+            source_lo,
+            source_hi,
+            port_lo,
+            port_hi,
+        )
+        self.next_seq = 1
         self.senders = self._table(sender_bits, sender_form)
-        self.context = GCMContext(keymat)
+        self.context = GMACContext(keymat) if integrity_only else GCMContext(keymat)
 
     def become_sender(self, sender_id, bits):
         """Prepare for sending as sender_id, in the top `bits` of the IV (0: one sender only).
@@ -77,21 +103,37 @@ class DataSA:
             self.senders = SenderTable(self.sender_slots, bits)
         self.senders.bar(sender_id)  # also what we send now must not come back later
         field = sender_id << (32 - bits)
-        self.iv_head = bytes([field >> 24, field >> 16 & 255, field >> 8 & 255, field & 255])
+        self.iv_head = pack(">I", field)
         self.sender_id = sender_id
+        self.words[_IV_HEAD] = word_of(self.iv_head)
+        self.words[_OWN] = sender_id
+        self.words[_IS_OWN] = _EVERYBODY if self.sn == SN_SEQUENTIAL else 1
 
-    @micropython.native
-    def selects(self, buf, off):
-        """Whether the UDP header at off has ports that the traffic selectors allow."""
-        port = buf[off] << 8 | buf[off + 1]
-        if port < self._source_lo or port > self._source_hi:
-            return False
-        port = buf[off + 2] << 8 | buf[off + 3]
-        return self._port_lo <= port <= self._port_hi
+    @property
+    def next_seq(self):
+        """The number of the next packet that we send. Never goes back."""
+        return self.words[_NEXT_SEQ]
+
+    @next_seq.setter
+    def next_seq(self, seq):
+        self.words[_NEXT_SEQ] = seq
+
+    @property
+    def senders(self):
+        """The windows of those whose packets come."""
+        return self._senders
+
+    @senders.setter
+    def senders(self, table):
+        self._senders = table
+        link(self.words, _TABLE_OF, table.words)
 
     def wipe(self):
         """Forget the key. The SA is of no use afterwards."""
         self.sender_id = _NOT_A_SENDER
+        self.words[_IS_OWN] = 0
+        unlink(self.words, _TABLE_OF)
+        self._senders.release()
         self.context.wipe()
 
     def _table(self, bits, form):

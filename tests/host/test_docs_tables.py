@@ -26,11 +26,11 @@ from covey import (
     refresh,
     rekey,
     renewal,
-    replay,
     servers,
     unicast,
 )
 from covey import group as member_group
+from covey.port import cpy_path
 from covey_host import join
 from covey_host.gcks import (
     cookies,
@@ -141,9 +141,9 @@ def test_limits_and_times_are_those_of_the_code(heading, row, said):
 def test_numbers_in_sentences_are_those_of_the_code():
     spec, design, threats = (" ".join(text.split()) for text in (SPEC, DESIGN, THREATS))
     assert member.Member(payload_max=1428).tx == bytearray(1500 - 20 - 8), "an Ethernet frame"
-    assert "16 rows of eight" in spec and replay._ROWS == 16
+    assert "16 rows of eight" in spec and cpy_path._ROWS == 16
     own = numbers(section(SPEC, "Numbers of our own packets"))
-    assert {member._REKEY_SEQ, member._LAST_SEQ} <= own
+    assert {cpy_path._REKEY_SEQ, cpy_path._LAST_SEQ} <= own
     assert "5 %" in spec and group._JITTER == 5 and membership._REFUSED_MOST_S == 3600
     assert f"keeps {sas.MOST_UNPROVEN} peers" in threats
     assert senders._STARTS == 8 and "after eight such shares" in design

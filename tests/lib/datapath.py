@@ -6,7 +6,8 @@ import sys
 from covey.drops import NAMES
 from covey.gcm import GCMContext
 from covey.member import Member
-from covey.replay import OutboundOnly
+from covey.path import DataPath, accept, admit, frame, trim
+from covey.replay import OutboundOnly, SenderTable
 from covey.sa import DataSA
 
 BOARD = sys.implementation.name == "micropython"
@@ -31,9 +32,20 @@ def data_sa(
     lifetime_s=None,
     epoch=1,
     sender_slots=16,
+    integrity_only=False,
 ):
     return DataSA(
-        spi, keymat, destination, source, sn, bits, form, lifetime_s, epoch, sender_slots
+        spi,
+        keymat,
+        destination,
+        source,
+        sn,
+        bits,
+        form,
+        lifetime_s,
+        epoch,
+        sender_slots,
+        integrity_only,
     )
 
 
@@ -74,14 +86,63 @@ def deliver(member, datagram, now_ms=0):
 
 def table_state(table):
     """All that a SenderTable remembers; nothing where there is none (SN 0, and we send)."""
-    if isinstance(table, OutboundOnly):
-        return None
-    return (
-        list(table._index),
-        list(table._incarnation),
-        list(table._newest),
-        bytes(table._rings),
-    )
+    return None if isinstance(table, OutboundOnly) else list(table.words)
+
+
+class Bare:
+    """A data path around the words of one SA: the kernels alone, without keys and counters."""
+
+    def __init__(self, sa, size=600):
+        self.rx = bytearray(size)
+        self.tx = bytearray(size)
+        self.sa = sa
+        self.path = DataPath(1, self.rx, self.tx, size - 44)
+        self.path.due_ms = 1
+        self.path.enter(0, sa.spi, sa.words)
+        self.path.choose(sa.words)
+        self.rx[:4] = sa.spi
+
+    def admit(self, sender, number):
+        """0 or a DROP_*, for a packet of this number from this sender (as wide as the SA says)."""
+        rx, bits = self.rx, self.sa.senders.bits
+        iv_head = sender << (32 - bits)
+        for i in range(4):
+            rx[4 + i] = number >> (24 - 8 * i) & 255
+            rx[8 + i] = iv_head >> (24 - 8 * i) & 255
+        return admit(self.path.place, 36, 0)
+
+    def accept(self):
+        """What admit() has just let pass."""
+        accept(self.path.place, 0)
+
+    def trim(self, text):
+        """The payload's length in an opened packet with this text, or a DROP_*."""
+        assert self.admit(0xFFFF, 1) == 0
+        self.rx[16 : 16 + len(text)] = text
+        return trim(self.path.place, len(text))
+
+    def frame(self, payload, seq):
+        """The datagram around payload, but for its ICV."""
+        self.sa.next_seq = seq
+        self.tx[24 : 24 + len(payload)] = payload
+        text_len = frame(self.path.place, len(payload), 0)
+        return bytes(self.tx[: 16 + text_len])
+
+
+class Windows:
+    """A SenderTable as admit() and accept() use it."""
+
+    def __init__(self, slots, bits=0, index_bits=None):
+        self.table = SenderTable(slots, bits, index_bits)
+        sa = data_sa()
+        sa.senders = self.table
+        self.bare = Bare(sa, 36)
+        self.admit = self.bare.admit
+        self.accept = self.bare.accept
+        self.bar = self.table.bar
+
+    def state(self):
+        return table_state(self.table)
 
 
 def a_receiver(**how):

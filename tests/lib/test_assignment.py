@@ -74,6 +74,32 @@ def test_a_tek_of_another_protocol_or_length_is_refused():
     assert why_not(finish, build(policy, keys, KWK, Terms(), True, False, 16)) == DROP_GSA
 
 
+def _with_cipher(spi, id, key_bits):
+    policy = gsa.parse_gsa(STORY["receiver"]["gsa"])
+    one = [p for p in policy.policies if p.spi == spi][0]
+    assert one.transforms[0].kind == 1
+    one.transforms[0].id = id
+    one.transforms[0].key_bits = key_bits
+    keys = kd.parse_kd(STORY["receiver"]["kd"])
+    return build(policy, keys, KWK, Terms(), True, False, 16)
+
+
+def test_data_for_integrity_alone():
+    made = finish(_with_cipher(T1, 21, 128))  # ENCR_NULL_AUTH_AES_GMAC, RFC 4543 section 7
+    buf = bytearray(T1 + bytes(12) + b"readable" + bytes(16))
+    made.data_sas[0].context.seal(buf, 0, 8, 8)
+    assert buf[16:24] == b"readable" and made.data_sas[0].context.open(buf, 0, 8, 8)
+    usual = bytearray(T1 + bytes(12) + b"readable" + bytes(16))
+    finish(_with_cipher(T1, 20, 128)).data_sas[0].context.seal(usual, 0, 8, 8)
+    assert usual[16:24] != b"readable"
+    for id, key_bits in ((21, 192), (21, None), (19, 128), (22, 128), (11, None)):
+        assert why_not(finish, _with_cipher(T1, id, key_bits)) == DROP_POLICY, id
+
+
+def test_rekeys_are_always_encrypted():
+    assert why_not(finish, _with_cipher(STORY["rekey1"][:16], 21, 128)) == DROP_POLICY
+
+
 def test_spis_that_are_nobodys_to_give():
     """RFC 4303 section 2.1: 0 to 255. Under zero a packet would read as the non-ESP marker."""
     for number in (0, 1, 255, 256):

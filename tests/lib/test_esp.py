@@ -3,9 +3,17 @@
 from covey import esp
 from covey.drops import DROP_DUMMY, DROP_INNER_LENGTH, DROP_NEXT_HEADER, DROP_PADDING
 from covey.gcm import GCMContext
-from datapath import heap_octets, padded, udp
+from covey.path import frame, trim
+from datapath import ANY, DESTINATION, Bare, data_sa, heap_octets, padded, udp
 
-_HEAD = bytes(16)
+
+def _bare(destination=ANY, source=ANY, **how):
+    return Bare(data_sa(destination=destination, source=source, **how))
+
+
+def _trim(text):
+    return _bare().trim(text)
+
 
 # draft-mcgrew-gcm-test-01 section 4, the cases with a 32-bit sequence number, a key of 16 or 32
 # octets and SPI | number as the AAD: keymat, IV, AAD, text, text sealed with its ICV.
@@ -58,13 +66,15 @@ def test_published_packets_open():
         assert GCMContext(keymat).open(buf, 0, esp.AAD_LEN, len(text))
         assert buf[16 : 16 + len(text)] == text
         assert len(buf) == len(text) + esp.OVERHEAD
-        assert esp.trim(buf, len(text)) == DROP_NEXT_HEADER
+        assert _trim(buf[16 : 16 + len(text)]) == DROP_NEXT_HEADER
 
 
-def test_emit_octet_by_octet():
-    buf = bytearray(b"\xee" * 60)
-    buf[24:29] = b"stop!"
-    text_len = esp.emit(buf, 5, b"\x9f\x3a\x12\xc4", 0x01020304, b"\x00\x41\x00\x00", 40000, 2222)
+def test_frame_octet_by_octet():
+    source = ANY[:2] + (40000, 40000, 17)
+    bare = _bare(DESTINATION, source, spi=b"\x9f\x3a\x12\xc4")
+    bare.sa.become_sender(0x0041, 16)
+    for i in range(60):
+        bare.tx[i] = 0xEE
     expected = (
         b"\x9f\x3a\x12\xc4"  # SPI
         b"\x01\x02\x03\x04"  # sequence number
@@ -74,25 +84,19 @@ def test_emit_octet_by_octet():
         b"stop!"
         b"\x01\x01\x11"  # one octet of padding, its length, UDP
     )
-    assert buf[: len(expected)] == expected
-    assert text_len == len(expected) - 16
-    assert buf[len(expected) :] == b"\xee" * (60 - len(expected))  # the rest is the ICV's
+    assert bare.frame(b"stop!", 0x01020304) == expected
+    assert bare.tx[len(expected) : 60] == b"\xee" * (60 - len(expected))  # the rest is the ICV's
 
 
 def test_every_length_there_and_back():
+    bare = _bare()
     for n in range(300):
-        buf = bytearray(esp.datagram_len(n))
         payload = bytes([i * 7 & 255 for i in range(n)])
-        buf[24 : 24 + n] = payload
-        text_len = esp.emit(buf, n, b"\1\2\3\4", n + 1, bytes(4), 2222, 2222)
-        assert text_len % 4 == 0 and 16 + text_len + 16 == len(buf)
-        assert esp.trim(buf, text_len) == n
-        assert buf[24 : 24 + n] == payload
-        assert padded(udp(payload)) == buf[16 : 16 + text_len]
-
-
-def _trim(text):
-    return esp.trim(_HEAD + text, len(text))
+        datagram = bare.frame(payload, n + 1)
+        assert len(datagram) % 4 == 0 and len(datagram) + 16 == esp.datagram_len(n)
+        assert bare.trim(datagram[16:]) == n
+        assert bare.rx[24 : 24 + n] == payload
+        assert padded(udp(payload, 1, 1)) == datagram[16:]
 
 
 def test_any_legal_padding():
@@ -119,8 +123,10 @@ def test_padding_longer_than_the_text():
     assert _trim(bytes([1, 2, 2, 17])) == DROP_INNER_LENGTH  # nothing but padding
     for into_iv in (1, 2):  # padding that would go on before the text, in clear octets
         count_up = bytes(range(1, 11 + into_iv))
-        buf = bytes(16 - into_iv) + count_up + bytes([10 + into_iv, 17])
-        assert esp.trim(buf, 12) == DROP_PADDING
+        bare = _bare()
+        assert bare.admit(1, 1) == 0
+        bare.rx[16 - into_iv : 28] = count_up + bytes([10 + into_iv, 17])
+        assert trim(bare.path.place, 12) == DROP_PADDING
 
 
 def test_dummies_whatever_is_in_them():
@@ -166,13 +172,17 @@ def test_checksum_is_not_looked_at():
 
 
 def test_no_heap():
-    buf = bytearray(100)
-    spi, iv_head = b"\x9f\x3a\x12\xc4", b"\x00\x41\x00\x00"
+    bare = _bare()
+    bare.sa.next_seq = 0x3FFFFF00
+    place, rx, tx = bare.path.place, bare.rx, bare.tx
+    bare.admit(1, 1)
 
     def step():
         for n in range(20):
-            text_len = esp.emit(buf, n, spi, 0x3FFFFFFE, iv_head, 65535, 65535)
-            assert esp.trim(buf, text_len) == n
-        assert esp.trim(buf, 60) < 0
+            text_len = frame(place, n, 0)
+            for i in range(16, 16 + text_len):
+                rx[i] = tx[i]
+            assert trim(place, text_len) == n
+        assert trim(place, 60) < 0
 
     assert heap_octets(step) == 0

@@ -7,7 +7,7 @@ import sys
 from hashlib import sha256
 
 from covey import gcm
-from covey.gcm import IV_LEN, SALT_LEN, TAG_LEN, GCMContext
+from covey.gcm import IV_LEN, SALT_LEN, TAG_LEN, GCMContext, GMACContext
 from vectors import load
 
 BOARD = sys.implementation.name == "micropython"
@@ -15,19 +15,21 @@ KEYMAT = bytes(range(20))
 
 # SHA-256 over all that generated() seals; test_generated_lengths computes it on each interpreter,
 # on CPython with `cryptography`.
+# The same with GMACContext, AAD cut or filled up to 8 or 24 octets.
+GENERATED_GMAC = "29d3a890333f7841efccc34543f36272df1d4f4bb820042cd3d3eb488a6e3eba"
 GENERATED = "7646429ffee49c1f1572293b031aae8128d7f8fef61695f31064fd218d4e319e"
 
 if BOARD:
     import micropython
 
-    from covey.port import mpy_gcm, mpy_ghash_small
+    from covey.port import mpy_gcm, mpy_ghash_ct, mpy_ghash_small
 
     REAL_AES = mpy_gcm.aes
-    KERNELS = [mpy_ghash_small.finish]
+    KERNELS = [mpy_ghash_ct, mpy_ghash_small]
     if not sys.maxsize >> 31:
         from covey.port import mpy_ghash
 
-        KERNELS.append(mpy_ghash.finish)
+        KERNELS.append(mpy_ghash)
 
 
 def makers():
@@ -37,13 +39,14 @@ def makers():
     return [lambda keymat, kernel=kernel: with_kernel(kernel, keymat) for kernel in KERNELS]
 
 
-def with_kernel(kernel, keymat):
-    usual = mpy_gcm.finish
-    mpy_gcm.finish = kernel
+def with_kernel(kernel, keymat, context=GCMContext):
+    GCMContext(keymat)  # the first loads the usual one
+    usual = mpy_gcm._ghash
+    mpy_gcm._ghash = kernel
     try:
-        return GCMContext(keymat)
+        return context(keymat)
     finally:
-        mpy_gcm.finish = usual
+        mpy_gcm._ghash = usual
 
 
 class Numbers:
@@ -210,6 +213,113 @@ def test_sizes_of_the_layout():
     assert (gcm.IV_LEN, gcm.TAG_LEN, gcm.SALT_LEN) == (8, 16, 4) and TAG_LEN == 16
 
 
+# ---- integrity alone
+
+
+def gmac_makers():
+    if not BOARD:
+        return [GMACContext]
+    return [lambda keymat, k=kernel: with_kernel(k, keymat, GMACContext) for kernel in KERNELS]
+
+
+def test_gmac_is_gcm_of_no_text():
+    """RFC 4543 section 3.3: SPI, number, IV and text are the AAD."""
+    usual = GCMContext(KEYMAT)
+    for make in gmac_makers():
+        context = make(KEYMAT)
+        for n in range(97):
+            off = n * 3 & 7
+            whole = Numbers(n + 1).octets(16 + n)
+            buf = laid_out(off, whole, b"", b"")
+            context.seal(buf, off, 8, n)
+            expected = laid_out(0, whole, whole[8:16], b"")
+            usual.seal(expected, 0, 16 + n, 0)
+            assert buf[:-18] == b"\xa5" * off + whole, "in clear"
+            assert buf[-18:] == expected[-18:], n
+            assert context.open(buf, off, 8, n) is True
+            assert buf[:-18] == b"\xa5" * off + whole
+
+
+def test_gmac_of_every_length():
+    digests = []
+    for make in gmac_makers():
+        context = make(Numbers(1).octets(36))
+        digest = sha256()
+        for off, aad, iv, text in generated():
+            aad = (aad + bytes(24))[: 24 if len(aad) & 1 else 8]
+            buf = laid_out(off, aad, iv, text)
+            context.seal(buf, off, len(aad), len(text))
+            assert context.open(buf, off, len(aad), len(text)) is True
+            digest.update(buf)
+        digests.append(digest.digest())
+    for digest in digests:
+        assert digest == bytes.fromhex(GENERATED_GMAC), digest
+
+
+def test_gmac_refuses_any_wrong_octet():
+    for make in gmac_makers():
+        context = make(KEYMAT)
+        buf = laid_out(0, b"8 octets", b"and an IV"[:8], b"some text to read")
+        context.seal(buf, 0, 8, 17)
+        for at in range(len(buf) - 2):
+            buf[at] ^= 0x40
+            before = bytes(buf)
+            assert context.open(buf, 0, 8, 17) is False and buf == before, at
+            buf[at] ^= 0x40
+        for text_len in (16, 0):
+            assert context.open(buf, 0, 8, text_len) is False
+        assert context.open(buf, 0, 8, 17) is True
+
+
+def test_gmac_and_gcm_are_not_each_other():
+    for make in gmac_makers():
+        buf = laid_out(0, bytes(8), bytes(8), b"")
+        make(KEYMAT).seal(buf, 0, 8, 0)
+        assert GCMContext(KEYMAT).open(buf, 0, 8, 0) is False
+
+
+def test_gmac_takes_whole_blocks_of_aad_and_iv():
+    context = GMACContext(KEYMAT)
+    buf = laid_out(0, bytes(112), bytes(8), bytes(64))
+    for aad_len in (0, 4, 12, 16, 104 if BOARD else 9, 112):
+        assert refuses(ValueError, context.seal, buf, 0, aad_len, 4), aad_len
+        assert refuses(ValueError, context.open, buf, 0, aad_len, 4), aad_len
+    context.seal(buf, 0, 88, 4)
+    assert context.open(buf, 0, 88, 4)
+
+
+def test_gmac_takes_no_heap():
+    if not BOARD:
+        return
+    buf = bytearray(8 + 8 + 1536 + 16)
+    for make in gmac_makers():
+        context = make(KEYMAT)
+        for n in (0, 1, 4, 76, 100, 1536):
+            found = [None] * 2
+
+            def step(context=context, n=n, found=found):
+                context.seal(buf, 0, 8, n)
+                found[0] = context.open(buf, 0, 8, n)
+                buf[3] ^= 1
+                found[1] = context.open(buf, 0, 8, n)
+
+            assert heap_octets(step) == 0 and found == [True, False], n
+
+
+def test_gmac_watches_for_zeros_too():
+    if not BOARD:
+        return
+    for make in gmac_makers():
+        context = with_cipher(make)
+        buf = laid_out(0, bytes(8), bytes(8), b"text")
+        before = bytes(buf)
+        assert refuses(OSError, with_zeros, (0,), context.seal, buf, 0, 8, 4)
+        assert buf == before
+        context.seal(buf, 0, 8, 4)
+        assert with_zeros((0,), context.open, buf, 0, 8, 4) is False
+        assert context.open(buf, 0, 8, 4) is True
+
+
 # ---- misuse
 
 
@@ -250,17 +360,41 @@ def test_wiped_is_dead():
     buf = laid_out(0, b"", bytes(8), b"text")
     context.seal(buf, 0, 0, 4)
     seal, open_ = context.seal, context.open
+    state = context._state if BOARD else b""
     context.wipe()
+    context.wipe()  # twice is no error
     assert refuses((TypeError, AttributeError), lambda: context.seal(buf, 0, 0, 4))
     assert refuses((TypeError, AttributeError), lambda: context.open(buf, 0, 0, 4))
     if BOARD:
         # Who kept a method gets nothing either, and no key material is left in memory of ours.
-        assert refuses(ValueError, seal, buf, 0, 0, 0) and refuses(ValueError, open_, buf, 0, 0, 0)
-        assert not any(context._state)
+        assert refuses(TypeError, seal, buf, 0, 0, 0) and refuses(TypeError, open_, buf, 0, 0, 0)
+        assert not any(state)
         assert not any(mpy_gcm._work[528:])
     buf = laid_out(0, b"", bytes(8), b"text")
     other.seal(buf, 0, 0, 4)
     assert other.open(buf, 0, 0, 4)
+
+
+def test_the_memory_of_a_wiped_key_serves_the_next():
+    if not BOARD:
+        return
+    buf = laid_out(0, b"12345678", bytes(8), b"text")
+    for make in makers():
+        old, stays = make(KEYMAT), make(bytes(range(36)))
+        stays.seal(buf, 0, 8, 4)
+        state = old._state
+        old.wipe()
+        old.wipe()
+        kernel = mpy_gcm._ghash
+        one, other = GCMContext(bytes(20)), GCMContext(bytes(20))
+        assert one._state is not other._state, "handed out twice"
+        if len(one._state) == len(state):
+            assert one._state is state
+        assert kernel is mpy_gcm._ghash and stays.open(buf, 0, 8, 4)
+        stays.seal(buf, 0, 8, 4)
+        for context in (one, other, stays):
+            assert not context.open(buf, 0, 8, 4) or context is stays
+            context.wipe()
 
 
 # ---- what only boards have
@@ -431,15 +565,37 @@ def test_memory_of_a_key():
     if not BOARD:
         return
     KEYS = 8
-    made = [GCMContext(KEYMAT)] + [None] * KEYS
-    gc.collect()
-    before = gc.mem_alloc()
-    for n in range(KEYS):
-        made[n + 1] = GCMContext(KEYMAT)
-    gc.collect()
-    each = (gc.mem_alloc() - before) // KEYS
     wide = sys.maxsize >> 31
-    assert each < (3100 if wide else 2700), each  # of it 304 in cryptolib
+    for make, most in (
+        (GCMContext, 2800 if wide else 2500),  # of it 304 in cryptolib
+        (lambda keymat: with_kernel(mpy_ghash_ct, keymat), 1040 if wide else 740),
+    ):
+        made = [make(KEYMAT)] + [None] * KEYS
+        gc.collect()
+        before = gc.mem_alloc()
+        for n in range(KEYS):
+            made[n + 1] = make(KEYMAT)
+        gc.collect()
+        each = (gc.mem_alloc() - before) // KEYS
+        assert each <= most, each
+
+
+def test_constant_time_is_chosen_before_the_first_key():
+    if not BOARD:
+        return
+    usual = GCMContext(KEYMAT)
+    assert refuses(ValueError, GCMContext.set_constant_time), "a context is there"
+    work, views, ghash = mpy_gcm._work, mpy_gcm._views, mpy_gcm._ghash
+    mpy_gcm._work = mpy_gcm._ghash = None
+    try:
+        GCMContext.set_constant_time()
+        context = GCMContext(KEYMAT)
+        assert mpy_gcm._ghash is mpy_ghash_ct
+        buf = laid_out(0, b"aad", bytes(8), b"some text")
+        context.seal(buf, 0, 3, 9)
+        assert usual.open(buf, 0, 3, 9)
+    finally:
+        mpy_gcm._work, mpy_gcm._views, mpy_gcm._ghash = work, views, ghash
 
 
 def test_most_text():

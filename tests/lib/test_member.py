@@ -10,6 +10,7 @@ from covey.drops import (
     DROP_REPLAY,
     DROP_RETIRED_SPI,
     DROP_STALE_SENDER,
+    DROP_TAG,
     DROP_UNKNOWN_SPI,
     ConfigError,
 )
@@ -349,6 +350,36 @@ def test_limits_are_checked():
     Member(payload_max=1492, datagram_max=1536)
 
 
+def test_the_clock_wraps_while_packets_go():
+    start = (1 << 30) - 1000
+    m = Member(payload_max=64, datagram_max=512, sender=True)
+    sa = data_sa(lifetime_s=2)
+    sa.become_sender(65, 16)
+    m.keys.install(sa, start)
+    m.keys.activate(sa.spi, start, 1)
+    seq = 0
+    for now_ms, may_send in ((start, False), (start + 999, False), (0, True), (999, True)):
+        seq += 1
+        assert deliver(m, good(b"x", seq, 129), now_ms) == 1, now_ms
+        assert m.send(1, now_ms) == (44 if may_send else DROP_NO_SA), now_ms
+    assert deliver(m, good(b"x", 9, 129), 1000) == DROP_RETIRED_SPI
+    assert m.send(1, 1000) == DROP_NO_SA
+
+
+def test_integrity_alone():
+    """RFC 4543: everybody can read the payload, and nobody change it."""
+    a, b = a_sender(integrity_only=True), a_receiver(integrity_only=True)
+    for n in range(65):
+        datagram = send(a, b"\xa5" * n)
+        assert datagram[24 : 24 + n] == b"\xa5" * n
+        delivers(b, datagram, b"\xa5" * n, 65)
+        refuses(b, datagram, DROP_REPLAY)
+        forged = bytearray(send(a, b"\xa5" * n))
+        forged[n % (len(forged) - 10) + 10] ^= 1  # all but the Sender-ID and what is before it
+        assert deliver(b, forged) == DROP_TAG
+    refuses(a_receiver(), send(a, b"x"), DROP_TAG)  # whose policy is to encrypt
+
+
 def test_counts_wrap_in_a_small_integer():
     a, b = a_sender(), a_receiver()
     a.sent = b.opened = 0x3FFFFFFF
@@ -359,6 +390,5 @@ def test_counts_wrap_in_a_small_integer():
 def test_offsets_are_those_of_the_figure():
     if BOARD:
         return  # folded away by the compiler; CPython still sees them
-    assert (member._SEQ, member._IV, member._PAYLOAD) == (esp.SEQ, esp.IV, esp.PAYLOAD)
     assert (member._AAD_LEN, member._OVERHEAD) == (esp.AAD_LEN, esp.OVERHEAD)
-    assert member._LEAST == esp.LEAST and member._UDP_HEADER + 8 == esp.PAYLOAD
+    assert member._LEAST == esp.LEAST and member._PAYLOAD == esp.PAYLOAD

@@ -1,8 +1,8 @@
 """Windows and the table of senders, call by call; drawn at random in tests/host."""
 
 from covey.drops import DROP_REPLAY, DROP_SENDER_TABLE_FULL, DROP_STALE_SENDER
-from covey.replay import SenderTable
-from datapath import heap_octets, table_state, u32
+from covey.path import accept, admit
+from datapath import Windows, heap_octets, u32
 
 _MOST = 0xFFFFFFFF
 
@@ -60,20 +60,20 @@ _CALLS = (
 
 def _is_fresh(window, number):
     """Of a table with one slot; asked twice, because asking changes nothing."""
-    buf = b"xyz" + u32(number)
-    before = table_state(window)
-    answer = window.admit(0, buf, 3)
-    assert window.admit(0, buf, 3) == answer and table_state(window) == before
+    before = window.state()
+    answer = window.admit(0, number)
+    assert window.admit(0, number) == answer and window.state() == before
     assert answer in (0, DROP_REPLAY)
     return answer == 0
 
 
 def _accept(window, number):
-    window.accept(0, 0, b"xyz" + u32(number), 3)
+    _is_fresh(window, number)
+    window.accept()
 
 
 def test_table_of_calls():
-    window = SenderTable(1)
+    window = Windows(1)
     for i in range(len(_CALLS)):
         number, expected = _CALLS[i]
         assert _is_fresh(window, number) == expected, "call %d" % (i + 1)
@@ -83,7 +83,7 @@ def test_table_of_calls():
 
 def test_each_number_once_in_order_and_reversed():
     for base in (0, 8, 100, 0x3FFFFFC0):
-        window = SenderTable(1)
+        window = Windows(1)
         numbers = [base + i for i in range(1, 121)]
         for number in reversed(numbers):
             assert _is_fresh(window, number), number
@@ -93,7 +93,7 @@ def test_each_number_once_in_order_and_reversed():
 
 
 def test_rows_that_are_jumped_over_are_empty():
-    window = SenderTable(1)
+    window = Windows(1)
     _accept(window, 1)
     _accept(window, 9)
     _accept(window, 17 * 8)  # over row 16, which lies where row 0 lay
@@ -106,27 +106,26 @@ def test_rows_that_are_jumped_over_are_empty():
 
 def test_sender_of_every_width():
     # RFC 6054 figure 1: the Sender-ID fills the top bits of the IV
-    iv = b"\xfe\xdc\xba\x98\x76\x54\x32\x10"
-    for bits in range(1, 33):
-        table = SenderTable(4, bits)
-        assert table.sender_of(b"--" + iv, 2) == 0xFEDCBA98 >> (32 - bits), bits
-        assert table.sender_of(b"\x00\x00\x00\x01", 0) == 1 >> (32 - bits)
-    assert SenderTable(1).sender_of(iv, 0) == 0
+    for bits in range(33):
+        window = Windows(4, bits)
+        window.bare.rx[4:12] = b"\0\0\0\1\xfe\xdc\xba\x98"
+        assert admit(window.bare.path.place, 36, 0) == 0
+        window.accept()
+        assert window.bare.path.sender == (0xFEDCBA98 >> (32 - bits) if bits else None), bits
 
 
 def _try(table, sender, number):
     """Ask, and accept what passes; the answer of admit()."""
-    buf = u32(number)
-    slot = table.admit(sender, buf, 0)
-    before = table_state(table)
-    assert table.admit(sender, buf, 0) == slot and table_state(table) == before
-    if slot >= 0:
-        table.accept(slot, sender, buf, 0)
-    return slot
+    before = table.state()
+    answer = table.admit(sender, number)
+    assert table.admit(sender, number) == answer and table.state() == before
+    if answer >= 0:
+        table.accept()
+    return answer
 
 
 def test_senders_by_value():
-    table = SenderTable(4, 8)
+    table = Windows(4, 8)
     assert _try(table, 7, 5) >= 0
     assert _try(table, 9, 5) >= 0
     assert _try(table, 7, 5) == DROP_REPLAY
@@ -134,11 +133,11 @@ def test_senders_by_value():
     assert _try(table, 9, 5) == DROP_REPLAY
     assert _try(table, 7, 0) == DROP_REPLAY
     assert _try(table, 8, 0) == DROP_REPLAY  # unknown, and never takes a slot by it
-    assert [row > 0 for row in table_state(table)[2]].count(True) == 2
+    assert [row > 0 for row in table.state()[5::7]].count(True) == 2
 
 
 def test_a_full_table_refuses_the_unknown_only():
-    table = SenderTable(4, 16)
+    table = Windows(4, 16)
     for sender in (3, 7, 11, 0xFFFF):  # the same low bits: each after the other
         assert _try(table, sender, 1) >= 0
     assert _try(table, 4, 1) == DROP_SENDER_TABLE_FULL
@@ -149,12 +148,12 @@ def test_a_full_table_refuses_the_unknown_only():
 
 
 def test_a_newer_incarnation_takes_over_in_accept_only():
-    table = SenderTable(4, 16, 10)
+    table = Windows(4, 16, 10)
     old, new = 5 << 6 | 3, 5 << 6 | 4
     assert _try(table, old, 900) >= 0
-    before = table_state(table)
-    assert table.admit(new, u32(1), 0) >= 0
-    assert table_state(table) == before
+    before = table.state()
+    assert table.admit(new, 1) >= 0
+    assert table.state() == before
     assert _try(table, old, 901) >= 0  # asking took nothing over
     assert _try(table, new, 1) >= 0
     assert _try(table, new, 1) == DROP_REPLAY
@@ -168,7 +167,7 @@ def test_incarnations_go_round():
     # Serial arithmetic modulo 64: up to 31 ahead is newer, the rest is older.
     for now in (0, 1, 31, 32, 62, 63):
         for ahead in range(64):
-            table = SenderTable(2, 16, 10)
+            table = Windows(2, 16, 10)
             _try(table, 9 << 6 | now, 10)
             answer = _try(table, 9 << 6 | (now + ahead & 63), 11)
             if ahead < 32:
@@ -178,7 +177,7 @@ def test_incarnations_go_round():
 
 
 def test_one_slot_an_index_whatever_its_incarnation():
-    table = SenderTable(2, 12, 6)
+    table = Windows(2, 12, 6)
     for incarnation in range(40):
         assert _try(table, 1 << 6 | incarnation, 1) >= 0
     assert _try(table, 2 << 6, 1) >= 0
@@ -186,14 +185,14 @@ def test_one_slot_an_index_whatever_its_incarnation():
 
 
 def test_a_form_without_incarnation():
-    table = SenderTable(2, 8, 8)
+    table = Windows(2, 8, 8)
     assert _try(table, 200, 1) >= 0
     assert _try(table, 200, 1) == DROP_REPLAY
     assert _try(table, 199, 1) >= 0
 
 
 def test_no_width_one_window():
-    table = SenderTable(1)
+    table = Windows(1)
     assert _try(table, 0, 1) >= 0
     assert _try(table, 0, 1) == DROP_REPLAY
     assert _try(table, 0, 0x80000000) >= 0
@@ -201,7 +200,7 @@ def test_no_width_one_window():
 
 
 def test_no_window_at_all():
-    table = SenderTable(0)
+    table = Windows(0)
     for _ in range(3):
         for number in (0, 1, 7, _MOST):
             assert _try(table, 0, number) >= 0
@@ -209,25 +208,25 @@ def test_no_window_at_all():
 
 
 def test_widest_values():
-    table = SenderTable(4, 32)
+    table = Windows(4, 32)
     assert _try(table, _MOST, 1) >= 0
     assert _try(table, 0x80000000, 1) >= 0
     assert _try(table, _MOST, 1) == DROP_REPLAY
-    table = SenderTable(4, 32, 20)
+    table = Windows(4, 32, 20)
     assert _try(table, _MOST, 1) >= 0
     assert _try(table, 0xFFFFF000, 1) >= 0  # incarnation 4095, then 0
     assert _try(table, _MOST, 2) == DROP_STALE_SENDER
 
 
 def test_barred():
-    table = SenderTable(4, 16, 10)
+    table = Windows(4, 16, 10)
     own = 5 << 6 | 3
     assert table.bar(own)
     assert _try(table, own, 1) == DROP_REPLAY
     assert _try(table, own, _MOST) == DROP_REPLAY
     assert _try(table, own - 1, 1) == DROP_STALE_SENDER
     assert _try(table, own + 1, 1) >= 0  # somebody registered after us under our name
-    full = SenderTable(1, 8)
+    full = Windows(1, 8)
     _try(full, 1, 1)
     assert not full.bar(2)
     assert full.bar(1)
@@ -235,15 +234,15 @@ def test_barred():
 
 
 def test_no_heap():
-    table = SenderTable(8, 16, 10)
-    bufs = [u32(n) for n in (1, 2, 500, 0x3FFFFFFF, 0x40000000, _MOST, 3)]
+    table = Windows(8, 16, 10)
+    place, rx = table.bare.path.place, table.bare.rx
+    heads = [u32(n) + u32(s << 16) for n in (1, 500, _MOST, 3) for s in (64, 65, 1000, 65535)]
 
     def step():
-        for buf in bufs:
-            for sender in (64, 65, 1000, 65535):
-                slot = table.admit(sender, buf, 0)
-                if slot >= 0:
-                    table.accept(slot, sender, buf, 0)
-            table.sender_of(buf, 0)
+        for head in heads:
+            for i in range(8):
+                rx[4 + i] = head[i]
+            if admit(place, 36, 0) >= 0:
+                accept(place, 0)
 
     assert heap_octets(step) == 0

@@ -1,8 +1,28 @@
 """Security associations: what a policy may say, what a sender puts into its IV, wiping."""
 
-from covey.drops import DROP_KD, DROP_POLICY, DROP_REPLAY, DROP_STALE_SENDER, FormatError
+from covey.drops import (
+    DROP_KD,
+    DROP_OWN,
+    DROP_POLICY,
+    DROP_REPLAY,
+    DROP_SELECTOR,
+    DROP_STALE_SENDER,
+    FormatError,
+)
 from covey.sa import SN_SEQUENTIAL, SN_UNSPECIFIED, DataSA, RekeySA
-from datapath import ANY, DESTINATION, GROUP, KEY128, KEY256, SPI, data_sa, u32
+from datapath import (
+    ANY,
+    DESTINATION,
+    GROUP,
+    KEY128,
+    KEY256,
+    SPI,
+    Bare,
+    data_sa,
+    padded,
+    u32,
+    udp,
+)
 
 
 def _refusal(make):
@@ -49,7 +69,7 @@ def test_iv_head_of_every_width():
         sa = data_sa(bits=bits, form=None)
         sa.become_sender(1, bits)
         assert sa.iv_head == u32(1 << (32 - bits)), bits
-        assert sa.senders.sender_of(sa.iv_head + u32(1), 0) == 1
+        assert Bare(sa).admit(1, 1) == DROP_OWN
         most = (1 << bits) - 1
         sa.become_sender(most, bits)
         assert sa.iv_head == u32(most << (32 - bits) & 0xFFFFFFFF), bits
@@ -62,11 +82,11 @@ def test_a_new_sender_id_goes_on_counting_and_bars_the_old():
     sa.next_seq = 100
     sa.become_sender(5 << 6 | 2, 16)
     assert sa.next_seq == 100 and sa.sender_id == 5 << 6 | 2
-    assert sa.senders.admit(5 << 6 | 1, u32(101), 0) == DROP_STALE_SENDER
+    assert Bare(sa).admit(5 << 6 | 1, 101) == DROP_STALE_SENDER
     plain = data_sa(form=None)
     plain.become_sender(8, 16)
     plain.become_sender(9, 16)
-    assert plain.senders.admit(8, u32(101), 0) == DROP_REPLAY
+    assert Bare(plain).admit(8, 101) == DROP_REPLAY
 
 
 def test_the_width_may_come_with_the_sender_id():
@@ -74,14 +94,14 @@ def test_the_width_may_come_with_the_sender_id():
     assert sa.senders.bits == 0
     sa.become_sender(3, 12)
     assert sa.senders.bits == 12
-    assert sa.senders.sender_of(sa.iv_head, 0) == 3
+    assert Bare(sa).admit(3, 1) == DROP_OWN and Bare(sa).admit(4, 1) == 0
 
 
 def test_a_single_sender_without_sender_id():
     sa = data_sa(sn=SN_SEQUENTIAL, bits=None, form=None)
     sa.become_sender(0, 0)
     assert sa.iv_head == bytes(4) and sa.sender_id == 0
-    assert sa.senders.sender_of(b"\xff\xff\xff\xff", 0) == 0  # all that comes is our own
+    assert Bare(sa).admit(0, 1) == Bare(sa).admit(0xFFFFFFFF, 1) == DROP_OWN  # all that comes
     assert _refusal(lambda: sa.become_sender(1, 0)) == DROP_POLICY
     assert _refusal(lambda: sa.become_sender(1, 33)) == DROP_POLICY
 
@@ -89,7 +109,8 @@ def test_a_single_sender_without_sender_id():
 def test_ports_that_we_send_from_and_to():
     def ports(destination, source):
         sa = data_sa(destination=(GROUP, GROUP) + destination, source=ANY[:2] + source)
-        assert sa.selects(bytes([p for n in (sa.source_port, sa.port) for p in divmod(n, 256)]), 0)
+        assert Bare(sa).trim(padded(udp(b"", sa.source_port, sa.port))) == 0
+        assert Bare(sa).frame(b"", 1)[16:20] == u32(sa.source_port << 16 | sa.port)
         return sa.source_port, sa.port
 
     assert ports((2222, 2222, 17), (0, 65535, 0)) == (2222, 2222)
@@ -104,7 +125,9 @@ def test_selects():
     sa = data_sa(destination=(GROUP, GROUP, 2222, 2223, 17), source=ANY[:2] + (1000, 0x9000, 17))
 
     def selects(source, port):
-        return sa.selects(b"--" + bytes([source >> 8, source & 255, port >> 8, port & 255]), 2)
+        answer = Bare(sa).trim(padded(udp(b"", source, port)))
+        assert answer in (0, DROP_SELECTOR)
+        return answer == 0
 
     for source in (1000, 0x8000, 0x9000):
         assert selects(source, 2222) and selects(source, 2223)

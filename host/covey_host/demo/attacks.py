@@ -210,9 +210,13 @@ def sealed(epoch: epochs.Epoch, sender: int, number: int) -> bytes:
     frame = _frame()
     buf = bytearray(esp.datagram_len(len(frame)))
     buf[esp.PAYLOAD : esp.PAYLOAD + len(frame)] = frame
-    iv_head = struct.pack(">HH", sender, 0)
     application = epoch.shape.port
-    text_len = esp.emit(buf, len(frame), epoch.tek_spi, number, iv_head, application, application)
+    numbers = (number, sender, 0, number, application, application, 8 + len(frame), 0)
+    struct.pack_into(">4sIHHIHHHH", buf, 0, epoch.tek_spi, *numbers)
+    text_len = len(buf) - esp.OVERHEAD
+    pad_len = text_len - 8 - len(frame) - 2
+    end = _TEXT + text_len
+    buf[end - 2 - pad_len : end] = bytes(range(1, pad_len + 1)) + bytes([pad_len, 17])
     context_of(epoch).seal(buf, 0, esp.AAD_LEN, text_len)
     return bytes(buf)
 

@@ -10,7 +10,17 @@ Both ports define exactly these names.
     sha256(data=b"")        hash object: update(), digest() once; no copy() on MicroPython
     sha1                    the same where there is it, else None: for NAT detection alone
     AESBlock(key)           encrypt(block16), decrypt(block16): single blocks; allocates
-    GCMContext(keymat)      see covey.gcm
+    GCMContext(keymat), GMACContext(keymat)
+                            see covey.gcm
+    admit, trim, accept, frame, STEP_IS_DUE
+                            see covey.path
+    find_spi(spis, count, buf, off)
+                            which of the first SPIs in spis, a bytearray, stands at off; -1
+    words(n)                n words of 32 bits, all zero, that the kernels work on
+    link(words, i, other)   makes words i and i + 1 lead to other words or a bytearray, which the
+                            caller keeps alive and of one length; unlink(words, i): to nothing
+    place(words)            what kernels take for them
+    word_of(octets, off=0)  the word in which four octets of a packet lie
     read_file(path)         its octets; ConfigError where it can't be read
 
     resolve(host, port)     an address for send(); ConfigError for an unknown host
@@ -58,6 +68,18 @@ sha256 = _port.sha256
 sha1 = _port.sha1
 AESBlock = _port.AESBlock
 GCMContext = _port.GCMContext
+GMACContext = _port.GMACContext
+admit = _port.admit
+trim = _port.trim
+accept = _port.accept
+frame = _port.frame
+find_spi = _port.find_spi
+STEP_IS_DUE = _port.STEP_IS_DUE
+words = _port.words
+link = _port.link
+unlink = _port.unlink
+place = _port.place
+word_of = _port.word_of
 read_file = _port.read_file
 resolve = _port.resolve
 udp_socket = _port.udp_socket

@@ -9,7 +9,20 @@ from cryptolib import aes
 from micropython import const
 
 from covey.drops import ConfigError
-from covey.port.mpy_gcm import GCMContext
+from covey.port.mpy_gcm import GCMContext, GMACContext
+from covey.port.mpy_path import (
+    STEP_IS_DUE,
+    accept,
+    admit,
+    find_spi,
+    frame,
+    link,
+    place,
+    trim,
+    unlink,
+    word_of,
+    words,
+)
 from covey.port.mpy_socket import (
     close,
     esp_socket,

@@ -3,37 +3,38 @@
 import micropython
 from micropython import const
 
+from covey.port.mpy_tables import KEY_LEN, fill
+
+__all__ = ("KEY_LEN", "fill", "finish")
+
 # The state of a key and the workspace are as mpy_gcm says.
-_STATE = const(2048)
+_TABLES = const(32)
 _WORK = const(1)
+_KIND = const(4)
 _AAD = const(528)
 _TAIL = const(656)
 _LENGTHS = const(672)
 _SCRATCH = const(688)
 _ROWS = const(720)
-_KEYSTREAM = const(752)
+_KEYSTREAM = const(864)
 _TEXT = const(176)  # in words, down to _HALVES
 _TEXT_LEN = const(178)
 _AAD_LEN = const(179)
 _HALVES = const(128)
 
-_SEAL = const(0)  # or `not op`: encrypt, make the tag; keystream begins with the tag's block
-_VERIFY = const(1)  # compare the tag; only the tag's block of keystream is there
-_DECRYPT = const(2)  # decrypt; the tag's block is not there
-
 
 @micropython.viper
 def finish(t: uint) -> int:
-    """All that follows AES. t: the address of the key's state / 4, plus the operation.
+    """The tag: written, or compared. t: the address of the key's state / 4, plus 1 to compare.
 
-    0: the tag is wrong, or AES gave a block of zeros (its hardware failed; XORed with it, clear
-    text would leave as it is). Nothing has been written then.
+    Keystream begins with the tag's block. 0: the tag is wrong, or that block is zero (the AES
+    hardware failed). Nothing has been written then.
     """
     x = t & 3
-    m = t - x << 2
-    tables = m
+    t = t - x << 2
+    tables = t + _TABLES
     op = int(x)
-    t = m + _STATE
+    kind = ptr32(t)[_KIND]
     t = uint(ptr32(t)[_WORK])
     work = t
     aad_len = ptr32(t)[_AAD_LEN]
@@ -43,45 +44,38 @@ def finish(t: uint) -> int:
     tag = uint(n) + text
     odd = int(text) & 3  # some boards load words from aligned addresses only
 
-    if op != _VERIFY:
-        # The guard: no block of the keystream may be zero.
-        x = t + _KEYSTREAM
-        t = x + uint(n + 15 & -16)
-        if not op:
-            t += 16
-        while x != t:
-            if ptr32(x)[0]:
-                x += 16
-            elif ptr32(x)[1] | ptr32(x)[2] | ptr32(x)[3]:
-                x += 16
-            else:
-                return 0
-
-        # text ^= keystream
-        x = work + _KEYSTREAM
-        if not op:
-            x += 16
-        t = text
-        if not odd:
-            while t != full:
-                ptr32(t)[0] = ptr32(x)[0] ^ ptr32(t)[0]
-                ptr32(t)[1] = ptr32(x)[1] ^ ptr32(t)[1]
-                ptr32(t)[2] = ptr32(x)[2] ^ ptr32(t)[2]
-                ptr32(t)[3] = ptr32(x)[3] ^ ptr32(t)[3]
-                x += 16
-                t += 16
-            m = uint(n & -4) + text
-            while t != m:
-                ptr32(t)[0] = ptr32(x)[0] ^ ptr32(t)[0]
-                x += 4
-                t += 4
-        while t != tag:
-            ptr8(t)[0] = ptr8(x)[0] ^ ptr8(t)[0]
+    # The lengths in bits, most significant octet first; the others of the block stay zero. AAD is
+    # padded with zeros. Integrity alone: all is AAD (RFC 4543 section 3.3), the IV in its place.
+    m = text - 8
+    x = m - uint(aad_len)
+    i = aad_len
+    j = n
+    if kind:
+        aad_len += 8
+        i = aad_len + n
+        j = 0
+        m = text
+    ptr8(t)[_LENGTHS + 6] = i >> 5
+    ptr8(t)[_LENGTHS + 7] = i << 3
+    ptr8(t)[_LENGTHS + 14] = j >> 5
+    ptr8(t)[_LENGTHS + 15] = j << 3
+    t += uint(_AAD + (aad_len & -16))
+    ptr32(t)[0] = 0
+    ptr32(t)[1] = 0
+    ptr32(t)[2] = 0
+    ptr32(t)[3] = 0
+    t = work + _AAD
+    if odd | int(x) & 3:
+        while x != m:
+            ptr8(t)[0] = ptr8(x)[0]
             x += 1
             t += 1
-        if op == _DECRYPT:
-            return 1
-        t = work
+    else:
+        while x != m:
+            ptr32(t)[0] = ptr32(x)[0]
+            x += 4
+            t += 4
+    t = work
 
     # What GHASH takes last: the rest of the text, padded with zeros, and the lengths
     end = t + _LENGTHS
@@ -391,6 +385,9 @@ def finish(t: uint) -> int:
     ptr32(t)[1] = z1 ^ uint(ptr32(x)[1])
     ptr32(t)[2] = z2 ^ uint(ptr32(x)[2])
     ptr32(t)[3] = z3 ^ uint(ptr32(x)[3])
+    if not ptr32(x)[0]:
+        if not ptr32(x)[1] | ptr32(x)[2] | ptr32(x)[3]:
+            return 0
     if not op:
         x = tag
         if int(tag) & 3:
@@ -404,9 +401,6 @@ def finish(t: uint) -> int:
             ptr32(x)[2] = ptr32(t)[2]
             ptr32(x)[3] = ptr32(t)[3]
         return 1
-    if not ptr32(x)[0]:  # the guard again
-        if not ptr32(x)[1] | ptr32(x)[2] | ptr32(x)[3]:
-            return 0
     x = tag
     differ = 0  # always all sixteen octets: no time tells where the first difference is
     if int(tag) & 3:

@@ -6,122 +6,22 @@ The unrolled kernel reckons with registers of 32 bits, and is too long for the j
 import micropython
 from micropython import const
 
-# The state of a key and the workspace are as mpy_gcm says.
-_STATE = const(2048)
-_WORK = const(1)
-_AAD = const(528)
-_TAIL = const(656)
-_LENGTHS = const(672)
-_SCRATCH = const(688)
-_TEXT = const(176)  # these three in words
-_TEXT_LEN = const(178)
-_AAD_LEN = const(179)
-_KEYSTREAM = const(752)
+from covey.port.mpy_tables import KEY_LEN, fill
+from covey.port.mpy_tag import tag
 
-_VERIFY = const(1)
-_DECRYPT = const(2)
+__all__ = ("KEY_LEN", "fill", "finish")
+
+_SCRATCH = const(688)
 
 
 @micropython.viper
 def finish(task: uint) -> int:
-    """See mpy_ghash. The operations are 0 seal, 1 verify, 2 decrypt."""
-    op = int(task & 3)
-    state = task - uint(op) << 2
-    s = ptr32(state + _STATE)
-    work = uint(s[_WORK + 1]) << 16 << 16 | uint(s[_WORK])
-    if op != _VERIFY:
-        if not int(_crypt(work >> 2, op)):
-            return 0
-        if op == _DECRYPT:
-            return 1
-    return int(_tag(work >> 2, state >> 2, op))
+    return int(tag(task, ghash))
 
 
 @micropython.viper
-def _crypt(work: uint, op: int) -> int:
-    """text ^= keystream, unless the guard finds a block of zeros."""
-    work = work << 2
-    w = ptr32(work)
-    text = uint(w[_TEXT + 1]) << 16 << 16 | uint(w[_TEXT])
-    n = w[_TEXT_LEN]
-    keystream = work + _KEYSTREAM
-    end = keystream + uint(n + 15 & -16)
-    if not op:
-        end += 16
-    k = ptr32(keystream)
-    while uint(k) != end:
-        if not k[0] | k[1] | k[2] | k[3]:
-            return 0
-        k = ptr32(uint(k) + 16)
-    if not op:
-        keystream += 16
-    t = ptr8(text)
-    x = ptr8(keystream)
-    i = 0
-    if not int(text) & 3:  # some boards load words from aligned addresses only
-        while i + 4 <= n:
-            ptr32(t)[0] = ptr32(x)[0] ^ ptr32(t)[0]
-            t = ptr8(uint(t) + 4)
-            x = ptr8(uint(x) + 4)
-            i += 4
-    while i < n:
-        t[0] = x[0] ^ t[0]
-        t = ptr8(uint(t) + 1)
-        x = ptr8(uint(x) + 1)
-        i += 1
-    return 1
-
-
-@micropython.viper
-def _tag(work: uint, tables: uint, op: int) -> int:
-    """Write the tag, or compare it."""
-    work = work << 2
-    w = ptr32(work)
-    text = uint(w[_TEXT + 1]) << 16 << 16 | uint(w[_TEXT])
-    n = w[_TEXT_LEN]
-    z = ptr8(work + _SCRATCH)
-    i = 0
-    while i < 16:
-        z[i] = 0
-        i += 1
-    _ghash(work >> 2, tables, work + _AAD >> 2, w[_AAD_LEN] + 15 >> 4)
-    block = ptr8(work + _TAIL)
-    t = ptr8(text)
-    if not int(text) & 3:
-        _ghash(work >> 2, tables, text >> 2, n >> 4)
-        t = ptr8(text + uint(n & -16))
-        n = n & 15
-    # The rest block by block through one that is aligned and padded with zeros
-    while n > 0:
-        i = 0
-        while i < 16:
-            block[i] = t[i] if i < n else 0
-            i += 1
-        _ghash(work >> 2, tables, work + _TAIL >> 2, 1)
-        t = ptr8(uint(t) + 16)
-        n -= 16
-    _ghash(work >> 2, tables, work + _LENGTHS >> 2, 1)
-
-    k = ptr8(work + _KEYSTREAM)
-    t = ptr8(text + uint(w[_TEXT_LEN]))
-    i = 0
-    if not op:
-        while i < 16:
-            t[i] = z[i] ^ k[i]
-            i += 1
-        return 1
-    if not ptr32(k)[0] | ptr32(k)[1] | ptr32(k)[2] | ptr32(k)[3]:
-        return 0
-    differ = 0  # always all sixteen octets: no time tells where the first difference is
-    while i < 16:
-        differ |= z[i] ^ k[i] ^ t[i]
-        i += 1
-    return int(differ == 0)
-
-
-@micropython.viper
-def _ghash(work: uint, tables: uint, data: uint, blocks: int):
-    """Take these blocks into the GHASH in the scratch. Addresses are given divided by 4."""
+def ghash(work: uint, tables: uint, data: uint, blocks: int):
+    """See mpy_tag."""
     t = tables << 2
     reduce = ptr16(work << 2)
     z = ptr32((work << 2) + _SCRATCH)

@@ -1,0 +1,160 @@
+"""The data path: what a packet goes through, and the flat state that its kernels work on.
+
+    admit(place, n, now_ms)     the datagram of n octets in rx may be opened: the slot of its SA
+    (the SA's context opens it)
+    trim(place, text_len)       it is what a sender would make: the length of its payload
+    (source authentication has its place here: it may shorten the payload, and confirms it)
+    accept(place, payload_len)  remembers it: from now on its number is used, and it is delivered
+
+    frame(place, n, now_ms)     the n octets of payload in tx, all but the ICV: the text's length
+    (the context of the SA that was chosen seals it)
+
+Each says a negative DROP_* instead where it refuses: admit() in the order LENGTH (an IKE message
+too: whoever asks sorts that out), UNKNOWN_SPI, OWN, SENDER_TABLE_FULL, STALE_SENDER, REPLAY;
+trim() DUMMY, PADDING, NEXT_HEADER, INNER_LENGTH, SELECTOR; frame() OVERSIZE, NO_SA, EXHAUSTED.
+STEP_IS_DUE: the key store has something to do first; then the same again. Only accept() writes
+what outlives the packet, after the tag, so that forged packets leave no trace.
+
+The kernels are the port's: how much is said in one call decides what a packet costs on a board.
+All they look at lies in words made at start; `words`, `link` and `place` are the port's too.
+
+A path's words, a link taking two:
+     0 ticks at which the key store has something to do
+     1 link to rx, its length            4 link to tx, the longest payload
+     7 slots in use                      8 link to the words of the SA to send under
+    10 links of the packet in work: its SA, its sender's table, its window (12, 14); its sender
+    17 the last packet delivered: width of its Sender-ID, the Sender-ID, the payload's length
+    20 packets delivered                21 whether our numbers run short
+    22 packets framed
+    23 for each slot the SPI, and a link to the words of its SA
+An SA's (sa.py): SPI, Sender-ID where it stands in the IV, ports as sent, next number, the ports
+    that the selectors allow (source lo, hi, destination lo, hi), our Sender-ID and whether we
+    have one (2: and nobody else), link to the table of senders.
+A table's (replay.py): width of a Sender-ID, of its incarnation, slots; for each slot the index,
+    the incarnation, the newest row, the ring of rows in four words.
+"""
+
+from covey.port import (
+    STEP_IS_DUE,
+    accept,
+    admit,
+    const,
+    frame,
+    link,
+    micropython,
+    place,
+    trim,
+    unlink,
+    word_of,
+    words,
+)
+
+__all__ = ("DataPath", "STEP_IS_DUE", "accept", "admit", "frame", "trim")
+
+_DUE = const(0)
+_RX = const(1)
+_RX_LEN = const(3)
+_TX = const(4)
+_PAYLOAD_MAX = const(6)
+_USED = const(7)
+_OUT = const(8)
+_NAMED = const(17)
+_FROM = const(18)
+_PAYLOAD_LEN = const(19)
+_OPENED = const(20)
+_WANTS = const(21)
+_SENT = const(22)
+_RECORDS = const(23)
+_RECORD = const(3)
+_SPI = const(0)
+
+_COUNT_MASK = const(0x3FFFFFFF)
+
+
+class DataPath:
+    """The state of one member's data path, with room for so many SAs.
+
+    rx, tx: bytearrays, which must stay what and as long as they are.
+    """
+
+    def __init__(self, slots, rx=None, tx=None, payload_max=-1):
+        self._buffers = rx, tx
+        self._sas = [None] * slots  # the words that are linked to, kept alive
+        self._out = None
+        self._words = words(_RECORDS + _RECORD * slots)
+        self.place = place(self._words)
+        if rx is not None:
+            link(self._words, _RX, rx)
+            self._words[_RX_LEN] = len(rx)
+        if tx is not None:
+            link(self._words, _TX, tx)
+            self._words[_PAYLOAD_MAX] = payload_max
+
+    # ---- the key store's
+
+    @property
+    def due_ms(self):
+        return self._words[_DUE]
+
+    @due_ms.setter
+    def due_ms(self, ticks):
+        self._words[_DUE] = ticks
+
+    def enter(self, slot, spi, sa_words):
+        """Packets of this SPI are known from now on, and sent under it if it is chosen."""
+        self._sas[slot] = sa_words
+        at = _RECORDS + _RECORD * slot
+        link(self._words, at + 1, sa_words)
+        self._words[at] = sa_words[_SPI] = word_of(spi)
+        self._words[_USED] = max(self._words[_USED], slot + 1)
+
+    def leave(self, slot):
+        """They are not any more."""
+        at = _RECORDS + _RECORD * slot
+        self._words[at] = 0  # no packet's SPI
+        unlink(self._words, at + 1)
+        self._sas[slot] = None
+
+    @micropython.native
+    def choose(self, sa_words):
+        """The SA to send under; None: there is none. Takes no heap."""
+        self._out = sa_words
+        if sa_words is None:
+            unlink(self._words, _OUT)
+        else:
+            link(self._words, _OUT, sa_words)
+
+    # ---- the member's
+
+    @property
+    def sender(self):
+        """Sender-ID of the last packet delivered; None: its SA names none."""
+        return self._words[_FROM] if self._words[_NAMED] else None
+
+    @property
+    def payload_len(self):
+        return self._words[_PAYLOAD_LEN]
+
+    @property
+    def opened(self):
+        return self._words[_OPENED]
+
+    @opened.setter
+    def opened(self, count):
+        self._words[_OPENED] = count
+
+    @property
+    def sent(self):
+        return self._words[_SENT]
+
+    @sent.setter
+    def sent(self, count):
+        self._words[_SENT] = count & _COUNT_MASK
+
+    @property
+    def wants_rekey(self):
+        return bool(self._words[_WANTS])
+
+    @wants_rekey.setter
+    def wants_rekey(self, wants):
+        self._words[_WANTS] = int(wants)

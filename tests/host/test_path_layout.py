@@ -1,0 +1,49 @@
+"""The words of the data path are laid out alike wherever they are written down."""
+
+import ast
+from pathlib import Path
+
+from covey import drops, esp
+
+LIB = Path(__file__).resolve().parents[2] / "lib" / "covey"
+FILES = ["path.py", "replay.py", "sa.py", "port/mpy_path.py", "port/cpy_path.py"]
+
+
+def numbers_of(name):
+    """Every `_X = const(n)`, `_X = n` and `_X = -n` at the top of a file."""
+    found = {}
+    for node in ast.parse((LIB / name).read_text()).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            value = node.value
+            if isinstance(value, ast.Call) and getattr(value.func, "id", "") == "const":
+                value = value.args[0]
+            try:
+                found[node.targets[0].id.lstrip("_")] = ast.literal_eval(value)
+            except ValueError:
+                pass
+    return {key: value for key, value in found.items() if isinstance(value, int)}
+
+
+def test_one_name_one_number():
+    everywhere = {}
+    for name in FILES:
+        for key, value in numbers_of(name).items():
+            assert everywhere.setdefault(key, (value, name))[0] == value, (key, name)
+
+
+def test_both_ports_know_the_same():
+    mpy, cpy = numbers_of("port/mpy_path.py"), numbers_of("port/cpy_path.py")
+    assert mpy.keys() - cpy.keys() == {"USED"}
+    assert cpy.keys() - mpy.keys() == set()
+    assert len(cpy) > 50
+
+
+def test_reasons_and_offsets_are_those_of_their_files():
+    for key, value in numbers_of("port/cpy_path.py").items():
+        if key.startswith("DROP_"):
+            assert getattr(drops, key) == value
+    numbers = numbers_of("port/cpy_path.py")
+    assert numbers["STEP_IS_DUE"] not in {*drops.NAMES, drops.IKE_MESSAGE}
+    assert (numbers["LEAST"], numbers["PAYLOAD"]) == (esp.LEAST, esp.PAYLOAD)
+    assert numbers["TEXT"] + 8 == esp.PAYLOAD and numbers["TEXT"] + 16 == esp.OVERHEAD
+    assert numbers["MASK"] + 1 == 2 * numbers["HALF"] == 1 << 30
