@@ -84,7 +84,7 @@ def member_remove(option: Path | None, name: str) -> None:
             f" {name} can still read with the keys that it has."
         )
     else:
-        output.line(f"Removed {name}: it can register no more; groups that it was in start anew.")
+        output.line(f"Removed {name}: it can register no more; its groups go on without it.")
 
 
 def member_list(option: Path | None, as_json: bool) -> None:
