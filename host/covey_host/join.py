@@ -47,7 +47,8 @@ def run(wish: Wish) -> None:
         except BaseExceptionGroup as group:  # the first of the tasks side by side to fail
             raise group.exceptions[0] from None
     except (aio.JoinError, ConfigError) as error:
-        session.tell("failed", str(error))
+        if wish.as_json:  # else the sentence that follows says it
+            session.tell("failed", str(error))
         raise Problem(_sentence(error), FAILURE) from error
 
 
