@@ -4,6 +4,7 @@ from foreign_esp import Air, free_group
 from foreign_gcks import DELETE_IKE, ForeignGCKS
 from foreign_gm import INFORMATIONAL
 from foreign_group import ForeignGroup, delete
+from foreign_nat import PORTS, Nat
 from member_process import configure, join, micropython
 from site_bench import free_port
 
@@ -12,26 +13,50 @@ class Bench:
     """server, group, air. Rekeys go to a port of their own, as they do where it is 848: there
     they have no marker. rekey_port: "carrier" is the carrier's own, where they have one."""
 
-    def __init__(self, folder, *, marker=False, port=None, rekey_port=None, ports=(2222,)):
+    def __init__(
+        self,
+        folder,
+        *,
+        marker=False,
+        port=None,
+        rekey_port=None,
+        ports=(2222,),
+        host="127.0.0.1",
+        at=None,
+    ):
+        """at: one of foreign_city.PORTS, where members begin; the server is at all of them."""
         self.folder = folder
         self.port = port or free_port()
         rekey_port = self.port if rekey_port == "carrier" else rekey_port or free_port()
         self.has_marker = rekey_port in (self.port, 4500)
         address = free_group()
         self.group = ForeignGroup(address, rekey_port, ports)
-        self.server = ForeignGCKS(self.group, marker=marker)
+        more = {port: PORTS[port] for port in PORTS if port != at} if at else {}
+        marker = PORTS[at] if at else marker
+        self.server = ForeignGCKS(
+            self.group, marker=marker, host=host, port=at or 0, more_ports=more
+        )
+        self.nat = None
         self.air = Air(address, self.port)
         self._members = []
+
+    def through_a_nat(self):
+        """Members that are configured from now on go through this."""
+        self.nat = Nat(self.server.host, PORTS)
+        return self.nat
 
     def close(self):
         for member in self._members:
             member.close()
+        if self.nat:
+            self.nat.close()
         self.air.close()
         self.server.close()
 
     def configure(self, name="press-7", **fields):
         fields.setdefault("sender", True)
-        servers = [["127.0.0.1", self.server.port, self.server.marker]]
+        host = self.nat.host if self.nat else self.server.host
+        servers = [[host, self.server.port, self.server.marker]]
         ports = {} if self.port == 4500 else {"carrier_port": self.port}
         return configure(self.folder / name, servers, name=name, **ports, **fields)
 
@@ -42,12 +67,15 @@ class Bench:
         """On MicroPython."""
         return self._add(micropython(self.configure(name, **fields), timeout_s))
 
-    def talker(self, interpreter="cpython", name="press-7", **fields):
+    def start(self, interpreter="cpython", name="press-7", **fields):
         """Sends what it is told to, and tells what it hears."""
         if interpreter == "micropython":
-            member = self.script(name=name, **fields)
-        else:
-            member = self.join("--send", "-", "--listen", name=name, **fields)
+            return self.script(name=name, **fields)
+        return self.join("--send", "-", "--listen", name=name, **fields)
+
+    def talker(self, interpreter="cpython", name="press-7", **fields):
+        """The same, once it is in the group."""
+        member = self.start(interpreter, name, **fields)
         member.heard("status")  # before that, packets are opened, but not told
         return member
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap_with_padding
 
 SA, KE, IDI, IDR, AUTH, NONCE, NOTIFY, DELETE = 33, 34, 35, 36, 39, 40, 41, 42
-SK, IDG, GSA, KD = 46, 50, 51, 52
+SK, SKF, IDG, GSA, KD = 46, 53, 50, 51, 52
 IKE_SA_INIT, IKE_AUTH, CREATE_CHILD_SA, INFORMATIONAL = 34, 35, 36, 37
 GSA_AUTH, GSA_REGISTRATION, GSA_REKEY = 39, 40, 41
 KEY_ID, FQDN = 11, 2
@@ -226,9 +226,30 @@ class RekeySA:
         inner_first, zero, sk_len = struct.unpack_from(">BBH", data, 28)
         assert zero == 0 and sk_len == len(data) - 28
         text = AESGCM(self.key).decrypt(self.salt + data[32:40], data[40:], data[:32])
-        inner = text[: -1 - text[-1]]
-        payloads = unchain(inner_first, inner)
-        self._verify(data[:32], inner, payloads)
+        return self._take(data[:32], message_id, inner_first, text[: -1 - text[-1]])
+
+    def open_parts(self, parts):
+        """The same from all its fragments (RFC 7383 section 2.5), in their order."""
+        inner, message_id = b"", struct.unpack_from(">I", parts[0], 20)[0]
+        for place, data in enumerate(parts):
+            kind, version, exchange, flags, number, length = struct.unpack_from(
+                ">BBBBII", data, 16
+            )
+            assert (data[:16], kind, version, exchange) == (self.spi, SKF, 0x20, GSA_REKEY)
+            assert flags == parts[0][19] and number == message_id and length == len(data)
+            first, _, length, number, total = struct.unpack_from(">BBHHH", data, 28)
+            assert (length, number, total) == (len(data) - 28, place + 1, len(parts))
+            assert (first == 0) == (place > 0)
+            text = AESGCM(self.key).decrypt(self.salt + data[36:44], data[44:], data[:36])
+            assert len(text) > 1 + text[-1]
+            inner += text[: -1 - text[-1]]
+        head = bytearray(parts[0][:32])  # RFC 9838 section 2.4.1.2: as it would be in one piece
+        head[16] = SK
+        return self._take(bytes(head), message_id, head[28], inner)
+
+    def _take(self, head, message_id, first, inner):
+        payloads = unchain(first, inner)
+        self._verify(head, inner, payloads)
         if message_id < self.next_id:
             return None
         self.next_id = message_id + 1
@@ -274,6 +295,8 @@ class ForeignGM:
             *extra,
         ]
         kind, octets = chain(payloads)
+        told = [one[1] for one in (*first, *extra) if one[0] == NOTIFY]
+        self.asked = {int.from_bytes(body[2:4]) for body in told}  # some are answered in kind
         self.init_request = (
             header(self.spi_i, bytes(8), kind, IKE_SA_INIT, 8, 0, 28 + len(octets)) + octets
         )
@@ -287,8 +310,10 @@ class ForeignGM:
         return unchain(first, data[28:])
 
     def take_sa_init(self, data):
-        payloads = dict(self.clear(data))
-        assert set(payloads) - {NOTIFY} == {SA, KE, NONCE}
+        answered = self.clear(data)
+        payloads = {kind: body for kind, body in answered if kind != NOTIFY}
+        assert set(payloads) == {SA, KE, NONCE}
+        assert set(notifies(answered)) <= self.asked, "nobody asked for it"
         self.init_response = data
         self.spi_r = data[8:16]
         assert self.spi_r != bytes(8)
@@ -398,14 +423,15 @@ class ForeignGM:
         spi = self.policy.sas[3]["spi"]
         self.tek = spi, self.keys.keymat[spi]
 
-    def rekey(self, data):
-        """A GSA_REKEY: "rekeyed", "excluded", "repeat" or "unknown" (not our Rekey SA)."""
+    def rekey(self, data, parts=None):
+        """A GSA_REKEY: "rekeyed", "excluded", "repeat" or "unknown" (not our Rekey SA). parts: its
+        fragments, of which data is the first."""
         over = self.former.get(data[:16])
         if self.rekey_sa is not None and data[:16] == self.rekey_sa.spi:
             over = self.rekey_sa
         if over is None:
             return "unknown"
-        payloads = over.open(data)
+        payloads = over.open_parts(parts) if parts else over.open(data)
         if payloads is None:
             return "repeat"
         kinds = [kind for kind, _ in payloads]

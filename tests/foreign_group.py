@@ -23,6 +23,7 @@ from foreign_gm import (
     KWK_LEN,
     NOTIFY,
     SK,
+    SKF,
     USE_TRANSPORT_MODE,
     header,
     notification,
@@ -173,32 +174,55 @@ class Kek:
         version=0x20,
         at=None,
         pad=0,
+        reserved=0,
+        room=None,
     ):
-        """A GSA_REKEY, its AUTH before payload `at` (None: last) with so long a signature."""
+        """A GSA_REKEY, its AUTH before payload `at` (None: last) with so long a signature.
+
+        room: in fragments of so many inner octets, as a list. reserved: of SK, or of the first."""
         if message_id is not None:
             self.next_id = message_id
         message_id, self.next_id = self.next_id, self.next_id + 1
+        shape = message_id, flags, version, reserved
         if signer is not None:
             at = len(payloads) if at is None else at
-            payloads = self._signed(payloads, signer, message_id, length, flags, version, at)
+            payloads = self._signed(payloads, signer, length, shape, at)
         first, inner = chain(payloads)
+        if room is not None:
+            return self._parts(first, inner, shape, room)
         text = inner + os.urandom(pad) + bytes([pad])
-        head = self._head(first, 8 + len(text) + 16, message_id, flags, version)
+        return self._sealed(self._head(first, 8 + len(text) + 16, *shape), text)
+
+    def _parts(self, first, inner, shape, room):
+        """RFC 7383 section 2.5."""
+        parts = [inner[at : at + room] for at in range(0, len(inner), room)]
+        out = []
+        for number, part in enumerate(parts, 1):
+            head = bytearray(self._head(first, 4 + 8 + len(part) + 1 + 16, *shape))
+            head[16] = SKF
+            if number > 1:
+                head[28:30] = b"\0\0"
+            out.append(
+                self._sealed(bytes(head) + struct.pack(">HH", number, len(parts)), part + b"\0")
+            )
+        return out
+
+    def _sealed(self, head, text):
         iv, end = os.urandom(8), self.bits // 8
         aead = AESGCM(self.keymat[:end])
         return head + iv + aead.encrypt(self.keymat[end : end + 4] + iv, text, head)
 
-    def _signed(self, payloads, signer, message_id, length, flags, version, at):
+    def _signed(self, payloads, signer, length, shape, at):
         """A | P of section 2.4.1.1: no IV, pad or ICV in the lengths; zeros for the signature."""
         lead = b"\x0e\0\0\0" + bytes([len(ECDSA_WITH_SHA256)]) + ECDSA_WITH_SHA256
-        shape = [*payloads[:at], (AUTH, lead + bytes(length)), *payloads[at:]]
-        first, inner = chain(shape)
-        covered = self._head(first, len(inner), message_id, flags, version) + inner
+        unsigned = [*payloads[:at], (AUTH, lead + bytes(length)), *payloads[at:]]
+        first, inner = chain(unsigned)
+        covered = self._head(first, len(inner), *shape) + inner
         while len(signature := signer.sign(covered)) != length:
             pass
         return [*payloads[:at], (AUTH, lead + signature), *payloads[at:]]
 
-    def _head(self, first, content, message_id, flags, version):
+    def _head(self, first, content, message_id, flags, version, reserved):
         head = header(
             self.spi[:8],
             self.spi[8:],
@@ -209,7 +233,7 @@ class Kek:
             32 + content,
             version,
         )
-        return head + struct.pack(">BBH", first, 0, 4 + content)
+        return head + struct.pack(">BBH", first, reserved, 4 + content)
 
 
 class ForeignGroup:

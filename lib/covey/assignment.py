@@ -9,7 +9,7 @@ from covey import der, ike, kd, keywrap, octets, p256
 from covey.drops import DROP_GSA, DROP_KD, DROP_KEY_WRAP, DROP_POLICY, FormatError
 from covey.sa import DataSA, RekeySA
 
-# Transform types a policy may hold: kind → mandatory (RFC 9838 section 4.4.2.1.1). GCAUTH is
+# Transform types a policy may hold: kind → mandatory (RFC 9838 section 4.4.2.1). GCAUTH is
 # asked for separately: it comes at registration and never in a rekey.
 _REKEY_TYPES = {ike.ENCR: True, ike.INTEG: False, ike.KWA: True, ike.GCAUTH: False}
 _ESP_TYPES = {ike.ENCR: True, ike.INTEG: False, ike.SN: True}
@@ -171,7 +171,7 @@ def _check_authentication(policy, registering, is_inband, terms):
     how = _only(policy.transforms, ike.GCAUTH)
     if how is not None and not registering:
         if not is_inband:
-            raise FormatError(DROP_GSA)  # it never changes by rekey (section 4.4.2.1.1.1)
+            raise FormatError(DROP_GSA)  # it never changes by rekey (section 4.4.2.1.1)
         _check_gcauth(how)
     if terms.verifier is None:
         raise FormatError(DROP_POLICY)  # no AUTH_KEY was ever told: nobody could be believed
@@ -188,7 +188,7 @@ def _verifier(spki):
 
 
 def _only(transforms, kind):
-    """The one transform of a kind, or None; two of them are not a policy (section 4.4.2.1.1)."""
+    """The one transform of a kind, or None; two of them are not a policy (section 4.4.2.1)."""
     found = None
     for transform in transforms:
         if transform.kind == kind:
@@ -300,7 +300,7 @@ def _data_sa(policy, bag, kwk, terms, sender_slots):
 
 
 def _check_destination(policy, single_port):
-    """One IPv4 multicast address (section 4.4.2.1), and UDP: all that the inner packet can be."""
+    """One IPv4 multicast address (section 4.4.2), and UDP: all that the inner packet can be."""
     chosen = policy.destination
     if chosen.kind != ike.TS_IPV4_ADDR_RANGE or chosen.start_addr != chosen.end_addr:
         raise FormatError(DROP_POLICY)

@@ -256,7 +256,7 @@ class _Parts:
 
 
 def _signature(body):
-    """AUTH payload → (r, s). The algorithm must be the one of the registration (4.4.2.1.1.1)."""
+    """AUTH payload → (r, s). The algorithm must be the one of the registration (4.4.2.1.1)."""
     method, data = ike.parse_auth(body)
     if method != ike.AUTH_DIGITAL_SIGNATURE:
         raise FormatError(DROP_REKEY_SIGNATURE)
