@@ -134,7 +134,8 @@ class Server:
                     self._endpoints.append(Endpoint(number, entry.host, port, False))
                 except Problem as problem:
                     self._skipped.append(f"{entry.host}:{port}")
-                    self._log.event("skipped", port=port, reason=problem.sentence)
+                    why = problem.sentence.partition(":")[0]  # covey.toml didn't ask for it
+                    self._log.event("skipped", port=port, reason=f"{why.rstrip('.')}.")
 
     async def _serve(self) -> int:
         loop = asyncio.get_running_loop()
