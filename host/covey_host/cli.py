@@ -64,12 +64,16 @@ def group_add(
     carrier: Annotated[
         str, typer.Option(help="udp: ESP in UDP. ip: IP protocol 50, for which members need root.")
     ] = "udp",
+    rekey: Annotated[
+        str | None,
+        typer.Option(help="multicast: one message for all. inband: to each over its IKE SA."),
+    ] = None,
     source_auth: Annotated[str, typer.Option(help="none; others in a later version.")] = "none",
     site: Site = None,
 ) -> None:
     """Add a group to covey.toml; a running server takes it at once."""
     settings = {"address": address, "port": port, "lifetime": lifetime, "carrier": carrier}
-    commands.group_add(site, name, {**settings, "source_auth": source_auth})
+    commands.group_add(site, name, {**settings, "rekey": rekey, "source_auth": source_auth})
 
 
 @group_app.command("list")
@@ -88,7 +92,10 @@ def member_add(
         Path | None, typer.Option(help="Use this pre-shared key [a new random one].")
     ] = None,
     server: Annotated[
-        str | None, typer.Option(help="HOST[:PORT] of the key server as this member sees it.")
+        list[str] | None,
+        typer.Option(
+            help="HOST[:PORT] of the key server as this member sees it; may be repeated."
+        ),
     ] = None,
     interface: Interface = None,
     ttl: Ttl = None,
@@ -105,7 +112,7 @@ def member_add(
         auth,
         sender=sender,
         psk_file=psk_file,
-        server=server,
+        servers=server,
         interface=interface,
         ttl=ttl,
     )
@@ -184,7 +191,10 @@ def join(
         int | None, typer.Option(min=1, help="Leave after sending, and receiving, so many.")
     ] = None,
     interval: Annotated[float, typer.Option(min=0, help="Seconds between two sent texts.")] = 1.0,
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for a key server.")] = 30,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds to wait for a key server [until each was asked]."),
+    ] = None,
     interface: Interface = None,
     ttl: Ttl = None,
     site: Site = None,

@@ -12,7 +12,7 @@ from . import site as sites
 from .errors import MISUSE, Problem
 from .gcks import authority, policy, policyvalues
 from .gcks.sockets import interface_address
-from .operations import Operations, read_psk
+from .operations import LISTEN_WAITS, Operations, read_psk
 from .site import Site, check_name
 from .store import Locked, sqlite
 
@@ -48,10 +48,10 @@ def group_add(option: Path | None, name: str, settings: dict[str, Any]) -> None:
 
 
 def group_list(option: Path | None, as_json: bool) -> None:
-    columns = ["group", "address", "port", "carrier", "key_bits", "lifetime_s"]
+    columns = ["address", "port", "carrier", "rekey", "key_bits", "lifetime_s"]
     found = policy.load(sites.find(option).policy).groups.values()
-    rows = [[g.name, g.address, g.port, g.carrier, g.key_bits, g.lifetime_s] for g in found]
-    _show("group", columns, rows, as_json)
+    rows = [[g.name, *(getattr(g, column) for column in columns)] for g in found]
+    _show("group", ["group", *columns], rows, as_json)
 
 
 def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: Any) -> None:
@@ -62,16 +62,16 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
     request = {"do": "member add", "member": name, "group": group, "sender": wishes["sender"]}
     if wishes["psk_file"] is not None:
         request["psk"] = read_psk(wishes["psk_file"]).hex()
-    if wishes["server"] is not None:
-        request["server"] = _host_and_port(wishes["server"])
+    if wishes["servers"]:
+        request["servers"] = [_host_and_port(server) for server in wishes["servers"]]
     if wishes["interface"] is not None:
         request["interface"] = interface_address(wishes["interface"])
     request["ttl"] = wishes["ttl"]
     answer = _perform(sites.find(option), request)
-    server = answer["servers"][0]
+    places = ", then ".join(f"{s['host']}:{s['port']}" for s in answer["servers"])
     output.line(
         f"Wrote {answer['directory']}/ (covey.json, psk): a member of group {group} that finds its"
-        f" key server at {server['host']}:{server['port']}."
+        f" key server at {places}."
     )
 
 
@@ -84,7 +84,7 @@ def member_remove(option: Path | None, name: str) -> None:
             f" {name} can still read with the keys that it has."
         )
     else:
-        output.line(f"Removed {name}: it can register no more; groups that it was in start anew.")
+        output.line(f"Removed {name}: it can register no more; its groups go on without it.")
 
 
 def member_list(option: Path | None, as_json: bool) -> None:
@@ -131,10 +131,13 @@ def status(option: Path | None, as_json: bool) -> None:
 def reload(option: Path | None) -> None:
     site = sites.find(option)
     policy.load(site.policy)
-    if control.call(site.control, {"do": "reload"}) is None:
+    answer = control.call(site.control, {"do": "reload"})
+    if answer is None:
         output.line("covey.toml is fine; no key server is running: one reads it when it starts.")
     else:
         output.line("The key server has taken covey.toml.")
+        if answer["listen_waits"]:
+            output.line(LISTEN_WAITS)
 
 
 def keys(

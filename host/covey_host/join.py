@@ -32,7 +32,7 @@ class Wish:
     interval_s: float = 1.0
     interface: str | None = None  # an address
     ttl: int | None = None
-    timeout_s: float = 30
+    timeout_s: float | None = None  # until every server was asked
 
 
 def run(wish: Wish) -> None:
@@ -46,10 +46,9 @@ def run(wish: Wish) -> None:
             asyncio.run(session.run())
         except BaseExceptionGroup as group:  # the first of the tasks side by side to fail
             raise group.exceptions[0] from None
-    except aio.JoinError as error:
-        session.tell("failed", str(error))
-        raise Problem(_sentence(error), FAILURE) from error
-    except ConfigError as error:
+    except (aio.JoinError, ConfigError) as error:
+        if wish.as_json:  # else the sentence that follows says it
+            session.tell("failed", str(error))
         raise Problem(_sentence(error), FAILURE) from error
 
 

@@ -7,6 +7,7 @@ When an operation returns, what it did is durable and what it had to say on the 
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from .gcks import Out, policy
 from .gcks.authority import PSK_LEN, Authority
 from .gcks.keyserver import KeyServer
 from .gcks.ledger import Ledger
+from .gcks.policyvalues import Listen
 from .gcks.sockets import own_address
 from .site import Site, check_name
 from .store import Store
@@ -26,12 +28,16 @@ from .store import Store
 _MEMBER_FORMAT = 1  # "version" of covey.json
 _DEFAULT_SPREAD_S = 2  # what a member assumes where covey.json says nothing
 
+LISTEN_WAITS = "`listen` has changed in covey.toml: that counts from the key server's next start."
+
 
 class Running(Protocol):
     """The server that these operations run in."""
 
     keyserver: KeyServer
 
+    @property
+    def listen(self) -> tuple[Listen, ...]: ...
     def send(self, outs: list[Out]) -> None: ...
     def facts(self) -> dict: ...
     def check_routes(self, groups: list) -> None: ...
@@ -67,11 +73,15 @@ class Operations:
         return {"group": name, "address": made.address, "port": made.port}
 
     def reload(self, request: dict, now_ms: int) -> dict:
+        """All but `listen`: sockets are opened at the start only."""
         rules = policy.load(self._site.policy)
+        waits = False
         if self._running:
+            waits = rules.listen != self._running.listen
+            rules = replace(rules, listen=self._running.listen)
             self._running.check_routes([group.address for group in rules.groups.values()])
             self._running.send(self._running.keyserver.reload(rules, now_ms))
-        return {"groups": list(rules.groups)}
+        return {"groups": list(rules.groups), "listen_waits": waits}
 
     def rekey(self, request: dict, now_ms: int) -> dict:
         name = _text(request, "group")
@@ -226,7 +236,7 @@ def _covey_json(
         "group": group.name,
         "idi": name,
         "idr": rules.identity,
-        "servers": [_server(rules, request.get("server"))],
+        "servers": [_server(rules, one) for one in _servers(request)],
         "psk_file": "psk",
         "sender": request.get("sender") is True,
     }
@@ -236,6 +246,13 @@ def _covey_json(
     if group.rejoin_spread_s != _DEFAULT_SPREAD_S:
         fields["rejoin_spread_s"] = group.rejoin_spread_s
     return fields
+
+
+def _servers(request: dict) -> list:
+    wanted = request.get("servers", [None])
+    if not isinstance(wanted, list) or not wanted:
+        raise Problem("The servers of the request are no list.", MISUSE)
+    return wanted
 
 
 def _server(rules: policy.SitePolicy, wanted) -> dict:

@@ -85,6 +85,7 @@ class Joined:
         self._routes = {}  # SPI → carrier that its packets leave by
         self._send_error = None  # errno of the latest message to the key server
         self._tasks = []
+        self._worker = None  # the one among them that drives the membership
         self._is_closed = False
         self._kick = asyncio.Event()  # there is work for the working task
         self._arrived = asyncio.Event()  # there is a packet, or the end
@@ -102,8 +103,14 @@ class Joined:
             self._unicast = sock, _Waiter(sock)
             self._start(self._read_unicast, *self._unicast)
             self.membership.start(port.ticks_ms())
-            self._start(self._work)
+            self._worker = self._start(self._work)
             await self._until_member()
+        except Exception:
+            if self.membership.state == MEMBER:  # and yet it can't go on: its sockets
+                await self.__aexit__()
+            else:
+                self._close()
+            raise
         except BaseException:
             self._close()
             raise
@@ -112,10 +119,13 @@ class Joined:
     async def __aexit__(self, *_):
         membership = self.membership
         try:
+            if self._worker.done():  # it has failed: it need not fail at this
+                self._failure = None
+                self._worker = self._start(self._work)
             membership.leave(port.ticks_ms())
             self._kick.set()
             began = port.ticks_ms()
-            while membership.state != LEFT and not self._failure:
+            while membership.state != LEFT and not self._worker.done():
                 if port.ticks_diff(port.ticks_ms(), began) > _LEAVE_MS:
                     break
                 await asyncio.sleep(0.01)

@@ -308,6 +308,8 @@ class Membership:
     def _taken(self):
         self._pause_s = _REFUSED_S
         self._servers.answered()
+        if self.state == MEMBER and self.reason:
+            self.events.append((NAMES[MEMBER], ""))  # "unanswered" was told meanwhile
         self.reason = ""
         self._set_state(MEMBER)
         self._installed(True)

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from covey import config
+from covey import aio, config
 from covey_host import cli, commands
 from covey_host.store import sqlite
 from processes import ENVIRONMENT, run, start
@@ -162,6 +162,16 @@ def test_a_group_of_the_ip_carrier(covey, site):
     assert status["groups"]["line1"]["carrier"] == "udp"
 
 
+def test_a_group_that_is_rekeyed_inband(covey, site):
+    where = ("--address", "239.192.1.34", "--port", 2224)
+    assert covey("group", "add", "few", *where, "--rekey", "inband").status == 0
+    assert [g["rekey"] for g in objects(covey("group", "list", "--json"))] == [
+        "multicast",
+        "inband",
+    ]
+    assert 'rekey = "inband"' in (site / "covey.toml").read_text()
+
+
 @pytest.mark.parametrize(
     "change, word",
     [
@@ -174,6 +184,7 @@ def test_a_group_of_the_ip_carrier(covey, site):
         ({"--lifetime": "soon"}, "lifetime"),
         ({"--lifetime": "5s"}, "lifetime"),
         ({"--carrier": "pigeon"}, "carrier"),
+        ({"--rekey": "sometimes"}, "rekey"),
         ({"--source-auth": "tesla"}, "later version"),
     ],
 )
@@ -244,6 +255,22 @@ def test_where_members_find_the_server(covey, site):
         [{"host": "gcks.example", "port": 848, "marker": False}],
         [{"host": "gcks.example", "port": 4500, "marker": True}],
     ]
+
+
+def test_several_servers_in_the_order_in_which_they_are_tried(covey, site):
+    said = covey(*_MEMBER, "--server", "10.0.0.1:848", "--server", "10.0.0.2")
+    assert said.status == 0 and "10.0.0.1:848, then 10.0.0.2:4500" in said.out
+    servers = config.load(str(site / "members/press-7/covey.json")).servers
+    assert [(s.host, s.port, s.marker) for s in servers] == [
+        ("10.0.0.1", 848, False),
+        ("10.0.0.2", 4500, True),
+    ]
+
+
+def test_one_of_several_servers_that_is_none(covey, site):
+    said = covey(*_MEMBER, "--server", "10.0.0.1", "--server", "10.0.0.2:x")
+    assert said.status == 2 and "10.0.0.2:x" in said.refusal
+    assert not (site / "members").exists()
 
 
 @pytest.mark.parametrize("server", ["", "a b", "host:0", "host:65536", "host:x", "[::1]:4500"])
@@ -430,6 +457,21 @@ def test_a_join_that_cannot_begin(covey, site, arguments, word):
     covey(*_MEMBER)
     said = covey("join", *arguments)
     assert word in said.refusal
+
+
+@pytest.mark.parametrize("typed, meant", [((), None), (("--timeout", "3"), 3)])
+def test_a_join_lasts_until_every_server_was_asked(covey, site, monkeypatch, typed, meant):
+    """30 s, the default once, were over before the second server's turn came."""
+    asked = []
+
+    def join(settings, on_event, timeout_s):
+        asked.append(timeout_s)
+        raise aio.JoinError("enough")
+
+    monkeypatch.setattr(aio, "join", join)
+    covey(*_MEMBER, "--server", "10.0.0.1", "--server", "10.0.0.2")
+    assert "enough" in covey("join", "press-7", *typed).err
+    assert asked == [meant]
 
 
 def test_a_join_with_a_mistake_in_covey_json(covey, site):

@@ -291,6 +291,15 @@ class TestRegistrations:
         said = [dict(zip(("event", "detail"), e.split(), strict=False)) for e in events]
         assert verdicts.turned_away("a stranger", "no_way", said, counted).ok is ok
 
+    def test_acknowledged(self):
+        def verdict(holders, *statuses):
+            return verdicts.acknowledged("line2", ("a", "b"), holders, statuses)
+
+        assert verdict(["b", "a"], 143, 143).ok
+        assert not verdict(["b"], 143, 143).ok
+        assert not verdict(["b", "a"], 143, 0).ok
+        assert not verdict(["b", "a"], -15, 143).ok
+
     def test_the_end(self):
         assert verdicts.ended({"press": 0, "server": 0}, [], True).ok
         assert not verdicts.ended({"press": 0, "server": -15}, [], True).ok

@@ -56,6 +56,13 @@ HOST = ROOT / "host" / "covey_host"
 SHAPE = policy.GroupPolicy("line1", "239.192.1.32", 2222).shape
 
 
+@pytest.mark.parametrize("heading", ["covey.toml", "covey.json", "Counters", "Events"])
+def test_nothing_is_said_twice(heading):
+    """Two branches that are merged may each have added a row; table() would show one of them."""
+    rows = re.findall(r"^\| (`[^`]+`) \|", section(CLI, heading), re.M)
+    assert len(rows) > 8 and len(rows) == len(set(rows))
+
+
 # Reasons, layers
 
 

@@ -210,6 +210,12 @@ def test_a_running_servers_keys_are_in_the_files_and_nowhere_else(bench, out):
     assert sorted(os.listdir(out)) == [ESP, IKE]
 
 
+def test_rekeys_of_the_ip_carrier_are_bare_where_their_port_is(bench, out):
+    bench.edit(f"carrier_port = {bench.carrier_port}", 'carrier = "ip"\ncarrier_port = 848')
+    first = bench.covey("keys", "--yes", "--export", out).splitlines()[0]
+    assert "udp.port==848,isakmp" in first and "848,udpencap" not in first
+
+
 def test_exports_collect_the_keys_of_all_epochs(bench, out):
     server = bench.serve()
     seen = set()

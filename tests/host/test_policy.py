@@ -82,6 +82,11 @@ def test_an_ip_carrier():
     assert not group.shape.has_marker
 
 
+def test_ports_and_addresses_may_be_many():
+    text = 'listen = ["10.0.0.1:848", "10.0.0.2:848", "10.0.0.1:4500", "0.0.0.0:500"]\n'
+    assert len(policy.parse(_SITE + text).listen) == 4
+
+
 def test_what_an_ikev2_server_needs():
     site = policy.parse(
         _SITE + 'liveness = "5s"\nike_lifetime = "30d"\ncookies_from = 0\nfragment_size = 300\n'
@@ -116,6 +121,9 @@ def test_what_an_ikev2_server_needs():
         (_SITE + 'listen = ["0.0.0.0:65536"]\n', 2, "ADDRESS:PORT"),
         (_SITE + "listen = []\n", 2, "list"),
         (_SITE + 'listen = [{address = "0.0.0.0:1", marker = 1}]\n', 2, "marker"),
+        (_SITE + 'listen = [{address = "0.0.0.0:4500", marker = false}]\n', 2, "port 4500"),
+        (_SITE + 'listen = ["10.0.0.1:848", "10.0.0.1:848"]\n', 2, "overlap"),
+        (_SITE + 'listen = ["10.0.0.1:848", "10.0.0.2:848", "0.0.0.0:848"]\n', 2, "overlap"),
         (_SITE + 'ike_idle = "1s"\n', 2, "from 10"),
         (_SITE + "group = 1\n", 2, "[group.NAME]"),
         (_SITE + "[group]\nline1 = 1\n", None, "[group.NAME]"),

@@ -157,7 +157,7 @@ def test_plain_ports_are_served_too_or_skipped_by_name(bench):
     assert "127.77.0.1:4500" in facts["listen"] and "127.77.0.1:848" in facts["skipped"]
     assert ("127.77.0.1:500" in facts["listen"]) == can_bind
     (told,) = [e for e in server.heard if e["event"] == "skipped" and e["port"] == 848]
-    assert "848" in told["reason"]
+    assert "848" in told["reason"] and "covey.toml" not in told["reason"]
     bench.end(server)
     holder.close()
 
@@ -258,6 +258,27 @@ def test_groups_are_added_and_covey_toml_read_again(bench):
     bench.end(server)
 
 
+def test_listen_waits_for_the_next_start_and_the_person_is_told(bench):
+    """The sockets are open: all else of the file is taken, and nobody is led to believe more."""
+    server = bench.serve()
+    before = bench.epoch()
+    bench.edit(f"127.0.0.1:{bench.port}", "127.0.0.1:4500")
+    bench.edit('dtd = "1s"', 'dtd = "2s"')
+    said = bench.covey("reload")
+    assert "has taken" in said and "`listen`" in said and "next start" in said
+    assert bench.epoch() == before + 1
+    facts = bench.status()["server"]
+    assert facts["listen"] == [f"127.0.0.1:{bench.port}"]
+    server.send_signal(signal.SIGHUP)
+    told = json.loads(server.stderr.readline())
+    while told["event"] != "trouble":
+        told = json.loads(server.stderr.readline())
+    assert "`listen`" in told["reason"]
+    bench.edit("127.0.0.1:4500", f"127.0.0.1:{bench.port}")
+    assert "`listen`" not in bench.covey("reload")
+    bench.end(server)
+
+
 def test_status_and_members_of_a_stopped_server(bench):
     bench.member("press-7")
     bench.end(bench.serve())
@@ -292,7 +313,9 @@ def test_nonsense_on_the_control_socket(bench):
         {"do": "member add", "member": "../x", "group": "line1"},
         {"do": "member add", "member": "x", "group": "line1", "psk": 7},
         {"do": "member add", "member": "x", "group": "line1", "psk": "00"},
-        {"do": "member add", "member": "x", "group": "line1", "server": "nowhere"},
+        {"do": "member add", "member": "x", "group": "line1", "servers": "nowhere"},
+        {"do": "member add", "member": "x", "group": "line1", "servers": ["nowhere"]},
+        {"do": "member add", "member": "x", "group": "line1", "servers": []},
         {"do": "member remove", "member": None},
     ):
         with socket.socket(socket.AF_UNIX) as sock:

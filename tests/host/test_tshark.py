@@ -20,7 +20,7 @@ import processes
 from covey_host import wireshark
 from test_demo import LEAST_S, environment  # noqa: F401
 
-GSA_AUTH, GSA_REGISTRATION, GSA_REKEY = 39, 40, 41
+GSA_AUTH, GSA_REGISTRATION, GSA_REKEY, GSA_INBAND_REKEY = 39, 40, 41, 42
 GOOD = "1"  # of a checksum
 FIELDS = (
     "frame.number",
@@ -184,6 +184,7 @@ def test_every_message_of_every_registration_is_opened(frames, left, by_socket):
         if f["isakmp.enc.decrypted"] and not f["isakmp.ikev2.integrity_checksum"]
     )
     assert opened == inside_sk(directory, summary)
+    assert opened[GSA_INBAND_REKEY] >= 4, "to two members, and from them"
     log = summary["log"]
     asked = log["registered"] + log["refused"] + log["authentication_failed"] + log["left"]
     exchanges = {str(GSA_AUTH), str(GSA_REGISTRATION)}

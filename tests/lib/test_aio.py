@@ -5,7 +5,7 @@ The IKE SA is a script (see test_membership.py): keys are those of tests/recorde
 
 import asyncio
 
-from covey import aio, gsa, kd, port, registration
+from covey import aio, carrier, gsa, kd, port, registration
 from covey.config import Config
 from covey.drops import DROP_KEEPALIVE, DROP_QUEUE_FULL, ConfigError
 from covey.nat import HOME, KEEPALIVE
@@ -229,6 +229,29 @@ def test_an_error_inside_reaches_the_application():
             pass
         await receiver.__aexit__(None, None, None)
         await sender.__aexit__(None, None, None)
+
+    _run(story())
+
+
+def test_who_can_not_open_its_sockets_leaves_the_group():
+    """The policy is known by then, and the server believes us to be inside."""
+
+    def may_not(*_):
+        raise ConfigError("root only")
+
+    async def story():
+        events = []
+        joined = _join(False, _free_port(), on_event=lambda name, _: events.append(name))
+        open_for, carrier.open_for = carrier.open_for, may_not
+        try:
+            async with joined:
+                raise AssertionError("it is inside")
+        except ConfigError as error:
+            assert str(error) == "root only"
+        finally:
+            carrier.open_for = open_for
+        assert events == ["registering", "member", "left"]
+        assert joined._is_closed and joined.member.keys.live() == []
 
     _run(story())
 

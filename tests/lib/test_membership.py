@@ -331,6 +331,10 @@ def test_a_server_that_vanished_is_followed_by_the_next_and_data_go_on():
     assert (data, server.host, server.port) == (b"hello", "192.0.2.2", 848)
     life.registered(STORY["sender"])
     assert life.it.state == membership.MEMBER
+    assert life.names() == ["member"]  # said once more, after that
+    life.ike.answer(registration.REGISTERED)  # a pull: nothing to tell
+    life.run()
+    assert life.names() == []
 
 
 def test_datagrams_get_their_marker_and_their_place():

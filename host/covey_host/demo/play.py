@@ -16,7 +16,7 @@ from .attacks import KINDS
 from .cast import Member
 from .relay import LIES
 from .screen import Screen
-from .stage import DTD_S, Stage
+from .stage import DTD_S, OTHER_GROUP, PAIR, Stage
 from .verdicts import Attack, Verdict, Witness
 
 _SETTLE_S = 8  # how long members may take to count what was sent at them
@@ -44,6 +44,7 @@ class Play:
         self._own = Counter()  # by member: packets of its own that the attacker sent to it
         self._strayed: list[dict] = []  # what `covey join` said
         self._impostor: list[dict] = []
+        self._pair: dict = {}  # what the inband group's members came to
         self.attacks: list[Attack] = []
 
     async def run(self) -> list[Verdict]:
@@ -51,6 +52,7 @@ class Play:
         self._go()
         await self._until_s(0.1)
         await self._rekey("rekey 1")
+        await self._rekey_inband()
         await self._until_s(0.25)
         await self._rekey("rekey 2")
         await asyncio.sleep(_REPEATS_S)
@@ -78,6 +80,11 @@ class Play:
         spi = await self._stage.rekey()
         await self._gone_over(spi)
         self._states.append(self._stage.secrets())
+
+    async def _rekey_inband(self) -> None:
+        stage = self._stage
+        self._screen.phase(f"{' and '.join(PAIR)} join {OTHER_GROUP}, and get new keys inband")
+        self._pair = await stage.pair()
 
     async def _remove(self) -> None:
         """And wait until the keys that it had are of no use to anyone."""
@@ -175,6 +182,7 @@ class Play:
             *map(verdicts.repelled, self.attacks),
             verdicts.lied_to(everybody[-1], lies, LIES),
             *self._judge_registrations(),
+            verdicts.acknowledged(OTHER_GROUP, PAIR, **self._pair),
             verdicts.agreed(everybody, spi),
             verdicts.explained(regulars, self.attacks, self._book.rekey_repeats),
         ]

@@ -27,7 +27,8 @@ from .recorder import Recorder
 from .tap import Tap
 
 GROUP = "line1"
-OTHER_GROUP = "line2"
+OTHER_GROUP = "line2"  # rekeyed inband
+PAIR = ("north", "south")  # its members
 GUEST = "guest"  # the fifth, who comes late, through a man in the middle
 APPLICATION_PORT = 2222
 ATD_S, DTD_S, SPREAD_S = 1, 3, 1
@@ -132,8 +133,8 @@ class Stage:
 
     # What the demo asks directly
 
-    def group_status(self) -> dict:
-        return control.call(self.site.control, {"do": "status"})["groups"][GROUP]
+    def group_status(self, group: str = GROUP) -> dict:
+        return control.call(self.site.control, {"do": "status"})["groups"][group]
 
     def secrets(self) -> str:
         """The group's state as the store holds it, keys and all. For the attacker's ears only."""
@@ -157,6 +158,28 @@ class Stage:
             if time.monotonic() > end:
                 raise Lost(f"This did not come about in {_PATIENCE_S} s: {what}.")
             await asyncio.sleep(0.05)
+
+    # The other group
+
+    async def pair(self) -> dict:
+        """Two `covey join` come to a plain port, get new keys inband, and go: what came of it."""
+        members = [Child(name, self.folder) for name in PAIR]
+        self._children += members
+        for child in members:
+            words = ["join", child.name, "--listen", "--json", "--site", "site"]
+            await child.start([sys.executable, "-m", "covey_host.demo.leash", *words])
+        await asyncio.gather(*(c.hear(lambda e: e["event"] == "registered") for c in members))
+        heard = [c.hear(lambda e: e["event"] == "rekeyed") for c in members]
+        await asyncio.gather(self.covey("rekey", OTHER_GROUP), *heard)
+        end = time.monotonic() + _PATIENCE_S
+        while len(holders := self.group_status(OTHER_GROUP)["holders"]) < len(PAIR):
+            if time.monotonic() > end:
+                break
+            await asyncio.sleep(0.05)
+        for child in members:
+            self._children.remove(child)
+        statuses = await asyncio.gather(*(child.end() for child in members))
+        return {"holders": holders, "statuses": statuses}
 
     # Registrations that must fail
 
@@ -194,7 +217,11 @@ class Stage:
         with open(self.site.policy, "a") as policy:
             policy.write(f"carrier_port = {self.carrier}\n{_SETTINGS}")
         other = self.group.rsplit(".", 1)[0] + ".8"
-        await self.covey("group", "add", OTHER_GROUP, "--address", other, "--port", port)
+        words = ["--address", other, "--port", port, "--rekey", "inband"]
+        await self.covey("group", "add", OTHER_GROUP, *words)
+        for name in PAIR:
+            words = ["--interface", INTERFACE, "--server", f"{INTERFACE}:{self.plain}"]
+            await self.covey("member", "add", name, "--group", OTHER_GROUP, *words)
 
     async def _add(self, member: Member) -> None:
         words = ["member", "add", member.name, "--group", GROUP, "--interface", INTERFACE]

@@ -4,6 +4,7 @@ Facts are what the processes said (see player.py), what the tap wrote down, and 
 had to bring about. Nothing here has run anything.
 """
 
+import signal
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -242,6 +243,16 @@ def turned_away(what: str, reason: str, events: list[dict], server_counted: int)
     if server_counted != 1:
         troubles.append(f"the key server counted it {server_counted} times")
     return _verdict(what, troubles, f"refused, counted: {reason}")
+
+
+def acknowledged(
+    group: str, members: Iterable[str], holders: list[str], statuses: list[int]
+) -> Verdict:
+    """New keys went to each member over its own IKE SA; then both left when they were told to."""
+    troubles = [f"{name} has not acknowledged" for name in members if name not in holders]
+    troubles += [f"one ended with status {s}" for s in statuses if s != 128 + signal.SIGTERM]
+    name = f"new keys of {group} inband, by way of a plain port"
+    return _verdict(name, troubles, f"acknowledged by {' and '.join(members)}")
 
 
 # The end

@@ -214,7 +214,8 @@ class KeyServer:
         ports = {entry.port: entry.marker for entry in self._policy.listen}
         if 4500 in ports:
             ports = {848: False, 500: False} | ports  # the server opens them, too
-        return ports | {group.carrier_port: True for group in self._policy.groups.values()}
+        groups = self._policy.groups.values()
+        return ports | {group.carrier_port: group.shape.has_marker for group in groups}
 
     def _start_group(self, policy: GroupPolicy, now_ms: int) -> None:
         name = policy.name

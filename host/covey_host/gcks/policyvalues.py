@@ -11,6 +11,8 @@ from typing import Any
 
 _WIDTHS = (8, 12, 16)  # bits of a Sender-ID that every implementation knows (RFC 6054 section 3)
 _U16 = 0xFFFF
+_ANY = "0.0.0.0"
+_NAT_PORT = 4500  # IKE messages follow the marker there, else they are ESP (RFC 3948 section 2.2)
 _FQDN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?")
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -115,7 +117,17 @@ def identity(value: Any) -> str:
 def listen(value: Any) -> tuple[Listen, ...]:
     if not isinstance(value, list) or not value:
         raise ValueError('must be a list such as ["0.0.0.0:4500"].')
-    return tuple(_endpoint(entry) for entry in value)
+    found = [_endpoint(entry) for entry in value]
+    for i, one in enumerate(found):
+        for other in found[:i]:
+            if one.port == other.port and (
+                one.host == other.host or _ANY in (one.host, other.host)
+            ):
+                raise ValueError(
+                    f"holds {other.host}:{other.port} and {one.host}:{one.port}, which overlap:"
+                    " remove one."
+                )
+    return tuple(found)
 
 
 def _endpoint(entry: Any) -> Listen:
@@ -132,9 +144,11 @@ def _endpoint(entry: Any) -> Listen:
             f"holds {entry!r}: write an IPv4 address and a port, ADDRESS:PORT."
         ) from None
     if marker is None:
-        marker = int(port) == 4500
+        marker = int(port) == _NAT_PORT
     if type(marker) is not bool:
         raise ValueError("holds a marker that is neither true nor false.")
+    if int(port) == _NAT_PORT and not marker:
+        raise ValueError("holds port 4500 without a marker: it must be there (RFC 7296, 2.23).")
     return Listen(host, int(port), marker)
 
 

@@ -18,7 +18,7 @@ from covey.drops import Drops
 
 from ..control import ControlSocket
 from ..errors import INTERRUPTED, Problem
-from ..operations import Operations
+from ..operations import LISTEN_WAITS, Operations
 from ..output import Log
 from ..site import Site
 from ..store import Fenced, Locked, Store, sqlite
@@ -68,6 +68,7 @@ class Server:
             if self._interface:
                 check_interface(self._interface)
             self.check_routes([group.address for group in rules.groups.values()])
+            self._listen = rules.listen
             self._open_endpoints(rules.listen)
             self._keyserver = KeyServer(store, rules)
             self._operations = Operations(self._site, store, self)
@@ -78,6 +79,11 @@ class Server:
             store.close()
 
     # What Operations calls: the running server's side of a command
+
+    @property
+    def listen(self) -> tuple[Listen, ...]:
+        """As it was at the start: sockets stay as they are."""
+        return self._listen
 
     @property
     def keyserver(self) -> KeyServer:
@@ -128,7 +134,8 @@ class Server:
                     self._endpoints.append(Endpoint(number, entry.host, port, False))
                 except Problem as problem:
                     self._skipped.append(f"{entry.host}:{port}")
-                    self._log.event("skipped", port=port, reason=problem.sentence)
+                    why = problem.sentence.partition(":")[0]  # covey.toml didn't ask for it
+                    self._log.event("skipped", port=port, reason=f"{why.rstrip('.')}.")
 
     async def _serve(self) -> int:
         loop = asyncio.get_running_loop()
@@ -202,7 +209,9 @@ class Server:
             self._step()
 
     def _reload(self) -> None:
-        self._guard(partial(self._perform, {"do": "reload"}))
+        answer = self._guard(partial(self._perform, {"do": "reload"}))
+        if answer and answer["listen_waits"]:
+            self._trouble(LISTEN_WAITS)
 
     def _guard(self, work: Callable):
         """The work's result; None where it failed, which is told and goes no further."""
