@@ -141,7 +141,7 @@ class Group:
         self.refresh(now_ms)
         if now_ms >= self._born_ms + self.policy.lifetime_s * 1000:
             self.rekey(now_ms)  # overdue, as after a disk that was full for long
-        if member not in self.active() and len(self.active()) >= self.policy.members:
+        if not self.has(member) and self._roster.count(self.epoch.era) >= self.policy.members:
             raise GroupFull
         if wanted is not None and self.epoch.shape.single_sender:
             wanted = 1
@@ -155,7 +155,7 @@ class Group:
     def leave(self, member: str, now_ms: int) -> None:
         """The member says that it is none any more; it may come back."""
         self.refresh(now_ms)
-        if member in self.active():
+        if self.has(member):
             gone = replace(self._roster.members[member], left=True)
             self._write(self._roster.entering(member, gone, {}))
             self._roster.enter(member, gone, {})
@@ -163,6 +163,10 @@ class Group:
     def active(self) -> dict[str, Enrolled]:
         """Who is registered, as far as the key server can know."""
         return self._roster.active(self.epoch.era)
+
+    def has(self, member: str) -> bool:
+        """Whether this one is among them."""
+        return self._roster.is_active(member, self.epoch.era)
 
     def forgetting(self, member: str) -> Changes:
         """The write that takes away what is known of a member without keys."""
