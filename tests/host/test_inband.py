@@ -500,6 +500,27 @@ def test_a_full_disk_tells_nothing_that_is_not_written(tmp_path, lies):
     assert a.tek[0] == epoch(site).tek_spi
 
 
+def test_a_removal_of_unknown_outcome_gives_the_removed_no_keys(tmp_path):
+    """The store says that it failed, and it has happened: memory learns of it later."""
+    site = Site(tmp_path / "state.db", INBAND, wrap=FullDisk)
+    peers = []
+    for name in ("a", "b"):
+        site.add(name)
+        peers.append(Peer(site, name, wants=1).join())
+    a, b = peers
+    site.store.full = site.store.lies = True
+    with pytest.raises(Problem, match="disk is full"):
+        site.server.remove_member("b", site.now)
+    site.store.full = False
+    site.wait(6_000)
+    assert a.served()[0] == GSA_INBAND_REKEY
+    assert a.tek[0] == epoch(site).tek_spi and status(site)["holders"] == ["a"]
+    assert b.served() == (GSA_INBAND_REKEY, OUT)
+    rekey(site)
+    a.served()
+    assert b.requests() == []
+
+
 def test_a_clock_that_jumps(site):
     """As that of a machine which slept: everything is late at once, and done once."""
     a = Peer(site, "a").join()
