@@ -383,6 +383,32 @@ def test_simultaneous_rekeys_where_the_loser_is_never_deleted(site, peer):
         tell(site, peer)
 
 
+@pytest.mark.parametrize("is_told", [False, True])
+def test_the_peer_deletes_the_loser_before_we_know_all_nonces(site, peer, is_told):
+    """Section 2.8.2: its answer to our request got lost, and comes when we repeat that."""
+    for _ in range(30):
+        message_id, theirs, asked, ours = at_once(site, peer)
+        old, (by_server, answer) = peer.sa, peer.accept_rekey(theirs)
+        by_peer = peer.concluded(asked, peer.post(ours, CREATE_CHILD_SA), old)
+        if by_server.lowest < by_peer.lowest:  # another case; once more
+            peer.answer(CREATE_CHILD_SA, message_id, answer, old)
+            peer.served(sa=by_server)
+            assert peer.ask(INFORMATIONAL, [DELETE_IKE], old) == []
+            peer.sa = by_peer
+            continue
+        if is_told:  # over what is about to go: it never gets there
+            site.send(site.server.rekey("line1", site.now))
+        assert peer.ask(INFORMATIONAL, [DELETE_IKE], by_peer) == []
+        site.wait(1_000)
+        peer.sa = by_server
+        peer.answer(CREATE_CHILD_SA, message_id, answer, old)
+        assert peer.served(sa=old) == (INFORMATIONAL, [DELETE_IKE])
+        assert peer.served(sa=by_server)[0] == GSA_INBAND_REKEY  # nobody knows what it holds
+        assert peer.tek[0] == site.server._groups["line1"].epoch.tek_spi
+        return survivors(site, peer)
+    raise AssertionError("the same outcome thirty times")
+
+
 def test_our_request_got_lost_and_the_peer_deletes_the_old_one(site, peer):
     """Section 2.8.1: the peer never saw our request; its own is answered, the old one deleted."""
     _, _, asked, ours = at_once(site, peer)

@@ -17,6 +17,7 @@ from covey.drops import DROP_IKE_KE, DROP_IKE_PROPOSAL, FormatError
 from . import proposals
 from .epoch import Random
 from .ikesa import OPEN, IkeSA
+from .inband import Told
 from .parts import Parts, Payloads, notify
 
 _NONCE_LEN = 32
@@ -39,6 +40,7 @@ class Rival:
 
     sa: IkeSA
     lowest: bytes  # of its two nonces
+    told: dict[str, Told]  # what the member holds: still known when the peer has deleted `sa`
 
 
 class Refused(Exception):

@@ -25,6 +25,7 @@ from . import Out, ikerekey, ikesa, inband
 from .epoch import Random
 from .group import Group
 from .ikesa import NEVER, IkeSA
+from .inband import Told
 from .parts import Parts, Payloads
 from .policy import SitePolicy
 from .table import Table
@@ -256,11 +257,17 @@ class Requests:
         """Section 2.8.2: of two new ones, the one with the lowest nonce goes, by its maker; the
         maker of the other deletes the old one."""
         rival = sa.rival
-        if rival is None or lowest < rival.lowest or rival.sa.state != ikesa.OPEN:
+        if rival is None or lowest < rival.lowest:
             return self.close(new, now_ms)
-        new.told, new.tell_ms = rival.sa.told, rival.sa.tell_ms
-        rival.sa.told = {}
-        self._table.replace(rival.sa, now_ms)
+        if rival.sa.state == ikesa.OPEN:
+            new.told, new.tell_ms = rival.sa.told, rival.sa.tell_ms
+            rival.sa.told = {}
+            self._table.replace(rival.sa, now_ms)
+        elif rival.sa.state == ikesa.ENDED and sa.identity not in self._table.proven:
+            # the peer knew all nonces before us; what it was being told over it may be lost
+            new.told = {name: Told(of.era, 0, of.spis) for name, of in rival.told.items()}
+        else:
+            return self.close(new, now_ms)
         self.opened(new, now_ms)
         return self.close(sa, now_ms) + self.proceed(new, now_ms)
 
@@ -269,7 +276,7 @@ class Requests:
         self._table.add_successor(new)
         self._counters["ike_rekeyed"] += 1
         if sa.pending is not None and sa.pending.what == REKEY:
-            sa.rival = ikerekey.Rival(new, lowest)
+            sa.rival = ikerekey.Rival(new, lowest, new.told)
         self._take_over(sa, new, now_ms)
 
     def _take_over(self, sa: IkeSA, new: IkeSA, now_ms: int) -> None:
