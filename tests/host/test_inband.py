@@ -341,6 +341,21 @@ def test_starting_over_is_told_inband(site):
     assert b.requests() == []
 
 
+def test_who_is_sent_away_can_come_back_over_its_ike_sa(site):
+    """Which was kept for long, so that it had been used for nothing but signs of life."""
+    a = Peer(site, "a", wants=1).join()
+    for _ in range(20):
+        site.wait(60_000)
+        for exchange, message_id, _ in a.requests():
+            a.answer(exchange, message_id)
+    site.send(site.server.reload(policy.parse(INBAND.replace("2222", "2223")), site.now))
+    assert a.served() == (GSA_INBAND_REKEY, OUT)
+    site.wait(30_000)  # rejoin_spread and more
+    assert a.requests() == []
+    a.pull()
+    assert a.tek[0] == epoch(site).tek_spi
+
+
 def test_registering_while_being_sent_away_loses_nobody(site):
     """The exclusion and the registration cross: whichever came first, the member gets keys."""
     a = Peer(site, "a").join()

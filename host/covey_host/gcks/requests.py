@@ -219,6 +219,7 @@ class Requests:
         if pending.what == TELL:
             self._counters["told"] += 1
             inband.answered(sa, pending.note)
+            sa.used_ms = now_ms  # who was sent away has some time to register over it
         elif pending.what == REKEY:
             return self._rekeyed(sa, pending.note, parts, now_ms)
         return []
