@@ -477,6 +477,18 @@ def test_a_member_fills_no_memory_with_ike_sas(site, peer):
     assert site.server._responder._table._lingering == {}
 
 
+def test_a_member_fills_no_memory_with_ike_sas_that_it_deletes(site, peer, monkeypatch):
+    """What has ended keeps its last answer for a while, and makes room when there is more."""
+    monkeypatch.setattr(table, "MOST_UNPROVEN", 20)
+    for _ in range(30):
+        peer.rekey_ike()
+    facts = site.server.status(0)
+    assert (facts["ike_sas"], facts["unproven"]) == (21, 20)
+    other = Peer(site, "press-7", wants=1, address="b").join()  # whoever comes finds room
+    tell(site, other)
+    assert site.server.status(0)["unproven"] == 19
+
+
 def test_an_ike_sa_that_had_to_make_room_is_gone(site, peer, monkeypatch):
     """With hardly any room: whatever lingers is forgotten while it is still being worked on."""
     monkeypatch.setattr(table, "MOST_LINGERING", 1)

@@ -23,6 +23,7 @@ class Table:
         self.half_open = 0
         self.half_open_of: Counter = Counter()  # by host
         self.due_ms = NEVER  # no IKE SA has something to do earlier
+        self._ended: dict[bytes, IkeSA] = {}  # the oldest first
         self._lingering: dict[str, list[IkeSA]] = {}  # by member, the oldest first
         self._origins: dict[tuple, IkeSA] = {}  # by address and hash of the IKE_SA_INIT request
 
@@ -72,13 +73,17 @@ class Table:
         self._pass(sa)
         self._disown(sa)
         self.unproven.add(sa.own_spi)
+        self._ended[sa.own_spi] = sa
         sa.end()
         self.expire(sa, now_ms + UNPROVEN_MS)
+        if len(self.unproven) > MOST_UNPROVEN:  # a member may have deleted more than it began
+            self.forget(self._oldest_ended())
 
     def forget(self, sa: IkeSA) -> None:
         self._pass(sa)
         self._disown(sa)
         self.unproven.discard(sa.own_spi)
+        self._ended.pop(sa.own_spi, None)
         self._origins.pop(sa.origin, None)
         del self.sas[sa.own_spi]
         sa.wipe()
@@ -87,10 +92,9 @@ class Table:
         """For one more half-open IKE SA, at the cost of the oldest one that has ended."""
         if len(self.unproven) < MOST_UNPROVEN:
             return True
-        ended = [self.sas[spi] for spi in self.unproven if self.sas[spi].state == ikesa.ENDED]
-        if not ended:
+        if not self._ended:
             return False
-        self.forget(min(ended, key=lambda sa: sa.deadline_ms))
+        self.forget(self._oldest_ended())
         return True
 
     # Time
@@ -103,6 +107,9 @@ class Table:
         self.due_ms = min(self.due_ms, due_ms)
 
     # Inside
+
+    def _oldest_ended(self) -> IkeSA:
+        return next(iter(self._ended.values()))
 
     def _pass(self, sa: IkeSA) -> None:
         """It is half-open no longer, for better or worse."""
