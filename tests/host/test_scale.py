@@ -4,7 +4,10 @@ import random
 
 import pytest
 
+from covey_host.gcks import policy, timers
+from covey_host.gcks.requests import Requests
 from covey_host.gcks.roster import Enrolled, Roster
+from foreign_gm import INFORMATIONAL
 from gcks_site import LINE1, SITE, Site
 from ike_peer import Peer
 
@@ -46,3 +49,79 @@ def test_members_are_counted_as_they_come_and_go(seed):
             active = roster.active(era)
             assert roster.count(era) == len(active)
             assert {m for m in "abcdef" if roster.is_active(m, era)} == set(active)
+
+
+def crowd(site, count=30):
+    """Members that have joined one after the other."""
+    peers = []
+    for number in range(count):
+        site.add(f"m{number}", sender=False)
+        peers.append(Peer(site, f"m{number}").join())
+        site.wait(100)
+    return peers
+
+
+def test_a_timer_of_one_ike_sa_does_not_look_at_all_others(site, monkeypatch):
+    crowd(site)
+    site.wait(40_000)  # what was put down for half-open ones is over
+    looked_at = []
+    next_ms = Requests.next_ms
+    monkeypatch.setattr(Requests, "next_ms", lambda *of: looked_at.append(of[1]) or next_ms(*of))
+    site.wait(60_000 - 43_000)  # liveness of the first
+    [asked] = {sa.identity for sa in looked_at}
+    assert asked == "m0" and [out.address for out in site.unasked] == ["m0"]
+
+
+def test_a_reload_shortens_what_is_waited_for(site):
+    [peer] = crowd(site, 1)
+    shorter = policy.parse("liveness = 5\n" + INBAND)
+    site.send(site.server.reload(shorter, site.now))
+    site.wait(5_000)
+    assert peer.served() == (INFORMATIONAL, [])
+
+
+def test_a_fault_of_one_keeps_no_other_waiting(site, monkeypatch):
+    peers = crowd(site, 5)
+    step = Requests.step
+
+    def fails(self, sa, now_ms):
+        if sa.identity == "m2":
+            raise ArithmeticError
+        return step(self, sa, now_ms)
+
+    monkeypatch.setattr(Requests, "step", fails)
+    site.now += 62_000
+    with pytest.raises(ArithmeticError):
+        site.wait(0)
+    site.wait(1_000)  # what was to be sent together with it is sent again
+    assert [peer.name for peer in peers if peer.requests()] == ["m0", "m1", "m3", "m4"]
+
+
+class Sleeper:
+    wake_ms = timers.NEVER
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_timers_wake_each_at_its_earliest_time_once(seed):
+    rng, made, now = random.Random(seed), timers.Timers(), 0
+    sleepers = [Sleeper() for _ in range(8)]
+    model = {}
+    for _ in range(2_000):
+        one = rng.choice(sleepers)
+        match rng.randrange(8):
+            case 0:
+                made.take(one)
+                model.pop(one, None)
+            case 1:
+                now += rng.randrange(40)
+                found = made.due(now)
+                late = {sleeper for sleeper, at in model.items() if at <= now}
+                assert len(found) == len(late) and set(found) == late
+                for sleeper in found:
+                    del model[sleeper]
+            case _:
+                at = now + rng.randrange(1_000)
+                made.put(one, at)
+                model[one] = min(at, model.get(one, timers.NEVER))
+        assert made.next_ms() == min(model.values(), default=timers.NEVER)
+        assert len(made) <= 64 + 2 * len(sleepers)

@@ -74,7 +74,7 @@ class Requests:
         self._table.open(sa)
         life_ms = self.policy.ike_lifetime_s * 1000
         sa.rekey_ms = now_ms + life_ms - self._share(life_ms * _JITTER // 100)
-        self._wake(sa)
+        self.wake(sa)
 
     def close(self, sa: IkeSA, now_ms: int, *, is_excluded: bool = False) -> list[Out]:
         """Delete an IKE SA, once our request under way has been answered."""
@@ -110,7 +110,7 @@ class Requests:
                 datagrams = sa.ask(exchange, payloads)
                 sa.pending = Pending(what, exchange, message_id, datagrams, note)
                 outs = self._send(sa, now_ms)
-        self._wake(sa)
+        self.wake(sa)
         return outs
 
     def step(self, sa: IkeSA, now_ms: int) -> list[Out]:
@@ -136,6 +136,11 @@ class Requests:
         if sa.state == ikesa.OPEN:
             due_ms = min(due_ms, sa.rekey_ms, self._silent_ms(sa), sa.tell_ms or NEVER)
         return due_ms
+
+    def wake(self, sa: IkeSA) -> None:
+        """See that step() is called in time."""
+        if self._table.sas.get(sa.own_spi) is sa:
+            self._table.timers.put(sa, self.next_ms(sa))
 
     # What is next
 
@@ -178,11 +183,8 @@ class Requests:
         pending = sa.pending
         pending.due_ms = now_ms + RETRANSMIT_MS[pending.tries]
         pending.tries += 1
-        self._wake(sa)
+        self.wake(sa)
         return [Out(datagram, sa.address) for datagram in pending.datagrams]
-
-    def _wake(self, sa: IkeSA) -> None:
-        self._table.wake_at(self.next_ms(sa))
 
     # Answers
 

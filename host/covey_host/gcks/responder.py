@@ -28,7 +28,7 @@ from .authority import Authority
 from .epoch import Random
 from .group import Group
 from .halfopen import Door
-from .ikesa import NEVER, IkeSA
+from .ikesa import IkeSA
 from .parts import Parts, Payloads, notify
 from .policy import SitePolicy
 from .proof import Proof
@@ -68,6 +68,8 @@ class Responder:
     def policy(self, policy: SitePolicy) -> None:
         self._policy = self._door.policy = policy
         self._proof.policy = self._requests.policy = policy
+        for sa in self._sas.values():  # perhaps by a shorter time
+            self._requests.wake(sa)
 
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker → what it is answered with. Problem: from the store."""
@@ -82,23 +84,19 @@ class Responder:
 
     def step(self, now_ms: int) -> list[Out]:
         """Whatever time has brought: requests of ours, repeats of them, IKE SAs that end."""
-        if now_ms < self._table.due_ms:
-            return []
         outs = []
-        for sa in [sa for sa in self._sas.values() if now_ms >= self._requests.next_ms(sa)]:
-            if self._sas.get(sa.own_spi) is not sa:
-                continue  # it had to make room
-            if now_ms >= sa.deadline_ms:
-                self._counters["half_open_expired"] += sa.state == ikesa.HALF_OPEN
-                self._table.forget(sa)
-            else:
-                outs += self._requests.step(sa, now_ms)
-        self._table.due_ms = min(map(self._requests.next_ms, self._sas.values()), default=NEVER)
+        due = self._table.timers.due(now_ms)
+        try:
+            while due:
+                outs += self._step(due.pop(), now_ms)
+        finally:
+            for sa in due:  # after a fault: those that it kept waiting
+                self._requests.wake(sa)
         return outs
 
     def next_ms(self) -> int:
         """When step() may have something to do."""
-        return self._table.due_ms
+        return self._table.timers.next_ms()
 
     def tell(self, now_ms: int) -> list[Out]:
         """Members of inband groups hear of new epochs. To be called after anything."""
@@ -156,6 +154,18 @@ class Responder:
         if header.flags & ike.FLAG_R:
             return self._requests.take(sa, header, data, address, now_ms)
         return self._take_request(sa, header, data, address, now_ms)
+
+    def _step(self, sa: IkeSA, now_ms: int) -> list[Out]:
+        if self._sas.get(sa.own_spi) is not sa:
+            return []  # it had to make room
+        outs = []
+        if now_ms >= sa.deadline_ms:
+            self._counters["half_open_expired"] += sa.state == ikesa.HALF_OPEN
+            self._table.forget(sa)
+        else:
+            outs = self._requests.step(sa, now_ms)
+        self._requests.wake(sa)
+        return outs
 
     def _take_request(
         self, sa: IkeSA, header: ike.Header, data: bytes, address: Any, now_ms: int

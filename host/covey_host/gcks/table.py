@@ -7,6 +7,7 @@ from . import ikesa
 from .epoch import Random
 from .ikesa import NEVER, IkeSA
 from .natd import host_of
+from .timers import Timers
 
 ZERO_SPI = bytes(8)
 MOST_UNPROVEN = 1024  # IKE SAs whose peer has proven nothing, or that ended; no more are made
@@ -22,7 +23,7 @@ class Table:
         self.unproven: set[bytes] = set()  # SPIs of those that are half-open or ended
         self.half_open = 0
         self.half_open_of: Counter = Counter()  # by host
-        self.due_ms = NEVER  # no IKE SA has something to do earlier
+        self.timers = Timers()
         self._ended: dict[bytes, IkeSA] = {}  # the oldest first
         self._lingering: dict[str, list[IkeSA]] = {}  # by member, the oldest first
         self._origins: dict[tuple, IkeSA] = {}  # by address and hash of the IKE_SA_INIT request
@@ -86,6 +87,7 @@ class Table:
         self._ended.pop(sa.own_spi, None)
         self._origins.pop(sa.origin, None)
         del self.sas[sa.own_spi]
+        self.timers.take(sa)
         sa.wipe()
 
     def make_room(self) -> bool:
@@ -101,10 +103,7 @@ class Table:
 
     def expire(self, sa: IkeSA, deadline_ms: int) -> None:
         sa.deadline_ms = deadline_ms
-        self.wake_at(deadline_ms)
-
-    def wake_at(self, due_ms: int) -> None:
-        self.due_ms = min(self.due_ms, due_ms)
+        self.timers.put(sa, deadline_ms)
 
     # Inside
 
