@@ -40,7 +40,7 @@ class Door:
         origin = address, sha256(data).digest()
         known = self._table.begun_by(origin)
         if known is not None:
-            return self._again(known, data)
+            return self._again(known, header, data, now_ms)
         is_proven = False
         if self._is_loaded():
             is_proven, answer = self._ask_cookie(header, data, address, now_ms)
@@ -75,13 +75,18 @@ class Door:
             return []
         return [answer]
 
-    def _again(self, known: IkeSA, data: bytes) -> list[bytes]:
-        """Section 2.1: the same answer while half-open, ignored from then on."""
+    def _again(self, known: IkeSA, header: ike.Header, data: bytes, now_ms: int) -> list[bytes]:
+        """Section 2.1: the same answer while half-open, ignored from then on. Under a flood one
+        that is longer than the repeat is not given: with the cookie that is asked for instead,
+        the peer begins another IKE SA."""
         self._counters["sa_init_repeat"] += 1
         if known.next_request > 1:
             return []
         is_longer = len(known.response) > len(data) and not known.has_cookie
-        return [] if is_longer and self._is_loaded() else [known.response]
+        if is_longer and self._is_loaded():
+            is_proven, answer = self._ask_cookie(header, data, known.address, now_ms)
+            return [known.response] if is_proven else answer
+        return [known.response]
 
     def _is_loaded(self) -> bool:
         return self._table.half_open >= self.policy.cookies_from
