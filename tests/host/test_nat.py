@@ -73,6 +73,7 @@ def test_where_the_system_does_not_say_our_address_nothing_is_answered(site):
         ('["0.0.0.0:848", "0.0.0.0:500"]', False),
         ('["0.0.0.0:848", "0.0.0.0:4500"]', True),
         ('["0.0.0.0:848", {address = "0.0.0.0:5500", marker = true}]', False),
+        ('["0.0.0.0:848", {address = "0.0.0.0:4500", marker = false}]', False),
         ('[{address = "0.0.0.0:848", marker = true}]', True),  # it need not go on elsewhere
     ],
 )

@@ -30,9 +30,7 @@ def answer(
     local, local_port = getattr(address, "local", b""), getattr(address, "local_port", 0)
     if not local or not any(n.type in _ASKED for n in asked):
         return []
-    if not any(entry.port == _NAT_PORT for entry in listen) and not any(
-        entry.port == local_port and entry.marker for entry in listen
-    ):
+    if not any(entry.marker and entry.port in (_NAT_PORT, local_port) for entry in listen):
         return []
     source = ike.nat_detection(spi_i, spi_r, local, local_port)
     if source is None:
