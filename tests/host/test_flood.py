@@ -12,7 +12,7 @@ from covey.registration import REGISTERED, Registration
 from covey_host.gcks import halfopen, ikerekey, table
 from covey_host.gcks.cookies import COOKIE_LEN, LIFE_MS, Cookies
 from covey_host.gcks.sockets import Address
-from foreign_gm import NONCE, ForeignGM, ike_proposal, notification, notifies
+from foreign_gm import INFORMATIONAL, NONCE, ForeignGM, ike_proposal, notification, notifies
 from gcks_site import KEY, LINE1, SITE, Site
 from ike_peer import COOKIE, NAT_DESTINATION, NAT_SOURCE, Peer
 
@@ -209,6 +209,19 @@ def test_repeats_help_to_flood_nobody(site):
     proven = gm.sa_init(first=[notification(COOKIE, cookie)])
     answer = site.talk(proven)
     assert site.talk(proven) == answer  # its address has shown that it hears us
+
+
+def test_repeats_of_a_members_request_help_to_flood_nobody_else(site):
+    """Who has seen it on its way sends it again, as if it were from somebody else."""
+    gm = site.connect(ForeignGM(psk=KEY), "a")
+    request = gm.gsa_auth()
+    answer = site.talk(request, "a")
+    assert len(answer) > len(request)
+    assert site.talk(request, "victim") == answer  # section 2.1: while there is no flood
+    fill(site)
+    assert site.talk(request, "victim") is None and site.talk(request, "a") == answer
+    short = gm.seal(INFORMATIONAL, [])
+    assert len(site.talk(short, "a")) <= len(short) and site.talk(short, "victim")
 
 
 def test_one_host_gets_a_share_of_the_table_only(tmp_path, monkeypatch):

@@ -29,6 +29,7 @@ from .epoch import Random
 from .group import Group
 from .halfopen import Door
 from .ikesa import IkeSA
+from .natd import host_of
 from .parts import Parts, Payloads, notify
 from .policy import SitePolicy
 from .proof import Proof
@@ -176,7 +177,7 @@ class Responder:
                 return []
             if is_repeat:
                 self._counters["request_repeat"] += 1
-                return sa.last_answer
+                return sa.last_answer if self._may_repeat(sa, data, address) else []
         if header.message_id != sa.next_request or sa.state == ikesa.ENDED:
             raise FormatError(DROP_IKE_MESSAGE_ID)
         if sa.state == ikesa.HALF_OPEN and header.exchange not in (ike.GSA_AUTH, ike.IKE_AUTH):
@@ -198,6 +199,13 @@ class Responder:
         if heir is not sa:  # it has just been given new keys
             others += self._requests.proceed(heir, now_ms)
         return [*answer, *others]
+
+    def _may_repeat(self, sa: IkeSA, data: bytes, address: Any) -> bool:
+        """Whoever has seen a request can repeat it, in the name of any address: under a flood
+        one that is not the member's gets no more than it sent."""
+        if host_of(address) == host_of(sa.address) or not self._door.is_loaded():
+            return True
+        return sum(map(len, sa.last_answer)) <= len(data)
 
     def _answer(
         self, sa: IkeSA, opened: ike.Opened, others: list[Out], now_ms: int
