@@ -147,11 +147,7 @@ class KeyServer:
                 self._retired = [g for g in self._retired if g.policy.name != name]
                 self._start_group(wanted, now_ms)
             elif group.policy != wanted:
-                group.policy = wanted
-                if group.epoch.shape == wanted.shape:
-                    group.rekey(now_ms)
-                else:
-                    group.exclude(now_ms)
+                group.adopt(wanted, now_ms)
         self._policy = self._responder.policy = policy
         self._rekeyer.most_len = most_len(policy)
         self._tell("reloaded", groups=list(policy.groups))
