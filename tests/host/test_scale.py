@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from covey_host.gcks import policy, timers
+from covey_host.gcks import disclosure, policy, timers
 from covey_host.gcks.requests import Requests
 from covey_host.gcks.roster import Enrolled, Roster
 from foreign_gm import INFORMATIONAL
@@ -70,6 +70,21 @@ def test_a_timer_of_one_ike_sa_does_not_look_at_all_others(site, monkeypatch):
     site.wait(60_000 - 43_000)  # liveness of the first
     [asked] = {sa.identity for sa in looked_at}
     assert asked == "m0" and [out.address for out in site.unasked] == ["m0"]
+
+
+def test_whoever_follows_keys_is_no_burden_on_each_message(site, monkeypatch):
+    crowd(site, 5)
+    site.server.keys(site.now, follow=True)
+    site.wait(1)
+    told = []
+    of_ike_sa = disclosure.of_ike_sa
+    monkeypatch.setattr(disclosure, "of_ike_sa", lambda *sa: told.append(sa) or of_ike_sa(*sa))
+    site.add("late")
+    late = Peer(site, "late").join().rekey_ike()
+    unicast = [sa[0] for sa in told if sa[2] != sa[3]]  # else a Rekey SA
+    assert unicast == [late.former[0].spi_i, late.sa.spi_i]
+    keys = site.server.keys(site.now, follow=True)["keys"]
+    assert {key.get("spi_i") for key in keys} >= {spi.hex() for spi in unicast}
 
 
 def test_a_reload_shortens_what_is_waited_for(site):

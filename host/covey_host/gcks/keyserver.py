@@ -6,7 +6,7 @@ has taken over: this one must stop. Any other Problem leaves it able to go on.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..errors import MISUSE, Problem
@@ -192,10 +192,11 @@ class KeyServer:
             self._tell("keys_exported", **who, **facts)
         return {"keys": keys, "ports": self._ports()}
 
-    def _keys_now(self, known: Container[bytes] = ()) -> Iterator[disclosure.Record]:
+    def _keys_now(self, *, only_new: bool = False) -> Iterator[disclosure.Record]:
+        """only_new: of IKE SAs those made since the last such call."""
         for group in self._all():
             yield from disclosure.of_group(group.epoch, group.rekey_sas())
-        for sa in self._responder.ike_keys(known):
+        for sa in self._responder.ike_keys(only_new=only_new):
             yield disclosure.of_ike_sa(*sa)
 
     def _stored_keys(self) -> Iterator[disclosure.Record]:
@@ -223,7 +224,7 @@ class KeyServer:
         return [*self._groups.values(), *self._retired]
 
     def _due(self, now_ms: int) -> list[Out]:
-        self._disclosure.note(self._keys_now(self._disclosure.known), now_ms)
+        self._disclosure.note(self._keys_now(only_new=True), now_ms)
         for group in self._all():
             self._tell_of(group)
         outs = [out for group in self._all() for out in group.due(now_ms)]

@@ -11,7 +11,7 @@ answer whatever address a forger writes into a packet.
 """
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from covey import ike
@@ -122,12 +122,11 @@ class Responder:
         current = epoch.era, epoch.number
         return sorted(m for m, t in told.items() if t and (t.era, t.number) == current)
 
-    def ike_keys(
-        self, known: Container[bytes] = ()
-    ) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
-        """SPIi, SPIr, SK_ei, SK_er of each IKE SA with keys. known: SPIi | SPIr to leave out."""
-        for sa in self._sas.values():
-            if sa.state != ikesa.ENDED and sa.spi_i + sa.spi_r not in known:
+    def ike_keys(self, *, only_new: bool = False) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
+        """SPIi, SPIr, SK_ei, SK_er of each IKE SA with keys; only_new: made since this was asked
+        for last."""
+        for sa in self._table.take_new() if only_new else self._sas.values():
+            if sa.state != ikesa.ENDED:
                 yield sa.spi_i, sa.spi_r, bytes(sa.keys.sk_ei), bytes(sa.keys.sk_er)
 
     @property

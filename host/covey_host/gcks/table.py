@@ -1,6 +1,6 @@
 """The IKE SAs of a key server: found by our SPI, by their first message, by their member."""
 
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 from . import ikesa
@@ -12,6 +12,7 @@ from .timers import Timers
 ZERO_SPI = bytes(8)
 MOST_UNPROVEN = 1024  # IKE SAs whose peer has proven nothing, or that ended; no more are made
 UNPROVEN_MS = 30_000  # how long each of them is kept
+_MOST_NEW = 4096
 MOST_LINGERING = 8  # IKE SAs of one member that were replaced or are being closed
 
 
@@ -24,6 +25,7 @@ class Table:
         self.half_open = 0
         self.half_open_of: Counter = Counter()  # by host
         self.timers = Timers()
+        self._new: deque[bytes] = deque(maxlen=_MOST_NEW)  # SPIs not asked for by take_new() yet
         self._ended: dict[bytes, IkeSA] = {}  # the oldest first
         self._lingering: dict[str, list[IkeSA]] = {}  # by member, the oldest first
         self._origins: dict[tuple, IkeSA] = {}  # by address and hash of the IKE_SA_INIT request
@@ -40,6 +42,7 @@ class Table:
 
     def add_half_open(self, sa: IkeSA, now_ms: int) -> None:
         self.sas[sa.own_spi] = self._origins[sa.origin] = sa
+        self._new.append(sa.own_spi)
         self.unproven.add(sa.own_spi)
         self.half_open += 1
         self.half_open_of[host_of(sa.origin[0])] += 1
@@ -48,6 +51,13 @@ class Table:
     def add_successor(self, sa: IkeSA) -> None:
         """Of an IKE SA that had proven its peer."""
         self.sas[sa.own_spi] = sa
+        self._new.append(sa.own_spi)
+
+    def take_new(self) -> list[IkeSA]:
+        """Those made since the last call, as far as they are still there."""
+        found = [self.sas[spi] for spi in self._new if spi in self.sas]
+        self._new.clear()
+        return found
 
     def open(self, sa: IkeSA) -> None:
         """It is the member's from now on; it may have been half-open until now."""
