@@ -31,6 +31,7 @@ from .policy import SitePolicy
 from .table import Table
 
 RETRANSMIT_MS = (1000, 2000, 4000, 8000)  # how long each sending of a request is waited for
+AT_ONCE = 64  # IKE SAs worked on before others get their turn
 BUSY_MS = 10_000  # after TEMPORARY_FAILURE, and up to as much again at random
 _JITTER = 10  # % of the life of an IKE SA: not all get new keys at once
 
@@ -95,8 +96,11 @@ class Requests:
             return []
         self._epochs = epochs
         outs = []
-        for sa in [sa for sa in self._table.proven.values() if sa.told]:
+        told = [sa for sa in self._table.proven.values() if sa.told]
+        for sa in told[:AT_ONCE]:
             outs += self.proceed(sa, now_ms)
+        for sa in told[AT_ONCE:]:  # by step(), as soon as whoever waits has been heard
+            self._table.timers.put(sa, now_ms)
         return outs
 
     def proceed(self, sa: IkeSA, now_ms: int) -> list[Out]:

@@ -34,7 +34,7 @@ from .parts import Parts, Payloads, notify
 from .policy import SitePolicy
 from .proof import Proof
 from .registrar import Registrar
-from .requests import TAKE_BACK, TELL, Requests
+from .requests import AT_ONCE, TAKE_BACK, TELL, Requests
 from .table import Table
 
 _HEADER_LEN = 28
@@ -84,9 +84,10 @@ class Responder:
             return []
 
     def step(self, now_ms: int) -> list[Out]:
-        """Whatever time has brought: requests of ours, repeats of them, IKE SAs that end."""
+        """Some of what time has brought: requests of ours, repeats of them, IKE SAs that end.
+        Where there is more, next_ms() is not in the future."""
         outs = []
-        due = self._table.timers.due(now_ms)
+        due = self._table.timers.due(now_ms, AT_ONCE)
         try:
             while due:
                 outs += self._step(due.pop(), now_ms)

@@ -41,10 +41,10 @@ class Timers:
         """It is not to be woken any more."""
         sa.wake_ms = NEVER
 
-    def due(self, now_ms: int) -> list[IkeSA]:
-        """Those whose time has come; none of them is put down any more."""
+    def due(self, now_ms: int, most: int) -> list[IkeSA]:
+        """Those whose time has come, so many of them; they are put down no more."""
         found = []
-        while self.next_ms() <= now_ms:
+        while len(found) < most and self.next_ms() <= now_ms:
             _, _, sa = heapq.heappop(self._heap)
             self.take(sa)
             found.append(sa)
