@@ -7,6 +7,7 @@ has taken over: this one must stop. Any other Problem leaves it able to go on.
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from ..errors import MISUSE, Problem
@@ -136,7 +137,8 @@ class KeyServer:
 
     def reload(self, policy: SitePolicy, now_ms: int) -> list[Out]:
         """Another policy comes into force: groups that differ get new keys, new groups begin,
-        groups that are gone are told to end."""
+        groups that are gone are told to end. The sockets stay as they were opened."""
+        policy = replace(policy, listen=self._policy.listen)
         for name in [name for name in self._groups if name not in policy.groups]:
             group = self._groups[name]
             group.exclude(now_ms)
