@@ -140,6 +140,7 @@ class Joined:
         while membership.state != MEMBER:
             self._check()
             if membership.state == REFUSED:
+                self._tell()  # _work may not have come to it
                 raise JoinError(membership.reason)
             if port.ticks_diff(port.ticks_ms(), began) > self._timeout_s * 1000:
                 raise JoinError(self._why_not())

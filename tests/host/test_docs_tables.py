@@ -100,6 +100,8 @@ def test_private_attributes_have_the_numbers_of_the_code():
     ("Limits", "half-open IKE SAs of one host", [halfopen.MOST_PER_HOST]),
     ("Limits", "IKE SAs of one member that were replaced or are being closed",
      [sas.MOST_LINGERING]),
+    ("Limits", "IKE SAs that a key server works on by itself before it reads again",
+     [requests.AT_ONCE]),
     ("Limits", "half-open IKE SAs from which on cookies are asked for",
      [policy.SitePolicy("").cookies_from]),
     ("Times", "key server: makes cookies with one secret, and takes them for as long again",

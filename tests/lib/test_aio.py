@@ -8,6 +8,7 @@ import asyncio
 from covey import aio, carrier, gsa, kd, port, registration
 from covey.config import Config
 from covey.drops import DROP_KEEPALIVE, DROP_QUEUE_FULL, ConfigError
+from covey.membership import REFUSED
 from covey.nat import HOME, KEEPALIVE
 from story import KWK, STORY, T1, T2, registered
 
@@ -184,6 +185,28 @@ def test_a_slow_application_loses_the_newest_and_is_told():
         assert [payload for payload, _, _ in found] == [b"%d" % i for i in range(64)]
         await receiver.__aexit__(None, None, None)
         await sender.__aexit__(None, None, None)
+
+    _run(story())
+
+
+def test_a_refusal_is_told_though_the_error_comes_first():
+    """The message has just been read, and the task that tells has not run since."""
+
+    class Refused:
+        state = REFUSED
+        reason = "The key server refused: registration_failed."
+
+    async def story():
+        told = []
+        joined = _join(False, 9, on_event=lambda *event: told.append(event))
+        joined.membership = Refused()
+        joined.membership.events = [("refused", Refused.reason)]
+        try:
+            await joined._until_member()
+            raise AssertionError("it is a member")
+        except aio.JoinError as error:
+            assert str(error) == Refused.reason
+        assert told == [("refused", Refused.reason)]
 
     _run(story())
 
