@@ -298,6 +298,7 @@ class Membership:
         if self._keys.is_registering:
             return  # its keys are being installed
         if self.state == MEMBER and self._group.rekey.current is None and reason != "ike_lifetime":
+            self._keys.forget()  # they came before it: we would send under them
             self.member.keys.silence()
             self._exclude()
         elif self.state == REGISTERING or was_pulling or reason != "deleted":
@@ -312,6 +313,7 @@ class Membership:
         self._set_state(MEMBER)
         self._installed(True)
         if self._group.rekey.current is None and self._ike.state == registration.CLOSED:
+            self._keys.forget()
             self.member.keys.silence()  # section 2.3.3: excluded as soon as we are in
             self._refused("The key server ended the IKE SA and gave no Rekey SA.")
 

@@ -399,14 +399,32 @@ def test_the_answer_to_a_delete_is_repeated_while_we_register_anew():
 
 
 def test_deleted_while_the_last_keys_are_in_work():
-    life = Life()
+    """However far the work on them has come."""
+    for slices in range(8):
+        life = Life()
+        life.it.unicast(life.sa.request(_INBAND, life.more(1)), 0)
+        for _ in range(slices):
+            life.it.step(0)
+        life.it.unicast(life.sa.request(ike.INFORMATIONAL, [DELETE_IKE]), 0)
+        life.run()
+        assert life.it.state == membership.EXCLUDED and not life.member.can_send(0)
+        life.now_ms = ticks_add(life.now_ms, 2100)
+        life.register(life.keys(2))
+        assert life.outbound == _SPIS[2]
+
+
+def test_deleted_before_the_first_keys_are_in():
+    """Neither do those that wait behind them bring us in."""
+    life = Life(registered=False)
+    life.gcks = Gcks(PSK)
+    (init,) = life.run()
+    auth = life.hear(life.gcks.answer_init(init))
+    life.sa = life.gcks.sa
+    life.it.unicast(life.gcks.answer_auth(auth, life.keys(0)(life.sa)), 0)
     life.it.unicast(life.sa.request(_INBAND, life.more(1)), 0)
     life.it.unicast(life.sa.request(ike.INFORMATIONAL, [DELETE_IKE]), 0)
     life.run()
-    assert life.it.state == membership.EXCLUDED and not life.member.can_send(0)
-    life.now_ms = ticks_add(life.now_ms, 2100)
-    life.register(life.keys(2))
-    assert life.outbound == _SPIS[2]
+    assert life.it.state == membership.REFUSED and not life.member.can_send(0)
 
 
 def test_a_silent_server_costs_no_data():
