@@ -40,7 +40,9 @@ NAMES = {
 
 _REFUSED_S = const(10)  # first pause after a refusal; doubled up to
 _REFUSED_MOST_S = const(3600)
-_LATER_S = const(10)  # after TEMPORARY_FAILURE, and up to as much again by chance
+_LATER_S = const(10)  # after what is no refusal, and up to as much again by chance
+_REFUSALS = (registration.REFUSED, registration.FAILED)
+_NO_REFUSAL = ("temporary_failure", registration.NO_MEMORY)
 _IDLE_MS = const(1000)
 
 
@@ -105,9 +107,12 @@ class Membership:
                 return
             self._ike.receive(data, now_ms, source)
         except MemoryError:
-            self.member.drops.count(DROP_CAPACITY)
-        self._outcome()  # now, since the next message may end the IKE SA and its keys
-        self._take_inbands()
+            self.member.drops.count(DROP_CAPACITY)  # it will come again
+        try:
+            self._outcome()  # now, since the next message may end the IKE SA and its keys
+            self._take_inbands()
+        except MemoryError:
+            self._no_memory()
 
     def multicast(self, data, now_ms):
         """An IKE message from the group, without marker."""
@@ -124,6 +129,14 @@ class Membership:
     def step(self, now_ms):
         """One bounded slice of work. Returns the ms until the next call, 0 if there is more."""
         self._now_ms = now_ms
+        try:
+            return self._step()
+        except MemoryError:
+            self._no_memory()
+            return _IDLE_MS
+
+    def _step(self):
+        now_ms = self._now_ms
         wait = min(self._group.step(now_ms), _IDLE_MS, self._timers())
         if self._ike is not None:
             try:
@@ -132,6 +145,13 @@ class Membership:
                 self.member.drops.count(DROP_CAPACITY)
             self._outcome()
         return 0 if self._work() else wait
+
+    def _no_memory(self):
+        """Something has happened, and what is to come of it is lost: ask what is current."""
+        self.member.drops.count(DROP_CAPACITY)
+        self.listening_changed = True
+        if not self._refresh.at.is_running:
+            self._refresh.at.start(self._now_ms, _LATER_S)
 
     def _work(self):
         """A slice of work on keys, and what comes of it. False: there is none."""
@@ -247,7 +267,7 @@ class Membership:
             refresh.soon(self._now_ms)  # an inband rekey has overtaken it
         elif outcome == registration.REGISTERED:
             self._keys.take(ike)
-        elif outcome == registration.REFUSED and ike.reason == "temporary_failure":
+        elif outcome in _REFUSALS and ike.reason in _NO_REFUSAL:
             refresh.at.start(self._now_ms, _LATER_S, self._random_ms(_LATER_S))
         elif outcome == registration.REFUSED:
             if self.state != REFUSED:  # else it only knows now that we refused its policy

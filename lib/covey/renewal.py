@@ -69,13 +69,16 @@ class Renewal:
             self._jobs.append(swap.ours.ready())
             self._swap = swap
 
-    def take_request(self, line):
+    def request_over(self, line):
         """Payloads of our CREATE_CHILD_SA that is to leave over this line now, or None."""
         swap = self._swap
         if swap is None or swap.line is not line or swap.ours is None or swap.is_sent:
             return None
-        swap.is_sent = swap.ours.payloads is not None
         return swap.ours.payloads
+
+    def sent(self):
+        """It has left."""
+        self._swap.is_sent = True
 
     def take_answer(self, payloads, error):
         """The answer to it; payloads None: it does not parse."""

@@ -82,11 +82,9 @@ class Unicast:
         """Whether what was asked has no answer yet."""
         return self._wanted is not None
 
-    def ask(self, exchange, payloads, now_ms):
-        """A request of our holder, one at a time; its answer is an event."""
-        self._now_ms = now_ms
+    def ask(self, exchange, payloads):
+        """A request of our holder, one at a time, for step() to send; its answer is an event."""
         self._wanted = exchange, payloads
-        self._flow()
 
     def has_ended(self, data):
         """Whether a datagram is of an IKE SA that is over, whose last answer is still known."""
@@ -167,9 +165,10 @@ class Unicast:
         is_out = any([line.asked == _ASKED for line in self.lines])
         if self._wanted is not None and not is_out:
             return self._send(current, _ASKED, *self._wanted)
-        payloads = self._renewal.take_request(current)
+        payloads = self._renewal.request_over(current)
         if payloads is not None:
             self._send(current, _REKEY, ike.CREATE_CHILD_SA, payloads)
+            self._renewal.sent()
 
     def _delete(self, line):
         line.is_to_delete = False
@@ -178,7 +177,7 @@ class Unicast:
     # Answers
 
     def _take_response(self, line, header, data):
-        purpose = line.asked
+        purpose, request = line.asked, line.sa.request
         payloads, reason = None, 0
         try:
             payloads = line.sa.open_response(header, data)
@@ -191,6 +190,9 @@ class Unicast:
             if line.sa.request is not None or not purpose:
                 raise  # not the answer
             payloads, reason, error = None, e.reason, None
+        except MemoryError:
+            line.sa.request = request  # sent again, and so is its answer
+            raise
         line.asked = 0
         self._hear()
         if error == ike.INVALID_SYNTAX:  # ends the SA (RFC 7296 section 2.21.3)
@@ -232,12 +234,17 @@ class Unicast:
     def answer(self, line, judged, source):
         """Reply to the request that was taken over this line, and carry out what it means."""
         sa = line.sa
-        sa.reply(judged.reply)
+        try:
+            sa.reply(judged.reply)
+            if judged.inband is not None:
+                judged.inband.kwk = sa.kwk()
+        except MemoryError:
+            sa.untake()
+            raise
         self._put(sa.answer, source)
         if judged.reason:
             self._drops.count(judged.reason)
         if judged.inband is not None:
-            judged.inband.kwk = sa.kwk()
             self.events.append((INBAND, judged.inband))
         if judged.end:
             self._end_line(line, judged.end)
