@@ -170,6 +170,41 @@ def test_misuse_is_told_and_leaves_the_member_usable():
     _run(story())
 
 
+def test_memory_that_is_short_for_a_moment_ends_nothing():
+    """A datagram needs a buffer, for which a heap may have no room just then."""
+    failed = []
+
+    def short(call, name):
+        def instead(*args):
+            if failed.count(name) < 2:
+                failed.append(name)
+                raise MemoryError
+            return call(*args)
+
+        return instead
+
+    async def story():
+        receiver, sender = await _pair(_free_port())
+        address = port.resolve("127.0.0.1", port.source_address(receiver._unicast[0])[1])
+        recv, recv_from, outgoing = port.recv, port.recv_from, receiver.membership.outgoing
+        port.recv, port.recv_from = short(recv, "recv"), short(recv_from, "recv_from")
+        receiver.membership.outgoing = short(outgoing, "outgoing")
+        try:
+            await sender.send(b"still here")
+            port.send(sender._unicast[0], KEEPALIVE, address)
+            assert await _take(receiver, 1) == [(b"still here", 0x41, False)]
+            await _until(lambda: receiver.member.drops.of(DROP_KEEPALIVE))
+            await _until(lambda: len(failed) == 6)
+        finally:
+            port.recv, port.recv_from = recv, recv_from
+        for member in (receiver, sender):
+            await member.__aexit__(None, None, None)
+            assert member.status()["state"] == "left"
+
+    _run(story())
+    assert sorted(failed) == ["outgoing"] * 2 + ["recv"] * 2 + ["recv_from"] * 2
+
+
 def test_a_slow_application_loses_the_newest_and_is_told():
     async def story():
         receiver, sender = await _pair(_free_port())
