@@ -11,7 +11,7 @@ one lets Membership work and sends what it has to say.
 
 import asyncio
 
-from covey import carrier, port
+from covey import carrier, nat, port
 from covey import config as config_file
 from covey.addresses import Addresses
 from covey.drops import (
@@ -33,7 +33,7 @@ _IDLE_MS = const(1000)  # the longest sleep of the working task
 _LEAVE_MS = const(2000)  # how long a leave may take before we go without an answer
 _NO_MEMORY_S = 0.05  # until the next try
 _UNICAST = const(4096)  # greatest IKE message
-_MARKER = b"\0\0\0\0"  # RFC 3948 section 2.2: an IKE message, not ESP
+_MARKER_LEN = const(4)  # RFC 3948 section 2.2: an IKE message, not ESP
 
 
 class Packet:
@@ -279,7 +279,7 @@ class Joined:
             self._send_error = port.send(sock, data, address)
 
     async def _read_unicast(self, sock, waiter):
-        buf = bytearray(_UNICAST + len(_MARKER))
+        buf = bytearray(_UNICAST + _MARKER_LEN)
         burst = 0
         while True:
             try:
@@ -298,9 +298,9 @@ class Joined:
             burst = await _after(burst)
 
     def _unicast_message(self, buf, n, source):
-        has_marker = n >= len(_MARKER) and buf[: len(_MARKER)] == _MARKER
-        data = bytes(memoryview(buf)[len(_MARKER) if has_marker else 0 : n])
-        self.membership.unicast(data, port.ticks_ms(), (source[0], source[1], has_marker))
+        is_marked = nat.has_marker(buf, n)
+        data = bytes(memoryview(buf)[_MARKER_LEN if is_marked else 0 : n])
+        self.membership.unicast(data, port.ticks_ms(), (source[0], source[1], is_marked))
         self._kick.set()
 
     async def _read_group(self, group, waiter):

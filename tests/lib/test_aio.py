@@ -11,6 +11,7 @@ from covey.drops import DROP_KEEPALIVE, DROP_QUEUE_FULL, ConfigError
 from covey.nat import HOME, KEEPALIVE
 from story import KWK, STORY, T1, T2, registered
 
+_MARKER = bytes(4)
 _GROUP = "239.192.1.32"
 
 
@@ -297,12 +298,19 @@ def test_who_joins_again_hears_the_key_server():
                 ike = member.membership._ike
                 other = port.udp_socket("127.0.0.1", 0)
                 here = port.resolve("127.0.0.1", port.source_address(member._unicast[0])[1])
-                for data in (b"\0\0\0\0marked", b"bare"):
-                    assert port.send(other, data, here) is None
+                zeros = bytes(4) + bytes((1,) * 20) + b"\0\0\0\x1c"  # an SPI may begin so
+                for marker, data in (
+                    (_MARKER, b"marked"),
+                    (b"", b"bare"),
+                    (b"", zeros),
+                    (_MARKER, zeros),
+                    (_MARKER, bytes((1,) * 20) + b"\0\0\0\x20\0\0\0\x1c"),  # ID as the length
+                ):
+                    assert port.send(other, marker + data, here) is None
                     await _until(lambda heard=ike.heard: heard)
-                    assert ike.heard.pop() == data.lstrip(b"\0")
+                    assert ike.heard.pop() == data
                     number_there = port.source_address(other)[1]
-                    assert ike.sources.pop() == ("127.0.0.1", number_there, data[:1] == b"\0")
+                    assert ike.sources.pop() == ("127.0.0.1", number_there, marker == _MARKER)
                 port.close(other)
 
     _run(story())
