@@ -273,10 +273,8 @@ class Membership:
             if self.state != REFUSED:  # else it only knows now that we refused its policy
                 self.member.keys.silence()
                 self._refused("The key server refused: " + ike.reason + ".")
-        elif outcome == registration.FAILED and ike.reason == "timeout":
-            self._unanswered(ike.noted)
         elif outcome == registration.FAILED:
-            self._refused("The key server refused: " + ike.reason + ".")
+            self._failed(ike.reason, ike.noted)
         elif outcome == registration.CLOSED:
             self._closed(was_pulling)
 
@@ -301,16 +299,26 @@ class Membership:
         self._refresh.at.start(self._now_ms, self._pause_s)
         self._pause_s = min(2 * self._pause_s, _REFUSED_MOST_S)
 
-    def _unanswered(self, noted):
-        """The next server: at once while one was not asked yet, else after a growing pause."""
-        self.reason = "No answer from %s port %d" % (self._asked.host, self._asked.port)
-        self.reason += " (somebody said, without proof: " + noted + ")." if noted else "."
+    def _failed(self, reason, noted):
+        """No server has proven itself, or it answers no more: the next one.
+
+        At once while one was not asked yet, else after a growing pause. A refusal that nothing
+        proves counts no more than silence, but is told.
+        """
+        is_refusal = reason != "timeout"
+        if is_refusal:
+            self.reason = "The key server refused: " + reason + "."
+        else:
+            self.reason = "No answer from %s port %d" % (self._asked.host, self._asked.port)
+            self.reason += " (somebody said, without proof: " + noted + ")." if noted else "."
         self.events.append(("unanswered", self.reason))
         pause_ms = self._servers.next()
-        if pause_ms:
-            self._refresh.at.start(self._now_ms, 0, pause_ms)
-        else:
-            self._register()
+        if not pause_ms:
+            return self._register()
+        if is_refusal and self.state != MEMBER:
+            self._set_state(REFUSED)
+        least_ms = _REFUSED_S * 1000 if is_refusal else 0
+        self._refresh.at.start(self._now_ms, 0, max(pause_ms, least_ms))
 
     def _closed(self, was_pulling):
         """The IKE SA is gone. With a Rekey SA we stay (RFC 9838 section 2.3.3)."""

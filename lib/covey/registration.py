@@ -328,7 +328,7 @@ class Registration:
         if unicast is None or unicast.is_waiting or state not in _NEXT[self.state]:
             return False  # a window of one: what was asked last has no answer yet
         self._now_ms = now_ms
-        unicast.ask(ike.GSA_REGISTRATION, payloads)
+        unicast.ask(ike.GSA_REGISTRATION, payloads, now_ms)
         self._become(state)
         return True
 

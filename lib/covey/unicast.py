@@ -10,7 +10,13 @@ RFC 7296 sections 1.4, 1.5, 2.1 to 2.4, 2.8, 2.23. Whoever holds this reads .eve
 
 from covey import ike
 from covey.deadline import Timer
-from covey.drops import DROP_IKE_CRITICAL, DROP_IKE_HEADER, DROP_IKE_SPI, FormatError
+from covey.drops import (
+    DROP_CAPACITY,
+    DROP_IKE_CRITICAL,
+    DROP_IKE_HEADER,
+    DROP_IKE_SPI,
+    FormatError,
+)
 from covey.nat import KEEPALIVE
 from covey.patience import Patience
 from covey.payloads import error_of
@@ -82,9 +88,14 @@ class Unicast:
         """Whether what was asked has no answer yet."""
         return self._wanted is not None
 
-    def ask(self, exchange, payloads):
-        """A request of our holder, one at a time, for step() to send; its answer is an event."""
+    def ask(self, exchange, payloads, now_ms):
+        """A request of our holder, one at a time; its answer is an event."""
+        self._now_ms = now_ms
         self._wanted = exchange, payloads
+        try:
+            self._flow()
+        except MemoryError:  # step() tries again
+            self._drops.count(DROP_CAPACITY)
 
     def has_ended(self, data):
         """Whether a datagram is of an IKE SA that is over, whose last answer is still known."""

@@ -120,6 +120,16 @@ def test_answers_and_requests_over_an_ike_sa_come_again():
     assert talk.gm.take_inband() is not None and talk.gm.take_inband() is None
 
 
+def test_a_pull_leaves_later():
+    talk = Talk().registered()
+    with _Full(exchange.ikefrag, "seal"):
+        assert talk.gm.pull(talk.now_ms)
+    assert talk.drops == {"capacity": 1}
+    (pull,) = talk.sent()
+    talk.take(talk.gcks.sa.answer(pull, talk.granted()))
+    assert talk.gm.take_outcome() == registration.REGISTERED
+
+
 def test_our_rekey_leaves_later():
     talk = Talk(ike_lifetime_s=1000, liveness_s=0).registered()
     with _Full(exchange.ikefrag, "seal"):
