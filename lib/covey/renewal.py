@@ -63,7 +63,9 @@ class Renewal:
 
     def begin_ours(self):
         """The keys are old."""
-        if self._swap is None and not self._unicast.is_closing:
+        if self._swap is not None:
+            self._unicast.renew_in(_SOON_S)  # unless what is in work comes to something
+        elif not self._unicast.is_closing:
             swap = _Swap(self._unicast.lines[0])
             swap.ours = Opening(swap.line.sa, self._random)
             self._jobs.append(swap.ours.ready())
