@@ -162,6 +162,7 @@ class Membership:
         elif result == keywork.REFUSED:
             name = DROP_NAMES[keys.reason]
             keys.forget_waiting()
+            self.member.keys.silence()  # who refuses is out, and hears of no Delete any more
             self._ike.refuse(self._now_ms, name)
             self._refused("What the key server sent is not taken: " + name + ".")
         elif result == keywork.FOLLOWED:

@@ -152,7 +152,7 @@ def _is_refused(life, payloads, drop):
     assert said == [] and header.exchange == ike.GSA_REGISTRATION
     assert wish == [(ike.IDg, b"\x0b\0\0\0line1"), notify(ike.NO_PROPOSAL_CHOSEN)]
     assert life.it.state == membership.REFUSED and life.drops == {drop: 1}
-    assert life.spis == [SPIS[0]]
+    assert life.spis == [SPIS[0]] and life.outbound is None
     return refusal
 
 

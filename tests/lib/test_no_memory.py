@@ -49,6 +49,16 @@ def test_the_answer_to_gsa_auth_comes_again():
         assert life.it.state == membership.MEMBER and life.outbound == SPIS[0]
 
 
+def test_a_registration_that_can_not_go_on_begins_anew():
+    life, _, answer = _asked()
+    with _Full(life.it._ike, "_end_handshake"):
+        life.it.unicast(answer, life.now_ms)
+    assert life.run() == [] and life.it.state == membership.REGISTERING
+    assert life.it._ike.state == registration.FAILED and life.run(9900) == []
+    init = life.run(10200)[0]
+    assert ike.parse_header(init).exchange == ike.IKE_SA_INIT
+
+
 def test_a_policy_that_can_not_be_read_is_asked_for_again():
     life, _, answer = _asked()
     with _Full(registration.gsa, "parse_gsa"):
