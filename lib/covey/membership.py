@@ -170,6 +170,8 @@ class Membership:
                 self.rekeys += 1
                 self.events.append(("rekeyed", self.epoch))
             self._refresh.followed(self._now_ms)
+            if self.state != MEMBER:
+                self.member.keys.silence()  # new keys let nobody in again
             self._installed(False)
         elif result == keywork.MISSED:
             self._refresh.soon(self._now_ms)

@@ -310,6 +310,21 @@ def test_deleted_while_the_last_keys_are_in_work():
         assert life.outbound == SPIS[2]
 
 
+def test_refused_while_keys_are_in_work():
+    """They are good for receiving; sending has to wait until we are in again."""
+    life = Life()
+    pull = life.pull()
+    life.it.unicast(life.sa.request(INBAND, life.more(1)), life.now_ms)
+    life.it.step(life.now_ms)
+    life.it.unicast(life.sa.answer(pull, [notify(ike.AUTHENTICATION_FAILED)]), life.now_ms)
+    life.run()
+    assert life.it.state == membership.REFUSED and life.outbound is None
+    assert SPIS[1] in life.spis
+    (pull,) = life.run(10100)
+    life.hear(life.sa.answer(pull, life.keys(1, sender_id=0x42)(life.sa)))
+    assert life.it.state == membership.MEMBER and life.outbound == SPIS[1]
+
+
 def test_deleted_before_the_first_keys_are_in():
     """Neither do those that wait behind them bring us in."""
     life = Life(registered=False)
