@@ -11,7 +11,7 @@ one lets Membership work and sends what it has to say.
 
 import asyncio
 
-from covey import carrier, port
+from covey import carrier, nat, port
 from covey import config as config_file
 from covey.addresses import Addresses
 from covey.drops import (
@@ -31,8 +31,9 @@ _QUEUE = const(64)  # packets that wait for the application
 _BURST = const(16)  # datagrams read before other tasks get their turn
 _IDLE_MS = const(1000)  # the longest sleep of the working task
 _LEAVE_MS = const(2000)  # how long a leave may take before we go without an answer
+_NO_MEMORY_S = 0.05  # until the next try
 _UNICAST = const(4096)  # greatest IKE message
-_MARKER = b"\0\0\0\0"  # RFC 3948 section 2.2: an IKE message, not ESP
+_MARKER_LEN = const(4)  # RFC 3948 section 2.2: an IKE message, not ESP
 
 
 class Packet:
@@ -248,11 +249,16 @@ class Joined:
     async def _work(self):
         membership = self.membership
         while not self._is_closed:  # wait_for may swallow a cancelling (CPython up to 3.11)
-            wait = membership.step(port.ticks_ms())
-            self._tell()
-            self._send_control()
-            if membership.listening_changed:
-                self._follow_groups()
+            try:
+                wait = membership.step(port.ticks_ms())
+                self._tell()
+                self._send_control()
+                if membership.listening_changed:
+                    self._follow_groups()
+            except MemoryError:  # what was to be sent counts as lost
+                membership.listening_changed = True
+                await self._no_memory()
+                continue
             if wait == 0:
                 await asyncio.sleep(0)
                 continue
@@ -284,45 +290,56 @@ class Joined:
             self._send_error = port.send(sock, data, address)
 
     async def _read_unicast(self, sock, waiter):
-        buf = bytearray(_UNICAST + len(_MARKER))
+        buf = bytearray(_UNICAST + _MARKER_LEN)
         burst = 0
         while True:
-            n, source = port.recv_from(sock, buf)
+            try:
+                n, source = port.recv_from(sock, buf)
+                if n > len(buf):
+                    self.member.drops.count(DROP_IKE_HEADER)
+                elif n >= 0:
+                    self._unicast_message(buf, n, source)
+            except MemoryError:
+                await self._no_memory()
+                continue
             if n < 0:
                 burst = 0
                 await waiter.wait()
                 continue
-            if n > len(buf):
-                self.member.drops.count(DROP_IKE_HEADER)
-            else:
-                self._unicast_message(buf, n, source)
             burst = await _after(burst)
 
     def _unicast_message(self, buf, n, source):
-        has_marker = n >= len(_MARKER) and buf[: len(_MARKER)] == _MARKER
-        try:
-            data = bytes(memoryview(buf)[len(_MARKER) if has_marker else 0 : n])
-        except MemoryError:
-            self.member.drops.count(DROP_CAPACITY)
-            return
-        self.membership.unicast(data, port.ticks_ms(), (source[0], source[1], has_marker))
+        is_marked = nat.has_marker(buf, n)
+        data = bytes(memoryview(buf)[_MARKER_LEN if is_marked else 0 : n])
+        self.membership.unicast(data, port.ticks_ms(), (source[0], source[1], is_marked))
         self._kick.set()
 
     async def _read_group(self, group, waiter):
         member = self.member
         burst = 0
         while True:
-            answer = group.receive(member)
+            try:
+                answer = group.receive(member)
+                if answer is None:
+                    pass
+                elif answer >= 0:
+                    self._deliver(answer)
+                elif answer == IKE_MESSAGE:
+                    self.membership.multicast(group.message, port.ticks_ms())
+                    self._kick.set()
+            except MemoryError:
+                await self._no_memory()
+                continue
             if answer is None:
                 burst = 0
                 await waiter.wait()
                 continue
-            if answer >= 0:
-                self._deliver(answer)
-            elif answer == IKE_MESSAGE:
-                self.membership.multicast(group.message, port.ticks_ms())
-                self._kick.set()
             burst = await _after(burst)
+
+    async def _no_memory(self):
+        """Of a moment: no task ends by it."""
+        self.member.drops.count(DROP_CAPACITY)
+        await asyncio.sleep(_NO_MEMORY_S)
 
     def _deliver(self, length):
         if not self._is_listening:
