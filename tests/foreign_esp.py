@@ -14,6 +14,7 @@ from scapy.layers.ipsec import ESP, SecurityAssociation  # noqa: E402
 from scapy.packet import Raw  # noqa: E402
 
 LOOPBACK = "127.0.0.1"
+AES_GCM, AES_GMAC = "AES-GCM", "AES-NULL-GMAC"  # as scapy calls them
 
 
 _numbers = itertools.count()
@@ -25,9 +26,9 @@ def free_group():
 
 
 def association(tek):
-    """tek: has .spi (octets) and .keymat (AES key and salt)."""
-    spi = int.from_bytes(tek.spi)
-    return SecurityAssociation(ESP, spi=spi, crypt_algo="AES-GCM", crypt_key=tek.keymat)
+    """tek: has .spi (octets) and .keymat (AES key and salt), and .cipher if that is another."""
+    spi, cipher = int.from_bytes(tek.spi), getattr(tek, "cipher", AES_GCM)
+    return SecurityAssociation(ESP, spi=spi, crypt_algo=cipher, crypt_key=tek.keymat)
 
 
 class Air:
@@ -53,11 +54,15 @@ class Air:
     def send(self, tek, payload, *, port=None, seq=None, iv=None):
         """One packet by scapy, IV drawn by it where none is given; its octets."""
         seq = self._seq[tek.spi] = seq or self._seq.get(tek.spi, 0) + 1
-        plain = IP(src=LOOPBACK, dst=self.group) / UDP(sport=2222, dport=port or tek.port)
-        sealed = association(tek).encrypt(plain / Raw(payload), seq_num=seq, iv=iv)
-        octets = bytes(sealed[IP].payload)
+        octets = self.seal(tek, payload, port=port, seq=seq, iv=iv)
         self.raw(octets)
         return octets
+
+    def seal(self, tek, payload, *, port=None, seq, iv):
+        """The same, not sent."""
+        plain = IP(src=LOOPBACK, dst=self.group) / UDP(sport=2222, dport=port or tek.port)
+        sealed = association(tek).encrypt(plain / Raw(payload), seq_num=seq, iv=iv)
+        return bytes(sealed[IP].payload)
 
     def raw(self, octets, port=None):
         self.out.sendto(octets, (self.group, port or self.port))

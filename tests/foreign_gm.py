@@ -94,10 +94,11 @@ def ike_proposal(number=1, bits=(128,), kwas=(1,), extra=()):
     return proposal(number, 1, [*encr, transform(2, 5), transform(4, 31), *kwa, *extra])
 
 
-def sag(bits=128, kwa=1, number=1, esp_number=None, sn=2, algorithm=None):
+def sag(bits=128, kwa=1, number=1, esp_number=None, sn=2, algorithm=None, cipher=20):
+    """cipher: of data; 21 is ENCR_NULL_AUTH_AES_GMAC (RFC 4543 section 7)."""
     attribute = b"" if algorithm is None else struct.pack(">HH", 18, len(algorithm)) + algorithm
     rekey = [transform(1, 20, key_length(bits)), transform(13, kwa), transform(14, 2, attribute)]
-    esp = [transform(1, 20, key_length(bits)), transform(5, sn)]
+    esp = [transform(1, cipher, key_length(bits)), transform(5, sn)]
     return sa_body([proposal(number, 6, rekey), proposal(esp_number or number, 3, esp)])
 
 

@@ -4,7 +4,7 @@ import select
 import socket
 import time
 
-from foreign_esp import Air
+from foreign_esp import AES_GCM, AES_GMAC, Air
 from foreign_gm import GSA_AUTH, GSA_REGISTRATION, INFORMATIONAL, ForeignGM
 
 MARKER = bytes(4)
@@ -145,7 +145,8 @@ class GM(ForeignGM):
 
     @property
     def key(self):
-        return Key(*self.tek)
+        (cipher,) = [id for kind, id, _ in self.policy.sas[3]["transforms"] if kind == 1]
+        return Key(*self.tek, {20: AES_GCM, 21: AES_GMAC}[cipher])
 
     def send(self, payload, seq, sender_id=None):
         """ESP by scapy, our Sender-ID on top of the IV; the counter is our own affair."""
@@ -165,5 +166,5 @@ class Key:
 
     port = 2222
 
-    def __init__(self, spi, keymat):
-        self.spi, self.keymat = spi, keymat
+    def __init__(self, spi, keymat, cipher=AES_GCM):
+        self.spi, self.keymat, self.cipher = spi, keymat, cipher

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
 
+from foreign_esp import AES_GCM, AES_GMAC
 from foreign_gm import (
     AUTH,
     DELETE,
@@ -118,15 +119,16 @@ class Signer:
 
 
 class Tek:
-    """A Data-Security SA: ESP, AES-GCM-16."""
+    """A Data-Security SA: ESP, AES-GCM-16 or AES-GMAC (ENCR 20, 21)."""
 
-    def __init__(self, address, port=2222, bits=128, sn=2, source=ANYWHERE, spi=None):
+    def __init__(self, address, port=2222, bits=128, sn=2, source=ANYWHERE, spi=None, encr=20):
         self.spi = spi or b"\x7e" + os.urandom(3)
         self.keymat = os.urandom(bits // 8 + 4)
         self.address, self.port, self.bits, self.sn, self.source = address, port, bits, sn, source
+        self.encr, self.cipher = encr, {20: AES_GCM, 21: AES_GMAC}[encr]
 
     def policy(self, attributes=b"", junk=False):
-        listed = [(1, 20, tv(14, self.bits)), (5, self.sn, b"")]
+        listed = [(1, self.encr, tv(14, self.bits)), (5, self.sn, b"")]
         if junk:
             listed = [listed[1], (3, 0, b""), listed[0]]
         content = self.source + selector(self.address, self.address, self.port, self.port)
@@ -246,6 +248,7 @@ class ForeignGroup:
         self.rekey_port = rekey_port
         self.ports = ports
         self.tek_bits, self.kek_bits, self.kwa, self.sn = 128, 128, 1, 2
+        self.tek_encr = 20
         self.lifetime_s = 3600
         self.atd_s, self.dtd_s = 0, 1
         self.sender_bits = 16  # GWP_SENDER_ID_BITS, None: never told
@@ -263,7 +266,8 @@ class ForeignGroup:
         """New keys throughout; → the TEKs before."""
         old = getattr(self, "teks", [])
         self.kek = Kek(self.address, self.rekey_port, self.kek_bits, self.kwa)
-        self.teks = [Tek(self.address, p, self.tek_bits, self.sn, spi=spi) for p in self.ports]
+        shape = {"bits": self.tek_bits, "sn": self.sn, "encr": self.tek_encr}
+        self.teks = [Tek(self.address, p, spi=spi, **shape) for p in self.ports]
         return old
 
     def gsa(self, *, kek=True, teks=None, wide=True, wants=None, registering=False):

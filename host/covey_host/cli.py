@@ -68,12 +68,17 @@ def group_add(
         str | None,
         typer.Option(help="multicast: one message for all. inband: to each over its IKE SA."),
     ] = None,
+    integrity_only: Annotated[
+        bool,
+        typer.Option("--integrity-only", help="Data go in clear: anyone reads, nobody changes."),
+    ] = False,
     source_auth: Annotated[str, typer.Option(help="none; others in a later version.")] = "none",
     site: Site = None,
 ) -> None:
     """Add a group to covey.toml; a running server takes it at once."""
     settings = {"address": address, "port": port, "lifetime": lifetime, "carrier": carrier}
-    commands.group_add(site, name, {**settings, "rekey": rekey, "source_auth": source_auth})
+    settings |= {"rekey": rekey, "integrity_only": integrity_only or None}
+    commands.group_add(site, name, {**settings, "source_auth": source_auth})
 
 
 @group_app.command("list")

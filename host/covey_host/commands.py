@@ -19,7 +19,16 @@ from .store import Locked, sqlite
 _LOCK_WAIT_S = 5  # another command, or a server that starts or stops, may hold it so long
 _LOCK_POLL_S = 0.05
 _GROUP_COUNTS = ["members", "senders", "absent", "holders"]
-_GROUP_COLUMNS = ["group", "address", "rekey", "epoch", "spi", *_GROUP_COUNTS, "rekey_in_s"]
+_GROUP_COLUMNS = [
+    "group",
+    "address",
+    "rekey",
+    "integrity_only",
+    "epoch",
+    "spi",
+    *_GROUP_COUNTS,
+    "rekey_in_s",
+]
 _IDENTITY = "gcks.local"  # where this machine's own name can't be one
 
 
@@ -48,7 +57,7 @@ def group_add(option: Path | None, name: str, settings: dict[str, Any]) -> None:
 
 
 def group_list(option: Path | None, as_json: bool) -> None:
-    columns = ["address", "port", "carrier", "rekey", "key_bits", "lifetime_s"]
+    columns = ["address", "port", "carrier", "rekey", "integrity_only", "key_bits", "lifetime_s"]
     found = policy.load(sites.find(option).policy).groups.values()
     rows = [[g.name, *(getattr(g, column) for column in columns)] for g in found]
     _show("group", ["group", *columns], rows, as_json)
@@ -211,7 +220,7 @@ def _show(title: str, columns: list[str], rows: list[list], as_json: bool) -> No
 def _group_row(name: str, group: dict) -> list:
     counts = [None if group.get(key) is None else len(group[key]) for key in _GROUP_COUNTS]
     at = f"{group['address']}:{group['port']}"
-    facts = group["rekey"], group["epoch"], group.get("spi")
+    facts = group["rekey"], group["integrity_only"], group["epoch"], group.get("spi")
     return [name, at, *facts, *counts, group.get("rekey_in_s")]
 
 

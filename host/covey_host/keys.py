@@ -17,6 +17,10 @@ _NO_SERVER = (
     "No key server is running: these are the groups' keys in the store; those of IKE SAs are in a"
     " server's memory only."
 )
+_IN_CLEAR = (
+    "Data of {} can be read without a key (integrity_only), so none is written, and Wireshark does"
+    " not check it: it has no name for AES-GMAC in ESP."
+)
 _AWAITED = "The key server is not running: its keys are added when it is."
 
 
@@ -41,6 +45,7 @@ class Export:
         self._written: set[tuple[str, str]] = set()
         self._waiting: dict[tuple[str, str], None] = {}  # rows to be written, in order
         self._trouble: str | None = None  # that was told last
+        self._in_clear: list[str] = []  # groups of which was told that they have no rows
 
     def once(self, answer: dict) -> None:
         self._take(answer)
@@ -84,6 +89,10 @@ class Export:
             row = wireshark.row(record)
             if row not in self._written:
                 self._waiting[row] = None
+        new = [name for name in answer["in_clear"] if name not in self._in_clear]
+        if new:
+            self._in_clear += new
+            output.complain(_IN_CLEAR.format(", ".join(new)))
 
     def _write(self) -> None:
         new = self._tables.add(self._waiting)

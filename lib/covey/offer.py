@@ -1,6 +1,7 @@
 """What a member offers and asks for: proposals for its IKE SA, IDg, SAg, N(GROUP_SENDER).
 
-AES-GCM-16 throughout, and a key wrap that is never weaker than the cipher beside it.
+AES-GCM-16 throughout, for data AES-GMAC too, and a key wrap that is never weaker than the cipher
+beside it.
 """
 
 import struct
@@ -14,8 +15,8 @@ _SPI_LEN = const(8)
 _IKE_TYPES = [ike.ENCR, ike.PRF, ike.KE_METHOD, ike.KWA]  # of one IKE proposal, in order
 
 
-def _encr(key_bits):
-    return ike.Transform(ike.ENCR, ike.ENCR_AES_GCM_16, key_bits)
+def _encr(key_bits, cipher=ike.ENCR_AES_GCM_16):
+    return ike.Transform(ike.ENCR, cipher, key_bits)
 
 
 def _ike_proposal(num, spi, key_bits, *kwas):
@@ -118,6 +119,8 @@ def _emit_sag():
         ike.Transform(ike.GCAUTH, ike.GCAUTH_DIGITAL_SIGNATURE, algorithm=der.ECDSA_WITH_SHA256),
     ]
     data = ciphers + [
+        _encr(256, ike.ENCR_NULL_AUTH_AES_GMAC),
+        _encr(128, ike.ENCR_NULL_AUTH_AES_GMAC),
         ike.Transform(ike.SN, ike.SN_32_UNSPECIFIED),
         ike.Transform(ike.SN, ike.SN_32_SEQUENTIAL),
     ]

@@ -114,6 +114,7 @@ def proposals(*them):
 
 
 GCM_256, GCM_128 = transform(1, 20, 256), transform(1, 20, 128)
+GMAC_256, GMAC_128 = transform(1, 21, 256), transform(1, 21, 128)  # RFC 4543 section 7
 SHA2_256, CURVE25519 = transform(2, 5), transform(4, 31)
 KW_128, KW_256 = transform(13, 1), transform(13, 3)
 
@@ -124,7 +125,7 @@ SAI = proposals(
 )
 SAG = proposals(
     (1, 6, b"", [GCM_256, GCM_128, KW_256, KW_128, transform(14, 2, None, ECDSA_WITH_SHA256)]),
-    (1, 3, b"", [GCM_256, GCM_128, transform(5, 2), transform(5, 0)]),
+    (1, 3, b"", [GCM_256, GCM_128, GMAC_256, GMAC_128, transform(5, 2), transform(5, 0)]),
 )
 
 

@@ -172,6 +172,25 @@ def test_a_group_that_is_rekeyed_inband(covey, site):
     assert 'rekey = "inband"' in (site / "covey.toml").read_text()
 
 
+def test_a_group_whose_data_go_in_clear(covey, site):
+    """No other group's table says anything of it."""
+    where = ("--address", "239.192.1.34", "--port", 2224)
+    assert covey("group", "add", "open", *where, "--integrity-only").status == 0
+    lines = (site / "covey.toml").read_text().splitlines()
+    assert [line for line in lines if "integrity_only" in line and line[0] != "#"] == [
+        "integrity_only = true"
+    ]
+    found = objects(covey("group", "list", "--json"))
+    assert [g["integrity_only"] for g in found] == [False, True]
+    [status] = objects(covey("status", "--json"))
+    told = {name: group["integrity_only"] for name, group in status["groups"].items()}
+    assert told == {"line1": False, "open": True}
+    shown = covey("status").out.splitlines()
+    assert [line for line in shown if "integrity_only=yes" in line] == [
+        line for line in shown if line.startswith("group group=open ")
+    ]
+
+
 @pytest.mark.parametrize(
     "change, word",
     [

@@ -216,6 +216,24 @@ def test_rekeys_of_the_ip_carrier_are_bare_where_their_port_is(bench, out):
     assert "udp.port==848,isakmp" in first and "848,udpencap" not in first
 
 
+def test_of_a_group_in_clear_no_key_of_data_is_written(bench, out):
+    port = f"carrier_port = {bench.carrier_port}"
+    bench.edit(port, port + "\nintegrity_only = true")
+    server = bench.serve()
+    for _ in range(2):  # by a running server, and from the store
+        child = bench.launch("keys", "--yes", "--json", "--export", out)
+        said, err = child.communicate(timeout=30)
+        assert child.returncode == 0 and json.loads(said)["esp"] == 0
+        assert [line for line in err.splitlines() if "integrity_only" in line] == [
+            "Data of line1 can be read without a key (integrity_only), so none is written,"
+            " and Wireshark does not check it: it has no name for AES-GMAC in ESP."
+        ]
+        if server:
+            server = bench.end(server) and None
+    assert rows(out, ESP) == [] and len(rows(out, IKE)) == 1
+    assert stored(bench.root).tek_keymat.hex()[:32] not in (out / IKE).read_text()
+
+
 def test_exports_collect_the_keys_of_all_epochs(bench, out):
     server = bench.serve()
     seen = set()

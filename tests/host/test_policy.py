@@ -82,6 +82,14 @@ def test_an_ip_carrier():
     assert not group.shape.has_marker
 
 
+def test_data_in_clear():
+    assert not policy.parse(_SITE + _GROUP).groups["line1"].shape.integrity_only
+    text = _SITE + _GROUP + 'carrier = "ip"\nrekey = "inband"\nsingle_sender = true\n'
+    group = policy.parse(text + "key_bits = 256\nintegrity_only = true\n").groups["line1"]
+    assert group.integrity_only and group.shape.integrity_only
+    assert group.shape != policy.parse(text + "key_bits = 256\n").groups["line1"].shape
+
+
 def test_ports_and_addresses_may_be_many():
     text = 'listen = ["10.0.0.1:848", "10.0.0.2:848", "10.0.0.1:4500", "0.0.0.0:500"]\n'
     assert len(policy.parse(_SITE + text).listen) == 4
@@ -137,6 +145,8 @@ def test_what_an_ikev2_server_needs():
         (_SITE + _GROUP + "private_attributes = false\n", 5, 'only with carrier = "ip"'),
         (_SITE + _GROUP + "private_attributes = 0\n", 5, "true or false"),
         (_SITE + _GROUP + 'single_sender = "yes"\n', 5, "true or false"),
+        (_SITE + _GROUP + 'integrity_only = "gmac"\n', 5, "integrity_only must be true or false"),
+        (_SITE + _GROUP + "integrity_only = 1\n", 5, "integrity_only must be true or false"),
         (_SITE + _GROUP + "key_bits = 192\n", 5, "128 or 256"),
         (_SITE + _GROUP + "key_bits = true\n", 5, "128 or 256"),
         (_SITE + _GROUP + 'lifetime = "1 h"\n', 5, "duration"),

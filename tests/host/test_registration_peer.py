@@ -234,7 +234,8 @@ class KeyServer:
         ciphers = [(20, BITS[256]), (20, BITS[128])]
         algorithm = b"\0\x12\0\x0c\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02"
         assert rekey == (1, 6, {1: ciphers, 13: [(3, b""), (1, b"")], 14: [(2, algorithm)]})
-        assert data[:2] == (1, 3) and data[2][1] == ciphers
+        integrity_only = [(21, BITS[256]), (21, BITS[128])]
+        assert data[:2] == (1, 3) and data[2][1] == ciphers + integrity_only
         assert sorted(data[2][5]) == [(0, b""), (2, b"")] and sorted(data[2]) == [1, 5]
 
     def answer_auth(self, epoch=1):

@@ -4,6 +4,7 @@ import gc
 
 from covey.drops import (
     DROP_EXHAUSTED,
+    DROP_TAG,
 )
 from covey.member import Member
 from datapath import (
@@ -137,6 +138,22 @@ def _watched(m):
     sa.context = _Watch(sa.context)
     m.drops = _Watch(m.drops)
     return sa.context, m.drops
+
+
+def test_no_heap_where_data_are_in_clear():
+    """AES-GMAC: sent, delivered, refused for a changed bit."""
+    a, b = a_sender(integrity_only=True), a_receiver(integrity_only=True)
+
+    def step():
+        n = a.send(10, 0)
+        assert n > 0
+        for flip in (1, 0):
+            for i in range(n):
+                b.rx[i] = a.tx[i]
+            b.rx[24] ^= flip
+            assert b.receive(n, 0) == (DROP_TAG if flip else 10)
+
+    assert heap_octets(step) == 0
 
 
 def test_no_frame_on_the_heap():

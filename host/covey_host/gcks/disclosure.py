@@ -54,13 +54,17 @@ class Disclosure:
 
 
 def of_group(epoch: Epoch, rekey_sas: Iterable[RekeySA]) -> Iterator[Record]:
-    """A GSA_REKEY is an IKE message with the I flag: its Rekey SA's SPI fills both fields."""
-    yield {
-        "kind": "esp",
-        "address": epoch.shape.address,
-        "spi": epoch.tek_spi.hex(),
-        "key": epoch.tek_keymat.hex(),
-    }
+    """A GSA_REKEY is an IKE message with the I flag: its Rekey SA's SPI fills both fields.
+
+    The TEK of an integrity-only group opens nothing, it could only forge: it stays here.
+    """
+    if not epoch.shape.integrity_only:
+        yield {
+            "kind": "esp",
+            "address": epoch.shape.address,
+            "spi": epoch.tek_spi.hex(),
+            "key": epoch.tek_keymat.hex(),
+        }
     for sa in rekey_sas:
         yield of_ike_sa(sa.spi[:8], sa.spi[8:], sa.gsk_e, sa.gsk_e)
 

@@ -77,10 +77,14 @@ def kek_transforms(shape: Shape) -> list[ike.Transform]:
 
 
 def tek_transforms(shape: Shape) -> list[ike.Transform]:
-    """Of the Data-Security SA. Where several senders share it, numbers are unspecified."""
+    """Of the Data-Security SA. Where several senders share it, numbers are unspecified.
+
+    AES-GMAC is ESP with a cipher that encrypts nothing (RFC 4543 section 7), not one of AH.
+    """
+    cipher = ike.ENCR_NULL_AUTH_AES_GMAC if shape.integrity_only else ike.ENCR_AES_GCM_16
     numbers = ike.SN_32_SEQUENTIAL if shape.single_sender else ike.SN_32_UNSPECIFIED
     return [
-        ike.Transform(ike.ENCR, ike.ENCR_AES_GCM_16, shape.key_bits),
+        ike.Transform(ike.ENCR, cipher, shape.key_bits),
         ike.Transform(ike.SN, numbers),
     ]
 

@@ -186,13 +186,17 @@ class KeyServer:
         Without start(): of groups only, as the store holds them.
         """
         if self._responder is None:
-            return {"keys": list(self._stored_keys()), "ports": self._ports()}
+            return {"keys": list(self._stored_keys()), **self._beside_keys()}
         keys = self._disclosure.with_kept(self._keys_now(), now_ms)
         if not follow or self._disclosure.follow(tuple(who.values()), now_ms):
             ike_sas = sum(1 for _ in self._responder.ike_keys())
             facts = {"groups": list(self._groups), "ike_sas": ike_sas, "follow": follow}
             self._tell("keys_exported", **who, **facts)
-        return {"keys": keys, "ports": self._ports()}
+        return {"keys": keys, **self._beside_keys()}
+
+    def _beside_keys(self) -> dict:
+        groups = self._policy.groups.values()
+        return {"ports": self._ports(), "in_clear": [g.name for g in groups if g.integrity_only]}
 
     def _keys_now(self, *, only_new: bool = False) -> Iterator[disclosure.Record]:
         """only_new: of IKE SAs those made since the last such call."""

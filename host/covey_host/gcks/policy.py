@@ -48,7 +48,8 @@ ike_idle = "10m"
 # rekey = "multicast"            # new keys: one message for all; "inband": to each by itself
 # private_attributes = true      # false, with "ip" only: say nothing that only Covey understands
 # single_sender = false          # true: one member sends, and replays are refused by anyone
-# key_bits = 128                 # 128 or 256, of AES-GCM
+# integrity_only = false         # true: data go in clear, anyone can read and nobody change them
+# key_bits = 128                 # 128 or 256, of AES-GCM (data: AES-GMAC if integrity_only)
 # lifetime = "1h"                # of the keys of data; new ones come at 80 % of it
 # rekey_lifetime = "4h"          # of the key under which rekeys are sent
 # atd = "5s"                     # senders go over to new keys so long after they heard of them
@@ -76,6 +77,7 @@ class Shape:
     private_attributes: bool = True
     single_sender: bool = False
     rekey: str = MULTICAST
+    integrity_only: bool = False
 
     @property
     def sender_id_bits(self) -> int:
@@ -99,6 +101,7 @@ class GroupPolicy:
     rekey: str = MULTICAST
     private_attributes: bool = True
     single_sender: bool = False
+    integrity_only: bool = False
     key_bits: int = 128
     lifetime_s: int = 3600
     rekey_lifetime_s: int = 14400
@@ -123,6 +126,7 @@ class GroupPolicy:
             self.private_attributes,
             self.single_sender,
             rekey=self.rekey,
+            integrity_only=self.integrity_only,
         )
 
 
@@ -252,6 +256,7 @@ _GROUP = {
     "rekey": ("rekey", values.one_of(MULTICAST, INBAND)),
     "private_attributes": ("private_attributes", values.flag),
     "single_sender": ("single_sender", values.flag),
+    "integrity_only": ("integrity_only", values.flag),
     "key_bits": ("key_bits", values.one_of(128, 256)),
     "lifetime": ("lifetime_s", values.seconds(1, values.YEAR_S)),
     "rekey_lifetime": ("rekey_lifetime_s", values.seconds(1, values.YEAR_S)),
