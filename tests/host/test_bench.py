@@ -155,7 +155,7 @@ def test_subjects_can_be_chosen(tmp_path):
     words = ("-m", "covey_host.bench", "--quick", "--out", tmp_path / "out.json")
     done = run(*words, "cpython")
     assert done.returncode == 0
-    assert len(json.loads((tmp_path / "out.json").read_text())) == 2
+    assert len(json.loads((tmp_path / "out.json").read_text())) == 3
     done = run(*words, "cpu")
     assert done.returncode == 2 and "cpu is no subject" in done.stderr
     assert all(f"`{name}`" in DOC for name in SUBJECTS)

@@ -33,7 +33,8 @@ def test_one_name_one_number():
 
 def test_both_ports_know_the_same():
     mpy, cpy = numbers_of("port/mpy_path.py"), numbers_of("port/cpy_path.py")
-    assert mpy.keys() - cpy.keys() == {"USED"}
+    # In plain Python, word _SA holds these too.
+    assert mpy.keys() - cpy.keys() == {"TABLE", "WINDOW", "SENDER"}
     assert cpy.keys() - mpy.keys() == set()
     assert len(cpy) > 50
 

@@ -336,6 +336,16 @@ def test_keymat_of_a_wrong_length():
         assert refuses(ValueError, GCMContext, bytes(n))
 
 
+def test_more_lengths_than_are_kept():
+    """On CPython the cuts of so many lengths are kept; those of the first come again right."""
+    context = GCMContext(KEYMAT)
+    for text_len in list(range(515)) + [3, 0, 514]:
+        buf = laid_out(0, bytes(8), bytes(8), bytes(text_len))
+        context.seal(buf, 0, 8, text_len)
+        assert context.open(buf, 0, 8, text_len)
+        assert not any(buf[16 : 16 + text_len])
+
+
 def test_what_is_too_long():
     context = GCMContext(KEYMAT)
     buf = laid_out(0, bytes(112), bytes(8), bytes(1536))
@@ -348,6 +358,9 @@ def test_what_is_too_long():
         for aad_len, text_len in ((8, 1643), (1700, 0), (0, 65536), (-1, 0), (0, -1), (0, 1651)):
             assert refuses(ValueError, context.seal, buf, 0, aad_len, text_len)
             assert refuses(ValueError, context.open, buf, 0, aad_len, text_len)
+        for off in (-100, 1652):
+            assert refuses(ValueError, context.seal, buf, off, 8, 4), off
+            assert refuses(ValueError, context.open, buf, off, 8, 4), off
     for aad_len, text_len in ((-1, 0), (0, -1)):
         assert refuses(ValueError, context.seal, buf, 0, aad_len, text_len)
     assert buf == before

@@ -10,6 +10,7 @@ from covey.drops import (
     DROP_OWN,
     DROP_PADDING,
     DROP_REPLAY,
+    DROP_RETIRED_SPI,
     DROP_SELECTOR,
     DROP_SENDER_TABLE_FULL,
     DROP_STALE_SENDER,
@@ -23,6 +24,7 @@ from datapath import (
     KEY256,
     a_receiver,
     a_sender,
+    data_sa,
     deliver,
     delivers,
     good,
@@ -182,6 +184,22 @@ def test_spis_from_0_to_255():
     for spi in (1, 2, 127, 255):
         refuses(m, u32(spi) + datagram[4:], DROP_UNKNOWN_SPI)
     assert deliver(m, bytes(4) + datagram[4:]) == IKE_MESSAGE  # as a UDP port reads it
+
+
+def test_every_slot_is_looked_into():
+    m = a_receiver()
+    spis = [b"new" + bytes([i]) for i in range(8)]
+    for spi in spis[1:]:
+        assert m.keys.install(data_sa(spi=spi), 0)  # the eighth fills the store
+    refuses(m, good(spi=spis[0]), DROP_UNKNOWN_SPI)
+    for spi in spis[:0:-1]:
+        delivers(m, good(spi=spi), b"speed=1500", 65)
+    m.keys.retire(spis[7], 0, 0)
+    m.keys.retire(spis[3], 0, 0)
+    m.keys.step(1)
+    refuses(m, good(spi=spis[0]), DROP_UNKNOWN_SPI)
+    refuses(m, good(seq=2, spi=spis[3]), DROP_RETIRED_SPI)
+    delivers(m, good(seq=2, spi=spis[6]), b"speed=1500", 65)
 
 
 # ---- the tag

@@ -7,11 +7,10 @@ import socket
 import sys
 import time
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from covey.drops import ConfigError
+from covey.port.cpy_gcm import GCMContext, GMACContext
 from covey.port.cpy_path import (
     STEP_IS_DUE,
     accept,
@@ -80,88 +79,6 @@ class AESBlock:
 
     def decrypt(self, block):
         return self._cipher.decryptor().update(block)
-
-
-class GCMContext:
-    """See covey.gcm. Slices of octets are faster here than views; `encrypt_into` would want views,
-    and `decrypt_into` leaves what a wrong tag has made of the text.
-    """
-
-    def __init__(self, keymat):
-        if len(keymat) not in (20, 36):
-            raise ValueError("keymat is an AES key of 16 or 32 octets and 4 octets of salt")
-        self.seal, self.open = self._bind(AESGCM(bytes(keymat[:-4])), bytes(keymat[-4:]))
-
-    @staticmethod
-    def set_most_text(n):
-        """A board's matter: here a text may be as long as its buffer."""
-
-    @staticmethod
-    def set_constant_time():
-        """A board's matter: `cryptography` is so where the processor helps it."""
-
-    @staticmethod
-    def reserve(count):
-        """A board's matter."""
-
-    def wipe(self):
-        """The key inside `cryptography` dies with its object; no memory of it is ours."""
-        self.seal = self.open = None
-
-    @staticmethod
-    def _bind(aead, salt):
-        """Closures: attributes of self would be looked up each time."""
-        encrypt, decrypt = aead.encrypt, aead.decrypt
-
-        def seal(buf, off, aad_len, text_len):
-            iv = off + aad_len
-            text = iv + 8
-            tag = text + text_len
-            if off < 0 or aad_len < 0 or text_len < 0 or tag + 16 > len(buf):
-                raise ValueError("longer than the buffer")
-            buf[text : tag + 16] = encrypt(salt + buf[iv:text], buf[text:tag], buf[off:iv])
-
-        def open(buf, off, aad_len, text_len):
-            iv = off + aad_len
-            text = iv + 8
-            tag = text + text_len
-            if off < 0 or aad_len < 0 or text_len < 0 or tag + 16 > len(buf):
-                raise ValueError("longer than the buffer")
-            try:
-                buf[text:tag] = decrypt(salt + buf[iv:text], buf[text : tag + 16], buf[off:iv])
-            except InvalidTag:
-                return False
-            return True
-
-        return seal, open
-
-
-class GMACContext(GCMContext):
-    """See covey.gcm: AES-GCM of no text."""
-
-    @staticmethod
-    def _bind(aead, salt):
-        encrypt, decrypt = aead.encrypt, aead.decrypt
-
-        def seal(buf, off, aad_len, text_len):
-            iv = off + aad_len
-            tag = iv + 8 + text_len
-            if off < 0 or aad_len & 15 != 8 or text_len < 0 or tag + 16 > len(buf):
-                raise ValueError("longer than the buffer, or an odd length of AAD")
-            buf[tag : tag + 16] = encrypt(salt + buf[iv : iv + 8], b"", buf[off:tag])
-
-        def open(buf, off, aad_len, text_len):
-            iv = off + aad_len
-            tag = iv + 8 + text_len
-            if off < 0 or aad_len & 15 != 8 or text_len < 0 or tag + 16 > len(buf):
-                raise ValueError("longer than the buffer, or an odd length of AAD")
-            try:
-                decrypt(salt + buf[iv : iv + 8], buf[tag : tag + 16], buf[off:tag])
-            except InvalidTag:
-                return False
-            return True
-
-        return seal, open
 
 
 def read_file(path):

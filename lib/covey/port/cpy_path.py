@@ -1,6 +1,9 @@
 """The data path's kernels on CPython: what covey.path says, in plain Python.
 
-Words are a list, a link is what it leads to, and a path's words stand for themselves.
+Words are a list, a link is what it leads to, and a path's words stand for themselves. What costs
+is how much is said, so that word _SA holds all that admit() has found out: (SA, table, window,
+sender, newest row there, at). at = number + 8 is row and bit in one: row at >> 3 (they count from
+1) lies in word at >> 5 & 3 of the ring, and the bit is number at & 31 of that word.
 """
 
 from struct import Struct
@@ -11,11 +14,9 @@ _RX = 1
 _RX_LEN = 3
 _TX = 4
 _PAYLOAD_MAX = 6
+_USED = 7
 _OUT = 8
 _SA = 10
-_TABLE = 12
-_WINDOW = 14
-_SENDER = 16
 _NAMED = 17
 _FROM = 18
 _PAYLOAD_LEN = 19
@@ -77,11 +78,15 @@ _DROP_NO_SA = -60
 _DROP_OVERSIZE = -62
 _DROP_EXHAUSTED = -63
 
+_BIT = [1 << n for n in range(32)]
+_OTHER_ROWS = [0xFFFFFFFF ^ 255 << 8 * n for n in range(4)]
+
 _head = Struct(">III").unpack_from  # SPI, number, upper half of the IV
 _udp_head = Struct(">HHH").unpack_from
-_emit = Struct(">IIIIIHH").pack_into
-_COUNTING = bytes(range(1, 256))  # RFC 4303 section 2.4
-_TAILS = [_COUNTING[:n] + bytes([n, _UDP]) for n in range(4)]
+_emit = Struct(">IIIIII").pack_into
+_PADDINGS = [bytes(range(1, n + 1)) for n in range(256)]  # RFC 4303 section 2.4
+# Bytearrays: to put octets of another kind into one costs a bytearray of them each time.
+_TAILS = [bytearray(_PADDINGS[n]) + bytes([n, _UDP]) for n in range(4)]
 
 
 def words(count):
@@ -112,23 +117,23 @@ def admit(w, n, now_ms):
         return _DROP_LENGTH
     if now_ms - w[_DUE] & _MASK < _HALF:
         return STEP_IS_DUE
+    slot = 0
     at = _RECORDS
     while w[at] != spi:
         at += 3
-        if at >= len(w):
+        slot += 1
+        if slot >= w[_USED]:
             return _DROP_UNKNOWN_SPI
-    slot = (at - _RECORDS) // 3
-    w[_SA] = sa = w[at + 1]
-    w[_TABLE] = t = sa[_TABLE_OF]
+    sa = w[at + 1]
+    t = sa[_TABLE_OF]
     sender >>= 32 - t[_BITS]
     if sa[_IS_OWN]:
         if sa[_IS_OWN] == _EVERYBODY or sa[_OWN] == sender:
             return _DROP_OWN
-    w[_SENDER] = sender
 
     slots = t[_SLOTS]
     if not slots:
-        w[_WINDOW] = 0
+        w[_SA] = sa, t, 0, sender, 0, 0
         return slot
     low_bits = t[_LOW_BITS]
     index = sender >> low_bits
@@ -152,15 +157,16 @@ def admit(w, n, now_ms):
         if not slots:
             return _DROP_SENDER_TABLE_FULL
         at = at + 1 & last
-    w[_WINDOW] = window
     if not seq:
         return _DROP_REPLAY  # nobody sends number 0
-    row = (seq >> 3) + 1
+    at = seq + 8
+    w[_SA] = sa, t, window, sender, newest, at
+    row = at >> 3
     if row > newest:
         return slot
     if newest - row >= _ROWS:
         return _DROP_REPLAY
-    if t[window + _RING + (row >> 2 & 3)] >> (row << 3 & 24 | seq & 7) & 1:
+    if t[window + _RING + (at >> 5 & 3)] & _BIT[at & 31]:
         return _DROP_REPLAY
     return slot
 
@@ -173,7 +179,7 @@ def trim(w, text_len):
         return _DROP_DUMMY
     pad_len = rx[end]
     if pad_len:
-        if pad_len > text_len - 2 or rx[end - pad_len : end] != _COUNTING[:pad_len]:
+        if pad_len > text_len - 2 or rx[end - pad_len : end] != _PADDINGS[pad_len]:
             return _DROP_PADDING
         end -= pad_len
     if next_header != _UDP:
@@ -181,7 +187,7 @@ def trim(w, text_len):
     source, port, udp_len = _udp_head(rx, _TEXT)
     if not _UDP_LEN <= udp_len <= end - _TEXT:  # below it: TFC padding, RFC 4303 section 2.7
         return _DROP_INNER_LENGTH
-    sa = w[_SA]
+    sa = w[_SA][0]
     if not sa[_SOURCE_LO] <= source <= sa[_SOURCE_HI]:
         return _DROP_SELECTOR
     if not sa[_PORT_LO] <= port <= sa[_PORT_HI]:
@@ -190,29 +196,27 @@ def trim(w, text_len):
 
 
 def accept(w, payload_len):
-    t = w[_TABLE]
-    window = w[_WINDOW]
-    w[_FROM] = sender = w[_SENDER]
+    _, t, window, sender, newest, at = w[_SA]
+    w[_FROM] = sender
     w[_NAMED] = t[_BITS]
     w[_PAYLOAD_LEN] = payload_len
     w[_OPENED] = w[_OPENED] + 1 & _MASK
     if not window:
         return
-    newest = t[window + _NEWEST]
-    low_bits = t[_LOW_BITS]
-    low = (1 << low_bits) - 1
-    if not newest or sender - t[window + _INCARNATION] & low:
+    if not newest:  # nobody's, or an older incarnation's
+        low_bits = t[_LOW_BITS]
         t[window + _INDEX] = sender >> low_bits
-        t[window + _INCARNATION] = sender & low
-        newest = 0
-    seq = _head(w[_RX])[1]
-    row = (seq >> 3) + 1
+        t[window + _INCARNATION] = sender & (1 << low_bits) - 1
     ring = window + _RING
+    row = at >> 3
     if row > newest:
         t[window + _NEWEST] = row
-        for slid in range(max(newest, row - _ROWS) + 1, row + 1):  # rows that it slides onto
-            t[ring + (slid >> 2 & 3)] &= ~(255 << (slid << 3 & 24))
-    t[ring + (row >> 2 & 3)] |= 1 << (row << 3 & 24 | seq & 7)
+        if row - newest > _ROWS:
+            newest = row - _ROWS
+        while newest < row:  # clear the rows that the window slides onto
+            newest += 1
+            t[ring + (newest >> 2 & 3)] &= _OTHER_ROWS[newest & 3]
+    t[ring + (at >> 5 & 3)] |= _BIT[at & 31]
 
 
 def frame(w, n, now_ms):
@@ -232,11 +236,11 @@ def frame(w, n, now_ms):
     sa[_NEXT_SEQ] = seq + 1  # before anything can fail: a number is never used twice
     tx = w[_TX]
     udp_len = _UDP_LEN + n
-    _emit(tx, 0, sa[_SPI], seq, sa[_IV_HEAD], seq, sa[_PORTS], udp_len, 0)
-    tail = _TAILS[2 - n & 3]
+    _emit(tx, 0, sa[_SPI], seq, sa[_IV_HEAD], seq, sa[_PORTS], udp_len << 16)
+    pad_len = 2 - n & 3
     end = _PAYLOAD + n
-    tx[end : end + len(tail)] = tail
-    return udp_len + len(tail)
+    tx[end : end + pad_len + 2] = _TAILS[pad_len]
+    return udp_len + pad_len + 2
 
 
 def find_spi(spis, count, buf, off):
