@@ -144,6 +144,7 @@ class Joined:
         while membership.state != MEMBER:
             self._check()
             if membership.state == REFUSED:
+                self._tell()  # the worker's turn may still be to come
                 raise JoinError(membership.reason)
             if port.ticks_diff(port.ticks_ms(), began) > self._timeout_s * 1000:
                 raise JoinError(self._why_not())

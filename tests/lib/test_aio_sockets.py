@@ -6,7 +6,7 @@ On MicroPython also on the lwIP of the ESP32 (lwip.py), by the real event loop.
 import asyncio
 
 import lwip
-from covey import port
+from covey import aio, port
 from covey.drops import DROP_EMPTY, DROP_SOCKET
 from datapath import BOARD
 from test_aio import _GROUP, _free_port, _join, _run, _take, _until
@@ -159,7 +159,7 @@ def test_trouble_is_counted_and_asked_again_after_a_pause():
             before = drops.of(DROP_SOCKET)
             del pauses[:]
             give_back = _failing(("recv", "recv_from"), sock, [3])
-            asyncio.sleep = counted
+            aio.asyncio.sleep = counted
             try:
                 if wake:
                     assert await wake()
@@ -172,7 +172,7 @@ def test_trouble_is_counted_and_asked_again_after_a_pause():
                     await sleep(0.01)
                 await sleep(0.1)
             finally:
-                asyncio.sleep = sleep
+                aio.asyncio.sleep = sleep
                 give_back()
             assert drops.of(DROP_SOCKET) == before + 3
             assert pauses.count(0.05) == 3
