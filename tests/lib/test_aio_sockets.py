@@ -99,6 +99,39 @@ def test_empty_datagrams_to_the_group():
     _on_each(story)
 
 
+async def _looks(turns):
+    """How often anybody reads while so many turns of ours go by."""
+    looks = []
+    real = port.recv, port.recv_from
+    port.recv = lambda *args: looks.append(1) or real[0](*args)
+    port.recv_from = lambda *args: looks.append(1) or real[1](*args)
+    try:
+        for _ in range(turns):
+            await asyncio.sleep(0.001)
+    finally:
+        port.recv, port.recv_from = real
+    return len(looks)
+
+
+def test_it_waits_for_the_new_socket():
+    """To wait for one that is closed is no waiting: the loop would turn and turn."""
+
+    async def story(world):
+        number = _free_port()
+        receiver = await _entered(world, False, number)
+        place = "127.0.0.1", port.source_address(receiver._unicast[0])[1]
+        drops = receiver.member.drops
+        for i in range(2):
+            world.deliver(b"", (_GROUP, number))
+            world.deliver(b"", place)
+            await _until(lambda i=i: drops.of(DROP_EMPTY) == 2 * i + 2)
+            await asyncio.sleep(0.02)
+            assert await _looks(20) == 0
+        await _left(receiver)
+
+    _on_each(story)
+
+
 def test_empty_datagrams_to_the_unicast_socket():
     async def story(world):
         receiver = await _entered(world, False, _free_port())
