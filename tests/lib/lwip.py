@@ -18,7 +18,7 @@ import sys
 from covey import port
 
 OWN = "192.168.1.7"
-EAGAIN, EBADF, ENOMEM, ENFILE, EINVAL = 11, 9, 12, 23, 22
+EIO, EBADF, EAGAIN, ENOMEM, EINVAL, ENFILE = 5, 9, 11, 12, 22, 23
 EADDRINUSE, ETIMEDOUT, EHOSTUNREACH, ECONNREFUSED, ENOTCONN = 112, 116, 118, 111, 128
 _QUEUE = 6
 _DGRAM, _RAW = 2, 3
@@ -36,6 +36,7 @@ class Air:
         self.joined = set()  # (group, interface), as octets
         self.unknown_options = []
         self.memory = 1 << 20  # the longest piece that can be had
+        self.memory_ends = False  # while a socket is made
         self.taken = 0  # pieces that recv() has taken
         self.is_down = False
 
@@ -86,6 +87,7 @@ class Socket(io.IOBase):
         self.error = None  # what reading says
         self.errors_left = 0
         self.is_peer_closed = False
+        self.is_gone = False  # underneath: lwIP knows its number no more
         self.is_open = True
         air.open.append(self)
         air.made += 1
@@ -114,9 +116,11 @@ class Socket(io.IOBase):
 
     def setblocking(self, flag):
         self.blocks = flag
+        if air.memory_ends:
+            raise MemoryError
 
     def _read(self, n):
-        if not self.is_open:
+        if not self.is_open or self.is_gone:
             raise _error(EBADF)
         if self.is_peer_closed:
             return b"", ("0.0.0.0", 0)
@@ -169,12 +173,16 @@ class Socket(io.IOBase):
             return -EINVAL
         if not self.is_open:
             return _NVAL
+        if self.is_gone:
+            return -EIO
         return argument & _IN if self.queue or self.errors_left else 0
 
     def close(self):
         if self.is_open:
             self.is_open = False
             air.open.remove(self)
+            if self.is_gone:
+                raise _error(EBADF)
 
 
 class Module:
@@ -194,7 +202,7 @@ class Module:
 class Errno:
     """`errno`"""
 
-    EPERM, EBADF, EAGAIN, EACCES, ENODEV = 1, EBADF, EAGAIN, 13, 19
+    EPERM, EIO, EBADF, EAGAIN, EACCES, ENODEV = 1, EIO, EBADF, EAGAIN, 13, 19
     EADDRINUSE, ENOTCONN = EADDRINUSE, ENOTCONN
 
 
@@ -223,6 +231,8 @@ class Select:
 
         def ipoll(self, timeout):
             found = self._sock.ioctl(_POLL, self._events)
+            if found < 0:
+                raise _error(-found)
             return iter([(self._sock, found)] if found else [])
 
 

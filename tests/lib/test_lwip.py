@@ -200,6 +200,34 @@ def test_errors_of_the_network():
             ends_clean(sock)
 
 
+def test_a_socket_that_is_gone_underneath():
+    """poll() fails, and even close(): what was read from is made anew."""
+    for read, args, length in receivers():
+        sock = group()
+        sock.now.is_gone = True
+        assert [length(read(sock, *args)) for _ in range(2)] == [-2, -1]
+        air.deliver(b"abc", PLACE)
+        assert length(read(sock, *args)) == 3 and air.open == [sock.now]
+        sock.now.is_gone = True
+        ends_clean(sock)
+
+
+def test_memory_that_ends_while_a_socket_is_made():
+    """The half of it is let go, else it would keep the port."""
+    lwip.clear()
+    sock = board.udp_socket("0.0.0.0", 0)
+    place = OWN, board.source_address(sock)[1]
+    air.deliver(b"", place)
+    air.memory_ends = True
+    buf = bytearray(8)
+    assert [board.recv(sock, buf) for _ in range(3)] == [0, -2, -2] and air.open == []
+    air.memory_ends = False
+    assert board.recv(sock, buf) == -1
+    air.deliver(b"abc", place)
+    assert board.recv(sock, buf) == 3
+    ends_clean(sock)
+
+
 def test_what_is_closed_stays_closed():
     for read, args, _ in receivers():
         sock = group()

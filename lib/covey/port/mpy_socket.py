@@ -64,17 +64,21 @@ class _Socket:
     def let_go(self):
         for system in (self.now, self.helper):
             if system:
-                system.close()
+                try:
+                    system.close()
+                except OSError:
+                    pass  # it has gone by itself
         self.now = self.helper = self.poll = None
 
     def renew(self):
         """Whether there is a socket. If not, whoever asks next tries again."""
+        self.let_go()
         try:
-            self.let_go()
             self.open(self, *self.args)
+            return True
         except (ConfigError, OSError, MemoryError):
-            self.now = None
-        return self.now is not None
+            self.let_go()
+            return False
 
 
 def udp_socket(host, port):
@@ -83,9 +87,8 @@ def udp_socket(host, port):
 
 def _open_udp(sock, host, port):
     address = resolve(host, port)
-    system = None
     try:
-        system = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        system = sock.now = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         if port == 0:
             port = _bind_somewhere(system, host)
             sock.args = host, port  # the same if it is made anew
@@ -96,10 +99,9 @@ def _open_udp(sock, host, port):
                 system.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             system.bind(address)
     except OSError as e:
-        if system:
-            system.close()
+        sock.let_go()
         raise ConfigError(_why_not_bound(e, host, port))
-    _make_ready(sock, system, host, port)
+    _make_ready(sock, host, port)
 
 
 def _probe(port):
@@ -131,9 +133,8 @@ def group_socket(group, port, interface, ttl, loop=True):
 
 
 def _open_group(sock, group, port, interface, membership, ttl, loop):
-    system = None
     try:
-        system = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        system = sock.now = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         system.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if _SO_REUSEPORT is not None:
             system.setsockopt(socket.SOL_SOCKET, _SO_REUSEPORT, 1)
@@ -149,11 +150,9 @@ def _open_group(sock, group, port, interface, membership, ttl, loop):
                 sender.setblocking(False)
             _set_sending(sender, interface and membership[4:], ttl, loop)
     except OSError as e:
-        if system:
-            system.close()
         sock.let_go()
         raise ConfigError(_why_not_joined(e, group, port, interface))
-    _make_ready(sock, system, group, port)
+    _make_ready(sock, group, port)
 
 
 def esp_socket(group, interface, ttl, loop=True):
@@ -168,7 +167,7 @@ def esp_socket(group, interface, ttl, loop=True):
 
 def _open_esp(sock, group, interface, membership, ttl, loop):
     try:
-        system = joiner = socket.socket(socket.AF_INET, _SOCK_RAW, _ESP)
+        system = joiner = sock.now = socket.socket(socket.AF_INET, _SOCK_RAW, _ESP)
     except OSError as e:
         raise ConfigError(_why_not_raw(e))
     try:
@@ -180,10 +179,9 @@ def _open_esp(sock, group, interface, membership, ttl, loop):
             _set_sending(system, interface and membership[4:], ttl, loop)
         joiner.setsockopt(_IPPROTO_IP, _IP_ADD_MEMBERSHIP, membership)
     except OSError as e:
-        system.close()
         sock.let_go()
         raise ConfigError(_why_not_joined(e, group, 0, interface))
-    _make_ready(sock, system, group, 0)
+    _make_ready(sock, group, 0)
 
 
 def _membership(group, interface):
@@ -201,7 +199,8 @@ def _set_sending(sock, interface, ttl, loop):
     sock.setsockopt(_IPPROTO_IP, _IP_MULTICAST_LOOP, int(loop))
 
 
-def _make_ready(sock, system, host, port):
+def _make_ready(sock, host, port):
+    system = sock.now
     system.setblocking(False)
     if _SO_RCVBUF is not None:
         try:
@@ -211,7 +210,6 @@ def _make_ready(sock, system, host, port):
     sock.bound = host, port
     sock.poll = select.poll()
     sock.poll.register(system, select.POLLIN)
-    sock.now = system
 
 
 def _why_not_bound(e, host, port):
@@ -311,7 +309,7 @@ def _no_datagram(sock, e):
         return _TROUBLE
     if e.errno == errno.EAGAIN:
         return _NOTHING
-    if e.errno in (errno.EBADF, errno.ENOTCONN):
+    if e.errno in (errno.EBADF, errno.ENOTCONN, errno.EIO):  # the last one is poll's
         sock.let_go()  # gone underneath: the next to ask makes it anew
     return _TROUBLE
 
