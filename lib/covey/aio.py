@@ -11,7 +11,7 @@ one lets Membership work and sends what it has to say.
 
 import asyncio
 
-from covey import carrier, port
+from covey import carrier, nat, port
 from covey import config as config_file
 from covey.addresses import Addresses
 from covey.drops import (
@@ -34,9 +34,9 @@ _BURST = const(16)  # datagrams read before other tasks get their turn
 _NOTHING = const(-1)  # what port.recv_from says then
 _IDLE_MS = const(1000)  # the longest sleep of the working task
 _LEAVE_MS = const(2000)  # how long a leave may take before we go without an answer
-_PAUSE_MS = const(50)  # after the system could not hand out a datagram
+_PAUSE_S = 0.05  # until the next try, without memory or where a socket fails
 _UNICAST = const(4096)  # greatest IKE message
-_MARKER = b"\0\0\0\0"  # RFC 3948 section 2.2: an IKE message, not ESP
+_MARKER_LEN = const(4)  # RFC 3948 section 2.2: an IKE message, not ESP
 
 
 class Packet:
@@ -144,7 +144,7 @@ class Joined:
         while membership.state != MEMBER:
             self._check()
             if membership.state == REFUSED:
-                self._tell()  # the worker's turn may still be to come
+                self._tell()  # _work may not have come to it
                 raise JoinError(membership.reason)
             if port.ticks_diff(port.ticks_ms(), began) > self._timeout_s * 1000:
                 raise JoinError(self._why_not())
@@ -252,11 +252,16 @@ class Joined:
     async def _work(self):
         membership = self.membership
         while not self._is_closed:  # wait_for may swallow a cancelling (CPython up to 3.11)
-            wait = membership.step(port.ticks_ms())
-            self._tell()
-            self._send_control()
-            if membership.listening_changed:
-                self._follow_groups()
+            try:
+                wait = membership.step(port.ticks_ms())
+                self._tell()
+                self._send_control()
+                if membership.listening_changed:
+                    self._follow_groups()
+            except MemoryError:  # what was to be sent counts as lost
+                membership.listening_changed = True
+                await self._no_memory()
+                continue
             if wait == 0:
                 await asyncio.sleep(0)
                 continue
@@ -288,55 +293,66 @@ class Joined:
             self._send_error = port.send(sock, data, address)
 
     async def _read_unicast(self, sock, waiter):
-        buf = bytearray(_UNICAST + len(_MARKER))
+        buf = bytearray(_UNICAST + _MARKER_LEN)
         burst = 0
         while True:
-            n, source = port.recv_from(sock, buf)
+            try:
+                n, source = port.recv_from(sock, buf)
+                if n == 0:
+                    self.member.drops.count(DROP_EMPTY)
+                elif n > len(buf):
+                    self.member.drops.count(DROP_IKE_HEADER)
+                elif n > 0:
+                    self._unicast_message(buf, n, source)
+            except MemoryError:
+                await self._no_memory()
+                continue
             if n < 0:
                 burst = 0
                 if n == _NOTHING:
                     await waiter.wait()
                 else:
                     self.member.drops.count(DROP_SOCKET)
-                    await asyncio.sleep(_PAUSE_MS / 1000)
+                    await asyncio.sleep(_PAUSE_S)
                 continue
-            if n == 0:
-                self.member.drops.count(DROP_EMPTY)
-            elif n > len(buf):
-                self.member.drops.count(DROP_IKE_HEADER)
-            else:
-                self._unicast_message(buf, n, source)
             burst = await _after(burst)
 
     def _unicast_message(self, buf, n, source):
-        has_marker = n >= len(_MARKER) and buf[: len(_MARKER)] == _MARKER
-        try:
-            data = bytes(memoryview(buf)[len(_MARKER) if has_marker else 0 : n])
-        except MemoryError:
-            self.member.drops.count(DROP_CAPACITY)
-            return
-        self.membership.unicast(data, port.ticks_ms(), (source[0], source[1], has_marker))
+        is_marked = nat.has_marker(buf, n)
+        data = bytes(memoryview(buf)[_MARKER_LEN if is_marked else 0 : n])
+        self.membership.unicast(data, port.ticks_ms(), (source[0], source[1], is_marked))
         self._kick.set()
 
     async def _read_group(self, group, waiter):
         member = self.member
         burst = 0
         while True:
-            answer = group.receive(member)
+            try:
+                answer = group.receive(member)
+                if answer is None:
+                    pass
+                elif answer >= 0:
+                    self._deliver(answer)
+                elif answer == IKE_MESSAGE:
+                    self.membership.multicast(group.message, port.ticks_ms())
+                    self._kick.set()
+            except MemoryError:
+                await self._no_memory()
+                continue
             if answer is None:
                 burst = 0
                 await waiter.wait()
                 continue
             if answer == DROP_SOCKET:
                 burst = 0
-                await asyncio.sleep(_PAUSE_MS / 1000)
+                await asyncio.sleep(_PAUSE_S)
                 continue
-            if answer >= 0:
-                self._deliver(answer)
-            elif answer == IKE_MESSAGE:
-                self.membership.multicast(group.message, port.ticks_ms())
-                self._kick.set()
             burst = await _after(burst)
+
+    async def _no_memory(self):
+        """Of a moment: no task ends by it."""
+        self.member.drops.count(DROP_CAPACITY)
+        await asyncio.sleep(_PAUSE_S)
 
     def _deliver(self, length):
         if not self._is_listening:

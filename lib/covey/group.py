@@ -73,12 +73,13 @@ class Group:
             self._install_data(sa, terms, registering, now_ms)
         if registering:
             self.rekey.replace(made.rekey_sa, now_ms)
-        elif made.rekey_sa is not None and self.rekey.holds(made.rekey_sa):
-            made.rekey_sa.wipe()  # told again: its Message IDs go on
-        elif made.rekey_sa is not None:
+        elif made.rekey_sa is not None and not self.rekey.holds(made.rekey_sa):
             self.rekey.install(made.rekey_sa, now_ms, terms.dtd_s)
-        elif self.rekey.current is not None:
-            self.rekey.current.verifier = terms.verifier  # it may bring a new AUTH_KEY
+        else:
+            if made.rekey_sa is not None:
+                made.rekey_sa.wipe()  # told again: its Message IDs go on
+            if self.rekey.current is not None:
+                self.rekey.current.verifier = terms.verifier  # it may bring a new AUTH_KEY
         if made.data_sas:
             keys.announce(made.next_spis)
         self.terms = terms

@@ -170,6 +170,8 @@ class Handshake:
 
     def wipe(self):
         """Every secret that only the way to an IKE SA needs."""
+        if self._job is not None:
+            self._job.close()  # it holds a copy of the secret, or what came of it
         self._job = None
         wipe(self._secret)
         for peer in self.peers + self._untried:

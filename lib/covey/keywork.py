@@ -133,11 +133,15 @@ class KeyWork:
         while self._waiting:
             self._waiting.pop()[1].close()  # what it holds is wiped on its way out
 
-    def wipe(self):
+    def forget(self):
+        """Give up what is in work, too. What is installed stays."""
         self.forget_waiting()
         if self._job is not None:
             self._job.close()
         self._job = None
+
+    def wipe(self):
+        self.forget()
         self._later = []
 
     # Jobs

@@ -40,7 +40,9 @@ NAMES = {
 
 _REFUSED_S = const(10)  # first pause after a refusal; doubled up to
 _REFUSED_MOST_S = const(3600)
-_LATER_S = const(10)  # after TEMPORARY_FAILURE, and up to as much again by chance
+_LATER_S = const(10)  # after what is no refusal, and up to as much again by chance
+_REFUSALS = (registration.REFUSED, registration.FAILED)
+_NO_REFUSAL = ("temporary_failure", registration.NO_MEMORY)
 _IDLE_MS = const(1000)
 
 
@@ -105,9 +107,12 @@ class Membership:
                 return
             self._ike.receive(data, now_ms, source)
         except MemoryError:
-            self.member.drops.count(DROP_CAPACITY)
-        self._outcome()  # now, since the next message may end the IKE SA and its keys
-        self._take_inbands()
+            self.member.drops.count(DROP_CAPACITY)  # it will come again
+        try:
+            self._outcome()  # now, since the next message may end the IKE SA and its keys
+            self._take_inbands()
+        except MemoryError:
+            self._no_memory()
 
     def multicast(self, data, now_ms):
         """An IKE message from the group, without marker."""
@@ -124,6 +129,14 @@ class Membership:
     def step(self, now_ms):
         """One bounded slice of work. Returns the ms until the next call, 0 if there is more."""
         self._now_ms = now_ms
+        try:
+            return self._step()
+        except MemoryError:
+            self._no_memory()
+            return _IDLE_MS
+
+    def _step(self):
+        now_ms = self._now_ms
         wait = min(self._group.step(now_ms), _IDLE_MS, self._timers())
         if self._ike is not None:
             try:
@@ -132,6 +145,13 @@ class Membership:
                 self.member.drops.count(DROP_CAPACITY)
             self._outcome()
         return 0 if self._work() else wait
+
+    def _no_memory(self):
+        """Something has happened, and what is to come of it is lost: ask what is current."""
+        self.member.drops.count(DROP_CAPACITY)
+        self.listening_changed = True
+        if not self._refresh.at.is_running:
+            self._refresh.at.start(self._now_ms, _LATER_S)
 
     def _work(self):
         """A slice of work on keys, and what comes of it. False: there is none."""
@@ -142,6 +162,7 @@ class Membership:
         elif result == keywork.REFUSED:
             name = DROP_NAMES[keys.reason]
             keys.forget_waiting()
+            self.member.keys.silence()  # who refuses is out, and hears of no Delete any more
             self._ike.refuse(self._now_ms, name)
             self._refused("What the key server sent is not taken: " + name + ".")
         elif result == keywork.FOLLOWED:
@@ -149,6 +170,8 @@ class Membership:
                 self.rekeys += 1
                 self.events.append(("rekeyed", self.epoch))
             self._refresh.followed(self._now_ms)
+            if self.state != MEMBER:
+                self.member.keys.silence()  # new keys let nobody in again
             self._installed(False)
         elif result == keywork.MISSED:
             self._refresh.soon(self._now_ms)
@@ -247,16 +270,14 @@ class Membership:
             refresh.soon(self._now_ms)  # an inband rekey has overtaken it
         elif outcome == registration.REGISTERED:
             self._keys.take(ike)
-        elif outcome == registration.REFUSED and ike.reason == "temporary_failure":
+        elif outcome in _REFUSALS and ike.reason in _NO_REFUSAL:
             refresh.at.start(self._now_ms, _LATER_S, self._random_ms(_LATER_S))
         elif outcome == registration.REFUSED:
             if self.state != REFUSED:  # else it only knows now that we refused its policy
                 self.member.keys.silence()
                 self._refused("The key server refused: " + ike.reason + ".")
-        elif outcome == registration.FAILED and ike.reason == "timeout":
-            self._unanswered(ike.noted)
         elif outcome == registration.FAILED:
-            self._refused("The key server refused: " + ike.reason + ".")
+            self._failed(ike.reason, ike.noted)
         elif outcome == registration.CLOSED:
             self._closed(was_pulling)
 
@@ -281,16 +302,26 @@ class Membership:
         self._refresh.at.start(self._now_ms, self._pause_s)
         self._pause_s = min(2 * self._pause_s, _REFUSED_MOST_S)
 
-    def _unanswered(self, noted):
-        """The next server: at once while one was not asked yet, else after a growing pause."""
-        self.reason = "No answer from %s port %d" % (self._asked.host, self._asked.port)
-        self.reason += " (somebody said, without proof: " + noted + ")." if noted else "."
+    def _failed(self, reason, noted):
+        """No server has proven itself, or it answers no more: the next one.
+
+        At once while one was not asked yet, else after a growing pause. A refusal that nothing
+        proves counts no more than silence, but is told.
+        """
+        is_refusal = reason != "timeout"
+        if is_refusal:
+            self.reason = "The key server refused: " + reason + "."
+        else:
+            self.reason = "No answer from %s port %d" % (self._asked.host, self._asked.port)
+            self.reason += " (somebody said, without proof: " + noted + ")." if noted else "."
         self.events.append(("unanswered", self.reason))
         pause_ms = self._servers.next()
-        if pause_ms:
-            self._refresh.at.start(self._now_ms, 0, pause_ms)
-        else:
-            self._register()
+        if not pause_ms:
+            return self._register()
+        if is_refusal and self.state != MEMBER:
+            self._set_state(REFUSED)
+        least_ms = _REFUSED_S * 1000 if is_refusal else 0
+        self._refresh.at.start(self._now_ms, 0, max(pause_ms, least_ms))
 
     def _closed(self, was_pulling):
         """The IKE SA is gone. With a Rekey SA we stay (RFC 9838 section 2.3.3)."""
@@ -298,6 +329,7 @@ class Membership:
         if self._keys.is_registering:
             return  # its keys are being installed
         if self.state == MEMBER and self._group.rekey.current is None and reason != "ike_lifetime":
+            self._keys.forget()  # they came before it: we would send under them
             self.member.keys.silence()
             self._exclude()
         elif self.state == REGISTERING or was_pulling or reason != "deleted":
@@ -314,6 +346,7 @@ class Membership:
         self._set_state(MEMBER)
         self._installed(True)
         if self._group.rekey.current is None and self._ike.state == registration.CLOSED:
+            self._keys.forget()
             self.member.keys.silence()  # section 2.3.3: excluded as soon as we are in
             self._refused("The key server ended the IKE SA and gave no Rekey SA.")
 

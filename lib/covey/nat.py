@@ -5,6 +5,7 @@ answer that they came in: each answer to IKE_SA_INIT is followed by the way that
 """
 
 from covey import ike
+from covey.octets import u32
 from covey.payloads import notifies, notify
 
 # Where a datagram goes: else it is the source that its request came from, as it was handed in
@@ -56,6 +57,22 @@ class Path:
         if self.has_marker or not is_natted and theirs in sources:
             return HOME, is_natted
         return FLOATED, is_natted
+
+
+def has_marker(buf, n):
+    """Whether the marker leads the datagram of n octets in buf.
+
+    A server that rekeys may choose an SPI that begins with as many zeros: then the length in the
+    IKE header stands where there is no marker.
+    """
+    if n < len(_MARKER) or buf[: len(_MARKER)] != _MARKER:
+        return False
+    return not (_says(buf, n, 24, n) and not _says(buf, n, 28, n - len(_MARKER)))
+
+
+def _says(buf, n, off, length):
+    """Whether the four octets at off are this length."""
+    return n >= off + 4 and u32(buf, off) == length
 
 
 def addressed(data, to, server):

@@ -7,7 +7,6 @@ class Patience:
     """Of one request at a time. config: retransmit_first_ms (doubled each time) and _total_s."""
 
     def __init__(self, config):
-        self.is_running = False
         self._config = config
         self._interval_ms = 0
         self._due = 0  # ticks of the next repetition, and
@@ -15,13 +14,9 @@ class Patience:
 
     def start(self, now_ms):
         """The request is out, or will be soon."""
-        self.is_running = True
         self._interval_ms = self._config.retransmit_first_ms
         self._due = ticks_add(now_ms, self._interval_ms)
         self._end = ticks_add(now_ms, self._config.retransmit_total_s * 1000)
-
-    def stop(self):
-        self.is_running = False
 
     def is_over(self, now_ms):
         return ticks_diff(self._end, now_ms) <= 0

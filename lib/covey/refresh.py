@@ -60,12 +60,10 @@ class Refresh:
         return True
 
     def answered(self, now_ms):
-        """An outcome is there → whether it is that of a pull, and of use."""
-        was_pulling = self._patience.is_running
-        self._patience.stop()
-        if was_pulling:
+        """An outcome is there: of a pull, if one is out."""
+        if self._patience.is_running:
             self._answered.start(now_ms, _OVERLAP_S)
-        return was_pulling and not self._is_stale
+        self._patience.stop()
 
     @property
     def is_stale(self):
@@ -105,8 +103,9 @@ class Refresh:
             if soft_end.is_due(now_ms):
                 soft_end.stop()
                 self.soon(now_ms)
-        if self._missed_until.is_due(now_ms):
-            self._missed_until.stop()
+        for over in (self._missed_until, self._answered):
+            if over.is_due(now_ms):
+                over.stop()
         if (member.missed_rekey or member.wants_rekey) and is_member:
             member.missed_rekey = member.wants_rekey = False
             if not self._missed_until.is_running:

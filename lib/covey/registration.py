@@ -19,6 +19,7 @@ retransmissions (RFC 7296 sections 2.4 and 2.21).
 
 from covey import gsa, ike, offer
 from covey.drops import (
+    DROP_CAPACITY,
     DROP_IKE_CLEAR_ERROR,
     DROP_IKE_EXCHANGE,
     DROP_IKE_HEADER,
@@ -47,6 +48,8 @@ LEAVING = "leaving"  # the server is told that we go
 LEFT = "left"  # it knows; the IKE SA is up
 FAILED = "failed"  # no IKE SA (.reason, .noted): none was made, or the server answers no more
 CLOSED = "closed"  # the IKE SA is over (.reason): ended by the server, or by close()
+
+NO_MEMORY = "no_memory"  # .reason where the server's answer was good, and could not be read
 
 _NEXT = {
     STARTING: (INIT, FAILED, CLOSED),
@@ -128,6 +131,8 @@ class Registration:
         handshake = self._handshake
         if handshake and handshake.is_working:
             self._work(handshake)
+        if self._unicast and self.state == AUTH:  # memory ended where its answer was taken
+            self._end(FAILED, NO_MEMORY)
         if self._unicast:
             wait_ms = self._unicast.step(now_ms)
             self._take_events()
@@ -227,14 +232,19 @@ class Registration:
             raise FormatError(DROP_IKE_EXCHANGE)
         reason = DROP_IKE_SPI
         for peer in [p for p in self._handshake.peers if p.spi_r == header.spi_r]:
-            error = None
+            error, request, sa = None, peer.sa.request, peer.sa
             try:
-                payloads = peer.sa.open_response(header, data)
+                payloads = sa.open_response(header, data)
                 if payloads is None:  # more fragments are to come
                     reason = 0
                     continue
                 error = error_of(payloads)
                 end = self._handshake.verify(peer, payloads)
+                if end is None:
+                    self._keep(peer)
+            except MemoryError:
+                sa.request = request  # sent again, and so is its answer
+                raise
             except FormatError as e:
                 reason = e.reason
                 if error is not None:
@@ -243,8 +253,6 @@ class Registration:
                     self._lose(peer, NAMES[reason])
                 continue
             if end is None:
-                sa = peer.sa
-                self._keep(peer)
                 return self._take_policy(payloads, sa)
             reason = 0
             self._lose(peer, end)
@@ -287,14 +295,18 @@ class Registration:
         try:
             policy = gsa.parse_gsa(only(payloads, ike.GSA))
             keys = gsa.parse_kd(only(payloads, ike.KD))
+            kwk = sa.kwk()
         except FormatError as e:
             self.refuse(self._now_ms, NAMES[e.reason])
             raise
+        except MemoryError:
+            self.drops.count(DROP_CAPACITY)
+            return self._conclude(NO_MEMORY)
         self.gsa = policy
         self.kd = keys
         self._wipe_kwk()
         self.kwa = sa.kwa
-        self.kwk = sa.kwk()
+        self.kwk = kwk
         self.transport_mode = ike.USE_TRANSPORT_MODE in [n.type for n in notifies(payloads)]
         self._become(REGISTERED)
 
@@ -316,8 +328,8 @@ class Registration:
         if unicast is None or unicast.is_waiting or state not in _NEXT[self.state]:
             return False  # a window of one: what was asked last has no answer yet
         self._now_ms = now_ms
-        self._become(state)
         unicast.ask(ike.GSA_REGISTRATION, payloads, now_ms)
+        self._become(state)
         return True
 
     def _work(self, handshake):
@@ -363,12 +375,9 @@ class Registration:
 
     def _keep(self, peer):
         """This is the server: its IKE SA stays, all other secrets go."""
-        sa, peer.sa = peer.sa, None
-        self.kwa = sa.kwa
-        self.kwk = sa.kwk()
-        self._unicast = Unicast(
+        unicast = Unicast(
             self._config,
-            sa,
+            peer.sa,
             peer.to,
             peer.is_natted and (peer.to == FLOATED or self._has_marker),
             self._outgoing,
@@ -376,6 +385,8 @@ class Registration:
             self.drops,
             self._now_ms,
         )
+        peer.sa = None
+        self._unicast = unicast
         self._end_handshake()
 
     def _end(self, state, reason):

@@ -63,19 +63,24 @@ class Renewal:
 
     def begin_ours(self):
         """The keys are old."""
-        if self._swap is None and not self._unicast.is_closing:
+        if self._swap is not None:
+            self._unicast.renew_in(_SOON_S)  # unless what is in work comes to something
+        elif not self._unicast.is_closing:
             swap = _Swap(self._unicast.lines[0])
             swap.ours = Opening(swap.line.sa, self._random)
             self._jobs.append(swap.ours.ready())
             self._swap = swap
 
-    def take_request(self, line):
+    def request_over(self, line):
         """Payloads of our CREATE_CHILD_SA that is to leave over this line now, or None."""
         swap = self._swap
         if swap is None or swap.line is not line or swap.ours is None or swap.is_sent:
             return None
-        swap.is_sent = swap.ours.payloads is not None
         return swap.ours.payloads
+
+    def sent(self):
+        """It has left."""
+        self._swap.is_sent = True
 
     def take_answer(self, payloads, error):
         """The answer to it; payloads None: it does not parse."""

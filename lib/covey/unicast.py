@@ -10,7 +10,13 @@ RFC 7296 sections 1.4, 1.5, 2.1 to 2.4, 2.8, 2.23. Whoever holds this reads .eve
 
 from covey import ike
 from covey.deadline import Timer
-from covey.drops import DROP_IKE_CRITICAL, DROP_IKE_HEADER, DROP_IKE_SPI, FormatError
+from covey.drops import (
+    DROP_CAPACITY,
+    DROP_IKE_CRITICAL,
+    DROP_IKE_HEADER,
+    DROP_IKE_SPI,
+    FormatError,
+)
 from covey.nat import KEEPALIVE
 from covey.patience import Patience
 from covey.payloads import error_of
@@ -86,7 +92,10 @@ class Unicast:
         """A request of our holder, one at a time; its answer is an event."""
         self._now_ms = now_ms
         self._wanted = exchange, payloads
-        self._flow()
+        try:
+            self._flow()
+        except MemoryError:  # step() tries again
+            self._drops.count(DROP_CAPACITY)
 
     def has_ended(self, data):
         """Whether a datagram is of an IKE SA that is over, whose last answer is still known."""
@@ -167,9 +176,10 @@ class Unicast:
         is_out = any([line.asked == _ASKED for line in self.lines])
         if self._wanted is not None and not is_out:
             return self._send(current, _ASKED, *self._wanted)
-        payloads = self._renewal.take_request(current)
+        payloads = self._renewal.request_over(current)
         if payloads is not None:
             self._send(current, _REKEY, ike.CREATE_CHILD_SA, payloads)
+            self._renewal.sent()
 
     def _delete(self, line):
         line.is_to_delete = False
@@ -178,7 +188,7 @@ class Unicast:
     # Answers
 
     def _take_response(self, line, header, data):
-        purpose = line.asked
+        purpose, request = line.asked, line.sa.request
         payloads, reason = None, 0
         try:
             payloads = line.sa.open_response(header, data)
@@ -191,6 +201,9 @@ class Unicast:
             if line.sa.request is not None or not purpose:
                 raise  # not the answer
             payloads, reason, error = None, e.reason, None
+        except MemoryError:
+            line.sa.request = request  # sent again, and so is its answer
+            raise
         line.asked = 0
         self._hear()
         if error == ike.INVALID_SYNTAX:  # ends the SA (RFC 7296 section 2.21.3)
@@ -232,12 +245,17 @@ class Unicast:
     def answer(self, line, judged, source):
         """Reply to the request that was taken over this line, and carry out what it means."""
         sa = line.sa
-        sa.reply(judged.reply)
+        try:
+            sa.reply(judged.reply)
+            if judged.inband is not None:
+                judged.inband.kwk = sa.kwk()
+        except MemoryError:
+            sa.untake()
+            raise
         self._put(sa.answer, source)
         if judged.reason:
             self._drops.count(judged.reason)
         if judged.inband is not None:
-            judged.inband.kwk = sa.kwk()
             self.events.append((INBAND, judged.inband))
         if judged.end:
             self._end_line(line, judged.end)

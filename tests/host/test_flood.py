@@ -12,7 +12,7 @@ from covey.registration import REGISTERED, Registration
 from covey_host.gcks import halfopen, ikerekey, table
 from covey_host.gcks.cookies import COOKIE_LEN, LIFE_MS, Cookies
 from covey_host.gcks.sockets import Address
-from foreign_gm import NONCE, ForeignGM, ike_proposal, notification, notifies
+from foreign_gm import INFORMATIONAL, NONCE, ForeignGM, ike_proposal, notification, notifies
 from gcks_site import KEY, LINE1, SITE, Site
 from ike_peer import COOKIE, NAT_DESTINATION, NAT_SOURCE, Peer
 
@@ -190,20 +190,38 @@ def test_a_cookie_that_was_not_asked_for_is_ignored(site):
 
 
 def test_repeats_help_to_flood_nobody(site):
-    """A request below the threshold was answered at more length; its repeats are not."""
+    """A request below the threshold was answered at more length; its repeats are not, and who
+    hears us gets through all the same."""
     gm = ForeignGM(psk=KEY)
     short = gm.sa_init(nonce=bytes(16))
     first = site.talk(short)
     assert len(first) > len(short) and site.talk(short) == first
     for i in range(63):
         site.talk(ForeignGM().sa_init(), f"f{i}")
-    assert site.talk(short) is None
+    facts = site.server.status(0)
+    asked = site.talk(short)
+    assert len(asked) <= len(short) and site.server.status(0)["ike_sas"] == facts["ike_sas"]
+    with_cookie = gm.sa_init(first=[notification(COOKIE, cookie_of(gm, asked))], nonce=bytes(16))
+    assert site.talk(with_cookie)[:16] not in (first[:16], asked[:16])
     site.wait(table.UNPROVEN_MS + 1)
     fill(site)
     cookie = cookie_of(gm, site.talk(gm.sa_init(nonce=gm.nonce_i)))
     proven = gm.sa_init(first=[notification(COOKIE, cookie)])
     answer = site.talk(proven)
     assert site.talk(proven) == answer  # its address has shown that it hears us
+
+
+def test_repeats_of_a_members_request_help_to_flood_nobody_else(site):
+    """Who has seen it on its way sends it again, as if it were from somebody else."""
+    gm = site.connect(ForeignGM(psk=KEY), "a")
+    request = gm.gsa_auth()
+    answer = site.talk(request, "a")
+    assert len(answer) > len(request)
+    assert site.talk(request, "victim") == answer  # section 2.1: while there is no flood
+    fill(site)
+    assert site.talk(request, "victim") is None and site.talk(request, "a") == answer
+    short = gm.seal(INFORMATIONAL, [])
+    assert len(site.talk(short, "a")) <= len(short) and site.talk(short, "victim")
 
 
 def test_one_host_gets_a_share_of_the_table_only(tmp_path, monkeypatch):

@@ -447,6 +447,28 @@ def test_reload(site):
     assert group_of(site, "line2").epoch.number == 3
 
 
+@pytest.mark.parametrize("lies", [False, True])
+@pytest.mark.parametrize("change", ['rekey = "inband"\n', "repeats = 3\n"])
+def test_a_reload_that_could_not_be_written_is_done_by_the_next(tmp_path, change, lies):
+    site = Site(tmp_path / "state.db", wrap=FullDisk)
+    site.add("a")
+    a = site.gm("a", 1)
+    wanted = policy.parse(SITE + LINE1 + change)
+    former = group_of(site).policy
+    site.store.full, site.store.lies = True, lies
+    with pytest.raises(Problem, match="disk is full"):
+        site.server.reload(wanted, site.now)
+    assert group_of(site).policy == former and site.air == []
+    site.store.full = False
+    site.wait(20_000)
+    site.send(site.server.reload(wanted, site.now))
+    group = group_of(site)
+    assert group.policy == wanted.groups["line1"] and group.epoch.shape == group.policy.shape
+    heard = {a.rekey(out.data) for out in site.air}
+    assert ("excluded" in heard) == ("inband" in change)
+    assert ("a" in group.active()) == ("inband" not in change)
+
+
 def test_a_policy_that_changed_while_no_server_ran(site):
     a = site.gm("a", 1)
     site = site.restart(SITE + LINE1 + "sender_id_form = [8, 8]\n")

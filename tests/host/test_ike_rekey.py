@@ -4,7 +4,8 @@ import struct
 
 import pytest
 
-from covey_host.gcks import table
+from covey import ike
+from covey_host.gcks import ikerekey, table
 from foreign_gm import (
     CREATE_CHILD_SA,
     DELETE,
@@ -383,6 +384,32 @@ def test_simultaneous_rekeys_where_the_loser_is_never_deleted(site, peer):
         tell(site, peer)
 
 
+@pytest.mark.parametrize("is_told", [False, True])
+def test_the_peer_deletes_the_loser_before_we_know_all_nonces(site, peer, is_told):
+    """Section 2.8.2: its answer to our request got lost, and comes when we repeat that."""
+    for _ in range(30):
+        message_id, theirs, asked, ours = at_once(site, peer)
+        old, (by_server, answer) = peer.sa, peer.accept_rekey(theirs)
+        by_peer = peer.concluded(asked, peer.post(ours, CREATE_CHILD_SA), old)
+        if by_server.lowest < by_peer.lowest:  # another case; once more
+            peer.answer(CREATE_CHILD_SA, message_id, answer, old)
+            peer.served(sa=by_server)
+            assert peer.ask(INFORMATIONAL, [DELETE_IKE], old) == []
+            peer.sa = by_peer
+            continue
+        if is_told:  # over what is about to go: it never gets there
+            site.send(site.server.rekey("line1", site.now))
+        assert peer.ask(INFORMATIONAL, [DELETE_IKE], by_peer) == []
+        site.wait(1_000)
+        peer.sa = by_server
+        peer.answer(CREATE_CHILD_SA, message_id, answer, old)
+        assert peer.served(sa=old) == (INFORMATIONAL, [DELETE_IKE])
+        assert peer.served(sa=by_server)[0] == GSA_INBAND_REKEY  # nobody knows what it holds
+        assert peer.tek[0] == site.server._groups["line1"].epoch.tek_spi
+        return survivors(site, peer)
+    raise AssertionError("the same outcome thirty times")
+
+
 def test_our_request_got_lost_and_the_peer_deletes_the_old_one(site, peer):
     """Section 2.8.1: the peer never saw our request; its own is answered, the old one deleted."""
     _, _, asked, ours = at_once(site, peer)
@@ -451,6 +478,18 @@ def test_a_member_fills_no_memory_with_ike_sas(site, peer):
     assert site.server._responder._table._lingering == {}
 
 
+def test_a_member_fills_no_memory_with_ike_sas_that_it_deletes(site, peer, monkeypatch):
+    """What has ended keeps its last answer for a while, and makes room when there is more."""
+    monkeypatch.setattr(table, "MOST_UNPROVEN", 20)
+    for _ in range(30):
+        peer.rekey_ike()
+    facts = site.server.status(0)
+    assert (facts["ike_sas"], facts["unproven"]) == (21, 20)
+    other = Peer(site, "press-7", wants=1, address="b").join()  # whoever comes finds room
+    tell(site, other)
+    assert site.server.status(0)["unproven"] == 19
+
+
 def test_an_ike_sa_that_had_to_make_room_is_gone(site, peer, monkeypatch):
     """With hardly any room: whatever lingers is forgotten while it is still being worked on."""
     monkeypatch.setattr(table, "MOST_LINGERING", 1)
@@ -476,3 +515,16 @@ def test_no_keys_are_shared_between_ike_sas(site, peer):
         seen |= set(map(bytes, keys))
         peer.rekey_ike()
     assert DELETE == 42
+
+
+def test_an_integrity_of_none_may_be_left_out_of_the_answer():
+    """RFC 5282 section 8: beside an AEAD, NONE and nothing say the same."""
+    kinds = [
+        ike.Transform(ike.ENCR, ike.ENCR_AES_GCM_16, 128),
+        ike.Transform(ike.KWA, ike.KW_5649_128),
+    ]
+    none = ike.Transform(ike.INTEG, ike.INTEG_NONE)
+    with_none, without = (ike.Proposal(1, ike.IKE, b"", t) for t in ([*kinds, none], kinds[::-1]))
+    assert ikerekey._all(with_none) == ikerekey._all(without)
+    other = ike.Proposal(1, ike.IKE, b"", [*kinds, ike.Transform(ike.INTEG, 12)])
+    assert ikerekey._all(with_none) != ikerekey._all(other)

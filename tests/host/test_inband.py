@@ -341,6 +341,21 @@ def test_starting_over_is_told_inband(site):
     assert b.requests() == []
 
 
+def test_who_is_sent_away_can_come_back_over_its_ike_sa(site):
+    """Which was kept for long, so that it had been used for nothing but signs of life."""
+    a = Peer(site, "a", wants=1).join()
+    for _ in range(20):
+        site.wait(60_000)
+        for exchange, message_id, _ in a.requests():
+            a.answer(exchange, message_id)
+    site.send(site.server.reload(policy.parse(INBAND.replace("2222", "2223")), site.now))
+    assert a.served() == (GSA_INBAND_REKEY, OUT)
+    site.wait(30_000)  # rejoin_spread and more
+    assert a.requests() == []
+    a.pull()
+    assert a.tek[0] == epoch(site).tek_spi
+
+
 def test_registering_while_being_sent_away_loses_nobody(site):
     """The exclusion and the registration cross: whichever came first, the member gets keys."""
     a = Peer(site, "a").join()
@@ -498,6 +513,27 @@ def test_a_full_disk_tells_nothing_that_is_not_written(tmp_path, lies):
         a.take_inband(payloads, a.sa)
         a.answer(exchange, message_id)
     assert a.tek[0] == epoch(site).tek_spi
+
+
+def test_a_removal_of_unknown_outcome_gives_the_removed_no_keys(tmp_path):
+    """The store says that it failed, and it has happened: memory learns of it later."""
+    site = Site(tmp_path / "state.db", INBAND, wrap=FullDisk)
+    peers = []
+    for name in ("a", "b"):
+        site.add(name)
+        peers.append(Peer(site, name, wants=1).join())
+    a, b = peers
+    site.store.full = site.store.lies = True
+    with pytest.raises(Problem, match="disk is full"):
+        site.server.remove_member("b", site.now)
+    site.store.full = False
+    site.wait(6_000)
+    assert a.served()[0] == GSA_INBAND_REKEY
+    assert a.tek[0] == epoch(site).tek_spi and status(site)["holders"] == ["a"]
+    assert b.served() == (GSA_INBAND_REKEY, OUT)
+    rekey(site)
+    a.served()
+    assert b.requests() == []
 
 
 def test_a_clock_that_jumps(site):

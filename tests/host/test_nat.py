@@ -5,6 +5,7 @@ import tomllib
 
 import pytest
 
+from covey_host.gcks import policy
 from covey_host.gcks.sockets import Address
 from foreign_gm import (
     CREATE_CHILD_SA,
@@ -73,6 +74,8 @@ def test_where_the_system_does_not_say_our_address_nothing_is_answered(site):
         ('["0.0.0.0:848", "0.0.0.0:500"]', False),
         ('["0.0.0.0:848", "0.0.0.0:4500"]', True),
         ('["0.0.0.0:848", {address = "0.0.0.0:5500", marker = true}]', False),
+        ('["198.51.100.7:848", "198.51.100.8:4500"]', False),  # another address of ours
+        ('["198.51.100.7:848", "198.51.100.7:4500"]', True),
         ('[{address = "0.0.0.0:848", marker = true}]', True),  # it need not go on elsewhere
     ],
 )
@@ -82,6 +85,14 @@ def test_a_nat_is_told_of_only_where_there_is_a_way_through_it(tmp_path, listen,
     found = Peer(site, "a", address=at(1029, local_port=848)).connect(asked=ASKED)
     assert ({NAT_SOURCE, NAT_DESTINATION} <= set(found)) is answered
     site.store.close()
+
+
+def test_a_reload_opens_no_other_ports(site):
+    """So nobody is sent to one that is not open, and the ports of before are still told of."""
+    other = policy.parse('listen = ["0.0.0.0:848"]\n' + INBAND)
+    site.send(site.server.reload(other, site.now))
+    assert len(Peer(site, "a", address=at(1)).connect(asked=ASKED)) == 2
+    assert site.server.keys(site.now)["ports"] == {848: False, 500: False, 4500: True}
 
 
 def test_hashes_of_a_strange_length_are_no_reason_to_fail(site):

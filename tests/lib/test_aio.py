@@ -8,9 +8,11 @@ import asyncio
 from covey import aio, carrier, gsa, kd, port, registration
 from covey.config import Config
 from covey.drops import DROP_KEEPALIVE, DROP_QUEUE_FULL, ConfigError
+from covey.membership import REFUSED
 from covey.nat import HOME, KEEPALIVE
 from story import KWK, STORY, T1, T2, registered
 
+_MARKER = bytes(4)
 _GROUP = "239.192.1.32"
 
 
@@ -170,6 +172,41 @@ def test_misuse_is_told_and_leaves_the_member_usable():
     _run(story())
 
 
+def test_memory_that_is_short_for_a_moment_ends_nothing():
+    """A datagram needs a buffer, for which a heap may have no room just then."""
+    failed = []
+
+    def short(call, name):
+        def instead(*args):
+            if failed.count(name) < 2:
+                failed.append(name)
+                raise MemoryError
+            return call(*args)
+
+        return instead
+
+    async def story():
+        receiver, sender = await _pair(_free_port())
+        address = port.resolve("127.0.0.1", port.source_address(receiver._unicast[0])[1])
+        recv, recv_from, outgoing = port.recv, port.recv_from, receiver.membership.outgoing
+        port.recv, port.recv_from = short(recv, "recv"), short(recv_from, "recv_from")
+        receiver.membership.outgoing = short(outgoing, "outgoing")
+        try:
+            await sender.send(b"still here")
+            port.send(sender._unicast[0], KEEPALIVE, address)
+            assert await _take(receiver, 1) == [(b"still here", 0x41, False)]
+            await _until(lambda: receiver.member.drops.of(DROP_KEEPALIVE))
+            await _until(lambda: len(failed) == 6)
+        finally:
+            port.recv, port.recv_from = recv, recv_from
+        for member in (receiver, sender):
+            await member.__aexit__(None, None, None)
+            assert member.status()["state"] == "left"
+
+    _run(story())
+    assert sorted(failed) == ["outgoing"] * 2 + ["recv"] * 2 + ["recv_from"] * 2
+
+
 def test_a_slow_application_loses_the_newest_and_is_told():
     async def story():
         receiver, sender = await _pair(_free_port())
@@ -184,6 +221,28 @@ def test_a_slow_application_loses_the_newest_and_is_told():
         assert [payload for payload, _, _ in found] == [b"%d" % i for i in range(64)]
         await receiver.__aexit__(None, None, None)
         await sender.__aexit__(None, None, None)
+
+    _run(story())
+
+
+def test_a_refusal_is_told_though_the_error_comes_first():
+    """The message has just been read, and the task that tells has not run since."""
+
+    class Refused:
+        state = REFUSED
+        reason = "The key server refused: registration_failed."
+
+    async def story():
+        told = []
+        joined = _join(False, 9, on_event=lambda *event: told.append(event))
+        joined.membership = Refused()
+        joined.membership.events = [("refused", Refused.reason)]
+        try:
+            await joined._until_member()
+            raise AssertionError("it is a member")
+        except aio.JoinError as error:
+            assert str(error) == Refused.reason
+        assert told == [("refused", Refused.reason)]
 
     _run(story())
 
@@ -285,12 +344,19 @@ def test_who_joins_again_hears_the_key_server():
                 ike = member.membership._ike
                 other = port.udp_socket("127.0.0.1", 0)
                 here = port.resolve("127.0.0.1", port.source_address(member._unicast[0])[1])
-                for data in (b"\0\0\0\0marked", b"bare"):
-                    assert port.send(other, data, here) is None
+                zeros = bytes(4) + bytes((1,) * 20) + b"\0\0\0\x1c"  # an SPI may begin so
+                for marker, data in (
+                    (_MARKER, b"marked"),
+                    (b"", b"bare"),
+                    (b"", zeros),
+                    (_MARKER, zeros),
+                    (_MARKER, bytes((1,) * 20) + b"\0\0\0\x20\0\0\0\x1c"),  # ID as the length
+                ):
+                    assert port.send(other, marker + data, here) is None
                     await _until(lambda heard=ike.heard: heard)
-                    assert ike.heard.pop() == data.lstrip(b"\0")
+                    assert ike.heard.pop() == data
                     number_there = port.source_address(other)[1]
-                    assert ike.sources.pop() == ("127.0.0.1", number_there, data[:1] == b"\0")
+                    assert ike.sources.pop() == ("127.0.0.1", number_there, marker == _MARKER)
                 port.close(other)
 
     _run(story())

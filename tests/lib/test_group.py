@@ -232,6 +232,11 @@ def test_a_new_authentication_key_is_used_from_then_on():
     made.terms.verifier = object()
     group.install(made, False, 0)
     assert group.rekey.current.verifier is made.terms.verifier
+    made = registered(was=group.terms)  # with the Rekey SA told again
+    made.data_sas = []
+    made.terms.verifier = object()
+    group.install(made, False, 0)
+    assert group.rekey.current.verifier is made.terms.verifier
 
 
 def test_a_rekey_that_tells_an_sa_again_says_how_long_it_lives():

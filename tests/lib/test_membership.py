@@ -282,6 +282,33 @@ def test_a_refusal_is_told_and_asked_again_ever_more_slowly():
     assert life.ike.asked == ["pull", "pull"]
 
 
+def test_a_refusal_without_proof_counts_no_more_than_silence():
+    """Whoever answers first could keep us from the other servers, or for an hour from all."""
+    life = Life()
+    life.ike.answer(registration.FAILED, reason="authentication_failed")
+    life.run()
+    assert len(Script.made) == 2 and life.it.state == membership.REGISTERING
+    life.ike.answer(registration.FAILED, reason="authentication_failed")
+    life.run()
+    assert life.it.state == membership.REFUSED and "authentication_failed" in life.it.reason
+    for i in range(1, 12):
+        life.run(9900)
+        assert len(Script.made) == 2 * i
+        life.run(291000)
+        for made in (1, 2):
+            assert len(Script.made) == 2 * i + made
+            life.ike.answer(registration.FAILED, reason="authentication_failed")
+            life.run()
+
+
+def test_a_refusal_without_proof_takes_nobody_out_of_the_group():
+    life = Life(sending=True).registered(STORY["sender"])
+    for reason in ("timeout", "authentication_failed", "authentication_failed"):
+        life.ike.answer(registration.FAILED, reason=reason)
+        life.run(600)
+        assert life.it.state == membership.MEMBER and life.member.can_send(life.now_ms)
+
+
 def test_an_unanswered_server_is_followed_by_the_next():
     life = Life()
     life.ike.answer(registration.FAILED, reason="timeout")

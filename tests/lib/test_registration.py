@@ -2,7 +2,7 @@
 
 import json
 
-from covey import gsa, registration
+from covey import gsa, registration, x25519
 from covey.config import Config
 from covey.drops import NAMES
 from covey.nat import Path
@@ -711,3 +711,19 @@ def test_states_are_those_of_the_table():
         for following in table[state]:
             assert following in table
         assert (not table[state]) == (state in ("failed", "closed"))
+
+
+def test_closed_half_way_the_copies_of_the_secret_go_too():
+    """MicroPython finishes no generator that is only let go."""
+    wiped = []
+    wipe = x25519.wipe
+    x25519.wipe = lambda octets: (wiped.append(len(octets)), wipe(octets))
+    try:
+        gm = Registration(_config(), 0)
+        for _ in range(3):
+            gm.step(0)
+        assert gm.state == registration.STARTING and wiped == []
+        gm.close()
+        assert wiped == [32]
+    finally:
+        x25519.wipe = wipe

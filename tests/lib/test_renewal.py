@@ -241,6 +241,30 @@ def test_a_full_memory_is_a_temporary_failure():
     _pull_over(talk, new, 0)
 
 
+def test_old_keys_are_not_forgotten_while_the_server_rekeys_in_vain():
+    from covey import ikerekey
+
+    multiply = ikerekey.x25519.multiply
+
+    def full(*_):
+        yield
+        raise MemoryError
+
+    talk = _begin(ike_lifetime_s=1000)
+    old = talk.gcks.sa
+    begun = talk.gcks.begin_rekey(old)
+    ikerekey.x25519.multiply = full
+    try:
+        assert talk.hear_only(old.request(_CHILD, begun)) is None
+        talk.gm._unicast.renew_in(0)  # due while theirs is in work
+        (answer,) = talk.sent()
+    finally:
+        ikerekey.x25519.multiply = multiply
+    assert old.open(answer)[1] == [notify(ike.TEMPORARY_FAILURE)]
+    gone, (request,) = talk.next(20000)
+    assert gone == 10000 and old.open(request)[0].exchange == _CHILD
+
+
 def test_a_memory_that_is_full_before_the_work_begins():
     """The request may come again, as if it had never been taken."""
     from covey import renewal

@@ -11,7 +11,7 @@ repeats     those messages on their way
 roster      who is in a group, and with which sender indexes
 group       one group over time: every change is in the store before anyone hears of it
 proposals   which IKE proposal is taken, and whether SAg covers a group's policy
-ikesa       one IKE SA: keys, message IDs, fragments, the cached answer; table: all of them
+ikesa       one IKE SA: keys, message IDs, fragments, the cached answer; table: all of them; timers
 sainit      IKE_SA_INIT; parts: the payloads of a message by their kinds; natd: NAT detection
 halfopen    whose IKE_SA_INIT is taken, and the flood; cookies: what an address proves
 proof       AUTH, both ways

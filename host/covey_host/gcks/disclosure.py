@@ -9,7 +9,7 @@ While somebody follows, whatever comes is kept for a while, so that keys are tol
 and go between two questions. With nobody following nothing is kept.
 """
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from .epoch import Epoch, RekeySA
 
@@ -26,11 +26,6 @@ class Disclosure:
         self._told: dict[tuple, int] = {}  # followers → when the log was told of them
         self._kept: dict[bytes, tuple[int, Record]] = {}  # by SPI: since when
 
-    @property
-    def known(self) -> Container[bytes]:
-        """SPIi | SPIr of IKE SAs that need not be noted once more."""
-        return self._kept.keys()
-
     def follow(self, who: tuple, now_ms: int) -> bool:
         """Whether the log is to be told (once more) that this one follows."""
         self._until_ms = now_ms + FOLLOWED_MS
@@ -39,7 +34,7 @@ class Disclosure:
         return who not in told
 
     def note(self, records: Iterable[Record], now_ms: int) -> None:
-        """What there is now. Does not ask for it where nobody follows."""
+        """What there is, new IKE SAs at least. Does not ask for it where nobody follows."""
         if self._until_ms is None:
             return
         if now_ms >= self._until_ms:

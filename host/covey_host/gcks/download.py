@@ -43,9 +43,10 @@ def registration_kd(
     epoch: Epoch, kwk: bytes, public_key: bytes | None, sender_ids: Sequence[int]
 ) -> bytes:
     """kwk: GSK_w of the IKE SA; public_key: DER SubjectPublicKeyInfo, not for inband groups."""
-    bags = _key_bags(epoch, kwk)
     if epoch.shape.rekey == INBAND:
-        bags, public_key = [bag for bag in bags if bag.protocol == ike.ESP], None
+        bags, public_key = [_tek_bag(epoch, kwk)], None
+    else:
+        bags = _key_bags(epoch, kwk)
     member = gsa.MemberBag(auth_key=public_key, sender_ids=map(_SENDER_ID.pack, sender_ids))
     is_empty = public_key is None and not member.sender_ids
     return bytes(gsa.emit_kd(gsa.KD(bags, None if is_empty else member)))
@@ -132,8 +133,12 @@ def _group_wide(epoch: Epoch, atd_s: int, dtd_s: int) -> gsa.GroupWide:
 def _key_bags(epoch: Epoch, kwk: bytes) -> list[gsa.KeyBag]:
     return [
         _key_bag(ike.GIKE_UPDATE, epoch.rekey.spi, kwk, epoch.rekey.keymat),
-        _key_bag(ike.ESP, epoch.tek_spi, kwk, epoch.tek_keymat),
+        _tek_bag(epoch, kwk),
     ]
+
+
+def _tek_bag(epoch: Epoch, kwk: bytes) -> gsa.KeyBag:
+    return _key_bag(ike.ESP, epoch.tek_spi, kwk, epoch.tek_keymat)
 
 
 def _key_bag(protocol: int, spi: bytes, kwk: bytes, keymat: bytes) -> gsa.KeyBag:

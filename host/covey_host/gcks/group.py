@@ -13,6 +13,7 @@ a Rekey SA that the server has forgotten. See repeats.py for how a message leave
 
 from dataclasses import dataclass, replace
 
+from ..errors import Problem
 from . import Out, senders
 from .authority import Member
 from .epoch import (
@@ -78,7 +79,7 @@ class Group:
             self.believe(self._founded(now_ms, more), now_ms)
             return
         shape = self.policy.shape
-        excludes = bool(evicted) or self.epoch.shape != shape
+        excludes = bool(evicted)
         excludes |= self.is_inband  # the IKE SAs of its members are lost, and with them all ways
         excludes |= senders.is_used_up(shape, self.epoch.life + 1)
         plan = self.plan(now_ms, excludes=excludes, started=True, gone=evicted)
@@ -94,6 +95,16 @@ class Group:
         self.refresh(now_ms)
         self._carry_out(self.plan(now_ms, excludes=True), now_ms)
 
+    def adopt(self, policy: GroupPolicy, now_ms: int) -> None:
+        """Another policy: new keys under it, or everybody out where members have to be told what
+        only a registration tells. Problem: the former policy holds."""
+        former, self.policy = self.policy, policy
+        try:
+            self.rekey(now_ms)
+        except Problem:
+            self.policy = former
+            raise
+
     def plan(
         self,
         now_ms: int,
@@ -104,6 +115,7 @@ class Group:
     ) -> Plan:
         """Decide on the next epoch. To be written by the caller, then given to believe()."""
         old, policy = self.epoch, self.policy
+        excludes = excludes or old.shape != policy.shape
         new = next_epoch(old, policy.shape, self._random, excludes=excludes, started=started)
         outbox = self._repeats.outbox
         come_back = excludes or started and any(parcel.excludes for parcel in outbox)
@@ -141,7 +153,7 @@ class Group:
         self.refresh(now_ms)
         if now_ms >= self._born_ms + self.policy.lifetime_s * 1000:
             self.rekey(now_ms)  # overdue, as after a disk that was full for long
-        if member not in self.active() and len(self.active()) >= self.policy.members:
+        if not self.has(member) and self._roster.count(self.epoch.era) >= self.policy.members:
             raise GroupFull
         if wanted is not None and self.epoch.shape.single_sender:
             wanted = 1
@@ -155,7 +167,7 @@ class Group:
     def leave(self, member: str, now_ms: int) -> None:
         """The member says that it is none any more; it may come back."""
         self.refresh(now_ms)
-        if member in self.active():
+        if self.has(member):
             gone = replace(self._roster.members[member], left=True)
             self._write(self._roster.entering(member, gone, {}))
             self._roster.enter(member, gone, {})
@@ -163,6 +175,10 @@ class Group:
     def active(self) -> dict[str, Enrolled]:
         """Who is registered, as far as the key server can know."""
         return self._roster.active(self.epoch.era)
+
+    def has(self, member: str) -> bool:
+        """Whether this one is among them."""
+        return self._roster.is_active(member, self.epoch.era)
 
     def forgetting(self, member: str) -> Changes:
         """The write that takes away what is known of a member without keys."""

@@ -40,9 +40,9 @@ class Door:
         origin = address, sha256(data).digest()
         known = self._table.begun_by(origin)
         if known is not None:
-            return self._again(known, data)
+            return self._again(known, header, data, now_ms)
         is_proven = False
-        if self._is_loaded():
+        if self.is_loaded():
             is_proven, answer = self._ask_cookie(header, data, address, now_ms)
             if not is_proven:
                 return answer
@@ -64,6 +64,10 @@ class Door:
         self._counters["sa_init"] += 1
         return [sa.response]
 
+    def is_loaded(self) -> bool:
+        """Whether addresses that have shown nothing are to get no more than they sent."""
+        return self._table.half_open >= self.policy.cookies_from
+
     def refuse_version(self, data: bytes, now_ms: int) -> list[bytes]:
         """Section 2.5: dropped, and told which version we speak; sections 1.5, 2.21.4: how."""
         self._counters["version"] += 1
@@ -71,20 +75,22 @@ class Door:
             return []
         head = data[:8], data[8:16], data[18], ike.FLAG_R, int.from_bytes(data[20:24])
         answer = bytes(ike.emit_message(*head, [notify(ike.INVALID_MAJOR_VERSION)]))
-        if self._is_loaded() and len(answer) > len(data) or not self._may_notice(now_ms):
+        if self.is_loaded() and len(answer) > len(data) or not self._may_notice(now_ms):
             return []
         return [answer]
 
-    def _again(self, known: IkeSA, data: bytes) -> list[bytes]:
-        """Section 2.1: the same answer while half-open, ignored from then on."""
+    def _again(self, known: IkeSA, header: ike.Header, data: bytes, now_ms: int) -> list[bytes]:
+        """Section 2.1: the same answer while half-open, ignored from then on. Under a flood one
+        that is longer than the repeat is not given: with the cookie that is asked for instead,
+        the peer begins another IKE SA."""
         self._counters["sa_init_repeat"] += 1
         if known.next_request > 1:
             return []
         is_longer = len(known.response) > len(data) and not known.has_cookie
-        return [] if is_longer and self._is_loaded() else [known.response]
-
-    def _is_loaded(self) -> bool:
-        return self._table.half_open >= self.policy.cookies_from
+        if is_longer and self.is_loaded():
+            is_proven, answer = self._ask_cookie(header, data, known.address, now_ms)
+            return [known.response] if is_proven else answer
+        return [known.response]
 
     def _has_room(self, address: Any) -> bool:
         if self._table.half_open_of[host_of(address)] >= MOST_PER_HOST:

@@ -17,6 +17,7 @@ from covey.drops import DROP_IKE_KE, DROP_IKE_PROPOSAL, FormatError
 from . import proposals
 from .epoch import Random
 from .ikesa import OPEN, IkeSA
+from .inband import Told
 from .parts import Parts, Payloads, notify
 
 _NONCE_LEN = 32
@@ -39,6 +40,7 @@ class Rival:
 
     sa: IkeSA
     lowest: bytes  # of its two nonces
+    told: dict[str, Told]  # what the member holds: still known when the peer has deleted `sa`
 
 
 class Refused(Exception):
@@ -110,7 +112,7 @@ def conclude(old: IkeSA, asked: Asked, parts: Parts, random: Random) -> tuple[Ik
     nonce_r = ike.check_nonce(parts.needed(ike.NONCE))
     if len(found) != 1 or chosen is None or found[0].num != asked.offer.num:
         raise FormatError(DROP_IKE_PROPOSAL)
-    if sorted(map(_key, found[0].transforms)) != sorted(map(_key, asked.offer.transforms)):
+    if _all(found[0]) != _all(asked.offer):
         raise FormatError(DROP_IKE_PROPOSAL)
     if method != ike.CURVE25519:
         raise FormatError(DROP_IKE_KE)
@@ -129,8 +131,11 @@ def agree(private: X25519PrivateKey, value: bytes) -> bytes:
         raise FormatError(DROP_IKE_KE) from None
 
 
-def _key(transform: ike.Transform) -> tuple[int, int, int]:
-    return transform.kind, transform.id, transform.key_bits or 0
+def _all(proposal: ike.Proposal) -> list[tuple[int, int, int]]:
+    """Its transforms in order; an INTEG of NONE is as good as none (RFC 5282 section 8)."""
+    none = ike.INTEG, ike.INTEG_NONE
+    found = [t for t in proposal.transforms if (t.kind, t.id) != none]
+    return sorted((t.kind, t.id, t.key_bits or 0) for t in found)
 
 
 def _heir(old: IkeSA, new: IkeSA) -> IkeSA:

@@ -20,14 +20,13 @@ from covey.octets import wipe
 from .epoch import Random
 from .inband import Told
 from .proposals import Chosen
+from .timers import NEVER
 
 HALF_OPEN = "half-open"
 OPEN = "open"
 REPLACED = "replaced"
 CLOSING = "closing"
 ENDED = "ended"
-
-NEVER = 1 << 62
 
 
 class IkeSA:
@@ -56,6 +55,7 @@ class IkeSA:
         self.most_len = None  # octets of a message that we send in one piece; None: any
 
         self.state = HALF_OPEN
+        self.wake_ms = NEVER  # when timers.py wakes it
         self.deadline_ms = NEVER  # when HALF_OPEN, REPLACED or ENDED is left by itself
         self.address: Any = None  # where the newest authentic message came from
         self.origin = None  # under which the IKE_SA_INIT request is known: (address, hash)

@@ -53,10 +53,14 @@ def registered(sa: IkeSA, group: Group) -> None:
 
 
 def due(sa: IkeSA, groups: dict[str, Group], now_ms: int) -> tuple[Payloads, Telling] | None:
-    """What the member has to be told next, with the note that belongs to its answer."""
+    """What the member has to be told next, with the note that belongs to its answer.
+
+    Who is none of the group's members gets no keys, whatever this IKE SA remembers: a removal may
+    have been written though the store said that it failed.
+    """
     for name, told in sa.told.items():
         group = groups.get(name)
-        if group is None or told.era != group.epoch.era:
+        if group is None or told.era != group.epoch.era or not group.has(sa.identity):
             return EXCLUSION, Telling(name, None)
         if told.number != group.epoch.number:
             epoch = group.epoch

@@ -6,7 +6,8 @@ has taken over: this one must stop. Any other Problem leaves it able to go on.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from ..errors import MISUSE, Problem
@@ -136,7 +137,8 @@ class KeyServer:
 
     def reload(self, policy: SitePolicy, now_ms: int) -> list[Out]:
         """Another policy comes into force: groups that differ get new keys, new groups begin,
-        groups that are gone are told to end."""
+        groups that are gone are told to end. The sockets stay as they were opened."""
+        policy = replace(policy, listen=self._policy.listen)
         for name in [name for name in self._groups if name not in policy.groups]:
             group = self._groups[name]
             group.exclude(now_ms)
@@ -147,11 +149,7 @@ class KeyServer:
                 self._retired = [g for g in self._retired if g.policy.name != name]
                 self._start_group(wanted, now_ms)
             elif group.policy != wanted:
-                group.policy = wanted
-                if group.epoch.shape == wanted.shape:
-                    group.rekey(now_ms)
-                else:
-                    group.exclude(now_ms)
+                group.adopt(wanted, now_ms)
         self._policy = self._responder.policy = policy
         self._rekeyer.most_len = most_len(policy)
         self._tell("reloaded", groups=list(policy.groups))
@@ -196,10 +194,11 @@ class KeyServer:
             self._tell("keys_exported", **who, **facts)
         return {"keys": keys, "ports": self._ports()}
 
-    def _keys_now(self, known: Container[bytes] = ()) -> Iterator[disclosure.Record]:
+    def _keys_now(self, *, only_new: bool = False) -> Iterator[disclosure.Record]:
+        """only_new: of IKE SAs those made since the last such call."""
         for group in self._all():
             yield from disclosure.of_group(group.epoch, group.rekey_sas())
-        for sa in self._responder.ike_keys(known):
+        for sa in self._responder.ike_keys(only_new=only_new):
             yield disclosure.of_ike_sa(*sa)
 
     def _stored_keys(self) -> Iterator[disclosure.Record]:
@@ -228,7 +227,7 @@ class KeyServer:
         return [*self._groups.values(), *self._retired]
 
     def _due(self, now_ms: int) -> list[Out]:
-        self._disclosure.note(self._keys_now(self._disclosure.known), now_ms)
+        self._disclosure.note(self._keys_now(only_new=True), now_ms)
         for group in self._all():
             self._tell_of(group)
         outs = [out for group in self._all() for out in group.due(now_ms)]

@@ -30,9 +30,9 @@ def answer(
     local, local_port = getattr(address, "local", b""), getattr(address, "local_port", 0)
     if not local or not any(n.type in _ASKED for n in asked):
         return []
-    if not any(entry.port == _NAT_PORT for entry in listen) and not any(
-        entry.port == local_port and entry.marker for entry in listen
-    ):
+    here = ("0.0.0.0", socket.inet_ntoa(local))
+    ways = [entry.port for entry in listen if entry.marker and entry.host in here]
+    if _NAT_PORT not in ways and local_port not in ways:
         return []
     source = ike.nat_detection(spi_i, spi_r, local, local_port)
     if source is None:

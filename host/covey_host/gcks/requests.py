@@ -25,11 +25,13 @@ from . import Out, ikerekey, ikesa, inband
 from .epoch import Random
 from .group import Group
 from .ikesa import NEVER, IkeSA
+from .inband import Told
 from .parts import Parts, Payloads
 from .policy import SitePolicy
 from .table import Table
 
 RETRANSMIT_MS = (1000, 2000, 4000, 8000)  # how long each sending of a request is waited for
+AT_ONCE = 64  # IKE SAs worked on before others get their turn
 BUSY_MS = 10_000  # after TEMPORARY_FAILURE, and up to as much again at random
 _JITTER = 10  # % of the life of an IKE SA: not all get new keys at once
 
@@ -73,7 +75,7 @@ class Requests:
         self._table.open(sa)
         life_ms = self.policy.ike_lifetime_s * 1000
         sa.rekey_ms = now_ms + life_ms - self._share(life_ms * _JITTER // 100)
-        self._wake(sa)
+        self.wake(sa)
 
     def close(self, sa: IkeSA, now_ms: int, *, is_excluded: bool = False) -> list[Out]:
         """Delete an IKE SA, once our request under way has been answered."""
@@ -94,8 +96,11 @@ class Requests:
             return []
         self._epochs = epochs
         outs = []
-        for sa in [sa for sa in self._table.proven.values() if sa.told]:
+        told = [sa for sa in self._table.proven.values() if sa.told]
+        for sa in told[:AT_ONCE]:
             outs += self.proceed(sa, now_ms)
+        for sa in told[AT_ONCE:]:  # by step(), as soon as whoever waits has been heard
+            self._table.timers.put(sa, now_ms)
         return outs
 
     def proceed(self, sa: IkeSA, now_ms: int) -> list[Out]:
@@ -109,7 +114,7 @@ class Requests:
                 datagrams = sa.ask(exchange, payloads)
                 sa.pending = Pending(what, exchange, message_id, datagrams, note)
                 outs = self._send(sa, now_ms)
-        self._wake(sa)
+        self.wake(sa)
         return outs
 
     def step(self, sa: IkeSA, now_ms: int) -> list[Out]:
@@ -135,6 +140,11 @@ class Requests:
         if sa.state == ikesa.OPEN:
             due_ms = min(due_ms, sa.rekey_ms, self._silent_ms(sa), sa.tell_ms or NEVER)
         return due_ms
+
+    def wake(self, sa: IkeSA) -> None:
+        """See that step() is called in time."""
+        if self._table.sas.get(sa.own_spi) is sa:
+            self._table.timers.put(sa, self.next_ms(sa))
 
     # What is next
 
@@ -177,11 +187,8 @@ class Requests:
         pending = sa.pending
         pending.due_ms = now_ms + RETRANSMIT_MS[pending.tries]
         pending.tries += 1
-        self._wake(sa)
+        self.wake(sa)
         return [Out(datagram, sa.address) for datagram in pending.datagrams]
-
-    def _wake(self, sa: IkeSA) -> None:
-        self._table.wake_at(self.next_ms(sa))
 
     # Answers
 
@@ -218,6 +225,7 @@ class Requests:
         if pending.what == TELL:
             self._counters["told"] += 1
             inband.answered(sa, pending.note)
+            sa.used_ms = now_ms  # who was sent away has some time to register over it
         elif pending.what == REKEY:
             return self._rekeyed(sa, pending.note, parts, now_ms)
         return []
@@ -256,11 +264,17 @@ class Requests:
         """Section 2.8.2: of two new ones, the one with the lowest nonce goes, by its maker; the
         maker of the other deletes the old one."""
         rival = sa.rival
-        if rival is None or lowest < rival.lowest or rival.sa.state != ikesa.OPEN:
+        if rival is None or lowest < rival.lowest:
             return self.close(new, now_ms)
-        new.told, new.tell_ms = rival.sa.told, rival.sa.tell_ms
-        rival.sa.told = {}
-        self._table.replace(rival.sa, now_ms)
+        if rival.sa.state == ikesa.OPEN:
+            new.told, new.tell_ms = rival.sa.told, rival.sa.tell_ms
+            rival.sa.told = {}
+            self._table.replace(rival.sa, now_ms)
+        elif rival.sa.state == ikesa.ENDED and sa.identity not in self._table.proven:
+            # the peer knew all nonces before us; what it was being told over it may be lost
+            new.told = {name: Told(of.era, 0, of.spis) for name, of in rival.told.items()}
+        else:
+            return self.close(new, now_ms)
         self.opened(new, now_ms)
         return self.close(sa, now_ms) + self.proceed(new, now_ms)
 
@@ -269,7 +283,7 @@ class Requests:
         self._table.add_successor(new)
         self._counters["ike_rekeyed"] += 1
         if sa.pending is not None and sa.pending.what == REKEY:
-            sa.rival = ikerekey.Rival(new, lowest)
+            sa.rival = ikerekey.Rival(new, lowest, new.told)
         self._take_over(sa, new, now_ms)
 
     def _take_over(self, sa: IkeSA, new: IkeSA, now_ms: int) -> None:

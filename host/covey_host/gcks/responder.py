@@ -11,7 +11,7 @@ answer whatever address a forger writes into a packet.
 """
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from covey import ike
@@ -28,12 +28,13 @@ from .authority import Authority
 from .epoch import Random
 from .group import Group
 from .halfopen import Door
-from .ikesa import NEVER, IkeSA
+from .ikesa import IkeSA
+from .natd import host_of
 from .parts import Parts, Payloads, notify
 from .policy import SitePolicy
 from .proof import Proof
 from .registrar import Registrar
-from .requests import TAKE_BACK, TELL, Requests
+from .requests import AT_ONCE, TAKE_BACK, TELL, Requests
 from .table import Table
 
 _HEADER_LEN = 28
@@ -68,6 +69,8 @@ class Responder:
     def policy(self, policy: SitePolicy) -> None:
         self._policy = self._door.policy = policy
         self._proof.policy = self._requests.policy = policy
+        for sa in self._sas.values():  # perhaps by a shorter time
+            self._requests.wake(sa)
 
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker → what it is answered with. Problem: from the store."""
@@ -81,24 +84,21 @@ class Responder:
             return []
 
     def step(self, now_ms: int) -> list[Out]:
-        """Whatever time has brought: requests of ours, repeats of them, IKE SAs that end."""
-        if now_ms < self._table.due_ms:
-            return []
+        """Some of what time has brought: requests of ours, repeats of them, IKE SAs that end.
+        Where there is more, next_ms() is not in the future."""
         outs = []
-        for sa in [sa for sa in self._sas.values() if now_ms >= self._requests.next_ms(sa)]:
-            if self._sas.get(sa.own_spi) is not sa:
-                continue  # it had to make room
-            if now_ms >= sa.deadline_ms:
-                self._counters["half_open_expired"] += sa.state == ikesa.HALF_OPEN
-                self._table.forget(sa)
-            else:
-                outs += self._requests.step(sa, now_ms)
-        self._table.due_ms = min(map(self._requests.next_ms, self._sas.values()), default=NEVER)
+        due = self._table.timers.due(now_ms, AT_ONCE)
+        try:
+            while due:
+                outs += self._step(due.pop(), now_ms)
+        finally:
+            for sa in due:  # after a fault: those that it kept waiting
+                self._requests.wake(sa)
         return outs
 
     def next_ms(self) -> int:
         """When step() may have something to do."""
-        return self._table.due_ms
+        return self._table.timers.next_ms()
 
     def tell(self, now_ms: int) -> list[Out]:
         """Members of inband groups hear of new epochs. To be called after anything."""
@@ -123,12 +123,11 @@ class Responder:
         current = epoch.era, epoch.number
         return sorted(m for m, t in told.items() if t and (t.era, t.number) == current)
 
-    def ike_keys(
-        self, known: Container[bytes] = ()
-    ) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
-        """SPIi, SPIr, SK_ei, SK_er of each IKE SA with keys. known: SPIi | SPIr to leave out."""
-        for sa in self._sas.values():
-            if sa.state != ikesa.ENDED and sa.spi_i + sa.spi_r not in known:
+    def ike_keys(self, *, only_new: bool = False) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
+        """SPIi, SPIr, SK_ei, SK_er of each IKE SA with keys; only_new: made since this was asked
+        for last."""
+        for sa in self._table.take_new() if only_new else self._sas.values():
+            if sa.state != ikesa.ENDED:
                 yield sa.spi_i, sa.spi_r, bytes(sa.keys.sk_ei), bytes(sa.keys.sk_er)
 
     @property
@@ -157,6 +156,18 @@ class Responder:
             return self._requests.take(sa, header, data, address, now_ms)
         return self._take_request(sa, header, data, address, now_ms)
 
+    def _step(self, sa: IkeSA, now_ms: int) -> list[Out]:
+        if self._sas.get(sa.own_spi) is not sa:
+            return []  # it had to make room
+        outs = []
+        if now_ms >= sa.deadline_ms:
+            self._counters["half_open_expired"] += sa.state == ikesa.HALF_OPEN
+            self._table.forget(sa)
+        else:
+            outs = self._requests.step(sa, now_ms)
+        self._requests.wake(sa)
+        return outs
+
     def _take_request(
         self, sa: IkeSA, header: ike.Header, data: bytes, address: Any, now_ms: int
     ) -> list:
@@ -166,7 +177,7 @@ class Responder:
                 return []
             if is_repeat:
                 self._counters["request_repeat"] += 1
-                return sa.last_answer
+                return sa.last_answer if self._may_repeat(sa, data, address) else []
         if header.message_id != sa.next_request or sa.state == ikesa.ENDED:
             raise FormatError(DROP_IKE_MESSAGE_ID)
         if sa.state == ikesa.HALF_OPEN and header.exchange not in (ike.GSA_AUTH, ike.IKE_AUTH):
@@ -188,6 +199,13 @@ class Responder:
         if heir is not sa:  # it has just been given new keys
             others += self._requests.proceed(heir, now_ms)
         return [*answer, *others]
+
+    def _may_repeat(self, sa: IkeSA, data: bytes, address: Any) -> bool:
+        """Whoever has seen a request can repeat it, in the name of any address: under a flood
+        one that is not the member's gets no more than it sent."""
+        if host_of(address) == host_of(sa.address) or not self._door.is_loaded():
+            return True
+        return sum(map(len, sa.last_answer)) <= len(data)
 
     def _answer(
         self, sa: IkeSA, opened: ike.Opened, others: list[Out], now_ms: int

@@ -7,6 +7,7 @@
 Rows are written by the group; each method that gives Changes has a partner that follows in memory.
 """
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 
 from .ledger import Changes, decode, encode
@@ -28,20 +29,29 @@ class Roster:
         self._prefix = prefix
         self.members: dict[str, Enrolled] = {}
         self.rows: dict[int, Row] = {}  # by sender index
+        self._present: Counter = Counter()  # by era: how many have not left since
 
     def load(self, found: dict[str, bytes]) -> None:
         """What the store holds, keys without prefix; those of others are passed over."""
-        self.members, self.rows = {}, {}
+        self.members, self.rows, self._present = {}, {}, Counter()
         for key, value in found.items():
             kind, _, name = key.partition("/")
             if kind == "member":
-                self.members[name] = Enrolled(**decode(value))
+                self._put(name, Enrolled(**decode(value)))
             elif kind == "sender":
                 self.rows[int(name)] = decode_row(value)
 
     def active(self, era: int) -> dict[str, Enrolled]:
         """Who is registered, as far as a key server can know."""
         return {m: e for m, e in self.members.items() if e.era == era and not e.left}
+
+    def is_active(self, member: str, era: int) -> bool:
+        enrolled = self.members.get(member)
+        return enrolled is not None and enrolled.era == era and not enrolled.left
+
+    def count(self, era: int) -> int:
+        """How many are registered, whatever their number is: members come one by one."""
+        return self._present[era]
 
     def entering(self, member: str, enrolled: Enrolled, rows: dict[int, Row]) -> Changes:
         changes = {self._row_key(index): encode_row(row) for index, row in rows.items()}
@@ -50,7 +60,7 @@ class Roster:
         return changes
 
     def enter(self, member: str, enrolled: Enrolled, rows: dict[int, Row]) -> None:
-        self.members[member] = enrolled
+        self._put(member, enrolled)
         self.rows |= rows
 
     def removing(self, gone: frozenset[str]) -> Changes:
@@ -60,12 +70,22 @@ class Roster:
         return dict.fromkeys(keys)
 
     def remove(self, gone: frozenset[str]) -> None:
-        self.members = {m: e for m, e in self.members.items() if m not in gone}
+        for member in gone & set(self.members):
+            self._put(member, None)
         self.rows = {i: row for i, row in self.rows.items() if row.owner not in gone}
 
     def forgetting(self, member: str) -> Changes:
         """Of a member without keys; its index, if it had one, stays used."""
         return {self._member_key(member): None} if member in self.members else {}
+
+    def _put(self, member: str, enrolled: Enrolled | None) -> None:
+        """None: it is known no more."""
+        former = self.members.pop(member, None)
+        if former is not None:
+            self._present[former.era] -= not former.left
+        if enrolled is not None:
+            self.members[member] = enrolled
+            self._present[enrolled.era] += not enrolled.left
 
     def _member_key(self, member: str) -> str:
         return f"{self._prefix}member/{member}"

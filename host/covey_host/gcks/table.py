@@ -1,16 +1,18 @@
 """The IKE SAs of a key server: found by our SPI, by their first message, by their member."""
 
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 from . import ikesa
 from .epoch import Random
 from .ikesa import NEVER, IkeSA
 from .natd import host_of
+from .timers import Timers
 
 ZERO_SPI = bytes(8)
 MOST_UNPROVEN = 1024  # IKE SAs whose peer has proven nothing, or that ended; no more are made
 UNPROVEN_MS = 30_000  # how long each of them is kept
+_MOST_NEW = 4096
 MOST_LINGERING = 8  # IKE SAs of one member that were replaced or are being closed
 
 
@@ -22,7 +24,9 @@ class Table:
         self.unproven: set[bytes] = set()  # SPIs of those that are half-open or ended
         self.half_open = 0
         self.half_open_of: Counter = Counter()  # by host
-        self.due_ms = NEVER  # no IKE SA has something to do earlier
+        self.timers = Timers()
+        self._new: deque[bytes] = deque(maxlen=_MOST_NEW)  # SPIs not asked for by take_new() yet
+        self._ended: dict[bytes, IkeSA] = {}  # the oldest first
         self._lingering: dict[str, list[IkeSA]] = {}  # by member, the oldest first
         self._origins: dict[tuple, IkeSA] = {}  # by address and hash of the IKE_SA_INIT request
 
@@ -38,6 +42,7 @@ class Table:
 
     def add_half_open(self, sa: IkeSA, now_ms: int) -> None:
         self.sas[sa.own_spi] = self._origins[sa.origin] = sa
+        self._new.append(sa.own_spi)
         self.unproven.add(sa.own_spi)
         self.half_open += 1
         self.half_open_of[host_of(sa.origin[0])] += 1
@@ -46,6 +51,13 @@ class Table:
     def add_successor(self, sa: IkeSA) -> None:
         """Of an IKE SA that had proven its peer."""
         self.sas[sa.own_spi] = sa
+        self._new.append(sa.own_spi)
+
+    def take_new(self) -> list[IkeSA]:
+        """Those made since the last call, as far as they are still there."""
+        found = [self.sas[spi] for spi in self._new if spi in self.sas]
+        self._new.clear()
+        return found
 
     def open(self, sa: IkeSA) -> None:
         """It is the member's from now on; it may have been half-open until now."""
@@ -72,37 +84,41 @@ class Table:
         self._pass(sa)
         self._disown(sa)
         self.unproven.add(sa.own_spi)
+        self._ended[sa.own_spi] = sa
         sa.end()
         self.expire(sa, now_ms + UNPROVEN_MS)
+        if len(self.unproven) > MOST_UNPROVEN:  # a member may have deleted more than it began
+            self.forget(self._oldest_ended())
 
     def forget(self, sa: IkeSA) -> None:
         self._pass(sa)
         self._disown(sa)
         self.unproven.discard(sa.own_spi)
+        self._ended.pop(sa.own_spi, None)
         self._origins.pop(sa.origin, None)
         del self.sas[sa.own_spi]
+        self.timers.take(sa)
         sa.wipe()
 
     def make_room(self) -> bool:
         """For one more half-open IKE SA, at the cost of the oldest one that has ended."""
         if len(self.unproven) < MOST_UNPROVEN:
             return True
-        ended = [self.sas[spi] for spi in self.unproven if self.sas[spi].state == ikesa.ENDED]
-        if not ended:
+        if not self._ended:
             return False
-        self.forget(min(ended, key=lambda sa: sa.deadline_ms))
+        self.forget(self._oldest_ended())
         return True
 
     # Time
 
     def expire(self, sa: IkeSA, deadline_ms: int) -> None:
         sa.deadline_ms = deadline_ms
-        self.wake_at(deadline_ms)
-
-    def wake_at(self, due_ms: int) -> None:
-        self.due_ms = min(self.due_ms, due_ms)
+        self.timers.put(sa, deadline_ms)
 
     # Inside
+
+    def _oldest_ended(self) -> IkeSA:
+        return next(iter(self._ended.values()))
 
     def _pass(self, sa: IkeSA) -> None:
         """It is half-open no longer, for better or worse."""
