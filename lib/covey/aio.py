@@ -16,10 +16,12 @@ from covey import config as config_file
 from covey.addresses import Addresses
 from covey.drops import (
     DROP_CAPACITY,
+    DROP_EMPTY,
     DROP_IKE_HEADER,
     DROP_NOT_SENDER,
     DROP_OVERSIZE,
     DROP_QUEUE_FULL,
+    DROP_SOCKET,
     IKE_MESSAGE,
     ConfigError,
 )
@@ -29,9 +31,10 @@ from covey.port import const
 
 _QUEUE = const(64)  # packets that wait for the application
 _BURST = const(16)  # datagrams read before other tasks get their turn
+_NOTHING = const(-1)  # what port.recv_from says then
 _IDLE_MS = const(1000)  # the longest sleep of the working task
 _LEAVE_MS = const(2000)  # how long a leave may take before we go without an answer
-_NO_MEMORY_S = 0.05  # until the next try
+_PAUSE_S = 0.05  # until the next try, without memory or where a socket fails
 _UNICAST = const(4096)  # greatest IKE message
 _MARKER_LEN = const(4)  # RFC 3948 section 2.2: an IKE message, not ESP
 
@@ -295,16 +298,22 @@ class Joined:
         while True:
             try:
                 n, source = port.recv_from(sock, buf)
-                if n > len(buf):
+                if n == 0:
+                    self.member.drops.count(DROP_EMPTY)
+                elif n > len(buf):
                     self.member.drops.count(DROP_IKE_HEADER)
-                elif n >= 0:
+                elif n > 0:
                     self._unicast_message(buf, n, source)
             except MemoryError:
                 await self._no_memory()
                 continue
             if n < 0:
                 burst = 0
-                await waiter.wait()
+                if n == _NOTHING:
+                    await waiter.wait()
+                else:
+                    self.member.drops.count(DROP_SOCKET)
+                    await asyncio.sleep(_PAUSE_S)
                 continue
             burst = await _after(burst)
 
@@ -334,12 +343,16 @@ class Joined:
                 burst = 0
                 await waiter.wait()
                 continue
+            if answer == DROP_SOCKET:
+                burst = 0
+                await asyncio.sleep(_PAUSE_S)
+                continue
             burst = await _after(burst)
 
     async def _no_memory(self):
         """Of a moment: no task ends by it."""
         self.member.drops.count(DROP_CAPACITY)
-        await asyncio.sleep(_NO_MEMORY_S)
+        await asyncio.sleep(_PAUSE_S)
 
     def _deliver(self, length):
         if not self._is_listening:
@@ -396,10 +409,10 @@ if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket its
             self._sock = sock
 
         async def wait(self):
-            await _queue_read(self._sock)
+            await _queue_read(port.pollable(self._sock))
 
         def close(self):
-            asyncio.core._io_queue.remove(self._sock)
+            pass  # the cancelled task takes itself out of the loop
 
 else:
 

@@ -4,7 +4,8 @@
     IP     ESP as IP protocol 50
 
     sock               to wait for
-    receive(member)    one datagram, if there is one: None if not, else what Member.receive says
+    receive(member)    one datagram, if there is one: None if not, else what Member.receive says;
+                       DROP_SOCKET asks for a pause
     message            after IKE_MESSAGE: its octets, without the marker
     send(view)         to the whole group: None, or the errno that the system gave
     close()
@@ -13,10 +14,17 @@ Opening one raises ConfigError for what a person can mend.
 """
 
 from covey import esp, ipv4, port
-from covey.drops import DROP_CAPACITY, DROP_LENGTH, DROP_UNKNOWN_SPI, IKE_MESSAGE
+from covey.drops import (
+    DROP_CAPACITY,
+    DROP_LENGTH,
+    DROP_SOCKET,
+    DROP_UNKNOWN_SPI,
+    IKE_MESSAGE,
+)
 from covey.port import const
 
 _MARKER_LEN = const(4)
+_NOTHING = const(-1)
 
 
 def open_for(place, is_framed, settings):
@@ -38,7 +46,7 @@ class UDP:
     def receive(self, member):
         n = port.recv(self.sock, member.rx)
         if n < 0:
-            return None
+            return None if n == _NOTHING else member.drops.count(DROP_SOCKET)
         if self.is_framed:
             answer = member.receive(n, port.ticks_ms())
             return self._take(member, _MARKER_LEN, n) if answer == IKE_MESSAGE else answer
@@ -75,7 +83,7 @@ class IP:
     def receive(self, member):
         n = port.recv_parts(self.sock, self._head, member.rx)
         if n < 0:
-            return None
+            return None if n == _NOTHING else member.drops.count(DROP_SOCKET)
         n = ipv4.strip(self._head, member.rx, n, self._group)
         if n < 0:
             return member.drops.count(n)

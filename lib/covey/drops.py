@@ -15,6 +15,7 @@ DROP_LENGTH = -3  # RFC 4303 section 2: too short, too long, or not a multiple o
 DROP_IP_HEADER = -17  # RFC 791 section 3.1: version, lengths, protocol or checksum
 DROP_IP_FRAGMENT = -18  # RFC 4303 section 3.4.1: ESP is taken after reassembly only
 DROP_IP_DESTINATION = -19  # RFC 4303 section 2.1: another address than the SA's group
+DROP_SOCKET = -32  # the system could not hand out a datagram: no memory, or no network
 # Security association
 DROP_UNKNOWN_SPI = -4  # RFC 4303 section 3.4.2: no such SA
 DROP_RETIRED_SPI = -5  # RFC 9838 section 2.4.1.4: the SA was deleted (its DTD is over)
@@ -70,6 +71,7 @@ NAMES = {
     DROP_IP_HEADER: "ip_header",
     DROP_IP_FRAGMENT: "ip_fragment",
     DROP_IP_DESTINATION: "ip_destination",
+    DROP_SOCKET: "socket",
     DROP_UNKNOWN_SPI: "unknown_spi",
     DROP_RETIRED_SPI: "retired_spi",
     DROP_OWN: "own",

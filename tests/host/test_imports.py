@@ -24,6 +24,7 @@ GROUPS = {
             "port.mpy_ghash_ct",
             "port.mpy_gcm",
             "port.mpy_path",
+            "port.mpy_address",
             "port.mpy_socket",
             "port.mpy",
             "port.cpy_gcm",
@@ -93,7 +94,8 @@ DOORS = {
     "port.mpy_path": ["array", "micropython"],
     "port.cpy_gcm": ["cryptography", "struct"],
     "port.cpy_path": ["struct"],
-    "port.mpy_socket": ["errno", "micropython", "network", "os", "socket", "struct", "sys"],
+    "port.mpy_address": ["network", "socket"],
+    "port.mpy_socket": ["errno", "micropython", "os", "select", "socket", "sys"],
     "config": ["json"],
     "aio": ["asyncio"],
 }

@@ -150,7 +150,7 @@ def test_no_route(monkeypatch):
         port.group_socket("239.192.83.9", 28413, None, 1)
 
 
-def test_an_error_read_away_is_nothing():
+def test_an_error_is_read_away():
     """What ICMP reports of an earlier datagram is no datagram, and no end of the world."""
     sock = port.udp_socket(LOOPBACK, 0)
     with socket.socket(type=socket.SOCK_DGRAM) as closed:
@@ -159,7 +159,7 @@ def test_an_error_read_away_is_nothing():
     sock.connect(gone)
     sock.send(b"x")
     buf = bytearray(10)
-    assert [port.recv(sock, buf) for _ in range(1000)] == [-1] * 1000
+    assert [port.recv(sock, buf) for _ in range(1000)] == [-2] + [-1] * 999
     port.close(sock)
     with pytest.raises(OSError):
         port.recv(sock, buf)

@@ -32,9 +32,12 @@ Both ports define exactly these names.
     esp_socket(group, interface, ttl, loop=True)
                             the same for IP protocol 50: sends what follows the IP header, and
                             receives with it. Not all systems keep others' packets away
+    pollable(sock)          what `select` and an event loop wait for. Asked before each wait: on
+                            lwIP it is another one after an empty datagram
     recv(sock, buf)         one datagram into buf: its length, 0 for an empty one, -1 when none is
-                            there, len(buf) + 1 for a longer one (which is lost)
-    recv_from(sock, buf)    the same with the sender: (length, (host, port)) or (-1, None)
+                            there, len(buf) + 1 for a longer one (which is lost); -2 when the
+                            system can't say (no memory, no network): ask again after a pause
+    recv_from(sock, buf)    the same with the sender: (length, (host, port)), or a None instead
     recv_parts(sock, head, buf)
                             the same in two parts: head is filled first. The length of all
     send(sock, view, address)
@@ -46,7 +49,8 @@ Both ports define exactly these names.
     close(sock)             closing twice is no error
 
 What a person can mend (a port in use, no route for multicast, a missing file) is a ConfigError.
-`recv`, `recv_from`, `recv_parts` allocate on MicroPython; `ticks_*`, `send`, GCMContext do not.
+`recv`, `recv_from`, `recv_parts` allocate on MicroPython when a datagram is there (docs/porting.md
+says what); `ticks_*`, `send`, GCMContext do not.
 """
 
 import sys
@@ -85,6 +89,7 @@ resolve = _port.resolve
 udp_socket = _port.udp_socket
 group_socket = _port.group_socket
 esp_socket = _port.esp_socket
+pollable = _port.pollable
 recv = _port.recv
 recv_from = _port.recv_from
 recv_parts = _port.recv_parts

@@ -208,6 +208,10 @@ def _why_not_joined(e, group, port, interface):
     return _why_not_bound(e, group, port)
 
 
+def pollable(sock):
+    return sock
+
+
 def recv(sock, buf):
     return recv_from(sock, buf)[0]
 
@@ -216,9 +220,7 @@ def recv_from(sock, buf):
     try:
         n, _, flags, address = sock.recvmsg_into((buf,))
     except OSError as e:
-        if e.errno == errno.EBADF:
-            raise
-        return -1, None  # nothing there, or an error of the network that is now read away
+        return _no_datagram(e), None
     if flags & socket.MSG_TRUNC:
         n = len(buf) + 1
     return n, address
@@ -228,10 +230,15 @@ def recv_parts(sock, head, buf):
     try:
         n, _, flags, _ = sock.recvmsg_into((head, buf))
     except OSError as e:
-        if e.errno == errno.EBADF:
-            raise
-        return -1
+        return _no_datagram(e)
     return len(head) + len(buf) + 1 if flags & socket.MSG_TRUNC else n
+
+
+def _no_datagram(e):
+    """What recv() says instead of a length."""
+    if e.errno == errno.EBADF:
+        raise e
+    return -1 if e.errno == errno.EAGAIN else -2
 
 
 def send(sock, view, address):

@@ -9,6 +9,7 @@ from cryptolib import aes
 from micropython import const
 
 from covey.drops import ConfigError
+from covey.port.mpy_address import ipv4_of, own_ipv4, resolve
 from covey.port.mpy_gcm import GCMContext, GMACContext
 from covey.port.mpy_path import (
     STEP_IS_DUE,
@@ -27,12 +28,10 @@ from covey.port.mpy_socket import (
     close,
     esp_socket,
     group_socket,
-    ipv4_of,
-    own_ipv4,
+    pollable,
     recv,
     recv_from,
     recv_parts,
-    resolve,
     send,
     source_address,
     udp_socket,

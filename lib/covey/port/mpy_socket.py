@@ -1,22 +1,20 @@
 """Sockets on MicroPython: the unix port on Linux and macOS, and boards with lwIP.
 
-The socket module lacks most names, so options stand here by number. Unix hands out raw sockaddrs
-(port in octets 2 to 3, IPv4 address in 4 to 7), lwIP (host, port).
+The socket module lacks most names, so options stand here by number. What is handed out is a
+`_Socket` around the system's own, which on lwIP may have to be made anew: there an empty datagram
+marks it as closed by a peer, and all that it says from then on is b"".
 """
 
 import errno
 import os
+import select
 import socket
 import sys
-
-try:
-    import network
-except ImportError:  # a desktop
-    network = None
 
 from micropython import const
 
 from covey.drops import ConfigError
+from covey.port.mpy_address import octets_of, place_of, resolve
 
 _ANY = "0.0.0.0"
 _RCVBUF_LEN = const(1048576)  # octets asked of the system for datagrams not yet read
@@ -24,6 +22,8 @@ _IPPROTO_IP = const(0)
 _SOCK_RAW = const(3)
 _ESP = const(50)
 _TRIES = const(32)
+_NOTHING = const(-1)
+_TROUBLE = const(-2)
 
 # Per system; None: not there. The ESP32's lwIP joins, but has no other multicast option.
 (
@@ -33,43 +33,75 @@ _TRIES = const(32)
     _IP_MULTICAST_TTL,
     _IP_MULTICAST_LOOP,
     _IP_ADD_MEMBERSHIP,
-    _EADDRNOTAVAIL,
+    _NO_ADDRESS,
 ) = {
-    "linux": (8, None, 32, 33, 34, 35, 99),
-    "darwin": (0x1002, 0x0200, 9, 10, 11, 12, 49),
-}.get(sys.platform, (None, None, None, None, None, 3, 125))
+    "linux": (8, None, 32, 33, 34, 35, (19, 99)),
+    "darwin": (0x1002, 0x0200, 9, 10, 11, 12, (19, 49)),
+}.get(
+    sys.platform,
+    # 6 is an ERR_VAL of igmp_joingroup(), handed on as it is: no interface has this address
+    (None, None, None, None, None, getattr(socket, "IP_ADD_MEMBERSHIP", 3), (19, 125, 6)),
+)
+_IS_LWIP = _IP_MULTICAST_IF is None
 
 # macOS sends from the address that is bound, and a group's can't be one: another socket sends.
 _SENDS_APART = sys.platform == "darwin"
 
-_bound = {}  # socket: (host, port); there is no getsockname
-_senders = {}  # group socket: the one that sends for it
-_joiners = {}  # raw socket: the one that is in the group for it
 
+class _Socket:
+    """open: a function that makes what is behind; args: what it takes besides this object."""
 
-def resolve(host, port):
-    try:
-        return socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_DGRAM)[0][-1]
-    except OSError:
-        raise ConfigError("%s is no known IPv4 host: check its name" % host)
+    def __init__(self, open, *args):
+        self.now = None  # the system's socket; None: closed, or it can't be had just now
+        self.helper = None  # the one that sends for it, or that is in the group for it
+        self.poll = None  # tells whether a datagram is there
+        self.bound = None  # (host, port); there is no getsockname
+        self.is_closed = False
+        self.open = open
+        self.args = args
+        open(self, *args)
+
+    def let_go(self):
+        for system in (self.now, self.helper):
+            if system:
+                try:
+                    system.close()
+                except OSError:
+                    pass  # it has gone by itself
+        self.now = self.helper = self.poll = None
+
+    def renew(self):
+        """Whether there is a socket. If not, whoever asks next tries again."""
+        self.let_go()
+        try:
+            self.open(self, *self.args)
+            return True
+        except (ConfigError, OSError, MemoryError):
+            self.let_go()
+            return False
 
 
 def udp_socket(host, port):
+    return _Socket(_open_udp, host, port)
+
+
+def _open_udp(sock, host, port):
     address = resolve(host, port)
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
+        system = sock.now = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         if port == 0:
-            port = _bind_somewhere(sock, host)
+            port = _bind_somewhere(system, host)
+            sock.args = host, port  # the same if it is made anew
         else:
             if host == _ANY:
                 # Group sockets on this port must not hinder us, a second server must.
                 _probe(port)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(address)
+                system.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            system.bind(address)
     except OSError as e:
-        sock.close()
+        sock.let_go()
         raise ConfigError(_why_not_bound(e, host, port))
-    return _made_ready(sock, host, port)
+    _make_ready(sock, host, port)
 
 
 def _probe(port):
@@ -97,22 +129,30 @@ def _bind_somewhere(sock, host):
 
 def group_socket(group, port, interface, ttl, loop=True):
     membership = _membership(group, interface)
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    return _Socket(_open_group, group, port, interface, membership, ttl, loop)
+
+
+def _open_group(sock, group, port, interface, membership, ttl, loop):
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        system = sock.now = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        system.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if _SO_REUSEPORT is not None:
-            sock.setsockopt(socket.SOL_SOCKET, _SO_REUSEPORT, 1)
-        if _IP_MULTICAST_IF is None:
-            sock.bind(resolve(_ANY, port))  # lwIP sends from the address that it is bound to
+            system.setsockopt(socket.SOL_SOCKET, _SO_REUSEPORT, 1)
+        if _IS_LWIP:
+            system.bind(resolve(_ANY, port))  # lwIP sends from the address that it is bound to
         else:
-            sock.bind(resolve(group, port))
-        sock.setsockopt(_IPPROTO_IP, _IP_ADD_MEMBERSHIP, membership)
-        if _IP_MULTICAST_IF is not None:
-            _set_sending(_sender_of(sock), interface and membership[4:], ttl, loop)
+            system.bind(resolve(group, port))
+        system.setsockopt(_IPPROTO_IP, _IP_ADD_MEMBERSHIP, membership)
+        if not _IS_LWIP:
+            sender = system
+            if _SENDS_APART:
+                sender = sock.helper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                sender.setblocking(False)
+            _set_sending(sender, interface and membership[4:], ttl, loop)
     except OSError as e:
-        close(sock)
+        sock.let_go()
         raise ConfigError(_why_not_joined(e, group, port, interface))
-    return _made_ready(sock, group, port)
+    _make_ready(sock, group, port)
 
 
 def esp_socket(group, interface, ttl, loop=True):
@@ -122,39 +162,34 @@ def esp_socket(group, interface, ttl, loop=True):
             "the ip carrier is not supported on this system, whose raw sockets change the IP"
             " header: give the group the udp carrier"
         )
+    return _Socket(_open_esp, group, interface, membership, ttl, loop)
+
+
+def _open_esp(sock, group, interface, membership, ttl, loop):
     try:
-        sock = socket.socket(socket.AF_INET, _SOCK_RAW, _ESP)
+        system = joiner = sock.now = socket.socket(socket.AF_INET, _SOCK_RAW, _ESP)
     except OSError as e:
         raise ConfigError(_why_not_raw(e))
-    joiner = sock
     try:
-        if _IP_MULTICAST_IF is None:
+        if _IS_LWIP:
             # lwIP lets UDP sockets join only; a raw one hears then what the interface takes.
-            joiner = _joiners[sock] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            joiner = sock.helper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         else:
-            sock.bind(resolve(group, 0))
-            _set_sending(sock, interface and membership[4:], ttl, loop)
+            system.bind(resolve(group, 0))
+            _set_sending(system, interface and membership[4:], ttl, loop)
         joiner.setsockopt(_IPPROTO_IP, _IP_ADD_MEMBERSHIP, membership)
     except OSError as e:
-        close(sock)
+        sock.let_go()
         raise ConfigError(_why_not_joined(e, group, 0, interface))
-    return _made_ready(sock, group, 0)
+    _make_ready(sock, group, 0)
 
 
 def _membership(group, interface):
     """What IP_ADD_MEMBERSHIP takes: the group's four octets, the interface's."""
-    membership = _ipv4(group) + _ipv4(interface or _ANY)
+    membership = octets_of(group) + octets_of(interface or _ANY)
     if not 224 <= membership[0] < 240:
         raise ConfigError("%s is no multicast group: choose one in 224.0.0.0/4" % group)
     return membership
-
-
-def _sender_of(sock):
-    if not _SENDS_APART:
-        return sock
-    sender = _senders[sock] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sender.setblocking(False)
-    return sender
 
 
 def _set_sending(sock, interface, ttl, loop):
@@ -164,32 +199,23 @@ def _set_sending(sock, interface, ttl, loop):
     sock.setsockopt(_IPPROTO_IP, _IP_MULTICAST_LOOP, int(loop))
 
 
-def _ipv4(text):
-    """The four octets of a dotted address."""
-    try:
-        octets = bytes([int(part) for part in text.split(".")])
-    except ValueError:
-        octets = b""
-    if len(octets) != 4:
-        raise ConfigError("%s is no IPv4 address: write it as 192.168.1.7" % text)
-    return octets
-
-
-def _made_ready(sock, host, port):
-    sock.setblocking(False)
+def _make_ready(sock, host, port):
+    system = sock.now
+    system.setblocking(False)
     if _SO_RCVBUF is not None:
         try:
-            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUF, _RCVBUF_LEN)
+            system.setsockopt(socket.SOL_SOCKET, _SO_RCVBUF, _RCVBUF_LEN)
         except OSError:
             pass  # the system's own size will do
-    _bound[sock] = (host, port)
-    return sock
+    sock.bound = host, port
+    sock.poll = select.poll()
+    sock.poll.register(system, select.POLLIN)
 
 
 def _why_not_bound(e, host, port):
     if e.errno == errno.EADDRINUSE:
         return "UDP port %d is in use: stop the other program or choose another port" % port
-    if e.errno == _EADDRNOTAVAIL:
+    if e.errno in _NO_ADDRESS:
         return "%s is no address of this machine: give one that is, or 0.0.0.0" % host
     if e.errno in (errno.EACCES, errno.EPERM):
         return "UDP port %d may not be opened by this user: choose one from 1024 on" % port
@@ -206,7 +232,7 @@ def _why_not_raw(e):
 
 
 def _why_not_joined(e, group, port, interface):
-    if e.errno in (errno.ENODEV, _EADDRNOTAVAIL):
+    if e.errno in _NO_ADDRESS:
         if interface:
             return (
                 "%s is no address of an interface of this machine that does multicast" % interface
@@ -216,32 +242,44 @@ def _why_not_joined(e, group, port, interface):
 
 
 def recv(sock, buf):
-    """Allocates the datagram: reading into buf would join two queued ones."""
     try:
-        datagram = sock.recv(len(buf) + 1)
-    except OSError as e:
-        return _nothing(e)
-    return _copy(datagram, buf)
+        if not _is_waiting(sock):
+            return _NOTHING
+        datagram = sock.now.recv(len(buf) + 1)  # readinto(buf) would join two queued ones
+    except (OSError, MemoryError) as e:
+        return _no_datagram(sock, e)
+    n = len(datagram)
+    if n <= len(buf):
+        buf[:n] = datagram
+    if n == 0 and _IS_LWIP:
+        sock.renew()
+    return n
 
 
 def recv_from(sock, buf):
     try:
-        datagram, address = sock.recvfrom(len(buf) + 1)
-    except OSError as e:
-        return _nothing(e), None
-    if not isinstance(address, tuple):
-        host = "%d.%d.%d.%d" % (address[4], address[5], address[6], address[7])
-        address = (host, address[2] << 8 | address[3])
-    return _copy(datagram, buf), address
+        if not _is_waiting(sock):
+            return _NOTHING, None
+        datagram, address = sock.now.recvfrom(len(buf) + 1)
+    except (OSError, MemoryError) as e:
+        return _no_datagram(sock, e), None
+    n = len(datagram)
+    if n <= len(buf):
+        buf[:n] = datagram
+    if n == 0 and _IS_LWIP:
+        sock.renew()
+    return n, place_of(address)
 
 
 def recv_parts(sock, head, buf):
     lead = len(head)
     most = lead + len(buf)
     try:
-        datagram = sock.recv(most + 1)
-    except OSError as e:
-        return _nothing(e)
+        if not _is_waiting(sock):
+            return _NOTHING
+        datagram = sock.now.recv(most + 1)
+    except (OSError, MemoryError) as e:
+        return _no_datagram(sock, e)
     n = len(datagram)
     if n <= lead:
         head[:n] = datagram
@@ -249,80 +287,51 @@ def recv_parts(sock, head, buf):
         datagram = memoryview(datagram)
         head[:] = datagram[:lead]
         buf[: n - lead] = datagram[lead:]
+    if n == 0 and _IS_LWIP:
+        sock.renew()
     return n
 
 
-def _nothing(e):
-    """Nothing was there, or an error of the network that is now read away."""
-    if e.errno == errno.EBADF:
+def _is_waiting(sock):
+    """Asked first, since recv() takes the memory for a datagram even if none is there."""
+    if sock.now is None and (sock.is_closed or not sock.renew()):
+        raise OSError(errno.EBADF, "no socket")
+    for _ in sock.poll.ipoll(0):
+        return True
+    return False
+
+
+def _no_datagram(sock, e):
+    """What recv() says instead of a length. After MemoryError the datagram still waits."""
+    if sock.is_closed:
         raise e
-    return -1
-
-
-def _copy(datagram, buf):
-    n = len(datagram)
-    if n <= len(buf):
-        buf[:n] = datagram
-    return n
+    if isinstance(e, MemoryError):
+        return _TROUBLE
+    if e.errno == errno.EAGAIN:
+        return _NOTHING
+    if e.errno in (errno.EBADF, errno.ENOTCONN, errno.EIO):  # the last one is poll's
+        sock.let_go()  # gone underneath: the next to ask makes it anew
+    return _TROUBLE
 
 
 def send(sock, view, address):
+    system = sock.helper if _SENDS_APART and sock.helper else sock.now
+    if system is None:
+        return errno.EBADF
     try:
-        if _SENDS_APART:
-            sock = _senders.get(sock, sock)
-        sock.sendto(view, address)
+        system.sendto(view, address)
     except OSError as e:
         return e.errno
 
 
 def source_address(sock):
-    return _bound[sock]
+    return sock.bound
 
 
-def ipv4_of(address):
-    if isinstance(address, tuple):
-        return _ipv4(address[0])
-    return bytes(address[4:8])
-
-
-def own_ipv4(address):
-    """Sockets can't be asked; on a board the first interface that is up has the way."""
-    if ipv4_of(address)[0] == 127:
-        return b"\x7f\0\0\1"
-    for interface in _interfaces():
-        try:
-            own = _ipv4(interface.ifconfig()[0])
-        except (OSError, ValueError, ConfigError):
-            continue
-        if any(own):
-            return own
-    return None
-
-
-def _interfaces():
-    """Those of this board that are connected: the wire before the air."""
-    found = []
-    for make in (_lan, _station):
-        try:
-            interface = make()
-            if interface.isconnected():
-                found.append(interface)
-        except Exception:  # not there or not set up: each board says so by another error
-            pass
-    return found
-
-
-def _lan():
-    return network.LAN()
-
-
-def _station():
-    return network.WLAN(getattr(network, "STA_IF", 0))
+def pollable(sock):
+    return sock.now
 
 
 def close(sock):
-    _bound.pop(sock, None)
-    for helper in (_senders.pop(sock, None), _joiners.pop(sock, None)):
-        if helper:
-            helper.close()
-    sock.close()
+    sock.is_closed = True
+    sock.let_go()

@@ -1,0 +1,79 @@
+"""Addresses on MicroPython. Unix hands out raw sockaddrs (port in octets 2 to 3, IPv4 address in
+4 to 7), lwIP (host, port).
+"""
+
+import socket
+
+try:
+    import network
+except ImportError:  # a desktop
+    network = None
+
+from covey.drops import ConfigError
+
+
+def resolve(host, port):
+    try:
+        return socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_DGRAM)[0][-1]
+    except OSError:
+        raise ConfigError("%s is no known IPv4 host: check its name" % host)
+
+
+def octets_of(text):
+    """The four octets of a dotted address."""
+    try:
+        octets = bytes([int(part) for part in text.split(".")])
+    except ValueError:
+        octets = b""
+    if len(octets) != 4:
+        raise ConfigError("%s is no IPv4 address: write it as 192.168.1.7" % text)
+    return octets
+
+
+def place_of(address):
+    """(host, port)"""
+    if isinstance(address, tuple):
+        return address
+    host = "%d.%d.%d.%d" % (address[4], address[5], address[6], address[7])
+    return host, address[2] << 8 | address[3]
+
+
+def ipv4_of(address):
+    if isinstance(address, tuple):
+        return octets_of(address[0])
+    return bytes(address[4:8])
+
+
+def own_ipv4(address):
+    """Sockets can't be asked; on a board the first interface that is up has the way."""
+    if ipv4_of(address)[0] == 127:
+        return b"\x7f\0\0\1"
+    for interface in _interfaces():
+        try:
+            own = octets_of(interface.ifconfig()[0])
+        except (OSError, ValueError, ConfigError):
+            continue
+        if any(own):
+            return own
+    return None
+
+
+def _interfaces():
+    """Those of this board that are connected: the wire before the air."""
+    found = []
+    for make in (_lan, _station):
+        try:
+            interface = make()
+            if interface.isconnected():
+                found.append(interface)
+        except Exception:  # not there or not set up: each board says so by another error
+            pass
+    return found
+
+
+def _lan():
+    return network.LAN()
+
+
+def _station():
+    return network.WLAN(getattr(network, "STA_IF", 0))
