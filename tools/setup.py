@@ -24,6 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "covey-setup.json"
+LOCK = ROOT / "requirements.lock"
 INPUTS = ["requirements.lock", "pyproject.toml", "tools/setup.py"]
 PEERS = "requirements-bench.lock"
 PEERS_STAMP = VENV / "covey-peers"
@@ -105,7 +106,12 @@ def make_venv():
         say(f"making .venv with Python {sys.version.split()[0]} ({sys.executable})")
         create_venv()
     say("installing what requirements.lock names into .venv")
-    install("--require-hashes", "--only-binary", ":all:", "-r", "requirements.lock")
+    # esptool comes as source only: what builds it must be there before it, pinned like the rest.
+    first = ROOT / ".build" / "first.lock"
+    first.write_text(entry(LOCK.read_text(), "setuptools"))
+    for lock in (first, LOCK):
+        wheels = ["--only-binary", ":all:", "--no-binary", "esptool", "--no-build-isolation"]
+        install("--require-hashes", *wheels, "-r", str(lock))
     install("--no-deps", "--no-build-isolation", "--editable", ".")
     made = {"inputs": wanted(), "asked": os.environ.get("PYTHON")}
     STAMP.write_text(json.dumps(made))
@@ -125,6 +131,18 @@ def create_venv():
     if run([sys.executable, "-I", "-m", "venv", str(VENV)]):
         shutil.rmtree(VENV, ignore_errors=True)
         fail(".venv could not be made (see the lines above).")
+
+
+def entry(lock, name):
+    """The lines of a package in a lock file: the first, and all that a backslash joins to it."""
+    lines = iter(lock.splitlines())
+    for line in lines:
+        if line.startswith(name + "=="):
+            found = [line]
+            while found[-1].endswith("\\"):
+                found.append(next(lines))
+            return "\n".join(found) + "\n"
+    fail(f"requirements.lock does not name {name}.")
 
 
 def install(*words):
