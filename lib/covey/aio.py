@@ -254,6 +254,9 @@ class Joined:
         while not self._is_closed:  # wait_for may swallow a cancelling (CPython up to 3.11)
             try:
                 wait = membership.step(port.ticks_ms())
+                if membership.is_amid:
+                    await asyncio.sleep(0)
+                    continue
                 self._tell()
                 self._send_control()
                 if membership.listening_changed:

@@ -55,6 +55,11 @@ class KeyWork:
         return bool(self._job or self._waiting or self._group.rekey.is_waiting)
 
     @property
+    def has_work(self):
+        """Whether step() has something to do."""
+        return self.is_busy or bool(self._later)
+
+    @property
     def is_registering(self):
         """Whether keys of a registration are in work, or wait for it."""
         if self._job is not None and self._is_registration:
@@ -110,13 +115,7 @@ class KeyWork:
     def step(self, now_ms):
         """One bounded slice; what has come of it."""
         self._now_ms = now_ms
-        while self._later and not self.is_busy:
-            self.hear(self._later.pop(0))
-        if self._job is None and self._waiting:
-            self._is_registration, self._job = self._waiting.pop(0)
-        if self._job is None and self._group.rekey.is_waiting:
-            self._is_registration, self._job = False, self._follow_rekey()
-        if self._job is None:
+        if self._job is None and not self._begin():
             return IDLE
         try:
             return next(self._job)
@@ -127,6 +126,16 @@ class KeyWork:
             self._member.drops.count(DROP_CAPACITY)
             return MISSED
         return None
+
+    def _begin(self):
+        """The next job, if there is one."""
+        while self._later and not self.is_busy:
+            self.hear(self._later.pop(0))
+        if self._waiting:
+            self._is_registration, self._job = self._waiting.pop(0)
+        elif self._group.rekey.is_waiting:
+            self._is_registration, self._job = False, self._follow_rekey()
+        return self._job is not None
 
     def forget_waiting(self):
         """Give up what is not in work yet."""

@@ -44,6 +44,7 @@ _LATER_S = const(10)  # after what is no refusal, and up to as much again by cha
 _REFUSALS = (registration.REFUSED, registration.FAILED)
 _NO_REFUSAL = ("temporary_failure", registration.NO_MEMORY)
 _IDLE_MS = const(1000)
+_SLICES = const(16)  # of work on keys between two looks at timers
 
 
 class Membership:
@@ -60,6 +61,7 @@ class Membership:
         self.events = []  # (name, detail), oldest first; whoever reads them empties it
         self.rekeys = 0
         self.listening_changed = False  # whoever follows listening() clears it
+        self.is_amid = False  # the last step was a slice of work: there is nothing new to tell
         self._random = random
         self._group = Group(member)
         self._keys = KeyWork(settings, member, self._group)
@@ -73,6 +75,7 @@ class Membership:
         self._refresh = Refresh(self._random_ms)
         self._pause_s = _REFUSED_S
         self._leaving = False
+        self._slices = 0  # that may be done before timers are looked at
         self._now_ms = 0
 
     # What the carrier of datagrams calls
@@ -97,6 +100,7 @@ class Membership:
         source: (host, port, had a marker); the answer to a request goes back there.
         """
         self._now_ms = now_ms
+        self._slices = 0  # it is to be answered
         if data == KEEPALIVE or self._ike is None:
             self.member.drops.count(DROP_KEEPALIVE if data == KEEPALIVE else DROP_IKE_SPI)
             return
@@ -130,8 +134,16 @@ class Membership:
         """One bounded slice of work. Returns the ms until the next call, 0 if there is more."""
         self._now_ms = now_ms
         try:
+            if self._slices:
+                self._slices -= 1
+                self.is_amid = True
+                if self._work():
+                    return 0
+                self._slices = 0
+            self.is_amid = False
             return self._step()
         except MemoryError:
+            self.is_amid = False
             self._no_memory()
             return _IDLE_MS
 
@@ -144,7 +156,10 @@ class Membership:
             except MemoryError:
                 self.member.drops.count(DROP_CAPACITY)
             self._outcome()
-        return 0 if self._work() else wait
+        if self._keys.has_work:
+            self._slices = _SLICES
+            return 0
+        return wait
 
     def _no_memory(self):
         """Something has happened, and what is to come of it is lost: ask what is current."""
@@ -157,6 +172,9 @@ class Membership:
         """A slice of work on keys, and what comes of it. False: there is none."""
         keys = self._keys
         result = keys.step(self._now_ms)
+        if result is None:
+            return True
+        self.is_amid = False
         if result == keywork.TAKEN:
             self._taken()
         elif result == keywork.REFUSED:
