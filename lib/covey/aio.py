@@ -32,6 +32,7 @@ from covey.port import const
 _QUEUE = const(64)  # packets that wait for the application
 _BURST = const(16)  # datagrams read before other tasks get their turn
 _NOTHING = const(-1)  # what port.recv_from says then
+_TIDY = const(64)  # slices of work on keys for which the heap is tidied
 _IDLE_MS = const(1000)  # the longest sleep of the working task
 _LEAVE_MS = const(2000)  # how long a leave may take before we go without an answer
 _PAUSE_S = 0.05  # until the next try, without memory or where a socket fails
@@ -91,6 +92,8 @@ class Joined:
         self._tasks = []
         self._worker = None  # the one among them that drives the membership
         self._is_closed = False
+        self._slices = 0  # of work on keys, since it began
+        self._filling = None  # of the heap meanwhile, see port.tidy
         self._kick = asyncio.Event()  # there is work for the working task
         self._arrived = asyncio.Event()  # there is a packet, or the end
         self._packets = []
@@ -255,7 +258,7 @@ class Joined:
             try:
                 wait = membership.step(port.ticks_ms())
                 if membership.is_amid:
-                    await asyncio.sleep(0)
+                    await self._give_way()
                     continue
                 self._tell()
                 self._send_control()
@@ -268,11 +271,21 @@ class Joined:
             if wait == 0:
                 await asyncio.sleep(0)
                 continue
+            self._slices = 0
+            self._filling = None
             try:
                 await asyncio.wait_for(self._kick.wait(), min(wait, _IDLE_MS) / 1000)
             except asyncio.TimeoutError:
                 pass
             self._kick.clear()
+
+    async def _give_way(self):
+        """Between two slices of work; the heap is tidied before the first, and now and then."""
+        if self._slices % _TIDY == 0:
+            for self._filling in port.tidy(self._filling):
+                await asyncio.sleep(0)
+        self._slices += 1
+        await asyncio.sleep(0)
 
     def _tell(self):
         events = self.membership.events

@@ -1,5 +1,6 @@
 """MicroPython: cryptolib, hashlib, the board's clock, files; kernels and sockets from beside."""
 
+import gc
 import os
 import time
 from hashlib import sha256
@@ -45,6 +46,9 @@ except ImportError:  # a firmware without it
 _MASK = const(0x3FFFFFFF)  # ticks wrap at 2^30
 _HALF = const(0x20000000)
 _ECB = const(1)
+_TAIL = const(2000)  # words that must be free in one piece, or the heap is left as it is
+_FILLINGS = const(200)  # to a step
+_PAIR = const(16)  # octets; a quarter of what is free may be filled
 _WHY = {2: "there is no such file", 13: "permission denied", 21: "it is a directory"}
 
 if time.ticks_add(0, -1) == _MASK:  # a 32-bit board: its clock is the contract's
@@ -64,6 +68,34 @@ else:
 
 
 random_bytes = os.urandom
+_most_fillings = 0
+
+
+def tidy(filling):
+    """See covey.port. What fills a hole is a pair, which takes one block, and leads to the last.
+
+    The allocator looks for more than one block from the first free block on, every time: with
+    holes that are too small left among what stays, that search costs more than all arithmetic.
+    """
+    global _most_fillings
+    gc.collect()
+    yield filling
+    if filling is not None:
+        return
+    if not _most_fillings:
+        _most_fillings = gc.mem_free() // (4 * _PAIR)  # once: it takes longer than a collection
+    try:
+        end = id((None,) * _TAIL)
+    except MemoryError:
+        return
+    left = _most_fillings
+    at = 0
+    while at < end and left > 0:
+        for _ in range(_FILLINGS):
+            filling = (filling, None)
+        left -= _FILLINGS
+        at = id(filling)
+        yield filling
 
 
 class AESBlock:

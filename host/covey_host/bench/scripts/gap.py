@@ -34,6 +34,14 @@ async def follow(path, ready):
             return take(data, now_ms)
 
         membership.multicast = multicast
+        tidy = port.tidy
+
+        def tidied(filling):
+            for step in tidy(filling):
+                turns.label = "tidy"
+                yield step
+
+        port.tidy = tidied
         with open(ready, "w"):
             pass
         await asyncio.wait_for(is_there.wait(), _PATIENCE_S)
