@@ -32,7 +32,7 @@ from covey.port import const
 _QUEUE = const(64)  # packets that wait for the application
 _BURST = const(16)  # datagrams read before other tasks get their turn
 _NOTHING = const(-1)  # what port.recv_from says then
-_TIDY = const(64)  # slices of work on keys for which the heap is tidied
+_TIDY = const(32)  # slices of work on keys for which the heap is tidied
 _IDLE_MS = const(1000)  # the longest sleep of the working task
 _LEAVE_MS = const(2000)  # how long a leave may take before we go without an answer
 _PAUSE_S = 0.05  # until the next try, without memory or where a socket fails

@@ -16,6 +16,7 @@ from covey.ikesa import (
     parse_attributes,
     parse_transforms,
 )
+from covey.job import finish
 from covey.kd import *  # noqa: F403
 from covey.kd import NO_PROTOCOL, emit_substructure, parse_substructures
 from covey.octets import u32
@@ -90,9 +91,12 @@ class SAPolicy(Value):
 
 
 def _parse_policy(protocol, spi, content):
+    """Job: → SAPolicy"""
     source, off = parse_ts(content)
     destination, off = parse_ts(content, off)
+    yield
     transforms, off = parse_transforms(content, off)
+    yield
     if len({t.kind for t in transforms}) != len(transforms):
         raise FormatError(DROP_GSA)  # section 4.4.2.1: one of each type
     policy = SAPolicy(protocol, spi, source, destination, transforms)
@@ -203,13 +207,19 @@ class GSA(Value):
 
 def parse_gsa(body):
     """Body of a GSA payload → GSA, with at least one policy for an SA (section 4.4.1)."""
+    return finish(parse_gsa_job(body))
+
+
+def parse_gsa_job(body):
+    """Job: the same in small steps."""
     gsa = GSA([])
     try:
         for protocol, spi, content in parse_substructures(body):
+            yield
             if protocol == NO_PROTOCOL:
                 gsa.group_wide = _parse_group_wide(content)
             else:
-                gsa.policies.append(_parse_policy(protocol, spi, content))
+                gsa.policies.append((yield from _parse_policy(protocol, spi, content)))
     except FormatError:
         raise FormatError(DROP_GSA)
     rekeys = [p for p in gsa.policies if p.protocol == iana.GIKE_UPDATE]

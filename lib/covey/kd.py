@@ -9,6 +9,7 @@ import struct
 from covey import iana
 from covey.drops import DROP_IKE_FORMAT, DROP_KD, FormatError
 from covey.ikesa import Value, emit_attribute, parse_attributes
+from covey.job import finish
 from covey.octets import u16
 from covey.port import const
 
@@ -159,9 +160,15 @@ class KD(Value):
 
 def parse_kd(body):
     """Body of a KD payload → KD."""
+    return finish(parse_kd_job(body))
+
+
+def parse_kd_job(body):
+    """Job: the same in small steps."""
     kd = KD([])
     try:
         for protocol, spi, content in parse_substructures(body):
+            yield
             if protocol == NO_PROTOCOL:
                 kd.member = _parse_member_bag(content)
             else:

@@ -44,7 +44,7 @@ _LATER_S = const(10)  # after what is no refusal, and up to as much again by cha
 _REFUSALS = (registration.REFUSED, registration.FAILED)
 _NO_REFUSAL = ("temporary_failure", registration.NO_MEMORY)
 _IDLE_MS = const(1000)
-_SLICES = const(16)  # of work on keys between two looks at timers
+_SLICES = const(8)  # of work on keys between two looks at timers
 
 
 class Membership:
@@ -76,6 +76,7 @@ class Membership:
         self._pause_s = _REFUSED_S
         self._leaving = False
         self._slices = 0  # that may be done before timers are looked at
+        self._is_ours = False  # which of them were looked at last
         self._now_ms = 0
 
     # What the carrier of datagrams calls
@@ -148,14 +149,21 @@ class Membership:
             return _IDLE_MS
 
     def _step(self):
+        """A look at what is due; while keys are in work at the group's and our own by turns."""
         now_ms = self._now_ms
-        wait = min(self._group.step(now_ms), _IDLE_MS, self._timers())
-        if self._ike is not None:
-            try:
-                wait = min(wait, self._ike.step(now_ms))
-            except MemoryError:
-                self.member.drops.count(DROP_CAPACITY)
-            self._outcome()
+        has_work = self._keys.has_work
+        self._is_ours = not self._is_ours
+        wait = _IDLE_MS
+        if not (has_work and self._is_ours):
+            wait = min(wait, self._group.step(now_ms))
+        if not has_work or self._is_ours:
+            wait = min(wait, self._timers())
+            if self._ike is not None:
+                try:
+                    wait = min(wait, self._ike.step(now_ms))
+                except MemoryError:
+                    self.member.drops.count(DROP_CAPACITY)
+                self._outcome()
         if self._keys.has_work:
             self._slices = _SLICES
             return 0

@@ -182,11 +182,12 @@ class Rekey:
         """
         candidate = self._busy
         try:
-            parts = _Parts(candidate.payloads)
-            signed = ike.rekey_signed_octets(candidate.head, candidate.inner, parts.auth_off)
+            yield
+            parts = yield from _take_apart(candidate.payloads)
+            signed = ike.rekey_signed_octets(candidate.head, candidate.inner, parts.auth.off)
             digest = sha256(signed).digest()
             yield
-            r, s = parts.signature
+            r, s = _signature(parts.auth.body)
             if not (yield from candidate.sa.verifier.verify(digest, r, s)):
                 raise FormatError(DROP_REKEY_SIGNATURE)
             if candidate.message_id < candidate.sa.next_message_id:
@@ -227,32 +228,37 @@ class _Candidate:
 class _Parts:
     """A GSA_REKEY, taken apart: {GSA, KD, [D ...] [N ...] AUTH} or {D ... [N ...] AUTH}."""
 
-    def __init__(self, payloads):
-        if ike.unsupported_critical(payloads) is not None:
-            raise FormatError(DROP_REKEY_FORMAT)
+    def __init__(self):
         self.policy = None
         self.keys = None
         self.deletes = []
-        auth = None
-        for payload in payloads:
-            if payload.kind == ike.GSA and self.policy is None:
-                self.policy = gsa.parse_gsa(payload.body)
-            elif payload.kind == ike.KD and self.keys is None:
-                self.keys = kd.parse_kd(payload.body)
-            elif payload.kind == ike.AUTH and auth is None:
-                auth = payload
-            elif payload.kind == ike.DELETE:
-                self.deletes.append(ike.parse_delete(payload.body))
-            elif payload.kind in (ike.GSA, ike.KD, ike.AUTH):
-                raise FormatError(DROP_REKEY_FORMAT)  # twice
-        if (self.policy is None) != (self.keys is None):
-            raise FormatError(DROP_REKEY_FORMAT)
-        if self.policy is None and not self.deletes:
-            raise FormatError(DROP_REKEY_FORMAT)
-        if auth is None:  # section 2.4.1: must be there with digital signatures
-            raise FormatError(DROP_REKEY_SIGNATURE)
-        self.auth_off = auth.off
-        self.signature = _signature(auth.body)
+        self.auth = None  # ike.Payload
+
+
+def _take_apart(payloads):
+    """Job: [ike.Payload] → _Parts"""
+    if ike.unsupported_critical(payloads) is not None:
+        raise FormatError(DROP_REKEY_FORMAT)
+    parts = _Parts()
+    for payload in payloads:
+        if payload.kind == ike.GSA and parts.policy is None:
+            parts.policy = yield from gsa.parse_gsa_job(payload.body)
+        elif payload.kind == ike.KD and parts.keys is None:
+            parts.keys = yield from kd.parse_kd_job(payload.body)
+        elif payload.kind == ike.AUTH and parts.auth is None:
+            parts.auth = payload
+        elif payload.kind == ike.DELETE:
+            parts.deletes.append(ike.parse_delete(payload.body))
+        elif payload.kind in (ike.GSA, ike.KD, ike.AUTH):
+            raise FormatError(DROP_REKEY_FORMAT)  # twice
+        yield
+    if (parts.policy is None) != (parts.keys is None):
+        raise FormatError(DROP_REKEY_FORMAT)
+    if parts.policy is None and not parts.deletes:
+        raise FormatError(DROP_REKEY_FORMAT)
+    if parts.auth is None:  # section 2.4.1: must be there with digital signatures
+        raise FormatError(DROP_REKEY_SIGNATURE)
+    return parts
 
 
 def _signature(body):

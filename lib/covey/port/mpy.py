@@ -79,9 +79,10 @@ def tidy(filling):
     """
     global _most_fillings
     gc.collect()
-    yield filling
     if filling is not None:
+        yield filling, None  # taken now: the search goes past all that is filled, once
         return
+    yield None
     if not _most_fillings:
         _most_fillings = gc.mem_free() // (4 * _PAIR)  # once: it takes longer than a collection
     try:
