@@ -197,7 +197,11 @@ class Joined:
             raise ConfigError("This member is a receiver: set sender to true in covey.json.")
         if length < 0:
             return False
-        return self._routes[member.keys.outbound().spi].send(member.tx[:length]) is None
+        spi = member.keys.outbound().spi
+        if spi not in self._routes:  # installed just now
+            self._follow_groups()
+            self._follow_routes()
+        return self._routes[spi].send(member.tx[:length]) is None
 
     def can_send(self):
         return self.member.can_send(port.ticks_ms())
@@ -263,7 +267,10 @@ class Joined:
                 self._tell()
                 self._send_control()
                 if membership.listening_changed:
+                    await asyncio.sleep(0)
                     self._follow_groups()
+                    await asyncio.sleep(0)
+                    self._follow_routes()
             except MemoryError:  # what was to be sent counts as lost
                 membership.listening_changed = True
                 await self._no_memory()
@@ -388,12 +395,15 @@ class Joined:
         for place in list(self._groups):
             if self._groups[place][0].is_framed is not is_framed.get(place):
                 self._drop_group(place)
+                self._routes = {}  # nobody sends to where it was
         for place in is_framed:
             if place not in self._groups:
                 group = carrier.open_for(place, is_framed[place], self.config)
                 waiter = _Waiter(group.sock)
                 task = self._start(self._read_group, group, waiter)
                 self._groups[place] = (group, waiter, task)
+
+    def _follow_routes(self):
         routes = self.membership.routes()
         self._routes = {spi: self._groups[routes[spi]][0] for spi in routes}
 

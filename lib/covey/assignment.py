@@ -251,8 +251,10 @@ def _rekey_sa(policy, bag, kwk, terms):
     if kwa not in (ike.KW_5649_128, ike.KW_5649_256) or ike.KWK_LEN[kwa] * 8 < bits:
         raise FormatError(DROP_POLICY)
     _check_destination(policy, single_port=True)
+    yield
     keymat = yield from _unwrap(bag, kwk, bits // 8 + _SALT + ike.KWK_LEN[kwa])
     try:
+        yield
         return RekeySA(
             policy.spi,
             keymat,
@@ -280,8 +282,10 @@ def _data_sa(policy, bag, kwk, terms, sender_slots):
     _check_destination(policy, single_port=False)
     if policy.source.kind != ike.TS_IPV4_ADDR_RANGE:
         raise FormatError(DROP_POLICY)
+    yield
     keymat = yield from _unwrap(bag, kwk, bits // 8 + _SALT)
     try:
+        yield
         return DataSA(
             policy.spi,
             keymat,

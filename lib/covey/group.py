@@ -20,6 +20,7 @@ class Group:
         self.terms = Terms()
         self.rekey = Rekey()
         self._keys = member.keys
+        self._names = {}  # address in octets: with dots. A group has few
 
     def step(self, now_ms):
         """Let go of what is over; the ms until the next time."""
@@ -29,11 +30,12 @@ class Group:
     def wipe(self):
         self._keys.wipe()
         self.rekey.wipe()
+        self._names = {}
         self.terms = Terms()
 
     def routes(self):
         """Where the packets of each data SA go: {SPI: (address, UDP port; None: protocol 50)}."""
-        return {sa.spi: (_dotted(sa.destination), sa.carrier_port) for sa in self._keys.live()}
+        return {sa.spi: (self._dotted(sa.destination), sa.carrier_port) for sa in self._keys.live()}
 
     def listening(self):
         """Where datagrams come: {(address, UDP port): whether RFC 3948 rules there}.
@@ -47,8 +49,13 @@ class Group:
             framed.add(number)
         framed.discard(None)
         for sa in self.rekey.live():
-            places.add((_dotted(sa.destination[0]), sa.destination[2]))
+            places.add((self._dotted(sa.destination[0]), sa.destination[2]))
         return {place: place[1] in framed for place in places}
+
+    def _dotted(self, address):
+        if address not in self._names:
+            self._names[address] = ".".join([str(octet) for octet in address])
+        return self._names[address]
 
     def install(self, made, registering, now_ms):
         """Carry out an Assignment. Returns whether it excludes us; FormatError: see _check.
@@ -69,8 +76,10 @@ class Group:
         dtd_s = terms.dtd_s if keys.room_for(len(fresh)) else 0
         for sa in replaced:
             keys.retire(sa.spi, now_ms, dtd_s)
+        keys.hold()
         for sa in made.data_sas:
             self._install_data(sa, terms, registering, now_ms)
+        keys.go_on(now_ms)
         if registering:
             self.rekey.replace(made.rekey_sa, now_ms)
         elif made.rekey_sa is not None and not self.rekey.holds(made.rekey_sa):
@@ -156,7 +165,3 @@ def _is_among(sa, others):
         if other.spi == sa.spi:
             return True
     return False
-
-
-def _dotted(address):
-    return ".".join([str(octet) for octet in address])

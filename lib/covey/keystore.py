@@ -41,6 +41,7 @@ class KeyStore:
         self._port = 0  # its port, and
         self._epoch = 0  # its epoch
         self._used = 0  # slots from this one on are free
+        self._is_held = False  # see hold()
         self._retired = _SPIRing()
         self._announced = _SPIRing()
 
@@ -89,6 +90,8 @@ class KeyStore:
         To be called when it is due, and once in six days at least.
         """
         next_ms = _DAY_MS
+        if self._is_held:
+            return next_ms
         for slot in range(self._slots):
             state = self._states[slot]
             if self._is_over(slot, state, now_ms):
@@ -113,6 +116,14 @@ class KeyStore:
         return next_ms
 
     # ---- for the control half: may allocate
+
+    def hold(self):
+        """Until go_on(): no step, as one will do for all changes that come now."""
+        self._is_held = True
+
+    def go_on(self, now_ms):
+        self._is_held = False
+        self.step(now_ms)
 
     def room_for(self, count):
         """Whether `count` more SAs can be installed."""

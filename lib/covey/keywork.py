@@ -176,6 +176,7 @@ class KeyWork:
             return
         finally:
             wipe(kwk)
+        yield
         yield TAKEN
         if group.terms.verifier is not None:
             yield from group.terms.verifier.prepare()
@@ -208,6 +209,7 @@ class KeyWork:
             return
         finally:
             wipe(inband.kwk)
+        yield
         yield FOLLOWED
 
     def _follow_rekey(self):
@@ -216,12 +218,14 @@ class KeyWork:
             made = yield from group.rekey.work(
                 group.terms, self._member.sender_slots, self._settings.sender
             )
+            yield
             self._install(made, False)
         except FormatError as error:
             self._member.drops.count(error.reason)
             if error.reason in _GENUINE:
                 yield MISSED
             return
+        yield
         yield FOLLOWED
 
     def _install(self, made, registering):

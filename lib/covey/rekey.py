@@ -167,11 +167,10 @@ class Rekey:
             if whole is None:
                 return 0
             opened, digests = whole
-            payloads = ike.parse_chain(opened.first, opened.inner)
         except FormatError as error:
             return _REASONS.get(error.reason, DROP_REKEY_FORMAT)
         self._last = digests
-        self._busy = _Candidate(held.sa, opened, payloads)
+        self._busy = _Candidate(held.sa, opened)
         return 0
 
     def work(self, was, sender_slots, sending):
@@ -182,12 +181,12 @@ class Rekey:
         """
         candidate = self._busy
         try:
-            yield
-            parts = yield from _take_apart(candidate.payloads)
+            parts = yield from _take_apart(candidate)
             signed = ike.rekey_signed_octets(candidate.head, candidate.inner, parts.auth.off)
             digest = sha256(signed).digest()
             yield
             r, s = _signature(parts.auth.body)
+            yield
             if not (yield from candidate.sa.verifier.verify(digest, r, s)):
                 raise FormatError(DROP_REKEY_SIGNATURE)
             if candidate.message_id < candidate.sa.next_message_id:
@@ -217,12 +216,12 @@ class Rekey:
 
 
 class _Candidate:
-    def __init__(self, sa, opened, payloads):
+    def __init__(self, sa, opened):
         self.sa = sa
         self.message_id = opened.header.message_id
         self.head = opened.head
+        self.first = opened.first
         self.inner = opened.inner
-        self.payloads = payloads
 
 
 class _Parts:
@@ -235,8 +234,14 @@ class _Parts:
         self.auth = None  # ike.Payload
 
 
-def _take_apart(payloads):
-    """Job: [ike.Payload] → _Parts"""
+def _take_apart(candidate):
+    """Job: → _Parts"""
+    yield
+    try:
+        payloads = ike.parse_chain(candidate.first, candidate.inner)
+    except FormatError:
+        raise FormatError(DROP_REKEY_FORMAT)
+    yield
     if ike.unsupported_critical(payloads) is not None:
         raise FormatError(DROP_REKEY_FORMAT)
     parts = _Parts()
