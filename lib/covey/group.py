@@ -63,7 +63,8 @@ class Group:
         registering: it replaces all that was known before (RFC 9838 section 2.3.3).
         """
         keys = self._keys
-        keys.step(now_ms)  # what is over goes before we look, and nothing in between
+        if keys.is_due(now_ms):
+            keys.step(now_ms)  # what is over goes before we look, and nothing in between
         old = keys.live()
         fresh = [sa for sa in made.data_sas if not _is_among(sa, old)]
         replaced = [sa for sa in old if registering and not _is_among(sa, made.data_sas)]
@@ -79,7 +80,6 @@ class Group:
         keys.hold()
         for sa in made.data_sas:
             self._install_data(sa, terms, registering, now_ms)
-        keys.go_on(now_ms)
         if registering:
             self.rekey.replace(made.rekey_sa, now_ms)
         elif made.rekey_sa is not None and not self.rekey.holds(made.rekey_sa):
@@ -92,7 +92,9 @@ class Group:
         if made.data_sas:
             keys.announce(made.next_spis)
         self.terms = terms
-        return self._delete(made.deletes, old, terms.dtd_s, now_ms)
+        excluded = self._delete(made.deletes, old, terms.dtd_s, now_ms)
+        keys.go_on(now_ms)
+        return excluded
 
     def _check(self, made, registering, slots):
         """FormatError where an Assignment can't be carried out, or must not be.

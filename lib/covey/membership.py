@@ -123,6 +123,8 @@ class Membership:
         """An IKE message from the group, without marker."""
         self._now_ms = now_ms
         self._keys.hear(data)
+        if not self.is_amid and not self._slices and self._keys.has_work:
+            self._slices = 1  # before timers, which were looked at last
 
     def outgoing(self):
         """(datagram, config.Server or the source of a request) to send, or (None, None)."""
