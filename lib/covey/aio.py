@@ -289,7 +289,8 @@ class Joined:
     async def _give_way(self):
         """Between two slices of work; the heap is tidied before the first, and now and then."""
         if self._slices % _TIDY == 0:
-            for self._filling in port.tidy(self._filling):
+            for filling in port.tidy(self._filling):
+                self._filling = filling
                 await asyncio.sleep(0)
         self._slices += 1
         await asyncio.sleep(0)

@@ -7,7 +7,7 @@ the peer's fault, so that no half-changed group exists.
 
 from covey import der, ike, kd, keywrap, octets, p256
 from covey.drops import DROP_GSA, DROP_KD, DROP_KEY_WRAP, DROP_POLICY, FormatError
-from covey.sa import DataSA, RekeySA
+from covey.sa import DataSA, RekeySA, new_context
 
 # Transform types a policy may hold: kind → mandatory (RFC 9838 section 4.4.2.1). GCAUTH is
 # asked for separately: it comes at registration and never in a rekey.
@@ -284,9 +284,12 @@ def _data_sa(policy, bag, kwk, terms, sender_slots):
         raise FormatError(DROP_POLICY)
     yield
     keymat = yield from _unwrap(bag, kwk, bits // 8 + _SALT)
+    context = None
     try:
         yield
-        return DataSA(
+        context = new_context(keymat, cipher == ike.ENCR_NULL_AUTH_AES_GMAC)
+        yield
+        sa = DataSA(
             policy.spi,
             keymat,
             _selector(policy.destination),
@@ -297,10 +300,14 @@ def _data_sa(policy, bag, kwk, terms, sender_slots):
             policy.lifetime_s,
             terms.generation,
             sender_slots,
-            cipher == ike.ENCR_NULL_AUTH_AES_GMAC,
+            context=context,
         )
+        context = None
+        return sa
     finally:
         octets.wipe(keymat)
+        if context is not None:
+            context.wipe()
 
 
 def _check_destination(policy, single_port):

@@ -1,6 +1,6 @@
 """What a member holds of its group: terms, data SAs, Rekey SAs; how an Assignment changes it.
 
-All or nothing: install() either refuses before the first change, or carries out everything.
+All or nothing: take() either refuses before the first change, or carries out everything.
 """
 
 from covey import ike
@@ -35,7 +35,9 @@ class Group:
 
     def routes(self):
         """Where the packets of each data SA go: {SPI: (address, UDP port; None: protocol 50)}."""
-        return {sa.spi: (self._dotted(sa.destination), sa.carrier_port) for sa in self._keys.live()}
+        return {
+            sa.spi: (self._dotted(sa.destination), sa.carrier_port) for sa in self._keys.live()
+        }
 
     def listening(self):
         """Where datagrams come: {(address, UDP port): whether RFC 3948 rules there}.
@@ -58,7 +60,11 @@ class Group:
         return self._names[address]
 
     def install(self, made, registering, now_ms):
-        """Carry out an Assignment. Returns whether it excludes us; FormatError: see _check.
+        """Carry out an Assignment: take() and settle()."""
+        return self.settle(made, self.take(made, registering, now_ms), registering, now_ms)
+
+    def take(self, made, registering, now_ms):
+        """All that packets see of it → the SAs that were here before. FormatError: see _check.
 
         registering: it replaces all that was known before (RFC 9838 section 2.3.3).
         """
@@ -78,23 +84,13 @@ class Group:
         for sa in replaced:
             keys.retire(sa.spi, now_ms, dtd_s)
         keys.hold()
-        for sa in made.data_sas:
-            self._install_data(sa, terms, registering, now_ms)
-        if registering:
-            self.rekey.replace(made.rekey_sa, now_ms)
-        elif made.rekey_sa is not None and not self.rekey.holds(made.rekey_sa):
-            self.rekey.install(made.rekey_sa, now_ms, terms.dtd_s)
-        else:
-            if made.rekey_sa is not None:
-                made.rekey_sa.wipe()  # told again: its Message IDs go on
-            if self.rekey.current is not None:
-                self.rekey.current.verifier = terms.verifier  # it may bring a new AUTH_KEY
-        if made.data_sas:
-            keys.announce(made.next_spis)
+        try:
+            for sa in made.data_sas:
+                self._install_data(sa, terms, registering, now_ms)
+        finally:
+            keys.go_on(now_ms)
         self.terms = terms
-        excluded = self._delete(made.deletes, old, terms.dtd_s, now_ms)
-        keys.go_on(now_ms)
-        return excluded
+        return old
 
     def _check(self, made, registering, slots):
         """FormatError where an Assignment can't be carried out, or must not be.
@@ -131,11 +127,29 @@ class Group:
             sa.become_sender(terms.sender_ids[0], terms.sender_bits)
             keys.activate(sa.spi, now_ms, terms.atd_s)
 
+    def settle(self, made, old, registering, now_ms):
+        """The rest of it: its Rekey SA, its Deletes. old: what take() returned. Whether it
+        excludes us.
+        """
+        terms = made.terms
+        if registering:
+            self.rekey.replace(made.rekey_sa, now_ms)
+        elif made.rekey_sa is not None and not self.rekey.holds(made.rekey_sa):
+            self.rekey.install(made.rekey_sa, now_ms, terms.dtd_s)
+        else:
+            if made.rekey_sa is not None:
+                made.rekey_sa.wipe()  # told again: its Message IDs go on
+            if self.rekey.current is not None:
+                self.rekey.current.verifier = terms.verifier  # it may bring a new AUTH_KEY
+        if made.data_sas:
+            self._keys.announce(made.next_spis)
+        return self._delete(made.deletes, old, terms.dtd_s, now_ms)
+
     def _delete(self, deletes, old, dtd_s, now_ms):
         """RFC 9838 section 2.4.3: what is named goes after DTD; an SPI of zeros means all.
 
-        old: the SAs from before this message. Returns whether the Rekey SA goes without another
-        in its place: then we are out of the group, like everyone else.
+        Returns whether the Rekey SA goes without another in its place: then we are out of the
+        group, like everyone else.
         """
         excluded = False
         for delete in deletes:

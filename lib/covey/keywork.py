@@ -168,7 +168,8 @@ class KeyWork:
             )
             if not made.terms.udp_port and settings.carrier == "udp":
                 made.terms.udp_port = settings.carrier_port
-            self._install(made, True)
+            yield
+            yield from self._install(made, True)
         except FormatError as error:
             self.reason = self._member.drops.count(error.reason)
             # A rekey was faster than the answer: that is nobody's fault.
@@ -176,7 +177,6 @@ class KeyWork:
             return
         finally:
             wipe(kwk)
-        yield
         yield TAKEN
         if group.terms.verifier is not None:
             yield from group.terms.verifier.prepare()
@@ -201,7 +201,7 @@ class KeyWork:
                     is_inband=True,
                 )
             made.deletes = inband.deletes
-            self._install(made, False)
+            yield from self._install(made, False)
         except FormatError as error:
             self.reason = self._member.drops.count(error.reason)
             lacks_id = settings.sender and not group.terms.sender_ids  # it comes by registering
@@ -209,7 +209,6 @@ class KeyWork:
             return
         finally:
             wipe(inband.kwk)
-        yield
         yield FOLLOWED
 
     def _follow_rekey(self):
@@ -219,15 +218,20 @@ class KeyWork:
                 group.terms, self._member.sender_slots, self._settings.sender
             )
             yield
-            self._install(made, False)
+            yield from self._install(made, False)
         except FormatError as error:
             self._member.drops.count(error.reason)
             if error.reason in _GENUINE:
                 yield MISSED
             return
-        yield
         yield FOLLOWED
 
     def _install(self, made, registering):
-        self.excluded = self._group.install(made, registering, self._now_ms)
-        self.made = made
+        """Job: what packets see of it, at once; then the rest."""
+        old = self._group.take(made, registering, self._now_ms)
+        try:
+            yield
+        finally:  # forget() may come first: then, too
+            self.excluded = self._group.settle(made, old, registering, self._now_ms)
+            self.made = made
+        yield

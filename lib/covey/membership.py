@@ -207,10 +207,10 @@ class Membership:
 
     def wipe(self):
         """Forget every key."""
+        self._keys.wipe()  # first: what it has begun to install is brought to its end
         self._group.wipe()
         if self._ike is not None:
             self._ike.close()
-        self._keys.wipe()
 
     # What the application may know
 

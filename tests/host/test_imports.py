@@ -84,7 +84,7 @@ GROUPS = {
 DOORS = {
     "port": ["sys"],
     "port.cpy": ["cryptography", "errno", "hashlib", "os", "socket", "sys", "time"],
-    "port.mpy": ["cryptolib", "hashlib", "micropython", "os", "time"],
+    "port.mpy": ["cryptolib", "gc", "hashlib", "micropython", "os", "time"],
     "port.mpy_gcm": ["cryptolib", "micropython", "sys"],
     "port.mpy_tables": ["micropython"],
     "port.mpy_tag": ["micropython"],

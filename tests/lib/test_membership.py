@@ -7,6 +7,7 @@ policy and keys are octets from tests/recorded/group_story.py.
 from covey import gsa, kd, keywork, membership, registration
 from covey.config import Config
 from covey.drops import DROP_IKE_SPI, DROP_POLICY, DROP_UNKNOWN_SPI
+from covey.job import finish
 from covey.member import Member
 from covey.nat import FLOATED, HOME, KEEPALIVE
 from covey.port import ticks_add
@@ -538,7 +539,7 @@ def test_a_new_rekey_sa_alone_does_not_put_off_the_end_of_the_tek():
     made = registered(was=life.it._group.terms)
     made.data_sas = []
     made.rekey_sa.lifetime_s = 36000
-    life.it._keys._install(made, False)
+    finish(life.it._keys._install(made, False))
     life.it._installed(False)
     life.run(1443 * 1000)
     assert life.ike.asked == ["pull"]
