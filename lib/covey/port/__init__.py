@@ -6,7 +6,7 @@ Both ports define exactly these names.
     ticks_ms()              milliseconds on a clock that wraps at 2^30 (12.4 days) everywhere
     ticks_add(t, ms)        a moment ms later, |ms| < 2^29; OverflowError beyond
     ticks_diff(a, b)        a - b in ms, right while they lie less than 2^29 ms (6.2 days) apart
-    tidy(filling)           job: a collection of the heap, in a step of its own. Given None it goes on
+    tidy(filling)           job: a collection of the heap, a step of its own. Given None it goes on
                             and fills the heap's holes, so that allocating is quick as long as
                             what it yields is kept; given that, the holes are still full
     random_bytes(n)         from the system's generator
