@@ -73,6 +73,7 @@ sha1 = _port.sha1
 AESBlock = _port.AESBlock
 GCMContext = _port.GCMContext
 GMACContext = _port.GMACContext
+buffer = _port.buffer
 admit = _port.admit
 trim = _port.trim
 accept = _port.accept
