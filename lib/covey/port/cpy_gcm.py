@@ -9,7 +9,8 @@ buffer what a wrong tag has made of the text.
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-_ESP_AAD_LEN = 8
+_AAD_LEN = 8  # of ESP
+_ALL = slice(None)
 _MOST_CUTS = 512  # ESP's texts of up to 1536 octets have 384 lengths
 
 
@@ -31,7 +32,7 @@ def _cut(buf, off, aad_len, text_len):
         raise ValueError("longer than the buffer")
     view = memoryview(buf)
     found = view[off : text - 8], view[text - 8 : text], view[text:end], view[text : end + 16]
-    if isinstance(buf, buffer) and off == 0 and aad_len == _ESP_AAD_LEN:
+    if isinstance(buf, buffer) and off == 0 and aad_len == _AAD_LEN:
         if len(buf.cuts) == _MOST_CUTS:
             buf.cuts.clear()
         buf.cuts[text_len] = found
@@ -67,19 +68,19 @@ class GCMContext:
     def seal(self, buf, off, aad_len, text_len):
         encrypt = self._encrypt
         try:
-            aad, iv, text, sealed = buf.cuts[text_len if aad_len == 8 and not off else None]
+            aad, iv, text, sealed = buf.cuts[text_len if aad_len == _AAD_LEN and not off else None]
         except (AttributeError, KeyError):
             aad, iv, text, sealed = _cut(buf, off, aad_len, text_len)
-        sealed[:] = encrypt(self._salt + iv, text, aad)
+        sealed[_ALL] = encrypt(self._salt + iv, text, aad)
 
     def open(self, buf, off, aad_len, text_len):
         decrypt = self._decrypt
         try:
-            aad, iv, text, sealed = buf.cuts[text_len if aad_len == 8 and not off else None]
+            aad, iv, text, sealed = buf.cuts[text_len if aad_len == _AAD_LEN and not off else None]
         except (AttributeError, KeyError):
             aad, iv, text, sealed = _cut(buf, off, aad_len, text_len)
         try:
-            text[:] = decrypt(self._salt + iv, sealed, aad)
+            text[_ALL] = decrypt(self._salt + iv, sealed, aad)
         except InvalidTag:
             return False
         return True

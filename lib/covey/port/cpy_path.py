@@ -1,11 +1,15 @@
 """The data path's kernels on CPython: what covey.path says, in plain Python.
 
 Words are a list, a link is what it leads to, and a path's words stand for themselves. What costs
-is how much is said. So the link of an SA to its table has notes in its second word: for a sender
-whose packets were accepted a flow, [word _NEWEST of its window, newest row, latest number], which
-spares the scan of the table, and the look at its bits for numbers above the latest. The table
-stays the truth: a flow whose newest row isn't the table's (bar() was there) is made anew. Its
-newest row is 0 where the window has to be taken over first, its word 0 where there is no window.
+is how much is said. So behind the link of an SA to its table, in its second word, lie notes: of
+each sender that has been heard a flow,
+
+    [table, sender, word _NEWEST of its window, newest row there, latest number]
+
+which spares the search of the table, and the look at its bits for numbers above the latest. The
+table stays the truth: a flow whose newest row isn't the table's (bar() was there) is made anew,
+and only accept() notes one. Newest row 0: the window has to be taken over first. Word 0: there is
+no window.
 """
 
 from struct import Struct
@@ -21,7 +25,6 @@ _OUT = 8
 _SA = 10
 _FLOW = 12
 _NUMBER = 14
-_SENDER = 16
 _NAMED = 17
 _FROM = 18
 _PAYLOAD_LEN = 19
@@ -145,17 +148,17 @@ def admit(w, n, now_ms):
             return _DROP_UNKNOWN_SPI
     w[_SA] = sa = w[at + 1]
     t = sa[_TABLE_OF]
-    w[_SENDER] = sender = sender >> 32 - t[_BITS]
+    sender >>= 32 - t[_BITS]
     flow = sa[_FLOWS].get(sender)
-    if flow is None or t[flow[0]] != flow[1]:
+    if flow is None or t[flow[2]] != flow[3]:
         flow = _flow_of(sa, t, sender)
-        if flow.__class__ is int:
+        if isinstance(flow, int):
             return flow
     w[_FLOW] = flow
     w[_NUMBER] = number
-    if number > flow[2]:
+    if number > flow[4]:
         return slot
-    if not number or _is_used(t, flow, number):  # nobody sends number 0
+    if not number or _is_used(flow, number):  # nobody sends number 0
         return _DROP_REPLAY
     return slot
 
@@ -167,7 +170,7 @@ def _flow_of(sa, t, sender):
             return _DROP_OWN
     slots = t[_SLOTS]
     if not slots:
-        return [0, 0, -1]
+        return [t, sender, 0, 0, -1]
     low_bits = t[_LOW_BITS]
     index = sender >> low_bits
     last = slots - 1
@@ -189,11 +192,11 @@ def _flow_of(sa, t, sender):
         if not slots:
             return _DROP_SENDER_TABLE_FULL
         at = at + 1 & last
-    return [window + _NEWEST, newest, 8 * newest - 1 if newest else 0]
+    return [t, sender, window + _NEWEST, newest, 8 * newest - 1 if newest else 0]
 
 
-def _is_used(t, flow, number):
-    newest_at, newest, _ = flow
+def _is_used(flow, number):
+    t, _, newest_at, newest, _ = flow
     if newest - _ROWS > number >> 3:
         return True
     at, bit = _BITS_AT[number & 127]
@@ -238,30 +241,26 @@ def _trimmed(rx, text_len):
 
 
 def accept(w, payload_len):
-    sa = w[_SA]
-    t = sa[_TABLE_OF]
-    w[_FROM] = w[_SENDER]
+    flow = w[_FLOW]
+    t, sender, newest_at, newest, latest = flow
+    w[_FROM] = sender
     w[_NAMED] = t[_BITS]
     w[_PAYLOAD_LEN] = payload_len
     w[_OPENED] = w[_OPENED] + 1 & _MASK
-    flow = w[_FLOW]
-    newest_at, newest, latest = flow
     if not newest_at:
         return
     number = w[_NUMBER]
     if number > latest:
-        flow[2] = number
+        flow[4] = number
         if number >= 8 * newest:
-            _slide(w, t, flow, number)
+            _slide(w[_SA][_FLOWS], flow, number)
     at, bit = _BITS_AT[number & 127]
     t[newest_at + at] |= bit
 
 
-def _slide(w, t, flow, number):
+def _slide(flows, flow, number):
     """The window moves on to this number's row, and the flow is noted."""
-    newest_at, newest, _ = flow
-    flows = w[_SA][_FLOWS]
-    sender = w[_SENDER]
+    t, sender, newest_at, newest, _ = flow
     if not newest:  # nobody's, or an older incarnation's
         flows.clear()
         low_bits = t[_LOW_BITS]
@@ -269,7 +268,7 @@ def _slide(w, t, flow, number):
         t[window + _INDEX] = sender >> low_bits
         t[window + _INCARNATION] = sender & (1 << low_bits) - 1
     row = (number >> 3) + 1
-    flow[1] = t[newest_at] = row
+    flow[3] = t[newest_at] = row
     if row - newest > _ROWS:
         newest = row - _ROWS
     while newest < row:  # clear the rows that it slides onto
