@@ -35,7 +35,7 @@ def test_both_ports_know_the_same():
     mpy, cpy = numbers_of("port/mpy_path.py"), numbers_of("port/cpy_path.py")
     # In plain Python a flow holds the three of the packet in work, and its own words lead to it.
     assert mpy.keys() - cpy.keys() == {"TABLE", "WINDOW", "SENDER"}
-    own = {"FLOW", "NUMBER", "FLOWS", "LAST_ROW", "LEAST_TEXT", "TWO_OF_PADDING", "MOST_CUTS"}
+    own = {"FLOW", "NUMBER", "FLOWS", "LAST_ROW", "LEAST_TEXT", "TWO_OF_PADDING"}
     assert cpy.keys() - mpy.keys() == own
     assert (cpy["FLOW"], cpy["NUMBER"]) == (mpy["TABLE"], mpy["WINDOW"])
     assert cpy["FLOWS"] == mpy["TABLE_OF"] + 1  # the second word of that link

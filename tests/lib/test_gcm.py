@@ -363,8 +363,8 @@ def test_a_buffer_at_any_place():
         assert refuses(ValueError, context.open, buf, 0, 8, 49)
 
 
-def test_more_lengths_than_are_kept():
-    """On CPython the cuts of so many lengths are kept; those of the first come again right."""
+def test_many_lengths_in_one_buffer():
+    """On CPython the cuts of all are kept: each must get its own."""
     context = GCMContext(KEYMAT)
     buf = buffer(600)
     for text_len in list(range(515)) + [3, 0, 514]:

@@ -11,11 +11,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _AAD_LEN = 8  # of ESP
 _ALL = slice(None)
-_MOST_CUTS = 512  # ESP's texts of up to 1536 octets have 384 lengths
 
 
 class buffer(bytearray):
-    """See covey.port. `cuts`: text's length → what _cut() says, for ESP's layout at 0."""
+    """See covey.port. `cuts`: text's length → what _cut() says, for ESP's layout at 0: a KB for
+    each, and a datagram has room for 384.
+    """
 
     __slots__ = ("cuts",)
 
@@ -33,8 +34,6 @@ def _cut(buf, off, aad_len, text_len):
     view = memoryview(buf)
     found = view[off : text - 8], view[text - 8 : text], view[text:end], view[text : end + 16]
     if isinstance(buf, buffer) and off == 0 and aad_len == _AAD_LEN:
-        if len(buf.cuts) == _MOST_CUTS:
-            buf.cuts.clear()
         buf.cuts[text_len] = found
     return found
 

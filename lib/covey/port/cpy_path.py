@@ -97,8 +97,9 @@ _emit = Struct(">IIIIIH2x").pack_into
 _PADDINGS = [bytes(range(1, n + 1)) for n in range(256)]  # RFC 4303 section 2.4
 _TWO_OF_PADDING = 0x01020211  # what most texts end in: 1, 2, pad length, UDP
 _LEAST_TEXT = 12
-_MOST_CUTS = 512  # texts of up to 1536 octets have 384 lengths
-_cuts = {}  # text's length → cuts rx: inner ports, UDP length, last four octets of the text
+# Text's length (384 of them fit a datagram) → cuts rx: inner ports, UDP length, the last four
+# octets of the text.
+_cuts = {}
 
 
 def _tail(pad_len):
@@ -211,8 +212,6 @@ def trim(w, text_len):
         if text_len < _LEAST_TEXT:
             most = _trimmed(rx, text_len)
             return most if most < 0 else _DROP_INNER_LENGTH
-        if len(_cuts) == _MOST_CUTS:
-            _cuts.clear()
         _cuts[text_len] = Struct(f">{_TEXT}x3H{text_len - 10}xI").unpack_from
         return trim(w, text_len)
     most = text_len - 4 if tail == _TWO_OF_PADDING else _trimmed(rx, text_len)
