@@ -132,6 +132,25 @@ def test_aes_block():
     assert aes.decrypt(aes.encrypt(bytearray(block))) == block
 
 
+def test_find_spi():
+    spis = bytearray(b"abcdbcdabcde\0\0\0\0")
+    for spi, count, slot in (
+        (b"abcd", 3, 0),
+        (b"bcda", 3, 1),  # and across 0 and 1 before
+        (b"bcde", 3, 2),
+        (b"bcde", 2, -1),
+        (b"cdab", 3, -1),  # across two, twice
+        (b"dabc", 3, -1),
+        (b"bcd\0", 3, -1),
+        (b"abcd", 0, -1),
+        (bytes(4), 3, -1),
+        (bytes(4), 4, 3),
+    ):
+        for off in (0, 3):
+            buf = bytearray(off) + spi + b"?"
+            assert port.find_spi(spis, count, buf, off) == slot, (spi, count)
+
+
 def test_read_file():
     assert port.read_file(__file__).startswith(b'"""What a port promises')
     said = sentence(port.read_file, "/no/such/file")

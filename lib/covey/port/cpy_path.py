@@ -303,7 +303,7 @@ def frame(w, n, now_ms):
 
 def find_spi(spis, count, buf, off):
     spi = buf[off : off + 4]
-    for i in range(count):
-        if spis[4 * i : 4 * i + 4] == spi:
-            return i
-    return -1
+    at = spis.find(spi, 0, 4 * count)
+    while at > 0 and at & 3:  # not one of them: it lies across two
+        at = spis.find(spi, at + 1, 4 * count)
+    return at >> 2
