@@ -7,9 +7,8 @@ each sender that has been heard a flow,
     [table, sender, word _NEWEST of its window, newest row there, latest number]
 
 which spares the search of the table, and the look at its bits for numbers above the latest. The
-table stays the truth: a flow whose newest row isn't the table's (bar() was there) is made anew,
-and only accept() notes one. Newest row 0: the window has to be taken over first. Word 0: there is
-no window.
+table stays the truth: a flow whose newest row isn't the table's (bar() was there) is made anew.
+Only accept() notes one. Newest row 0: the window is to be taken over. Word 0: there is none.
 """
 
 from struct import Struct
@@ -97,9 +96,7 @@ _emit = Struct(">IIIIIH2x").pack_into
 _PADDINGS = [bytes(range(1, n + 1)) for n in range(256)]  # RFC 4303 section 2.4
 _TWO_OF_PADDING = 0x01020211  # what most texts end in: 1, 2, pad length, UDP
 _LEAST_TEXT = 12
-# Text's length (384 of them fit a datagram) → cuts rx: inner ports, UDP length, the last four
-# octets of the text.
-_cuts = {}
+_cuts = {}  # text's length → cuts rx: inner ports, UDP length, last four octets of the text
 
 
 def _tail(pad_len):
@@ -166,9 +163,8 @@ def admit(w, n, now_ms):
 
 def _flow_of(sa, t, sender):
     """What is to be noted of this sender once a packet has been accepted, or a DROP_*."""
-    if sa[_IS_OWN]:
-        if sa[_IS_OWN] == _EVERYBODY or sa[_OWN] == sender:
-            return _DROP_OWN
+    if sa[_IS_OWN] and (sa[_IS_OWN] == _EVERYBODY or sa[_OWN] == sender):
+        return _DROP_OWN
     slots = t[_SLOTS]
     if not slots:
         return [t, sender, 0, 0, -1]
@@ -184,9 +180,9 @@ def _flow_of(sa, t, sender):
         if t[window + _INDEX] == index:
             low = (1 << low_bits) - 1
             newer = sender - t[window + _INCARNATION] & low
+            if newer > low >> 1:  # serial arithmetic: half the circle lies behind
+                return _DROP_STALE_SENDER
             if newer:
-                if newer > low >> 1:  # serial arithmetic: half the circle lies behind
-                    return _DROP_STALE_SENDER
                 newest = 0
             break
         slots -= 1
@@ -210,17 +206,14 @@ def trim(w, text_len):
         source, port, udp_len, tail = _cuts[text_len](rx)
     except KeyError:
         if text_len < _LEAST_TEXT:
-            most = _trimmed(rx, text_len)
-            return most if most < 0 else _DROP_INNER_LENGTH
+            return min(_trimmed(rx, text_len), 0) or _DROP_INNER_LENGTH
         _cuts[text_len] = Struct(f">{_TEXT}x3H{text_len - 10}xI").unpack_from
         return trim(w, text_len)
     most = text_len - 4 if tail == _TWO_OF_PADDING else _trimmed(rx, text_len)
     if not _UDP_LEN <= udp_len <= most:  # below it: TFC padding, RFC 4303 section 2.7
         return most if most < 0 else _DROP_INNER_LENGTH
     sa = w[_SA]
-    if not sa[_SOURCE_LO] <= source <= sa[_SOURCE_HI]:
-        return _DROP_SELECTOR
-    if not sa[_PORT_LO] <= port <= sa[_PORT_HI]:
+    if not sa[_SOURCE_LO] <= source <= sa[_SOURCE_HI] or not sa[_PORT_LO] <= port <= sa[_PORT_HI]:
         return _DROP_SELECTOR
     return udp_len - _UDP_LEN
 
@@ -240,8 +233,7 @@ def _trimmed(rx, text_len):
 
 
 def accept(w, payload_len):
-    flow = w[_FLOW]
-    t, sender, newest_at, newest, latest = flow
+    flow = t, sender, newest_at, newest, latest = w[_FLOW]
     w[_FROM] = sender
     w[_NAMED] = t[_BITS]
     w[_PAYLOAD_LEN] = payload_len
@@ -263,9 +255,8 @@ def _slide(flows, flow, number):
     if not newest:  # nobody's, or an older incarnation's
         flows.clear()
         low_bits = t[_LOW_BITS]
-        window = newest_at - _NEWEST
-        t[window + _INDEX] = sender >> low_bits
-        t[window + _INCARNATION] = sender & (1 << low_bits) - 1
+        t[newest_at - _NEWEST + _INDEX] = sender >> low_bits
+        t[newest_at - _NEWEST + _INCARNATION] = sender & (1 << low_bits) - 1
     row = (number >> 3) + 1
     flow[3] = t[newest_at] = row
     if row - newest > _ROWS:
