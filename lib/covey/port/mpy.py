@@ -26,7 +26,6 @@ from covey.port.mpy_path import (
 )
 from covey.port.mpy_socket import (
     close,
-    esp_socket,
     group_socket,
     pollable,
     recv,
@@ -64,6 +63,13 @@ else:
 
 
 random_bytes = os.urandom
+
+
+def esp_socket(*args):
+    """Of the ip carrier, which most groups don't have."""
+    from covey.port.mpy_esp import esp_socket
+
+    return esp_socket(*args)
 
 
 class AESBlock:
