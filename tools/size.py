@@ -7,7 +7,8 @@ A plain member has a pre-shared key, a group with the udp carrier, and a key ser
 by multicast. What it needs is seen, not reckoned: two of them register at a real key server, talk
 to each other, follow a rekey and talk again, on the 32-bit MicroPython.
 
-The .mpy are made as boards get them, at -O3: without asserts, and without line numbers. Code of a
+The .mpy are made as boards get them, at -O3: without asserts, without line numbers, with
+numbers in the place of their names (covey_host.board.fold). Code of a
 native or viper function is machine code, which is why the columns differ. Heap is measured on the
 32-bit MicroPython; that machine code is not in it, since the unix port keeps it elsewhere.
 """
@@ -19,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from build_mpy import BUILD, ROOT, SOURCE, Broken, compile_file, fits, sources
+from build_mpy import BUILD, FOR_BOARDS, ROOT, SOURCE, Broken, compile_file, fits, sources
 
 from covey_host.bench.plant import Plant
 from covey_host.bench.results import Missing
@@ -45,7 +46,6 @@ ROLES = {
     "GCMContext.set_constant_time()": ["port.mpy_ghash_ct", "port.mpy_tag"],
     "EtherNet/IP, where the application imports it": ["cip"],
 }
-OPTIMISE = 3
 WITH_LINES = 1  # the level that keeps line numbers, for who debugs
 
 _UNROLLED = "covey.port.mpy_ghash"  # the 32-bit MicroPython loads this one; others need
@@ -73,7 +73,7 @@ class Module:
         return self.name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
 
 
-def measure(root, folder, optimise=OPTIMISE):
+def measure(root, folder, optimise=FOR_BOARDS):
     """{name: Module} of the source below root; .mpy go to folder."""
     modules = {}
     for source in sources(root):
