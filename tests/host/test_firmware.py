@@ -29,7 +29,7 @@ def plug(bench, tmp_path):
     def make(name, kind="x86", arguments=(), **options):
         bench.member(name, *arguments)
         folder = bench.root / "members" / name
-        board = Board(tmp_path / name, files_of(folder, **options), kind)
+        board = Board(tmp_path / name, files_of(folder, kind, **options), kind)
         boards.append(board)
         return board
 
