@@ -25,9 +25,16 @@ FIRMWARE = ROOT / "firmware"
 RUN = ROOT / "host" / "shim" / "run.py"
 WIFI = {"ssid": "plant floor", "password": "correct horse battery"}
 BOARD = {"name": "desk", "led": 2, "button": 0, "relay": 5, "hold_ms": 1500}
-RESET, ASLEEP, PROMPT = 64, 65, 66
+RESET, ASLEEP, CUT = 64, 65, 66
 BITTEN = -signal.SIGALRM
-_BLOCK, _BLOCKS = 4096, 256
+_LAYOUT = {  # as MicroPython's boards have it
+    "block_size": 4096,
+    "block_count": 256,
+    "prog_size": 32,
+    "read_size": 32,
+    "lookahead_size": 32,
+    "disk_version": 0x00020000,
+}
 _TOML = """
 name = "a desktop"
 arch = "{arch}"
@@ -69,14 +76,7 @@ def files_of(member, kind="x86", main="main.py", change=str, **board):
 
 def image_of(files):
     """A LittleFS image as MicroPython's boards have it."""
-    fs = littlefs.LittleFS(
-        block_size=_BLOCK,
-        block_count=_BLOCKS,
-        prog_size=32,
-        read_size=32,
-        lookahead_size=32,
-        disk_version=0x00020000,
-    )
+    fs = littlefs.LittleFS(**_LAYOUT)
     for path in sorted(files):
         folder = os.path.dirname(path)
         if folder:
@@ -136,9 +136,8 @@ class Board:
         assert self._process is None
         if self._kind == "cpython":
             return (self._flash / path).read_bytes()
-        fs = littlefs.LittleFS(
-            block_size=_BLOCK, block_count=_BLOCKS, disk_version=0x00020000, mount=False
-        )
+        newer = {**_LAYOUT, "disk_version": 0}  # MicroPython writes what its LittleFS knows
+        fs = littlefs.LittleFS(**newer, mount=False)
         fs.context.buffer[:] = self._flash.read_bytes()
         fs.mount()
         with fs.open(path, "rb") as file:
@@ -195,6 +194,17 @@ class Board:
         """It ends by itself: how."""
         self._process.wait(timeout_s)
         return self._over()
+
+    def ends_cut(self):
+        """Whether a write to the flash ended it before it was a member."""
+        before = self.count("covey: member")
+        wait_until(
+            lambda: self._process.poll() is not None or self.count("covey: member") > before
+        )
+        if self._process.poll() is None:
+            return False
+        assert self._over() == CUT, self.lines[-20:]
+        return True
 
     def _over(self):
         status = self._process.wait(30)

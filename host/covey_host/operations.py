@@ -110,7 +110,11 @@ class Operations:
                 self._authority().add(name, [group.name], sender=sender, psk=psk)
             final = self._site.members / name
             sites.private_directory(final)
-            for file in ("psk", "seed", "covey.json"):  # over those of a removed member of this name
+            for file in (
+                "psk",
+                "seed",
+                "covey.json",
+            ):  # over those of a removed member of this name
                 os.replace(draft / file, final / file)
             sites.sync_directory(final)
             sites.sync_directory(self._site.members)
