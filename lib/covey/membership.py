@@ -177,6 +177,13 @@ class Membership:
             self._refresh.soon(self._now_ms)
         return result != keywork.IDLE
 
+    @property
+    def is_asking(self):
+        """Whether a key server is asked, or about to be, or what it said is in work."""
+        refresh, ike = self._refresh, self._ike
+        is_out = ike is not None and ike.is_beginning
+        return is_out or refresh.at.is_running or refresh.is_pulling or self._keys.is_busy
+
     def refresh(self, now_ms):
         """Something may have been missed: ask for the current keys after a random delay."""
         if self.state == MEMBER:
@@ -370,7 +377,9 @@ class Membership:
         self._set_state(EXCLUDED)
         refresh.excluded()
         self._keys.forget_waiting()
-        if refresh.is_pulling and not refresh.is_stale or not self._ike.is_established:
+        if self._ike is None:  # it was asked in another life: see resume
+            pass
+        elif refresh.is_pulling and not refresh.is_stale or not self._ike.is_established:
             refresh.answered(self._now_ms)
             self._ike.close()
         refresh.at.start(self._now_ms, 0, self._random_ms())

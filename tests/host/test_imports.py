@@ -76,7 +76,7 @@ GROUPS = {
         ["struct"],
     ),
     "top": (
-        ["config", "member", "membership", "carrier", "addresses", "aio", ""],
+        ["config", "member", "membership", "resume", "carrier", "addresses", "aio", ""],
         ["errors", "port", "bytes", "cryptography", "state", "formats", "protocol"],
         ["struct"],
     ),
