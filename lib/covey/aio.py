@@ -217,14 +217,16 @@ class Joined:
         self._kick.set()
 
     async def asked(self, timeout_s):
-        """Wait until no key server is being asked for anything; False: after timeout_s it is."""
+        """Wait until no key server is being asked any more. True: it has told what is current;
+        None: none was asked since we are here; False: it has not answered within timeout_s.
+        """
         began = port.ticks_ms()
         while self.membership.is_asking:
             self._check()
             if port.ticks_diff(port.ticks_ms(), began) > timeout_s * 1000:
                 return False
             await asyncio.sleep(0.02)
-        return True
+        return self.membership.has_asked or None
 
     def suspend(self, clock_s):
         """Stop here without leaving the group: octets for join(kept=...), or None where it has to

@@ -180,9 +180,15 @@ class Membership:
     @property
     def is_asking(self):
         """Whether a key server is asked, or about to be, or what it said is in work."""
-        refresh, ike = self._refresh, self._ike
-        is_out = ike is not None and ike.is_beginning
-        return is_out or refresh.at.is_running or refresh.is_pulling or self._keys.is_busy
+        refresh = self._refresh
+        if refresh.at.is_running or refresh.is_pulling or self.member.missed_rekey:
+            return True
+        return self.has_asked and self._ike.is_beginning or self._keys.is_busy
+
+    @property
+    def has_asked(self):
+        """Whether a key server was asked in this life: one that has slept need not have."""
+        return self._ike is not None
 
     def refresh(self, now_ms):
         """Something may have been missed: ask for the current keys after a random delay."""

@@ -131,15 +131,16 @@ def test_everybody_is_excluded():
 def test_a_missed_rekey_is_asked_for():
     life = registered()
     again, _ = awake(asleep(life))
-    assert receive(again, T2 + bytes(60)) == "unknown_spi"
     assert not again.it.is_asking
+    assert receive(again, T2 + bytes(60)) == "unknown_spi"
+    assert again.it.is_asking and not again.it.has_asked
     again.run(3000)
     assert len(Script.made) == 1 and again.it.state == membership.MEMBER
     again.ike.state = membership.registration.AUTH
     assert again.it.is_asking
     again.ike.answer(membership.registration.REGISTERED, STORY["receiver"])
     again.run(100)
-    assert not again.it.is_asking
+    assert not again.it.is_asking and again.it.has_asked
 
 
 def test_what_is_damaged_is_refused():
