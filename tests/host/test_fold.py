@@ -85,6 +85,11 @@ def test_what_the_compiler_alone_reads_is_not_imported(folded):
     assert folded(text).startswith(head)
 
 
+def test_an_import_that_nothing_ever_used_stays(folded):
+    text = "from covey import it2\nfrom covey.port import const\n"
+    assert folded(text, it2="A = 1\n") == text
+
+
 @pytest.mark.parametrize("use", ["X = [const]", "f(const(1))", "X = micropython.mem_info"])
 def test_what_is_asked_when_it_runs_is_imported(folded, use):
     text = f"import micropython\nfrom covey.port import const\n\n_A = const(1)\n{use}\n"

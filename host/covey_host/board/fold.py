@@ -29,22 +29,20 @@ def fold(source: Path, root: Path) -> str:
     text = source.read_text(encoding="utf-8")
     tree = ast.parse(text)
     numbers, modules = _known(tree, root)
-    edits, kept = [], Counter()
+    edits, used, gone = [], Counter(), Counter(_compilers_uses(tree))
     for node in ast.walk(tree):
         number = _number(node, numbers, modules, root)
         if number is not None:
             edits.append((node, f"({number})" if number < 0 else str(number)))
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            kept[node.id] += 1
-    for node, _ in edits:
-        if isinstance(node, ast.Attribute):
-            kept[node.value.id] -= 1  # ast.walk comes to it, too
-    kept.subtract(_compilers_uses(tree))
+            gone[node.value.id if isinstance(node, ast.Attribute) else node.id] += 1
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            used[node.id] += 1
+    unused = {name for name in gone if gone[name] == used[name]}  # any more
     if source.parent.name == "port":
-        numbers, modules = {}, {}
+        unused &= set(_COMPILERS)
     if not str(source).endswith(_PORTS):
         for statement in _imports(tree, "micropython"):
-            edits += _shortened(statement, numbers, modules, kept, root)
+            edits += _shortened(statement, unused, root)
     return _edited(text, edits)
 
 
@@ -159,18 +157,13 @@ def _number(node: ast.AST, numbers, modules, root: Path) -> int | None:
     return None
 
 
-def _shortened(
-    statement: ast.ImportFrom | ast.Import, numbers, modules, kept: Counter, root: Path
-):
+def _shortened(statement: ast.ImportFrom | ast.Import, unused: set[str], root: Path):
     """An edit that takes out of an import what nothing in this file, or behind it, needs."""
 
     def is_needed(alias):
-        name = alias.asname or alias.name
         if alias.name == "*":
             return not _is_numbers_only(statement.module, root)
-        if name in modules or name in _COMPILERS:
-            return kept[name] > 0
-        return name not in numbers
+        return (alias.asname or alias.name) not in unused
 
     needed = [alias for alias in statement.names if is_needed(alias)]
     if len(needed) == len(statement.names):
