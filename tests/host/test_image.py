@@ -191,7 +191,7 @@ def everything_named(found):
     """What the kept files of lib/covey may import of it."""
     names = set()
     for path in found.kept.values():
-        names |= code.imports(path.read_text())
+        names |= code.imports(code._text(path, code.SOURCE))
     return {name for name in names if name.startswith("covey.")}
 
 
