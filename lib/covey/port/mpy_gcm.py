@@ -321,9 +321,8 @@ def _refuse(hardware):
 
 
 def _make_workspace():
-    global _ghash, _work, _views
-    if _ghash is None:
-        _ghash = _load()
+    global _work, _views
+    load()
     slots = _slot(_most // 16 + 2)
     blocks = [
         slot if slot <= _EXACT else _EXACT + (slot - _EXACT) * 8 for slot in range(slots + 1)
@@ -334,12 +333,15 @@ def _make_workspace():
     _views = [_refuse] + [keystream[: 16 * n] for n in blocks[1:]]
 
 
-def _load():
+def load():
+    """The kernel, once."""
+    global _ghash
+    if _ghash is not None:
+        return
     if sys.maxsize >> 31 or sys.implementation._mpy >> 10 & 15 == 4:  # 64 bits; ARMv6-M
-        from covey.port import mpy_ghash_small as ghash
+        from covey.port import mpy_ghash_small as _ghash
     else:
-        from covey.port import mpy_ghash as ghash
-    return ghash
+        from covey.port import mpy_ghash as _ghash
 
 
 def _slot(n):

@@ -14,6 +14,10 @@ from covey import port  # first: nested imports use up the C stack
 from packets import data_sa
 
 import covey.aio
+from covey.port import mpy_gcm
+
+mpy_gcm.load()  # AES-GCM's kernel, and what asyncio loads late: code
+asyncio.Event, asyncio.wait_for
 
 
 def heap():
