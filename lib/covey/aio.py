@@ -76,6 +76,7 @@ class Joined:
             sender_slots=settings.limit_senders,
             sender=settings.sender,
         )
+        self.member.reserve()
         self._addresses = Addresses(settings.servers, settings.interface)
         self.membership = Membership(
             settings, self.member, path_to=lambda server: self._addresses.path_to(server)

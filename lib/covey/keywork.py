@@ -17,7 +17,7 @@ from covey.drops import (
 )
 from covey.iana import SKF
 from covey.octets import wipe
-from covey.port import const
+from covey.port import collect, const
 
 # What step() returns, beside None: nothing has come of it yet
 IDLE = 1  # there is nothing to do
@@ -118,6 +118,7 @@ class KeyWork:
             self._is_registration, self._job = self._waiting.pop(0)
         if self._job is None and self._group.rekey.is_waiting:
             self._is_registration, self._job = False, self._follow_rekey()
+            return collect()  # a step of its own, while there is room
         if self._job is None:
             return IDLE
         try:

@@ -20,9 +20,11 @@ from covey.drops import (
     ConfigError,
     Drops,
 )
+from covey.gcm import GCMContext
 from covey.keystore import KeyStore
 from covey.path import STEP_IS_DUE, DataPath, accept, admit, frame, trim
 from covey.port import const, micropython
+from covey.replay import SenderTable
 
 # As in esp's figure; a test holds them together.
 _PAYLOAD = const(24)
@@ -153,6 +155,14 @@ class Member:
             self._path.sent -= 1
             raise error
         return text_len + _OVERHEAD
+
+    def reserve(self):
+        """Make the memory of all keys now, while the heap is in order: of as many SAs as there are
+        slots for, with their windows, and of one message under an IKE or a Rekey SA.
+        """
+        slots = len(self._sas)
+        GCMContext.reserve(slots + 1)
+        SenderTable.reserve(slots, self.sender_slots)
 
     def can_send(self, now_ms):
         """Whether send() would find an SA with numbers left."""

@@ -6,7 +6,7 @@ No wire format and no clock here: when an SA comes and goes is the key store's a
 from struct import pack
 
 from covey.drops import DROP_KD, DROP_POLICY, FormatError
-from covey.gcm import GCMContext, GMACContext
+from covey.gcm import GCMContext, GMACContext, RareContext
 from covey.octets import wipe
 from covey.port import const, link, unlink, word_of, words
 from covey.replay import OutboundOnly, SenderTable
@@ -185,7 +185,7 @@ class RekeySA:
         self.source = source
         self.lifetime_s = lifetime_s
         gsk_e = bytearray(keymat[:key_len])
-        self.context = GCMContext(gsk_e)
+        self.context = RareContext(gsk_e)
         wipe(gsk_e)
 
     def wipe(self):

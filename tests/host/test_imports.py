@@ -23,6 +23,7 @@ GROUPS = {
             "port.mpy_ghash_small",
             "port.mpy_ghash_ct",
             "port.mpy_gcm",
+            "port.mpy_rare",
             "port.mpy_path",
             "port.mpy_address",
             "port.mpy_socket",
@@ -84,8 +85,9 @@ GROUPS = {
 DOORS = {
     "port": ["sys"],
     "port.cpy": ["cryptography", "errno", "hashlib", "os", "socket", "sys", "time"],
-    "port.mpy": ["cryptolib", "hashlib", "micropython", "os", "time"],
+    "port.mpy": ["cryptolib", "gc", "hashlib", "micropython", "os", "time"],
     "port.mpy_gcm": ["cryptolib", "micropython", "sys"],
+    "port.mpy_rare": ["micropython"],
     "port.mpy_tables": ["micropython"],
     "port.mpy_tag": ["micropython"],
     "port.mpy_ghash": ["micropython"],

@@ -2,6 +2,7 @@
 
 import os
 import time
+from gc import collect
 from hashlib import sha256
 
 import micropython
@@ -24,6 +25,7 @@ from covey.port.mpy_path import (
     word_of,
     words,
 )
+from covey.port.mpy_rare import RareContext
 from covey.port.mpy_socket import (
     close,
     esp_socket,

@@ -41,7 +41,7 @@ _TEXT_LEN = const(178)
 _AAD_LEN = const(179)
 _KEYSTREAM = const(864)
 
-_SPARE = const(16)
+_SPARE = const(4)
 _MOST_AAD = const(112)
 _MOST_TEXT = const(4032)  # the block counter stays below 256
 _EXACT = const(40)  # longer keystreams are made in steps of 8 blocks: fewer views to keep
@@ -59,7 +59,7 @@ _ghash = None  # the module chosen; loaded with the first key
 _spare = [None] * _SPARE
 _spares = 0
 _work = None
-_views = None  # [n]: n blocks of keystream; from _EXACT on in steps of 8. [0]: _refuse
+_views = None  # [n]: n blocks of keystream; from _EXACT on in steps of 8. [0]: refuse
 
 
 class GCMContext:
@@ -79,7 +79,7 @@ class GCMContext:
         state[:4] = keymat[-4:]
         place = _place(state, _work, _most + 1, self.integrity_only)
         if not _ghash.fill(place, h):
-            _refuse(1)
+            refuse(1)
         # What seal() and open() need, to be had in one look; with the state to keep it alive.
         self._parts = _ghash.finish, aes.encrypt, cipher, _views, _views[1], state, place
 
@@ -266,10 +266,11 @@ class GCMContext:
 
     @staticmethod
     def reserve(count):
-        """Memory for so many keys at once, made now, while the heap is in order."""
-        if _work is None:
-            _make_workspace()
-        states = [_new_state() for _ in range(min(count, _SPARE))]
+        """Memory for so many keys beside those that are there, made now."""
+        _load()
+        if count > len(_spare):
+            _spare.extend([None] * (count - len(_spare)))
+        states = [_new_state() for _ in range(count)]
         for state in states:
             _spare_state(state)
 
@@ -277,8 +278,8 @@ class GCMContext:
         """Zeros over tables, salt and keystream. The key itself dies inside cryptolib's object."""
         state = self._state
         if state is not None:
-            _zero(state, 0, len(state))
-            _zero(_work, _AAD, len(_work))
+            _zero(state, 0, len(state) >> 2)
+            _zero(_work, _AAD >> 2, len(_work) >> 2)
             self._parts = self._state = None
             _spare_state(state)
 
@@ -290,9 +291,9 @@ class GMACContext(GCMContext):
 
 
 @micropython.viper
-def _zero(buf: ptr8, start: int, end: int):
+def _zero(words: ptr32, start: int, end: int):
     while start < end:
-        buf[start] = 0
+        words[start] = 0
         start += 1
 
 
@@ -307,14 +308,14 @@ def _new_state():
 
 
 def _spare_state(state):
-    """Keep it, wiped; beyond _SPARE it is left to the collector. Takes no heap."""
+    """Keep it, wiped; what is beyond the list's room is left to the collector. Takes no heap."""
     global _spares
-    if _spares < _SPARE and len(state) == _TABLES + _ghash.KEY_LEN:
+    if _spares < len(_spare) and len(state) == _TABLES + _ghash.KEY_LEN:
         _spare[_spares] = state
         _spares += 1
 
 
-def _refuse(hardware):
+def refuse(hardware):
     if hardware:
         raise OSError(_EIO)  # AES gave zeros
     raise ValueError("longer than the buffers made for it")
@@ -322,7 +323,7 @@ def _refuse(hardware):
 
 def _make_workspace():
     global _work, _views
-    load()
+    _load()
     slots = _slot(_most // 16 + 2)
     blocks = [
         slot if slot <= _EXACT else _EXACT + (slot - _EXACT) * 8 for slot in range(slots + 1)
@@ -330,10 +331,10 @@ def _make_workspace():
     _work = bytearray(_KEYSTREAM + 16 * blocks[-1])
     _fill_constants(_work)
     keystream = memoryview(_work)[_KEYSTREAM:]
-    _views = [_refuse] + [keystream[: 16 * n] for n in blocks[1:]]
+    _views = [refuse] + [keystream[: 16 * n] for n in blocks[1:]]
 
 
-def load():
+def _load():
     """The kernel, once."""
     global _ghash
     if _ghash is not None:

@@ -14,9 +14,9 @@ from covey import port  # first: nested imports use up the C stack
 from packets import data_sa
 
 import covey.aio
-from covey.port import mpy_gcm
+from covey.gcm import GCMContext
 
-mpy_gcm.load()  # AES-GCM's kernel, and what asyncio loads late: code
+GCMContext.reserve(0)  # AES-GCM's kernel, and what asyncio loads late: code
 asyncio.Event, asyncio.wait_for
 
 
