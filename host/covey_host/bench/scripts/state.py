@@ -17,7 +17,8 @@ import covey.aio
 from covey.gcm import GCMContext
 
 GCMContext.reserve(0)  # AES-GCM's kernel, and what asyncio loads late: code
-asyncio.Event, asyncio.wait_for
+asyncio.Event()
+asyncio.wait_for  # noqa: B018
 
 
 def heap():
