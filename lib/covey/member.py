@@ -158,10 +158,10 @@ class Member:
 
     def reserve(self):
         """Make the memory of all keys now, while the heap is in order: of as many SAs as there are
-        slots for, with their windows, and of one message under an IKE or a Rekey SA.
+        slots for, with their windows. One that is free serves messages under IKE and Rekey SAs.
         """
         slots = len(self._sas)
-        GCMContext.reserve(slots + 1)
+        GCMContext.reserve(slots)
         SenderTable.reserve(slots, self.sender_slots)
 
     def can_send(self, now_ms):
