@@ -76,8 +76,8 @@ class Joined:
             sa_slots=settings.limit_sas,
             sender_slots=settings.limit_senders,
             sender=settings.sender,
+            reserves=True,
         )
-        self.member.reserve()
         self._addresses = Addresses(settings.servers, settings.interface)
         self.membership = Membership(
             settings, self.member, path_to=lambda server: self._addresses.path_to(server)

@@ -11,7 +11,7 @@ Both ports define exactly these names.
     sha256(data=b"")        hash object: update(), digest() once; no copy() on MicroPython
     sha1                    the same where there is it, else None: for NAT detection alone
     AESBlock(key)           encrypt(block16), decrypt(block16): single blocks; allocates
-    GCMContext(keymat), GMACContext(keymat), RareContext(keymat)
+    GCMContext(keymat), GMACContext(keymat), RareContext(keymat), open_long(context, ...)
                             see covey.gcm
     admit, trim, accept, frame, STEP_IS_DUE
                             see covey.path
@@ -76,6 +76,7 @@ AESBlock = _port.AESBlock
 GCMContext = _port.GCMContext
 GMACContext = _port.GMACContext
 RareContext = _port.RareContext
+open_long = _port.open_long
 admit = _port.admit
 trim = _port.trim
 accept = _port.accept

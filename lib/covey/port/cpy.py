@@ -10,7 +10,7 @@ import time
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from covey.drops import ConfigError
-from covey.port.cpy_gcm import GCMContext, GMACContext, RareContext
+from covey.port.cpy_gcm import GCMContext, GMACContext, RareContext, open_long
 from covey.port.cpy_path import (
     STEP_IS_DUE,
     accept,

@@ -59,7 +59,7 @@ _ghash = None  # the module chosen; loaded with the first key
 _spare = [None] * _SPARE
 _spares = 0
 _work = None
-_views = None  # [n]: n blocks of keystream; from _EXACT on in steps of 8. [0]: refuse
+_views = None  # [n]: n blocks of keystream; from _EXACT on in steps of 8. [0]: refuse, [-1]: _work
 
 
 class GCMContext:
@@ -77,7 +77,8 @@ class GCMContext:
         cipher.encrypt(h, h)
         self._state = state = _new_state()
         state[:4] = keymat[-4:]
-        place = _place(state, _work, _most + 1, self.integrity_only)
+        limit = 1 + (_MOST_TEXT if self.integrity_only else _most)
+        place = _place(state, _work, limit, self.integrity_only)
         if not _ghash.fill(place, h):
             refuse(1)
         # What seal() and open() need, to be had in one look; with the state to keep it alive.
@@ -265,9 +266,16 @@ class GCMContext:
         from covey.port import mpy_ghash_ct as _ghash
 
     @staticmethod
-    def reserve(count):
-        """Memory for so many keys beside those that are there, made now."""
+    def reserve(count, text_len=None):
+        """Memory for so many keys beside those that are there, made now. text_len: of the longest
+        text that open() and seal() will be given.
+        """
+        global _most, _work
         _load()
+        if text_len is not None and (_work is None or text_len > _most):
+            _most = text_len
+            _work = None  # contexts that are there keep theirs
+            _make_workspace()
         if count > len(_spare):
             _spare.extend([None] * (count - len(_spare)))
         states = [_new_state() for _ in range(count)]
@@ -279,7 +287,8 @@ class GCMContext:
         state = self._state
         if state is not None:
             _zero(state, 0, len(state) >> 2)
-            _zero(_work, _AAD >> 2, len(_work) >> 2)
+            work = self._parts[3][-1]
+            _zero(work, _AAD >> 2, len(work) >> 2)
             self._parts = self._state = None
             _spare_state(state)
 
@@ -331,7 +340,7 @@ def _make_workspace():
     _work = bytearray(_KEYSTREAM + 16 * blocks[-1])
     _fill_constants(_work)
     keystream = memoryview(_work)[_KEYSTREAM:]
-    _views = [refuse] + [keystream[: 16 * n] for n in blocks[1:]]
+    _views = [refuse] + [keystream[: 16 * n] for n in blocks[1:]] + [_work]
 
 
 def _load():

@@ -1,8 +1,8 @@
-"""AES-GCM under a key that is seldom used: of an IKE SA, or of a Rekey SA.
+"""AES-GCM for what is rare: texts longer than the workspace, taken piece by piece; and keys that
+are seldom used, of IKE and Rekey SAs. Of these there is the key alone between calls. For each call
+tables are made in memory that is kept for a GCMContext, and wiped behind it.
 
-Between calls there is the key alone. For each call tables are made in memory that is kept for a
-GCMContext, and wiped behind it; text is taken piece by piece, so that a message may be longer
-than the workspace. All the rest is mpy_gcm's, the layouts too.
+All the rest is mpy_gcm's, the layouts too.
 """
 
 import micropython
@@ -31,7 +31,8 @@ class RareContext:
         self._keymat = bytearray(keymat)
 
     def seal(self, buf, off, aad_len, text_len):
-        _check(aad_len, text_len)
+        if not 0 <= aad_len <= _MOST_AAD or not 0 <= text_len <= _MOST_TEXT:
+            refuse(0)
         context = GCMContext(self._keymat)
         try:
             if not _crypt(context._parts, buf, off + aad_len, text_len):
@@ -42,15 +43,12 @@ class RareContext:
             context.wipe()
 
     def open(self, buf, off, aad_len, text_len):
-        _check(aad_len, text_len)
         try:
             context = GCMContext(self._keymat)
         except OSError:
             return False  # AES gave zeros
         try:
-            if not _finish(context._parts, buf, off + aad_len, aad_len, text_len, 1):
-                return False
-            return _crypt(context._parts, buf, off + aad_len, text_len)
+            return open_long(context, buf, off, aad_len, text_len)
         finally:
             context.wipe()
 
@@ -60,11 +58,19 @@ class RareContext:
         self._keymat = None
 
 
-def _check(aad_len, text_len):
-    if not 0 <= aad_len <= _MOST_AAD or not 0 <= text_len <= _MOST_TEXT:
+@micropython.native
+def open_long(context, buf, off, aad_len, text_len):
+    """context.open(), for a text of up to 4096 octets; of AES-GMAC up to 4032. No heap."""
+    if aad_len < 0 or aad_len > _MOST_AAD or text_len < 0 or text_len > _MOST_TEXT:
         refuse(0)
+    if context.integrity_only:
+        return context.open(buf, off, aad_len, text_len)
+    if not _finish(context._parts, buf, off + aad_len, aad_len, text_len, 1):
+        return False
+    return _crypt(context._parts, buf, off + aad_len, text_len)
 
 
+@micropython.native
 def _finish(parts, buf, iv, aad_len, text_len, compares):
     """The tag, written or compared. iv: where the IV stands in buf."""
     finish, encrypt, cipher, _, first, _, place = parts
@@ -74,18 +80,25 @@ def _finish(parts, buf, iv, aad_len, text_len, compares):
     return finish(place + compares)
 
 
+@micropython.native
 def _crypt(parts, buf, iv, text_len):
     """Encrypt or decrypt. False where AES gave zeros: what follows is as it was."""
     _, encrypt, cipher, views, _, _, place = parts
-    most = min(len(views) - 1, _EXACT)
+    most = len(views) - 2
+    if most > _EXACT:
+        most = _EXACT
     done = 0
     while done < text_len:
-        n = min(text_len - done + 15 >> 4, most)
+        left = text_len - done
+        n = left + 15 >> 4
+        if n > most:
+            n = most
+            left = n << 4
         _count(place, buf, iv, 2 + (done >> 4), n)
         encrypt(cipher, views[n], views[n])
-        if not _apply(place, buf, iv + 8 + done, min(text_len - done, 16 * n)):
+        if not _apply(place, buf, iv + 8 + done, left):
             return False
-        done += 16 * n
+        done += left
     return True
 
 
