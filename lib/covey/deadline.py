@@ -68,12 +68,16 @@ class Deadlines:
 
     def _take(self, n):
         one, w = self._one, self._words
-        one._days, one._ms, one._seen_ms = w[3 * n], w[3 * n + 1], w[3 * n + 2]
+        one._days = w[3 * n]
+        one._ms = w[3 * n + 1]
+        one._seen_ms = w[3 * n + 2]
         return one
 
     def _put(self, n):
         one, w = self._one, self._words
-        w[3 * n], w[3 * n + 1], w[3 * n + 2] = one._days, one._ms, one._seen_ms
+        w[3 * n] = one._days
+        w[3 * n + 1] = one._ms
+        w[3 * n + 2] = one._seen_ms
 
 
 class Timer(Deadline):

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import os
 import socket
 import sys
 import time
@@ -10,6 +9,7 @@ import time
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from covey.drops import ConfigError
+from covey.port.chance import random_bytes, stir
 from covey.port.cpy_gcm import GCMContext, GMACContext, RareContext, open_long
 from covey.port.cpy_path import (
     STEP_IS_DUE,
@@ -61,9 +61,6 @@ def ticks_add(t, ms):
 
 def ticks_diff(a, b):
     return (a - b + _HALF & _MASK) - _HALF
-
-
-random_bytes = os.urandom
 
 
 def collect():

@@ -1,6 +1,5 @@
 """MicroPython: cryptolib, hashlib, the board's clock, files; kernels and sockets from beside."""
 
-import os
 import time
 from gc import collect
 from hashlib import sha256
@@ -10,6 +9,7 @@ from cryptolib import aes
 from micropython import const
 
 from covey.drops import ConfigError
+from covey.port.chance import random_bytes, stir
 from covey.port.mpy_address import ipv4_of, own_ipv4, resolve
 from covey.port.mpy_gcm import GCMContext, GMACContext
 from covey.port.mpy_path import (
@@ -28,7 +28,6 @@ from covey.port.mpy_path import (
 from covey.port.mpy_rare import RareContext, open_long
 from covey.port.mpy_socket import (
     close,
-    esp_socket,
     group_socket,
     pollable,
     recv,
@@ -65,7 +64,11 @@ else:
         return (a - b + _HALF & _MASK) - _HALF
 
 
-random_bytes = os.urandom
+def esp_socket(*args):
+    """Of the ip carrier, which most groups don't have."""
+    from covey.port.mpy_esp import esp_socket
+
+    return esp_socket(*args)
 
 
 class AESBlock:
