@@ -39,9 +39,12 @@ Both ports define exactly these names.
     recv(sock, buf)         one datagram into buf: its length, 0 for an empty one, -1 when none is
                             there, len(buf) + 1 for a longer one (which is lost); -2 when the
                             system can't say (no memory, no network): ask again after a pause
-    recv_from(sock, buf)    the same with the sender: (length, (host, port)), or a None instead
+    recv(sock, buf, most, longer)
+                            the same, but a datagram longer than buf and not than `most` is
+                            appended to the list `longer`; what it returns is its length
+    recv_from(sock, buf)    the first with the sender: (length, (host, port)), or a None instead
     recv_parts(sock, head, buf)
-                            the same in two parts: head is filled first. The length of all
+                            the first in two parts: head is filled first. The length of all
     send(sock, view, address)
                             None, or the errno that the system gave
     source_address(sock)    (host, port) that the socket is bound to

@@ -215,8 +215,19 @@ def pollable(sock):
     return sock
 
 
-def recv(sock, buf):
-    return recv_from(sock, buf)[0]
+def recv(sock, buf, most=0, longer=None):
+    if most <= len(buf):
+        return recv_from(sock, buf)[0]
+    try:
+        datagram = sock.recv(most + 1)
+    except OSError as e:
+        return _no_datagram(e)
+    n = len(datagram)
+    if n <= len(buf):
+        buf[:n] = datagram
+    elif n <= most:
+        longer.append(datagram)
+    return n
 
 
 def recv_from(sock, buf):
