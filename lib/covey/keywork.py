@@ -16,6 +16,7 @@ from covey.drops import (
     FormatError,
 )
 from covey.iana import SKF
+from covey.job import tidied
 from covey.octets import wipe
 from covey.port import const
 
@@ -97,7 +98,9 @@ class KeyWork:
     def take(self, ike):
         """The keys of a registration.Registration, in place of others that still wait."""
         self.forget_waiting()
-        self._wait(True, self._take_keys(ike, bytearray(ike.kwk)))
+        policy = ike.gsa if ike.transport_mode else None
+        self._wait(True, self._take_keys(policy, ike.kd, ike.kwk))
+        ike.gsa = ike.kd = ike.kwk = None  # they are ours now
 
     def take_inband(self, inband):
         """A requests.Inband, behind what came before it; it is ours now. False: too many wait."""
@@ -155,17 +158,18 @@ class KeyWork:
 
     # Jobs
 
-    def _take_keys(self, ike, kwk):
-        """GSA and KD of a registration. kwk: a copy; the server may close the IKE SA meanwhile."""
+    def _take_keys(self, policy, keys, kwk):
+        """GSA (None: not for transport mode) and KD of a registration, and its KWK."""
         settings = self._settings
         group = self._group
         try:
             yield
-            if not ike.transport_mode:
+            if policy is None:
                 raise FormatError(DROP_POLICY)
             made = yield from assignment.build(
-                ike.gsa, ike.kd, kwk, group.terms, True, settings.sender, self._member.sender_slots
+                policy, keys, kwk, group.terms, True, settings.sender, self._member.sender_slots
             )
+            policy = keys = None  # the table of a verifier is long in the making
             if not made.terms.udp_port and settings.carrier == "udp":
                 made.terms.udp_port = settings.carrier_port
             yield
@@ -177,9 +181,10 @@ class KeyWork:
             return
         finally:
             wipe(kwk)
+        made = None
         yield TAKEN
         if group.terms.verifier is not None:
-            yield from group.terms.verifier.prepare()
+            yield from tidied(group.terms.verifier.prepare())
 
     def _follow_inband(self, inband):
         """GSA, KD and Deletes that came over the IKE SA, where they are acknowledged already."""

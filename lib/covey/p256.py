@@ -37,13 +37,14 @@ class Verifier:
         y = _integer(point, 33)
         if x >= _P or y >= _P or (y * y - (x * x - 3) * x - _B) % _P:
             raise ValueError("not a point on P-256")
-        self._point = (x, y)
-        self._table = None
+        self._point = (x, y)  # None once the table is made
+        self._table = bytearray((1 << _TEETH - 1) * _ENTRY_LEN)  # now, before the heap is filled
 
     def prepare(self):
         """Job: make the table of the key, once; it costs more than a verification."""
-        if self._table is None:
-            self._table = yield from comb_table(self._point[0], self._point[1])
+        if self._point is not None:
+            self._table[:] = yield from comb_table(self._point[0], self._point[1])
+            self._point = None
 
     def verify(self, digest, r, s):
         """Job: whether (r, s) signs this digest of 32 octets. r and s may be any integers."""

@@ -1,8 +1,7 @@
 """MicroPython: cryptolib, hashlib, the board's clock, files; kernels and sockets from beside."""
 
-import gc
-import os
 import time
+from gc import collect, mem_free
 from hashlib import sha256
 
 import micropython
@@ -10,6 +9,7 @@ from cryptolib import aes
 from micropython import const
 
 from covey.drops import ConfigError
+from covey.port.chance import random_bytes, stir
 from covey.port.mpy_address import ipv4_of, own_ipv4, resolve
 from covey.port.mpy_gcm import GCMContext, GMACContext
 from covey.port.mpy_path import (
@@ -25,9 +25,9 @@ from covey.port.mpy_path import (
     word_of,
     words,
 )
+from covey.port.mpy_rare import RareContext, open_long
 from covey.port.mpy_socket import (
     close,
-    esp_socket,
     group_socket,
     pollable,
     recv,
@@ -46,9 +46,9 @@ except ImportError:  # a firmware without it
 _MASK = const(0x3FFFFFFF)  # ticks wrap at 2^30
 _HALF = const(0x20000000)
 _ECB = const(1)
-_TAIL = const(2000)  # words that must be free in one piece, or the heap is left as it is
-_FILLINGS = const(200)  # to a step
-_PAIR = const(16)  # octets; a quarter of what is free may be filled
+buffer = bytearray  # the heap never moves it
+_FILLINGS = const(150)  # to a step
+_PAIR = const(16)  # octets; up to half of what is free is filled
 _WHY = {2: "there is no such file", 13: "permission denied", 21: "it is a directory"}
 
 if time.ticks_add(0, -1) == _MASK:  # a 32-bit board: its clock is the contract's
@@ -67,7 +67,6 @@ else:
         return (a - b + _HALF & _MASK) - _HALF
 
 
-random_bytes = os.urandom
 _most_fillings = 0
 
 
@@ -78,25 +77,32 @@ def tidy(filling):
     holes that are too small left among what stays, that search costs more than all arithmetic.
     """
     global _most_fillings
-    gc.collect()
+    collect()
     if filling is not None:
         yield filling, None  # taken now: the search goes past all that is filled, once
         return
     yield None
-    if not _most_fillings:
-        _most_fillings = gc.mem_free() // (4 * _PAIR)  # once: it takes longer than a collection
     try:
-        end = id((None,) * _TAIL)
+        if not _most_fillings:
+            _most_fillings = mem_free() // (2 * _PAIR)  # once: it takes as long as collecting
+        end = id((None,) * _most_fillings)  # behind it no hole matters
+        left = _most_fillings
+        at = 0
+        while at < end and left > 0:
+            for _ in range(_FILLINGS):
+                filling = (filling, None)
+            left -= _FILLINGS
+            at = id(filling)
+            yield filling
     except MemoryError:
-        return
-    left = _most_fillings
-    at = 0
-    while at < end and left > 0:
-        for _ in range(_FILLINGS):
-            filling = (filling, None)
-        left -= _FILLINGS
-        at = id(filling)
-        yield filling
+        pass  # then it is as it is
+
+
+def esp_socket(*args):
+    """Of the ip carrier, which most groups don't have."""
+    from covey.port.mpy_esp import esp_socket
+
+    return esp_socket(*args)
 
 
 class AESBlock:

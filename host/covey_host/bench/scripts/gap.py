@@ -14,6 +14,8 @@ from covey import port  # first: on a 32-bit interpreter nested imports use up t
 from counting import Turns, cost, report
 
 import covey.aio
+import covey.assignment
+import covey.job
 
 _PATIENCE_S = 120
 
@@ -34,14 +36,19 @@ async def follow(path, ready):
             return take(data, now_ms)
 
         membership.multicast = multicast
-        tidy = port.tidy
+        tidy, collect = port.tidy, port.collect
 
         def tidied(filling):
-            for step in tidy(filling):
+            for kept in tidy(filling):
                 turns.label = "tidy"
-                yield step
+                yield kept
 
-        port.tidy = tidied
+        def collected():
+            turns.label = "tidy"
+            return collect()
+
+        covey.job.tidy = tidied
+        covey.assignment.collect = collected
         with open(ready, "w"):
             pass
         await asyncio.wait_for(is_there.wait(), _PATIENCE_S)
