@@ -48,6 +48,7 @@ _HALF = const(0x20000000)
 _ECB = const(1)
 buffer = bytearray  # the heap never moves it
 _FILLINGS = const(150)  # to a step
+_REFILLS = const(60)  # after a later collection, which makes new holes
 _PAIR = const(16)  # octets; up to half of what is free is filled
 _WHY = {2: "there is no such file", 13: "permission denied", 21: "it is a directory"}
 
@@ -79,7 +80,9 @@ def tidy(filling):
     global _most_fillings
     collect()
     if filling is not None:
-        yield filling, None  # taken now: the search goes past all that is filled, once
+        for _ in range(_REFILLS):
+            filling = (filling, None)
+        yield filling
         return
     yield None
     try:
