@@ -16,18 +16,20 @@ def tidied(job):
     """
     filling = None
     left = 0
-    while True:
-        if not left:
-            left = _STEPS
-            for kept in tidy(filling):
-                filling = kept
-                yield
-        left -= 1
-        try:
+    try:
+        while True:
+            if not left:
+                left = _STEPS
+                for kept in tidy(filling):
+                    filling = kept
+                    yield
+            left -= 1
             next(job)
-        except StopIteration as end:
-            return end.value
-        yield
+            yield
+    except StopIteration as end:
+        return end.value
+    finally:
+        job.close()
 
 
 def finish(job):

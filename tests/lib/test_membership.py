@@ -592,3 +592,15 @@ def test_rekeys_without_end_do_not_stop_the_registration():
         life.it.multicast(STORY["forged"][sorted(STORY["forged"])[0]], life.now_ms)
         life.it.step(life.now_ms)
     assert life.ike.steps >= steps + 10
+
+
+def test_what_is_installed_in_part_is_brought_to_its_end():
+    life = Life().registered()
+    made = registered(was=life.it._group.terms)
+    made.data_sas = []
+    made.rekey_sa.spi = bytes(range(16))
+    job = life.it._keys._install(made, False)
+    next(job)
+    assert not life.it._group.rekey.holds(made.rekey_sa)
+    job.close()
+    assert life.it._group.rekey.holds(made.rekey_sa)

@@ -426,3 +426,21 @@ def test_what_receiving_takes_from_the_heap():
     assert _octets_of(port.send, a, rx, to_b) == 0
     port.close(a)
     port.close(b)
+
+
+def test_what_fills_the_heap_goes_with_it():
+    if not hasattr(gc, "mem_alloc"):
+        assert list(port.tidy(None)) == []
+        return
+    gc.collect()
+    before = gc.mem_alloc()
+    kept = list(port.tidy(None))[-1:]
+    gc.collect()
+    filled = gc.mem_alloc() - before
+    assert filled > 0
+    kept = list(port.tidy(kept[0]))
+    gc.collect()
+    assert gc.mem_alloc() - before >= filled  # none of it is lost
+    kept = None
+    gc.collect()
+    assert gc.mem_alloc() - before < 1024
