@@ -7,7 +7,7 @@ Both ports define exactly these names.
     ticks_add(t, ms)        a moment ms later, |ms| < 2^29; OverflowError beyond
     ticks_diff(a, b)        a - b in ms, right while they lie less than 2^29 ms (6.2 days) apart
     collect()               tidies the heap, where that is not done all the time
-    tidy(filling)           job: collect(). Given None it goes on and fills the heap's holes: as long
+    tidy(filling)           job: collect(). Given None it then fills the heap's holes: as long
                             as what it yields is kept, and given here again, allocating is quick
     random_bytes(n)         from the system's generator, and from what was stirred in
     stir(seed)              mixes secret octets into all random_bytes from now on
