@@ -64,6 +64,7 @@ GROUPS = {
             "renewal",
             "unicast",
             "registration",
+            "keypath",
             "assignment",
             "rekey",
             "group",
