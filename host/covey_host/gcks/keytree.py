@@ -24,7 +24,7 @@ and then calls apply(draft).
 
 import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from .ledger import Changes, decode, encode
@@ -55,6 +55,14 @@ class Wrap:
 
     node: Node
     under: Node
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one message has to bring so that some can follow no more, and all others can."""
+
+    wraps: list[Wrap]
+    tops: list[Node]
 
 
 class KeyTree:
@@ -119,6 +127,13 @@ class KeyTree:
                 keys += node.key or bytes(self.kwk_len)
             changes[f"{prefix}tree/{level}/{page}"] = _swapped(ids).tobytes() + keys
         return changes
+
+    def dropping(self, prefix: str) -> Changes:
+        """The write that takes all of it away."""
+        pages: Changes = {f"{prefix}tree": None}
+        for level, size in enumerate(self.sizes):
+            pages |= {f"{prefix}tree/{level}/{page}": None for page in range(-(-size // _PAGE))}
+        return pages
 
     def apply(self, draft: "Draft") -> None:
         """The draft is in the store: from now on it is true."""
@@ -198,7 +213,8 @@ class Draft:
         the nodes below it, the lowest first. A path of n nodes costs degree * n of these.
         """
         self._lets_go = False
-        places = {place for leaf in self._changed for place in self._above(leaf)[1:]}
+        places = self._over(self._changed)
+        self._changed = set()
         places |= {(level, 0) for level in range(1, len(self.sizes)) if not self.node(level, 0)}
         wraps = []
         for level, index in sorted(places):
@@ -211,6 +227,24 @@ class Draft:
                 if not known:
                     self._unknown.add((level, index))
         return wraps
+
+    def rounds(self, leaves: Iterable[int], most: int) -> list[Round]:
+        """These leave, in so many messages that none has more than `most` wrapped keys, if one
+        leaf needs no more."""
+        rounds = []
+        some: set[int] = set()
+        for leaf in sorted(leaves):
+            if some and len(self._over(some | {leaf})) * self._tree.degree > most:
+                rounds.append(self._round(some))
+                some = set()
+            some.add(leaf)
+        return [*rounds, self._round(some)] if some else rounds
+
+    def _round(self, leaves: set[int]) -> Round:
+        for leaf in leaves:
+            self.leave(leaf)
+        wraps = self.replace()
+        return Round(wraps, self.tops())
 
     def tops(self) -> list[Node]:
         """Under which the Rekey SA's keys are sent to all who were here and stay."""
@@ -228,6 +262,10 @@ class Draft:
             raise ValueError("leave() without replace()")
 
     # Inside
+
+    def _over(self, leaves: set[int]) -> set[Place]:
+        """All that lies over these."""
+        return {place for leaf in leaves for place in self._above(leaf)[1:]}
 
     def _above(self, leaf: int) -> list[Place]:
         """A leaf and the nodes over it, upwards."""
