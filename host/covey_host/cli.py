@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from . import commands, output
+from .board import cli as board
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
 
 _USAGE = typer.BadParameter.__mro__[2]  # every error of usage, wherever Typer keeps that class
@@ -22,8 +23,10 @@ _APP = {"no_args_is_help": False, "add_completion": False, "context_settings": _
 app = typer.Typer(help="Secure multicast for microcontrollers.", **_APP)
 group_app = typer.Typer(help="Groups: what covey.toml says.", **_APP)
 member_app = typer.Typer(help="Members: who may register.", **_APP)
+site_app = typer.Typer(help="The site: what all its boards share.", **_APP)
 app.add_typer(group_app, name="group")
 app.add_typer(member_app, name="member")
+app.add_typer(site_app, name="site")
 
 Site = Annotated[
     Path | None,
@@ -135,6 +138,16 @@ def member_list(json: Json = False, site: Site = None) -> None:
     commands.member_list(site, json)
 
 
+@site_app.command("wifi")
+def site_wifi(
+    ssid: Annotated[str | None, typer.Option(help="The network's name [asked for].")] = None,
+    is_open: Annotated[bool, typer.Option("--open", help="It has no password.")] = False,
+    site: Site = None,
+) -> None:
+    """Tell the boards' Wi-Fi, once: the password is asked for, or read from stdin."""
+    commands.site_wifi(site, ssid, is_open)
+
+
 @app.command()
 def serve(
     json: Json = False, interface: Interface = None, ttl: Ttl = None, site: Site = None
@@ -217,6 +230,9 @@ def join(
         interval_s=interval,
         timeout_s=timeout,
     )
+
+
+board.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

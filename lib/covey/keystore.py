@@ -5,11 +5,11 @@ install ---> receiving ---> retire (DTD) ---> gone: key wiped, SPI remembered
 A lifetime that ends is a retire at once. A full store refuses; nothing alive is evicted.
 """
 
-from covey.deadline import Deadline
+from covey.deadline import Deadlines
 from covey.drops import DROP_CAPACITY
 from covey.octets import wipe
 from covey.path import DataPath
-from covey.port import const, find_spi, micropython, ticks_add, ticks_diff
+from covey.port import const, find_spi, ticks_add, ticks_diff
 
 _REMEMBERED = const(8)  # retired SPIs, and announced ones, that we still know by name
 _DAY_MS = const(86400000)
@@ -19,6 +19,11 @@ _EXPIRES = const(1)  # has a lifetime
 _RETIRING = const(2)  # has been deleted; still good for receiving until its DTD is over
 _WAITING = const(4)  # will be sent under when its ATD is over
 _SENDING = const(8)  # may be sent under
+
+# Its deadlines
+_EXPIRE = const(0)
+_RETIRE = const(1)
+_ACTIVATE = const(2)
 
 
 class KeyStore:
@@ -34,9 +39,7 @@ class KeyStore:
         self._drops = drops
         self._spis = bytearray(4 * slots)  # side by side for find(); a free slot keeps its last
         self._states = bytearray(slots)
-        self._expire = [Deadline() for _ in range(slots)]
-        self._retire = [Deadline() for _ in range(slots)]
-        self._activate = [Deadline() for _ in range(slots)]
+        self._ends = Deadlines(3 * slots)  # of a slot's lifetime, of its DTD, of its ATD
         self._destination = None  # of the latest that was sent under, and
         self._port = 0  # its port, and
         self._epoch = 0  # its epoch
@@ -46,23 +49,19 @@ class KeyStore:
 
     # ---- nothing of this allocates
 
-    @micropython.native
     def find(self, buf, off):
         """The SA whose SPI stands at off, or None."""
         slot = find_spi(self._spis, self._used, buf, off)
         return self.sas[slot] if slot >= 0 else None
 
-    @micropython.native
     def was_retired(self, buf, off):
         """Whether the SPI at off is that of an SA that has gone."""
         return self._retired.has(buf, off)
 
-    @micropython.native
     def is_announced(self, buf, off):
         """Whether the SPI at off was promised for a coming epoch (GSA_NEXT_SPI)."""
         return self._announced.has(buf, off)
 
-    @micropython.native
     def outbound(self, destination=None):
         """The SA to send under, or None: the newest epoch whose ATD is over.
 
@@ -72,7 +71,6 @@ class KeyStore:
             return self.sending
         return self._elect(destination)
 
-    @micropython.native
     def send_under(self, sa):
         """The SA that the next packet is sent under."""
         self.sending = sa
@@ -82,35 +80,45 @@ class KeyStore:
         """Whether step() has something to do."""
         return ticks_diff(now_ms, self._path.due_ms) >= 0
 
-    @micropython.native
     def step(self, now_ms):
         """Carry out what is due. Returns the ms until the next time, a day at most.
 
-        To be called when it is due, and once in six days at least.
+        To be called when it is due, and once in six days at least. No frame of these may have
+        more than eleven slots: it would be taken from the heap.
         """
         next_ms = _DAY_MS
-        for slot in range(self._slots):
-            state = self._states[slot]
-            if self._is_over(slot, state, now_ms):
-                self._remove(slot)
-                continue
-            if state & _EXPIRES:
-                next_ms = min(next_ms, self._expire[slot].left_ms(now_ms))
-            if state & _RETIRING:
-                next_ms = min(next_ms, self._retire[slot].left_ms(now_ms))
-            if state & _WAITING:
-                if self._activate[slot].is_due(now_ms):
-                    self._states[slot] = state ^ (_WAITING | _SENDING)
-                else:
-                    next_ms = min(next_ms, self._activate[slot].left_ms(now_ms))
+        slot = 0
+        while slot < self._slots:
+            next_ms = min(next_ms, self._step_slot(slot, now_ms))
+            slot += 1
+        self._step_sending()
+        self._path.due_ms = ticks_add(now_ms, next_ms)
+        return next_ms
+
+    def _step_slot(self, slot, now_ms):
+        state = self._states[slot]
+        if self._is_over(slot, state, now_ms):
+            self._remove(slot)
+            return _DAY_MS
+        next_ms = _DAY_MS
+        if state & _EXPIRES:
+            next_ms = self._ends.left_ms(3 * slot + _EXPIRE, now_ms)
+        if state & _RETIRING:
+            next_ms = min(next_ms, self._ends.left_ms(3 * slot + _RETIRE, now_ms))
+        if state & _WAITING:
+            if self._ends.is_due(3 * slot + _ACTIVATE, now_ms):
+                self._states[slot] = state ^ (_WAITING | _SENDING)
+            else:
+                next_ms = min(next_ms, self._ends.left_ms(3 * slot + _ACTIVATE, now_ms))
+        return next_ms
+
+    def _step_sending(self):
         sa = self._keep_flow(self._elect(None))
         self.send_under(sa)
         if sa is not None:
             self._destination = sa.destination
             self._port = sa.port
             self._epoch = sa.epoch
-        self._path.due_ms = ticks_add(now_ms, next_ms)
-        return next_ms
 
     # ---- for the control half: may allocate
 
@@ -139,7 +147,7 @@ class KeyStore:
             return False
         self._states[slot] &= ~(_RETIRING | _EXPIRES)
         if lifetime_s is not None:
-            self._expire[slot].start(now_ms, lifetime_s)
+            self._ends.start(3 * slot + _EXPIRE, now_ms, lifetime_s)
             self._states[slot] |= _EXPIRES
         self.step(now_ms)
         return True
@@ -150,7 +158,7 @@ class KeyStore:
         if slot < 0:
             return False
         assert self.sas[slot].sender_id >= 0
-        self._activate[slot].start(now_ms, atd_s)
+        self._ends.start(3 * slot + _ACTIVATE, now_ms, atd_s)
         self._states[slot] = self._states[slot] & ~_SENDING | _WAITING
         self.step(now_ms)
         return True
@@ -160,9 +168,9 @@ class KeyStore:
         slot = self._slot_of(spi)
         if slot < 0:
             return False
-        retire = self._retire[slot]
-        if not self._states[slot] & _RETIRING or retire.left_ms(now_ms) > dtd_s * 1000:
-            retire.start(now_ms, dtd_s)
+        end = 3 * slot + _RETIRE
+        if not self._states[slot] & _RETIRING or self._ends.left_ms(end, now_ms) > dtd_s * 1000:
+            self._ends.start(end, now_ms, dtd_s)
         self._states[slot] |= _RETIRING
         for one in range(self._slots):
             # Taken back, not replaced (or its successor has just gone too): senders stop now.
@@ -218,9 +226,9 @@ class KeyStore:
         return False
 
     def _is_over(self, slot, state, now_ms):
-        if state & _EXPIRES and self._expire[slot].is_due(now_ms):
+        if state & _EXPIRES and self._ends.is_due(3 * slot + _EXPIRE, now_ms):
             return True
-        return bool(state & _RETIRING) and self._retire[slot].is_due(now_ms)
+        return bool(state & _RETIRING) and self._ends.is_due(3 * slot + _RETIRE, now_ms)
 
     def _keep_flow(self, newest):
         """Where SAs differ in their port only: the one of the port that we sent to so far.
@@ -269,7 +277,6 @@ class _SPIRing:
             self._spis[4 * self._next + i] = spi[i]
         self._next = (self._next + 1) % _REMEMBERED
 
-    @micropython.native
     def has(self, buf, off):
         return find_spi(self._spis, _REMEMBERED, buf, off) >= 0
 

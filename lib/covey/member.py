@@ -20,9 +20,11 @@ from covey.drops import (
     ConfigError,
     Drops,
 )
+from covey.gcm import GCMContext, open_long
 from covey.keystore import KeyStore
 from covey.path import STEP_IS_DUE, DataPath, accept, admit, frame, trim
-from covey.port import const, micropython
+from covey.port import buffer, const, micropython
+from covey.replay import SenderTable
 
 # As in esp's figure; a test holds them together.
 _PAYLOAD = const(24)
@@ -34,14 +36,22 @@ _MOST_DATAGRAM = const(1536)  # GCMContext's longest text is no shorter
 _LAST_SEQ = const(0x3FFFFFFE)  # the next is still a small int on a 32-bit board
 
 
-class Member:
+class Member(DataPath):
     """payload_max: the longest payload to send; datagram_max: the longest datagram to take, rekeys
     included; sa_slots: SAs at once; sender_slots: senders told apart under each, a power of two;
-    sender: whether this member may send at all.
+    sender: whether this member may send at all. reserves: whether the memory of all keys, and of
+    their senders' windows, is made now, while the heap is in order. A slot that is free serves
+    messages under IKE and Rekey SAs; what is longer than payload_max is opened in pieces.
     """
 
     def __init__(
-        self, payload_max=1428, datagram_max=1536, sa_slots=8, sender_slots=16, sender=False
+        self,
+        payload_max=1428,
+        datagram_max=1536,
+        sa_slots=8,
+        sender_slots=16,
+        sender=False,
+        reserves=False,
     ):
         if not 0 <= payload_max <= _MOST_DATAGRAM - _OVERHEAD - 12:
             raise ConfigError("payload_max must lie between 0 and 1492 octets")
@@ -53,64 +63,30 @@ class Member:
         self.drops = Drops()
         # rx and tx stay what and as long as they are: the kernels know where they lie.
         # Receiving. The payload lies in rx from payload_off on, until the next receive().
-        self.rx = bytearray(datagram_max)
+        self.rx = buffer(datagram_max)
         self.payload_off = _PAYLOAD
         self.confirmed = False  # whether its source is proven; False: proven to be in the group
         # Sending. out is where the payload goes; sealing overwrites it.
-        self.tx = bytearray(esp.datagram_len(payload_max))
+        self.tx = buffer(esp.datagram_len(payload_max))
         self.out = memoryview(self.tx)[_PAYLOAD : _PAYLOAD + payload_max]
         # A note for the control half, which clears it.
         self.missed_rekey = False  # somebody sends under an SPI announced for the next epoch
-        self._path = DataPath(sa_slots, self.rx, self.tx, payload_max)
-        self._place = self._path.place
-        self.keys = KeyStore(sa_slots, self.drops, self._path)
+        super().__init__(sa_slots, self.rx, self.tx, payload_max)
+        self.keys = KeyStore(sa_slots, self.drops, self)
+        self._place = self.place
         self._sas = self.keys.sas
-
-    @property
-    def payload_len(self):
-        """Of the last packet delivered."""
-        return self._path.payload_len
-
-    @property
-    def sender(self):
-        """Sender-ID of the last packet delivered; None: its SA names none."""
-        return self._path.sender
-
-    @property
-    def opened(self):
-        """Packets delivered; this count and `sent` wrap at 2^30."""
-        return self._path.opened
-
-    @opened.setter
-    def opened(self, count):
-        self._path.opened = count
-
-    @property
-    def sent(self):
-        """Packets sealed."""
-        return self._path.sent
-
-    @sent.setter
-    def sent(self, count):
-        self._path.sent = count
-
-    @property
-    def wants_rekey(self):
-        """Our numbers under the present SA run short. A note for the control half, which clears
-        it.
-        """
-        return self._path.wants_rekey
-
-    @wants_rekey.setter
-    def wants_rekey(self, wants):
-        self._path.wants_rekey = wants
+        self._text_max = _MOST_DATAGRAM  # what a context opens at once
+        if reserves:
+            self._text_max = len(self.tx) - _OVERHEAD
+            GCMContext.reserve(sa_slots, self._text_max)
+            SenderTable.reserve(sa_slots, sender_slots)
 
     @property
     def payload(self):
         """The last payload delivered, a view into rx. Allocates the view; octets are copied
         without it from rx[payload_off : payload_off + payload_len].
         """
-        return memoryview(self.rx)[_PAYLOAD : _PAYLOAD + self._path.payload_len]
+        return memoryview(self.rx)[_PAYLOAD : _PAYLOAD + self.payload_len]
 
     @micropython.native
     def receive(self, n, now_ms):
@@ -123,7 +99,12 @@ class Member:
             self.keys.step(now_ms)
             return self.receive(n, now_ms)
         text_len = n - _OVERHEAD
-        if not self._sas[slot].context.open(self.rx, 0, _AAD_LEN, text_len):
+        context = self._sas[slot].context
+        if text_len <= self._text_max:
+            is_genuine = context.open(self.rx, 0, _AAD_LEN, text_len)
+        else:
+            is_genuine = open_long(context, self.rx, 0, _AAD_LEN, text_len)
+        if not is_genuine:
             return self.drops.count(DROP_TAG)
         payload_len = trim(place, text_len)
         if payload_len < 0:
@@ -150,7 +131,7 @@ class Member:
         try:
             self.keys.sending.context.seal(self.tx, 0, _AAD_LEN, text_len)
         except OSError as error:
-            self._path.sent -= 1
+            self.sent -= 1
             raise error
         return text_len + _OVERHEAD
 
@@ -175,18 +156,19 @@ class Member:
         finally:
             keys.send_under(usual)
 
-    @micropython.native
     def _not_sent(self, reason):
         if reason == DROP_NO_SA and not self.is_sender:
             reason = DROP_NOT_SENDER
         return self.drops.count(reason)
 
-    @micropython.native
     def _refuse(self, reason, n):
         if reason == DROP_LENGTH:
             return self._not_esp(n)
         if reason == DROP_UNKNOWN_SPI:
-            return self._no_sa()
+            if self.keys.was_retired(self.rx, 0):
+                return self.drops.count(DROP_RETIRED_SPI)
+            if self.keys.is_announced(self.rx, 0):
+                self.missed_rekey = True
         return self.drops.count(reason)
 
     def _not_esp(self, n):
@@ -198,11 +180,3 @@ class Member:
         if 4 <= n <= len(rx) and not (rx[0] | rx[1] | rx[2] | rx[3]):
             return IKE_MESSAGE  # RFC 3948 section 2.2
         return self.drops.count(DROP_LENGTH)
-
-    @micropython.native
-    def _no_sa(self):
-        if self.keys.was_retired(self.rx, 0):
-            return self.drops.count(DROP_RETIRED_SPI)
-        if self.keys.is_announced(self.rx, 0):
-            self.missed_rekey = True
-        return self.drops.count(DROP_UNKNOWN_SPI)

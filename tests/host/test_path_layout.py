@@ -33,9 +33,12 @@ def test_one_name_one_number():
 
 def test_both_ports_know_the_same():
     mpy, cpy = numbers_of("port/mpy_path.py"), numbers_of("port/cpy_path.py")
-    # In plain Python, word _SA holds these too.
+    # In plain Python a flow holds the three of the packet in work, and its own words lead to it.
     assert mpy.keys() - cpy.keys() == {"TABLE", "WINDOW", "SENDER"}
-    assert cpy.keys() - mpy.keys() == set()
+    own = {"FLOW", "NUMBER", "FLOWS", "LAST_ROW", "LEAST_TEXT", "TWO_OF_PADDING"}
+    assert cpy.keys() - mpy.keys() == own
+    assert (cpy["FLOW"], cpy["NUMBER"]) == (mpy["TABLE"], mpy["WINDOW"])
+    assert cpy["FLOWS"] == mpy["TABLE_OF"] + 1  # the second word of that link
     assert len(cpy) > 50
 
 
@@ -44,7 +47,7 @@ def test_reasons_and_offsets_are_those_of_their_files():
         if key.startswith("DROP_"):
             assert getattr(drops, key) == value
     numbers = numbers_of("port/cpy_path.py")
-    assert numbers["STEP_IS_DUE"] not in {*drops.NAMES, drops.IKE_MESSAGE}
+    assert numbers["STEP_IS_DUE"] not in {*drops.names(), drops.IKE_MESSAGE}
     assert (numbers["LEAST"], numbers["PAYLOAD"]) == (esp.LEAST, esp.PAYLOAD)
     assert numbers["TEXT"] + 8 == esp.PAYLOAD and numbers["TEXT"] + 16 == esp.OVERHEAD
     assert numbers["MASK"] + 1 == 2 * numbers["HALF"] == 1 << 30

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import os
 import socket
 import sys
 import time
@@ -10,7 +9,8 @@ import time
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from covey.drops import ConfigError
-from covey.port.cpy_gcm import GCMContext, GMACContext
+from covey.port.chance import random_bytes, stir
+from covey.port.cpy_gcm import GCMContext, GMACContext, RareContext, buffer, open_long
 from covey.port.cpy_path import (
     STEP_IS_DUE,
     accept,
@@ -63,7 +63,10 @@ def ticks_diff(a, b):
     return (a - b + _HALF & _MASK) - _HALF
 
 
-random_bytes = os.urandom
+def collect():
+    """Garbage goes by itself here."""
+
+
 sha256 = hashlib.sha256
 sha1 = hashlib.sha1
 
@@ -212,8 +215,19 @@ def pollable(sock):
     return sock
 
 
-def recv(sock, buf):
-    return recv_from(sock, buf)[0]
+def recv(sock, buf, most=0, longer=None):
+    if most <= len(buf):
+        return recv_from(sock, buf)[0]
+    try:
+        datagram = sock.recv(most + 1)
+    except OSError as e:
+        return _no_datagram(e)
+    n = len(datagram)
+    if n <= len(buf):
+        buf[:n] = datagram
+    elif n <= most:
+        longer.append(datagram)
+    return n
 
 
 def recv_from(sock, buf):

@@ -1,7 +1,7 @@
 """MicroPython: cryptolib, hashlib, the board's clock, files; kernels and sockets from beside."""
 
-import os
 import time
+from gc import collect
 from hashlib import sha256
 
 import micropython
@@ -9,6 +9,7 @@ from cryptolib import aes
 from micropython import const
 
 from covey.drops import ConfigError
+from covey.port.chance import random_bytes, stir
 from covey.port.mpy_address import ipv4_of, own_ipv4, resolve
 from covey.port.mpy_gcm import GCMContext, GMACContext
 from covey.port.mpy_path import (
@@ -24,9 +25,9 @@ from covey.port.mpy_path import (
     word_of,
     words,
 )
+from covey.port.mpy_rare import RareContext, open_long
 from covey.port.mpy_socket import (
     close,
-    esp_socket,
     group_socket,
     pollable,
     recv,
@@ -45,6 +46,7 @@ except ImportError:  # a firmware without it
 _MASK = const(0x3FFFFFFF)  # ticks wrap at 2^30
 _HALF = const(0x20000000)
 _ECB = const(1)
+buffer = bytearray  # the heap never moves it
 _WHY = {2: "there is no such file", 13: "permission denied", 21: "it is a directory"}
 
 if time.ticks_add(0, -1) == _MASK:  # a 32-bit board: its clock is the contract's
@@ -63,7 +65,11 @@ else:
         return (a - b + _HALF & _MASK) - _HALF
 
 
-random_bytes = os.urandom
+def esp_socket(*args):
+    """Of the ip carrier, which most groups don't have."""
+    from covey.port.mpy_esp import esp_socket
+
+    return esp_socket(*args)
 
 
 class AESBlock:

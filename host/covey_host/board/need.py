@@ -1,0 +1,104 @@
+"""Whether a board can hold its group: what policy demands, and what the board file allows."""
+
+import json
+from pathlib import Path
+
+from ..errors import MISUSE, Problem
+from . import mpyfile
+from .boards import Board
+from .files import Contents, limits
+from .members import Member
+
+# Octets of heap that main.py takes, by limits: as `make size BOARD=NAME KEEP=1` measured them.
+MEASURED = Path(__file__).with_name("heap.json")
+
+
+def check(member: Member, board: Board) -> None:
+    """Problem where the board can't take part in the group at all."""
+    policy = member.policy
+    if policy and policy.carrier not in board.carriers:
+        raise Problem(
+            f"Group {policy.name} has the carrier {policy.carrier}, and board {board.id} only"
+            f" {' and '.join(board.carriers)}.",
+            MISUSE,
+        )
+
+
+def warnings(member: Member, board: Board, contents: Contents) -> list[str]:
+    """What may go wrong on this board, a sentence each."""
+    has = limits(member, board)
+    return [
+        *_over_board(has, board),
+        *_group(member, has),
+        *_memory(has, board, contents),
+        *_setup(member),
+    ]
+
+
+def heap_for(has: dict[str, int]) -> int | None:
+    """Octets of heap that are enough for these limits by what was measured; None: nobody did."""
+    enough = [
+        row["heap"]
+        for row in json.loads(MEASURED.read_text())
+        if all(row[key] >= value for key, value in has.items())
+    ]
+    return min(enough, default=None)
+
+
+def keep(has: dict[str, int], heap: int) -> None:
+    """Note what was measured, in place of what was."""
+    rows = json.loads(MEASURED.read_text()) if MEASURED.exists() else []
+    rows = [row for row in rows if any(row[key] != value for key, value in has.items())]
+    rows.append({**has, "heap": heap})
+    rows.sort(key=lambda row: list(row.values()))
+    MEASURED.write_text("[\n" + ",\n".join(f"  {json.dumps(row)}" for row in rows) + "\n]\n")
+
+
+def is_code_on_heap(board: Board) -> bool:
+    """Whether machine code takes MicroPython's heap: the ESP32's has memory of its own for it."""
+    return board.chip is None
+
+
+def _over_board(has: dict[str, int], board: Board) -> list[str]:
+    return [
+        f"covey.json has limits.{key} {has[key]}, and the board file room for {most}."
+        for key, most in board.limits.items()
+        if has[key] > most
+    ]
+
+
+def _group(member: Member, has: dict[str, int]) -> list[str]:
+    said = []
+    policy = member.policy
+    if policy and not policy.single_sender and (member.senders or 0) > has["senders"]:
+        said.append(
+            f"Group {policy.name} has {member.senders} senders, and limits.senders is"
+            f" {has['senders']}: packets of the others are dropped."
+        )
+    return said
+
+
+def _memory(has: dict[str, int], board: Board, contents: Contents) -> list[str]:
+    heap = heap_for(has)
+    if heap is None or board.heap is None:
+        return []
+    if is_code_on_heap(board):
+        heap += sum(mpyfile.parse(data).machine_code for data in contents.code.values())
+    if heap <= board.heap:
+        return []
+    return [
+        f"This member takes {heap} octets of heap by measurement, and board {board.id} may have"
+        f" only {board.heap} ({board.heap_from})."
+    ]
+
+
+def _setup(member: Member) -> list[str]:
+    said = []
+    if member.wifi is None:
+        said.append("No Wi-Fi is known: say it with `covey site wifi`, then make the image anew.")
+    if member.fields.get("interface"):
+        said.append(
+            f"covey.json names the interface {member.fields['interface']}: a board has only its"
+            " Wi-Fi, and refuses any other address."
+        )
+    return said
