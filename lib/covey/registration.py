@@ -79,10 +79,13 @@ class Registration:
     path: a nat.Path to the server, None: no NAT is looked for.
     """
 
+    # An instance has its own once they change.
+    reason = None  # short name of why we are REFUSED, FAILED or CLOSED
+    noted = None  # the last error that nothing proves, by name: a hint for a person
+    _has_marker = False
+
     def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None):
         self.state = STARTING
-        self.reason = None  # short name of why we are REFUSED, FAILED or CLOSED
-        self.noted = None  # the last error that nothing proves, by name: a hint for a person
         self.drops = drops or Drops()
         self.gsa = None  # gsa.GSA and
         self.kd = None  # kd.KD of the last registration or pull, until somebody takes them
@@ -91,7 +94,8 @@ class Registration:
         self.kwk = None  # its default KWK (GSK_w), a bytearray; wiped with the IKE SA
         self._config = config
         self._random = random
-        self._has_marker = path is not None and path.has_marker
+        if path is not None and path.has_marker:
+            self._has_marker = True
         self._outgoing = []  # (datagram, where to: see covey.nat)
         self._handshake = Handshake(config, random, self._outgoing, path)
         self._spi_i = self._handshake.spi_i

@@ -47,10 +47,10 @@ _SOFT_PERCENT = const(90)  # of its life, from 80 on by chance: then we rekey th
 class _Line:
     """One IKE SA, and our request over it."""
 
-    def __init__(self, sa, config):
+    def __init__(self, sa):
         self.sa = sa
         self.asked = 0  # what .sa.request is for, 0: there is none
-        self.patience = Patience(config)
+        self.patience = None  # while .asked
         self.goes = Timer()  # running: it is replaced
         self.is_to_delete = False  # by us, as soon as no other request is out
 
@@ -61,7 +61,7 @@ class Unicast:
     def __init__(self, config, sa, to, keeps_alive, outgoing, random, drops, now_ms):
         self.events = []
         self.is_closing = False  # we are about to go: no rekey is begun any more
-        self.lines = [_Line(sa, config)]  # the current one first
+        self.lines = [_Line(sa)]  # the current one first
         self._config = config
         self._gone = []  # IkeSA without keys
         self._to = to
@@ -164,6 +164,7 @@ class Unicast:
     def _send(self, line, purpose, exchange, payloads):
         line.sa.ask(exchange, payloads)
         line.asked = purpose
+        line.patience = Patience(self._config)
         line.patience.start(self._now_ms)
         self._put(line.sa.request)
 
@@ -208,6 +209,7 @@ class Unicast:
             line.sa.request = request  # sent again, and so is its answer
             raise
         line.asked = 0
+        line.patience = None
         self._hear()
         if error == ike.INVALID_SYNTAX:  # ends the SA (RFC 7296 section 2.21.3)
             self._end_line(line, "invalid_syntax")
@@ -286,7 +288,7 @@ class Unicast:
 
     def adopt(self, sa):
         """A new IKE SA: from now on the one to ask over."""
-        line = _Line(sa, self._config)
+        line = _Line(sa)
         self.lines.insert(0, line)
         self._begin_life()
         if len(self.lines) > _MOST_SAS:
