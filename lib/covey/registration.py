@@ -90,8 +90,7 @@ class Registration:
         self.gsa = None  # gsa.GSA and
         self.kd = None  # kd.KD of the last registration or pull, until somebody takes them
         self.transport_mode = False  # whether N(USE_TRANSPORT_MODE) came with them
-        self.kwa = None  # KWA transform of the IKE SA over which they came, and
-        self.kwk = None  # its default KWK (GSK_w), a bytearray; wiped with the IKE SA
+        self.kwk = None  # the default KWK (GSK_w), a bytearray; wiped with the IKE SA
         self._config = config
         self._random = random
         if path is not None and path.has_marker:
@@ -309,7 +308,6 @@ class Registration:
         self.gsa = policy
         self.kd = keys
         self._wipe_kwk()
-        self.kwa = sa.kwa
         self.kwk = kwk
         self.transport_mode = ike.USE_TRANSPORT_MODE in [n.type for n in notifies(payloads)]
         self._become(REGISTERED)

@@ -74,7 +74,7 @@ class Rekey:
 
     def __init__(self):
         self._held = []  # newest first
-        self._last = []  # digests of the latest message whose ICV verified, one a datagram
+        self._last = ()  # digests of the latest message whose ICV verified, one a datagram
         self._busy = None  # _Candidate
 
     @property
@@ -142,7 +142,7 @@ class Rekey:
     def wipe(self):
         while self._held:
             self._held.pop().sa.wipe()
-        self._last = []
+        self._last = ()
         self._busy = None
 
     def begin(self, data):
@@ -204,7 +204,7 @@ class Rekey:
             return made
         except FormatError:
             if len(self._last) > 1:
-                self._last = []  # one fragment may be forged: the genuine others will come again
+                self._last = ()  # one fragment may be forged: the genuine others will come again
             raise
         finally:
             self._busy = None
