@@ -86,8 +86,8 @@ class IkeSA:
         self._next_id = first_id  # Message ID of our next request
         self._iv = 0  # counter: nobody else seals under our key
         ours, theirs = (keys.sk_ei, keys.sk_er) if is_initiator else (keys.sk_er, keys.sk_ei)
-        self._sealing = RareContext(ours)
-        self._opening = RareContext(theirs)
+        self._sealing = RareContext(bytearray(ours))
+        self._opening = RareContext(bytearray(theirs))
         self._requests = Incoming() if fragments else None
         self._responses = Incoming() if fragments else None
 

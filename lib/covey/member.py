@@ -23,7 +23,7 @@ from covey.drops import (
 from covey.gcm import GCMContext, open_long
 from covey.keystore import KeyStore
 from covey.path import STEP_IS_DUE, DataPath, accept, admit, frame, trim
-from covey.port import const, micropython
+from covey.port import buffer, const, micropython
 from covey.replay import SenderTable
 
 # As in esp's figure; a test holds them together.
@@ -68,9 +68,9 @@ class Member(DataPath):
         self.is_sender = sender
         self.drops = Drops()
         # rx and tx stay what and as long as they are: the kernels know where they lie.
-        self.rx = bytearray(datagram_max)
+        self.rx = buffer(datagram_max)
         # Sending. out is where the payload goes; sealing overwrites it.
-        self.tx = bytearray(esp.datagram_len(payload_max))
+        self.tx = buffer(esp.datagram_len(payload_max))
         self.out = memoryview(self.tx)[_PAYLOAD : _PAYLOAD + payload_max]
         super().__init__(sa_slots, self.rx, self.tx, payload_max)
         self.keys = KeyStore(sa_slots, self.drops, self)

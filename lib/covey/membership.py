@@ -62,6 +62,7 @@ class Membership:
     rekeys = 0
     _before = None  # the registration.Registration before, if the server has ended it, and
     _before_asked = None  # its config.Server: what is repeated is answered again
+    _last_words = ()  # what that one has to say, addressed
     _leaving = False
 
     def __init__(self, settings, member, random=random_bytes, path_to=lambda server: None):
@@ -74,7 +75,6 @@ class Membership:
         self._group = Group(member)
         self._keys = KeyWork(settings, member, self._group)
         self._ike = None  # registration.Registration
-        self._last_words = []  # what the IKE SA before it has to say, addressed
         self._path_to = path_to
         self._servers = Servers(settings.servers, random)
         self._asked = None  # config.Server of ._ike
@@ -184,6 +184,19 @@ class Membership:
             self._refresh.soon(self._now_ms)
         return result != keywork.IDLE
 
+    @property
+    def is_asking(self):
+        """Whether a key server is asked, or about to be, or what it said is in work."""
+        refresh = self._refresh
+        if refresh.at.is_running or refresh.is_pulling or self.member.missed_rekey:
+            return True
+        return self.has_asked and self._ike.is_beginning or self._keys.is_busy
+
+    @property
+    def has_asked(self):
+        """Whether a key server was asked in this life: one that has slept need not have."""
+        return self._ike is not None
+
     def refresh(self, now_ms):
         """Something may have been missed: ask for the current keys after a random delay."""
         if self.state == MEMBER:
@@ -241,7 +254,8 @@ class Membership:
             out = self._before.take_outgoing()
             if out is None:
                 return
-            self._last_words.append(addressed(*out, self._before_asked))
+            words = addressed(*out, self._before_asked)
+            self._last_words = list(self._last_words) + [words]
 
     def _ask(self):
         """Ask for the current keys, over the IKE SA if it lives."""
@@ -379,7 +393,9 @@ class Membership:
         self._set_state(EXCLUDED)
         refresh.excluded()
         self._keys.forget_waiting()
-        if refresh.is_pulling and not refresh.is_stale or not self._ike.is_established:
+        if self._ike is None:  # it was asked in another life: see resume
+            pass
+        elif refresh.is_pulling and not refresh.is_stale or not self._ike.is_established:
             refresh.answered(self._now_ms)
             self._ike.close()
         refresh.at.start(self._now_ms, 0, self._random_ms())

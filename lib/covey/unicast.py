@@ -58,12 +58,13 @@ class _Line:
 class Unicast:
     """sa: the proven IkeSA; outgoing: list of (datagram, where to), see covey.nat."""
 
+    _gone = ()  # IkeSA without keys
+
     def __init__(self, config, sa, to, keeps_alive, outgoing, random, drops, now_ms):
         self.events = []
         self.is_closing = False  # we are about to go: no rekey is begun any more
         self.lines = [_Line(sa)]  # the current one first
         self._config = config
-        self._gone = []  # IkeSA without keys
         self._to = to
         self._keeps_alive = keeps_alive
         self._outgoing = outgoing
@@ -281,8 +282,7 @@ class Unicast:
         line.sa.wipe()
         line.asked = 0
         self.lines.remove(line)
-        self._gone.insert(0, line.sa)
-        del self._gone[_GONE:]
+        self._gone = [line.sa] + list(self._gone)[: _GONE - 1]
         if self.lines and self._renewal is not None:
             self._renewal.dropped(line)
 

@@ -14,6 +14,8 @@ Both ports define exactly these names.
     AESBlock(key)           encrypt(block16), decrypt(block16): single blocks; allocates
     GCMContext(keymat), GMACContext(keymat), RareContext(keymat), open_long(context, ...)
                             see covey.gcm
+    buffer(n)               n octets, zero, that contexts seal and open in place: a bytearray that
+                            stays so long, for what packets lie in
     admit, trim, accept, frame, STEP_IS_DUE
                             see covey.path
     find_spi(spis, count, buf, off)
@@ -80,6 +82,7 @@ sha1 = _port.sha1
 AESBlock = _port.AESBlock
 GCMContext = _port.GCMContext
 GMACContext = _port.GMACContext
+buffer = _port.buffer
 RareContext = _port.RareContext
 open_long = _port.open_long
 admit = _port.admit
