@@ -93,9 +93,8 @@ class KeyWork:
         """The keys of a registration.Registration, in place of others that still wait."""
         self.forget_waiting()
         policy = ike.gsa if ike.transport_mode else None
-        self._wait(True, self._take_keys(policy, ike.kd, bytearray(ike.kwk)))
-        wipe(ike.kwk)
-        ike.gsa, ike.kd, ike.kwk = None, None, b""  # they are ours now
+        self._wait(True, self._take_keys(policy, ike.kd, ike.kwk))
+        ike.gsa = ike.kd = ike.kwk = None  # they are ours now
 
     def take_inband(self, inband):
         """A requests.Inband, behind what came before it; it is ours now. False: too many wait."""

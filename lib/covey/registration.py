@@ -83,6 +83,7 @@ class Registration:
     reason = None  # short name of why we are REFUSED, FAILED or CLOSED
     noted = None  # the last error that nothing proves, by name: a hint for a person
     _has_marker = False
+    _inbands = ()  # requests.Inband
 
     def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None):
         self.state = STARTING
@@ -100,7 +101,6 @@ class Registration:
         self._spi_i = self._handshake.spi_i
         self._unicast = None  # Unicast with the server that has proven itself
         self._outcomes = []
-        self._inbands = []
         self._now_ms = now_ms
         self._patience = Patience(config)
         self._patience.start(now_ms)
@@ -275,7 +275,7 @@ class Registration:
             if kind == ANSWERED:
                 reason = self._take_response(*what) or reason
             elif kind == INBAND:
-                self._inbands.append(what[0])
+                self._inbands = list(self._inbands) + [what[0]]
             elif kind == ENDED:
                 self._end(CLOSED, what[0])
             elif kind == DEAD:
