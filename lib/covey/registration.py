@@ -82,6 +82,7 @@ class Registration:
     # An instance has its own once they change.
     reason = None  # short name of why we are REFUSED, FAILED or CLOSED
     noted = None  # the last error that nothing proves, by name: a hint for a person
+    kwa = None  # KWA transform of the IKE SA over which .gsa and .kd came
     _has_marker = False
     _inbands = ()  # requests.Inband
 
@@ -313,6 +314,7 @@ class Registration:
         self.gsa = policy
         self.kd = keys
         self._wipe_kwk()
+        self.kwa = sa.kwa
         self.kwk = kwk
         self.transport_mode = ike.USE_TRANSPORT_MODE in [n.type for n in notifies(payloads)]
         self._become(REGISTERED)
