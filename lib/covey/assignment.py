@@ -7,7 +7,7 @@ the peer's fault, so that no half-changed group exists.
 
 from covey import der, ike, kd, keywrap, octets, p256
 from covey.drops import DROP_GSA, DROP_KD, DROP_KEY_WRAP, DROP_POLICY, FormatError
-from covey.port import collect, sha256
+from covey.port import collect
 from covey.sa import DataSA, RekeySA
 
 # Transform types a policy may hold: kind → mandatory (RFC 9838 section 4.4.2.1). GCAUTH is
@@ -29,7 +29,7 @@ class Terms:
         self.sender_form = None  # (index bits, bits), or None: Sender-IDs have no structure
         self.udp_port = None  # the udp carrier's port; None: IP protocol 50
         self.sender_ids = ()  # ours, as integers
-        self.auth_key = None  # digest of the key server's SubjectPublicKeyInfo, and
+        self.auth_key = None  # the key server's SubjectPublicKeyInfo, and
         self.verifier = None  # p256.Verifier of its signatures
         self.generation = 0  # of the GSA, as we count: which SA is newer
         self.epoch = 0  # the same for people: the key server's count where it tells
@@ -117,7 +117,7 @@ def _terms(policy, keys, was, registering, sending):
     member = keys.member
     has_data = any([p.protocol != ike.GIKE_UPDATE for p in policy.policies])
     if registering:
-        auth_key = _auth_key(policy, member)
+        terms.auth_key = _auth_key(policy, member)
         if sending and has_data:
             terms.sender_ids = _sender_ids(member, terms.sender_bits)
     else:
@@ -126,16 +126,13 @@ def _terms(policy, keys, was, registering, sending):
             raise FormatError(DROP_POLICY)  # section 2.4.1.4: the GM must register again
         for sender_id in terms.sender_ids:
             _check_width(sender_id, terms.sender_bits)
-        auth_key = member and member.auth_key
-        terms.auth_key = was.auth_key
+        terms.auth_key = member and member.auth_key or was.auth_key
         if member and member.sender_ids:  # MUST NOT be in a rekey (section 2.4.1)
             raise FormatError(DROP_KD)
-    if auth_key:
-        terms.auth_key = sha256(auth_key).digest()
     if terms.auth_key == was.auth_key:
         terms.verifier = was.verifier  # its tables are made
-    elif auth_key:
-        terms.verifier = _verifier(auth_key)
+    elif terms.auth_key:
+        terms.verifier = _verifier(terms.auth_key)
     terms.generation = was.generation + 1
     terms.epoch = said and said.epoch or terms.generation
     return terms
