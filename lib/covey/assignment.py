@@ -23,6 +23,7 @@ _REKEY_TYPES = {ike.ENCR: True, ike.INTEG: False, ike.KWA: True, ike.GCAUTH: Fal
 _ESP_TYPES = {ike.ENCR: True, ike.INTEG: False, ike.SN: True}
 _SALT = 4
 _MOST_DATA_SAS = 4
+_ANY = (b"\0\0\0\0", b"\xff\xff\xff\xff", 0, 65535, 0)  # a selector
 
 
 class Terms:
@@ -297,9 +298,8 @@ def _rekey_sa(policy, bag, wrap_keys, kwk, made):
             terms.verifier,
             policy.initial_message_id or 0,
             _selector(policy.destination),
-            _selector(policy.source),
-            policy.lifetime_s,
-            terms.generation,
+            lifetime_s=policy.lifetime_s,
+            epoch=terms.generation,
         )
     finally:
         octets.wipe(keymat)
@@ -350,4 +350,5 @@ def _selector(ts):
     """ike.TrafficSelector → the tuple that an SA compares."""
     start = bytes(ts.start_addr)
     end = start if start == ts.end_addr else bytes(ts.end_addr)
-    return (start, end, ts.start_port, ts.end_port, ts.proto)
+    selector = (start, end, ts.start_port, ts.end_port, ts.proto)
+    return _ANY if selector == _ANY else selector  # as most sources are

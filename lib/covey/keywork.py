@@ -38,10 +38,11 @@ _INBANDS = const(4)  # that wait
 class KeyWork:
     """settings: config.Config; member and its group.Group, into which keys go."""
 
+    reason = 0  # DROP_* of the registration or inband rekey that was refused last
+
     def __init__(self, settings, member, group):
         self.made = None  # the Assignment that was installed last
         self.excluded = False  # whether it excludes us
-        self.reason = 0  # DROP_* of the registration or inband rekey that was refused last
         self._settings = settings
         self._member = member
         self._group = group
