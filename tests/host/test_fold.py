@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-from covey_host.board.fold import fold, numbers_of
+from covey_host.board.fold import MARK, fold, numbers_of
 from markdown import ROOT
 
 LIB = ROOT / "lib"
@@ -117,8 +117,9 @@ def test_each_number_of_covey_is_the_one_that_the_interpreter_sees(path):
 def test_nothing_but_names_of_numbers_and_imports_has_changed(path):
     """Where the tree of a file differs, there was a name or an attribute, and is a number."""
     text = fold(path, LIB)
-    assert text.count("\n") == path.read_text().count("\n")
-    before, after = ast.parse(path.read_text()), ast.parse(text)
+    half = path.read_text().partition(MARK)[0].rstrip("\n") + "\n"
+    assert text.count("\n") == half.count("\n")
+    before, after = ast.parse(half), ast.parse(text)
     imports = ast.ImportFrom | ast.Pass
     pairs = [
         (one, other)
@@ -139,6 +140,25 @@ def test_nothing_but_names_of_numbers_and_imports_has_changed(path):
                 pairs += zip(left, right, strict=True)
             else:
                 assert left == right, field
+
+
+def test_the_key_servers_half_goes_with_what_it_alone_imports(folded):
+    text = f"from covey.kd import emit, parse\n\nX = parse()\n\n\n{MARK}\n\nY = emit()\n"
+    assert folded(text, kd="def emit(): pass\ndef parse(): pass\n") == (
+        "from covey.kd import parse\n\nX = parse()\n"
+    )
+
+
+def test_nothing_on_a_board_needs_the_key_servers_half():
+    halves = [path.read_text().partition(MARK)[2] for path in FILES]
+    cut = {node.name for half in halves for node in ast.parse(half).body}
+    assert {"emit_gsa", "emit_kd", "wrap"} <= cut
+    named = set()
+    for path in FILES:
+        for node in ast.walk(ast.parse(fold(path, LIB))):
+            for field in ("id", "attr", "name"):
+                named.add(getattr(node, field, None))
+    assert not cut & named
 
 
 def test_a_member_needs_no_file_of_numbers_alone():

@@ -1,4 +1,4 @@
-"""Numbers in the place of their names, before a file of lib/covey is compiled for a board.
+"""What a file of lib/covey is before it is compiled for a board: numbers in the place of names.
 
 mpy-cross folds a constant only in the file that defines it. A name from another file costs a board
 an import, a place in a dict and a look-up each time; and `ike.SA` is two look-ups. So the source
@@ -19,6 +19,9 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+# What follows this line in a file is for a key server. With it go the imports that it alone needs.
+MARK = "# ---- The key server's half, which boards are built without\n"
+
 _PACKAGE = "covey"
 _PORTS = ("port/__init__.py", "port/mpy.py")  # they hand on all that they import
 _COMPILERS = ("const", "micropython")
@@ -26,24 +29,32 @@ _COMPILERS = ("const", "micropython")
 
 def fold(source: Path, root: Path) -> str:
     """The text of a file below root (lib/, or a copy of it) with numbers for names."""
-    text = source.read_text(encoding="utf-8")
+    whole = source.read_text(encoding="utf-8")
+    text = whole.partition(MARK)[0].rstrip("\n") + "\n"
     tree = ast.parse(text)
     numbers, modules = _known(tree, root)
-    edits, used, gone = [], Counter(), Counter(_compilers_uses(tree))
+    edits, gone = [], Counter(_compilers_uses(tree))
     for node in ast.walk(tree):
         number = _number(node, numbers, modules, root)
         if number is not None:
             edits.append((node, f"({number})" if number < 0 else str(number)))
             gone[node.value.id if isinstance(node, ast.Attribute) else node.id] += 1
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            used[node.id] += 1
-    unused = {name for name in gone if gone[name] == used[name]}  # any more
+    left = _uses(tree) - gone
+    unused = {name for name in _uses(ast.parse(whole)) if not left[name]}  # any more
     if source.parent.name == "port":
         unused &= set(_COMPILERS)
     if not str(source).endswith(_PORTS):
         for statement in _imports(tree, "micropython"):
             edits += _shortened(statement, unused, root)
     return _edited(text, edits)
+
+
+def _uses(tree: ast.Module) -> Counter:
+    return Counter(
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    )
 
 
 def _compilers_uses(tree: ast.Module) -> Iterator[str]:
