@@ -4,8 +4,8 @@ The heap is found by trial: main.py starts from the very image that the board wo
 32-bit MicroPython, whose objects are as large as the boards', with a heap of N octets. N is enough
 if three times out of three it comes up, registers at a real key server, hears another member and
 is heard, follows a rekey, and all that again under the new keys. The smallest N is sought by
-halving. The stand-ins for a board's modules take some of it, which is taken off; they leave more garbage
-than a board's do, so the figure errs upwards.
+halving. The stand-ins for a board's modules take some of it, which is taken off; they leave more
+garbage than a board's do, so the figure errs upwards.
 
 --keep writes the figure to host/covey_host/board/heap.json, by which `covey image` warns.
 """
@@ -31,6 +31,7 @@ STEP = 4096  # octets of heap: no finer answer is sought
 TIMES = 3  # one heap that is too small by a little may do, as the pieces happen to fall
 LEAST, MOST = 96 * 1024, 320 * 1024
 PATIENCE_S = 20  # until one trial has gone well; it takes about three
+_AGAIN_S = 0.3
 _FAILED_JOINS = 2  # after so many a trial is given up
 _WRAPPER = BUILD / "micropython" / "x86" / "micropython"
 _SHIM = ROOT / "host" / "shim" / "run.py"
@@ -121,8 +122,13 @@ class Trial:
     def _goes_through_life(self, child, said):
         end = time.monotonic() + PATIENCE_S
 
-        def comes(condition):
+        def comes(condition, word=None):
+            """Meanwhile the word is said again and again: a datagram may be lost."""
+            said_at = time.monotonic()
             while not condition():
+                if word and time.monotonic() > said_at + _AGAIN_S:
+                    self._say(word)
+                    said_at = time.monotonic()
                 lines = list(said)
                 failures = sum("covey: failed" in line for line in lines)
                 has_ended = child.poll() is not None or "power: prompt" in lines
@@ -136,7 +142,7 @@ class Trial:
             heard = len(self._peer_lines)
             for word, level in (("on", "1"), ("off", "0")):
                 self._say(word)
-                if not comes(lambda level=level: self._relay() == level):
+                if not comes(lambda level=level: self._relay() == level, word):
                     return False
             return comes(lambda: any('"text": "off"' in x for x in self._peer_lines[heard:]))
 

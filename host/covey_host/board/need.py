@@ -12,6 +12,7 @@ from .members import Member
 # Octets of heap that main.py takes, by limits: as `make size BOARD=NAME KEEP=1` measured them.
 MEASURED = Path(__file__).with_name("heap.json")
 IN_RAM, IN_ROMFS = "heap", "heap_romfs"  # its columns: where the code lies
+_ROLLOVERS = 3  # SAs: the one in use, the next, and one whose dtd is not over
 
 
 def check(member: Member, board: Board) -> None:
@@ -73,6 +74,11 @@ def _over_board(has: dict[str, int], board: Board) -> list[str]:
 def _group(member: Member, has: dict[str, int]) -> list[str]:
     said = []
     policy = member.policy
+    if policy and has["sas"] < _ROLLOVERS:
+        said.append(
+            f"limits.sas is {has['sas']}: two rekeys of group {policy.name} within dtd"
+            f" ({policy.dtd_s} s) need {_ROLLOVERS}."
+        )
     if policy and not policy.single_sender and (member.senders or 0) > has["senders"]:
         said.append(
             f"Group {policy.name} has {member.senders} senders, and limits.senders is"
