@@ -125,6 +125,7 @@ def test_nothing_but_names_of_numbers_and_imports_has_changed(path):
         (one, other)
         for one, other in zip(before.body, after.body, strict=True)
         if not (isinstance(one, ast.Import | ast.ImportFrom) and isinstance(other, imports))
+        and not (ast.unparse(one).startswith("__all__ = ") and isinstance(other, ast.Pass))
     ]
     while pairs:
         one, other = pairs.pop()
