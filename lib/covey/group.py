@@ -6,6 +6,7 @@ All or nothing: take() either refuses before the first change, or carries out ev
 from covey import ike
 from covey.assignment import Terms
 from covey.drops import DROP_CAPACITY, DROP_POLICY, DROP_REKEY_MESSAGE_ID, FormatError
+from covey.octets import wipe
 from covey.port import const
 from covey.rekey import Rekey
 
@@ -31,7 +32,7 @@ class Group:
         self._keys.wipe()
         self.rekey.wipe()
         self._names = {}
-        self.terms = Terms()
+        self._follow(Terms())
 
     def routes(self):
         """Where the packets of each data SA go: {SPI: (address, UDP port; None: protocol 50)}."""
@@ -89,8 +90,15 @@ class Group:
                 self._install_data(sa, terms, registering, now_ms)
         finally:
             keys.go_on(now_ms)
-        self.terms = terms
+        self._follow(terms)
         return old
+
+    def _follow(self, terms):
+        """From now on; what is no longer on our key path is wiped."""
+        for pair in self.terms.key_path:
+            if pair not in terms.key_path:
+                wipe(pair[1])
+        self.terms = terms
 
     def _check(self, made, registering, slots):
         """FormatError where an Assignment can't be carried out, or must not be.

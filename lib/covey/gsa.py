@@ -113,21 +113,6 @@ def _parse_policy(protocol, spi, content):
     return policy
 
 
-def _emit_policy(policy):
-    out = emit_ts(policy.source) + emit_ts(policy.destination)
-    out += emit_transforms(policy.transforms)
-    if policy.lifetime_s is not None:
-        out += emit_attribute(_GSA_KEY_LIFETIME, struct.pack(">I", policy.lifetime_s))
-    if policy.initial_message_id is not None:
-        initial = struct.pack(">I", policy.initial_message_id)
-        out += emit_attribute(_GSA_INITIAL_MESSAGE_ID, initial)
-    for spi in policy.next_spis:
-        out += emit_attribute(_GSA_NEXT_SPI, spi)
-    for kind, value in policy.attributes:
-        out += emit_attribute(kind, value)
-    return emit_substructure(policy.protocol, policy.spi, out)
-
-
 # Group-wide policy, section 4.4.3: attributes only, TV unless said. GWP_ATD (1) and GWP_DTD (2)
 # in seconds, GWP_SENDER_ID_BITS (3); ours: COVEY_UDP_PORT (16384), COVEY_SENDER_ID_FORM (16385),
 # COVEY_EPOCH (16386, TLV, u32).
@@ -182,21 +167,6 @@ def _parse_group_wide(content):
     return policy
 
 
-def _emit_group_wide(policy):
-    out = b""
-    for kind, name in _GROUP_WIDE:
-        value = getattr(policy, name)
-        if value is not None:
-            if kind == _COVEY_SENDER_ID_FORM:
-                value = value[0] << 8 | value[1]
-            out += emit_attribute(kind, value)
-    if policy.epoch is not None:
-        out += emit_attribute(_COVEY_EPOCH, struct.pack(">I", policy.epoch))
-    for kind, value in policy.attributes:
-        out += emit_attribute(kind, value)
-    return emit_substructure(NO_PROTOCOL, b"", out)
-
-
 class GSA(Value):
     """At most one Rekey SA, any number of Data-Security SAs, at most one group-wide policy."""
 
@@ -226,6 +196,39 @@ def parse_gsa_job(body):
     if not gsa.policies or len(rekeys) > 1:
         raise FormatError(DROP_GSA)
     return gsa
+
+
+# ---- The key server's half, which boards are built without
+
+
+def _emit_policy(policy):
+    out = emit_ts(policy.source) + emit_ts(policy.destination)
+    out += emit_transforms(policy.transforms)
+    if policy.lifetime_s is not None:
+        out += emit_attribute(_GSA_KEY_LIFETIME, struct.pack(">I", policy.lifetime_s))
+    if policy.initial_message_id is not None:
+        initial = struct.pack(">I", policy.initial_message_id)
+        out += emit_attribute(_GSA_INITIAL_MESSAGE_ID, initial)
+    for spi in policy.next_spis:
+        out += emit_attribute(_GSA_NEXT_SPI, spi)
+    for kind, value in policy.attributes:
+        out += emit_attribute(kind, value)
+    return emit_substructure(policy.protocol, policy.spi, out)
+
+
+def _emit_group_wide(policy):
+    out = b""
+    for kind, name in _GROUP_WIDE:
+        value = getattr(policy, name)
+        if value is not None:
+            if kind == _COVEY_SENDER_ID_FORM:
+                value = value[0] << 8 | value[1]
+            out += emit_attribute(kind, value)
+    if policy.epoch is not None:
+        out += emit_attribute(_COVEY_EPOCH, struct.pack(">I", policy.epoch))
+    for kind, value in policy.attributes:
+        out += emit_attribute(kind, value)
+    return emit_substructure(NO_PROTOCOL, b"", out)
 
 
 def emit_gsa(gsa):

@@ -63,10 +63,6 @@ def parse_substructures(body):
     return found
 
 
-def emit_substructure(protocol, spi, content):
-    return struct.pack(">BBH", protocol, len(spi), 4 + len(spi) + len(content)) + spi + content
-
-
 # Wrapped key, section 4.5.4:
 #
 #  0                   1                   2                   3
@@ -93,10 +89,6 @@ def _parse_wrapped_key(value):
     if isinstance(value, int) or len(value) <= 8:
         raise FormatError(DROP_KD)
     return WrappedKey(value[:4], value[4:8], value[8:])
-
-
-def _emit_wrapped_key(kind, key):
-    return emit_attribute(kind, key.key_id + key.kwk_id + key.data)
 
 
 class KeyBag(Value):
@@ -176,6 +168,17 @@ def parse_kd_job(body):
     except FormatError:
         raise FormatError(DROP_KD)
     return kd
+
+
+# ---- The key server's half, which boards are built without
+
+
+def emit_substructure(protocol, spi, content):
+    return struct.pack(">BBH", protocol, len(spi), 4 + len(spi) + len(content)) + spi + content
+
+
+def _emit_wrapped_key(kind, key):
+    return emit_attribute(kind, key.key_id + key.kwk_id + key.data)
 
 
 def emit_kd(kd):
