@@ -71,6 +71,7 @@ GROUPS = {
             "renewal",
             "unicast",
             "registration",
+            "keypath",
             "assignment",
             "rekey",
             "group",
