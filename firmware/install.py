@@ -1,0 +1,68 @@
+"""Ends what `covey install` began, whenever it was cut off: boot.py calls finish() before all else.
+
+Files of a member belong together: none of a new member may run beside one of the old. So they come
+to a directory of their own, and one renaming says that all have come. What is in flash then decides:
+
+/covey.part    some have come: they are removed, and the old member goes on
+/covey.next    all have come: they are moved into place, here, however often the power fails
+
+plan, a file in it, has the moves in their order and the files that go: [[name, path], ...] and
+[path, ...]. The last to be moved, main.py, is taken away first, so that nothing runs between.
+LittleFS makes each renaming whole or not at all.
+"""
+
+import json
+import os
+
+PART = "/covey.part"
+NEXT = "/covey.next"
+
+
+def finish():
+    """Whether a new member was moved into place. A second call finds nothing to do."""
+    _clear(PART)
+    try:
+        waiting = os.listdir(NEXT)
+    except OSError:
+        return False
+    if "plan" in waiting:
+        with open(NEXT + "/plan") as file:
+            moves, gone = json.load(file)
+        name, path = moves[-1]
+        if name in waiting:
+            _remove(path)
+        for path in gone:
+            _remove(path)
+        for name, path in moves:
+            if name in waiting:
+                _move(NEXT + "/" + name, path)
+        _remove(NEXT + "/plan")
+    _clear(NEXT)
+    return True
+
+
+def _move(source, path):
+    at = path.find("/", 1)
+    while at > 0:
+        try:
+            os.mkdir(path[:at])
+        except OSError:
+            pass  # it is there
+        at = path.find("/", at + 1)
+    os.rename(source, path)
+
+
+def _remove(path):
+    try:
+        os.remove(path)
+    except OSError:
+        pass  # it is gone
+
+
+def _clear(directory):
+    try:
+        for name in os.listdir(directory):
+            os.remove(directory + "/" + name)
+        os.rmdir(directory)
+    except OSError:
+        pass  # there is none
