@@ -1,24 +1,25 @@
-"""Ends what `covey install` began, whenever it was cut off: boot.py calls finish() before all else.
+"""Ends what `covey install` began, wherever it was cut off: boot.py calls settle() before all else.
 
 Files of a member belong together: none of a new member may run beside one of the old. So they come
 to a directory of their own, and one renaming says that all have come. What is in flash then decides:
 
-/covey.part    some have come: they are removed, and the old member goes on
-/covey.next    all have come: they are moved into place, here, however often the power fails
+    /covey.part    some have come: they are removed, and the old member goes on
+    /covey.next    all have come: they are moved into place, however often the power fails meanwhile
 
-plan, a file in it, has the moves in their order and the files that go: [[name, path], ...] and
-[path, ...]. The last to be moved, main.py, is taken away first, so that nothing runs between.
-LittleFS makes each renaming whole or not at all.
+`plan`, a file among them, is JSON: [[name, path], ...], the moves in their order, and [path, ...],
+what has no place in the new member. The last one moved, main.py, is taken away before the first
+move: should boot.py fail in between, nothing runs. LittleFS renames wholly or not at all.
 """
 
 import json
 import os
+import sys
 
 PART = "/covey.part"
 NEXT = "/covey.next"
 
 
-def finish():
+def settle():
     """Whether a new member was moved into place. A second call finds nothing to do."""
     _clear(PART)
     try:
@@ -29,15 +30,16 @@ def finish():
         with open(NEXT + "/plan") as file:
             moves, gone = json.load(file)
         name, path = moves[-1]
-        if name in waiting:
-            _remove(path)
-        for path in gone:
+        for path in [path] + gone if name in waiting else gone:
             _remove(path)
         for name, path in moves:
             if name in waiting:
                 _move(NEXT + "/" + name, path)
         _remove(NEXT + "/plan")
     _clear(NEXT)
+    for name in list(sys.modules):  # this file may have been among them
+        if name.split(".")[0] == "onboard":
+            del sys.modules[name]
     return True
 
 
