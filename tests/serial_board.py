@@ -17,6 +17,26 @@ _SIZE = 4096
 _WINDOW = 128
 
 
+class Reset(BaseException):
+    """The program has restarted its board."""
+
+
+class Machine:
+    """`machine`, what installing uses of it."""
+
+    class WDT:
+        def __init__(self, id=0, timeout=5000):
+            if timeout > 10000:
+                raise ValueError("as on the RP2040")
+
+        def feed(self):
+            pass
+
+    @staticmethod
+    def reset():
+        raise Reset
+
+
 class Flash:
     """NOR flash in a file: 4096-octet blocks."""
 
@@ -83,6 +103,8 @@ def run(text, names):
     try:
         exec(text, names)
         return True
+    except Reset:
+        raise
     except BaseException as error:
         sys.print_exception(error, sys.stdout)
         return False
@@ -92,8 +114,9 @@ def start(names, with_main):
     names.clear()
     names["__name__"] = "__main__"
     for name in list(sys.modules):
-        if name not in ("vfs", "os", "sys"):
-            del sys.modules[name]
+        del sys.modules[name]
+    sys.modules["machine"] = Machine
+    sys.path[:] = ["", ".frozen", "/lib"]
     run_file("/boot.py")
     if with_main:
         run_file("/main.py")
@@ -112,35 +135,58 @@ def octet():
             pass
 
 
-def prompt():
-    """The friendly one understands only how to become the raw one."""
-    is_raw = False
-    line = bytearray()
-    names = {}
+def power_on():
     say(b"rst:0x1 (POWERON)\r\n")  # from here on Ctrl-C is heard
-    start(names, True)
+    while True:
+        try:
+            return prompt()
+        except Reset:
+            say(b"rst:0xc (SW_CPU_RESET)\r\n")
+
+
+def prompt():
+    """Both prompts; the friendly one understands only how to become the raw one."""
+    session = Session()
+    try:
+        start(session.names, True)
+    except KeyboardInterrupt:
+        pass
     say(b"\r\n>>> ")
     while c := octet():
+        try:
+            session.take(c)
+        except KeyboardInterrupt:
+            pass
+
+
+class Session:
+    def __init__(self):
+        self.names = {}
+        self._is_raw = False
+        self._line = bytearray()
+
+    def take(self, c):
+        line = self._line
         if c == b"\x01":
-            is_raw = True
-            line = bytearray()
+            self._is_raw = True
+            self._line = bytearray()
             say(b"raw REPL; CTRL-B to exit\r\n>")
-        elif not is_raw:
+        elif not self._is_raw:
             say(c)
         elif c == b"\x02":
-            is_raw = False
+            self._is_raw = False
             say(b"\r\n>>> ")
         elif c == b"\x05" and not line:
             text = paste()
             if text is not None:
-                answer(text, names)
+                answer(text, self.names)
         elif c == b"\x04" and line:
+            self._line = bytearray()
             say(b"OK")
-            answer(line, names)
-            line = bytearray()
+            answer(line, self.names)
         elif c == b"\x04":
             say(b"OK\r\nMPY: soft reboot\r\n")
-            start(names, False)
+            start(self.names, False)
             say(b"raw REPL; CTRL-B to exit\r\n>")
         else:
             line.extend(c)
@@ -167,6 +213,8 @@ def answer(text, names):
     error = None
     try:
         exec(text.decode(), names)
+    except Reset:
+        raise
     except BaseException as reason:
         error = reason
     say(b"\x04")
@@ -177,5 +225,5 @@ def answer(text, names):
 
 flash = Flash(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0)
 mount(flash)
-prompt()
+power_on()
 sys.stderr.write("changes: %d\n" % flash.count)

@@ -17,6 +17,7 @@ import sys
 
 PART = "/covey.part"
 NEXT = "/covey.next"
+_ENOENT = 2
 
 
 def settle():
@@ -30,7 +31,9 @@ def settle():
         with open(NEXT + "/plan") as file:
             moves, gone = json.load(file)
         name, path = moves[-1]
-        for path in [path] + gone if name in waiting else gone:
+        if name in waiting:
+            _remove(path)
+        for path in gone:
             _remove(path)
         for name, path in moves:
             if name in waiting:
@@ -57,8 +60,9 @@ def _move(source, path):
 def _remove(path):
     try:
         os.remove(path)
-    except OSError:
-        pass  # it is gone
+    except OSError as error:
+        if error.errno != _ENOENT:
+            raise
 
 
 def _clear(directory):
