@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from . import commands, output
+from .board import cli as board
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
 
 _USAGE = typer.BadParameter.__mro__[2]  # every error of usage, wherever Typer keeps that class
@@ -217,6 +218,9 @@ def join(
         interval_s=interval,
         timeout_s=timeout,
     )
+
+
+board.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

