@@ -184,9 +184,13 @@ class _Session:
         }
         if rom.chip.has_security_info:
             self._acts[0x14] = self._security_info
+        self._reading = None  # what is being read, and is waited for
 
     def answers(self, packet: bytes):
         """The packets that answer one; a packet that is none gets no answer."""
+        if self._reading is not None and len(packet) == 4:
+            yield from self._read_on(packet)
+            return
         if len(packet) < 8 or packet[0] != 0:
             return
         _, op, length, checksum = struct.unpack("<BBHI", packet[:8])
@@ -209,6 +213,8 @@ class _Session:
         yield self._answer(op, body, value)
         if op == 0x06 and self._is_flasher:
             yield b"OHAI"
+        if op == 0xD2 and body == _OK:
+            yield self._reading[:SECTOR]
 
     def _answer(self, op: int, body: bytes, value: int = 0) -> bytes:
         """The ROM of these chips puts two more octets behind the two of the status."""
@@ -232,6 +238,7 @@ class _Session:
         self._is_attached = True  # the flasher does that when it starts
         self._acts[0xD0] = self._erase_flash
         self._acts[0xD1] = self._erase_region
+        self._acts[0xD2] = self._read_flash
         return _OK
 
     def _read_reg(self, data: bytes):
@@ -345,6 +352,22 @@ class _Session:
         self._erase(*struct.unpack_from("<II", data))
         return _OK
 
+    def _read_flash(self, data: bytes) -> bytes:
+        """The flasher sends a sector, waits until it is acknowledged, and at the end an MD5."""
+        at, size, block, _ = struct.unpack_from("<IIII", data)
+        if block != SECTOR or at + size > len(self._flash):
+            return _STOPPED
+        self._reading = self._flash[at : at + size]
+        return _OK
+
+    def _read_on(self, packet: bytes):
+        (done,) = struct.unpack("<I", packet)
+        if done < len(self._reading):
+            yield self._reading[done : done + SECTOR]
+        else:
+            yield hashlib.md5(self._reading).digest()
+            self._reading = None
+
     def _md5(self, data: bytes) -> bytes:
         at, size = struct.unpack_from("<II", data)
         digest = hashlib.md5(self._flash[at : at + size])
@@ -364,7 +387,9 @@ def _checksum(data: bytes) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description="An Espressif chip in download mode, over TCP.")
     parser.add_argument("chip", choices=sorted(CHIPS))
-    parser.add_argument("flash", type=Path, help="its flash; made anew, 4 MiB, where there is none")
+    parser.add_argument(
+        "flash", type=Path, help="its flash; made anew, 4 MiB, where there is none"
+    )
     options = parser.parse_args()
     rom = Rom(options.chip, options.flash)
     print(rom.url, flush=True)

@@ -1,8 +1,8 @@
-"""A board with a serial port, run by MicroPython: `micropython serial_board.py FLASH BLOCKS [CUT]`.
+"""A board with a serial port: `micropython serial_board.py FLASH BLOCKS [CUT]`.
 
-The file FLASH is its flash, mounted at / as LittleFS (formatted where it holds none). It starts as
-the ports do: boot.py, then main.py, then the prompt. The unix port has no raw REPL, so the one here
-speaks it, with its raw-paste mode; Ctrl-C comes as SIGINT. End of stdin is the end.
+The file FLASH is its flash, mounted at / as LittleFS (formatted where it holds none). It starts
+as the ports do: boot.py, then main.py, then the prompt. The unix port has no raw REPL, so the one
+here speaks it, with its raw-paste mode; Ctrl-C comes as SIGINT. End of stdin is the end.
 
 With CUT the power fails at that operation on the flash, counted from 1: half of it is done. CUT 0
 never fails, and says at the end how many there were, on stderr.

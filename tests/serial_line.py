@@ -22,8 +22,14 @@ _CTRL_C = b"\x03"
 class Board:
     """`flash` is the file it keeps. `port` is to be opened; `passed` counts octets towards it."""
 
-    def __init__(self, flash: Path, blocks: int = 64, arch: str = "x86", cable: int | None = None,
-                 power: int = 0):
+    def __init__(
+        self,
+        flash: Path,
+        blocks: int = 64,
+        arch: str = "x86",
+        cable: int | None = None,
+        power: int = 0,
+    ):
         interpreter = ROOT / ".build" / "micropython" / arch / "micropython"
         self.passed = 0
         self._cable = cable  # octets until it is pulled; None: it holds

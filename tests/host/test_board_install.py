@@ -11,11 +11,10 @@ import time
 import pytest
 from littlefs import LittleFS
 from serial_line import Board
+from test_micropython import interpreter, without
 
 from covey_host.board import boards, code, files, install
 from covey_host.errors import Problem
-
-from .test_micropython import interpreter, without
 
 BOARD = dataclasses.replace(boards.load("esp32"), arch="x86")
 BLOCKS = 64
@@ -177,7 +176,10 @@ def test_the_cable_is_pulled_anywhere(tmp_path, installed, old, new):
             put(board, new)
         assert problem.value.status == 1 and "\n" not in problem.value.sentence
         seen.append(check_whole(flash, old, new))
-        if "nothing was changed" in problem.value.sentence or "as it was" in problem.value.sentence:
+        if (
+            "nothing was changed" in problem.value.sentence
+            or "as it was" in problem.value.sentence
+        ):
             assert seen[-1] == "old", problem.value.sentence
         if "takes over" in problem.value.sentence:
             assert seen[-1] == "new", problem.value.sentence
@@ -205,7 +207,7 @@ def test_the_power_fails_anywhere(tmp_path, installed, old, new):
 
 
 def committed(flash, installed, new):
-    """A flash where the new member waits: the power failed at the first change after the commit."""
+    """A flash where the new member waits: the power failed at once after the commit."""
     for power in range(1, 1000):
         flash.write_bytes(installed)
         with pytest.raises(Problem):

@@ -1,8 +1,8 @@
 """`covey install`: a member's files onto a board that runs MicroPython, over its serial port.
 
-Only what differs is sent, to a directory of its own; one renaming commits it, and code of the board
-moves it into place (firmware/onboard/install.py). Wherever the cable is pulled, what boots is the
-old member or the new one.
+Only what differs is sent, to a directory of its own; one renaming commits it, and code of the
+board moves it into place (firmware/onboard/install.py). Wherever the cable is pulled, what boots
+is the old member or the new one.
 """
 
 import hashlib
@@ -207,7 +207,7 @@ def _settles(boot: str | None) -> bool:
 
 
 def _has_code(text: str) -> bool:
-    """Whether more is in it than comments: those of MicroPython's own boot.py are nobody's work."""
+    """Whether more is in it than comments, as in the boot.py that MicroPython brings."""
     lines = (line.strip() for line in text.splitlines())
     return any(line and not line.startswith("#") for line in lines)
 

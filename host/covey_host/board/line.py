@@ -1,4 +1,4 @@
-"""The MicroPython prompt of a board on a serial port, by mpremote: code goes out, text comes back."""
+"""The MicroPython prompt of a board on a serial port, by mpremote: code goes, text comes."""
 
 import contextlib
 import io
@@ -64,7 +64,7 @@ class Line:
         self._hang_up()
 
     def run(self, code: str) -> str:
-        """What the code printed. BoardError where it failed there, LineBroken where it got lost."""
+        """What the code printed. BoardError: it failed there. LineBroken: it got lost."""
         noise = io.StringIO()
         try:
             with contextlib.redirect_stdout(noise):

@@ -105,8 +105,13 @@ class Remote:
         return json.loads(self._line.run(f"print(json.dumps(text({path!r})))"))
 
     def exists(self, path: str) -> bool:
-        return bool(json.loads(self._line.run(f"feed()\ntry:\n os.stat({path!r})\n print(1)\n"
-                                              "except OSError:\n print(0)")))
+        return bool(
+            json.loads(
+                self._line.run(
+                    f"feed()\ntry:\n os.stat({path!r})\n print(1)\nexcept OSError:\n print(0)"
+                )
+            )
+        )
 
     def settle(self) -> None:
         """What boot.py would do."""

@@ -15,9 +15,9 @@ def check(port: str) -> None:
         return
     path = Path(port)
     if not path.exists():
-        raise Problem(f"There is no port {port}: {_others()}")
+        raise Problem(f"There is no port {port}: {named()}")
     if not path.is_char_device():
-        raise Problem(f"{port} is no serial port: {_others()}")
+        raise Problem(f"{port} is no serial port: {named()}")
     if not os.access(path, os.R_OK | os.W_OK):
         raise _not_allowed(port)
 
@@ -34,14 +34,17 @@ def refusal(port: str, said: str) -> Problem:
         )
     if "://" in port:
         return Problem(f"Nothing can be reached at {port}.")
-    return Problem(f"{port} can't be opened: {_others()}")
+    return Problem(f"{port} can't be opened: {named()}")
 
 
-def _others() -> str:
+def named() -> str:
+    """The ports of this machine, as the second half of a sentence."""
     found = sorted(each.device for each in list_ports.comports())
     if found:
         return f"the ports here are {', '.join(found)}."
-    return "there is none here; plug the board in, by a cable that carries data and not power alone."
+    return (
+        "there is none here; plug the board in, by a cable that carries data and not power alone."
+    )
 
 
 def _not_allowed(port: str) -> Problem:
