@@ -10,11 +10,11 @@ import time
 
 import pytest
 from littlefs import LittleFS
-from serial_line import Board
-from test_micropython import interpreter, without
 
 from covey_host.board import boards, code, files, install
 from covey_host.errors import Problem
+from serial_line import Board
+from test_micropython import interpreter, without
 
 BOARD = dataclasses.replace(boards.load("esp32"), arch="x86")
 BLOCKS = 64
