@@ -28,7 +28,7 @@ _BAD_CHECKSUM = b"\1\7"
 _STOPPED = b"\1\6"  # failed: "failed to act on received message"
 _FLASHER_LEAST = 1024  # octets of code that nobody would take for a flasher if there were fewer
 _SPI_START = 1 << 18
-_WINBOND_4M = 0x1640EF  # manufacturer 0xef, 2^0x16 octets
+_WINBOND = 0x40EF  # manufacturer 0xef; above it the size: 0x16 for 2^0x16 octets
 _SFDP = 0x50444653
 
 
@@ -76,6 +76,7 @@ class Rom:
         self.blocks = 0
         self.resets = 0
         self.erased_whole = 0
+        self.watch = None  # called at each block of data
         if not path.exists():
             path.write_bytes(b"\xff" * size)
         with path.open("r+b") as file:
@@ -256,9 +257,10 @@ class _Session:
     def _run_spi(self) -> None:
         """A command of the flash chip: what it is, and its descriptor."""
         command = self._registers.get(self._chip.spi + self._chip.usr2, 0) & 0xFF
-        answer = {0x9F: _WINBOND_4M, 0x5A: _SFDP}.get(command, 0)
+        size = len(self._flash).bit_length() - 1
+        answer = {0x9F: size << 16 | _WINBOND, 0x5A: _SFDP}.get(command, 0)
         if command == 0x5A and self._registers.get(self._chip.spi + 4, 0):
-            answer = _WINBOND_4M & 0xFF
+            answer = _WINBOND & 0xFF
         self._registers[self._chip.spi + self._chip.w0] = answer
         self._registers[self._chip.spi] = 0
 
@@ -312,6 +314,8 @@ class _Session:
         if length != len(block) or sequence != self._sequence:
             return _STOPPED
         self._rom.blocks += 1
+        if self._rom.watch:
+            self._rom.watch()
         count, faults = self._rom.blocks, self._rom.faults
         if count == faults.drop:
             raise _Dropped

@@ -65,7 +65,9 @@ def _load_uf2(octets: bytes, path: Path, board: Board) -> Load:
 def to_chip(load: Load, board: Board, tool: Flasher, folder: Path | None, *, erase: bool) -> None:
     """Write, verify, start. The image lies in a private file of `folder` meanwhile."""
     with _private(folder) as directory:
-        if not load.has_firmware:
+        if load.has_firmware:
+            tool.run("flash-id")  # whether it is that chip
+        else:
             _check_partitions(load, board, tool, directory)
         path = directory / "image.bin"
         sites.write_private(path, load.octets)

@@ -104,4 +104,4 @@ def _why(port: str) -> str:
         serial.serial_for_url(port, exclusive=True).close()
     except (OSError, ValueError) as error:
         return str(error)
-    return "busy"
+    return "resource busy"

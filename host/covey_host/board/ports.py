@@ -2,11 +2,14 @@
 
 import grp
 import os
+import re
 from pathlib import Path
 
 from serial.tools import list_ports
 
 from ..errors import Problem
+
+_IN_USE = re.compile(r"exclusively lock|resource busy|errno (11|16)\b|access is denied")
 
 
 def check(port: str) -> None:
@@ -25,9 +28,9 @@ def check(port: str) -> None:
 def refusal(port: str, said: str) -> Problem:
     """Why a port could not be opened, from what the system said."""
     said = said.lower()
-    if "permission denied" in said or "errno 13" in said:
+    if "permission denied" in said:
         return _not_allowed(port)
-    if any(word in said for word in ("lock", "errno 11", "errno 16", "busy", "access is denied")):
+    if _IN_USE.search(said):
         return Problem(
             f"{port} is in use: close whatever has it open, such as a serial terminal, and try"
             " again."
