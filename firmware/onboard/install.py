@@ -19,7 +19,7 @@ import sys
 
 PART = "/covey.part"
 NEXT = "/covey.next"
-_ENOENT = 2
+_ENOENT, _EEXIST = 2, 17
 
 
 def settle():
@@ -53,8 +53,9 @@ def _move(source, path):
     while at > 0:
         try:
             os.mkdir(path[:at])
-        except OSError:
-            pass  # it is there
+        except OSError as error:
+            if error.errno != _EEXIST:
+                raise
         at = path.find("/", at + 1)
     os.rename(source, path)
 

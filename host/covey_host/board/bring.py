@@ -110,4 +110,5 @@ def install(
     else:
         what = f"{done.sent} of its {done.files} files sent ({done.octets} octets)"
         what += f", {done.removed} old ones removed" if done.removed else ""
-    output.line(f"Installed {member.name} at {port} (board {done.board}): {what}; it starts.")
+    starts = "it starts" if done.is_restarted else "press the board's reset button to start it"
+    output.line(f"Installed {member.name} at {port} (board {done.board}): {what}; {starts}.")

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import MISUSE, Problem
 from . import fit
@@ -32,6 +32,7 @@ class Done:
     sent: int  # of them
     octets: int  # that were sent
     removed: int
+    is_restarted: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def install(
     with Line(port) as line:
         steps = _Steps(port, may_replace, progress)
         try:
-            return steps.run(line, make, board)
+            done = steps.run(line, make, board)
         except LineBroken:
             raise Problem(
                 f"The line to the board at {port} broke, or the board fell silent: {steps.state}."
@@ -68,7 +69,8 @@ def install(
         except BoardError as error:
             raise Problem(f"The board at {port} gave up: {error.reason}; {steps.state}.") from None
         finally:
-            line.restart()  # whatever came of it: the program that we stopped runs again
+            is_restarted = line.restart()  # whatever came of it: what we stopped runs again
+        return replace(done, is_restarted=is_restarted)
 
 
 class _Steps:

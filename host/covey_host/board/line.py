@@ -51,7 +51,7 @@ class Line:
         noise = io.StringIO()  # mpremote prints what it did not understand
         try:
             with contextlib.redirect_stdout(noise):
-                self._transport.enter_raw_repl()
+                self._transport.enter_raw_repl(timeout_overall=_READ_S)
         except _BROKEN:
             self._hang_up()
             raise Problem(
@@ -74,10 +74,13 @@ class Line:
         except _BROKEN:
             raise LineBroken from None
 
-    def restart(self) -> None:
-        """As by its reset button. A line that is broken stays silent about it."""
-        with contextlib.suppress(*_BROKEN):
+    def restart(self) -> bool:
+        """As by its reset button. Whether the board has heard it."""
+        try:
             self._transport.exec_raw_no_follow("import machine\nmachine.reset()")
+            return True
+        except _BROKEN:
+            return False
 
     def _hang_up(self) -> None:
         with contextlib.suppress(*_BROKEN):
