@@ -12,8 +12,13 @@ wait for it, since step() does a bounded slice of work each time.
 """
 
 from covey import keywork, registration
-from covey.drops import DROP_CAPACITY, DROP_IKE_EXCHANGE, DROP_IKE_SPI, DROP_KEEPALIVE
-from covey.drops import NAMES as DROP_NAMES
+from covey.drops import (
+    DROP_CAPACITY,
+    DROP_IKE_EXCHANGE,
+    DROP_IKE_SPI,
+    DROP_KEEPALIVE,
+    name_of,
+)
 from covey.group import Group
 from covey.keywork import KeyWork
 from covey.nat import KEEPALIVE, addressed
@@ -160,7 +165,7 @@ class Membership:
         if result == keywork.TAKEN:
             self._taken()
         elif result == keywork.REFUSED:
-            name = DROP_NAMES[keys.reason]
+            name = name_of(keys.reason)
             keys.forget_waiting()
             self.member.keys.silence()  # who refuses is out, and hears of no Delete any more
             self._ike.refuse(self._now_ms, name)
