@@ -182,6 +182,19 @@ class Membership:
             self._refresh.soon(self._now_ms)
         return result != keywork.IDLE
 
+    @property
+    def is_asking(self):
+        """Whether a key server is asked, or about to be, or what it said is in work."""
+        refresh = self._refresh
+        if refresh.at.is_running or refresh.is_pulling or self.member.missed_rekey:
+            return True
+        return self.has_asked and self._ike.is_beginning or self._keys.is_busy
+
+    @property
+    def has_asked(self):
+        """Whether a key server was asked in this life: one that has slept need not have."""
+        return self._ike is not None
+
     def refresh(self, now_ms):
         """Something may have been missed: ask for the current keys after a random delay."""
         if self.state == MEMBER:
@@ -375,7 +388,9 @@ class Membership:
         self._set_state(EXCLUDED)
         refresh.excluded()
         self._keys.forget_waiting()
-        if refresh.is_pulling and not refresh.is_stale or not self._ike.is_established:
+        if self._ike is None:  # it was asked in another life: see resume
+            pass
+        elif refresh.is_pulling and not refresh.is_stale or not self._ike.is_established:
             refresh.answered(self._now_ms)
             self._ike.close()
         refresh.at.start(self._now_ms, 0, self._random_ms())

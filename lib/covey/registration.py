@@ -103,6 +103,11 @@ class Registration:
         self._patience.start(now_ms)
 
     @property
+    def is_beginning(self):
+        """Whether the server has still to prove itself."""
+        return self.state in _BEGINNING
+
+    @property
     def is_established(self):
         """Whether there is an IKE SA with a server that has proven itself."""
         return self.state in _ESTABLISHED

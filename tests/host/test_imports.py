@@ -78,7 +78,17 @@ GROUPS = {
         ["struct"],
     ),
     "top": (
-        ["config", "member", "membership", "ipcarrier", "carrier", "addresses", "aio", ""],
+        [
+            "config",
+            "member",
+            "membership",
+            "resume",
+            "ipcarrier",
+            "carrier",
+            "addresses",
+            "aio",
+            "",
+        ],
         ["errors", "port", "bytes", "cryptography", "state", "formats", "protocol"],
         ["struct"],
     ),
