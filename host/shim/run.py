@@ -12,12 +12,13 @@ import time
 
 _HERE = __file__[: __file__.rfind("/") + 1]
 _BLOCK = 4096
+_ERASED = b"\xff" * _BLOCK  # made once: erasing takes no heap on a board
 
 
 class Flash:
     """A block device in a file. Each write is there when it returns, as in a chip.
 
-    writes: so many are made, and at the next one the power is gone, half-way through it; None: all.
+    writes: so many are made, and half-way through the next one the power is gone; None: never.
     """
 
     def __init__(self, path, desk, writes):
@@ -45,7 +46,7 @@ class Flash:
         if what == 5:
             return _BLOCK
         if what == 6:  # erase
-            self.writeblocks(block, b"\xff" * _BLOCK)
+            self.writeblocks(block, _ERASED)
         return 0
 
 
