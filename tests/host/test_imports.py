@@ -24,6 +24,7 @@ GROUPS = {
             "port.mpy_ghash_small",
             "port.mpy_ghash_ct",
             "port.mpy_gcm",
+            "port.mpy_rare",
             "port.mpy_path",
             "port.mpy_address",
             "port.mpy_socket",
@@ -98,15 +99,16 @@ DOORS = {
     "port": ["sys"],
     "port.chance": ["hashlib", "os"],
     "port.cpy": ["cryptography", "errno", "hashlib", "os", "socket", "sys", "time"],
-    "port.mpy": ["cryptolib", "hashlib", "micropython", "time"],
+    "port.mpy": ["cryptolib", "gc", "hashlib", "micropython", "time"],
     "port.mpy_gcm": ["cryptolib", "micropython", "sys"],
+    "port.mpy_rare": ["micropython"],
     "port.mpy_tables": ["micropython"],
     "port.mpy_tag": ["micropython"],
     "port.mpy_ghash": ["micropython"],
     "port.mpy_ghash_small": ["micropython"],
     "port.mpy_ghash_ct": ["micropython"],
     "port.mpy_path": ["array", "micropython"],
-    "port.cpy_gcm": ["cryptography", "struct"],
+    "port.cpy_gcm": ["cryptography"],
     "port.cpy_path": ["struct"],
     "port.mpy_address": ["network", "socket"],
     "port.mpy_esp": ["errno", "micropython", "socket", "sys"],
@@ -218,7 +220,7 @@ def test_both_ports_define_exactly_the_contract(port):
 # What boards run beside lib/, and the desktop that they run on
 
 # Modules of MicroPython's ESP32 and RP2 ports, of those that firmware/ may name.
-STOCK = {"asyncio", "hashlib", "json", "machine", "network", "neopixel", "os", "sys", "time"}
+STOCK = {"asyncio", "gc", "hashlib", "json", "machine", "network", "neopixel", "os", "sys", "time"}
 FIRMWARE = ROOT / "firmware"
 SHIM = ROOT / "host" / "shim"
 ONBOARD = ["board", "wifi", "seed", "asleep", "install", ""]  # each may name those before it

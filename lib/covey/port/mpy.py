@@ -1,6 +1,7 @@
 """MicroPython: cryptolib, hashlib, the board's clock, files; kernels and sockets from beside."""
 
 import time
+from gc import collect
 from hashlib import sha256
 
 import micropython
@@ -24,6 +25,7 @@ from covey.port.mpy_path import (
     word_of,
     words,
 )
+from covey.port.mpy_rare import RareContext, open_long
 from covey.port.mpy_socket import (
     close,
     group_socket,
@@ -44,6 +46,7 @@ except ImportError:  # a firmware without it
 _MASK = const(0x3FFFFFFF)  # ticks wrap at 2^30
 _HALF = const(0x20000000)
 _ECB = const(1)
+buffer = bytearray  # the heap never moves it
 _WHY = {2: "there is no such file", 13: "permission denied", 21: "it is a directory"}
 
 if time.ticks_add(0, -1) == _MASK:  # a 32-bit board: its clock is the contract's
