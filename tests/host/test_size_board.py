@@ -1,13 +1,14 @@
 """make size BOARD=: the heap that was measured is enough for a member, and much less is not."""
 
+# ruff: noqa: F811  fixtures are imported by name
 import importlib.util
 import json
 
 import pytest
 
 from covey_host.board import boards, files, members, mpyfile, need
+from image_bench import site  # noqa: F401  a fixture
 from markdown import ROOT
-from test_image import site  # noqa: F401  a fixture
 from test_micropython import interpreter, without
 
 TOOL = ROOT / "tools" / "size_board.py"
@@ -120,7 +121,7 @@ def said(member, board, **wishes):
     return need.warnings(member, board, files.contents(member, board), **wishes)
 
 
-def test_a_heap_that_is_too_small_is_said(site, table):  # noqa: F811
+def test_a_heap_that_is_too_small_is_said(site, table):
     member = members.load(site, "press-7")
     board = boards.load("esp32c3")
     table(row(4, 16, 1400, board.heap + 1, board.heap))
@@ -133,7 +134,7 @@ def test_a_heap_that_is_too_small_is_said(site, table):  # noqa: F811
     assert said(member, board) == []
 
 
-def test_machine_code_counts_where_it_lies_on_the_heap(site, table):  # noqa: F811
+def test_machine_code_counts_where_it_lies_on_the_heap(site, table):
     member = members.load(site, "press-7")
     board = boards.load("rpi_pico_w")
     object.__setattr__(board, "heap", 100_000)
@@ -146,7 +147,7 @@ def test_machine_code_counts_where_it_lies_on_the_heap(site, table):  # noqa: F8
     assert "takes 100001 octets" in said(member, board)[0]
 
 
-def test_a_group_that_is_too_large_for_the_board(site, table):  # noqa: F811
+def test_a_group_that_is_too_large_for_the_board(site, table):
     table()
     board = boards.load("esp32c3")
     member = members.load(site, "press-7")
@@ -160,7 +161,7 @@ def test_a_group_that_is_too_large_for_the_board(site, table):  # noqa: F811
     assert said(member, board) == []
 
 
-def test_slots_for_too_few_rekeys(site, table):  # noqa: F811
+def test_slots_for_too_few_rekeys(site, table):
     table()
     member = members.load(site, "press-7")
     for sas, notes in ((2, 1), (3, 0)):
@@ -169,7 +170,7 @@ def test_slots_for_too_few_rekeys(site, table):  # noqa: F811
         assert len(found) == notes and all("within dtd (10 s) need 3" in note for note in found)
 
 
-def test_limits_beyond_the_board(site, table):  # noqa: F811
+def test_limits_beyond_the_board(site, table):
     table()
     member = members.load(site, "press-7")
     member.fields["limits"] = {"sas": 9, "payload": 1400}
@@ -180,11 +181,11 @@ def test_limits_beyond_the_board(site, table):  # noqa: F811
     ]
 
 
-def test_senders_are_counted_in_the_store(site):  # noqa: F811
+def test_senders_are_counted_in_the_store(site):
     assert members.load(site, "press-7").senders == 1
 
 
-def test_a_carrier_that_the_board_has_not(site):  # noqa: F811
+def test_a_carrier_that_the_board_has_not(site):
     member = members.load(site, "press-7")
     board = boards.load("esp32c3")
     need.check(member, board)
@@ -193,7 +194,7 @@ def test_a_carrier_that_the_board_has_not(site):  # noqa: F811
         need.check(member, board)
 
 
-def test_what_else_a_person_forgets(site, table):  # noqa: F811
+def test_what_else_a_person_forgets(site, table):
     table()
     member = members.load(site, "press-7")
     member.fields["interface"] = "192.0.2.7"
@@ -205,7 +206,7 @@ def test_what_else_a_person_forgets(site, table):  # noqa: F811
 # .mpy files
 
 
-def test_headers_and_machine_code(site):  # noqa: F811
+def test_headers_and_machine_code(site):
     member = members.load(site, "press-7")
     for name in boards.names():
         board = boards.load(name)
@@ -219,7 +220,7 @@ def test_headers_and_machine_code(site):  # noqa: F811
             assert mpy.machine_code < len(code[path]), path
 
 
-def test_what_is_no_mpy_file(site):  # noqa: F811
+def test_what_is_no_mpy_file(site):
     member = members.load(site, "press-7")
     code = files.contents(member, boards.load("esp32c3")).code
     whole = code["/lib/covey/port/mpy_path.mpy"]
