@@ -38,7 +38,18 @@ class Air:
         near, far = f"cvn{self._tag}", f"cvo{self._tag}"
         for name in (self._switch, self.far):
             _ip("netns", "add", name)
-        _ip("-n", self._switch, "link", "add", "name", "switch", "type", "bridge", "mcast_snooping", "0")
+        _ip(
+            "-n",
+            self._switch,
+            "link",
+            "add",
+            "name",
+            "switch",
+            "type",
+            "bridge",
+            "mcast_snooping",
+            "0",
+        )
         _ip("-n", self._switch, "link", "set", "switch", "up")
         _ip("link", "add", near, "type", "veth", "peer", "name", "near", "netns", self._switch)
         _ip("-n", self.far, "link", "add", far, "type", "veth", "peer", "name", "far", "netns",
