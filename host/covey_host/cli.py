@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from . import commands, output
+from .board import cli as board
 from .desk import cli as desk
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
 from .options import Interface, Json, Name, Site, Ttl
@@ -26,7 +27,6 @@ group_app = typer.Typer(help="Groups: what covey.toml says.", **_APP)
 member_app = typer.Typer(help="Members: who may register.", **_APP)
 app.add_typer(group_app, name="group")
 app.add_typer(member_app, name="member")
-desk.add_to(app)
 
 
 @app.command()
@@ -205,6 +205,10 @@ def join(
         interval_s=interval,
         timeout_s=timeout,
     )
+
+
+board.register(app)
+desk.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -52,7 +52,7 @@ def group_add(option: Path | None, name: str, settings: dict[str, Any]) -> None:
     check_name("group", name)
     if settings.pop("source_auth") != "none":
         raise Problem("Source authentication comes in a later version: leave it at none.", MISUSE)
-    answer = _perform(sites.find(option), {"do": "group add", "group": name, "settings": settings})
+    answer = perform(sites.find(option), {"do": "group add", "group": name, "settings": settings})
     output.line(f"Added group {name} ({answer['address']}, port {answer['port']}) to covey.toml.")
 
 
@@ -76,7 +76,7 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
     if wishes["interface"] is not None:
         request["interface"] = interface_address(wishes["interface"])
     request["ttl"] = wishes["ttl"]
-    answer = _perform(sites.find(option), request)
+    answer = perform(sites.find(option), request)
     places = ", then ".join(f"{s['host']}:{s['port']}" for s in answer["servers"])
     output.line(
         f"Wrote {answer['directory']}/ (covey.json, psk): a member of group {group} that finds its"
@@ -86,7 +86,7 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
 
 def member_remove(option: Path | None, name: str) -> None:
     check_name("member", name)
-    answer = _perform(sites.find(option), {"do": "member remove", "member": name})
+    answer = perform(sites.find(option), {"do": "member remove", "member": name})
     if answer["deferred"]:
         output.line(
             f"Removed {name} in the store; no key server is running: until one is started,"
@@ -97,7 +97,7 @@ def member_remove(option: Path | None, name: str) -> None:
 
 
 def member_list(option: Path | None, as_json: bool) -> None:
-    found = _perform(sites.find(option), {"do": "member list"})["members"]
+    found = perform(sites.find(option), {"do": "member list"})["members"]
     columns = ["member", "group", "sender", "auth"]
     _show("member", columns, [[m[c] for c in columns] for m in found], as_json)
 
@@ -111,7 +111,7 @@ def serve(option: Path | None, as_json: bool, interface: str | None, ttl: int | 
 
 def rekey(option: Path | None, group: str) -> None:
     check_name("group", group)
-    answer = _perform(sites.find(option), {"do": "rekey", "group": group})
+    answer = perform(sites.find(option), {"do": "rekey", "group": group})
     if answer["deferred"]:
         output.line(
             f"No key server is running: every group gets new keys when one starts, {group} too."
@@ -121,7 +121,7 @@ def rekey(option: Path | None, group: str) -> None:
 
 
 def status(option: Path | None, as_json: bool) -> None:
-    found = _perform(sites.find(option), {"do": "status"})
+    found = perform(sites.find(option), {"do": "status"})
     if as_json:
         output.emit({"event": "status", **found})
         return
@@ -160,7 +160,7 @@ def keys(
     tables = Tables(directory)
     tables.prepare()
     request = {"do": "keys", "follow": follow}
-    answer = _perform(site, request)
+    answer = perform(site, request)
     if not as_json:
         output.line(f"Look into a capture by: {command(directory, answer['ports'])}")
     export = Export(tables, as_json)
@@ -190,7 +190,7 @@ def join(option: Path | None, name: str, interface: str | None, **wishes: Any) -
     run(Wish(name=name, config=path, interface=address, **wishes))
 
 
-def _perform(site: Site, request: dict) -> dict:
+def perform(site: Site, request: dict) -> dict:
     """By the running server, else under the store's lock, waiting for whoever has it."""
     end = time.monotonic() + _LOCK_WAIT_S
     while True:

@@ -199,6 +199,11 @@ class Joined:
     def can_send(self):
         return self.member.can_send(port.ticks_ms())
 
+    def refresh(self):
+        """The network was away: ask for what the group was told meanwhile."""
+        self.membership.refresh(port.ticks_ms())
+        self._kick.set()
+
     def __aiter__(self):
         self._is_listening = True
         return self

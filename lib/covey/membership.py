@@ -177,6 +177,11 @@ class Membership:
             self._refresh.soon(self._now_ms)
         return result != keywork.IDLE
 
+    def refresh(self, now_ms):
+        """Something may have been missed: ask for the current keys after a random delay."""
+        if self.state == MEMBER:
+            self._refresh.soon(now_ms)
+
     def wipe(self):
         """Forget every key."""
         self._group.wipe()

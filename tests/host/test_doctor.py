@@ -300,7 +300,7 @@ def test_a_bad_policy_is_told_and_no_end(bench):
 
 def test_choices_exclude_each_other(bench):
     assert "Choose one of" in bench.covey("doctor", "--listen", "--probe", HERE, status=2)
-    assert "can't be opened" in bench.covey("doctor", "--port", "/dev/nothing", status=1)
+    assert "no port /dev/nothing" in bench.covey("doctor", "--port", "/dev/nothing", status=1)
 
 
 def test_the_documents_name_each_subject_and_level():
@@ -386,7 +386,7 @@ def test_a_board_without_a_network(board, monkeypatch, wifi, why):
 
 def test_a_port_with_no_board(tmp_path):
     master, slave = os.openpty()
-    with pytest.raises(Problem, match="does not answer like MicroPython"):
+    with pytest.raises(Problem, match="No MicroPython answers"):
         list(onboard.examine(os.ttyname(slave), HERE, probes.GROUP))
     os.close(master)
     os.close(slave)

@@ -76,7 +76,7 @@ class OnBoard:
     ) -> board.Costs:
         """As board.run does. The board's heap is as large as it is, and time is all it has."""
         repl = self._repl
-        repl.restart()
+        repl.begin_anew()
         repl.run(f"import sys\nsys.argv[:] = {['', 'time', *words]!r}\n{_MODULE}")
         for name in _MODULES:
             repl.run(f"_make({name!r}, {_text(name)!r})", _SCRIPT_S)

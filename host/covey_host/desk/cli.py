@@ -12,7 +12,8 @@ Port = Annotated[
 ]
 
 
-def add_to(app: typer.Typer) -> None:
+def register(app: typer.Typer) -> None:
+    """Give the covey command what stands here."""
     for command in (doctor, bench, attack):
         app.command()(command)
 

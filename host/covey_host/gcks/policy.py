@@ -2,12 +2,12 @@
 
 import os
 import re
-import tomllib
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from .. import toml
 from ..errors import FAILURE, MISUSE, Problem
 from ..site import check_name
 from . import policyvalues as values
@@ -168,16 +168,7 @@ def load(path: Path) -> SitePolicy:
 
 def parse(text: str, name: str = "covey.toml") -> SitePolicy:
     """The policy in a text; `name` is what a Problem calls it."""
-    try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        what, _, place = str(error).partition(" (at ")  # a line, or the end of the document
-        line = re.match(r"line (\d+)", place)
-        at = line[1] if line else len(text.splitlines())
-        raise Problem(f"{name}:{at}: {what}.", MISUSE) from None
-    except (ValueError, RecursionError):  # tomllib's own limits: it names no place
-        what = "a number has thousands of digits, or brackets lie hundreds deep"
-        raise Problem(f"{name} can't be read: {what}.", MISUSE) from None
+    found = toml.parse(text, name)
     table = ""
     try:
         groups = found.pop("group", {})

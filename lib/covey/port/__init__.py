@@ -6,7 +6,8 @@ Both ports define exactly these names.
     ticks_ms()              milliseconds on a clock that wraps at 2^30 (12.4 days) everywhere
     ticks_add(t, ms)        a moment ms later, |ms| < 2^29; OverflowError beyond
     ticks_diff(a, b)        a - b in ms, right while they lie less than 2^29 ms (6.2 days) apart
-    random_bytes(n)         from the system's generator
+    random_bytes(n)         from the system's generator, and from what was stirred in
+    stir(seed)              mixes secret octets into all random_bytes from now on
     sha256(data=b"")        hash object: update(), digest() once; no copy() on MicroPython
     sha1                    the same where there is it, else None: for NAT detection alone
     AESBlock(key)           encrypt(block16), decrypt(block16): single blocks; allocates
@@ -68,6 +69,7 @@ ticks_ms = _port.ticks_ms
 ticks_add = _port.ticks_add
 ticks_diff = _port.ticks_diff
 random_bytes = _port.random_bytes
+stir = _port.stir
 sha256 = _port.sha256
 sha1 = _port.sha1
 AESBlock = _port.AESBlock

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import os
 import socket
 import sys
 import time
@@ -10,6 +9,7 @@ import time
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from covey.drops import ConfigError
+from covey.port.chance import random_bytes, stir
 from covey.port.cpy_gcm import GCMContext, GMACContext
 from covey.port.cpy_path import (
     STEP_IS_DUE,
@@ -63,7 +63,6 @@ def ticks_diff(a, b):
     return (a - b + _HALF & _MASK) - _HALF
 
 
-random_bytes = os.urandom
 sha256 = hashlib.sha256
 sha1 = hashlib.sha1
 

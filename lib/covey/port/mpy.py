@@ -1,6 +1,5 @@
 """MicroPython: cryptolib, hashlib, the board's clock, files; kernels and sockets from beside."""
 
-import os
 import time
 from hashlib import sha256
 
@@ -9,6 +8,7 @@ from cryptolib import aes
 from micropython import const
 
 from covey.drops import ConfigError
+from covey.port.chance import random_bytes, stir
 from covey.port.mpy_address import ipv4_of, own_ipv4, resolve
 from covey.port.mpy_gcm import GCMContext, GMACContext
 from covey.port.mpy_path import (
@@ -61,9 +61,6 @@ else:
 
     def ticks_diff(a, b):
         return (a - b + _HALF & _MASK) - _HALF
-
-
-random_bytes = os.urandom
 
 
 class AESBlock:

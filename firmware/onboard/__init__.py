@@ -1,0 +1,1 @@
+"""What main.py leaves aside: pins and watchdog, Wi-Fi, the seed, sleep. Importing it loads nothing."""

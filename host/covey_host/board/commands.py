@@ -1,0 +1,101 @@
+"""What the commands around boards do with their arguments."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .. import output
+from ..errors import MISUSE, Problem
+from . import boards, members, need
+from . import image as images
+from .boards import BIN, Board, Region
+from .members import Member
+
+_SIZE = re.compile(r"([0-9]{1,3})MB")
+
+
+def image(
+    option: Path | None, name: str, board_name: str, firmware: Path | None, **wishes: Any
+) -> None:
+    board = of_size(boards.load(board_name), wishes["flash_size"])
+    member = members.load(option, name)
+    need.check(member, board)
+    made = images.build(member, board, firmware, main=wishes["main"], romfs=wishes["romfs"])
+    path = wishes["output"] or images.default_path(
+        member, board, with_firmware=firmware is not None
+    )
+    images.write(made, path)
+    notes = [*made.notes, *need.warnings(member, board, made.contents)]
+    if wishes["as_json"]:
+        output.emit({"event": "image", **_facts(made, member, path), "notes": notes})
+        return
+    for note in notes:
+        output.complain(f"Note: {note}")
+    _tell(made, member, path)
+
+
+def of_size(board: Board, flash_size: str | None) -> Board:
+    """The board with another flash; its file system takes what is more, or gives what is less."""
+    if flash_size is None:
+        return board
+    found = _SIZE.fullmatch(flash_size)
+    size = int(found[1]) << 20 if found else 0
+    if not size or size & size - 1 or size <= board.vfs.offset:
+        least = (board.vfs.offset >> 20) * 2
+        raise Problem(
+            f"--flash-size {flash_size} is no flash for board {board.id}: write {least}MB,"
+            f" {2 * least}MB and so on.",
+            MISUSE,
+        )
+    vfs = Region(board.vfs.offset, size - board.vfs.offset)
+    return replace(board, flash_size=size, vfs=vfs)
+
+
+def _facts(made: images.Image, member: Member, path: Path) -> dict[str, Any]:
+    code = made.contents.code
+    return {
+        "member": member.name,
+        "board": made.board.id,
+        "file": str(path),
+        "offset": made.offset,
+        "octets": len(made.octets),
+        "sha256": made.sha256,
+        "firmware": made.firmware.version if made.firmware else None,
+        "files": len(made.contents.files),
+        "code": sum(map(len, code.values())),
+        "vfs": made.vfs.size,
+        "vfs_used": made.vfs_used,
+        "romfs_used": made.romfs_used,
+        "left_out": made.contents.left,
+    }
+
+
+def _tell(made: images.Image, member: Member, path: Path) -> None:
+    facts = _facts(made, member, path)
+    if made.firmware:
+        output.line(f"Firmware: MicroPython {made.firmware.version}, {made.firmware.machine}.")
+    output.line(
+        f"Files: {facts['files']}, of them {len(made.contents.code)} of code"
+        f" ({facts['code']} octets); the file system has {made.vfs_used} of {made.vfs.size}"
+        " octets in use."
+    )
+    if made.romfs_used is not None:
+        output.line(f"ROMFS: {made.romfs_used} of {made.firmware.romfs.size} octets, all code.")
+    for name, why in made.contents.left.items():
+        output.line(f"Left out: {name}: {why}.")
+    output.line(f"SHA-256: {made.sha256}")
+    output.line(f"Wrote {path} ({len(made.octets)} octets); it holds the keys of {member.name}.")
+    output.line(f"Next: {_next(made, member, path)}")
+
+
+def _next(made: images.Image, member: Member, path: Path) -> str:
+    board = made.board
+    if board.format != BIN:
+        return f"hold BOOTSEL, plug {board.name} in, and copy {path} to the drive that appears."
+    if made.firmware:
+        return f"covey flash {member.name} --board {board.id} --port PORT"
+    return (
+        f"covey install {member.name} --port PORT, where MicroPython runs already; or write it"
+        f" over that board's files: esptool --port PORT write-flash 0x{made.offset:x} {path}"
+    )

@@ -1,0 +1,111 @@
+"""A member as its board gets it: what lies in members/NAME/, and what the site knows besides."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from covey.config import Config
+from covey.drops import ConfigError
+
+from .. import site as sites
+from ..commands import perform
+from ..errors import MISUSE, Problem
+from ..gcks import policy
+from ..gcks.policy import GroupPolicy
+
+SEED_LEN = 32
+
+
+@dataclass(frozen=True)
+class Member:
+    """Secrets in here: nothing of it is printed."""
+
+    name: str
+    folder: Path
+    fields: dict = field(repr=False)  # covey.json
+    psk: bytes = field(repr=False)  # the file's octets, under the name that psk_file gives
+    seed: bytes | None = field(repr=False)
+    wifi: bytes | None = field(repr=False)  # {"ssid": …, "password": …}; None: nobody said it yet
+    policy: GroupPolicy | None  # of its group, where it is known
+    senders: int | None  # members of its group that may send, likewise
+
+
+def load(option: Path | None, name: str) -> Member:
+    """A member of the site, or the path of its directory or covey.json. Problem if it is none.
+
+    Makes the seed where it is missing, once: it stays the same for every later image.
+    """
+    site = None
+    if os.sep in name or name.endswith(".json"):
+        folder = Path(name) if os.path.isdir(name) else Path(name).parent
+    else:
+        site = sites.find(option)
+        folder = site.members / sites.check_name("member", name)
+    path = folder / "covey.json"
+    if not path.is_file():
+        raise Problem(f"There is no {path}: add the member with `covey member add`.", MISUSE)
+    fields = _fields(path)
+    return Member(
+        name=folder.resolve().name,
+        folder=folder,
+        fields=fields,
+        psk=_octets(folder / fields["psk_file"]),
+        seed=_seed(folder / "seed"),
+        wifi=_wifi(folder, site),
+        policy=_policy(site, fields["group"]),
+        senders=_senders(site, fields["group"]),
+    )
+
+
+def _fields(path: Path) -> dict:
+    """covey.json, checked by the same code as on the board."""
+    try:
+        fields = json.loads(_octets(path))
+    except ValueError:
+        raise Problem(f"{path} is not JSON.", MISUSE) from None
+    try:
+        Config(fields, f"{path.parent}/", str(path)).wipe()
+    except ConfigError as error:
+        raise Problem(str(error), MISUSE) from None
+    if os.sep in fields["psk_file"]:
+        raise Problem(f"{path}: psk_file must be a name without {os.sep!r} on a board.", MISUSE)
+    return fields
+
+
+def _octets(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Problem(f"{path} can't be read: {os.strerror(error.errno or 0)}.", MISUSE) from None
+
+
+def _seed(path: Path) -> bytes:
+    if not path.exists():
+        sites.write_private(path, os.urandom(SEED_LEN))
+        sites.sync_directory(path.parent)
+    seed = _octets(path)
+    if len(seed) != SEED_LEN:
+        raise Problem(
+            f"{path} must hold {SEED_LEN} random octets: remove it, and it is made anew."
+        )
+    return seed
+
+
+def _wifi(folder: Path, site: sites.Site | None) -> bytes | None:
+    """The member's own settings, else its site's."""
+    for path in (folder / "wifi.json", site.root / "wifi.json" if site else None):
+        if path is not None and path.exists():
+            return _octets(path)
+    return None
+
+
+def _policy(site: sites.Site | None, group: str) -> GroupPolicy | None:
+    return None if site is None else policy.load(site.policy).groups.get(group)
+
+
+def _senders(site: sites.Site | None, group: str) -> int | None:
+    if site is None:
+        return None
+    members = perform(site, {"do": "member list"})["members"]
+    return sum(m["group"] == group and m["sender"] for m in members)

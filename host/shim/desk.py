@@ -1,0 +1,80 @@
+"""What lies around a board that is no board: its access point, its pins, its power.
+
+A directory of plain files, which whoever plays the world reads and writes:
+
+    air         the access point: SSID, password, a line each. No file: it is gone
+    inputs      JSON: pin → level
+    pins        a line for each change of an output: pin, level
+    rtc         RTC memory, which outlives sleep and reset, not the loss of power
+    nvs         JSON: namespace → key → octets in hexadecimal
+    cause       why the board starts, as machine.reset_cause() says; no file: power came
+    sleep       how many ms it sleeps for
+
+A board ends its process; whoever started it starts it again: see the exit statuses.
+"""
+
+import sys
+
+IS_CPYTHON = sys.implementation.name == "cpython"
+RESET = 64  # exit status: start me again
+ASLEEP = 65  # the same after as many ms as `sleep` says
+PROMPT = 66  # main.py has ended: a board would show its prompt
+
+_folder = ""
+
+
+def place(folder):
+    """Where the files are, with a slash at its end."""
+    global _folder
+    _folder = folder
+
+
+def read(name):
+    """Octets, or None where there is no such file."""
+    try:
+        with open(_folder + name, "rb") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def write(name, octets):
+    with open(_folder + name, "wb") as file:
+        file.write(octets)
+
+
+def append(name, octets):
+    with open(_folder + name, "ab") as file:
+        file.write(octets)
+
+
+if IS_CPYTHON:
+    import os
+    import signal
+
+    def end(status):
+        """The process is over, whatever it was about to do."""
+        sys.stdout.flush()
+        os._exit(status)
+
+    def bite_in(ms):
+        """A signal ends the process then, whatever it does; 0: not any more."""
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, ms / 1000)
+
+else:
+    import struct
+
+    import ffi
+
+    _libc = ffi.open("libc.so.6")
+    _exit = _libc.func("v", "_exit", "i")
+    _setitimer = _libc.func("i", "setitimer", "ipp")
+
+    def end(status):
+        """The process is over, whatever it was about to do."""
+        _exit(status)
+
+    def bite_in(ms):
+        """A signal ends the process then, whatever it does; 0: not any more."""
+        _setitimer(0, struct.pack("@4l", 0, 0, ms // 1000, ms % 1000 * 1000), None)
