@@ -80,12 +80,14 @@ class Line:
         return text
 
     def begin_anew(self) -> None:
-        """A soft reset: boot.py runs, main.py does not. LineBroken where it got lost."""
-        try:
-            with contextlib.redirect_stdout(io.StringIO()):
-                self._transport.enter_raw_repl()
-        except _BROKEN:
-            raise LineBroken from None
+        """A soft reset: boot.py runs, main.py does not. LineBroken where it got lost, twice."""
+        for is_last in (False, True):
+            try:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    return self._transport.enter_raw_repl()
+            except _BROKEN:
+                if is_last:
+                    raise LineBroken from None
 
     def restart(self) -> None:
         """As by its reset button. A line that is broken stays silent about it."""
