@@ -10,7 +10,7 @@ setup = @if [ -x $(PY) ] && $(PY) -I -c pass 2>/dev/null; then python=$(PY); \
 	else python="$$(tools/find_python.sh)" || exit 1; fi; \
 	"$$python" -I tools/setup.py
 
-.PHONY: help setup run serve test test-cpy test-mpy bench lint size size-diff lock clean
+.PHONY: help setup run serve image test test-cpy test-mpy bench lint size size-diff lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
@@ -23,6 +23,11 @@ run: ## a key server, four members and an attacker on this machine (SECONDS=n, J
 serve: ## the key server of the site in $COVEY_SITE or the current directory
 	$(setup) venv
 	@exec .venv/bin/covey serve
+
+image: ## what a member's board gets, in one file (X=member BOARD=name FIRMWARE=file OUT=file ROMFS=1)
+	$(setup) venv
+	@exec .venv/bin/covey image $(X) --board $(BOARD) $(if $(FIRMWARE),--firmware $(FIRMWARE)) \
+		$(if $(OUT),--output $(OUT)) $(if $(ROMFS),--romfs)
 
 test: ## every suite: CPython, 32-bit and 64-bit MicroPython, the host, many processes
 	$(setup) venv micropython mpy

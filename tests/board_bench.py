@@ -4,7 +4,6 @@ The image is mounted by real 32-bit MicroPython, or its files lie in a directory
 both main.py runs with host/shim's `machine` and `network`, over real sockets on loopback.
 """
 
-import functools
 import json
 import os
 import signal
@@ -16,59 +15,68 @@ from pathlib import Path
 import littlefs
 import pytest
 
+from covey_host.board import boards, members
+from covey_host.board import files as contents
 from processes import ENVIRONMENT, wait_until
 from test_micropython import interpreter, without
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRMWARE = ROOT / "firmware"
 RUN = ROOT / "host" / "shim" / "run.py"
-sys.path.insert(0, str(ROOT / "tools"))
-
-import build_mpy  # noqa: E402
-
 WIFI = {"ssid": "plant floor", "password": "correct horse battery"}
 BOARD = {"name": "desk", "led": 2, "button": 0, "relay": 5, "hold_ms": 1500}
-RESET, ASLEEP, PROMPT = 64, 65, 66
+RESET, ASLEEP, CUT = 64, 65, 66
 BITTEN = -signal.SIGALRM
-_BLOCK, _BLOCKS = 4096, 256
+_LAYOUT = {  # as MicroPython's boards have it
+    "block_size": 4096,
+    "block_count": 256,
+    "prog_size": 32,
+    "read_size": 32,
+    "lookahead_size": 32,
+    "disk_version": 0x00020000,
+}
+_TOML = """
+name = "a desktop"
+arch = "{arch}"
+firmware = "unix"
+read_in = ["1.25.0"]
+carriers = ["udp"]
+[flash]
+size = 0x100000
+format = "uf2"
+offset = 0
+family = 1
+base = 0
+[vfs]
+offset = 0x1000
+size = 0xFF000
+block = 4096
+program = 32
+[limits]
+sas = 4
+senders = 16
+payload = 1400
+[memory]
+heap_from = "a desktop"
+"""
 
 
-@functools.cache
-def compiled(arch):
-    """lib/covey and firmware/onboard as a board gets them: {path: octets}."""
-    found = {}
-    for root, package in ((ROOT / "lib", "covey"), (FIRMWARE, "onboard")):
-        for source in sorted((root / package).rglob("*.py")):
-            if source.name.startswith("cpy"):
-                continue
-            home = ROOT / ".build" / f"board-{arch}-{os.getpid()}"
-            target = (home / source.relative_to(root)).with_suffix(".mpy")
-            build_mpy.compile_file(source, target, arch, 3, root)
-            found["lib/" + str(target.relative_to(home))] = target.read_bytes()
-            target.unlink()
-    return found
-
-
-def files_of(member, main="main.py", **board):
-    """What a board of this member (its directory) holds beside the code: {path: octets}."""
-    found = {file.name: file.read_bytes() for file in member.iterdir()}
-    for name, source in (("boot.py", "boot.py"), ("main.py", main)):
-        found[name] = (FIRMWARE / source).read_bytes()
-    found["wifi.json"] = json.dumps(WIFI).encode()
-    found["board.json"] = json.dumps({**BOARD, **board}).encode()
-    return found
+def files_of(member, kind="x86", main="main.py", change=str, **board):
+    """What a board of this member (its directory) holds: {path: octets}. change: of main's text."""
+    folder = member.parent.parent / "mains" / member.name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "main.py").write_text(change((FIRMWARE / main).read_text()))
+    settings = boards.parse(_TOML.format(arch="x86" if kind == "cpython" else kind), "desk", "-")
+    loaded = members.load(None, str(member) + os.sep)
+    found = contents.files(loaded, settings, folder / "main.py")
+    found["/wifi.json"] = json.dumps(WIFI).encode()
+    found["/board.json"] = json.dumps({**BOARD, **board}).encode()
+    return {path.lstrip("/"): octets for path, octets in found.items()}
 
 
 def image_of(files):
     """A LittleFS image as MicroPython's boards have it."""
-    fs = littlefs.LittleFS(
-        block_size=_BLOCK,
-        block_count=_BLOCKS,
-        prog_size=32,
-        read_size=32,
-        lookahead_size=32,
-        disk_version=0x00020000,
-    )
+    fs = littlefs.LittleFS(**_LAYOUT)
     for path in sorted(files):
         folder = os.path.dirname(path)
         if folder:
@@ -92,11 +100,13 @@ class Board:
         if kind == "cpython":
             self._flash = folder / "flash"
             for path, octets in files.items():
+                if path.endswith(".mpy"):
+                    continue  # the source is on its path
                 (self._flash / path).parent.mkdir(parents=True, exist_ok=True)
                 (self._flash / path).write_bytes(octets)
         else:
             self._flash = folder / "flash.bin"
-            self._flash.write_bytes(image_of({**files, **compiled(kind)}))
+            self._flash.write_bytes(image_of(files))
 
     # The world around it
 
@@ -126,9 +136,8 @@ class Board:
         assert self._process is None
         if self._kind == "cpython":
             return (self._flash / path).read_bytes()
-        fs = littlefs.LittleFS(
-            block_size=_BLOCK, block_count=_BLOCKS, disk_version=0x00020000, mount=False
-        )
+        newer = {**_LAYOUT, "disk_version": 0}  # MicroPython writes what its LittleFS knows
+        fs = littlefs.LittleFS(**newer, mount=False)
         fs.context.buffer[:] = self._flash.read_bytes()
         fs.mount()
         with fs.open(path, "rb") as file:
@@ -185,6 +194,17 @@ class Board:
         """It ends by itself: how."""
         self._process.wait(timeout_s)
         return self._over()
+
+    def ends_cut(self):
+        """Whether a write to the flash ended it before it was a member."""
+        before = self.count("covey: member")
+        wait_until(
+            lambda: self._process.poll() is not None or self.count("covey: member") > before
+        )
+        if self._process.poll() is None:
+            return False
+        assert self._over() == CUT, self.lines[-20:]
+        return True
 
     def _over(self):
         status = self._process.wait(30)

@@ -28,7 +28,7 @@ _BAD_CHECKSUM = b"\1\7"
 _STOPPED = b"\1\6"  # failed: "failed to act on received message"
 _FLASHER_LEAST = 1024  # octets of code that nobody would take for a flasher if there were fewer
 _SPI_START = 1 << 18
-_WINBOND_4M = 0x1640EF  # manufacturer 0xef, 2^0x16 octets
+_WINBOND = 0x40EF  # manufacturer 0xef; above it the size: 0x16 for 2^0x16 octets
 _SFDP = 0x50444653
 
 
@@ -76,6 +76,7 @@ class Rom:
         self.blocks = 0
         self.resets = 0
         self.erased_whole = 0
+        self.watch = None  # called at each block of data
         if not path.exists():
             path.write_bytes(b"\xff" * size)
         with path.open("r+b") as file:
@@ -184,9 +185,13 @@ class _Session:
         }
         if rom.chip.has_security_info:
             self._acts[0x14] = self._security_info
+        self._reading = None  # what is being read, and is waited for
 
     def answers(self, packet: bytes):
         """The packets that answer one; a packet that is none gets no answer."""
+        if self._reading is not None and len(packet) == 4:
+            yield from self._read_on(packet)
+            return
         if len(packet) < 8 or packet[0] != 0:
             return
         _, op, length, checksum = struct.unpack("<BBHI", packet[:8])
@@ -209,6 +214,8 @@ class _Session:
         yield self._answer(op, body, value)
         if op == 0x06 and self._is_flasher:
             yield b"OHAI"
+        if op == 0xD2 and body == _OK:
+            yield self._reading[:SECTOR]
 
     def _answer(self, op: int, body: bytes, value: int = 0) -> bytes:
         """The ROM of these chips puts two more octets behind the two of the status."""
@@ -232,6 +239,7 @@ class _Session:
         self._is_attached = True  # the flasher does that when it starts
         self._acts[0xD0] = self._erase_flash
         self._acts[0xD1] = self._erase_region
+        self._acts[0xD2] = self._read_flash
         return _OK
 
     def _read_reg(self, data: bytes):
@@ -249,9 +257,10 @@ class _Session:
     def _run_spi(self) -> None:
         """A command of the flash chip: what it is, and its descriptor."""
         command = self._registers.get(self._chip.spi + self._chip.usr2, 0) & 0xFF
-        answer = {0x9F: _WINBOND_4M, 0x5A: _SFDP}.get(command, 0)
+        size = len(self._flash).bit_length() - 1
+        answer = {0x9F: size << 16 | _WINBOND, 0x5A: _SFDP}.get(command, 0)
         if command == 0x5A and self._registers.get(self._chip.spi + 4, 0):
-            answer = _WINBOND_4M & 0xFF
+            answer = _WINBOND & 0xFF
         self._registers[self._chip.spi + self._chip.w0] = answer
         self._registers[self._chip.spi] = 0
 
@@ -305,6 +314,8 @@ class _Session:
         if length != len(block) or sequence != self._sequence:
             return _STOPPED
         self._rom.blocks += 1
+        if self._rom.watch:
+            self._rom.watch()
         count, faults = self._rom.blocks, self._rom.faults
         if count == faults.drop:
             raise _Dropped
@@ -345,6 +356,22 @@ class _Session:
         self._erase(*struct.unpack_from("<II", data))
         return _OK
 
+    def _read_flash(self, data: bytes) -> bytes:
+        """The flasher sends a sector, waits until it is acknowledged, and at the end an MD5."""
+        at, size, block, _ = struct.unpack_from("<IIII", data)
+        if block != SECTOR or at + size > len(self._flash):
+            return _STOPPED
+        self._reading = self._flash[at : at + size]
+        return _OK
+
+    def _read_on(self, packet: bytes):
+        (done,) = struct.unpack("<I", packet)
+        if done < len(self._reading):
+            yield self._reading[done : done + SECTOR]
+        else:
+            yield hashlib.md5(self._reading).digest()
+            self._reading = None
+
     def _md5(self, data: bytes) -> bytes:
         at, size = struct.unpack_from("<II", data)
         digest = hashlib.md5(self._flash[at : at + size])
@@ -364,7 +391,9 @@ def _checksum(data: bytes) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description="An Espressif chip in download mode, over TCP.")
     parser.add_argument("chip", choices=sorted(CHIPS))
-    parser.add_argument("flash", type=Path, help="its flash; made anew, 4 MiB, where there is none")
+    parser.add_argument(
+        "flash", type=Path, help="its flash; made anew, 4 MiB, where there is none"
+    )
     options = parser.parse_args()
     rom = Rom(options.chip, options.flash)
     print(rom.url, flush=True)

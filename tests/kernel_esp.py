@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 
 from covey import carrier, port  # noqa: E402
-from covey.drops import NAMES  # noqa: E402
+from covey.drops import names  # noqa: E402
 from covey.member import Member  # noqa: E402
 from covey.sa import DataSA  # noqa: E402
 
@@ -146,7 +146,7 @@ class Ends:
         member.out[: len(payload)] = payload
         n = member.send(len(payload), port.ticks_ms())
         if n < 0:
-            raise Failed("we do not send: " + NAMES[n])
+            raise Failed("we do not send: " + names()[n])
         esp = bytes(member.tx[:n])
         if self.air.send(esp):
             raise Failed("the system refuses to send our ESP")
@@ -165,7 +165,7 @@ class Ends:
         member = who or self.listener
         answer = self._next(member)
         if answer is None or answer < 0:
-            raise Failed(f"our member says {NAMES.get(answer, 'nothing')}")
+            raise Failed(f"our member says {names().get(answer, 'nothing')}")
         if bytes(member.payload) != payload:
             raise Failed("our member gave another payload")
         head, esp = bytearray(20), bytearray(1600)
@@ -174,7 +174,7 @@ class Ends:
 
     def member_refuses(self, reason, who=None):
         answer = self._next(who or self.listener)
-        if answer is None or NAMES.get(answer) != reason:
+        if answer is None or names().get(answer) != reason:
             raise Failed(f"our member says {answer}, not {reason}")
         port.recv(self.wire, bytearray(1600))
 

@@ -1,8 +1,9 @@
-"""A board with a serial port, run by MicroPython: `micropython serial_board.py FLASH BLOCKS [CUT]`.
+"""A board with a serial port: `micropython serial_board.py FLASH BLOCKS [CUT]`.
 
-The file FLASH is its flash, mounted at / as LittleFS (formatted where it holds none). It starts as
-the ports do: boot.py, then main.py, then the prompt. The unix port has no raw REPL, so the one here
-speaks it, with its raw-paste mode; Ctrl-C comes as SIGINT. End of stdin is the end.
+The file FLASH is its flash, mounted at / as LittleFS (formatted where it holds none). It starts
+as the ports do: boot.py, then main.py, then the prompt. The unix port has no raw REPL, so the one
+here speaks it, with its raw-paste mode. Ctrl-C is a character at the prompt, SIGINT to main.py.
+End of stdin is the end.
 
 With CUT the power fails at that operation on the flash, counted from 1: half of it is done. CUT 0
 never fails, and says at the end how many there were, on stderr.
@@ -90,24 +91,25 @@ def mount(flash):
 
 
 def run_file(name):
-    """As the ports do at a start; whether it ended well."""
+    """As the ports do at a start."""
     try:
         with open(name) as file:
             text = file.read()
     except OSError:
-        return True
-    return run(text, {"__name__": "__main__"})
+        return
+    error = run(text, {"__name__": "__main__"})
+    if error is not None:
+        sys.print_exception(error, sys.stdout)
 
 
 def run(text, names):
+    """What it raised, or None."""
     try:
         exec(text, names)
-        return True
     except Reset:
         raise
     except BaseException as error:
-        sys.print_exception(error, sys.stdout)
-        return False
+        return error
 
 
 def start(names, with_main):
@@ -127,16 +129,12 @@ def say(text):
 
 
 def octet():
-    """The next from the line; b"" at its end. Ctrl-C while nothing runs means nothing."""
-    while True:
-        try:
-            return sys.stdin.buffer.read(1)
-        except KeyboardInterrupt:
-            pass
+    """The next from the line; b"" at its end."""
+    return sys.stdin.buffer.read(1)
 
 
 def power_on():
-    say(b"rst:0x1 (POWERON)\r\n")  # from here on Ctrl-C is heard
+    say(b"rst:0x1 (POWERON)\r\n")
     while True:
         try:
             return prompt()
@@ -147,16 +145,10 @@ def power_on():
 def prompt():
     """Both prompts; the friendly one understands only how to become the raw one."""
     session = Session()
-    try:
-        start(session.names, True)
-    except KeyboardInterrupt:
-        pass
+    start(session.names, True)
     say(b"\r\n>>> ")
     while c := octet():
-        try:
-            session.take(c)
-        except KeyboardInterrupt:
-            pass
+        session.take(c)
 
 
 class Session:
@@ -171,6 +163,8 @@ class Session:
             self._is_raw = True
             self._line = bytearray()
             say(b"raw REPL; CTRL-B to exit\r\n>")
+        elif c == b"\x03":
+            self._line = bytearray()
         elif not self._is_raw:
             say(c)
         elif c == b"\x02":
@@ -210,13 +204,7 @@ def paste():
 
 
 def answer(text, names):
-    error = None
-    try:
-        exec(text.decode(), names)
-    except Reset:
-        raise
-    except BaseException as reason:
-        error = reason
+    error = run(text.decode(), names)
     say(b"\x04")
     if error is not None:
         sys.print_exception(error, sys.stdout)

@@ -20,14 +20,26 @@ _CTRL_C = b"\x03"
 
 
 class Board:
-    """`flash` is the file it keeps. `port` is to be opened; `passed` counts octets towards it."""
+    """`flash` is the file it keeps. `port` is to be opened; `passed` counts octets towards it.
 
-    def __init__(self, flash: Path, blocks: int = 64, arch: str = "x86", cable: int | None = None,
-                 power: int = 0):
+    endless: what a main.py that never ends prints. It is interrupted by the first Ctrl-C after
+    that, which comes as SIGINT; every other is a character that the prompt reads.
+    """
+
+    def __init__(
+        self,
+        flash: Path,
+        blocks: int = 64,
+        arch: str = "x86",
+        cable: int | None = None,
+        power: int = 0,
+        endless: bytes | None = None,
+    ):
         interpreter = ROOT / ".build" / "micropython" / arch / "micropython"
         self.passed = 0
         self._cable = cable  # octets until it is pulled; None: it holds
         self.output = bytearray()  # what the board said
+        self._endless = endless
         self._process = subprocess.Popen(
             [interpreter, "-X", "heapsize=2m", BOARD, flash, str(blocks), str(power)],
             stdin=subprocess.PIPE,
@@ -69,9 +81,10 @@ class Board:
             text = text[: self._cable - self.passed]
         self.passed += len(text)
         for part in re.split(b"(\x03)", text):
-            if part == _CTRL_C and self.output:
+            if part == _CTRL_C and self._endless and self._endless in self.output:
+                self._endless = None
                 self._process.send_signal(signal.SIGINT)
-            elif part != _CTRL_C:
+            elif part:
                 try:
                     os.write(self._process.stdin.fileno(), part)
                 except BrokenPipeError:
@@ -105,6 +118,7 @@ class Board:
 
     def _end(self) -> None:
         self._process.wait(20)
+        self._thread.join(2)  # it ends with the board's output
         os.write(self._waker, b"x")
         self._thread.join(10)
         self._pull()

@@ -1,7 +1,8 @@
 """Compile lib/covey as boards get it: `.build/lib-ARCH/covey/**.mpy`, for x64 and x86.
 
 Only what changed is compiled again. The tests on MicroPython run these files, not the source.
-At -O0, so that what the code asserts about itself is checked while the tests run.
+At -O0, so that what the code asserts about itself is checked while the tests run; above it, as for
+boards, numbers stand in the place of their names (covey_host.board.fold).
 """
 
 import shutil

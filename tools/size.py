@@ -1,16 +1,20 @@
 """Print how large lib/covey is: octets of .mpy for four architectures, heap after import.
 
-    size.py             of each module, and what a member with a pre-shared key needs
+    size.py             of each module, what a plain member needs, and what its roles add
     size.py diff [REV]  what has changed since the revision, by default the last tag
 
-The .mpy are made as boards get them, at -O1 (without asserts). Code of a native or viper function
-is machine code, which is why the columns differ. Heap is measured on the 32-bit MicroPython; that
-machine code is not in it, since the unix port keeps it elsewhere.
+A plain member has a pre-shared key, a group with the udp carrier, and a key server that rekeys it
+by multicast. What it needs is seen, not reckoned: two of them register at a real key server, talk
+to each other, follow a rekey and talk again, on the 32-bit MicroPython.
+
+The .mpy are made as boards get them, at -O3: without asserts, without line numbers, with
+numbers in the place of their names (covey_host.board.fold). Code of a
+native or viper function is machine code, which is why the columns differ. Heap is measured on the
+32-bit MicroPython; that machine code is not in it, since the unix port keeps it elsewhere.
 """
 
 import ast
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,7 +22,7 @@ from pathlib import Path
 
 from build_mpy import BUILD, ROOT
 
-from covey_host.board.code import SOURCE, Broken, compile_file, fits, sources
+from covey_host.board.code import FOR_BOARDS, SOURCE, Broken, compile_file, fits, sources
 from covey_host.bench.plant import Plant
 from covey_host.bench.results import Missing
 from covey_host.errors import Problem
@@ -33,6 +37,21 @@ MOST_CODE = 48 * 1024  # octets of .mpy that a member with a pre-shared key shou
 MOST_STATE = 24 * 1024  # of heap, registered, with so many SAs and payloads of this length
 SAS, PAYLOAD = 4, 512
 
+# What a plain member does without, and when it is loaded. A test looks for files that are neither.
+ROLES = {
+    "the key server asks for something": ["requests"],
+    "the IKE SA gets new keys (ike_lifetime_s)": ["renewal", "ikerekey"],
+    "an IKE message comes in fragments, or leaves so": ["ikefrag"],
+    "the key server refuses, in words": ["errornames"],
+    "the ip carrier": ["ipcarrier", "ipv4", "port.mpy_esp"],
+    "GCMContext.set_constant_time()": ["port.mpy_ghash_ct", "port.mpy_tag"],
+    "EtherNet/IP, where the application imports it": ["cip"],
+}
+WITH_LINES = 1  # the level that keeps line numbers, for who debugs
+
+_UNROLLED = "covey.port.mpy_ghash"  # the 32-bit MicroPython loads this one; others need
+_IN_LOOPS = {"covey.port.mpy_ghash_small", "covey.port.mpy_tag"}
+
 _BOARD = "x86"
 _SCRIPTS = ROOT / "host" / "covey_host" / "bench" / "scripts"
 _HEAP = "1m"
@@ -44,14 +63,18 @@ class Module:
         self.lines = 0
         self.octets = dict.fromkeys(ARCHS, 0)
         self.heap = None  # octets that its import keeps
-        self.is_loaded = False  # by `import covey.aio`
+        self.needed = set()  # the architectures on which a plain member loads it
+
+    @property
+    def is_loaded(self):
+        return bool(self.needed)
 
     @property
     def dotted(self):
         return self.name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
 
 
-def measure(root, folder):
+def measure(root, folder, optimise=FOR_BOARDS):
     """{name: Module} of the source below root; .mpy go to folder."""
     modules = {}
     for source in sources(root):
@@ -60,39 +83,54 @@ def measure(root, folder):
         for arch in [*ARCHS, _BOARD]:
             if fits(source, arch):
                 target = (folder / arch / module.name).with_suffix(".mpy")
-                compile_file(source, target, arch, optimise=1, root=root)
+                compile_file(source, target, arch, optimise, root)
                 if arch in ARCHS:
                     module.octets[arch] = target.stat().st_size
         modules[module.name] = module
     return modules
 
 
-# Heap, on the 32-bit MicroPython
+# What a member loads, and heap: on the 32-bit MicroPython
+
+
+def command(folder, script, *words):
+    wrapper = BUILD / "micropython" / _BOARD / "micropython"
+    if not wrapper.exists():
+        raise Missing("there is no 32-bit MicroPython")
+    path = f"MICROPYPATH={folder / _BOARD}:{_SCRIPTS}:.frozen"
+    return ["env", path, wrapper, "-X", f"heapsize={_HEAP}", _SCRIPTS / script, *words]
 
 
 def micropython(folder, script, *words):
     """What a script prints there. Missing where there is none, or it fails."""
-    wrapper = BUILD / "micropython" / _BOARD / "micropython"
-    if not wrapper.exists():
-        raise Missing("there is no 32-bit MicroPython")
-    done = subprocess.run(
-        [wrapper, "-X", f"heapsize={_HEAP}", _SCRIPTS / script, *words],
-        env={**os.environ, "MICROPYPATH": f"{folder / _BOARD}:{_SCRIPTS}:.frozen"},
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run(command(folder, script, *words), capture_output=True, text=True)
     if done.returncode:
         raise Missing(f"{script} failed: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
     return json.loads(done.stdout)
 
 
-def fill_heap(modules, root, folder):
-    """Note which modules a member loads, and what each of all keeps on the heap."""
-    loaded = micropython(folder, "imports.py")
-    for module in modules.values():
-        # Which of AES-GCM's kernels is loaded depends on the architecture: see fits().
-        fits_board = (folder / _BOARD / module.name).with_suffix(".mpy").exists()
-        module.is_loaded = module.dotted in loaded or not fits_board
+def loaded_by(plant, folder):
+    """The modules that a plain member has loaded once it has followed a rekey, in that order."""
+    paths = [plant.member(name, "--sender") for name in ("saw", "drill")]
+    child = plant.start(command(folder, "loaded.py", *paths))
+    plant.wait_for(child.stdout, "ready")
+    plant.rekey()
+    return json.loads(plant.wait_for(child.stdout, "covey.aio"))
+
+
+def note_loaded(modules, loaded):
+    """Which kernel of AES-GCM is among them depends on the architecture: see fits()."""
+    for arch in ARCHS:
+        names = set(loaded)
+        if not modules["covey/port/mpy_ghash.py"].octets[arch]:
+            names = names - {_UNROLLED} | _IN_LOOPS
+        for module in modules.values():
+            if module.dotted in names:
+                module.needed.add(arch)
+
+
+def fill_heap(modules, root, folder, loaded):
+    """Note what each module keeps on the heap: those of a member first."""
     by_name = {module.dotted: module for module in modules.values()}
     taken = micropython(folder, "imports.py", *in_order(by_name, root, loaded))
     for dotted, octets in taken.items():
@@ -131,35 +169,45 @@ def imports_of(path):
                 yield from (f"{inner.module}.{alias.name}" for alias in inner.names)
 
 
-def state(folder):
+def state(plant, folder):
     """Octets of heap of a registered member with SAS SAs and payloads of PAYLOAD octets."""
-    with Plant() as plant:
-        path = plant.member("valve", "--sender")
-        fields = json.loads(path.read_text())
-        fields["limits"] = {"sas": SAS, "payload": PAYLOAD}
-        path.write_text(json.dumps(fields))
-        return micropython(folder, "state.py", str(path), str(SAS))[1]
+    path = plant.member("valve", "--sender")
+    fields = json.loads(path.read_text())
+    fields["limits"] = {"sas": SAS, "payload": PAYLOAD}
+    path.write_text(json.dumps(fields))
+    return micropython(folder, "state.py", str(path), str(SAS))[1]
 
 
 # What is printed
 
 
 def show(modules, notes):
-    width = max(len(name) for name in modules)
+    width = max(max(len(name) for name in modules), max(map(len, ROLES)))
     print(f"{'':{width}}   lines  " + "  ".join(f"{arch:>9}" for arch in ARCHS) + "       heap")
     for module in modules.values():
         row(module.name, width, module.is_loaded, module.lines, module.octets, module.heap)
+    sum_row("all", width, modules.values(), lambda module, arch: True)
     member = [module for module in modules.values() if module.is_loaded]
-    for name, some in (("all", list(modules.values())), ("a member", member)):
-        if some:
-            octets = {arch: sum(module.octets[arch] for module in some) for arch in ARCHS}
-            heap = sum(module.heap or 0 for module in some) if member else None
-            row(name, width, some is member, sum(module.lines for module in some), octets, heap)
-    print("\n.mpy octets at -O1; " + ", ".join(f"{arch}: {what}" for arch, what in ARCHS.items()))
+    if member:
+        sum_row("a member", width, member, lambda module, arch: arch in module.needed, "*")
+        print("\nwhat is loaded besides, when")
+        for role, names in ROLES.items():
+            some = [modules[f"covey/{name.replace('.', '/')}.py"] for name in names]
+            sum_row(role, width, some, lambda module, arch: arch not in module.needed)
+    print("\n.mpy octets at -O3; " + ", ".join(f"{arch}: {what}" for arch, what in ARCHS.items()))
     print("heap: octets that an import keeps on 32-bit MicroPython, machine code not counted")
-    print("*: loaded by `import covey.aio`: a member with a pre-shared key")
+    print("*: loaded by a member that has registered, sent, received and followed a rekey")
     for note in notes:
         print(note)
+
+
+def sum_row(name, width, modules, counts, star=""):
+    octets = {
+        arch: sum(each.octets[arch] for each in modules if counts(each, arch)) for arch in ARCHS
+    }
+    heaps = [each.heap for each in modules if each.heap is not None]
+    lines = sum(each.lines for each in modules)
+    row(name, width, bool(star), lines, octets, sum(heaps) if heaps else None)
 
 
 def row(name, width, is_loaded, lines, octets, heap):
@@ -172,18 +220,31 @@ def against(what, octets, most):
     return f"{what}: {octets / 1024:.1f} KB, aim {most // 1024} KB ({octets / most:.2f})"
 
 
+def of_member(modules, arch, compiled=None):
+    """Octets of what a plain member loads; compiled: the same modules at another level."""
+    names = [module.name for module in modules.values() if arch in module.needed]
+    return sum((compiled or modules)[name].octets[arch] for name in names)
+
+
 def size():
     notes = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         modules = measure(SOURCE, folder)
         try:
-            fill_heap(modules, SOURCE, folder)
+            with Plant() as plant:
+                loaded = loaded_by(plant, folder)
+                heap = state(plant, folder)
+            note_loaded(modules, loaded)
+            fill_heap(modules, SOURCE, folder, loaded)
+            with_lines = measure(SOURCE, folder / "lines", WITH_LINES)
             for arch in ARCHS:
-                total = sum(each.octets[arch] for each in modules.values() if each.is_loaded)
-                notes.append(against(f"code of a member, .mpy for {arch}", total, MOST_CODE))
+                octets = of_member(modules, arch)
+                more = of_member(modules, arch, with_lines) - octets
+                note = against(f"code of a member, .mpy for {arch}", octets, MOST_CODE)
+                notes.append(f"{note}; line numbers (-O1) take {more / 1024:.1f} KB more")
             what = f"heap of a registered member, {SAS} SAs, payloads up to {PAYLOAD} octets"
-            notes.append(against(what, state(folder), MOST_STATE))
+            notes.append(against(what, heap, MOST_STATE))
         except (Missing, Problem) as error:
             notes.append(f"Left out: {error}.")
     show(modules, ["", *notes])
@@ -216,7 +277,7 @@ def show_diff(revision, before, after):
         if (old.lines, old.octets) != (new.lines, new.octets):
             diff_row(old, new, width)
     diff_row(*total, width)
-    print(f"\n.mpy octets at -O1 that lib/covey has, and more or fewer than at {revision}")
+    print(f"\n.mpy octets at -O3 that lib/covey has, and more or fewer than at {revision}")
 
 
 def diff_row(old, new, width):

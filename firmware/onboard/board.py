@@ -1,8 +1,9 @@
 """The board itself: /board.json, its LED, relay and button, its watchdog.
 
-    {"name": "esp32c3", "led": 8, "led_on": 0, "button": 9, "relay": null, "hold_ms": 2000}
+    {"name": "esp32c3", "led": 8, "led_kind": "neopixel", "button": 9, "relay": 4}
 
-led, relay   output pins, by number or name; led_on, relay_on: the level that means on (1)
+led, relay   output pins, by number or name; led_on, relay_on: the level that means on (1);
+             led_kind: "neopixel" where the LED wants colours, else "pin"
 button       an input pin, pulled up: 0 is pressed
 hold_ms      so long an output stays on after the group last said so (2000): then it falls back
 watchdog_ms  after so long without a turn of the event loop the board starts again (30000; 8000
@@ -21,13 +22,13 @@ from covey import port
 
 _BEAT_S = 0.1
 _HELD_MS = 600000  # the watchdog's patience while somebody works at the cable
-_EVENTS = {"rekeyed": None, "left": None}  # these change nothing of what the LED shows
 
-# What the LED does while we are no member, a beat a character; a member's LED is the group's.
-_WIFI = "10"
+# What the LED does, a beat a character; None: what the group says.
+_NO_WIFI = "10"
 _ASKING = "1111100000"
 _REFUSED = "1010000000"
-_BLINKS = {"wifi": _WIFI, "registering": _ASKING, "excluded": _ASKING, "unanswered": _ASKING}
+_BLINKS = {"registering": _ASKING, "excluded": _ASKING, "refused": _REFUSED, "failed": _REFUSED}
+_BLINKS["member"] = None
 
 
 class Board:
@@ -35,14 +36,16 @@ class Board:
         with open(path) as file:
             fields = json.load(file)
         self.name = fields.get("name")
-        self._led = _Output(fields.get("led"), fields.get("led_on", 1))
+        kind = _Pixel if fields.get("led_kind") == "neopixel" else _Output
+        self._led = kind(fields.get("led"), fields.get("led_on", 1))
         self._relay = _Output(fields.get("relay"), fields.get("relay_on", 1))
         self._button = None
         if fields.get("button") is not None:
             self._button = machine.Pin(fields["button"], machine.Pin.IN, machine.Pin.PULL_UP)
         self._hold_ms = fields.get("hold_ms", 2000)
         self._driven_ms = None  # when the group last said "on"
-        self._blink = _WIFI
+        self._has_wifi = False
+        self._blink = _ASKING
         self._watchdog = _watchdog(fields.get("watchdog_ms", 30000))
 
     def is_pressed(self):
@@ -54,10 +57,11 @@ class Board:
         self._show_outputs()
 
     def show(self, what, detail=None):
-        """Something has happened: a line on the console, and another blink."""
+        """Something has happened: a line on the console, and perhaps another blink."""
         print("covey:", what, "" if detail is None else detail)
-        if what not in _EVENTS:
-            self._blink = None if what == "member" else _BLINKS.get(what, _REFUSED)
+        if what == "wifi":
+            self._has_wifi = detail == "up"
+        self._blink = _BLINKS.get(what, self._blink)
 
     async def live(self):
         """Each beat: the LED, the outputs' fall-back, and the watchdog."""
@@ -68,8 +72,9 @@ class Board:
                 if port.ticks_diff(port.ticks_ms(), driven) > self._hold_ms:
                     self._driven_ms = None
             self._show_outputs()
-            if self._blink:
-                self._led.set(self._blink[beat % len(self._blink)] == "1")
+            blink = self._blink if self._has_wifi else _NO_WIFI
+            if blink:
+                self._led.set(blink[beat % len(blink)] == "1")
             self._watchdog.feed()
             beat += 1
             await asyncio.sleep(_BEAT_S)
@@ -77,7 +82,7 @@ class Board:
     def _show_outputs(self):
         is_on = self._driven_ms is not None
         self._relay.set(is_on)
-        if not self._blink:
+        if self._has_wifi and not self._blink:
             self._led.set(is_on)
 
     def run(self, main):
@@ -124,8 +129,22 @@ class _Output:
 
     def set(self, is_on):
         if self._pin is not None and is_on != self._is_on:
-            self._pin.value(self._on if is_on else 1 - self._on)
+            self._put(is_on)
             self._is_on = is_on
+
+    def _put(self, is_on):
+        self._pin.value(self._on if is_on else 1 - self._on)
+
+
+class _Pixel(_Output):
+    """An LED with a chip in it, dim white."""
+
+    def _put(self, is_on):
+        import neopixel
+
+        pixel = neopixel.NeoPixel(self._pin, 1)
+        pixel[0] = (20, 20, 20) if is_on else (0, 0, 0)
+        pixel.write()
 
 
 def _watchdog(patience_ms):

@@ -1,14 +1,16 @@
-"""Ends what `covey install` began, wherever it was cut off: boot.py calls settle() before all else.
+"""Ends what `covey install` began, wherever it was cut off: boot.py calls settle() first of all.
 
-Files of a member belong together: none of a new member may run beside one of the old. So they come
-to a directory of their own, and one renaming says that all have come. What is in flash then decides:
+Files of a member belong together: none of a new member may run beside one of the old. So they
+come to a directory of their own, and one renaming says that all have come. What is in flash then
+decides:
 
     /covey.part    some have come: they are removed, and the old member goes on
-    /covey.next    all have come: they are moved into place, however often the power fails meanwhile
+    /covey.next    all have come: they are moved into place, however often the power fails
 
-`plan`, a file among them, is JSON: [[name, path], ...], the moves in their order, and [path, ...],
-what has no place in the new member. The last one moved, main.py, is taken away before the first
-move: should boot.py fail in between, nothing runs. LittleFS renames wholly or not at all.
+`plan`, a file among them, is JSON: [[name, path], ...], the moves in their order, and
+[path, ...], what has no place in the new member. The last one moved, main.py, is taken away
+before the first move: should boot.py fail in between, nothing runs. LittleFS renames wholly or
+not at all.
 """
 
 import json
@@ -17,7 +19,7 @@ import sys
 
 PART = "/covey.part"
 NEXT = "/covey.next"
-_ENOENT = 2
+_ENOENT, _EEXIST = 2, 17
 
 
 def settle():
@@ -51,8 +53,9 @@ def _move(source, path):
     while at > 0:
         try:
             os.mkdir(path[:at])
-        except OSError:
-            pass  # it is there
+        except OSError as error:
+            if error.errno != _EEXIST:
+                raise
         at = path.find("/", at + 1)
     os.rename(source, path)
 

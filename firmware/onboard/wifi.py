@@ -61,7 +61,8 @@ class Wifi:
         wlan = self._wlan
         try:
             wlan.active(True)
-            self._set_up()
+            wlan.config(pm=getattr(network.WLAN, "PM_NONE", 0))
+            wlan.disconnect()  # the ESP32 may be at it by itself, and refuses to be told then
             wlan.connect(self._settings["ssid"], self._settings["password"] or None)
             for _ in range(_PATIENCE):
                 if wlan.isconnected():
@@ -75,6 +76,3 @@ class Wifi:
             if status == getattr(network, name, None):
                 return why
         return "no answer from the access point"
-
-    def _set_up(self):
-        self._wlan.config(pm=getattr(network.WLAN, "PM_NONE", 0))

@@ -25,8 +25,10 @@ _APP = {"no_args_is_help": False, "add_completion": False, "context_settings": _
 app = typer.Typer(help="Secure multicast for microcontrollers.", **_APP)
 group_app = typer.Typer(help="Groups: what covey.toml says.", **_APP)
 member_app = typer.Typer(help="Members: who may register.", **_APP)
+site_app = typer.Typer(help="The site: what all its boards share.", **_APP)
 app.add_typer(group_app, name="group")
 app.add_typer(member_app, name="member")
+app.add_typer(site_app, name="site")
 
 
 @app.command()
@@ -121,6 +123,16 @@ def member_remove(name: Name, site: Site = None) -> None:
 def member_list(json: Json = False, site: Site = None) -> None:
     """The members that may register."""
     commands.member_list(site, json)
+
+
+@site_app.command("wifi")
+def site_wifi(
+    ssid: Annotated[str | None, typer.Option(help="The network's name [asked for].")] = None,
+    is_open: Annotated[bool, typer.Option("--open", help="It has no password.")] = False,
+    site: Site = None,
+) -> None:
+    """Tell the boards' Wi-Fi, once: the password is asked for, or read from stdin."""
+    commands.site_wifi(site, ssid, is_open)
 
 
 @app.command()

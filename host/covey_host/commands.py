@@ -79,7 +79,7 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
     answer = perform(sites.find(option), request)
     places = ", then ".join(f"{s['host']}:{s['port']}" for s in answer["servers"])
     output.line(
-        f"Wrote {answer['directory']}/ (covey.json, psk): a member of group {group} that finds its"
+        f"Wrote {answer['directory']}/ (covey.json, psk, seed): a member of group {group} that finds its"
         f" key server at {places}."
     )
 
@@ -100,6 +100,14 @@ def member_list(option: Path | None, as_json: bool) -> None:
     found = perform(sites.find(option), {"do": "member list"})["members"]
     columns = ["member", "group", "sender", "auth"]
     _show("member", columns, [[m[c] for c in columns] for m in found], as_json)
+
+
+def site_wifi(option: Path | None, ssid: str | None, is_open: bool) -> None:
+    from . import wifi
+
+    site = sites.find(option)
+    wifi.keep(site, wifi.ask(ssid, is_open))
+    output.line(f"Wrote {site.wifi}: images and installs from now on bring it to their boards.")
 
 
 def serve(option: Path | None, as_json: bool, interface: str | None, ttl: int | None) -> int:

@@ -26,6 +26,7 @@ from .site import Site, check_name
 from .store import Store
 
 _MEMBER_FORMAT = 1  # "version" of covey.json
+_SEED_LEN = 32  # of what its board stirs into its generator of chance, and renews
 _DEFAULT_SPREAD_S = 2  # what a member assumes where covey.json says nothing
 
 LISTEN_WAITS = "`listen` has changed in covey.toml: that counts from the key server's next start."
@@ -109,7 +110,11 @@ class Operations:
                 self._authority().add(name, [group.name], sender=sender, psk=psk)
             final = self._site.members / name
             sites.private_directory(final)
-            for file in ("psk", "covey.json"):  # over those of a removed member of this name
+            for file in (
+                "psk",
+                "seed",
+                "covey.json",
+            ):  # over those of a removed member of this name
                 os.replace(draft / file, final / file)
             sites.sync_directory(final)
             sites.sync_directory(self._site.members)
@@ -164,12 +169,13 @@ class Operations:
             raise Problem(f"{name} is a member already: choose another name.", MISUSE)
 
     def _draft_member(self, name: str, fields: dict, psk: bytes) -> Path:
-        """Both files, complete, beside their place: nothing is promised before they exist."""
+        """All files, complete, beside their place: nothing is promised before they exist."""
         draft = sites.private_directory(self._site.members) / f".{name}.new"
         try:
             shutil.rmtree(draft, ignore_errors=True)
             sites.private_directory(draft)
             sites.write_private(draft / "psk", psk.hex().encode() + b"\n")
+            sites.write_private(draft / "seed", os.urandom(_SEED_LEN))
             text = json.dumps(fields, indent=2) + "\n"
             sites.write_private(draft / "covey.json", text.encode())
         except OSError as error:

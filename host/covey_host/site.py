@@ -2,7 +2,8 @@
 
 covey.toml          policy; the one file that a person edits
 state.db            members, keys and all that must survive (see covey_host.store)
-members/NAME/       what the board of that name needs: covey.json, psk
+wifi.json           the Wi-Fi of its boards, once `covey site wifi` has asked (see covey_host.wifi)
+members/NAME/       what the board of that name needs: covey.json, psk, seed
 run/control.sock    commands to the running server (see covey_host.control)
 """
 
@@ -27,6 +28,7 @@ class Site:
         self.root = root
         self.policy = root / "covey.toml"
         self.store = root / "state.db"
+        self.wifi = root / "wifi.json"
         self.members = root / "members"
         self.control = root / "run" / "control.sock"
 

@@ -35,7 +35,7 @@ def line_of(text: str, path: tuple[str, ...]) -> int | None:
             found = tomllib.loads("\n".join(lines[:count]) + "\n")
         except tomllib.TOMLDecodeError:
             continue
-        if _holds(found, path):
+        if path and _holds(found, path):
             return next(i for i in range(whole, count) if _is_told(lines[i])) + 1
         whole = count
     return None

@@ -9,6 +9,7 @@ A directory of plain files, which whoever plays the world reads and writes:
     nvs         JSON: namespace → key → octets in hexadecimal
     cause       why the board starts, as machine.reset_cause() says; no file: power came
     sleep       how many ms it sleeps for
+    writes      after so many writes to its flash the power is gone (on MicroPython); no file: never
 
 A board ends its process; whoever started it starts it again: see the exit statuses.
 """
@@ -18,7 +19,7 @@ import sys
 IS_CPYTHON = sys.implementation.name == "cpython"
 RESET = 64  # exit status: start me again
 ASLEEP = 65  # the same after as many ms as `sleep` says
-PROMPT = 66  # main.py has ended: a board would show its prompt
+CUT = 66  # its power went, as `writes` wanted
 
 _folder = ""
 

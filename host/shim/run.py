@@ -15,11 +15,16 @@ _BLOCK = 4096
 
 
 class Flash:
-    """A block device in a file. Each write is there when it returns, as in a chip."""
+    """A block device in a file. Each write is there when it returns, as in a chip.
 
-    def __init__(self, path):
+    writes: so many are made, and at the next one the power is gone, half-way through it; None: all.
+    """
+
+    def __init__(self, path, desk, writes):
         self._file = open(path, "r+b")
         self._blocks = self._file.seek(0, 2) // _BLOCK
+        self._desk = desk
+        self._left = writes
 
     def readblocks(self, block, buf, off=0):
         self._file.seek(block * _BLOCK + off)
@@ -27,6 +32,11 @@ class Flash:
 
     def writeblocks(self, block, buf, off=0):
         self._file.seek(block * _BLOCK + off)
+        if self._left == 0:
+            self._file.write(memoryview(buf)[: len(buf) // 2])
+            self._desk.end(self._desk.CUT)
+        if self._left is not None:
+            self._left -= 1
         self._file.write(buf)
 
     def ioctl(self, what, block):
@@ -42,9 +52,9 @@ class Flash:
 def put_around():
     """The modules of a board, in place of those that a desktop has or has not."""
     sys.path.insert(0, _HERE.rstrip("/") or ".")
-    for name in ("machine", "network", "esp32"):
+    for name in ("machine", "network", "esp32", "neopixel"):
         sys.modules.pop(name, None)
-    for name in ("desk", "link", "machine", "network", "esp32"):
+    for name in ("desk", "link", "machine", "network", "esp32", "neopixel"):
         __import__(name)
     sys.path.pop(0)
     return sys.modules["desk"]
@@ -60,7 +70,9 @@ def power_up(desk, where, what):
         return
     import vfs
 
-    flash = Flash(what)
+    desk.place(where + "/")
+    writes = desk.read("writes")
+    flash = Flash(what, desk, writes and int(writes))
     whole = vfs.VfsPosix(where)
     vfs.umount("/")
     vfs.mount(vfs.VfsLfs2(flash), "/")

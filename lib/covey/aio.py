@@ -52,23 +52,25 @@ class JoinError(Exception):
     """The group could not be joined: one sentence that says why."""
 
 
-def join(source, on_event=None, timeout_s=None):
+def join(source, on_event=None, timeout_s=None, kept=None):
     """An asynchronous context manager: a member while inside, gone (it leaves) after.
 
     source: the path of a covey.json, or a config.Config. on_event(name, detail) hears of changes
     (the names are Membership's). Entering raises JoinError where no server lets us in within
     timeout_s (None: what it takes to ask each of them), ConfigError for what a person can mend.
+    kept: (octets of suspend(), the clock now), which are used ONCE: see covey.resume.
     """
     if isinstance(source, config_file.Config):
-        return Joined(source, on_event, timeout_s)
-    return Joined(config_file.load(source), on_event, timeout_s, owns_config=True)
+        return Joined(source, on_event, timeout_s, kept)
+    return Joined(config_file.load(source), on_event, timeout_s, kept, owns_config=True)
 
 
 class Joined:
     """One membership on the air."""
 
-    def __init__(self, settings, on_event, timeout_s, owns_config=False):
+    def __init__(self, settings, on_event, timeout_s, kept=None, owns_config=False):
         self.config = settings
+        self._kept = kept
         self._owns_config = owns_config  # then its pre-shared key dies with us
         self.member = Member(
             payload_max=settings.limit_payload,
@@ -106,7 +108,8 @@ class Joined:
             self._addresses.bound_to(port.source_address(sock)[1])
             self._unicast = sock, _Waiter(sock)
             self._start(self._read_unicast, *self._unicast)
-            self.membership.start(port.ticks_ms())
+            if not self._revive():
+                self.membership.start(port.ticks_ms())
             self._worker = self._start(self._work)
             await self._until_member()
         except Exception:
@@ -120,7 +123,16 @@ class Joined:
             raise
         return self
 
+    def _revive(self):
+        if self._kept is None:
+            return False
+        from covey import resume
+
+        return resume.revive(self.membership, *self._kept, port.ticks_ms())
+
     async def __aexit__(self, *_):
+        if self._is_closed:  # suspended
+            return
         membership = self.membership
         try:
             if self._worker.done():  # it has failed: it need not fail at this
@@ -203,6 +215,28 @@ class Joined:
         """The network was away: ask for what the group was told meanwhile."""
         self.membership.refresh(port.ticks_ms())
         self._kick.set()
+
+    async def asked(self, timeout_s):
+        """Wait until no key server is being asked any more. True: it has told what is current;
+        None: none was asked since we are here; False: it has not answered within timeout_s.
+        """
+        began = port.ticks_ms()
+        while self.membership.is_asking:
+            self._check()
+            if port.ticks_diff(port.ticks_ms(), began) > timeout_s * 1000:
+                return False
+            await asyncio.sleep(0.02)
+        return self.membership.has_asked or None
+
+    def suspend(self, clock_s):
+        """Stop here without leaving the group: octets for join(kept=...), or None where it has to
+        register anew; see covey.resume. clock_s: seconds on a clock that goes on meanwhile.
+        """
+        from covey import resume
+
+        octets = resume.suspend(self.membership, clock_s, port.ticks_ms())
+        self._close()
+        return octets
 
     def __aiter__(self):
         self._is_listening = True

@@ -1,7 +1,7 @@
 """How datagrams travel between a group and its Member. One small class a carrier, one socket each.
 
     UDP    RFC 3948: ESP in UDP, rekeys behind the non-ESP marker. Or a port of rekeys, bare
-    IP     ESP as IP protocol 50
+    IP     ESP as IP protocol 50: in ipcarrier.py, loaded where the policy says so
 
     sock               to wait for
     receive(member)    one datagram, if there is one: None if not, else what Member.receive says;
@@ -13,14 +13,8 @@
 Opening one raises ConfigError for what a person can mend.
 """
 
-from covey import esp, ipv4, port
-from covey.drops import (
-    DROP_CAPACITY,
-    DROP_LENGTH,
-    DROP_SOCKET,
-    DROP_UNKNOWN_SPI,
-    IKE_MESSAGE,
-)
+from covey import port
+from covey.drops import DROP_CAPACITY, DROP_LENGTH, DROP_SOCKET, IKE_MESSAGE
 from covey.port import const
 
 _MARKER_LEN = const(4)
@@ -30,6 +24,8 @@ _NOTHING = const(-1)
 def open_for(place, is_framed, settings):
     """place: (address, UDP port), None as the port for protocol 50. is_framed: see Group."""
     if place[1] is None:
+        from covey.ipcarrier import IP
+
         return IP(place[0], settings.interface, settings.ttl)
     return UDP(place[0], place[1], settings.interface, settings.ttl, is_framed)
 
@@ -60,39 +56,6 @@ class UDP:
         except MemoryError:
             return member.drops.count(DROP_CAPACITY)
         return IKE_MESSAGE
-
-    def send(self, view):
-        return port.send(self.sock, view, self._to)
-
-    def close(self):
-        port.close(self.sock)
-
-
-class IP:
-    """Here is neither marker nor keep-alive: everything is ESP, or nothing."""
-
-    is_framed = False
-    message = None
-
-    def __init__(self, group, interface, ttl):
-        self._group = bytes([int(octet) for octet in group.split(".")])
-        self._head = bytearray(ipv4.HEADER)
-        self._to = port.resolve(group, 0)
-        self.sock = port.esp_socket(group, interface, ttl)
-
-    def receive(self, member):
-        n = port.recv_parts(self.sock, self._head, member.rx)
-        if n < 0:
-            return None if n == _NOTHING else member.drops.count(DROP_SOCKET)
-        n = ipv4.strip(self._head, member.rx, n, self._group)
-        if n < 0:
-            return member.drops.count(n)
-        if n < esp.LEAST:
-            return member.drops.count(DROP_LENGTH)
-        answer = member.receive(n, port.ticks_ms())
-        if answer == IKE_MESSAGE:  # an SPI of zero is on no wire (RFC 4303 section 2.1)
-            return member.drops.count(DROP_UNKNOWN_SPI)
-        return answer
 
     def send(self, view):
         return port.send(self.sock, view, self._to)

@@ -64,56 +64,16 @@ DROP_NOT_SENDER = -61  # this member registered as a receiver only
 DROP_OVERSIZE = -62  # a payload longer than the buffer
 DROP_EXHAUSTED = -63  # RFC 4303 section 3.3.3: the sequence numbers of this SA are used up
 
-NAMES = {
-    DROP_EMPTY: "empty",
-    DROP_KEEPALIVE: "keepalive",
-    DROP_LENGTH: "length",
-    DROP_IP_HEADER: "ip_header",
-    DROP_IP_FRAGMENT: "ip_fragment",
-    DROP_IP_DESTINATION: "ip_destination",
-    DROP_SOCKET: "socket",
-    DROP_UNKNOWN_SPI: "unknown_spi",
-    DROP_RETIRED_SPI: "retired_spi",
-    DROP_OWN: "own",
-    DROP_STALE_SENDER: "stale_sender",
-    DROP_SENDER_TABLE_FULL: "sender_table_full",
-    DROP_REPLAY: "replay",
-    DROP_TAG: "tag",
-    DROP_PADDING: "padding",
-    DROP_DUMMY: "dummy",
-    DROP_NEXT_HEADER: "next_header",
-    DROP_INNER_LENGTH: "inner_length",
-    DROP_SELECTOR: "selector",
-    DROP_QUEUE_FULL: "queue_full",
-    DROP_IKE_HEADER: "ike_header",
-    DROP_IKE_SPI: "ike_spi",
-    DROP_IKE_MESSAGE_ID: "ike_message_id",
-    DROP_IKE_EXCHANGE: "ike_exchange",
-    DROP_IKE_TAG: "ike_tag",
-    DROP_IKE_FORMAT: "ike_format",
-    DROP_IKE_CRITICAL: "ike_critical",
-    DROP_IKE_CLEAR_ERROR: "ike_clear_error",
-    DROP_IKE_AUTH: "ike_auth",
-    DROP_IKE_PROPOSAL: "ike_proposal",
-    DROP_IKE_KE: "ike_ke",
-    DROP_IKE_FRAGMENT: "ike_fragment",
-    DROP_GSA: "gsa",
-    DROP_KD: "kd",
-    DROP_POLICY: "policy",
-    DROP_KEY_WRAP: "key_wrap",
-    DROP_CAPACITY: "capacity",
-    DROP_REKEY_SPI: "rekey_spi",
-    DROP_REKEY_TAG: "rekey_tag",
-    DROP_REKEY_FORMAT: "rekey_format",
-    DROP_REKEY_SIGNATURE: "rekey_signature",
-    DROP_REKEY_MESSAGE_ID: "rekey_message_id",
-    DROP_REKEY_REPEAT: "rekey_repeat",
-    DROP_REKEY_BUSY: "rekey_busy",
-    DROP_NO_SA: "no_sa",
-    DROP_NOT_SENDER: "not_sender",
-    DROP_OVERSIZE: "oversize",
-    DROP_EXHAUSTED: "exhausted",
-}
+
+def names():
+    """{DROP_*: its short name, "unknown_spi"}: from the constants above, so no table is kept."""
+    every = globals()
+    return {every[name]: name[5:].lower() for name in every if name.startswith("DROP_")}
+
+
+def name_of(reason):
+    return names()[reason]
+
 
 _MOST = 64  # every reason is above -_MOST
 
@@ -122,7 +82,7 @@ class FormatError(Exception):
     """The peer's fault, found in a cold parser. `reason` is a DROP_*."""
 
     def __init__(self, reason):
-        super().__init__(NAMES[reason])
+        super().__init__(reason)
         self.reason = reason
 
 
@@ -149,4 +109,5 @@ class Drops:
     def as_dict(self):
         """Name → count of every reason that occurred. Allocates."""
         counts = self._counts
-        return {NAMES[r]: counts[-r] for r in NAMES if counts[-r]}
+        named = names()
+        return {named[r]: counts[-r] for r in named if counts[-r]}

@@ -6,7 +6,7 @@ No clock: when to send again is the affair of whoever holds the SA.
 
 import struct
 
-from covey import ike, ikefrag
+from covey import ike
 from covey.drops import (
     DROP_IKE_EXCHANGE,
     DROP_IKE_FRAGMENT,
@@ -25,6 +25,25 @@ _MARKER = const(4)  # counted always: how a message is split must not depend on 
 def most_len_of(fragment_size):
     """fragment_size of covey.json, of IP datagrams → ikefrag.seal's most_len."""
     return fragment_size - _UDP - _MARKER if fragment_size else None
+
+
+class Incoming:
+    """Messages of one direction, whole or in fragments. Few come in fragments: the first of them
+    loads what puts them together.
+    """
+
+    def __init__(self):
+        self._reassembly = None
+
+    def open(self, ctx, data):
+        """One datagram → ike.Opened; None: more fragments are to come. FormatError: dropped."""
+        if self._reassembly is None:
+            if ike.envelope_of(data) != ike.SKF:
+                return ike.open_octets(ctx, data)
+            from covey.ikefrag import Reassembly
+
+            self._reassembly = Reassembly()
+        return self._reassembly.open(ctx, data)
 
 
 class IkeSA:
@@ -67,8 +86,8 @@ class IkeSA:
         ours, theirs = (keys.sk_ei, keys.sk_er) if is_initiator else (keys.sk_er, keys.sk_ei)
         self._sealing = GCMContext(ours)
         self._opening = GCMContext(theirs)
-        self._requests = ikefrag.Reassembly() if fragments else None
-        self._responses = ikefrag.Reassembly() if fragments else None
+        self._requests = Incoming() if fragments else None
+        self._responses = Incoming() if fragments else None
 
     def kwk(self):
         """The default KWK of this IKE SA, RFC 9838 section 3.1.1; whoever asks owns it."""
@@ -122,9 +141,9 @@ class IkeSA:
             return True
         if header.next_payload != ike.SKF or not self.fragments or not self.is_alive:
             return False
-        if header.exchange != self._peer_exchange or ikefrag.number_of(data) != 1:
+        if header.exchange != self._peer_exchange or not _is_first(data):
             raise FormatError(DROP_IKE_FRAGMENT)
-        ikefrag.Reassembly().open(self._opening, data)
+        Incoming().open(self._opening, data)
         return True
 
     def open_request(self, header, data):
@@ -134,7 +153,7 @@ class IkeSA:
         if header.message_id != self._peer_id or self.is_answering:
             raise FormatError(DROP_IKE_MESSAGE_ID)
         opened = self._open(self._requests, data)
-        if header.next_payload != ike.SKF or ikefrag.number_of(data) == 1:
+        if header.next_payload != ike.SKF or _is_first(data):
             self._coming_digest = sha256(data).digest()
         if opened is None:
             return None
@@ -169,21 +188,20 @@ class IkeSA:
 
     # Octets
 
-    def _open(self, reassembly, data):
-        if reassembly is None:
+    def _open(self, incoming, data):
+        if incoming is None:
             return ike.open_octets(self._opening, data)
-        return reassembly.open(self._opening, data)
+        return incoming.open(self._opening, data)
 
     def _seal(self, exchange, flags, message_id, payloads):
         if self.is_initiator:
             flags |= ike.FLAG_I
         head = self.spi_i, self.spi_r, exchange, flags, message_id
-        if self.fragments and self.most_len and _length(payloads) > self.most_len:
-            iv = self._fragment_iv
-        else:
-            iv = self._whole_iv
-        most_len = self.most_len if self.fragments else None
-        return ikefrag.seal(self._sealing, *head, payloads, iv, most_len)
+        if not self.fragments or not self.most_len or _length(payloads) <= self.most_len:
+            return [ike.seal_message(self._sealing, *head, payloads, self._whole_iv())]
+        from covey.ikefrag import seal
+
+        return seal(self._sealing, *head, payloads, self._fragment_iv, self.most_len)
 
     # Two answers to IKE_SA_INIT, of which somebody has altered one on its way, can lead to the
     # same keys: once with fragments, once without. Their GSA_AUTHs must not share an IV.
@@ -195,6 +213,13 @@ class IkeSA:
     def _fragment_iv(self):
         self._iv += 1
         return struct.pack(">II", 1, self._iv)
+
+
+def _is_first(data):
+    """Whether a fragment is the first of its message."""
+    from covey.ikefrag import number_of
+
+    return number_of(data) == 1
 
 
 def _length(payloads):

@@ -127,6 +127,11 @@ def walk(kind, data, off):
     return found, off, kind
 
 
+def envelope_of(data):
+    """What encloses the inner payloads of a message: SK, SKF, or 0 where all is clear."""
+    return walk(parse_header(data).next_payload, data, _HEADER)[2]
+
+
 def parse_chain(first, data):
     """A chain of clear or decrypted payloads that fills data, the first of kind `first`."""
     found, end, kind = walk(first, data, 0)

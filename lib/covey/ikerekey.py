@@ -8,7 +8,7 @@ SK_d. Its original initiator is who rekeyed. Both roles are jobs.
 """
 
 from covey import ike, offer, x25519
-from covey.drops import DROP_IKE_KE, DROP_IKE_PROPOSAL, FormatError
+from covey.drops import DROP_IKE_KE, FormatError
 from covey.exchange import IkeSA
 from covey.octets import wipe
 from covey.payloads import only
@@ -105,7 +105,7 @@ class Answering(_Basis):
         super().__init__(old)
         proposals = ike.parse_sa(only(payloads, ike.SA))
         self._peer_nonce = ike.check_nonce(only(payloads, ike.NONCE))
-        chosen = offer.choose(proposals)
+        chosen = _choose(proposals)
         if chosen is None:
             raise Refused(ike.NO_PROPOSAL_CHOSEN)
         self._proposal, self._bits, self._kwa = chosen
@@ -133,10 +133,31 @@ class Answering(_Basis):
         return payloads, made
 
 
-def of_ike_sa(payloads):
-    """Of a CREATE_CHILD_SA request: whether it wants an IKE SA, not a Child SA."""
-    proposals = ike.parse_sa(only(payloads, ike.SA))
-    kinds = [p.protocol == ike.IKE for p in proposals]
-    if any(kinds) and not all(kinds):
-        raise FormatError(DROP_IKE_PROPOSAL)
-    return kinds[0]
+def _choose(proposals):
+    """Of a peer that rekeys the IKE SA → (the Proposal to answer with, SPI as the peer's; key
+    bits; KWA), or None.
+
+    The first one that holds what we take; of its key wraps the strongest. One with a transform
+    type that we don't know, or a key length where there is none, is not taken as a whole.
+    """
+    for proposal in proposals:
+        if proposal.protocol != ike.IKE or not _is_sound(proposal):
+            continue
+        for bits, kwas in ((256, (ike.KW_5649_256,)), (128, (ike.KW_5649_256, ike.KW_5649_128))):
+            for kwa in kwas:
+                wanted = offer.ike_proposal(proposal.num, proposal.spi, bits, kwa)
+                if all([t in proposal.transforms for t in wanted.transforms]):
+                    return wanted, bits, kwa
+    return None
+
+
+def _is_sound(proposal):
+    if len(proposal.spi) != _SPI_LEN or not any(proposal.spi):
+        return False
+    none = [ike.Transform(ike.INTEG, ike.INTEG_NONE)]  # may stand beside an AEAD cipher
+    if proposal.of_kind(ike.INTEG) not in ([], none):
+        return False
+    for t in proposal.transforms:
+        if t.kind not in offer.IKE_TYPES and t.kind != ike.INTEG or not t.has_valid_key_length():
+            return False
+    return True

@@ -12,8 +12,13 @@ wait for it, since step() does a bounded slice of work each time.
 """
 
 from covey import keywork, registration
-from covey.drops import DROP_CAPACITY, DROP_IKE_EXCHANGE, DROP_IKE_SPI, DROP_KEEPALIVE
-from covey.drops import NAMES as DROP_NAMES
+from covey.drops import (
+    DROP_CAPACITY,
+    DROP_IKE_EXCHANGE,
+    DROP_IKE_SPI,
+    DROP_KEEPALIVE,
+    name_of,
+)
 from covey.group import Group
 from covey.keywork import KeyWork
 from covey.nat import KEEPALIVE, addressed
@@ -160,7 +165,7 @@ class Membership:
         if result == keywork.TAKEN:
             self._taken()
         elif result == keywork.REFUSED:
-            name = DROP_NAMES[keys.reason]
+            name = name_of(keys.reason)
             keys.forget_waiting()
             self.member.keys.silence()  # who refuses is out, and hears of no Delete any more
             self._ike.refuse(self._now_ms, name)
@@ -176,6 +181,19 @@ class Membership:
         elif result == keywork.MISSED:
             self._refresh.soon(self._now_ms)
         return result != keywork.IDLE
+
+    @property
+    def is_asking(self):
+        """Whether a key server is asked, or about to be, or what it said is in work."""
+        refresh = self._refresh
+        if refresh.at.is_running or refresh.is_pulling or self.member.missed_rekey:
+            return True
+        return self.has_asked and self._ike.is_beginning or self._keys.is_busy
+
+    @property
+    def has_asked(self):
+        """Whether a key server was asked in this life: one that has slept need not have."""
+        return self._ike is not None
 
     def refresh(self, now_ms):
         """Something may have been missed: ask for the current keys after a random delay."""
@@ -370,7 +388,9 @@ class Membership:
         self._set_state(EXCLUDED)
         refresh.excluded()
         self._keys.forget_waiting()
-        if refresh.is_pulling and not refresh.is_stale or not self._ike.is_established:
+        if self._ike is None:  # it was asked in another life: see resume
+            pass
+        elif refresh.is_pulling and not refresh.is_stale or not self._ike.is_established:
             refresh.answered(self._now_ms)
             self._ike.close()
         refresh.at.start(self._now_ms, 0, self._random_ms())

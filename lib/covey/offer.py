@@ -9,17 +9,15 @@ import struct
 from covey import der, ike
 from covey.drops import DROP_IKE_PROPOSAL, FormatError
 from covey.payloads import notify
-from covey.port import const
 
-_SPI_LEN = const(8)
-_IKE_TYPES = [ike.ENCR, ike.PRF, ike.KE_METHOD, ike.KWA]  # of one IKE proposal, in order
+IKE_TYPES = [ike.ENCR, ike.PRF, ike.KE_METHOD, ike.KWA]  # of one IKE proposal, in order
 
 
 def _encr(key_bits, cipher=ike.ENCR_AES_GCM_16):
     return ike.Transform(ike.ENCR, cipher, key_bits)
 
 
-def _ike_proposal(num, spi, key_bits, *kwas):
+def ike_proposal(num, spi, key_bits, *kwas):
     transforms = [
         _encr(key_bits),
         ike.Transform(ike.PRF, ike.PRF_HMAC_SHA2_256),
@@ -32,8 +30,8 @@ def _ike_proposal(num, spi, key_bits, *kwas):
 def _ike_proposals(spi=b""):
     """Two, since a responder may combine all transforms within one (RFC 7296 section 3.3)."""
     return [
-        _ike_proposal(1, spi, 256, ike.KW_5649_256),
-        _ike_proposal(2, spi, 128, ike.KW_5649_128, ike.KW_5649_256),
+        ike_proposal(1, spi, 256, ike.KW_5649_256),
+        ike_proposal(2, spi, 128, ike.KW_5649_128, ike.KW_5649_256),
     ]
 
 
@@ -57,42 +55,12 @@ def parse_sar(body, spi_len=0):
     raise FormatError(DROP_IKE_PROPOSAL)
 
 
-def choose(proposals):
-    """Of a peer that rekeys the IKE SA → (the Proposal to answer with, SPI as the peer's; key
-    bits; KWA), or None.
-
-    The first one that holds what we take; of its key wraps the strongest. One with a transform
-    type that we don't know, or a key length where there is none, is not taken as a whole.
-    """
-    for proposal in proposals:
-        if proposal.protocol != ike.IKE or not _is_sound(proposal):
-            continue
-        for bits, kwas in ((256, (ike.KW_5649_256,)), (128, (ike.KW_5649_256, ike.KW_5649_128))):
-            for kwa in kwas:
-                wanted = _ike_proposal(proposal.num, proposal.spi, bits, kwa)
-                if all([t in proposal.transforms for t in wanted.transforms]):
-                    return wanted, bits, kwa
-    return None
-
-
-def _is_sound(proposal):
-    if len(proposal.spi) != _SPI_LEN or not any(proposal.spi):
-        return False
-    none = [ike.Transform(ike.INTEG, ike.INTEG_NONE)]  # may stand beside an AEAD cipher
-    if proposal.of_kind(ike.INTEG) not in ([], none):
-        return False
-    for t in proposal.transforms:
-        if t.kind not in _IKE_TYPES and t.kind != ike.INTEG or not t.has_valid_key_length():
-            return False
-    return True
-
-
 def _is_choice(answer, offered, spi_len):
     if (answer.num, answer.protocol, len(answer.spi)) != (offered.num, ike.IKE, spi_len):
         return False
     if spi_len and not any(answer.spi):
         return False
-    if sorted([t.kind for t in answer.transforms]) != _IKE_TYPES:
+    if sorted([t.kind for t in answer.transforms]) != IKE_TYPES:
         return False
     return all([t in offered.transforms for t in answer.transforms])
 

@@ -1,24 +1,7 @@
-"""What is in a list of payloads: the one of a kind, notifications, errors by name."""
+"""What is in a list of payloads: the one of a kind, notifications, errors."""
 
 from covey import ike
 from covey.drops import DROP_IKE_FORMAT, FormatError
-
-_NAMES = {
-    ike.UNSUPPORTED_CRITICAL_PAYLOAD: "unsupported_critical_payload",
-    ike.INVALID_IKE_SPI: "invalid_ike_spi",
-    ike.INVALID_MAJOR_VERSION: "invalid_major_version",
-    ike.INVALID_SYNTAX: "invalid_syntax",
-    ike.INVALID_MESSAGE_ID: "invalid_message_id",
-    ike.NO_PROPOSAL_CHOSEN: "no_proposal_chosen",
-    ike.INVALID_KE_PAYLOAD: "invalid_ke_payload",
-    ike.AUTHENTICATION_FAILED: "authentication_failed",
-    ike.NO_ADDITIONAL_SAS: "no_additional_sas",
-    ike.TEMPORARY_FAILURE: "temporary_failure",
-    ike.CHILD_SA_NOT_FOUND: "child_sa_not_found",
-    ike.INVALID_GROUP_ID: "invalid_group_id",
-    ike.AUTHORIZATION_FAILED: "authorization_failed",
-    ike.REGISTRATION_FAILED: "registration_failed",
-}
 
 
 def every(payloads, kind):
@@ -54,5 +37,7 @@ def error_of(payloads):
 
 
 def error_name(type):
-    """A short name for people and logs: "no_proposal_chosen"."""
-    return _NAMES.get(type) or "error_" + str(type)
+    """A short name for people and logs: "no_proposal_chosen"; the table is loaded when asked."""
+    from covey.errornames import NAMES
+
+    return NAMES.get(type) or "error_" + str(type)

@@ -25,9 +25,9 @@ from covey.drops import (
     DROP_IKE_HEADER,
     DROP_IKE_MESSAGE_ID,
     DROP_IKE_SPI,
-    NAMES,
     Drops,
     FormatError,
+    name_of,
 )
 from covey.handshake import Handshake
 from covey.nat import FLOATED
@@ -101,6 +101,11 @@ class Registration:
         self._now_ms = now_ms
         self._patience = Patience(config)
         self._patience.start(now_ms)
+
+    @property
+    def is_beginning(self):
+        """Whether the server has still to prove itself."""
+        return self.state in _BEGINNING
 
     @property
     def is_established(self):
@@ -250,7 +255,7 @@ class Registration:
                 if error is not None:
                     self.noted = error_name(error)
                 if peer.sa.request is None:  # it was the answer, and no other will come
-                    self._lose(peer, NAMES[reason])
+                    self._lose(peer, name_of(reason))
                 continue
             if end is None:
                 return self._take_policy(payloads, sa)
@@ -277,7 +282,7 @@ class Registration:
     def _take_response(self, payloads, reason, sa):
         """The answer to GSA_REGISTRATION; payloads None: it does not parse, which is counted."""
         if payloads is None:
-            self._conclude(NAMES[reason])
+            self._conclude(name_of(reason))
         elif self.state == PULLING:
             try:
                 self._take_policy(payloads, sa)
@@ -289,15 +294,15 @@ class Registration:
 
     def _take_policy(self, payloads, sa):
         """The answer to a registration or a pull: GSA and KD, or why not (RFC 9838, 2.3.1)."""
-        error = error_of(payloads)
-        if error is not None:
-            return self._conclude(error_name(error))
         try:
+            error = error_of(payloads)
+            if error is not None:
+                return self._conclude(error_name(error))
             policy = gsa.parse_gsa(only(payloads, ike.GSA))
             keys = gsa.parse_kd(only(payloads, ike.KD))
             kwk = sa.kwk()
         except FormatError as e:
-            self.refuse(self._now_ms, NAMES[e.reason])
+            self.refuse(self._now_ms, name_of(e.reason))
             raise
         except MemoryError:
             self.drops.count(DROP_CAPACITY)
@@ -338,7 +343,7 @@ class Registration:
             handshake.work()
         except FormatError as e:
             self.drops.count(e.reason)
-            self._fail_if_alone(NAMES[e.reason])
+            self._fail_if_alone(name_of(e.reason))
         if self.state == STARTING and handshake.request:
             self._become(INIT)
             self._patience.start(self._now_ms)

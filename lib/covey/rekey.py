@@ -7,7 +7,7 @@ refused at once, and again after the signature, when another message may have mo
 may come in fragments (section 2.4.1.2), of which each has its own ICV.
 """
 
-from covey import assignment, der, gsa, ike, ikefrag, kd
+from covey import assignment, der, gsa, ike, kd
 from covey.deadline import Deadline
 from covey.drops import (
     DROP_IKE_FRAGMENT,
@@ -21,6 +21,7 @@ from covey.drops import (
     DROP_REKEY_TAG,
     FormatError,
 )
+from covey.exchange import Incoming
 from covey.port import const, sha256
 
 _REASONS = {DROP_IKE_TAG: DROP_REKEY_TAG, DROP_IKE_FRAGMENT: DROP_IKE_FRAGMENT}
@@ -32,7 +33,7 @@ class _Held:
 
     def __init__(self, sa, now_ms):
         self.sa = sa
-        self._parts = ikefrag.Reassembly()
+        self._parts = Incoming()
         self._coming = []  # digests of the fragments that it holds
         self._coming_id = 0  # their Message ID
         self._ends = sa.lifetime_s is not None

@@ -5,9 +5,15 @@ inside a genuine envelope, or of an exchange that has no place here, is INVALID_
 the end of the IKE SA on both sides.
 """
 
-from covey import gsa, ike, ikerekey
-from covey.drops import DROP_IKE_CRITICAL, DROP_IKE_EXCHANGE, DROP_IKE_FORMAT, FormatError
-from covey.payloads import every, notifies, notify
+from covey import gsa, ike
+from covey.drops import (
+    DROP_IKE_CRITICAL,
+    DROP_IKE_EXCHANGE,
+    DROP_IKE_FORMAT,
+    DROP_IKE_PROPOSAL,
+    FormatError,
+)
+from covey.payloads import every, notifies, notify, only
 
 _DONE = ()  # an empty SK
 
@@ -81,6 +87,15 @@ def _create(payloads, said):
         if n.type == ike.REKEY_SA:  # of a Child SA (section 2.25.1)
             missing = ike.Notify(n.protocol, n.spi, ike.CHILD_SA_NOT_FOUND, b"")
             return Judged([(ike.NOTIFY, ike.emit_notify(missing))])
-    if not ikerekey.of_ike_sa(payloads):
+    if not _is_of_ike_sa(payloads):
         return Judged([notify(ike.NO_ADDITIONAL_SAS)])
     return Judged(rekey=payloads)
+
+
+def _is_of_ike_sa(payloads):
+    """Whether a CREATE_CHILD_SA wants an IKE SA, not a Child SA."""
+    proposals = ike.parse_sa(only(payloads, ike.SA))
+    kinds = [p.protocol == ike.IKE for p in proposals]
+    if any(kinds) and not all(kinds):
+        raise FormatError(DROP_IKE_PROPOSAL)
+    return kinds[0]

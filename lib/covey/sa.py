@@ -34,7 +34,7 @@ _WORDS = const(12)
 class DataSA:
     """A Data-Security SA: ESP, transport mode, AES-GCM-16 or AES-GMAC, UDP inside.
 
-    keymat: AES key and 4-octet salt, 20 or 36 octets, copied into context; the caller wipes it.
+    keymat: AES key and 4-octet salt, 20 or 36 octets, copied; the caller wipes it.
     destination, source: selectors (address_lo, address_hi, port_lo, port_hi, protocol).
     sn: SN_*. sender_bits: width of the Sender-ID in the IV, None where nobody told it.
     sender_form: (index_bits, bits) where Sender-IDs read as index | incarnation, else None.
@@ -85,6 +85,7 @@ class DataSA:
         )
         self.next_seq = 1
         self.senders = self._table(sender_bits, sender_form)
+        self.keymat = bytearray(keymat)  # for a member that sleeps: resume.py
         self.context = GMACContext(keymat) if integrity_only else GCMContext(keymat)
 
     def become_sender(self, sender_id, bits):
@@ -134,6 +135,7 @@ class DataSA:
         self.words[_IS_OWN] = 0
         unlink(self.words, _TABLE_OF)
         self._senders.release()
+        wipe(self.keymat)
         self.context.wipe()
 
     def _table(self, bits, form):
@@ -184,12 +186,12 @@ class RekeySA:
         self.destination = destination
         self.source = source
         self.lifetime_s = lifetime_s
-        gsk_e = bytearray(keymat[:key_len])
-        self.context = GCMContext(gsk_e)
-        wipe(gsk_e)
+        self.gsk_e = bytearray(keymat[:key_len])
+        self.context = GCMContext(self.gsk_e)
 
     def wipe(self):
         wipe(self.kwk)
+        wipe(self.gsk_e)
         self.context.wipe()
 
 

@@ -5,6 +5,8 @@
     the server's requests: answered; what comes of them is an event
     liveness, NAT keep-alives, the IKE SA's age; its rekey is renewal.py's
 
+What judges the server's requests, and what rekeys an IKE SA, is loaded when the first one comes.
+
 RFC 7296 sections 1.4, 1.5, 2.1 to 2.4, 2.8, 2.23. Whoever holds this reads .events.
 """
 
@@ -21,8 +23,6 @@ from covey.nat import KEEPALIVE
 from covey.patience import Patience
 from covey.payloads import error_of
 from covey.port import const
-from covey.renewal import Renewal
-from covey.requests import judge
 
 # Events: (kind, ...)
 ANSWERED = "answered"  # payloads (None: they don't parse), DROP_* then, the IkeSA: what was asked
@@ -40,6 +40,7 @@ _MOST_SAS = const(3)  # at once: the old one, and two that replace it when both 
 _GONE = const(2)  # of which the last answer is still known
 _OLD_S = const(30)  # a replaced IKE SA goes then, if the server has not deleted it
 _KEEPALIVE_S = const(20)  # RFC 3948 section 4
+_AGAIN_S = const(10)  # after a rekey of ours that found no memory to begin
 _SOFT_PERCENT = const(90)  # of its life, from 80 on by chance: then we rekey the IKE SA
 
 
@@ -70,7 +71,7 @@ class Unicast:
         self._drops = drops
         self._now_ms = now_ms
         self._wanted = None  # (exchange, payloads) of ask(), until it is answered
-        self._renewal = Renewal(self, random, drops)
+        self._renewal = None  # Renewal, from the first rekey of the IKE SA on
         self._silent = Timer()  # nothing genuine came for so long
         self._idle = Timer()  # we sent nothing for so long
         self._soft_end = Timer()  # of the current IKE SA's keys, and
@@ -81,7 +82,7 @@ class Unicast:
 
     @property
     def is_working(self):
-        return self._renewal.is_working
+        return self._renewal is not None and self._renewal.is_working
 
     @property
     def is_waiting(self):
@@ -123,12 +124,12 @@ class Unicast:
     def step(self, now_ms):
         """A slice of work and what is due → ms until the next."""
         self._now_ms = now_ms
-        if self._renewal.is_working:
+        if self.is_working:
             self._renewal.work()
         if self.lines:
             self._check_timers()
             self._flow()
-        if self._renewal.is_working:
+        if self.is_working:
             return 0
         timers = [line.goes for line in self.lines]
         timers += [self._silent, self._soft_end, self._end]
@@ -146,7 +147,8 @@ class Unicast:
 
     def wipe(self):
         """Every secret; what the server repeats is still answered."""
-        self._renewal.forget()
+        if self._renewal is not None:
+            self._renewal.forget()
         self._wanted = None
         while self.lines:
             self._drop(self.lines[-1])
@@ -176,10 +178,11 @@ class Unicast:
         is_out = any([line.asked == _ASKED for line in self.lines])
         if self._wanted is not None and not is_out:
             return self._send(current, _ASKED, *self._wanted)
-        payloads = self._renewal.request_over(current)
+        renewal = self._renewal
+        payloads = None if renewal is None else renewal.request_over(current)
         if payloads is not None:
             self._send(current, _REKEY, ike.CREATE_CHILD_SA, payloads)
-            self._renewal.sent()
+            renewal.sent()
 
     def _delete(self, line):
         line.is_to_delete = False
@@ -233,9 +236,11 @@ class Unicast:
             return
         self._hear()
         try:
+            from covey.requests import judge
+
             judged = judge(opened)
             if judged.rekey is not None:
-                judged = self._renewal.begin_theirs(line, judged.rekey, source)
+                judged = self._renewing().begin_theirs(line, judged.rekey, source)
         except MemoryError:
             sa.untake()
             raise
@@ -276,7 +281,7 @@ class Unicast:
         self.lines.remove(line)
         self._gone.insert(0, line.sa)
         del self._gone[_GONE:]
-        if self.lines:
+        if self.lines and self._renewal is not None:
             self._renewal.dropped(line)
 
     def adopt(self, sa):
@@ -323,7 +328,11 @@ class Unicast:
             return self.events.append((ENDED, "ike_lifetime"))
         if self._soft_end.is_due(now_ms):
             self._soft_end.stop()
-            self._renewal.begin_ours()
+            try:
+                self._renewing().begin_ours()
+            except MemoryError:
+                self._drops.count(DROP_CAPACITY)
+                self.renew_in(_AGAIN_S)
         current = self.lines[0]
         if self._silent.is_due(now_ms):
             self._hear()  # whatever is out already asks the same
@@ -331,6 +340,13 @@ class Unicast:
                 self._send(current, _LIVENESS, ike.INFORMATIONAL, [])
         if self._keeps_alive and self._idle.is_due(now_ms):
             self._put([KEEPALIVE])
+
+    def _renewing(self):
+        if self._renewal is None:
+            from covey.renewal import Renewal
+
+            self._renewal = Renewal(self, self._random, self._drops)
+        return self._renewal
 
     def _begin_life(self):
         """The keys are new: when to replace them, not all members at once."""

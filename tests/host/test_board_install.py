@@ -4,28 +4,25 @@ The cable is pulled, and the power fails, anywhere: what starts afterwards is th
 new one, and the file system holds the files of that one and nothing else.
 """
 
-import dataclasses
-import json
-import time
-
 import pytest
-from littlefs import LittleFS
-from serial_line import Board
 
-from covey_host.board import boards, code, files, install
+from covey_host.board import install
 from covey_host.errors import Problem
-
-from .test_micropython import interpreter, without
-
-BOARD = dataclasses.replace(boards.load("esp32"), arch="x86")
-BLOCKS = 64
-MAIN = """
-import json, covey.one, covey.port.two
-fields = json.load(open("/covey.json"))
-key = open("/" + fields["psk_file"]).read()
-print("runs:", covey.one.V, covey.port.two.V, fields["version"], key, "%s")
-"""
-SEED = "/seed"
+from serial_line import Board
+from serial_member import (
+    BLOCKS,
+    BOARD,
+    NEW,
+    OLD,
+    SEED,
+    content,
+    flash_with,
+    put,
+    said_at_start,
+    wait_for,
+    without_seed,
+)
+from test_micropython import interpreter, without
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,127 +33,62 @@ def micropython():
 
 
 @pytest.fixture(scope="module")
-def settler():
-    """What boot.py calls, compiled as for a board."""
-    texts = [(files.FIRMWARE / "boot.py").read_text()]
-    kept = code.select(texts, BOARD.arch, files.FIRMWARE).kept
-    compiled = code.compile_all(kept, BOARD.arch)
-    return {f"/lib/{name}": data for name, data in compiled.items()}
-
-
-def member(settler, version, key):
-    """Some files of a member: small, so that there are many places where it can be cut off."""
-    return {
-        "/boot.py": (files.FIRMWARE / "boot.py").read_bytes(),
-        "/covey.json": json.dumps({"version": version, "psk_file": key}).encode(),
-        "/lib/covey/__init__.py": b"",
-        "/lib/covey/one.py": f"V = {version!r}\n".encode() + b"#" * 1500,
-        "/lib/covey/port/__init__.py": b"",
-        "/lib/covey/port/two.py": f"V = {version!r}\n".encode(),
-        f"/lib/covey/only_{version}.py": b"",
-        **settler,
-        "/main.py": (MAIN % version).encode(),
-        f"/{key}": version.encode(),
-        SEED: bytes(32),
-    }
-
-
-@pytest.fixture(scope="module")
-def old(settler):
-    return member(settler, "old", "psk")
-
-
-@pytest.fixture(scope="module")
-def new(settler):
-    return member(settler, "new", "other.psk")
-
-
-@pytest.fixture(scope="module")
-def installed(old, tmp_path_factory):
+def installed(tmp_path_factory):
     """The flash of a board that has the old member."""
     flash = tmp_path_factory.mktemp("board") / "old.bin"
-    assert put(Board(flash, BLOCKS), old).sent == len(old)
-    assert content(flash)[0] == without_seed(old)
+    assert put(Board(flash, BLOCKS), OLD).sent == len(OLD)
+    assert content(flash)[0] == without_seed(OLD)
     return flash.read_bytes()
 
 
-def put(board, wanted, **options):
-    """Install on a board that is on; it is switched off then."""
-    try:
-        return install.install(board.port, lambda _: dict(wanted), BOARD, **options)
-    finally:
-        board.power_off()
-
-
-def without_seed(wanted):
-    return {path: data for path, data in wanted.items() if path != SEED}
-
-
-def content(flash):
-    """Every file but the seed, and the seed."""
-    fs = LittleFS(block_size=4096, block_count=BLOCKS, mount=False)
-    fs.context.buffer = bytearray(flash.read_bytes())
-    fs.mount()
-    found = {}
-    for folder, _, names in fs.walk("/"):
-        for name in names:
-            path = f"{folder.rstrip('/')}/{name}"
-            with fs.open(path, "rb") as file:
-                found[path] = file.read()
-    return found, found.pop(SEED, None)
-
-
-def said_at_start(flash):
-    """What main.py says when power comes back."""
-    board = Board(flash, BLOCKS)
-    deadline = time.monotonic() + 20
-    while b">>> " not in board.output and board.is_on() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    board.power_off()
-    return [line for line in board.output.decode().splitlines() if line.startswith("runs:")]
-
-
-def check_whole(flash, old, new):
+def check_whole(flash):
     """One of the two runs, and is all there is. Which one."""
     said = said_at_start(flash)
     found, _ = content(flash)
-    is_new = found == without_seed(new)
+    is_new = found == without_seed(NEW)
     name = "new" if is_new else "old"
-    assert is_new or found == without_seed(old), sorted(found)
+    assert is_new or found == without_seed(OLD), sorted(found)
     assert said == [f"runs: {name} {name} {name} {name} {name}"]
     return name
 
 
-def test_only_what_differs_is_sent(tmp_path, installed, old, new):
+def test_only_what_differs_is_sent(tmp_path, installed):
     flash = tmp_path / "flash.bin"
     flash.write_bytes(installed)
     seed = content(flash)[1]
-    again = put(Board(flash, BLOCKS), old)
+    again = put(Board(flash, BLOCKS), OLD)
     assert (again.sent, again.octets, again.removed) == (0, 0, 0)
-    done = put(Board(flash, BLOCKS), new)
-    differing = {path for path, data in without_seed(new).items() if old.get(path) != data}
+    done = put(Board(flash, BLOCKS), NEW)
+    differing = {path for path, data in without_seed(NEW).items() if OLD.get(path) != data}
     assert (done.sent, done.removed) == (len(differing), 2)
-    assert check_whole(flash, old, new) == "new"
+    assert check_whole(flash) == "new"
     assert content(flash)[1] == seed  # the board's own is younger
 
 
-def test_the_board_starts_again_with_the_new_member(tmp_path, installed, new):
+def test_the_board_starts_again_with_the_new_member(tmp_path, installed):
     flash = tmp_path / "flash.bin"
     flash.write_bytes(installed)
     board = Board(flash, BLOCKS)
-    install.install(board.port, lambda _: dict(new), BOARD)
-    deadline = time.monotonic() + 20
-    while b"runs: new" not in board.output and time.monotonic() < deadline:
-        time.sleep(0.01)
+    install.install(board.port, lambda _: dict(NEW), BOARD)
+    wait_for(board, b"runs: new")
     board.power_off()
-    assert b"SW_CPU_RESET" in board.output and b"runs: new" in board.output
+    assert b"SW_CPU_RESET" in board.output
 
 
-def test_a_first_seed_is_drawn(installed, tmp_path, old):
+def test_a_member_that_never_ends_is_interrupted(tmp_path):
+    endless = OLD | {"/main.py": b"import time\nprint('runs on')\nwhile True:\n time.sleep(1)\n"}
+    flash = flash_with(tmp_path / "flash.bin", endless)
+    board = Board(flash, BLOCKS, endless=b"runs on")
+    wait_for(board, b"runs on")
+    put(board, NEW)
+    assert check_whole(flash) == "new" and b"KeyboardInterrupt" in board.output
+
+
+def test_a_first_seed_is_drawn(tmp_path, installed):
     flash = tmp_path / "flash.bin"
     flash.write_bytes(installed)
     seed = content(flash)[1]
-    assert len(seed) == 32 and seed != old[SEED]
+    assert len(seed) == 32 and seed != OLD[SEED]
 
 
 def octets_to(flash, wanted):
@@ -165,22 +97,30 @@ def octets_to(flash, wanted):
     return board.passed
 
 
-def test_the_cable_is_pulled_anywhere(tmp_path, installed, old, new):
+def broken_off(board, wanted):
+    """What is said of an installation over a cable that is pulled; empty: it was done before."""
+    try:
+        assert not put(board, wanted).is_restarted
+        return ""
+    except Problem as problem:
+        assert problem.status == 1 and "\n" not in problem.sentence
+        return problem.sentence
+
+
+def test_the_cable_is_pulled_anywhere(tmp_path, installed):
     flash = tmp_path / "flash.bin"
     flash.write_bytes(installed)
-    whole = octets_to(flash, new)
+    whole = octets_to(flash, NEW)
     seen = []
     for cable in range(3, whole, whole // 60):
         flash.write_bytes(installed)
         board = Board(flash, BLOCKS, cable=cable)
-        with pytest.raises(Problem) as problem:
-            put(board, new)
-        assert problem.value.status == 1 and "\n" not in problem.value.sentence
-        seen.append(check_whole(flash, old, new))
-        if "nothing was changed" in problem.value.sentence or "as it was" in problem.value.sentence:
-            assert seen[-1] == "old", problem.value.sentence
-        if "takes over" in problem.value.sentence:
-            assert seen[-1] == "new", problem.value.sentence
+        sentence = broken_off(board, NEW)
+        seen.append(check_whole(flash))
+        if "nothing was changed" in sentence or "as it was" in sentence:
+            assert seen[-1] == "old", sentence
+        if "takes over" in sentence or not sentence:
+            assert seen[-1] == "new", sentence
     assert seen == sorted(seen, reverse=True) and {"old", "new"} == set(seen)
 
 
@@ -190,38 +130,37 @@ def changes_of(flash, wanted):
     return board.unplug()
 
 
-def test_the_power_fails_anywhere(tmp_path, installed, old, new):
+def test_the_power_fails_anywhere(tmp_path, installed):
     """At every write and erasure of the flash, half of which is done."""
     flash = tmp_path / "flash.bin"
     flash.write_bytes(installed)
-    whole = changes_of(flash, new)
+    whole = changes_of(flash, NEW)
     seen = []
     for power in range(1, whole + 1):
         flash.write_bytes(installed)
         with pytest.raises(Problem):
-            put(Board(flash, BLOCKS, power=power), new)
-        seen.append(check_whole(flash, old, new))
+            put(Board(flash, BLOCKS, power=power), NEW)
+        seen.append(check_whole(flash))
     assert seen == sorted(seen, reverse=True) and {"old", "new"} == set(seen)
 
 
-def committed(flash, installed, new):
-    """A flash where the new member waits: the power failed at the first change after the commit."""
+def committed(flash, installed):
+    """A flash where the new member waits: the power failed at once after the commit."""
     for power in range(1, 1000):
         flash.write_bytes(installed)
         with pytest.raises(Problem):
-            put(Board(flash, BLOCKS, power=power), new)
+            put(Board(flash, BLOCKS, power=power), NEW)
         if "/covey.next/plan" in content(flash)[0]:
             return flash.read_bytes()
     raise AssertionError("it was never committed")
 
 
-def test_the_power_fails_again_while_boot_completes_it(tmp_path, installed, old, new):
+def test_the_power_fails_again_while_boot_completes_it(tmp_path, installed):
     flash = tmp_path / "flash.bin"
-    waiting = committed(flash, installed, new)
+    waiting = committed(flash, installed)
     flash.write_bytes(waiting)
     board = Board(flash, BLOCKS)
-    while b">>> " not in board.output:
-        time.sleep(0.01)
+    wait_for(board, b">>> ")
     whole = board.unplug()
     assert whole > 10
     for power in range(1, whole + 1):
@@ -230,4 +169,4 @@ def test_the_power_fails_again_while_boot_completes_it(tmp_path, installed, old,
         board.wait()
         board.power_off()
         assert b"runs:" not in board.output or power == whole
-        assert check_whole(flash, old, new) == "new"
+        assert check_whole(flash) == "new"

@@ -237,7 +237,9 @@ def test_a_member_gets_what_its_board_needs(covey, site):
     text = (directory / "psk").read_text()
     assert len(text.strip()) == 64 and bytes.fromhex(text) == bytes(settings.psk)
     assert text.strip() not in said.out + said.err
-    assert sorted(os.listdir(directory)) == ["covey.json", "psk"]
+    assert sorted(os.listdir(directory)) == ["covey.json", "psk", "seed"]
+    assert len((directory / "seed").read_bytes()) == 32
+    assert {stat.S_IMODE(file.stat().st_mode) for file in directory.iterdir()} == {0o600}
     assert os.listdir(site / "members") == ["press-7"]
 
 
@@ -246,6 +248,7 @@ def test_members_have_different_keys_and_are_listed(covey, site):
     covey("member", "add", "robot.2", "--group", "line1", "--sender")
     keys = {path.read_text() for path in site.glob("members/*/psk")}
     assert len(keys) == 2
+    assert len({path.read_bytes() for path in site.glob("members/*/seed")}) == 2
     found = objects(covey("member", "list", "--json"))
     assert found == [
         {"member": "press-7", "group": "line1", "sender": False, "auth": "psk"},

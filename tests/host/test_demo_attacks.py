@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from covey.assignment import Terms
-from covey.drops import NAMES, FormatError
+from covey.drops import FormatError, names
 from covey.job import finish
 from covey.member import Member
 from covey.p256 import Verifier
@@ -81,7 +81,7 @@ def test_each_packet_is_dropped_for_the_reason_that_is_expected(
         if shot.to_application:
             continue
         own = sender_id is not None and shot.sender == sender_id
-        reason = NAMES.get(deliver(target, shot.data), "delivered")
+        reason = names().get(deliver(target, shot.data), "delivered")
         assert reason == ("own" if own else shot.reason), shot
 
 
@@ -113,7 +113,7 @@ class TestForgedRekeys:
     @pytest.mark.parametrize("kind", ["rekey_unknown_spi", "rekey_noise"])
     def test_refused_at_once(self, wire, held, kind):
         for shot in attacks.KINDS[kind].make(wire[0], random.Random(2)):
-            assert NAMES[held.begin(shot.data[4:])] == shot.reason
+            assert names()[held.begin(shot.data[4:])] == shot.reason
 
     @pytest.mark.parametrize("kind", ["rekey_by_member", "exclude_by_member"])
     def test_refused_for_their_signature_only(self, wire, held, kind):
@@ -121,4 +121,4 @@ class TestForgedRekeys:
         assert held.begin(shot.data[4:]) == 0
         with pytest.raises(FormatError) as caught:
             finish(held.work(Terms(), 16, False))
-        assert NAMES[caught.value.reason] == shot.reason == "rekey_signature"
+        assert names()[caught.value.reason] == shot.reason == "rekey_signature"

@@ -69,16 +69,16 @@ def test_nothing_is_said_twice(heading):
 def test_the_table_of_reasons_is_that_of_the_code():
     shown = table(SPEC, "Reasons for a drop")
     constants = {name: value for name, value in vars(drops).items() if name.startswith("DROP_")}
-    assert [code(name) for name in shown] == list(drops.NAMES.values()), "the same, in order"
+    assert [code(name) for name in shown] == list(drops.names().values()), "the same, in order"
     for cells in shown.values():
-        assert drops.NAMES[constants[cells[1]]] == code(cells[0]), cells
+        assert drops.names()[constants[cells[1]]] == code(cells[0]), cells
         assert re.match(r"RFC \d+|ours", cells[3]), cells
     assert {cells[1] for cells in shown.values()} == set(constants)
 
 
 def test_reasons_in_other_tables_exist():
     for span in re.findall(r"`([a-z_]+)`", section(SPEC, "Order of the checks")):
-        assert span in drops.NAMES.values(), span
+        assert span in drops.names().values(), span
 
 
 def test_private_attributes_have_the_numbers_of_the_code():

@@ -4,6 +4,10 @@ The key server, the access point and the other members are processes of their ow
 """
 
 import json
+import random
+import signal
+import subprocess
+import time
 
 import pytest
 
@@ -29,7 +33,8 @@ def plug(bench, tmp_path):
     def make(name, kind="x86", arguments=(), **options):
         bench.member(name, *arguments)
         folder = bench.root / "members" / name
-        board = Board(tmp_path / name, files_of(folder, **options), kind)
+        hasten(folder)
+        board = Board(tmp_path / name, files_of(folder, kind, **options), kind)
         boards.append(board)
         return board
 
@@ -40,6 +45,13 @@ def plug(bench, tmp_path):
         for secret in (WIFI["password"], WIFI["ssid"]):
             assert secret not in said
         bench.said += said
+
+
+def hasten(folder):
+    """A member that gives a key server up after 2 s, not 31."""
+    fields = json.loads((folder / "covey.json").read_text())
+    fields["retransmit"] = {"first_ms": 100, "total_s": 2}
+    (folder / "covey.json").write_text(json.dumps(fields))
 
 
 def on(board):
@@ -69,3 +81,156 @@ def test_two_boards_one_button_one_led(bench, plug, kind):
     button.cut()  # nobody says so any more
     lamp.shows(RELAY, 0)
     assert json.loads(bench.covey("status", "--json"))["groups"]["line1"]["epoch"] >= 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_access_point_goes_and_comes_back(bench, plug, kind):
+    """A rekey is missed meanwhile, and asked for afterwards."""
+    server = bench.serve()
+    button, lamp = plug("press-7", kind, ["--sender"]), plug("valve-3", kind)
+    on(button)
+    on(lamp)
+    button.press(True)
+    lamp.shows(RELAY, 1)
+    lamp.no_air()
+    lamp.says("covey: wifi lost")
+    lamp.shows(RELAY, 0)  # nobody says "on" any more
+    bench.covey("rekey", "line1")
+    button.says("covey: rekeyed")
+    assert lamp.count("covey: wifi up") == 1
+    lamp.air()
+    lamp.says("covey: wifi up", 2)
+    lamp.shows(RELAY, 1)
+    lamp.shows(LED, 1)
+    told = bench.events(server)
+    asked = [e for e in told if e["event"] == "registered" and e["member"] == "valve-3"]
+    assert len(asked) > 1 and asked[-1]["epoch"] == asked[0]["epoch"] + 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_key_server_goes_and_comes_back(bench, plug, kind):
+    board = plug("valve-3", kind)
+    board.air()
+    board.power()
+    board.says("covey: failed")  # there is none
+    server = bench.serve()
+    board.says("covey: member")
+    bench.end(server, signal.SIGKILL)
+    again = plug("press-7", kind, ["--sender"])
+    again.air()
+    again.press(True)
+    again.power()
+    again.says("covey: failed")
+    bench.serve()
+    again.says("covey: member")
+    board.shows(RELAY, 1, 40)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wrong_password_is_tried_for_ever(bench, plug, kind):
+    board = plug("valve-3", kind, change=impatient)
+    bench.serve()
+    board.power()
+    board.says("there is no such access point")
+    board.air(password="another password")
+    board.says("the access point refuses the password", 2, 40)
+    assert board.level(LED) is not None
+    board.air()
+    board.says("covey: member", timeout_s=40)
+    board.shows(LED, 0)
+
+
+def impatient(text):
+    """Wi-Fi is given up after 0.6 s."""
+    return "import onboard.wifi\n\nonboard.wifi._PATIENCE = 3\n" + text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_watchdog_that_is_not_fed(bench, plug, kind):
+    """The first packet sends the board into a loop: it starts again, and again."""
+
+    def hang(text):
+        assert "board.drive(" in text
+        return text.replace("board.drive(", "while True: pass\n            (")
+
+    bench.serve()
+    button = plug("press-7", "cpython", ["--sender"])
+    on(button)
+    lamp = plug("valve-3", kind, change=hang, watchdog_ms=1500)
+    on(lamp)
+    assert lamp.ended() == BITTEN
+    lamp.power()
+    lamp.says("covey: member", 2)
+    assert lamp.ended() == BITTEN
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ctrl_c_leaves_the_board_to_a_person(bench, plug, kind):
+    bench.serve()
+    board = plug("valve-3", kind, watchdog_ms=1500)
+    on(board)
+    board.interrupt()
+    board.says("power: prompt")
+    with pytest.raises(subprocess.TimeoutExpired):
+        board.ended(4)  # the watchdog is patient now
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_should_never_happen_starts_the_board_again(bench, plug, kind):
+    def break_it(text):
+        assert "board.drive(" in text
+        return text.replace("board.drive(", "board.no_such_thing(")
+
+    bench.serve()
+    button = plug("press-7", "cpython", ["--sender"])
+    on(button)
+    lamp = plug("valve-3", kind, change=break_it)
+    on(lamp)
+    assert lamp.ended() == RESET
+    assert lamp.count("no_such_thing")
+    lamp.lines.clear()  # a traceback, for once
+
+
+def test_power_that_goes_at_each_write(bench, plug):
+    """Whatever the flash was about to be told: the board comes up again with a seed of its own."""
+    bench.serve()
+    board = plug("press-7", "x86", ["--sender"])
+    board.air()
+    seeds = [board.file("seed")]
+    writes = 0
+    while True:
+        (board.world / "writes").write_text(str(writes))
+        board.power()
+        if board.ends_cut():
+            seeds.append(board.file("seed"))
+            assert len(seeds[-1]) == 32
+            writes += 1
+            continue
+        break
+    assert writes > 3
+    board.cut()
+    assert board.count("covey: registering") == 1  # nothing was drawn before the seed was new
+    assert len(set(seeds)) == 1 and board.file("seed") not in seeds
+    (board.world / "writes").unlink()
+    board.power()
+    board.says("covey: member", 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_power_that_goes_at_any_moment(bench, plug, kind):
+    bench.serve()
+    board = plug("press-7", kind, ["--sender"])
+    board.air()
+    chance = random.Random(7)
+    for _ in range(12):
+        board.power()
+        time.sleep(chance.random() * 1.2)
+        board.cut()
+        assert len(board.file("seed")) == 32
+    before = board.count("covey: member")
+    board.power()
+    board.says("covey: member", before + 1)
+    receiver = plug("valve-3", "cpython")
+    on(receiver)
+    board.press(True)
+    receiver.shows(RELAY, 1)

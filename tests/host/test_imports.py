@@ -27,6 +27,7 @@ GROUPS = {
             "port.mpy_path",
             "port.mpy_address",
             "port.mpy_socket",
+            "port.mpy_esp",
             "port.mpy",
             "port.cpy_gcm",
             "port.cpy_path",
@@ -55,6 +56,7 @@ GROUPS = {
     "protocol": (
         [
             "patience",
+            "errornames",
             "payloads",
             "offer",
             "nat",
@@ -76,7 +78,17 @@ GROUPS = {
         ["struct"],
     ),
     "top": (
-        ["config", "member", "membership", "carrier", "addresses", "aio", ""],
+        [
+            "config",
+            "member",
+            "membership",
+            "resume",
+            "ipcarrier",
+            "carrier",
+            "addresses",
+            "aio",
+            "",
+        ],
         ["errors", "port", "bytes", "cryptography", "state", "formats", "protocol"],
         ["struct"],
     ),
@@ -97,6 +109,7 @@ DOORS = {
     "port.cpy_gcm": ["cryptography", "struct"],
     "port.cpy_path": ["struct"],
     "port.mpy_address": ["network", "socket"],
+    "port.mpy_esp": ["errno", "micropython", "socket", "sys"],
     "port.mpy_socket": ["errno", "micropython", "os", "select", "socket", "sys"],
     "config": ["json"],
     "aio": ["asyncio"],

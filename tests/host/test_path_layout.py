@@ -44,7 +44,7 @@ def test_reasons_and_offsets_are_those_of_their_files():
         if key.startswith("DROP_"):
             assert getattr(drops, key) == value
     numbers = numbers_of("port/cpy_path.py")
-    assert numbers["STEP_IS_DUE"] not in {*drops.NAMES, drops.IKE_MESSAGE}
+    assert numbers["STEP_IS_DUE"] not in {*drops.names(), drops.IKE_MESSAGE}
     assert (numbers["LEAST"], numbers["PAYLOAD"]) == (esp.LEAST, esp.PAYLOAD)
     assert numbers["TEXT"] + 8 == esp.PAYLOAD and numbers["TEXT"] + 16 == esp.OVERHEAD
     assert numbers["MASK"] + 1 == 2 * numbers["HALF"] == 1 << 30

@@ -51,13 +51,49 @@ def test_the_whole_of_it():
     done = run(TOOL, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "Left out" not in done.stdout, done.stdout
-    lines = {line.split()[0]: line for line in done.stdout.splitlines() if line}
+    lines = {line[:48].rstrip(" *"): line for line in done.stdout.splitlines() if line}
     for name in ("aio", "member", "port/mpy_gcm", "p256"):
         _, star, *cells = lines[f"covey/{name}.py"].split()
         assert star == "*" and len(cells) == 6 and all(int(cell) > 0 for cell in cells), name
-    assert "*" not in lines["covey/cip.py"], "an optional role, loaded where it is used"
-    assert int(lines["all"].split()[-1]) > int(lines["a"].split()[-1]) > 10000
+    assert int(lines["all"].split()[-1]) > int(lines["a member"].split()[-1]) > 10000
+    assert done.stdout.count("line numbers (-O1) take") == 4
     assert done.stdout.count("aim 48 KB") == 4 and done.stdout.count("aim 24 KB") == 1
+
+
+def test_what_a_plain_member_does_without_has_its_role(size, capsys):
+    """A file that is loaded at once, or that no role names, is found here."""
+    wrapper, reason = interpreter("x86")
+    if wrapper is None:
+        without("x86", reason)
+    size.size()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    optional = {
+        row[0].removeprefix("covey/").removesuffix(".py").replace("/", ".")
+        for row in rows
+        if row and row[0].startswith("covey/") and row[1] != "*"
+    }
+    roles = {name for names in size.ROLES.values() for name in names}
+    roles.remove("port.mpy_tag")  # needed where kernels are looped
+    assert optional == roles | {"iana"}, "iana is folded into those that use it"
+
+
+def test_kernels_of_each_architecture(size, tmp_path):
+    modules = size.measure(size.SOURCE, tmp_path)
+    size.note_loaded(modules, ["covey.port.mpy_ghash", "covey.port.mpy_tables", "covey.aio"])
+    needed = {
+        name.removeprefix("covey/port/").removesuffix(".py"): modules[name].needed
+        for name in modules
+        if modules[name].needed
+    }
+    everywhere, looped = set(size.ARCHS), {"x64", "armv6m"}
+    assert needed == {
+        "mpy_ghash": everywhere - looped,
+        "mpy_ghash_small": looped,
+        "mpy_tag": looped,
+        "mpy_tables": everywhere,
+        "covey/aio": everywhere,
+    }
+    assert 0 < size.of_member(modules, "xtensawin") < size.of_member(modules, "rv32imc")
 
 
 def test_without_micropython_the_octets_are_there_all_the_same(

@@ -3,7 +3,7 @@
 import gc
 import sys
 
-from covey.drops import NAMES
+from covey.drops import names
 from covey.gcm import GCMContext
 from covey.member import Member
 from covey.path import DataPath, accept, admit, frame, trim
@@ -178,8 +178,8 @@ def member_state(m):
 def refuses(m, datagram, reason):
     """It is dropped for this reason, counted under it alone, and changes nothing else."""
     counts, state = m.drops.as_dict(), member_state(m)
-    assert deliver(m, datagram) == reason, NAMES[reason]
-    counts[NAMES[reason]] = counts.get(NAMES[reason], 0) + 1
+    assert deliver(m, datagram) == reason, names()[reason]
+    counts[names()[reason]] = counts.get(names()[reason], 0) + 1
     assert m.drops.as_dict() == counts
     assert member_state(m) == state
 

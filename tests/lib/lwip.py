@@ -236,7 +236,7 @@ class Select:
             return iter([(self._sock, found)] if found else [])
 
 
-_NAMES = ("covey.port.mpy_address", "covey.port.mpy_socket")
+_NAMES = ("covey.port.mpy_address", "covey.port.mpy_socket", "covey.port.mpy_esp")
 _CONTRACT = (
     "resolve udp_socket group_socket esp_socket pollable recv recv_from recv_parts send "
     "source_address ipv4_of own_ipv4 close"
@@ -244,7 +244,7 @@ _CONTRACT = (
 
 
 def _load():
-    """The port's files, imported as on a board: (mpy_address, mpy_socket)."""
+    """The port's files, imported as on a board: (mpy_address, mpy_socket, mpy_esp)."""
     fakes = {"socket": Module, "errno": Errno, "sys": System}
     if sys.implementation.name != "micropython":
         fakes["micropython"], fakes["select"] = MicroPython, Select
@@ -266,12 +266,13 @@ def _load():
                     setattr(port, name.rpartition(".")[2], kept[name])
 
 
-address, board = _load()
+address, board, esp = _load()
 
 
 def functions():
     """The contract's functions of sockets, by name."""
-    return {name: getattr(board, name, None) or getattr(address, name) for name in _CONTRACT}
+    files = board, address, esp
+    return {name: [getattr(f, name) for f in files if hasattr(f, name)][0] for name in _CONTRACT}
 
 
 class OnAir:

@@ -2,7 +2,7 @@
 
 from covey import registration
 from covey.config import Config
-from covey.drops import NAMES
+from covey.drops import names
 from covey.nat import Path
 from covey.registration import Registration  # itself, whatever other tests put in its place
 from gcks_peer import TRANSPORT, Gcks, policy
@@ -73,12 +73,12 @@ class Talk:
     def hear(self, data, source=None):
         """A datagram of the server → name of its drop or None, what is sent then."""
         reason = self.gm.receive(data, self.now_ms, source)
-        return NAMES[reason] if reason else None, self.sent()
+        return names()[reason] if reason else None, self.sent()
 
     def hear_only(self, data):
         """The name of its drop or None, without a step of work."""
         reason = self.gm.receive(data, self.now_ms)
-        return NAMES[reason] if reason else None
+        return names()[reason] if reason else None
 
     def take(self, data, source=None):
         drop, sent = self.hear(data, source)

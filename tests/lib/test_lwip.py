@@ -252,7 +252,7 @@ def test_what_a_person_can_mend():
     lwip.clear()
     said = sentence(board.group_socket, GROUP, 4500, "10.0.0.9", 1)
     assert "10.0.0.9 is no address of an interface" in said and air.open == []
-    said = sentence(board.esp_socket, GROUP, "10.0.0.9", 1)
+    said = sentence(lwip.esp.esp_socket, GROUP, "10.0.0.9", 1)
     assert "10.0.0.9 is no address of an interface" in said and air.open == []
     assert "no known IPv4 host" in sentence(board.udp_socket, "no.such.host", 1)
     first = board.udp_socket(OWN, 848)
@@ -261,7 +261,7 @@ def test_what_a_person_can_mend():
     for call, *args in (
         (board.udp_socket, OWN, 849),
         (board.group_socket, GROUP, 4500, OWN, 1),
-        (board.esp_socket, GROUP, OWN, 1),
+        (lwip.esp.esp_socket, GROUP, OWN, 1),
     ):
         assert "error %d" % lwip.ENFILE in sentence(call, *args)
     ends_clean(first)

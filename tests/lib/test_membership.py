@@ -55,6 +55,10 @@ class Script:
         return outcome
 
     @property
+    def is_beginning(self):
+        return self.state in registration._BEGINNING
+
+    @property
     def is_established(self):
         return self.state in registration._ESTABLISHED
 

@@ -122,7 +122,7 @@ def test_answers_and_requests_over_an_ike_sa_come_again():
     assert talk.gm.take_outcome() == registration.REGISTERED
     for exchange_type, payloads in ((ike.INFORMATIONAL, []), (INBAND, [])):
         request = sa.request(exchange_type, payloads)
-        with _Full(exchange.ikefrag, "seal"):
+        with _Full(exchange.ike, "seal_message"):
             _outcome(talk.gm.receive, request, talk.now_ms)
         (answer,) = talk.take(request)
         assert sa.open(answer)[1] == []
@@ -132,7 +132,7 @@ def test_answers_and_requests_over_an_ike_sa_come_again():
 
 def test_a_pull_leaves_later():
     talk = Talk().registered()
-    with _Full(exchange.ikefrag, "seal"):
+    with _Full(exchange.ike, "seal_message"):
         assert talk.gm.pull(talk.now_ms)
     assert talk.drops == {"capacity": 1}
     (pull,) = talk.sent()
@@ -142,7 +142,7 @@ def test_a_pull_leaves_later():
 
 def test_our_rekey_leaves_later():
     talk = Talk(ike_lifetime_s=1000, liveness_s=0).registered()
-    with _Full(exchange.ikefrag, "seal"):
+    with _Full(exchange.ike, "seal_message"):
         _outcome(talk.next, 1000000)
     (request,) = talk.sent()
     header, payloads = talk.gcks.sa.open(request)

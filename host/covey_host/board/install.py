@@ -1,15 +1,15 @@
 """`covey install`: a member's files onto a board that runs MicroPython, over its serial port.
 
-Only what differs is sent, to a directory of its own; one renaming commits it, and code of the board
-moves it into place (firmware/onboard/install.py). Wherever the cable is pulled, what boots is the
-old member or the new one.
+Only what differs is sent, to a directory of its own; one renaming commits it, and code of the
+board moves it into place (firmware/onboard/install.py). Wherever the cable is pulled, what boots
+is the old member or the new one.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import MISUSE, Problem
 from . import fit
@@ -32,6 +32,7 @@ class Done:
     sent: int  # of them
     octets: int  # that were sent
     removed: int
+    is_restarted: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def install(
     with Line(port) as line:
         steps = _Steps(port, may_replace, progress)
         try:
-            return steps.run(line, make, board)
+            done = steps.run(line, make, board)
         except LineBroken:
             raise Problem(
                 f"The line to the board at {port} broke, or the board fell silent: {steps.state}."
@@ -68,7 +69,8 @@ def install(
         except BoardError as error:
             raise Problem(f"The board at {port} gave up: {error.reason}; {steps.state}.") from None
         finally:
-            line.restart()  # whatever came of it: the program that we stopped runs again
+            is_restarted = line.restart()  # whatever came of it: what we stopped runs again
+        return replace(done, is_restarted=is_restarted)
 
 
 class _Steps:
@@ -207,7 +209,7 @@ def _settles(boot: str | None) -> bool:
 
 
 def _has_code(text: str) -> bool:
-    """Whether more is in it than comments: those of MicroPython's own boot.py are nobody's work."""
+    """Whether more is in it than comments, as in the boot.py that MicroPython brings."""
     lines = (line.strip() for line in text.splitlines())
     return any(line and not line.startswith("#") for line in lines)
 

@@ -1,4 +1,4 @@
-"""The MicroPython prompt of a board on a serial port, by mpremote: code goes out, text comes back."""
+"""The MicroPython prompt of a board on a serial port, by mpremote: code goes, text comes."""
 
 import contextlib
 import io
@@ -51,7 +51,7 @@ class Line:
         noise = io.StringIO()  # mpremote prints what it did not understand
         try:
             with contextlib.redirect_stdout(noise):
-                self._transport.enter_raw_repl()
+                self._transport.enter_raw_repl(timeout_overall=_READ_S)
         except _BROKEN:
             self._hang_up()
             raise Problem(
@@ -64,7 +64,7 @@ class Line:
         self._hang_up()
 
     def run(self, code: str, silence_s: float = _READ_S) -> str:
-        """What the code printed. BoardError where it failed there, LineBroken where it got lost.
+        """What the code printed. BoardError: it failed there. LineBroken: it got lost.
 
         silence_s: for so long the board may print nothing.
         """
@@ -89,10 +89,13 @@ class Line:
                 if is_last:
                     raise LineBroken from None
 
-    def restart(self) -> None:
-        """As by its reset button. A line that is broken stays silent about it."""
-        with contextlib.suppress(*_BROKEN):
+    def restart(self) -> bool:
+        """As by its reset button. Whether the board has heard it."""
+        try:
             self._transport.exec_raw_no_follow("import machine\nmachine.reset()")
+            return True
+        except _BROKEN:
+            return False
 
     def _hang_up(self) -> None:
         with contextlib.suppress(*_BROKEN):
@@ -119,4 +122,4 @@ def _why(port: str) -> str:
         serial.serial_for_url(port, exclusive=True).close()
     except (OSError, ValueError) as error:
         return str(error)
-    return "busy"
+    return "resource busy"

@@ -60,6 +60,12 @@ def clear(folder):
   os.rmdir(folder)
  except OSError:
   pass
+def make_folder(path):
+ try:
+  os.mkdir(path)
+ except OSError as e:
+  if e.errno != 17:
+   raise
 def text(path):
  try:
   with open(path) as f:
@@ -105,8 +111,13 @@ class Remote:
         return json.loads(self._line.run(f"print(json.dumps(text({path!r})))"))
 
     def exists(self, path: str) -> bool:
-        return bool(json.loads(self._line.run(f"feed()\ntry:\n os.stat({path!r})\n print(1)\n"
-                                              "except OSError:\n print(0)")))
+        return bool(
+            json.loads(
+                self._line.run(
+                    f"feed()\ntry:\n os.stat({path!r})\n print(1)\nexcept OSError:\n print(0)"
+                )
+            )
+        )
 
     def settle(self) -> None:
         """What boot.py would do."""
@@ -138,7 +149,7 @@ class Remote:
         folders = path.split("/")[1:-1]
         for i in range(len(folders)):
             folder = "/" + "/".join(folders[: i + 1])
-            self._line.run(f"try:\n os.mkdir({folder!r})\nexcept OSError:\n pass")
+            self._line.run(f"make_folder({folder!r})")
         self._line.run(f"os.rename({PART + '/' + name!r}, {path!r})")
 
     def commit(self) -> None:

@@ -2,11 +2,14 @@
 
 import grp
 import os
+import re
 from pathlib import Path
 
 from serial.tools import list_ports
 
 from ..errors import Problem
+
+_IN_USE = re.compile(r"exclusively lock|resource busy|errno (11|16)\b|access is denied")
 
 
 def check(port: str) -> None:
@@ -15,9 +18,9 @@ def check(port: str) -> None:
         return
     path = Path(port)
     if not path.exists():
-        raise Problem(f"There is no port {port}: {_others()}")
+        raise Problem(f"There is no port {port}: {named()}")
     if not path.is_char_device():
-        raise Problem(f"{port} is no serial port: {_others()}")
+        raise Problem(f"{port} is no serial port: {named()}")
     if not os.access(path, os.R_OK | os.W_OK):
         raise _not_allowed(port)
 
@@ -25,23 +28,26 @@ def check(port: str) -> None:
 def refusal(port: str, said: str) -> Problem:
     """Why a port could not be opened, from what the system said."""
     said = said.lower()
-    if "permission denied" in said or "errno 13" in said:
+    if "permission denied" in said:
         return _not_allowed(port)
-    if any(word in said for word in ("lock", "errno 11", "errno 16", "busy", "access is denied")):
+    if _IN_USE.search(said):
         return Problem(
             f"{port} is in use: close whatever has it open, such as a serial terminal, and try"
             " again."
         )
     if "://" in port:
         return Problem(f"Nothing can be reached at {port}.")
-    return Problem(f"{port} can't be opened: {_others()}")
+    return Problem(f"{port} can't be opened: {named()}")
 
 
-def _others() -> str:
+def named() -> str:
+    """The ports of this machine, as the second half of a sentence."""
     found = sorted(each.device for each in list_ports.comports())
     if found:
         return f"the ports here are {', '.join(found)}."
-    return "there is none here; plug the board in, by a cable that carries data and not power alone."
+    return (
+        "there is none here; plug the board in, by a cable that carries data and not power alone."
+    )
 
 
 def _not_allowed(port: str) -> Problem:

@@ -17,8 +17,8 @@ from covey.drops import (
     DROP_IKE_CRITICAL,
     DROP_IKE_EXCHANGE,
     DROP_IKE_MESSAGE_ID,
-    NAMES,
     FormatError,
+    name_of,
 )
 
 from . import Out, ikerekey, ikesa, inband
@@ -215,7 +215,7 @@ class Requests:
             else:
                 outs = self._fail(sa, pending, failed, now_ms)
         except FormatError as error:
-            self._counters[NAMES[error.reason]] += 1
+            self._counters[name_of(error.reason)] += 1
             outs = self.close(sa, now_ms)
         if sa.own_spi in self._table.sas and sa.state != ikesa.ENDED:
             outs = outs + self.proceed(sa, now_ms)

@@ -19,8 +19,8 @@ from covey.drops import (
     DROP_IKE_EXCHANGE,
     DROP_IKE_MESSAGE_ID,
     DROP_IKE_SPI,
-    NAMES,
     FormatError,
+    name_of,
 )
 
 from . import Out, ikerekey, ikesa
@@ -80,7 +80,7 @@ class Responder:
                 for out in self._receive(bytes(data), address, now_ms)
             ]
         except FormatError as error:
-            self._counters[NAMES[error.reason]] += 1
+            self._counters[name_of(error.reason)] += 1
             return []
 
     def step(self, now_ms: int) -> list[Out]:
@@ -235,7 +235,7 @@ class Responder:
                 return self._rekey(sa, parts, now_ms), False
             raise FormatError(DROP_IKE_EXCHANGE)
         except FormatError as error:  # section 2.21.3: fatal for both
-            self._counters[NAMES[error.reason]] += 1
+            self._counters[name_of(error.reason)] += 1
             return [notify(ike.INVALID_SYNTAX)], True
 
     def _authenticate(

@@ -26,7 +26,6 @@ from covey.port.mpy_path import (
 )
 from covey.port.mpy_socket import (
     close,
-    esp_socket,
     group_socket,
     pollable,
     recv,
@@ -61,6 +60,13 @@ else:
 
     def ticks_diff(a, b):
         return (a - b + _HALF & _MASK) - _HALF
+
+
+def esp_socket(*args):
+    """Of the ip carrier, which most groups don't have."""
+    from covey.port.mpy_esp import esp_socket
+
+    return esp_socket(*args)
 
 
 class AESBlock:

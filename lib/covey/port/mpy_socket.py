@@ -1,7 +1,7 @@
 """Sockets on MicroPython: the unix port on Linux and macOS, and boards with lwIP.
 
 The socket module lacks most names, so options stand here by number. What is handed out is a
-`_Socket` around the system's own, which on lwIP may have to be made anew: there an empty datagram
+`Socket` around the system's own, which on lwIP may have to be made anew: there an empty datagram
 marks it as closed by a peer, and all that it says from then on is b"".
 """
 
@@ -19,8 +19,6 @@ from covey.port.mpy_address import octets_of, place_of, resolve
 _ANY = "0.0.0.0"
 _RCVBUF_LEN = const(1048576)  # octets asked of the system for datagrams not yet read
 _IPPROTO_IP = const(0)
-_SOCK_RAW = const(3)
-_ESP = const(50)
 _TRIES = const(32)
 _NOTHING = const(-1)
 _TROUBLE = const(-2)
@@ -32,7 +30,7 @@ _TROUBLE = const(-2)
     _IP_MULTICAST_IF,
     _IP_MULTICAST_TTL,
     _IP_MULTICAST_LOOP,
-    _IP_ADD_MEMBERSHIP,
+    IP_ADD_MEMBERSHIP,
     _NO_ADDRESS,
 ) = {
     "linux": (8, None, 32, 33, 34, 35, (19, 99)),
@@ -42,13 +40,13 @@ _TROUBLE = const(-2)
     # 6 is an ERR_VAL of igmp_joingroup(), handed on as it is: no interface has this address
     (None, None, None, None, None, getattr(socket, "IP_ADD_MEMBERSHIP", 3), (19, 125, 6)),
 )
-_IS_LWIP = _IP_MULTICAST_IF is None
+IS_LWIP = _IP_MULTICAST_IF is None
 
 # macOS sends from the address that is bound, and a group's can't be one: another socket sends.
 _SENDS_APART = sys.platform == "darwin"
 
 
-class _Socket:
+class Socket:
     """open: a function that makes what is behind; args: what it takes besides this object."""
 
     def __init__(self, open, *args):
@@ -82,7 +80,7 @@ class _Socket:
 
 
 def udp_socket(host, port):
-    return _Socket(_open_udp, host, port)
+    return Socket(_open_udp, host, port)
 
 
 def _open_udp(sock, host, port):
@@ -101,7 +99,7 @@ def _open_udp(sock, host, port):
     except OSError as e:
         sock.let_go()
         raise ConfigError(_why_not_bound(e, host, port))
-    _make_ready(sock, host, port)
+    make_ready(sock, host, port)
 
 
 def _probe(port):
@@ -128,8 +126,8 @@ def _bind_somewhere(sock, host):
 
 
 def group_socket(group, port, interface, ttl, loop=True):
-    membership = _membership(group, interface)
-    return _Socket(_open_group, group, port, interface, membership, ttl, loop)
+    membership = membership_of(group, interface)
+    return Socket(_open_group, group, port, interface, membership, ttl, loop)
 
 
 def _open_group(sock, group, port, interface, membership, ttl, loop):
@@ -138,53 +136,24 @@ def _open_group(sock, group, port, interface, membership, ttl, loop):
         system.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if _SO_REUSEPORT is not None:
             system.setsockopt(socket.SOL_SOCKET, _SO_REUSEPORT, 1)
-        if _IS_LWIP:
+        if IS_LWIP:
             system.bind(resolve(_ANY, port))  # lwIP sends from the address that it is bound to
         else:
             system.bind(resolve(group, port))
-        system.setsockopt(_IPPROTO_IP, _IP_ADD_MEMBERSHIP, membership)
-        if not _IS_LWIP:
+        system.setsockopt(_IPPROTO_IP, IP_ADD_MEMBERSHIP, membership)
+        if not IS_LWIP:
             sender = system
             if _SENDS_APART:
                 sender = sock.helper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
                 sender.setblocking(False)
-            _set_sending(sender, interface and membership[4:], ttl, loop)
+            set_sending(sender, interface and membership[4:], ttl, loop)
     except OSError as e:
         sock.let_go()
-        raise ConfigError(_why_not_joined(e, group, port, interface))
-    _make_ready(sock, group, port)
+        raise ConfigError(why_not_joined(e, group, port, interface))
+    make_ready(sock, group, port)
 
 
-def esp_socket(group, interface, ttl, loop=True):
-    membership = _membership(group, interface)
-    if sys.platform == "darwin":
-        raise ConfigError(
-            "the ip carrier is not supported on this system, whose raw sockets change the IP"
-            " header: give the group the udp carrier"
-        )
-    return _Socket(_open_esp, group, interface, membership, ttl, loop)
-
-
-def _open_esp(sock, group, interface, membership, ttl, loop):
-    try:
-        system = joiner = sock.now = socket.socket(socket.AF_INET, _SOCK_RAW, _ESP)
-    except OSError as e:
-        raise ConfigError(_why_not_raw(e))
-    try:
-        if _IS_LWIP:
-            # lwIP lets UDP sockets join only; a raw one hears then what the interface takes.
-            joiner = sock.helper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        else:
-            system.bind(resolve(group, 0))
-            _set_sending(system, interface and membership[4:], ttl, loop)
-        joiner.setsockopt(_IPPROTO_IP, _IP_ADD_MEMBERSHIP, membership)
-    except OSError as e:
-        sock.let_go()
-        raise ConfigError(_why_not_joined(e, group, 0, interface))
-    _make_ready(sock, group, 0)
-
-
-def _membership(group, interface):
+def membership_of(group, interface):
     """What IP_ADD_MEMBERSHIP takes: the group's four octets, the interface's."""
     membership = octets_of(group) + octets_of(interface or _ANY)
     if not 224 <= membership[0] < 240:
@@ -192,14 +161,14 @@ def _membership(group, interface):
     return membership
 
 
-def _set_sending(sock, interface, ttl, loop):
+def set_sending(sock, interface, ttl, loop):
     if interface:
         sock.setsockopt(_IPPROTO_IP, _IP_MULTICAST_IF, interface)
     sock.setsockopt(_IPPROTO_IP, _IP_MULTICAST_TTL, ttl)
     sock.setsockopt(_IPPROTO_IP, _IP_MULTICAST_LOOP, int(loop))
 
 
-def _make_ready(sock, host, port):
+def make_ready(sock, host, port):
     system = sock.now
     system.setblocking(False)
     if _SO_RCVBUF is not None:
@@ -222,16 +191,7 @@ def _why_not_bound(e, host, port):
     return "UDP port %d on %s can't be opened: error %d" % (port, host, e.errno)
 
 
-def _why_not_raw(e):
-    if e.errno in (errno.EPERM, errno.EACCES):
-        return (
-            "the ip carrier needs a raw socket, which this user may not open: run as root or with"
-            " CAP_NET_RAW, or give the group the udp carrier"
-        )
-    return "the ip carrier needs a raw socket, which can't be opened: error %d" % e.errno
-
-
-def _why_not_joined(e, group, port, interface):
+def why_not_joined(e, group, port, interface):
     if e.errno in _NO_ADDRESS:
         if interface:
             return (
@@ -251,7 +211,7 @@ def recv(sock, buf):
     n = len(datagram)
     if n <= len(buf):
         buf[:n] = datagram
-    if n == 0 and _IS_LWIP:
+    if n == 0 and IS_LWIP:
         sock.renew()
     return n
 
@@ -266,7 +226,7 @@ def recv_from(sock, buf):
     n = len(datagram)
     if n <= len(buf):
         buf[:n] = datagram
-    if n == 0 and _IS_LWIP:
+    if n == 0 and IS_LWIP:
         sock.renew()
     return n, place_of(address)
 
@@ -287,7 +247,7 @@ def recv_parts(sock, head, buf):
         datagram = memoryview(datagram)
         head[:] = datagram[:lead]
         buf[: n - lead] = datagram[lead:]
-    if n == 0 and _IS_LWIP:
+    if n == 0 and IS_LWIP:
         sock.renew()
     return n
 

@@ -1,44 +1,35 @@
 """On MicroPython: what each module keeps on the heap once it is imported. Arguments: their names.
 
 The names come in an order in which each comes behind most of what it imports, for the C stack
-holds only few imports within each other; the hook tells apart those that do. Without arguments:
-what `import covey.aio` loads.
+holds only few imports within each other; the hook tells apart those that do.
 """
 
+import asyncio  # noqa: F401  it comes with the firmware
 import builtins
 import gc
 import json
 import sys
 
-if len(sys.argv) == 1:
-    from covey import port  # noqa: F401  from below: nested imports use up the C stack
+taken = dict.fromkeys(sys.argv[1:], 0)
+within = [0]  # what imports inside the current ones have kept
+original = builtins.__import__
 
-    # isort: split
-    import covey.aio
 
-    names = [name for name in sys.modules if name.split(".")[0] == "covey"]
-    print(json.dumps([name for name in names if name != "covey.aio"] + [covey.aio.__name__]))
-else:
-    import asyncio  # noqa: F401  it comes with the firmware
+def hook(name, *rest):
+    gc.collect()
+    before = gc.mem_alloc()
+    within.append(0)
+    module = original(name, *rest)
+    gc.collect()
+    kept = gc.mem_alloc() - before
+    own = kept - within.pop()
+    within[-1] += kept
+    if name in taken and not taken[name]:  # else it was there before
+        taken[name] = own
+    return module
 
-    taken = dict.fromkeys(sys.argv[1:], 0)
-    within = [0]  # what imports inside the current ones have kept
-    original = builtins.__import__
 
-    def hook(name, *rest):
-        gc.collect()
-        before = gc.mem_alloc()
-        within.append(0)
-        module = original(name, *rest)
-        gc.collect()
-        kept = gc.mem_alloc() - before
-        own = kept - within.pop()
-        within[-1] += kept
-        if name in taken and not taken[name]:  # else it was there before
-            taken[name] = own
-        return module
-
-    builtins.__import__ = hook
-    for name in sys.argv[1:]:
-        __import__(name)
-    print(json.dumps(taken))
+builtins.__import__ = hook
+for name in sys.argv[1:]:
+    __import__(name)
+print(json.dumps(taken))

@@ -1,0 +1,185 @@
+"""Numbers in the place of their names, before a file of lib/covey is compiled for a board.
+
+mpy-cross folds a constant only in the file that defines it. A name from another file costs a board
+an import, a place in a dict and a look-up each time; and `ike.SA` is two look-ups. So the source
+that is compiled has the number instead, and no import that nothing needs any more: iana.py, which
+is nothing but numbers, isn't loaded at all. Where a file defines its numbers they stay, for
+applications. No line moves.
+
+    from covey.drops import DROP_TAG, FormatError         from covey.drops import FormatError
+    raise FormatError(DROP_TAG)                           raise FormatError((-10))
+
+A port hands on what it imports, so there no import is cut.
+"""
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+_PACKAGE = "covey"
+
+
+def fold(source: Path, root: Path) -> str:
+    """The text of a file below root (lib/, or a copy of it) with numbers for names."""
+    text = source.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    numbers, modules = _known(tree, root)
+    edits, kept = [], Counter()
+    for node in ast.walk(tree):
+        number = _number(node, numbers, modules, root)
+        if number is not None:
+            edits.append((node, f"({number})" if number < 0 else str(number)))
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            kept[node.id] += 1
+    for node, _ in edits:
+        if isinstance(node, ast.Attribute):
+            kept[node.value.id] -= 1  # ast.walk comes to it, too
+    for statement in _imports(tree) if source.parent.name != "port" else []:
+        edits += _shortened(statement, numbers, modules, kept, root)
+    return _edited(text, edits)
+
+
+def _known(tree: ast.Module, root: Path) -> tuple[dict[str, int], dict[str, str]]:
+    """Names of this file that mean a number, and those that mean a module of covey.
+
+    One that is bound twice, if only as a parameter somewhere, means neither.
+    """
+    bound = Counter(_bindings(tree))
+    own = _own_numbers(tree)
+    numbers = {name: own[name] for name in own if bound[name] == 1}
+    modules = {}
+    for statement in _imports(tree):
+        for alias in statement.names:
+            name = alias.asname or alias.name
+            inner = f"{statement.module}.{alias.name}"
+            if bound[name] != 1:
+                continue
+            if _path(inner, root):
+                modules[name] = inner
+            elif alias.name in numbers_of(statement.module, root):
+                numbers[name] = numbers_of(statement.module, root)[alias.name]
+    return numbers, modules
+
+
+def _bindings(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            yield node.id
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.alias):
+            yield node.asname or node.name
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            yield node.name
+
+
+def _imports(tree: ast.Module) -> list[ast.ImportFrom]:
+    """What a file imports from covey when it is loaded."""
+    return [
+        node
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == _PACKAGE
+    ]
+
+
+@cache
+def numbers_of(module: str, root: Path) -> dict[str, int]:
+    """Names that a module binds once to a whole number, its own and those it hands on."""
+    path = _path(module, root)
+    if path is None:
+        return {}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = {}
+    for statement in _imports(tree):
+        given = numbers_of(statement.module, root)
+        for alias in statement.names:
+            if alias.name == "*":
+                found |= {name: given[name] for name in given if name[0] != "_"}
+            elif alias.name in given:
+                found[alias.asname or alias.name] = given[alias.name]
+    found |= _own_numbers(tree)
+    bound = Counter(_bindings(tree))
+    return {name: found[name] for name in found if bound[name] < 2}
+
+
+def _own_numbers(tree: ast.Module) -> dict[str, int]:
+    found = {}
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+            number = _literal(statement.value)
+            if number is not None:
+                found[statement.targets[0].id] = number
+    return found
+
+
+def _literal(value: ast.expr) -> int | None:
+    if isinstance(value, ast.Call) and getattr(value.func, "id", "") == "const":
+        value = value.args[0]
+    try:
+        number = ast.literal_eval(value)
+    except (ValueError, TypeError):
+        return None
+    return number if type(number) is int else None
+
+
+def _number(node: ast.AST, numbers, modules, root: Path) -> int | None:
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+        return numbers.get(node.id)
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        module = modules.get(node.value.id)
+        return numbers_of(module, root).get(node.attr) if module else None
+    return None
+
+
+def _shortened(statement: ast.ImportFrom, numbers, modules, kept: Counter, root: Path):
+    """An edit that takes out of an import what nothing in this file, or behind it, needs."""
+
+    def is_needed(alias):
+        name = alias.asname or alias.name
+        if alias.name == "*":
+            return not _is_numbers_only(statement.module, root)
+        if name in modules:
+            return kept[name] > 0
+        return name not in numbers
+
+    needed = [alias for alias in statement.names if is_needed(alias)]
+    if len(needed) == len(statement.names):
+        return []
+    names = ", ".join(ast.unparse(alias) for alias in needed)
+    rest = f"from {statement.module} import {names}" if needed else "pass"
+    return [(statement, rest + "\n" * (statement.end_lineno - statement.lineno))]
+
+
+def _is_numbers_only(module: str, root: Path) -> bool:
+    tree = ast.parse(_path(module, root).read_text(encoding="utf-8"))
+    return set(_bindings(tree)) == set(numbers_of(module, root))
+
+
+def _path(module: str, root: Path) -> Path | None:
+    for end in (".py", "/__init__.py"):
+        path = root / (module.replace(".", "/") + end)
+        if path.is_file():
+            return path
+    return None
+
+
+def _edited(text: str, edits: list[tuple[ast.AST, str]]) -> str:
+    """Columns of an ast count octets."""
+    octets = text.encode()
+    starts = [0]
+    for line in octets.splitlines(keepends=True):
+        starts.append(starts[-1] + len(line))
+
+    def place(edit):
+        node = edit[0]
+        begin = starts[node.lineno - 1] + node.col_offset
+        return begin, starts[node.end_lineno - 1] + node.end_col_offset
+
+    for edit in sorted(edits, key=place, reverse=True):
+        begin, end = place(edit)
+        octets = octets[:begin] + edit[1].encode() + octets[end:]
+    return octets.decode()

@@ -1,0 +1,311 @@
+"""A membership that sleeps: what it holds as octets, and back. docs/spec.md has their form.
+
+    suspend(membership, clock_s, now_ms)          octets; from then on the member is dead
+    revive(membership, octets, clock_s, now_ms)   whether the member is one again
+
+No nonce comes twice, and no packet is taken twice, as long as the octets are used ONCE: whoever
+keeps them lets go of them before he calls revive(). Numbers go on where they were, and nothing is
+sent between the two, since suspend() wipes the keys. Loaded only by members that sleep.
+
+What is not kept: the IKE SA (who wakes and must ask, registers), keys in their DTD, rekeys in
+work. clock_s: seconds on a clock that goes on meanwhile; one that goes back is not believed.
+"""
+
+from struct import calcsize, pack, unpack_from
+
+from covey import assignment
+from covey.drops import FormatError
+from covey.gcm import GMACContext
+from covey.ike import KWK_LEN
+from covey.membership import MEMBER
+from covey.octets import equal, wipe
+from covey.port import const
+from covey.prf import PRF_LEN, prf
+from covey.sa import DataSA, RekeySA
+
+_VERSION = const(1)
+_NEVER = const(0xFFFFFFFF)  # in place of seconds: no end
+_NONE = const(0xFF)
+_MOST_S = const(2592000)  # asleep; longer is a clock that was set
+_EXPIRES, _RETIRING, _WAITING, _SENDING = const(1), const(2), const(4), const(8)  # keystore's
+
+_HEAD = ">2sBHIB"  # "Cv", version, slots of a sender table, clock, data SAs
+_TERMS = ">IIBBBHIIBB"
+_DATA = ">4sBBBI4sHHHHHIIIqBBB"
+_REKEY = ">16sBBBIIIHH4s"
+_SOFT = ">II"
+_WINDOW = ">B7I"
+
+# As replay.py has them.
+_BITS, _LOW_BITS, _SLOTS, _WINDOWS, _WINDOW_LEN, _NEWEST = 0, 1, 2, 3, 7, 2
+
+
+def suspend(membership, clock_s, now_ms):
+    """None where it can't be: no member, keys in work, or a group whose rekeys come over the IKE
+    SA. It is dead then too. Whoever gets the octets wipes them when they are stored.
+    """
+    try:
+        member, group = membership.member, membership._group
+        group.step(now_ms)
+        slots = _standing(member.keys)
+        if membership.state != MEMBER or membership._keys.is_busy:
+            return None
+        if group.rekey.current is None or not slots:
+            return None
+        head = b"Cv", _VERSION, member.sender_slots, clock_s, len(slots)
+        out = bytearray(pack(_HEAD, *head))
+        _emit_terms(out, group.terms)
+        for slot in slots:
+            _emit_data(out, member.keys, slot, now_ms)
+        _emit_rekey(out, group.rekey._held[0], now_ms)
+        soft = [_seconds(t, t.is_running, now_ms) for t in membership._refresh._soft_ends]
+        out += pack(_SOFT, *soft)
+        out += member.keys._retired._spis + member.keys._announced._spis
+        out += prf(_key(membership.settings), out)
+        return out
+    finally:
+        membership.wipe()
+
+
+def revive(membership, octets, clock_s, now_ms):
+    """False: these octets are not ours, damaged, or too old; nothing has changed, and the member
+    has to register. They are wiped.
+    """
+    try:
+        reader = _Reader(octets)
+        if len(octets) < PRF_LEN or not reader.is_sound(_key(membership.settings)):
+            return False
+        return _revive(membership, reader, clock_s, now_ms)
+    finally:
+        wipe(octets)
+
+
+def _revive(membership, reader, clock_s, now_ms):
+    member, group = membership.member, membership._group
+    _, version, sender_slots, then_s, count = reader.take(_HEAD)
+    slept_s = clock_s - then_s
+    if version != _VERSION or sender_slots != member.sender_slots:
+        return False
+    if not 0 <= slept_s <= _MOST_S:
+        return False
+    most_s = slept_s + (slept_s >> 4) + 1  # a board's clock runs badly while it sleeps
+    try:
+        terms = _parse_terms(reader)
+        for _ in range(count):
+            _install_data(reader, member, slept_s, most_s, now_ms)
+        rekey_sa = _parse_rekey(reader, terms, most_s)
+        softs = [_left(seconds, most_s) for seconds in reader.take(_SOFT)]
+        if rekey_sa is None or not member.keys.live():
+            group.wipe()
+            return False
+        group.terms = terms
+        group.rekey.replace(rekey_sa, now_ms)
+        for ring in (member.keys._retired, member.keys._announced):
+            ring._spis[:] = reader.octets(len(ring._spis))
+    except (FormatError, ValueError, MemoryError):
+        group.wipe()
+        return False
+    for timer, soft_s in zip(membership._refresh._soft_ends, softs):
+        if soft_s is not None:
+            timer.start(now_ms, soft_s)
+    membership.listening_changed = True
+    membership._now_ms = now_ms
+    membership._set_state(MEMBER)
+    return True
+
+
+def _key(settings):
+    """Of whom these octets are: another member, or another key, can't use them."""
+    who = pack(">BB", len(settings.group), len(settings.idi)) + settings.group + settings.idi
+    return prf(settings.psk, b"Covey sleeps", who)
+
+
+def _standing(keys):
+    """Slots of the SAs that go on."""
+    slots = range(len(keys.sas))
+    return [i for i in slots if keys.sas[i] is not None and not keys._states[i] & _RETIRING]
+
+
+def _seconds(deadline, is_running, now_ms):
+    """Left to run, rounded down; _NEVER: it doesn't."""
+    if not is_running:
+        return _NEVER
+    deadline.left_ms(now_ms)  # counts it down
+    inner = getattr(deadline, "_deadline", deadline)
+    return inner._days * 86400 + inner._ms // 1000
+
+
+def _left(seconds, slept_s):
+    """What is left after so long: None for no end, 0 for over."""
+    return None if seconds == _NEVER else max(0, seconds - slept_s)
+
+
+# Terms: ATD, DTD, width of Sender-IDs (0xFF: unknown), form (index bits, bits; 0: none), UDP port
+# (0: none), generation, epoch, how many Sender-IDs, length of AUTH_KEY; then these.
+
+
+def _emit_terms(out, terms):
+    form = terms.sender_form or (0, 0)
+    bits = _NONE if terms.sender_bits is None else terms.sender_bits
+    counts = len(terms.sender_ids), len(terms.auth_key)
+    numbers = terms.generation, terms.epoch
+    out += pack(
+        _TERMS, terms.atd_s, terms.dtd_s, bits, *form, terms.udp_port or 0, *numbers, *counts
+    )
+    for sender_id in terms.sender_ids:
+        out += pack(">I", sender_id)
+    out += terms.auth_key
+
+
+def _parse_terms(reader):
+    terms = assignment.Terms()
+    fields = reader.take(_TERMS)
+    terms.atd_s, terms.dtd_s, bits, index_bits, form_bits, udp_port = fields[:6]
+    terms.generation, terms.epoch, ids, key_len = fields[6:]
+    terms.sender_bits = None if bits == _NONE else bits
+    terms.sender_form = (index_bits, form_bits) if index_bits else None
+    terms.udp_port = udp_port or None
+    terms.sender_ids = tuple([reader.take(">I")[0] for _ in range(ids)])
+    terms.auth_key = reader.octets(key_len)
+    terms.verifier = assignment._verifier(terms.auth_key)
+    return terms
+
+
+# A data SA: SPI, length of its key, SN, whether integrity only, epoch, destination, port ranges
+# (source, destination), UDP port (0: protocol 50), seconds to live, seconds until it is sent
+# under (0: it is, _NEVER: it is not), next number, Sender-ID (-1: none), width of Sender-IDs in
+# its table and of the incarnation, windows in use; then the key and the windows, each behind its
+# slot.
+
+
+def _emit_data(out, keys, slot, now_ms):
+    sa, state = keys.sas[slot], keys._states[slot]
+    table = sa.senders.words
+    used = [n for n in range(table[_SLOTS]) if table[_at(n) + _NEWEST]]
+    wait_s = _NEVER
+    if state & _SENDING:
+        wait_s = 0
+    elif state & _WAITING:
+        wait_s = 1 + _seconds(keys._activate[slot], True, now_ms)
+    out += pack(
+        _DATA,
+        sa.spi,
+        len(sa.keymat),
+        sa.sn,
+        isinstance(sa.context, GMACContext),
+        sa.epoch,
+        sa.destination,
+        *sa.words[4:8],
+        sa.carrier_port or 0,
+        _seconds(keys._expire[slot], state & _EXPIRES, now_ms),
+        wait_s,
+        sa.next_seq,
+        sa.sender_id,
+        table[_BITS],
+        table[_LOW_BITS],
+        len(used),
+    )
+    out += sa.keymat
+    for n in used:
+        out += pack(_WINDOW, n, *table[_at(n) : _at(n) + _WINDOW_LEN])
+
+
+def _install_data(reader, member, slept_s, most_s, now_ms):
+    fields = reader.take(_DATA)
+    spi, key_len, sn, integrity_only, epoch, destination = fields[:6]
+    source_lo, source_hi, port_lo, port_hi, udp_port = fields[6:11]
+    left_s, wait_s, next_seq, sender_id, bits, low_bits, used = fields[11:]
+    keymat = bytearray(reader.octets(key_len))
+    windows = [reader.take(_WINDOW) for _ in range(used)]
+    left_s = _left(left_s, most_s)
+    if left_s == 0:
+        return wipe(keymat)
+    sa = DataSA(
+        spi,
+        keymat,
+        (destination, destination, port_lo, port_hi, 17),
+        (bytes(4), b"\xff" * 4, source_lo, source_hi, 17),
+        sn,
+        bits or None,
+        (bits - low_bits, bits) if low_bits else None,
+        left_s,
+        epoch,
+        member.sender_slots,
+        bool(integrity_only),
+    )
+    wipe(keymat)
+    sa.carrier_port = udp_port or None
+    for window in windows:
+        at = _at(window[0])
+        for i in range(_WINDOW_LEN):
+            sa.senders.words[at + i] = window[1 + i]
+    if sender_id >= 0:
+        sa.become_sender(sender_id, bits)
+        sa.next_seq = next_seq
+    member.keys.install(sa, now_ms)
+    if sender_id >= 0 and wait_s != _NEVER:
+        member.keys.activate(spi, now_ms, max(0, wait_s - slept_s))
+
+
+def _at(n):
+    return _WINDOWS + _WINDOW_LEN * n
+
+
+# The Rekey SA: SPI, lengths of its key and KWK, key wrap transform, next Message ID, seconds to
+# live, epoch, ports and address of its destination; then the key and the KWK.
+
+
+def _emit_rekey(out, held, now_ms):
+    sa = held.sa
+    out += pack(
+        _REKEY,
+        sa.spi,
+        len(sa.gsk_e),
+        len(sa.kwk),
+        sa.kwa,
+        sa.next_message_id,
+        _seconds(held._end, held._ends, now_ms),
+        sa.epoch,
+        *sa.destination[2:4],
+        sa.destination[0],
+    )
+    out += sa.gsk_e
+    out += sa.kwk
+
+
+def _parse_rekey(reader, terms, most_s):
+    """None where its life is over."""
+    fields = reader.take(_REKEY)
+    spi, key_len, kwk_len, kwa, message_id, left_s, epoch, port_lo, port_hi, address = fields
+    keymat = bytearray(reader.octets(key_len + kwk_len))
+    left_s = _left(left_s, most_s)
+    try:
+        if left_s == 0 or KWK_LEN.get(kwa) != kwk_len:
+            return None
+        place = (address, address, port_lo, port_hi, 17)
+        bits = (key_len - 4) * 8
+        return RekeySA(
+            spi, keymat, kwa, bits, terms.verifier, message_id, place, place, left_s, epoch
+        )
+    finally:
+        wipe(keymat)
+
+
+class _Reader:
+    def __init__(self, data):
+        self._data = data
+        self._off = 0
+
+    def is_sound(self, key):
+        end = len(self._data) - PRF_LEN
+        body = memoryview(self._data)
+        return equal(prf(key, body[:end]), body[end:])
+
+    def take(self, form):
+        off = self._off
+        self._off += calcsize(form)
+        return unpack_from(form, self._data, off)
+
+    def octets(self, n):
+        self._off += n
+        return bytes(self._data[self._off - n : self._off])

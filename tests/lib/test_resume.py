@@ -1,0 +1,243 @@
+"""A member that sleeps: what it holds as octets, and back; and when it must not come back.
+
+Policy and keys are octets from tests/recorded/group_story.py.
+"""
+
+from covey import membership, resume
+from covey.drops import NAMES
+from covey.gcm import GMACContext
+from datapath import data_sa
+from story import STORY, T1, T2
+from test_membership import Life, Script
+
+CLOCK = 1_000_000  # seconds, when it falls asleep
+
+
+def awake(octets, slept_s=60, sending=False, began=777, **fields):
+    """Another start with what the one before has left: (Life, whether it is a member again)."""
+    life = Life(sending, began, **fields)
+    life.it.wipe()
+    Script.made = []
+    life.it = membership.Membership(life.it.settings, life.member, lambda n: b"\xff" * n)
+    return life, resume.revive(life.it, octets, CLOCK + slept_s, life.now_ms)
+
+
+def asleep(life):
+    return resume.suspend(life.it, CLOCK, life.now_ms)
+
+
+def registered(sending=False, **fields):
+    return Life(sending, **fields).registered(STORY["sender" if sending else "receiver"])
+
+
+def send(life, count=1):
+    """So many packets of a sender."""
+    packets = []
+    for _ in range(count):
+        life.member.out[:2] = b"hi"
+        n = life.member.send(2, life.now_ms)
+        assert n > 0, NAMES.get(n)
+        packets.append(bytes(life.member.tx[:n]))
+    return packets
+
+
+def receive(life, packet):
+    life.member.rx[: len(packet)] = packet
+    answer = life.member.receive(len(packet), life.now_ms)
+    return NAMES[answer] if answer < 0 else answer
+
+
+def test_a_sender_goes_on_where_it_was():
+    life = registered(True)
+    life.run(10000)  # ATD
+    before = send(life, 5)
+    sender_id, octets = life.it.sender_id, asleep(life)
+    again, is_member = awake(octets, 60, True)
+    assert is_member and again.it.state == membership.MEMBER and not Script.made
+    assert again.it.sender_id == sender_id and again.it.epoch == 1
+    after = send(again, 5)
+    nonces = {packet[:16] for packet in before + after}  # SPI, number, IV
+    assert len(nonces) == 10
+    assert [packet[7] for packet in after] == [6, 7, 8, 9, 10]
+    assert again.it.listening_changed and again.it.routes()
+
+
+def test_whoever_slept_is_dead_before():
+    life = registered(True)
+    life.run(10000)
+    held = life.member.keys.live()[0], life.it._group.rekey.current
+    assert asleep(life) is not None
+    assert life.member.keys.live() == [] and not life.member.can_send(life.now_ms)
+    assert not any(held[0].keymat) and not any(held[1].gsk_e) and not any(held[1].kwk)
+
+
+def test_windows_are_kept():
+    sender, receiver = registered(True), registered()
+    sender.run(10000)
+    packets = send(sender, 6)
+    for packet in packets[1:4]:
+        assert receive(receiver, packet) == 2
+    again, _ = awake(asleep(receiver))
+    for packet in packets[1:4]:
+        assert receive(again, packet) == "replay"
+    assert receive(again, packets[0]) == receive(again, packets[5]) == 2
+    assert receive(again, packets[0]) == "replay"
+    slept, _ = awake(asleep(sender), sending=True)
+    assert receive(again, send(slept)[0]) == 2
+    assert receive(slept, packets[0]) == "own"
+
+
+def test_the_octets_are_of_no_use_twice():
+    octets = asleep(registered())
+    assert any(octets)
+    _, is_member = awake(octets)
+    assert is_member and not any(octets)
+    assert not awake(octets)[1]
+
+
+def test_rekeys_are_followed_and_old_ones_are_not():
+    life = registered()
+    life.rekey(STORY["rekey1"])
+    again, _ = awake(asleep(life), 0)
+    again.rekey(STORY["rekey1"])
+    assert again.it.rekeys == 0 and again.member.drops.as_dict() == {"rekey_message_id": 1} or (
+        again.member.drops.as_dict() == {"rekey_spi": 1}  # its Rekey SA went with its DTD
+    )
+    again.rekey(STORY["rekey2"])
+    assert again.it.rekeys == 1 and again.it.state == membership.MEMBER
+
+
+def test_a_sender_follows_too():
+    life = registered(True)
+    again, _ = awake(asleep(life), 0, True)
+    again.rekey(STORY["rekey1"])
+    again.run(10000)
+    assert T2 in [sa.spi for sa in again.member.keys.live()]
+    assert send(again)[0][:4] == T2
+
+
+def test_everybody_is_excluded():
+    """There is no IKE SA to be closed then: it registers."""
+    life = registered()
+    for name in ("rekey1", "rekey2"):
+        life.rekey(STORY[name])
+    again, _ = awake(asleep(life), 0)
+    again.rekey(STORY["delete_all"])
+    assert again.it.state == membership.EXCLUDED
+    again.run(3000)
+    assert again.it.state == membership.REGISTERING and len(Script.made) == 1
+
+
+def test_a_missed_rekey_is_asked_for():
+    life = registered()
+    again, _ = awake(asleep(life))
+    assert not again.it.is_asking
+    assert receive(again, T2 + bytes(60)) == "unknown_spi"
+    assert again.it.is_asking and not again.it.has_asked
+    again.run(3000)
+    assert len(Script.made) == 1 and again.it.state == membership.MEMBER
+    again.ike.state = membership.registration.AUTH
+    assert again.it.is_asking
+    again.ike.answer(membership.registration.REGISTERED, STORY["receiver"])
+    again.run(100)
+    assert not again.it.is_asking and again.it.has_asked
+
+
+def test_what_is_damaged_is_refused():
+    good = bytes(asleep(registered()))
+    assert awake(bytearray(good))[1]
+    for i in range(0, len(good), 5):
+        octets = bytearray(good)
+        octets[i] ^= 1 << i % 8
+        again, is_member = awake(octets)
+        assert not is_member and not any(octets), i
+        assert again.it.state == membership.IDLE and again.member.keys.live() == []
+    for octets in (b"", good[:31], good[:-1], good + b"\0", bytes(len(good)), b"\xff" * 2048):
+        assert not awake(bytearray(octets))[1]
+
+
+def test_of_somebody_else_it_is_refused():
+    good = bytes(asleep(registered()))
+    for field in ("group", "idi"):
+        assert not awake(bytearray(good), **{field: "line10"})[1]
+    life, _ = awake(bytearray(1))
+    life.it.settings.psk[0] ^= 1
+    assert not resume.revive(life.it, bytearray(good), CLOCK, 0)
+    life.it.settings.psk[0] ^= 1
+    life.member.sender_slots *= 2
+    assert not resume.revive(life.it, bytearray(good), CLOCK, 0)
+    life.member.sender_slots //= 2
+    assert resume.revive(life.it, bytearray(good), CLOCK, 0)
+
+
+def test_time_goes_on_meanwhile():
+    life = registered()
+    life.run(100000)
+    left_s = life.member.keys.live()[0].lifetime_s - 100
+    good = bytes(asleep(life))
+    for slept_s, is_in_time in (
+        (-1, False),
+        (0, True),
+        (left_s * 16 // 17 - 2, True),
+        (left_s - 2, False),  # a clock may run badly: rather out too early
+        (left_s, False),
+        (1 << 31, False),
+    ):
+        again, is_member = awake(bytearray(good), slept_s)
+        assert is_member == is_in_time, slept_s
+    again, _ = awake(bytearray(good), 0)
+    again.run((left_s + 1) * 1000)
+    assert not again.member.keys.live()
+
+
+def test_keys_are_asked_for_in_time():
+    """The soft end of their lifetime may pass in the sleep."""
+    life = registered()
+    life_s = life.member.keys.live()[0].lifetime_s
+    again, is_member = awake(asleep(life), life_s * 88 // 100)
+    assert is_member
+    again.run(3000)
+    assert Script.made
+
+
+def test_atd_goes_on():
+    life, atd_s = registered(True), 20
+    assert life.member.keys.activate(T1, life.now_ms, atd_s)
+    assert not life.member.can_send(life.now_ms)
+    good = bytes(asleep(life))
+    early, _ = awake(bytearray(good), 0, True)
+    assert not early.member.can_send(early.now_ms)
+    early.run(atd_s * 1000 - 100)
+    assert not early.member.can_send(early.now_ms)
+    late, _ = awake(bytearray(good), atd_s, True)
+    late.run(1000)
+    assert late.member.can_send(late.now_ms)
+
+
+def test_integrity_only_and_the_size_of_it_all():
+    life = registered()
+    life.member.keys.install(data_sa(integrity_only=True, bits=16), life.now_ms)
+    for sa in life.member.keys.live():
+        assert sa.senders.words[2] == 16
+        for slot in range(16):  # all windows in use
+            sa.senders.words[3 + 7 * slot + 2] = 0x1FFFFFFF
+            sa.senders.words[3 + 7 * slot + 3] = 0xFFFFFFFF
+    octets = asleep(life)
+    assert len(octets) <= 2048  # RTC memory of an ESP32
+    again, _ = awake(octets)
+    kinds = {sa.spi: isinstance(sa.context, GMACContext) for sa in again.member.keys.live()}
+    assert sorted(kinds.values()) == [False, True] and not kinds[T1]
+    for sa in again.member.keys.live():
+        assert sa.senders.words[3 + 7 * 15 + 2] == 0x1FFFFFFF
+        assert sa.senders.words[3 + 7 * 15 + 3] == 0xFFFFFFFF
+
+
+def test_when_it_can_not_sleep():
+    life = Life()
+    assert asleep(life) is None  # no member yet
+    life = registered()
+    life.it._group.rekey.wipe()
+    assert asleep(life) is None  # its rekeys come over an IKE SA
+    life = registered()
+    life.it.multicast(STORY["rekey1"], life.now_ms)
+    assert asleep(life) is None and life.member.keys.live() == []  # keys in work
