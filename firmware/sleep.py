@@ -1,5 +1,5 @@
-"""A member that sleeps, in place of main.py: it wakes, asks for what it missed, says how its button
-is, and sleeps again.
+"""A member that sleeps, in place of main.py: it wakes, asks for what it missed, says how its
+button is, and sleeps again.
 
 Keys, numbers and windows wait in RTC memory, so that a wake costs no registration. They are good
 for one wake: onboard/asleep.py says why. A rekey in its sleep is found out when somebody sends
@@ -27,7 +27,7 @@ async def say(group):
     if kept.wakes >= ASK_EACH:
         group.refresh()
     await asyncio.sleep(0.5)  # rekeys, and packets under keys that we have not
-    kept.wakes = 0 if await group.asked(10) else kept.wakes + 1
+    kept.wakes = 0 if await group.asked(5) else kept.wakes + 1
     while not await group.send(b"on" if board.is_pressed() else b"off"):
         await asyncio.sleep(0.1)
 

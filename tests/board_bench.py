@@ -62,7 +62,7 @@ heap_from = "a desktop"
 
 
 def files_of(member, kind="x86", main="main.py", change=str, **board):
-    """What a board of this member (its directory) holds: {path: octets}. change: of main's text."""
+    """What a board of this member (its directory) holds: {path: octets}. change: main's text."""
     folder = member.parent.parent / "mains" / member.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "main.py").write_text(change((FIRMWARE / main).read_text()))

@@ -1,1 +1,1 @@
-"""What main.py leaves aside: pins and watchdog, Wi-Fi, the seed, sleep. Importing it loads nothing."""
+"""What main.py leaves aside: the board's pins, Wi-Fi, seed, sleep. Importing it loads nothing."""

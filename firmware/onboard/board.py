@@ -17,7 +17,6 @@ import json
 import sys
 
 import machine
-
 from covey import port
 
 _BEAT_S = 0.1

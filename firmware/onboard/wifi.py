@@ -7,7 +7,6 @@ import asyncio
 import json
 
 import network
-
 from onboard.board import Pauses
 
 _POLL_S = 0.2

@@ -79,8 +79,8 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
     answer = perform(sites.find(option), request)
     places = ", then ".join(f"{s['host']}:{s['port']}" for s in answer["servers"])
     output.line(
-        f"Wrote {answer['directory']}/ (covey.json, psk, seed): a member of group {group} that finds its"
-        f" key server at {places}."
+        f"Wrote {answer['directory']}/ (covey.json, psk, seed): a member of group {group} that"
+        f" finds its key server at {places}."
     )
 
 

@@ -9,7 +9,7 @@ A directory of plain files, which whoever plays the world reads and writes:
     nvs         JSON: namespace → key → octets in hexadecimal
     cause       why the board starts, as machine.reset_cause() says; no file: power came
     sleep       how many ms it sleeps for
-    writes      after so many writes to its flash the power is gone (on MicroPython); no file: never
+    writes      after so many writes to its flash the power is gone (MicroPython); no file: never
 
 A board ends its process; whoever started it starts it again: see the exit statuses.
 """

@@ -1,6 +1,4 @@
-"""`neopixel` on a desktop: LEDs with a chip in them. What write() shows goes to `pins` (see desk)."""
-
-import desk
+"""`neopixel` on a desktop: whether any LED of a strip is lit goes to `pins` (see desk)."""
 
 
 class NeoPixel:

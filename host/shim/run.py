@@ -17,7 +17,7 @@ _BLOCK = 4096
 class Flash:
     """A block device in a file. Each write is there when it returns, as in a chip.
 
-    writes: so many are made, and at the next one the power is gone, half-way through it; None: all.
+    writes: so many are made, and half-way through the next one the power is gone; None: never.
     """
 
     def __init__(self, path, desk, writes):

@@ -27,8 +27,7 @@ _VERSION = const(1)
 _NEVER = const(0xFFFFFFFF)  # in place of seconds: no end
 _NONE = const(0xFF)
 _MOST_S = const(2592000)  # asleep; longer is a clock that was set
-_EXPIRES, _RETIRING, _WAITING, _SENDING = const(1), const(2), const(4), const(8)  # keystore's
-
+_EXPIRES, _RETIRING, _WAITING, _SENDING = 1, 2, 4, 8  # as keystore.py has them
 _HEAD = ">2sBHIB"  # "Cv", version, slots of a sender table, clock, data SAs
 _TERMS = ">IIBBBHIIBB"
 _DATA = ">4sBBBI4sHHHHHIIIqBBB"
@@ -145,13 +144,11 @@ def _left(seconds, slept_s):
 
 
 def _emit_terms(out, terms):
-    form = terms.sender_form or (0, 0)
     bits = _NONE if terms.sender_bits is None else terms.sender_bits
+    widths = (bits,) + (terms.sender_form or (0, 0))
+    numbers = terms.udp_port or 0, terms.generation, terms.epoch
     counts = len(terms.sender_ids), len(terms.auth_key)
-    numbers = terms.generation, terms.epoch
-    out += pack(
-        _TERMS, terms.atd_s, terms.dtd_s, bits, *form, terms.udp_port or 0, *numbers, *counts
-    )
+    out += pack(_TERMS, terms.atd_s, terms.dtd_s, *widths, *numbers, *counts)
     for sender_id in terms.sender_ids:
         out += pack(">I", sender_id)
     out += terms.auth_key
@@ -220,25 +217,18 @@ def _install_data(reader, member, slept_s, most_s, now_ms):
     left_s = _left(left_s, most_s)
     if left_s == 0:
         return wipe(keymat)
-    sa = DataSA(
-        spi,
-        keymat,
+    places = (
         (destination, destination, port_lo, port_hi, 17),
         (bytes(4), b"\xff" * 4, source_lo, source_hi, 17),
-        sn,
-        bits or None,
-        (bits - low_bits, bits) if low_bits else None,
-        left_s,
-        epoch,
-        member.sender_slots,
-        bool(integrity_only),
     )
+    form = (bits - low_bits, bits) if low_bits else None
+    told = sn, bits or None, form, left_s, epoch, member.sender_slots, bool(integrity_only)
+    sa = DataSA(spi, keymat, *places, *told)
     wipe(keymat)
     sa.carrier_port = udp_port or None
     for window in windows:
-        at = _at(window[0])
         for i in range(_WINDOW_LEN):
-            sa.senders.words[at + i] = window[1 + i]
+            sa.senders.words[_at(window[0]) + i] = window[1 + i]
     if sender_id >= 0:
         sa.become_sender(sender_id, bits)
         sa.next_seq = next_seq
@@ -276,17 +266,16 @@ def _emit_rekey(out, held, now_ms):
 def _parse_rekey(reader, terms, most_s):
     """None where its life is over."""
     fields = reader.take(_REKEY)
-    spi, key_len, kwk_len, kwa, message_id, left_s, epoch, port_lo, port_hi, address = fields
+    spi, key_len, kwk_len, kwa, message_id, left_s, epoch, *ports, address = fields
     keymat = bytearray(reader.octets(key_len + kwk_len))
     left_s = _left(left_s, most_s)
     try:
         if left_s == 0 or KWK_LEN.get(kwa) != kwk_len:
             return None
-        place = (address, address, port_lo, port_hi, 17)
+        place = (address, address, *ports, 17)
         bits = (key_len - 4) * 8
-        return RekeySA(
-            spi, keymat, kwa, bits, terms.verifier, message_id, place, place, left_s, epoch
-        )
+        told = terms.verifier, message_id, place, place, left_s, epoch
+        return RekeySA(spi, keymat, kwa, bits, *told)
     finally:
         wipe(keymat)
 

@@ -6,6 +6,7 @@ The key server, the access point and the other members are processes of their ow
 import json
 import random
 import signal
+import socket
 import subprocess
 import time
 
@@ -234,3 +235,48 @@ def test_power_that_goes_at_any_moment(bench, plug, kind):
     on(receiver)
     board.press(True)
     receiver.shows(RELAY, 1)
+
+
+def dead(text):
+    """A chip whose generator gives zeros."""
+    return "import covey.port.chance\n\ncovey.port.chance.urandom = bytes\n" + text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_two_starts_draw_the_same_even_from_a_dead_generator(bench, plug, kind):
+    """In place of the key server: an ear for the first message, all of which is drawn."""
+    board = plug("press-7", kind, change=dead)
+    board.air()
+    seeds, messages = [board.file("seed")], []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
+        ear.bind(("127.0.0.1", bench.port))
+        ear.settimeout(20)
+        for _ in range(3):
+            board.power()
+            messages.append(ear.recv(2048))
+            board.cut()
+            ear.setblocking(False)
+            while True:  # what it has said again
+                try:
+                    ear.recv(2048)
+                except BlockingIOError:
+                    break
+            ear.settimeout(20)
+            seeds.append(board.file("seed"))
+    assert len(set(seeds)) == 4
+    marker = 4 if messages[0][:4] == bytes(4) else 0
+    assert len({m[marker : marker + 8] for m in messages}) == 3  # the initiator's SPI
+    assert not any(seed[i : i + 8] in m for seed in seeds for m in messages for i in range(25))
+    bodies = [m[marker + 28 :] for m in messages]
+    same = sum(a == b == c for a, b, c in zip(*bodies, strict=True))
+    assert same < len(bodies[0]) - 60  # nonces and public values, 32 octets each
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seed_that_is_not_there_is_made(bench, plug, kind):
+    bench.serve()
+    (bench.root / "members").mkdir(exist_ok=True)
+    board = plug("press-7", kind, change=lambda text: "import os\nos.remove('seed')\n" + text)
+    on(board)
+    board.cut()
+    assert len(board.file("seed")) == 32

@@ -215,6 +215,55 @@ def test_both_ports_define_exactly_the_contract(port):
     assert defined(FILES[port]) - contract == set(), "not in the contract"
 
 
+# What boards run beside lib/, and the desktop that they run on
+
+# Modules of MicroPython's ESP32 and RP2 ports, of those that firmware/ may name.
+STOCK = {"asyncio", "hashlib", "json", "machine", "network", "neopixel", "os", "sys", "time"}
+FIRMWARE = ROOT / "firmware"
+SHIM = ROOT / "host" / "shim"
+ONBOARD = ["board", "wifi", "seed", "asleep", "install", ""]  # each may name those before it
+
+
+def test_main_names_only_what_a_board_has():
+    seen = set()
+    for path in sorted(FIRMWARE.rglob("*.py")):
+        if path.name.startswith("manifest"):
+            continue  # MicroPython's build runs these, on a desktop
+        for line, module in imports_of(path):
+            where = f"{path.relative_to(ROOT)}:{line}: import of {module}"
+            package, _, rest = module.partition(".")
+            seen.add(package)
+            if package == "covey":
+                assert rest in PLACES and not rest.startswith("port."), where
+            elif package == "onboard":
+                assert rest == "" or rest in ONBOARD, where
+            else:
+                assert module in STOCK, where
+    assert seen >= {"covey", "onboard", "machine", "network"}
+
+
+def test_onboard_imports_point_upwards():
+    for path in sorted((FIRMWARE / "onboard").glob("*.py")):
+        at = ONBOARD.index("" if path.stem == "__init__" else path.stem)
+        for line, module in imports_of(path):
+            package, _, rest = module.partition(".")
+            assert package != "onboard" or rest in ONBOARD[:at], f"{path.name}:{line}: {module}"
+
+
+def test_the_library_knows_nothing_of_boards():
+    for name, path in FILES.items():
+        for line, module in imports_of(path):
+            assert module.partition(".")[0] not in ("onboard", "machine"), f"{name}:{line}"
+
+
+def test_the_shim_is_plain_enough_for_both_interpreters():
+    both = {"io", "json", "select", "socket", "struct", "sys", "time", "vfs", "ffi"}
+    for path in sorted(SHIM.glob("*.py")):
+        for line, module in imports_of(path):
+            where = f"{path.name}:{line}: import of {module}"
+            assert module in both | {"desk", "link", "os", "signal"}, where
+
+
 # The host
 
 

@@ -100,8 +100,12 @@ def test_rekeys_are_followed_and_old_ones_are_not():
     life.rekey(STORY["rekey1"])
     again, _ = awake(asleep(life), 0)
     again.rekey(STORY["rekey1"])
-    assert again.it.rekeys == 0 and again.member.drops.as_dict() == {"rekey_message_id": 1} or (
-        again.member.drops.as_dict() == {"rekey_spi": 1}  # its Rekey SA went with its DTD
+    assert (
+        again.it.rekeys == 0
+        and again.member.drops.as_dict() == {"rekey_message_id": 1}
+        or (
+            again.member.drops.as_dict() == {"rekey_spi": 1}  # its Rekey SA went with its DTD
+        )
     )
     again.rekey(STORY["rekey2"])
     assert again.it.rekeys == 1 and again.it.state == membership.MEMBER

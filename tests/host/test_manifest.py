@@ -1,0 +1,78 @@
+"""firmware/manifest.py: what it hands to MicroPython's build, on a stand-in for its functions."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRMWARE = ROOT / "firmware"
+
+
+class Options:
+    def __init__(self, given):
+        self._given, self._usual = given, {}
+
+    def defaults(self, **usual):
+        self._usual = usual
+
+    def __getattr__(self, name):
+        return self._given.get(name, self._usual.get(name))
+
+
+def frozen(name):
+    """Run a manifest as MicroPython's tools/manifestfile.py does: (files, others included)."""
+    files, others = {}, []
+
+    def run(path, given):
+        def include(other, **options):
+            if other.startswith("$"):
+                others.append(other)
+            else:
+                run(path.parent / other, options)
+
+        def package(name, files=None, base_path=".", opt=None):
+            assert opt == 3
+            for file in files:
+                source = Path(base_path, name, file)
+                assert source.is_file(), source
+                found[f"{name}/{file}"] = source.resolve()
+
+        before = os.getcwd()
+        os.chdir(path.parent)
+        try:
+            scope = {"include": include, "package": package, "options": Options(given)}
+            exec(compile(path.read_text(), str(path), "exec"), scope)
+        finally:
+            os.chdir(before)
+
+    found = files
+    run(FIRMWARE / name, {})
+    return files, others
+
+
+@pytest.mark.parametrize(
+    "name, kernel, without, port",
+    [
+        ("manifest.py", "mpy_ghash.py", "mpy_ghash_small.py", "$(PORT_DIR)/boards/manifest.py"),
+        ("manifest_rp2.py", "mpy_ghash_small.py", "mpy_ghash.py", "$(BOARD_DIR)/manifest.py"),
+    ],
+)
+def test_all_that_a_board_may_load_and_nothing_else(name, kernel, without, port):
+    files, others = frozen(name)
+    assert others == [port]
+    assert f"covey/port/{kernel}" in files and f"covey/port/{without}" not in files
+    wanted = {
+        f"{package}/{path.relative_to(home / package).as_posix()}"
+        for home, package in ((ROOT / "lib", "covey"), (FIRMWARE, "onboard"))
+        for path in (home / package).rglob("*.py")
+    }
+    left = wanted - set(files)
+    assert set(files) <= wanted
+    assert {path.rpartition("/")[2] for path in left} <= {
+        without,
+        "mpy_ghash_ct.py",
+        "cpy.py",
+        "cpy_gcm.py",
+        "cpy_path.py",
+    }
