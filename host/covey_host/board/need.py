@@ -1,11 +1,16 @@
 """Whether a board can hold its group: what policy demands, and what the board file allows."""
 
+import json
+from pathlib import Path
+
 from ..errors import MISUSE, Problem
+from . import mpyfile
 from .boards import Board
 from .files import Contents, limits
 from .members import Member
 
-_ROLLOVER = 2  # SAs while new keys take over from old ones
+# Octets of heap that main.py takes, by limits: as `make size BOARD=NAME KEEP=1` measured them.
+MEASURED = Path(__file__).with_name("heap.json")
 
 
 def check(member: Member, board: Board) -> None:
@@ -25,8 +30,33 @@ def warnings(member: Member, board: Board, contents: Contents) -> list[str]:
     return [
         *_over_board(has, board),
         *_group(member, has),
+        *_memory(has, board, contents),
         *_setup(member),
     ]
+
+
+def heap_for(has: dict[str, int]) -> int | None:
+    """Octets of heap that are enough for these limits by what was measured; None: nobody did."""
+    enough = [
+        row["heap"]
+        for row in json.loads(MEASURED.read_text())
+        if all(row[key] >= value for key, value in has.items())
+    ]
+    return min(enough, default=None)
+
+
+def keep(has: dict[str, int], heap: int) -> None:
+    """Note what was measured, in place of what was."""
+    rows = json.loads(MEASURED.read_text()) if MEASURED.exists() else []
+    rows = [row for row in rows if any(row[key] != value for key, value in has.items())]
+    rows.append({**has, "heap": heap})
+    rows.sort(key=lambda row: list(row.values()))
+    MEASURED.write_text("[\n" + ",\n".join(f"  {json.dumps(row)}" for row in rows) + "\n]\n")
+
+
+def is_code_on_heap(board: Board) -> bool:
+    """Whether machine code takes MicroPython's heap: the ESP32's has memory of its own for it."""
+    return board.chip is None
 
 
 def _over_board(has: dict[str, int], board: Board) -> list[str]:
@@ -46,6 +76,20 @@ def _group(member: Member, has: dict[str, int]) -> list[str]:
             f" {has['senders']}: packets of the others are dropped."
         )
     return said
+
+
+def _memory(has: dict[str, int], board: Board, contents: Contents) -> list[str]:
+    heap = heap_for(has)
+    if heap is None or board.heap is None:
+        return []
+    if is_code_on_heap(board):
+        heap += sum(mpyfile.parse(data).machine_code for data in contents.code.values())
+    if heap <= board.heap:
+        return []
+    return [
+        f"This member takes {heap} octets of heap by measurement, and board {board.id} may have"
+        f" only {board.heap} ({board.heap_from})."
+    ]
 
 
 def _setup(member: Member) -> list[str]:
