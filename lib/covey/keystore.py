@@ -9,7 +9,7 @@ from covey.deadline import Deadline
 from covey.drops import DROP_CAPACITY
 from covey.octets import wipe
 from covey.path import DataPath
-from covey.port import const, find_spi, micropython, ticks_add, ticks_diff
+from covey.port import const, find_spi, ticks_add, ticks_diff
 
 _REMEMBERED = const(8)  # retired SPIs, and announced ones, that we still know by name
 _DAY_MS = const(86400000)
@@ -46,23 +46,19 @@ class KeyStore:
 
     # ---- nothing of this allocates
 
-    @micropython.native
     def find(self, buf, off):
         """The SA whose SPI stands at off, or None."""
         slot = find_spi(self._spis, self._used, buf, off)
         return self.sas[slot] if slot >= 0 else None
 
-    @micropython.native
     def was_retired(self, buf, off):
         """Whether the SPI at off is that of an SA that has gone."""
         return self._retired.has(buf, off)
 
-    @micropython.native
     def is_announced(self, buf, off):
         """Whether the SPI at off was promised for a coming epoch (GSA_NEXT_SPI)."""
         return self._announced.has(buf, off)
 
-    @micropython.native
     def outbound(self, destination=None):
         """The SA to send under, or None: the newest epoch whose ATD is over.
 
@@ -72,7 +68,6 @@ class KeyStore:
             return self.sending
         return self._elect(destination)
 
-    @micropython.native
     def send_under(self, sa):
         """The SA that the next packet is sent under."""
         self.sending = sa
@@ -82,35 +77,45 @@ class KeyStore:
         """Whether step() has something to do."""
         return ticks_diff(now_ms, self._path.due_ms) >= 0
 
-    @micropython.native
     def step(self, now_ms):
         """Carry out what is due. Returns the ms until the next time, a day at most.
 
-        To be called when it is due, and once in six days at least.
+        To be called when it is due, and once in six days at least. No frame of these may have
+        more than eleven slots: it would be taken from the heap.
         """
         next_ms = _DAY_MS
-        for slot in range(self._slots):
-            state = self._states[slot]
-            if self._is_over(slot, state, now_ms):
-                self._remove(slot)
-                continue
-            if state & _EXPIRES:
-                next_ms = min(next_ms, self._expire[slot].left_ms(now_ms))
-            if state & _RETIRING:
-                next_ms = min(next_ms, self._retire[slot].left_ms(now_ms))
-            if state & _WAITING:
-                if self._activate[slot].is_due(now_ms):
-                    self._states[slot] = state ^ (_WAITING | _SENDING)
-                else:
-                    next_ms = min(next_ms, self._activate[slot].left_ms(now_ms))
+        slot = 0
+        while slot < self._slots:
+            next_ms = min(next_ms, self._step_slot(slot, now_ms))
+            slot += 1
+        self._step_sending()
+        self._path.due_ms = ticks_add(now_ms, next_ms)
+        return next_ms
+
+    def _step_slot(self, slot, now_ms):
+        state = self._states[slot]
+        if self._is_over(slot, state, now_ms):
+            self._remove(slot)
+            return _DAY_MS
+        next_ms = _DAY_MS
+        if state & _EXPIRES:
+            next_ms = self._expire[slot].left_ms(now_ms)
+        if state & _RETIRING:
+            next_ms = min(next_ms, self._retire[slot].left_ms(now_ms))
+        if state & _WAITING:
+            if self._activate[slot].is_due(now_ms):
+                self._states[slot] = state ^ (_WAITING | _SENDING)
+            else:
+                next_ms = min(next_ms, self._activate[slot].left_ms(now_ms))
+        return next_ms
+
+    def _step_sending(self):
         sa = self._keep_flow(self._elect(None))
         self.send_under(sa)
         if sa is not None:
             self._destination = sa.destination
             self._port = sa.port
             self._epoch = sa.epoch
-        self._path.due_ms = ticks_add(now_ms, next_ms)
-        return next_ms
 
     # ---- for the control half: may allocate
 
@@ -269,7 +274,6 @@ class _SPIRing:
             self._spis[4 * self._next + i] = spi[i]
         self._next = (self._next + 1) % _REMEMBERED
 
-    @micropython.native
     def has(self, buf, off):
         return find_spi(self._spis, _REMEMBERED, buf, off) >= 0
 

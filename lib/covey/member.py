@@ -34,7 +34,7 @@ _MOST_DATAGRAM = const(1536)  # GCMContext's longest text is no shorter
 _LAST_SEQ = const(0x3FFFFFFE)  # the next is still a small int on a 32-bit board
 
 
-class Member:
+class Member(DataPath):
     """payload_max: the longest payload to send; datagram_max: the longest datagram to take, rekeys
     included; sa_slots: SAs at once; sender_slots: senders told apart under each, a power of two;
     sender: whether this member may send at all.
@@ -61,56 +61,17 @@ class Member:
         self.out = memoryview(self.tx)[_PAYLOAD : _PAYLOAD + payload_max]
         # A note for the control half, which clears it.
         self.missed_rekey = False  # somebody sends under an SPI announced for the next epoch
-        self._path = DataPath(sa_slots, self.rx, self.tx, payload_max)
-        self._place = self._path.place
-        self.keys = KeyStore(sa_slots, self.drops, self._path)
+        super().__init__(sa_slots, self.rx, self.tx, payload_max)
+        self.keys = KeyStore(sa_slots, self.drops, self)
+        self._place = self.place
         self._sas = self.keys.sas
-
-    @property
-    def payload_len(self):
-        """Of the last packet delivered."""
-        return self._path.payload_len
-
-    @property
-    def sender(self):
-        """Sender-ID of the last packet delivered; None: its SA names none."""
-        return self._path.sender
-
-    @property
-    def opened(self):
-        """Packets delivered; this count and `sent` wrap at 2^30."""
-        return self._path.opened
-
-    @opened.setter
-    def opened(self, count):
-        self._path.opened = count
-
-    @property
-    def sent(self):
-        """Packets sealed."""
-        return self._path.sent
-
-    @sent.setter
-    def sent(self, count):
-        self._path.sent = count
-
-    @property
-    def wants_rekey(self):
-        """Our numbers under the present SA run short. A note for the control half, which clears
-        it.
-        """
-        return self._path.wants_rekey
-
-    @wants_rekey.setter
-    def wants_rekey(self, wants):
-        self._path.wants_rekey = wants
 
     @property
     def payload(self):
         """The last payload delivered, a view into rx. Allocates the view; octets are copied
         without it from rx[payload_off : payload_off + payload_len].
         """
-        return memoryview(self.rx)[_PAYLOAD : _PAYLOAD + self._path.payload_len]
+        return memoryview(self.rx)[_PAYLOAD : _PAYLOAD + self.payload_len]
 
     @micropython.native
     def receive(self, n, now_ms):
@@ -150,7 +111,7 @@ class Member:
         try:
             self.keys.sending.context.seal(self.tx, 0, _AAD_LEN, text_len)
         except OSError as error:
-            self._path.sent -= 1
+            self.sent -= 1
             raise error
         return text_len + _OVERHEAD
 
@@ -175,18 +136,19 @@ class Member:
         finally:
             keys.send_under(usual)
 
-    @micropython.native
     def _not_sent(self, reason):
         if reason == DROP_NO_SA and not self.is_sender:
             reason = DROP_NOT_SENDER
         return self.drops.count(reason)
 
-    @micropython.native
     def _refuse(self, reason, n):
         if reason == DROP_LENGTH:
             return self._not_esp(n)
         if reason == DROP_UNKNOWN_SPI:
-            return self._no_sa()
+            if self.keys.was_retired(self.rx, 0):
+                return self.drops.count(DROP_RETIRED_SPI)
+            if self.keys.is_announced(self.rx, 0):
+                self.missed_rekey = True
         return self.drops.count(reason)
 
     def _not_esp(self, n):
@@ -198,11 +160,3 @@ class Member:
         if 4 <= n <= len(rx) and not (rx[0] | rx[1] | rx[2] | rx[3]):
             return IKE_MESSAGE  # RFC 3948 section 2.2
         return self.drops.count(DROP_LENGTH)
-
-    @micropython.native
-    def _no_sa(self):
-        if self.keys.was_retired(self.rx, 0):
-            return self.drops.count(DROP_RETIRED_SPI)
-        if self.keys.is_announced(self.rx, 0):
-            self.missed_rekey = True
-        return self.drops.count(DROP_UNKNOWN_SPI)

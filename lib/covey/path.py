@@ -41,7 +41,6 @@ from covey.port import (
     const,
     frame,
     link,
-    micropython,
     place,
     trim,
     unlink,
@@ -79,7 +78,7 @@ class DataPath:
 
     def __init__(self, slots, rx=None, tx=None, payload_max=-1):
         self._buffers = rx, tx
-        self._sas = [None] * slots  # the words that are linked to, kept alive
+        self._linked = [None] * slots  # the words of SAs, kept alive
         self._out = None
         self._words = words(_RECORDS + _RECORD * slots)
         self.place = place(self._words)
@@ -102,7 +101,7 @@ class DataPath:
 
     def enter(self, slot, spi, sa_words):
         """Packets of this SPI are known from now on, and sent under it if it is chosen."""
-        self._sas[slot] = sa_words
+        self._linked[slot] = sa_words
         at = _RECORDS + _RECORD * slot
         link(self._words, at + 1, sa_words)
         self._words[at] = sa_words[_SPI] = word_of(spi)
@@ -113,9 +112,8 @@ class DataPath:
         at = _RECORDS + _RECORD * slot
         self._words[at] = 0  # no packet's SPI
         unlink(self._words, at + 1)
-        self._sas[slot] = None
+        self._linked[slot] = None
 
-    @micropython.native
     def choose(self, sa_words):
         """The SA to send under; None: there is none. Takes no heap."""
         self._out = sa_words
@@ -133,10 +131,12 @@ class DataPath:
 
     @property
     def payload_len(self):
+        """Of the last packet delivered."""
         return self._words[_PAYLOAD_LEN]
 
     @property
     def opened(self):
+        """Packets delivered; this count and `sent` wrap at 2^30."""
         return self._words[_OPENED]
 
     @opened.setter
@@ -145,6 +145,7 @@ class DataPath:
 
     @property
     def sent(self):
+        """Packets sealed."""
         return self._words[_SENT]
 
     @sent.setter
@@ -153,6 +154,9 @@ class DataPath:
 
     @property
     def wants_rekey(self):
+        """Our numbers under the present SA run short. A note for the control half, which clears
+        it.
+        """
         return bool(self._words[_WANTS])
 
     @wants_rekey.setter

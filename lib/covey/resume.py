@@ -121,8 +121,7 @@ def _key(settings):
 
 def _standing(keys):
     """Slots of the SAs that go on."""
-    slots = range(len(keys.sas))
-    return [i for i in slots if keys.sas[i] is not None and not keys._states[i] & _RETIRING]
+    return [i for i, sa in enumerate(keys.sas) if sa and not keys._states[i] & _RETIRING]
 
 
 def _seconds(deadline, is_running, now_ms):
@@ -266,13 +265,14 @@ def _emit_rekey(out, held, now_ms):
 def _parse_rekey(reader, terms, most_s):
     """None where its life is over."""
     fields = reader.take(_REKEY)
-    spi, key_len, kwk_len, kwa, message_id, left_s, epoch, *ports, address = fields
+    spi, key_len, kwk_len, kwa, message_id, left_s, epoch = fields[:7]
+    lo, hi, address = fields[7:]
     keymat = bytearray(reader.octets(key_len + kwk_len))
     left_s = _left(left_s, most_s)
     try:
         if left_s == 0 or KWK_LEN.get(kwa) != kwk_len:
             return None
-        place = (address, address, *ports, 17)
+        place = (address, address, lo, hi, 17)
         bits = (key_len - 4) * 8
         told = terms.verifier, message_id, place, place, left_s, epoch
         return RekeySA(spi, keymat, kwa, bits, *told)

@@ -4,7 +4,7 @@ Policy and keys are octets from tests/recorded/group_story.py.
 """
 
 from covey import membership, resume
-from covey.drops import NAMES
+from covey.drops import name_of
 from covey.gcm import GMACContext
 from datapath import data_sa
 from story import STORY, T1, T2
@@ -36,7 +36,7 @@ def send(life, count=1):
     for _ in range(count):
         life.member.out[:2] = b"hi"
         n = life.member.send(2, life.now_ms)
-        assert n > 0, NAMES.get(n)
+        assert n > 0, name_of(n)
         packets.append(bytes(life.member.tx[:n]))
     return packets
 
@@ -44,7 +44,7 @@ def send(life, count=1):
 def receive(life, packet):
     life.member.rx[: len(packet)] = packet
     answer = life.member.receive(len(packet), life.now_ms)
-    return NAMES[answer] if answer < 0 else answer
+    return name_of(answer) if answer < 0 else answer
 
 
 def test_a_sender_goes_on_where_it_was():
