@@ -16,7 +16,6 @@ import tempfile
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from build_mpy import BUILD, ROOT
 
@@ -26,9 +25,9 @@ from covey_host.board import boards, filesystem, members, mpyfile, need
 from covey_host.board import files as contents
 from covey_host.errors import Problem
 
-STEP = 1024  # octets of heap: no finer answer is sought
-LEAST, MOST = 64 * 1024, 512 * 1024
-PATIENCE_S = 40  # until one trial has gone well; it takes two or three
+STEP = 2048  # octets of heap: no finer answer is sought
+LEAST, MOST = 96 * 1024, 320 * 1024
+PATIENCE_S = 20  # until one trial has gone well; it takes about three
 _FAILED_JOINS = 2  # after so many a trial is given up
 _WRAPPER = BUILD / "micropython" / "x86" / "micropython"
 _SHIM = ROOT / "host" / "shim" / "run.py"
