@@ -26,7 +26,7 @@ def findings(site: Site) -> Iterator[Finding]:
     except Problem as problem:
         yield fail("policy", problem.sentence.rstrip("."), "Correct covey.toml.")
         return
-    yield ok("policy", f"covey.toml is sound: {len(rules.groups)} groups")
+    yield ok("policy", f"covey.toml is sound; groups: {', '.join(rules.groups) or 'none yet'}")
     try:
         answer = control.call(site.control, {"do": "status"})
     except Problem as problem:

@@ -8,7 +8,6 @@ _MOST_LOST = 0.1  # a rekey is repeated, data are not: one in ten is felt
 _WEAK_DBM = -75
 _RATE_MOST = 0.05  # of a crystal a thousandth of that is expected; the serial line adds some ms
 _SETTLED_YEAR = 2024  # a clock that was never set begins at 2000 or 1970
-_FREE_LEAST = 40_000  # octets of heap for a member; see docs/porting.md
 _MPY_VERSION = 6
 _MPY_SUB = 3
 _AWAKE = "PM_NONE"
@@ -110,10 +109,12 @@ def firmware(facts: dict) -> Finding:
     return ok("firmware", said)
 
 
-def memory(facts: dict) -> Finding:
+def memory(facts: dict, needed: int | None) -> Finding:
+    """needed: octets of heap that a small member takes with its code, where that was measured."""
     said = f"{facts['free']:,} octets of heap are free without a member"
-    if facts["free"] < _FREE_LEAST:
-        fix = "Use `covey image --romfs` or a frozen build, so that code does not lie in the heap."
+    if needed is not None and facts["free"] < needed:
+        said += f", and one whose code lies in files takes {needed:,}"
+        fix = "Let its code run from flash: `covey image --romfs`, or freeze it (firmware/)."
         return warn("memory", said, fix)
     return ok("memory", said)
 

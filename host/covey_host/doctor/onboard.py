@@ -1,5 +1,6 @@
 """A board on a serial port is looked at: firmware, memory, Wi-Fi, multicast both ways, servers."""
 
+import json
 import socket
 import threading
 import time
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from ..board.need import MEASURED
 from ..board.repl import Repl
 from ..errors import Problem
 from . import judge, probes
@@ -26,7 +28,7 @@ def examine(port: str, interface: str | None, group: str) -> Iterator[Finding]:
         repl.run(LOOK.read_text())
         facts = repl.ask("facts()")
         yield judge.firmware(facts)
-        yield judge.memory(facts)
+        yield judge.memory(facts, _least_heap())
         wifi = repl.ask(f"wifi({_WIFI_MS})", _WIFI_MS / 1000 + 10)
         yield from judge.radio({"wifi": wifi})
         rate = None
@@ -118,6 +120,13 @@ class _Look:
             answered = self._repl.ask(f"is_answered({words})", 20)
             found.append({"host": host, "port": number, "answered": answered})
         return found
+
+
+def _least_heap() -> int | None:
+    """Of the smallest member that was measured."""
+    if not MEASURED.exists():
+        return None
+    return min((row["heap"] for row in json.loads(MEASURED.read_text())), default=None)
 
 
 def address_towards(host: str) -> str:

@@ -16,6 +16,8 @@ from . import probes
 _MARKER = bytes(4)
 _MOST_OCTETS = 2048
 _ESP = 50
+_NO_VERSION = 0x30
+_QUESTION_LEN = 40
 _IP_MULTICAST_ALL = 49  # Linux
 
 
@@ -114,13 +116,14 @@ def answers(host: str, number: int, marker: bool, wait_s: float = 1.0) -> bool:
 def question(marker: bool) -> tuple[bytes, bytes]:
     """What a key server answers without keeping anything, and how the answer begins.
 
-    An IKE header of a version that does not exist yet: RFC 7296 section 2.5 has it answered by
-    INVALID_MAJOR_VERSION.
+    An IKE message of a version that does not exist yet: RFC 7296 section 2.5 has it answered by
+    INVALID_MAJOR_VERSION. It is longer than the answer: that comes under a flood, too.
     """
     spi = os.urandom(8)
-    header = struct.pack(">8s8sBBBBII", spi, bytes(8), 0, 0x30, ike.IKE_SA_INIT, ike.FLAG_I, 0, 28)
+    head = spi, bytes(8), 0, _NO_VERSION, ike.IKE_SA_INIT, ike.FLAG_I, 0, _QUESTION_LEN
+    asked = struct.pack(">8s8sBBBBII", *head).ljust(_QUESTION_LEN, b"\0")
     lead = _MARKER if marker else b""
-    return lead + header, lead + spi
+    return lead + asked, lead + spi
 
 
 def _sender(kind: int, protocol: int, interface: str) -> socket.socket:
