@@ -6,7 +6,6 @@ wrong is one sentence and status 1, and nowhere does it say "Flashed".
 
 import fcntl
 import hashlib
-import json
 import os
 import pty
 import shutil
@@ -14,6 +13,7 @@ import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from littlefs import LittleFS
@@ -25,33 +25,7 @@ from covey_host.errors import Problem
 from espressif_rom import CHIPS, Faults, Rom
 from test_micropython import interpreter, without
 
-READ_BACK = """
-import hashlib, json, os, sys, vfs
-from binascii import hexlify
-class Ram:
-    def __init__(self, octets):
-        self.octets = octets
-    def readblocks(self, block, buf, off=0):
-        at = block * 4096 + off
-        buf[:] = self.octets[at : at + len(buf)]
-    def ioctl(self, what, _):
-        return len(self.octets) // 4096 if what == 4 else 4096 if what == 5 else 0
-with open(sys.argv[1], "rb") as file:
-    file.seek(int(sys.argv[2]))
-    flash = Ram(file.read(int(sys.argv[3])))
-vfs.mount(vfs.VfsLfs2(flash), "/flash")
-found = {}
-def look(folder):
-    for each in os.ilistdir(folder):
-        path = folder + "/" + each[0]
-        if each[1] & 0x4000:
-            look(path)
-        else:
-            with open(path, "rb") as file:
-                found[path[6:]] = hexlify(hashlib.sha256(file.read()).digest()).decode()
-look("/flash")
-print(json.dumps(found))
-"""
+MOUNT = Path(__file__).parents[1] / "mount_script.py"
 
 
 @pytest.fixture(scope="module")
@@ -116,16 +90,25 @@ def read_back(flash, board):
     return found
 
 
-def read_back_by_micropython(path, board, tmp_path):
+def read_back_by_micropython(path, board):
     """{path: SHA-256} of the same, as a board mounts it."""
     wrapper, reason = interpreter("x86")
     if wrapper is None:
         without("x86", reason)
-    script = tmp_path / "read_back.py"
-    script.write_text(READ_BACK)
-    words = [wrapper, "-X", "heapsize=8m", script, path, board.vfs.offset, board.vfs.size]
+    words = [
+        wrapper,
+        "-X",
+        "heapsize=16m",
+        MOUNT,
+        path,
+        board.vfs.offset,
+        board.vfs.size,
+        32,
+        "lfs2",
+    ]
     done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    return {path.removeprefix("/board"): digest for path, _, digest in rows}
 
 
 def partitions_of(board):
@@ -157,7 +140,7 @@ def test_an_image_is_in_the_flash_and_mounts(chip, way, site, firmware, run, tmp
     assert found == wanted
     found["/seed"] = seed
     digests = {path: hashlib.sha256(data).hexdigest() for path, data in found.items()}
-    assert read_back_by_micropython(path, board, tmp_path) == digests
+    assert read_back_by_micropython(path, board) == digests
 
 
 @pytest.mark.parametrize("chip", CHIPS)
@@ -241,6 +224,11 @@ def test_files_alone_go_where_the_firmware_looks_for_them(site, run, tmp_path, p
             {"partitions": [*firmware_files.NEW, ("vfs", 1, 0x81, 0x210000, 0x1F0000)]},
             "keeps its files from 0x210000 to 0x400000",
         ),
+        (
+            {"version": "v1.24.1"},
+            "The board has MicroPython v1.24.1, and Covey needs 1.25 or later",
+        ),
+        ({"version": "elsewhere"}, "The board has no MicroPython yet"),
     ],
 )
 def test_files_alone_never_go_anywhere_else(site, run, tmp_path, before, sentence):

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from .. import output
 from ..errors import MISUSE, Problem
 from . import fit
 from .boards import Board
@@ -66,6 +67,9 @@ def install(
             raise Problem(
                 f"The line to the board at {port} broke, or the board fell silent: {steps.state}."
             ) from None
+        except KeyboardInterrupt:
+            output.complain(f"Interrupted: {steps.state}.")
+            raise
         except BoardError as error:
             raise Problem(f"The board at {port} gave up: {error.reason}; {steps.state}.") from None
         finally:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import struct
 
+import serial
 from mpremote.transport import TransportError
 from mpremote.transport_serial import SerialTransport
 
@@ -116,8 +117,6 @@ def _name(traceback: str) -> str:
 
 def _why(port: str) -> str:
     """What the system says to whoever opens the port; mpremote keeps it to itself."""
-    import serial
-
     try:
         serial.serial_for_url(port, exclusive=True).close()
     except (OSError, ValueError) as error:
