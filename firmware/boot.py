@@ -3,8 +3,8 @@
 import gc
 
 # What was used for a moment is let go soon, so that the heap stays in one piece while code is
-# loaded and keys are made: a member lives with a fifth less of it. Who receives hundreds of packets
-# a second takes a larger number once it is a member.
+# loaded and keys are made: a member lives with a fifth less of it. Who receives hundreds of
+# packets a second takes a larger number once it is a member.
 gc.threshold(4096)
 
 try:

@@ -26,7 +26,7 @@ def image(
         member, board, with_firmware=firmware is not None
     )
     images.write(made, path)
-    notes = [*made.notes, *need.warnings(member, board, made.contents)]
+    notes = [*made.notes, *need.warnings(member, board, made.contents, romfs=wishes["romfs"])]
     if wishes["as_json"]:
         output.emit({"event": "image", **_facts(made, member, path), "notes": notes})
         return

@@ -13,6 +13,8 @@ Both ports define exactly these names.
     AESBlock(key)           encrypt(block16), decrypt(block16): single blocks; allocates
     GCMContext(keymat), GMACContext(keymat)
                             see covey.gcm
+    buffer(n)               n octets, zero, that contexts seal and open in place: a bytearray that
+                            stays so long, for what packets lie in
     admit, trim, accept, frame, STEP_IS_DUE
                             see covey.path
     find_spi(spis, count, buf, off)
@@ -75,6 +77,7 @@ sha1 = _port.sha1
 AESBlock = _port.AESBlock
 GCMContext = _port.GCMContext
 GMACContext = _port.GMACContext
+buffer = _port.buffer
 admit = _port.admit
 trim = _port.trim
 accept = _port.accept

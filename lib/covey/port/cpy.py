@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from covey.drops import ConfigError
 from covey.port.chance import random_bytes, stir
-from covey.port.cpy_gcm import GCMContext, GMACContext
+from covey.port.cpy_gcm import GCMContext, GMACContext, buffer
 from covey.port.cpy_path import (
     STEP_IS_DUE,
     accept,
