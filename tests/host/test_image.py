@@ -45,6 +45,9 @@ def test_micropython_mounts_it_and_finds_each_file(name, member, tmp_path):
     assert built.vfs == board.vfs
     expected = files.files(member, board)
     assert mount(flash, board.vfs, board.program, tmp_path) == digests(expected)
+    # The oldest format of LittleFS 2, whatever MicroPython's own would take: SPEC.md, superblock.
+    superblock = flash[board.vfs.offset :]
+    assert (superblock[8:16], superblock[20:24]) == (b"littlefs", b"\0\0\2\0")
     assert flash[board.offset :].startswith(built.firmware.data)
     if board.format == boards.BIN:
         assert built.octets.startswith(firmware.read_bytes())

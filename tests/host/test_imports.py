@@ -220,7 +220,7 @@ def test_both_ports_define_exactly_the_contract(port):
 # What boards run beside lib/, and the desktop that they run on
 
 # Modules of MicroPython's ESP32 and RP2 ports, of those that firmware/ may name.
-STOCK = {"asyncio", "hashlib", "json", "machine", "network", "neopixel", "os", "sys", "time"}
+STOCK = {"asyncio", "gc", "hashlib", "json", "machine", "network", "neopixel", "os", "sys", "time"}
 FIRMWARE = ROOT / "firmware"
 SHIM = ROOT / "host" / "shim"
 ONBOARD = ["board", "wifi", "seed", "asleep", "install", ""]  # each may name those before it
