@@ -60,7 +60,7 @@ def test_all_that_policy_may_switch_on_is_there(arch):
     for name in ("unicast", "ikefrag", "ikerekey", "renewal", "requests", "nat", "ipv4", "x25519"):
         assert f"covey/{name}.py" in found.kept, name
     assert all(found.left.values())
-    allowed = {"cip", "iana", "port/mpy_tag", "port/mpy_ghash", "port/mpy_ghash_small"}
+    allowed = {"cip", "iana", "job", "port/mpy_tag", "port/mpy_ghash", "port/mpy_ghash_small"}
     allowed |= {"port/mpy_ghash_ct", "resume"}
     assert set(found.left) <= {f"covey/{name}.py" for name in allowed}
     missing = {name.replace(".", "/") + ".py" for name in everything_named(found)} & set(
