@@ -131,7 +131,8 @@ def test_without_a_firmware(site, tmp_path):
     assert done.returncode == 0, done.stderr
     path = site / "members" / "press-7" / "press-7-esp32c3-files.bin"
     assert path.stat().st_size == 0x200000
-    assert f"write-flash 0x200000 {path}" in done.stdout and "covey install press-7" in done.stdout
+    assert f"covey flash {path} --board esp32c3" in done.stdout
+    assert "covey install press-7" in done.stdout
     expected = digests(files.files(members.load(site, "press-7"), boards.load("esp32c3")))
     assert mount(path.read_bytes(), Region(0, 0x200000), 32, tmp_path) == expected
 
@@ -141,7 +142,7 @@ def test_what_it_says(site, tmp_path):
     where = ("--site", site, "--firmware", firmware)
     done = covey("image", "press-7", "--board", "esp32c3", *where)
     path = site / "members" / "press-7" / "press-7-esp32c3.bin"
-    assert done.stdout.splitlines()[-1] == "Next: covey flash press-7 --board esp32c3 --port PORT"
+    assert done.stdout.splitlines()[-1] == f"Next: covey flash {path} --board esp32c3 --port PORT"
     assert f"Wrote {path} ({path.stat().st_size} octets)" in done.stdout
     assert "Firmware: MicroPython v1.28.0, ESP32-C3 module with ESP32C3." in done.stdout
     assert "Left out: covey/cip.py: nothing that main.py loads leads to it." in done.stdout

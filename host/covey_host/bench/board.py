@@ -42,7 +42,7 @@ class Costs:
         return max(self._lists[label])
 
     def steps(self, label: str) -> int:
-        return len(self._lists[label])
+        return len(self._lists.get(label, ()))
 
 
 def run(script: str, table: Table, *words: str, heap: str = "256k", counted: bool = True) -> Costs:
