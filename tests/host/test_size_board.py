@@ -8,7 +8,7 @@ import pytest
 
 from covey_host.board import boards, files, members, mpyfile, need
 from image_bench import site  # noqa: F401  a fixture
-from markdown import ROOT
+from markdown import ROOT, TEXTS, section, tables
 from test_micropython import interpreter, without
 
 TOOL = ROOT / "tools" / "size_board.py"
@@ -28,6 +28,12 @@ def test_the_limits_of_each_board_were_measured():
     for name in boards.names():
         limits = boards.load(name).limits
         assert any(row.items() >= limits.items() for row in ROWS), f"make size BOARD={name} KEEP=1"
+
+
+def test_the_document_has_what_was_kept():
+    (shown,) = tables(section(TEXTS[ROOT / "docs" / "porting.md"], "Memory"))
+    rows = [[int(n.replace(",", "")) for c in r for n in c.split(", ")] for r in shown.values()]
+    assert rows == [list(row.values()) for row in ROWS]
 
 
 @pytest.mark.parametrize("where", [need.IN_RAM, need.IN_ROMFS])
