@@ -36,6 +36,7 @@ _IDLE_MS = const(1000)  # the longest sleep of the working task
 _LEAVE_MS = const(2000)  # how long a leave may take before we go without an answer
 _PAUSE_S = 0.05  # until the next try, without memory or where a socket fails
 _UNICAST = const(4096)  # greatest IKE message
+_LONG = const(8)  # datagrams that are read into so long a buffer, once one was too long
 _MARKER_LEN = const(4)  # RFC 3948 section 2.2: an IKE message, not ESP
 
 
@@ -77,6 +78,7 @@ class Joined:
             sa_slots=settings.limit_sas,
             sender_slots=settings.limit_senders,
             sender=settings.sender,
+            reserves=True,
         )
         self._addresses = Addresses(settings.servers, settings.interface)
         self.membership = Membership(
@@ -93,7 +95,7 @@ class Joined:
         self._tasks = []
         self._worker = None  # the one among them that drives the membership
         self._is_closed = False
-        self._kick = asyncio.Event()  # there is work for the working task
+        self._kick = _Kick()  # wakes the working task
         self._arrived = asyncio.Event()  # there is a packet, or the end
         self._packets = []
         self._is_listening = not settings.sender  # a sender may never ask for packets
@@ -304,11 +306,7 @@ class Joined:
             if wait == 0:
                 await asyncio.sleep(0)
                 continue
-            try:
-                await asyncio.wait_for(self._kick.wait(), min(wait, _IDLE_MS) / 1000)
-            except asyncio.TimeoutError:
-                pass
-            self._kick.clear()
+            await self._kick.wait(min(wait, _IDLE_MS))
 
     def _tell(self):
         events = self.membership.events
@@ -332,17 +330,28 @@ class Joined:
             self._send_error = port.send(sock, data, address)
 
     async def _read_unicast(self, sock, waiter):
-        buf = bytearray(_UNICAST + _MARKER_LEN)
+        """Into rx: nothing stays there while others have their turn. Fragments fit. What is longer
+        is lost, and when its sender repeats it there is a buffer for it.
+        """
+        buf = rx = self.member.rx
+        left = 0  # of _LONG
         burst = 0
         while True:
             try:
+                if left and buf is rx:
+                    buf = bytearray(_UNICAST + _MARKER_LEN)
                 n, source = port.recv_from(sock, buf)
-                if n == 0:
-                    self.member.drops.count(DROP_EMPTY)
-                elif n > len(buf):
+                if n > len(buf):
                     self.member.drops.count(DROP_IKE_HEADER)
-                elif n > 0:
-                    self._unicast_message(buf, n, source)
+                    left = _LONG
+                elif n >= 0:
+                    left = max(left - 1, 0)
+                    if n:
+                        self._unicast_message(buf, n, source)
+                    else:
+                        self.member.drops.count(DROP_EMPTY)
+                if not left:
+                    buf = rx
             except MemoryError:
                 await self._no_memory()
                 continue
@@ -441,6 +450,29 @@ if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket its
     def _queue_read(sock):
         yield asyncio.core._io_queue.queue_read(sock)
 
+    class _Kick:
+        """One task's sleep, which others may end. asyncio.wait_for would make a task each time."""
+
+        def __init__(self):
+            self._task = None  # the sleeping one
+            self._is_set = False
+
+        async def wait(self, ms):
+            if not self._is_set:
+                self._task = asyncio.current_task()
+                try:
+                    await asyncio.sleep_ms(ms)
+                finally:
+                    self._task = None
+            self._is_set = False
+
+        def set(self):
+            self._is_set = True
+            task, self._task = self._task, None
+            if task is not None:  # bring it forward, as Task.cancel() does
+                asyncio.core._task_queue.remove(task)
+                asyncio.core._task_queue.push(task)
+
     class _Waiter:
         """Waits until a socket has something to read."""
 
@@ -454,6 +486,22 @@ if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket its
             pass  # the cancelled task takes itself out of the loop
 
 else:
+
+    class _Kick:
+        """One task's sleep, which others may end."""
+
+        def __init__(self):
+            self._event = asyncio.Event()
+
+        async def wait(self, ms):
+            try:
+                await asyncio.wait_for(self._event.wait(), ms / 1000)
+            except asyncio.TimeoutError:
+                pass
+            self._event.clear()
+
+        def set(self):
+            self._event.set()
 
     class _Waiter:
         """Waits until a socket has something to read."""

@@ -7,6 +7,7 @@ the peer's fault, so that no half-changed group exists.
 
 from covey import der, ike, kd, keywrap, octets, p256
 from covey.drops import DROP_GSA, DROP_KD, DROP_KEY_WRAP, DROP_POLICY, FormatError
+from covey.port import collect
 from covey.sa import DataSA, RekeySA
 
 # Transform types a policy may hold: kind → mandatory (RFC 9838 section 4.4.2.1). GCAUTH is
@@ -62,6 +63,9 @@ def build(policy, keys, kwk, was, registering, sending, sender_slots, is_inband=
     made = Assignment()
     is_whole = False
     try:
+        yield
+        collect()  # keys stay: let them not lie scattered among what parsing has left
+        yield
         made.terms = _terms(policy, keys, was, registering, sending)
         yield
         for sa_policy in policy.policies:

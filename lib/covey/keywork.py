@@ -17,7 +17,7 @@ from covey.drops import (
 )
 from covey.iana import SKF
 from covey.octets import wipe
-from covey.port import const
+from covey.port import collect, const
 
 # What step() returns, beside None: nothing has come of it yet
 IDLE = 1  # there is nothing to do
@@ -92,7 +92,9 @@ class KeyWork:
     def take(self, ike):
         """The keys of a registration.Registration, in place of others that still wait."""
         self.forget_waiting()
-        self._wait(True, self._take_keys(ike, bytearray(ike.kwk)))
+        policy = ike.gsa if ike.transport_mode else None
+        self._wait(True, self._take_keys(policy, ike.kd, bytearray(ike.kwk)))
+        ike.gsa = ike.kd = None  # they are worked on here, and are not small
 
     def take_inband(self, inband):
         """A requests.Inband, behind what came before it; it is ours now. False: too many wait."""
@@ -116,6 +118,7 @@ class KeyWork:
             self._is_registration, self._job = self._waiting.pop(0)
         if self._job is None and self._group.rekey.is_waiting:
             self._is_registration, self._job = False, self._follow_rekey()
+            return collect()  # a step of its own, while there is room
         if self._job is None:
             return IDLE
         try:
@@ -146,17 +149,21 @@ class KeyWork:
 
     # Jobs
 
-    def _take_keys(self, ike, kwk):
-        """GSA and KD of a registration. kwk: a copy; the server may close the IKE SA meanwhile."""
+    def _take_keys(self, policy, keys, kwk):
+        """GSA (None: not for transport mode) and KD of a registration.
+
+        kwk: a copy; the server may close the IKE SA meanwhile.
+        """
         settings = self._settings
         group = self._group
         try:
             yield
-            if not ike.transport_mode:
+            if policy is None:
                 raise FormatError(DROP_POLICY)
             made = yield from assignment.build(
-                ike.gsa, ike.kd, kwk, group.terms, True, settings.sender, self._member.sender_slots
+                policy, keys, kwk, group.terms, True, settings.sender, self._member.sender_slots
             )
+            policy = keys = None  # the table of a verifier is long in the making
             if not made.terms.udp_port and settings.carrier == "udp":
                 made.terms.udp_port = settings.carrier_port
             self._install(made, True)
@@ -167,6 +174,7 @@ class KeyWork:
             return
         finally:
             wipe(kwk)
+        made = None
         yield TAKEN
         if group.terms.verifier is not None:
             yield from group.terms.verifier.prepare()

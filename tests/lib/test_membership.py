@@ -40,9 +40,11 @@ class Script:
         self.outcome = None
         self.asked = []
         self.steps = 0
+        self.policy = None
         Script.made.append(self)
 
     def answer(self, state, policy=None, reason=None):
+        self.policy = policy = policy or self.policy
         if policy:
             self.gsa = gsa.parse_gsa(policy["gsa"])
             self.kd = kd.parse_kd(policy["kd"])

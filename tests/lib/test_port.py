@@ -374,10 +374,10 @@ def test_what_receiving_takes_from_the_heap():
     if not BOARD or sys.maxsize >> 31:
         return
     a, b, to_b = unicast_pair()
-    rx, head, unicast = bytearray(1536), bytearray(20), bytearray(4100)
+    rx, head = bytearray(1536), bytearray(20)
     for call, args, octets in (
         (port.recv, (rx,), 144),
-        (port.recv_from, (unicast,), 272),
+        (port.recv_from, (rx,), 272),
         (port.recv_parts, (head, rx), 240),
     ):
         port.send(a, bytes(108), to_b)

@@ -6,12 +6,13 @@ Both ports define exactly these names.
     ticks_ms()              milliseconds on a clock that wraps at 2^30 (12.4 days) everywhere
     ticks_add(t, ms)        a moment ms later, |ms| < 2^29; OverflowError beyond
     ticks_diff(a, b)        a - b in ms, right while they lie less than 2^29 ms (6.2 days) apart
+    collect()               tidies the heap, where that is not done all the time
     random_bytes(n)         from the system's generator, and from what was stirred in
     stir(seed)              mixes secret octets into all random_bytes from now on
     sha256(data=b"")        hash object: update(), digest() once; no copy() on MicroPython
     sha1                    the same where there is it, else None: for NAT detection alone
     AESBlock(key)           encrypt(block16), decrypt(block16): single blocks; allocates
-    GCMContext(keymat), GMACContext(keymat)
+    GCMContext(keymat), GMACContext(keymat), RareContext(keymat), open_long(context, ...)
                             see covey.gcm
     admit, trim, accept, frame, STEP_IS_DUE
                             see covey.path
@@ -68,6 +69,7 @@ micropython = _port.micropython
 ticks_ms = _port.ticks_ms
 ticks_add = _port.ticks_add
 ticks_diff = _port.ticks_diff
+collect = _port.collect
 random_bytes = _port.random_bytes
 stir = _port.stir
 sha256 = _port.sha256
@@ -75,6 +77,8 @@ sha1 = _port.sha1
 AESBlock = _port.AESBlock
 GCMContext = _port.GCMContext
 GMACContext = _port.GMACContext
+RareContext = _port.RareContext
+open_long = _port.open_long
 admit = _port.admit
 trim = _port.trim
 accept = _port.accept

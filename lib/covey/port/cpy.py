@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from covey.drops import ConfigError
 from covey.port.chance import random_bytes, stir
-from covey.port.cpy_gcm import GCMContext, GMACContext
+from covey.port.cpy_gcm import GCMContext, GMACContext, RareContext, open_long
 from covey.port.cpy_path import (
     STEP_IS_DUE,
     accept,
@@ -61,6 +61,10 @@ def ticks_add(t, ms):
 
 def ticks_diff(a, b):
     return (a - b + _HALF & _MASK) - _HALF
+
+
+def collect():
+    """Garbage goes by itself here."""
 
 
 sha256 = hashlib.sha256
