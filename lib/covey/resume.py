@@ -21,7 +21,7 @@ from covey.membership import MEMBER
 from covey.octets import equal, wipe
 from covey.port import const
 from covey.prf import PRF_LEN, prf
-from covey.sa import DataSA, RekeySA
+from covey.sa import DataSA, RekeySA, keep_keys
 
 _VERSION = const(1)
 _NEVER = const(0xFFFFFFFF)  # in place of seconds: no end
@@ -34,6 +34,8 @@ _DATA = ">4sBBBI4sHHHHHIIIqBBB"
 _REKEY = ">16sBBBIIIHH4s"
 _SOFT = ">II"
 _WINDOW = ">B7I"
+
+keep_keys()  # from now on an SA can tell its own
 
 # As replay.py has them.
 _BITS, _LOW_BITS, _SLOTS, _WINDOWS, _WINDOW_LEN, _NEWEST = 0, 1, 2, 3, 7, 2
@@ -49,10 +51,9 @@ def suspend(membership, clock_s, now_ms):
         slots = _standing(member.keys)
         if membership.state != MEMBER or membership._keys.is_busy:
             return None
-        if group.rekey.current is None or not slots:
-            return None
-        head = b"Cv", _VERSION, member.sender_slots, clock_s, len(slots)
-        out = bytearray(pack(_HEAD, *head))
+        if group.rekey.current is None or not slots or not member.keys.sas[slots[0]].keymat:
+            return None  # or keys came before this file was loaded
+        out = bytearray(pack(_HEAD, b"Cv", _VERSION, member.sender_slots, clock_s, len(slots)))
         _emit_terms(out, group.terms)
         for slot in slots:
             _emit_data(out, member.keys, slot, now_ms)
@@ -129,8 +130,7 @@ def _seconds(deadline, is_running, now_ms):
     if not is_running:
         return _NEVER
     deadline.left_ms(now_ms)  # counts it down
-    inner = getattr(deadline, "_deadline", deadline)
-    return inner._days * 86400 + inner._ms // 1000
+    return deadline._days * 86400 + deadline._ms // 1000
 
 
 def _left(seconds, slept_s):
@@ -182,7 +182,7 @@ def _emit_data(out, keys, slot, now_ms):
     if state & _SENDING:
         wait_s = 0
     elif state & _WAITING:
-        wait_s = 1 + _seconds(keys._activate[slot], True, now_ms)
+        wait_s = 1 + _seconds(keys._activate._take(slot), True, now_ms)
     out += pack(
         _DATA,
         sa.spi,
@@ -193,7 +193,7 @@ def _emit_data(out, keys, slot, now_ms):
         sa.destination,
         *sa.words[4:8],
         sa.carrier_port or 0,
-        _seconds(keys._expire[slot], state & _EXPIRES, now_ms),
+        _seconds(keys._expire._take(slot), state & _EXPIRES, now_ms),
         wait_s,
         sa.next_seq,
         sa.sender_id,
