@@ -33,9 +33,11 @@ _QUEUE = const(64)  # packets that wait for the application
 _BURST = const(16)  # datagrams read before other tasks get their turn
 _NOTHING = const(-1)  # what port.recv_from says then
 _IDLE_MS = const(1000)  # the longest sleep of the working task
+_SLACK = const(136)  # by which rx is longer than the longest payload; ESP needs 44 of it
 _LEAVE_MS = const(2000)  # how long a leave may take before we go without an answer
-_PAUSE_S = 0.05  # until the next try, without memory or where a socket fails
+_PAUSE_MS = const(50)  # until the next try, without memory or where a socket fails
 _UNICAST = const(4096)  # greatest IKE message
+_FRAME = const(1536)  # as long as a network lets any be, but for fragments of IP
 _LONG = const(8)  # datagrams that are read into so long a buffer, once one was too long
 _MARKER_LEN = const(4)  # RFC 3948 section 2.2: an IKE message, not ESP
 
@@ -80,6 +82,7 @@ class Joined:
         self._owns_config = owns_config  # then its pre-shared key dies with us
         self.member = Member(
             payload_max=settings.limit_payload,
+            datagram_max=min(settings.limit_payload + _SLACK, _FRAME),
             sa_slots=settings.limit_sas,
             sender_slots=settings.limit_senders,
             sender=settings.sender,
@@ -97,6 +100,7 @@ class Joined:
         self._groups = {}  # (address, port) → (carrier, waiter, task)
         self._routes = {}  # SPI → carrier that its packets leave by
         self._send_error = None  # errno of the latest message to the key server
+        self._long = 0  # so many datagrams are still read into a long buffer
         self._tasks = []
         self._worker = None  # the one among them that drives the membership
         self._is_closed = False
@@ -114,7 +118,7 @@ class Joined:
             sock = port.udp_socket("0.0.0.0", 0)
             self._addresses.bound_to(port.source_address(sock)[1])
             self._unicast = sock, _Waiter(sock)
-            self._start(self._read_unicast, *self._unicast)
+            self._start(self._read, self._look_unicast, *self._unicast)
             if not self._revive():
                 self.membership.start(port.ticks_ms())
             self._worker = self._start(self._work)
@@ -277,37 +281,40 @@ class Joined:
     # Tasks
 
     def _start(self, work, *args):
-        task = asyncio.create_task(self._guard(work, args))
+        task = asyncio.create_task(work(*args))
         self._tasks.append(task)
         return task
 
-    async def _guard(self, work, args):
+    def _fail(self, error):
         """A task that ends by an error hands it to whoever uses the member."""
-        try:
-            await work(*args)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            self._failure = error
-            self._arrived.set()
+        self._failure = error
+        self._arrived.set()
 
     async def _work(self):
+        try:
+            while not self._is_closed:  # wait_for may swallow a cancelling (CPython up to 3.11)
+                wait = self._turn()
+                if wait:
+                    await self._kick.wait(min(wait, _IDLE_MS))
+                else:
+                    await asyncio.sleep(0)
+        except Exception as error:
+            self._fail(error)
+
+    def _turn(self):
+        """A slice of work, and what it has to say; the ms until the next."""
         membership = self.membership
-        while not self._is_closed:  # wait_for may swallow a cancelling (CPython up to 3.11)
-            try:
-                wait = membership.step(port.ticks_ms())
-                self._tell()
-                self._send_control()
-                if membership.listening_changed:
-                    self._follow_groups()
-            except MemoryError:  # what was to be sent counts as lost
-                membership.listening_changed = True
-                await self._no_memory()
-                continue
-            if wait == 0:
-                await asyncio.sleep(0)
-                continue
-            await self._kick.wait(min(wait, _IDLE_MS))
+        try:
+            wait = membership.step(port.ticks_ms())
+            self._tell()
+            self._send_control()
+            if membership.listening_changed:
+                self._follow_groups()
+            return wait
+        except MemoryError:  # what was to be sent counts as lost
+            membership.listening_changed = True
+            self.member.drops.count(DROP_CAPACITY)
+            return _PAUSE_MS
 
     def _tell(self):
         events = self.membership.events
@@ -330,78 +337,62 @@ class Joined:
             sock, _ = self._unicast
             self._send_error = port.send(sock, data, address)
 
-    async def _read_unicast(self, sock, waiter):
-        """Into rx: nothing stays there while others have their turn. Fragments fit. What is longer
-        is lost, and when its sender repeats it there is a buffer for it.
+    async def _read(self, look, place, waiter):
+        """Whatever comes at one place. look(place): None where nothing was there, DROP_SOCKET: not
+        just now.
         """
-        buf = rx = self.member.rx
-        left = 0  # of _LONG
         burst = 0
-        while True:
-            try:
-                if left and buf is rx:
-                    buf = bytearray(_UNICAST + _MARKER_LEN)
-                n, source = port.recv_from(sock, buf)
-                if n > len(buf):
-                    self.member.drops.count(DROP_IKE_HEADER)
-                    left = _LONG
-                elif n >= 0:
-                    left = max(left - 1, 0)
-                    if n:
-                        self._unicast_message(buf, n, source)
-                    else:
-                        self.member.drops.count(DROP_EMPTY)
-                if not left:
-                    buf = rx
-            except MemoryError:
-                await self._no_memory()
-                continue
-            if n < 0:
-                burst = 0
-                if n == _NOTHING:
+        try:
+            while True:
+                try:
+                    answer = look(place)
+                except MemoryError:  # of a moment: no task ends by it
+                    self.member.drops.count(DROP_CAPACITY)
+                    answer = DROP_SOCKET
+                if answer is None:
+                    burst = 0
                     await waiter.wait()
+                elif answer == DROP_SOCKET:
+                    burst = 0
+                    await asyncio.sleep(_PAUSE_MS / 1000)
+                elif burst == _BURST - 1:
+                    burst = 0
+                    await asyncio.sleep(0)  # others have their turn
                 else:
-                    self.member.drops.count(DROP_SOCKET)
-                    await asyncio.sleep(_PAUSE_S)
-                continue
-            burst = await _after(burst)
+                    burst += 1
+        except Exception as error:
+            self._fail(error)
 
-    def _unicast_message(self, buf, n, source):
+    def _look_unicast(self, sock):
+        """Messages are few, so each has a buffer of its own. What is longer than an Ethernet frame
+        is lost; when its sender repeats it, the buffer is longer.
+        """
+        drops = self.member.drops
+        buf = bytearray(_UNICAST + _MARKER_LEN if self._long else _FRAME)
+        n, source = port.recv_from(sock, buf)
+        if n < 0:
+            return None if n == _NOTHING else drops.count(DROP_SOCKET)
+        if n > len(buf):
+            self._long = _LONG
+            return drops.count(DROP_IKE_HEADER)
+        self._long = max(self._long - 1, 0)
+        if n == 0:
+            return drops.count(DROP_EMPTY)
         is_marked = nat.has_marker(buf, n)
         data = bytes(memoryview(buf)[_MARKER_LEN if is_marked else 0 : n])
         self.membership.unicast(data, port.ticks_ms(), (source[0], source[1], is_marked))
         self._kick.set()
+        return n
 
-    async def _read_group(self, group, waiter):
-        member = self.member
-        burst = 0
-        while True:
-            try:
-                answer = group.receive(member)
-                if answer is None:
-                    pass
-                elif answer >= 0:
-                    self._deliver(answer)
-                elif answer == IKE_MESSAGE:
-                    self.membership.multicast(group.message, port.ticks_ms())
-                    self._kick.set()
-            except MemoryError:
-                await self._no_memory()
-                continue
-            if answer is None:
-                burst = 0
-                await waiter.wait()
-                continue
-            if answer == DROP_SOCKET:
-                burst = 0
-                await asyncio.sleep(_PAUSE_S)
-                continue
-            burst = await _after(burst)
-
-    async def _no_memory(self):
-        """Of a moment: no task ends by it."""
-        self.member.drops.count(DROP_CAPACITY)
-        await asyncio.sleep(_PAUSE_S)
+    def _look_group(self, group):
+        answer = group.receive(self.member)
+        if answer == IKE_MESSAGE:
+            message, group.message = group.message, None
+            self.membership.multicast(message, port.ticks_ms())
+            self._kick.set()
+        elif answer is not None and answer >= 0:
+            self._deliver(answer)
+        return answer
 
     def _deliver(self, length):
         if not self._is_listening:
@@ -425,7 +416,7 @@ class Joined:
             if place not in self._groups:
                 group = carrier.open_for(place, is_framed[place], self.config)
                 waiter = _Waiter(group.sock)
-                task = self._start(self._read_group, group, waiter)
+                task = self._start(self._read, self._look_group, group, waiter)
                 self._groups[place] = (group, waiter, task)
         routes = self.membership.routes()
         self._routes = {spi: self._groups[routes[spi]][0] for spi in routes}
@@ -436,14 +427,6 @@ class Joined:
         task.cancel()
         waiter.close()
         group.close()
-
-
-async def _after(burst):
-    """So many datagrams were read at a stretch; others get their turn after _BURST of them."""
-    if burst < _BURST - 1:
-        return burst + 1
-    await asyncio.sleep(0)
-    return 0
 
 
 if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket itself

@@ -316,4 +316,6 @@ def _check_destination(policy, single_port):
 
 def _selector(ts):
     """ike.TrafficSelector → the tuple that an SA compares."""
-    return (bytes(ts.start_addr), bytes(ts.end_addr), ts.start_port, ts.end_port, ts.proto)
+    start = bytes(ts.start_addr)
+    end = start if start == ts.end_addr else bytes(ts.end_addr)
+    return (start, end, ts.start_port, ts.end_port, ts.proto)

@@ -44,6 +44,11 @@ class Deadline:
             return _DAY_MS
         return self._ms
 
+    def left_s(self, now_ms):
+        """Whole seconds to run, however many."""
+        self.is_due(now_ms)
+        return self._days * 86400 + self._ms // 1000
+
 
 class Deadlines:
     """`count` of them in one piece of memory, by number. Only making them allocates."""
@@ -65,6 +70,11 @@ class Deadlines:
         left_ms = self._take(n).left_ms(now_ms)
         self._put(n)
         return left_ms
+
+    def left_s(self, n, now_ms):
+        left_s = self._take(n).left_s(now_ms)
+        self._put(n)
+        return left_s
 
     def _take(self, n):
         one, w = self._one, self._words

@@ -93,8 +93,8 @@ class KeyWork:
         """The keys of a registration.Registration, in place of others that still wait."""
         self.forget_waiting()
         policy = ike.gsa if ike.transport_mode else None
-        self._wait(True, self._take_keys(policy, ike.kd, bytearray(ike.kwk)))
-        ike.gsa = ike.kd = None  # they are worked on here, and are not small
+        self._wait(True, self._take_keys(policy, ike.kd, ike.kwk))
+        ike.gsa = ike.kd = ike.kwk = None  # they are ours now
 
     def take_inband(self, inband):
         """A requests.Inband, behind what came before it; it is ours now. False: too many wait."""
@@ -150,10 +150,7 @@ class KeyWork:
     # Jobs
 
     def _take_keys(self, policy, keys, kwk):
-        """GSA (None: not for transport mode) and KD of a registration.
-
-        kwk: a copy; the server may close the IKE SA meanwhile.
-        """
+        """GSA (None: not for transport mode) and KD of a registration, and its KWK."""
         settings = self._settings
         group = self._group
         try:

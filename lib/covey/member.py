@@ -23,7 +23,7 @@ from covey.drops import (
 from covey.gcm import GCMContext, open_long
 from covey.keystore import KeyStore
 from covey.path import STEP_IS_DUE, DataPath, accept, admit, frame, trim
-from covey.port import const, micropython
+from covey.port import buffer, const, micropython
 from covey.replay import SenderTable
 
 # As in esp's figure; a test holds them together.
@@ -63,11 +63,11 @@ class Member(DataPath):
         self.drops = Drops()
         # rx and tx stay what and as long as they are: the kernels know where they lie.
         # Receiving. The payload lies in rx from payload_off on, until the next receive().
-        self.rx = bytearray(datagram_max)
+        self.rx = buffer(datagram_max)
         self.payload_off = _PAYLOAD
         self.confirmed = False  # whether its source is proven; False: proven to be in the group
         # Sending. out is where the payload goes; sealing overwrites it.
-        self.tx = bytearray(esp.datagram_len(payload_max))
+        self.tx = buffer(esp.datagram_len(payload_max))
         self.out = memoryview(self.tx)[_PAYLOAD : _PAYLOAD + payload_max]
         # A note for the control half, which clears it.
         self.missed_rekey = False  # somebody sends under an SPI announced for the next epoch

@@ -408,6 +408,7 @@ class Registration:
             wipe(self.kwk)
 
     def _end_handshake(self):
+        self._patience = None
         if self._handshake:
             self._handshake.wipe()
             self._handshake = None

@@ -76,6 +76,27 @@ def test_what_is_bound_twice_where_it_comes_from_stays(folded):
     assert folded(text, drops="A = 1\nif X:\n    A = 2\n") == text
 
 
+def test_what_the_compiler_alone_reads_is_not_imported(folded):
+    text = (
+        "import micropython\nfrom covey.port import const, sha256\n\n_A = const(1)\n\n"
+        "@micropython.native\ndef f():\n    return sha256(_A)\n"
+    )
+    head = "pass\nfrom covey.port import sha256\n\n_A = const(1)\n\n"
+    assert folded(text).startswith(head)
+
+
+def test_an_import_that_nothing_ever_used_stays(folded):
+    text = "from covey import it2\nfrom covey.port import const\n"
+    assert folded(text, it2="A = 1\n") == text
+
+
+@pytest.mark.parametrize("use", ["X = [const]", "f(const(1))", "X = micropython.mem_info"])
+def test_what_is_asked_when_it_runs_is_imported(folded, use):
+    text = f"import micropython\nfrom covey.port import const\n\n_A = const(1)\n{use}\n"
+    name = "const" if "const" in use else "import micropython"
+    assert name in "".join(folded(text).splitlines()[:2])
+
+
 def test_a_file_keeps_its_own_numbers_for_who_imports_it(folded):
     assert folded("A = const(3)\nB = A + 1\n") == "A = const(3)\nB = 3 + 1\n"
 
@@ -102,7 +123,7 @@ def test_nothing_but_names_of_numbers_and_imports_has_changed(path):
     pairs = [
         (one, other)
         for one, other in zip(before.body, after.body, strict=True)
-        if not (isinstance(one, ast.ImportFrom) and isinstance(other, imports))
+        if not (isinstance(one, ast.Import | ast.ImportFrom) and isinstance(other, imports))
     ]
     while pairs:
         one, other = pairs.pop()

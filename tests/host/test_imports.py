@@ -108,7 +108,7 @@ DOORS = {
     "port.mpy_ghash_small": ["micropython"],
     "port.mpy_ghash_ct": ["micropython"],
     "port.mpy_path": ["array", "micropython"],
-    "port.cpy_gcm": ["cryptography", "struct"],
+    "port.cpy_gcm": ["cryptography"],
     "port.cpy_path": ["struct"],
     "port.mpy_address": ["network", "socket"],
     "port.mpy_esp": ["errno", "micropython", "socket", "sys"],

@@ -33,9 +33,12 @@ def test_one_name_one_number():
 
 def test_both_ports_know_the_same():
     mpy, cpy = numbers_of("port/mpy_path.py"), numbers_of("port/cpy_path.py")
-    # In plain Python, word _SA holds these too.
+    # In plain Python a flow holds the three of the packet in work, and its own words lead to it.
     assert mpy.keys() - cpy.keys() == {"TABLE", "WINDOW", "SENDER"}
-    assert cpy.keys() - mpy.keys() == set()
+    own = {"FLOW", "NUMBER", "FLOWS", "LAST_ROW", "LEAST_TEXT", "TWO_OF_PADDING"}
+    assert cpy.keys() - mpy.keys() == own
+    assert (cpy["FLOW"], cpy["NUMBER"]) == (mpy["TABLE"], mpy["WINDOW"])
+    assert cpy["FLOWS"] == mpy["TABLE_OF"] + 1  # the second word of that link
     assert len(cpy) > 50
 
 

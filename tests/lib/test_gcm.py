@@ -8,6 +8,7 @@ from hashlib import sha256
 
 from covey import gcm
 from covey.gcm import IV_LEN, SALT_LEN, TAG_LEN, GCMContext, GMACContext, RareContext
+from covey.port import buffer
 from vectors import load
 
 BOARD = sys.implementation.name == "micropython"
@@ -443,11 +444,38 @@ def test_keymat_of_a_wrong_length():
         assert refuses(ValueError, GCMContext, bytes(n))
 
 
-def test_more_lengths_than_are_kept():
-    """On CPython the cuts of so many lengths are kept; those of the first come again right."""
+PLACES = (0, 8, 12), (4, 8, 12), (0, 20, 12), (0, 8, 13), (1, 7, 12)
+
+
+def test_a_buffer_at_any_place():
+    """On CPython a `buffer` keeps the cuts for AAD of 8 octets at 0: none other may get them."""
+    numbers = Numbers(5)
+    context, buf = GCMContext(KEYMAT), buffer(80)
+    assert len(buf) == 80 and not any(buf)
+    for _ in range(2):
+        for off, aad_len, text_len in PLACES:
+            whole = laid_out(off, numbers.octets(aad_len), numbers.octets(8), b"x" * text_len)
+            buf[: len(whole)] = whole
+            context.seal(buf, off, aad_len, text_len)
+            context.seal(whole, off, aad_len, text_len)
+            assert buf[: len(whole)] == whole
+            assert context.open(buf, off, aad_len, text_len)
+            text = off + aad_len + 8
+            assert buf[text : text + text_len] == b"x" * text_len
+            assert not context.open(buf, off, aad_len, text_len)
+            assert buf[text : text + text_len] == b"x" * text_len
+    assert refuses((TypeError, ValueError), context.seal, buf, 0, 8, -1)
+    if not BOARD:
+        assert refuses(ValueError, context.seal, buf, 0, 8, 49)
+        assert refuses(ValueError, context.open, buf, 0, 8, 49)
+
+
+def test_many_lengths_in_one_buffer():
+    """On CPython the cuts of all are kept: each must get its own."""
     context = GCMContext(KEYMAT)
+    buf = buffer(600)
     for text_len in list(range(515)) + [3, 0, 514]:
-        buf = laid_out(0, bytes(8), bytes(8), bytes(text_len))
+        buf[:] = bytes(600)
         context.seal(buf, 0, 8, text_len)
         assert context.open(buf, 0, 8, text_len)
         assert not any(buf[16 : 16 + text_len])

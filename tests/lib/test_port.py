@@ -14,7 +14,7 @@ LOOPBACK = "127.0.0.1"
 
 NAMES = (
     "const micropython ticks_ms ticks_add ticks_diff random_bytes stir sha256 sha1 "
-    "AESBlock GCMContext GMACContext "
+    "AESBlock GCMContext GMACContext buffer "
     "admit trim accept frame STEP_IS_DUE find_spi words link unlink place word_of "
     "read_file resolve udp_socket group_socket esp_socket pollable recv recv_from recv_parts send "
     "source_address ipv4_of own_ipv4 close"
@@ -130,6 +130,25 @@ def test_aes_block():
             assert aes.decrypt(bytes.fromhex(expected)) == block
     aes = port.AESBlock(bytearray(16))
     assert aes.decrypt(aes.encrypt(bytearray(block))) == block
+
+
+def test_find_spi():
+    spis = bytearray(b"abcdbcdabcde\0\0\0\0")
+    for spi, count, slot in (
+        (b"abcd", 3, 0),
+        (b"bcda", 3, 1),  # and across 0 and 1 before
+        (b"bcde", 3, 2),
+        (b"bcde", 2, -1),
+        (b"cdab", 3, -1),  # across two, twice
+        (b"dabc", 3, -1),
+        (b"bcd\0", 3, -1),
+        (b"abcd", 0, -1),
+        (bytes(4), 3, -1),
+        (bytes(4), 4, 3),
+    ):
+        for off in (0, 3):
+            buf = bytearray(off) + spi + b"?"
+            assert port.find_spi(spis, count, buf, off) == slot, (spi, count)
 
 
 def test_read_file():
@@ -367,6 +386,24 @@ def _octets_of(call, *args):
     taken = gc.mem_alloc() - before
     gc.enable()
     return taken
+
+
+def test_a_datagram_longer_than_the_buffer_can_be_had():
+    a, b, to_b = unicast_pair()
+    buf, longer = bytearray(8), []
+    for n, kept in ((8, False), (9, True), (20, True), (21, False), (0, False)):
+        port.send(a, bytes(range(n)), to_b)
+        found = -1
+        while found == -1:
+            found = port.recv(b, buf, 20, longer)
+        assert found == n
+        assert [bytes(one) for one in longer] == ([bytes(range(n))] if kept else []), n
+        if n == 8:
+            assert buf == bytes(range(8))
+        longer.clear()
+    assert port.recv(b, buf, 20, longer) == -1
+    port.close(a)
+    port.close(b)
 
 
 def test_what_receiving_takes_from_the_heap():

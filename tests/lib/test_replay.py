@@ -233,6 +233,35 @@ def test_barred():
     assert _try(full, 1, 2) == DROP_REPLAY
 
 
+def test_barred_while_it_is_being_heard():
+    """On CPython a port notes a sender's window: no note outlives bar(), whatever it says."""
+    for last in (5, 800, _MOST - 9, _MOST - 5):
+        table = Windows(4, 16, 10)
+        old = 5 << 6 | 3
+        for number in range(last - 4, last + 1):
+            assert _try(table, old, number) >= 0
+        assert table.bar(old + 1)
+        assert _try(table, old, last + 1) == DROP_STALE_SENDER, last
+        assert _try(table, old + 1, last + 1) == DROP_REPLAY
+        assert _try(table, old + 2, last) >= 0
+        for sender in (old, old + 1):
+            assert _try(table, sender, last + 1) == DROP_STALE_SENDER
+
+
+def test_incarnations_that_have_come_equally_far():
+    table = Windows(4, 16, 10)
+    other = 6 << 6
+    for incarnation in range(5):
+        sender = 5 << 6 | incarnation
+        for number in (1, 2, 9, 10, 900, 17):
+            expected = 0 if number != 17 else DROP_REPLAY
+            assert _try(table, sender, number) == expected
+            assert _try(table, sender, number) == DROP_REPLAY
+            assert _try(table, other, 1000 * incarnation + number) == expected
+            for older in range(incarnation):
+                assert _try(table, 5 << 6 | older, number + 1) == DROP_STALE_SENDER
+
+
 def test_no_heap():
     table = Windows(8, 16, 10)
     place, rx = table.bare.path.place, table.bare.rx

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from covey.gcm import GCMContext
+from covey.port import buffer
 
 from .board import TIME
 from .results import Table
@@ -60,7 +61,7 @@ def bare_call() -> Callable[[], None]:
 def context_call() -> Callable[[], None]:
     """The same as a member has it done: out of a buffer, and back into it."""
     context = GCMContext(KEYMAT)
-    buf = bytearray(packet_len())
+    buf = buffer(packet_len())
     text_len = len(buf) - _HEAD - _TAG
 
     def call():

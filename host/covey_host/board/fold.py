@@ -9,7 +9,8 @@ applications. No line moves.
     from covey.drops import DROP_TAG, FormatError         from covey.drops import FormatError
     raise FormatError(DROP_TAG)                           raise FormatError((-10))
 
-A port hands on what it imports, so there no import is cut.
+A port hands on numbers that it imports, so there they stay. `const` and `@micropython.native` mean
+something to the compiler alone: where nothing else is done with these names, nobody imports them.
 """
 
 import ast
@@ -19,6 +20,8 @@ from functools import cache
 from pathlib import Path
 
 _PACKAGE = "covey"
+_PORTS = ("port/__init__.py", "port/mpy.py")  # they hand on all that they import
+_COMPILERS = ("const", "micropython")
 
 
 def fold(source: Path, root: Path) -> str:
@@ -26,19 +29,31 @@ def fold(source: Path, root: Path) -> str:
     text = source.read_text(encoding="utf-8")
     tree = ast.parse(text)
     numbers, modules = _known(tree, root)
-    edits, kept = [], Counter()
+    edits, used, gone = [], Counter(), Counter(_compilers_uses(tree))
     for node in ast.walk(tree):
         number = _number(node, numbers, modules, root)
         if number is not None:
             edits.append((node, f"({number})" if number < 0 else str(number)))
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            kept[node.id] += 1
-    for node, _ in edits:
-        if isinstance(node, ast.Attribute):
-            kept[node.value.id] -= 1  # ast.walk comes to it, too
-    for statement in _imports(tree) if source.parent.name != "port" else []:
-        edits += _shortened(statement, numbers, modules, kept, root)
+            gone[node.value.id if isinstance(node, ast.Attribute) else node.id] += 1
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            used[node.id] += 1
+    unused = {name for name in gone if gone[name] == used[name]}  # any more
+    if source.parent.name == "port":
+        unused &= set(_COMPILERS)
+    if not str(source).endswith(_PORTS):
+        for statement in _imports(tree, "micropython"):
+            edits += _shortened(statement, unused, root)
     return _edited(text, edits)
+
+
+def _compilers_uses(tree: ast.Module) -> Iterator[str]:
+    """The names of _COMPILERS, once for each use that is gone when a file is compiled."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and _is_const(node.value):
+            yield "const"
+        for decorator in getattr(node, "decorator_list", []):
+            if isinstance(decorator, ast.Attribute) and isinstance(decorator.value, ast.Name):
+                yield decorator.value.id
 
 
 def _known(tree: ast.Module, root: Path) -> tuple[dict[str, int], dict[str, str]]:
@@ -77,13 +92,16 @@ def _bindings(tree: ast.Module) -> Iterator[str]:
             yield node.name
 
 
-def _imports(tree: ast.Module) -> list[ast.ImportFrom]:
-    """What a file imports from covey when it is loaded."""
-    return [
-        node
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == _PACKAGE
-    ]
+def _imports(tree: ast.Module, *others: str) -> list[ast.ImportFrom | ast.Import]:
+    """What a file imports from covey when it is loaded; and from others, in both ways."""
+    found = []
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            if node.module.split(".")[0] == _PACKAGE or node.module in others:
+                found.append(node)
+        elif isinstance(node, ast.Import) and node.names[0].name in others:
+            found.append(node)
+    return found
 
 
 @cache
@@ -117,13 +135,17 @@ def _own_numbers(tree: ast.Module) -> dict[str, int]:
 
 
 def _literal(value: ast.expr) -> int | None:
-    if isinstance(value, ast.Call) and getattr(value.func, "id", "") == "const":
+    if _is_const(value):
         value = value.args[0]
     try:
         number = ast.literal_eval(value)
     except (ValueError, TypeError):
         return None
     return number if type(number) is int else None
+
+
+def _is_const(value: ast.expr) -> bool:
+    return isinstance(value, ast.Call) and getattr(value.func, "id", "") == "const"
 
 
 def _number(node: ast.AST, numbers, modules, root: Path) -> int | None:
@@ -135,22 +157,19 @@ def _number(node: ast.AST, numbers, modules, root: Path) -> int | None:
     return None
 
 
-def _shortened(statement: ast.ImportFrom, numbers, modules, kept: Counter, root: Path):
+def _shortened(statement: ast.ImportFrom | ast.Import, unused: set[str], root: Path):
     """An edit that takes out of an import what nothing in this file, or behind it, needs."""
 
     def is_needed(alias):
-        name = alias.asname or alias.name
         if alias.name == "*":
             return not _is_numbers_only(statement.module, root)
-        if name in modules:
-            return kept[name] > 0
-        return name not in numbers
+        return (alias.asname or alias.name) not in unused
 
     needed = [alias for alias in statement.names if is_needed(alias)]
     if len(needed) == len(statement.names):
         return []
-    names = ", ".join(ast.unparse(alias) for alias in needed)
-    rest = f"from {statement.module} import {names}" if needed else "pass"
+    statement_left = type(statement)(**{**vars(statement), "names": needed})
+    rest = ast.unparse(statement_left) if needed else "pass"
     return [(statement, rest + "\n" * (statement.end_lineno - statement.lineno))]
 
 

@@ -14,6 +14,8 @@ Both ports define exactly these names.
     AESBlock(key)           encrypt(block16), decrypt(block16): single blocks; allocates
     GCMContext(keymat), GMACContext(keymat), RareContext(keymat), open_long(context, ...)
                             see covey.gcm
+    buffer(n)               n octets, zero, that contexts seal and open in place: a bytearray that
+                            stays so long, for what packets lie in
     admit, trim, accept, frame, STEP_IS_DUE
                             see covey.path
     find_spi(spis, count, buf, off)
@@ -39,9 +41,12 @@ Both ports define exactly these names.
     recv(sock, buf)         one datagram into buf: its length, 0 for an empty one, -1 when none is
                             there, len(buf) + 1 for a longer one (which is lost); -2 when the
                             system can't say (no memory, no network): ask again after a pause
-    recv_from(sock, buf)    the same with the sender: (length, (host, port)), or a None instead
+    recv(sock, buf, most, longer)
+                            the same, but a datagram longer than buf and not than `most` is
+                            appended to the list `longer`; what it returns is its length
+    recv_from(sock, buf)    the first with the sender: (length, (host, port)), or a None instead
     recv_parts(sock, head, buf)
-                            the same in two parts: head is filled first. The length of all
+                            the first in two parts: head is filled first. The length of all
     send(sock, view, address)
                             None, or the errno that the system gave
     source_address(sock)    (host, port) that the socket is bound to
@@ -77,6 +82,7 @@ sha1 = _port.sha1
 AESBlock = _port.AESBlock
 GCMContext = _port.GCMContext
 GMACContext = _port.GMACContext
+buffer = _port.buffer
 RareContext = _port.RareContext
 open_long = _port.open_long
 admit = _port.admit

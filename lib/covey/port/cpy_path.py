@@ -1,9 +1,14 @@
 """The data path's kernels on CPython: what covey.path says, in plain Python.
 
 Words are a list, a link is what it leads to, and a path's words stand for themselves. What costs
-is how much is said, so that word _SA holds all that admit() has found out: (SA, table, window,
-sender, newest row there, at). at = number + 8 is row and bit in one: row at >> 3 (they count from
-1) lies in word at >> 5 & 3 of the ring, and the bit is number at & 31 of that word.
+is how much is said. So behind the link of an SA to its table, in its second word, lie notes: of
+each sender that has been heard a flow,
+
+    [table, sender, word _NEWEST of its window, newest row there, latest number]
+
+which spares the search of the table, and the look at its bits for numbers above the latest. The
+table stays the truth: a flow whose newest row isn't the table's (bar() was there) is made anew.
+Only accept() notes one. Newest row 0: the window is to be taken over. Word 0: there is none.
 """
 
 from struct import Struct
@@ -17,6 +22,8 @@ _PAYLOAD_MAX = 6
 _USED = 7
 _OUT = 8
 _SA = 10
+_FLOW = 12
+_NUMBER = 14
 _NAMED = 17
 _FROM = 18
 _PAYLOAD_LEN = 19
@@ -36,6 +43,7 @@ _PORT_HI = 7
 _OWN = 8
 _IS_OWN = 9
 _TABLE_OF = 10
+_FLOWS = 11
 _EVERYBODY = 2
 
 _BITS = 0
@@ -78,15 +86,26 @@ _DROP_NO_SA = -60
 _DROP_OVERSIZE = -62
 _DROP_EXHAUSTED = -63
 
-_BIT = [1 << n for n in range(32)]
+_LAST_ROW = 0x20000000  # of number 2^32 - 1, and of a window that is barred
 _OTHER_ROWS = [0xFFFFFFFF ^ 255 << 8 * n for n in range(4)]
+# Where the bit of a number lies: in which word behind _NEWEST, and which bit it is.
+_BITS_AT = [(1 + (n + 8 >> 5 & 3), 1 << (n + 8 & 31)) for n in range(128)]
 
 _head = Struct(">III").unpack_from  # SPI, number, upper half of the IV
-_udp_head = Struct(">HHH").unpack_from
-_emit = Struct(">IIIIII").pack_into
+_emit = Struct(">IIIIIH2x").pack_into
 _PADDINGS = [bytes(range(1, n + 1)) for n in range(256)]  # RFC 4303 section 2.4
-# Bytearrays: to put octets of another kind into one costs a bytearray of them each time.
-_TAILS = [bytearray(_PADDINGS[n]) + bytes([n, _UDP]) for n in range(4)]
+_TWO_OF_PADDING = 0x01020211  # what most texts end in: 1, 2, pad length, UDP
+_LEAST_TEXT = 12
+_cuts = {}  # text's length → cuts rx: inner ports, UDP length, last four octets of the text
+
+
+def _tail(pad_len):
+    """Puts octets; those behind a payload padded so; by how much its text is longer."""
+    tail = _PADDINGS[pad_len] + bytes([pad_len, _UDP])
+    return Struct(f"{len(tail)}s").pack_into, tail, _UDP_LEN + len(tail)
+
+
+_TAILS = [_tail(2 - n & 3) for n in range(4)]  # by the payload's length & 3
 
 
 def words(count):
@@ -103,16 +122,17 @@ def word_of(octets, off=0):
 
 def link(words, at, other):
     words[at] = other
+    words[at + 1] = {}
 
 
 def unlink(words, at):
-    words[at] = 0
+    words[at] = words[at + 1] = 0
 
 
 def admit(w, n, now_ms):
     if n < _LEAST or n & 3 or n > w[_RX_LEN]:
         return _DROP_LENGTH
-    spi, seq, sender = _head(w[_RX])
+    spi, number, sender = _head(w[_RX])
     if not spi:
         return _DROP_LENGTH
     if now_ms - w[_DUE] & _MASK < _HALF:
@@ -124,17 +144,30 @@ def admit(w, n, now_ms):
         slot += 1
         if slot >= w[_USED]:
             return _DROP_UNKNOWN_SPI
-    sa = w[at + 1]
+    w[_SA] = sa = w[at + 1]
     t = sa[_TABLE_OF]
     sender >>= 32 - t[_BITS]
-    if sa[_IS_OWN]:
-        if sa[_IS_OWN] == _EVERYBODY or sa[_OWN] == sender:
-            return _DROP_OWN
+    flow = sa[_FLOWS].get(sender)
+    if flow is None or t[flow[2]] != flow[3]:
+        flow = _flow_of(sa, t, sender)
+        if isinstance(flow, int):
+            return flow
+    w[_FLOW] = flow
+    w[_NUMBER] = number
+    if number > flow[4]:
+        return slot
+    if not number or _is_used(flow, number):  # nobody sends number 0
+        return _DROP_REPLAY
+    return slot
 
+
+def _flow_of(sa, t, sender):
+    """What is to be noted of this sender once a packet has been accepted, or a DROP_*."""
+    if sa[_IS_OWN] and (sa[_IS_OWN] == _EVERYBODY or sa[_OWN] == sender):
+        return _DROP_OWN
     slots = t[_SLOTS]
     if not slots:
-        w[_SA] = sa, t, 0, sender, 0, 0
-        return slot
+        return [t, sender, 0, 0, -1]
     low_bits = t[_LOW_BITS]
     index = sender >> low_bits
     last = slots - 1
@@ -145,78 +178,96 @@ def admit(w, n, now_ms):
         if not newest:
             break
         if t[window + _INDEX] == index:
-            if low_bits:
-                low = (1 << low_bits) - 1
-                newer = sender - t[window + _INCARNATION] & low
-                if newer:
-                    if newer > low >> 1:  # serial arithmetic: half the circle lies behind
-                        return _DROP_STALE_SENDER
-                    newest = 0
+            low = (1 << low_bits) - 1
+            newer = sender - t[window + _INCARNATION] & low
+            if newer > low >> 1:  # serial arithmetic: half the circle lies behind
+                return _DROP_STALE_SENDER
+            if newer:
+                newest = 0
             break
         slots -= 1
         if not slots:
             return _DROP_SENDER_TABLE_FULL
         at = at + 1 & last
-    if not seq:
-        return _DROP_REPLAY  # nobody sends number 0
-    at = seq + 8
-    w[_SA] = sa, t, window, sender, newest, at
-    row = at >> 3
-    if row > newest:
-        return slot
-    if newest - row >= _ROWS:
-        return _DROP_REPLAY
-    if t[window + _RING + (at >> 5 & 3)] & _BIT[at & 31]:
-        return _DROP_REPLAY
-    return slot
+    return [t, sender, window + _NEWEST, newest, 8 * newest - 1 if newest else 0]
+
+
+def _is_used(flow, number):
+    t, _, newest_at, newest, _ = flow
+    if newest - _ROWS > number >> 3:
+        return True
+    at, bit = _BITS_AT[number & 127]
+    return t[newest_at + at] & bit
 
 
 def trim(w, text_len):
     rx = w[_RX]
+    try:
+        source, port, udp_len, tail = _cuts[text_len](rx)
+    except KeyError:
+        if text_len < _LEAST_TEXT:
+            return min(_trimmed(rx, text_len), 0) or _DROP_INNER_LENGTH
+        _cuts[text_len] = Struct(f">{_TEXT}x3H{text_len - 10}xI").unpack_from
+        return trim(w, text_len)
+    most = text_len - 4 if tail == _TWO_OF_PADDING else _trimmed(rx, text_len)
+    if not _UDP_LEN <= udp_len <= most:  # below it: TFC padding, RFC 4303 section 2.7
+        return most if most < 0 else _DROP_INNER_LENGTH
+    sa = w[_SA]
+    if not sa[_SOURCE_LO] <= source <= sa[_SOURCE_HI] or not sa[_PORT_LO] <= port <= sa[_PORT_HI]:
+        return _DROP_SELECTOR
+    return udp_len - _UDP_LEN
+
+
+def _trimmed(rx, text_len):
+    """The text's length without its trailer, or a DROP_*."""
     end = text_len + _TEXT - 2
     next_header = rx[end + 1]
     if next_header == _DUMMY:
         return _DROP_DUMMY
     pad_len = rx[end]
-    if pad_len:
-        if pad_len > text_len - 2 or rx[end - pad_len : end] != _PADDINGS[pad_len]:
-            return _DROP_PADDING
-        end -= pad_len
+    if pad_len > text_len - 2 or rx[end - pad_len : end] != _PADDINGS[pad_len]:
+        return _DROP_PADDING
     if next_header != _UDP:
         return _DROP_NEXT_HEADER
-    source, port, udp_len = _udp_head(rx, _TEXT)
-    if not _UDP_LEN <= udp_len <= end - _TEXT:  # below it: TFC padding, RFC 4303 section 2.7
-        return _DROP_INNER_LENGTH
-    sa = w[_SA][0]
-    if not sa[_SOURCE_LO] <= source <= sa[_SOURCE_HI]:
-        return _DROP_SELECTOR
-    if not sa[_PORT_LO] <= port <= sa[_PORT_HI]:
-        return _DROP_SELECTOR
-    return udp_len - _UDP_LEN
+    return text_len - 2 - pad_len
 
 
 def accept(w, payload_len):
-    _, t, window, sender, newest, at = w[_SA]
+    flow = t, sender, newest_at, newest, latest = w[_FLOW]
     w[_FROM] = sender
     w[_NAMED] = t[_BITS]
     w[_PAYLOAD_LEN] = payload_len
     w[_OPENED] = w[_OPENED] + 1 & _MASK
-    if not window:
+    if not newest_at:
         return
+    number = w[_NUMBER]
+    if number > latest:
+        flow[4] = number
+        if number >= 8 * newest:
+            _slide(w[_SA][_FLOWS], flow, number)
+    at, bit = _BITS_AT[number & 127]
+    t[newest_at + at] |= bit
+
+
+def _slide(flows, flow, number):
+    """The window moves on to this number's row, and the flow is noted."""
+    t, sender, newest_at, newest, _ = flow
     if not newest:  # nobody's, or an older incarnation's
+        flows.clear()
         low_bits = t[_LOW_BITS]
-        t[window + _INDEX] = sender >> low_bits
-        t[window + _INCARNATION] = sender & (1 << low_bits) - 1
-    ring = window + _RING
-    row = at >> 3
-    if row > newest:
-        t[window + _NEWEST] = row
-        if row - newest > _ROWS:
-            newest = row - _ROWS
-        while newest < row:  # clear the rows that the window slides onto
-            newest += 1
-            t[ring + (newest >> 2 & 3)] &= _OTHER_ROWS[newest & 3]
-    t[ring + (at >> 5 & 3)] |= _BIT[at & 31]
+        t[newest_at - _NEWEST + _INDEX] = sender >> low_bits
+        t[newest_at - _NEWEST + _INCARNATION] = sender & (1 << low_bits) - 1
+    row = (number >> 3) + 1
+    flow[3] = t[newest_at] = row
+    if row - newest > _ROWS:
+        newest = row - _ROWS
+    while newest < row:  # clear the rows that it slides onto
+        newest += 1
+        t[newest_at + 1 + (newest >> 2 & 3)] &= _OTHER_ROWS[newest & 3]
+    if row < _LAST_ROW:
+        flows[sender] = flow
+    else:  # here the newest row would not tell that bar() was there
+        flows.pop(sender, None)
 
 
 def frame(w, n, now_ms):
@@ -227,25 +278,23 @@ def frame(w, n, now_ms):
     sa = w[_OUT]
     if not sa:
         return _DROP_NO_SA
-    seq = sa[_NEXT_SEQ]
-    if seq >= _REKEY_SEQ:
+    number = sa[_NEXT_SEQ]
+    if number >= _REKEY_SEQ:
         w[_WANTS] = 1
-        if seq > _LAST_SEQ:
+        if number > _LAST_SEQ:
             return _DROP_EXHAUSTED
     w[_SENT] = w[_SENT] + 1 & _MASK
-    sa[_NEXT_SEQ] = seq + 1  # before anything can fail: a number is never used twice
+    sa[_NEXT_SEQ] = number + 1  # before anything can fail: a number is never used twice
     tx = w[_TX]
-    udp_len = _UDP_LEN + n
-    _emit(tx, 0, sa[_SPI], seq, sa[_IV_HEAD], seq, sa[_PORTS], udp_len << 16)
-    pad_len = 2 - n & 3
-    end = _PAYLOAD + n
-    tx[end : end + pad_len + 2] = _TAILS[pad_len]
-    return udp_len + pad_len + 2
+    _emit(tx, 0, sa[_SPI], number, sa[_IV_HEAD], number, sa[_PORTS], _UDP_LEN + n)
+    put, tail, longer = _TAILS[n & 3]
+    put(tx, _PAYLOAD + n, tail)
+    return n + longer
 
 
 def find_spi(spis, count, buf, off):
     spi = buf[off : off + 4]
-    for i in range(count):
-        if spis[4 * i : 4 * i + 4] == spi:
-            return i
-    return -1
+    at = spis.find(spi, 0, 4 * count)
+    while at > 0 and at & 3:  # not one of them: it lies across two
+        at = spis.find(spi, at + 1, 4 * count)
+    return at >> 2

@@ -46,6 +46,7 @@ except ImportError:  # a firmware without it
 _MASK = const(0x3FFFFFFF)  # ticks wrap at 2^30
 _HALF = const(0x20000000)
 _ECB = const(1)
+buffer = bytearray  # the heap never moves it
 _WHY = {2: "there is no such file", 13: "permission denied", 21: "it is a directory"}
 
 if time.ticks_add(0, -1) == _MASK:  # a 32-bit board: its clock is the contract's
