@@ -33,7 +33,8 @@ _QUEUE = const(64)  # packets that wait for the application
 _BURST = const(16)  # datagrams read before other tasks get their turn
 _NOTHING = const(-1)  # what port.recv_from says then
 _IDLE_MS = const(1000)  # the longest sleep of the working task
-_SLACK = const(136)  # by which rx is longer than the longest payload; ESP needs 44 of it
+_SPARED = const(1400)  # a limit on payloads from which on no memory is to be spared
+_SLACK = const(56)  # by which rx is longer than the longest payload; our ESP needs 44 of it
 _LEAVE_MS = const(2000)  # how long a leave may take before we go without an answer
 _PAUSE_MS = const(50)  # until the next try, without memory or where a socket fails
 _UNICAST = const(4096)  # greatest IKE message
@@ -72,26 +73,31 @@ def join(source, on_event=None, timeout_s=None, kept=None):
 class Joined:
     """One membership on the air."""
 
+    # An instance has its own once they change, which mostly they don't.
+    _kept = None
+    _send_error = None  # errno of the latest message to the key server
+    _long = 0  # so many datagrams are still read into a long buffer
+    _is_closed = False
+    _failure = None  # what ended a task that should never end
+
     def __init__(self, settings, on_event, timeout_s, kept=None, owns_config=False):
         self.config = settings
-        self._kept = kept
         if kept is not None:
             from covey import resume  # before any key comes
 
+            self._kept = kept
             self._resume = resume
         self._owns_config = owns_config  # then its pre-shared key dies with us
         self.member = Member(
             payload_max=settings.limit_payload,
-            datagram_max=min(settings.limit_payload + _SLACK, _FRAME),
+            datagram_max=_datagram_max(settings.limit_payload),
             sa_slots=settings.limit_sas,
             sender_slots=settings.limit_senders,
             sender=settings.sender,
             reserves=True,
         )
         self._addresses = Addresses(settings.servers, settings.interface)
-        self.membership = Membership(
-            settings, self.member, path_to=lambda server: self._addresses.path_to(server)
-        )
+        self.membership = Membership(settings, self.member, path_to=self._path_to)
         self._on_event = on_event
         if timeout_s is None:
             timeout_s = len(settings.servers) * settings.retransmit_total_s + 1
@@ -99,16 +105,15 @@ class Joined:
         self._unicast = None  # (socket towards the key server, waiter)
         self._groups = {}  # (address, port) → (carrier, waiter, task)
         self._routes = {}  # SPI → carrier that its packets leave by
-        self._send_error = None  # errno of the latest message to the key server
-        self._long = 0  # so many datagrams are still read into a long buffer
         self._tasks = []
         self._worker = None  # the one among them that drives the membership
-        self._is_closed = False
         self._kick = _Kick()  # wakes the working task
         self._arrived = asyncio.Event()  # there is a packet, or the end
         self._packets = []
         self._is_listening = not settings.sender  # a sender may never ask for packets
-        self._failure = None  # what ended a task that should never end
+
+    def _path_to(self, server):
+        return self._addresses.path_to(server)
 
     # Entering and leaving
 
@@ -335,7 +340,9 @@ class Joined:
             except ConfigError:
                 continue  # no name service just now: as good as lost, and sent again
             sock, _ = self._unicast
-            self._send_error = port.send(sock, data, address)
+            error = port.send(sock, data, address)
+            if error != self._send_error:
+                self._send_error = error
 
     async def _read(self, look, place, waiter):
         """Whatever comes at one place. look(place): None where nothing was there, DROP_SOCKET: not
@@ -375,7 +382,8 @@ class Joined:
         if n > len(buf):
             self._long = _LONG
             return drops.count(DROP_IKE_HEADER)
-        self._long = max(self._long - 1, 0)
+        if self._long:
+            self._long -= 1
         if n == 0:
             return drops.count(DROP_EMPTY)
         is_marked = nat.has_marker(buf, n)
@@ -427,6 +435,11 @@ class Joined:
         task.cancel()
         waiter.close()
         group.close()
+
+
+def _datagram_max(limit_payload):
+    """How long rx is to be. Longer rekeys don't need it: see carrier.UDP."""
+    return _FRAME if limit_payload >= _SPARED else limit_payload + _SLACK
 
 
 if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket itself

@@ -7,6 +7,7 @@ the first change to the group; what came of it is what step() returns.
 from covey import assignment
 from covey.drops import (
     DROP_CAPACITY,
+    DROP_KEY_PATH,
     DROP_KEY_WRAP,
     DROP_POLICY,
     DROP_REKEY_BUSY,
@@ -26,7 +27,8 @@ REFUSED = 3  # they are not taken: .reason
 FOLLOWED = 4  # a rekey, multicast or inband, is carried out: .made, .excluded
 MISSED = 5  # something genuine could not be used: ask the key server for what it brought
 
-_GENUINE = (DROP_CAPACITY, DROP_POLICY, DROP_KEY_WRAP)  # drops of a rekey whose signature is good
+# Drops of a rekey whose signature is good
+_GENUINE = (DROP_CAPACITY, DROP_POLICY, DROP_KEY_WRAP, DROP_KEY_PATH)
 _TOO_EARLY = (DROP_REKEY_BUSY, DROP_REKEY_SPI)  # while keys are in work these may pass by
 _LATER = const(2)  # messages that are kept meanwhile, and
 _LATER_LEN = const(4096)  # octets of fragments, however many
@@ -36,10 +38,11 @@ _INBANDS = const(4)  # that wait
 class KeyWork:
     """settings: config.Config; member and its group.Group, into which keys go."""
 
+    reason = 0  # DROP_* of the registration or inband rekey that was refused last
+
     def __init__(self, settings, member, group):
         self.made = None  # the Assignment that was installed last
         self.excluded = False  # whether it excludes us
-        self.reason = 0  # DROP_* of the registration or inband rekey that was refused last
         self._settings = settings
         self._member = member
         self._group = group

@@ -57,27 +57,29 @@ class Membership:
     path_to(server): the nat.Path to a config.Server, or None where nothing is known of it.
     """
 
+    # An instance has its own once they change.
+    reason = ""  # in words, why the last attempt or membership ended
+    rekeys = 0
+    _before = None  # the registration.Registration before, if the server has ended it, and
+    _before_asked = None  # its config.Server: what is repeated is answered again
+    _last_words = ()  # what that one has to say, addressed
+    _leaving = False
+
     def __init__(self, settings, member, random=random_bytes, path_to=lambda server: None):
         self.settings = settings
         self.member = member
         self.state = IDLE
-        self.reason = ""  # in words, why the last attempt or membership ended
         self.events = []  # (name, detail), oldest first; whoever reads them empties it
-        self.rekeys = 0
         self.listening_changed = False  # whoever follows listening() clears it
         self._random = random
         self._group = Group(member)
         self._keys = KeyWork(settings, member, self._group)
         self._ike = None  # registration.Registration
-        self._before = None  # the one before, if the server has ended it, and
-        self._before_asked = None  # its config.Server: what is repeated is answered again
-        self._last_words = []  # what it has to say, addressed
         self._path_to = path_to
         self._servers = Servers(settings.servers, random)
         self._asked = None  # config.Server of ._ike
         self._refresh = Refresh(self._random_ms)
         self._pause_s = _REFUSED_S
-        self._leaving = False
         self._now_ms = 0
 
     # What the carrier of datagrams calls
@@ -252,7 +254,8 @@ class Membership:
             out = self._before.take_outgoing()
             if out is None:
                 return
-            self._last_words.append(addressed(*out, self._before_asked))
+            words = addressed(*out, self._before_asked)
+            self._last_words = list(self._last_words) + [words]
 
     def _ask(self):
         """Ask for the current keys, over the IKE SA if it lives."""
@@ -365,7 +368,8 @@ class Membership:
         self._servers.answered()
         if self.state == MEMBER and self.reason:
             self.events.append((NAMES[MEMBER], ""))  # "unanswered" was told meanwhile
-        self.reason = ""
+        if self.reason:
+            self.reason = ""
         self._set_state(MEMBER)
         self._installed(True)
         if self._group.rekey.current is None and self._ike.state == registration.CLOSED:

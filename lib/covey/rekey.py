@@ -34,7 +34,7 @@ class _Held:
     def __init__(self, sa, now_ms):
         self.sa = sa
         self._parts = Incoming()
-        self._coming = []  # digests of the fragments that it holds
+        self._coming = ()  # digests of the fragments that it holds
         self._coming_id = 0  # their Message ID
         self._ends = sa.lifetime_s is not None
         self._end = Deadline()
@@ -60,12 +60,12 @@ class _Held:
         if header.next_payload != ike.SKF:
             return opened, [digest]
         if header.message_id != self._coming_id:
-            self._coming = []
+            self._coming = ()
             self._coming_id = header.message_id
-        self._coming.append(digest)
+        self._coming = list(self._coming) + [digest]
         if opened is None:
             return None
-        digests, self._coming = self._coming, []
+        digests, self._coming = self._coming, ()
         return opened, digests
 
 
@@ -74,7 +74,7 @@ class Rekey:
 
     def __init__(self):
         self._held = []  # newest first
-        self._last = []  # digests of the latest message whose ICV verified, one a datagram
+        self._last = ()  # digests of the latest message whose ICV verified, one a datagram
         self._busy = None  # _Candidate
 
     @property
@@ -142,7 +142,7 @@ class Rekey:
     def wipe(self):
         while self._held:
             self._held.pop().sa.wipe()
-        self._last = []
+        self._last = ()
         self._busy = None
 
     def begin(self, data):
@@ -204,7 +204,7 @@ class Rekey:
             return made
         except FormatError:
             if len(self._last) > 1:
-                self._last = []  # one fragment may be forged: the genuine others will come again
+                self._last = ()  # one fragment may be forged: the genuine others will come again
             raise
         finally:
             self._busy = None

@@ -68,6 +68,7 @@ GROUPS = {
             "renewal",
             "unicast",
             "registration",
+            "keypath",
             "assignment",
             "rekey",
             "group",

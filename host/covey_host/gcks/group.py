@@ -1,56 +1,40 @@
 """One group over time: epochs, members, Sender-IDs, and the messages that must reach everybody.
 
-    start ----> epoch n --rekey--> epoch n+1 --rekey--> ...        the same era: members follow
+    start ----> epoch n --rekey--> epoch n+1 --rekey--> ...        the same era: members follow,
+                   |                                               but for those that are put out
                    \\--exclude--> epoch n+1, a new era             all must register again
+
+Who is put out of a group with a key tree has its leaf taken: a message over the current Rekey SA
+brings another one to all others, and the new epoch comes over that (RFC 9838 section 3.2.1).
 
 The order is always: decide, write to the store, believe, send. What is written with a new epoch
 includes the signed message that announces it (the outbox), so that a key server that is killed
 between writing and sending says the same octets after its restart: no member is left behind under
 a Rekey SA that the server has forgotten. See repeats.py for how a message leaves the outbox.
 
-    group/NAME/state    epoch and outbox, see epoch.py; roster.py has the other rows
+    group/NAME/state    epoch and outbox, see epoch.py; roster.py and keytree.py have the others
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..errors import Problem
-from . import Out, senders
+from . import Out, senders, succession
 from .authority import Member
-from .epoch import (
-    Epoch,
-    Outbox,
-    Parcel,
-    Random,
-    RekeySA,
-    decode_state,
-    encode_state,
-    first_epoch,
-    next_epoch,
-)
+from .epoch import Epoch, Random, RekeySA, decode_state, encode_state, first_epoch
+from .keytree import Draft, KeyTree, Node
 from .ledger import Changes, Ledger
 from .policy import INBAND, REKEY_AT, GroupPolicy
 from .rekeyer import Rekeyer
 from .repeats import Repeats
 from .roster import Enrolled, Roster
+from .succession import Plan, Standing
 
 _JITTER = 5  # % of a lifetime: groups that began together are not rekeyed together
 _RETRY_MS = 5000  # after a write that failed
-_MOST_PARCELS = 8  # unsent rekeys in a row; who missed more registers again
 
 
 class GroupFull(Exception):
     """No registration now, whoever asks (REGISTRATION_FAILED)."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A new epoch, decided and not yet written."""
-
-    epoch: Epoch
-    outbox: Outbox
-    changes: Changes
-    activate_ms: int
-    gone: frozenset[str]  # members that this takes away
 
 
 class Group:
@@ -63,9 +47,11 @@ class Group:
         self.is_stale = True  # memory may not be what the store holds
         self.epoch: Epoch | None = None
         self._roster = Roster(self._prefix)
+        self._tree: KeyTree | None = None
         self._repeats = Repeats()
         self._born_ms = 0
         self._activate_ms = 0  # from when senders use the TEK
+        self._end_ms = 0  # until when receivers may take what comes under the TEK before
         self._rekey_ms = 0  # when the next rekey is due
         self._retry_ms = 0  # not before, after a write that failed
 
@@ -79,7 +65,7 @@ class Group:
             self.believe(self._founded(now_ms, more), now_ms)
             return
         shape = self.policy.shape
-        excludes = bool(evicted)
+        excludes = not self._can_evict(evicted)
         excludes |= self.is_inband  # the IKE SAs of its members are lost, and with them all ways
         excludes |= senders.is_used_up(shape, self.epoch.life + 1)
         plan = self.plan(now_ms, excludes=excludes, started=True, gone=evicted)
@@ -114,20 +100,17 @@ class Group:
         gone: frozenset[str] = frozenset(),
     ) -> Plan:
         """Decide on the next epoch. To be written by the caller, then given to believe()."""
-        old, policy = self.epoch, self.policy
-        excludes = excludes or old.shape != policy.shape
-        new = next_epoch(old, policy.shape, self._random, excludes=excludes, started=started)
-        outbox = self._repeats.outbox
-        come_back = excludes or started and any(parcel.excludes for parcel in outbox)
-        activate_ms = max(self._earliest_ms(now_ms, come_back), self._activate_ms)
-        if excludes:
-            outbox = tuple(p if p.excludes else self._exclusion(p) for p in outbox)
-        if not self.is_inband:
-            outbox += (self._announcement(old, new, activate_ms - now_ms, excludes),)
-        outbox = outbox[-_MOST_PARCELS:]
-        state = {self._prefix + "state": encode_state(new, outbox)}
-        changes = state | self._roster.removing(gone)
-        return Plan(new, outbox, changes, activate_ms, gone)
+        was = Standing(
+            self._prefix,
+            self.policy,
+            self.epoch,
+            self._roster,
+            self._tree,
+            self._repeats.outbox,
+            self._activate_ms,
+        )
+        how = {"excludes": excludes, "started": started, "gone": gone}
+        return succession.decide(was, self._rekeyer, self._random, now_ms, **how)
 
     def believe(self, plan: Plan, now_ms: int) -> None:
         """The plan is in the store: from now on it is true."""
@@ -135,10 +118,15 @@ class Group:
         self.epoch = plan.epoch
         self._born_ms = now_ms
         self._activate_ms = plan.activate_ms
+        self._end_ms = plan.end_ms
         lifetime_ms = self.policy.lifetime_s * 1000
         jitter = int.from_bytes(self._random(2)) * lifetime_ms * _JITTER // 100 >> 16
         self._rekey_ms = now_ms + lifetime_ms * REKEY_AT // 100 - jitter
         self._roster.remove(plan.gone)
+        self._roster.vacate(plan.vacated)
+        self._tree = plan.tree
+        if plan.draft is not None:
+            plan.tree.apply(plan.draft)
         self._repeats.schedule(plan.outbox, self.policy, now_ms, plan.activate_ms)
 
     # Members
@@ -146,7 +134,8 @@ class Group:
     def admit(
         self, member: str, wanted: int | None, now_ms: int, fragments: bool = False
     ) -> list[int]:
-        """Register a member: its fresh Sender-IDs, none where wanted is None (a receiver).
+        """Register a member: its fresh Sender-IDs, none where wanted is None (a receiver). It has
+        a new personal key: see path().
 
         All of it is durable on return. GroupFull where it must not be; Problem from the store.
         """
@@ -159,13 +148,23 @@ class Group:
             wanted = 1
             self._make_way(member, now_ms)
         picked = {} if wanted is None else self._pick(member, wanted, now_ms)
-        enrolled = Enrolled(self.epoch.era, wanted is not None, False, fragments)
-        self._write(self._roster.entering(member, enrolled, picked))
+        leaf, draft = self._place(member)
+        enrolled = Enrolled(self.epoch.era, wanted is not None, False, fragments, leaf)
+        changes = self._roster.entering(member, enrolled, picked)
+        self._write(changes | (self._tree.pages(draft, self._prefix) if draft else {}))
         self._roster.enter(member, enrolled, picked)
+        if draft:
+            self._tree.apply(draft)
         return [senders.sender_id(self.epoch.shape, i, row) for i, row in picked.items()]
 
+    def path(self, member: str) -> list[Node]:
+        """The keys of the key tree that a member is to have, the top first; none without tree."""
+        enrolled = self._roster.members[member]
+        return [] if self._tree is None else Draft(self._tree, self._random).path(enrolled.leaf)
+
     def leave(self, member: str, now_ms: int) -> None:
-        """The member says that it is none any more; it may come back."""
+        """The member says that it is none any more; it may come back. With a key tree it does not
+        follow the next rekey."""
         self.refresh(now_ms)
         if self.has(member):
             gone = replace(self._roster.members[member], left=True)
@@ -195,6 +194,14 @@ class Group:
             return True
         return self.epoch.life > 0 and member.may_join(self.policy.name)
 
+    def can_evict(self, member: str) -> bool:
+        """Whether others need not register again when this one, which has keys, is put out."""
+        return self.is_inband or self._can_evict(frozenset({member}))
+
+    def _can_evict(self, members: frozenset[str]) -> bool:
+        with_leaf = self._roster.leaving(self.epoch.era, members) if self._tree else {}
+        return members <= set(with_leaf)
+
     @property
     def is_inband(self) -> bool:
         """Whether members are told of the current epoch's end over their IKE SAs."""
@@ -207,7 +214,12 @@ class Group:
 
     def delays_s(self, now_ms: int) -> tuple[int, int]:
         """ATD and DTD for a member that registers now: a sender is silent for what is left."""
-        return self._delays_s(max(0, self._activate_ms - now_ms))
+        return succession.told_s(self._activate_ms - now_ms, self.policy.delays_s(False))
+
+    def farewell_s(self, now_ms: int) -> tuple[int, int]:
+        """Of who was put out just now: for how long it can still read what is sent, if nobody
+        loses a message, and for how long some may take what it sends."""
+        return tuple(-(-max(0, ms - now_ms) // 1000) for ms in (self._activate_ms, self._end_ms))
 
     def step(self, now_ms: int) -> None:
         """Rekey when it is time, forget messages that are out. Problem: it is tried again."""
@@ -270,19 +282,34 @@ class Group:
     def _read(self, now_ms: int) -> None:
         found = self._ledger.scan(self._prefix)
         self._roster.load(found)
+        self._tree = KeyTree.loaded(found) if "tree" in found else None
         if "state" in found:
             epoch, outbox = decode_state(found["state"])
             if epoch != self.epoch:
                 come_back = bool(outbox) and outbox[-1].excludes
-                activate_ms = max(self._earliest_ms(now_ms, come_back), self._activate_ms)
-                self.believe(Plan(epoch, outbox, {}, activate_ms, frozenset()), now_ms)
+                delays_s = self.policy.delays_s(False)
+                earliest_ms = succession.earliest_ms(self.policy, now_ms, come_back, delays_s)
+                activate_ms = max(earliest_ms, self._activate_ms)
+                self.believe(Plan(epoch, outbox, {}, activate_ms, tree=self._tree), now_ms)
         self.is_stale = False
 
     def _founded(self, now_ms: int, more: Changes) -> Plan:
         epoch = first_epoch(self.policy.shape, self._random)
-        changes = {self._prefix + "state": encode_state(epoch, ())}
+        tree, changes = succession.new_tree(self._prefix, self.policy, None, self._random)
+        changes[self._prefix + "state"] = encode_state(epoch, ())
         self._write(changes | more)
-        return Plan(epoch, (), changes, now_ms, frozenset())
+        return Plan(epoch, (), changes, now_ms, tree=tree)
+
+    def _place(self, member: str) -> tuple[int | None, Draft | None]:
+        """The leaf of a member that registers, and what that does to the key tree."""
+        if self._tree is None:
+            return None, None
+        draft = Draft(self._tree, self._random)
+        enrolled = self._roster.members.get(member)
+        if enrolled is None or enrolled.era != self.epoch.era or enrolled.leaf is None:
+            return draft.join(), draft
+        draft.renew(enrolled.leaf)
+        return enrolled.leaf, draft
 
     def _carry_out(self, plan: Plan, now_ms: int, more: Changes | None = None) -> None:
         self._write(plan.changes | (more or {}))
@@ -315,16 +342,6 @@ class Group:
             self.exclude(now_ms)
         return senders.pick(*ask, self.epoch, most=most, may_rekey=False)
 
-    def _announcement(self, old: Epoch, new: Epoch, atd_ms: int, excludes: bool) -> Parcel:
-        """Over the old epoch's Rekey SA; fragmented only where every member can do with it."""
-        if excludes:
-            return self._rekeyer.exclude(old.rekey, old.destination, old.shape.has_marker)
-        atd_s, dtd_s = self._delays_s(atd_ms)
-        active = self._roster.active(old.era).values()
-        can_all = bool(active) and all(enrolled.fragments for enrolled in active)
-        times = {"atd_s": atd_s, "dtd_s": dtd_s}
-        return self._rekeyer.rekey(old, new, self.policy, **times, in_fragments=can_all)
-
     def _make_way(self, member: str, now_ms: int) -> None:
         """For the one sender of a group: its numbers begin anew, and receivers have one window
         for all that comes under a TEK (RFC 9838 section 2.6). So a TEK under which anybody may
@@ -337,20 +354,6 @@ class Group:
             if now_ms < self._born_ms + self.policy.dtd_s * 1000:
                 raise GroupFull  # too soon, as in _pick
             self.rekey(now_ms)
-
-    def _exclusion(self, parcel: Parcel) -> Parcel:
-        """In place of a rekey that some may not have heard: it would hand them keys."""
-        return self._rekeyer.exclude(parcel.over, parcel.destination, parcel.marker)
-
-    def _earliest_ms(self, now_ms: int, come_back: bool) -> int:
-        """From when an epoch that begins now is sent under: all must have it by then."""
-        spread_s = self.policy.rejoin_spread_s if come_back else 0
-        return now_ms + (self.policy.atd_s + spread_s) * 1000
-
-    def _delays_s(self, left_ms: int) -> tuple[int, int]:
-        """ATD and DTD from now on; where ATD is longer than policy's, DTD grows with it."""
-        atd_s = -(-left_ms // 1000)
-        return atd_s, self.policy.dtd_s + max(0, atd_s - self.policy.atd_s)
 
     def _tidy(self, now_ms: int) -> None:
         self.refresh(now_ms)

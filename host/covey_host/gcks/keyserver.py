@@ -41,6 +41,7 @@ class KeyServer:
         self._authority = Authority(self._ledger, random)
         self._groups: dict[str, Group] = {}
         self._retired: list[Group] = []  # gone from policy, still saying so
+        self._left_groups: list[Group] = []  # by whom was removed last
         self._epochs: dict[str, Epoch] = {}  # as they were last told of
         self._responder: Responder | None = None
         self._disclosure = disclosure.Disclosure()
@@ -111,16 +112,17 @@ class KeyServer:
         return member
 
     def remove_member(self, name: str, now_ms: int) -> list[Out]:
-        """Evict a member at once. Until key trees exist this sends everybody away, and those that
-        remain come back: no message has keys in it that the removed one could open. In an inband
-        group the others are given new keys, each by itself."""
+        """Evict a member at once: the others of its groups get new keys, by two messages where
+        there is a key tree, each by itself in an inband group. Without a tree, or where the store
+        knows of no leaf (it may be a restored backup), everybody is sent away, and those that
+        remain come back."""
         member, changes = self._authority.removal(name)
         plans = []
         for group in self._groups.values():
             group.refresh(now_ms)
             if group.may_hold_keys(member):
                 gone = frozenset({name})
-                plan = group.plan(now_ms, excludes=not group.is_inband, gone=gone)
+                plan = group.plan(now_ms, excludes=not group.can_evict(name), gone=gone)
                 plans.append((group, plan))
                 changes |= plan.changes
             else:
@@ -130,10 +132,19 @@ class KeyServer:
         self._ledger.write(changes)
         for group, plan in plans:
             group.believe(plan, now_ms)
+        self._left_groups = [group for group, _ in plans]
         self.counters["removed"] += 1
         self._tell("removed", member=name, groups=[g.policy.name for g, _ in plans])
         told = self._responder.dismiss(name, now_ms, is_excluded=True)  # it hears of no more keys
         return self._due(now_ms) + told
+
+    def farewells(self, now_ms: int) -> list[dict]:
+        """Of the latest removal: how long until it is through, in whole seconds."""
+        found = []
+        for group in self._left_groups:
+            reads_s, heard_s = group.farewell_s(now_ms)
+            found.append({"group": group.policy.name, "reads_s": reads_s, "heard_s": heard_s})
+        return found
 
     def reload(self, policy: SitePolicy, now_ms: int) -> list[Out]:
         """Another policy comes into force: groups that differ get new keys, new groups begin,
