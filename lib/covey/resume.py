@@ -147,6 +147,9 @@ def _emit_terms(out, terms):
     for sender_id in terms.sender_ids:
         out += pack(">I", sender_id)
     out += terms.auth_key
+    out += bytes([len(terms.key_path)])
+    for key_id, key in terms.key_path:
+        out += key_id + bytes([len(key)]) + key
 
 
 def _parse_terms(reader):
@@ -159,6 +162,9 @@ def _parse_terms(reader):
     terms.udp_port = udp_port or None
     terms.sender_ids = tuple([reader.take(">I")[0] for _ in range(ids)])
     terms.auth_key = reader.octets(key_len)
+    for _ in range(reader.octets(1)[0]):
+        key_id, key_len = reader.take(">4sB")
+        terms.key_path += ((key_id, bytearray(reader.octets(key_len))),)
     terms.verifier = assignment._verifier(terms.auth_key)
     return terms
 
@@ -269,9 +275,8 @@ def _parse_rekey(reader, terms, most_s):
         if left_s == 0 or KWK_LEN.get(kwa) != kwk_len:
             return None
         place = (address, address, lo, hi, 17)
-        bits = (key_len - 4) * 8
         told = terms.verifier, message_id, place, place, left_s, epoch
-        return RekeySA(spi, keymat, kwa, bits, *told)
+        return RekeySA(spi, keymat, kwa, (key_len - 4) * 8, *told)
     finally:
         wipe(keymat)
 
@@ -282,9 +287,8 @@ class _Reader:
         self._off = 0
 
     def is_sound(self, key):
-        end = len(self._data) - PRF_LEN
         body = memoryview(self._data)
-        return equal(prf(key, body[:end]), body[end:])
+        return equal(prf(key, body[:-PRF_LEN]), body[-PRF_LEN:])
 
     def take(self, form):
         off = self._off
