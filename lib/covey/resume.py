@@ -51,8 +51,7 @@ def suspend(membership, clock_s, now_ms):
         slots = _standing(member.keys)
         if membership.state != MEMBER or membership._keys.is_busy:
             return None
-        current = group.rekey.current
-        if not slots or current is None or current.gsk_e is None:
+        if not slots or group.rekey.current is None:
             return None
         if None in [member.keys.sas[slot].keymat for slot in slots]:
             return None  # it came before this file was loaded
@@ -287,8 +286,9 @@ class _Reader:
         self._off = 0
 
     def is_sound(self, key):
+        end = len(self._data) - PRF_LEN
         body = memoryview(self._data)
-        return equal(prf(key, body[:-PRF_LEN]), body[-PRF_LEN:])
+        return equal(prf(key, body[:end]), body[end:])
 
     def take(self, form):
         off = self._off

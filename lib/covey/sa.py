@@ -35,7 +35,7 @@ _keeps = False
 
 
 def keep_keys():
-    """SAs made from now on can tell their keys: for a member that sleeps (resume.py)."""
+    """Data SAs made from now on can tell their keys: for a member that sleeps (resume.py)."""
     global _keeps
     _keeps = True
 
@@ -202,14 +202,12 @@ class RekeySA:
         self.destination = destination
         self.source = source
         self.lifetime_s = lifetime_s
-        gsk_e = bytearray(keymat[:key_len])
-        self.context = RareContext(gsk_e)
-        self.gsk_e = bytearray(gsk_e) if _keeps else None
-        wipe(gsk_e)
+        self.gsk_e = bytearray(keymat[:key_len])  # which a RareContext works with
+        self.context = RareContext(self.gsk_e)
 
     def wipe(self):
         wipe(self.kwk)
-        wipe(self.gsk_e or b"")
+        wipe(self.gsk_e)
         self.context.wipe()
 
 
