@@ -236,7 +236,7 @@ class KeyWork:
         yield FOLLOWED
 
     def _install(self, made, registering):
-        """Job: what packets see of it, at once; then the rest. What can't be installed is wiped."""
+        """Job: what packets see of it, then the rest. What can't be installed is wiped."""
         group = self._group
         try:
             yield
