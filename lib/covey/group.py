@@ -93,7 +93,6 @@ class Group:
         self._follow(terms)
         return old
 
-<<<<<<< HEAD
     def give_up(self, made):
         """Wipe what of an Assignment is not in use: all, or what found no memory, or nothing.
         Takes no heap.
@@ -106,14 +105,13 @@ class Group:
         for key in made.new_keys:
             if not _is_on(self.terms.key_path, key):
                 wipe(key)
-=======
+
     def put_out(self, now_ms):
         """No key path leads on from ours (RFC 9838 section 3.2.3): as if all were deleted, but
         that we ask for other keys over the IKE SA that we have.
         """
         for sa in self._keys.live():
             self._keys.retire(sa.spi, now_ms, self.terms.dtd_s)
->>>>>>> main
 
     def _follow(self, terms):
         """From now on; what is no longer on our key path is wiped."""
