@@ -28,7 +28,7 @@ REFUSED = 3  # they are not taken: .reason
 FOLLOWED = 4  # a rekey, multicast or inband, is carried out: .made, .excluded
 MISSED = 5  # something genuine could not be used: ask the key server for what it brought
 
-# A board's AES fails where it finds no memory. Here, since a tuple would have to be made just then.
+# A board's AES fails where it finds no memory. A tuple could not be made just then.
 _SHORT = (MemoryError, OSError)
 
 # Drops of a rekey whose signature is good
