@@ -14,7 +14,7 @@ from covey.drops import DROP_IKE_FORMAT, FormatError
 
 from ..errors import Problem
 from ..store import Fenced
-from . import download, inband, proposals
+from . import download, ikesa, inband, proposals
 from .authority import Authority
 from .group import Group, GroupFull
 from .ikesa import IkeSA
@@ -54,7 +54,8 @@ class Registrar:
         self._tell = tell
 
     def answer(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
-        """What a request with IDg is answered with. FormatError: malformed, nothing changed."""
+        """What a request with IDg is answered with. FormatError: malformed, nothing changed;
+        NotYet: nobody is to hear of it before that time, when it is to be asked again."""
         id_type, identity = ike.parse_id(parts.needed(ike.IDg))
         wanted = _sender_ids_wanted(parts)
         sag = parts.one(ike.SA)
@@ -97,7 +98,8 @@ class Registrar:
 
     def _admit(self, sa: IkeSA, group: Group, wanted: int | None, now_ms: int) -> Payloads:
         try:
-            sender_ids = group.admit(sa.identity, wanted, now_ms, sa.has_fragments)
+            boots = sa.state == ikesa.HALF_OPEN or group.policy.name not in sa.registered
+            sender_ids = group.admit(sa.identity, wanted, now_ms, sa.has_fragments, boots)
         except GroupFull:
             raise _Refused(ike.REGISTRATION_FAILED) from None
         except Fenced:
@@ -118,6 +120,7 @@ class Registrar:
         path = group.path(sa.identity)
         kd = download.registration_kd(epoch, sa.kwk, self._public_key, sender_ids, path)
         inband.registered(sa, group)
+        sa.registered.add(group.policy.name)
         self._counters["registered"] += 1
         self._tell(
             "registered",
