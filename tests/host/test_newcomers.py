@@ -523,3 +523,17 @@ def test_policy_that_can_not_be(text, words):
         words = "waits up to 15 s"
     with pytest.raises(Problem, match=words):
         policy.parse(SITE + PLAIN + text)
+
+
+@pytest.mark.parametrize("member", [True, False])
+def test_who_says_that_it_never_slept_is_believed_if_it_was_a_member(tmp_path, member):
+    """COVEY_AWAKE, which only a member that has its windows sends."""
+    site = made(tmp_path / "state.db", FRESH)
+    everybody(site)
+    old = group_of(site).epoch
+    gm = ForeignGM(b"m4" if member else b"n0", KEY)
+    answer = site.begin(gm, "b", extra=[notification(40960)])[1]
+    assert (answer is not None) == member
+    take(gm, answer or site.answered(gm, "b"))
+    assert (group_of(site).epoch == old) == member
+    site.store.close()
