@@ -69,7 +69,14 @@ class Newcomers:
         self._placed -= {member}
 
     def can_have(
-        self, member: str, policy: GroupPolicy, now_ms: int, *, is_new: bool, boots: bool, tree: bool
+        self,
+        member: str,
+        policy: GroupPolicy,
+        now_ms: int,
+        *,
+        is_new: bool,
+        boots: bool,
+        tree: bool,
     ) -> bool:
         """Whether the group's keys will do for a member as they are."""
         looks_back = is_new and policy.backward_secrecy

@@ -169,9 +169,7 @@ def _moves(was: Standing, random: Random, gone: frozenset[str], joins: dict[str,
     return _Moves()
 
 
-def _placed(
-    was: Standing, draft: Draft, joins: Iterable[tuple[str, bool]]
-) -> dict[str, Enrolled]:
+def _placed(was: Standing, draft: Draft, joins: Iterable[tuple[str, bool]]) -> dict[str, Enrolled]:
     """Leaves for newcomers, as many as one message can bring. Each counts as having left until
     it is admitted: who never comes for its keys is out with the next rekey."""
     placed = {}
