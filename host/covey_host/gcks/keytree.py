@@ -196,6 +196,16 @@ class Draft:
         self._make(0, leaf)
         self._unknown.add((0, leaf))
 
+    def rejoin(self, leaf: int) -> None:
+        """renew() for a member that is to know nothing of before, as with join()."""
+        self.renew(leaf)
+        self._changed.add(leaf)
+
+    def cost(self) -> int:
+        """How many wrapped keys replace() would come to, or a few more."""
+        below = (place for over in self._over(self._changed) for place in self._below(*over))
+        return sum(place not in self._unknown for place in below)
+
     def leave(self, leaf: int) -> None:
         """The leaf is free, and so is what lies over it where nobody is left below. To be
         followed by replace(): the keys further up are still known to who left."""
