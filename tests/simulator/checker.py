@@ -1,0 +1,189 @@
+"""What must hold whatever the network does. Everything that happens is told to a Checker.
+
+    evicted    no evicted member opens a packet that was sent after its eviction was done and ATD
+    healed     no member without the newest keys stays so
+    agreed     after quiet time all have the key server's epoch
+    once       nothing is delivered twice
+    nonces     no (key, nonce) pair is sealed under twice
+    rollover   on a network that loses nothing, nothing is lost because of a rekey
+"""
+
+from collections import Counter
+from hashlib import sha256
+
+from covey.drops import DROP_OWN, names
+
+_NAMES = names()
+_MOST_TOLD = 20
+_AWAY_MS = 40_000  # an IKE SA that died is given up so late, and another one made
+
+
+class Broken(AssertionError):
+    """An invariant does not hold. .invariants: which."""
+
+    def __init__(self, seed, failures):
+        self.invariants = sorted({name for name, _ in failures})
+        lines = "\n".join(f"  {name}: {what}" for name, what in failures[:_MOST_TOLD])
+        super().__init__(f"seed {seed}:\n{lines}")
+
+
+class Packet:
+    """One ESP packet of the plant."""
+
+    __slots__ = ("key", "number", "seal_ms", "seen", "sender", "epoch")
+
+    def __init__(self, number, sender):
+        self.number = number
+        self.sender = sender
+        self.seal_ms = 0
+        self.epoch = 0  # that its sender knew of
+        self.key = None  # TEK
+        self.seen = 0  # a bit for each seat that it was delivered to
+
+
+class Checker:
+    """plant: whose clock, members and key server these are."""
+
+    def __init__(self, plant):
+        self.failures = []
+        self.counts = Counter()
+        self.drops = Counter()
+        self.packets = []
+        self.registrations = []  # (ms, member)
+        self.longest_behind_ms = 0
+        self._plant = plant
+        self._trace = sha256()
+
+    @property
+    def digest(self):
+        """Of all that has happened: the same for the same seed."""
+        return self._trace.hexdigest()
+
+    def fail(self, invariant, what):
+        self.failures.append((invariant, f"at {self._plant.clock.now_ms} ms {what}"))
+
+    def close(self):
+        """Raises Broken where something did not hold."""
+        if self.failures:
+            raise Broken(self._plant.seed, self.failures)
+
+    # What is told
+
+    def trace(self, *what):
+        self._trace.update(f"{self._plant.clock.now_ms} {what}\n".encode())
+
+    def told(self, machine, name, detail):
+        """An event of a member."""
+        self.counts[name] += 1
+        self.trace(machine.name, name)
+
+    def server_told(self, name, facts):
+        self.counts["server " + name] += 1
+        if name == "registered":
+            self.registrations.append((self._plant.clock.now_ms, facts["member"]))
+        self.trace(name, facts.get("member"), facts.get("epoch"))
+
+    def repeated(self, keymat, nonce):
+        self.fail("nonces", f"nonce {nonce.hex()} comes again under one key")
+
+    def new_packet(self, machine):
+        return Packet(len(self.packets), machine)
+
+    def sealed(self, machine, packet, key):
+        packet.seal_ms = self._plant.clock.now_ms
+        packet.epoch = machine.membership.epoch
+        packet.key = key
+        self.packets.append(packet)
+        if machine.eviction is None:
+            known = self._plant.coalition.teks.get(key)
+            if known is not None and self._is_too_late(packet, known):
+                self.fail(
+                    "evicted",
+                    f"{machine.name} seals packet {packet.number} under a key that {known.name},"
+                    f" out since {known.done_ms} ms, has or can work out",
+                )
+
+    def delivered(self, machine, packet, number):
+        seat = 1 << machine.seat
+        self.counts["delivered"] += 1
+        if number != packet.number:
+            self.fail("once", f"{machine.name} got another payload than was sent")
+        if packet.seen & seat:
+            self.fail("once", f"{machine.name} got packet {number} twice")
+        packet.seen |= seat
+        eviction = machine.eviction
+        if eviction and packet.sender.eviction is None and self._is_too_late(packet, eviction):
+            self.fail("evicted", f"{machine.name}, evicted, opened packet {number}")
+
+    def refused(self, machine, packet, reason):
+        self.drops[_NAMES[reason]] += 1
+        if reason == DROP_OWN or packet.seen & 1 << machine.seat:
+            return
+        if not self._plant.is_lossless or machine.eviction or packet.sender.eviction:
+            return
+        if machine.is_member and machine.since_ms < packet.seal_ms:
+            self.fail(
+                "rollover",
+                f"{machine.name} lost packet {packet.number} of {packet.sender.name}:"
+                f" {_NAMES[reason]}",
+            )
+
+    def _is_too_late(self, packet, eviction):
+        """Whether somebody who is out by this eviction must not read this packet.
+
+        A sender that has heard of it stops using the old keys ATD later. One that has not (every
+        repeat was lost, or it is cut off) goes on until its keys end.
+        """
+        if eviction.done_ms is None:
+            return False
+        plant = self._plant
+        knows = packet.epoch >= eviction.epoch or plant.is_lossless
+        bound_ms = plant.evict_atd_ms + plant.grace_ms if knows else plant.lifetime_ms
+        return packet.seal_ms > eviction.done_ms + bound_ms
+
+    # What is looked at now and then
+
+    def sweep(self):
+        """Who is behind, and whether for too long."""
+        plant = self._plant
+        now_ms, newest = plant.clock.now_ms, plant.station.epoch.number
+        for machine in plant.machines:
+            if not machine.is_wanted or machine.access_point in plant.air.cut:
+                machine.behind_ms = None
+            elif machine.is_member and machine.membership.epoch >= newest:
+                machine.behind_ms = None
+            elif machine.behind_ms is None:
+                machine.behind_ms = now_ms
+            else:
+                behind_ms = now_ms - max(machine.behind_ms, plant.outage_ms)
+                self.longest_behind_ms = max(self.longest_behind_ms, behind_ms)
+                if behind_ms > plant.lifetime_ms + _AWAY_MS:
+                    self.fail("healed", f"{machine.name} is without keys for {behind_ms} ms")
+                    machine.behind_ms = None
+
+    def agree(self):
+        """After quiet time."""
+        plant = self._plant
+        epoch = plant.station.epoch
+        for machine in plant.machines:
+            if not machine.is_wanted:
+                continue
+            if not machine.is_member:
+                state = machine.membership.state
+                self.fail("healed", f"{machine.name} has no keys, state {state}")
+            elif machine.membership.epoch != epoch.number:
+                self.fail(
+                    "agreed",
+                    f"{machine.name} is in epoch {machine.membership.epoch}, the key server in"
+                    f" {epoch.number}",
+                )
+            elif machine.member.keys.find(epoch.tek_spi, 0) is None:
+                self.fail("healed", f"{machine.name} lacks the newest TEK")
+
+    def all_heard(self, packets):
+        """Each of these was delivered to all who are to be members, but their senders."""
+        for packet in packets:
+            for machine in self._plant.machines:
+                if machine.is_wanted and machine is not packet.sender:
+                    if not packet.seen >> machine.seat & 1:
+                        self.fail("rollover", f"{machine.name} lacks packet {packet.number}")
