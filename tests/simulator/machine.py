@@ -108,7 +108,8 @@ class Machine:
             self._plant.checker.delivered(self, packet, number)
         elif said == IKE_MESSAGE:
             self.membership.multicast(message, now)
-            self._alarm.set(self._clock.now_ms + self.slow_ms)
+            if self.membership._keys.is_busy:  # else it was a repeat, or not for us
+                self._alarm.set(self._clock.now_ms + self.slow_ms)
         else:
             self._plant.checker.refused(self, packet, said)
             if member.missed_rekey:

@@ -38,7 +38,7 @@ class Setting:
     key_tree: int = 4  # 0: an eviction sends everybody away
     access_points: int = 12
     slow_ms: tuple[int, int] = (5, 300)
-    look_ms: int = 1000  # how often a member looks at its timers
+    look_ms: int = 5000  # how often a member looks at its timers
     more: str = ""  # lines of the group's table
 
     @property
@@ -123,7 +123,7 @@ class Plant:
     def grace_ms(self):
         """From a message of the key server to the moment in which a sender has understood it."""
         setting, weather = self.setting, self.air.weather
-        heard_ms = weather.delay_ms[1] + setting.slow_ms[1] + setting.look_ms
+        heard_ms = weather.delay_ms[1] + setting.slow_ms[1]
         if self.is_lossless:
             return heard_ms
         return heard_ms + setting.repeats * setting.repeat_spacing_ms

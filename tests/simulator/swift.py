@@ -6,12 +6,14 @@ While a Swift is in force:
     p256.Verifier.verify    lib's, once for each (key, digest, signature): members that check the
                             same message share the answer; so with the tables of a key
     keywrap.unwrap_job      lib's, once for each (KEK, wrapped key)
+    KeyWork.step            as it is, one slice behind the other: no time passes in between anyway
     GCMContext.seal         as it is, and watched: no (key, nonce) pair may come twice
 
 The rest of lib and of the key server runs as it is.
 """
 
 from covey import keywrap, p256, x25519
+from covey.keywork import KeyWork
 from covey.port import cpy_gcm
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
@@ -36,6 +38,7 @@ class Swift:
         self._patch(p256.Verifier, "verify", self._shared_verify(p256.Verifier.verify))
         self._patch(p256.Verifier, "prepare", self._shared_prepare(p256.Verifier.prepare))
         self._patch(keywrap, "unwrap_job", self._shared_unwrap(keywrap.unwrap_job))
+        self._patch(KeyWork, "step", _whole(KeyWork.step))
         for context in (cpy_gcm.GCMContext, cpy_gcm.GMACContext):
             self._patch(context, "__init__", _keeping_keymat(context.__init__))
             self._patch(context, "seal", self._watched(context.seal))
@@ -106,6 +109,16 @@ def _keeping_keymat(init):
         init(context, keymat)
 
     return keeping
+
+
+def _whole(step):
+    def whole(keys, now_ms):
+        result = None
+        while result is None:
+            result = step(keys, now_ms)
+        return result
+
+    return whole
 
 
 def _multiply(scalar, u):
