@@ -184,23 +184,64 @@ class Policy:
 
 
 class Keys:
-    """What a KD payload holds, unwrapped."""
+    """What a KD payload holds, unwrapped. path: [(Key ID, key)], the one next to the SA first.
 
-    def __init__(self, body, kwk):
+    keymat lacks SAs to which no way leads from kwk or from the path: then we are put out.
+    """
+
+    def __init__(self, body, kwk, path=()):
         self.order = []
         self.keymat = {}
+        self.path = list(path)
         self.auth_key = None
         self.sender_ids = []
-        for protocol, spi, content in substructures(body):
+        self.wrapped = 0  # octets of wrapped keys, with their attributes' headers
+        parts = [(p, spi, attributes(content)) for p, spi, content in substructures(body)]
+        wraps = [value for p, _, found in parts if p == 0 for kind, value in found if kind == 1]
+        for protocol, spi, found in parts:
             self.order.append(protocol)
-            for kind, value in attributes(content):
+            for kind, value in found:
                 if protocol:
-                    assert kind == 1 and value[:8] == bytes(8)
-                    self.keymat[spi] = aes_key_unwrap_with_padding(kwk, value[8:])
+                    assert kind == 1 and value[:4] == bytes(4)
+                    assert protocol == 6 or value[4:8] == bytes(4)
+                    self._take(spi, value, wraps, kwk)
                 elif kind == 2:
                     self.auth_key = value
                 elif kind == 3:
                     self.sender_ids.append(int.from_bytes(value))
+                if kind == 1:
+                    self.wrapped += 4 + len(value)
+
+    def _take(self, spi, value, wraps, kwk):
+        """An SA_KEY: by the first way that is found."""
+        if spi in self.keymat:
+            return
+        way = self._way(value, wraps)
+        if way is None:
+            return
+        held = dict(self.path)
+        key = kwk if way[0][4:8] == bytes(4) else held[way[0][4:8]]
+        fresh = []
+        for step in way:
+            key = aes_key_unwrap_with_padding(key, step[8:])
+            fresh.insert(0, (step[:4], key))
+        self.keymat[spi] = key
+        fresh = fresh[1:]  # without the SA's own
+        if fresh:
+            ends = [key_id for key_id, _ in self.path]
+            at = len(ends) if way[0][4:8] == bytes(4) else ends.index(way[0][4:8])
+            self.path = fresh + self.path[at:]
+
+    def _way(self, value, wraps):
+        """[what opens with a key that we have, ..., value], or None."""
+        if value[4:8] == bytes(4) or value[4:8] in dict(self.path):
+            return [value]
+        for wrap in wraps:
+            if wrap[:4] == value[4:8]:
+                way = self._way(wrap, wraps)
+                if way is not None:
+                    return [*way, value]
+        return None
 
 
 class RekeySA:
@@ -406,6 +447,7 @@ class ForeignGM:
         kwa = next(id for kind, id, _ in kek["transforms"] if kind == 13)
         bits = next(dict(found)[14] for kind, _, found in kek["transforms"] if kind == 1)
         first = next((v for k, v in kek["attributes"] if k == 2), bytes(4))
+        self.kek = kek
         self.algorithms = bits, kwa
         self.rekey_sa = RekeySA(
             kek["spi"],
@@ -417,6 +459,7 @@ class ForeignGM:
         )
         self._take_tek()
         self.former = {}
+        self.path = self.keys.path
         self.sender_ids = self.keys.sender_ids
         return self
 
@@ -425,7 +468,8 @@ class ForeignGM:
         self.tek = spi, self.keys.keymat[spi]
 
     def rekey(self, data, parts=None):
-        """A GSA_REKEY: "rekeyed", "excluded", "repeat" or "unknown" (not our Rekey SA). parts: its
+        """A GSA_REKEY: "rekeyed", "passed on" (another Rekey SA and no more), "put out" (no way to
+        its keys), "excluded" (everybody), "repeat" or "unknown" (not our Rekey SA). parts: its
         fragments, of which data is the first."""
         over = self.former.get(data[:16])
         if self.rekey_sa is not None and data[:16] == self.rekey_sa.spi:
@@ -443,14 +487,17 @@ class ForeignGM:
             self.former = {}
             self.sender_ids = []
             return "excluded"
+        if kinds == [GSA, KD, AUTH]:
+            return self._pass_on(over, Policy(payloads[0][1]), payloads[1][1])
         assert kinds == [GSA, KD, DELETE, AUTH]
         assert len(deletes) == 1 and deletes[0][:4] == b"\x03\x04\0\x01"
         self.deleted = deletes[0][4:]
         self.policy = Policy(payloads[0][1])
-        self.keys = Keys(payloads[1][1], over.kwk)
+        self.keys = Keys(payloads[1][1], over.kwk, self.path)
         assert not self.keys.sender_ids and self.keys.auth_key is None
         kek = self.policy.sas[6]
         assert 14 not in [kind for kind, _, _ in kek["transforms"]]  # GCAUTH: registration only
+        self.kek = kek
         assert 3 not in self.policy.wide  # GWP_SENDER_ID_BITS likewise
         self.rekey_sa = RekeySA(
             kek["spi"], self.keys.keymat[kek["spi"]], *self.algorithms, over.auth_key, 0
@@ -458,3 +505,18 @@ class ForeignGM:
         self.former[over.spi] = over
         self._take_tek()
         return "rekeyed"
+
+    def _pass_on(self, over, policy, kd):
+        """Only another Rekey SA: no new TEK before those who go have lost the way."""
+        assert policy.order == [6] and policy.wide is None
+        kek = policy.sas[6]
+        assert 14 not in [kind for kind, _, _ in kek["transforms"]]
+        self.keys = Keys(kd, over.kwk, self.path)
+        assert self.keys.order in ([6], [6, 0]) and self.keys.auth_key is None
+        if kek["spi"] not in self.keys.keymat:
+            return "put out"
+        self.path, self.kek = self.keys.path, kek
+        keymat = self.keys.keymat[kek["spi"]]
+        self.rekey_sa = RekeySA(kek["spi"], keymat, *self.algorithms, over.auth_key, 0)
+        self.former[over.spi] = over
+        return "passed on"

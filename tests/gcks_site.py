@@ -1,5 +1,7 @@
 """A key server on a virtual clock with a real store, and members that talk to it, for tests."""
 
+import sqlite3
+
 from covey_host.errors import Problem
 from covey_host.gcks import authority, keyserver, policy
 from covey_host.store import sqlite
@@ -14,7 +16,7 @@ class Site:
     """now is in ms; air is what went to groups: [Out]."""
 
     def __init__(self, path, text=SITE + LINE1, wrap=lambda store: store, now=1_000_000):
-        self.path = path
+        self.path, self.text = path, text
         if not path.exists():
             made = sqlite.create(path)
             authority.make_signing_key(made)
@@ -31,7 +33,7 @@ class Site:
         """The same store in a new process; whatever was in memory is gone."""
         self.store.close()
         made = Site.__new__(Site)
-        made.__init__(self.path, text or SITE + LINE1, wrap, self.now + later_ms)
+        made.__init__(self.path, text or self.text, wrap, self.now + later_ms)
         return made
 
     def send(self, outs):
@@ -173,3 +175,12 @@ class CutStore:
         """No cut from now on → whether there was one."""
         left, self._left = self._left, 1 << 60
         return left <= 0
+
+
+def backup(site, path):
+    """A copy of the store, as one makes it beside a running key server."""
+    path.unlink(missing_ok=True)
+    copy = sqlite3.connect(path)
+    site.store._db.backup(copy)
+    copy.close()
+    path.chmod(0o600)

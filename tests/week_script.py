@@ -1,7 +1,7 @@
-"""A member's week in a small heap, on MicroPython: `week_script.py HOURS ROOM RESERVED`.
+"""A member's week in a small heap, on MicroPython: `week_script.py HOURS ROOM RESERVES`.
 
 ROOM: octets of heap that are left once the code is loaded, as a board has it in flash; 0: all.
-RESERVED: keys that memory is kept for from the start.
+RESERVES: 1: memory for keys is made at the start, as covey.aio does; 0: when they come.
 
 On stdin lines of hex: GSA, KD, their KWK, the SPIs of data and Rekey SA in them (a sender's
 registration of tests/recorded/group_story.json). Each hour brings new keys, each eighth hour by
@@ -18,15 +18,16 @@ from covey import port  # noqa: F401  first: each nested import takes 4 KB of th
 
 # isort: split
 from covey import assignment, gsa, ike, kd, x25519
-from covey.gcm import GCMContext
+from covey.gcm import GCMContext, RareContext
 from covey.group import Group
 from covey.job import finish
 from covey.member import Member
-from covey.port import ticks_add
+from covey.port import collect, ticks_add
 
 HOUR_MS = 3600000
+SLOTS = 4
 START_MS = (1 << 30) - 60 * HOUR_MS  # the clock wraps on the third day
-HOURS, ROOM, RESERVED = [int(word) for word in sys.argv[1:]]
+HOURS, ROOM, RESERVES = [int(word) for word in sys.argv[1:]]
 GSA, KD, KWK, TEK_SPI, REKEY_SPI = [unhexlify(sys.stdin.readline().strip()) for _ in range(5)]
 
 
@@ -60,13 +61,14 @@ def spis_of(hour):
 def keys_of(hour, was, registering):
     """The Assignment that brings this hour's keys."""
     spi, rekey_spi = spis_of(hour)
+    collect()  # as KeyWork does
     policy = gsa.parse_gsa(GSA.replace(TEK_SPI, spi).replace(REKEY_SPI, rekey_spi))
     bags = kd.parse_kd(KD.replace(TEK_SPI, spi).replace(REKEY_SPI, rekey_spi))
     if not registering:  # neither GCAUTH nor a member key bag is in a rekey
         bags.member = None
         for one in policy.policies:
             one.transforms = [t for t in one.transforms if t.kind != ike.GCAUTH]
-    ike_sa = [GCMContext(KWK + REKEY_SPI + bytes(4)) for _ in range(2 * registering)]
+    ike_sa = [RareContext(KWK + REKEY_SPI + bytes(4)) for _ in range(2 * registering)]
     made = finish(assignment.build(policy, bags, bytearray(KWK), was, registering, True, 16))
     if not registering:
         old_spi, old_rekey_spi = spis_of(hour - 1)
@@ -94,11 +96,12 @@ def talk(member, number, now_ms):
 
 
 def main():
-    GCMContext(bytes(20))  # loads the kernel
+    GCMContext.reserve(0)  # loads the kernel
     ballast = fill_up(ROOM) if ROOM else None
     start = taken()
-    GCMContext.reserve(RESERVED)
-    member = Member(payload_max=512, datagram_max=1536, sa_slots=8, sender=True)
+    member = Member(
+        payload_max=512, datagram_max=1536, sa_slots=SLOTS, sender=True, reserves=bool(RESERVES)
+    )
     group = Group(member)
     now_ms = START_MS
     group.install(keys_of(0, group.terms, True), True, now_ms)

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from build_mpy import BUILD, ROOT
 
-from covey_host.board.code import FOR_BOARDS, SOURCE, Broken, compile_file, fits, sources
 from covey_host.bench.plant import Plant
 from covey_host.bench.results import Missing
+from covey_host.board.code import FOR_BOARDS, SOURCE, Broken, compile_file, fits, sources
 from covey_host.errors import Problem
 
 ARCHS = {

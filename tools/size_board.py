@@ -16,7 +16,6 @@ import tempfile
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from build_mpy import BUILD, ROOT
 

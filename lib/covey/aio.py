@@ -33,9 +33,12 @@ _QUEUE = const(64)  # packets that wait for the application
 _BURST = const(16)  # datagrams read before other tasks get their turn
 _NOTHING = const(-1)  # what port.recv_from says then
 _IDLE_MS = const(1000)  # the longest sleep of the working task
+_SLACK = const(136)  # by which rx is longer than the longest payload; ESP needs 44 of it
 _LEAVE_MS = const(2000)  # how long a leave may take before we go without an answer
-_PAUSE_S = 0.05  # until the next try, without memory or where a socket fails
+_PAUSE_MS = const(50)  # until the next try, without memory or where a socket fails
 _UNICAST = const(4096)  # greatest IKE message
+_FRAME = const(1536)  # as long as a network lets any be, but for fragments of IP
+_LONG = const(8)  # datagrams that are read into so long a buffer, once one was too long
 _MARKER_LEN = const(4)  # RFC 3948 section 2.2: an IKE message, not ESP
 
 
@@ -74,9 +77,11 @@ class Joined:
         self._owns_config = owns_config  # then its pre-shared key dies with us
         self.member = Member(
             payload_max=settings.limit_payload,
+            datagram_max=min(settings.limit_payload + _SLACK, _FRAME),
             sa_slots=settings.limit_sas,
             sender_slots=settings.limit_senders,
             sender=settings.sender,
+            reserves=True,
         )
         self._addresses = Addresses(settings.servers, settings.interface)
         self.membership = Membership(
@@ -90,10 +95,11 @@ class Joined:
         self._groups = {}  # (address, port) → (carrier, waiter, task)
         self._routes = {}  # SPI → carrier that its packets leave by
         self._send_error = None  # errno of the latest message to the key server
+        self._long = 0  # so many datagrams are still read into a long buffer
         self._tasks = []
         self._worker = None  # the one among them that drives the membership
         self._is_closed = False
-        self._kick = asyncio.Event()  # there is work for the working task
+        self._kick = _Kick()  # wakes the working task
         self._arrived = asyncio.Event()  # there is a packet, or the end
         self._packets = []
         self._is_listening = not settings.sender  # a sender may never ask for packets
@@ -107,7 +113,7 @@ class Joined:
             sock = port.udp_socket("0.0.0.0", 0)
             self._addresses.bound_to(port.source_address(sock)[1])
             self._unicast = sock, _Waiter(sock)
-            self._start(self._read_unicast, *self._unicast)
+            self._start(self._read, self._look_unicast, *self._unicast)
             if not self._revive():
                 self.membership.start(port.ticks_ms())
             self._worker = self._start(self._work)
@@ -274,41 +280,40 @@ class Joined:
     # Tasks
 
     def _start(self, work, *args):
-        task = asyncio.create_task(self._guard(work, args))
+        task = asyncio.create_task(work(*args))
         self._tasks.append(task)
         return task
 
-    async def _guard(self, work, args):
+    def _fail(self, error):
         """A task that ends by an error hands it to whoever uses the member."""
-        try:
-            await work(*args)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            self._failure = error
-            self._arrived.set()
+        self._failure = error
+        self._arrived.set()
 
     async def _work(self):
+        try:
+            while not self._is_closed:  # wait_for may swallow a cancelling (CPython up to 3.11)
+                wait = self._turn()
+                if wait:
+                    await self._kick.wait(min(wait, _IDLE_MS))
+                else:
+                    await asyncio.sleep(0)
+        except Exception as error:
+            self._fail(error)
+
+    def _turn(self):
+        """A slice of work, and what it has to say; the ms until the next."""
         membership = self.membership
-        while not self._is_closed:  # wait_for may swallow a cancelling (CPython up to 3.11)
-            try:
-                wait = membership.step(port.ticks_ms())
-                self._tell()
-                self._send_control()
-                if membership.listening_changed:
-                    self._follow_groups()
-            except MemoryError:  # what was to be sent counts as lost
-                membership.listening_changed = True
-                await self._no_memory()
-                continue
-            if wait == 0:
-                await asyncio.sleep(0)
-                continue
-            try:
-                await asyncio.wait_for(self._kick.wait(), min(wait, _IDLE_MS) / 1000)
-            except asyncio.TimeoutError:
-                pass
-            self._kick.clear()
+        try:
+            wait = membership.step(port.ticks_ms())
+            self._tell()
+            self._send_control()
+            if membership.listening_changed:
+                self._follow_groups()
+            return wait
+        except MemoryError:  # what was to be sent counts as lost
+            membership.listening_changed = True
+            self.member.drops.count(DROP_CAPACITY)
+            return _PAUSE_MS
 
     def _tell(self):
         events = self.membership.events
@@ -331,67 +336,62 @@ class Joined:
             sock, _ = self._unicast
             self._send_error = port.send(sock, data, address)
 
-    async def _read_unicast(self, sock, waiter):
-        buf = bytearray(_UNICAST + _MARKER_LEN)
+    async def _read(self, look, place, waiter):
+        """Whatever comes at one place. look(place): None where nothing was there, DROP_SOCKET: not
+        just now.
+        """
         burst = 0
-        while True:
-            try:
-                n, source = port.recv_from(sock, buf)
-                if n == 0:
-                    self.member.drops.count(DROP_EMPTY)
-                elif n > len(buf):
-                    self.member.drops.count(DROP_IKE_HEADER)
-                elif n > 0:
-                    self._unicast_message(buf, n, source)
-            except MemoryError:
-                await self._no_memory()
-                continue
-            if n < 0:
-                burst = 0
-                if n == _NOTHING:
+        try:
+            while True:
+                try:
+                    answer = look(place)
+                except MemoryError:  # of a moment: no task ends by it
+                    self.member.drops.count(DROP_CAPACITY)
+                    answer = DROP_SOCKET
+                if answer is None:
+                    burst = 0
                     await waiter.wait()
+                elif answer == DROP_SOCKET:
+                    burst = 0
+                    await asyncio.sleep(_PAUSE_MS / 1000)
+                elif burst == _BURST - 1:
+                    burst = 0
+                    await asyncio.sleep(0)  # others have their turn
                 else:
-                    self.member.drops.count(DROP_SOCKET)
-                    await asyncio.sleep(_PAUSE_S)
-                continue
-            burst = await _after(burst)
+                    burst += 1
+        except Exception as error:
+            self._fail(error)
 
-    def _unicast_message(self, buf, n, source):
+    def _look_unicast(self, sock):
+        """Messages are few, so each has a buffer of its own. What is longer than an Ethernet frame
+        is lost; when its sender repeats it, the buffer is longer.
+        """
+        drops = self.member.drops
+        buf = bytearray(_UNICAST + _MARKER_LEN if self._long else _FRAME)
+        n, source = port.recv_from(sock, buf)
+        if n < 0:
+            return None if n == _NOTHING else drops.count(DROP_SOCKET)
+        if n > len(buf):
+            self._long = _LONG
+            return drops.count(DROP_IKE_HEADER)
+        self._long = max(self._long - 1, 0)
+        if n == 0:
+            return drops.count(DROP_EMPTY)
         is_marked = nat.has_marker(buf, n)
         data = bytes(memoryview(buf)[_MARKER_LEN if is_marked else 0 : n])
         self.membership.unicast(data, port.ticks_ms(), (source[0], source[1], is_marked))
         self._kick.set()
+        return n
 
-    async def _read_group(self, group, waiter):
-        member = self.member
-        burst = 0
-        while True:
-            try:
-                answer = group.receive(member)
-                if answer is None:
-                    pass
-                elif answer >= 0:
-                    self._deliver(answer)
-                elif answer == IKE_MESSAGE:
-                    self.membership.multicast(group.message, port.ticks_ms())
-                    self._kick.set()
-            except MemoryError:
-                await self._no_memory()
-                continue
-            if answer is None:
-                burst = 0
-                await waiter.wait()
-                continue
-            if answer == DROP_SOCKET:
-                burst = 0
-                await asyncio.sleep(_PAUSE_S)
-                continue
-            burst = await _after(burst)
-
-    async def _no_memory(self):
-        """Of a moment: no task ends by it."""
-        self.member.drops.count(DROP_CAPACITY)
-        await asyncio.sleep(_PAUSE_S)
+    def _look_group(self, group):
+        answer = group.receive(self.member)
+        if answer == IKE_MESSAGE:
+            message, group.message = group.message, None
+            self.membership.multicast(message, port.ticks_ms())
+            self._kick.set()
+        elif answer is not None and answer >= 0:
+            self._deliver(answer)
+        return answer
 
     def _deliver(self, length):
         if not self._is_listening:
@@ -415,7 +415,7 @@ class Joined:
             if place not in self._groups:
                 group = carrier.open_for(place, is_framed[place], self.config)
                 waiter = _Waiter(group.sock)
-                task = self._start(self._read_group, group, waiter)
+                task = self._start(self._read, self._look_group, group, waiter)
                 self._groups[place] = (group, waiter, task)
         routes = self.membership.routes()
         self._routes = {spi: self._groups[routes[spi]][0] for spi in routes}
@@ -428,18 +428,33 @@ class Joined:
         group.close()
 
 
-async def _after(burst):
-    """So many datagrams were read at a stretch; others get their turn after _BURST of them."""
-    if burst < _BURST - 1:
-        return burst + 1
-    await asyncio.sleep(0)
-    return 0
-
-
 if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket itself
 
     def _queue_read(sock):
         yield asyncio.core._io_queue.queue_read(sock)
+
+    class _Kick:
+        """One task's sleep, which others may end. asyncio.wait_for would make a task each time."""
+
+        def __init__(self):
+            self._task = None  # the sleeping one
+            self._is_set = False
+
+        async def wait(self, ms):
+            if not self._is_set:
+                self._task = asyncio.current_task()
+                try:
+                    await asyncio.sleep_ms(ms)
+                finally:
+                    self._task = None
+            self._is_set = False
+
+        def set(self):
+            self._is_set = True
+            task, self._task = self._task, None
+            if task is not None:  # bring it forward, as Task.cancel() does
+                asyncio.core._task_queue.remove(task)
+                asyncio.core._task_queue.push(task)
 
     class _Waiter:
         """Waits until a socket has something to read."""
@@ -454,6 +469,22 @@ if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket its
             pass  # the cancelled task takes itself out of the loop
 
 else:
+
+    class _Kick:
+        """One task's sleep, which others may end."""
+
+        def __init__(self):
+            self._event = asyncio.Event()
+
+        async def wait(self, ms):
+            try:
+                await asyncio.wait_for(self._event.wait(), ms / 1000)
+            except asyncio.TimeoutError:
+                pass
+            self._event.clear()
+
+        def set(self):
+            self._event.set()
 
     class _Waiter:
         """Waits until a socket has something to read."""

@@ -6,7 +6,15 @@ the peer's fault, so that no half-changed group exists.
 """
 
 from covey import der, ike, kd, keywrap, octets, p256
-from covey.drops import DROP_GSA, DROP_KD, DROP_KEY_WRAP, DROP_POLICY, FormatError
+from covey.drops import (
+    DROP_GSA,
+    DROP_KD,
+    DROP_KEY_PATH,
+    DROP_KEY_WRAP,
+    DROP_POLICY,
+    FormatError,
+)
+from covey.port import collect
 from covey.sa import DataSA, RekeySA
 
 # Transform types a policy may hold: kind → mandatory (RFC 9838 section 4.4.2.1). GCAUTH is
@@ -29,6 +37,7 @@ class Terms:
         self.sender_ids = ()  # ours, as integers
         self.auth_key = None  # the key server's SubjectPublicKeyInfo, and
         self.verifier = None  # p256.Verifier of its signatures
+        self.key_path = ()  # the Working Key Path, see keypath.py
         self.generation = 0  # of the GSA, as we count: which SA is newer
         self.epoch = 0  # the same for people: the key server's count where it tells
 
@@ -42,9 +51,12 @@ class Assignment:
         self.data_sas = []
         self.next_spis = []  # ESP SPIs announced by GSA_NEXT_SPI, 4 octets each
         self.deletes = []  # ike.Delete
+        self.new_keys = []  # of the Working Key Path
 
     def wipe(self):
         """Of an assignment that is given up: nothing of it is in use."""
+        for key in self.new_keys:
+            octets.wipe(key)
         for sa in self.data_sas:
             sa.wipe()
         if self.rekey_sa:
@@ -62,6 +74,9 @@ def build(policy, keys, kwk, was, registering, sending, sender_slots, is_inband=
     made = Assignment()
     is_whole = False
     try:
+        yield
+        collect()  # keys stay: let them not lie scattered among what parsing has left
+        yield
         made.terms = _terms(policy, keys, was, registering, sending)
         yield
         for sa_policy in policy.policies:
@@ -70,7 +85,8 @@ def build(policy, keys, kwk, was, registering, sending, sender_slots, is_inband=
                 if made.rekey_sa:
                     raise FormatError(DROP_GSA)
                 _check_authentication(sa_policy, registering, is_inband, made.terms)
-                made.rekey_sa = yield from _rekey_sa(sa_policy, bag, kwk, made.terms)
+                wrap_keys = keys.member.wrap_keys if keys.member else ()
+                made.rekey_sa = yield from _rekey_sa(sa_policy, bag, wrap_keys, kwk, made)
             elif sa_policy.protocol == ike.ESP:
                 if len(made.data_sas) == _MOST_DATA_SAS:
                     raise FormatError(DROP_POLICY)
@@ -117,6 +133,7 @@ def _terms(policy, keys, was, registering, sending):
             terms.sender_ids = _sender_ids(member, terms.sender_bits)
     else:
         terms.sender_ids = was.sender_ids
+        terms.key_path = was.key_path
         if sending and has_data and not terms.sender_ids:
             raise FormatError(DROP_POLICY)  # section 2.4.1.4: the GM must register again
         for sender_id in terms.sender_ids:
@@ -129,7 +146,7 @@ def _terms(policy, keys, was, registering, sending):
     elif terms.auth_key:
         terms.verifier = _verifier(terms.auth_key)
     terms.generation = was.generation + 1
-    terms.epoch = said and said.epoch or terms.generation
+    terms.epoch = said and said.epoch or (terms.generation if has_data else was.epoch)
     return terms
 
 
@@ -244,14 +261,33 @@ def _unwrap(bag, kwk, key_len):
     raise FormatError(DROP_KEY_WRAP)
 
 
-def _rekey_sa(policy, bag, kwk, terms):
+def _unwrap_rekey(bag, wrap_keys, kwk, kwk_len, key_len, made):
+    """Job: the same of a Rekey SA, to which a key path may lead, that is part of what is made."""
+    path = made.terms.key_path
+    if not path and not wrap_keys:
+        keymat = yield from _unwrap(bag, kwk, key_len)
+        return keymat
+    from covey import keypath
+
+    found = yield from keypath.unwrap_job(bag.keys, wrap_keys, path, kwk, kwk_len, key_len)
+    if found is None:
+        raise FormatError(DROP_KEY_PATH)
+    keymat, made.terms.key_path = found
+    made.new_keys = [key for key_id, key in found[1] if (key_id, key) not in path]
+    return keymat
+
+
+def _rekey_sa(policy, bag, wrap_keys, kwk, made):
+    terms = made.terms
     _check_types(policy.transforms, _REKEY_TYPES)
     _, bits = _cipher(policy.transforms, ike.ENCR_AES_GCM_16)
     kwa = _only(policy.transforms, ike.KWA).id
     if kwa not in (ike.KW_5649_128, ike.KW_5649_256) or ike.KWK_LEN[kwa] * 8 < bits:
         raise FormatError(DROP_POLICY)
     _check_destination(policy, single_port=True)
-    keymat = yield from _unwrap(bag, kwk, bits // 8 + _SALT + ike.KWK_LEN[kwa])
+    kwk_len = ike.KWK_LEN[kwa]
+    key_len = bits // 8 + _SALT + kwk_len
+    keymat = yield from _unwrap_rekey(bag, wrap_keys, kwk, kwk_len, key_len, made)
     try:
         return RekeySA(
             policy.spi,
@@ -312,4 +348,6 @@ def _check_destination(policy, single_port):
 
 def _selector(ts):
     """ike.TrafficSelector → the tuple that an SA compares."""
-    return (bytes(ts.start_addr), bytes(ts.end_addr), ts.start_port, ts.end_port, ts.proto)
+    start = bytes(ts.start_addr)
+    end = start if start == ts.end_addr else bytes(ts.end_addr)
+    return (start, end, ts.start_port, ts.end_port, ts.proto)

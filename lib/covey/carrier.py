@@ -19,6 +19,9 @@ from covey.port import const
 
 _MARKER_LEN = const(4)
 _NOTHING = const(-1)
+_REKEY = const(1536)  # longest datagram with a rekey; a shorter rx is for ESP alone
+
+_longer = []  # what has just come and is longer than rx
 
 
 def open_for(place, is_framed, settings):
@@ -40,9 +43,14 @@ class UDP:
         self.sock = port.group_socket(group, number, interface, ttl)
 
     def receive(self, member):
-        n = port.recv(self.sock, member.rx)
+        if len(member.rx) < _REKEY:
+            n = port.recv(self.sock, member.rx, _REKEY, _longer)
+        else:
+            n = port.recv(self.sock, member.rx)
         if n < 0:
             return None if n == _NOTHING else member.drops.count(DROP_SOCKET)
+        if _longer:
+            return self._take_longer(member, _longer.pop())
         if self.is_framed:
             answer = member.receive(n, port.ticks_ms())
             return self._take(member, _MARKER_LEN, n) if answer == IKE_MESSAGE else answer
@@ -53,6 +61,17 @@ class UDP:
     def _take(self, member, off, n):
         try:
             self.message = bytes(memoryview(member.rx)[off:n])
+        except MemoryError:
+            return member.drops.count(DROP_CAPACITY)
+        return IKE_MESSAGE
+
+    def _take_longer(self, member, data):
+        """It can only be a rekey."""
+        marker_len = _MARKER_LEN if self.is_framed else 0
+        if any(data[:marker_len]):
+            return member.drops.count(DROP_LENGTH)
+        try:
+            self.message = data[marker_len:]
         except MemoryError:
             return member.drops.count(DROP_CAPACITY)
         return IKE_MESSAGE

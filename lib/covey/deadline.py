@@ -1,6 +1,6 @@
 """A moment that may lie years ahead, on a clock that wraps every 12.4 days."""
 
-from covey.port import const, ticks_diff
+from covey.port import const, ticks_diff, words
 
 _DAY_MS = const(86400000)
 
@@ -44,24 +44,69 @@ class Deadline:
             return _DAY_MS
         return self._ms
 
+    def left_s(self, now_ms):
+        """Whole seconds to run, however many."""
+        self.is_due(now_ms)
+        return self._days * 86400 + self._ms // 1000
 
-class Timer:
+
+class Deadlines:
+    """`count` of them in one piece of memory, by number. Only making them allocates."""
+
+    def __init__(self, count):
+        self._words = words(3 * count)
+        self._one = Deadline()  # the one at hand
+
+    def start(self, n, now_ms, seconds):
+        self._one.start(now_ms, seconds)
+        self._put(n)
+
+    def is_due(self, n, now_ms):
+        is_due = self._take(n).is_due(now_ms)
+        self._put(n)
+        return is_due
+
+    def left_ms(self, n, now_ms):
+        left_ms = self._take(n).left_ms(now_ms)
+        self._put(n)
+        return left_ms
+
+    def left_s(self, n, now_ms):
+        left_s = self._take(n).left_s(now_ms)
+        self._put(n)
+        return left_s
+
+    def _take(self, n):
+        one, w = self._one, self._words
+        one._days = w[3 * n]
+        one._ms = w[3 * n + 1]
+        one._seen_ms = w[3 * n + 2]
+        return one
+
+    def _put(self, n):
+        one, w = self._one, self._words
+        w[3 * n] = one._days
+        w[3 * n + 1] = one._ms
+        w[3 * n + 2] = one._seen_ms
+
+
+class Timer(Deadline):
     """A Deadline that need not be running: then it is never due."""
 
     def __init__(self):
+        Deadline.__init__(self)
         self.is_running = False
-        self._deadline = Deadline()
 
     def start(self, now_ms, seconds, ms=0):
-        """As Deadline.start; a running one starts anew."""
-        self._deadline.start(now_ms, seconds, ms)
+        """A running one starts anew."""
+        Deadline.start(self, now_ms, seconds, ms)
         self.is_running = True
 
     def stop(self):
         self.is_running = False
 
     def is_due(self, now_ms):
-        return self.is_running and self._deadline.is_due(now_ms)
+        return self.is_running and Deadline.is_due(self, now_ms)
 
     def left_ms(self, now_ms):
-        return self._deadline.left_ms(now_ms) if self.is_running else _DAY_MS
+        return Deadline.left_ms(self, now_ms) if self.is_running else _DAY_MS

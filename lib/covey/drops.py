@@ -49,6 +49,7 @@ DROP_GSA = -40  # a GSA payload that does not parse
 DROP_KD = -41  # a KD payload that does not parse
 DROP_POLICY = -42  # a policy that this member does not take
 DROP_KEY_WRAP = -43  # a wrapped key that does not open
+DROP_KEY_PATH = -45  # section 3.2.3: no wrapped key leads on from ours: we are put out
 DROP_CAPACITY = -44  # more SAs than the key store has slots
 # GSA_REKEY, RFC 9838 section 2.4.1
 DROP_REKEY_SPI = -50  # no such Rekey SA

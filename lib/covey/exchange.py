@@ -14,7 +14,7 @@ from covey.drops import (
     DROP_IKE_SPI,
     FormatError,
 )
-from covey.gcm import GCMContext
+from covey.gcm import RareContext
 from covey.octets import equal, wipe
 from covey.port import const, sha256
 
@@ -84,8 +84,8 @@ class IkeSA:
         self._coming_digest = None  # the same of a request whose other fragments are awaited
         self._iv = 0  # counter: nobody else seals under our key
         ours, theirs = (keys.sk_ei, keys.sk_er) if is_initiator else (keys.sk_er, keys.sk_ei)
-        self._sealing = GCMContext(ours)
-        self._opening = GCMContext(theirs)
+        self._sealing = RareContext(ours)
+        self._opening = RareContext(theirs)
         self._requests = Incoming() if fragments else None
         self._responses = Incoming() if fragments else None
 

@@ -7,7 +7,7 @@ One layout, contiguous in the caller's buffer, sealed and opened where it lies:
 
     nonce = salt (4) | IV; keymat = AES key (16 or 32) | salt
 
-GCMContext(keymat), GMACContext(keymat)
+GCMContext(keymat), GMACContext(keymat), RareContext(keymat)
     seal(buf, off, aad_len, text_len)    encrypts the text, writes the tag
     open(buf, off, aad_len, text_len)    the tag first; False: buf unchanged, True: decrypted
     wipe()                               overwrites key material; the context is dead afterwards
@@ -19,6 +19,11 @@ at multiples of four octets in memory. Not re-entrant, not even across contexts.
 GCMContext.set_constant_time(), before the first context too, chooses a GHASH whose time and memory
 accesses tell nothing, for boards with cached memory.
 
+open_long(context, buf, off, aad_len, text_len) is context.open() without that limit: 4096 octets.
+
+RareContext is AES-GCM for a key that is seldom used, in 64 octets: on a board each call makes the
+tables that a GCMContext keeps, and may allocate. Its text may have 4096 octets.
+
 GMACContext leaves the text in clear: the tag covers it like AAD, and the IV too (AES-GMAC,
 RFC 4543 section 3.3). Its AAD has 8 octets, 24, 40 and so on.
 
@@ -26,10 +31,18 @@ Should the AES hardware of a board fail, open says False and seal raises OSError
 then still in clear and must not be sent.
 """
 
-from covey.port import GCMContext, GMACContext, const
+from covey.port import GCMContext, GMACContext, RareContext, const, open_long
 
 IV_LEN = const(8)
 TAG_LEN = const(16)
 SALT_LEN = const(4)
 
-__all__ = ("GCMContext", "GMACContext", "IV_LEN", "SALT_LEN", "TAG_LEN")
+__all__ = (
+    "GCMContext",
+    "GMACContext",
+    "IV_LEN",
+    "RareContext",
+    "SALT_LEN",
+    "TAG_LEN",
+    "open_long",
+)

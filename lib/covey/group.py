@@ -6,6 +6,7 @@ All or nothing: install() either refuses before the first change, or carries out
 from covey import ike
 from covey.assignment import Terms
 from covey.drops import DROP_CAPACITY, DROP_POLICY, DROP_REKEY_MESSAGE_ID, FormatError
+from covey.octets import wipe
 from covey.port import const
 from covey.rekey import Rekey
 
@@ -29,7 +30,7 @@ class Group:
     def wipe(self):
         self._keys.wipe()
         self.rekey.wipe()
-        self.terms = Terms()
+        self._follow(Terms())
 
     def routes(self):
         """Where the packets of each data SA go: {SPI: (address, UDP port; None: protocol 50)}."""
@@ -82,8 +83,15 @@ class Group:
                 self.rekey.current.verifier = terms.verifier  # it may bring a new AUTH_KEY
         if made.data_sas:
             keys.announce(made.next_spis)
-        self.terms = terms
+        self._follow(terms)
         return self._delete(made.deletes, old, terms.dtd_s, now_ms)
+
+    def _follow(self, terms):
+        """From now on; what is no longer on our key path is wiped."""
+        for pair in self.terms.key_path:
+            if pair not in terms.key_path:
+                wipe(pair[1])
+        self.terms = terms
 
     def _check(self, made, registering, slots):
         """FormatError where an Assignment can't be carried out, or must not be.

@@ -5,7 +5,7 @@ install ---> receiving ---> retire (DTD) ---> gone: key wiped, SPI remembered
 A lifetime that ends is a retire at once. A full store refuses; nothing alive is evicted.
 """
 
-from covey.deadline import Deadline
+from covey.deadline import Deadlines
 from covey.drops import DROP_CAPACITY
 from covey.octets import wipe
 from covey.path import DataPath
@@ -19,6 +19,11 @@ _EXPIRES = const(1)  # has a lifetime
 _RETIRING = const(2)  # has been deleted; still good for receiving until its DTD is over
 _WAITING = const(4)  # will be sent under when its ATD is over
 _SENDING = const(8)  # may be sent under
+
+# Its deadlines
+_EXPIRE = const(0)
+_RETIRE = const(1)
+_ACTIVATE = const(2)
 
 
 class KeyStore:
@@ -34,9 +39,7 @@ class KeyStore:
         self._drops = drops
         self._spis = bytearray(4 * slots)  # side by side for find(); a free slot keeps its last
         self._states = bytearray(slots)
-        self._expire = [Deadline() for _ in range(slots)]
-        self._retire = [Deadline() for _ in range(slots)]
-        self._activate = [Deadline() for _ in range(slots)]
+        self._ends = Deadlines(3 * slots)  # of a slot's lifetime, of its DTD, of its ATD
         self._destination = None  # of the latest that was sent under, and
         self._port = 0  # its port, and
         self._epoch = 0  # its epoch
@@ -99,14 +102,14 @@ class KeyStore:
             return _DAY_MS
         next_ms = _DAY_MS
         if state & _EXPIRES:
-            next_ms = self._expire[slot].left_ms(now_ms)
+            next_ms = self._ends.left_ms(3 * slot + _EXPIRE, now_ms)
         if state & _RETIRING:
-            next_ms = min(next_ms, self._retire[slot].left_ms(now_ms))
+            next_ms = min(next_ms, self._ends.left_ms(3 * slot + _RETIRE, now_ms))
         if state & _WAITING:
-            if self._activate[slot].is_due(now_ms):
+            if self._ends.is_due(3 * slot + _ACTIVATE, now_ms):
                 self._states[slot] = state ^ (_WAITING | _SENDING)
             else:
-                next_ms = min(next_ms, self._activate[slot].left_ms(now_ms))
+                next_ms = min(next_ms, self._ends.left_ms(3 * slot + _ACTIVATE, now_ms))
         return next_ms
 
     def _step_sending(self):
@@ -144,7 +147,7 @@ class KeyStore:
             return False
         self._states[slot] &= ~(_RETIRING | _EXPIRES)
         if lifetime_s is not None:
-            self._expire[slot].start(now_ms, lifetime_s)
+            self._ends.start(3 * slot + _EXPIRE, now_ms, lifetime_s)
             self._states[slot] |= _EXPIRES
         self.step(now_ms)
         return True
@@ -155,7 +158,7 @@ class KeyStore:
         if slot < 0:
             return False
         assert self.sas[slot].sender_id >= 0
-        self._activate[slot].start(now_ms, atd_s)
+        self._ends.start(3 * slot + _ACTIVATE, now_ms, atd_s)
         self._states[slot] = self._states[slot] & ~_SENDING | _WAITING
         self.step(now_ms)
         return True
@@ -165,9 +168,9 @@ class KeyStore:
         slot = self._slot_of(spi)
         if slot < 0:
             return False
-        retire = self._retire[slot]
-        if not self._states[slot] & _RETIRING or retire.left_ms(now_ms) > dtd_s * 1000:
-            retire.start(now_ms, dtd_s)
+        end = 3 * slot + _RETIRE
+        if not self._states[slot] & _RETIRING or self._ends.left_ms(end, now_ms) > dtd_s * 1000:
+            self._ends.start(end, now_ms, dtd_s)
         self._states[slot] |= _RETIRING
         for one in range(self._slots):
             # Taken back, not replaced (or its successor has just gone too): senders stop now.
@@ -223,9 +226,9 @@ class KeyStore:
         return False
 
     def _is_over(self, slot, state, now_ms):
-        if state & _EXPIRES and self._expire[slot].is_due(now_ms):
+        if state & _EXPIRES and self._ends.is_due(3 * slot + _EXPIRE, now_ms):
             return True
-        return bool(state & _RETIRING) and self._retire[slot].is_due(now_ms)
+        return bool(state & _RETIRING) and self._ends.is_due(3 * slot + _RETIRE, now_ms)
 
     def _keep_flow(self, newest):
         """Where SAs differ in their port only: the one of the port that we sent to so far.

@@ -7,6 +7,7 @@ the first change to the group; what came of it is what step() returns.
 from covey import assignment
 from covey.drops import (
     DROP_CAPACITY,
+    DROP_KEY_PATH,
     DROP_KEY_WRAP,
     DROP_POLICY,
     DROP_REKEY_BUSY,
@@ -17,7 +18,7 @@ from covey.drops import (
 )
 from covey.iana import SKF
 from covey.octets import wipe
-from covey.port import const
+from covey.port import collect, const
 
 # What step() returns, beside None: nothing has come of it yet
 IDLE = 1  # there is nothing to do
@@ -26,7 +27,8 @@ REFUSED = 3  # they are not taken: .reason
 FOLLOWED = 4  # a rekey, multicast or inband, is carried out: .made, .excluded
 MISSED = 5  # something genuine could not be used: ask the key server for what it brought
 
-_GENUINE = (DROP_CAPACITY, DROP_POLICY, DROP_KEY_WRAP)  # drops of a rekey whose signature is good
+# Drops of a rekey whose signature is good
+_GENUINE = (DROP_CAPACITY, DROP_POLICY, DROP_KEY_WRAP, DROP_KEY_PATH)
 _TOO_EARLY = (DROP_REKEY_BUSY, DROP_REKEY_SPI)  # while keys are in work these may pass by
 _LATER = const(2)  # messages that are kept meanwhile, and
 _LATER_LEN = const(4096)  # octets of fragments, however many
@@ -92,7 +94,9 @@ class KeyWork:
     def take(self, ike):
         """The keys of a registration.Registration, in place of others that still wait."""
         self.forget_waiting()
-        self._wait(True, self._take_keys(ike, bytearray(ike.kwk)))
+        policy = ike.gsa if ike.transport_mode else None
+        self._wait(True, self._take_keys(policy, ike.kd, ike.kwk))
+        ike.gsa = ike.kd = ike.kwk = None  # they are ours now
 
     def take_inband(self, inband):
         """A requests.Inband, behind what came before it; it is ours now. False: too many wait."""
@@ -116,6 +120,7 @@ class KeyWork:
             self._is_registration, self._job = self._waiting.pop(0)
         if self._job is None and self._group.rekey.is_waiting:
             self._is_registration, self._job = False, self._follow_rekey()
+            return collect()  # a step of its own, while there is room
         if self._job is None:
             return IDLE
         try:
@@ -146,17 +151,18 @@ class KeyWork:
 
     # Jobs
 
-    def _take_keys(self, ike, kwk):
-        """GSA and KD of a registration. kwk: a copy; the server may close the IKE SA meanwhile."""
+    def _take_keys(self, policy, keys, kwk):
+        """GSA (None: not for transport mode) and KD of a registration, and its KWK."""
         settings = self._settings
         group = self._group
         try:
             yield
-            if not ike.transport_mode:
+            if policy is None:
                 raise FormatError(DROP_POLICY)
             made = yield from assignment.build(
-                ike.gsa, ike.kd, kwk, group.terms, True, settings.sender, self._member.sender_slots
+                policy, keys, kwk, group.terms, True, settings.sender, self._member.sender_slots
             )
+            policy = keys = None  # the table of a verifier is long in the making
             if not made.terms.udp_port and settings.carrier == "udp":
                 made.terms.udp_port = settings.carrier_port
             self._install(made, True)
@@ -167,6 +173,7 @@ class KeyWork:
             return
         finally:
             wipe(kwk)
+        made = None
         yield TAKEN
         if group.terms.verifier is not None:
             yield from group.terms.verifier.prepare()

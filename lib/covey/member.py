@@ -20,9 +20,11 @@ from covey.drops import (
     ConfigError,
     Drops,
 )
+from covey.gcm import GCMContext, open_long
 from covey.keystore import KeyStore
 from covey.path import STEP_IS_DUE, DataPath, accept, admit, frame, trim
 from covey.port import buffer, const, micropython
+from covey.replay import SenderTable
 
 # As in esp's figure; a test holds them together.
 _PAYLOAD = const(24)
@@ -37,11 +39,19 @@ _LAST_SEQ = const(0x3FFFFFFE)  # the next is still a small int on a 32-bit board
 class Member(DataPath):
     """payload_max: the longest payload to send; datagram_max: the longest datagram to take, rekeys
     included; sa_slots: SAs at once; sender_slots: senders told apart under each, a power of two;
-    sender: whether this member may send at all.
+    sender: whether this member may send at all. reserves: whether the memory of all keys, and of
+    their senders' windows, is made now, while the heap is in order. A slot that is free serves
+    messages under IKE and Rekey SAs; what is longer than payload_max is opened in pieces.
     """
 
     def __init__(
-        self, payload_max=1428, datagram_max=1536, sa_slots=8, sender_slots=16, sender=False
+        self,
+        payload_max=1428,
+        datagram_max=1536,
+        sa_slots=8,
+        sender_slots=16,
+        sender=False,
+        reserves=False,
     ):
         if not 0 <= payload_max <= _MOST_DATAGRAM - _OVERHEAD - 12:
             raise ConfigError("payload_max must lie between 0 and 1492 octets")
@@ -65,6 +75,11 @@ class Member(DataPath):
         self.keys = KeyStore(sa_slots, self.drops, self)
         self._place = self.place
         self._sas = self.keys.sas
+        self._text_max = _MOST_DATAGRAM  # what a context opens at once
+        if reserves:
+            self._text_max = len(self.tx) - _OVERHEAD
+            GCMContext.reserve(sa_slots, self._text_max)
+            SenderTable.reserve(sa_slots, sender_slots)
 
     @property
     def payload(self):
@@ -84,7 +99,12 @@ class Member(DataPath):
             self.keys.step(now_ms)
             return self.receive(n, now_ms)
         text_len = n - _OVERHEAD
-        if not self._sas[slot].context.open(self.rx, 0, _AAD_LEN, text_len):
+        context = self._sas[slot].context
+        if text_len <= self._text_max:
+            is_genuine = context.open(self.rx, 0, _AAD_LEN, text_len)
+        else:
+            is_genuine = open_long(context, self.rx, 0, _AAD_LEN, text_len)
+        if not is_genuine:
             return self.drops.count(DROP_TAG)
         payload_len = trim(place, text_len)
         if payload_len < 0:

@@ -376,6 +376,7 @@ class Membership:
     def _installed(self, registering):
         self.listening_changed = True
         self._refresh.installed(self._keys.made, registering, self._now_ms)
+        self._keys.made = None
         if self._keys.excluded:
             self._exclude()
 

@@ -44,6 +44,7 @@ class Verifier:
         """Job: make the table of the key, once; it costs more than a verification."""
         if self._table is None:
             self._table = yield from comb_table(self._point[0], self._point[1])
+            self._point = None
 
     def verify(self, digest, r, s):
         """Job: whether (r, s) signs this digest of 32 octets. r and s may be any integers."""

@@ -85,7 +85,7 @@ class Registration:
         self.noted = None  # the last error that nothing proves, by name: a hint for a person
         self.drops = drops or Drops()
         self.gsa = None  # gsa.GSA and
-        self.kd = None  # kd.KD of the last registration or pull
+        self.kd = None  # kd.KD of the last registration or pull, until somebody takes them
         self.transport_mode = False  # whether N(USE_TRANSPORT_MODE) came with them
         self.kwa = None  # KWA transform of the IKE SA over which they came, and
         self.kwk = None  # its default KWK (GSK_w), a bytearray; wiped with the IKE SA
@@ -408,6 +408,7 @@ class Registration:
             wipe(self.kwk)
 
     def _end_handshake(self):
+        self._patience = None
         if self._handshake:
             self._handshake.wipe()
             self._handshake = None

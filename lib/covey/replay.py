@@ -23,7 +23,7 @@ _NEWEST = const(2)
 _RING = const(3)
 
 # Words of tables that have gone, for those to come: where pieces this long are hard to find.
-_SPARE = const(8)
+_SPARE = const(4)
 _spare = [None] * _SPARE
 
 
@@ -48,10 +48,19 @@ class SenderTable:
         self.words[_LOW_BITS] = 0 if index_bits is None else bits - index_bits
         self.words[_SLOTS] = slots
 
+    @staticmethod
+    def reserve(count, slots):
+        """Memory for so many tables beside those that are there, made now."""
+        missing = count - _spare.count(None)
+        _spare.extend([None] * missing)
+        tables = [SenderTable(slots) for _ in range(count)]
+        for table in tables:
+            table.release()
+
     def release(self):
         """The SA has gone, and nothing leads here any more. Takes no heap."""
         if self.words is not None:
-            for i in range(_SPARE):
+            for i in range(len(_spare)):
                 if _spare[i] is None:
                     _spare[i] = self.words
                     break
@@ -85,7 +94,7 @@ class SenderTable:
 
 
 def _new_words(count):
-    for at in range(_SPARE):
+    for at in range(len(_spare)):
         if _spare[at] is not None and len(_spare[at]) == count:
             found = _spare[at]
             _spare[at] = None

@@ -27,7 +27,7 @@ _VERSION = const(1)
 _NEVER = const(0xFFFFFFFF)  # in place of seconds: no end
 _NONE = const(0xFF)
 _MOST_S = const(2592000)  # asleep; longer is a clock that was set
-_EXPIRES, _RETIRING, _WAITING, _SENDING = 1, 2, 4, 8  # as keystore.py has them
+_EXPIRES, _RETIRING, _WAITING, _SENDING, _ACTIVATE = 1, 2, 4, 8, 2  # as keystore.py has them
 _HEAD = ">2sBHIB"  # "Cv", version, slots of a sender table, clock, data SAs
 _TERMS = ">IIBBBHIIBB"
 _DATA = ">4sBBBI4sHHHHHIIIqBBB"
@@ -57,7 +57,8 @@ def suspend(membership, clock_s, now_ms):
         for slot in slots:
             _emit_data(out, member.keys, slot, now_ms)
         _emit_rekey(out, group.rekey._held[0], now_ms)
-        soft = [_seconds(t, t.is_running, now_ms) for t in membership._refresh._soft_ends]
+        softs = membership._refresh._soft_ends
+        soft = [t.left_s(now_ms) if t.is_running else _NEVER for t in softs]
         out += pack(_SOFT, *soft)
         out += member.keys._retired._spis + member.keys._announced._spis
         out += prf(_key(membership.settings), out)
@@ -124,15 +125,6 @@ def _standing(keys):
     return [i for i, sa in enumerate(keys.sas) if sa and not keys._states[i] & _RETIRING]
 
 
-def _seconds(deadline, is_running, now_ms):
-    """Left to run, rounded down; _NEVER: it doesn't."""
-    if not is_running:
-        return _NEVER
-    deadline.left_ms(now_ms)  # counts it down
-    inner = getattr(deadline, "_deadline", deadline)
-    return inner._days * 86400 + inner._ms // 1000
-
-
 def _left(seconds, slept_s):
     """What is left after so long: None for no end, 0 for over."""
     return None if seconds == _NEVER else max(0, seconds - slept_s)
@@ -182,7 +174,7 @@ def _emit_data(out, keys, slot, now_ms):
     if state & _SENDING:
         wait_s = 0
     elif state & _WAITING:
-        wait_s = 1 + _seconds(keys._activate[slot], True, now_ms)
+        wait_s = 1 + keys._ends.left_s(3 * slot + _ACTIVATE, now_ms)
     out += pack(
         _DATA,
         sa.spi,
@@ -193,7 +185,7 @@ def _emit_data(out, keys, slot, now_ms):
         sa.destination,
         *sa.words[4:8],
         sa.carrier_port or 0,
-        _seconds(keys._expire[slot], state & _EXPIRES, now_ms),
+        keys._ends.left_s(3 * slot, now_ms) if state & _EXPIRES else _NEVER,
         wait_s,
         sa.next_seq,
         sa.sender_id,
@@ -253,7 +245,7 @@ def _emit_rekey(out, held, now_ms):
         len(sa.kwk),
         sa.kwa,
         sa.next_message_id,
-        _seconds(held._end, held._ends, now_ms),
+        held._end.left_s(now_ms) if held._ends else _NEVER,
         sa.epoch,
         *sa.destination[2:4],
         sa.destination[0],

@@ -6,7 +6,7 @@ No wire format and no clock here: when an SA comes and goes is the key store's a
 from struct import pack
 
 from covey.drops import DROP_KD, DROP_POLICY, FormatError
-from covey.gcm import GCMContext, GMACContext
+from covey.gcm import GCMContext, GMACContext, RareContext
 from covey.octets import wipe
 from covey.port import const, link, unlink, word_of, words
 from covey.replay import OutboundOnly, SenderTable
@@ -70,19 +70,16 @@ class DataSA:
         source_lo, source_hi = _ports(source)
         # What we put into the inner UDP header: the lowest port allowed; as the source the same.
         self.port = port_lo or min(1, port_hi)
-        self.source_port = max(source_lo, min(self.port, source_hi))
-        self.sender_id = _NOT_A_SENDER  # our own in outbound use
-        self.iv_head = bytes(4)  # the Sender-ID where it stands in the IV's upper half
         self.carrier_port = None  # UDP port that its packets go to (RFC 3948); None: protocol 50
         self.sender_slots = sender_slots
         self.words = w = words(_WORDS)
-        w[_PORTS] = word_of(pack(">HH", self.source_port, self.port))
         w[_SOURCE_LO], w[_SOURCE_HI], w[_PORT_LO], w[_PORT_HI] = (
             source_lo,
             source_hi,
             port_lo,
             port_hi,
         )
+        w[_PORTS] = word_of(pack(">HH", self.source_port, self.port))
         self.next_seq = 1
         self.senders = self._table(sender_bits, sender_form)
         self.keymat = bytearray(keymat)  # for a member that sleeps: resume.py
@@ -103,12 +100,23 @@ class DataSA:
             # The width reached us as a sender only: from now on senders can be told apart.
             self.senders = SenderTable(self.sender_slots, bits)
         self.senders.bar(sender_id)  # also what we send now must not come back later
-        field = sender_id << (32 - bits)
-        self.iv_head = pack(">I", field)
-        self.sender_id = sender_id
-        self.words[_IV_HEAD] = word_of(self.iv_head)
         self.words[_OWN] = sender_id
         self.words[_IS_OWN] = _EVERYBODY if self.sn == SN_SEQUENTIAL else 1
+        self.words[_IV_HEAD] = word_of(self.iv_head)
+
+    @property
+    def source_port(self):
+        return max(self.words[_SOURCE_LO], min(self.port, self.words[_SOURCE_HI]))
+
+    @property
+    def sender_id(self):
+        """Our own in outbound use, -1: none."""
+        return self.words[_OWN] if self.words[_IS_OWN] else _NOT_A_SENDER
+
+    @property
+    def iv_head(self):
+        """The Sender-ID where it stands in the IV's upper half."""
+        return pack(">I", self.words[_OWN] << (32 - self._senders.bits))
 
     @property
     def next_seq(self):
@@ -131,7 +139,6 @@ class DataSA:
 
     def wipe(self):
         """Forget the key. The SA is of no use afterwards."""
-        self.sender_id = _NOT_A_SENDER
         self.words[_IS_OWN] = 0
         unlink(self.words, _TABLE_OF)
         self._senders.release()
@@ -186,8 +193,8 @@ class RekeySA:
         self.destination = destination
         self.source = source
         self.lifetime_s = lifetime_s
-        self.gsk_e = bytearray(keymat[:key_len])
-        self.context = GCMContext(self.gsk_e)
+        self.gsk_e = bytearray(keymat[:key_len])  # for a member that sleeps: resume.py
+        self.context = RareContext(self.gsk_e)
 
     def wipe(self):
         wipe(self.kwk)

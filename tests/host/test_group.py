@@ -1,7 +1,6 @@
 """Groups over time: epochs, removals, restarts, restored backups, and no Sender-ID twice."""
 
 import shutil
-import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -26,15 +25,16 @@ from foreign_gm import (
     notification,
     unchain,
 )
-from gcks_site import KEY, LINE1, SITE, CutStore, Flock, FullDisk, Killed, Site
+from gcks_site import KEY, LINE1, SITE, CutStore, Flock, FullDisk, Killed, Site, backup
 
 NAMES = ("a", "b", "c")
+TREELESS = SITE + LINE1 + "key_tree = 0\n"  # test_eviction.py has the others
 TINY = SITE + LINE1 + "sender_id_form = [2, 6]\nsender_ids = 2\n"
 
 
 @pytest.fixture
 def site(tmp_path):
-    made = Site(tmp_path / "state.db")
+    made = Site(tmp_path / "state.db", TREELESS)
     for name in NAMES:
         made.add(name)
     yield made
@@ -204,7 +204,7 @@ def test_a_restored_backup_can_not_hide_who_holds_keys(site, tmp_path):
     backup(site, tmp_path / "backup.db")
     unknown = site.gm("c")
     site.store.close()
-    site = Site(tmp_path / "backup.db", now=site.now)
+    site = Site(tmp_path / "backup.db", TREELESS, now=site.now)
     assert unknown.rekey(site.air[0].data) == "rekeyed"
     assert site.server.status(site.now)["groups"]["line1"]["members"] == ["a"]
     site.send(site.server.remove_member("c", site.now))
@@ -225,7 +225,7 @@ def test_a_removal_without_a_server_is_made_good_at_the_next_start(site):
     store = sqlite.open_existing(path)
     Authority(Ledger(store)).remove_without_server("b")
     store.close()
-    site = Site(path, now=site.now)
+    site = Site(path, TREELESS, now=site.now)
     assert group_of(site).epoch.era == 1
     assert a.rekey(site.air[0].data) == b.rekey(site.air[0].data) == "excluded"
     status = site.server.status(site.now)["groups"]["line1"]
@@ -364,7 +364,7 @@ def test_a_newer_key_server_fences_this_one(site):
 
 @pytest.mark.parametrize("lies", [False, True])
 def test_a_full_disk_loses_nothing(tmp_path, lies):
-    site = Site(tmp_path / "state.db", wrap=FullDisk)
+    site = Site(tmp_path / "state.db", TREELESS, wrap=FullDisk)
     for name in NAMES:
         site.add(name)
     flock = Flock()
@@ -400,7 +400,7 @@ def test_a_full_disk_loses_nothing(tmp_path, lies):
 
 
 def test_a_disk_that_is_full_for_a_lifetime(tmp_path):
-    site = Site(tmp_path / "state.db", wrap=FullDisk)
+    site = Site(tmp_path / "state.db", TREELESS, wrap=FullDisk)
     site.add("a")
     a = site.gm("a", 1)
     site.store.full = True
@@ -418,7 +418,7 @@ def test_a_disk_that_is_full_for_a_lifetime(tmp_path):
 
 def test_reload(site):
     a = site.gm("a", 1)
-    text = SITE + LINE1 + '[group.line2]\naddress = "239.192.1.33"\nport = 1\n'
+    text = TREELESS + '[group.line2]\naddress = "239.192.1.33"\nport = 1\n'
     assert site.server.reload(policy.parse(text), site.now) == []  # a new group says nothing
     site.server.add_member("d", ["line2"], psk=KEY)
     d = ForeignGM(b"d", KEY, group=b"line2")
@@ -450,10 +450,10 @@ def test_reload(site):
 @pytest.mark.parametrize("lies", [False, True])
 @pytest.mark.parametrize("change", ['rekey = "inband"\n', "repeats = 3\n"])
 def test_a_reload_that_could_not_be_written_is_done_by_the_next(tmp_path, change, lies):
-    site = Site(tmp_path / "state.db", wrap=FullDisk)
+    site = Site(tmp_path / "state.db", TREELESS, wrap=FullDisk)
     site.add("a")
     a = site.gm("a", 1)
-    wanted = policy.parse(SITE + LINE1 + change)
+    wanted = policy.parse(TREELESS + change)
     former = group_of(site).policy
     site.store.full, site.store.lies = True, lies
     with pytest.raises(Problem, match="disk is full"):
@@ -561,16 +561,16 @@ def run_story(path, at, after):
         return cuts[-1]
 
     try:
-        site = Site(path, wrap=cutting)
+        site = Site(path, TREELESS, wrap=cutting)
     except Killed:
-        site = Site(path, now=2_000_000)
+        site = Site(path, TREELESS, now=2_000_000)
     for number, step in enumerate(story(site, flock)):
         try:
             step(site)
         except Killed:
             flock.hear(site)  # what was sent was sent
             site.store.close()
-            site = flock.follow(Site(path, now=site.now + 1_000))
+            site = flock.follow(Site(path, TREELESS, now=site.now + 1_000))
             step(site)
         flock.hear(site)
         removed |= number == 7
@@ -613,7 +613,7 @@ def settle(site, flock):
 
 @pytest.mark.parametrize("after", [False, True])
 def test_killed_at_any_call_of_the_store(tmp_path, after):
-    made = Site(tmp_path / "template.db")
+    made = Site(tmp_path / "template.db", TREELESS)
     for name in NAMES:
         made.add(name)
     made.store.close()
@@ -675,11 +675,3 @@ def test_no_nonce_twice_whatever_happens_to_the_store(tmp_path, ops):
             site = flock.follow(Site(tmp_path / "state.db", TINY, now=site.now + 10))
             flock.hear(site, one)
     site.store.close()
-
-
-def backup(site, path):
-    path.unlink(missing_ok=True)
-    copy = sqlite3.connect(path)
-    site.store._db.backup(copy)
-    copy.close()
-    path.chmod(0o600)

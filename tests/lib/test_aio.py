@@ -7,7 +7,7 @@ import asyncio
 
 from covey import aio, carrier, gsa, kd, port, registration
 from covey.config import Config
-from covey.drops import DROP_KEEPALIVE, DROP_QUEUE_FULL, ConfigError
+from covey.drops import DROP_IKE_HEADER, DROP_KEEPALIVE, DROP_QUEUE_FULL, ConfigError
 from covey.membership import REFUSED
 from covey.nat import HOME, KEEPALIVE
 from story import KWK, STORY, T1, T2, registered
@@ -460,6 +460,33 @@ def test_a_server_name_that_nobody_knows_is_one_sentence():
                 raise AssertionError("it is inside")
         except ConfigError as error:
             assert "no.such.host.invalid" in str(error)
+
+    _run(story())
+
+
+def test_a_message_longer_than_rx_is_taken_when_it_is_repeated():
+    async def story():
+        receiver = await _join(False, _free_port()).__aenter__()
+        other = port.udp_socket("127.0.0.1", 0)
+        here = port.resolve("127.0.0.1", port.source_address(receiver._unicast[0])[1])
+        heard, drops = receiver.membership._ike.heard, receiver.member.drops
+        whole = bytes(4) + bytes(range(256)) * 16
+        for _ in range(2):
+            lost = drops.of(DROP_IKE_HEADER)
+            port.send(other, whole, here)
+            await _until(lambda lost=lost: drops.of(DROP_IKE_HEADER) == lost + 1)
+            port.send(other, whole, here)
+            await _until(lambda: heard)
+            assert heard.pop() == whole[4:]
+            for n in range(7):
+                port.send(other, bytes(4) + bytes([n]), here)
+                await _until(lambda: heard)
+                assert heard.pop() == bytes([n])
+        port.send(other, whole + b"x", here)  # longer than any IKE message
+        await _until(lambda: drops.of(DROP_IKE_HEADER) == 3)
+        assert not heard
+        port.close(other)
+        await receiver.__aexit__(None, None, None)
 
     _run(story())
 

@@ -49,8 +49,11 @@ class Wire:
         self.made.append((group, interface, ttl))
         return "raw"
 
-    def recv(self, sock, buf):
+    def recv(self, sock, buf, most=0, longer=None):
         assert sock == "udp"
+        if self.queue and len(buf) < len(self.queue[0]) <= most:
+            longer.append(self.queue.pop(0))
+            return len(longer[0])
         return self.recv_parts("raw", bytearray(0), buf)
 
     def recv_parts(self, sock, head, buf):
@@ -135,9 +138,22 @@ def test_the_udp_carrier():
         assert opened.receive(m) == IKE_MESSAGE and opened.message == b"ike"
         _refuses(wire, opened, m, b"", DROP_EMPTY)
         _refuses(wire, opened, m, b"\xff", DROP_KEEPALIVE)
-        _refuses(wire, opened, m, bytes(513), DROP_LENGTH)
+        _refuses(wire, opened, m, b"x" * 513, DROP_LENGTH)
         assert opened.send(b"x") == 7
         assert wire.sent == [("udp", b"x", port.resolve(_GROUP, 4500))]
+
+    _with((_GROUP, 4500), True, story)
+
+
+def test_a_rekey_longer_than_rx():
+    def story(wire, opened, m):
+        assert len(m.rx) == 512
+        wire.queue.append(bytes(4) + b"i" * 1532)
+        assert opened.receive(m) == IKE_MESSAGE and opened.message == b"i" * 1532
+        _refuses(wire, opened, m, b"\0\0\0\1" + bytes(600), DROP_LENGTH)
+        _refuses(wire, opened, m, bytes(1537), DROP_LENGTH)
+        wire.queue.append(good())
+        assert opened.receive(m) == 10
 
     _with((_GROUP, 4500), True, story)
 
@@ -147,7 +163,9 @@ def test_a_port_of_rekeys_alone():
         for message in (b"ike", good(), bytes(4) + b"marked"):
             wire.queue.append(message)
             assert opened.receive(m) == IKE_MESSAGE and opened.message == message
-        _refuses(wire, opened, m, bytes(513), DROP_LENGTH)
+        wire.queue.append(bytes(1536))
+        assert opened.receive(m) == IKE_MESSAGE and opened.message == bytes(1536)
+        _refuses(wire, opened, m, bytes(1537), DROP_LENGTH)
         assert m.opened == 0
 
     _with((_GROUP, 848), False, story)

@@ -7,7 +7,7 @@ import sys
 from hashlib import sha256
 
 from covey import gcm
-from covey.gcm import IV_LEN, SALT_LEN, TAG_LEN, GCMContext, GMACContext
+from covey.gcm import IV_LEN, SALT_LEN, TAG_LEN, GCMContext, GMACContext, RareContext
 from covey.port import buffer
 from vectors import load
 
@@ -19,6 +19,8 @@ KEYMAT = bytes(range(20))
 # The same with GMACContext, AAD cut or filled up to 8 or 24 octets.
 GENERATED_GMAC = "29d3a890333f7841efccc34543f36272df1d4f4bb820042cd3d3eb488a6e3eba"
 GENERATED = "7646429ffee49c1f1572293b031aae8128d7f8fef61695f31064fd218d4e319e"
+# SHA-256 over what test_rare_takes_a_message_of_4096_octets seals: `cryptography` has made it.
+SEALED_4096 = "6090c179ab7c63eab0a462b2a3377189b9d46b521dd896809ade1df5fada85be"
 
 if BOARD:
     import micropython
@@ -143,7 +145,7 @@ def digest_of_generated(make, keymat):
 
 def test_generated_lengths():
     keymat = Numbers(1).octets(36)
-    for make in makers():
+    for make in makers() + [RareContext]:
         assert digest_of_generated(make, keymat) == bytes.fromhex(GENERATED)
         gc.collect()
 
@@ -212,6 +214,111 @@ def test_contexts_do_not_disturb_each_other():
 
 def test_sizes_of_the_layout():
     assert (gcm.IV_LEN, gcm.TAG_LEN, gcm.SALT_LEN) == (8, 16, 4) and TAG_LEN == 16
+
+
+# ---- a key that is seldom used
+
+
+def test_rare_vectors():
+    for name in ("gcm_128", "gcm_256"):
+        vectors = load(name)
+        for n in range(0, len(vectors), 3):
+            check_vector(RareContext, vectors[n], n & 7)
+        gc.collect()
+
+
+def test_rare_and_usual_are_the_same_in_pieces_too():
+    """A text may be longer than the workspace, which has room for few octets here."""
+    numbers = Numbers(3)
+    keymat, aad, iv = numbers.octets(36), numbers.octets(40), numbers.octets(8)
+    usual, rare = GCMContext(keymat), RareContext(keymat)
+    texts = [numbers.octets(n) for n in (0, 1, 16, 31, 32, 33, 48, 640, 641, 656, 1200, 1536)]
+    sealed = [laid_out(1, aad, iv, text) for text in texts]
+    for buf, text in zip(sealed, texts):
+        usual.seal(buf, 1, len(aad), len(text))
+    for most in (1536, 640, 16, 0) if BOARD else (0,):
+        if BOARD:
+            kept = small_workspace(most)
+        try:
+            for n in range(len(texts)):
+                buf = laid_out(1, aad, iv, texts[n])
+                rare.seal(buf, 1, len(aad), len(texts[n]))
+                assert buf == sealed[n], (most, len(texts[n]))
+                buf[-3] ^= 1
+                forged = bytes(buf)
+                assert rare.open(buf, 1, len(aad), len(texts[n])) is False and buf == forged
+                buf[-3] ^= 1
+                assert rare.open(buf, 1, len(aad), len(texts[n])) is True
+                assert buf[49:-18] == texts[n]
+        finally:
+            if BOARD:
+                mpy_gcm._work, mpy_gcm._views, mpy_gcm._most = kept
+
+
+def small_workspace(most):
+    kept = mpy_gcm._work, mpy_gcm._views, mpy_gcm._most
+    mpy_gcm._work, mpy_gcm._most = None, most
+    return kept
+
+
+def test_rare_takes_a_message_of_4096_octets():
+    rare = RareContext(KEYMAT)
+    text = Numbers(9).octets(4096)
+    buf = laid_out(0, bytes(32), b"8 octets", text)
+    rare.seal(buf, 0, 32, 4096)
+    assert sha256(buf).digest() == bytes.fromhex(SEALED_4096)
+    assert rare.open(buf, 0, 32, 4096) and buf[40:-18] == text
+    if BOARD:
+        for aad_len, text_len in ((113, 0), (0, 4097), (-1, 0), (0, -1)):
+            assert refuses(ValueError, rare.seal, buf, 0, aad_len, text_len)
+            assert refuses(ValueError, rare.open, buf, 0, aad_len, text_len)
+
+
+def test_rare_is_small_and_leaves_nothing_behind():
+    if not BOARD:
+        return
+    GCMContext(KEYMAT).wipe()  # memory for one key
+    contexts = [RareContext(KEYMAT)] + [None] * 8
+    gc.collect()
+    before = gc.mem_alloc()
+    for n in range(8):
+        contexts[n + 1] = RareContext(KEYMAT)
+    gc.collect()
+    assert gc.mem_alloc() - before <= 8 * (128 if sys.maxsize >> 31 else 96)
+    buf = laid_out(0, bytes(8), bytes(8), b"some text")
+    for n in range(3):
+        contexts[n].seal(buf, 0, 8, 9)
+        assert contexts[n + 1].open(buf, 0, 8, 9)
+        assert not any(mpy_gcm._work[528:])
+    spare = mpy_gcm._spare[mpy_gcm._spares - 1]
+    assert len(spare) > 256 and not any(spare)
+    gc.collect()
+    assert gc.mem_alloc() - before <= 8 * (128 if sys.maxsize >> 31 else 96) + 256
+    contexts[0].wipe()
+    contexts[0].wipe()
+    assert refuses((TypeError, AttributeError), lambda: contexts[0].seal(buf, 0, 8, 9))
+    assert refuses((TypeError, AttributeError), lambda: contexts[0].open(buf, 0, 8, 9))
+
+
+def test_rare_watches_for_zeros_too():
+    if not BOARD:
+        return
+    rare = RareContext(KEYMAT)
+    buf = laid_out(0, bytes(8), bytes(8), b"x" * 64)
+    clear = bytes(buf)
+    mpy_gcm.aes = Cipher
+    try:
+        for block in range(4):
+            assert refuses(OSError, with_zeros, (block,), rare.seal, buf, 0, 8, 64), block
+            assert buf == clear
+        rare.seal(buf, 0, 8, 64)
+        sealed = bytes(buf)
+        for block in range(4):
+            assert with_zeros((block,), rare.open, buf, 0, 8, 64) is False
+            assert buf == sealed
+        assert rare.open(buf, 0, 8, 64)
+    finally:
+        mpy_gcm.aes = REAL_AES
 
 
 # ---- integrity alone

@@ -388,15 +388,33 @@ def _octets_of(call, *args):
     return taken
 
 
+def test_a_datagram_longer_than_the_buffer_can_be_had():
+    a, b, to_b = unicast_pair()
+    buf, longer = bytearray(8), []
+    for n, kept in ((8, False), (9, True), (20, True), (21, False), (0, False)):
+        port.send(a, bytes(range(n)), to_b)
+        found = -1
+        while found == -1:
+            found = port.recv(b, buf, 20, longer)
+        assert found == n
+        assert [bytes(one) for one in longer] == ([bytes(range(n))] if kept else []), n
+        if n == 8:
+            assert buf == bytes(range(8))
+        longer.clear()
+    assert port.recv(b, buf, 20, longer) == -1
+    port.close(a)
+    port.close(b)
+
+
 def test_what_receiving_takes_from_the_heap():
     """The table of docs/porting.md, on 32-bit MicroPython: a datagram of 108 octets, and none."""
     if not BOARD or sys.maxsize >> 31:
         return
     a, b, to_b = unicast_pair()
-    rx, head, unicast = bytearray(1536), bytearray(20), bytearray(4100)
+    rx, head = bytearray(1536), bytearray(20)
     for call, args, octets in (
         (port.recv, (rx,), 144),
-        (port.recv_from, (unicast,), 272),
+        (port.recv_from, (rx,), 272),
         (port.recv_parts, (head, rx), 240),
     ):
         port.send(a, bytes(108), to_b)

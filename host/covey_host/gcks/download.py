@@ -8,16 +8,20 @@ is none of its business, and senders go over to the current one within ATD.
 import ipaddress
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 from covey import gsa, ike, keywrap
 from covey.der import ECDSA_WITH_SHA256
 
-from .epoch import Epoch, kwa_for
+from .epoch import Epoch, RekeySA, kwa_for
+from .keytree import Node, Wrap
 from .policy import INBAND, GroupPolicy, Shape
 
 _UDP = 17
 _ANY_PORT = (0, 0xFFFF)
 _ANY_ADDRESS = (bytes(4), b"\xff\xff\xff\xff")
+_KEY_ID = struct.Struct(">I")
 _SENDER_ID = struct.Struct(">I")  # the RFC names no size: four octets, one value an attribute
 
 
@@ -40,14 +44,24 @@ def registration_gsa(
 
 
 def registration_kd(
-    epoch: Epoch, kwk: bytes, public_key: bytes | None, sender_ids: Sequence[int]
+    epoch: Epoch,
+    kwk: bytes,
+    public_key: bytes | None,
+    sender_ids: Sequence[int],
+    path: Sequence[Node] = (),
 ) -> bytes:
-    """kwk: GSK_w of the IKE SA; public_key: DER SubjectPublicKeyInfo, not for inband groups."""
+    """kwk: GSK_w of the IKE SA; public_key: DER SubjectPublicKeyInfo, not for inband groups;
+    path: the member's keys in the key tree, the top first."""
+    wrap_keys = []
     if epoch.shape.rekey == INBAND:
         bags, public_key = [_tek_bag(epoch, kwk)], None
+    elif path:
+        bags = [_rekey_bag(epoch.rekey, path[:1]), _tek_bag(epoch, kwk)]
+        wraps = [Wrap(node, under) for node, under in pairwise(path)]
+        wrap_keys = [*map(_wrapped, wraps), _wrapped_by(kwk, path[-1])]
     else:
         bags = _key_bags(epoch, kwk)
-    member = gsa.MemberBag(auth_key=public_key, sender_ids=map(_SENDER_ID.pack, sender_ids))
+    member = gsa.MemberBag(wrap_keys, public_key, map(_SENDER_ID.pack, sender_ids))
     is_empty = public_key is None and not member.sender_ids
     return bytes(gsa.emit_kd(gsa.KD(bags, None if is_empty else member)))
 
@@ -65,6 +79,19 @@ def rekey_gsa(epoch: Epoch, policy: GroupPolicy, *, atd_s: int, dtd_s: int) -> b
 def rekey_kd(epoch: Epoch, kwk: bytes) -> bytes:
     """kwk: GSK_w of the Rekey SA over which this goes."""
     return bytes(gsa.emit_kd(gsa.KD(_key_bags(epoch, kwk))))
+
+
+def round_gsa(epoch: Epoch, rekey: RekeySA, next_spi: bytes, policy: GroupPolicy) -> bytes:
+    """Another Rekey SA and nothing besides: what the group has otherwise is as it was."""
+    transforms = [t for t in kek_transforms(epoch.shape) if t.kind != ike.GCAUTH]
+    between = replace(epoch, rekey=rekey, next_rekey_spi=next_spi)
+    return bytes(gsa.emit_gsa(gsa.GSA([_kek(between, transforms, policy.rekey_lifetime_s)])))
+
+
+def round_kd(rekey: RekeySA, tops: Sequence[Node], wraps: Sequence[Wrap]) -> bytes:
+    """Its keys under each of the tops, and the way there (RFC 9838 appendix A)."""
+    member = gsa.MemberBag(map(_wrapped, wraps)) if wraps else None
+    return bytes(gsa.emit_kd(gsa.KD([_rekey_bag(rekey, tops)], member)))
 
 
 def kek_transforms(shape: Shape) -> list[ike.Transform]:
@@ -141,13 +168,28 @@ def _key_bags(epoch: Epoch, kwk: bytes) -> list[gsa.KeyBag]:
     ]
 
 
+def _rekey_bag(rekey: RekeySA, tops: Sequence[Node]) -> gsa.KeyBag:
+    sa_keys = [_wrapped(Wrap(Node(0, rekey.keymat), top)) for top in tops]
+    return gsa.KeyBag(ike.GIKE_UPDATE, rekey.spi, sa_keys)
+
+
+def _wrapped(wrap: Wrap) -> gsa.WrappedKey:
+    node, under = wrap.node, wrap.under
+    data = bytes(keywrap.wrap(under.key, node.key))
+    return gsa.WrappedKey(_KEY_ID.pack(node.key_id), _KEY_ID.pack(under.key_id), data)
+
+
+def _wrapped_by(kwk: bytes, node: Node) -> gsa.WrappedKey:
+    """Under the default KWK."""
+    return _wrapped(Wrap(node, Node(0, kwk)))
+
+
 def _tek_bag(epoch: Epoch, kwk: bytes) -> gsa.KeyBag:
     return _key_bag(ike.ESP, epoch.tek_spi, kwk, epoch.tek_keymat)
 
 
 def _key_bag(protocol: int, spi: bytes, kwk: bytes, keymat: bytes) -> gsa.KeyBag:
-    wrapped = bytes(keywrap.wrap(kwk, keymat))
-    return gsa.KeyBag(protocol, spi, [gsa.WrappedKey(gsa.ZERO_ID, gsa.ZERO_ID, wrapped)])
+    return gsa.KeyBag(protocol, spi, [_wrapped_by(kwk, Node(0, keymat))])
 
 
 def _anyone() -> ike.TrafficSelector:

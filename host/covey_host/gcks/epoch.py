@@ -75,6 +75,7 @@ class Parcel:
     over: RekeySA  # which it was sent over; its next Message ID is above this message's
     excludes: bool  # the Delete of the whole GSA: no keys inside
     marker: bool = True  # whether four zero octets lead it there (RFC 3948 section 2.2)
+    gap_ms: int = 0  # how long after the one before it goes out first
 
 
 Outbox = tuple[Parcel, ...]
@@ -83,6 +84,11 @@ Outbox = tuple[Parcel, ...]
 def kwa_for(key_bits: int) -> int:
     """The key wrap algorithm that is as strong as the key (RFC 9838 section 3.1)."""
     return ike.KW_5649_256 if key_bits == 256 else ike.KW_5649_128
+
+
+def kwk_len(key_bits: int) -> int:
+    """Octets of a KWK for keys of that strength."""
+    return ike.KWK_LEN[kwa_for(key_bits)]
 
 
 def first_epoch(shape: Shape, random: Random) -> Epoch:
@@ -97,18 +103,25 @@ def first_epoch(shape: Shape, random: Random) -> Epoch:
 
 
 def next_epoch(
-    epoch: Epoch, shape: Shape, random: Random, *, excludes: bool, started: bool
+    epoch: Epoch,
+    shape: Shape,
+    random: Random,
+    *,
+    excludes: bool,
+    started: bool,
+    over: RekeySA | None = None,
 ) -> Epoch:
     """The one after it: new keys throughout.
 
     excludes: all members must register again, so that a new era begins. started: the key server
     was; then the promised SPIs are not used, for whoever holds a copy of the store promised them
-    too.
+    too. over: a Rekey SA that comes in between, and has used up the promised one.
     """
     era, life = epoch.era, epoch.life + started
     if excludes:
         era, life = era + 1, 0
-    rekey_spi = _new_rekey_spi(random) if started else epoch.next_rekey_spi
+    is_spent = started or over is not None
+    rekey_spi = _new_rekey_spi(random) if is_spent else epoch.next_rekey_spi
     tek_spi = None if started else epoch.next_tek_spi
     return Epoch(
         epoch.number + 1,
@@ -118,6 +131,14 @@ def next_epoch(
         _new_rekey_sa(random, shape, rekey_spi),
         **_new_tek(random, shape, tek_spi, {epoch.tek_spi, epoch.next_tek_spi}),
     )
+
+
+def between(epoch: Epoch, random: Random, *, count: int, started: bool) -> list[RekeySA]:
+    """Rekey SAs that come one after the other while somebody is put out, each for one message."""
+    sas = [_new_rekey_sa(random, epoch.shape, _new_rekey_spi(random)) for _ in range(count)]
+    if sas and not started:
+        sas[0] = replace(sas[0], spi=epoch.next_rekey_spi)
+    return sas
 
 
 def sent_over(sa: RekeySA) -> RekeySA:
@@ -160,11 +181,12 @@ def _parcel(fields: dict) -> Parcel:
         _rekey_sa(fields["over"]),
         fields["excludes"],
         fields.get("marker", True),  # a store from before there was a choice
+        fields.get("gap_ms", 0),
     )
 
 
 def _new_rekey_sa(random: Random, shape: Shape, spi: bytes) -> RekeySA:
-    length = shape.key_bits // 8 + SALT_LEN + ike.KWK_LEN[kwa_for(shape.key_bits)]
+    length = shape.key_bits // 8 + SALT_LEN + kwk_len(shape.key_bits)
     return RekeySA(spi, random(length), shape.key_bits)
 
 

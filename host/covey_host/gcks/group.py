@@ -1,14 +1,18 @@
 """One group over time: epochs, members, Sender-IDs, and the messages that must reach everybody.
 
-    start ----> epoch n --rekey--> epoch n+1 --rekey--> ...        the same era: members follow
+    start ----> epoch n --rekey--> epoch n+1 --rekey--> ...        the same era: members follow,
+                   |                                               but for those that are put out
                    \\--exclude--> epoch n+1, a new era             all must register again
+
+Who is put out of a group with a key tree has its leaf taken: a message over the current Rekey SA
+brings another one to all others, and the new epoch comes over that (RFC 9838 section 3.2.1).
 
 The order is always: decide, write to the store, believe, send. What is written with a new epoch
 includes the signed message that announces it (the outbox), so that a key server that is killed
 between writing and sending says the same octets after its restart: no member is left behind under
 a Rekey SA that the server has forgotten. See repeats.py for how a message leaves the outbox.
 
-    group/NAME/state    epoch and outbox, see epoch.py; roster.py has the other rows
+    group/NAME/state    epoch and outbox, see epoch.py; roster.py and keytree.py have the others
 """
 
 from dataclasses import dataclass, replace
@@ -22,11 +26,14 @@ from .epoch import (
     Parcel,
     Random,
     RekeySA,
+    between,
     decode_state,
     encode_state,
     first_epoch,
+    kwk_len,
     next_epoch,
 )
+from .keytree import Draft, KeyTree, Node
 from .ledger import Changes, Ledger
 from .policy import INBAND, REKEY_AT, GroupPolicy
 from .rekeyer import Rekeyer
@@ -36,6 +43,8 @@ from .roster import Enrolled, Roster
 _JITTER = 5  # % of a lifetime: groups that began together are not rekeyed together
 _RETRY_MS = 5000  # after a write that failed
 _MOST_PARCELS = 8  # unsent rekeys in a row; who missed more registers again
+_MOST_WRAPS = 96  # wrapped keys in one message, about 3.5 KB of them
+_MOST_ROUNDS = 16  # messages to put out as many as go at once; if it takes more, all go
 
 
 class GroupFull(Exception):
@@ -51,6 +60,9 @@ class Plan:
     changes: Changes
     activate_ms: int
     gone: frozenset[str]  # members that this takes away
+    tree: KeyTree | None = None  # from now on
+    draft: Draft | None = None  # what is to be applied to it
+    vacated: frozenset[str] = frozenset()  # members whose leaf is free
 
 
 class Group:
@@ -63,6 +75,7 @@ class Group:
         self.is_stale = True  # memory may not be what the store holds
         self.epoch: Epoch | None = None
         self._roster = Roster(self._prefix)
+        self._tree: KeyTree | None = None
         self._repeats = Repeats()
         self._born_ms = 0
         self._activate_ms = 0  # from when senders use the TEK
@@ -79,7 +92,7 @@ class Group:
             self.believe(self._founded(now_ms, more), now_ms)
             return
         shape = self.policy.shape
-        excludes = bool(evicted)
+        excludes = not self._can_evict(evicted)
         excludes |= self.is_inband  # the IKE SAs of its members are lost, and with them all ways
         excludes |= senders.is_used_up(shape, self.epoch.life + 1)
         plan = self.plan(now_ms, excludes=excludes, started=True, gone=evicted)
@@ -113,21 +126,56 @@ class Group:
         started: bool = False,
         gone: frozenset[str] = frozenset(),
     ) -> Plan:
-        """Decide on the next epoch. To be written by the caller, then given to believe()."""
+        """Decide on the next epoch. To be written by the caller, then given to believe().
+
+        gone: who is not to follow; with a key tree those that left by themselves don't either.
+        """
         old, policy = self.epoch, self.policy
-        excludes = excludes or old.shape != policy.shape
-        new = next_epoch(old, policy.shape, self._random, excludes=excludes, started=started)
+        leaving = self._roster.leaving(old.era, gone) if self._tree else {}
+        draft = Draft(self._tree, self._random) if leaving else None
+        rounds = draft.rounds(leaving.values(), _MOST_WRAPS) if draft else []
+        excludes = excludes or old.shape != policy.shape or len(rounds) > _MOST_ROUNDS
+        if excludes:
+            draft, rounds, leaving = None, [], {}
+        sas = between(old, self._random, count=len(rounds), started=started)
+        over = sas[-1] if sas else None
+        how = {"excludes": excludes, "started": started, "over": over}
+        new = next_epoch(old, policy.shape, self._random, **how)
         outbox = self._repeats.outbox
         come_back = excludes or started and any(parcel.excludes for parcel in outbox)
-        activate_ms = max(self._earliest_ms(now_ms, come_back), self._activate_ms)
+        delays_s = policy.delays_s(bool(rounds))
+        gaps_ms = len(rounds) * policy.evict_gap_ms
+        earliest_ms = self._earliest_ms(now_ms + gaps_ms, come_back, delays_s)
+        activate_ms = max(earliest_ms, self._activate_ms)
         if excludes:
             outbox = tuple(p if p.excludes else self._exclusion(p) for p in outbox)
+        most = _MOST_PARCELS
         if not self.is_inband:
-            outbox += (self._announcement(old, new, activate_ms - now_ms, excludes),)
-        outbox = outbox[-_MOST_PARCELS:]
-        state = {self._prefix + "state": encode_state(new, outbox)}
-        changes = state | self._roster.removing(gone)
-        return Plan(new, outbox, changes, activate_ms, gone)
+            fragments = self._can_all_fragment(old)
+            parcels = self._rekeyer.rounds(
+                old, rounds, sas, new.rekey.spi, policy, in_fragments=fragments
+            )
+            if excludes:
+                over = old.rekey, old.destination, old.shape.has_marker
+                parcels.append(self._rekeyer.exclude(*over))
+            else:
+                left_ms = activate_ms - now_ms - gaps_ms
+                parcels.append(self._announcement(old, new, left_ms, delays_s, over, fragments))
+            outbox += tuple(parcels)
+            most = max(most, len(parcels))
+        outbox = outbox[-most:]
+        changes = {self._prefix + "state": encode_state(new, outbox)}
+        changes |= self._roster.vacating(frozenset(leaving) - gone)
+        changes |= self._roster.removing(gone)
+        tree = self._tree
+        if excludes:
+            tree, dropped = self._new_tree()
+            changes |= dropped
+        elif draft:
+            changes |= tree.pages(draft, self._prefix)
+        return Plan(
+            new, outbox, changes, activate_ms, gone, tree, draft, frozenset(leaving) - gone
+        )
 
     def believe(self, plan: Plan, now_ms: int) -> None:
         """The plan is in the store: from now on it is true."""
@@ -139,6 +187,10 @@ class Group:
         jitter = int.from_bytes(self._random(2)) * lifetime_ms * _JITTER // 100 >> 16
         self._rekey_ms = now_ms + lifetime_ms * REKEY_AT // 100 - jitter
         self._roster.remove(plan.gone)
+        self._roster.vacate(plan.vacated)
+        self._tree = plan.tree
+        if plan.draft is not None:
+            plan.tree.apply(plan.draft)
         self._repeats.schedule(plan.outbox, self.policy, now_ms, plan.activate_ms)
 
     # Members
@@ -146,7 +198,8 @@ class Group:
     def admit(
         self, member: str, wanted: int | None, now_ms: int, fragments: bool = False
     ) -> list[int]:
-        """Register a member: its fresh Sender-IDs, none where wanted is None (a receiver).
+        """Register a member: its fresh Sender-IDs, none where wanted is None (a receiver). It has
+        a new personal key: see path().
 
         All of it is durable on return. GroupFull where it must not be; Problem from the store.
         """
@@ -159,13 +212,23 @@ class Group:
             wanted = 1
             self._make_way(member, now_ms)
         picked = {} if wanted is None else self._pick(member, wanted, now_ms)
-        enrolled = Enrolled(self.epoch.era, wanted is not None, False, fragments)
-        self._write(self._roster.entering(member, enrolled, picked))
+        leaf, draft = self._place(member)
+        enrolled = Enrolled(self.epoch.era, wanted is not None, False, fragments, leaf)
+        changes = self._roster.entering(member, enrolled, picked)
+        self._write(changes | (self._tree.pages(draft, self._prefix) if draft else {}))
         self._roster.enter(member, enrolled, picked)
+        if draft:
+            self._tree.apply(draft)
         return [senders.sender_id(self.epoch.shape, i, row) for i, row in picked.items()]
 
+    def path(self, member: str) -> list[Node]:
+        """The keys of the key tree that a member is to have, the top first; none without tree."""
+        enrolled = self._roster.members[member]
+        return [] if self._tree is None else Draft(self._tree, self._random).path(enrolled.leaf)
+
     def leave(self, member: str, now_ms: int) -> None:
-        """The member says that it is none any more; it may come back."""
+        """The member says that it is none any more; it may come back. With a key tree it does not
+        follow the next rekey."""
         self.refresh(now_ms)
         if self.has(member):
             gone = replace(self._roster.members[member], left=True)
@@ -195,6 +258,14 @@ class Group:
             return True
         return self.epoch.life > 0 and member.may_join(self.policy.name)
 
+    def can_evict(self, member: str) -> bool:
+        """Whether others need not register again when this one, which has keys, is put out."""
+        return self.is_inband or self._can_evict(frozenset({member}))
+
+    def _can_evict(self, members: frozenset[str]) -> bool:
+        with_leaf = self._roster.leaving(self.epoch.era, members) if self._tree else {}
+        return members <= set(with_leaf)
+
     @property
     def is_inband(self) -> bool:
         """Whether members are told of the current epoch's end over their IKE SAs."""
@@ -207,7 +278,7 @@ class Group:
 
     def delays_s(self, now_ms: int) -> tuple[int, int]:
         """ATD and DTD for a member that registers now: a sender is silent for what is left."""
-        return self._delays_s(max(0, self._activate_ms - now_ms))
+        return self._delays_s(max(0, self._activate_ms - now_ms), self.policy.delays_s(False))
 
     def step(self, now_ms: int) -> None:
         """Rekey when it is time, forget messages that are out. Problem: it is tried again."""
@@ -270,19 +341,44 @@ class Group:
     def _read(self, now_ms: int) -> None:
         found = self._ledger.scan(self._prefix)
         self._roster.load(found)
+        self._tree = KeyTree.loaded(found) if "tree" in found else None
         if "state" in found:
             epoch, outbox = decode_state(found["state"])
             if epoch != self.epoch:
                 come_back = bool(outbox) and outbox[-1].excludes
-                activate_ms = max(self._earliest_ms(now_ms, come_back), self._activate_ms)
-                self.believe(Plan(epoch, outbox, {}, activate_ms, frozenset()), now_ms)
+                delays_s = self.policy.delays_s(False)
+                earliest_ms = self._earliest_ms(now_ms, come_back, delays_s)
+                activate_ms = max(earliest_ms, self._activate_ms)
+                plan = Plan(epoch, outbox, {}, activate_ms, frozenset(), self._tree)
+                self.believe(plan, now_ms)
         self.is_stale = False
 
     def _founded(self, now_ms: int, more: Changes) -> Plan:
         epoch = first_epoch(self.policy.shape, self._random)
-        changes = {self._prefix + "state": encode_state(epoch, ())}
+        tree, changes = self._new_tree()
+        changes[self._prefix + "state"] = encode_state(epoch, ())
         self._write(changes | more)
-        return Plan(epoch, (), changes, now_ms, frozenset())
+        return Plan(epoch, (), changes, now_ms, frozenset(), tree)
+
+    def _new_tree(self) -> tuple[KeyTree | None, Changes]:
+        """In place of the one there is, for a new era; the write that makes it so."""
+        shape, old = self.policy.shape, self._tree
+        changes: Changes = {} if old is None else old.dropping(self._prefix)
+        if not shape.key_tree:
+            return None, changes
+        tree = KeyTree(shape.key_tree, kwk_len(shape.key_bits), old.next_id if old else 1)
+        return tree, changes | tree.pages(Draft(tree, self._random), self._prefix)
+
+    def _place(self, member: str) -> tuple[int | None, Draft | None]:
+        """The leaf of a member that registers, and what that does to the key tree."""
+        if self._tree is None:
+            return None, None
+        draft = Draft(self._tree, self._random)
+        enrolled = self._roster.members.get(member)
+        if enrolled is None or enrolled.era != self.epoch.era or enrolled.leaf is None:
+            return draft.join(), draft
+        draft.renew(enrolled.leaf)
+        return enrolled.leaf, draft
 
     def _carry_out(self, plan: Plan, now_ms: int, more: Changes | None = None) -> None:
         self._write(plan.changes | (more or {}))
@@ -315,15 +411,31 @@ class Group:
             self.exclude(now_ms)
         return senders.pick(*ask, self.epoch, most=most, may_rekey=False)
 
-    def _announcement(self, old: Epoch, new: Epoch, atd_ms: int, excludes: bool) -> Parcel:
-        """Over the old epoch's Rekey SA; fragmented only where every member can do with it."""
-        if excludes:
-            return self._rekeyer.exclude(old.rekey, old.destination, old.shape.has_marker)
-        atd_s, dtd_s = self._delays_s(atd_ms)
-        active = self._roster.active(old.era).values()
-        can_all = bool(active) and all(enrolled.fragments for enrolled in active)
-        times = {"atd_s": atd_s, "dtd_s": dtd_s}
-        return self._rekeyer.rekey(old, new, self.policy, **times, in_fragments=can_all)
+    def _announcement(
+        self,
+        old: Epoch,
+        new: Epoch,
+        atd_ms: int,
+        delays_s: tuple[int, int],
+        over: RekeySA | None,
+        in_fragments: bool,
+    ) -> Parcel:
+        """Over the old epoch's Rekey SA, or the one that all have who are to stay."""
+        atd_s, dtd_s = self._delays_s(atd_ms, delays_s)
+        return self._rekeyer.rekey(
+            old,
+            new,
+            self.policy,
+            atd_s=atd_s,
+            dtd_s=dtd_s,
+            in_fragments=in_fragments,
+            over=over,
+            gap_ms=self.policy.evict_gap_ms if over else 0,
+        )
+
+    def _can_all_fragment(self, epoch: Epoch) -> bool:
+        active = self._roster.active(epoch.era).values()
+        return bool(active) and all(enrolled.fragments for enrolled in active)
 
     def _make_way(self, member: str, now_ms: int) -> None:
         """For the one sender of a group: its numbers begin anew, and receivers have one window
@@ -342,15 +454,15 @@ class Group:
         """In place of a rekey that some may not have heard: it would hand them keys."""
         return self._rekeyer.exclude(parcel.over, parcel.destination, parcel.marker)
 
-    def _earliest_ms(self, now_ms: int, come_back: bool) -> int:
+    def _earliest_ms(self, now_ms: int, come_back: bool, delays_s: tuple[int, int]) -> int:
         """From when an epoch that begins now is sent under: all must have it by then."""
         spread_s = self.policy.rejoin_spread_s if come_back else 0
-        return now_ms + (self.policy.atd_s + spread_s) * 1000
+        return now_ms + (delays_s[0] + spread_s) * 1000
 
-    def _delays_s(self, left_ms: int) -> tuple[int, int]:
+    def _delays_s(self, left_ms: int, delays_s: tuple[int, int]) -> tuple[int, int]:
         """ATD and DTD from now on; where ATD is longer than policy's, DTD grows with it."""
         atd_s = -(-left_ms // 1000)
-        return atd_s, self.policy.dtd_s + max(0, atd_s - self.policy.atd_s)
+        return atd_s, delays_s[1] + max(0, atd_s - delays_s[0])
 
     def _tidy(self, now_ms: int) -> None:
         self.refresh(now_ms)

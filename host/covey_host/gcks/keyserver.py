@@ -111,16 +111,17 @@ class KeyServer:
         return member
 
     def remove_member(self, name: str, now_ms: int) -> list[Out]:
-        """Evict a member at once. Until key trees exist this sends everybody away, and those that
-        remain come back: no message has keys in it that the removed one could open. In an inband
-        group the others are given new keys, each by itself."""
+        """Evict a member at once: the others of its groups get new keys, by two messages where
+        there is a key tree, each by itself in an inband group. Without a tree, or where the store
+        knows of no leaf (it may be a restored backup), everybody is sent away, and those that
+        remain come back."""
         member, changes = self._authority.removal(name)
         plans = []
         for group in self._groups.values():
             group.refresh(now_ms)
             if group.may_hold_keys(member):
                 gone = frozenset({name})
-                plan = group.plan(now_ms, excludes=not group.is_inband, gone=gone)
+                plan = group.plan(now_ms, excludes=not group.can_evict(name), gone=gone)
                 plans.append((group, plan))
                 changes |= plan.changes
             else:

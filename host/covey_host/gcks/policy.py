@@ -46,6 +46,8 @@ ike_idle = "10m"
 # carrier = "udp"                # data travels as ESP in UDP; "ip": as IP protocol 50
 # carrier_port = 4500            # the UDP port of rekeys; of data too where carrier is "udp"
 # rekey = "multicast"            # new keys: one message for all; "inband": to each by itself
+# key_tree = 4                   # children of a node of its key tree; 0: none, and a removal sends
+#                                # everybody away
 # private_attributes = true      # false, with "ip" only: say nothing that only Covey understands
 # single_sender = false          # true: one member sends, and replays are refused by anyone
 # integrity_only = false         # true: data go in clear, anyone can read and nobody change them
@@ -54,6 +56,9 @@ ike_idle = "10m"
 # rekey_lifetime = "4h"          # of the key under which rekeys are sent
 # atd = "5s"                     # senders go over to new keys so long after they heard of them
 # dtd = "10s"                    # receivers drop old keys so long after they heard of new ones
+# evict_atd = "2s"               # the same when somebody is put out, where they are shorter
+# evict_dtd = "4s"
+# evict_gap = "1s"               # between the two messages that it takes
 # sender_id_form = [10, 6]       # bits of a Sender-ID: sender index, incarnation
 # sender_ids = 4                 # most Sender-IDs that one registration gets
 # members = 1000                 # most members registered at a time
@@ -78,6 +83,7 @@ class Shape:
     single_sender: bool = False
     rekey: str = MULTICAST
     integrity_only: bool = False
+    key_tree: int = 0  # degree; 0: none
 
     @property
     def sender_id_bits(self) -> int:
@@ -99,6 +105,7 @@ class GroupPolicy:
     carrier: str = "udp"
     carrier_port: int = 4500
     rekey: str = MULTICAST
+    key_tree: int = 4
     private_attributes: bool = True
     single_sender: bool = False
     integrity_only: bool = False
@@ -107,6 +114,9 @@ class GroupPolicy:
     rekey_lifetime_s: int = 14400
     atd_s: int = 5
     dtd_s: int = 10
+    evict_atd_s: int = 2
+    evict_dtd_s: int = 4
+    evict_gap_ms: int = 1000
     sender_id_form: tuple[int, int] = (10, 6)
     sender_ids: int = 4
     members: int = 1000
@@ -127,7 +137,14 @@ class GroupPolicy:
             self.single_sender,
             rekey=self.rekey,
             integrity_only=self.integrity_only,
+            key_tree=self.key_tree if self.rekey == MULTICAST else 0,
         )
+
+    def delays_s(self, evicts: bool) -> tuple[int, int]:
+        """ATD and DTD; shorter ones where somebody is put out."""
+        if not evicts:
+            return self.atd_s, self.dtd_s
+        return min(self.atd_s, self.evict_atd_s), min(self.dtd_s, self.evict_dtd_s)
 
 
 @dataclass(frozen=True)
@@ -245,6 +262,7 @@ _GROUP = {
     "carrier": ("carrier", values.one_of("udp", "ip")),
     "carrier_port": ("carrier_port", values.port),
     "rekey": ("rekey", values.one_of(MULTICAST, INBAND)),
+    "key_tree": ("key_tree", values.one_of(0, *range(2, 17))),
     "private_attributes": ("private_attributes", values.flag),
     "single_sender": ("single_sender", values.flag),
     "integrity_only": ("integrity_only", values.flag),
@@ -253,6 +271,9 @@ _GROUP = {
     "rekey_lifetime": ("rekey_lifetime_s", values.seconds(1, values.YEAR_S)),
     "atd": ("atd_s", values.seconds(0, 3600)),
     "dtd": ("dtd_s", values.seconds(1, 7200)),
+    "evict_atd": ("evict_atd_s", values.seconds(0, 3600)),
+    "evict_dtd": ("evict_dtd_s", values.seconds(1, 7200)),
+    "evict_gap": ("evict_gap_ms", values.spacing_ms),
     "sender_id_form": ("sender_id_form", values.form),
     "sender_ids": ("sender_ids", values.whole(1, 64)),
     "members": ("members", values.whole(1, 10_000_000)),
@@ -310,6 +331,17 @@ def _check_rollover(policy: GroupPolicy, content: dict) -> None:
             "dtd" if "dtd" in content else "atd",
             f"dtd ({dtd} s) must be more than atd ({atd} s), or receivers drop old keys before"
             " senders stop using them.",
+        )
+    if policy.evict_dtd_s <= policy.evict_atd_s:
+        raise _Wrong(
+            "evict_dtd" if "evict_dtd" in content else "evict_atd",
+            f"evict_dtd ({policy.evict_dtd_s} s) must be more than evict_atd"
+            f" ({policy.evict_atd_s} s), as with dtd and atd.",
+        )
+    if policy.rekey == INBAND and content.get("key_tree"):
+        raise _Wrong(
+            "key_tree",
+            'key_tree is for rekey = "multicast": inband each member gets its keys by itself.',
         )
     left = policy.lifetime_s * (100 - REKEY_AT) // 100
     if left < dtd:

@@ -115,7 +115,8 @@ class Registrar:
             dtd_s=dtd_s,
             is_sender=wanted is not None,
         )
-        kd = download.registration_kd(epoch, sa.kwk, self._public_key, sender_ids)
+        path = group.path(sa.identity)
+        kd = download.registration_kd(epoch, sa.kwk, self._public_key, sender_ids, path)
         inband.registered(sa, group)
         self._counters["registered"] += 1
         self._tell(

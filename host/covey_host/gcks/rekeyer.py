@@ -1,6 +1,7 @@
 """GSA_REKEY messages (RFC 9838 section 2.4.1): one signed datagram for a whole group.
 
     HDR, SK{GSA, KD, D, AUTH}     new keys; D names the TEK that they replace
+    HDR, SK{GSA, KD, AUTH}        a Rekey SA whose keys not all members can find: see rounds()
     HDR, SK{D, D, AUTH}           all keys go; who may come back registers again (section 2.4.3)
 
 The IV is random: it must not repeat under a Rekey SA, and a counter in the store would repeat if
@@ -16,6 +17,7 @@ from covey.gcm import IV_LEN
 
 from . import download
 from .epoch import Epoch, Parcel, Random, RekeySA, sent_over
+from .keytree import Round
 from .policy import GroupPolicy
 
 # A DER signature has 70 to 72 octets and rarely fewer, and its length is part of what is signed:
@@ -46,12 +48,14 @@ class Rekeyer:
         atd_s: int,
         dtd_s: int,
         in_fragments: bool = False,
+        over: RekeySA | None = None,
+        gap_ms: int = 0,
     ) -> Parcel:
-        """From the old epoch to the new one, over the old one's Rekey SA.
+        """From the old epoch to the new one, over the old one's Rekey SA or one that came after.
 
         in_fragments: all members have negotiated fragmentation (section 2.4.1.2).
         """
-        over = old.rekey
+        over = over or old.rekey
         gone = ike.Delete(ike.ESP, 4, [old.tek_spi])
         payloads = [
             (ike.GSA, download.rekey_gsa(new, policy, atd_s=atd_s, dtd_s=dtd_s)),
@@ -59,7 +63,36 @@ class Rekeyer:
             (ike.DELETE, ike.emit_delete(gone)),
         ]
         messages = self._sealed(over, payloads, self.most_len if in_fragments else None)
-        return Parcel(messages, old.destination, sent_over(over), False, old.shape.has_marker)
+        marker = old.shape.has_marker
+        return Parcel(messages, old.destination, sent_over(over), False, marker, gap_ms)
+
+    def rounds(
+        self,
+        old: Epoch,
+        rounds: list[Round],
+        sas: list[RekeySA],
+        next_spi: bytes,
+        policy: GroupPolicy,
+        *,
+        in_fragments: bool = False,
+    ) -> list[Parcel]:
+        """What leads all but some to the last of these Rekey SAs, one message a round.
+
+        Not a word of new TEKs: that comes over the last one (RFC 9838 section 3.2.1). next_spi:
+        of the Rekey SA after it.
+        """
+        parcels = []
+        spis = [sa.spi for sa in sas[1:]] + [next_spi]
+        for over, sa, spi, one in zip([old.rekey, *sas], sas, spis, rounds, strict=False):
+            payloads = [
+                (ike.GSA, download.round_gsa(old, sa, spi, policy)),
+                (ike.KD, download.round_kd(sa, one.tops, one.wraps)),
+            ]
+            messages = self._sealed(over, payloads, self.most_len if in_fragments else None)
+            gap_ms = policy.evict_gap_ms if parcels else 0
+            where = old.destination, sent_over(over), False, old.shape.has_marker, gap_ms
+            parcels.append(Parcel(messages, *where))
+        return parcels
 
     def exclude(self, over: RekeySA, destination: tuple[str, int], marker: bool) -> Parcel:
         """Everybody out, over one Rekey SA. No keys inside; short enough for any network."""

@@ -36,10 +36,16 @@ class Repeats:
         """
         under_way = {s.parcel.messages: s for s in self._sendings}
         self._sendings = []
+        start_ms = now_ms
         for parcel in outbox:
-            until_ms = come_back_ms if parcel.excludes else now_ms
-            new = _Sending(parcel, 1 + policy.repeats, now_ms, until_ms)
-            self._sendings.append(under_way.get(parcel.messages, new))
+            sending = under_way.get(parcel.messages)
+            if sending is None:
+                start_ms += parcel.gap_ms
+                until_ms = come_back_ms if parcel.excludes else start_ms
+                sending = _Sending(parcel, 1 + policy.repeats, start_ms, until_ms)
+            elif sending.left > policy.repeats:  # not out yet: none overtakes it
+                start_ms = max(start_ms, sending.next_ms)
+            self._sendings.append(sending)
 
     def due(self, policy: GroupPolicy, now_ms: int) -> list[Out]:
         outs = []

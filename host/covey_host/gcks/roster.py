@@ -2,13 +2,14 @@
 
     group/NAME/sender/INDEX    see senders.py
     group/NAME/member/MEMBER   {"era": in which it registered last, "sender": bool, "left": bool,
-                                "fragments": bool}; rows that don't say the last one mean false
+                                "fragments": bool, "leaf": its number in the key tree or null};
+                                rows that don't say the last two mean false and null
 
 Rows are written by the group; each method that gives Changes has a partner that follows in memory.
 """
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from .ledger import Changes, decode, encode
 from .senders import Row, decode_row, encode_row
@@ -22,6 +23,7 @@ class Enrolled:
     sender: bool
     left: bool
     fragments: bool = False  # whether it can put fragments of a rekey together
+    leaf: int | None = None  # in the key tree of its era
 
 
 class Roster:
@@ -52,6 +54,25 @@ class Roster:
     def count(self, era: int) -> int:
         """How many are registered, whatever their number is: members come one by one."""
         return self._present[era]
+
+    def leaving(self, era: int, gone: frozenset[str]) -> dict[str, int]:
+        """Who has a leaf of the key tree and is to lose it: those, and who left by itself."""
+        return {
+            m: e.leaf
+            for m, e in self.members.items()
+            if e.era == era and e.leaf is not None and (e.left or m in gone)
+        }
+
+    def vacating(self, members: frozenset[str]) -> Changes:
+        """They have no leaf any more."""
+        return {self._member_key(m): encode(asdict(self._without_leaf(m))) for m in members}
+
+    def vacate(self, members: frozenset[str]) -> None:
+        for member in members:
+            self._put(member, self._without_leaf(member))
+
+    def _without_leaf(self, member: str) -> Enrolled:
+        return replace(self.members[member], leaf=None)
 
     def entering(self, member: str, enrolled: Enrolled, rows: dict[int, Row]) -> Changes:
         changes = {self._row_key(index): encode_row(row) for index, row in rows.items()}

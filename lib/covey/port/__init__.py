@@ -6,12 +6,13 @@ Both ports define exactly these names.
     ticks_ms()              milliseconds on a clock that wraps at 2^30 (12.4 days) everywhere
     ticks_add(t, ms)        a moment ms later, |ms| < 2^29; OverflowError beyond
     ticks_diff(a, b)        a - b in ms, right while they lie less than 2^29 ms (6.2 days) apart
+    collect()               tidies the heap, where that is not done all the time
     random_bytes(n)         from the system's generator, and from what was stirred in
     stir(seed)              mixes secret octets into all random_bytes from now on
     sha256(data=b"")        hash object: update(), digest() once; no copy() on MicroPython
     sha1                    the same where there is it, else None: for NAT detection alone
     AESBlock(key)           encrypt(block16), decrypt(block16): single blocks; allocates
-    GCMContext(keymat), GMACContext(keymat)
+    GCMContext(keymat), GMACContext(keymat), RareContext(keymat), open_long(context, ...)
                             see covey.gcm
     buffer(n)               n octets, zero, that contexts seal and open in place: a bytearray that
                             stays so long, for what packets lie in
@@ -40,9 +41,12 @@ Both ports define exactly these names.
     recv(sock, buf)         one datagram into buf: its length, 0 for an empty one, -1 when none is
                             there, len(buf) + 1 for a longer one (which is lost); -2 when the
                             system can't say (no memory, no network): ask again after a pause
-    recv_from(sock, buf)    the same with the sender: (length, (host, port)), or a None instead
+    recv(sock, buf, most, longer)
+                            the same, but a datagram longer than buf and not than `most` is
+                            appended to the list `longer`; what it returns is its length
+    recv_from(sock, buf)    the first with the sender: (length, (host, port)), or a None instead
     recv_parts(sock, head, buf)
-                            the same in two parts: head is filled first. The length of all
+                            the first in two parts: head is filled first. The length of all
     send(sock, view, address)
                             None, or the errno that the system gave
     source_address(sock)    (host, port) that the socket is bound to
@@ -70,6 +74,7 @@ micropython = _port.micropython
 ticks_ms = _port.ticks_ms
 ticks_add = _port.ticks_add
 ticks_diff = _port.ticks_diff
+collect = _port.collect
 random_bytes = _port.random_bytes
 stir = _port.stir
 sha256 = _port.sha256
@@ -78,6 +83,8 @@ AESBlock = _port.AESBlock
 GCMContext = _port.GCMContext
 GMACContext = _port.GMACContext
 buffer = _port.buffer
+RareContext = _port.RareContext
+open_long = _port.open_long
 admit = _port.admit
 trim = _port.trim
 accept = _port.accept

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from covey.drops import ConfigError
 from covey.port.chance import random_bytes, stir
-from covey.port.cpy_gcm import GCMContext, GMACContext, buffer
+from covey.port.cpy_gcm import GCMContext, GMACContext, RareContext, buffer, open_long
 from covey.port.cpy_path import (
     STEP_IS_DUE,
     accept,
@@ -61,6 +61,10 @@ def ticks_add(t, ms):
 
 def ticks_diff(a, b):
     return (a - b + _HALF & _MASK) - _HALF
+
+
+def collect():
+    """Garbage goes by itself here."""
 
 
 sha256 = hashlib.sha256
@@ -207,8 +211,19 @@ def pollable(sock):
     return sock
 
 
-def recv(sock, buf):
-    return recv_from(sock, buf)[0]
+def recv(sock, buf, most=0, longer=None):
+    if most <= len(buf):
+        return recv_from(sock, buf)[0]
+    try:
+        datagram = sock.recv(most + 1)
+    except OSError as e:
+        return _no_datagram(e)
+    n = len(datagram)
+    if n <= len(buf):
+        buf[:n] = datagram
+    elif n <= most:
+        longer.append(datagram)
+    return n
 
 
 def recv_from(sock, buf):

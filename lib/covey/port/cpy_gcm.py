@@ -57,7 +57,7 @@ class GCMContext:
         """A board's matter: `cryptography` is so where the processor helps it."""
 
     @staticmethod
-    def reserve(count):
+    def reserve(count, text_len=None):
         """A board's matter."""
 
     def wipe(self):
@@ -106,3 +106,10 @@ class GMACContext(GCMContext):
         except InvalidTag:
             return False
         return True
+
+
+RareContext = GCMContext  # OpenSSL needs no tables
+
+
+def open_long(context, buf, off, aad_len, text_len):
+    return context.open(buf, off, aad_len, text_len)

@@ -1,6 +1,7 @@
 """MicroPython: cryptolib, hashlib, the board's clock, files; kernels and sockets from beside."""
 
 import time
+from gc import collect
 from hashlib import sha256
 
 import micropython
@@ -24,6 +25,7 @@ from covey.port.mpy_path import (
     word_of,
     words,
 )
+from covey.port.mpy_rare import RareContext, open_long
 from covey.port.mpy_socket import (
     close,
     group_socket,

@@ -41,7 +41,7 @@ _TEXT_LEN = const(178)
 _AAD_LEN = const(179)
 _KEYSTREAM = const(864)
 
-_SPARE = const(16)
+_SPARE = const(4)
 _MOST_AAD = const(112)
 _MOST_TEXT = const(4032)  # the block counter stays below 256
 _EXACT = const(40)  # longer keystreams are made in steps of 8 blocks: fewer views to keep
@@ -59,7 +59,7 @@ _ghash = None  # the module chosen; loaded with the first key
 _spare = [None] * _SPARE
 _spares = 0
 _work = None
-_views = None  # [n]: n blocks of keystream; from _EXACT on in steps of 8. [0]: _refuse
+_views = None  # [n]: n blocks of keystream; from _EXACT on in steps of 8. [0]: refuse, [-1]: _work
 
 
 class GCMContext:
@@ -77,9 +77,10 @@ class GCMContext:
         cipher.encrypt(h, h)
         self._state = state = _new_state()
         state[:4] = keymat[-4:]
-        place = _place(state, _work, _most + 1, self.integrity_only)
+        limit = 1 + (_MOST_TEXT if self.integrity_only else _most)
+        place = _place(state, _work, limit, self.integrity_only)
         if not _ghash.fill(place, h):
-            _refuse(1)
+            refuse(1)
         # What seal() and open() need, to be had in one look; with the state to keep it alive.
         self._parts = _ghash.finish, aes.encrypt, cipher, _views, _views[1], state, place
 
@@ -265,11 +266,19 @@ class GCMContext:
         from covey.port import mpy_ghash_ct as _ghash
 
     @staticmethod
-    def reserve(count):
-        """Memory for so many keys at once, made now, while the heap is in order."""
-        if _work is None:
+    def reserve(count, text_len=None):
+        """Memory for so many keys beside those that are there, made now. text_len: of the longest
+        text that open() and seal() will be given.
+        """
+        global _most, _work
+        _load()
+        if text_len is not None and (_work is None or text_len > _most):
+            _most = text_len
+            _work = None  # contexts that are there keep theirs
             _make_workspace()
-        states = [_new_state() for _ in range(min(count, _SPARE))]
+        if count > len(_spare):
+            _spare.extend([None] * (count - len(_spare)))
+        states = [_new_state() for _ in range(count)]
         for state in states:
             _spare_state(state)
 
@@ -277,8 +286,9 @@ class GCMContext:
         """Zeros over tables, salt and keystream. The key itself dies inside cryptolib's object."""
         state = self._state
         if state is not None:
-            _zero(state, 0, len(state))
-            _zero(_work, _AAD, len(_work))
+            _zero(state, 0, len(state) >> 2)
+            work = self._parts[3][-1]
+            _zero(work, _AAD >> 2, len(work) >> 2)
             self._parts = self._state = None
             _spare_state(state)
 
@@ -290,9 +300,9 @@ class GMACContext(GCMContext):
 
 
 @micropython.viper
-def _zero(buf: ptr8, start: int, end: int):
+def _zero(words: ptr32, start: int, end: int):
     while start < end:
-        buf[start] = 0
+        words[start] = 0
         start += 1
 
 
@@ -307,23 +317,22 @@ def _new_state():
 
 
 def _spare_state(state):
-    """Keep it, wiped; beyond _SPARE it is left to the collector. Takes no heap."""
+    """Keep it, wiped; what is beyond the list's room is left to the collector. Takes no heap."""
     global _spares
-    if _spares < _SPARE and len(state) == _TABLES + _ghash.KEY_LEN:
+    if _spares < len(_spare) and len(state) == _TABLES + _ghash.KEY_LEN:
         _spare[_spares] = state
         _spares += 1
 
 
-def _refuse(hardware):
+def refuse(hardware):
     if hardware:
         raise OSError(_EIO)  # AES gave zeros
     raise ValueError("longer than the buffers made for it")
 
 
 def _make_workspace():
-    global _ghash, _work, _views
-    if _ghash is None:
-        _ghash = _load()
+    global _work, _views
+    _load()
     slots = _slot(_most // 16 + 2)
     blocks = [
         slot if slot <= _EXACT else _EXACT + (slot - _EXACT) * 8 for slot in range(slots + 1)
@@ -331,15 +340,18 @@ def _make_workspace():
     _work = bytearray(_KEYSTREAM + 16 * blocks[-1])
     _fill_constants(_work)
     keystream = memoryview(_work)[_KEYSTREAM:]
-    _views = [_refuse] + [keystream[: 16 * n] for n in blocks[1:]]
+    _views = [refuse] + [keystream[: 16 * n] for n in blocks[1:]] + [_work]
 
 
 def _load():
+    """The kernel, once."""
+    global _ghash
+    if _ghash is not None:
+        return
     if sys.maxsize >> 31 or sys.implementation._mpy >> 10 & 15 == 4:  # 64 bits; ARMv6-M
-        from covey.port import mpy_ghash_small as ghash
+        from covey.port import mpy_ghash_small as _ghash
     else:
-        from covey.port import mpy_ghash as ghash
-    return ghash
+        from covey.port import mpy_ghash as _ghash
 
 
 def _slot(n):

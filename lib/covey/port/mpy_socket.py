@@ -201,14 +201,17 @@ def why_not_joined(e, group, port, interface):
     return _why_not_bound(e, group, port)
 
 
-def recv(sock, buf):
+def recv(sock, buf, most=0, longer=None):
     try:
         if not _is_waiting(sock):
             return _NOTHING
-        datagram = sock.now.recv(len(buf) + 1)  # readinto(buf) would join two queued ones
+        # readinto(buf) would join two queued ones
+        datagram = sock.now.recv(max(len(buf), most) + 1)
+        n = len(datagram)
+        if len(buf) < n <= most:
+            longer.append(datagram)
     except (OSError, MemoryError) as e:
         return _no_datagram(sock, e)
-    n = len(datagram)
     if n <= len(buf):
         buf[:n] = datagram
     if n == 0 and IS_LWIP:

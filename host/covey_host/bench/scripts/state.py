@@ -14,6 +14,11 @@ from covey import port  # first: nested imports use up the C stack
 from packets import data_sa
 
 import covey.aio
+from covey.gcm import GCMContext
+
+GCMContext.reserve(0)  # AES-GCM's kernel, and what asyncio loads late: code
+asyncio.Event()
+asyncio.wait_for  # noqa: B018
 
 
 def heap():

@@ -1,0 +1,295 @@
+"""The key tree of a group: LKH (RFC 9838 appendix A; RFC 2627 section 5.4).
+
+                        Rekey SA                  its keys are wrapped under each top node's
+             +--------------+-------------+
+             1              2             3       level 1: the top
+         +---+---+      +---+---+
+         4   5   6      7   8   9                 level 0: leaves, each a member's personal key
+
+A node is a key that all members below it have, and nobody else: a KWK, and a Key ID that is new
+with each new key. Node i of a level lies under node i // degree of the next one. Where the leaves
+no longer fit, a level is added at the top, so that numbers stay. There is no object for each
+member: a level is an array of Key IDs and a string of keys, and a node without members has Key
+ID zero.
+
+A level that was added has no key over the nodes that were there: members below it would not have
+it. Such a node, always the first of its level, is seen through until replace() gives it a key.
+
+A tree never changes half-way. A Draft says what would be; whoever made it writes pages(draft),
+and then calls apply(draft).
+
+    group/NAME/tree               {"degree", "kwk_len", "next_id", "sizes": nodes of each level}
+    group/NAME/tree/LEVEL/PAGE    of 64 nodes: their Key IDs (4 octets each), then their keys
+"""
+
+import sys
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from .ledger import Changes, decode, encode
+
+Random = Callable[[int], bytes]
+Place = tuple[int, int]  # level, number in it
+
+_PAGE = 64  # nodes
+_ID_LEN = 4
+_IDS = 1 << 32
+_NOBODY = 0  # the Key ID of a node without members; on the wire it means the key of an SA
+
+
+@dataclass(frozen=True)
+class Node:
+    """A key of the tree; Key ID zero: there is none."""
+
+    key_id: int
+    key: bytes = field(repr=False)
+
+    def __bool__(self):
+        return self.key_id != _NOBODY
+
+
+@dataclass(frozen=True)
+class Wrap:
+    """`node` is to be sent wrapped under `under`."""
+
+    node: Node
+    under: Node
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one message has to bring so that some can follow no more, and all others can."""
+
+    wraps: list[Wrap]
+    tops: list[Node]
+
+
+class KeyTree:
+    """degree: children of a node; kwk_len: octets of a key, as the group's KWA has it."""
+
+    def __init__(self, degree: int, kwk_len: int, next_id: int = 1):
+        self.degree = degree
+        self.kwk_len = kwk_len
+        self.next_id = next_id
+        self.members = 0
+        self._ids = [array("I")]  # by level
+        self._keys = [bytearray()]
+        self._full_to = 0  # no leaf below this one is free
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(ids) for ids in self._ids]
+
+    def node(self, level: int, index: int) -> Node:
+        if level >= len(self._ids) or index >= len(self._ids[level]):
+            return Node(_NOBODY, b"")
+        at = index * self.kwk_len
+        return Node(self._ids[level][index], bytes(self._keys[level][at : at + self.kwk_len]))
+
+    def free_leaf(self, after: int = -1) -> int:
+        """The lowest one behind `after` that nobody has."""
+        leaves = self._ids[0]
+        try:
+            return leaves.index(_NOBODY, max(after + 1, self._full_to))
+        except ValueError:
+            return max(after + 1, len(leaves))
+
+    # The store
+
+    @classmethod
+    def loaded(cls, found: dict[str, bytes]) -> "KeyTree":
+        """As it was stored; the keys of `found` are without group/NAME/."""
+        facts = decode(found["tree"])
+        tree = cls(facts["degree"], facts["kwk_len"], facts["next_id"])
+        tree._ids, tree._keys = [], []
+        for level, size in enumerate(facts["sizes"]):
+            pages = [found[f"tree/{level}/{page}"] for page in range(-(-size // _PAGE))]
+            cuts = [len(page) // (_ID_LEN + tree.kwk_len) * _ID_LEN for page in pages]
+            both = list(zip(pages, cuts, strict=True))
+            tree._ids.append(_swapped(array("I", b"".join(page[:cut] for page, cut in both))))
+            tree._keys.append(bytearray().join(page[cut:] for page, cut in both))
+        tree.members = len(tree._ids[0]) - tree._ids[0].count(_NOBODY)
+        return tree
+
+    def pages(self, draft: "Draft", prefix: str) -> Changes:
+        """What is to be written before apply(draft). prefix: group/NAME/."""
+        draft.check()
+        facts = {"degree": self.degree, "kwk_len": self.kwk_len, "next_id": draft.next_id}
+        facts["sizes"] = draft.sizes
+        changes: Changes = {f"{prefix}tree": encode(facts)}
+        for level, page in {(level, index // _PAGE) for level, index in draft.nodes}:
+            first = page * _PAGE
+            ids, keys = array("I"), bytearray()
+            for index in range(first, min(first + _PAGE, draft.sizes[level])):
+                node = draft.node(level, index)
+                ids.append(node.key_id)
+                keys += node.key or bytes(self.kwk_len)
+            changes[f"{prefix}tree/{level}/{page}"] = _swapped(ids).tobytes() + keys
+        return changes
+
+    def dropping(self, prefix: str) -> Changes:
+        """The write that takes all of it away."""
+        pages: Changes = {f"{prefix}tree": None}
+        for level, size in enumerate(self.sizes):
+            pages |= {f"{prefix}tree/{level}/{page}": None for page in range(-(-size // _PAGE))}
+        return pages
+
+    def apply(self, draft: "Draft") -> None:
+        """The draft is in the store: from now on it is true."""
+        self.next_id = draft.next_id
+        for level, size in enumerate(draft.sizes):
+            if level == len(self._ids):
+                self._ids.append(array("I"))
+                self._keys.append(bytearray())
+            more = size - len(self._ids[level])
+            self._ids[level].extend([_NOBODY] * more)
+            self._keys[level] += bytes(more * self.kwk_len)
+        for (level, index), node in draft.nodes.items():
+            if level == 0:
+                self.members += bool(node) - (self._ids[0][index] != _NOBODY)
+                if not node:
+                    self._full_to = min(self._full_to, index)
+            self._ids[level][index] = node.key_id
+            at = index * self.kwk_len
+            self._keys[level][at : at + self.kwk_len] = node.key or bytes(self.kwk_len)
+        self._full_to = self.free_leaf()
+
+
+class Draft:
+    """Joins and leaves, decided and not yet true; any number of them.
+
+    random: octets for new keys.
+    """
+
+    def __init__(self, tree: KeyTree, random: Random):
+        self.nodes: dict[Place, Node] = {}  # what is not as in the tree
+        self.sizes = tree.sizes
+        self.next_id = tree.next_id
+        self._tree = tree
+        self._random = random
+        self._last = -1  # the leaf given out last
+        self._changed: set[int] = set()  # leaves whose members came or went
+        self._unknown: set[Place] = set()  # keys that nobody has yet who was here before
+        self._lets_go = False  # whether somebody left, and still has keys
+
+    def node(self, level: int, index: int) -> Node:
+        found = self.nodes.get((level, index))
+        return self._tree.node(level, index) if found is None else found
+
+    def join(self) -> int:
+        """A leaf for a new member, with a key; and what lies over it where nobody is below."""
+        leaf = self._last = self._tree.free_leaf(self._last)
+        while leaf >= self._tree.degree ** len(self.sizes):
+            self.sizes.append(0)
+        for level, index in self._above(leaf):
+            self.sizes[level] = max(self.sizes[level], index + 1)
+        for level, index in reversed(self._above(leaf)):
+            if not self.node(level, index) and not (level and self._below(level, index)):
+                self._make(level, index)
+                self._unknown.add((level, index))
+        self._changed.add(leaf)
+        return leaf
+
+    def renew(self, leaf: int) -> None:
+        """Another personal key for a member that registers again."""
+        self._make(0, leaf)
+        self._unknown.add((0, leaf))
+
+    def leave(self, leaf: int) -> None:
+        """The leaf is free, and so is what lies over it where nobody is left below. To be
+        followed by replace(): the keys further up are still known to who left."""
+        self._lets_go = True
+        self._changed.add(leaf)
+        for level, index in self._above(leaf):
+            if level and self._below(level, index):
+                break
+            self.nodes[level, index] = Node(_NOBODY, b"")
+
+    def replace(self) -> list[Wrap]:
+        """New keys for all that lies over those who joined or left in this draft.
+
+        → what everybody else needs besides the keys that they have: each new key under each of
+        the nodes below it, the lowest first. A path of n nodes costs degree * n of these.
+        """
+        self._lets_go = False
+        places = self._over(self._changed)
+        self._changed = set()
+        places |= {(level, 0) for level in range(1, len(self.sizes)) if not self.node(level, 0)}
+        wraps = []
+        for level, index in sorted(places):
+            below = self._below(level, index)
+            if below:
+                self._make(level, index)
+                new = self.node(level, index)
+                known = [place for place in below if place not in self._unknown]
+                wraps += [Wrap(new, self.node(*place)) for place in known]
+                if not known:
+                    self._unknown.add((level, index))
+        return wraps
+
+    def rounds(self, leaves: Iterable[int], most: int) -> list[Round]:
+        """These leave, in so many messages that none has more than `most` wrapped keys, if one
+        leaf needs no more."""
+        rounds = []
+        some: set[int] = set()
+        for leaf in sorted(leaves):
+            if some and len(self._over(some | {leaf})) * self._tree.degree > most:
+                rounds.append(self._round(some))
+                some = set()
+            some.add(leaf)
+        return [*rounds, self._round(some)] if some else rounds
+
+    def _round(self, leaves: set[int]) -> Round:
+        for leaf in leaves:
+            self.leave(leaf)
+        wraps = self.replace()
+        return Round(wraps, self.tops())
+
+    def tops(self) -> list[Node]:
+        """Under which the Rekey SA's keys are sent to all who were here and stay."""
+        tops = self._below(len(self.sizes), 0, self.sizes[-1])
+        return [self.node(*place) for place in tops if place not in self._unknown]
+
+    def path(self, leaf: int) -> list[Node]:
+        """The keys of a member, the top first, its own last."""
+        nodes = [self.node(*place) for place in reversed(self._above(leaf))]
+        return [node for node in nodes if node]
+
+    def check(self) -> None:
+        """ValueError where somebody who left would go on knowing keys."""
+        if self._lets_go:
+            raise ValueError("leave() without replace()")
+
+    # Inside
+
+    def _over(self, leaves: set[int]) -> set[Place]:
+        """All that lies over these."""
+        return {place for leaf in leaves for place in self._above(leaf)[1:]}
+
+    def _above(self, leaf: int) -> list[Place]:
+        """A leaf and the nodes over it, upwards."""
+        degree = self._tree.degree
+        return [(level, leaf // degree**level) for level in range(len(self.sizes))]
+
+    def _below(self, level: int, index: int, count: int | None = None) -> list[Place]:
+        """The places of the nearest keys under a node, or under the root, which has `count`."""
+        first = index * self._tree.degree
+        found = []
+        for child in range(first, first + (count or self._tree.degree)):
+            if self.node(level - 1, child):
+                found.append((level - 1, child))
+            elif child == 0 and level > 1:
+                found += self._below(level - 1, 0)
+        return found
+
+    def _make(self, level: int, index: int) -> None:
+        self.nodes[level, index] = Node(self.next_id, self._random(self._tree.kwk_len))
+        self.next_id = self.next_id % (_IDS - 1) + 1
+
+
+def _swapped(ids: array) -> array:
+    """Between this machine's order of octets and the network's."""
+    if sys.byteorder == "little":
+        ids.byteswap()
+    return ids

@@ -1,0 +1,101 @@
+"""The Working Key Path: a way to the Rekey SA's keys where a key tree hides them from others.
+
+    SA_KEY is wrapped under X, X under Y, Y under a key that we have: from now on we have X and Y
+
+RFC 9838 section 3.2.3. A path is a tuple of (Key ID, key as a bytearray): that next to the SA
+first, our personal key last. Nothing here knows the shape of a tree. Loaded by the first group
+that has one.
+"""
+
+from covey import keywrap
+from covey.drops import DROP_KEY_WRAP, FormatError
+from covey.kd import ZERO_ID
+from covey.octets import wipe
+from covey.port import const
+
+_AT_ONCE = const(16)  # attributes looked at in one step
+
+
+def unwrap_job(sa_keys, wrap_keys, path, kwk, kwk_len, key_len):
+    """Job: (the SA's keying material, the path from now on), or None: there is no way for us.
+
+    sa_keys, wrap_keys: kd.WrappedKey of one message. path: what we have, of which keys are not
+    copied. kwk: GSK_w; kwk_len: octets of a KWK; key_len: of the keying material. FormatError
+    where there would be a way, but what it leads over is broken. The caller wipes what is new.
+    """
+    sa_keys, wrap_keys = list(sa_keys), list(wrap_keys)
+    was_broken = False
+    while True:
+        chain = yield from _chain(sa_keys, wrap_keys, [key_id for key_id, _ in path])
+        if chain is None:
+            if was_broken:
+                raise FormatError(DROP_KEY_WRAP)
+            return None
+        keys = yield from _unwrapped(chain, path, kwk, kwk_len, key_len)
+        last = chain[len(keys) - 1]  # the latest that could be looked into
+        if keys[-1] is not None:
+            return keys[-1], _renewed(path, chain, keys)
+        was_broken = True
+        for some in (sa_keys, wrap_keys):
+            if last in some:
+                some.remove(last)
+
+
+def _chain(sa_keys, wrap_keys, held):
+    """Job: what is to be unwrapped one by the other, an SA_KEY last; None: we have no key for it.
+
+    held: Key IDs of the keys that we have.
+    """
+    by = {}  # Key ID → by which WRAP_KEY we can have it
+    looked = 0
+    was = -1
+    while len(by) > was:
+        was = len(by)
+        for key in wrap_keys:
+            looked += 1
+            if looked % _AT_ONCE == 0:
+                yield
+            if key.key_id in by or key.key_id in held:
+                continue
+            if key.kwk_id == ZERO_ID or key.kwk_id in held or key.kwk_id in by:
+                by[key.key_id] = key
+    for key in sa_keys:
+        chain = [key]
+        while chain[0].kwk_id in by:
+            chain.insert(0, by[chain[0].kwk_id])
+        if chain[0].kwk_id == ZERO_ID or chain[0].kwk_id in held:
+            return chain
+    return None
+
+
+def _unwrapped(chain, path, kwk, kwk_len, key_len):
+    """Job: the keys of a chain, in order, up to the first that is broken: that is None."""
+    keys = []
+    key = dict(path).get(chain[0].kwk_id, kwk)
+    is_whole = False
+    try:
+        for wrapped in chain:
+            key = yield from keywrap.unwrap_job(key, wrapped.data)
+            if key is not None and len(key) != (key_len if wrapped is chain[-1] else kwk_len):
+                wipe(key)
+                key = None
+            keys.append(key)
+            if key is None:
+                break
+        is_whole = key is not None
+        return keys
+    finally:
+        if not is_whole:
+            for key in keys:
+                wipe(key or b"")
+
+
+def _renewed(path, chain, keys):
+    """The path from now on: new keys in place of what lay before the key that opened them."""
+    new = [(chain[i].key_id, keys[i]) for i in range(len(chain) - 2, -1, -1)]
+    if not new:
+        return path
+    end = chain[0].kwk_id
+    while path and path[0][0] != end:
+        path = path[1:]
+    return tuple(new) + path

@@ -1,0 +1,491 @@
+"""Members put out of a group with a key tree (RFC 9838 appendix A), as all others go on.
+
+Members are another implementation (foreign_gm.py), which knows nothing of the tree.
+"""
+
+import shutil
+
+import pytest
+
+from covey_host.errors import Problem
+from covey_host.gcks import group as groups
+from covey_host.gcks import policy
+from covey_host.gcks.authority import Authority
+from covey_host.gcks.ledger import Ledger
+from covey_host.store import sqlite
+from foreign_gm import (
+    AUTHORIZATION_FAILED,
+    GSA_REGISTRATION,
+    KD,
+    REGISTRATION_FAILED,
+    ForeignGM,
+    notification,
+)
+from gcks_site import KEY, LINE1, SITE, CutStore, Flock, FullDisk, Killed, Site, backup
+
+NAMES = [f"m{number}" for number in range(12)]
+ROOMY = SITE + LINE1 + "sender_id_form = [4, 8]\n"
+
+
+@pytest.fixture
+def site(tmp_path):
+    made = Site(tmp_path / "state.db")
+    for name in NAMES:
+        made.add(name)
+    yield made
+    made.store.close()
+
+
+def group_of(site):
+    return site.server._groups["line1"]
+
+
+def everybody(site, **offer):
+    return {name: site.gm(name, 1, **offer) for name in NAMES}
+
+
+def hear(site, gms):
+    """What went to the group since the last call; → what each made of it."""
+    said = {name: [gm.rekey(out.data) for out in site.air] for name, gm in gms.items()}
+    site.air.clear()
+    return said
+
+
+def remove(site, name):
+    site.send(site.server.remove_member(name, site.now))
+
+
+def test_registration_brings_the_key_path(site):
+    gms = everybody(site)
+    paths = {name: [key_id for key_id, _ in gm.path] for name, gm in gms.items()}
+    personal = [gm.path[-1] for gm in gms.values()]
+    assert len({key for _, key in personal}) == len({key_id for key_id, _ in personal}) == 12
+    for gm in gms.values():
+        assert gm.path == [
+            (node.key_id.to_bytes(4), node.key) for node in group_of(site).path(gm.name.decode())
+        ]
+    assert paths["m8"][0] == paths["m9"][0] and len(paths["m8"]) == 2
+
+
+def test_who_is_put_out_hears_of_no_more_keys_and_all_others_follow(site):
+    gms = everybody(site)
+    site.wait(20_000)
+    hear(site, gms)
+    old = group_of(site).epoch
+    remove(site, "m5")
+    assert [out.data[:16] for out in site.air] == [old.rekey.spi]
+    site.wait(60_000)
+    said = hear(site, gms)
+    new = group_of(site).epoch
+    assert (new.number, new.era) == (old.number + 1, old.era)
+    assert new.tek_spi == old.next_tek_spi
+    for name, gm in gms.items():
+        if name == "m5":
+            assert set(said[name]) == {"put out", "unknown", "repeat"}
+            assert gm.tek == (old.tek_spi, old.tek_keymat)  # until DTD, had it heard of it
+        else:
+            assert [what for what in said[name] if what != "repeat"] == ["passed on", "rekeyed"]
+            assert gm.tek == (new.tek_spi, new.tek_keymat) and gm.deleted == old.tek_spi
+            assert gm.rekey_sa.spi == new.rekey.spi
+            assert gm.policy.wide[1] == 2 and gm.policy.wide[2] == 4  # evict_atd, evict_dtd
+    again = site.connect(ForeignGM(b"m5", KEY, wants=1), "m5")
+    assert site.ask(again, "m5") == [notification(AUTHORIZATION_FAILED)]
+
+
+def test_message_two_waits_for_the_gap_and_follows_each_repeat_of_one(site):
+    gms = everybody(site)
+    site.wait(20_000)
+    site.air.clear()
+    remove(site, "m5")
+    one = site.air[0]
+    site.wait(999)
+    assert site.air == [one]
+    site.wait(1)
+    assert [out.data for out in site.air].count(one.data) == 2
+    two = next(out for out in site.air if out.data != one.data)
+    assert gms["m0"].rekey(one.data) == "passed on" and gms["m0"].rekey(two.data) == "rekeyed"
+    site.wait(10_000)
+    assert [out.data for out in site.air].count(two.data) == 3
+
+
+def test_promised_spis_are_kept(site):
+    """GSA_NEXT_SPI, by which a member sees that it has missed something."""
+    gm = everybody(site)["m0"]
+    site.wait(20_000)
+    site.air.clear()
+    remove(site, "m5")
+    site.wait(5_000)
+    for out in site.air:
+        promised = dict(gm.kek["attributes"])[3]
+        if gm.rekey(out.data) in ("passed on", "rekeyed"):
+            assert gm.rekey_sa.spi == promised
+
+
+def all_keys(gm, path=()):
+    return {key for _, key in [*gm.path, *path]}
+
+
+def test_the_evicted_together_with_everything_ever_sent_find_no_way(site):
+    """Each tries each key that it has had on each message, with the keys of the others."""
+    gms = everybody(site)
+    recorded, out, keys, sas = [], {}, set(), {}
+    for turn, name in enumerate(["m5", "m6", "m0", "m11", "m4"]):
+        site.wait(20_000)
+        recorded += [o.data for o in site.air]
+        for gm in [*gms.values(), *out.values()]:
+            before = set(gm.path)
+            for o in site.air:
+                gm.rekey(o.data)
+            keys |= {k for _, k in before | set(gm.path)} if gm in out.values() else set()
+        site.air.clear()
+        gone = out[name] = gms.pop(name)
+        keys |= all_keys(gone)
+        sas |= gone.former | {gone.rekey_sa.spi: gone.rekey_sa}
+        remove(site, name)
+        site.wait(3_000)
+        fresh = [o.data for o in site.air]
+        recorded += fresh
+        assert not any(finds(data, sas, keys) for data in fresh), turn
+        for gm in gms.values():
+            for data in fresh:
+                gm.rekey(data)
+        epoch = group_of(site).epoch
+        assert {gm.tek[0] for gm in gms.values()} == {epoch.tek_spi}
+        site.air.clear()
+
+
+def finds(data, sas, keys):
+    """Whether a Rekey SA or a TEK comes out of a message, with all these keys tried on all that
+    is wrapped, whatever the IDs say."""
+    from cryptography.hazmat.primitives.keywrap import (
+        InvalidUnwrap,
+        aes_key_unwrap_with_padding,
+    )
+
+    from foreign_gm import attributes, substructures, unchain
+
+    sa = sas.get(data[:16])
+    if sa is None:
+        return False
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    text = AESGCM(sa.key).decrypt(sa.salt + data[32:40], data[40:], data[:32])
+    bodies = [body for kind, body in unchain(data[28], text[:-1]) if kind == KD]
+    keys = keys | {sa.kwk}
+    found = True
+    while found:
+        found = False
+        for body in bodies:
+            for protocol, _, content in substructures(body):
+                for kind, value in attributes(content):
+                    for key in list(keys) if kind == 1 else ():
+                        try:
+                            opened = aes_key_unwrap_with_padding(key, value[8:])
+                        except InvalidUnwrap:
+                            continue
+                        if protocol:
+                            return True
+                        found |= opened not in keys
+                        keys.add(opened)
+    return False
+
+
+def test_the_attack_finds_a_way_for_who_is_a_member(site):
+    """So that the test above can fail."""
+    gms = everybody(site)
+    site.wait(20_000)
+    site.air.clear()
+    stays = gms["m6"]
+    sas, keys = {stays.rekey_sa.spi: stays.rekey_sa}, all_keys(stays)
+    remove(site, "m5")
+    assert finds(site.air[0].data, sas, keys)
+
+
+def test_who_missed_the_first_message_gets_its_repeat(site):
+    gms = everybody(site)
+    site.wait(20_000)
+    hear(site, gms)
+    remove(site, "m5")
+    site.air.clear()  # lost
+    site.wait(10_000)
+    said = hear(site, gms)
+    assert "rekeyed" in said["m0"] and gms["m0"].tek[0] == group_of(site).epoch.tek_spi
+
+
+def test_who_registers_meanwhile_gets_what_is_to_come(site):
+    gms = everybody(site)
+    site.wait(20_000)
+    remove(site, "m5")
+    site.wait(300)
+    again = site.gm("m0", 1)
+    epoch = group_of(site).epoch
+    assert again.tek[0] == epoch.tek_spi and again.rekey_sa.spi == epoch.rekey.spi
+    assert again.policy.wide[1] == 3  # what is left of gap and evict_atd, in whole seconds
+    site.wait(3_000)
+    hear(site, gms)
+    assert gms["m1"].tek == again.tek
+    gms["m0"] = again
+    remove(site, "m6")
+    site.wait(5_000)
+    hear(site, gms)
+    assert again.tek == gms["m1"].tek != (epoch.tek_spi, epoch.tek_keymat)
+
+
+def test_a_leaf_goes_to_another_only_after_it_was_taken(site):
+    gms = everybody(site)
+    remove(site, "m5")
+    site.wait(5_000)
+    site.add("n0")
+    new = site.gm("n0", 1)
+    assert not all_keys(new) & all_keys(gms["m5"])
+    gms["n0"] = new
+    hear(site, gms)
+    remove(site, "m4")
+    site.wait(5_000)
+    hear(site, gms)
+    assert new.tek[0] == group_of(site).epoch.tek_spi
+
+
+def test_who_left_by_itself_does_not_follow_the_next_rekey(site):
+    gms = everybody(site)
+    left = gms["m3"]
+    left.open(site.talk(left.leave(), "m3"), GSA_REGISTRATION)
+    site.wait(20_000)
+    assert site.air == []  # nobody is disturbed by it
+    site.send(site.server.rekey("line1", site.now))
+    site.wait(5_000)
+    said = hear(site, gms)
+    assert "put out" in said["m3"] and "rekeyed" not in said["m3"]
+    assert left.tek[0] != group_of(site).epoch.tek_spi
+    back = site.gm("m3", 1)
+    assert back.tek == gms["m0"].tek
+    site.send(site.server.rekey("line1", site.now))
+    gms["m3"] = back
+    site.wait(5_000)
+    assert set(hear(site, gms)["m3"]) == {"rekeyed", "repeat"}
+
+
+def test_a_member_that_registers_again_keeps_its_leaf_under_another_key(site):
+    everybody(site)
+    leaf = group_of(site)._roster.members["m4"].leaf
+    former = group_of(site).path("m4")
+    gm = site.gm("m4", 1)
+    assert group_of(site)._roster.members["m4"].leaf == leaf
+    assert gm.path[-1][1] != former[-1].key and gm.path[0][1] == former[0].key
+
+
+def test_a_restart_goes_on_with_the_tree(site):
+    gms = everybody(site)
+    site = site.restart()
+    said = hear(site, gms)
+    assert all("rekeyed" in what for what in said.values())
+    remove(site, "m5")
+    site.wait(5_000)
+    said = hear(site, gms)
+    assert "rekeyed" not in said.pop("m5") and all("rekeyed" in what for what in said.values())
+
+
+def test_a_removal_without_a_server_is_made_good_at_the_next_start(site):
+    gms = everybody(site)
+    path = site.path
+    site.store.close()
+    store = sqlite.open_existing(path)
+    Authority(Ledger(store)).remove_without_server("m5")
+    Authority(Ledger(store)).remove_without_server("m6")
+    store.close()
+    site = Site(path, now=site.now)
+    assert group_of(site).epoch.era == 0
+    site.wait(5_000)
+    said = hear(site, gms)
+    for name, what in said.items():
+        assert ("rekeyed" in what) == (name not in ("m5", "m6"))
+
+
+def test_a_restored_backup_can_not_hide_who_holds_keys(site, tmp_path):
+    """Of whom the store knows no leaf can't be put out by the tree: all go."""
+    site.gm("m0", 1)
+    backup(site, tmp_path / "backup.db")
+    unknown = site.gm("m1")
+    site.store.close()
+    site = Site(tmp_path / "backup.db", now=site.now)
+    assert unknown.rekey(site.air[0].data) == "rekeyed"
+    remove(site, "m1")
+    assert unknown.rekey(site.air[-1].data) == "excluded"
+
+
+def test_a_new_era_has_a_tree_of_its_own(site):
+    gms = everybody(site)
+    group_of(site).exclude(site.now)
+    site.wait(10_000)
+    site.air.clear()
+    backs = everybody(site)
+    assert not all_keys(backs["m0"]) & set().union(*map(all_keys, gms.values()))
+    remove(site, "m5")
+    site.wait(5_000)
+    said = hear(site, backs)
+    assert "rekeyed" in said["m0"] and "rekeyed" not in said["m5"]
+    found = {key for key, _, _ in site.store.scan("group/line1/tree")}
+    site = site.restart()
+    assert found == {key for key, _, _ in site.store.scan("group/line1/tree")}
+
+
+def test_policy_that_is_switched_to_and_from_a_tree_sends_all_away_once(site):
+    gms = everybody(site)
+    site.send(site.server.reload(policy.parse(SITE + LINE1 + "key_tree = 0\n"), site.now))
+    assert gms["m0"].rekey(site.air[-1].data) == "excluded"
+    plain = site.gm("m0", 1)
+    assert plain.path == [] and list(site.store.scan("group/line1/tree")) == []
+    site.wait(20_000)
+    site.air.clear()
+    site.send(site.server.reload(policy.parse(SITE + LINE1), site.now))
+    assert plain.rekey(site.air[-1].data) == "excluded"
+    assert site.gm("m0", 1).path
+
+
+@pytest.mark.parametrize("degree", [2, 3, 16])
+def test_any_degree(tmp_path, degree):
+    site = Site(tmp_path / "state.db", SITE + LINE1 + f"key_tree = {degree}\nkey_bits = 256\n")
+    for name in NAMES:
+        site.add(name)
+    gms = everybody(site, kwa=3)
+    site.wait(20_000)
+    hear(site, gms)
+    remove(site, "m5")
+    site.wait(5_000)
+    for name, what in hear(site, gms).items():
+        assert ("rekeyed" in what) == (name != "m5")
+    assert len(gms["m0"].path[0][1]) == 32
+    site.store.close()
+
+
+def test_many_at_once_go_in_rounds_and_too_many_send_everybody_away(site, monkeypatch):
+    monkeypatch.setattr(groups, "_MOST_WRAPS", 8)
+    gms = everybody(site)
+    site.wait(20_000)
+    hear(site, gms)
+    for name in ("m1", "m5", "m9"):
+        gm = gms[name]
+        gm.open(site.talk(gm.leave(), name), GSA_REGISTRATION)
+    remove(site, "m11")
+    site.wait(10_000)
+    said = hear(site, gms)
+    passed = [what for what in said["m0"] if what != "repeat"]
+    assert passed == ["passed on"] * (len(passed) - 1) + ["rekeyed"] and len(passed) > 2
+    for name, what in said.items():
+        assert ("rekeyed" in what) == (name not in ("m1", "m5", "m9", "m11"))
+    monkeypatch.setattr(groups, "_MOST_ROUNDS", 1)
+    for name in ("m0", "m4"):
+        gms[name].open(site.talk(gms[name].leave(), name), GSA_REGISTRATION)
+    remove(site, "m8")
+    site.wait(10_000)
+    assert "excluded" in hear(site, gms)["m2"]
+
+
+@pytest.mark.parametrize("lies", [False, True])
+def test_a_full_disk_half_puts_nobody_out(tmp_path, lies):
+    site = Site(tmp_path / "state.db", wrap=FullDisk)
+    for name in NAMES:
+        site.add(name)
+    gms = everybody(site)
+    site.wait(20_000)
+    hear(site, gms)
+    site.store.full, site.store.lies = True, lies
+    with pytest.raises(Problem, match="disk is full"):
+        remove(site, "m5")
+    gm = site.connect(ForeignGM(b"m7", KEY, wants=1), "m7")
+    assert site.ask(gm, "m7") == [notification(REGISTRATION_FAILED)]
+    site.store.full = False
+    if lies:
+        with pytest.raises(Problem, match="already"):
+            remove(site, "m5")
+    else:
+        remove(site, "m5")
+    site.wait(10_000)
+    said = hear(site, gms)
+    for name, what in said.items():
+        assert ("rekeyed" in what) == (name != "m5"), name
+    gms["m7"] = site.gm("m7", 1)
+    remove(site, "m6")
+    site.wait(10_000)
+    said = hear(site, gms)
+    assert "rekeyed" in said["m7"]
+    site.store.close()
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_killed_at_any_call_of_the_store(tmp_path, after):
+    """An eviction once reported stays done, and nobody else is lost for longer than a rekey."""
+    made = Site(tmp_path / "template.db", ROOMY)
+    for name in NAMES[:6]:
+        made.add(name)
+    made.store.close()
+    at = 1
+    while run_story(tmp_path, at, after):
+        at += 1
+    assert at > 40
+
+
+def run_story(tmp_path, at, after):
+    path = tmp_path / f"{at}.db"
+    shutil.copy(tmp_path / "template.db", path)
+    flock, cuts = Flock(), []
+
+    def cutting(store):
+        cuts.append(CutStore(store, at, after))
+        return cuts[-1]
+
+    def register(name):
+        def step(site):
+            gm = site.connect(ForeignGM(name.encode(), KEY, wants=1), name)
+            found = site.ask(gm, name)
+            if found != [notification(REGISTRATION_FAILED)]:
+                flock.join(gm.take_group(found))
+
+        return step
+
+    def removing(name):
+        def step(site):
+            try:
+                remove(site, name)
+            except Problem as problem:
+                assert "already" in problem.sentence
+
+        return step
+
+    def wait(ms):
+        return lambda site: site.wait(ms)
+
+    steps = [*map(register, NAMES[:6]), wait(20_000), removing("m1"), wait(700), removing("m2")]
+    steps += [wait(300), register("m3"), wait(9_000), removing("m4"), wait(9_000)]
+    try:
+        site = Site(path, ROOMY, wrap=cutting)
+    except Killed:
+        site = Site(path, ROOMY, now=2_000_000)
+    for step in steps:
+        try:
+            step(site)
+        except Killed:
+            flock.hear(site)
+            site.store.close()
+            site = flock.follow(Site(path, ROOMY, now=site.now + 1_000))
+            step(site)
+        flock.hear(site)
+    was_cut = cuts[0].disarm()
+    site.wait(30_000)
+    flock.hear(site)
+    epoch = group_of(site).epoch
+    inside = {gm.name for gm in flock.gms if gm.tek == (epoch.tek_spi, epoch.tek_keymat)}
+    assert inside == {b"m0", b"m3", b"m5"}
+    site.store.close()
+    return was_cut
+
+
+def test_what_the_first_message_has_to_carry(site):
+    """m5 is one of twelve, under one of three top nodes; the first has no key yet, as the tree
+    has grown: 4 + 3 keys of 16 octets, and the Rekey SA's 36 octets under three."""
+    gms = everybody(site)
+    site.wait(20_000)
+    hear(site, gms)
+    remove(site, "m5")
+    gms["m0"].rekey(site.air[0].data)
+    assert gms["m0"].keys.wrapped == (4 + 3) * (4 + 8 + 24) + 3 * (4 + 8 + 48)
