@@ -30,14 +30,15 @@ class Broken(AssertionError):
 class Packet:
     """One ESP packet of the plant."""
 
-    __slots__ = ("key", "number", "seal_ms", "seen", "sender", "epoch")
+    __slots__ = ("key", "key_epoch", "known_epoch", "number", "seal_ms", "seen", "sender")
 
     def __init__(self, number, sender):
         self.number = number
         self.sender = sender
         self.seal_ms = 0
-        self.epoch = 0  # that its sender knew of
-        self.key = None  # TEK
+        self.known_epoch = 0  # that its sender knew of
+        self.key = None  # TEK, and
+        self.key_epoch = 0  # its epoch
         self.seen = 0  # a bit for each seat that it was delivered to
 
 
@@ -91,8 +92,9 @@ class Checker:
 
     def sealed(self, machine, packet, key):
         packet.seal_ms = self._plant.clock.now_ms
-        packet.epoch = machine.membership.epoch
+        packet.known_epoch = machine.membership.epoch
         packet.key = key
+        packet.key_epoch = self._plant.station.epoch_of.get(key, 0)
         self.packets.append(packet)
         if machine.eviction is None:
             known = self._plant.coalition.teks.get(key)
@@ -121,7 +123,9 @@ class Checker:
             return
         if not self._plant.is_lossless or machine.eviction or packet.sender.eviction:
             return
-        if machine.is_member and machine.since_ms < packet.seal_ms:
+        if not machine.is_member or machine.since_ms is None:
+            return
+        if machine.since_ms < packet.seal_ms and machine.since_epoch <= packet.key_epoch:
             self.fail(
                 "rollover",
                 f"{machine.name} lost packet {packet.number} of {packet.sender.name}:"
@@ -137,7 +141,7 @@ class Checker:
         if eviction.done_ms is None:
             return False
         plant = self._plant
-        knows = packet.epoch >= eviction.epoch or plant.is_lossless
+        knows = packet.known_epoch >= eviction.epoch or plant.is_lossless
         bound_ms = plant.evict_atd_ms + plant.grace_ms if knows else plant.lifetime_ms
         return packet.seal_ms > eviction.done_ms + bound_ms
 

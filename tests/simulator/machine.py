@@ -33,7 +33,8 @@ class Machine:
         self.is_wanted = False  # it is to be a member
         self.eviction = None  # evicted.Eviction, once it has been removed
         self.access_point = 0
-        self.since_ms = None  # MEMBER without a break since then
+        self.since_ms = None  # MEMBER without a break since then, and
+        self.since_epoch = 0  # from this one on: it was not given what came before
         self.behind_ms = None  # without the newest keys since then
         self.asked = 0  # registrations begun in this life
         self.teks = set()  # every key that it ever held, and
@@ -173,6 +174,7 @@ class Machine:
             self.since_ms = None
         elif self.since_ms is None:
             self.since_ms = self._clock.now_ms
+            self.since_epoch = it.epoch
         known = it.state, it.rekeys, it.epoch, self.member.keys.newest()
         if known != self._known:
             self._known = known
@@ -184,7 +186,7 @@ class Machine:
         for sa in group.rekey.live():
             held = self.rekey_sas.setdefault(sa.spi, set())
             held.add((sa.context.keymat, bytes(sa.kwk)))
-        for key_id, key in getattr(group, "path", ()):
+        for key_id, key in group.terms.key_path:
             self.kwks.setdefault(bytes(key_id), set()).add(bytes(key))
 
 

@@ -23,6 +23,7 @@ class Station:
         self.sent_hook = None  # called with each message to the group that has left
         self.event_hook = None  # called with the name and facts of each event
         self.epochs = 0  # new ones that were seen
+        self.epoch_of = {}  # TEK → number of its epoch
         self._clock = clock
         self._air = air
         self._chance = chance
@@ -103,6 +104,7 @@ class Station:
         if self.epoch.number != self._seen:
             self.epochs += self._seen is not None
             self._seen = self.epoch.number
+            self.epoch_of[self.epoch.tek_keymat] = self.epoch.number
         events = self.server.events
         while events:
             name, facts = events.pop(0)
