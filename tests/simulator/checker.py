@@ -30,13 +30,12 @@ class Broken(AssertionError):
 class Packet:
     """One ESP packet of the plant."""
 
-    __slots__ = ("key", "key_epoch", "known_epoch", "number", "seal_ms", "seen", "sender")
+    __slots__ = ("key", "key_epoch", "number", "seal_ms", "seen", "sender")
 
     def __init__(self, number, sender):
         self.number = number
         self.sender = sender
         self.seal_ms = 0
-        self.known_epoch = 0  # that its sender knew of
         self.key = None  # TEK, and
         self.key_epoch = 0  # its epoch
         self.seen = 0  # a bit for each seat that it was delivered to
@@ -92,7 +91,6 @@ class Checker:
 
     def sealed(self, machine, packet, key):
         packet.seal_ms = self._plant.clock.now_ms
-        packet.known_epoch = machine.membership.epoch
         packet.key = key
         packet.key_epoch = self._plant.station.epoch_of.get(key, 0)
         self.packets.append(packet)
@@ -135,15 +133,22 @@ class Checker:
     def _is_too_late(self, packet, eviction):
         """Whether somebody who is out by this eviction must not read this packet.
 
-        A sender that has heard of it stops using the old keys ATD later. One that has not (every
-        repeat was lost, or it is cut off) goes on until its keys end.
+        Of a network that loses nothing this is meant as it stands. Else a sender may have missed
+        every repeat, or be cut off: it stops ATD after it has come to know, at the latest when its
+        keys end.
         """
         if eviction.done_ms is None:
             return False
         plant = self._plant
-        knows = packet.known_epoch >= eviction.epoch or plant.is_lossless
-        bound_ms = plant.evict_atd_ms + plant.grace_ms if knows else plant.lifetime_ms
-        return packet.seal_ms > eviction.done_ms + bound_ms
+        if packet.seal_ms > eviction.done_ms + plant.lifetime_ms:
+            return True
+        until_ms = eviction.done_ms
+        if not plant.is_lossless:
+            knows = [ms for n, ms in packet.sender.knows.items() if n >= eviction.epoch]
+            if not knows:
+                return False
+            until_ms = max(until_ms, min(knows))
+        return packet.seal_ms > until_ms + plant.evict_atd_ms + plant.grace_ms
 
     # What is looked at now and then
 

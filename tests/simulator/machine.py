@@ -35,6 +35,7 @@ class Machine:
         self.access_point = 0
         self.since_ms = None  # MEMBER without a break since then, and
         self.since_epoch = 0  # from this one on: it was not given what came before
+        self.knows = {}  # epoch → since when
         self.behind_ms = None  # without the newest keys since then
         self.asked = 0  # registrations begun in this life
         self.teks = set()  # every key that it ever held, and
@@ -178,6 +179,7 @@ class Machine:
         known = it.state, it.rekeys, it.epoch, self.member.keys.newest()
         if known != self._known:
             self._known = known
+            self.knows.setdefault(it.epoch, self._clock.now_ms)
             self._note_keys()
 
     def _note_keys(self):

@@ -74,6 +74,7 @@ class Plant:
         self.swift = Swift(self.checker.repeated)
         self.air = Air(self.clock, self.chance, weather, self.setting.access_points)
         self.air.log = self.coalition.hear
+        self.is_lossless = weather.is_lossless  # and has been so all the time
         self.outage_ms = 0  # when the key server came back last, or a cut was mended
         self._seats = 0
         self._pending = []  # evictions that are not done
@@ -108,10 +109,6 @@ class Plant:
     # What the checker has to know
 
     @property
-    def is_lossless(self):
-        return self.air.weather.is_lossless and not self.air.cut and self.station.is_up
-
-    @property
     def lifetime_ms(self):
         return self.setting.lifetime_s * 1000
 
@@ -122,11 +119,7 @@ class Plant:
     @property
     def grace_ms(self):
         """From a message of the key server to the moment in which a sender has understood it."""
-        setting, weather = self.setting, self.air.weather
-        heard_ms = weather.delay_ms[1] + setting.slow_ms[1]
-        if self.is_lossless:
-            return heard_ms
-        return heard_ms + setting.repeats * setting.repeat_spacing_ms
+        return self.air.weather.delay_ms[1] + self.setting.slow_ms[1]
 
     def new_seat(self):
         self._seats += 1
@@ -170,6 +163,7 @@ class Plant:
             self._sent(None)
 
     def cut(self, point):
+        self.is_lossless = False
         self.air.cut.add(point)
 
     def mend(self, point):
@@ -177,6 +171,7 @@ class Plant:
         self.outage_ms = self.clock.now_ms
 
     def kill_server(self):
+        self.is_lossless = False
         self.station.kill()
 
     def start_server(self):
