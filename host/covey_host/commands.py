@@ -94,6 +94,11 @@ def member_remove(option: Path | None, name: str) -> None:
         )
     else:
         output.line(f"Removed {name}: it can register no more; its groups go on without it.")
+        for group in answer["groups"]:
+            output.line(
+                f"Group {group['group']}: it reads nothing that is sent {group['reads_s']} s from"
+                f" now or later, and nobody takes what it sends {group['heard_s']} s from now."
+            )
 
 
 def member_list(option: Path | None, as_json: bool) -> None:

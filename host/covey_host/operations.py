@@ -125,11 +125,12 @@ class Operations:
     def member_remove(self, request: dict, now_ms: int) -> dict:
         """Returns when the removal is durable and the group was told."""
         name = check_name("member", _text(request, "member"))
-        if self._running:
-            self._running.send(self._running.keyserver.remove_member(name, now_ms))
-        else:
+        if not self._running:
             self._authority().remove_without_server(name)
-        return {"member": name, "deferred": not self._running}
+            return {"member": name, "deferred": True, "groups": []}
+        keyserver = self._running.keyserver
+        self._running.send(keyserver.remove_member(name, now_ms))
+        return {"member": name, "deferred": False, "groups": keyserver.farewells(now_ms)}
 
     def member_list(self, request: dict, now_ms: int) -> dict:
         return {

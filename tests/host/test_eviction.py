@@ -8,8 +8,7 @@ import shutil
 import pytest
 
 from covey_host.errors import Problem
-from covey_host.gcks import group as groups
-from covey_host.gcks import policy
+from covey_host.gcks import policy, succession
 from covey_host.gcks.authority import Authority
 from covey_host.gcks.ledger import Ledger
 from covey_host.store import sqlite
@@ -359,7 +358,7 @@ def test_any_degree(tmp_path, degree):
 
 
 def test_many_at_once_go_in_rounds_and_too_many_send_everybody_away(site, monkeypatch):
-    monkeypatch.setattr(groups, "_MOST_WRAPS", 8)
+    monkeypatch.setattr(succession, "_MOST_WRAPS", 8)
     gms = everybody(site)
     site.wait(20_000)
     hear(site, gms)
@@ -373,7 +372,7 @@ def test_many_at_once_go_in_rounds_and_too_many_send_everybody_away(site, monkey
     assert passed == ["passed on"] * (len(passed) - 1) + ["rekeyed"] and len(passed) > 2
     for name, what in said.items():
         assert ("rekeyed" in what) == (name not in ("m1", "m5", "m9", "m11"))
-    monkeypatch.setattr(groups, "_MOST_ROUNDS", 1)
+    monkeypatch.setattr(succession, "_MOST_ROUNDS", 1)
     for name in ("m0", "m4"):
         gms[name].open(site.talk(gms[name].leave(), name), GSA_REGISTRATION)
     remove(site, "m8")

@@ -9,6 +9,8 @@ download    GSA and KD payloads
 rekeyer     GSA_REKEY messages, signed
 repeats     those messages on their way
 roster      who is in a group, and with which sender indexes
+keytree     the key tree (LKH): who can find which keys
+succession  which epoch comes next, and by which messages
 group       one group over time: every change is in the store before anyone hears of it
 proposals   which IKE proposal is taken, and whether SAg covers a group's policy
 ikesa       one IKE SA: keys, message IDs, fragments, the cached answer; table: all of them; timers

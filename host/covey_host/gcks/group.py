@@ -15,54 +15,26 @@ a Rekey SA that the server has forgotten. See repeats.py for how a message leave
     group/NAME/state    epoch and outbox, see epoch.py; roster.py and keytree.py have the others
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..errors import Problem
-from . import Out, senders
+from . import Out, senders, succession
 from .authority import Member
-from .epoch import (
-    Epoch,
-    Outbox,
-    Parcel,
-    Random,
-    RekeySA,
-    between,
-    decode_state,
-    encode_state,
-    first_epoch,
-    kwk_len,
-    next_epoch,
-)
+from .epoch import Epoch, Random, RekeySA, decode_state, encode_state, first_epoch
 from .keytree import Draft, KeyTree, Node
 from .ledger import Changes, Ledger
 from .policy import INBAND, REKEY_AT, GroupPolicy
 from .rekeyer import Rekeyer
 from .repeats import Repeats
 from .roster import Enrolled, Roster
+from .succession import Plan, Standing
 
 _JITTER = 5  # % of a lifetime: groups that began together are not rekeyed together
 _RETRY_MS = 5000  # after a write that failed
-_MOST_PARCELS = 8  # unsent rekeys in a row; who missed more registers again
-_MOST_WRAPS = 96  # wrapped keys in one message, about 3.5 KB of them
-_MOST_ROUNDS = 16  # messages to put out as many as go at once; if it takes more, all go
 
 
 class GroupFull(Exception):
     """No registration now, whoever asks (REGISTRATION_FAILED)."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A new epoch, decided and not yet written."""
-
-    epoch: Epoch
-    outbox: Outbox
-    changes: Changes
-    activate_ms: int
-    gone: frozenset[str]  # members that this takes away
-    tree: KeyTree | None = None  # from now on
-    draft: Draft | None = None  # what is to be applied to it
-    vacated: frozenset[str] = frozenset()  # members whose leaf is free
 
 
 class Group:
@@ -79,6 +51,7 @@ class Group:
         self._repeats = Repeats()
         self._born_ms = 0
         self._activate_ms = 0  # from when senders use the TEK
+        self._end_ms = 0  # until when receivers may take what comes under the TEK before
         self._rekey_ms = 0  # when the next rekey is due
         self._retry_ms = 0  # not before, after a write that failed
 
@@ -126,56 +99,18 @@ class Group:
         started: bool = False,
         gone: frozenset[str] = frozenset(),
     ) -> Plan:
-        """Decide on the next epoch. To be written by the caller, then given to believe().
-
-        gone: who is not to follow; with a key tree those that left by themselves don't either.
-        """
-        old, policy = self.epoch, self.policy
-        leaving = self._roster.leaving(old.era, gone) if self._tree else {}
-        draft = Draft(self._tree, self._random) if leaving else None
-        rounds = draft.rounds(leaving.values(), _MOST_WRAPS) if draft else []
-        excludes = excludes or old.shape != policy.shape or len(rounds) > _MOST_ROUNDS
-        if excludes:
-            draft, rounds, leaving = None, [], {}
-        sas = between(old, self._random, count=len(rounds), started=started)
-        over = sas[-1] if sas else None
-        how = {"excludes": excludes, "started": started, "over": over}
-        new = next_epoch(old, policy.shape, self._random, **how)
-        outbox = self._repeats.outbox
-        come_back = excludes or started and any(parcel.excludes for parcel in outbox)
-        delays_s = policy.delays_s(bool(rounds))
-        gaps_ms = len(rounds) * policy.evict_gap_ms
-        earliest_ms = self._earliest_ms(now_ms + gaps_ms, come_back, delays_s)
-        activate_ms = max(earliest_ms, self._activate_ms)
-        if excludes:
-            outbox = tuple(p if p.excludes else self._exclusion(p) for p in outbox)
-        most = _MOST_PARCELS
-        if not self.is_inband:
-            fragments = self._can_all_fragment(old)
-            parcels = self._rekeyer.rounds(
-                old, rounds, sas, new.rekey.spi, policy, in_fragments=fragments
-            )
-            if excludes:
-                over = old.rekey, old.destination, old.shape.has_marker
-                parcels.append(self._rekeyer.exclude(*over))
-            else:
-                left_ms = activate_ms - now_ms - gaps_ms
-                parcels.append(self._announcement(old, new, left_ms, delays_s, over, fragments))
-            outbox += tuple(parcels)
-            most = max(most, len(parcels))
-        outbox = outbox[-most:]
-        changes = {self._prefix + "state": encode_state(new, outbox)}
-        changes |= self._roster.vacating(frozenset(leaving) - gone)
-        changes |= self._roster.removing(gone)
-        tree = self._tree
-        if excludes:
-            tree, dropped = self._new_tree()
-            changes |= dropped
-        elif draft:
-            changes |= tree.pages(draft, self._prefix)
-        return Plan(
-            new, outbox, changes, activate_ms, gone, tree, draft, frozenset(leaving) - gone
+        """Decide on the next epoch. To be written by the caller, then given to believe()."""
+        was = Standing(
+            self._prefix,
+            self.policy,
+            self.epoch,
+            self._roster,
+            self._tree,
+            self._repeats.outbox,
+            self._activate_ms,
         )
+        how = {"excludes": excludes, "started": started, "gone": gone}
+        return succession.decide(was, self._rekeyer, self._random, now_ms, **how)
 
     def believe(self, plan: Plan, now_ms: int) -> None:
         """The plan is in the store: from now on it is true."""
@@ -183,6 +118,7 @@ class Group:
         self.epoch = plan.epoch
         self._born_ms = now_ms
         self._activate_ms = plan.activate_ms
+        self._end_ms = plan.end_ms
         lifetime_ms = self.policy.lifetime_s * 1000
         jitter = int.from_bytes(self._random(2)) * lifetime_ms * _JITTER // 100 >> 16
         self._rekey_ms = now_ms + lifetime_ms * REKEY_AT // 100 - jitter
@@ -278,7 +214,12 @@ class Group:
 
     def delays_s(self, now_ms: int) -> tuple[int, int]:
         """ATD and DTD for a member that registers now: a sender is silent for what is left."""
-        return self._delays_s(max(0, self._activate_ms - now_ms), self.policy.delays_s(False))
+        return succession.told_s(self._activate_ms - now_ms, self.policy.delays_s(False))
+
+    def farewell_s(self, now_ms: int) -> tuple[int, int]:
+        """Of who was put out just now: for how long it can still read what is sent, if nobody
+        loses a message, and for how long some may take what it sends."""
+        return tuple(-(-max(0, ms - now_ms) // 1000) for ms in (self._activate_ms, self._end_ms))
 
     def step(self, now_ms: int) -> None:
         """Rekey when it is time, forget messages that are out. Problem: it is tried again."""
@@ -347,27 +288,17 @@ class Group:
             if epoch != self.epoch:
                 come_back = bool(outbox) and outbox[-1].excludes
                 delays_s = self.policy.delays_s(False)
-                earliest_ms = self._earliest_ms(now_ms, come_back, delays_s)
+                earliest_ms = succession.earliest_ms(self.policy, now_ms, come_back, delays_s)
                 activate_ms = max(earliest_ms, self._activate_ms)
-                plan = Plan(epoch, outbox, {}, activate_ms, frozenset(), self._tree)
-                self.believe(plan, now_ms)
+                self.believe(Plan(epoch, outbox, {}, activate_ms, tree=self._tree), now_ms)
         self.is_stale = False
 
     def _founded(self, now_ms: int, more: Changes) -> Plan:
         epoch = first_epoch(self.policy.shape, self._random)
-        tree, changes = self._new_tree()
+        tree, changes = succession.new_tree(self._prefix, self.policy, None, self._random)
         changes[self._prefix + "state"] = encode_state(epoch, ())
         self._write(changes | more)
-        return Plan(epoch, (), changes, now_ms, frozenset(), tree)
-
-    def _new_tree(self) -> tuple[KeyTree | None, Changes]:
-        """In place of the one there is, for a new era; the write that makes it so."""
-        shape, old = self.policy.shape, self._tree
-        changes: Changes = {} if old is None else old.dropping(self._prefix)
-        if not shape.key_tree:
-            return None, changes
-        tree = KeyTree(shape.key_tree, kwk_len(shape.key_bits), old.next_id if old else 1)
-        return tree, changes | tree.pages(Draft(tree, self._random), self._prefix)
+        return Plan(epoch, (), changes, now_ms, tree=tree)
 
     def _place(self, member: str) -> tuple[int | None, Draft | None]:
         """The leaf of a member that registers, and what that does to the key tree."""
@@ -411,32 +342,6 @@ class Group:
             self.exclude(now_ms)
         return senders.pick(*ask, self.epoch, most=most, may_rekey=False)
 
-    def _announcement(
-        self,
-        old: Epoch,
-        new: Epoch,
-        atd_ms: int,
-        delays_s: tuple[int, int],
-        over: RekeySA | None,
-        in_fragments: bool,
-    ) -> Parcel:
-        """Over the old epoch's Rekey SA, or the one that all have who are to stay."""
-        atd_s, dtd_s = self._delays_s(atd_ms, delays_s)
-        return self._rekeyer.rekey(
-            old,
-            new,
-            self.policy,
-            atd_s=atd_s,
-            dtd_s=dtd_s,
-            in_fragments=in_fragments,
-            over=over,
-            gap_ms=self.policy.evict_gap_ms if over else 0,
-        )
-
-    def _can_all_fragment(self, epoch: Epoch) -> bool:
-        active = self._roster.active(epoch.era).values()
-        return bool(active) and all(enrolled.fragments for enrolled in active)
-
     def _make_way(self, member: str, now_ms: int) -> None:
         """For the one sender of a group: its numbers begin anew, and receivers have one window
         for all that comes under a TEK (RFC 9838 section 2.6). So a TEK under which anybody may
@@ -449,20 +354,6 @@ class Group:
             if now_ms < self._born_ms + self.policy.dtd_s * 1000:
                 raise GroupFull  # too soon, as in _pick
             self.rekey(now_ms)
-
-    def _exclusion(self, parcel: Parcel) -> Parcel:
-        """In place of a rekey that some may not have heard: it would hand them keys."""
-        return self._rekeyer.exclude(parcel.over, parcel.destination, parcel.marker)
-
-    def _earliest_ms(self, now_ms: int, come_back: bool, delays_s: tuple[int, int]) -> int:
-        """From when an epoch that begins now is sent under: all must have it by then."""
-        spread_s = self.policy.rejoin_spread_s if come_back else 0
-        return now_ms + (delays_s[0] + spread_s) * 1000
-
-    def _delays_s(self, left_ms: int, delays_s: tuple[int, int]) -> tuple[int, int]:
-        """ATD and DTD from now on; where ATD is longer than policy's, DTD grows with it."""
-        atd_s = -(-left_ms // 1000)
-        return atd_s, delays_s[1] + max(0, atd_s - delays_s[0])
 
     def _tidy(self, now_ms: int) -> None:
         self.refresh(now_ms)

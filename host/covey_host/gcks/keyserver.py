@@ -41,6 +41,7 @@ class KeyServer:
         self._authority = Authority(self._ledger, random)
         self._groups: dict[str, Group] = {}
         self._retired: list[Group] = []  # gone from policy, still saying so
+        self._left_groups: list[Group] = []  # by whom was removed last
         self._epochs: dict[str, Epoch] = {}  # as they were last told of
         self._responder: Responder | None = None
         self._disclosure = disclosure.Disclosure()
@@ -131,10 +132,19 @@ class KeyServer:
         self._ledger.write(changes)
         for group, plan in plans:
             group.believe(plan, now_ms)
+        self._left_groups = [group for group, _ in plans]
         self.counters["removed"] += 1
         self._tell("removed", member=name, groups=[g.policy.name for g, _ in plans])
         told = self._responder.dismiss(name, now_ms, is_excluded=True)  # it hears of no more keys
         return self._due(now_ms) + told
+
+    def farewells(self, now_ms: int) -> list[dict]:
+        """Of the latest removal: how long until it is through, in whole seconds."""
+        found = []
+        for group in self._left_groups:
+            reads_s, heard_s = group.farewell_s(now_ms)
+            found.append({"group": group.policy.name, "reads_s": reads_s, "heard_s": heard_s})
+        return found
 
     def reload(self, policy: SitePolicy, now_ms: int) -> list[Out]:
         """Another policy comes into force: groups that differ get new keys, new groups begin,

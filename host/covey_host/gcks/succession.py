@@ -1,0 +1,156 @@
+"""Which epoch comes after a group's present one, and by which messages its members get there.
+
+    all follow           GSA_REKEY over the current Rekey SA: the new epoch
+    some are put out     GSA_REKEY over the current Rekey SA: another one, which they can't find,
+                         in as many rounds as it takes; then, over the last, the new epoch
+    all are sent away    the Delete of everything: a new era
+
+Nothing is written here, and nothing believed: see Group.
+"""
+
+from dataclasses import dataclass
+
+from .epoch import Epoch, Outbox, Parcel, Random, between, encode_state, kwk_len
+from .epoch import next_epoch as epoch_after
+from .keytree import Draft, KeyTree, Round
+from .ledger import Changes
+from .policy import INBAND, GroupPolicy
+from .rekeyer import Rekeyer
+from .roster import Roster
+
+_MOST_PARCELS = 8  # unsent rekeys in a row; who missed more registers again
+_MOST_WRAPS = 96  # wrapped keys in one message, about 3.5 KB of them
+_MOST_ROUNDS = 16  # messages to put out as many as go at once; if it takes more, all go
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a group is as its next epoch is decided on."""
+
+    prefix: str  # of its keys in the store
+    policy: GroupPolicy
+    epoch: Epoch
+    roster: Roster
+    tree: KeyTree | None
+    outbox: Outbox
+    activate_ms: int  # from when senders use the present TEK
+
+    @property
+    def is_inband(self) -> bool:
+        return self.epoch.shape.rekey == INBAND
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A new epoch, decided and not yet written."""
+
+    epoch: Epoch
+    outbox: Outbox
+    changes: Changes
+    activate_ms: int
+    end_ms: int = 0  # from when nobody takes what comes under the TEK before it
+    gone: frozenset[str] = frozenset()  # members that this takes away
+    vacated: frozenset[str] = frozenset()  # members whose leaf is free
+    tree: KeyTree | None = None  # from now on
+    draft: Draft | None = None  # what is to be applied to it
+
+
+def decide(
+    was: Standing,
+    rekeyer: Rekeyer,
+    random: Random,
+    now_ms: int,
+    *,
+    excludes: bool,
+    started: bool,
+    gone: frozenset[str],
+) -> Plan:
+    """excludes: all have to register again. started: the key server was. gone: who is not to
+    follow; with a key tree those who left by themselves don't either."""
+    old, policy = was.epoch, was.policy
+    leaving, draft, rounds = _leaving(was, random, gone)
+    excludes = excludes or old.shape != policy.shape or len(rounds) > _MOST_ROUNDS
+    if excludes:
+        leaving, draft, rounds = {}, None, []
+    sas = between(old, random, count=len(rounds), started=started)
+    over = sas[-1] if sas else None
+    new = epoch_after(old, policy.shape, random, excludes=excludes, started=started, over=over)
+    come_back = excludes or started and any(parcel.excludes for parcel in was.outbox)
+    delays_s = policy.delays_s(bool(rounds))
+    said_ms = now_ms + len(rounds) * policy.evict_gap_ms
+    activate_ms = max(earliest_ms(policy, said_ms, come_back, delays_s), was.activate_ms)
+    atd_s, dtd_s = told_s(activate_ms - said_ms, delays_s)
+    if was.is_inband:
+        parcels = []
+    elif excludes:
+        parcels = [rekeyer.exclude(old.rekey, old.destination, old.shape.has_marker)]
+    else:
+        how = {"in_fragments": _can_all_fragment(was)}
+        parcels = rekeyer.rounds(old, rounds, sas, new.rekey.spi, policy, **how)
+        how |= {"over": over, "gap_ms": policy.evict_gap_ms if over else 0}
+        parcels.append(rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s, **how))
+    outbox = _unsaid(was.outbox, rekeyer) if excludes else was.outbox
+    outbox = (*outbox, *parcels)[-max(_MOST_PARCELS, len(parcels)) :]
+    vacated = frozenset(leaving) - gone
+    changes = {was.prefix + "state": encode_state(new, outbox)}
+    changes |= was.roster.vacating(vacated) | was.roster.removing(gone)
+    tree = was.tree
+    if excludes:
+        tree, more = new_tree(was.prefix, policy, tree, random)
+        changes |= more
+    elif draft:
+        changes |= tree.pages(draft, was.prefix)
+    end_ms = said_ms + dtd_s * 1000
+    return Plan(new, outbox, changes, activate_ms, end_ms, gone, vacated, tree, draft)
+
+
+def new_tree(
+    prefix: str, policy: GroupPolicy, old: KeyTree | None, random: Random
+) -> tuple[KeyTree | None, Changes]:
+    """In place of the one there is, for a new era; the write that makes it so."""
+    shape = policy.shape
+    changes: Changes = {} if old is None else old.dropping(prefix)
+    if not shape.key_tree:
+        return None, changes
+    tree = KeyTree(shape.key_tree, kwk_len(shape.key_bits), old.next_id if old else 1)
+    return tree, changes | tree.pages(Draft(tree, random), prefix)
+
+
+def earliest_ms(
+    policy: GroupPolicy, now_ms: int, come_back: bool, delays_s: tuple[int, int]
+) -> int:
+    """From when an epoch that members hear of now is sent under: all must have it by then."""
+    spread_s = policy.rejoin_spread_s if come_back else 0
+    return now_ms + (delays_s[0] + spread_s) * 1000
+
+
+def told_s(left_ms: int, delays_s: tuple[int, int]) -> tuple[int, int]:
+    """ATD and DTD from now on; where ATD is longer than policy's, DTD grows with it."""
+    atd_s = -(-max(0, left_ms) // 1000)
+    return atd_s, delays_s[1] + max(0, atd_s - delays_s[0])
+
+
+def _leaving(
+    was: Standing, random: Random, gone: frozenset[str]
+) -> tuple[dict[str, int], Draft | None, list[Round]]:
+    """Whose leaves are taken, and what that does to the tree."""
+    leaving = was.roster.leaving(was.epoch.era, gone) if was.tree else {}
+    if not leaving:
+        return {}, None, []
+    draft = Draft(was.tree, random)
+    return leaving, draft, draft.rounds(leaving.values(), _MOST_WRAPS)
+
+
+def _can_all_fragment(was: Standing) -> bool:
+    active = was.roster.active(was.epoch.era).values()
+    return bool(active) and all(enrolled.fragments for enrolled in active)
+
+
+def _unsaid(outbox: Outbox, rekeyer: Rekeyer) -> list[Parcel]:
+    """In place of rekeys that some may not have heard, and that would hand them keys."""
+    return [
+        parcel
+        if parcel.excludes
+        else rekeyer.exclude(parcel.over, parcel.destination, parcel.marker)
+        for parcel in outbox
+    ]
