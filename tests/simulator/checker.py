@@ -4,6 +4,7 @@
     healed     no member without the newest keys stays so
     agreed     after quiet time all have the key server's epoch
     once       nothing is delivered twice
+    fresh      with fresh_join a member gets nothing that was sent before it was let in
     nonces     no (key, nonce) pair is sealed under twice
     rollover   on a network that loses nothing, nothing is lost because of a rekey
 """
@@ -12,8 +13,9 @@ from collections import Counter
 from hashlib import sha256
 
 from covey.drops import DROP_OWN, names
+from covey.membership import NAMES
 
-_NAMES = names()
+_DROPS = names()
 _MOST_TOLD = 20
 _AWAY_MS = 40_000  # an IKE SA that died is given up so late, and another one made
 
@@ -81,6 +83,7 @@ class Checker:
         self.counts["server " + name] += 1
         if name == "registered":
             self.registrations.append((self._plant.clock.now_ms, facts["member"]))
+            self._plant.admitted(facts["member"])
         self.trace(name, facts.get("member"), facts.get("epoch"))
 
     def repeated(self, keymat, nonce):
@@ -111,12 +114,16 @@ class Checker:
         if packet.seen & seat:
             self.fail("once", f"{machine.name} got packet {number} twice")
         packet.seen |= seat
+        if packet.seal_ms < (machine.admitted_ms or 0):
+            self.counts["sent before it registered"] += 1
+            if self._plant.has_fresh_join:
+                self.fail("fresh", f"{machine.name} got packet {packet.number}, which is older")
         eviction = machine.eviction
         if eviction and packet.sender.eviction is None and self._is_too_late(packet, eviction):
             self.fail("evicted", f"{machine.name}, evicted, opened packet {number}")
 
     def refused(self, machine, packet, reason):
-        self.drops[_NAMES[reason]] += 1
+        self.drops[_DROPS[reason]] += 1
         if reason == DROP_OWN or packet.seen & 1 << machine.seat:
             return
         if not self._plant.is_lossless or machine.eviction or packet.sender.eviction:
@@ -127,8 +134,14 @@ class Checker:
             self.fail(
                 "rollover",
                 f"{machine.name} lost packet {packet.number} of {packet.sender.name}:"
-                f" {_NAMES[reason]}",
+                f" {_DROPS[reason]}",
             )
+
+    def fell_out(self, machine):
+        """A member has lost its keys."""
+        plant = self._plant
+        if machine.is_wanted and plant.is_lossless and not plant.station.epoch.era:
+            self.fail("rollover", f"{machine.name} has to register again")
 
     def _is_too_late(self, packet, eviction):
         """Whether somebody who is out by this eviction must not read this packet.
@@ -178,15 +191,16 @@ class Checker:
             if not machine.is_wanted:
                 continue
             if not machine.is_member:
-                state = machine.membership.state
-                self.fail("healed", f"{machine.name} has no keys, state {state}")
-            elif machine.membership.epoch != epoch.number:
+                state = NAMES[machine.membership.state]
+                self.fail("healed", f"{machine.name} has no keys: it is {state}")
+                continue
+            known = machine.membership.epoch
+            if known != epoch.number:
                 self.fail(
                     "agreed",
-                    f"{machine.name} is in epoch {machine.membership.epoch}, the key server in"
-                    f" {epoch.number}",
+                    f"{machine.name} is in epoch {known}, the key server in {epoch.number}",
                 )
-            elif machine.member.keys.find(epoch.tek_spi, 0) is None:
+            if machine.member.keys.find(epoch.tek_spi, 0) is None:
                 self.fail("healed", f"{machine.name} lacks the newest TEK")
 
     def all_heard(self, packets):

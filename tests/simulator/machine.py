@@ -35,6 +35,7 @@ class Machine:
         self.access_point = 0
         self.since_ms = None  # MEMBER without a break since then, and
         self.since_epoch = 0  # from this one on: it was not given what came before
+        self.admitted_ms = None  # when the key server let it in first in this life
         self.knows = {}  # epoch → since when
         self.behind_ms = None  # without the newest keys since then
         self.asked = 0  # registrations begun in this life
@@ -80,7 +81,7 @@ class Machine:
         self.life += 1
         self.seat = self._plant.new_seat()
         self.is_on = True
-        self.since_ms = None
+        self.since_ms = self.admitted_ms = None
         self.member = Member(payload_max=64, sender_slots=64, sender=self.is_sender)
         self.membership = Membership(self._config, self.member, self._random)
         self._known = None
@@ -172,6 +173,8 @@ class Machine:
             self._plant.checker.told(self, name, detail)
         it.events.clear()
         if it.state != MEMBER:
+            if self.since_ms is not None:
+                self._plant.checker.fell_out(self)
             self.since_ms = None
         elif self.since_ms is None:
             self.since_ms = self._clock.now_ms

@@ -18,7 +18,8 @@ from .machine import Machine
 from .station import Station
 from .swift import Swift
 
-HAS_KEY_TREE = "key_tree" in {field.name for field in fields(GroupPolicy)}
+_KNOWN = {field.name for field in fields(GroupPolicy)}
+HAS_KEY_TREE = "key_tree" in _KNOWN
 _MEMORY = Path("/dev/shm")  # where a sync of the store costs nothing
 _IDENTITY = "gcks.example"
 _GROUP = "line1"
@@ -120,6 +121,16 @@ class Plant:
     def grace_ms(self):
         """From a message of the key server to the moment in which a sender has understood it."""
         return self.air.weather.delay_ms[1] + self.setting.slow_ms[1]
+
+    @property
+    def has_fresh_join(self):
+        return getattr(self.station.group_policy, "fresh_join", False)
+
+    def admitted(self, name):
+        """The key server has registered this member."""
+        machine = self.machines[int(name[1:])]
+        if machine.admitted_ms is None:
+            machine.admitted_ms = self.clock.now_ms
 
     def new_seat(self):
         self._seats += 1
