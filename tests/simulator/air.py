@@ -19,8 +19,8 @@ class Weather:
     delay_ms: tuple[int, int] = (1, 1)
 
     @property
-    def is_lossless(self):
-        return not (self.data_loss or self.rekey_loss or self.unicast_loss)
+    def loses_keys(self):
+        return bool(self.rekey_loss or self.unicast_loss)
 
 
 CLEAR = Weather()

@@ -6,7 +6,7 @@
     once       nothing is delivered twice
     fresh      with fresh_join a member gets nothing that was sent before it was let in
     nonces     no (key, nonce) pair is sealed under twice
-    rollover   on a network that loses nothing, nothing is lost because of a rekey
+    rollover   on a network that loses no IKE message, nothing that arrives is lost because of a rekey
 """
 
 from collections import Counter

@@ -75,7 +75,7 @@ class Plant:
         self.swift = Swift(self.checker.repeated)
         self.air = Air(self.clock, self.chance, weather, self.setting.access_points)
         self.air.log = self.coalition.hear
-        self.is_lossless = weather.is_lossless  # and has been so all the time
+        self.is_lossless = not weather.loses_keys  # and has been so all the time
         self.outage_ms = 0  # when the key server came back last, or a cut was mended
         self._seats = 0
         self._pending = []  # evictions that are not done
