@@ -174,7 +174,7 @@ class Membership:
             if keys.made.data_sas:
                 self.rekeys += 1
                 self.events.append(("rekeyed", self.epoch))
-            self._refresh.followed(self._now_ms)
+            self._refresh.followed(self._now_ms, bool(keys.made.data_sas))
             if self.state != MEMBER:
                 self.member.keys.silence()  # new keys let nobody in again
             self._installed(False)
