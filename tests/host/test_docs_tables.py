@@ -43,6 +43,7 @@ from covey_host.gcks import (
     requests,
     senders,
     server,
+    succession,
 )
 from covey_host.gcks import (
     table as sas,
@@ -110,7 +111,9 @@ def test_private_attributes_have_the_numbers_of_the_code():
      [requests.BUSY_MS // 1000]),
     ("Times", "key server: keeps an IKE SA that has a successor, and waits for its Delete",
      [sas.UNPROVEN_MS // 1000]),
-    ("Limits", "rekeys of one group waiting to be sent", [group._MOST_PARCELS]),
+    ("Limits", "rekeys of one group waiting to be sent", [succession._MOST_PARCELS]),
+    ("Limits", "wrapped keys in one message of a removal", [succession._MOST_WRAPS]),
+    ("Limits", "messages of one removal before the new epoch's", [succession._MOST_ROUNDS]),
     ("Limits", "keys that a key server keeps for whoever follows `covey keys`",
      [disclosure._MOST_KEPT]),
     ("Times", "member: waits for a pull before it makes a new IKE SA",
