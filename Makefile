@@ -10,7 +10,7 @@ setup = @if [ -x $(PY) ] && $(PY) -I -c pass 2>/dev/null; then python=$(PY); \
 	else python="$$(tools/find_python.sh)" || exit 1; fi; \
 	"$$python" -I tools/setup.py
 
-.PHONY: help setup run serve image test test-cpy test-mpy bench lint size size-diff lock clean
+.PHONY: help setup run serve image flash test test-cpy test-mpy bench lint size size-diff lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
@@ -28,6 +28,11 @@ image: ## what a member's board gets, in one file (X=member BOARD=name FIRMWARE=
 	$(setup) venv
 	@exec .venv/bin/covey image $(X) --board $(BOARD) $(if $(FIRMWARE),--firmware $(FIRMWARE)) \
 		$(if $(OUT),--output $(OUT)) $(if $(ROMFS),--romfs)
+
+flash: ## the same into the flash of a board, verified (X=member BOARD=name PORT=port FIRMWARE=file ERASE=1)
+	$(setup) venv
+	@exec .venv/bin/covey flash $(X) --board $(BOARD) $(if $(PORT),--port $(PORT)) \
+		$(if $(FIRMWARE),--firmware $(FIRMWARE)) $(if $(ERASE),--erase)
 
 test: ## every suite: CPython, 32-bit and 64-bit MicroPython, the host, many processes
 	$(setup) venv micropython mpy
@@ -50,9 +55,9 @@ lint: ## format and style of every Python file
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 
-size: ## octets of each compiled file on four architectures, heap on a 32-bit one, and the aims
+size: ## octets of each compiled file, heap, and the aims; what a board needs (BOARD=name KEEP=1)
 	$(setup) venv micropython
-	@$(PY) tools/size.py
+	@$(PY) $(if $(BOARD),tools/size_board.py $(BOARD) $(if $(KEEP),--keep),tools/size.py)
 
 size-diff: ## what has become larger or smaller since the last tag (REV=revision)
 	$(setup) venv

@@ -33,7 +33,8 @@ _QUEUE = const(64)  # packets that wait for the application
 _BURST = const(16)  # datagrams read before other tasks get their turn
 _NOTHING = const(-1)  # what port.recv_from says then
 _IDLE_MS = const(1000)  # the longest sleep of the working task
-_SLACK = const(136)  # by which rx is longer than the longest payload; ESP needs 44 of it
+_SPARED = const(1400)  # a limit on payloads from which on no memory is to be spared
+_SLACK = const(56)  # by which rx is longer than the longest payload; our ESP needs 44 of it
 _LEAVE_MS = const(2000)  # how long a leave may take before we go without an answer
 _PAUSE_MS = const(50)  # until the next try, without memory or where a socket fails
 _UNICAST = const(4096)  # greatest IKE message
@@ -71,22 +72,29 @@ def join(source, on_event=None, timeout_s=None, kept=None):
 class Joined:
     """One membership on the air."""
 
+    # An instance has its own once they change, which mostly they don't.
+    _kept = None
+    _send_error = None  # errno of the latest message to the key server
+    _long = 0  # so many datagrams are still read into a long buffer
+    _is_closed = False
+    _is_behind = False  # routes are to follow sockets
+    _failure = None  # what ended a task that should never end
+
     def __init__(self, settings, on_event, timeout_s, kept=None, owns_config=False):
         self.config = settings
-        self._kept = kept
+        if kept is not None:
+            self._kept = kept
         self._owns_config = owns_config  # then its pre-shared key dies with us
         self.member = Member(
             payload_max=settings.limit_payload,
-            datagram_max=min(settings.limit_payload + _SLACK, _FRAME),
+            datagram_max=_datagram_max(settings.limit_payload),
             sa_slots=settings.limit_sas,
             sender_slots=settings.limit_senders,
             sender=settings.sender,
             reserves=True,
         )
         self._addresses = Addresses(settings.servers, settings.interface)
-        self.membership = Membership(
-            settings, self.member, path_to=lambda server: self._addresses.path_to(server)
-        )
+        self.membership = Membership(settings, self.member, path_to=self._path_to)
         self._on_event = on_event
         if timeout_s is None:
             timeout_s = len(settings.servers) * settings.retransmit_total_s + 1
@@ -94,16 +102,15 @@ class Joined:
         self._unicast = None  # (socket towards the key server, waiter)
         self._groups = {}  # (address, port) → (carrier, waiter, task)
         self._routes = {}  # SPI → carrier that its packets leave by
-        self._send_error = None  # errno of the latest message to the key server
-        self._long = 0  # so many datagrams are still read into a long buffer
         self._tasks = []
         self._worker = None  # the one among them that drives the membership
-        self._is_closed = False
         self._kick = _Kick()  # wakes the working task
         self._arrived = asyncio.Event()  # there is a packet, or the end
         self._packets = []
         self._is_listening = not settings.sender  # a sender may never ask for packets
-        self._failure = None  # what ended a task that should never end
+
+    def _path_to(self, server):
+        return self._addresses.path_to(server)
 
     # Entering and leaving
 
@@ -212,7 +219,11 @@ class Joined:
             raise ConfigError("This member is a receiver: set sender to true in covey.json.")
         if length < 0:
             return False
-        return self._routes[member.keys.outbound().spi].send(member.tx[:length]) is None
+        spi = member.keys.outbound().spi
+        if spi not in self._routes:  # installed just now
+            self._follow_groups()
+            self._follow_routes()
+        return self._routes[spi].send(member.tx[:length]) is None
 
     def can_send(self):
         return self.member.can_send(port.ticks_ms())
@@ -301,15 +312,21 @@ class Joined:
             self._fail(error)
 
     def _turn(self):
-        """A slice of work, and what it has to say; the ms until the next."""
+        """A slice of work and what it has to say, or a part of what follows; ms until the next."""
         membership = self.membership
         try:
-            wait = membership.step(port.ticks_ms())
-            self._tell()
-            self._send_control()
+            if self._is_behind:
+                self._follow_routes()
+                return 0
             if membership.listening_changed:
                 self._follow_groups()
-            return wait
+                return 0
+            wait = membership.step(port.ticks_ms())
+            if membership.is_amid:
+                return 0
+            self._tell()
+            self._send_control()
+            return 0 if membership.listening_changed else wait
         except MemoryError:  # what was to be sent counts as lost
             membership.listening_changed = True
             self.member.drops.count(DROP_CAPACITY)
@@ -334,7 +351,9 @@ class Joined:
             except ConfigError:
                 continue  # no name service just now: as good as lost, and sent again
             sock, _ = self._unicast
-            self._send_error = port.send(sock, data, address)
+            error = port.send(sock, data, address)
+            if error != self._send_error:
+                self._send_error = error
 
     async def _read(self, look, place, waiter):
         """Whatever comes at one place. look(place): None where nothing was there, DROP_SOCKET: not
@@ -374,7 +393,8 @@ class Joined:
         if n > len(buf):
             self._long = _LONG
             return drops.count(DROP_IKE_HEADER)
-        self._long = max(self._long - 1, 0)
+        if self._long:
+            self._long -= 1
         if n == 0:
             return drops.count(DROP_EMPTY)
         is_marked = nat.has_marker(buf, n)
@@ -411,12 +431,17 @@ class Joined:
         for place in list(self._groups):
             if self._groups[place][0].is_framed is not is_framed.get(place):
                 self._drop_group(place)
+                self._routes = {}  # nobody sends to where it was
         for place in is_framed:
             if place not in self._groups:
                 group = carrier.open_for(place, is_framed[place], self.config)
                 waiter = _Waiter(group.sock)
                 task = self._start(self._read, self._look_group, group, waiter)
                 self._groups[place] = (group, waiter, task)
+        self._is_behind = True
+
+    def _follow_routes(self):
+        self._is_behind = False
         routes = self.membership.routes()
         self._routes = {spi: self._groups[routes[spi]][0] for spi in routes}
 
@@ -426,6 +451,11 @@ class Joined:
         task.cancel()
         waiter.close()
         group.close()
+
+
+def _datagram_max(limit_payload):
+    """How long rx is to be. Longer rekeys don't need it: see carrier.UDP."""
+    return _FRAME if limit_payload >= _SPARED else limit_payload + _SLACK
 
 
 if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket itself

@@ -55,6 +55,14 @@ class IkeSA:
     what we send then.
     """
 
+    # Of the peer's requests; an instance has its own once one has come.
+    answer = None  # to the last one, kept for its repetition, a list of datagrams
+    is_answering = False  # whether it was taken and is not yet replied to
+    _peer_id = 0  # Message ID that the next one must have
+    _peer_exchange = 0  # of the last one
+    _peer_digest = None  # SHA-256 of its first datagram
+    _coming_digest = None  # the same of one whose other fragments are awaited
+
     def __init__(
         self,
         spi_i,
@@ -73,19 +81,13 @@ class IkeSA:
         self.fragments = fragments
         self.most_len = most_len
         self.request = None  # ours that waits for its answer, a list of datagrams
-        self.answer = None  # ours to the peer's last request, kept for its repetition; likewise
-        self.is_answering = False  # whether a request was taken and not yet replied to
         self.sk_d = bytearray(keys.sk_d)  # makes the keys of the next one, and the KWK
         self._awaited = 0  # exchange type of .request
         self._next_id = first_id  # Message ID of our next request
-        self._peer_id = 0  # Message ID that the peer's next request must have
-        self._peer_exchange = 0  # of its last one
-        self._peer_digest = None  # SHA-256 of its first datagram
-        self._coming_digest = None  # the same of a request whose other fragments are awaited
         self._iv = 0  # counter: nobody else seals under our key
         ours, theirs = (keys.sk_ei, keys.sk_er) if is_initiator else (keys.sk_er, keys.sk_ei)
-        self._sealing = RareContext(ours)
-        self._opening = RareContext(theirs)
+        self._sealing = RareContext(bytearray(ours))
+        self._opening = RareContext(bytearray(theirs))
         self._requests = Incoming() if fragments else None
         self._responses = Incoming() if fragments else None
 

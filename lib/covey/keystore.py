@@ -35,7 +35,6 @@ class KeyStore:
         self.sas = [None] * slots  # by slot, as admit() names it
         self.sending = None  # the SA that is sent under where no destination is named
         self._path = path or DataPath(slots)
-        self._slots = slots
         self._drops = drops
         self._spis = bytearray(4 * slots)  # side by side for find(); a free slot keeps its last
         self._states = bytearray(slots)
@@ -44,6 +43,7 @@ class KeyStore:
         self._port = 0  # its port, and
         self._epoch = 0  # its epoch
         self._used = 0  # slots from this one on are free
+        self._is_held = False  # see hold()
         self._retired = _SPIRing()
         self._announced = _SPIRing()
 
@@ -87,8 +87,10 @@ class KeyStore:
         more than eleven slots: it would be taken from the heap.
         """
         next_ms = _DAY_MS
+        if self._is_held:
+            return next_ms
         slot = 0
-        while slot < self._slots:
+        while slot < len(self.sas):
             next_ms = min(next_ms, self._step_slot(slot, now_ms))
             slot += 1
         self._step_sending()
@@ -121,6 +123,14 @@ class KeyStore:
             self._epoch = sa.epoch
 
     # ---- for the control half: may allocate
+
+    def hold(self):
+        """Until go_on(): no step, as one will do for all changes that come now."""
+        self._is_held = True
+
+    def go_on(self, now_ms):
+        self._is_held = False
+        self.step(now_ms)
 
     def room_for(self, count):
         """Whether `count` more SAs can be installed."""
@@ -176,7 +186,7 @@ class KeyStore:
         if not self._states[slot] & _RETIRING or self._ends.left_ms(end, now_ms) > dtd_s * 1000:
             self._ends.start(end, now_ms, dtd_s)
         self._states[slot] |= _RETIRING
-        for one in range(self._slots):
+        for one in range(len(self.sas)):
             # Taken back, not replaced (or its successor has just gone too): senders stop now.
             if self._states[one] & _RETIRING and not self._has_successor(one):
                 self._states[one] &= ~(_WAITING | _SENDING)
@@ -185,7 +195,7 @@ class KeyStore:
 
     def silence(self):
         """Stop sending at once under every SA that is here; receiving goes on."""
-        for slot in range(self._slots):
+        for slot in range(len(self.sas)):
             self._states[slot] &= ~(_WAITING | _SENDING)
         self.send_under(None)
 
@@ -209,7 +219,7 @@ class KeyStore:
 
     def wipe(self):
         """Forget every key: the member has left."""
-        for slot in range(self._slots):
+        for slot in range(len(self.sas)):
             if self.sas[slot] is not None:
                 self._remove(slot)
         self.send_under(None)
@@ -222,7 +232,7 @@ class KeyStore:
 
     def _has_successor(self, slot):
         """Whether another SA of the same destination stays, and is or will be sent under."""
-        for other in range(self._slots):
+        for other in range(len(self.sas)):
             state = self._states[other]
             if state & (_WAITING | _SENDING) and not state & _RETIRING:
                 if self.sas[other].destination == self.sas[slot].destination:
@@ -248,7 +258,7 @@ class KeyStore:
     def _elect(self, destination, port=None):
         """The SA of the highest epoch that may be sent under, the first of several."""
         newest = None
-        for slot in range(self._slots):
+        for slot in range(len(self.sas)):
             if self._states[slot] & _SENDING:
                 sa = self.sas[slot]
                 if port is not None and sa.port != port:

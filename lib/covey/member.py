@@ -44,6 +44,12 @@ class Member(DataPath):
     messages under IKE and Rekey SAs; what is longer than payload_max is opened in pieces.
     """
 
+    # The payload lies in rx from there on, until the next receive().
+    payload_off = _PAYLOAD
+    confirmed = False  # whether its source is proven; False: proven to be in the group
+    # A note for the control half, which clears it.
+    missed_rekey = False  # somebody sends under an SPI announced for the next epoch
+
     def __init__(
         self,
         payload_max=1428,
@@ -62,15 +68,10 @@ class Member(DataPath):
         self.is_sender = sender
         self.drops = Drops()
         # rx and tx stay what and as long as they are: the kernels know where they lie.
-        # Receiving. The payload lies in rx from payload_off on, until the next receive().
         self.rx = buffer(datagram_max)
-        self.payload_off = _PAYLOAD
-        self.confirmed = False  # whether its source is proven; False: proven to be in the group
         # Sending. out is where the payload goes; sealing overwrites it.
         self.tx = buffer(esp.datagram_len(payload_max))
         self.out = memoryview(self.tx)[_PAYLOAD : _PAYLOAD + payload_max]
-        # A note for the control half, which clears it.
-        self.missed_rekey = False  # somebody sends under an SPI announced for the next epoch
         super().__init__(sa_slots, self.rx, self.tx, payload_max)
         self.keys = KeyStore(sa_slots, self.drops, self)
         self._place = self.place

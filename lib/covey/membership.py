@@ -49,6 +49,7 @@ _LATER_S = const(10)  # after what is no refusal, and up to as much again by cha
 _REFUSALS = (registration.REFUSED, registration.FAILED)
 _NO_REFUSAL = ("temporary_failure", registration.NO_MEMORY)
 _IDLE_MS = const(1000)
+_SLICES = const(8)  # of work on keys between two looks at timers
 
 
 class Membership:
@@ -57,27 +58,32 @@ class Membership:
     path_to(server): the nat.Path to a config.Server, or None where nothing is known of it.
     """
 
+    # An instance has its own once they change.
+    reason = ""  # in words, why the last attempt or membership ended
+    rekeys = 0
+    _before = None  # the registration.Registration before, if the server has ended it, and
+    _before_asked = None  # its config.Server: what is repeated is answered again
+    _last_words = ()  # what that one has to say, addressed
+    _leaving = False
+    is_amid = False  # the last step was a slice of work: there is nothing new to tell
+    _slices = 0  # that may be done before timers are looked at
+    _is_ours = False  # which of them were looked at last
+
     def __init__(self, settings, member, random=random_bytes, path_to=lambda server: None):
         self.settings = settings
         self.member = member
         self.state = IDLE
-        self.reason = ""  # in words, why the last attempt or membership ended
         self.events = []  # (name, detail), oldest first; whoever reads them empties it
-        self.rekeys = 0
         self.listening_changed = False  # whoever follows listening() clears it
         self._random = random
         self._group = Group(member)
         self._keys = KeyWork(settings, member, self._group)
         self._ike = None  # registration.Registration
-        self._before = None  # the one before, if the server has ended it, and
-        self._before_asked = None  # its config.Server: what is repeated is answered again
-        self._last_words = []  # what it has to say, addressed
         self._path_to = path_to
         self._servers = Servers(settings.servers, random)
         self._asked = None  # config.Server of ._ike
         self._refresh = Refresh(self._random_ms)
         self._pause_s = _REFUSED_S
-        self._leaving = False
         self._now_ms = 0
 
     # What the carrier of datagrams calls
@@ -102,6 +108,7 @@ class Membership:
         source: (host, port, had a marker); the answer to a request goes back there.
         """
         self._now_ms = now_ms
+        self._slices = 0  # it is to be answered
         if data == KEEPALIVE or self._ike is None:
             self.member.drops.count(DROP_KEEPALIVE if data == KEEPALIVE else DROP_IKE_SPI)
             return
@@ -123,6 +130,8 @@ class Membership:
         """An IKE message from the group, without marker."""
         self._now_ms = now_ms
         self._keys.hear(data)
+        if not self.is_amid and not self._slices and self._keys.has_work:
+            self._slices = 1  # before timers, which were looked at last
 
     def outgoing(self):
         """(datagram, config.Server or the source of a request) to send, or (None, None)."""
@@ -135,21 +144,39 @@ class Membership:
         """One bounded slice of work. Returns the ms until the next call, 0 if there is more."""
         self._now_ms = now_ms
         try:
+            if self._slices:
+                self._slices -= 1
+                self.is_amid = True
+                if self._work():
+                    return 0
+                self._slices = 0
+            self.is_amid = False
             return self._step()
         except MemoryError:
+            self.is_amid = False
             self._no_memory()
             return _IDLE_MS
 
     def _step(self):
+        """A look at what is due; while keys are in work at the group's and our own by turns."""
         now_ms = self._now_ms
-        wait = min(self._group.step(now_ms), _IDLE_MS, self._timers())
-        if self._ike is not None:
-            try:
-                wait = min(wait, self._ike.step(now_ms))
-            except MemoryError:
-                self.member.drops.count(DROP_CAPACITY)
-            self._outcome()
-        return 0 if self._work() else wait
+        has_work = self._keys.has_work
+        self._is_ours = not self._is_ours
+        wait = _IDLE_MS
+        if not (has_work and self._is_ours):
+            wait = min(wait, self._group.step(now_ms))
+        if not has_work or self._is_ours:
+            wait = min(wait, self._timers())
+            if self._ike is not None:
+                try:
+                    wait = min(wait, self._ike.step(now_ms))
+                except MemoryError:
+                    self.member.drops.count(DROP_CAPACITY)
+                self._outcome()
+        if self._keys.has_work:
+            self._slices = _SLICES
+            return 0
+        return wait
 
     def _no_memory(self):
         """Something has happened, and what is to come of it is lost: ask what is current."""
@@ -162,6 +189,9 @@ class Membership:
         """A slice of work on keys, and what comes of it. False: there is none."""
         keys = self._keys
         result = keys.step(self._now_ms)
+        if result is None:
+            return True
+        self.is_amid = False
         if result == keywork.TAKEN:
             self._taken()
         elif result == keywork.REFUSED:
@@ -202,10 +232,10 @@ class Membership:
 
     def wipe(self):
         """Forget every key."""
+        self._keys.wipe()  # first: what it has begun to install is brought to its end
         self._group.wipe()
         if self._ike is not None:
             self._ike.close()
-        self._keys.wipe()
 
     # What the application may know
 
@@ -252,7 +282,8 @@ class Membership:
             out = self._before.take_outgoing()
             if out is None:
                 return
-            self._last_words.append(addressed(*out, self._before_asked))
+            words = addressed(*out, self._before_asked)
+            self._last_words = list(self._last_words) + [words]
 
     def _ask(self):
         """Ask for the current keys, over the IKE SA if it lives."""
@@ -365,7 +396,8 @@ class Membership:
         self._servers.answered()
         if self.state == MEMBER and self.reason:
             self.events.append((NAMES[MEMBER], ""))  # "unanswered" was told meanwhile
-        self.reason = ""
+        if self.reason:
+            self.reason = ""
         self._set_state(MEMBER)
         self._installed(True)
         if self._group.rekey.current is None and self._ike.state == registration.CLOSED:

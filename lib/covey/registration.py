@@ -79,25 +79,29 @@ class Registration:
     path: a nat.Path to the server, None: no NAT is looked for.
     """
 
+    # An instance has its own once they change.
+    reason = None  # short name of why we are REFUSED, FAILED or CLOSED
+    noted = None  # the last error that nothing proves, by name: a hint for a person
+    kwa = None  # KWA transform of the IKE SA over which .gsa and .kd came
+    _has_marker = False
+    _inbands = ()  # requests.Inband
+
     def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None):
         self.state = STARTING
-        self.reason = None  # short name of why we are REFUSED, FAILED or CLOSED
-        self.noted = None  # the last error that nothing proves, by name: a hint for a person
         self.drops = drops or Drops()
         self.gsa = None  # gsa.GSA and
         self.kd = None  # kd.KD of the last registration or pull, until somebody takes them
         self.transport_mode = False  # whether N(USE_TRANSPORT_MODE) came with them
-        self.kwa = None  # KWA transform of the IKE SA over which they came, and
-        self.kwk = None  # its default KWK (GSK_w), a bytearray; wiped with the IKE SA
+        self.kwk = None  # the default KWK (GSK_w), a bytearray; wiped with the IKE SA
         self._config = config
         self._random = random
-        self._has_marker = path is not None and path.has_marker
+        if path is not None and path.has_marker:
+            self._has_marker = True
         self._outgoing = []  # (datagram, where to: see covey.nat)
         self._handshake = Handshake(config, random, self._outgoing, path)
         self._spi_i = self._handshake.spi_i
         self._unicast = None  # Unicast with the server that has proven itself
         self._outcomes = []
-        self._inbands = []
         self._now_ms = now_ms
         self._patience = Patience(config)
         self._patience.start(now_ms)
@@ -272,7 +276,7 @@ class Registration:
             if kind == ANSWERED:
                 reason = self._take_response(*what) or reason
             elif kind == INBAND:
-                self._inbands.append(what[0])
+                self._inbands = list(self._inbands) + [what[0]]
             elif kind == ENDED:
                 self._end(CLOSED, what[0])
             elif kind == DEAD:

@@ -47,10 +47,10 @@ _SOFT_PERCENT = const(90)  # of its life, from 80 on by chance: then we rekey th
 class _Line:
     """One IKE SA, and our request over it."""
 
-    def __init__(self, sa, config):
+    def __init__(self, sa):
         self.sa = sa
         self.asked = 0  # what .sa.request is for, 0: there is none
-        self.patience = Patience(config)
+        self.patience = None  # while .asked
         self.goes = Timer()  # running: it is replaced
         self.is_to_delete = False  # by us, as soon as no other request is out
 
@@ -58,12 +58,13 @@ class _Line:
 class Unicast:
     """sa: the proven IkeSA; outgoing: list of (datagram, where to), see covey.nat."""
 
+    _gone = ()  # IkeSA without keys
+
     def __init__(self, config, sa, to, keeps_alive, outgoing, random, drops, now_ms):
         self.events = []
         self.is_closing = False  # we are about to go: no rekey is begun any more
-        self.lines = [_Line(sa, config)]  # the current one first
+        self.lines = [_Line(sa)]  # the current one first
         self._config = config
-        self._gone = []  # IkeSA without keys
         self._to = to
         self._keeps_alive = keeps_alive
         self._outgoing = outgoing
@@ -164,6 +165,7 @@ class Unicast:
     def _send(self, line, purpose, exchange, payloads):
         line.sa.ask(exchange, payloads)
         line.asked = purpose
+        line.patience = Patience(self._config)
         line.patience.start(self._now_ms)
         self._put(line.sa.request)
 
@@ -208,6 +210,7 @@ class Unicast:
             line.sa.request = request  # sent again, and so is its answer
             raise
         line.asked = 0
+        line.patience = None
         self._hear()
         if error == ike.INVALID_SYNTAX:  # ends the SA (RFC 7296 section 2.21.3)
             self._end_line(line, "invalid_syntax")
@@ -279,14 +282,13 @@ class Unicast:
         line.sa.wipe()
         line.asked = 0
         self.lines.remove(line)
-        self._gone.insert(0, line.sa)
-        del self._gone[_GONE:]
+        self._gone = [line.sa] + list(self._gone)[: _GONE - 1]
         if self.lines and self._renewal is not None:
             self._renewal.dropped(line)
 
     def adopt(self, sa):
         """A new IKE SA: from now on the one to ask over."""
-        line = _Line(sa, self._config)
+        line = _Line(sa)
         self.lines.insert(0, line)
         self._begin_life()
         if len(self.lines) > _MOST_SAS:

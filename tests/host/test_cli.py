@@ -130,6 +130,7 @@ def test_every_file_is_private_whatever_the_umask(tmp_path, mask):
         "members/press-7",
         "members/press-7/covey.json",
         "members/press-7/psk",
+        "members/press-7/seed",
     }
 
 

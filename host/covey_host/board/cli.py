@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from . import commands
+from . import bring, commands
 
 Site = Annotated[
     Path | None,
@@ -22,6 +22,8 @@ Board = Annotated[
 def register(app: typer.Typer) -> None:
     """Give the covey command what stands here."""
     app.command()(image)
+    app.command()(flash)
+    app.command()(install)
 
 
 def image(
@@ -29,13 +31,13 @@ def image(
     board: Board,
     firmware: Annotated[
         Path | None,
-        typer.Option(help="MicroPython's .bin or .uf2 file [the file system alone]."),
+        typer.Option(help="MicroPython's .bin or .uf2 file; without it the file system alone."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file [in members/NAME/].")
+        Path | None, typer.Option("--output", "-o", help="The file; by default in members/NAME/.")
     ] = None,
     main: Annotated[
-        Path | None, typer.Option(help="Your own main.py [the one that covey brings].")
+        Path | None, typer.Option(help="Your own main.py, in place of the one that covey brings.")
     ] = None,
     romfs: Annotated[
         bool,
@@ -62,3 +64,66 @@ def image(
         flash_size=flash_size,
         as_json=json,
     )
+
+
+def flash(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A member, or a file that covey image made.")
+    ],
+    board: Board,
+    port: Annotated[
+        str | None,
+        typer.Option(help="/dev/ttyUSB0, COM3; for a UF2 board the directory of its drive."),
+    ] = None,
+    firmware: Annotated[
+        Path | None,
+        typer.Option(help="MicroPython's .bin or .uf2 file [the file system alone]."),
+    ] = None,
+    erase: Annotated[
+        bool, typer.Option("--erase", help="All of the flash first: nothing old stays.")
+    ] = False,
+    main: Annotated[
+        Path | None, typer.Option(help="Your own main.py [the one that covey brings].")
+    ] = None,
+    romfs: Annotated[bool, typer.Option("--romfs", help="The code in ROMFS.")] = False,
+    flash_size: Annotated[
+        str | None, typer.Option(help="4MB, 8MB: another module than the board file's.")
+    ] = None,
+    baud: Annotated[int, typer.Option(min=9600, max=4000000, help="Bits a second.")] = 460800,
+    no_stub: Annotated[
+        bool, typer.Option("--no-stub", help="By the chip's ROM alone: slower, never --erase.")
+    ] = False,
+    site: Site = None,
+) -> None:
+    """Write a member's image into the flash of its board, and verify it there."""
+    bring.flash(
+        site,
+        name,
+        board,
+        port,
+        firmware=firmware,
+        erase=erase,
+        main=main,
+        romfs=romfs,
+        flash_size=flash_size,
+        baud=baud,
+        no_stub=no_stub,
+    )
+
+
+def install(
+    name: Member,
+    port: Annotated[str, typer.Option(help="/dev/ttyUSB0, COM3.")],
+    board: Annotated[
+        str | None, typer.Option("--board", help="Its board file [what the board says it is].")
+    ] = None,
+    main: Annotated[
+        Path | None, typer.Option(help="Your own main.py [the one that covey brings].")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Overwrite a main.py that is not Covey's.")
+    ] = False,
+    site: Site = None,
+) -> None:
+    """Bring a member onto a board that runs MicroPython: all that has changed, or nothing."""
+    bring.install(site, name, port, board, main=main, may_replace=replace)

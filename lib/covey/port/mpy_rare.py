@@ -23,12 +23,12 @@ _EXACT = const(40)  # no view is longer by a few blocks up to there
 
 
 class RareContext:
-    """See covey.gcm. Allocates."""
+    """See covey.gcm. A bytearray is kept, not copied. Allocates."""
 
     def __init__(self, keymat):
         if len(keymat) not in (20, 36):
             raise ValueError("keymat is an AES key of 16 or 32 octets and 4 octets of salt")
-        self._keymat = bytearray(keymat)
+        self._keymat = keymat if isinstance(keymat, bytearray) else bytearray(keymat)
 
     def seal(self, buf, off, aad_len, text_len):
         if not 0 <= aad_len <= _MOST_AAD or not 0 <= text_len <= _MOST_TEXT:

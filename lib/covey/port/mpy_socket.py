@@ -49,12 +49,13 @@ _SENDS_APART = sys.platform == "darwin"
 class Socket:
     """open: a function that makes what is behind; args: what it takes besides this object."""
 
+    helper = None  # the one that sends for it, or that is in the group for it
+    is_closed = False
+
     def __init__(self, open, *args):
         self.now = None  # the system's socket; None: closed, or it can't be had just now
-        self.helper = None  # the one that sends for it, or that is in the group for it
         self.poll = None  # tells whether a datagram is there
         self.bound = None  # (host, port); there is no getsockname
-        self.is_closed = False
         self.open = open
         self.args = args
         open(self, *args)
