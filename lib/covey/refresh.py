@@ -113,7 +113,7 @@ class Refresh:
         for over in (self._missed_until, self._answered):
             if over.is_due(now_ms):
                 over.stop()
-        if (member.missed_rekey or member.wants_rekey) and is_member:
+        if (member.missed_rekey or member.wants_rekey) and is_member and not self.is_pulling:
             is_unheard = not (member.wants_rekey or self.at.is_running)
             member.missed_rekey = member.wants_rekey = False
             if not self._missed_until.is_running:

@@ -106,7 +106,9 @@ def evicts_by_a_rekey(patch):
 def forgets_a_node(patch):
     """The key over the evicted one's leaf stays what it was."""
     over = keytree.Draft._over
-    patch.setattr(keytree.Draft, "_over", lambda d, leaves: {p for p in over(d, leaves) if p[0] > 1})
+    patch.setattr(
+        keytree.Draft, "_over", lambda d, leaves: {p for p in over(d, leaves) if p[0] > 1}
+    )
 
 
 def forgets_who_left(patch):

@@ -78,3 +78,15 @@ def test_what_else_there_is_to_ask_for_stays():
     refresh.check(0, member, True)
     refresh.followed(4, True)
     assert refresh.at.is_running
+
+
+def test_while_a_pull_is_out_nothing_more_is_asked_for():
+    refresh = Refresh(lambda: 5)
+    member = _Member()
+    refresh.pulled(0)
+    member.missed_rekey = True
+    refresh.check(1, member, True)
+    assert not refresh.at.is_running
+    refresh.answered(2)
+    refresh.check(3, member, True)  # the answer was older still
+    assert refresh.at.is_running

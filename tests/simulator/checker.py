@@ -1,12 +1,13 @@
 """What must hold whatever the network does. Everything that happens is told to a Checker.
 
-    evicted    no evicted member opens a packet that was sent after its eviction was done and ATD
-    healed     no member without the newest keys stays so
-    agreed     after quiet time all have the key server's epoch
-    once       nothing is delivered twice
-    fresh      with fresh_join a member gets nothing that was sent before it was let in
-    nonces     no (key, nonce) pair is sealed under twice
-    rollover   on a network that loses no IKE message, nothing that arrives is lost because of a rekey
+evicted    no evicted member opens a packet that was sent after its eviction was done and ATD
+healed     no member without the newest keys stays so
+agreed     after quiet time all have the key server's epoch
+once       nothing is delivered twice
+fresh      with fresh_join a member gets nothing that was sent before it was let in
+nonces     no (key, nonce) pair is sealed under twice
+rollover   on a network that loses no IKE message, nothing that arrives is lost by a rekey
+storm      for a rekey that it missed a member registers once (asked by loss.py)
 """
 
 from collections import Counter

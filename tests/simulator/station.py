@@ -49,9 +49,7 @@ class Station:
         """A new process on the same store; its clock may have been set back."""
         self._lag_ms += self._chance.randrange(1000)
         self._store = sqlite.open_existing(self.path)
-        self.server = keyserver.KeyServer(
-            self._store, self.policy, random=self._chance.randbytes
-        )
+        self.server = keyserver.KeyServer(self._store, self.policy, random=self._chance.randbytes)
         self.is_up = True
         self.say(self.server.start(self.now_ms))
 

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from .air import Weather
 from .plant import HAS_KEY_TREE, Plant, Setting
 
-ROUGH = Weather(
-    data_loss=0.15, rekey_loss=0.15, unicast_loss=0.05, twice=0.05, delay_ms=(1, 60)
-)
+ROUGH = Weather(data_loss=0.15, rekey_loss=0.15, unicast_loss=0.05, twice=0.05, delay_ms=(1, 60))
 
 
 @dataclass(frozen=True)
