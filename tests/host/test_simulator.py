@@ -10,13 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import covey.member
 import pytest
+
+import covey.member
 from covey import keystore, x25519
 from covey.job import finish
 from covey.refresh import Refresh
 from covey_host.gcks import group as groups
-from covey_host.gcks import keytree, registrar, senders
+from covey_host.gcks import keytree, senders
 from covey_host.gcks.roster import Roster
 from simulator import story
 from simulator.air import Weather

@@ -3,6 +3,7 @@ key server is not stormed. Figures: `.venv/bin/python tests/simulate.py --experi
 """
 
 import pytest
+
 from covey import keystore
 from covey.refresh import Refresh
 from simulator import loss, rollover
@@ -47,19 +48,17 @@ def test_half_of_the_multicast_is_lost(seed, repeats):
         assert one.registrations < members * 0.7  # the others heard it, or a repeat in time
 
 
-def test_a_member_that_asks_for_every_packet_is_found(monkeypatch):
-    check = Refresh.check
+def test_a_member_that_asks_again_and_again_is_found(monkeypatch):
+    installed = Refresh.installed
 
-    def eager(refresh, now_ms, member, is_member):
-        refresh._missed_until.stop()
-        check(refresh, now_ms, member, is_member)
-        if refresh.at.is_running and not refresh.is_pulling:
-            refresh.at.start(now_ms, 0)
+    def never_content(refresh, made, registering, now_ms):
+        installed(refresh, made, registering, now_ms)
+        if registering:
+            refresh.soon(now_ms)
 
-    monkeypatch.setattr(Refresh, "check", eager)
-    monkeypatch.setattr(Refresh, "pulled", lambda *_: None)
+    monkeypatch.setattr(Refresh, "installed", never_content)
     with pytest.raises(Broken) as broken:
-        loss.endure(1, members=20, rekeys=2)
+        loss.endure(1, members=10, rekeys=1)
     assert "storm" in broken.value.invariants
 
 

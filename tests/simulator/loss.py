@@ -1,4 +1,4 @@
-"""Rekeys that half of the members don't hear: when they are back, and what that costs the server."""
+"""Rekeys that half of the members don't hear: when they are back, and what it costs the server."""
 
 from collections import Counter
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Rekeys under continuous traffic: a packet a millisecond, several senders, keys that come and go."""
+"""Rekeys under continuous traffic: a packet a millisecond, of several senders in turn."""
 
 from dataclasses import dataclass
 

@@ -12,10 +12,11 @@ While a Swift is in force:
 The rest of lib and of the key server runs as it is.
 """
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
 from covey import keywrap, p256, x25519
 from covey.keywork import KeyWork
 from covey.port import cpy_gcm
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 _X25519_LEN = 32
 _MOST = 4096  # answers that are kept
