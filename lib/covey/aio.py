@@ -62,7 +62,8 @@ def join(source, on_event=None, timeout_s=None, kept=None):
     source: the path of a covey.json, or a config.Config. on_event(name, detail) hears of changes
     (the names are Membership's). Entering raises JoinError where no server lets us in within
     timeout_s (None: what it takes to ask each of them), ConfigError for what a person can mend.
-    kept: (octets of suspend(), the clock now), which are used ONCE: see covey.resume.
+    kept, of a member that sleeps: (octets of suspend(), the clock now), which are used ONCE: see
+    covey.resume. Without octets it registers.
     """
     if isinstance(source, config_file.Config):
         return Joined(source, on_event, timeout_s, kept)
@@ -83,7 +84,10 @@ class Joined:
     def __init__(self, settings, on_event, timeout_s, kept=None, owns_config=False):
         self.config = settings
         if kept is not None:
+            from covey import resume  # before any key comes
+
             self._kept = kept
+            self._resume = resume
         self._owns_config = owns_config  # then its pre-shared key dies with us
         self.member = Member(
             payload_max=settings.limit_payload,
@@ -139,9 +143,7 @@ class Joined:
     def _revive(self):
         if self._kept is None:
             return False
-        from covey import resume
-
-        return resume.revive(self.membership, *self._kept, port.ticks_ms())
+        return self._resume.revive(self.membership, *self._kept, port.ticks_ms())
 
     async def __aexit__(self, *_):
         if self._is_closed:  # suspended
@@ -249,9 +251,7 @@ class Joined:
         """Stop here without leaving the group: octets for join(kept=...), or None where it has to
         register anew; see covey.resume. clock_s: seconds on a clock that goes on meanwhile.
         """
-        from covey import resume
-
-        octets = resume.suspend(self.membership, clock_s, port.ticks_ms())
+        octets = self._resume.suspend(self.membership, clock_s, port.ticks_ms())
         self._close()
         return octets
 

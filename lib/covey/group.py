@@ -93,6 +93,13 @@ class Group:
         self._follow(terms)
         return old
 
+    def put_out(self, now_ms):
+        """No key path leads on from ours (RFC 9838 section 3.2.3): as if all were deleted, but
+        that we ask for other keys over the IKE SA that we have.
+        """
+        for sa in self._keys.live():
+            self._keys.retire(sa.spi, now_ms, self.terms.dtd_s)
+
     def _follow(self, terms):
         """From now on; what is no longer on our key path is wiped."""
         for pair in self.terms.key_path:

@@ -229,6 +229,8 @@ class KeyWork:
             yield from self._install(made, False)
         except FormatError as error:
             self._member.drops.count(error.reason)
+            if error.reason == DROP_KEY_PATH:
+                group.put_out(self._now_ms)
             if error.reason in _GENUINE:
                 yield MISSED
             return

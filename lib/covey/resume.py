@@ -21,7 +21,7 @@ from covey.membership import MEMBER
 from covey.octets import equal, wipe
 from covey.port import const
 from covey.prf import PRF_LEN, prf
-from covey.sa import DataSA, RekeySA
+from covey.sa import DataSA, RekeySA, keep_keys
 
 _VERSION = const(1)
 _NEVER = const(0xFFFFFFFF)  # in place of seconds: no end
@@ -34,6 +34,8 @@ _DATA = ">4sBBBI4sHHHHHIIIqBBB"
 _REKEY = ">16sBBBIIIHH4s"
 _SOFT = ">II"
 _WINDOW = ">B7I"
+
+keep_keys()  # from now on an SA can tell its own
 
 # As replay.py has them.
 _BITS, _LOW_BITS, _SLOTS, _WINDOWS, _WINDOW_LEN, _NEWEST = 0, 1, 2, 3, 7, 2
@@ -49,10 +51,11 @@ def suspend(membership, clock_s, now_ms):
         slots = _standing(member.keys)
         if membership.state != MEMBER or membership._keys.is_busy:
             return None
-        if group.rekey.current is None or not slots:
+        if not slots or group.rekey.current is None:
             return None
-        head = b"Cv", _VERSION, member.sender_slots, clock_s, len(slots)
-        out = bytearray(pack(_HEAD, *head))
+        if None in [member.keys.sas[slot].keymat for slot in slots]:
+            return None  # it came before this file was loaded
+        out = bytearray(pack(_HEAD, b"Cv", _VERSION, member.sender_slots, clock_s, len(slots)))
         _emit_terms(out, group.terms)
         for slot in slots:
             _emit_data(out, member.keys, slot, now_ms)
@@ -143,6 +146,9 @@ def _emit_terms(out, terms):
     for sender_id in terms.sender_ids:
         out += pack(">I", sender_id)
     out += terms.auth_key
+    out += bytes([len(terms.key_path)])
+    for key_id, key in terms.key_path:
+        out += key_id + bytes([len(key)]) + key
 
 
 def _parse_terms(reader):
@@ -155,6 +161,9 @@ def _parse_terms(reader):
     terms.udp_port = udp_port or None
     terms.sender_ids = tuple([reader.take(">I")[0] for _ in range(ids)])
     terms.auth_key = reader.octets(key_len)
+    for _ in range(reader.octets(1)[0]):
+        key_id, key_len = reader.take(">4sB")
+        terms.key_path += ((key_id, bytearray(reader.octets(key_len))),)
     terms.verifier = assignment._verifier(terms.auth_key)
     return terms
 
@@ -265,9 +274,8 @@ def _parse_rekey(reader, terms, most_s):
         if left_s == 0 or KWK_LEN.get(kwa) != kwk_len:
             return None
         place = (address, address, lo, hi, 17)
-        bits = (key_len - 4) * 8
         told = terms.verifier, message_id, place, place, left_s, epoch
-        return RekeySA(spi, keymat, kwa, bits, *told)
+        return RekeySA(spi, keymat, kwa, (key_len - 4) * 8, *told)
     finally:
         wipe(keymat)
 

@@ -31,6 +31,15 @@ _EVERYBODY = const(2)
 _WORDS = const(12)
 
 
+_keeps = False
+
+
+def keep_keys():
+    """Data SAs made from now on can tell their keys: for a member that sleeps (resume.py)."""
+    global _keeps
+    _keeps = True
+
+
 class DataSA:
     """A Data-Security SA: ESP, transport mode, AES-GCM-16 or AES-GMAC, UDP inside.
 
@@ -84,7 +93,7 @@ class DataSA:
         w[_PORTS] = word_of(pack(">HH", self.source_port, self.port))
         self.next_seq = 1
         self.senders = self._table(sender_bits, sender_form)
-        self.keymat = bytearray(keymat)  # for a member that sleeps: resume.py
+        self.keymat = bytearray(keymat) if _keeps else None
         self.context = context or new_context(keymat, integrity_only)
 
     def become_sender(self, sender_id, bits):
@@ -144,7 +153,7 @@ class DataSA:
         self.words[_IS_OWN] = 0
         unlink(self.words, _TABLE_OF)
         self._senders.release()
-        wipe(self.keymat)
+        wipe(self.keymat or b"")
         self.context.wipe()
 
     def _table(self, bits, form):
@@ -195,7 +204,7 @@ class RekeySA:
         self.destination = destination
         self.source = source
         self.lifetime_s = lifetime_s
-        self.gsk_e = bytearray(keymat[:key_len])  # for a member that sleeps: resume.py
+        self.gsk_e = bytearray(keymat[:key_len])  # which a RareContext works with
         self.context = RareContext(self.gsk_e)
 
     def wipe(self):

@@ -169,6 +169,10 @@ def test_the_example_is_fifteen_lines_and_names_what_exists():
             assert owner is None or hasattr(owner, node.attr), node.attr
 
 
+def test_the_board_s_example_is_what_boards_run():
+    assert blocks(README, "python")[1].strip() in (ROOT / "firmware" / "main.py").read_text()
+
+
 @pytest.mark.parametrize("name", ["cpython", "x86", "x64"])
 def test_the_example_runs(name, tmp_path):
     """As it stands, in the directory that `covey member add` wrote."""

@@ -3,7 +3,7 @@
 import pytest
 
 from covey.config import Config
-from covey.drops import DROP_KEY_PATH
+from covey.drops import DROP_KEY_PATH, DROP_RETIRED_SPI
 from covey.member import Member
 from covey.membership import MEMBER, REFUSED, Membership
 from gcks_site import KEY, LINE1, SITE, Site
@@ -119,6 +119,18 @@ def test_who_is_put_out_sees_it_asks_and_is_refused(plant):
     packet = plant.ones["m0"].send(b"secret")
     assert isinstance(out.receive(packet), int)
     assert isinstance(out.send(b"I am still here"), int)
+
+
+def test_who_is_put_out_trusts_its_old_keys_no_longer_than_dtd(plant):
+    """Others who were put out have them, too."""
+    sealed = [plant.ones["m0"].send(b"old %d" % n) for n in range(2)]
+    out = plant.ones["m4"]
+    plant.remove("m4")
+    plant.wait(1_000)
+    assert out.receive(sealed[0]) == b"old 0"
+    assert isinstance(out.send(b"I am still here"), int)
+    plant.wait(10_000)
+    assert out.receive(sealed[1]) == DROP_RETIRED_SPI
 
 
 def test_who_heard_nothing_of_it_comes_back(plant):

@@ -170,6 +170,8 @@ def test_ctrl_c_leaves_the_board_to_a_person(bench, plug, kind):
     bench.serve()
     board = plug("valve-3", kind, watchdog_ms=1500)
     on(board)
+    with pytest.raises(subprocess.TimeoutExpired):
+        board.ended(3)  # it is fed
     board.interrupt()
     board.says("power: prompt")
     with pytest.raises(subprocess.TimeoutExpired):

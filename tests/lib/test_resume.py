@@ -204,6 +204,18 @@ def test_keys_are_asked_for_in_time():
     assert Script.made
 
 
+def test_the_key_path_is_kept():
+    life = registered()
+    path = ((b"\0\0\0\7", bytearray(b"k" * 16)), (b"\0\0\0\1", bytearray(b"r" * 32)))
+    life.it._group.terms.key_path = path
+    wanted = [(key_id, bytes(key)) for key_id, key in path]
+    again, is_member = awake(asleep(life))
+    assert is_member and not any(path[0][1])
+    assert [(key_id, bytes(key)) for key_id, key in again.it._group.terms.key_path] == wanted
+    again.rekey(STORY["rekey1"])
+    assert again.it.rekeys == 1
+
+
 def test_atd_goes_on():
     life, atd_s = registered(True), 20
     assert life.member.keys.activate(T1, life.now_ms, atd_s)

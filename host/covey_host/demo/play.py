@@ -89,16 +89,13 @@ class Play:
     async def _remove(self) -> None:
         """And wait until the keys that it had are of no use to anyone."""
         name = self._removed.name
-        self._screen.phase(f"{name} is removed; the others register again")
+        self._screen.phase(f"{name} is removed; the others get keys that it can't find")
         states, self._spis = list(self._states), self._book.spis()
         await self._stage.covey("member", "remove", name)
         self._present.remove(self._removed)
-        await self._stage.until(
-            lambda: all("excluded" in m.events for m in self._present), "all leave the old keys"
-        )
-        retired_s = time.monotonic() + DTD_S + _POLL_S
         spi = self._stage.group_status()["spi"]
         await self._gone_over(spi, _PLENTY)
+        retired_s = time.monotonic() + DTD_S + _POLL_S
         self._screen.phase(f"traffic has gone on without {name}")
         await asyncio.sleep(max(0, retired_s - time.monotonic()))
         order = {"do": "learn", "current": self._stage.secrets(), "retired": states}
