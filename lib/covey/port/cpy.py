@@ -72,16 +72,12 @@ sha1 = hashlib.sha1
 
 
 class AESBlock:
-    """Single AES blocks (ECB)."""
+    """Single AES blocks (ECB), which keep nothing of the block before."""
 
     def __init__(self, key):
-        self._cipher = Cipher(algorithms.AES(bytes(key)), modes.ECB())
-
-    def encrypt(self, block):
-        return self._cipher.encryptor().update(block)
-
-    def decrypt(self, block):
-        return self._cipher.decryptor().update(block)
+        cipher = Cipher(algorithms.AES(bytes(key)), modes.ECB())
+        self.encrypt = cipher.encryptor().update
+        self.decrypt = cipher.decryptor().update
 
 
 def tidy(filling):
