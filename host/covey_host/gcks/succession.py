@@ -85,7 +85,7 @@ def decide(
     elif excludes:
         parcels = [rekeyer.exclude(old.rekey, old.destination, old.shape.has_marker)]
     else:
-        how = {"in_fragments": _can_all_fragment(was)}
+        how = {"in_fragments": was.roster.can_all_fragment(old.era)}
         parcels = rekeyer.rounds(old, rounds, sas, new.rekey.spi, policy, **how)
         how |= {"over": over, "gap_ms": policy.evict_gap_ms if over else 0}
         parcels.append(rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s, **how))
@@ -139,11 +139,6 @@ def _leaving(
         return {}, None, []
     draft = Draft(was.tree, random)
     return leaving, draft, draft.rounds(leaving.values(), _MOST_WRAPS)
-
-
-def _can_all_fragment(was: Standing) -> bool:
-    active = was.roster.active(was.epoch.era).values()
-    return bool(active) and all(enrolled.fragments for enrolled in active)
 
 
 def _unsaid(outbox: Outbox, rekeyer: Rekeyer) -> list[Parcel]:
