@@ -192,9 +192,8 @@ class Draft:
         self._lets_go = False
         places = self._over(self._changed)
         self._changed = set()
-        places |= {(level, 0) for level in range(1, len(self.sizes)) if not self.node(level, 0)}
         wraps = []
-        for level, index in sorted(places):
+        for level, index in sorted(places | self._keyless()):
             below = self._below(level, index)
             if below:
                 self._make(level, index)
@@ -207,13 +206,15 @@ class Draft:
 
     def rounds(self, leaves: Iterable[int], most: int) -> list[Round]:
         """These leave, in so many messages that none has more than `most` wrapped keys, if one
-        leaf needs no more."""
+        leaf needs no more. What growing left out goes first, where it has no room besides."""
         rounds = []
         some: set[int] = set()
         for leaf in sorted(leaves):
-            if some and len(self._over(some | {leaf})) * self._tree.degree > most:
+            if some and self._cost(some | {leaf}) > most:
                 rounds.append(self._round(some))
                 some = set()
+            if not some and self._keyless() and self._cost({leaf}) > most:
+                rounds.append(self._round(some))
             some.add(leaf)
         return [*rounds, self._round(some)] if some else rounds
 
@@ -239,6 +240,15 @@ class Draft:
             raise ValueError("leave() without replace()")
 
     # Inside
+
+    def _cost(self, leaves: set[int]) -> int:
+        """Wrapped keys, or some more, that it takes if these leave."""
+        return self._tree.degree * len(self._over(leaves) | self._keyless())
+
+    def _keyless(self) -> set[Place]:
+        """What lies over others and has no key, since the tree has grown."""
+        first = [(level, 0) for level in range(1, len(self.sizes))]
+        return {place for place in first if not self.node(*place) and self._below(*place)}
 
     def _over(self, leaves: set[int]) -> set[Place]:
         """All that lies over these."""

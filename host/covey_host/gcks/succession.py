@@ -10,16 +10,21 @@ Nothing is written here, and nothing believed: see Group.
 
 from dataclasses import dataclass
 
+from covey import ike
+from covey.gcm import SALT_LEN
+
 from .epoch import Epoch, Outbox, Parcel, Random, between, encode_state, kwk_len
 from .epoch import next_epoch as epoch_after
 from .keytree import Draft, KeyTree, Round
 from .ledger import Changes
-from .policy import INBAND, GroupPolicy
+from .policy import INBAND, GroupPolicy, Shape
 from .rekeyer import Rekeyer
 from .roster import Roster
 
 _MOST_PARCELS = 8  # unsent rekeys in a row; who missed more registers again
-_MOST_WRAPS = 96  # wrapped keys in one message, about 3.5 KB of them
+_MOST_WRAPS = 96  # wrapped keys in one message
+_BESIDES_LEN = 320  # octets of such a message that are neither these nor the Rekey SA's keys
+_WRAPPED_LEN = 20  # of an attribute with a wrapped key, besides the key itself
 _MOST_ROUNDS = 16  # messages to put out as many as go at once; if it takes more, all go
 
 
@@ -70,6 +75,7 @@ def decide(
     old, policy = was.epoch, was.policy
     leaving, draft, rounds = _leaving(was, random, gone)
     excludes = excludes or old.shape != policy.shape or len(rounds) > _MOST_ROUNDS
+    excludes = excludes or not all(_fits(one, old.shape) for one in rounds)
     if excludes:
         leaving, draft, rounds = {}, None, []
     sas = between(old, random, count=len(rounds), started=started)
@@ -138,7 +144,23 @@ def _leaving(
     if not leaving:
         return {}, None, []
     draft = Draft(was.tree, random)
-    return leaving, draft, draft.rounds(leaving.values(), _MOST_WRAPS)
+    wrap_len, top_len = _lens(was.epoch.shape)
+    room = ike.MOST_LEN - _BESIDES_LEN - was.tree.degree * top_len
+    return leaving, draft, draft.rounds(leaving.values(), min(_MOST_WRAPS, room // wrap_len))
+
+
+def _fits(one: Round, shape: Shape) -> bool:
+    """Whether members take a message as long as that: one leaf may need more in a wide tree."""
+    wrap_len, top_len = _lens(shape)
+    most = ike.MOST_LEN - _BESIDES_LEN
+    return len(one.wraps) * wrap_len + len(one.tops) * top_len <= most
+
+
+def _lens(shape: Shape) -> tuple[int, int]:
+    """Octets that a wrapped key takes, and the keys of a Rekey SA."""
+    kwk = kwk_len(shape.key_bits)
+    keymat = shape.key_bits // 8 + SALT_LEN + kwk
+    return _WRAPPED_LEN + kwk, _WRAPPED_LEN + -(-keymat // 8) * 8
 
 
 def _unsaid(outbox: Outbox, rekeyer: Rekeyer) -> list[Parcel]:
