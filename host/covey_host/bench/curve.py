@@ -24,6 +24,7 @@ def draw(found: list[tuple[int, int, int]], unicast: int, degree: int) -> bytes:
     axes.set_xlabel("members of the group")
     axes.set_ylabel("octets sent when one of them is put out")
     axes.set_title(f"Cost of a leave: key tree of degree {degree}, and n unicasts (measured)")
+    axes.margins(y=0.08)
     axes.grid(True, which="major", alpha=0.4)
     for count, octets, both in (found[0], found[-1]):
         axes.annotate(

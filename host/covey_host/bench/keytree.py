@@ -68,7 +68,7 @@ def unicast_len() -> int:
 
 def _leaves(table: Table, count: int, degree: int, quick: bool) -> tuple[int, int]:
     """Rows of one tree → octets of wrapped keys, octets of all datagrams, of the costliest."""
-    what = f"leave, {count:,} members, degree {degree}: "
+    what = f"leave of {count:,}, degree {degree}: "
     rng = random.Random(count * degree)  # the same leaves each time
     leavers = rng.sample(range(count), _LEAVES[quick])
     BUILD.mkdir(exist_ok=True)
@@ -114,7 +114,7 @@ def _started(table: Table, what: str, path: Path, degree: int):
     tree = keytree.KeyTree.loaded(pages)
     octets = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    table.add(f"{what}memory of the tree, for each member", octets / tree.members, "octets")
+    table.add(f"{what}tree, for each member", octets / tree.members, "octets")
     del tree, pages
     gc.collect()
     server = keyserver.KeyServer(store, crowd.rules_of(degree))
