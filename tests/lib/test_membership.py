@@ -598,9 +598,11 @@ def test_rekeys_without_end_do_not_stop_the_registration():
 def test_a_member_with_keys_says_that_it_is_awake():
     life = Life().registered()
     assert not life.ike.awake
-    life.rekey(STORY["delete_all"])
-    life.run(2500)
-    assert len(Script.made) == 2 and life.ike.awake == bool(life.it.member.keys.live())
+    life.it.refresh(life.now_ms)
+    life.run(2100)
+    assert life.ike.asked == ["pull"]
+    life.run(5100)  # no answer: it registers anew
+    assert len(Script.made) == 2 and life.ike.awake
 
 
 def test_whatever_comes_over_unicast_does_not_stop_a_rekey():
