@@ -36,9 +36,9 @@ def load(option: Path | None, name: str) -> Member:
 
     Makes the seed where it is missing, once: it stays the same for every later image.
     """
-    site = None
     if os.sep in name or name.endswith(".json"):
         folder = Path(name) if os.path.isdir(name) else Path(name).parent
+        site = _site_of(folder)
     else:
         site = sites.find(option)
         folder = site.members / sites.check_name("member", name)
@@ -56,6 +56,14 @@ def load(option: Path | None, name: str) -> Member:
         policy=_policy(site, fields["group"]),
         senders=_senders(site, fields["group"]),
     )
+
+
+def _site_of(folder: Path) -> sites.Site | None:
+    """The site in whose members/ it lies; None where it was carried elsewhere."""
+    root = folder.resolve().parents[1:2]
+    if folder.resolve().parent.name != "members" or not (root[0] / "state.db").is_file():
+        return None
+    return sites.find(root[0])
 
 
 def _fields(path: Path) -> dict:
