@@ -98,6 +98,16 @@ def test_a_member_by_its_folder_without_a_site(site, tmp_path):
         assert found.name == "press-7" and found.policy is None and found.wifi is None
 
 
+def test_a_member_that_was_removed_gets_no_image(site):
+    add = ("member", "add", "gone", "--group", "line1", "--server", "192.0.2.1", "--site", site)
+    assert covey(*add).returncode == 0
+    assert covey("image", "gone", "--board", "esp32", "--site", site).returncode == 0
+    assert covey("member", "remove", "gone", "--site", site).returncode == 0
+    for name in ("gone", site / "members" / "gone"):
+        done = covey("image", name, "--board", "esp32", "--site", site)
+        assert done.returncode == 2 and done.stderr.startswith("gone is no member of this site")
+
+
 def test_a_folder_in_a_site_knows_its_site(site, monkeypatch):
     """As the shell completes it: the same image as by the name."""
     monkeypatch.chdir(site)
@@ -163,6 +173,16 @@ def test_what_it_says(site, tmp_path):
     assert facts["octets"] == path.stat().st_size and 0 < facts["vfs_used"] < facts["vfs"]
     done = covey("image", "press-7", "--board", "rpi_pico_w", "--site", site)
     assert "hold BOOTSEL" in done.stdout.splitlines()[-1]
+
+
+def test_what_comes_next_names_member_and_board_as_they_were_typed(site, tmp_path):
+    own = tmp_path / "own.toml"
+    shutil.copy(boards.HOME / "esp32c3.toml", own)
+    name, out = site / "members" / "press-7", tmp_path / "out.bin"
+    done = covey("image", name, "--board", own, "-o", out)
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith(f"Next: covey install {name} --port PORT")
+    assert last.endswith(f"covey flash {out} --board {own} --port PORT")
 
 
 def test_secrets_stay_where_they_belong(site, tmp_path):

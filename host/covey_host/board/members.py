@@ -46,6 +46,13 @@ def load(option: Path | None, name: str) -> Member:
     if not path.is_file():
         raise Problem(f"There is no {path}: add the member with `covey member add`.", MISUSE)
     fields = _fields(path)
+    others = [] if site is None else perform(site, {"do": "member list"})["members"]
+    if site is not None and folder.resolve().name not in [each["member"] for each in others]:
+        raise Problem(
+            f"{folder.name} is no member of this site any more, and its board would be refused: add"
+            " one under a new name with `covey member add`.",
+            MISUSE,
+        )
     return Member(
         name=folder.resolve().name,
         folder=folder,
@@ -54,7 +61,7 @@ def load(option: Path | None, name: str) -> Member:
         seed=_seed(folder / "seed"),
         wifi=_wifi(folder, site),
         policy=_policy(site, fields["group"]),
-        senders=_senders(site, fields["group"]),
+        senders=_senders(others, fields["group"]) if site else None,
     )
 
 
@@ -112,8 +119,5 @@ def _policy(site: sites.Site | None, group: str) -> GroupPolicy | None:
     return None if site is None else policy.load(site.policy).groups.get(group)
 
 
-def _senders(site: sites.Site | None, group: str) -> int | None:
-    if site is None:
-        return None
-    members = perform(site, {"do": "member list"})["members"]
+def _senders(members: list[dict], group: str) -> int:
     return sum(m["group"] == group and m["sender"] for m in members)
