@@ -49,8 +49,8 @@ def load(option: Path | None, name: str) -> Member:
     others = [] if site is None else perform(site, {"do": "member list"})["members"]
     if site is not None and folder.resolve().name not in [each["member"] for each in others]:
         raise Problem(
-            f"{folder.name} is no member of this site any more, and its board would be refused: add"
-            " one under a new name with `covey member add`.",
+            f"{folder.name} is no member of this site any more, and its board would be refused:"
+            " add one under a new name with `covey member add`.",
             MISUSE,
         )
     return Member(
