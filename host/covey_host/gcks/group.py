@@ -377,7 +377,7 @@ class Group:
         for all that comes under a TEK (RFC 9838 section 2.6). So a TEK under which anybody may
         have sent goes first."""
         epoch = self.epoch
-        if any(e.sender and other != member for other, e in self.active().items()):
+        if self._roster.has_sender(epoch.era, besides=member):
             raise GroupFull
         was_given = any(row.era == epoch.era for row in self._roster.rows.values())
         if was_given and now_ms >= self._activate_ms:

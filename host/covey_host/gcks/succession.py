@@ -13,16 +13,21 @@ Nothing is written here, and nothing believed: see Group.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from covey import ike
+from covey.gcm import SALT_LEN
+
 from .epoch import Epoch, Outbox, Parcel, Random, between, encode_state, kwk_len
 from .epoch import next_epoch as epoch_after
 from .keytree import Draft, KeyTree, Round
 from .ledger import Changes
-from .policy import INBAND, GroupPolicy
+from .policy import INBAND, GroupPolicy, Shape
 from .rekeyer import Rekeyer
 from .roster import Enrolled, Roster
 
 _MOST_PARCELS = 8  # unsent rekeys in a row; who missed more registers again
-_MOST_WRAPS = 96  # wrapped keys in one message, about 3.5 KB of them
+_MOST_WRAPS = 96  # wrapped keys in one message
+_BESIDES_LEN = 320  # octets of such a message that are neither these nor the Rekey SA's keys
+_WRAPPED_LEN = 20  # of an attribute with a wrapped key, besides the key itself
 _MOST_JOIN_WRAPS = 48  # of these for newcomers; who is left over waits for the next rekey
 _MOST_JOINS = 256
 _MOST_ROUNDS = 16  # messages to put out as many as go at once; if it takes more, all go
@@ -89,6 +94,7 @@ def decide(
     old, policy = was.epoch, was.policy
     moves = _moves(was, random, gone, joins)
     excludes = excludes or old.shape != policy.shape or len(moves.rounds) > _MOST_ROUNDS
+    excludes = excludes or not all(_fits(one, old.shape) for one in moves.rounds)
     if excludes:
         moves = _Moves()
     draft, rounds = moves.draft, moves.rounds
@@ -105,7 +111,7 @@ def decide(
     elif excludes:
         parcels = [rekeyer.exclude(old.rekey, old.destination, old.shape.has_marker)]
     else:
-        how = {"in_fragments": _can_all_fragment(was)}
+        how = {"in_fragments": was.roster.can_all_fragment(old.era)}
         parcels = rekeyer.rounds(old, rounds, sas, new.rekey.spi, policy, **how)
         how |= {"over": over, "gap_ms": policy.evict_gap_ms if over else 0, "joins": moves.joins}
         parcels.append(rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s, **how))
@@ -162,7 +168,10 @@ def _moves(was: Standing, random: Random, gone: frozenset[str], joins: dict[str,
     leaving = was.roster.leaving(was.epoch.era, gone)
     leaving = {m: leaf for m, leaf in leaving.items() if m not in joined}
     if leaving:
-        rounds = draft.rounds(leaving.values(), max(1, _MOST_WRAPS - draft.cost()))
+        wrap_len, top_len = _lens(was.epoch.shape)
+        room = ike.MOST_LEN - _BESIDES_LEN - was.tree.degree * top_len
+        most = min(_MOST_WRAPS, room // wrap_len) - draft.cost()
+        rounds = draft.rounds(leaving.values(), max(1, most))
         return _Moves(leaving, joined, draft, rounds)
     if joined:
         return _Moves({}, joined, draft, [], Round(draft.replace(), draft.tops()))
@@ -186,9 +195,18 @@ def _placed(was: Standing, draft: Draft, joins: Iterable[tuple[str, bool]]) -> d
     return placed
 
 
-def _can_all_fragment(was: Standing) -> bool:
-    active = was.roster.active(was.epoch.era).values()
-    return bool(active) and all(enrolled.fragments for enrolled in active)
+def _fits(one: Round, shape: Shape) -> bool:
+    """Whether members take a message as long as that: one leaf may need more in a wide tree."""
+    wrap_len, top_len = _lens(shape)
+    most = ike.MOST_LEN - _BESIDES_LEN
+    return len(one.wraps) * wrap_len + len(one.tops) * top_len <= most
+
+
+def _lens(shape: Shape) -> tuple[int, int]:
+    """Octets that a wrapped key takes, and the keys of a Rekey SA."""
+    kwk = kwk_len(shape.key_bits)
+    keymat = shape.key_bits // 8 + SALT_LEN + kwk
+    return _WRAPPED_LEN + kwk, _WRAPPED_LEN + -(-keymat // 8) * 8
 
 
 def _unsaid(outbox: Outbox, rekeyer: Rekeyer) -> list[Parcel]:
