@@ -54,6 +54,7 @@ class Setting:
             f'atd = "{self.atd_s}s"\ndtd = "{self.dtd_s}s"\n'
             f'repeats = {self.repeats}\nrepeat_spacing = "{self.repeat_spacing_ms}ms"\n'
             f'rejoin_spread = "{self.spread_s}s"\nmembers = 100000\n'
+            "fresh_join = false\n"
             f"{tree}{delays if HAS_KEY_TREE else ''}{self.more}"
         )
 
