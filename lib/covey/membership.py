@@ -274,6 +274,7 @@ class Membership:
             random=self._random,
             drops=self.member.drops,
             path=self._path_to(server),
+            awake=bool(self.member.keys.live()),
         )
 
     def _hear_out(self):
