@@ -23,6 +23,7 @@ from .roster import Roster
 
 _MOST_PARCELS = 8  # unsent rekeys in a row; who missed more registers again
 _MOST_WRAPS = 96  # wrapped keys in one message
+_FRAME_LEN = 1468  # octets of a message in an Ethernet frame, less IP, UDP and marker
 _BESIDES_LEN = 320  # octets of such a message that are neither these nor the Rekey SA's keys
 _WRAPPED_LEN = 20  # of an attribute with a wrapped key, besides the key itself
 _MOST_ROUNDS = 16  # messages to put out as many as go at once; if it takes more, all go
@@ -73,9 +74,11 @@ def decide(
     """excludes: all have to register again. started: the key server was. gone: who is not to
     follow; with a key tree those who left by themselves don't either."""
     old, policy = was.epoch, was.policy
-    leaving, draft, rounds = _leaving(was, random, gone)
+    in_fragments = was.roster.can_all_fragment(old.era)
+    room = _room(rekeyer, in_fragments)
+    leaving, draft, rounds = _leaving(was, random, gone, room)
     excludes = excludes or old.shape != policy.shape or len(rounds) > _MOST_ROUNDS
-    excludes = excludes or not all(_fits(one, old.shape) for one in rounds)
+    excludes = excludes or not all(_len(one, old.shape) <= room for one in rounds)
     if excludes:
         leaving, draft, rounds = {}, None, []
     sas = between(old, random, count=len(rounds), started=started)
@@ -91,7 +94,7 @@ def decide(
     elif excludes:
         parcels = [rekeyer.exclude(old.rekey, old.destination, old.shape.has_marker)]
     else:
-        how = {"in_fragments": was.roster.can_all_fragment(old.era)}
+        how = {"in_fragments": in_fragments}
         parcels = rekeyer.rounds(old, rounds, sas, new.rekey.spi, policy, **how)
         how |= {"over": over, "gap_ms": policy.evict_gap_ms if over else 0}
         parcels.append(rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s, **how))
@@ -137,7 +140,7 @@ def told_s(left_ms: int, delays_s: tuple[int, int]) -> tuple[int, int]:
 
 
 def _leaving(
-    was: Standing, random: Random, gone: frozenset[str]
+    was: Standing, random: Random, gone: frozenset[str], room: int
 ) -> tuple[dict[str, int], Draft | None, list[Round]]:
     """Whose leaves are taken, and what that does to the tree."""
     leaving = was.roster.leaving(was.epoch.era, gone) if was.tree else {}
@@ -145,15 +148,21 @@ def _leaving(
         return {}, None, []
     draft = Draft(was.tree, random)
     wrap_len, top_len = _lens(was.epoch.shape)
-    room = ike.MOST_LEN - _BESIDES_LEN - was.tree.degree * top_len
-    return leaving, draft, draft.rounds(leaving.values(), min(_MOST_WRAPS, room // wrap_len))
+    most = (room - was.tree.degree * top_len) // wrap_len
+    return leaving, draft, draft.rounds(leaving.values(), min(_MOST_WRAPS, most))
 
 
-def _fits(one: Round, shape: Shape) -> bool:
-    """Whether members take a message as long as that: one leaf may need more in a wide tree."""
+def _room(rekeyer: Rekeyer, in_fragments: bool) -> int:
+    """For keys in a message of a round. In fragments it may be as long as members put together.
+    Else it goes in one frame: of what is longer no receiver can be sure."""
+    is_split = in_fragments and rekeyer.most_len is not None
+    return (ike.MOST_LEN if is_split else _FRAME_LEN) - _BESIDES_LEN
+
+
+def _len(one: Round, shape: Shape) -> int:
+    """Octets of its keys. One leaf's path may need more than there is room for."""
     wrap_len, top_len = _lens(shape)
-    most = ike.MOST_LEN - _BESIDES_LEN
-    return len(one.wraps) * wrap_len + len(one.tops) * top_len <= most
+    return len(one.wraps) * wrap_len + len(one.tops) * top_len
 
 
 def _lens(shape: Shape) -> tuple[int, int]:
