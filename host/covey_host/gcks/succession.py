@@ -1,14 +1,17 @@
 """Which epoch comes after a group's present one, and by which messages its members get there.
 
     all follow           GSA_REKEY over the current Rekey SA: the new epoch
+    newcomers are due    the same, with new keys for all that lies over their leaves
     some are put out     GSA_REKEY over the current Rekey SA: another one, which they can't find,
-                         in as many rounds as it takes; then, over the last, the new epoch
+                         in as many rounds as it takes, of which the first brings newcomers'
+                         paths, too; then, over the last, the new epoch
     all are sent away    the Delete of everything: a new era
 
 Nothing is written here, and nothing believed: see Group.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from covey import ike
 from covey.gcm import SALT_LEN
@@ -19,12 +22,15 @@ from .keytree import Draft, KeyTree, Round
 from .ledger import Changes
 from .policy import INBAND, GroupPolicy, Shape
 from .rekeyer import Rekeyer
-from .roster import Roster
+from .roster import Enrolled, Roster
 
 _MOST_PARCELS = 8  # unsent rekeys in a row; who missed more registers again
 _MOST_WRAPS = 96  # wrapped keys in one message
+_MOST_JOIN_WRAPS = 48  # of these for newcomers; who is left over waits for the next rekey
+_MOST_JOINS = 256
 _FRAME_LEN = 1468  # octets of a message in an Ethernet frame, less IP, UDP and marker
-_BESIDES_LEN = 320  # octets of such a message that are neither these nor the Rekey SA's keys
+_BESIDES_LEN = 320  # octets of a round that are neither wrapped keys nor the Rekey SA's
+_EPOCH_LEN = 700  # the same of a message with a new epoch
 _WRAPPED_LEN = 20  # of an attribute with a wrapped key, besides the key itself
 _MOST_ROUNDS = 16  # messages to put out as many as go at once; if it takes more, all go
 
@@ -59,6 +65,18 @@ class Plan:
     vacated: frozenset[str] = frozenset()  # members whose leaf is free
     tree: KeyTree | None = None  # from now on
     draft: Draft | None = None  # what is to be applied to it
+    joined: dict[str, Enrolled] = field(default_factory=dict)  # newcomers for whom there is a leaf
+
+
+@dataclass(frozen=True)
+class _Moves:
+    """What happens to the leaves of a key tree, and what others have to be told of it."""
+
+    leaving: dict[str, int] = field(default_factory=dict)
+    joined: dict[str, Enrolled] = field(default_factory=dict)
+    draft: Draft | None = None
+    rounds: list[Round] = field(default_factory=list)
+    joins: Round | None = None  # where nobody leaves
 
 
 def decide(
@@ -70,17 +88,20 @@ def decide(
     excludes: bool,
     started: bool,
     gone: frozenset[str],
+    joins: dict[str, bool],
 ) -> Plan:
     """excludes: all have to register again. started: the key server was. gone: who is not to
-    follow; with a key tree those who left by themselves don't either."""
+    follow; with a key tree those who left by themselves don't either. joins: newcomers that wait
+    for a leaf with new keys over it, and whether each can put fragments together."""
     old, policy = was.epoch, was.policy
     in_fragments = was.roster.can_all_fragment(old.era)
     room = _room(rekeyer, in_fragments)
-    leaving, draft, rounds = _leaving(was, random, gone, room)
-    excludes = excludes or old.shape != policy.shape or len(rounds) > _MOST_ROUNDS
-    excludes = excludes or not all(_len(one, old.shape) <= room for one in rounds)
+    moves = _moves(was, random, gone, joins, room)
+    excludes = excludes or old.shape != policy.shape or len(moves.rounds) > _MOST_ROUNDS
+    excludes = excludes or not _fits(moves, old.shape, room)
     if excludes:
-        leaving, draft, rounds = {}, None, []
+        moves = _Moves()
+    draft, rounds = moves.draft, moves.rounds
     sas = between(old, random, count=len(rounds), started=started)
     over = sas[-1] if sas else None
     new = epoch_after(old, policy.shape, random, excludes=excludes, started=started, over=over)
@@ -96,13 +117,15 @@ def decide(
     else:
         how = {"in_fragments": in_fragments}
         parcels = rekeyer.rounds(old, rounds, sas, new.rekey.spi, policy, **how)
-        how |= {"over": over, "gap_ms": policy.evict_gap_ms if over else 0}
+        how |= {"over": over, "gap_ms": policy.evict_gap_ms if over else 0, "joins": moves.joins}
         parcels.append(rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s, **how))
     outbox = _unsaid(was.outbox, rekeyer) if excludes else was.outbox
     outbox = (*outbox, *parcels)[-max(_MOST_PARCELS, len(parcels)) :]
-    vacated = frozenset(leaving) - gone
+    vacated = frozenset(moves.leaving) - gone
     changes = {was.prefix + "state": encode_state(new, outbox)}
     changes |= was.roster.vacating(vacated) | was.roster.removing(gone)
+    for name, enrolled in moves.joined.items():
+        changes |= was.roster.entering(name, enrolled, {})
     tree = was.tree
     if excludes:
         tree, more = new_tree(was.prefix, policy, tree, random)
@@ -110,7 +133,8 @@ def decide(
     elif draft:
         changes |= tree.pages(draft, was.prefix)
     end_ms = said_ms + dtd_s * 1000
-    return Plan(new, outbox, changes, activate_ms, end_ms, gone, vacated, tree, draft)
+    what = vacated, tree, draft, moves.joined
+    return Plan(new, outbox, changes, activate_ms, end_ms, gone, *what)
 
 
 def new_tree(
@@ -139,17 +163,52 @@ def told_s(left_ms: int, delays_s: tuple[int, int]) -> tuple[int, int]:
     return atd_s, delays_s[1] + max(0, atd_s - delays_s[0])
 
 
-def _leaving(
-    was: Standing, random: Random, gone: frozenset[str], room: int
-) -> tuple[dict[str, int], Draft | None, list[Round]]:
-    """Whose leaves are taken, and what that does to the tree."""
-    leaving = was.roster.leaving(was.epoch.era, gone) if was.tree else {}
-    if not leaving:
-        return {}, None, []
+def _moves(
+    was: Standing, random: Random, gone: frozenset[str], joins: dict[str, bool], room: int
+) -> _Moves:
+    """Whose leaves are taken, who gets one, and what that does to the tree. room: for keys in a
+    round's message."""
+    if was.tree is None:
+        return _Moves()
+    leaving = was.roster.leaving(was.epoch.era, gone)
+    if room < _FRAME_LEN and set(leaving) - set(joins):
+        joins = {}  # there is hardly room for one of both: they wait for the next rekey
     draft = Draft(was.tree, random)
+    most_joins = _most(was, ike.MOST_LEN - _EPOCH_LEN)
+    first = draft.settling(most_joins) if joins else []
+    joined = _placed(was, draft, [(m, has) for m, has in joins.items() if m not in gone])
+    leaving = {m: leaf for m, leaf in leaving.items() if m not in joined}
+    if leaving:
+        rounds = draft.rounds(leaving.values(), min(_MOST_WRAPS, _most(was, room)))
+        return _Moves(leaving, joined, draft, first + rounds)
+    if joined:
+        return _Moves({}, joined, draft, first, Round(draft.replace(), draft.tops()))
+    return _Moves()
+
+
+def _placed(was: Standing, draft: Draft, joins: Iterable[tuple[str, bool]]) -> dict[str, Enrolled]:
+    """Leaves for newcomers, as many as one message can bring, one at least. Each counts as having
+    left until it is admitted: who never comes for its keys is out with the next rekey."""
+    placed = {}
+    room = _most(was, ike.MOST_LEN - _EPOCH_LEN)
+    for member, fragments in joins:
+        most = min(_MOST_JOIN_WRAPS, room - draft.path_cost)
+        if placed and (len(placed) == _MOST_JOINS or draft.cost() > most):
+            break
+        enrolled = was.roster.members.get(member)
+        if enrolled is None or enrolled.era != was.epoch.era or enrolled.leaf is None:
+            leaf = draft.join()
+        else:
+            leaf = enrolled.leaf
+            draft.rejoin(leaf)
+        placed[member] = Enrolled(was.epoch.era, False, True, fragments, leaf)
+    return placed
+
+
+def _most(was: Standing, room: int) -> int:
+    """Wrapped keys in so many octets, beside the Rekey SA's keys."""
     wrap_len, top_len = _lens(was.epoch.shape)
-    most = (room - was.tree.degree * top_len) // wrap_len
-    return leaving, draft, draft.rounds(leaving.values(), min(_MOST_WRAPS, most))
+    return (room - was.tree.degree * top_len) // wrap_len
 
 
 def _room(rekeyer: Rekeyer, in_fragments: bool) -> int:
@@ -159,10 +218,15 @@ def _room(rekeyer: Rekeyer, in_fragments: bool) -> int:
     return (ike.MOST_LEN if is_split else _FRAME_LEN) - _BESIDES_LEN
 
 
-def _len(one: Round, shape: Shape) -> int:
-    """Octets of its keys. One leaf's path may need more than there is room for."""
+def _fits(moves: _Moves, shape: Shape, room: int) -> bool:
+    """Whether no message is too long: one leaf's path may need more than there is."""
     wrap_len, top_len = _lens(shape)
-    return len(one.wraps) * wrap_len + len(one.tops) * top_len
+
+    def length(one: Round) -> int:
+        return len(one.wraps) * wrap_len + len(one.tops) * top_len
+
+    joins_len = length(moves.joins) if moves.joins else 0
+    return joins_len <= ike.MOST_LEN - _EPOCH_LEN and all(length(r) <= room for r in moves.rounds)
 
 
 def _lens(shape: Shape) -> tuple[int, int]:
