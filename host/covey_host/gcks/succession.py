@@ -97,6 +97,8 @@ def decide(
     in_fragments = was.roster.can_all_fragment(old.era)
     room = _room(rekeyer, in_fragments)
     moves = _moves(was, random, gone, joins, room)
+    if moves.leaving and moves.joined and not _fits(moves, old.shape, room):
+        moves = _moves(was, random, gone, {}, room)  # newcomers wait for the next rekey
     excludes = excludes or old.shape != policy.shape or len(moves.rounds) > _MOST_ROUNDS
     excludes = excludes or not _fits(moves, old.shape, room)
     if excludes:
@@ -171,8 +173,6 @@ def _moves(
     if was.tree is None:
         return _Moves()
     leaving = was.roster.leaving(was.epoch.era, gone)
-    if room < _FRAME_LEN and set(leaving) - set(joins):
-        joins = {}  # there is hardly room for one of both: they wait for the next rekey
     draft = Draft(was.tree, random)
     most_joins = _most(was, ike.MOST_LEN - _EPOCH_LEN)
     first = draft.settling(most_joins) if joins else []
