@@ -14,6 +14,7 @@ from covey_host.gcks.authority import Authority
 from covey_host.gcks.keytree import Draft
 from covey_host.gcks.ledger import Ledger
 from covey_host.gcks.roster import Enrolled
+from covey_host.gcks.treelevel import page_count
 from covey_host.store import sqlite
 from foreign_gm import (
     AUTHORIZATION_FAILED,
@@ -572,4 +573,35 @@ def test_without_fragments_a_message_fits_in_a_frame_or_everybody_goes(
     assert max(len(out.data) for out in site.air) <= 1468
     heard = hear_pieces(site, gm)
     assert heard[-1] == (said, 1) and all(pieces == 1 for _, pieces in heard)
+    site.store.close()
+
+
+@pytest.mark.parametrize("before", ["", "key_tree = 0\n"])
+@pytest.mark.parametrize("after", ["key_tree = 3\n", "key_bits = 256\n"])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_another_shape_of_the_tree_sends_all_away_once(tmp_path, before, after, restarts):
+    """By reload or by a start; the tree of before leaves nothing behind."""
+    site = Site(tmp_path / "state.db", SITE + LINE1 + before)
+    for name in NAMES:
+        site.add(name)
+    gms = everybody(site)
+    site.wait(20_000)
+    site.air.clear()
+    if restarts:
+        site.store.close()
+        site = Site(site.path, SITE + LINE1 + after, now=site.now)
+    else:
+        site.send(site.server.reload(policy.parse(SITE + LINE1 + after), site.now))
+    assert {gm.rekey(site.air[-1].data) for gm in gms.values()} == {"excluded"}
+    site.wait(20_000)
+    gms = everybody(site, kwa=3 if "256" in after else 1)
+    site.wait(20_000)
+    hear(site, gms)
+    remove(site, "m5")
+    site.wait(5_000)
+    for name, what in hear(site, gms).items():
+        assert ("rekeyed" in what) == (name != "m5")
+    tree = group_of(site)._tree
+    pages = sum(page_count(size) for size in tree.sizes)
+    assert len(list(site.store.scan("group/line1/tree"))) == 1 + pages
     site.store.close()
