@@ -75,9 +75,18 @@ class AESBlock:
     """Single AES blocks (ECB), which keep nothing of the block before."""
 
     def __init__(self, key):
-        cipher = Cipher(algorithms.AES(bytes(key)), modes.ECB())
-        self.encrypt = cipher.encryptor().update
-        self.decrypt = cipher.decryptor().update
+        self._cipher = Cipher(algorithms.AES(bytes(key)), modes.ECB())
+        self._ways = [None, None]  # made once each: that costs more than many blocks do
+
+    def encrypt(self, block):
+        if self._ways[0] is None:
+            self._ways[0] = self._cipher.encryptor()
+        return self._ways[0].update(block)
+
+    def decrypt(self, block):
+        if self._ways[1] is None:
+            self._ways[1] = self._cipher.decryptor()
+        return self._ways[1].update(block)
 
 
 def tidy(filling):

@@ -49,6 +49,7 @@ _ECB = const(1)
 buffer = bytearray  # the heap never moves it
 _FILLINGS = const(150)  # to a step
 _REFILLS = const(60)  # after a later collection, which makes new holes
+_SPARE = const(32768)  # octets that stay free for the work itself, and for all others meanwhile
 _WHY = {2: "there is no such file", 13: "permission denied", 21: "it is a directory"}
 
 if time.ticks_add(0, -1) == _MASK:  # a 32-bit board: its clock is the contract's
@@ -70,28 +71,34 @@ else:
         return (a - b + _HALF & _MASK) - _HALF
 
 
+_left = 0  # pairs that may still be made
+
+
 def tidy(filling):
     """See covey.port. What fills a hole is a pair, which takes one block, and leads to the last.
 
     The allocator looks for more than one block from the first free block on, every time: with
     holes that are too small left among what stays, that search costs more than all arithmetic.
     """
+    global _left
     collect()
     if filling is not None:
-        for _ in range(_REFILLS):
+        for _ in range(min(_REFILLS, _left)):
             filling = (filling, None)
+        _left = max(_left - _REFILLS, 0)
         yield filling
         return
     yield None
-    left = mem_free() // (2 * _PAIR)  # takes as long as collecting
+    free = mem_free()  # takes as long as collecting
+    _left = max(min(free // 2, free - _SPARE) // _PAIR, 0)
     yield None
     try:
-        end = id((None,) * left)  # behind it no hole matters
+        end = id((None,) * _left)  # behind it no hole matters
         at = 0
-        while at < end and left > 0:
+        while at < end and _left >= _FILLINGS:
             for _ in range(_FILLINGS):
                 filling = (filling, None)
-            left -= _FILLINGS
+            _left -= _FILLINGS
             at = id(filling)
             yield filling
     except MemoryError:
