@@ -55,9 +55,9 @@ lint: ## format and style of every Python file
 	@$(PY) -m ruff format --check .
 	@$(PY) -m ruff check .
 
-size: ## octets of each compiled file on four architectures, heap on a 32-bit one, and the aims
+size: ## octets of each compiled file, heap, and the aims; what a board needs (BOARD=name KEEP=1)
 	$(setup) venv micropython
-	@$(PY) tools/size.py
+	@$(PY) $(if $(BOARD),tools/size_board.py $(BOARD) $(if $(KEEP),--keep),tools/size.py)
 
 size-diff: ## what has become larger or smaller since the last tag (REV=revision)
 	$(setup) venv

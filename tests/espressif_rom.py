@@ -6,26 +6,29 @@ commands are answered here.) A connection is a board that was just reset into do
 
     python tests/espressif_rom.py esp32c3 flash.bin      # prints the port to give to --port
 
-The flash is NOR flash: erasing sets sectors to ones, writing only clears bits. So a write that was
-not preceded by an erase is seen. Faults are asked for by name, see `Faults`.
+Faults are asked for by name: see espressif_flash.
 """
 
 import argparse
-import hashlib
 import mmap
 import socket
 import struct
 import sys
 import threading
-import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-SECTOR = 4096
-_OK = b"\0\0"
-_INVALID = b"\1\5"  # failed: "received message is invalid"
-_BAD_CHECKSUM = b"\1\7"
-_STOPPED = b"\1\6"  # failed: "failed to act on received message"
+from espressif_flash import (
+    BAD_CHECKSUM,
+    INVALID,
+    OK,
+    SECTOR,
+    STOPPED,
+    Dropped,
+    Faults,
+    FlashCommands,
+)
+
 _FLASHER_LEAST = 1024  # octets of code that nobody would take for a flasher if there were fewer
 _SPI_START = 1 << 18
 _WINBOND = 0x40EF  # manufacturer 0xef; above it the size: 0x16 for 2^0x16 octets
@@ -54,17 +57,6 @@ CHIPS = {
         Chip("esp32c6", 0x2CE0806F, 13, True, 0x60003000, 0x20, 0x58, 0x60000014),
     )
 }
-
-
-@dataclass
-class Faults:
-    """What goes wrong. Blocks of data are counted from 1 over all connections."""
-
-    silent: bool = False  # the line is open, and nobody answers
-    garbled: set = field(default_factory=set)  # blocks that arrive with a wrong checksum
-    corrupt: set = field(default_factory=set)  # blocks of which the flash keeps one bit wrong
-    drop: int | None = None  # the line breaks at this block, and stays so
-    rot: int | None = None  # address of a bit that falls once the last block is written and hashed
 
 
 class Rom:
@@ -125,16 +117,12 @@ class Rom:
                     if not self.faults.silent:
                         for answer in session.answers(packet):
                             self._line.sendall(_slip(answer))
-            except _Dropped:
+            except Dropped:
                 self._hang_up()
                 return
             except OSError:
                 pass
             self._line.close()
-
-
-class _Dropped(Exception):
-    """The cable is out."""
 
 
 def _slip(packet: bytes) -> bytes:
@@ -151,21 +139,14 @@ def _packets(line: socket.socket):
                 yield frame.replace(b"\xdb\xdc", b"\xc0").replace(b"\xdb\xdd", b"\xdb")
 
 
-class _Session:
+class _Session(FlashCommands):
     """One connection: the registers, and what is being written."""
 
     def __init__(self, rom: Rom):
-        self._rom = rom
+        super().__init__(rom)
         self._chip = rom.chip
-        self._flash = rom.flash
-        self._is_flasher = False  # else the ROM
-        self._is_attached = False
         self._registers = {0x40001000: rom.chip.magic, rom.chip.clock_divider: 347}  # 40 MHz
         self._code = 0  # octets of code in RAM
-        self._at = 0  # where the next block goes in flash
-        self._left = 0  # octets that may still be written
-        self._inflate = None
-        self._sequence = 0
         self._acts = {
             0x02: self._flash_begin,
             0x03: self._flash_data,
@@ -185,7 +166,6 @@ class _Session:
         }
         if rom.chip.has_security_info:
             self._acts[0x14] = self._security_info
-        self._reading = None  # what is being read, and is waited for
 
     def answers(self, packet: bytes):
         """The packets that answer one; a packet that is none gets no answer."""
@@ -199,22 +179,22 @@ class _Session:
         if op == 0x08 and len(data) == 36:
             value = 0 if self._is_flasher else 0x20120707
             for _ in range(8):
-                yield self._answer(op, _OK, value)
+                yield self._answer(op, OK, value)
             return
         act = self._acts.get(op)
         if act is None or length != len(data):
             for _ in range(8):
-                yield self._answer(0, _INVALID)
+                yield self._answer(0, INVALID)
             return
         if op in (0x03, 0x07, 0x11) and _checksum(data[16:]) != checksum:
-            yield self._answer(op, _BAD_CHECKSUM)
+            yield self._answer(op, BAD_CHECKSUM)
             return
         result = act(data)
         value, body = result if isinstance(result, tuple) else (0, result)
         yield self._answer(op, body, value)
         if op == 0x06 and self._is_flasher:
             yield b"OHAI"
-        if op == 0xD2 and body == _OK:
+        if op == 0xD2 and body == OK:
             yield self._reading[:SECTOR]
 
     def _answer(self, op: int, body: bytes, value: int = 0) -> bytes:
@@ -225,26 +205,26 @@ class _Session:
     # RAM and registers
 
     def _mem_begin(self, _) -> bytes:
-        return _OK
+        return OK
 
     def _mem_data(self, data: bytes) -> bytes:
         self._code += len(data) - 16
-        return _OK
+        return OK
 
     def _mem_end(self, data: bytes) -> bytes:
         (stays,) = struct.unpack_from("<I", data)
         if stays or self._code < _FLASHER_LEAST:
-            return _STOPPED
+            return STOPPED
         self._is_flasher = True
         self._is_attached = True  # the flasher does that when it starts
         self._acts[0xD0] = self._erase_flash
         self._acts[0xD1] = self._erase_region
         self._acts[0xD2] = self._read_flash
-        return _OK
+        return OK
 
     def _read_reg(self, data: bytes):
         (address,) = struct.unpack_from("<I", data)
-        return self._registers.get(address, 0), _OK
+        return self._registers.get(address, 0), OK
 
     def _write_reg(self, data: bytes) -> bytes:
         for at in range(0, len(data), 16):
@@ -252,7 +232,7 @@ class _Session:
             self._registers[address] = value
             if address == self._chip.spi and value & _SPI_START:
                 self._run_spi()
-        return _OK
+        return OK
 
     def _run_spi(self) -> None:
         """A command of the flash chip: what it is, and its descriptor."""
@@ -268,117 +248,18 @@ class _Session:
         info = struct.pack("<I8B", 0, *bytes(8))
         if self._chip.number is not None:
             info += struct.pack("<II", self._chip.number, 0)
-        return info + _OK
+        return info + OK
 
     def _attach(self, _) -> bytes:
         self._is_attached = True
-        return _OK
+        return OK
 
     def _set_params(self, data: bytes) -> bytes:
         (size,) = struct.unpack_from("<I", data, 4)
-        return _OK if size == len(self._flash) else _STOPPED
+        return OK if size == len(self._flash) else STOPPED
 
     def _change_baud(self, _) -> bytes:
-        return _OK
-
-    # Flash
-
-    def _flash_begin(self, data: bytes) -> bytes:
-        size, _, _, self._at = struct.unpack_from("<IIII", data)
-        return self._begin(size, None)
-
-    def _defl_begin(self, data: bytes) -> bytes:
-        size, _, _, self._at = struct.unpack_from("<IIII", data)
-        return self._begin(size, zlib.decompressobj())
-
-    def _begin(self, size: int, inflate) -> bytes:
-        if not self._is_attached or self._at + size > len(self._flash):
-            return _STOPPED
-        self._inflate = inflate
-        self._sequence = 0
-        self._left = -(-size // SECTOR) * SECTOR
-        self._erase(self._at, self._left)
-        return _OK
-
-    def _flash_data(self, data: bytes) -> bytes:
-        return self._take(data, data[16:])
-
-    def _defl_data(self, data: bytes) -> bytes:
-        if self._inflate is None:
-            return _STOPPED
-        return self._take(data, data[16:], self._inflate)
-
-    def _take(self, data: bytes, block: bytes, inflate=None) -> bytes:
-        """One block of data; `blocks` counts those that arrived whole or not."""
-        length, sequence = struct.unpack_from("<II", data)
-        if length != len(block) or sequence != self._sequence:
-            return _STOPPED
-        self._rom.blocks += 1
-        if self._rom.watch:
-            self._rom.watch()
-        count, faults = self._rom.blocks, self._rom.faults
-        if count == faults.drop:
-            raise _Dropped
-        if count in faults.garbled:
-            return _BAD_CHECKSUM
-        self._sequence += 1
-        text = bytearray(block if inflate is None else inflate.decompress(block))
-        if len(text) > self._left:
-            return _STOPPED
-        if count in faults.corrupt:
-            text[len(text) // 2] ^= 1
-        self._write(bytes(text))
-        return _OK
-
-    def _write(self, text: bytes) -> None:
-        end = self._at + len(text)
-        old = int.from_bytes(self._flash[self._at : end], "big")
-        self._flash[self._at : end] = (old & int.from_bytes(text, "big")).to_bytes(
-            len(text), "big"
-        )
-        self._at = end
-        self._left -= len(text)
-
-    def _erase(self, at: int, size: int) -> None:
-        start = at // SECTOR * SECTOR
-        end = -(-(at + size) // SECTOR) * SECTOR
-        self._flash[start:end] = b"\xff" * (end - start)
-
-    def _flash_end(self, _) -> bytes:
-        return _OK
-
-    def _erase_flash(self, _) -> bytes:
-        self._rom.erased_whole += 1
-        self._erase(0, len(self._flash))
-        return _OK
-
-    def _erase_region(self, data: bytes) -> bytes:
-        self._erase(*struct.unpack_from("<II", data))
-        return _OK
-
-    def _read_flash(self, data: bytes) -> bytes:
-        """The flasher sends a sector, waits until it is acknowledged, and at the end an MD5."""
-        at, size, block, _ = struct.unpack_from("<IIII", data)
-        if block != SECTOR or at + size > len(self._flash):
-            return _STOPPED
-        self._reading = self._flash[at : at + size]
-        return _OK
-
-    def _read_on(self, packet: bytes):
-        (done,) = struct.unpack("<I", packet)
-        if done < len(self._reading):
-            yield self._reading[done : done + SECTOR]
-        else:
-            yield hashlib.md5(self._reading).digest()
-            self._reading = None
-
-    def _md5(self, data: bytes) -> bytes:
-        at, size = struct.unpack_from("<II", data)
-        digest = hashlib.md5(self._flash[at : at + size])
-        if self._rom.faults.rot is not None:
-            self._flash[self._rom.faults.rot] ^= 1
-            self._rom.faults.rot = None
-        return (digest.digest() if self._is_flasher else digest.hexdigest().encode()) + _OK
+        return OK
 
 
 def _checksum(data: bytes) -> int:

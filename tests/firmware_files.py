@@ -63,18 +63,29 @@ def application(chip, version="v1.25.0", machine=None, size=0x20000):
     return image(chip, (content + filler)[:size])
 
 
-def image(chip, content):
+def image(chip, content, has_hash=True):
     """One segment, checksum, SHA-256."""
     content = content.ljust(-(-len(content) // 4) * 4, b"\0")
     head = struct.pack(
-        "<BBBBIB3xHBHH4xB", 0xE9, 1, 2, 0x20, 0x40080000, 0xEE, CHIP_IDS[chip], 0, 0, 0xFFFF, 1
+        "<BBBBIB3xHBHH4xB",
+        0xE9,
+        1,
+        2,
+        0x20,
+        0x40080000,
+        0xEE,
+        CHIP_IDS[chip],
+        0,
+        0,
+        0xFFFF,
+        has_hash,
     )
     made = head + struct.pack("<II", _DROM[chip] + 0x20, len(content)) + content
     checksum = 0xEF
     for octet in content:
         checksum ^= octet
     made += b"\0" * (15 - len(made) % 16) + bytes([checksum])
-    return made + hashlib.sha256(made).digest()
+    return made + (hashlib.sha256(made).digest() if has_hash else b"")
 
 
 def table(partitions):

@@ -1,4 +1,4 @@
-"""Run by MicroPython: mount what lies at a place of a file, and print each file's path and SHA-256.
+"""Run by MicroPython: mount what lies at a place of a file; print each path with its SHA-256.
 
     mount_script.py FILE OFFSET SIZE PROGRAM [lfs2|rom] [PATH...]
 
@@ -42,7 +42,7 @@ def show(folder):
         else:
             with open(path, "rb") as file:
                 data = file.read()
-            digest = "".join("%02x" % octet for octet in hashlib.sha256(data).digest())
+            digest = "".join([f"{octet:02x}" for octet in hashlib.sha256(data).digest()])
             print(path, len(data), digest)
 
 

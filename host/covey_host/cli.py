@@ -14,7 +14,9 @@ import typer
 
 from . import commands, output
 from .board import cli as board
+from .desk import cli as desk
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
+from .options import Interface, Json, Name, Site, Ttl
 
 _USAGE = typer.BadParameter.__mro__[2]  # every error of usage, wherever Typer keeps that class
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -27,21 +29,6 @@ site_app = typer.Typer(help="The site: what all its boards share.", **_APP)
 app.add_typer(group_app, name="group")
 app.add_typer(member_app, name="member")
 app.add_typer(site_app, name="site")
-
-Site = Annotated[
-    Path | None,
-    typer.Option("--site", help="The site's directory [$COVEY_SITE, else the current one]."),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
-Interface = Annotated[
-    str | None,
-    typer.Option("--interface", help="Network card for multicast, by name or IPv4 address."),
-]
-Ttl = Annotated[
-    int | None,
-    typer.Option("--ttl", min=1, max=255, help="Routers that multicast may pass, plus 1."),
-]
-Name = Annotated[str, typer.Argument(help="Letters, digits, '.', '_', '-'; at most 63.")]
 
 
 @app.command()
@@ -233,6 +220,7 @@ def join(
 
 
 board.register(app)
+desk.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -78,6 +78,7 @@ class Joined:
     _send_error = None  # errno of the latest message to the key server
     _long = 0  # so many datagrams are still read into a long buffer
     _is_closed = False
+    _is_behind = False  # routes are to follow sockets
     _failure = None  # what ended a task that should never end
 
     def __init__(self, settings, on_event, timeout_s, kept=None, owns_config=False):
@@ -220,7 +221,11 @@ class Joined:
             raise ConfigError("This member is a receiver: set sender to true in covey.json.")
         if length < 0:
             return False
-        return self._routes[member.keys.outbound().spi].send(member.tx[:length]) is None
+        spi = member.keys.outbound().spi
+        if spi not in self._routes:  # installed just now
+            self._follow_groups()
+            self._follow_routes()
+        return self._routes[spi].send(member.tx[:length]) is None
 
     def can_send(self):
         return self.member.can_send(port.ticks_ms())
@@ -307,15 +312,21 @@ class Joined:
             self._fail(error)
 
     def _turn(self):
-        """A slice of work, and what it has to say; the ms until the next."""
+        """A slice of work and what it has to say, or a part of what follows; ms until the next."""
         membership = self.membership
         try:
-            wait = membership.step(port.ticks_ms())
-            self._tell()
-            self._send_control()
+            if self._is_behind:
+                self._follow_routes()
+                return 0
             if membership.listening_changed:
                 self._follow_groups()
-            return wait
+                return 0
+            wait = membership.step(port.ticks_ms())
+            if membership.is_amid:
+                return 0
+            self._tell()
+            self._send_control()
+            return 0 if membership.listening_changed else wait
         except MemoryError:  # what was to be sent counts as lost
             membership.listening_changed = True
             self.member.drops.count(DROP_CAPACITY)
@@ -420,12 +431,17 @@ class Joined:
         for place in list(self._groups):
             if self._groups[place][0].is_framed is not is_framed.get(place):
                 self._drop_group(place)
+                self._routes = {}  # nobody sends to where it was
         for place in is_framed:
             if place not in self._groups:
                 group = carrier.open_for(place, is_framed[place], self.config)
                 waiter = _Waiter(group.sock)
                 task = self._start(self._read, self._look_group, group, waiter)
                 self._groups[place] = (group, waiter, task)
+        self._is_behind = True
+
+    def _follow_routes(self):
+        self._is_behind = False
         routes = self.membership.routes()
         self._routes = {spi: self._groups[routes[spi]][0] for spi in routes}
 

@@ -15,7 +15,7 @@ from covey.drops import (
     FormatError,
 )
 from covey.port import collect
-from covey.sa import DataSA, RekeySA
+from covey.sa import DataSA, RekeySA, new_context
 
 # Transform types a policy may hold: kind → mandatory (RFC 9838 section 4.4.2.1). GCAUTH is
 # asked for separately: it comes at registration and never in a rekey.
@@ -286,10 +286,12 @@ def _rekey_sa(policy, bag, wrap_keys, kwk, made):
     if kwa not in (ike.KW_5649_128, ike.KW_5649_256) or ike.KWK_LEN[kwa] * 8 < bits:
         raise FormatError(DROP_POLICY)
     _check_destination(policy, single_port=True)
+    yield
     kwk_len = ike.KWK_LEN[kwa]
     key_len = bits // 8 + _SALT + kwk_len
     keymat = yield from _unwrap_rekey(bag, wrap_keys, kwk, kwk_len, key_len, made)
     try:
+        yield
         return RekeySA(
             policy.spi,
             keymat,
@@ -316,9 +318,14 @@ def _data_sa(policy, bag, kwk, terms, sender_slots):
     _check_destination(policy, single_port=False)
     if policy.source.kind != ike.TS_IPV4_ADDR_RANGE:
         raise FormatError(DROP_POLICY)
+    yield
     keymat = yield from _unwrap(bag, kwk, bits // 8 + _SALT)
+    context = None
     try:
-        return DataSA(
+        yield
+        context = new_context(keymat, cipher == ike.ENCR_NULL_AUTH_AES_GMAC)
+        yield
+        sa = DataSA(
             policy.spi,
             keymat,
             _selector(policy.destination),
@@ -329,10 +336,14 @@ def _data_sa(policy, bag, kwk, terms, sender_slots):
             policy.lifetime_s,
             terms.generation,
             sender_slots,
-            cipher == ike.ENCR_NULL_AUTH_AES_GMAC,
+            context=context,
         )
+        context = None
+        return sa
     finally:
         octets.wipe(keymat)
+        if context is not None:
+            context.wipe()
 
 
 def _check_destination(policy, single_port):

@@ -38,12 +38,6 @@ def parse_spki(data):
     return bytes(data[head:])
 
 
-def emit_spki(point):
-    """SubjectPublicKeyInfo of an uncompressed point of 65 octets."""
-    assert len(point) == _POINT_LEN and point[0] == _UNCOMPRESSED
-    return _SPKI_HEAD + bytes(point)
-
-
 def parse_ecdsa(data):
     """(r, s), or None. Neither is negative; zero and other values out of range are for p256."""
     if len(data) < 2 or data[0] != _SEQUENCE or data[1] != len(data) - 2:
@@ -68,3 +62,12 @@ def _parse_integer(data, off):
     if n > 1 and data[off] == 0 and not data[off + 1] & 0x80:
         return None, 0  # a leading zero that no sign bit asks for
     return int.from_bytes(bytes(data[off : off + n]), "big"), off + n
+
+
+# ---- The key server's half, which boards are built without
+
+
+def emit_spki(point):
+    """SubjectPublicKeyInfo of an uncompressed point of 65 octets."""
+    assert len(point) == _POINT_LEN and point[0] == _UNCOMPRESSED
+    return _SPKI_HEAD + bytes(point)

@@ -1,6 +1,6 @@
 """What a member holds of its group: terms, data SAs, Rekey SAs; how an Assignment changes it.
 
-All or nothing: install() either refuses before the first change, or carries out everything.
+All or nothing: take() either refuses before the first change, or carries out everything.
 """
 
 from covey import ike
@@ -21,6 +21,7 @@ class Group:
         self.terms = Terms()
         self.rekey = Rekey()
         self._keys = member.keys
+        self._names = {}  # address in octets: with dots. A group has few
 
     def step(self, now_ms):
         """Let go of what is over; the ms until the next time."""
@@ -30,11 +31,14 @@ class Group:
     def wipe(self):
         self._keys.wipe()
         self.rekey.wipe()
+        self._names = {}
         self._follow(Terms())
 
     def routes(self):
         """Where the packets of each data SA go: {SPI: (address, UDP port; None: protocol 50)}."""
-        return {sa.spi: (_dotted(sa.destination), sa.carrier_port) for sa in self._keys.live()}
+        return {
+            sa.spi: (self._dotted(sa.destination), sa.carrier_port) for sa in self._keys.live()
+        }
 
     def listening(self):
         """Where datagrams come: {(address, UDP port): whether RFC 3948 rules there}.
@@ -48,16 +52,26 @@ class Group:
             framed.add(number)
         framed.discard(None)
         for sa in self.rekey.live():
-            places.add((_dotted(sa.destination[0]), sa.destination[2]))
+            places.add((self._dotted(sa.destination[0]), sa.destination[2]))
         return {place: place[1] in framed for place in places}
 
+    def _dotted(self, address):
+        if address not in self._names:
+            self._names[address] = ".".join([str(octet) for octet in address])
+        return self._names[address]
+
     def install(self, made, registering, now_ms):
-        """Carry out an Assignment. Returns whether it excludes us; FormatError: see _check.
+        """Carry out an Assignment: take() and settle()."""
+        return self.settle(made, self.take(made, registering, now_ms), registering, now_ms)
+
+    def take(self, made, registering, now_ms):
+        """All that packets see of it → the SAs that were here before. FormatError: see _check.
 
         registering: it replaces all that was known before (RFC 9838 section 2.3.3).
         """
         keys = self._keys
-        keys.step(now_ms)  # what is over goes before we look, and nothing in between
+        if keys.is_due(now_ms):
+            keys.step(now_ms)  # what is over goes before we look, and nothing in between
         old = keys.live()
         fresh = [sa for sa in made.data_sas if not _is_among(sa, old)]
         replaced = [sa for sa in old if registering and not _is_among(sa, made.data_sas)]
@@ -70,21 +84,14 @@ class Group:
         dtd_s = terms.dtd_s if keys.room_for(len(fresh)) else 0
         for sa in replaced:
             keys.retire(sa.spi, now_ms, dtd_s)
-        for sa in made.data_sas:
-            self._install_data(sa, terms, registering, now_ms)
-        if registering:
-            self.rekey.replace(made.rekey_sa, now_ms)
-        elif made.rekey_sa is not None and not self.rekey.holds(made.rekey_sa):
-            self.rekey.install(made.rekey_sa, now_ms, terms.dtd_s)
-        else:
-            if made.rekey_sa is not None:
-                made.rekey_sa.wipe()  # told again: its Message IDs go on
-            if self.rekey.current is not None:
-                self.rekey.current.verifier = terms.verifier  # it may bring a new AUTH_KEY
-        if made.data_sas:
-            keys.announce(made.next_spis)
+        keys.hold()
+        try:
+            for sa in made.data_sas:
+                self._install_data(sa, terms, registering, now_ms)
+        finally:
+            keys.go_on(now_ms)
         self._follow(terms)
-        return self._delete(made.deletes, old, terms.dtd_s, now_ms)
+        return old
 
     def _follow(self, terms):
         """From now on; what is no longer on our key path is wiped."""
@@ -128,11 +135,29 @@ class Group:
             sa.become_sender(terms.sender_ids[0], terms.sender_bits)
             keys.activate(sa.spi, now_ms, terms.atd_s)
 
+    def settle(self, made, old, registering, now_ms):
+        """The rest of it: its Rekey SA, its Deletes. old: what take() returned. Whether it
+        excludes us.
+        """
+        terms = made.terms
+        if registering:
+            self.rekey.replace(made.rekey_sa, now_ms)
+        elif made.rekey_sa is not None and not self.rekey.holds(made.rekey_sa):
+            self.rekey.install(made.rekey_sa, now_ms, terms.dtd_s)
+        else:
+            if made.rekey_sa is not None:
+                made.rekey_sa.wipe()  # told again: its Message IDs go on
+            if self.rekey.current is not None:
+                self.rekey.current.verifier = terms.verifier  # it may bring a new AUTH_KEY
+        if made.data_sas:
+            self._keys.announce(made.next_spis)
+        return self._delete(made.deletes, old, terms.dtd_s, now_ms)
+
     def _delete(self, deletes, old, dtd_s, now_ms):
         """RFC 9838 section 2.4.3: what is named goes after DTD; an SPI of zeros means all.
 
-        old: the SAs from before this message. Returns whether the Rekey SA goes without another
-        in its place: then we are out of the group, like everyone else.
+        Returns whether the Rekey SA goes without another in its place: then we are out of the
+        group, like everyone else.
         """
         excluded = False
         for delete in deletes:
@@ -164,7 +189,3 @@ def _is_among(sa, others):
         if other.spi == sa.spi:
             return True
     return False
-
-
-def _dotted(address):
-    return ".".join([str(octet) for octet in address])

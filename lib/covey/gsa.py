@@ -16,6 +16,7 @@ from covey.ikesa import (
     parse_attributes,
     parse_transforms,
 )
+from covey.job import finish
 from covey.kd import *  # noqa: F403
 from covey.kd import NO_PROTOCOL, emit_substructure, parse_substructures
 from covey.octets import u32
@@ -90,9 +91,12 @@ class SAPolicy(Value):
 
 
 def _parse_policy(protocol, spi, content):
+    """Job: → SAPolicy"""
     source, off = parse_ts(content)
     destination, off = parse_ts(content, off)
+    yield
     transforms, off = parse_transforms(content, off)
+    yield
     if len({t.kind for t in transforms}) != len(transforms):
         raise FormatError(DROP_GSA)  # section 4.4.2.1: one of each type
     policy = SAPolicy(protocol, spi, source, destination, transforms)
@@ -107,21 +111,6 @@ def _parse_policy(protocol, spi, content):
         else:
             policy.attributes.append((kind, value))
     return policy
-
-
-def _emit_policy(policy):
-    out = emit_ts(policy.source) + emit_ts(policy.destination)
-    out += emit_transforms(policy.transforms)
-    if policy.lifetime_s is not None:
-        out += emit_attribute(_GSA_KEY_LIFETIME, struct.pack(">I", policy.lifetime_s))
-    if policy.initial_message_id is not None:
-        initial = struct.pack(">I", policy.initial_message_id)
-        out += emit_attribute(_GSA_INITIAL_MESSAGE_ID, initial)
-    for spi in policy.next_spis:
-        out += emit_attribute(_GSA_NEXT_SPI, spi)
-    for kind, value in policy.attributes:
-        out += emit_attribute(kind, value)
-    return emit_substructure(policy.protocol, policy.spi, out)
 
 
 # Group-wide policy, section 4.4.3: attributes only, TV unless said. GWP_ATD (1) and GWP_DTD (2)
@@ -178,6 +167,55 @@ def _parse_group_wide(content):
     return policy
 
 
+class GSA(Value):
+    """At most one Rekey SA, any number of Data-Security SAs, at most one group-wide policy."""
+
+    def __init__(self, policies, group_wide=None):
+        self.policies = policies
+        self.group_wide = group_wide
+
+
+def parse_gsa(body):
+    """Body of a GSA payload → GSA, with at least one policy for an SA (section 4.4.1)."""
+    return finish(parse_gsa_job(body))
+
+
+def parse_gsa_job(body):
+    """Job: the same in small steps."""
+    gsa = GSA([])
+    try:
+        for protocol, spi, content in parse_substructures(body):
+            yield
+            if protocol == NO_PROTOCOL:
+                gsa.group_wide = _parse_group_wide(content)
+            else:
+                gsa.policies.append((yield from _parse_policy(protocol, spi, content)))
+    except FormatError:
+        raise FormatError(DROP_GSA)
+    rekeys = [p for p in gsa.policies if p.protocol == iana.GIKE_UPDATE]
+    if not gsa.policies or len(rekeys) > 1:
+        raise FormatError(DROP_GSA)
+    return gsa
+
+
+# ---- The key server's half, which boards are built without
+
+
+def _emit_policy(policy):
+    out = emit_ts(policy.source) + emit_ts(policy.destination)
+    out += emit_transforms(policy.transforms)
+    if policy.lifetime_s is not None:
+        out += emit_attribute(_GSA_KEY_LIFETIME, struct.pack(">I", policy.lifetime_s))
+    if policy.initial_message_id is not None:
+        initial = struct.pack(">I", policy.initial_message_id)
+        out += emit_attribute(_GSA_INITIAL_MESSAGE_ID, initial)
+    for spi in policy.next_spis:
+        out += emit_attribute(_GSA_NEXT_SPI, spi)
+    for kind, value in policy.attributes:
+        out += emit_attribute(kind, value)
+    return emit_substructure(policy.protocol, policy.spi, out)
+
+
 def _emit_group_wide(policy):
     out = b""
     for kind, name in _GROUP_WIDE:
@@ -191,31 +229,6 @@ def _emit_group_wide(policy):
     for kind, value in policy.attributes:
         out += emit_attribute(kind, value)
     return emit_substructure(NO_PROTOCOL, b"", out)
-
-
-class GSA(Value):
-    """At most one Rekey SA, any number of Data-Security SAs, at most one group-wide policy."""
-
-    def __init__(self, policies, group_wide=None):
-        self.policies = policies
-        self.group_wide = group_wide
-
-
-def parse_gsa(body):
-    """Body of a GSA payload → GSA, with at least one policy for an SA (section 4.4.1)."""
-    gsa = GSA([])
-    try:
-        for protocol, spi, content in parse_substructures(body):
-            if protocol == NO_PROTOCOL:
-                gsa.group_wide = _parse_group_wide(content)
-            else:
-                gsa.policies.append(_parse_policy(protocol, spi, content))
-    except FormatError:
-        raise FormatError(DROP_GSA)
-    rekeys = [p for p in gsa.policies if p.protocol == iana.GIKE_UPDATE]
-    if not gsa.policies or len(rekeys) > 1:
-        raise FormatError(DROP_GSA)
-    return gsa
 
 
 def emit_gsa(gsa):

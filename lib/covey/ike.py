@@ -260,12 +260,6 @@ def open_octets(ctx, data):
     return Opened(header, clear, copy[:aad_len], copy[off], copy[text : text + inner_len])
 
 
-def open_message(ctx, data):
-    """A message in SK → (Header, [Payload]): those before SK, then the inner ones."""
-    opened = open_octets(ctx, data)
-    return opened.header, opened.clear + parse_chain(opened.first, opened.inner)
-
-
 def rekey_signed_octets(head, inner, auth_off):
     """What the signature in a GSA_REKEY covers: A | P of RFC 9838 section 2.4.1.1.
 
@@ -283,6 +277,15 @@ def rekey_signed_octets(head, inner, auth_off):
     out += bytes(end - at)
     out += inner[end:]
     return out
+
+
+# ---- The key server's half, which boards are built without
+
+
+def open_message(ctx, data):
+    """A message in SK → (Header, [Payload]): those before SK, then the inner ones."""
+    opened = open_octets(ctx, data)
+    return opened.header, opened.clear + parse_chain(opened.first, opened.inner)
 
 
 def rekey_to_sign(spi, flags, message_id, payloads):

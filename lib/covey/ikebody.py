@@ -89,10 +89,6 @@ def parse_signature_auth(data):
     return bytes(data[1:off]), off, bytes(data[off:])
 
 
-def emit_signature_auth(algorithm, signature):
-    return bytes((len(algorithm),)) + algorithm + signature
-
-
 def check_nonce(body):
     """Ni, Nr: 16 to 256 octets (section 3.9) → the nonce."""
     if not _NONCE_LEAST <= len(body) <= _NONCE_MOST:
@@ -223,6 +219,13 @@ def parse_ts(data, off=0):
     at = off + _TS_HEADER
     addresses = bytes(data[at : at + size]), bytes(data[at + size : end])
     return TrafficSelector(proto, u16(data, off + 4), u16(data, off + 6), *addresses), end
+
+
+# ---- The key server's half, which boards are built without
+
+
+def emit_signature_auth(algorithm, signature):
+    return bytes((len(algorithm),)) + algorithm + signature
 
 
 def emit_ts(ts):

@@ -9,6 +9,7 @@ import struct
 from covey import iana
 from covey.drops import DROP_IKE_FORMAT, DROP_KD, FormatError
 from covey.ikesa import Value, emit_attribute, parse_attributes
+from covey.job import finish
 from covey.octets import u16
 from covey.port import const
 
@@ -62,10 +63,6 @@ def parse_substructures(body):
     return found
 
 
-def emit_substructure(protocol, spi, content):
-    return struct.pack(">BBH", protocol, len(spi), 4 + len(spi) + len(content)) + spi + content
-
-
 # Wrapped key, section 4.5.4:
 #
 #  0                   1                   2                   3
@@ -92,10 +89,6 @@ def _parse_wrapped_key(value):
     if isinstance(value, int) or len(value) <= 8:
         raise FormatError(DROP_KD)
     return WrappedKey(value[:4], value[4:8], value[8:])
-
-
-def _emit_wrapped_key(kind, key):
-    return emit_attribute(kind, key.key_id + key.kwk_id + key.data)
 
 
 class KeyBag(Value):
@@ -159,9 +152,15 @@ class KD(Value):
 
 def parse_kd(body):
     """Body of a KD payload → KD."""
+    return finish(parse_kd_job(body))
+
+
+def parse_kd_job(body):
+    """Job: the same in small steps."""
     kd = KD([])
     try:
         for protocol, spi, content in parse_substructures(body):
+            yield
             if protocol == NO_PROTOCOL:
                 kd.member = _parse_member_bag(content)
             else:
@@ -169,6 +168,17 @@ def parse_kd(body):
     except FormatError:
         raise FormatError(DROP_KD)
     return kd
+
+
+# ---- The key server's half, which boards are built without
+
+
+def emit_substructure(protocol, spi, content):
+    return struct.pack(">BBH", protocol, len(spi), 4 + len(spi) + len(content)) + spi + content
+
+
+def _emit_wrapped_key(kind, key):
+    return emit_attribute(kind, key.key_id + key.kwk_id + key.data)
 
 
 def emit_kd(kd):

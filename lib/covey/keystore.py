@@ -43,6 +43,7 @@ class KeyStore:
         self._port = 0  # its port, and
         self._epoch = 0  # its epoch
         self._used = 0  # slots from this one on are free
+        self._is_held = False  # see hold()
         self._retired = _SPIRing()
         self._announced = _SPIRing()
 
@@ -86,6 +87,8 @@ class KeyStore:
         more than eleven slots: it would be taken from the heap.
         """
         next_ms = _DAY_MS
+        if self._is_held:
+            return next_ms
         slot = 0
         while slot < len(self.sas):
             next_ms = min(next_ms, self._step_slot(slot, now_ms))
@@ -120,6 +123,14 @@ class KeyStore:
             self._epoch = sa.epoch
 
     # ---- for the control half: may allocate
+
+    def hold(self):
+        """Until go_on(): no step, as one will do for all changes that come now."""
+        self._is_held = True
+
+    def go_on(self, now_ms):
+        self._is_held = False
+        self.step(now_ms)
 
     def room_for(self, count):
         """Whether `count` more SAs can be installed."""

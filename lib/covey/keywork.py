@@ -17,8 +17,9 @@ from covey.drops import (
     FormatError,
 )
 from covey.iana import SKF
+from covey.job import tidied
 from covey.octets import wipe
-from covey.port import collect, const
+from covey.port import const
 
 # What step() returns, beside None: nothing has come of it yet
 IDLE = 1  # there is nothing to do
@@ -56,6 +57,11 @@ class KeyWork:
     def is_busy(self):
         """Whether keys are being verified or unwrapped, or wait for it."""
         return bool(self._job or self._waiting or self._group.rekey.is_waiting)
+
+    @property
+    def has_work(self):
+        """Whether step() has something to do."""
+        return self.is_busy or bool(self._later)
 
     @property
     def is_registering(self):
@@ -115,14 +121,7 @@ class KeyWork:
     def step(self, now_ms):
         """One bounded slice; what has come of it."""
         self._now_ms = now_ms
-        while self._later and not self.is_busy:
-            self.hear(self._later.pop(0))
-        if self._job is None and self._waiting:
-            self._is_registration, self._job = self._waiting.pop(0)
-        if self._job is None and self._group.rekey.is_waiting:
-            self._is_registration, self._job = False, self._follow_rekey()
-            return collect()  # a step of its own, while there is room
-        if self._job is None:
+        if self._job is None and not self._begin():
             return IDLE
         try:
             return next(self._job)
@@ -133,6 +132,16 @@ class KeyWork:
             self._member.drops.count(DROP_CAPACITY)
             return MISSED
         return None
+
+    def _begin(self):
+        """The next job, if there is one."""
+        while self._later and not self.is_busy:
+            self.hear(self._later.pop(0))
+        if self._waiting:
+            self._is_registration, self._job = self._waiting.pop(0)
+        elif self._group.rekey.is_waiting:
+            self._is_registration, self._job = False, self._follow_rekey()
+        return self._job is not None
 
     def forget_waiting(self):
         """Give up what is not in work yet."""
@@ -166,7 +175,8 @@ class KeyWork:
             policy = keys = None  # the table of a verifier is long in the making
             if not made.terms.udp_port and settings.carrier == "udp":
                 made.terms.udp_port = settings.carrier_port
-            self._install(made, True)
+            yield
+            yield from self._install(made, True)
         except FormatError as error:
             self.reason = self._member.drops.count(error.reason)
             # A rekey was faster than the answer: that is nobody's fault.
@@ -177,7 +187,7 @@ class KeyWork:
         made = None
         yield TAKEN
         if group.terms.verifier is not None:
-            yield from group.terms.verifier.prepare()
+            yield from tidied(group.terms.verifier.prepare())
 
     def _follow_inband(self, inband):
         """GSA, KD and Deletes that came over the IKE SA, where they are acknowledged already."""
@@ -199,7 +209,7 @@ class KeyWork:
                     is_inband=True,
                 )
             made.deletes = inband.deletes
-            self._install(made, False)
+            yield from self._install(made, False)
         except FormatError as error:
             self.reason = self._member.drops.count(error.reason)
             lacks_id = settings.sender and not group.terms.sender_ids  # it comes by registering
@@ -215,7 +225,8 @@ class KeyWork:
             made = yield from group.rekey.work(
                 group.terms, self._member.sender_slots, self._settings.sender
             )
-            self._install(made, False)
+            yield
+            yield from self._install(made, False)
         except FormatError as error:
             self._member.drops.count(error.reason)
             if error.reason in _GENUINE:
@@ -224,5 +235,11 @@ class KeyWork:
         yield FOLLOWED
 
     def _install(self, made, registering):
-        self.excluded = self._group.install(made, registering, self._now_ms)
-        self.made = made
+        """Job: what packets see of it, at once; then the rest."""
+        old = self._group.take(made, registering, self._now_ms)
+        try:
+            yield
+        finally:  # forget() may come first: then, too
+            self.excluded = self._group.settle(made, old, registering, self._now_ms)
+            self.made = made
+        yield

@@ -23,43 +23,11 @@ _PASSES = const(6)
 _MAX_LEN = const(4096)  # of a key: far beyond any, and the step number fits in two octets
 
 
-def wrap(kek, key):
-    """The key of 1 to 4096 octets wrapped under kek (16, 24 or 32 octets), as a bytearray.
-
-    ValueError for other lengths of key: that is our own mistake.
-    """
-    if not 0 < len(key) <= _MAX_LEN:
-        raise ValueError("a key to be wrapped has 1 to 4096 octets")
-    aes = AESBlock(kek)
-    n = (len(key) + _HALF - 1) // _HALF
-    data = bytearray((n + 1) * _HALF)
-    data[0:4] = _CHECK
-    data[6] = len(key) >> 8
-    data[7] = len(key) & 0xFF
-    data[8 : 8 + len(key)] = key
-    if n == 1:
-        data[:] = aes.encrypt(data)
-        return data
-    block = bytearray(2 * _HALF)
-    block[0:8] = data[0:8]
-    for t in range(1, _PASSES * n + 1):
-        off = ((t - 1) % n + 1) * _HALF
-        block[8:16] = data[off : off + 8]
-        block[:] = aes.encrypt(block)
-        data[off : off + 8] = block[8:16]
-        block[6] ^= t >> 8
-        block[7] ^= t & 0xFF
-    data[0:8] = block[0:8]
-    return data
-
-
-def unwrap(kek, wrapped):
-    """The key as a bytearray, or None where anything at all is wrong with the wrapped octets."""
-    return finish(unwrap_job(kek, wrapped))
-
-
 def unwrap_job(kek, wrapped):
-    """Job: the same in steps of eight AES blocks; a key of 36 octets has thirty."""
+    """Job: the key as a bytearray, or None where anything at all is wrong with the wrapped octets.
+
+    In steps of eight AES blocks; a key of 36 octets has thirty.
+    """
     n = len(wrapped) // _HALF - 1
     if len(wrapped) % _HALF or not 0 < n <= _MAX_LEN // _HALF:
         return None
@@ -109,3 +77,41 @@ def _is_intact(data, n):
     for i in range(1, _HALF):
         diff |= data[-i] & -(i <= pad)  # all ones while the i-th octet from the end is padding
     return diff == 0
+
+
+# ---- The key server's half, which boards are built without
+
+
+def wrap(kek, key):
+    """The key of 1 to 4096 octets wrapped under kek (16, 24 or 32 octets), as a bytearray.
+
+    ValueError for other lengths of key: that is our own mistake.
+    """
+    if not 0 < len(key) <= _MAX_LEN:
+        raise ValueError("a key to be wrapped has 1 to 4096 octets")
+    aes = AESBlock(kek)
+    n = (len(key) + _HALF - 1) // _HALF
+    data = bytearray((n + 1) * _HALF)
+    data[0:4] = _CHECK
+    data[6] = len(key) >> 8
+    data[7] = len(key) & 0xFF
+    data[8 : 8 + len(key)] = key
+    if n == 1:
+        data[:] = aes.encrypt(data)
+        return data
+    block = bytearray(2 * _HALF)
+    block[0:8] = data[0:8]
+    for t in range(1, _PASSES * n + 1):
+        off = ((t - 1) % n + 1) * _HALF
+        block[8:16] = data[off : off + 8]
+        block[:] = aes.encrypt(block)
+        data[off : off + 8] = block[8:16]
+        block[6] ^= t >> 8
+        block[7] ^= t & 0xFF
+    data[0:8] = block[0:8]
+    return data
+
+
+def unwrap(kek, wrapped):
+    """unwrap_job, at once."""
+    return finish(unwrap_job(kek, wrapped))

@@ -49,6 +49,7 @@ _LATER_S = const(10)  # after what is no refusal, and up to as much again by cha
 _REFUSALS = (registration.REFUSED, registration.FAILED)
 _NO_REFUSAL = ("temporary_failure", registration.NO_MEMORY)
 _IDLE_MS = const(1000)
+_SLICES = const(8)  # of work on keys between two looks at timers
 
 
 class Membership:
@@ -64,6 +65,9 @@ class Membership:
     _before_asked = None  # its config.Server: what is repeated is answered again
     _last_words = ()  # what that one has to say, addressed
     _leaving = False
+    is_amid = False  # the last step was a slice of work: there is nothing new to tell
+    _slices = 0  # that may be done before timers are looked at
+    _is_ours = False  # which of them were looked at last
 
     def __init__(self, settings, member, random=random_bytes, path_to=lambda server: None):
         self.settings = settings
@@ -104,6 +108,7 @@ class Membership:
         source: (host, port, had a marker); the answer to a request goes back there.
         """
         self._now_ms = now_ms
+        self._slices = 0  # it is to be answered
         if data == KEEPALIVE or self._ike is None:
             self.member.drops.count(DROP_KEEPALIVE if data == KEEPALIVE else DROP_IKE_SPI)
             return
@@ -125,6 +130,8 @@ class Membership:
         """An IKE message from the group, without marker."""
         self._now_ms = now_ms
         self._keys.hear(data)
+        if not self.is_amid and not self._slices and self._keys.has_work:
+            self._slices = 1  # before timers, which were looked at last
 
     def outgoing(self):
         """(datagram, config.Server or the source of a request) to send, or (None, None)."""
@@ -137,21 +144,39 @@ class Membership:
         """One bounded slice of work. Returns the ms until the next call, 0 if there is more."""
         self._now_ms = now_ms
         try:
+            if self._slices:
+                self._slices -= 1
+                self.is_amid = True
+                if self._work():
+                    return 0
+                self._slices = 0
+            self.is_amid = False
             return self._step()
         except MemoryError:
+            self.is_amid = False
             self._no_memory()
             return _IDLE_MS
 
     def _step(self):
+        """A look at what is due; while keys are in work at the group's and our own by turns."""
         now_ms = self._now_ms
-        wait = min(self._group.step(now_ms), _IDLE_MS, self._timers())
-        if self._ike is not None:
-            try:
-                wait = min(wait, self._ike.step(now_ms))
-            except MemoryError:
-                self.member.drops.count(DROP_CAPACITY)
-            self._outcome()
-        return 0 if self._work() else wait
+        has_work = self._keys.has_work
+        self._is_ours = not self._is_ours
+        wait = _IDLE_MS
+        if not (has_work and self._is_ours):
+            wait = min(wait, self._group.step(now_ms))
+        if not has_work or self._is_ours:
+            wait = min(wait, self._timers())
+            if self._ike is not None:
+                try:
+                    wait = min(wait, self._ike.step(now_ms))
+                except MemoryError:
+                    self.member.drops.count(DROP_CAPACITY)
+                self._outcome()
+        if self._keys.has_work:
+            self._slices = _SLICES
+            return 0
+        return wait
 
     def _no_memory(self):
         """Something has happened, and what is to come of it is lost: ask what is current."""
@@ -164,6 +189,9 @@ class Membership:
         """A slice of work on keys, and what comes of it. False: there is none."""
         keys = self._keys
         result = keys.step(self._now_ms)
+        if result is None:
+            return True
+        self.is_amid = False
         if result == keywork.TAKEN:
             self._taken()
         elif result == keywork.REFUSED:
@@ -204,10 +232,10 @@ class Membership:
 
     def wipe(self):
         """Forget every key."""
+        self._keys.wipe()  # first: what it has begun to install is brought to its end
         self._group.wipe()
         if self._ike is not None:
             self._ike.close()
-        self._keys.wipe()
 
     # What the application may know
 

@@ -37,13 +37,13 @@ class Verifier:
         y = _integer(point, 33)
         if x >= _P or y >= _P or (y * y - (x * x - 3) * x - _B) % _P:
             raise ValueError("not a point on P-256")
-        self._point = (x, y)
-        self._table = None
+        self._point = (x, y)  # None once the table is made
+        self._table = bytearray((1 << _TEETH - 1) * _ENTRY_LEN)  # now, before the heap is filled
 
     def prepare(self):
         """Job: make the table of the key, once; it costs more than a verification."""
-        if self._table is None:
-            self._table = yield from comb_table(self._point[0], self._point[1])
+        if self._point is not None:
+            self._table[:] = yield from comb_table(self._point[0], self._point[1])
             self._point = None
 
     def verify(self, digest, r, s):
@@ -54,25 +54,29 @@ class Verifier:
             return False
         yield from self.prepare()
         w = yield from inverse(s, _N)
-        g_flip, g_bits = _recode(_integer(digest, 0) * w % _N)
-        q_flip, q_bits = _recode(r * w % _N)
-        x, y, z = 1, 1, 0
-        for column in range(_COLUMNS - 1, -1, -1):
-            x, y, z = yield from _double(x, y, z)
-            ax, ay = _entry(BASE_TABLE, g_bits, g_flip, column)
-            x, y, z = yield from _add(x, y, z, ax, ay)
-            ax, ay = _entry(self._table, q_bits, q_flip, column)
-            x, y, z = yield from _add(x, y, z, ax, ay)
+        on_g = _recode(_integer(digest, 0) * w % _N)
+        on_q = _recode(r * w % _N)
+        yield
+        summands = _columns(on_g[0], on_g[1], self._table, on_q[0], on_q[1])
+        x, y, z = yield from _walk(1, 1, 0, summands)
         return z != 0 and _has_abscissa(x, z, r)
+
+
+def _columns(g_flip, g_bits, table, q_flip, q_bits):
+    """What _walk does for all columns, the highest first."""
+    for column in range(_COLUMNS - 1, -1, -1):
+        yield None
+        yield _entry(BASE_TABLE, g_bits, g_flip, column)
+        yield _entry(table, q_bits, q_flip, column)
 
 
 def comb_table(x, y):
     """Job: the sixteen points of (x, y)'s table as 1024 octets: x | y of each."""
     z = 1
     teeth = [(x, y, z)]
+    spread = (None,) * _SPREAD
     while len(teeth) < _TEETH:
-        for _ in range(_SPREAD):
-            x, y, z = yield from _double(x, y, z)
+        x, y, z = yield from _walk(x, y, z, spread)
         teeth.append((x, y, z))
     teeth = yield from _to_affine(teeth)
     # No sum below is infinite or doubles: a nonzero multiple of the point, of less than n, each.
@@ -81,8 +85,8 @@ def comb_table(x, y):
         x, y = teeth[bit]
         low, high = [], []
         for px, py, pz in sums:
-            low.append((yield from _add(px, py, pz, x, _P - y)))
-            high.append((yield from _add(px, py, pz, x, y)))
+            low.append((yield from _walk(px, py, pz, ((x, _P - y),))))
+            high.append((yield from _walk(px, py, pz, ((x, y),))))
         sums = low + high
     table = bytearray()
     for x, y in (yield from _to_affine(sums)):
@@ -137,40 +141,47 @@ def _integer(buf, off):
     return int.from_bytes(buf[off : off + 32], "big")
 
 
-def _double(x, y, z):
-    """Job: twice a point in Jacobian coordinates (z = 0: infinity), dbl-2001-b."""
-    p = _P
-    zz = z * z % p
-    yy = y * y % p
-    z = 2 * y * z % p
-    y = x * yy % p
-    t = 3 * (x - zz) * (x + zz) % p
-    x = (t * t - 8 * y) % p
-    y = (t * (4 * y - x) - 8 * yy * yy) % p
-    yield
-    return x, y, z
+def _walk(x, y, z, summands):
+    """Job: a point in Jacobian coordinates (z = 0: infinity) after every one of the summands.
 
-
-def _add(x, y, z, ax, ay):
-    """Job: a Jacobian point plus an affine one, in every case: signatures choose their scalars."""
-    if not z:
-        return ax, ay, 1
+    A summand is None, which doubles the point (dbl-2001-b), or the (x, y) of a point to be added:
+    in every case, as signatures choose their scalars. One job for all of them, as a job for each
+    would take much of the heap; products are what costs, so there are three or four to a turn.
+    """
     p = _P
-    t = z * z % p
-    h = (ax * t - x) % p
-    t = (ay * (z * t % p) - y) % p
-    if not h:  # the same x
-        if t:
-            return 1, 1, 0
-        return (yield from _double(x, y, z))
-    yield
-    z = z * h % p
-    hh = h * h % p
-    v = x * hh % p
-    h = hh * h % p
-    x = (t * t - h - 2 * v) % p
-    y = (t * (v - x) - y * h) % p
-    yield
+    for summand in summands:
+        if summand is not None and z:
+            t = z * z % p
+            h = (summand[0] * t - x) % p
+            t = z * t % p
+            yield
+            t = (summand[1] * t - y) % p
+            if h:
+                z = z * h % p
+                hh = h * h % p
+                v = x * hh % p
+                yield
+                h = hh * h % p
+                x = (t * t - h - 2 * v) % p
+                y = (t * (v - x) - y * h) % p
+                yield
+                continue
+            if t:  # opposites
+                x, y, z = 1, 1, 0
+                continue  # the same else, to be doubled
+        elif summand is not None:
+            x, y = summand
+            z = 1
+            continue
+        zz = z * z % p
+        yy = y * y % p
+        z = 2 * y * z % p
+        y = x * yy % p
+        yield
+        t = 3 * (x - zz) * (x + zz) % p
+        x = (t * t - 8 * y) % p
+        y = (t * (4 * y - x) - 8 * yy * yy) % p
+        yield
     return x, y, z
 
 

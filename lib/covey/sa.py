@@ -49,6 +49,7 @@ class DataSA:
     sender_form: (index_bits, bits) where Sender-IDs read as index | incarnation, else None.
     lifetime_s: None for no end. sender_slots: how many senders can be told apart, a power of two.
     integrity_only: AES-GMAC, whose packets everybody can read (RFC 4543), instead of AES-GCM.
+    context: what new_context() made of keymat already.
     Raises FormatError where the policy is not one that a member can carry out.
     """
 
@@ -65,6 +66,7 @@ class DataSA:
         epoch,
         sender_slots=16,
         integrity_only=False,
+        context=None,
     ):
         if len(keymat) not in (20, 36):
             raise FormatError(DROP_KD)
@@ -92,7 +94,7 @@ class DataSA:
         self.next_seq = 1
         self.senders = self._table(sender_bits, sender_form)
         self.keymat = bytearray(keymat) if _keeps else None
-        self.context = GMACContext(keymat) if integrity_only else GCMContext(keymat)
+        self.context = context or new_context(keymat, integrity_only)
 
     def become_sender(self, sender_id, bits):
         """Prepare for sending as sender_id, in the top `bits` of the IV (0: one sender only).
@@ -209,6 +211,11 @@ class RekeySA:
         wipe(self.kwk)
         wipe(self.gsk_e)
         self.context.wipe()
+
+
+def new_context(keymat, integrity_only):
+    """What a DataSA protects packets with."""
+    return GMACContext(keymat) if integrity_only else GCMContext(keymat)
 
 
 def _ports(selector):

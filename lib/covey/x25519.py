@@ -35,7 +35,7 @@ def multiply(scalar, u):
 
 
 def _ladder(k, x1):
-    """Job: (X, Z) of k times the point x1, section 5. One yield a bit.
+    """Job: (X, Z) of k times the point x1, section 5. Two yields a bit.
 
     2^256 = 38 modulo p, so a product t is folded as (t & low) + (t >> 256) * 38. Coordinates come
     to a turn with at most 256 bits and a sign; folded once, squares and products of sums have up
@@ -63,6 +63,7 @@ def _ladder(k, x1):
         a = (t & low) + (t >> 256) * 38  # RFC 7748's AA
         t = b * b
         b = (t & low) + (t >> 256) * 38  # BB
+        yield
         t = a * b
         t = (t & low) + (t >> 256) * 38
         x2 = t - (t >> 255) * p

@@ -72,6 +72,14 @@ def test_nobodys_program_is_lost_unasked(tmp_path, theirs, name):
     assert content(flash)[0] == without_seed(NEW)
 
 
+def test_code_in_romfs_is_not_shadowed(tmp_path):
+    theirs = {"/rom/covey/__init__.mpy": b"M"}
+    flash = flash_with(tmp_path / "flash.bin", theirs)
+    with pytest.raises(Problem, match="runs Covey from ROMFS.*nothing was changed"):
+        put(Board(flash, BLOCKS), NEW)
+    assert content(flash)[0] == theirs
+
+
 def test_what_is_no_member_stays(tmp_path):
     mine = {"/log.txt": b"42\n", "/lib/sensor.py": b"", "/wifi.json": b"{}"}
     flash = flash_with(tmp_path / "flash.bin", mine)

@@ -149,6 +149,15 @@ def test_a_flipped_bit(at, what, read):
     assert read(octets).startswith(f"is damaged: the checksum of its {what}")
 
 
+def test_without_a_hash_the_checksum_tells(read):
+    whole = made.espressif()
+    plain = made.image("esp32c3", whole[0x10020:-48], has_hash=False)
+    octets = bytearray(whole[:0x10000] + plain)
+    assert read(octets).version == "v1.25.0"
+    octets[0x10200] ^= 1
+    assert read(octets).startswith("is damaged: the checksum of its application")
+
+
 @pytest.mark.parametrize(
     "octets, said",
     [

@@ -5,10 +5,11 @@ import importlib
 
 import pytest
 
-from covey_host.board.fold import fold, numbers_of
+from covey_host.board.fold import MARK, fold, numbers_of
 from markdown import ROOT
 
 LIB = ROOT / "lib"
+ELSEWHERE = ("sys.implementation.name == 'micropython'", "hasattr(asyncio, 'core')")
 FILES = [path for path in sorted((LIB / "covey").rglob("*.py")) if path.stem[:3] != "cpy"]
 
 
@@ -101,6 +102,22 @@ def test_a_file_keeps_its_own_numbers_for_who_imports_it(folded):
     assert folded("A = const(3)\nB = A + 1\n") == "A = const(3)\nB = 3 + 1\n"
 
 
+def test_what_another_interpreter_would_do_is_cut(folded):
+    text = (
+        "import sys\nif sys.implementation.name == 'micropython':\n    from covey.a import *\n"
+        "elif sys.x:\n    from covey.b import *\nelse:\n    raise ImportError\nX = 1\n"
+    )
+    assert folded(text) == (
+        "import sys\nif sys.implementation.name == 'micropython':\n    from covey.a import *\n"
+        "\n\n\n\nX = 1\n"
+    )
+
+
+def test_so_is_the_other_half_of_an_if(folded):
+    text = "if hasattr(asyncio, 'core'):\n    X = 1\nelse:\n    X = 2\n    Y = 3\n"
+    assert folded(text) == ("if hasattr(asyncio, 'core'):\n    X = 1\nelse:\n    pass\n\n")
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(LIB)))
 def test_each_number_of_covey_is_the_one_that_the_interpreter_sees(path):
     parts = path.relative_to(LIB).with_suffix("").parts
@@ -117,13 +134,15 @@ def test_each_number_of_covey_is_the_one_that_the_interpreter_sees(path):
 def test_nothing_but_names_of_numbers_and_imports_has_changed(path):
     """Where the tree of a file differs, there was a name or an attribute, and is a number."""
     text = fold(path, LIB)
-    assert text.count("\n") == path.read_text().count("\n")
-    before, after = ast.parse(path.read_text()), ast.parse(text)
+    half = path.read_text().partition(MARK)[0].rstrip("\n") + "\n"
+    assert text.count("\n") == half.count("\n")
+    before, after = ast.parse(half), ast.parse(text)
     imports = ast.ImportFrom | ast.Pass
     pairs = [
         (one, other)
         for one, other in zip(before.body, after.body, strict=True)
         if not (isinstance(one, ast.Import | ast.ImportFrom) and isinstance(other, imports))
+        and not (ast.unparse(one).startswith("__all__ = ") and isinstance(other, ast.Pass))
     ]
     while pairs:
         one, other = pairs.pop()
@@ -133,12 +152,38 @@ def test_nothing_but_names_of_numbers_and_imports_has_changed(path):
         assert type(one) is type(other)
         for field in one._fields:
             left, right = getattr(one, field), getattr(other, field)
+            if (
+                isinstance(one, ast.If)
+                and field == "orelse"
+                and ast.unparse(one.test) in ELSEWHERE
+            ):
+                assert [type(node) for node in right] in ([], [ast.Pass])
+                continue
             if isinstance(left, ast.AST):
                 pairs.append((left, right))
             elif isinstance(left, list) and left and isinstance(left[0], ast.AST):
                 pairs += zip(left, right, strict=True)
             else:
                 assert left == right, field
+
+
+def test_the_key_servers_half_goes_with_what_it_alone_imports(folded):
+    text = f"from covey.kd import emit, parse\n\nX = parse()\n\n\n{MARK}\n\nY = emit()\n"
+    assert folded(text, kd="def emit(): pass\ndef parse(): pass\n") == (
+        "from covey.kd import parse\n\nX = parse()\n"
+    )
+
+
+def test_nothing_on_a_board_needs_the_key_servers_half():
+    halves = [path.read_text().partition(MARK)[2] for path in FILES]
+    cut = {node.name for half in halves for node in ast.parse(half).body}
+    assert {"emit_gsa", "emit_kd", "wrap"} <= cut
+    named = set()
+    for path in FILES:
+        for node in ast.walk(ast.parse(fold(path, LIB))):
+            for field in ("id", "attr", "name"):
+                named.add(getattr(node, field, None))
+    assert not cut & named
 
 
 def test_a_member_needs_no_file_of_numbers_alone():

@@ -3,10 +3,12 @@
 Firmware files are made by tests/firmware_files.py: no real one can be had here.
 """
 
+# ruff: noqa: F811  fixtures are imported by name
 import hashlib
 import json
 import os
 import re
+import resource
 import stat
 import subprocess
 from pathlib import Path
@@ -14,96 +16,22 @@ from pathlib import Path
 import pytest
 
 import firmware_files as made
-from covey_host.board import boards, code, files, image, members, uf2
+from covey_host.board import boards, files, image, members
 from covey_host.board.boards import Region
 from covey_host.errors import Problem
-from processes import ROOT, run
-from test_micropython import BUILD, interpreter, without
-
-SECRET = "Pa55-of-the-access-point"
-FIRMWARES = {
-    "esp32": ("v1.25.0", made.OLD_4MB),
-    "esp32s2": ("v1.26.1", made.NEW),
-    "esp32s3": ("v1.25.0", made.OLD_8MB),
-    "esp32c3": ("v1.28.0", made.NEW),
-    "esp32c6": ("v1.27.0", made.NEW),
-}
-BOARDS = [*FIRMWARES, "rpi_pico_w"]
-
-
-def covey(*words, **options):
-    return run("-m", "covey_host", *words, **options)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """A site with a member that listens and one that sends, and Wi-Fi settings."""
-    root = tmp_path_factory.mktemp("image") / "plant"
-    where = ("--site", root)
-    for words in (
-        ("init", root, "--identity", "gcks.example"),
-        ("group", "add", "line1", "--address", "239.192.1.32", "--port", "2222", *where),
-        ("member", "add", "press-7", "--group", "line1", "--sender", "--server", "192.0.2.1")
-        + where,
-        ("member", "add", "valve-3", "--group", "line1", "--server", "192.0.2.1", *where),
-    ):
-        done = covey(*words)
-        assert done.returncode == 0, done.stderr
-    (root / "wifi.json").write_text(json.dumps({"ssid": "plant", "password": SECRET}))
-    return root
-
-
-@pytest.fixture
-def member(site):
-    return members.load(site, "press-7")
-
-
-def firmware_of(board, tmp_path, **changes):
-    path = tmp_path / f"{board}.firmware"
-    if board == "rpi_pico_w":
-        path.write_bytes(made.pico(**changes))
-    else:
-        version, partitions = FIRMWARES[board]
-        settings = {"version": version, "partitions": partitions, **changes}
-        path.write_bytes(made.espressif(board, **settings))
-    return path
-
-
-def mount(octets, place, program, tmp_path, *modules, kind="lfs2"):
-    """{path: (length, SHA-256)} as the 32-bit MicroPython finds it."""
-    wrapper, reason = interpreter("x86")
-    if wrapper is None:
-        without("x86", reason)
-    path = tmp_path / "flash"
-    path.write_bytes(octets)
-    script = ROOT / "tests" / "mount_script.py"
-    words = [path, place.offset, place.size, program, kind, *modules]
-    command = [wrapper, "-X", "heapsize=24m", script, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr + done.stdout
-    lines = [line.split() for line in done.stdout.splitlines()]
-    assert [name for word, name, *_ in lines if word == "imported"] == list(modules)
-    found = {
-        p.removeprefix("/board"): (int(n), h) for p, n, h in (x for x in lines if len(x) == 3)
-    }
-    return found
-
-
-def digests(expected):
-    return {p: (len(data), hashlib.sha256(data).hexdigest()) for p, data in expected.items()}
-
-
-def flash_of(octets, board):
-    """The whole flash after the file was written to it."""
-    flash = bytearray(b"\xff" * board.flash_size)
-    if board.format == boards.BIN:
-        flash[board.offset : board.offset + len(octets)] = octets
-    else:
-        program = uf2.parse(octets)
-        at = program.base - board.base
-        flash[at : at + len(program.data)] = program.data
-    return bytes(flash)
-
+from image_bench import (  # noqa: F401  fixtures among them
+    BOARDS,
+    SECRET,
+    covey,
+    digests,
+    firmware_of,
+    flash_of,
+    member,
+    mount,
+    site,
+)
+from processes import ROOT
+from test_micropython import BUILD
 
 # What is in it
 
@@ -117,6 +45,9 @@ def test_micropython_mounts_it_and_finds_each_file(name, member, tmp_path):
     assert built.vfs == board.vfs
     expected = files.files(member, board)
     assert mount(flash, board.vfs, board.program, tmp_path) == digests(expected)
+    # The oldest format of LittleFS 2, whatever MicroPython's own would take: SPEC.md, superblock.
+    superblock = flash[board.vfs.offset :]
+    assert (superblock[8:16], superblock[20:24]) == (b"littlefs", b"\0\0\2\0")
     assert flash[board.offset :].startswith(built.firmware.data)
     if board.format == boards.BIN:
         assert built.octets.startswith(firmware.read_bytes())
@@ -165,122 +96,6 @@ def test_a_member_by_its_folder_without_a_site(site):
         assert found.name == "press-7" and found.policy is None and found.wifi is None
 
 
-# Which code
-
-
-@pytest.mark.parametrize("name", BOARDS)
-def test_each_mpy_is_for_the_boards_architecture(name, member):
-    board = boards.load(name)
-    numbers = {"armv6m": 4, "xtensawin": 10, "rv32imc": 11}  # MicroPython: py/persistentcode.h
-    compiled = {p: data for p, data in files.files(member, board).items() if p.startswith("/lib/")}
-    assert len(compiled) > 50
-    native = 0
-    for path, data in compiled.items():
-        assert path.endswith(".mpy")
-        magic, version, feature, bits = data[:4]
-        assert (magic, version) == (ord("M"), 6), path
-        assert bits == 31, path  # of small ints
-        arch, sub = feature >> 2, feature & 3
-        assert (arch, sub) in ((0, 0), (numbers[board.arch], 3)), path
-        native += arch != 0
-    assert native >= 5, "viper and native code is there"
-    assert compiled["/lib/covey/port/mpy_path.mpy"][2] >> 2 == numbers[board.arch]
-
-
-def everything_named(found):
-    """What the kept files of lib/covey may import of it."""
-    names = set()
-    for path in found.kept.values():
-        names |= code.imports(code._text(path, code.SOURCE))
-    return {name for name in names if name.startswith("covey.")}
-
-
-@pytest.mark.parametrize("arch", ["xtensawin", "rv32imc", "armv6m", "x86", "x64"])
-def test_all_that_policy_may_switch_on_is_there(arch):
-    """What stays behind is only what main.py can't come to: each with its reason."""
-    applications = ["import covey.aio"]
-    found = code.select(applications, arch, ("udp", "ip"), ())
-    assert set(found.kept) | set(found.left) == {
-        str(path.relative_to(code.SOURCE)) for path in code.sources()
-    }
-    assert not set(found.kept) & set(found.left)
-    for name in ("unicast", "ikefrag", "ikerekey", "renewal", "requests", "nat", "ipv4", "x25519"):
-        assert f"covey/{name}.py" in found.kept, name
-    assert all(found.left.values())
-    allowed = {"cip", "iana", "port/mpy_tag", "port/mpy_ghash", "port/mpy_ghash_small"}
-    assert set(found.left) <= {f"covey/{name}.py" for name in allowed | {"port/mpy_ghash_ct"}}
-    missing = {name.replace(".", "/") + ".py" for name in everything_named(found)} & set(
-        found.left
-    )
-    assert missing <= {f"covey/port/mpy_ghash{kind}.py" for kind in ("", "_small", "_ct")}
-
-
-def test_what_main_py_asks_for_is_there():
-    found = code.select(["import covey.aio\nfrom covey import cip"], "rv32imc", ("udp",), ())
-    assert "covey/cip.py" in found.kept
-    text = "import covey.aio\nfrom covey.gcm import GCMContext\nGCMContext.set_constant_time()"
-    found = code.select([text], "xtensawin", ("udp",), ())
-    assert {"covey/port/mpy_ghash_ct.py", "covey/port/mpy_tag.py"} < set(found.kept)
-    assert "covey/port/mpy_ghash_ct.py" in code.select([text], "armv6m", ("udp",), ()).left
-
-
-def test_a_board_without_the_ip_carrier(tmp_path):
-    """Its files are loaded where policy says ip, so they stay behind where no policy may."""
-    root = tmp_path
-    (root / "covey").mkdir()
-    for name, text in {
-        "__init__": "",
-        "aio": "from covey import carrier",
-        "carrier": "def open():\n    from covey.ipcarrier import IP",
-        "ipcarrier": "from covey import ipv4",
-        "ipv4": "",
-    }.items():
-        (root / "covey" / f"{name}.py").write_text(text)
-    both = code.select(["import covey.aio"], "rv32imc", ("udp", "ip"), (), root)
-    assert set(both.kept) == {f"covey/{n}.py" for n in ("__init__", "aio", "carrier")} | {
-        "covey/ipcarrier.py",
-        "covey/ipv4.py",
-    }
-    udp = code.select(["import covey.aio"], "rv32imc", ("udp",), (), root)
-    assert udp.left == {
-        "covey/ipcarrier.py": "the board file has no ip carrier",
-        "covey/ipv4.py": "nothing that main.py loads leads to it",
-    }
-
-
-def test_names_that_are_only_texts_count_too():
-    assert "covey.cip" in code.imports('__import__("covey.cip")')
-    assert code.imports("from covey.port import mpy") == {"covey", "covey.port", "covey.port.mpy"}
-
-
-def test_an_own_main_py_and_what_lies_beside_it(member, tmp_path):
-    (tmp_path / "main.py").write_text("import covey.aio\nimport pump.motor\nimport machine\n")
-    (tmp_path / "pump").mkdir()
-    (tmp_path / "pump" / "__init__.py").write_text("")
-    (tmp_path / "pump" / "motor.py").write_text("from onboard.wifi import Wifi\n")
-    (tmp_path / "other.py").write_text("")
-    found = files.files(member, boards.load("esp32"), tmp_path / "main.py")
-    assert found["/main.py"] == (tmp_path / "main.py").read_bytes()
-    assert found["/boot.py"] == (ROOT / "firmware" / "boot.py").read_bytes()
-    ours = {path for path in found if path.startswith("/lib/") and "/covey/" not in path}
-    assert {"/lib/pump/__init__.mpy", "/lib/pump/motor.mpy", "/lib/onboard/wifi.mpy"} <= ours
-    assert "/lib/other.mpy" not in ours
-
-
-def test_a_main_py_that_is_none(member, tmp_path):
-    board = boards.load("esp32")
-    path = tmp_path / "main.py"
-    with pytest.raises(Problem, match="main.py can't be read: No such file"):
-        files.files(member, board, path)
-    path.write_text("import covey.aio\ndef\n")
-    with pytest.raises(Problem, match="main.py:2 is not Python"):
-        files.files(member, board, path)
-    path.write_text("import pump")
-    (tmp_path / "pump.py").write_text("match 3:\n    case 3: pass\n")
-    with pytest.raises(Problem, match=r"It does not compile: pump.py \(xtensawin\)"):
-        files.files(member, board, path)
-
-
 # The same input, the same octets
 
 
@@ -316,7 +131,8 @@ def test_without_a_firmware(site, tmp_path):
     assert done.returncode == 0, done.stderr
     path = site / "members" / "press-7" / "press-7-esp32c3-files.bin"
     assert path.stat().st_size == 0x200000
-    assert f"write-flash 0x200000 {path}" in done.stdout and "covey install press-7" in done.stdout
+    assert f"covey flash {path} --board esp32c3" in done.stdout
+    assert "covey install press-7" in done.stdout
     expected = digests(files.files(members.load(site, "press-7"), boards.load("esp32c3")))
     assert mount(path.read_bytes(), Region(0, 0x200000), 32, tmp_path) == expected
 
@@ -326,7 +142,7 @@ def test_what_it_says(site, tmp_path):
     where = ("--site", site, "--firmware", firmware)
     done = covey("image", "press-7", "--board", "esp32c3", *where)
     path = site / "members" / "press-7" / "press-7-esp32c3.bin"
-    assert done.stdout.splitlines()[-1] == "Next: covey flash press-7 --board esp32c3 --port PORT"
+    assert done.stdout.splitlines()[-1] == f"Next: covey flash {path} --board esp32c3 --port PORT"
     assert f"Wrote {path} ({path.stat().st_size} octets)" in done.stdout
     assert "Firmware: MicroPython v1.28.0, ESP32-C3 module with ESP32C3." in done.stdout
     assert "Left out: covey/cip.py: nothing that main.py loads leads to it." in done.stdout
@@ -372,6 +188,17 @@ def test_the_output_is_replaced_whole_or_not_at_all(site, tmp_path):
     done = covey("image", "press-7", "--board", "esp32", "--site", site, "-o", out)
     assert done.returncode == 0 and stat.S_IMODE(out.stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["out.bin"]
+
+
+def test_a_disk_that_is_full(site, tmp_path):
+    """By the process's own limit on the size of a file."""
+    out = tmp_path / "out.bin"
+    out.write_text("old")
+    words = ("image", "press-7", "--board", "esp32", "--site", site, "-o", out)
+    full = (resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+    done = covey(*words, preexec_fn=lambda: resource.setrlimit(*full))
+    assert (done.returncode, done.stderr) == (2, f"{out} can't be written: File too large.\n")
+    assert out.read_text() == "old" and [path.name for path in tmp_path.iterdir()] == ["out.bin"]
 
 
 def test_a_firmware_that_does_not_fit_writes_nothing(site, tmp_path):
@@ -460,67 +287,6 @@ def test_more_than_the_file_system_holds(member, tmp_path):
     object.__setattr__(board, "vfs", Region(0x200000, 0x20000))
     with pytest.raises(Problem, match=r"do not fit into the file system of board esp32 \(131072"):
         image.build(member, board)
-
-
-# ROMFS
-
-
-def test_romfs(member, tmp_path):
-    board = boards.load("esp32")
-    partitions = [*made.ROMFS[:3], ("romfs", 1, 0x8F, 0x1E0000, 0x80000)]
-    partitions[2] = ("factory", 0, 0, 0x10000, 0x1D0000)
-    firmware = firmware_of("esp32", tmp_path, partitions=partitions, version="v1.27.0")
-    built = image.build(member, board, firmware, romfs=True)
-    flash = flash_of(built.octets, board)
-    everything = files.files(member, board)
-    compiled = {p: data for p, data in everything.items() if p.startswith("/lib/")}
-    rest = {p: data for p, data in everything.items() if p not in compiled}
-    rom = {p.removeprefix("/lib"): data for p, data in compiled.items()}
-    assert mount(flash, built.vfs, 32, tmp_path) == digests(rest)
-    assert mount(flash, Region(0x1E0000, 0x80000), 0, tmp_path, kind="rom") == digests(rom)
-    assert built.romfs_used < 0x80000
-
-
-def test_code_runs_from_romfs(member, tmp_path):
-    """On this machine's MicroPython, whose code is x86."""
-    board = boards.load("esp32")
-    object.__setattr__(board, "arch", "x86")
-    partitions = [*made.ROMFS[:3], ("romfs", 1, 0x8F, 0x1E0000, 0x80000)]
-    firmware = firmware_of("esp32", tmp_path, partitions=partitions, version="v1.27.0")
-    built = image.build(member, board, firmware, romfs=True)
-    assert any("x86" in note for note in built.notes)
-    flash = flash_of(built.octets, board)
-    mount(flash, Region(0x1E0000, 0x80000), 0, tmp_path, "covey.aio", kind="rom")
-
-
-def test_code_runs_from_littlefs(member, tmp_path):
-    board = boards.load("esp32c3")
-    object.__setattr__(board, "arch", "x86")
-    mount(image.build(member, board).octets, Region(0, 0x200000), 32, tmp_path, "covey.aio")
-
-
-def test_a_firmware_without_romfs_or_with_too_little(member, tmp_path):
-    board = boards.load("esp32")
-    with pytest.raises(Problem, match="has no partition named romfs: leave --romfs out"):
-        image.build(member, board, firmware_of("esp32", tmp_path), romfs=True)
-    small = [*made.ROMFS[:3], ("romfs", 1, 0x8F, 0x1E0000, 0x8000)]
-    firmware = firmware_of("esp32", tmp_path, partitions=small, version="v1.27.0")
-    with pytest.raises(Problem, match="The code takes .* and the firmware has 32768"):
-        image.build(member, board, firmware, romfs=True)
-
-
-def test_pico_with_romfs(member, tmp_path):
-    board = boards.load("rpi_pico_w")
-    devices = ("MicroPython", 0x12C000, 0xD4000), ("ROMFS", 0xEC000, 0x40000)
-    firmware = firmware_of("rpi_pico_w", tmp_path, devices=devices)
-    built = image.build(member, board, firmware, romfs=True)
-    rom = {
-        p.removeprefix("/lib"): data
-        for p, data in files.files(member, board).items()
-        if p.startswith("/lib/")
-    }
-    flash = flash_of(built.octets, board)
-    assert mount(flash, Region(0xEC000, 0x40000), 0, tmp_path, kind="rom") == digests(rom)
 
 
 def test_make_image(site):

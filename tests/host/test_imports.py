@@ -4,9 +4,12 @@ A file imports from the groups that its own may name, and from earlier lines of 
 """
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
+
+from test_port import NAMES as CONTRACT
 
 ROOT = Path(__file__).resolve().parents[2]
 LIB = ROOT / "lib" / "covey"
@@ -212,16 +215,21 @@ def defined(path):
 
 @pytest.mark.parametrize("port", ["port.cpy", "port.mpy"])
 def test_both_ports_define_exactly_the_contract(port):
-    contract = defined(FILES["port"])
+    contract = set(CONTRACT)
     assert len(contract) > 10
     assert contract - bound(FILES[port]) == set(), "missing"
     assert defined(FILES[port]) - contract == set(), "not in the contract"
 
 
+def test_the_contract_is_described():
+    text = ast.get_docstring(ast.parse(FILES["port"].read_text()))
+    assert [name for name in CONTRACT if not re.search(rf"\b{name}\b", text)] == []
+
+
 # What boards run beside lib/, and the desktop that they run on
 
 # Modules of MicroPython's ESP32 and RP2 ports, of those that firmware/ may name.
-STOCK = {"asyncio", "hashlib", "json", "machine", "network", "neopixel", "os", "sys", "time"}
+STOCK = {"asyncio", "gc", "hashlib", "json", "machine", "network", "neopixel", "os", "sys", "time"}
 FIRMWARE = ROOT / "firmware"
 SHIM = ROOT / "host" / "shim"
 ONBOARD = ["board", "wifi", "seed", "asleep", "install", ""]  # each may name those before it

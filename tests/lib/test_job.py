@@ -1,6 +1,7 @@
 """Jobs give way and hand back a result."""
 
-from covey.job import finish
+from covey.job import finish, tidied
+from covey.port import tidy
 
 
 def counting(n, steps):
@@ -50,3 +51,45 @@ def test_errors_come_through():
         assert str(error) == "no"
         return
     raise AssertionError("the error was lost")
+
+
+def test_a_tidied_job_is_the_same():
+    for n in (0, 1, 70):
+        steps = []
+        assert finish(tidied(counting(n, steps))) == n * 10
+        assert steps == list(range(n))
+    try:
+        finish(tidied(failing()))
+    except ValueError:
+        return
+    raise AssertionError("the error was lost")
+
+
+def test_tidying_is_steps_of_its_own():
+    steps = []
+    job = tidied(counting(3, steps))
+    before = 0
+    while not steps:
+        before += 1
+        next(job)
+    assert before > 1 or not list(tidy(None))
+    next(job)
+    assert steps == [0, 1]
+
+
+def test_a_tidied_job_that_is_dropped_comes_to_its_end():
+    ends = []
+
+    def worked():
+        try:
+            ends.append(False)
+            while True:
+                yield
+        finally:
+            ends[0] = True
+
+    job = tidied(worked())
+    while not ends:
+        next(job)
+    job.close()
+    assert ends == [True]

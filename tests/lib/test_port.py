@@ -13,7 +13,7 @@ GROUP = "239.192.83.1"
 LOOPBACK = "127.0.0.1"
 
 NAMES = (
-    "const micropython ticks_ms ticks_add ticks_diff random_bytes stir sha256 sha1 "
+    "const micropython ticks_ms ticks_add ticks_diff collect random_bytes stir sha256 sha1 "
     "AESBlock GCMContext GMACContext buffer "
     "admit trim accept frame STEP_IS_DUE find_spi words link unlink place word_of "
     "read_file resolve udp_socket group_socket esp_socket pollable recv recv_from recv_parts send "
@@ -426,3 +426,25 @@ def test_what_receiving_takes_from_the_heap():
     assert _octets_of(port.send, a, rx, to_b) == 0
     port.close(a)
     port.close(b)
+
+
+def _kept_by_tidying(filling):
+    """The filling that tidy() leaves, and how long the chain of it is."""
+    for kept in port.tidy(filling):
+        filling = kept
+    length = 0
+    at = filling
+    while at is not None:
+        at = at[0]
+        length += 1
+    return filling, length
+
+
+def test_tidying_fills_the_heap_with_a_chain():
+    filling, length = _kept_by_tidying(None)
+    if not hasattr(gc, "mem_alloc"):
+        assert filling is None  # nothing needs to be filled
+        return
+    assert length > 0
+    _, more = _kept_by_tidying(filling)
+    assert more > length  # none of it is lost

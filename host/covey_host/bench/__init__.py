@@ -6,6 +6,7 @@ peers, loopback. Each has run(table, quick): it measures and enters rows. What t
     results.py    the rows, the table on the screen, bench/results.json
     board.py      runs the scripts on 32-bit MicroPython and reads what they counted
     callgrind.py  a copy of that interpreter that counts its instructions
+    onboard.py    `covey bench`: the same scripts on a board at a serial port
     plant.py      a site with a key server, for what needs a real group
 
 How to read the result stands in docs/bench.md. No figure here decides whether something is right.

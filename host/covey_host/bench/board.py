@@ -42,7 +42,7 @@ class Costs:
         return max(self._lists[label])
 
     def steps(self, label: str) -> int:
-        return len(self._lists[label])
+        return len(self._lists.get(label, ()))
 
 
 def run(script: str, table: Table, *words: str, heap: str = "256k", counted: bool = True) -> Costs:
@@ -77,7 +77,11 @@ def _read(script: str, done: subprocess.CompletedProcess, counts: list[int] | No
     """What a script has reported: with counts of instructions, or with times of its own."""
     if done.returncode:
         raise Missing(f"{script}.py failed: {_last(done.stderr or done.stdout)}")
-    report = json.loads(done.stdout.splitlines()[-1])
+    return costs_of(json.loads(done.stdout.splitlines()[-1]), counts)
+
+
+def costs_of(report: dict, counts: list[int] | None) -> Costs:
+    """A report's costs: counts of instructions, or times that the script took itself."""
     labels, values = report["labels"], report["values"]
     if counts is not None:
         values = counts[len(counts) - len(labels) :]

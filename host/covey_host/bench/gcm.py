@@ -10,7 +10,8 @@ TITLE = "AES-GCM on the board's interpreter"
 _ROWS = {"seal": "seal", "open": "open", "forged": "refuses a forgery"}
 
 
-def run(table: Table, quick: bool) -> None:
+def run(table: Table, quick: bool, board=board) -> None:
+    """board: what runs the scripts, a board on the desk (onboard.OnBoard) if not this machine."""
     costs = board.run("gcm", table)
     unit = costs.unit
     ghash = (costs["aad 80"] - costs["aad 16"]) / 4

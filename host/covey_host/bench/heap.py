@@ -16,7 +16,8 @@ _ROWS = {
 }
 
 
-def run(table: Table, quick: bool) -> None:
+def run(table: Table, quick: bool, board=board) -> None:
+    """board: what runs the scripts, a board on the desk (onboard.OnBoard) if not this machine."""
     times = 3 if quick else 100
     facts = board.run("heap", table, str(times), counted=False).facts
     assert facts["opened"] == times + 2 and facts["refused"] == 4 * times, facts

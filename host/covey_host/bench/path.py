@@ -6,7 +6,8 @@ from .results import Table
 TITLE = "Member.receive and Member.send on the board's interpreter"
 
 
-def run(table: Table, quick: bool) -> None:
+def run(table: Table, quick: bool, board=board) -> None:
+    """board: what runs the scripts, a board on the desk (onboard.OnBoard) if not this machine."""
     costs = board.run("path", table)
     unit = costs.unit
     for n in (64, 256):

@@ -21,7 +21,8 @@ _ROWS = {
 }
 
 
-def run(table: Table, quick: bool) -> None:
+def run(table: Table, quick: bool, board=board) -> None:
+    """board: what runs the scripts, a board on the desk (onboard.OnBoard) if not this machine."""
     costs = board.run("publickey", table, *_arguments(), counted=not quick)
     for label, what in _ROWS.items():
         table.add(what, costs[label], costs.unit)

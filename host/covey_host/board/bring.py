@@ -36,7 +36,11 @@ def flash(
     if wishes["erase"] and not load.has_firmware:
         raise Problem("--erase takes MicroPython away, too: give --firmware.", MISUSE)
     tool = Flasher(port, board.chip, wishes["baud"], is_rom_only=wishes["no_stub"])
-    flashing.to_chip(load, board, tool, folder, erase=wishes["erase"])
+    try:
+        flashing.to_chip(load, board, tool, folder, erase=wishes["erase"])
+    except KeyboardInterrupt:
+        output.complain(f"Interrupted: {tool.state}.")
+        raise
     what = "firmware and files" if load.has_firmware else "files"
     output.line(
         f"Flashed {name} at {port}: {len(load.octets)} octets ({what}) from 0x{load.offset:x} on,"

@@ -31,13 +31,13 @@ def image(
     board: Board,
     firmware: Annotated[
         Path | None,
-        typer.Option(help="MicroPython's .bin or .uf2 file [the file system alone]."),
+        typer.Option(help="MicroPython's .bin or .uf2 file; without it the file system alone."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file [in members/NAME/].")
+        Path | None, typer.Option("--output", "-o", help="The file; by default in members/NAME/.")
     ] = None,
     main: Annotated[
-        Path | None, typer.Option(help="Your own main.py [the one that covey brings].")
+        Path | None, typer.Option(help="Your own main.py, in place of the one that covey brings.")
     ] = None,
     romfs: Annotated[
         bool,

@@ -22,9 +22,13 @@ from .fold import fold
 SOURCE = Path(covey.__file__).resolve().parents[1]
 FOR_BOARDS = 3  # the level of what boards get: no asserts, no line numbers
 
-# Loaded late, and never on some boards. All else that policy may switch on later stays in.
-_CONSTANT_TIME = "covey.port.mpy_ghash_ct", "set_constant_time"  # only an application calls it
-_IP_CARRIER = "covey.ipcarrier"
+# Loaded late, and only where an application calls for it by this word. All else that is loaded
+# late the policy of a key server may switch on: it stays in.
+_ON_DEMAND = {
+    "covey.port.mpy_ghash_ct": "set_constant_time",
+    "covey.resume": "suspend",
+}
+_IP_CARRIER = "covey.ipcarrier"  # policy's choice, but not on a board that can't
 
 
 class Broken(Exception):
@@ -63,27 +67,49 @@ def select(
     this architecture, by whatever policy: of lib/covey, and of the homes, folders that are looked
     through in this order. And why other files of lib/covey are left out.
     """
-    texts = list(applications)
     known = {_dotted(path, root): path for path in sources(root)}
-    kernels = {name for name, path in known.items() if not fits(path, arch)}
-    left = dict.fromkeys(kernels, f"a kernel for other architectures than {arch}")
-    kernel, word = _CONSTANT_TIME
-    if kernel in known and not any(word in text for text in texts):
-        left.setdefault(kernel, f"main.py does not call {word}")
-    if _IP_CARRIER in known and "ip" not in carriers:
-        left[_IP_CARRIER] = "the board file has no ip carrier"
-    kept, seen = {}, set()
+    kept, texts = _beside(list(applications), homes, known)
+    left = _left_out(known, texts, arch, carriers)
+    seen = set()
     while texts:
         for name in imports(texts.pop()) - seen:
             seen.add(name)
-            path = known.get(name) or _beside(name, homes)
-            if path is not None and name not in left:
-                kept[_file(name, path)] = path
-                texts.append(_text(path, root))
+            if name in known and name not in left:
+                kept[_file(name, known[name])] = known[name]
+                texts.append(_text(known[name], root))
     for name in known.keys() - seen:
         left.setdefault(name, "nothing that main.py loads leads to it")
     reasons = {_file(name, known[name]): why for name, why in left.items()}
     return Selection(dict(sorted(kept.items())), dict(sorted(reasons.items())))
+
+
+def _left_out(
+    known: dict[str, Path], texts: list[str], arch: str, carriers: Iterable[str]
+) -> dict[str, str]:
+    kernels = {name for name, path in known.items() if not fits(path, arch)}
+    left = dict.fromkeys(kernels, f"a kernel for other architectures than {arch}")
+    for name, word in _ON_DEMAND.items():
+        if name in known and not any(word in text for text in texts):
+            left.setdefault(name, f"main.py does not call {word}")
+    if _IP_CARRIER in known and "ip" not in carriers:
+        left[_IP_CARRIER] = "the board file has no ip carrier"
+    return left
+
+
+def _beside(
+    texts: list[str], homes: Iterable[Path], known: dict[str, Path]
+) -> tuple[dict[str, Path], list[str]]:
+    """The files of the homes that applications can come to load; and the texts of all of them."""
+    kept, heard, seen = {}, [], set(known)
+    while texts:
+        heard.append(texts.pop())
+        for name in imports(heard[-1]) - seen:
+            seen.add(name)
+            path = _find(name, homes)
+            if path is not None:
+                kept[_file(name, path)] = path
+                texts.append(path.read_text(encoding="utf-8"))
+    return kept, heard
 
 
 def imports(text: str) -> set[str]:
@@ -159,7 +185,7 @@ def _file(name: str, path: Path) -> str:
     return name.replace(".", "/") + tail
 
 
-def _beside(name: str, homes: Iterable[Path]) -> Path | None:
+def _find(name: str, homes: Iterable[Path]) -> Path | None:
     for home in homes:
         path = home.joinpath(*name.split("."))
         for found in (path / "__init__.py", path.with_suffix(".py")):

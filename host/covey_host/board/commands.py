@@ -26,7 +26,7 @@ def image(
         member, board, with_firmware=firmware is not None
     )
     images.write(made, path)
-    notes = [*made.notes, *need.warnings(member, board, made.contents)]
+    notes = [*made.notes, *need.warnings(member, board, made.contents, romfs=wishes["romfs"])]
     if wishes["as_json"]:
         output.emit({"event": "image", **_facts(made, member, path), "notes": notes})
         return
@@ -92,10 +92,11 @@ def _tell(made: images.Image, member: Member, path: Path) -> None:
 def _next(made: images.Image, member: Member, path: Path) -> str:
     board = made.board
     if board.format != BIN:
-        return f"hold BOOTSEL, plug {board.name} in, and copy {path} to the drive that appears."
+        return f"hold BOOTSEL, plug {board.name} in, then covey flash {path} --board {board.id}"
+    flash = f"covey flash {path} --board {board.id} --port PORT"
     if made.firmware:
-        return f"covey flash {member.name} --board {board.id} --port PORT"
+        return flash
     return (
-        f"covey install {member.name} --port PORT, where MicroPython runs already; or write it"
-        f" over that board's files: esptool --port PORT write-flash 0x{made.offset:x} {path}"
+        f"covey install {member.name} --port PORT, where MicroPython runs already; or all of that"
+        f" board's files anew: {flash}"
     )

@@ -22,7 +22,7 @@ _APPLICATION = struct.pack("<I", 0xABCD5432)  # at the start of an application's
 _PARTITION = struct.Struct("<HBBII16sI")
 _PARTITION_MAGIC, _MD5_MAGIC, _END = 0x50AA, 0xEBEB, 0xFFFF
 _TABLE_LEN = 0xC00
-_TYPE_APP = 0
+TYPE_APP = 0
 
 CHIP_IDS = {0: "esp32", 2: "esp32s2", 5: "esp32c3", 9: "esp32s3", 13: "esp32c6"}
 _OTHER_IDS = {12: "esp32c2", 16: "esp32h2", 18: "esp32p4", 20: "esp32c61", 23: "esp32c5"}
@@ -69,7 +69,7 @@ def parse(data: bytes, base: int, table: int) -> tuple[list[Partition], Region]:
     if len(data) < table - base + _TABLE_LEN:
         raise Unfit("ends before its partition table: it was cut short; download it again.")
     partitions = parse_table(data[table - base : table - base + _TABLE_LEN])
-    place = next((p.region for p in partitions if p.type == _TYPE_APP), None)
+    place = next((p.region for p in partitions if p.type == TYPE_APP), None)
     if place is None:
         raise Unfit("has no application in its partition table.")
     app = image(data, place.offset - base, "application")

@@ -130,6 +130,16 @@ def _banner(data: bytes) -> tuple[str, str]:
     return found[1].decode(), f"{found[4].decode()} with {found[5].decode()}"
 
 
+def release_in(data: bytes) -> str | None:
+    """The MicroPython release that a part of a firmware names, "v1.25.0"; None: it names none."""
+    found = _BANNER.search(data)
+    return found[1].decode() if found else None
+
+
+def is_too_old(version: str) -> bool:
+    return tuple(int(n) for n in re.findall(r"\d+", version)[:2]) < LEAST
+
+
 def _refuse_text(data: bytes) -> None:
     if not data:
         raise Unfit("is empty.")

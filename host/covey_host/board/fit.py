@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from ..errors import MISUSE, Problem
 from . import boards
 from .boards import Board
+from .firmware import LEAST
 
-LEAST = (1, 25, 0)  # what lib/covey is written for
 _NATIVE = (  # by number, in the header of a .mpy file and in sys.implementation._mpy
     *("bytecode", "x86", "x64", "armv6", "armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp"),
     *("xtensa", "xtensawin", "rv32imc", "rv64imc"),
@@ -49,7 +49,7 @@ def guess(running: Running) -> Board:
 def check(running: Running, board: Board, files: dict[str, bytes]) -> None:
     """Problem where these files would not run there; nothing was written yet."""
     if running.version < LEAST:
-        least = ".".join(map(str, LEAST[:2]))
+        least = ".".join(map(str, LEAST))
         raise Problem(
             f"The board has {running}, and Covey needs {least}: bring a newer one onto it with"
             " `covey flash --firmware`; nothing was changed."

@@ -14,12 +14,17 @@ from pathlib import Path
 
 from .. import site as sites
 from ..errors import MISUSE, Problem
-from . import espressif, ports, uf2
-from .boards import BIN, Board
+from . import espressif, firmware, ports, uf2
+from .boards import BIN, Board, Region
 from .flasher import Flasher
 
 _TABLE_LEN = 0xC00
 _LITTLEFS = b"littlefs"  # in its first block, behind the tag of the superblock
+_READ_ONLY = 1 << 19  # octets of an application's start, in which its texts lie
+_NO_FIRMWARE = (
+    "The board has no MicroPython yet, and this image is a file system alone: give --firmware,"
+    " MicroPython's .bin file; nothing was written."
+)
 _INFO = "INFO_UF2.TXT"  # what the drive of a UF2 boot loader always shows
 _TAKEN_S = 60  # so long a boot loader may take to restart its board
 
@@ -68,7 +73,7 @@ def to_chip(load: Load, board: Board, tool: Flasher, folder: Path | None, *, era
         if load.has_firmware:
             tool.run("flash-id")  # whether it is that chip
         else:
-            _check_partitions(load, board, tool, directory)
+            _check_release(_check_partitions(load, board, tool, directory), tool, directory)
         path = directory / "image.bin"
         sites.write_private(path, load.octets)
         place = (f"0x{load.offset:x}", str(path))
@@ -78,19 +83,15 @@ def to_chip(load: Load, board: Board, tool: Flasher, folder: Path | None, *, era
         tool.run("verify-flash", *place, restart=True)
 
 
-def _check_partitions(load: Load, board: Board, tool: Flasher, folder: Path) -> None:
-    """A file system goes where the firmware in the flash will look for it, or nowhere."""
-    path = folder / "table.bin"
-    sites.write_private(path, b"")
-    tool.run("read-flash", f"0x{board.table:x}", f"0x{_TABLE_LEN:x}", str(path))
+def _check_partitions(load: Load, board: Board, tool: Flasher, folder: Path) -> Region:
+    """A file system goes where the firmware in the flash will look for it, or nowhere. Where that
+    firmware lies.
+    """
     end = load.offset + len(load.octets)
     try:
-        partitions = espressif.parse_table(path.read_bytes())
+        partitions = espressif.parse_table(_read(Region(board.table, _TABLE_LEN), tool, folder))
     except espressif.Unfit:
-        raise Problem(
-            "The board has no MicroPython yet, and this image is a file system alone: give"
-            " --firmware, MicroPython's .bin file; nothing was written."
-        ) from None
+        raise Problem(_NO_FIRMWARE) from None
     vfs = next((p.region for p in partitions if p.label == "vfs"), None)
     start = max(p.region.end for p in partitions) if vfs is None else vfs.offset
     if start != load.offset or (vfs is not None and end != vfs.end):
@@ -100,6 +101,31 @@ def _check_partitions(load: Load, board: Board, tool: Flasher, folder: Path) -> 
             f" 0x{load.offset:x} to 0x{end:x}: give --firmware, or use `covey install`; nothing"
             " was written."
         )
+    return next((p.region for p in partitions if p.type == espressif.TYPE_APP), Region(0, 0))
+
+
+def _check_release(app: Region, tool: Flasher, folder: Path) -> None:
+    """Our code is for the MicroPython releases that load it: what lies there must be one."""
+    found = None
+    for size in sorted({min(app.size, _READ_ONLY), app.size}):
+        found = found or firmware.release_in(_read(Region(app.offset, size), tool, folder))
+    if found is None:
+        raise Problem(_NO_FIRMWARE)
+    if firmware.is_too_old(found):
+        least = ".".join(map(str, firmware.LEAST))
+        raise Problem(
+            f"The board has MicroPython {found}, and Covey needs {least} or later: give"
+            " --firmware; nothing was written."
+        )
+
+
+def _read(place: Region, tool: Flasher, folder: Path) -> bytes:
+    """What lies in the flash."""
+    if not place.size:
+        return b""
+    path = folder / "read.bin"
+    tool.run("read-flash", f"0x{place.offset:x}", f"0x{place.size:x}", str(path))
+    return path.read_bytes()
 
 
 @contextmanager

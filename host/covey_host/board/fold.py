@@ -1,4 +1,4 @@
-"""Numbers in the place of their names, before a file of lib/covey is compiled for a board.
+"""What a file of lib/covey is before it is compiled for a board: numbers in the place of names.
 
 mpy-cross folds a constant only in the file that defines it. A name from another file costs a board
 an import, a place in a dict and a look-up each time; and `ike.SA` is two look-ups. So the source
@@ -11,6 +11,8 @@ applications. No line moves.
 
 A port hands on numbers that it imports, so there they stay. `const` and `@micropython.native` mean
 something to the compiler alone: where nothing else is done with these names, nobody imports them.
+`__all__` means something to nobody there. What an `if` of _ON_MICROPYTHON leaves to another
+interpreter is cut.
 """
 
 import ast
@@ -19,31 +21,62 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+# What follows this line in a file is for a key server. With it go the imports that it alone needs.
+MARK = "# ---- The key server's half, which boards are built without\n"
+
 _PACKAGE = "covey"
 _PORTS = ("port/__init__.py", "port/mpy.py")  # they hand on all that they import
 _COMPILERS = ("const", "micropython")
+_ON_MICROPYTHON = ("sys.implementation.name == 'micropython'", "hasattr(asyncio, 'core')")
 
 
 def fold(source: Path, root: Path) -> str:
     """The text of a file below root (lib/, or a copy of it) with numbers for names."""
-    text = source.read_text(encoding="utf-8")
+    whole = source.read_text(encoding="utf-8")
+    text = whole.partition(MARK)[0].rstrip("\n") + "\n"
     tree = ast.parse(text)
     numbers, modules = _known(tree, root)
-    edits, used, gone = [], Counter(), Counter(_compilers_uses(tree))
+    edits, gone = [], Counter(_compilers_uses(tree))
+    _cut_other_branches(tree, edits)
     for node in ast.walk(tree):
         number = _number(node, numbers, modules, root)
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            edits.append(_gone(node, node, "pass"))
         if number is not None:
             edits.append((node, f"({number})" if number < 0 else str(number)))
             gone[node.value.id if isinstance(node, ast.Attribute) else node.id] += 1
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            used[node.id] += 1
-    unused = {name for name in gone if gone[name] == used[name]}  # any more
+    left = _uses(tree) - gone
+    unused = {name for name in _uses(ast.parse(whole)) if not left[name]}  # any more
     if source.parent.name == "port":
         unused &= set(_COMPILERS)
     if not str(source).endswith(_PORTS):
         for statement in _imports(tree, "micropython"):
             edits += _shortened(statement, unused, root)
     return _edited(text, edits)
+
+
+def _cut_other_branches(tree: ast.Module, edits: list) -> None:
+    """Out of the tree, too, so that nothing in them is looked at."""
+    for node in tree.body:
+        if isinstance(node, ast.If) and node.orelse and ast.unparse(node.test) in _ON_MICROPYTHON:
+            is_elif = isinstance(node.orelse[0], ast.If)
+            edits.append(_gone(node.orelse[0], node.orelse[-1], "" if is_elif else "pass"))
+            node.orelse = []
+
+
+def _gone(first: ast.stmt, last: ast.stmt, rest: str) -> tuple[ast.stmt, str]:
+    """The edit that leaves so much of one or more statements, and as many lines."""
+    place = {name: getattr(first, name) for name in ("lineno", "col_offset")}
+    place |= {name: getattr(last, name) for name in ("end_lineno", "end_col_offset")}
+    return ast.Pass(**place), rest + "\n" * (last.end_lineno - first.lineno)
+
+
+def _uses(tree: ast.Module) -> Counter:
+    return Counter(
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    )
 
 
 def _compilers_uses(tree: ast.Module) -> Iterator[str]:
@@ -170,7 +203,7 @@ def _shortened(statement: ast.ImportFrom | ast.Import, unused: set[str], root: P
         return []
     statement_left = type(statement)(**{**vars(statement), "names": needed})
     rest = ast.unparse(statement_left) if needed else "pass"
-    return [(statement, rest + "\n" * (statement.end_lineno - statement.lineno))]
+    return [_gone(statement, statement, rest)]
 
 
 def _is_numbers_only(module: str, root: Path) -> bool:

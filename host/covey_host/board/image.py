@@ -15,7 +15,7 @@ from .. import site as sites
 from ..errors import MISUSE, Problem
 from . import filesystem, uf2
 from .boards import BIN, Board, Region
-from .files import Contents, contents
+from .files import CODE, Contents, contents
 from .firmware import Firmware, read
 from .members import Member
 
@@ -55,18 +55,23 @@ def build(
     vfs = found.vfs if found else board.vfs
     rom = _romfs_place(firmware, found) if romfs else None
     holds = contents(member, board, main)
-    parts = {}
-    files = holds.files
+    files, code = apart(holds) if rom else (holds.files, b"")
+    parts = {vfs.offset: filesystem.littlefs(files, vfs.size, board)}
     if rom:
-        parts[rom.offset] = _fill(filesystem.romfs(_without_lib(holds.code)), rom)
-        files = {path: data for path, data in files.items() if path not in holds.code}
-    parts[vfs.offset] = filesystem.littlefs(files, vfs.size, board)
+        parts[rom.offset] = _fill(code, rom)
     used = filesystem.littlefs_used(parts[vfs.offset], board)
     if found:
         parts[found.offset] = found.data
     octets, offset = _merge(parts, board)
-    rom_used = len(filesystem.romfs(_without_lib(holds.code))) if rom else None
-    return Image(octets, offset, board, holds, vfs, used, found, rom_used)
+    return Image(octets, offset, board, holds, vfs, used, found, len(code) if rom else None)
+
+
+def apart(holds: Contents) -> tuple[dict[str, bytes], bytes]:
+    """The files that stay in LittleFS, and the code as a ROMFS."""
+    files = {path: data for path, data in holds.files.items() if path not in holds.code}
+    # /lib/covey/sa.mpy is covey/sa.mpy there: /rom is on the path, too.
+    code = {path.removeprefix(f"{CODE}/"): data for path, data in holds.code.items()}
+    return files, filesystem.romfs(code)
 
 
 def default_path(member: Member, board: Board, *, with_firmware: bool) -> Path:
@@ -125,8 +130,3 @@ def _fill(octets: bytes, place: Region) -> bytes:
             " leave --romfs out, or build MicroPython with more."
         )
     return octets.ljust(place.size, b"\xff")
-
-
-def _without_lib(code: dict[str, bytes]) -> dict[str, bytes]:
-    """/lib/covey/sa.mpy is covey/sa.mpy there, as /rom is on the path too."""
-    return {path.removeprefix("/lib/"): data for path, data in code.items()}

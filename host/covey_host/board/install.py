@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from .. import output
 from ..errors import MISUSE, Problem
 from . import fit
 from .boards import Board
@@ -19,6 +20,7 @@ from .onboard import Remote
 
 MAIN, BOOT, SEED, CONFIG = "/main.py", "/boot.py", "/seed", "/covey.json"
 _OURS = ("/lib/covey", "/lib/onboard")  # whatever else lies there is of an older member
+_ROM = "/rom/covey"  # code there comes before, or behind, what would be installed
 _SETTLER = ("/lib/onboard/__init__.mpy", "/lib/onboard/install.mpy")
 _SETTLES = "install.settle()"  # a boot.py with this in it completes what was committed
 _SPARE_BLOCKS = 8  # of a file system that copies what it changes
@@ -66,6 +68,9 @@ def install(
             raise Problem(
                 f"The line to the board at {port} broke, or the board fell silent: {steps.state}."
             ) from None
+        except KeyboardInterrupt:
+            output.complain(f"Interrupted: {steps.state}.")
+            raise
         except BoardError as error:
             raise Problem(f"The board at {port} gave up: {error.reason}; {steps.state}.") from None
         finally:
@@ -90,6 +95,11 @@ class _Steps:
         files = dict(make(board))
         _check_boot(files)
         fit.check(remote.running, board, files)
+        if remote.exists(_ROM):
+            raise Problem(
+                f"The board at {self._port} runs Covey from ROMFS, which is written as a whole:"
+                " use `covey flash --romfs`; nothing was changed."
+            )
         remote.clear()
         change = self._difference(remote, files)
         self._check_owner(remote, files)

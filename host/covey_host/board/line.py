@@ -4,7 +4,8 @@ import contextlib
 import io
 import struct
 
-from mpremote.transport import TransportError, TransportExecError
+import serial
+from mpremote.transport import TransportError
 from mpremote.transport_serial import SerialTransport
 
 from ..errors import Problem
@@ -63,16 +64,31 @@ class Line:
     def __exit__(self, *_):
         self._hang_up()
 
-    def run(self, code: str) -> str:
-        """What the code printed. BoardError: it failed there. LineBroken: it got lost."""
+    def run(self, code: str, silence_s: float = _READ_S) -> str:
+        """What the code printed. BoardError: it failed there. LineBroken: it got lost.
+
+        silence_s: for so long the board may print nothing.
+        """
         noise = io.StringIO()
         try:
             with contextlib.redirect_stdout(noise):
-                return self._transport.exec(code).decode()
-        except TransportExecError as error:
-            raise BoardError(_name(error.error_output)) from None
+                said, failed = self._transport.exec_raw(code, silence_s)
+                text = said.decode()
         except _BROKEN:
             raise LineBroken from None
+        if failed:
+            raise BoardError(_name(failed.decode("utf-8", "replace")))
+        return text
+
+    def begin_anew(self) -> None:
+        """A soft reset: boot.py runs, main.py does not. LineBroken where it got lost, twice."""
+        for is_last in (False, True):
+            try:
+                with contextlib.redirect_stdout(io.StringIO()):
+                    return self._transport.enter_raw_repl()
+            except _BROKEN:
+                if is_last:
+                    raise LineBroken from None
 
     def restart(self) -> bool:
         """As by its reset button. Whether the board has heard it."""
@@ -101,8 +117,6 @@ def _name(traceback: str) -> str:
 
 def _why(port: str) -> str:
     """What the system says to whoever opens the port; mpremote keeps it to itself."""
-    import serial
-
     try:
         serial.serial_for_url(port, exclusive=True).close()
     except (OSError, ValueError) as error:

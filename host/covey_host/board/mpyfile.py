@@ -1,7 +1,7 @@
 """What a .mpy file says of itself: version and architecture, and how much of it is machine code.
 
-As MicroPython reads it (py/persistentcode.c, version 6): a header of four octets, names, constants,
-then functions, each with those inside it.
+As MicroPython reads it (py/persistentcode.c, version 6): a header of four octets, names,
+constants, then functions, each with those inside it.
 """
 
 from dataclasses import dataclass

@@ -11,6 +11,8 @@ from .members import Member
 
 # Octets of heap that main.py takes, by limits: as `make size BOARD=NAME KEEP=1` measured them.
 MEASURED = Path(__file__).with_name("heap.json")
+IN_RAM, IN_ROMFS = "heap", "heap_romfs"  # its columns: where the code lies
+_ROLLOVERS = 3  # SAs: the one in use, the next, and one whose dtd is not over
 
 
 def check(member: Member, board: Board) -> None:
@@ -24,32 +26,34 @@ def check(member: Member, board: Board) -> None:
         )
 
 
-def warnings(member: Member, board: Board, contents: Contents) -> list[str]:
+def warnings(
+    member: Member, board: Board, contents: Contents, *, romfs: bool = False
+) -> list[str]:
     """What may go wrong on this board, a sentence each."""
     has = limits(member, board)
     return [
         *_over_board(has, board),
         *_group(member, has),
-        *_memory(has, board, contents),
+        *_memory(has, board, contents, IN_ROMFS if romfs else IN_RAM),
         *_setup(member),
     ]
 
 
-def heap_for(has: dict[str, int]) -> int | None:
+def heap_for(has: dict[str, int], where: str) -> int | None:
     """Octets of heap that are enough for these limits by what was measured; None: nobody did."""
     enough = [
-        row["heap"]
+        row[where]
         for row in json.loads(MEASURED.read_text())
         if all(row[key] >= value for key, value in has.items())
     ]
     return min(enough, default=None)
 
 
-def keep(has: dict[str, int], heap: int) -> None:
+def keep(has: dict[str, int], heap: dict[str, int]) -> None:
     """Note what was measured, in place of what was."""
     rows = json.loads(MEASURED.read_text()) if MEASURED.exists() else []
     rows = [row for row in rows if any(row[key] != value for key, value in has.items())]
-    rows.append({**has, "heap": heap})
+    rows.append({**has, **heap})
     rows.sort(key=lambda row: list(row.values()))
     MEASURED.write_text("[\n" + ",\n".join(f"  {json.dumps(row)}" for row in rows) + "\n]\n")
 
@@ -70,6 +74,11 @@ def _over_board(has: dict[str, int], board: Board) -> list[str]:
 def _group(member: Member, has: dict[str, int]) -> list[str]:
     said = []
     policy = member.policy
+    if policy and has["sas"] < _ROLLOVERS:
+        said.append(
+            f"limits.sas is {has['sas']}: two rekeys of group {policy.name} within dtd"
+            f" ({policy.dtd_s} s) need {_ROLLOVERS}."
+        )
     if policy and not policy.single_sender and (member.senders or 0) > has["senders"]:
         said.append(
             f"Group {policy.name} has {member.senders} senders, and limits.senders is"
@@ -78,8 +87,8 @@ def _group(member: Member, has: dict[str, int]) -> list[str]:
     return said
 
 
-def _memory(has: dict[str, int], board: Board, contents: Contents) -> list[str]:
-    heap = heap_for(has)
+def _memory(has: dict[str, int], board: Board, contents: Contents, where: str) -> list[str]:
+    heap = heap_for(has, where)
     if heap is None or board.heap is None:
         return []
     if is_code_on_heap(board):
@@ -87,7 +96,7 @@ def _memory(has: dict[str, int], board: Board, contents: Contents) -> list[str]:
     if heap <= board.heap:
         return []
     return [
-        f"This member takes {heap} octets of heap by measurement, and board {board.id} may have"
+        f"By measurement this member takes {heap} octets of heap, and board {board.id} may have"
         f" only {board.heap} ({board.heap_from})."
     ]
 

@@ -8,8 +8,8 @@ stage       the folder, the site, the processes' start and end
 cast        child processes and what they say; the members among them
 player      a member: one file and traffic.py, on both interpreters
 traffic     the I/O data, and what a receiver makes of it
-attacker    the attacker's process; attacks: what it sends; capture: what it knows; relay: its
-            lies to a member that registers
+attacker    the attacker's process; intruder: its ear and its mouth; attacks: what it sends;
+            capture: what it knows; relay: its lies to a member that registers
 tap         a witness of every genuine packet
 recorder    what CAPTURE leaves of the wire
 play        the acts, one after another

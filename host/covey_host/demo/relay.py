@@ -34,6 +34,10 @@ class Relay:
             lambda: _Side(self._from_server), remote_addr=self._server
         )
 
+    def close(self) -> None:
+        self._front.close()
+        self._back.close()
+
     def _from_member(self, data: bytes, address: tuple[str, int]) -> None:
         self._member = address
         self._back.sendto(data)

@@ -7,6 +7,8 @@ Both ports define exactly these names.
     ticks_add(t, ms)        a moment ms later, |ms| < 2^29; OverflowError beyond
     ticks_diff(a, b)        a - b in ms, right while they lie less than 2^29 ms (6.2 days) apart
     collect()               tidies the heap, where that is not done all the time
+    tidy(filling)           job: collect(). Given None it then fills the heap's holes: as long
+                            as what it yields is kept, and given here again, allocating is quick
     random_bytes(n)         from the system's generator, and from what was stirred in
     stir(seed)              mixes secret octets into all random_bytes from now on
     sha256(data=b"")        hash object: update(), digest() once; no copy() on MicroPython
@@ -63,50 +65,8 @@ says what); `ticks_*`, `send`, GCMContext do not.
 import sys
 
 if sys.implementation.name == "micropython":
-    from covey.port import mpy as _port
+    from covey.port.mpy import *  # noqa: F403
 elif sys.implementation.name == "cpython":
-    from covey.port import cpy as _port
+    from covey.port.cpy import *  # noqa: F403
 else:
     raise ImportError("covey runs on MicroPython and CPython, not on " + sys.implementation.name)
-
-const = _port.const
-micropython = _port.micropython
-ticks_ms = _port.ticks_ms
-ticks_add = _port.ticks_add
-ticks_diff = _port.ticks_diff
-collect = _port.collect
-random_bytes = _port.random_bytes
-stir = _port.stir
-sha256 = _port.sha256
-sha1 = _port.sha1
-AESBlock = _port.AESBlock
-GCMContext = _port.GCMContext
-GMACContext = _port.GMACContext
-buffer = _port.buffer
-RareContext = _port.RareContext
-open_long = _port.open_long
-admit = _port.admit
-trim = _port.trim
-accept = _port.accept
-frame = _port.frame
-find_spi = _port.find_spi
-STEP_IS_DUE = _port.STEP_IS_DUE
-words = _port.words
-link = _port.link
-unlink = _port.unlink
-place = _port.place
-word_of = _port.word_of
-read_file = _port.read_file
-resolve = _port.resolve
-udp_socket = _port.udp_socket
-group_socket = _port.group_socket
-esp_socket = _port.esp_socket
-pollable = _port.pollable
-recv = _port.recv
-recv_from = _port.recv_from
-recv_parts = _port.recv_parts
-send = _port.send
-source_address = _port.source_address
-ipv4_of = _port.ipv4_of
-own_ipv4 = _port.own_ipv4
-close = _port.close

@@ -98,7 +98,7 @@ class Turns:
     """Gaps between turns of a task: what goes on from one here() to the next is a cost each."""
 
     def __init__(self, label):
-        self._label = label
+        self.label = self._label = label  # of the gap that is going on
         self._began = None
         self.count = 0
 
@@ -111,15 +111,14 @@ class Turns:
             self._began = _clock()
 
     def here(self):
-        """The gap is over, and the next begins; a collection of the heap lies in none."""
+        """The gap is over, and the next begins."""
         if _COUNTS:
             os.getenv("")
         else:
             _values.append(_since(self._began))
-        _labels.append(self._label)
+        _labels.append(self.label)
+        self.label = self._label
         self.count += 1
-        if _IS_BOARD and gc.mem_free() < gc.mem_alloc():
-            gc.collect()
         self.begin()
 
 

@@ -14,6 +14,8 @@ from covey import port  # first: on a 32-bit interpreter nested imports use up t
 from counting import Turns, cost, report
 
 import covey.aio
+import covey.assignment
+import covey.job
 
 _PATIENCE_S = 120
 
@@ -21,26 +23,36 @@ _PATIENCE_S = 120
 async def follow(path, ready):
     """Gaps from the moment at which a GSA_REKEY is there until its keys are in use."""
     turns = Turns("gap")
-    is_there = []
+    is_there = asyncio.Event()
     async with covey.aio.join(path) as joined:
         membership = joined.membership
         take = membership.multicast
 
         def multicast(data, now_ms):
-            if not is_there:
-                is_there.append(True)
+            if not is_there.is_set():
+                is_there.set()
                 gc.collect()
                 turns.begin()
             return take(data, now_ms)
 
         membership.multicast = multicast
+        tidy, collect = port.tidy, port.collect
+
+        def tidied(filling):
+            for kept in tidy(filling):
+                turns.label = "tidy"
+                yield kept
+
+        def collected():
+            turns.label = "tidy"
+            return collect()
+
+        covey.job.tidy = tidied
+        covey.assignment.collect = collected
         with open(ready, "w"):
             pass
-        began = port.ticks_ms()
-        while not is_there:
-            await asyncio.sleep(0.01)
-            if port.ticks_diff(port.ticks_ms(), began) > _PATIENCE_S * 1000:
-                raise Exception("no rekey came")
+        await asyncio.wait_for(is_there.wait(), _PATIENCE_S)
+        turns.here()
         while not membership.rekeys:
             await asyncio.sleep(0)
             turns.here()

@@ -1,0 +1,205 @@
+"""The code in an image: which files, for which architecture; and that it runs from there."""
+
+# ruff: noqa: F811  fixtures are imported by name
+import pytest
+
+import firmware_files as made
+from covey_host.board import boards, code, files, image
+from covey_host.board.boards import Region
+from covey_host.errors import Problem
+from image_bench import (  # noqa: F401  fixtures among them
+    BOARDS,
+    digests,
+    firmware_of,
+    flash_of,
+    member,
+    mount,
+    site,
+)
+from processes import ROOT
+
+# Which code
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_each_mpy_is_for_the_boards_architecture(name, member):
+    board = boards.load(name)
+    numbers = {"armv6m": 4, "xtensawin": 10, "rv32imc": 11}  # MicroPython: py/persistentcode.h
+    compiled = {p: data for p, data in files.files(member, board).items() if p.startswith("/lib/")}
+    assert len(compiled) > 50
+    native = 0
+    for path, data in compiled.items():
+        assert path.endswith(".mpy")
+        magic, version, feature, bits = data[:4]
+        assert (magic, version) == (ord("M"), 6), path
+        assert bits == 31, path  # of small ints
+        arch, sub = feature >> 2, feature & 3
+        assert (arch, sub) in ((0, 0), (numbers[board.arch], 3)), path
+        native += arch != 0
+    assert native >= 5, "viper and native code is there"
+    assert compiled["/lib/covey/port/mpy_path.mpy"][2] >> 2 == numbers[board.arch]
+
+
+def everything_named(found):
+    """What the kept files of lib/covey may import of it."""
+    names = set()
+    for path in found.kept.values():
+        names |= code.imports(code._text(path, code.SOURCE))
+    return {name for name in names if name.startswith("covey.")}
+
+
+@pytest.mark.parametrize("arch", ["xtensawin", "rv32imc", "armv6m", "x86", "x64"])
+def test_all_that_policy_may_switch_on_is_there(arch):
+    """What stays behind is only what main.py can't come to: each with its reason."""
+    applications = ["import covey.aio"]
+    found = code.select(applications, arch, ("udp", "ip"), ())
+    assert set(found.kept) | set(found.left) == {
+        str(path.relative_to(code.SOURCE)) for path in code.sources()
+    }
+    assert not set(found.kept) & set(found.left)
+    for name in ("unicast", "ikefrag", "ikerekey", "renewal", "requests", "nat", "ipv4", "x25519"):
+        assert f"covey/{name}.py" in found.kept, name
+    assert all(found.left.values())
+    allowed = {"cip", "iana", "job", "port/mpy_tag", "port/mpy_ghash", "port/mpy_ghash_small"}
+    allowed |= {"port/mpy_ghash_ct", "resume"}
+    assert set(found.left) <= {f"covey/{name}.py" for name in allowed}
+    missing = {name.replace(".", "/") + ".py" for name in everything_named(found)} & set(
+        found.left
+    )
+    kernels = {f"covey/port/mpy_ghash{kind}.py" for kind in ("", "_small", "_ct")}
+    assert missing <= kernels | {"covey/resume.py"}
+
+
+def test_what_main_py_asks_for_is_there():
+    found = code.select(["import covey.aio\nfrom covey import cip"], "rv32imc", ("udp",), ())
+    assert "covey/cip.py" in found.kept
+    text = "import covey.aio\nfrom covey.gcm import GCMContext\nGCMContext.set_constant_time()"
+    found = code.select([text], "xtensawin", ("udp",), ())
+    assert {"covey/port/mpy_ghash_ct.py", "covey/port/mpy_tag.py"} < set(found.kept)
+    assert "covey/port/mpy_ghash_ct.py" in code.select([text], "armv6m", ("udp",), ()).left
+    sleeper = (ROOT / "firmware" / "sleep.py").read_text()
+    assert "covey/resume.py" in code.select([sleeper], "rv32imc", ("udp",), ()).kept
+
+
+def test_what_a_file_beside_main_py_asks_for_is_there(tmp_path):
+    (tmp_path / "night.py").write_text("import covey.aio\nfor kept in group.suspend(0): pass\n")
+    found = code.select(["import night"], "rv32imc", ("udp",), (tmp_path,))
+    assert "covey/resume.py" in found.kept and found.kept["night.py"] == tmp_path / "night.py"
+
+
+def test_a_board_without_the_ip_carrier(tmp_path):
+    """Its files are loaded where policy says ip, so they stay behind where no policy may."""
+    root = tmp_path
+    (root / "covey").mkdir()
+    for name, text in {
+        "__init__": "",
+        "aio": "from covey import carrier\nprint(carrier)",
+        "carrier": "def open():\n    from covey.ipcarrier import IP",
+        "ipcarrier": "from covey import ipv4",
+        "ipv4": "",
+    }.items():
+        (root / "covey" / f"{name}.py").write_text(text)
+    both = code.select(["import covey.aio"], "rv32imc", ("udp", "ip"), (), root)
+    assert set(both.kept) == {f"covey/{n}.py" for n in ("__init__", "aio", "carrier")} | {
+        "covey/ipcarrier.py",
+        "covey/ipv4.py",
+    }
+    udp = code.select(["import covey.aio"], "rv32imc", ("udp",), (), root)
+    assert udp.left == {
+        "covey/ipcarrier.py": "the board file has no ip carrier",
+        "covey/ipv4.py": "nothing that main.py loads leads to it",
+    }
+
+
+def test_names_that_are_only_texts_count_too():
+    assert "covey.cip" in code.imports('__import__("covey.cip")')
+    assert code.imports("from covey.port import mpy") == {"covey", "covey.port", "covey.port.mpy"}
+
+
+def test_an_own_main_py_and_what_lies_beside_it(member, tmp_path):
+    (tmp_path / "main.py").write_text("import covey.aio\nimport pump.motor\nimport machine\n")
+    (tmp_path / "pump").mkdir()
+    (tmp_path / "pump" / "__init__.py").write_text("")
+    (tmp_path / "pump" / "motor.py").write_text("from onboard.wifi import Wifi\n")
+    (tmp_path / "other.py").write_text("")
+    found = files.files(member, boards.load("esp32"), tmp_path / "main.py")
+    assert found["/main.py"] == (tmp_path / "main.py").read_bytes()
+    assert found["/boot.py"] == (ROOT / "firmware" / "boot.py").read_bytes()
+    ours = {path for path in found if path.startswith("/lib/") and "/covey/" not in path}
+    assert {"/lib/pump/__init__.mpy", "/lib/pump/motor.mpy", "/lib/onboard/wifi.mpy"} <= ours
+    assert "/lib/other.mpy" not in ours
+
+
+def test_a_main_py_that_is_none(member, tmp_path):
+    board = boards.load("esp32")
+    path = tmp_path / "main.py"
+    with pytest.raises(Problem, match="main.py can't be read: No such file"):
+        files.files(member, board, path)
+    path.write_text("import covey.aio\ndef\n")
+    with pytest.raises(Problem, match="main.py:2 is not Python"):
+        files.files(member, board, path)
+    path.write_text("import pump")
+    (tmp_path / "pump.py").write_text("match 3:\n    case 3: pass\n")
+    with pytest.raises(Problem, match=r"It does not compile: pump.py \(xtensawin\)"):
+        files.files(member, board, path)
+
+
+# ROMFS
+
+
+def test_romfs(member, tmp_path):
+    board = boards.load("esp32")
+    partitions = [*made.ROMFS[:3], ("romfs", 1, 0x8F, 0x1E0000, 0x80000)]
+    partitions[2] = ("factory", 0, 0, 0x10000, 0x1D0000)
+    firmware = firmware_of("esp32", tmp_path, partitions=partitions, version="v1.27.0")
+    built = image.build(member, board, firmware, romfs=True)
+    flash = flash_of(built.octets, board)
+    everything = files.files(member, board)
+    compiled = {p: data for p, data in everything.items() if p.startswith("/lib/")}
+    rest = {p: data for p, data in everything.items() if p not in compiled}
+    rom = {p.removeprefix("/lib"): data for p, data in compiled.items()}
+    assert mount(flash, built.vfs, 32, tmp_path) == digests(rest)
+    assert mount(flash, Region(0x1E0000, 0x80000), 0, tmp_path, kind="rom") == digests(rom)
+    assert built.romfs_used < 0x80000
+
+
+def test_code_runs_from_romfs(member, tmp_path):
+    """On this machine's MicroPython, whose code is x86."""
+    board = boards.load("esp32")
+    object.__setattr__(board, "arch", "x86")
+    partitions = [*made.ROMFS[:3], ("romfs", 1, 0x8F, 0x1E0000, 0x80000)]
+    firmware = firmware_of("esp32", tmp_path, partitions=partitions, version="v1.27.0")
+    built = image.build(member, board, firmware, romfs=True)
+    assert any("x86" in note for note in built.notes)
+    flash = flash_of(built.octets, board)
+    mount(flash, Region(0x1E0000, 0x80000), 0, tmp_path, "covey.aio", kind="rom")
+
+
+def test_code_runs_from_littlefs(member, tmp_path):
+    board = boards.load("esp32c3")
+    object.__setattr__(board, "arch", "x86")
+    mount(image.build(member, board).octets, Region(0, 0x200000), 32, tmp_path, "covey.aio")
+
+
+def test_a_firmware_without_romfs_or_with_too_little(member, tmp_path):
+    board = boards.load("esp32")
+    with pytest.raises(Problem, match="has no partition named romfs: leave --romfs out"):
+        image.build(member, board, firmware_of("esp32", tmp_path), romfs=True)
+    small = [*made.ROMFS[:3], ("romfs", 1, 0x8F, 0x1E0000, 0x8000)]
+    firmware = firmware_of("esp32", tmp_path, partitions=small, version="v1.27.0")
+    with pytest.raises(Problem, match="The code takes .* and the firmware has 32768"):
+        image.build(member, board, firmware, romfs=True)
+
+
+def test_pico_with_romfs(member, tmp_path):
+    board = boards.load("rpi_pico_w")
+    devices = ("MicroPython", 0x12C000, 0xD4000), ("ROMFS", 0xEC000, 0x40000)
+    firmware = firmware_of("rpi_pico_w", tmp_path, devices=devices)
+    built = image.build(member, board, firmware, romfs=True)
+    rom = {
+        p.removeprefix("/lib"): data
+        for p, data in files.files(member, board).items()
+        if p.startswith("/lib/")
+    }
+    flash = flash_of(built.octets, board)
+    assert mount(flash, Region(0xEC000, 0x40000), 0, tmp_path, kind="rom") == digests(rom)

@@ -1,0 +1,236 @@
+"""make size BOARD=: the heap that was measured is enough for a member, and much less is not."""
+
+# ruff: noqa: F811  fixtures are imported by name
+import importlib.util
+import json
+
+import pytest
+
+from covey_host.board import boards, files, members, mpyfile, need
+from image_bench import site  # noqa: F401  a fixture
+from markdown import ROOT, TEXTS, section, tables
+from test_micropython import interpreter, without
+
+TOOL = ROOT / "tools" / "size_board.py"
+ROWS = json.loads(need.MEASURED.read_text())
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOL.parent))
+    spec = importlib.util.spec_from_file_location("size_board", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_limits_of_each_board_were_measured():
+    for name in boards.names():
+        limits = boards.load(name).limits
+        assert any(row.items() >= limits.items() for row in ROWS), f"make size BOARD={name} KEEP=1"
+
+
+def test_the_document_has_what_was_kept():
+    (shown,) = tables(section(TEXTS[ROOT / "docs" / "porting.md"], "Memory"))
+    rows = [[int(n.replace(",", "")) for c in r for n in c.split(", ")] for r in shown.values()]
+    assert rows == [list(row.values()) for row in ROWS]
+
+
+@pytest.mark.parametrize("where", [need.IN_RAM, need.IN_ROMFS])
+def test_a_member_lives_with_it_and_not_with_half(tool, where):
+    """The figure is an upper bound that must not rot: main.py runs by it, at a real key server."""
+    wrapper, reason = interpreter("x86")
+    if wrapper is None:
+        without("x86", reason)
+    board = boards.load("esp32c3")
+    heap = need.heap_for(board.limits, where)
+    with tool.Trial(board, where == need.IN_ROMFS) as trial:
+        enough = heap + tool.of_shims() + 2 * tool.STEP
+        assert any(trial.lives(enough) for _ in range(3)), f"make size BOARD={board.id} KEEP=1"
+        assert not trial.lives(heap // 2), f"make size BOARD={board.id} KEEP=1"
+
+
+class Fake:
+    """Lives with what it is made with, or more."""
+
+    def __init__(self, needs):
+        self.needs = needs
+        self.asked = []
+
+    def lives(self, heap):
+        self.asked.append(heap)
+        return heap >= self.needs
+
+
+@pytest.mark.parametrize("needs", [100_000, 150_000, 199_999, 327_000])
+def test_the_smallest_is_found_by_halving(tool, needs):
+    fake = Fake(needs)
+    found = tool.smallest(fake)
+    assert needs <= found <= needs + tool.STEP
+    assert len(set(fake.asked)) <= 8
+
+
+def test_none_is_enough(tool):
+    with pytest.raises(tool.Missing, match="no member lives with 327680"):
+        tool.smallest(Fake(1 << 20))
+
+
+def test_once_out_of_three_is_not_enough(tool):
+    class Lucky(Fake):
+        def lives(self, heap):
+            super().lives(heap)
+            return heap >= 200_000 or len(self.asked) % 3 == 0
+
+    assert tool.smallest(Lucky(0)) >= 200_000
+
+
+# What covey image says
+
+
+@pytest.fixture
+def table(monkeypatch, tmp_path):
+    def put(*rows):
+        path = tmp_path / "heap.json"
+        path.write_text(json.dumps(rows))
+        monkeypatch.setattr(need, "MEASURED", path)
+        return path
+
+    return put
+
+
+def row(sas, senders, payload, heap, heap_romfs):
+    limits = {"sas": sas, "senders": senders, "payload": payload}
+    return {**limits, "heap": heap, "heap_romfs": heap_romfs}
+
+
+def test_limits_between_rows_take_the_next_larger_one(table):
+    table(row(4, 16, 512, 100, 50), row(4, 16, 1400, 120, 60), row(8, 32, 1400, 150, 90))
+
+    def heap(*limits, where="heap"):
+        return need.heap_for(dict(zip(("sas", "senders", "payload"), limits, strict=True)), where)
+
+    assert heap(4, 16, 512) == 100 and heap(4, 16, 512, where="heap_romfs") == 50
+    assert heap(3, 16, 600) == 120
+    assert heap(5, 8, 100) == 150
+    assert heap(9, 16, 512) is None
+
+
+def test_what_is_kept_takes_the_place_of_what_was(table):
+    path = table(row(4, 16, 512, 100, 50), row(4, 16, 1400, 120, 60))
+    limits = {"sas": 4, "senders": 16, "payload": 512}
+    need.keep(limits, {"heap": 99, "heap_romfs": 49})
+    assert json.loads(path.read_text()) == [row(4, 16, 512, 99, 49), row(4, 16, 1400, 120, 60)]
+    assert need.heap_for(limits, "heap") == 99
+
+
+def said(member, board, **wishes):
+    return need.warnings(member, board, files.contents(member, board), **wishes)
+
+
+def test_a_heap_that_is_too_small_is_said(site, table):
+    member = members.load(site, "press-7")
+    board = boards.load("esp32c3")
+    table(row(4, 16, 1400, board.heap + 1, board.heap))
+    (note,) = said(member, board)
+    assert f"takes {board.heap + 1} octets" in note and "not measured" in note
+    assert said(member, board, romfs=True) == []
+    table(row(4, 16, 1400, board.heap, board.heap))
+    assert said(member, board) == []
+    table()
+    assert said(member, board) == []
+
+
+def test_machine_code_counts_where_it_lies_on_the_heap(site, table):
+    member = members.load(site, "press-7")
+    board = boards.load("rpi_pico_w")
+    object.__setattr__(board, "heap", 100_000)
+    code = files.contents(member, board).code.values()
+    machine = sum(mpyfile.parse(data).machine_code for data in code)
+    assert machine > 10_000
+    table(row(4, 16, 1024, 100_000 - machine, 0))
+    assert said(member, board) == []
+    table(row(4, 16, 1024, 100_001 - machine, 0))
+    assert "takes 100001 octets" in said(member, board)[0]
+
+
+def test_a_group_that_is_too_large_for_the_board(site, table):
+    table()
+    board = boards.load("esp32c3")
+    member = members.load(site, "press-7")
+    object.__setattr__(member, "senders", 16)
+    assert said(member, board) == []
+    object.__setattr__(member, "senders", 17)
+    assert said(member, board) == [
+        "Group line1 has 17 senders, and limits.senders is 16: packets of the others are dropped."
+    ]
+    object.__setattr__(member.policy, "single_sender", True)
+    assert said(member, board) == []
+
+
+def test_slots_for_too_few_rekeys(site, table):
+    table()
+    member = members.load(site, "press-7")
+    for sas, notes in ((2, 1), (3, 0)):
+        member.fields["limits"] = {"sas": sas}
+        found = said(member, boards.load("esp32c3"))
+        assert len(found) == notes and all("within dtd (10 s) need 3" in note for note in found)
+
+
+def test_limits_beyond_the_board(site, table):
+    table()
+    member = members.load(site, "press-7")
+    member.fields["limits"] = {"sas": 9, "payload": 1400}
+    board = boards.load("esp32s2")
+    assert said(member, board) == [
+        "covey.json has limits.sas 9, and the board file room for 4.",
+        "covey.json has limits.payload 1400, and the board file room for 512.",
+    ]
+
+
+def test_senders_are_counted_in_the_store(site):
+    assert members.load(site, "press-7").senders == 1
+
+
+def test_a_carrier_that_the_board_has_not(site):
+    member = members.load(site, "press-7")
+    board = boards.load("esp32c3")
+    need.check(member, board)
+    object.__setattr__(board, "carriers", ("ip",))
+    with pytest.raises(need.Problem, match="has the carrier udp, and board esp32c3 only ip"):
+        need.check(member, board)
+
+
+def test_what_else_a_person_forgets(site, table):
+    table()
+    member = members.load(site, "press-7")
+    member.fields["interface"] = "192.0.2.7"
+    object.__setattr__(member, "wifi", None)
+    notes = said(member, boards.load("esp32c3"))
+    assert "covey site wifi" in notes[0] and "192.0.2.7" in notes[1] and len(notes) == 2
+
+
+# .mpy files
+
+
+def test_headers_and_machine_code(site):
+    member = members.load(site, "press-7")
+    for name in boards.names():
+        board = boards.load(name)
+        code = files.contents(member, board).code
+        found = {path: mpyfile.parse(data) for path, data in code.items()}
+        assert {m.arch for m in found.values()} == {"none", board.arch}
+        for path, mpy in found.items():
+            assert (mpy.version, mpy.small_int_bits) == (6, 31), path
+            assert mpy.sub_version == (0 if mpy.arch == "none" else 3), path
+            assert (mpy.machine_code > 0) == (mpy.arch != "none"), path
+            assert mpy.machine_code < len(code[path]), path
+
+
+def test_what_is_no_mpy_file(site):
+    member = members.load(site, "press-7")
+    code = files.contents(member, boards.load("esp32c3")).code
+    whole = code["/lib/covey/port/mpy_path.mpy"]
+    assert mpyfile.parse(whole)
+    for data in (b"", b"M\6", b"N" + whole[1:], b"M\5" + whole[2:], whole[:-1], whole + b"\0"):
+        with pytest.raises(mpyfile.NoMpy):
+            mpyfile.parse(data)
