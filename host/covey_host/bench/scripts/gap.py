@@ -49,6 +49,8 @@ async def follow(path, ready):
 
         covey.job.tidy = tidied
         covey.assignment.collect = collected
+        while membership.is_asking:  # the table of the server's key is still in the making
+            await asyncio.sleep(0.01)
         with open(ready, "w"):
             pass
         await asyncio.wait_for(is_there.wait(), _PATIENCE_S)
