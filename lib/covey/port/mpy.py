@@ -79,26 +79,26 @@ def tidy(filling):
     """
     global _most_fillings
     collect()
+    yield
     if filling is not None:
         for _ in range(_REFILLS):
             filling = (filling, None)
-        yield filling
-        return
-    yield None
+        return filling
     try:
         if not _most_fillings:
             _most_fillings = mem_free() // (2 * _PAIR)  # once: it takes as long as collecting
-        end = id((None,) * _most_fillings)  # behind it no hole matters
         left = _most_fillings
+        end = id((None,) * left)  # behind it no hole matters
         at = 0
         while at < end and left > 0:
             for _ in range(_FILLINGS):
                 filling = (filling, None)
             left -= _FILLINGS
             at = id(filling)
-            yield filling
+            yield
     except MemoryError:
         pass  # then it is as it is
+    return filling
 
 
 def esp_socket(*args):
