@@ -236,10 +236,15 @@ class KeyWork:
 
     def _install(self, made, registering):
         """Job: what packets see of it, at once; then the rest."""
-        old = self._group.take(made, registering, self._now_ms)
+        group = self._group
+        old = group.take(made, registering, self._now_ms)
         try:
+            try:
+                yield
+            finally:  # forget() may come first: then, too
+                group.settle(made, registering, self._now_ms)
             yield
-        finally:  # forget() may come first: then, too
-            self.excluded = self._group.settle(made, old, registering, self._now_ms)
+        finally:
+            self.excluded = group.delete(made, old, self._now_ms)
             self.made = made
         yield
