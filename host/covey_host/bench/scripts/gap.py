@@ -68,6 +68,7 @@ async def follow(path, ready):
             turns.here()
         await asyncio.sleep(0)
         turns.here()
+    turns.tell()
     return turns.count
 
 
