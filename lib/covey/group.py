@@ -1,6 +1,7 @@
 """What a member holds of its group: terms, data SAs, Rekey SAs; how an Assignment changes it.
 
-All or nothing: take() either refuses before the first change, or carries out everything.
+All or nothing: take() either refuses before the first change, or carries out everything, unless
+memory runs out: then the key server is to be asked again. give_up() comes behind them in any case.
 """
 
 from covey import ike
@@ -63,9 +64,12 @@ class Group:
 
     def install(self, made, registering, now_ms):
         """Carry out an Assignment: take(), settle(), delete()."""
-        old = self.take(made, registering, now_ms)
-        self.settle(made, registering, now_ms)
-        return self.delete(made, old, now_ms)
+        try:
+            old = self.take(made, registering, now_ms)
+            self.settle(made, registering, now_ms)
+            return self.delete(made, old, now_ms)
+        finally:
+            self.give_up(made)
 
     def take(self, made, registering, now_ms):
         """All that packets see of it → the SAs that were here before. FormatError: see _check.
@@ -78,11 +82,7 @@ class Group:
         old = keys.live()
         fresh = [sa for sa in made.data_sas if not _is_among(sa, old)]
         replaced = [sa for sa in old if registering and not _is_among(sa, made.data_sas)]
-        try:
-            self._check(made, registering, len(fresh) - len(replaced))
-        except FormatError:
-            made.wipe()
-            raise
+        self._check(made, registering, len(fresh) - len(replaced))
         terms = made.terms
         dtd_s = terms.dtd_s if keys.room_for(len(fresh)) else 0
         for sa in replaced:
@@ -95,6 +95,26 @@ class Group:
             keys.go_on(now_ms)
         self._follow(terms)
         return old
+
+    def give_up(self, made):
+        """Wipe what of an Assignment is not in use: all, or what found no memory, or nothing.
+        Takes no heap.
+        """
+        for sa in made.data_sas:
+            if sa not in self._keys.sas:
+                sa.wipe()
+        if made.rekey_sa is not None and not self.rekey.works_with(made.rekey_sa):
+            made.rekey_sa.wipe()
+        for key in made.new_keys:
+            if not _is_on(self.terms.key_path, key):
+                wipe(key)
+
+    def put_out(self, now_ms):
+        """No key path leads on from ours (RFC 9838 section 3.2.3): as if all were deleted, but
+        that we ask for other keys over the IKE SA that we have.
+        """
+        for sa in self._keys.live():
+            self._keys.retire(sa.spi, now_ms, self.terms.dtd_s)
 
     def _follow(self, terms):
         """From now on; what is no longer on our key path is wiped."""
@@ -189,5 +209,12 @@ def soft_lifetime_s(sas):
 def _is_among(sa, others):
     for other in others:
         if other.spi == sa.spi:
+            return True
+    return False
+
+
+def _is_on(path, key):
+    for pair in path:
+        if pair[1] is key:
             return True
     return False

@@ -122,22 +122,22 @@ class KeyWork:
         """One bounded slice; what has come of it."""
         self._now_ms = now_ms
         if self._job is None and not self._begin():
-            return IDLE
+            return None if self.has_work else IDLE
         try:
             return next(self._job)
         except StopIteration:
             self._job = None
-        except MemoryError:
+        except (MemoryError, OSError):  # a board's AES fails where it finds no memory
             self._job = None
             self._member.drops.count(DROP_CAPACITY)
             return MISSED
         return None
 
     def _begin(self):
-        """The next job, if there is one."""
-        while self._later and not self.is_busy:
+        """The next job, if there is one. What came too early is opened first, one to a slice."""
+        if self._later and not self.is_busy:
             self.hear(self._later.pop(0))
-        if self._waiting:
+        elif self._waiting:
             self._is_registration, self._job = self._waiting.pop(0)
         elif self._group.rekey.is_waiting:
             self._is_registration, self._job = False, self._follow_rekey()
@@ -151,9 +151,12 @@ class KeyWork:
     def forget(self):
         """Give up what is in work, too. What is installed stays."""
         self.forget_waiting()
-        if self._job is not None:
-            self._job.close()
-        self._job = None
+        job, self._job = self._job, None
+        if job is not None:
+            try:
+                job.close()
+            except MemoryError:  # where it brings to its end what it had begun
+                self._member.drops.count(DROP_CAPACITY)
 
     def wipe(self):
         self.forget()
@@ -175,7 +178,6 @@ class KeyWork:
             policy = keys = None  # the table of a verifier is long in the making
             if not made.terms.udp_port and settings.carrier == "udp":
                 made.terms.udp_port = settings.carrier_port
-            yield
             yield from self._install(made, True)
         except FormatError as error:
             self.reason = self._member.drops.count(error.reason)
@@ -187,7 +189,10 @@ class KeyWork:
         made = None
         yield TAKEN
         if group.terms.verifier is not None:
-            yield from tidied(group.terms.verifier.prepare())
+            try:
+                yield from tidied(group.terms.verifier.prepare())
+            except MemoryError:  # verify() will make it
+                self._member.drops.count(DROP_CAPACITY)
 
     def _follow_inband(self, inband):
         """GSA, KD and Deletes that came over the IKE SA, where they are acknowledged already."""
@@ -225,26 +230,30 @@ class KeyWork:
             made = yield from group.rekey.work(
                 group.terms, self._member.sender_slots, self._settings.sender
             )
-            yield
             yield from self._install(made, False)
         except FormatError as error:
             self._member.drops.count(error.reason)
+            if error.reason == DROP_KEY_PATH:
+                group.put_out(self._now_ms)
             if error.reason in _GENUINE:
                 yield MISSED
             return
         yield FOLLOWED
 
     def _install(self, made, registering):
-        """Job: what packets see of it, at once; then the rest."""
+        """Job: what packets see of it, then the rest. What can't be installed is wiped."""
         group = self._group
-        old = group.take(made, registering, self._now_ms)
         try:
+            old = group.take(made, registering, self._now_ms)
             try:
+                try:
+                    yield
+                finally:  # forget() may come first: then, too
+                    group.settle(made, registering, self._now_ms)
                 yield
-            finally:  # forget() may come first: then, too
-                group.settle(made, registering, self._now_ms)
+            finally:
+                self.excluded = group.delete(made, old, self._now_ms)
+                self.made = made
             yield
         finally:
-            self.excluded = group.delete(made, old, self._now_ms)
-            self.made = made
-        yield
+            group.give_up(made)

@@ -63,7 +63,7 @@ class Verifier:
 
 
 def _columns(g_flip, g_bits, table, q_flip, q_bits):
-    """What _walk does for all columns, the highest first: double, and add a point of each table."""
+    """What _walk does for all columns, the highest first: double, add a point of each table."""
     halves = ((BASE_TABLE, g_bits, g_flip), (table, q_bits, q_flip))
     for column in range(_COLUMNS - 1, -1, -1):
         yield None

@@ -103,6 +103,13 @@ class Rekey:
         """Whether this Rekey SA is here, by its SPI."""
         return any([held.sa.spi == sa.spi for held in self._held])
 
+    def works_with(self, sa):
+        """Whether it is this very object that is here."""
+        for held in self._held:
+            if held.sa is sa:
+                return True
+        return False
+
     def is_stale(self, sa):
         """Whether a registration tells of a Rekey SA over which we have heard more since.
 

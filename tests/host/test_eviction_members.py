@@ -3,7 +3,7 @@
 import pytest
 
 from covey.config import Config
-from covey.drops import DROP_KEY_PATH
+from covey.drops import DROP_KEY_PATH, DROP_RETIRED_SPI
 from covey.member import Member
 from covey.membership import MEMBER, REFUSED, Membership
 from gcks_site import KEY, LINE1, SITE, Site
@@ -27,7 +27,6 @@ class One:
         self.it = Membership(settings, self.member)
         self.it.start(site.now)
         self.talk()
-        assert self.it.state == MEMBER
 
     def talk(self):
         """Until there is nothing to do and nothing to say."""
@@ -56,9 +55,11 @@ class One:
 
 
 class Plant:
-    def __init__(self, site):
+    def __init__(self, site, names=NAMES):
         self.site = site
-        self.ones = {name: One(site, name) for name in NAMES}
+        self.ones = {name: One(site, name) for name in names}
+        self.wait(15_000)
+        assert {one.it.state for one in self.ones.values()} == {MEMBER}
 
     def wait(self, ms, deaf=()):
         """Time passes for everybody; who is deaf hears nothing from the group."""
@@ -119,6 +120,18 @@ def test_who_is_put_out_sees_it_asks_and_is_refused(plant):
     packet = plant.ones["m0"].send(b"secret")
     assert isinstance(out.receive(packet), int)
     assert isinstance(out.send(b"I am still here"), int)
+
+
+def test_who_is_put_out_trusts_its_old_keys_no_longer_than_dtd(plant):
+    """Others who were put out have them, too."""
+    sealed = [plant.ones["m0"].send(b"old %d" % n) for n in range(2)]
+    out = plant.ones["m4"]
+    plant.remove("m4")
+    plant.wait(1_000)
+    assert out.receive(sealed[0]) == b"old 0"
+    assert isinstance(out.send(b"I am still here"), int)
+    plant.wait(10_000)
+    assert out.receive(sealed[1]) == DROP_RETIRED_SPI
 
 
 def test_who_heard_nothing_of_it_comes_back(plant):

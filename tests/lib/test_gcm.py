@@ -309,7 +309,7 @@ def test_rare_watches_for_zeros_too():
     mpy_gcm.aes = Cipher
     try:
         for block in range(4):
-            assert refuses(OSError, with_zeros, (block,), rare.seal, buf, 0, 8, 64), block
+            assert refuses(MemoryError, with_zeros, (block,), rare.seal, buf, 0, 8, 64), block
             assert buf == clear
         rare.seal(buf, 0, 8, 64)
         sealed = bytes(buf)
@@ -678,6 +678,15 @@ def test_a_zero_keystream_is_never_used():
                 assert Cipher.calls == (1 if block == 0 else 2)
                 assert buf == sealed
             assert context.open(buf, n & 1, 8, n)
+
+
+def test_a_key_that_aes_fails_for_gives_its_memory_back():
+    if not BOARD:
+        return
+    GCMContext(KEYMAT).wipe()
+    spares = mpy_gcm._spares
+    assert refuses(OSError, with_zeros, (0,), with_cipher, GCMContext)
+    assert mpy_gcm._spares == spares > 0
 
 
 def test_a_keystream_with_many_zeros_is_no_fault():

@@ -49,12 +49,15 @@ _ECB = const(1)
 buffer = bytearray  # the heap never moves it
 _FILLINGS = const(150)  # to a step
 _REFILLS = const(60)  # after a later collection, which makes new holes
-_PAIR = const(16)  # octets; up to half of what is free is filled
+_SPARE = const(32768)  # octets that stay free for the work itself, and for all others meanwhile
 _WHY = {2: "there is no such file", 13: "permission denied", 21: "it is a directory"}
 
 if time.ticks_add(0, -1) == _MASK:  # a 32-bit board: its clock is the contract's
     from time import ticks_add, ticks_diff, ticks_ms
+
+    _PAIR = 16  # octets; up to half of what is free is filled
 else:
+    _PAIR = 32
 
     def ticks_ms():
         return time.ticks_ms() & _MASK
@@ -68,7 +71,7 @@ else:
         return (a - b + _HALF & _MASK) - _HALF
 
 
-_most_fillings = 0
+_left = 0  # pairs that may still be made
 
 
 def tidy(filling):
@@ -77,27 +80,28 @@ def tidy(filling):
     The allocator looks for more than one block from the first free block on, every time: with
     holes that are too small left among what stays, that search costs more than all arithmetic.
     """
-    global _most_fillings
+    global _left
     collect()
     yield
     if filling is not None:
-        for _ in range(_REFILLS):
+        for _ in range(min(_REFILLS, _left)):
             filling = (filling, None)
+        _left = max(_left - _REFILLS, 0)
         return filling
+    free = mem_free()  # takes as long as collecting
+    _left = max(min(free // 2, free - _SPARE) // _PAIR, 0)
+    yield
     try:
-        if not _most_fillings:
-            _most_fillings = mem_free() // (2 * _PAIR)  # once: it takes as long as collecting
-        left = _most_fillings
-        end = id((None,) * left)  # behind it no hole matters
+        end = id((None,) * _left)  # behind it no hole matters
         at = 0
-        while at < end and left > 0:
+        while at < end and _left >= _FILLINGS:
             for _ in range(_FILLINGS):
                 filling = (filling, None)
-            left -= _FILLINGS
+            _left -= _FILLINGS
             at = id(filling)
             yield
     except MemoryError:
-        pass  # then it is as it is
+        filling = None  # others need it more
     return filling
 
 

@@ -72,7 +72,7 @@ class GCMContext:
             raise ValueError("keymat is an AES key of 16 or 32 octets and 4 octets of salt")
         if _work is None:
             _make_workspace()
-        cipher = aes(keymat[:-4], _ECB)
+        cipher = aes(memoryview(keymat)[:-4], _ECB)  # a slice would be a copy that nobody wipes
         h = bytearray(16)
         cipher.encrypt(h, h)
         self._state = state = _new_state()
@@ -80,6 +80,8 @@ class GCMContext:
         limit = 1 + (_MOST_TEXT if self.integrity_only else _most)
         place = _place(state, _work, limit, self.integrity_only)
         if not _ghash.fill(place, h):
+            _zero(state, 0, len(state) >> 2)
+            _spare_state(state)
             refuse(1)
         # What seal() and open() need, to be had in one look; with the state to keep it alive.
         self._parts = _ghash.finish, aes.encrypt, cipher, _views, _views[1], state, place

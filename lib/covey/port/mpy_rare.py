@@ -33,14 +33,19 @@ class RareContext:
     def seal(self, buf, off, aad_len, text_len):
         if not 0 <= aad_len <= _MOST_AAD or not 0 <= text_len <= _MOST_TEXT:
             refuse(0)
-        context = GCMContext(self._keymat)
+        context = None
         try:
-            if not _crypt(context._parts, buf, off + aad_len, text_len):
+            context = GCMContext(self._keymat)
+            parts, iv = context._parts, off + aad_len
+            if not _crypt(parts, buf, iv, text_len):
                 refuse(1)
-            if not _finish(context._parts, buf, off + aad_len, aad_len, text_len, 0):
+            if not _finish(parts, buf, iv, aad_len, text_len, 0):
                 refuse(1)
+        except OSError:  # AES gave zeros, as it does where it finds no memory
+            raise MemoryError
         finally:
-            context.wipe()
+            if context is not None:
+                context.wipe()
 
     def open(self, buf, off, aad_len, text_len):
         try:

@@ -14,6 +14,7 @@ from covey import port  # first: nested imports use up the C stack
 from packets import data_sa
 
 import covey.aio
+import covey.keypath  # where there is a key tree, a registration loads it: code
 from covey.gcm import GCMContext
 
 GCMContext.reserve(0)  # AES-GCM's kernel, and what asyncio loads late: code

@@ -1,0 +1,266 @@
+"""Keys in work: whatever ends a job, and wherever, no key is left behind and nothing half done."""
+
+from covey import assignment, keywork
+from covey.drops import DROP_CAPACITY
+from covey.group import Group
+from covey.ike import GSA_REKEY, SKF
+from covey.keywork import FOLLOWED, IDLE, MISSED, TAKEN, KeyWork
+from covey.member import Member
+from story import STORY, registered
+from talk import config
+
+
+class _Answer:
+    """What a registration.Registration has."""
+
+    transport_mode = True
+
+    def __init__(self):
+        given = STORY["receiver"]
+        self.gsa = assignment_gsa(given["gsa"])
+        self.kd = assignment_kd(given["kd"])
+        self.kwk = bytearray(STORY["kwk"])
+
+
+def assignment_gsa(octets):
+    from covey import gsa
+
+    return gsa.parse_gsa(octets)
+
+
+def assignment_kd(octets):
+    from covey import kd
+
+    return kd.parse_kd(octets)
+
+
+class _Watched:
+    """While inside, all contexts and SAs that an Assignment is made of, by whether they live."""
+
+    _NAMES = ("new_context", "DataSA", "RekeySA")
+
+    def __enter__(self):
+        self.alive = []
+        self.real = [getattr(assignment, name) for name in self._NAMES]
+        for name, real in zip(self._NAMES, self.real):
+            setattr(assignment, name, self._watching(real))
+        return self
+
+    def _watching(self, real):
+        def make(*args, **fields):
+            made = real(*args, **fields)
+            self.alive.append(made)
+            wipe = made.wipe
+
+            def watched():
+                wipe()
+                if made in self.alive:
+                    self.alive.remove(made)
+
+            made.wipe = watched
+            return made
+
+        return make
+
+    def __exit__(self, *_):
+        for name, real in zip(self._NAMES, self.real):
+            setattr(assignment, name, real)
+
+
+def _work(is_in=True):
+    """→ (its work, its group)"""
+    member = Member()
+    group = Group(member)
+    if is_in:
+        group.install(registered(), True, 0)
+    return KeyWork(config(sender=False), member, group), group
+
+
+def _steps(work, most=100000):
+    """Step until there is nothing to do, or so often; what came of it."""
+    came = []
+    while most:
+        most -= 1
+        result = work.step(0)
+        if result == IDLE:
+            break
+        if result is not None:
+            came.append(result)
+    return came
+
+
+def _registering(work):
+    work.take(_Answer())
+
+
+def _following(work):
+    work.hear(STORY["rekey1"])
+
+
+def _quick():
+    """Nothing is to be verified here: that takes most of the steps."""
+
+    def verify(self, *_):
+        yield
+        return True
+
+    def prepare(self):
+        yield
+
+    return verify, prepare
+
+
+class _Quick:
+    def __enter__(self):
+        verifier = assignment.p256.Verifier
+        self.real = verifier.verify, verifier.prepare
+        verifier.verify, verifier.prepare = _quick()
+
+    def __exit__(self, *_):
+        verifier = assignment.p256.Verifier
+        verifier.verify, verifier.prepare = self.real
+
+
+def test_a_job_that_is_given_up_leaves_no_key():
+    for begin in (_registering, _following):
+        number = 0
+        while True:
+            work, group = _work(begin is _following)
+            with _Watched() as watched, _Quick():
+                begin(work)
+                is_over = number > 0 and work_ends_before(work, number)
+                work.wipe()
+                group.wipe()
+            assert not watched.alive, (begin, number, watched.alive)
+            if is_over:
+                break
+            number += 1
+        assert number > 10
+
+
+def work_ends_before(work, number):
+    for _ in range(number):
+        if work.step(0) == IDLE:
+            return True
+    return False
+
+
+def test_a_job_that_finds_no_memory_leaves_no_key():
+    def full(*_, **__):
+        raise MemoryError
+
+    for begin in (_registering, _following):
+        for part in ("take", "settle", "rekey", "keys"):
+            work, group = _work(begin is _following)
+            place, name = group, part
+            if part == "rekey":
+                place, name = group.rekey, "replace" if begin is _registering else "install"
+            elif part == "keys":
+                place, name = group._keys, "install"
+            real = getattr(place, name)
+            setattr(place, name, full)
+            with _Watched() as watched, _Quick():
+                begin(work)
+                assert _steps(work) == [MISSED], part
+                held = group._keys.live()
+                held += [sa.context for sa in held] + group.rekey.live()
+                assert not [one for one in watched.alive if one not in held], (begin, part)
+                setattr(place, name, real)
+                group.wipe()
+                assert not watched.alive, (begin, part)
+            assert work._member.drops.of(DROP_CAPACITY) == 1
+
+
+def test_a_member_that_goes_without_memory_forgets_all_the_same():
+    def full(*_):
+        raise MemoryError
+
+    work, group = _work()
+    real = group.rekey.install
+    with _Watched() as watched, _Quick():
+        _following(work)
+        take = group.take
+        taken = []
+
+        def counted(*args):
+            taken.append(args)
+            return take(*args)
+
+        group.take = counted
+        while not taken:
+            assert work.step(0) is None
+        group.rekey.install = full
+        work.wipe()
+        group.rekey.install = real
+        group.wipe()
+    assert not watched.alive and not work.is_busy
+    assert work._member.drops.of(DROP_CAPACITY) == 1
+
+
+def test_a_table_that_finds_no_memory_is_made_when_it_is_needed():
+    """It is no reason to ask the key server again: it would be one the next time, too."""
+    work, _ = _work(False)
+    real = keywork.tidied
+
+    def full(job):
+        yield
+        raise MemoryError
+
+    keywork.tidied = full
+    try:
+        work.take(_Answer())
+        assert _steps(work) == [TAKEN]
+    finally:
+        keywork.tidied = real
+    assert work._member.drops.of(DROP_CAPACITY) == 1
+    work.hear(STORY["rekey1"])
+    assert _steps(work) == [FOLLOWED]
+
+
+def test_aes_that_fails_is_no_end():
+    """Where the hardware of a board finds no memory: see covey.gcm."""
+    work, _ = _work(False)
+    real = assignment.new_context
+
+    def failing(*_):
+        raise OSError(5)
+
+    assignment.new_context = failing
+    try:
+        work.take(_Answer())
+        assert _steps(work) == [MISSED]
+    finally:
+        assignment.new_context = real
+    assert work._member.drops.of(DROP_CAPACITY) == 1
+    work.take(_Answer())
+    assert _steps(work) == [TAKEN]
+
+
+def test_what_waited_is_opened_a_step_each():
+    """Anyone can send fragments while keys are in work, and each that is opened costs tables."""
+    work, group = _work()
+    part = bytearray(64)
+    part[:16] = group.rekey.current.spi
+    part[16:20] = bytes((SKF, 0x20, GSA_REKEY, 8))
+    part[20:24] = b"\0\0\0\x63"
+    part[27] = 64
+    with _Quick():
+        work.hear(STORY["rekey1"])
+        for i in range(40):
+            part[63] = i
+            work.hear(bytes(part))
+        assert len(work._later) == 40
+        begin = group.rekey.begin
+        begun = []
+
+        def counted(data):
+            begun.append(data)
+            return begin(data)
+
+        group.rekey.begin = counted
+        most = 0
+        before = 0
+        while work.step(0) != IDLE:
+            most = max(most, len(begun) - before)
+            before = len(begun)
+    assert len(begun) == 40 and most == 1
