@@ -244,6 +244,7 @@ class KeyWork:
         """Job: what packets see of it, then the rest. What can't be installed is wiped."""
         group = self._group
         try:
+            yield
             old = group.take(made, registering, self._now_ms)
             try:
                 try:
