@@ -497,7 +497,9 @@ class ForeignGM:
         assert not self.keys.sender_ids and self.keys.auth_key is None
         kek = self.policy.sas[6]
         assert 14 not in [kind for kind, _, _ in kek["transforms"]]  # GCAUTH: registration only
-        self.kek = kek
+        if kek["spi"] not in self.keys.keymat:
+            return "put out"
+        self.path, self.kek = self.keys.path, kek
         assert 3 not in self.policy.wide  # GWP_SENDER_ID_BITS likewise
         self.rekey_sa = RekeySA(
             kek["spi"], self.keys.keymat[kek["spi"]], *self.algorithms, over.auth_key, 0

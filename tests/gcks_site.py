@@ -8,7 +8,8 @@ from covey_host.store import sqlite
 from foreign_gm import GSA_AUTH, ForeignGM
 
 SITE = 'identity = "gcks.example"\n'
-LINE1 = '[group.line1]\naddress = "239.192.1.32"\nport = 2222\n'
+PLAIN = '[group.line1]\naddress = "239.192.1.32"\nport = 2222\n'
+LINE1 = PLAIN + "fresh_join = false\n"
 KEY = b"k" * 32
 
 
@@ -82,9 +83,37 @@ class Site:
         """A member, registered."""
         return self.register(ForeignGM(name.encode(), KEY, wants=wants, **more), name)
 
+    def begin(self, gm, address, **group):
+        """register() of who may have to wait: its request, and its answer or None."""
+        self.connect(gm, address)
+        data = gm.gsa_auth(**group)
+        return data, self.talk(data, address)
+
+    def answered(self, gm, address, ms=15_000):
+        """Time passes until there is an answer, or `ms` → that, or None."""
+        end = self.now + ms
+        while self.now < end:
+            for out in self.unasked:
+                if out.address == address and out.data[18] == GSA_AUTH:
+                    self.unasked.remove(out)
+                    return out.data
+            self.wait(50)
+        return None
+
+    def come(self, name, wants=None, **more):
+        """gm() of who may have to wait."""
+        gm = ForeignGM(name.encode(), KEY, wants=wants, **more)
+        answer = self.begin(gm, name)[1] or self.answered(gm, name)
+        return take(gm, answer)
+
     def revision(self):
         """Goes up with each write."""
         return self.store._db.execute("SELECT revision FROM store").fetchone()[0]
+
+
+def take(gm, answer):
+    """The answer to GSA_AUTH."""
+    return gm.take_group(gm.check_identity(gm.open(answer, GSA_AUTH)))
 
 
 class Flock:

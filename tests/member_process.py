@@ -44,15 +44,17 @@ def join(path, *arguments):
     return MemberProcess(command, ENVIRONMENT)
 
 
-def micropython(path, timeout_s=30, arch="x86"):
-    """The same member on MicroPython. timeout_s: how long it tries to get in."""
+def micropython(path, timeout_s=30, arch="x86", lib=None):
+    """The same member on MicroPython. timeout_s: how long it tries to get in; lib: a folder of
+    .mpy files in place of the tests' own.
+    """
     wrapper, reason = interpreter(arch)
     complaint = compile_lib()
     if complaint:
         pytest.fail(complaint, pytrace=False)
     if wrapper is None:
         without(arch, reason)
-    search = f".frozen:{BUILD / f'lib-{arch}'}"
+    search = f".frozen:{lib or BUILD / f'lib-{arch}'}"
     command = [wrapper, "-X", "heapsize=1m", ROOT / "tests" / "member_script.py", path, timeout_s]
     return MemberProcess(command, {**os.environ, "MICROPYPATH": search}, ends_with_input=True)
 

@@ -37,7 +37,7 @@ class Bench:
             file.write(
                 f'\n[group.line1]\naddress = "{GROUP}"\nport = 2222\n'
                 f'carrier_port = {self.carrier_port}\natd = "0s"\ndtd = "1s"\n'
-                'repeat_spacing = "100ms"\nrejoin_spread = "0s"\n'
+                'repeat_spacing = "100ms"\nrejoin_spread = "0s"\nfresh_join = false\n'
             )
 
     def edit(self, old, new):

@@ -97,16 +97,17 @@ class Handshake:
     """Our side: one SPI, one nonce, one X25519 secret, and whoever answers.
 
     What is to be sent is appended to `outgoing`, a list of (datagram, HOME or FLOATED). path: a
-    nat.Path to the server, or None: then no NAT is looked for.
+    nat.Path to the server, or None: then no NAT is looked for. awake: see offer.ask_for.
     """
 
-    def __init__(self, config, random, outgoing, path=None):
+    def __init__(self, config, random, outgoing, path=None, awake=False):
         self.spi_i = bytes(random(len(_NO_SPI)))
         self.peers = []  # Peer: GSA_AUTH is out to each
         self.request = None  # our IKE_SA_INIT as sent last
         self._config = config
         self._outgoing = outgoing
         self._path = path
+        self._awake = awake
         self._nonce = bytes(random(_NONCE_LEN))
         self._secret = bytearray(random(_X25519_LEN))
         self._ke = None  # body of our KE payload
@@ -218,6 +219,6 @@ class Handshake:
         if config.idr is not None:
             payloads.append((ike.IDr, ike.emit_id(ike.ID_FQDN, config.idr)))
         payloads.append((ike.AUTH, peer.sign(config.psk, self.request, idi)))
-        peer.sa.ask(ike.GSA_AUTH, payloads + offer.ask_for(config))
+        peer.sa.ask(ike.GSA_AUTH, payloads + offer.ask_for(config, self._awake))
         self.peers.append(self._untried.pop(0))
         self._send(peer)

@@ -102,7 +102,6 @@ class Answering(_Basis):
     """
 
     def __init__(self, old, payloads, random):
-        super().__init__(old)
         proposals = ike.parse_sa(only(payloads, ike.SA))
         self._peer_nonce = ike.check_nonce(only(payloads, ike.NONCE))
         chosen = _choose(proposals)
@@ -114,6 +113,7 @@ class Answering(_Basis):
             raise Refused(ike.INVALID_KE_PAYLOAD, bytes((0, ike.CURVE25519)))
         if len(self._peer_public) != _X25519_LEN:
             raise FormatError(DROP_IKE_KE)
+        super().__init__(old)  # only now: it copies a secret
         self._spi = bytes(random(_SPI_LEN))
         self._nonce = bytes(random(_NONCE_LEN))
         self._secret = bytearray(random(_X25519_LEN))

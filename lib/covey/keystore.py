@@ -163,13 +163,17 @@ class KeyStore:
         return True
 
     def activate(self, spi, now_ms, atd_s):
-        """Send under the SA of this SPI when atd_s is over; it has become_sender behind it."""
+        """Send under the SA of this SPI when atd_s is over; it has become_sender behind it. The
+        earlier end wins: a registration tells of what is left in whole seconds, rounded up."""
         slot = self._slot_of(spi)
         if slot < 0:
             return False
         assert self.sas[slot].sender_id >= 0
-        self._ends.start(3 * slot + _ACTIVATE, now_ms, atd_s)
-        self._states[slot] = self._states[slot] & ~_SENDING | _WAITING
+        state, end = self._states[slot], 3 * slot + _ACTIVATE
+        is_soon = bool(state & _WAITING) and self._ends.left_ms(end, now_ms) <= atd_s * 1000
+        if not (state & _SENDING or is_soon):
+            self._ends.start(end, now_ms, atd_s)
+            self._states[slot] = state | _WAITING
         self.step(now_ms)
         return True
 

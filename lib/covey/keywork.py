@@ -151,9 +151,12 @@ class KeyWork:
     def forget(self):
         """Give up what is in work, too. What is installed stays."""
         self.forget_waiting()
-        if self._job is not None:
-            self._job.close()
-        self._job = None
+        job, self._job = self._job, None
+        if job is not None:
+            try:
+                job.close()
+            except MemoryError:  # where it brings to its end what it had begun
+                self._member.drops.count(DROP_CAPACITY)
 
     def wipe(self):
         self.forget()

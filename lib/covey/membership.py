@@ -204,7 +204,7 @@ class Membership:
             if keys.made.data_sas:
                 self.rekeys += 1
                 self.events.append(("rekeyed", self.epoch))
-            self._refresh.followed(self._now_ms)
+            self._refresh.followed(self._now_ms, bool(keys.made.data_sas))
             if self.state != MEMBER:
                 self.member.keys.silence()  # new keys let nobody in again
             self._installed(False)
@@ -274,6 +274,7 @@ class Membership:
             random=self._random,
             drops=self.member.drops,
             path=self._path_to(server),
+            awake=bool(self.member.keys.live()),
         )
 
     def _hear_out(self):
@@ -305,7 +306,8 @@ class Membership:
             self._ask()
         if refresh.is_unanswered(now_ms):
             self._register()  # the server has lost this IKE SA, or restarted
-        refresh.check(now_ms, self.member, self.state == MEMBER)
+        is_settled = self.state == MEMBER and not self._keys.is_registering
+        refresh.check(now_ms, self.member, is_settled)
         return refresh.at.left_ms(now_ms)  # the others may be late, by _IDLE_MS
 
     def _outcome(self):
@@ -407,6 +409,8 @@ class Membership:
 
     def _installed(self, registering):
         self.listening_changed = True
+        if registering:
+            self.member.missed_rekey = False  # what a packet said meanwhile is known by now
         self._refresh.installed(self._keys.made, registering, self._now_ms)
         self._keys.made = None
         if self._keys.excluded:

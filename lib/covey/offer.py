@@ -65,11 +65,16 @@ def _is_choice(answer, offered, spi_len):
     return all([t in offered.transforms for t in answer.transforms])
 
 
-def ask_for(config):
-    """The payloads that ask for the group: IDg, SAg, and of a sender for one Sender-ID."""
+def ask_for(config, awake=False):
+    """The payloads that ask for the group: IDg, SAg, and of a sender for one Sender-ID.
+
+    awake: say that we have not started anew since we got the keys that we have.
+    """
     payloads = [group_of(config), (ike.SA, _emit_sag())]
     if config.sender:
         payloads.append(notify(ike.GROUP_SENDER, struct.pack(">I", 1)))
+    if awake:
+        payloads.append(notify(ike.COVEY_AWAKE))
     return payloads
 
 

@@ -27,6 +27,7 @@ class Refresh:
         self._soft_ends = Timer(), Timer()  # of the data SAs' lifetimes, of the Rekey SA's
         self._patience = Timer()  # for an answer over an old IKE SA
         self._missed_until = Timer()  # no further registration for a missed rekey before
+        self._is_unheard = False  # .at runs only as a rekey was missed, or not heard yet
         self._answered = Timer()  # a pull was answered a moment ago
         self._is_stale = False  # an inband rekey came since the pull went out
         self._is_doubtful = False  # one that is in work came soon after a pull
@@ -37,6 +38,7 @@ class Refresh:
 
     def soon(self, now_ms):
         """After a random delay, unless it is to be anyway."""
+        self._is_unheard = False
         if not self.at.is_running:
             self.at.start(now_ms, 0, self._spread_ms())
 
@@ -45,6 +47,7 @@ class Refresh:
         if not self.at.is_due(now_ms):
             return False
         self.at.stop()
+        self._is_unheard = False
         return True
 
     def pulled(self, now_ms):
@@ -77,8 +80,12 @@ class Refresh:
         elif self._answered.is_running and not self._answered.is_due(now_ms):
             self._is_doubtful = True
 
-    def followed(self, now_ms):
+    def followed(self, now_ms, has_teks):
         """A rekey is carried out."""
+        if self._is_unheard and has_teks:  # a repeat was in time
+            self._is_unheard = False
+            self.at.stop()
+            self._missed_until.stop()
         if self._is_doubtful:
             self._is_doubtful = False
             self.soon(now_ms)
@@ -106,8 +113,10 @@ class Refresh:
         for over in (self._missed_until, self._answered):
             if over.is_due(now_ms):
                 over.stop()
-        if (member.missed_rekey or member.wants_rekey) and is_member:
+        if (member.missed_rekey or member.wants_rekey) and is_member and not self.is_pulling:
+            is_unheard = not (member.wants_rekey or self.at.is_running)
             member.missed_rekey = member.wants_rekey = False
             if not self._missed_until.is_running:
                 self._missed_until.start(now_ms, _MISSED_S)
                 self.soon(now_ms)
+                self._is_unheard = is_unheard

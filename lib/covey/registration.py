@@ -76,7 +76,7 @@ class Registration:
 
     config: a Config; its psk is read until the server has proven itself. random(n) draws SPI (8),
     nonce (32) and X25519 secret (32), in this order. drops: where each refused message is counted.
-    path: a nat.Path to the server, None: no NAT is looked for.
+    path: a nat.Path to the server, None: no NAT is looked for. awake: we have keys and windows.
     """
 
     # An instance has its own once they change.
@@ -86,7 +86,7 @@ class Registration:
     _has_marker = False
     _inbands = ()  # requests.Inband
 
-    def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None):
+    def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None, awake=False):
         self.state = STARTING
         self.drops = drops or Drops()
         self.gsa = None  # gsa.GSA and
@@ -98,7 +98,7 @@ class Registration:
         if path is not None and path.has_marker:
             self._has_marker = True
         self._outgoing = []  # (datagram, where to: see covey.nat)
-        self._handshake = Handshake(config, random, self._outgoing, path)
+        self._handshake = Handshake(config, random, self._outgoing, path, awake)
         self._spi_i = self._handshake.spi_i
         self._unicast = None  # Unicast with the server that has proven itself
         self._outcomes = []

@@ -8,10 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
-from covey_host.bench import board, callgrind, gcm, heap, loopback, peers
+from covey_host.bench import board, callgrind, curve, gcm, heap, loopback, peers
 from covey_host.bench.__main__ import SUBJECTS, measure
 from covey_host.bench.results import Missing, Table
 from markdown import ROOT, TEXTS, code, tables
@@ -80,9 +81,11 @@ def test_the_whole_of_it(on_micropython, tmp_path):
         "CPython: Member.send + receive, 64 octets",
         "Member.send + receive, 64 octets, beside scapy",
         "loopback: packets lost",
+        "leave of 200, degree 4: unwraps of a member",
     ):
         assert subject in rows, done.stdout
-    assert list(out.parent.iterdir()) == [out], "nothing half-written"
+    pictures = [] if find_spec("matplotlib") is None else [out.with_name("keytree.png")]
+    assert sorted(out.parent.iterdir()) == [*pictures, out], "nothing half-written"
 
 
 def test_no_packet_takes_heap(on_micropython):
@@ -149,6 +152,40 @@ def test_every_peer_is_an_extra_or_there_anyway():
         assert any(f"\n{package}==" in lock for lock in locks), package
     pinned = [set(re.findall(r"^(.+?)==", lock, re.M)) for lock in locks]
     assert not pinned[0] & pinned[1], "pinned twice"
+
+
+def test_a_leave_costs_more_keys_in_a_larger_group_and_fewer_than_by_unicast():
+    first, again = (measure(["keytree"], quick=True) for _ in range(2))
+    rows = check_form(first.rows)
+    counted = {name for name, row in rows.items() if row["unit"] in ("keys", "datagrams")}
+    assert counted and all(row in again.rows for row in first.rows if row["name"] in counted)
+
+    def of(members, what, degree=4):
+        return rows[f"leave of {members}, degree {degree}: {what}"]["value"]
+
+    assert of(50, "wrapped keys") < of(200, "wrapped keys") < 4 * 4
+    assert of(200, "octets of wrapped keys") == of(200, "wrapped keys") * (4 + 8 + 24)
+    assert of(200, "unwraps of a member") == 4 and of(200, "unwraps of a member", 2) == 8
+    assert (
+        of(200, "octets of all datagrams")
+        < 50 * rows["new keys to one member by unicast"]["value"]
+    )
+    parts = [
+        r["value"]
+        for name, r in rows.items()
+        if name.startswith("leave of 200, degree 4: CPU of it")
+    ]
+    assert 0 < sum(parts) <= of(200, "CPU of the server")
+
+
+def test_the_plot_is_a_picture_or_a_notice(monkeypatch):
+    pytest.importorskip("matplotlib")
+    found = [(100, 400, 1_000), (1_000, 500, 1_200)]
+    assert curve.draw(found, 437, 4).startswith(b"\x89PNG")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    table = measure(["keytree"], quick=True)
+    assert table.notes == ["Left out: keytree.png; matplotlib is not installed."]
+    assert not table.pictures and table.rows
 
 
 def test_subjects_can_be_chosen(tmp_path):

@@ -3,6 +3,7 @@
 Members are another implementation (foreign_gm.py), which knows nothing of the tree.
 """
 
+import os
 import shutil
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from covey_host.errors import Problem
 from covey_host.gcks import policy, succession
 from covey_host.gcks.authority import Authority
+from covey_host.gcks.keytree import Draft
 from covey_host.gcks.ledger import Ledger
+from covey_host.gcks.roster import Enrolled
 from covey_host.store import sqlite
 from foreign_gm import (
     AUTHORIZATION_FAILED,
@@ -488,3 +491,53 @@ def test_what_the_first_message_has_to_carry(site):
     remove(site, "m5")
     gms["m0"].rekey(site.air[0].data)
     assert gms["m0"].keys.wrapped == (4 + 3) * (4 + 8 + 24) + 3 * (4 + 8 + 48)
+
+
+def grown(site, name, count):
+    """The tree after so many have joined, and before anybody left; and its last member."""
+    group = group_of(site)
+    draft = Draft(group._tree, os.urandom)
+    for _ in range(count):
+        leaf = draft.join()
+    changes = group._tree.pages(draft, "group/line1/")
+    enrolled = Enrolled(group.epoch.era, False, False, True, leaf)
+    changes |= group._roster.entering(name, enrolled, {})
+    group._write(changes)
+    group._roster.enter(name, enrolled, {})
+    group._tree.apply(draft)
+
+
+@pytest.mark.parametrize("degree, bits, count", [(16, 256, 70_000), (16, 128, 40_960)])
+def test_what_growing_left_out_goes_in_a_message_of_its_own_where_both_are_too_long(
+    tmp_path, degree, bits, count
+):
+    """Of a tree that has only grown so far: a path, and the first node of each level."""
+    text = SITE + LINE1 + f"key_tree = {degree}\nkey_bits = {bits}\nmembers = 100000\n"
+    site = Site(tmp_path / "state.db", text)
+    site.add("first")
+    gm = site.gm("first", 1, kwa=1 if bits == 128 else 3)
+    site.add("last")
+    grown(site, "last", count)
+    site.wait(20_000)
+    hear(site, {"first": gm})
+    remove(site, "last")
+    site.wait(10_000)
+    said = [what for what in hear(site, {"first": gm})["first"] if what != "repeat"]
+    assert said[-1] == "rekeyed" and set(said[:-1]) == {"passed on"}
+    assert gm.tek[0] == group_of(site).epoch.tek_spi and group_of(site).epoch.era == 0
+    site.store.close()
+
+
+def test_a_path_that_fits_in_no_message_sends_everybody_away(tmp_path):
+    """Of sixteen nodes at the top and under each on the path, with keys of 256 bits."""
+    text = SITE + LINE1 + "key_tree = 16\nkey_bits = 256\nmembers = 100000\n"
+    site = Site(tmp_path / "state.db", text)
+    site.add("first")
+    gm = site.gm("first", 1, kwa=3)
+    site.add("last")
+    grown(site, "last", 65_535)
+    site.wait(20_000)
+    site.air.clear()
+    remove(site, "last")
+    assert gm.rekey(site.air[-1].data) == "excluded"
+    site.store.close()

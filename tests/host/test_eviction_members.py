@@ -27,7 +27,6 @@ class One:
         self.it = Membership(settings, self.member)
         self.it.start(site.now)
         self.talk()
-        assert self.it.state == MEMBER
 
     def talk(self):
         """Until there is nothing to do and nothing to say."""
@@ -56,9 +55,11 @@ class One:
 
 
 class Plant:
-    def __init__(self, site):
+    def __init__(self, site, names=NAMES):
         self.site = site
-        self.ones = {name: One(site, name) for name in NAMES}
+        self.ones = {name: One(site, name) for name in names}
+        self.wait(15_000)
+        assert {one.it.state for one in self.ones.values()} == {MEMBER}
 
     def wait(self, ms, deaf=()):
         """Time passes for everybody; who is deaf hears nothing from the group."""

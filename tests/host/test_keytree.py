@@ -160,7 +160,11 @@ def test_a_tree_comes_back_from_the_store_as_it_was(degree, moves):
     for level, size in enumerate(again.sizes):
         for index in range(size):
             assert again.node(level, index) == plant.tree.node(level, index)
-    assert again.free_leaf() == plant.tree.free_leaf()
+    free = [leaf for leaf in range(plant.tree.sizes[0]) if not plant.tree.node(0, leaf)]
+    for tree in (again, plant.tree):
+        for after in range(-1, tree.sizes[0] + 1):
+            lowest = max(after + 1, tree.sizes[0])
+            assert tree.free_leaf(after) == min([f for f in free if f > after], default=lowest)
 
 
 def test_the_example_of_the_rfc():

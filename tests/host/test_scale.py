@@ -5,8 +5,10 @@ import random
 import pytest
 
 from covey_host.gcks import disclosure, policy, timers
+from covey_host.gcks import roster as rosters
 from covey_host.gcks.requests import Requests
 from covey_host.gcks.roster import Enrolled, Roster
+from covey_host.gcks.senders import Row
 from foreign_gm import INFORMATIONAL
 from gcks_site import LINE1, SITE, Site
 from ike_peer import GSA_INBAND_REKEY, Peer
@@ -31,24 +33,68 @@ def test_a_registration_does_not_walk_over_all_members(site, monkeypatch):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_members_are_counted_as_they_come_and_go(seed):
+def test_what_is_known_of_all_members_is_kept_as_they_come_and_go(seed):
+    """Against the same, looked up in all of them."""
     rng, roster = random.Random(seed), Roster("group/line1/")
     for _ in range(300):
         name = rng.choice("abcdef")
-        match rng.randrange(4):
+        match rng.randrange(5):
             case 0:
                 roster.remove(frozenset({name, "nobody"}))
             case 1:
                 stored = {}
                 for member, enrolled in roster.members.items():
                     stored |= Roster("").entering(member, enrolled, {})
+                if rng.random() < 0.5:
+                    stored["member/old"] = (
+                        b'{"era":1,"sender":true,"left":false}'  # as it once was
+                    )
                 roster.load(stored)
+            case 2 if name in roster.members:
+                roster.vacate(frozenset({name}))
             case _:
-                roster.enter(name, Enrolled(rng.randrange(3), False, rng.random() < 0.5), {})
+                leaf = rng.choice([None, rng.randrange(9)])
+                facts = (rng.random() < 0.5 for _ in range(3))
+                roster.enter(name, Enrolled(rng.randrange(3), *facts, leaf), {})
+        everybody = dict(roster.members)
+        gone = frozenset(rng.sample("abcdef", 2))
         for era in range(3):
-            active = roster.active(era)
-            assert roster.count(era) == len(active)
-            assert {m for m in "abcdef" if roster.is_active(m, era)} == set(active)
+            active = {m: e for m, e in everybody.items() if e.era == era and not e.left}
+            assert roster.active(era) == active and roster.count(era) == len(active)
+            assert {m for m in everybody if roster.is_active(m, era)} == set(active)
+            can = bool(active) and all(e.fragments for e in active.values())
+            assert roster.can_all_fragment(era) is can
+            assert roster.leaving(era, gone) == {
+                m: e.leaf
+                for m, e in everybody.items()
+                if e.era == era and e.leaf is not None and (e.left or m in gone)
+            }
+
+
+def test_a_sender_is_found_among_those_with_an_index():
+    roster = Roster("group/line1/")
+    for index, (name, left, era) in enumerate([("a", False, 1), ("b", True, 1), ("c", False, 0)]):
+        row = Row(name, era, 0, 1, 1, 1)
+        roster.enter(name, Enrolled(era, True, left), {index: row})
+    roster.enter("listener", Enrolled(1, False, False), {})
+    assert roster.has_sender(1, besides="b") and not roster.has_sender(1, besides="a")
+    assert not roster.has_sender(0, besides="c") and not roster.has_sender(2, besides="a")
+
+
+def test_a_start_and_a_removal_look_at_few_members(tmp_path, monkeypatch):
+    site = Site(tmp_path / "state.db")
+    for number in range(30):
+        site.add(f"m{number}", sender=False)
+        site.gm(f"m{number}")
+    looked_at = []
+    decode = rosters.decode
+    monkeypatch.setattr(rosters, "decode", lambda row: looked_at.append(row) or decode(row))
+    site = site.restart()
+    assert len(looked_at) < 5
+    looked_at.clear()
+    site.send(site.server.remove_member("m7", site.now))
+    assert 0 < len(looked_at) < 15
+    site.store.close()
 
 
 def crowd(site, count=30):

@@ -309,15 +309,27 @@ def test_silence():
     assert store.outbound() is c
 
 
-def test_activated_anew_it_waits_again():
+def test_activated_anew_the_earlier_end_wins():
+    """What is left of an ATD is told in whole seconds: who registers again within it would go
+    back to old keys, or stay with them, for up to a second more than the group."""
     store = _store()
-    a = _sender(_A)
+    a, b = _sender(_A), _sender(_B, 2)
     store.install(a, 0)
     store.activate(_A, 0, 0)
     store.activate(_A, 0, 2)
-    assert store.outbound() is None
-    store.step(2000)
     assert store.outbound() is a
+    store.install(b, 0)
+    store.activate(_B, 0, 2)
+    store.activate(_B, 1700, 1)  # 300 ms are left
+    store.step(2000)
+    assert store.outbound() is b
+    store.activate(_B, 2100, 1)
+    assert store.outbound() is b
+    store.silence()
+    store.activate(_B, 3000, 1)  # stopped, it begins anew
+    assert store.outbound() is None
+    store.step(4000)
+    assert store.outbound() is b
 
 
 def test_announced():

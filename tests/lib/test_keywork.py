@@ -171,6 +171,32 @@ def test_a_job_that_finds_no_memory_leaves_no_key():
             assert work._member.drops.of(DROP_CAPACITY) == 1
 
 
+def test_a_member_that_goes_without_memory_forgets_all_the_same():
+    def full(*_):
+        raise MemoryError
+
+    work, group = _work()
+    real = group.rekey.install
+    with _Watched() as watched, _Quick():
+        _following(work)
+        take = group.take
+        taken = []
+
+        def counted(*args):
+            taken.append(args)
+            return take(*args)
+
+        group.take = counted
+        while not taken:
+            assert work.step(0) is None
+        group.rekey.install = full
+        work.wipe()
+        group.rekey.install = real
+        group.wipe()
+    assert not watched.alive and not work.is_busy
+    assert work._member.drops.of(DROP_CAPACITY) == 1
+
+
 def test_a_table_that_finds_no_memory_is_made_when_it_is_needed():
     """It is no reason to ask the key server again: it would be one the next time, too."""
     work, _ = _work(False)

@@ -21,7 +21,7 @@ def _answered():
 def test_an_inband_rekey_soon_after_a_pull_is_pulled_behind():
     refresh = _answered()
     refresh.inband(59999)
-    refresh.followed(60000)
+    refresh.followed(60000, True)
     assert refresh.at.is_running
 
 
@@ -33,7 +33,7 @@ def test_days_later_it_is_not():
             now_ms = day * _DAY_MS & 0x3FFFFFFF
             refresh.check(now_ms, _Member, True)
         refresh.inband(now_ms)
-        refresh.followed(now_ms)
+        refresh.followed(now_ms, True)
         assert not refresh.at.is_running, days
 
 
@@ -41,5 +41,52 @@ def test_an_outcome_that_nobody_pulled_for_is_no_answer():
     refresh = Refresh(lambda: 5)
     refresh.answered(0)
     refresh.inband(1)
-    refresh.followed(2)
+    refresh.followed(2, True)
     assert not refresh.at.is_running
+
+
+def _missing():
+    """A packet under an announced SPI came at 0: the member will ask at 5."""
+    refresh = Refresh(lambda: 5)
+    member = _Member()
+    member.missed_rekey = True
+    refresh.check(0, member, True)
+    assert refresh.at.is_running and not member.missed_rekey
+    return refresh, member
+
+
+def test_a_repeat_that_comes_in_time_saves_the_asking():
+    refresh, member = _missing()
+    refresh.followed(3, True)
+    assert not refresh.at.is_running
+    member.missed_rekey = True  # the one after it: nothing was asked for the one before
+    refresh.check(4, member, True)
+    assert refresh.at.is_running
+
+
+def test_what_else_there_is_to_ask_for_stays():
+    refresh, _ = _missing()
+    refresh.followed(3, False)  # no keys of data: the first of two messages
+    assert refresh.at.is_running
+    refresh.soon(3)
+    refresh.followed(4, True)
+    assert refresh.at.is_running
+    refresh = Refresh(lambda: 5)
+    refresh.soon(0)
+    member = _Member()
+    member.missed_rekey = True
+    refresh.check(0, member, True)
+    refresh.followed(4, True)
+    assert refresh.at.is_running
+
+
+def test_while_a_pull_is_out_nothing_more_is_asked_for():
+    refresh = Refresh(lambda: 5)
+    member = _Member()
+    refresh.pulled(0)
+    member.missed_rekey = True
+    refresh.check(1, member, True)
+    assert not refresh.at.is_running
+    refresh.answered(2)
+    refresh.check(3, member, True)  # the answer was older still
+    assert refresh.at.is_running

@@ -18,6 +18,7 @@ class Table:
 
     def __init__(self):
         self.rows: list[dict] = []
+        self.pictures: dict[str, bytes] = {}  # by the name of their file
         self.notes: list[str] = []  # what is left out, or measured otherwise, and why
 
     def add(self, name: str, value: float, unit: str, against: str | None = None) -> None:
@@ -38,11 +39,14 @@ class Table:
             self.notes.append(sentence)
 
     def write(self, path: Path) -> None:
-        """The rows as a JSON list, whole or not at all."""
+        """The rows as a JSON list, and pictures beside it; each whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(self.rows, indent=1) + "\n")
-        part.replace(path)
+        files = {path.with_name(name): octets for name, octets in self.pictures.items()}
+        files[path] = (json.dumps(self.rows, indent=1) + "\n").encode()
+        for file, octets in files.items():
+            part = file.with_suffix(".part")
+            part.write_bytes(octets)
+            part.replace(file)
 
     def show(self, console: Console) -> None:
         drawn = Drawn(box=None, header_style="bold", pad_edge=False)

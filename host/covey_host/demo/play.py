@@ -16,7 +16,7 @@ from .attacks import KINDS
 from .cast import Member
 from .relay import LIES
 from .screen import Screen
-from .stage import DTD_S, OTHER_GROUP, PAIR, Stage
+from .stage import ATD_S, DTD_S, OTHER_GROUP, PAIR, Stage
 from .verdicts import Attack, Verdict, Witness
 
 _SETTLE_S = 8  # how long members may take to count what was sent at them
@@ -49,6 +49,8 @@ class Play:
 
     async def run(self) -> list[Verdict]:
         """All acts, then what is judged of them. Lost where one does not come about."""
+        await self._stage.until(self._is_ready, "all have the keys that the last one brought")
+        await asyncio.sleep(ATD_S + _POLL_S)  # until these are used: it has no others
         self._go()
         await self._until_s(0.1)
         await self._rekey("rekey 1")
@@ -65,6 +67,11 @@ class Play:
         await self._rekey("rekey 3, after all attacks")
         await self._until_s(1)
         return await self._end()
+
+    def _is_ready(self) -> bool:
+        """Whether all have followed what changed as one after the other registered."""
+        spi = self._stage.group_status()["spi"]
+        return all((m.facts["state"], m.facts["spi"]) == ("member", spi) for m in self._present)
 
     # Acts
 

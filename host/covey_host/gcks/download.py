@@ -76,9 +76,16 @@ def rekey_gsa(epoch: Epoch, policy: GroupPolicy, *, atd_s: int, dtd_s: int) -> b
     return bytes(gsa.emit_gsa(gsa.GSA(policies, _group_wide(epoch, atd_s, dtd_s))))
 
 
-def rekey_kd(epoch: Epoch, kwk: bytes) -> bytes:
-    """kwk: GSK_w of the Rekey SA over which this goes."""
-    return bytes(gsa.emit_kd(gsa.KD(_key_bags(epoch, kwk))))
+def rekey_kd(
+    epoch: Epoch, kwk: bytes, tops: Sequence[Node] = (), wraps: Sequence[Wrap] = ()
+) -> bytes:
+    """kwk: GSK_w of the Rekey SA over which this goes. tops, wraps: where the key tree changes,
+    too, as in round_kd()."""
+    if not tops:
+        return bytes(gsa.emit_kd(gsa.KD(_key_bags(epoch, kwk))))
+    member = gsa.MemberBag(map(_wrapped, wraps)) if wraps else None
+    bags = [_rekey_bag(epoch.rekey, tops), _tek_bag(epoch, kwk)]
+    return bytes(gsa.emit_kd(gsa.KD(bags, member)))
 
 
 def round_gsa(epoch: Epoch, rekey: RekeySA, next_spi: bytes, policy: GroupPolicy) -> bytes:

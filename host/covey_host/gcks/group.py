@@ -23,6 +23,7 @@ from .authority import Member
 from .epoch import Epoch, Random, RekeySA, decode_state, encode_state, first_epoch
 from .keytree import Draft, KeyTree, Node
 from .ledger import Changes, Ledger
+from .newcomers import Newcomers, NotYet
 from .policy import INBAND, REKEY_AT, GroupPolicy
 from .rekeyer import Rekeyer
 from .repeats import Repeats
@@ -49,6 +50,7 @@ class Group:
         self._roster = Roster(self._prefix)
         self._tree: KeyTree | None = None
         self._repeats = Repeats()
+        self._newcomers = Newcomers()
         self._born_ms = 0
         self._activate_ms = 0  # from when senders use the TEK
         self._end_ms = 0  # until when receivers may take what comes under the TEK before
@@ -63,6 +65,7 @@ class Group:
         self._read(now_ms)
         if self.epoch is None:
             self.believe(self._founded(now_ms, more), now_ms)
+            self._newcomers.founded()
             return
         shape = self.policy.shape
         excludes = not self._can_evict(evicted)
@@ -109,7 +112,8 @@ class Group:
             self._repeats.outbox,
             self._activate_ms,
         )
-        how = {"excludes": excludes, "started": started, "gone": gone}
+        joins = self._newcomers.waiting(now_ms) if self.policy.backward_secrecy else {}
+        how = {"excludes": excludes, "started": started, "gone": gone, "joins": joins}
         return succession.decide(was, self._rekeyer, self._random, now_ms, **how)
 
     def believe(self, plan: Plan, now_ms: int) -> None:
@@ -127,23 +131,34 @@ class Group:
         self._tree = plan.tree
         if plan.draft is not None:
             plan.tree.apply(plan.draft)
+        for member, enrolled in plan.joined.items():
+            self._roster.enter(member, enrolled, {})
+        began = plan.outbox, frozenset(plan.joined), now_ms, plan.activate_ms
+        self._newcomers.began(self.policy, *began)
         self._repeats.schedule(plan.outbox, self.policy, now_ms, plan.activate_ms)
 
     # Members
 
     def admit(
-        self, member: str, wanted: int | None, now_ms: int, fragments: bool = False
+        self,
+        member: str,
+        wanted: int | None,
+        now_ms: int,
+        fragments: bool = False,
+        boots: bool = False,
     ) -> list[int]:
         """Register a member: its fresh Sender-IDs, none where wanted is None (a receiver). It has
-        a new personal key: see path().
+        a new personal key: see path(). boots: it may remember nothing.
 
-        All of it is durable on return. GroupFull where it must not be; Problem from the store.
+        All of it is durable on return. GroupFull where it must not be; NotYet: it waits for other
+        keys; Problem from the store.
         """
         self.refresh(now_ms)
         if now_ms >= self._born_ms + self.policy.lifetime_s * 1000:
             self.rekey(now_ms)  # overdue, as after a disk that was full for long
         if not self.has(member) and self._roster.count(self.epoch.era) >= self.policy.members:
             raise GroupFull
+        self._freshen(member, fragments, boots, now_ms)
         if wanted is not None and self.epoch.shape.single_sender:
             wanted = 1
             self._make_way(member, now_ms)
@@ -153,6 +168,7 @@ class Group:
         changes = self._roster.entering(member, enrolled, picked)
         self._write(changes | (self._tree.pages(draft, self._prefix) if draft else {}))
         self._roster.enter(member, enrolled, picked)
+        self._newcomers.admitted(member, is_sender=wanted is not None)
         if draft:
             self._tree.apply(draft)
         return [senders.sender_id(self.epoch.shape, i, row) for i, row in picked.items()]
@@ -166,6 +182,7 @@ class Group:
         """The member says that it is none any more; it may come back. With a key tree it does not
         follow the next rekey."""
         self.refresh(now_ms)
+        self._newcomers.forget(member)
         if self.has(member):
             gone = replace(self._roster.members[member], left=True)
             self._write(self._roster.entering(member, gone, {}))
@@ -300,6 +317,19 @@ class Group:
         self._write(changes | more)
         return Plan(epoch, (), changes, now_ms, tree=tree)
 
+    def _freshen(self, member: str, fragments: bool, boots: bool, now_ms: int) -> None:
+        """Other keys for who must not have these, or NotYet."""
+        how = {"is_new": not self.has(member), "boots": boots, "tree": self._tree is not None}
+        ask = member, self.policy, now_ms
+        if not self._newcomers.can_have(*ask, **how):
+            due_ms = self._newcomers.wait(member, fragments, self.policy, now_ms)
+            if now_ms >= due_ms:
+                self.rekey(now_ms)
+                if self._newcomers.can_have(*ask, **how):
+                    return
+                due_ms = self._newcomers.wait(member, fragments, self.policy, now_ms)
+            raise NotYet(due_ms)
+
     def _place(self, member: str) -> tuple[int | None, Draft | None]:
         """The leaf of a member that registers, and what that does to the key tree."""
         if self._tree is None:
@@ -347,7 +377,7 @@ class Group:
         for all that comes under a TEK (RFC 9838 section 2.6). So a TEK under which anybody may
         have sent goes first."""
         epoch = self.epoch
-        if any(e.sender and other != member for other, e in self.active().items()):
+        if self._roster.has_sender(epoch.era, besides=member):
             raise GroupFull
         was_given = any(row.era == epoch.era for row in self._roster.rows.values())
         if was_given and now_ms >= self._activate_ms:

@@ -11,7 +11,7 @@ and the direction of the keys: a member, or we where we asked for new keys (sect
 """
 
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from covey import ike, ikefrag
 from covey.gcm import IV_LEN, GCMContext
@@ -27,6 +27,13 @@ OPEN = "open"
 REPLACED = "replaced"
 CLOSING = "closing"
 ENDED = "ended"
+
+
+class Deferred(NamedTuple):
+    """A request of the peer that is answered later."""
+
+    opened: ike.Opened
+    until_ms: int
 
 
 class IkeSA:
@@ -73,6 +80,9 @@ class IkeSA:
         self._first_hash = b""  # of the first fragment of the request that is coming in
         self._requests = ikefrag.Reassembly()
         self._answers = ikefrag.Reassembly()
+
+        self.deferred: Deferred | None = None
+        self.registered: set[str] = set()  # groups, since the peer has proven itself
 
         self.next_own = 0  # Message ID of our next request
         self.pending = None  # our request that is not answered yet: requests.Pending
@@ -160,7 +170,7 @@ class IkeSA:
         self.wipe()
 
     def wipe(self) -> None:
-        self.pending = None
+        self.pending = self.deferred = None
         self.told = {}
         self._requests.clear()
         self._answers.clear()

@@ -9,8 +9,7 @@
 A node is a key that all members below it have, and nobody else: a KWK, and a Key ID that is new
 with each new key. Node i of a level lies under node i // degree of the next one. Where the leaves
 no longer fit, a level is added at the top, so that numbers stay. There is no object for each
-member: a level is an array of Key IDs and a string of keys, and a node without members has Key
-ID zero.
+member (treelevel.py), and a node without members has Key ID zero.
 
 A level that was added has no key over the nodes that were there: members below it would not have
 it. Such a node, always the first of its level, is seen through until replace() gives it a key.
@@ -19,34 +18,21 @@ A tree never changes half-way. A Draft says what would be; whoever made it write
 and then calls apply(draft).
 
     group/NAME/tree               {"degree", "kwk_len", "next_id", "sizes": nodes of each level}
-    group/NAME/tree/LEVEL/PAGE    of 64 nodes: their Key IDs (4 octets each), then their keys
+    group/NAME/tree/LEVEL/PAGE    see treelevel.py
 """
 
-import sys
 from array import array
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .ledger import Changes, decode, encode
+from .treelevel import NO_NODE, PAGE, Level, Node, page_count
 
 Random = Callable[[int], bytes]
 Place = tuple[int, int]  # level, number in it
 
-_PAGE = 64  # nodes
-_ID_LEN = 4
 _IDS = 1 << 32
-_NOBODY = 0  # the Key ID of a node without members; on the wire it means the key of an SA
-
-
-@dataclass(frozen=True)
-class Node:
-    """A key of the tree; Key ID zero: there is none."""
-
-    key_id: int
-    key: bytes = field(repr=False)
-
-    def __bool__(self):
-        return self.key_id != _NOBODY
 
 
 @dataclass(frozen=True)
@@ -72,28 +58,24 @@ class KeyTree:
         self.degree = degree
         self.kwk_len = kwk_len
         self.next_id = next_id
-        self.members = 0
-        self._ids = [array("I")]  # by level
-        self._keys = [bytearray()]
-        self._full_to = 0  # no leaf below this one is free
+        self._levels = [Level(kwk_len)]
+        self._free = array("I")  # leaves that nobody has, in order
 
     @property
     def sizes(self) -> list[int]:
-        return [len(ids) for ids in self._ids]
+        return [len(level) for level in self._levels]
+
+    @property
+    def members(self) -> int:
+        return len(self._levels[0]) - len(self._free)
 
     def node(self, level: int, index: int) -> Node:
-        if level >= len(self._ids) or index >= len(self._ids[level]):
-            return Node(_NOBODY, b"")
-        at = index * self.kwk_len
-        return Node(self._ids[level][index], bytes(self._keys[level][at : at + self.kwk_len]))
+        return self._levels[level].node(index) if level < len(self._levels) else NO_NODE
 
     def free_leaf(self, after: int = -1) -> int:
         """The lowest one behind `after` that nobody has."""
-        leaves = self._ids[0]
-        try:
-            return leaves.index(_NOBODY, max(after + 1, self._full_to))
-        except ValueError:
-            return max(after + 1, len(leaves))
+        at = bisect_right(self._free, after)
+        return self._free[at] if at < len(self._free) else max(after + 1, len(self._levels[0]))
 
     # The store
 
@@ -102,14 +84,11 @@ class KeyTree:
         """As it was stored; the keys of `found` are without group/NAME/."""
         facts = decode(found["tree"])
         tree = cls(facts["degree"], facts["kwk_len"], facts["next_id"])
-        tree._ids, tree._keys = [], []
+        tree._levels = []
         for level, size in enumerate(facts["sizes"]):
-            pages = [found[f"tree/{level}/{page}"] for page in range(-(-size // _PAGE))]
-            cuts = [len(page) // (_ID_LEN + tree.kwk_len) * _ID_LEN for page in pages]
-            both = list(zip(pages, cuts, strict=True))
-            tree._ids.append(_swapped(array("I", b"".join(page[:cut] for page, cut in both))))
-            tree._keys.append(bytearray().join(page[cut:] for page, cut in both))
-        tree.members = len(tree._ids[0]) - tree._ids[0].count(_NOBODY)
+            pages = [found[f"tree/{level}/{page}"] for page in range(page_count(size))]
+            tree._levels.append(Level.loaded(tree.kwk_len, pages))
+        tree._free = tree._levels[0].nobodies()
         return tree
 
     def pages(self, draft: "Draft", prefix: str) -> Changes:
@@ -118,42 +97,40 @@ class KeyTree:
         facts = {"degree": self.degree, "kwk_len": self.kwk_len, "next_id": draft.next_id}
         facts["sizes"] = draft.sizes
         changes: Changes = {f"{prefix}tree": encode(facts)}
-        for level, page in {(level, index // _PAGE) for level, index in draft.nodes}:
-            first = page * _PAGE
-            ids, keys = array("I"), bytearray()
-            for index in range(first, min(first + _PAGE, draft.sizes[level])):
-                node = draft.node(level, index)
-                ids.append(node.key_id)
-                keys += node.key or bytes(self.kwk_len)
-            changes[f"{prefix}tree/{level}/{page}"] = _swapped(ids).tobytes() + keys
+        nodes: dict[Place, list[tuple[int, Node]]] = {}  # by level and page
+        for (level, index), node in draft.nodes.items():
+            nodes.setdefault((level, index // PAGE), []).append((index, node))
+        for (level, page), changed in nodes.items():
+            was = self._levels[level] if level < len(self._levels) else Level(self.kwk_len)
+            octets = was.page(page, changed, draft.sizes[level])
+            changes[f"{prefix}tree/{level}/{page}"] = octets
         return changes
 
     def dropping(self, prefix: str) -> Changes:
         """The write that takes all of it away."""
         pages: Changes = {f"{prefix}tree": None}
         for level, size in enumerate(self.sizes):
-            pages |= {f"{prefix}tree/{level}/{page}": None for page in range(-(-size // _PAGE))}
+            pages |= {f"{prefix}tree/{level}/{page}": None for page in range(page_count(size))}
         return pages
 
     def apply(self, draft: "Draft") -> None:
         """The draft is in the store: from now on it is true."""
         self.next_id = draft.next_id
+        self._free.extend(range(len(self._levels[0]), draft.sizes[0]))
         for level, size in enumerate(draft.sizes):
-            if level == len(self._ids):
-                self._ids.append(array("I"))
-                self._keys.append(bytearray())
-            more = size - len(self._ids[level])
-            self._ids[level].extend([_NOBODY] * more)
-            self._keys[level] += bytes(more * self.kwk_len)
+            if level == len(self._levels):
+                self._levels.append(Level(self.kwk_len))
+            self._levels[level].grow(size)
         for (level, index), node in draft.nodes.items():
-            if level == 0:
-                self.members += bool(node) - (self._ids[0][index] != _NOBODY)
-                if not node:
-                    self._full_to = min(self._full_to, index)
-            self._ids[level][index] = node.key_id
-            at = index * self.kwk_len
-            self._keys[level][at : at + self.kwk_len] = node.key or bytes(self.kwk_len)
-        self._full_to = self.free_leaf()
+            if level == 0 and bool(node) == self._is_free(index):
+                if node:
+                    del self._free[bisect_left(self._free, index)]
+                else:
+                    insort(self._free, index)
+            self._levels[level].put(index, node)
+
+    def _is_free(self, leaf: int) -> bool:
+        return not self._levels[0].node(leaf)
 
 
 class Draft:
@@ -196,6 +173,16 @@ class Draft:
         self._make(0, leaf)
         self._unknown.add((0, leaf))
 
+    def rejoin(self, leaf: int) -> None:
+        """renew() for a member that is to know nothing of before, as with join()."""
+        self.renew(leaf)
+        self._changed.add(leaf)
+
+    def cost(self) -> int:
+        """How many wrapped keys replace() would come to, or a few more."""
+        below = (place for over in self._over(self._changed) for place in self._below(*over))
+        return sum(place not in self._unknown for place in below)
+
     def leave(self, leaf: int) -> None:
         """The leaf is free, and so is what lies over it where nobody is left below. To be
         followed by replace(): the keys further up are still known to who left."""
@@ -204,7 +191,7 @@ class Draft:
         for level, index in self._above(leaf):
             if level and self._below(level, index):
                 break
-            self.nodes[level, index] = Node(_NOBODY, b"")
+            self.nodes[level, index] = NO_NODE
 
     def replace(self) -> list[Wrap]:
         """New keys for all that lies over those who joined or left in this draft.
@@ -215,9 +202,8 @@ class Draft:
         self._lets_go = False
         places = self._over(self._changed)
         self._changed = set()
-        places |= {(level, 0) for level in range(1, len(self.sizes)) if not self.node(level, 0)}
         wraps = []
-        for level, index in sorted(places):
+        for level, index in sorted(places | self._keyless()):
             below = self._below(level, index)
             if below:
                 self._make(level, index)
@@ -230,13 +216,15 @@ class Draft:
 
     def rounds(self, leaves: Iterable[int], most: int) -> list[Round]:
         """These leave, in so many messages that none has more than `most` wrapped keys, if one
-        leaf needs no more."""
+        leaf needs no more. What growing left out goes first, where it has no room besides."""
         rounds = []
         some: set[int] = set()
         for leaf in sorted(leaves):
-            if some and len(self._over(some | {leaf})) * self._tree.degree > most:
+            if some and self._cost(some | {leaf}) > most:
                 rounds.append(self._round(some))
                 some = set()
+            if not some and self._keyless() and self._cost({leaf}) > most:
+                rounds.append(self._round(some))
             some.add(leaf)
         return [*rounds, self._round(some)] if some else rounds
 
@@ -263,6 +251,15 @@ class Draft:
 
     # Inside
 
+    def _cost(self, leaves: set[int]) -> int:
+        """Wrapped keys, or some more, that it takes if these leave."""
+        return self._tree.degree * len(self._over(leaves) | self._keyless())
+
+    def _keyless(self) -> set[Place]:
+        """What lies over others and has no key, since the tree has grown."""
+        first = [(level, 0) for level in range(1, len(self.sizes))]
+        return {place for place in first if not self.node(*place) and self._below(*place)}
+
     def _over(self, leaves: set[int]) -> set[Place]:
         """All that lies over these."""
         return {place for leaf in leaves for place in self._above(leaf)[1:]}
@@ -286,10 +283,3 @@ class Draft:
     def _make(self, level: int, index: int) -> None:
         self.nodes[level, index] = Node(self.next_id, self._random(self._tree.kwk_len))
         self.next_id = self.next_id % (_IDS - 1) + 1
-
-
-def _swapped(ids: array) -> array:
-    """Between this machine's order of octets and the network's."""
-    if sys.byteorder == "little":
-        ids.byteswap()
-    return ids

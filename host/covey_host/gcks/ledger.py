@@ -30,11 +30,9 @@ class Ledger:
 
     def scan(self, prefix: str) -> dict[str, bytes]:
         """Key without the prefix → value."""
-        found = {}
-        for key, value, version in self._store.scan(prefix):
-            self._versions[key] = version
-            found[key[len(prefix) :]] = value
-        return found
+        rows = self._store.scan(prefix)
+        self._versions.update((key, version) for key, _, version in rows)
+        return {key[len(prefix) :]: value for key, value, _ in rows}
 
     def write(self, changes: Changes) -> None:
         """All of it is durable when this returns. Problem: it may or may not have happened.

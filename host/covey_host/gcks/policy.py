@@ -14,6 +14,7 @@ from . import policyvalues as values
 from .policyvalues import Listen
 
 INBAND, MULTICAST = "inband", "multicast"  # how a group's new keys reach its members
+PATIENCE_S = 14  # of a member whose request waits: it is sent for the last time after 15 s
 REKEY_AT = 80  # % of a lifetime after which a group is rekeyed without being asked
 
 _TEMPLATE = """\
@@ -59,6 +60,9 @@ ike_idle = "10m"
 # evict_atd = "2s"               # the same when somebody is put out, where they are shorter
 # evict_dtd = "4s"
 # evict_gap = "1s"               # between the two messages that it takes
+# backward_secrecy = false       # true: keys change before a newcomer gets any
+# fresh_join = true              # keys change before who starts anew gets any: no replays to it
+# batch_window = "1s"            # so long either waits for others that come
 # sender_id_form = [10, 6]       # bits of a Sender-ID: sender index, incarnation
 # sender_ids = 4                 # most Sender-IDs that one registration gets
 # members = 1000                 # most members registered at a time
@@ -117,6 +121,9 @@ class GroupPolicy:
     evict_atd_s: int = 2
     evict_dtd_s: int = 4
     evict_gap_ms: int = 1000
+    backward_secrecy: bool = False
+    fresh_join: bool = True
+    batch_window_ms: int = 1000
     sender_id_form: tuple[int, int] = (10, 6)
     sender_ids: int = 4
     members: int = 1000
@@ -274,6 +281,9 @@ _GROUP = {
     "evict_atd": ("evict_atd_s", values.seconds(0, 3600)),
     "evict_dtd": ("evict_dtd_s", values.seconds(1, 7200)),
     "evict_gap": ("evict_gap_ms", values.spacing_ms),
+    "backward_secrecy": ("backward_secrecy", values.flag),
+    "fresh_join": ("fresh_join", values.flag),
+    "batch_window": ("batch_window_ms", values.window_ms),
     "sender_id_form": ("sender_id_form", values.form),
     "sender_ids": ("sender_ids", values.whole(1, 64)),
     "members": ("members", values.whole(1, 10_000_000)),
@@ -308,6 +318,7 @@ def _read_group(name: str, content: Any, others: dict[str, GroupPolicy]) -> Grou
         raise _Wrong("", "a group is a table: [group.NAME].")
     policy = GroupPolicy(name, **_read_table(content, _GROUP))
     _check_rollover(policy, content)
+    _check_newcomers(policy, content)
     if policy.carrier == "udp" and not policy.private_attributes:
         raise _Wrong(
             "private_attributes",
@@ -365,6 +376,28 @@ def _check_rollover(policy: GroupPolicy, content: dict) -> None:
             "repeats" if "repeats" in content else "repeat_spacing",
             f"the last repeat comes after {span_ms / 1000:g} s, but old keys go after dtd"
             f" ({dtd} s): lower repeats or repeat_spacing.",
+        )
+
+
+def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
+    """Members that wait for other keys must not give up, and nobody may send under them yet."""
+    key = "backward_secrecy" if policy.backward_secrecy else "fresh_join"
+    if not policy.backward_secrecy and not policy.fresh_join:
+        return
+    if not policy.atd_s:
+        raise _Wrong(
+            "atd" if "atd" in content else key,
+            f"atd must be at least 1 s with {key}: keys are handed out before anybody sends under"
+            f" them. Else say {key} = false.",
+        )
+    wait_ms = policy.dtd_s * 1000 + policy.batch_window_ms
+    if not policy.backward_secrecy:
+        wait_ms -= policy.atd_s * 1000
+    if wait_ms > PATIENCE_S * 1000:
+        raise _Wrong(
+            next((k for k in ("batch_window", "dtd", key) if k in content), ""),
+            f"with {key} a member waits up to {wait_ms / 1000:g} s for keys (dtd, batch_window),"
+            f" and would give up: {PATIENCE_S} s is the most. Lower them, or say {key} = false.",
         )
 
 

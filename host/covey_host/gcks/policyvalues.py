@@ -81,6 +81,13 @@ def spacing_ms(value: Any) -> int:
     return ms
 
 
+def window_ms(value: Any) -> int:
+    ms = parse_duration_ms(value)
+    if not 0 <= ms <= 10_000:
+        raise ValueError("must be from 0 to 10 s.")
+    return ms
+
+
 def multicast(value: Any) -> str:
     try:
         address = ipaddress.IPv4Address(value if isinstance(value, str) else "")

@@ -1,6 +1,7 @@
 """A member asks for a group (RFC 9838 sections 2.3.2 to 2.3.4): it is admitted or refused.
 
-HDR, SK{..., IDg, [SAg,] [N(GROUP_SENDER)]} -->  <-- HDR, SK{..., GSA, KD, N(USE_TRANSPORT_MODE)}
+HDR, SK{..., IDg, [SAg,] [N(GROUP_SENDER)] [N(COVEY_AWAKE)]} -->
+                                                 <-- HDR, SK{..., GSA, KD, N(USE_TRANSPORT_MODE)}
                                                  <-- HDR, SK{..., N(why not)}
 HDR, SK{IDg, N(NO_PROPOSAL_CHOSEN or REGISTRATION_FAILED)} -->  it leaves: <-- HDR, SK{}
 """
@@ -54,7 +55,8 @@ class Registrar:
         self._tell = tell
 
     def answer(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
-        """What a request with IDg is answered with. FormatError: malformed, nothing changed."""
+        """What a request with IDg is answered with. FormatError: malformed, nothing changed;
+        NotYet: nobody is to hear of it before that time, when it is to be asked again."""
         id_type, identity = ike.parse_id(parts.needed(ike.IDg))
         wanted = _sender_ids_wanted(parts)
         sag = parts.one(ike.SA)
@@ -65,7 +67,8 @@ class Registrar:
             if leaves:
                 return self._leave(sa, group, now_ms)
             self._check(sa, group, wanted is not None, offered)
-            return self._admit(sa, group, wanted, now_ms)
+            is_awake = any(n.type == ike.COVEY_AWAKE for n in parts.notifies)
+            return self._admit(sa, group, wanted, is_awake, now_ms)
         except _Refused as refused:
             reason = REASONS[refused.type]
             self._counters[reason] += 1
@@ -95,9 +98,13 @@ class Registrar:
         if sa.chosen.kwk_bits < group.epoch.shape.key_bits:
             raise _Refused(ike.NO_PROPOSAL_CHOSEN)  # RFC 9838 section 3.1: no weaker wrapping
 
-    def _admit(self, sa: IkeSA, group: Group, wanted: int | None, now_ms: int) -> Payloads:
+    def _admit(
+        self, sa: IkeSA, group: Group, wanted: int | None, is_awake: bool, now_ms: int
+    ) -> Payloads:
         try:
-            sender_ids = group.admit(sa.identity, wanted, now_ms, sa.has_fragments)
+            is_awake |= group.policy.name in sa.registered  # over this IKE SA, which it still has
+            boots = not is_awake or not group.has(sa.identity)
+            sender_ids = group.admit(sa.identity, wanted, now_ms, sa.has_fragments, boots)
         except GroupFull:
             raise _Refused(ike.REGISTRATION_FAILED) from None
         except Fenced:
@@ -118,6 +125,7 @@ class Registrar:
         path = group.path(sa.identity)
         kd = download.registration_kd(epoch, sa.kwk, self._public_key, sender_ids, path)
         inband.registered(sa, group)
+        sa.registered.add(group.policy.name)
         self._counters["registered"] += 1
         self._tell(
             "registered",

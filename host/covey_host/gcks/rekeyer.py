@@ -1,6 +1,7 @@
 """GSA_REKEY messages (RFC 9838 section 2.4.1): one signed datagram for a whole group.
 
     HDR, SK{GSA, KD, D, AUTH}     new keys; D names the TEK that they replace
+                                  (with newcomers, also keys of the key tree: MP)
     HDR, SK{GSA, KD, AUTH}        a Rekey SA whose keys not all members can find: see rounds()
     HDR, SK{D, D, AUTH}           all keys go; who may come back registers again (section 2.4.3)
 
@@ -50,16 +51,19 @@ class Rekeyer:
         in_fragments: bool = False,
         over: RekeySA | None = None,
         gap_ms: int = 0,
+        joins: Round | None = None,
     ) -> Parcel:
         """From the old epoch to the new one, over the old one's Rekey SA or one that came after.
 
-        in_fragments: all members have negotiated fragmentation (section 2.4.1.2).
+        in_fragments: all members have negotiated fragmentation (section 2.4.1.2). joins: what
+        they need besides where keys of the tree are replaced for newcomers.
         """
+        tree = (joins.tops, joins.wraps) if joins else ()
         over = over or old.rekey
         gone = ike.Delete(ike.ESP, 4, [old.tek_spi])
         payloads = [
             (ike.GSA, download.rekey_gsa(new, policy, atd_s=atd_s, dtd_s=dtd_s)),
-            (ike.KD, download.rekey_kd(new, over.kwk)),
+            (ike.KD, download.rekey_kd(new, over.kwk, *tree)),
             (ike.DELETE, ike.emit_delete(gone)),
         ]
         messages = self._sealed(over, payloads, self.most_len if in_fragments else None)

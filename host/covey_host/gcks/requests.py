@@ -135,6 +135,8 @@ class Requests:
     def next_ms(self, sa: IkeSA) -> int:
         """When there is something to do for this IKE SA."""
         due_ms = sa.deadline_ms
+        if sa.deferred is not None:
+            due_ms = min(due_ms, sa.deferred.until_ms)
         if sa.pending is not None:
             return min(due_ms, sa.pending.due_ms)
         if sa.state == ikesa.OPEN:

@@ -28,8 +28,9 @@ from .authority import Authority
 from .epoch import Random
 from .group import Group
 from .halfopen import Door
-from .ikesa import IkeSA
+from .ikesa import Deferred, IkeSA
 from .natd import host_of
+from .newcomers import NotYet
 from .parts import Parts, Payloads, notify
 from .policy import SitePolicy
 from .proof import Proof
@@ -75,10 +76,7 @@ class Responder:
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker → what it is answered with. Problem: from the store."""
         try:
-            return [
-                out if isinstance(out, Out) else Out(out, address)
-                for out in self._receive(bytes(data), address, now_ms)
-            ]
+            return _addressed(self._receive(bytes(data), address, now_ms), address)
         except FormatError as error:
             self._counters[name_of(error.reason)] += 1
             return []
@@ -159,14 +157,17 @@ class Responder:
     def _step(self, sa: IkeSA, now_ms: int) -> list[Out]:
         if self._sas.get(sa.own_spi) is not sa:
             return []  # it had to make room
-        outs = []
         if now_ms >= sa.deadline_ms:
             self._counters["half_open_expired"] += sa.state == ikesa.HALF_OPEN
             self._table.forget(sa)
-        else:
-            outs = self._requests.step(sa, now_ms)
-        self._requests.wake(sa)
-        return outs
+            return []
+        outs = []
+        try:
+            if sa.deferred is not None and now_ms >= sa.deferred.until_ms:
+                outs = _addressed(self._reply(sa, sa.deferred.opened, now_ms), sa.address)
+            return outs + self._requests.step(sa, now_ms)
+        finally:
+            self._requests.wake(sa)
 
     def _take_request(
         self, sa: IkeSA, header: ike.Header, data: bytes, address: Any, now_ms: int
@@ -182,15 +183,29 @@ class Responder:
             raise FormatError(DROP_IKE_MESSAGE_ID)
         if sa.state == ikesa.HALF_OPEN and header.exchange not in (ike.GSA_AUTH, ike.IKE_AUTH):
             raise FormatError(DROP_IKE_EXCHANGE)  # nobody is there yet to be told why
+        if sa.deferred is not None:  # this one again, whatever it is: it has been taken
+            self._counters["request_waits"] += 1
+            return []
         opened = sa.open_request(data)
         if opened is None:
             return []
         sa.address, sa.heard_ms = address, now_ms  # sections 2.11, 2.23: new and authentic
         if header.exchange != ike.INFORMATIONAL or opened.inner:
             sa.used_ms = now_ms
+        return self._reply(sa, opened, now_ms)
+
+    def _reply(self, sa: IkeSA, opened: ike.Opened, now_ms: int) -> list:
+        """To a request that was taken: now, or later if its group changes keys first. If that
+        fails, it may come again as if it never came."""
         others: list[Out] = []
-        payloads, ends = self._answer(sa, opened, others, now_ms)
-        answer = sa.answer(header.exchange, payloads)
+        sa.deferred = None
+        try:
+            payloads, ends = self._answer(sa, opened, others, now_ms)
+        except NotYet as not_yet:
+            sa.deferred = Deferred(opened, not_yet.until_ms)
+            self._requests.wake(sa)
+            return []
+        answer = sa.answer(opened.header.exchange, payloads)
         if ends:
             self._table.end(sa, now_ms)
         else:
@@ -264,6 +279,11 @@ class Responder:
             return [refused.answer]
         self._requests.peer_rekeyed(sa, new, lowest, now_ms)
         return answer
+
+
+def _addressed(outs: list, address: Any) -> list[Out]:
+    """Bare octets are an answer."""
+    return [out if isinstance(out, Out) else Out(out, address) for out in outs]
 
 
 def _ends(parts: Parts) -> bool:

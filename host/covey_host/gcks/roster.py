@@ -5,14 +5,20 @@
                                 "fragments": bool, "leaf": its number in the key tree or null};
                                 rows that don't say the last two mean false and null
 
+A group may have a million members. Their rows stay octets until somebody asks for one, and what a
+rekey has to know of all of them is counted as they come and go.
+
 Rows are written by the group; each method that gives Changes has a partner that follows in memory.
 """
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from .ledger import Changes, decode, encode
 from .senders import Row, decode_row, encode_row
+
+_LEAF = b',"leaf":'  # what stands behind it is all that most rows differ in
 
 
 @dataclass(frozen=True)
@@ -26,25 +32,53 @@ class Enrolled:
     leaf: int | None = None  # in the key tree of its era
 
 
+class Members(Mapping[str, Enrolled]):
+    """Member → Enrolled, which is made of its row each time."""
+
+    def __init__(self, rows: dict[str, bytes]):
+        self._rows = rows
+
+    def __getitem__(self, member: str) -> Enrolled:
+        return Enrolled(**decode(self._rows[member]))
+
+    def __contains__(self, member: object) -> bool:
+        return member in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
 class Roster:
     def __init__(self, prefix: str):
         self._prefix = prefix
-        self.members: dict[str, Enrolled] = {}
-        self.rows: dict[int, Row] = {}  # by sender index
-        self._present: Counter = Counter()  # by era: how many have not left since
+        self.load({})
 
     def load(self, found: dict[str, bytes]) -> None:
         """What the store holds, keys without prefix; those of others are passed over."""
-        self.members, self.rows, self._present = {}, {}, Counter()
-        for key, value in found.items():
-            kind, _, name = key.partition("/")
-            if kind == "member":
-                self._put(name, Enrolled(**decode(value)))
-            elif kind == "sender":
-                self.rows[int(name)] = decode_row(value)
+        self._members = {key[7:]: row for key, row in found.items() if key.startswith("member/")}
+        self.members = Members(self._members)
+        rows = {key[7:]: row for key, row in found.items() if key.startswith("sender/")}
+        self.rows: dict[int, Row] = {int(i): decode_row(row) for i, row in rows.items()}
+        self._present: Counter = Counter()  # by era: how many have not left since
+        self._unsplit: Counter = Counter()  # by era: how many of these can't do fragments
+        self._leavers: set[str] = set()  # who left by itself and has a leaf
+        beginnings = [row.partition(_LEAF)[0] for row in self._members.values()]
+        leaving = set()
+        for beginning, count in Counter(beginnings).items():
+            enrolled = Enrolled(**decode(beginning.removesuffix(b"}") + b"}"))
+            self._count(enrolled, count)
+            if enrolled.left:
+                leaving.add(beginning)
+        if leaving:
+            pairs = zip(self._members, beginnings, strict=True)
+            some = [member for member, beginning in pairs if beginning in leaving]
+            self._leavers = {member for member in some if self.members[member].leaf is not None}
 
     def active(self, era: int) -> dict[str, Enrolled]:
-        """Who is registered, as far as a key server can know."""
+        """Who is registered, as far as a key server can know. It looks at all there are."""
         return {m: e for m, e in self.members.items() if e.era == era and not e.left}
 
     def is_active(self, member: str, era: int) -> bool:
@@ -55,13 +89,18 @@ class Roster:
         """How many are registered, whatever their number is: members come one by one."""
         return self._present[era]
 
+    def can_all_fragment(self, era: int) -> bool:
+        return self._present[era] > 0 == self._unsplit[era]
+
+    def has_sender(self, era: int, besides: str) -> bool:
+        """Whether anybody but that one is registered as a sender: each has an index."""
+        owners = {row.owner for row in self.rows.values() if row.era == era} - {besides}
+        return any(self.is_active(m, era) and self.members[m].sender for m in owners)
+
     def leaving(self, era: int, gone: frozenset[str]) -> dict[str, int]:
         """Who has a leaf of the key tree and is to lose it: those, and who left by itself."""
-        return {
-            m: e.leaf
-            for m, e in self.members.items()
-            if e.era == era and e.leaf is not None and (e.left or m in gone)
-        }
+        some = {m: self.members[m] for m in (self._leavers | gone) if m in self.members}
+        return {m: e.leaf for m, e in some.items() if e.era == era and e.leaf is not None}
 
     def vacating(self, members: frozenset[str]) -> Changes:
         """They have no leaf any more."""
@@ -86,14 +125,15 @@ class Roster:
 
     def removing(self, gone: frozenset[str]) -> Changes:
         """Only with an exclusion: their indexes may go to others then."""
-        keys = [self._member_key(member) for member in gone & set(self.members)]
+        keys = [self._member_key(member) for member in gone if member in self.members]
         keys += [self._row_key(index) for index, row in self.rows.items() if row.owner in gone]
         return dict.fromkeys(keys)
 
     def remove(self, gone: frozenset[str]) -> None:
-        for member in gone & set(self.members):
+        for member in gone:
             self._put(member, None)
-        self.rows = {i: row for i, row in self.rows.items() if row.owner not in gone}
+        for index in [index for index, row in self.rows.items() if row.owner in gone]:
+            del self.rows[index]
 
     def forgetting(self, member: str) -> Changes:
         """Of a member without keys; its index, if it had one, stays used."""
@@ -101,12 +141,22 @@ class Roster:
 
     def _put(self, member: str, enrolled: Enrolled | None) -> None:
         """None: it is known no more."""
-        former = self.members.pop(member, None)
+        former = self.members.get(member)
         if former is not None:
-            self._present[former.era] -= not former.left
+            self._count(former, -1)
+            del self._members[member]
+            self._leavers.discard(member)
         if enrolled is not None:
-            self.members[member] = enrolled
-            self._present[enrolled.era] += not enrolled.left
+            self._count(enrolled, 1)
+            self._members[member] = encode(asdict(enrolled))
+            if enrolled.left and enrolled.leaf is not None:
+                self._leavers.add(member)
+
+    def _count(self, enrolled: Enrolled, n: int) -> None:
+        """n more like this one."""
+        if not enrolled.left:
+            self._present[enrolled.era] += n
+            self._unsplit[enrolled.era] += 0 if enrolled.fragments else n
 
     def _member_key(self, member: str) -> str:
         return f"{self._prefix}member/{member}"

@@ -1,25 +1,35 @@
 """Which epoch comes after a group's present one, and by which messages its members get there.
 
     all follow           GSA_REKEY over the current Rekey SA: the new epoch
+    newcomers are due    the same, with new keys for all that lies over their leaves
     some are put out     GSA_REKEY over the current Rekey SA: another one, which they can't find,
-                         in as many rounds as it takes; then, over the last, the new epoch
+                         in as many rounds as it takes, of which the first brings newcomers'
+                         paths, too; then, over the last, the new epoch
     all are sent away    the Delete of everything: a new era
 
 Nothing is written here, and nothing believed: see Group.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from covey import ike
+from covey.gcm import SALT_LEN
 
 from .epoch import Epoch, Outbox, Parcel, Random, between, encode_state, kwk_len
 from .epoch import next_epoch as epoch_after
 from .keytree import Draft, KeyTree, Round
 from .ledger import Changes
-from .policy import INBAND, GroupPolicy
+from .policy import INBAND, GroupPolicy, Shape
 from .rekeyer import Rekeyer
-from .roster import Roster
+from .roster import Enrolled, Roster
 
 _MOST_PARCELS = 8  # unsent rekeys in a row; who missed more registers again
-_MOST_WRAPS = 96  # wrapped keys in one message, about 3.5 KB of them
+_MOST_WRAPS = 96  # wrapped keys in one message
+_BESIDES_LEN = 320  # octets of such a message that are neither these nor the Rekey SA's keys
+_WRAPPED_LEN = 20  # of an attribute with a wrapped key, besides the key itself
+_MOST_JOIN_WRAPS = 48  # of these for newcomers; who is left over waits for the next rekey
+_MOST_JOINS = 256
 _MOST_ROUNDS = 16  # messages to put out as many as go at once; if it takes more, all go
 
 
@@ -53,6 +63,18 @@ class Plan:
     vacated: frozenset[str] = frozenset()  # members whose leaf is free
     tree: KeyTree | None = None  # from now on
     draft: Draft | None = None  # what is to be applied to it
+    joined: dict[str, Enrolled] = field(default_factory=dict)  # newcomers for whom there is a leaf
+
+
+@dataclass(frozen=True)
+class _Moves:
+    """What happens to the leaves of a key tree, and what others have to be told of it."""
+
+    leaving: dict[str, int] = field(default_factory=dict)
+    joined: dict[str, Enrolled] = field(default_factory=dict)
+    draft: Draft | None = None
+    rounds: list[Round] = field(default_factory=list)
+    joins: Round | None = None  # where nobody leaves
 
 
 def decide(
@@ -64,14 +86,18 @@ def decide(
     excludes: bool,
     started: bool,
     gone: frozenset[str],
+    joins: dict[str, bool],
 ) -> Plan:
     """excludes: all have to register again. started: the key server was. gone: who is not to
-    follow; with a key tree those who left by themselves don't either."""
+    follow; with a key tree those who left by themselves don't either. joins: newcomers that wait
+    for a leaf with new keys over it, and whether each can put fragments together."""
     old, policy = was.epoch, was.policy
-    leaving, draft, rounds = _leaving(was, random, gone)
-    excludes = excludes or old.shape != policy.shape or len(rounds) > _MOST_ROUNDS
+    moves = _moves(was, random, gone, joins)
+    excludes = excludes or old.shape != policy.shape or len(moves.rounds) > _MOST_ROUNDS
+    excludes = excludes or not all(_fits(one, old.shape) for one in moves.rounds)
     if excludes:
-        leaving, draft, rounds = {}, None, []
+        moves = _Moves()
+    draft, rounds = moves.draft, moves.rounds
     sas = between(old, random, count=len(rounds), started=started)
     over = sas[-1] if sas else None
     new = epoch_after(old, policy.shape, random, excludes=excludes, started=started, over=over)
@@ -85,15 +111,17 @@ def decide(
     elif excludes:
         parcels = [rekeyer.exclude(old.rekey, old.destination, old.shape.has_marker)]
     else:
-        how = {"in_fragments": _can_all_fragment(was)}
+        how = {"in_fragments": was.roster.can_all_fragment(old.era)}
         parcels = rekeyer.rounds(old, rounds, sas, new.rekey.spi, policy, **how)
-        how |= {"over": over, "gap_ms": policy.evict_gap_ms if over else 0}
+        how |= {"over": over, "gap_ms": policy.evict_gap_ms if over else 0, "joins": moves.joins}
         parcels.append(rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s, **how))
     outbox = _unsaid(was.outbox, rekeyer) if excludes else was.outbox
     outbox = (*outbox, *parcels)[-max(_MOST_PARCELS, len(parcels)) :]
-    vacated = frozenset(leaving) - gone
+    vacated = frozenset(moves.leaving) - gone
     changes = {was.prefix + "state": encode_state(new, outbox)}
     changes |= was.roster.vacating(vacated) | was.roster.removing(gone)
+    for name, enrolled in moves.joined.items():
+        changes |= was.roster.entering(name, enrolled, {})
     tree = was.tree
     if excludes:
         tree, more = new_tree(was.prefix, policy, tree, random)
@@ -101,7 +129,8 @@ def decide(
     elif draft:
         changes |= tree.pages(draft, was.prefix)
     end_ms = said_ms + dtd_s * 1000
-    return Plan(new, outbox, changes, activate_ms, end_ms, gone, vacated, tree, draft)
+    what = vacated, tree, draft, moves.joined
+    return Plan(new, outbox, changes, activate_ms, end_ms, gone, *what)
 
 
 def new_tree(
@@ -130,20 +159,54 @@ def told_s(left_ms: int, delays_s: tuple[int, int]) -> tuple[int, int]:
     return atd_s, delays_s[1] + max(0, atd_s - delays_s[0])
 
 
-def _leaving(
-    was: Standing, random: Random, gone: frozenset[str]
-) -> tuple[dict[str, int], Draft | None, list[Round]]:
-    """Whose leaves are taken, and what that does to the tree."""
-    leaving = was.roster.leaving(was.epoch.era, gone) if was.tree else {}
-    if not leaving:
-        return {}, None, []
+def _moves(was: Standing, random: Random, gone: frozenset[str], joins: dict[str, bool]) -> _Moves:
+    """Whose leaves are taken, who gets one, and what that does to the tree."""
+    if was.tree is None:
+        return _Moves()
     draft = Draft(was.tree, random)
-    return leaving, draft, draft.rounds(leaving.values(), _MOST_WRAPS)
+    joined = _placed(was, draft, [(m, has) for m, has in joins.items() if m not in gone])
+    leaving = was.roster.leaving(was.epoch.era, gone)
+    leaving = {m: leaf for m, leaf in leaving.items() if m not in joined}
+    if leaving:
+        wrap_len, top_len = _lens(was.epoch.shape)
+        room = ike.MOST_LEN - _BESIDES_LEN - was.tree.degree * top_len
+        most = min(_MOST_WRAPS, room // wrap_len) - draft.cost()
+        rounds = draft.rounds(leaving.values(), max(1, most))
+        return _Moves(leaving, joined, draft, rounds)
+    if joined:
+        return _Moves({}, joined, draft, [], Round(draft.replace(), draft.tops()))
+    return _Moves()
 
 
-def _can_all_fragment(was: Standing) -> bool:
-    active = was.roster.active(was.epoch.era).values()
-    return bool(active) and all(enrolled.fragments for enrolled in active)
+def _placed(was: Standing, draft: Draft, joins: Iterable[tuple[str, bool]]) -> dict[str, Enrolled]:
+    """Leaves for newcomers, as many as one message can bring. Each counts as having left until
+    it is admitted: who never comes for its keys is out with the next rekey."""
+    placed = {}
+    for member, fragments in joins:
+        if len(placed) == _MOST_JOINS or draft.cost() > _MOST_JOIN_WRAPS:
+            break
+        enrolled = was.roster.members.get(member)
+        if enrolled is None or enrolled.era != was.epoch.era or enrolled.leaf is None:
+            leaf = draft.join()
+        else:
+            leaf = enrolled.leaf
+            draft.rejoin(leaf)
+        placed[member] = Enrolled(was.epoch.era, False, True, fragments, leaf)
+    return placed
+
+
+def _fits(one: Round, shape: Shape) -> bool:
+    """Whether members take a message as long as that: one leaf may need more in a wide tree."""
+    wrap_len, top_len = _lens(shape)
+    most = ike.MOST_LEN - _BESIDES_LEN
+    return len(one.wraps) * wrap_len + len(one.tops) * top_len <= most
+
+
+def _lens(shape: Shape) -> tuple[int, int]:
+    """Octets that a wrapped key takes, and the keys of a Rekey SA."""
+    kwk = kwk_len(shape.key_bits)
+    keymat = shape.key_bits // 8 + SALT_LEN + kwk
+    return _WRAPPED_LEN + kwk, _WRAPPED_LEN + -(-keymat // 8) * 8
 
 
 def _unsaid(outbox: Outbox, rekeyer: Rekeyer) -> list[Parcel]:

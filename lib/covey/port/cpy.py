@@ -72,16 +72,21 @@ sha1 = hashlib.sha1
 
 
 class AESBlock:
-    """Single AES blocks (ECB)."""
+    """Single AES blocks (ECB), which keep nothing of the block before."""
 
     def __init__(self, key):
         self._cipher = Cipher(algorithms.AES(bytes(key)), modes.ECB())
+        self._ways = [None, None]  # made once each: that costs more than many blocks do
 
     def encrypt(self, block):
-        return self._cipher.encryptor().update(block)
+        if self._ways[0] is None:
+            self._ways[0] = self._cipher.encryptor()
+        return self._ways[0].update(block)
 
     def decrypt(self, block):
-        return self._cipher.decryptor().update(block)
+        if self._ways[1] is None:
+            self._ways[1] = self._cipher.decryptor()
+        return self._ways[1].update(block)
 
 
 def tidy(filling):

@@ -1,0 +1,102 @@
+r"""Who must be given no key of before: for these a group changes keys first, once for many.
+
+    backward_secrecy   a newcomer gets a TEK under which nobody sends yet, and a path of new keys
+    fresh_join         so does whoever may have no windows: a TEK under which nobody sends yet
+
+    asks --> what there is will do --> admitted
+      \----> NotYet: it waits for others (batch_window), and until the last change of keys is
+             through --> one rekey for all who wait --> admitted, each by its own request
+
+Memory only. What is forgotten costs a rekey; a leaf that was kept for somebody who never came is
+free again with the next one.
+"""
+
+from .epoch import Outbox
+from .policy import GroupPolicy
+
+_MOST = 4096  # members that wait
+_FORGET_MS = 30_000
+
+
+class NotYet(Exception):
+    """To be asked again then, with the same request."""
+
+    def __init__(self, until_ms: int):
+        super().__init__(until_ms)
+        self.until_ms = until_ms
+
+
+class Newcomers:
+    """Of one group."""
+
+    def __init__(self):
+        self._waiting: dict[str, tuple[int, bool]] = {}  # since when; whether it has fragments
+        self._due_ms: int | None = None  # when keys are changed for those who wait
+        self._through_ms = 0  # when the last change of keys is through
+        self._unused_ms = 0  # until when nobody sends under the TEK
+        self._is_untouched = False  # no sender ever had the TEK
+        self._is_first = False  # the first epoch of an era: no key of its tree has led anywhere
+        self._placed: frozenset[str] = frozenset()  # whose path is as new as the TEK
+
+    def began(
+        self,
+        policy: GroupPolicy,
+        outbox: Outbox,
+        placed: frozenset[str],
+        now_ms: int,
+        activate_ms: int,
+    ) -> None:
+        """An epoch. outbox: how it was announced; placed: for whom there are leaves."""
+        self._is_first = bool(outbox) and outbox[-1].excludes
+        self._is_untouched = False
+        self._placed = placed
+        self._due_ms = None
+        self._through_ms = now_ms + policy.dtd_s * 1000
+        margin_ms = policy.atd_s * 100  # clocks of senders may be a tenth too fast
+        self._unused_ms = activate_ms - margin_ms
+
+    def founded(self) -> None:
+        """A group: began() was called for an epoch that nobody has yet."""
+        self._is_first = self._is_untouched = True
+        self._through_ms = 0
+
+    def admitted(self, member: str, is_sender: bool) -> None:
+        self.forget(member)
+        self._is_untouched &= not is_sender
+
+    def forget(self, member: str) -> None:
+        self._waiting.pop(member, None)
+        self._placed -= {member}
+
+    def can_have(
+        self,
+        member: str,
+        policy: GroupPolicy,
+        now_ms: int,
+        *,
+        is_new: bool,
+        boots: bool,
+        tree: bool,
+    ) -> bool:
+        """Whether the group's keys will do for a member as they are."""
+        looks_back = is_new and policy.backward_secrecy
+        if not looks_back and not (boots and policy.fresh_join):
+            return True
+        if not self._is_untouched and now_ms >= self._unused_ms:
+            return False
+        return not (looks_back and tree) or self._is_first or member in self._placed
+
+    def wait(self, member: str, fragments: bool, policy: GroupPolicy, now_ms: int) -> int:
+        """It waits, and is still there → when keys are to be changed."""
+        if self._due_ms is None:
+            self._due_ms = max(now_ms + policy.batch_window_ms, self._through_ms)
+        if member in self._waiting or len(self._waiting) < _MOST:
+            self._waiting[member] = now_ms, fragments
+        return self._due_ms
+
+    def waiting(self, now_ms: int) -> dict[str, bool]:
+        """Members, and whether each has fragments; without those that have given up."""
+        for member, (since_ms, _) in list(self._waiting.items()):
+            if now_ms >= since_ms + _FORGET_MS:
+                del self._waiting[member]
+        return {member: fragments for member, (_, fragments) in self._waiting.items()}

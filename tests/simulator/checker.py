@@ -1,0 +1,213 @@
+"""What must hold whatever the network does. Everything that happens is told to a Checker.
+
+evicted    no evicted member opens a packet that was sent after its eviction was done and ATD
+healed     no member without the newest keys stays so
+agreed     after quiet time all have the key server's epoch
+once       nothing is delivered twice
+fresh      with fresh_join a member gets nothing that was sent before it was let in
+nonces     no (key, nonce) pair is sealed under twice
+rollover   on a network that loses no IKE message, nothing that arrives is lost by a rekey
+storm      for a rekey that it missed a member registers once (asked by loss.py)
+"""
+
+from collections import Counter
+from hashlib import sha256
+
+from covey.drops import DROP_OWN, names
+from covey.membership import NAMES
+
+_DROPS = names()
+_MOST_TOLD = 20
+_AWAY_MS = 40_000  # an IKE SA that died is given up so late, and another one made
+
+
+class Broken(AssertionError):
+    """An invariant does not hold. .invariants: which."""
+
+    def __init__(self, seed, failures):
+        self.invariants = sorted({name for name, _ in failures})
+        lines = "\n".join(f"  {name}: {what}" for name, what in failures[:_MOST_TOLD])
+        super().__init__(f"seed {seed}:\n{lines}")
+
+
+class Packet:
+    """One ESP packet of the plant."""
+
+    __slots__ = ("key", "key_epoch", "number", "seal_ms", "seen", "sender")
+
+    def __init__(self, number, sender):
+        self.number = number
+        self.sender = sender
+        self.seal_ms = 0
+        self.key = None  # TEK, and
+        self.key_epoch = 0  # its epoch
+        self.seen = 0  # a bit for each seat that it was delivered to
+
+
+class Checker:
+    """plant: whose clock, members and key server these are."""
+
+    def __init__(self, plant):
+        self.failures = []
+        self.counts = Counter()
+        self.drops = Counter()
+        self.packets = []
+        self.registrations = []  # (ms, member)
+        self.longest_behind_ms = 0
+        self._plant = plant
+        self._trace = sha256()
+
+    @property
+    def digest(self):
+        """Of all that has happened: the same for the same seed."""
+        return self._trace.hexdigest()
+
+    def fail(self, invariant, what):
+        self.failures.append((invariant, f"at {self._plant.clock.now_ms} ms {what}"))
+
+    def close(self):
+        """Raises Broken where something did not hold."""
+        if self.failures:
+            raise Broken(self._plant.seed, self.failures)
+
+    # What is told
+
+    def trace(self, *what):
+        self._trace.update(f"{self._plant.clock.now_ms} {what}\n".encode())
+
+    def told(self, machine, name, detail):
+        """An event of a member."""
+        self.counts[name] += 1
+        self.trace(machine.name, name)
+
+    def server_told(self, name, facts):
+        self.counts["server " + name] += 1
+        if name == "registered":
+            self.registrations.append((self._plant.clock.now_ms, facts["member"]))
+            self._plant.admitted(facts["member"])
+        self.trace(name, facts.get("member"), facts.get("epoch"))
+
+    def repeated(self, keymat, nonce):
+        self.fail("nonces", f"nonce {nonce.hex()} comes again under one key")
+
+    def new_packet(self, machine):
+        return Packet(len(self.packets), machine)
+
+    def sealed(self, machine, packet, key):
+        packet.seal_ms = self._plant.clock.now_ms
+        packet.key = key
+        packet.key_epoch = self._plant.station.epoch_of.get(key, 0)
+        self.packets.append(packet)
+        if machine.eviction is None:
+            known = self._plant.coalition.teks.get(key)
+            if known is not None and self._is_too_late(packet, known):
+                self.fail(
+                    "evicted",
+                    f"{machine.name} seals packet {packet.number} under a key that {known.name},"
+                    f" out since {known.done_ms} ms, has or can work out",
+                )
+
+    def delivered(self, machine, packet, number):
+        seat = 1 << machine.seat
+        self.counts["delivered"] += 1
+        if number != packet.number:
+            self.fail("once", f"{machine.name} got another payload than was sent")
+        if packet.seen & seat:
+            self.fail("once", f"{machine.name} got packet {number} twice")
+        packet.seen |= seat
+        if packet.seal_ms < (machine.admitted_ms or 0):
+            self.counts["sent before it registered"] += 1
+            if self._plant.has_fresh_join:
+                self.fail("fresh", f"{machine.name} got packet {packet.number}, which is older")
+        eviction = machine.eviction
+        if eviction and packet.sender.eviction is None and self._is_too_late(packet, eviction):
+            self.fail("evicted", f"{machine.name}, evicted, opened packet {number}")
+
+    def refused(self, machine, packet, reason):
+        self.drops[_DROPS[reason]] += 1
+        if reason == DROP_OWN or packet.seen & 1 << machine.seat:
+            return
+        if not self._plant.is_lossless or machine.eviction or packet.sender.eviction:
+            return
+        if not machine.is_member or machine.since_ms is None:
+            return
+        if machine.since_ms < packet.seal_ms and machine.since_epoch <= packet.key_epoch:
+            self.fail(
+                "rollover",
+                f"{machine.name} lost packet {packet.number} of {packet.sender.name}:"
+                f" {_DROPS[reason]}",
+            )
+
+    def fell_out(self, machine):
+        """A member has lost its keys."""
+        plant = self._plant
+        if machine.is_wanted and plant.is_lossless and not plant.station.epoch.era:
+            self.fail("rollover", f"{machine.name} has to register again")
+
+    def _is_too_late(self, packet, eviction):
+        """Whether somebody who is out by this eviction must not read this packet.
+
+        Of a network that loses nothing this is meant as it stands. Else a sender may have missed
+        every repeat, or be cut off: it stops ATD after it has come to know, at the latest when its
+        keys end.
+        """
+        if eviction.done_ms is None:
+            return False
+        plant = self._plant
+        if packet.seal_ms > eviction.done_ms + plant.lifetime_ms:
+            return True
+        until_ms = eviction.done_ms
+        if not plant.is_lossless:
+            knows = [ms for n, ms in packet.sender.knows.items() if n >= eviction.epoch]
+            if not knows:
+                return False
+            until_ms = max(until_ms, min(knows))
+        return packet.seal_ms > until_ms + plant.evict_atd_ms + plant.grace_ms
+
+    # What is looked at now and then
+
+    def sweep(self):
+        """Who is behind, and whether for too long."""
+        plant = self._plant
+        now_ms, newest = plant.clock.now_ms, plant.station.epoch.number
+        for machine in plant.machines:
+            if not machine.is_wanted or machine.access_point in plant.air.cut:
+                machine.behind_ms = None
+            elif machine.is_member and machine.membership.epoch >= newest:
+                machine.behind_ms = None
+            elif machine.behind_ms is None:
+                machine.behind_ms = now_ms
+            else:
+                behind_ms = now_ms - max(machine.behind_ms, plant.outage_ms)
+                self.longest_behind_ms = max(self.longest_behind_ms, behind_ms)
+                if behind_ms > plant.lifetime_ms + _AWAY_MS:
+                    self.fail("healed", f"{machine.name} is without keys for {behind_ms} ms")
+                    machine.behind_ms = None
+
+    def agree(self):
+        """After quiet time."""
+        plant = self._plant
+        epoch = plant.station.epoch
+        for machine in plant.machines:
+            if not machine.is_wanted:
+                continue
+            if not machine.is_member:
+                state = NAMES[machine.membership.state]
+                self.fail("healed", f"{machine.name} has no keys: it is {state}")
+                continue
+            known = machine.membership.epoch
+            if known != epoch.number:
+                self.fail(
+                    "agreed",
+                    f"{machine.name} is in epoch {known}, the key server in {epoch.number}",
+                )
+            if machine.member.keys.find(epoch.tek_spi, 0) is None:
+                self.fail("healed", f"{machine.name} lacks the newest TEK")
+
+    def all_heard(self, packets):
+        """Each of these was delivered to all who are to be members, but their senders."""
+        for packet in packets:
+            for machine in self._plant.machines:
+                if machine.is_wanted and machine is not packet.sender:
+                    if not packet.seen >> machine.seat & 1:
+                        self.fail("rollover", f"{machine.name} lacks packet {packet.number}")

@@ -1,0 +1,211 @@
+"""A plant: a key server, machines, the network between them, whoever was thrown out, a checker."""
+
+import random
+import shutil
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from covey import membership
+from covey_host.gcks.policy import GroupPolicy
+
+from . import machine as machines
+from .air import CLEAR, Air, Weather
+from .checker import Checker
+from .clock import Clock
+from .evicted import Coalition, Eviction
+from .machine import Machine
+from .station import Station
+from .swift import Swift
+
+_KNOWN = {field.name for field in fields(GroupPolicy)}
+HAS_KEY_TREE = "key_tree" in _KNOWN
+_MEMORY = Path("/dev/shm")  # where a sync of the store costs nothing
+_IDENTITY = "gcks.example"
+_GROUP = "line1"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Durations of the policy in seconds; slow_ms: least and most of a machine's crypto."""
+
+    members: int = 1000
+    lifetime_s: int = 60
+    atd_s: int = 1
+    dtd_s: int = 3
+    spread_s: int = 2
+    repeats: int = 2
+    repeat_spacing_ms: int = 700
+    key_tree: int = 4  # 0: an eviction sends everybody away
+    access_points: int = 12
+    slow_ms: tuple[int, int] = (5, 300)
+    look_ms: int = 5000  # how often a member looks at its timers
+    more: str = ""  # lines of the group's table
+
+    @property
+    def text(self):
+        """covey.toml"""
+        tree = f"key_tree = {self.key_tree}\n" if HAS_KEY_TREE else ""
+        delays = f'evict_atd = "{self.atd_s}s"\nevict_dtd = "{self.dtd_s}s"\n'
+        return (
+            f'identity = "{_IDENTITY}"\n'
+            f'[group.{_GROUP}]\naddress = "239.192.1.32"\nport = 2222\n'
+            f'lifetime = "{self.lifetime_s}s"\nrekey_lifetime = "{4 * self.lifetime_s}s"\n'
+            f'atd = "{self.atd_s}s"\ndtd = "{self.dtd_s}s"\n'
+            f'repeats = {self.repeats}\nrepeat_spacing = "{self.repeat_spacing_ms}ms"\n'
+            f'rejoin_spread = "{self.spread_s}s"\nmembers = 100000\n'
+            f"{tree}{delays if HAS_KEY_TREE else ''}{self.more}"
+        )
+
+
+class Plant:
+    """A context manager: nothing of it is left behind."""
+
+    identity = _IDENTITY
+    group = _GROUP
+
+    def __init__(self, seed, setting=None, weather=CLEAR):
+        self.seed = seed
+        self.setting = setting or Setting()
+        self.chance = random.Random(f"covey {seed}")
+        self.clock = Clock()
+        self.machines = []
+        self.coalition = Coalition()
+        self.checker = Checker(self)
+        self.swift = Swift(self.checker.repeated)
+        self.air = Air(self.clock, self.chance, weather, self.setting.access_points)
+        self.air.log = self.coalition.hear
+        self.is_lossless = not weather.loses_keys  # and has been so all the time
+        self.outage_ms = 0  # when the key server came back last, or a cut was mended
+        self._seats = 0
+        self._pending = []  # evictions that are not done
+
+    def __enter__(self):
+        where = _MEMORY if _MEMORY.is_dir() else None
+        self._folder = Path(tempfile.mkdtemp(prefix="covey-plant-", dir=where))
+        self._look_ms = membership._IDLE_MS
+        machines.look_every(self.setting.look_ms)
+        self.swift.__enter__()
+        setting = self.setting
+        self.station = Station(
+            self.clock, self.air, self.chance, self._folder / "state.db", setting.text
+        )
+        self.station.machines = self.machines
+        self.station.sent_hook = self._sent
+        self.station.event_hook = self.checker.server_told
+        for number in range(setting.members):
+            slow_ms = self.chance.randint(*setting.slow_ms)
+            name = f"m{number}"
+            machine = Machine(self, number, name, False, slow_ms, setting.spread_s)
+            self.machines.append(machine)
+        return self
+
+    def __exit__(self, *_):
+        self.swift.__exit__()
+        machines.look_every(self._look_ms)
+        if self.station.is_up:
+            self.station.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    # What the checker has to know
+
+    @property
+    def lifetime_ms(self):
+        return self.setting.lifetime_s * 1000
+
+    @property
+    def evict_atd_ms(self):
+        return self.setting.atd_s * 1000
+
+    @property
+    def grace_ms(self):
+        """From a message of the key server to the moment in which a sender has understood it."""
+        return self.air.weather.delay_ms[1] + self.setting.slow_ms[1]
+
+    @property
+    def has_fresh_join(self):
+        return getattr(self.station.group_policy, "fresh_join", False)
+
+    def admitted(self, name):
+        """The key server has registered this member."""
+        machine = self.machines[int(name[1:])]
+        if machine.admitted_ms is None:
+            machine.admitted_ms = self.clock.now_ms
+
+    def new_seat(self):
+        self._seats += 1
+        return self._seats - 1
+
+    # What a person does
+
+    def wait(self, ms):
+        self.clock.run_until(self.clock.now_ms + ms)
+
+    def install(self, machine, is_sender=False):
+        """`covey member add`, and a board is put up."""
+        machine.is_sender = machine._config.sender = is_sender
+        self.station.add(machine.name, is_sender, machine.psk)
+        self.air.place(machine)
+
+    def switch_on(self, machine):
+        machine.is_wanted = True
+        machine.behind_ms = None
+        machine.start()
+
+    def leave(self, machine):
+        """It goes by itself, and may come back."""
+        machine.is_wanted = False
+        machine.leave()
+
+    def reboot(self, machine):
+        machine.stop()
+        machine.behind_ms = None
+        self.clock.after(500, self._boot, machine)
+
+    def evict(self, machine):
+        """`covey member remove`. The machine itself doesn't go away."""
+        machine.is_wanted = False
+        epoch, last, outs = self.station.remove(machine.name)
+        now_ms = self.clock.now_ms
+        machine.eviction = Eviction(machine.name, epoch, last, now_ms)
+        self._pending.append((machine, machine.eviction))
+        self.station.say(outs)
+        if not last:
+            self._sent(None)
+
+    def cut(self, point):
+        self.is_lossless = False
+        self.air.cut.add(point)
+
+    def mend(self, point):
+        self.air.cut.discard(point)
+        self.outage_ms = self.clock.now_ms
+
+    def kill_server(self):
+        self.is_lossless = False
+        self.station.kill()
+
+    def start_server(self):
+        self.station.start()
+        self.outage_ms = self.clock.now_ms
+
+    def clear_up(self):
+        """From now on the network is a good one."""
+        self.air.weather = Weather(delay_ms=(1, 5))
+        self.air.cut.clear()
+
+    # Inside
+
+    def _boot(self, machine):
+        if machine.is_wanted and not machine.is_on:
+            machine.start()
+
+    def _sent(self, data):
+        """A message of the key server to the group has left."""
+        for pending in list(self._pending):
+            machine, eviction = pending
+            eviction.last.discard(data)
+            if not eviction.last:
+                eviction.done_ms = self.clock.now_ms
+                self._pending.remove(pending)
+                self.coalition.join(machine, eviction)
