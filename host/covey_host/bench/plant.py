@@ -47,7 +47,7 @@ class Plant:
         policy.write_text("\n".join(lines) + "\n")
         self.covey("group", "add", _GROUP, "--address", group, "--port", "2222")
         with open(policy, "a") as file:
-            file.write(f'carrier_port = {carrier}\natd = "0s"\ndtd = "3s"\n')
+            file.write(f'carrier_port = {carrier}\natd = "0s"\ndtd = "3s"\nfresh_join = false\n')
         words = ("-m", "covey_host", "serve", "--json", "--interface", INTERFACE)
         server = self.start([sys.executable, *words], stderr=subprocess.PIPE)
         self.wait_for(server.stderr, "serving")
