@@ -30,7 +30,7 @@ class Script:
 
     made = []
 
-    def __init__(self, config, now_ms, random, drops, path):
+    def __init__(self, config, now_ms, random, drops, path, awake=False):
         self.path = path
         self.inbands = []
         self.outgoing = []
