@@ -251,9 +251,10 @@ class Joined:
         """Stop here without leaving the group: octets for join(kept=...), or None where it has to
         register anew; see covey.resume. clock_s: seconds on a clock that goes on meanwhile.
         """
-        octets = self._resume.suspend(self.membership, clock_s, port.ticks_ms())
-        self._close()
-        return octets
+        try:
+            return self._resume.suspend(self.membership, clock_s, port.ticks_ms())
+        finally:
+            self._close()
 
     def __aiter__(self):
         self._is_listening = True
@@ -312,25 +313,32 @@ class Joined:
             self._fail(error)
 
     def _turn(self):
-        """A slice of work and what it has to say, or a part of what follows; ms until the next."""
-        membership = self.membership
+        """A slice of work and what it has to say, or a part of what follows; ms until the next.
+
+        Eleven slots, as for all that each turn calls: a larger frame is taken from the heap, and
+        where it lay, all that is allocated after it begins to look for its place.
+        """
         try:
-            if self._is_behind:
-                self._follow_routes()
-                return 0
-            if membership.listening_changed:
-                self._follow_groups()
-                return 0
-            wait = membership.step(port.ticks_ms())
-            if membership.is_amid:
-                return 0
-            self._tell()
-            self._send_control()
-            return 0 if membership.listening_changed else wait
+            return self._take_turn()
         except MemoryError:  # what was to be sent counts as lost
-            membership.listening_changed = True
+            self.membership.listening_changed = True
             self.member.drops.count(DROP_CAPACITY)
             return _PAUSE_MS
+
+    def _take_turn(self):
+        membership = self.membership
+        if self._is_behind:
+            self._follow_routes()
+            return 0
+        if membership.listening_changed:
+            self._follow_groups()
+            return 0
+        wait = membership.step(port.ticks_ms())
+        if membership.is_amid:
+            return 0
+        self._tell()
+        self._send_control()
+        return 0 if membership.listening_changed else wait
 
     def _tell(self):
         events = self.membership.events

@@ -270,6 +270,7 @@ def _unwrap_rekey(bag, wrap_keys, kwk, kwk_len, key_len, made):
         return keymat
     from covey import keypath
 
+    yield
     found = yield from keypath.unwrap_job(bag.keys, wrap_keys, path, kwk, kwk_len, key_len)
     if found is None:
         raise FormatError(DROP_KEY_PATH)

@@ -27,7 +27,8 @@ class Group:
     def step(self, now_ms):
         """Let go of what is over; the ms until the next time."""
         self.rekey.expire(now_ms)
-        return self._keys.step(now_ms)
+        keys = self._keys
+        return keys.step(now_ms) if keys.is_due(now_ms) else keys.left_ms(now_ms)
 
     def wipe(self):
         self._keys.wipe()
@@ -62,9 +63,11 @@ class Group:
         return self._names[address]
 
     def install(self, made, registering, now_ms):
-        """Carry out an Assignment: take() and settle()."""
+        """Carry out an Assignment: take(), settle(), delete()."""
         try:
-            return self.settle(made, self.take(made, registering, now_ms), registering, now_ms)
+            old = self.take(made, registering, now_ms)
+            self.settle(made, registering, now_ms)
+            return self.delete(made, old, now_ms)
         finally:
             self.give_up(made)
 
@@ -155,10 +158,8 @@ class Group:
             sa.become_sender(terms.sender_ids[0], terms.sender_bits)
             keys.activate(sa.spi, now_ms, terms.atd_s)
 
-    def settle(self, made, old, registering, now_ms):
-        """The rest of it: its Rekey SA, its Deletes. old: what take() returned. Whether it
-        excludes us.
-        """
+    def settle(self, made, registering, now_ms):
+        """Its Rekey SA, and what it announces."""
         terms = made.terms
         if registering:
             self.rekey.replace(made.rekey_sa, now_ms)
@@ -171,16 +172,17 @@ class Group:
                 self.rekey.current.verifier = terms.verifier  # it may bring a new AUTH_KEY
         if made.data_sas:
             self._keys.announce(made.next_spis)
-        return self._delete(made.deletes, old, terms.dtd_s, now_ms)
 
-    def _delete(self, deletes, old, dtd_s, now_ms):
-        """RFC 9838 section 2.4.3: what is named goes after DTD; an SPI of zeros means all.
+    def delete(self, made, old, now_ms):
+        """Its Deletes, RFC 9838 section 2.4.3: what is named goes after DTD; an SPI of zeros means
+        all. old: what take() returned.
 
         Returns whether the Rekey SA goes without another in its place: then we are out of the
         group, like everyone else.
         """
+        dtd_s = made.terms.dtd_s
         excluded = False
-        for delete in deletes:
+        for delete in made.deletes:
             is_all = delete.protocol == 0
             for spi in delete.spis:
                 is_all = is_all or not any(spi)

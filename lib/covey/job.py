@@ -4,9 +4,11 @@ Long arithmetic is written as jobs so that data keeps flowing while a rekey is v
 compose with `yield from`.
 """
 
-from covey.port import const, tidy
+from covey.port import const, mem_free, tidy
 
-_STEPS = const(32)  # between two collections of the heap; they leave some 40 KB of garbage
+_GARBAGE = const(2560)  # octets of the heap for each step until the next collection: half is used
+_LEAST_STEPS = const(24)
+_MOST_STEPS = const(128)  # the more garbage, the longer the way to a free place
 
 
 def tidied(job):
@@ -15,14 +17,16 @@ def tidied(job):
     What it keeps should be little: it lies behind the holes that were filled.
     """
     filling = None
-    left = 0
+    steps = left = 0
     try:
         while True:
             if not left:
-                left = _STEPS
-                for kept in tidy(filling):
-                    filling = kept
+                filling = yield from tidy(filling)
+                yield
+                if not steps:
+                    steps = min(max(mem_free() // _GARBAGE, _LEAST_STEPS), _MOST_STEPS)
                     yield
+                left = steps
             left -= 1
             next(job)
             yield

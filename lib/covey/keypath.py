@@ -31,6 +31,7 @@ def unwrap_job(sa_keys, wrap_keys, path, kwk, kwk_len, key_len):
             if was_broken:
                 raise FormatError(DROP_KEY_WRAP)
             return None
+        yield
         keys = yield from _unwrapped(chain, path, kwk, kwk_len, key_len)
         last = chain[len(keys) - 1]  # the latest that could be looked into
         if keys[-1] is not None:

@@ -80,6 +80,10 @@ class KeyStore:
         """Whether step() has something to do."""
         return ticks_diff(now_ms, self._path.due_ms) >= 0
 
+    def left_ms(self, now_ms):
+        """The ms until step() has something to do, 0 if that is now."""
+        return max(0, ticks_diff(self._path.due_ms, now_ms))
+
     def step(self, now_ms):
         """Carry out what is due. Returns the ms until the next time, a day at most.
 

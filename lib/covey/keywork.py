@@ -250,9 +250,13 @@ class KeyWork:
             yield
             old = group.take(made, registering, self._now_ms)
             try:
+                try:
+                    yield
+                finally:  # forget() may come first: then, too
+                    group.settle(made, registering, self._now_ms)
                 yield
-            finally:  # forget() may come first: then, too
-                self.excluded = group.settle(made, old, registering, self._now_ms)
+            finally:
+                self.excluded = group.delete(made, old, self._now_ms)
                 self.made = made
             yield
         finally:

@@ -26,14 +26,16 @@ _MAX_LEN = const(4096)  # of a key: far beyond any, and the step number fits in 
 def unwrap_job(kek, wrapped):
     """Job: the key as a bytearray, or None where anything at all is wrong with the wrapped octets.
 
-    In steps of eight AES blocks; a key of 36 octets has thirty.
+    In steps of five AES blocks; a key of 36 octets has thirty.
     """
     n = len(wrapped) // _HALF - 1
     if len(wrapped) % _HALF or not 0 < n <= _MAX_LEN // _HALF:
         return None
     data = bytearray(wrapped)
     try:
-        yield from _decipher(AESBlock(kek).decrypt, data, n)
+        decrypt = AESBlock(kek).decrypt
+        yield
+        yield from _decipher(decrypt, data, n)
         if _is_intact(data, n):
             return data[8 : 8 + (data[6] << 8 | data[7])]
         return None
@@ -59,7 +61,7 @@ def _decipher(decrypt, data, n):
             low[:] = half
             block[:] = decrypt(block)
             half[:] = low
-            if not t & 7:
+            if not t % 5:
                 yield
         data[0:8] = block[0:8]
     finally:

@@ -49,7 +49,7 @@ _LATER_S = const(10)  # after what is no refusal, and up to as much again by cha
 _REFUSALS = (registration.REFUSED, registration.FAILED)
 _NO_REFUSAL = ("temporary_failure", registration.NO_MEMORY)
 _IDLE_MS = const(1000)
-_SLICES = const(8)  # of work on keys between two looks at timers
+_SLICES = const(6)  # of work on keys between two looks at timers
 
 
 class Membership:
@@ -67,7 +67,7 @@ class Membership:
     _leaving = False
     is_amid = False  # the last step was a slice of work: there is nothing new to tell
     _slices = 0  # that may be done before timers are looked at
-    _is_ours = False  # which of them were looked at last
+    _look = 0  # which of them were looked at last
 
     def __init__(self, settings, member, random=random_bytes, path_to=lambda server: None):
         self.settings = settings
@@ -158,25 +158,35 @@ class Membership:
             return _IDLE_MS
 
     def _step(self):
-        """A look at what is due; while keys are in work at the group's and our own by turns."""
-        now_ms = self._now_ms
-        has_work = self._keys.has_work
-        self._is_ours = not self._is_ours
-        wait = _IDLE_MS
-        if not (has_work and self._is_ours):
-            wait = min(wait, self._group.step(now_ms))
-        if not has_work or self._is_ours:
-            wait = min(wait, self._timers())
-            if self._ike is not None:
-                try:
-                    wait = min(wait, self._ike.step(now_ms))
-                except MemoryError:
-                    self.member.drops.count(DROP_CAPACITY)
-                self._outcome()
+        """A look at what is due: while keys are in work at one thing of three, by turns."""
         if self._keys.has_work:
-            self._slices = _SLICES
-            return 0
+            self._look = (self._look + 1) % 3
+            self._wait_of(self._look)
+        else:
+            wait = min(self._wait_of(0), self._wait_of(1), self._wait_of(2))
+            if not self._keys.has_work:
+                return wait
+        self._slices = _SLICES
+        return 0
+
+    def _wait_of(self, look):
+        """What is due of one thing, and the ms until the next."""
+        if look == 0:
+            return self._group.step(self._now_ms)
+        if look == 1:
+            return self._timers()
+        if self._ike is None:
+            return _IDLE_MS
+        wait = self._step_ike()
+        self._outcome()
         return wait
+
+    def _step_ike(self):
+        try:
+            return self._ike.step(self._now_ms)
+        except MemoryError:
+            self.member.drops.count(DROP_CAPACITY)
+            return _IDLE_MS
 
     def _no_memory(self):
         """Something has happened, and what is to come of it is lost: ask what is current."""

@@ -63,11 +63,20 @@ class Verifier:
 
 
 def _columns(g_flip, g_bits, table, q_flip, q_bits):
-    """What _walk does for all columns, the highest first."""
+    """What _walk does for all columns, the highest first: double, add a point of each table."""
+    halves = ((BASE_TABLE, g_bits, g_flip), (table, q_bits, q_flip))
     for column in range(_COLUMNS - 1, -1, -1):
         yield None
-        yield _entry(BASE_TABLE, g_bits, g_flip, column)
-        yield _entry(table, q_bits, q_flip, column)
+        for points, bits, flip in halves:
+            i = 0
+            for at in range(column + _SPREAD * 4, -1, -_SPREAD):
+                i = i << 1 | bits[at >> 3] >> (at & 7) & 1
+            i ^= flip
+            # With the highest digit -1 the whole point is the negative of the one with all
+            # digits turned.
+            at = (i & 15 if i & 16 else ~i & 15) * _ENTRY_LEN
+            y = _integer(points, at + 32)
+            yield _integer(points, at), y if i & 16 else _P - y
 
 
 def comb_table(x, y):
@@ -123,18 +132,6 @@ def _recode(k):
         k = _N - k  # odd, as n is; zero becomes n itself, whose multiple is infinity
         flip = 31
     return flip, ((k + (1 << _DIGITS) - 1) >> 1).to_bytes(33, "little")
-
-
-def _entry(table, bits, flip, column):
-    """(x, y) of the point that one column of digits names."""
-    i = 0
-    for at in range(column + _SPREAD * 4, -1, -_SPREAD):
-        i = i << 1 | bits[at >> 3] >> (at & 7) & 1
-    i ^= flip
-    # With the highest digit -1 the whole point is the negative of the one with all digits turned.
-    off = (i & 15 if i & 16 else ~i & 15) * _ENTRY_LEN
-    y = _integer(table, off + 32)
-    return _integer(table, off), y if i & 16 else _P - y
 
 
 def _integer(buf, off):

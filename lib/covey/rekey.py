@@ -192,6 +192,7 @@ class Rekey:
         try:
             parts = yield from _take_apart(candidate)
             signed = ike.rekey_signed_octets(candidate.head, candidate.inner, parts.auth.off)
+            yield
             digest = sha256(signed).digest()
             yield
             r, s = _signature(parts.auth.body)

@@ -72,7 +72,7 @@ def test_tidying_is_steps_of_its_own():
     while not steps:
         before += 1
         next(job)
-    assert before > 1 or not list(tidy(None))
+    assert before > 2 + len(list(tidy(None)))  # its first step is the one that has counted
     next(job)
     assert steps == [0, 1]
 

@@ -5,6 +5,7 @@ import sys
 
 from covey import port
 from covey.drops import ConfigError
+from covey.job import finish
 from covey.port import micropython, ticks_add, ticks_diff, ticks_ms
 
 BOARD = sys.implementation.name == "micropython"
@@ -13,8 +14,8 @@ GROUP = "239.192.83.1"
 LOOPBACK = "127.0.0.1"
 
 NAMES = (
-    "const micropython ticks_ms ticks_add ticks_diff collect tidy random_bytes stir sha256 sha1 "
-    "AESBlock GCMContext GMACContext buffer "
+    "const micropython ticks_ms ticks_add ticks_diff collect tidy mem_free random_bytes stir "
+    "sha256 sha1 AESBlock GCMContext GMACContext buffer "
     "admit trim accept frame STEP_IS_DUE find_spi words link unlink place word_of "
     "read_file resolve udp_socket group_socket esp_socket pollable recv recv_from recv_parts send "
     "source_address ipv4_of own_ipv4 close"
@@ -430,8 +431,7 @@ def test_what_receiving_takes_from_the_heap():
 
 def _kept_by_tidying(filling):
     """The filling that tidy() leaves, and how long the chain of it is."""
-    for kept in port.tidy(filling):
-        filling = kept
+    filling = finish(port.tidy(filling))
     length = 0
     at = filling
     while at is not None:

@@ -23,13 +23,8 @@ _PATIENCE_S = 120
 
 
 def run(table: Table, quick: bool) -> None:
-    with Plant() as plant:
-        gap = _follow(
-            plant,
-            "valve",
-            lambda *words: board.run("gap", table, *words, heap=_HEAP, counted=not quick),
-        )
-        desk = _follow(plant, "desk", lambda *words: board.run_here("gap", *words))
+    gap = _follow(lambda *words: board.run("gap", table, *words, heap=_HEAP, counted=not quick))
+    desk = _follow(lambda *words: board.run_here("gap", *words))
     table.add(ALL, gap["gap"], gap.unit)
     table.add(LONGEST, gap.longest("gap"), gap.unit, ALL)
     table.add(TIDYING, gap["tidy"], gap.unit, ALL)
@@ -39,10 +34,18 @@ def run(table: Table, quick: bool) -> None:
     table.add(f"CPython: {LONGEST}", desk.longest("gap"), desk.unit, f"CPython: {ALL}")
 
 
-def _follow(plant: Plant, name: str, measure) -> board.Costs:
-    """What `measure` says of the member of this name; the rekey comes when it is ready."""
-    path = plant.member(name)
-    ready = plant.folder / f"{name}.ready"
+def _follow(measure) -> board.Costs:
+    """What `measure` says of the one member of a group; the rekey comes when it is ready.
+
+    The group is its own: when another member leaves, there is a rekey too.
+    """
+    with Plant() as plant:
+        return _rekeyed(plant, measure)
+
+
+def _rekeyed(plant: Plant, measure) -> board.Costs:
+    path = plant.member("valve")
+    ready = plant.folder / "valve.ready"
     failures = []
 
     def rekey():

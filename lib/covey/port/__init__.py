@@ -7,8 +7,10 @@ Both ports define exactly these names.
     ticks_add(t, ms)        a moment ms later, |ms| < 2^29; OverflowError beyond
     ticks_diff(a, b)        a - b in ms, right while they lie less than 2^29 ms (6.2 days) apart
     collect()               tidies the heap, where that is not done all the time
-    tidy(filling)           job: collect(). Given None it then fills the heap's holes: as long
-                            as what it yields is kept, and given here again, allocating is quick
+    tidy(filling)           job: collect(), then the heap's holes are filled: as long as what it
+                            returns is kept, and given here again (None: the first time),
+                            allocating is quick
+    mem_free()              octets of the heap that are free; takes as long as collect()
     random_bytes(n)         from the system's generator, and from what was stirred in
     stir(seed)              mixes secret octets into all random_bytes from now on
     sha256(data=b"")        hash object: update(), digest() once; no copy() on MicroPython

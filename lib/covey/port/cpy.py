@@ -91,7 +91,12 @@ class AESBlock:
 
 def tidy(filling):
     """See covey.port: this interpreter's allocator needs no help."""
-    return ()
+    return
+    yield
+
+
+def mem_free():
+    return 1 << 30
 
 
 def read_file(path):

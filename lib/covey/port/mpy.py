@@ -82,16 +82,15 @@ def tidy(filling):
     """
     global _left
     collect()
+    yield
     if filling is not None:
         for _ in range(min(_REFILLS, _left)):
             filling = (filling, None)
         _left = max(_left - _REFILLS, 0)
-        yield filling
-        return
-    yield None
+        return filling
     free = mem_free()  # takes as long as collecting
     _left = max(min(free // 2, free - _SPARE) // _PAIR, 0)
-    yield None
+    yield
     try:
         end = id((None,) * _left)  # behind it no hole matters
         at = 0
@@ -100,10 +99,10 @@ def tidy(filling):
                 filling = (filling, None)
             _left -= _FILLINGS
             at = id(filling)
-            yield filling
+            yield
     except MemoryError:
         filling = None  # others need it more
-        yield None
+    return filling
 
 
 def esp_socket(*args):

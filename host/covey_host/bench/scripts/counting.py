@@ -11,6 +11,7 @@ import sys
 import time
 
 _COUNTS = sys.argv[1] == "count"
+_TURNS = 4096  # that are noted at most
 _ROUNDS, _REPEATS = 10, 200  # of a call, when timed
 
 _IS_BOARD = hasattr(gc, "mem_free")  # else CPython
@@ -95,10 +96,15 @@ def steps(label, job):
 
 
 class Turns:
-    """Gaps between turns of a task: what goes on from one here() to the next is a cost each."""
+    """Gaps between turns of a task: what goes on from one here() to the next is a cost each.
+
+    Labels are kept as octets until tell(): a list that grows would need long pieces of the heap.
+    """
 
     def __init__(self, label):
         self.label = self._label = label  # of the gap that is going on
+        self._names = []
+        self._noted = bytearray(_TURNS)  # of each gap, which of the names
         self._began = None
         self.count = 0
 
@@ -106,7 +112,6 @@ class Turns:
         """The gap begins now."""
         if _COUNTS:
             os.getenv("")
-            _labels.append(None)
         else:
             self._began = _clock()
 
@@ -116,15 +121,27 @@ class Turns:
             os.getenv("")
         else:
             _values.append(_since(self._began))
-        _labels.append(self.label)
+        if self.label not in self._names:
+            self._names.append(self.label)
+        self._noted[self.count] = self._names.index(self.label)
         self.label = self._label
         self.count += 1
         self.begin()
 
+    def tell(self):
+        """Once, at the end: note them all."""
+        for i in range(self.count):
+            if _COUNTS:
+                _labels.append(None)
+            _labels.append(self._names[self._noted[i]])
+        if _COUNTS:
+            _labels.append(None)
+
 
 def report(**facts):
     """To be called last: what was measured, on the last line of stdout."""
-    print(json.dumps({"labels": _labels, "values": _values, "facts": facts}))
+    json.dump({"labels": _labels, "values": _values, "facts": facts}, sys.stdout)
+    print()
 
 
 cost("", _nothing)

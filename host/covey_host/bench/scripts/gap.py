@@ -36,19 +36,29 @@ async def follow(path, ready):
             return take(data, now_ms)
 
         membership.multicast = multicast
-        tidy, collect = port.tidy, port.collect
 
         def tidied(filling):
-            for kept in tidy(filling):
+            tidy = port.tidy(filling)
+            while True:
                 turns.label = "tidy"
-                yield kept
+                try:
+                    next(tidy)
+                except StopIteration as end:
+                    return end.value
+                yield
 
-        def collected():
-            turns.label = "tidy"
-            return collect()
+        def labelled(call):
+            def labels():
+                turns.label = "tidy"
+                return call()
+
+            return labels
 
         covey.job.tidy = tidied
-        covey.assignment.collect = collected
+        covey.job.mem_free = labelled(port.mem_free)
+        covey.assignment.collect = labelled(port.collect)
+        while membership.is_asking:  # the table of the server's key is still in the making
+            await asyncio.sleep(0.01)
         with open(ready, "w"):
             pass
         await asyncio.wait_for(is_there.wait(), _PATIENCE_S)
@@ -58,6 +68,7 @@ async def follow(path, ready):
             turns.here()
         await asyncio.sleep(0)
         turns.here()
+    turns.tell()
     return turns.count
 
 
