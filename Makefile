@@ -24,13 +24,15 @@ serve: ## the key server of the site in $COVEY_SITE or the current directory
 	$(setup) venv
 	@exec .venv/bin/covey serve
 
+image flash: asked = $(if $(and $(X),$(BOARD)),,$(error say `make $@ X=member BOARD=board`))
+
 image: ## what a member's board gets, in one file (X=member BOARD=name FIRMWARE=file OUT=file ROMFS=1)
-	$(setup) venv
+	$(asked)$(setup) venv
 	@exec .venv/bin/covey image $(X) --board $(BOARD) $(if $(FIRMWARE),--firmware $(FIRMWARE)) \
 		$(if $(OUT),--output $(OUT)) $(if $(ROMFS),--romfs)
 
 flash: ## the same into the flash of a board, verified (X=member BOARD=name PORT=port FIRMWARE=file ERASE=1)
-	$(setup) venv
+	$(asked)$(setup) venv
 	@exec .venv/bin/covey flash $(X) --board $(BOARD) $(if $(PORT),--port $(PORT)) \
 		$(if $(FIRMWARE),--firmware $(FIRMWARE)) $(if $(ERASE),--erase)
 

@@ -14,3 +14,15 @@ try:
     install.settle()  # an install that was cut short is completed, or undone
 except ImportError:  # a board that was never installed over a cable
     pass
+except (
+    Exception
+) as error:  # flash that fails. If main.py is there, it may run: see onboard.install
+    print("covey: install", error)
+
+try:
+    import network
+
+    # The radio takes its memory now: later the ESP32's heap has grown into what there is.
+    network.WLAN(network.WLAN.IF_STA).active(True)
+except Exception as error:  # main.py tries again
+    print("covey: wifi", error)

@@ -9,6 +9,7 @@ import asyncio
 import covey.aio
 from onboard.board import Board, Pauses
 from onboard.seed import renew
+from onboard.together import together
 from onboard.wifi import Wifi
 
 board = Board("board.json")  # LED, relay, button; its watchdog runs from here on
@@ -21,26 +22,27 @@ async def say(group):
         await asyncio.sleep(0.2)
 
 
+async def hear(group):
+    async for packet in group:
+        board.drive(packet.payload == b"on")
+
+
 async def take_part(pauses):
     async with covey.aio.join("covey.json", board.show) as group:  # registers, follows rekeys
         pauses.end()
         wifi.on_return = group.refresh  # what the group was told meanwhile is asked for
-        speaker = asyncio.create_task(say(group)) if group.config.sender else None
         try:
-            async for packet in group:
-                board.drive(packet.payload == b"on")
+            works = [hear(group), say(group)] if group.config.sender else [hear(group)]
+            await together(*works)
         finally:
             wifi.on_return = None
-            if speaker:
-                speaker.cancel()
 
 
-async def main():
-    tasks = [asyncio.create_task(work) for work in (board.live(), wifi.keep())]
+async def member():
     await wifi.up()  # the ESP32's generator of chance is a true one only with the radio on
     renew("seed")
     pauses = Pauses(5, 300)
-    while all(not task.done() for task in tasks):
+    while True:
         try:
             await take_part(pauses)
         except (covey.aio.JoinError, covey.aio.ConfigError) as error:
@@ -49,4 +51,8 @@ async def main():
         await wifi.up()
 
 
-board.run(main)  # for ever; what should never happen starts the board again
+async def main():
+    await together(board.live(), wifi.keep(), member())  # for ever
+
+
+board.run(main)  # what should never happen starts the board again

@@ -17,6 +17,13 @@ from onboard.wifi import Wifi
 SLEEP_S = 60
 AWAKE_S = 30  # at most
 ASK_EACH = 15  # wakes
+PASSING = (  # it sleeps over these, since a new start at once would empty the battery
+    covey.aio.JoinError,
+    covey.aio.ConfigError,
+    asyncio.TimeoutError,
+    OSError,
+    MemoryError,
+)
 
 kept = asleep.take()  # before all else: whatever happens now, it is used once
 board = Board("board.json")
@@ -47,7 +54,7 @@ async def main():
     tasks = [asyncio.create_task(work) for work in (board.live(), wifi.keep())]
     try:
         await take_part()
-    except (covey.aio.JoinError, covey.aio.ConfigError, asyncio.TimeoutError) as error:
+    except PASSING as error:
         board.show("failed", error)
     for task in tasks:
         task.cancel()

@@ -24,6 +24,7 @@ class Plant(Bench):
         with open(root / "covey.toml", "a") as file:
             file.write(
                 f'\n[group.line2]\naddress = "{free_group()}"\nport = 2223\nkey_bits = 256\n'
+                "fresh_join = false\n"
             )
         self.marker = marker
         (root / "key").write_bytes(KEY)

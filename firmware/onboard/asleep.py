@@ -3,7 +3,7 @@
 It must be used once, or nonces would come twice. So take() empties RTC memory before it hands out
 what was there, and only after a wake from deep sleep. Whatever else starts the board (power, a
 brown-out, the watchdog, a reset) finds nothing, and the board registers. Chips without RTC memory
-or deep sleep (RP2040) register at each wake.
+or deep sleep (RP2040) register at each wake; there the watchdog may also end the sleep, after 8 s.
 
     how often it has woken since it asked for keys (1 octet) | what covey.resume made
 """

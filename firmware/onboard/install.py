@@ -29,9 +29,9 @@ def settle():
         waiting = os.listdir(NEXT)
     except OSError:
         return False
-    if "plan" in waiting:
-        with open(NEXT + "/plan") as file:
-            moves, gone = json.load(file)
+    plan = _plan() if "plan" in waiting else None
+    if plan:
+        moves, gone = plan
         name, path = moves[-1]
         if name in waiting:
             _remove(path)
@@ -46,6 +46,21 @@ def settle():
         if name.split(".")[0] == "onboard":
             del sys.modules[name]
     return True
+
+
+def _plan():
+    """(moves, gone); None where it can't be read: of another version, or flash that fails. Then
+    nothing was moved by us, and the old member goes on: a boot.py that fails would stop it.
+    """
+    try:
+        with open(NEXT + "/plan") as file:
+            moves, gone = json.load(file)
+        for name, path in moves + [("", path) for path in gone]:
+            if "/" in name or path[0] != "/":
+                return None
+    except (ValueError, TypeError, IndexError, KeyError, AttributeError):
+        return None
+    return (moves, gone) if moves else None
 
 
 def _move(source, path):

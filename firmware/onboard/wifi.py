@@ -11,6 +11,7 @@ from onboard.board import Pauses
 
 _POLL_S = 0.2
 _PATIENCE = 75  # polls until a try is given up: 15 s
+_FAULTS = 5  # of the radio itself, one after the other, until the board starts again
 _WHY = (
     ("STAT_WRONG_PASSWORD", "the access point refuses the password"),
     ("STAT_NO_AP_FOUND", "there is no such access point"),
@@ -25,6 +26,7 @@ class Wifi:
             self._settings = json.load(file)
         self._show = show
         self._wlan = network.WLAN(network.WLAN.IF_STA)
+        self._faults = 0
         self.on_return = None
 
     def is_up(self):
@@ -36,7 +38,9 @@ class Wifi:
             await asyncio.sleep(_POLL_S)
 
     async def keep(self):
-        """For ever: bring it up, watch it, bring it up again."""
+        """For ever: bring it up, watch it, bring it up again. Raises what a radio raised that
+        comes to itself by nothing less than a new start of the board.
+        """
         pauses = Pauses(1, 60)
         is_first = True
         while True:
@@ -65,12 +69,17 @@ class Wifi:
             wlan.connect(self._settings["ssid"], self._settings["password"] or None)
             for _ in range(_PATIENCE):
                 if wlan.isconnected():
+                    self._faults = 0
                     return None
                 await asyncio.sleep(_POLL_S)
             status = wlan.status()
             wlan.disconnect()
-        except OSError as error:  # the radio's own, which says no more than a number
-            return "the radio fails: error %s" % error.errno
+        except (OSError, RuntimeError) as error:  # the ESP32's knows both
+            self._faults += 1
+            if self._faults == _FAULTS:
+                raise
+            return "the radio fails: %s" % error
+        self._faults = 0
         for name, why in _WHY:
             if status == getattr(network, name, None):
                 return why

@@ -21,8 +21,9 @@ def ask(ssid: str | None, is_open: bool) -> dict:
     """What a board needs to know, checked. From a person, or line by line from stdin."""
     if ssid is None:
         ssid = _line("Name of the network (SSID): ")
+    ssid = _checked_ssid(ssid)
     password = "" if is_open else _secret("Password (not shown): ")
-    return {"ssid": _checked_ssid(ssid), "password": _checked_password(password, is_open)}
+    return {"ssid": ssid, "password": _checked_password(password, is_open)}
 
 
 def keep(site: Site, settings: dict) -> None:

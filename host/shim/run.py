@@ -83,27 +83,29 @@ def power_up(desk, where, what):
 
 
 def run(name):
-    """As the firmware does: what it raises is printed, and that is all."""
+    """As the firmware does: what it raises is printed. Whether it went well, or is not there."""
     try:
         with open(name) as file:
             text = file.read()
     except OSError:
-        return
+        return True
     try:
         exec(compile(text, name, "exec"), {"__name__": "__main__"})
+        return True
     except Exception as error:
         if hasattr(sys, "print_exception"):
             sys.print_exception(error)
         else:
             sys.excepthook(type(error), error, error.__traceback__)
+    return False
 
 
 def main(where, what):
     desk = put_around()
     power_up(desk, where, what)
     print("power: on")
-    run("boot.py")
-    run("main.py")
+    if run("boot.py"):  # else no main.py
+        run("main.py")
     print("power: prompt")
     while True:  # a board waits for a person, or for its watchdog
         time.sleep(1)

@@ -251,9 +251,10 @@ class Joined:
         """Stop here without leaving the group: octets for join(kept=...), or None where it has to
         register anew; see covey.resume. clock_s: seconds on a clock that goes on meanwhile.
         """
-        octets = self._resume.suspend(self.membership, clock_s, port.ticks_ms())
-        self._close()
-        return octets
+        try:
+            return self._resume.suspend(self.membership, clock_s, port.ticks_ms())
+        finally:
+            self._close()
 
     def __aiter__(self):
         self._is_listening = True

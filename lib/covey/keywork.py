@@ -28,6 +28,9 @@ REFUSED = 3  # they are not taken: .reason
 FOLLOWED = 4  # a rekey, multicast or inband, is carried out: .made, .excluded
 MISSED = 5  # something genuine could not be used: ask the key server for what it brought
 
+# A board's AES fails where it finds no memory. A tuple could not be made just then.
+_SHORT = (MemoryError, OSError)
+
 # Drops of a rekey whose signature is good
 _GENUINE = (DROP_CAPACITY, DROP_POLICY, DROP_KEY_WRAP, DROP_KEY_PATH)
 _TOO_EARLY = (DROP_REKEY_BUSY, DROP_REKEY_SPI)  # while keys are in work these may pass by
@@ -127,7 +130,7 @@ class KeyWork:
             return next(self._job)
         except StopIteration:
             self._job = None
-        except (MemoryError, OSError):  # a board's AES fails where it finds no memory
+        except _SHORT:
             self._job = None
             self._member.drops.count(DROP_CAPACITY)
             return MISSED

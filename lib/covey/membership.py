@@ -108,7 +108,7 @@ class Membership:
         source: (host, port, had a marker); the answer to a request goes back there.
         """
         self._now_ms = now_ms
-        self._slices = 0  # it is to be answered
+        self._slices = min(self._slices, 1)  # it may be to be answered; work goes on all the same
         if data == KEEPALIVE or self._ike is None:
             self.member.drops.count(DROP_KEEPALIVE if data == KEEPALIVE else DROP_IKE_SPI)
             return

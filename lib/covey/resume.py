@@ -23,7 +23,7 @@ from covey.port import const
 from covey.prf import PRF_LEN, prf
 from covey.sa import DataSA, RekeySA, keep_keys
 
-_VERSION = const(1)
+_VERSION = const(2)
 _NEVER = const(0xFFFFFFFF)  # in place of seconds: no end
 _NONE = const(0xFF)
 _MOST_S = const(2592000)  # asleep; longer is a clock that was set
@@ -45,29 +45,42 @@ def suspend(membership, clock_s, now_ms):
     """None where it can't be: no member, keys in work, or a group whose rekeys come over the IKE
     SA. It is dead then too. Whoever gets the octets wipes them when they are stored.
     """
+    out = bytearray()
     try:
-        member, group = membership.member, membership._group
-        group.step(now_ms)
-        slots = _standing(member.keys)
-        if membership.state != MEMBER or membership._keys.is_busy:
-            return None
-        if not slots or group.rekey.current is None:
-            return None
-        if None in [member.keys.sas[slot].keymat for slot in slots]:
-            return None  # it came before this file was loaded
-        out = bytearray(pack(_HEAD, b"Cv", _VERSION, member.sender_slots, clock_s, len(slots)))
-        _emit_terms(out, group.terms)
-        for slot in slots:
-            _emit_data(out, member.keys, slot, now_ms)
-        _emit_rekey(out, group.rekey._held[0], now_ms)
-        softs = membership._refresh._soft_ends
-        soft = [t.left_s(now_ms) if t.is_running else _NEVER for t in softs]
-        out += pack(_SOFT, *soft)
-        out += member.keys._retired._spis + member.keys._announced._spis
-        out += prf(_key(membership.settings), out)
-        return out
+        if _suspend(out, membership, clock_s, now_ms):
+            return out
+    except MemoryError:
+        pass
     finally:
         membership.wipe()
+    wipe(out)
+    return None
+
+
+def _suspend(out, membership, clock_s, now_ms):
+    member, group = membership.member, membership._group
+    group.step(now_ms)
+    keys = member.keys
+    slots = [n for n, sa in enumerate(keys.sas) if sa and not keys._states[n] & _RETIRING]
+    if membership.state != MEMBER or membership._keys.is_busy:
+        return False
+    if not slots or group.rekey.current is None or None in [keys.sas[n].keymat for n in slots]:
+        return False  # the latter: it came before this file was loaded
+    out += pack(_HEAD, b"Cv", _VERSION, member.sender_slots, clock_s, len(slots))
+    _emit_terms(out, group.terms)
+    for slot, sa in enumerate(keys.sas):
+        if sa and slot not in slots:
+            keys._retired.add(sa.spi)  # in its DTD: it goes now
+    for ring in (keys._retired, keys._announced):
+        out += ring._spis[4 * ring._next :] + ring._spis[: 4 * ring._next]  # oldest first
+    for slot in slots:
+        _emit_data(out, keys, slot, now_ms)
+    _emit_rekey(out, group.rekey._held[0], now_ms)
+    softs = membership._refresh._soft_ends
+    soft = [t.left_s(now_ms) if t.is_running else _NEVER for t in softs]
+    out += pack(_SOFT, *soft)
+    out += prf(_key(membership.settings), out)
+    return True
 
 
 def revive(membership, octets, clock_s, now_ms):
@@ -94,17 +107,16 @@ def _revive(membership, reader, clock_s, now_ms):
     most_s = slept_s + (slept_s >> 4) + 1  # a board's clock runs badly while it sleeps
     try:
         terms = _parse_terms(reader)
+        for ring in (member.keys._retired, member.keys._announced):
+            ring._spis[:] = reader.octets(len(ring._spis))
         for _ in range(count):
             _install_data(reader, member, slept_s, most_s, now_ms)
         rekey_sa = _parse_rekey(reader, terms, most_s)
         softs = [_left(seconds, most_s) for seconds in reader.take(_SOFT)]
         if rekey_sa is None or not member.keys.live():
-            group.wipe()
-            return False
+            raise ValueError
         group.terms = terms
         group.rekey.replace(rekey_sa, now_ms)
-        for ring in (member.keys._retired, member.keys._announced):
-            ring._spis[:] = reader.octets(len(ring._spis))
     except (FormatError, ValueError, MemoryError):
         group.wipe()
         return False
@@ -121,11 +133,6 @@ def _key(settings):
     """Of whom these octets are: another member, or another key, can't use them."""
     who = pack(">BB", len(settings.group), len(settings.idi)) + settings.group + settings.idi
     return prf(settings.psk, b"Covey sleeps", who)
-
-
-def _standing(keys):
-    """Slots of the SAs that go on."""
-    return [i for i, sa in enumerate(keys.sas) if sa and not keys._states[i] & _RETIRING]
 
 
 def _left(seconds, slept_s):
@@ -184,23 +191,12 @@ def _emit_data(out, keys, slot, now_ms):
         wait_s = 0
     elif state & _WAITING:
         wait_s = 1 + keys._ends.left_s(3 * slot + _ACTIVATE, now_ms)
+    what = len(sa.keymat), sa.sn, isinstance(sa.context, GMACContext), sa.epoch, sa.destination
+    left_s = keys._ends.left_s(3 * slot, now_ms) if state & _EXPIRES else _NEVER
+    port, own = sa.carrier_port or 0, (sa.next_seq, sa.sender_id)
+    widths = table[_BITS], table[_LOW_BITS]
     out += pack(
-        _DATA,
-        sa.spi,
-        len(sa.keymat),
-        sa.sn,
-        isinstance(sa.context, GMACContext),
-        sa.epoch,
-        sa.destination,
-        *sa.words[4:8],
-        sa.carrier_port or 0,
-        keys._ends.left_s(3 * slot, now_ms) if state & _EXPIRES else _NEVER,
-        wait_s,
-        sa.next_seq,
-        sa.sender_id,
-        table[_BITS],
-        table[_LOW_BITS],
-        len(used),
+        _DATA, sa.spi, *what, *sa.words[4:8], port, left_s, wait_s, *own, *widths, len(used)
     )
     out += sa.keymat
     for n in used:
@@ -216,6 +212,7 @@ def _install_data(reader, member, slept_s, most_s, now_ms):
     windows = [reader.take(_WINDOW) for _ in range(used)]
     left_s = _left(left_s, most_s)
     if left_s == 0:
+        member.keys._retired.add(spi)
         return wipe(keymat)
     places = (
         (destination, destination, port_lo, port_hi, 17),

@@ -14,7 +14,7 @@ import pytest
 from littlefs import LittleFS
 
 import firmware_files
-from covey_host.board import boards, files, members
+from covey_host.board import boards, bring, files, members
 from espressif_rom import CHIPS, Faults, Rom
 from flash_bench import Desk, partitions_of, read_back, with_firmware
 from test_micropython import interpreter, without
@@ -134,6 +134,25 @@ def test_a_block_garbled_once_is_sent_again(desk, tmp_path):
         words = ("--board", "esp32c3", "--port", rom.url, "--firmware", desk.firmware("esp32c3"))
         assert desk.run("flash", "press-7", *words)[0] == 0
     assert "/main.py" in read_back(path.read_bytes(), boards.load("esp32c3"))
+
+
+def test_code_in_romfs_takes_no_heap_that_it_warns_of(desk, tmp_path, monkeypatch):
+    path = tmp_path / "firmware.bin"
+    path.write_bytes(firmware_files.espressif("esp32c3", partitions=firmware_files.ROMFS))
+    words = ("press-7", "--board", "esp32c3", "--firmware", path, "--romfs")
+    asked = []
+    monkeypatch.setattr(bring.need, "warnings", lambda *_, romfs=False: asked.append(romfs) or [])
+    with Rom("esp32c3", tmp_path / "flash.bin") as rom:
+        assert desk.run("flash", *words, "--port", rom.url)[0] == 0
+    assert asked == [True]
+
+
+def test_a_file_that_covey_image_made_under_another_name(desk, tmp_path):
+    image = tmp_path / "press-7.image"
+    words = ("--board", "esp32", "--firmware", desk.firmware("esp32"), "-o", image)
+    assert desk.run("image", "press-7", *words)[0] == 0
+    with Rom("esp32", tmp_path / "flash.bin") as rom:
+        assert desk.run("flash", image, "--board", "esp32", "--port", rom.url)[0] == 0
 
 
 def test_a_file_that_covey_image_made(desk, tmp_path):

@@ -592,3 +592,19 @@ def test_ctrl_c_for_real_while_waiting_for_a_server(site):
         out, err = child.communicate(timeout=20)
         assert child.returncode == status, err
         assert "Traceback" not in err and "Error" not in err
+
+
+def test_ctrl_c_while_modules_load_is_quiet_too():
+    source = (
+        "import os, signal, sys, time\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'covey_host.cli':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "            time.sleep(5)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from covey_host.__main__ import main\n"
+        "main()\n"
+    )
+    done = run("-c", source)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -14,6 +14,7 @@ from covey_host.gcks.authority import Authority
 from covey_host.gcks.keytree import Draft
 from covey_host.gcks.ledger import Ledger
 from covey_host.gcks.roster import Enrolled
+from covey_host.gcks.treelevel import page_count
 from covey_host.store import sqlite
 from foreign_gm import (
     AUTHORIZATION_FAILED,
@@ -507,37 +508,100 @@ def grown(site, name, count):
     group._tree.apply(draft)
 
 
+FRAGMENTATION = (41, bytes(2) + (16430).to_bytes(2))  # IKEV2_FRAGMENTATION_SUPPORTED
+
+
+def first_of_many(tmp_path, degree, bits, count, more="", splits=True):
+    """A site whose group has so many members, its first one, and "last", who is to go."""
+    text = f"{SITE}{more}{LINE1}key_tree = {degree}\nkey_bits = {bits}\nmembers = 100000\n"
+    site = Site(tmp_path / "state.db", text)
+    site.add("first")
+    gm = ForeignGM(b"first", KEY, wants=1, kwa=1 if bits == 128 else 3)
+    site.connect(gm, "first", **({"extra": [FRAGMENTATION]} if splits else {}))
+    gm.take_group(site.ask(gm, "first"))
+    site.add("last")
+    grown(site, "last", count)
+    site.wait(20_000)
+    site.air.clear()
+    return site, gm
+
+
+def hear_pieces(site, gm):
+    """What the first copy of each message is to a member, and in how many datagrams it came."""
+    messages = {}
+    for out in site.air:
+        messages.setdefault(out.data[:16] + out.data[20:24], {})[out.data] = None
+    site.air.clear()
+    found = []
+    for parts in map(list, messages.values()):
+        found.append((gm.rekey(parts[0], parts if len(parts) > 1 else None), len(parts)))
+    return found
+
+
 @pytest.mark.parametrize("degree, bits, count", [(16, 256, 70_000), (16, 128, 40_960)])
 def test_what_growing_left_out_goes_in_a_message_of_its_own_where_both_are_too_long(
     tmp_path, degree, bits, count
 ):
     """Of a tree that has only grown so far: a path, and the first node of each level."""
-    text = SITE + LINE1 + f"key_tree = {degree}\nkey_bits = {bits}\nmembers = 100000\n"
-    site = Site(tmp_path / "state.db", text)
-    site.add("first")
-    gm = site.gm("first", 1, kwa=1 if bits == 128 else 3)
-    site.add("last")
-    grown(site, "last", count)
-    site.wait(20_000)
-    hear(site, {"first": gm})
+    site, gm = first_of_many(tmp_path, degree, bits, count)
     remove(site, "last")
     site.wait(10_000)
-    said = [what for what in hear(site, {"first": gm})["first"] if what != "repeat"]
-    assert said[-1] == "rekeyed" and set(said[:-1]) == {"passed on"}
+    said, pieces = zip(*hear_pieces(site, gm), strict=True)
+    assert said == ("passed on", "passed on", "rekeyed")
+    assert max(pieces) > 1 and pieces[-1] == 1
     assert gm.tek[0] == group_of(site).epoch.tek_spi and group_of(site).epoch.era == 0
     site.store.close()
 
 
 def test_a_path_that_fits_in_no_message_sends_everybody_away(tmp_path):
     """Of sixteen nodes at the top and under each on the path, with keys of 256 bits."""
-    text = SITE + LINE1 + "key_tree = 16\nkey_bits = 256\nmembers = 100000\n"
-    site = Site(tmp_path / "state.db", text)
-    site.add("first")
-    gm = site.gm("first", 1, kwa=3)
-    site.add("last")
-    grown(site, "last", 65_535)
+    site, gm = first_of_many(tmp_path, 16, 256, 65_535)
+    remove(site, "last")
+    assert hear_pieces(site, gm) == [("excluded", 1)]
+    site.store.close()
+
+
+@pytest.mark.parametrize("more, splits", [("", False), ("fragment_size = 0\n", True)])
+@pytest.mark.parametrize("count, said", [(1_000, "rekeyed"), (70_000, "excluded")])
+def test_without_fragments_a_message_fits_in_a_frame_or_everybody_goes(
+    tmp_path, more, splits, count, said
+):
+    """Whole it would need IP's fragments, or a buffer that a board may not have."""
+    site, gm = first_of_many(tmp_path, 4, 128, count, more, splits)
+    remove(site, "last")
+    site.wait(10_000)
+    assert max(len(out.data) for out in site.air) <= 1468
+    heard = hear_pieces(site, gm)
+    assert heard[-1] == (said, 1) and all(pieces == 1 for _, pieces in heard)
+    site.store.close()
+
+
+@pytest.mark.parametrize("before", ["", "key_tree = 0\n"])
+@pytest.mark.parametrize("after", ["key_tree = 3\n", "key_bits = 256\n"])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_another_shape_of_the_tree_sends_all_away_once(tmp_path, before, after, restarts):
+    """By reload or by a start; the tree of before leaves nothing behind."""
+    site = Site(tmp_path / "state.db", SITE + LINE1 + before)
+    for name in NAMES:
+        site.add(name)
+    gms = everybody(site)
     site.wait(20_000)
     site.air.clear()
-    remove(site, "last")
-    assert gm.rekey(site.air[-1].data) == "excluded"
+    if restarts:
+        site.store.close()
+        site = Site(site.path, SITE + LINE1 + after, now=site.now)
+    else:
+        site.send(site.server.reload(policy.parse(SITE + LINE1 + after), site.now))
+    assert {gm.rekey(site.air[-1].data) for gm in gms.values()} == {"excluded"}
+    site.wait(20_000)
+    gms = everybody(site, kwa=3 if "256" in after else 1)
+    site.wait(20_000)
+    hear(site, gms)
+    remove(site, "m5")
+    site.wait(5_000)
+    for name, what in hear(site, gms).items():
+        assert ("rekeyed" in what) == (name != "m5")
+    tree = group_of(site)._tree
+    pages = sum(page_count(size) for size in tree.sizes)
+    assert len(list(site.store.scan("group/line1/tree"))) == 1 + pages
     site.store.close()

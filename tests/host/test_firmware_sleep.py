@@ -19,18 +19,26 @@ KINDS = ["x86", "cpython"]
 
 
 def quick(text):
-    for name, usual, now in (("SLEEP_S", 60, 1), ("AWAKE_S", 30, 8), ("ASK_EACH", 15, 3)):
-        assert f"{name} = {usual}" in text
-        text = text.replace(f"{name} = {usual}", f"{name} = {now}")
+    for usual, now in (
+        ("SLEEP_S = 60", "SLEEP_S = 1"),
+        ("AWAKE_S = 30", "AWAKE_S = 12"),
+        ("ASK_EACH = 15", "ASK_EACH = 3"),
+        ("group.asked(5)", "group.asked(10)"),  # a machine with much else to do
+    ):
+        assert usual in text
+        text = text.replace(usual, now)
     return text
 
 
 class Sleeper(Board):
     """A board whose power comes back when its sleep is over."""
 
-    def wake(self):
+    def wake(self, fails=0):
+        """Until it sleeps again. fails: how many failures it tells of meanwhile."""
+        before = self.count("covey: failed") + fails
         self.power()
-        assert self.ended() == ASLEEP, self.lines[-20:]
+        assert self.ended(60) == ASLEEP, self.lines[-20:]
+        assert self.count("covey: failed") == before, self.lines[-20:]
 
     def sleep(self):
         time.sleep(int((self.world / "sleep").read_text()) / 1000)
@@ -70,8 +78,9 @@ def ear(bench):
 def sleeper(bench, tmp_path, request):
     bench.member("press-7", "--sender")
     folder = bench.root / "members" / "press-7"
-    hasten(folder)
-    files = files_of(folder, request.param, "sleep.py", quick)
+    hasten(folder, 10)
+    change = getattr(request.function, "changes", str)
+    files = files_of(folder, request.param, "sleep.py", lambda text: change(quick(text)))
     board = Sleeper(tmp_path / "board", files, request.param)
     board.air()
     board.press(True)
@@ -166,6 +175,55 @@ def test_only_a_wake_from_sleep_goes_on(bench, sleeper, ear):
     bench.end(server)
 
 
+def failing(text):
+    """Its seed can't be written, or nothing be sent, as the world says."""
+    return (
+        """
+import covey.aio
+import desk
+import onboard.seed
+
+def replace(path, octets):
+    if desk.read("full"):
+        raise OSError(28)
+    return written(path, octets)
+
+async def send(group, payload):
+    if desk.read("scarce"):
+        raise MemoryError
+    return await sent(group, payload)
+
+written, onboard.seed._replace = onboard.seed._replace, replace
+sent, covey.aio.Joined.send = covey.aio.Joined.send, send
+"""
+        + text
+    )
+
+
+@pytest.mark.parametrize("sleeper", KINDS, indirect=True)
+def test_it_sleeps_over_what_fails(bench, sleeper, ear):
+    """And does not start again at once, which would empty its battery."""
+    bench.serve()
+    heard = ear()
+    sleeper.wake()
+    heard.packet(b"on")
+    kept = sleeper.rtc
+    (sleeper.world / "full").write_text("1")
+    sleeper.wake(fails=1)
+    assert sleeper.rtc == kept  # nothing was drawn, nothing used
+    (sleeper.world / "full").unlink()
+    (sleeper.world / "scarce").write_text("1")
+    sleeper.wake(fails=1)
+    assert len(sleeper.rtc) == len(kept) and sleeper.rtc != kept
+    (sleeper.world / "scarce").unlink()
+    sleeper.wake()
+    heard.packet(b"on", 2)
+    assert sleeper.count("covey: registering") == 1
+
+
+test_it_sleeps_over_what_fails.changes = failing
+
+
 @pytest.mark.parametrize("sleeper", KINDS, indirect=True)
 def test_nobody_there(bench, sleeper, ear):
     """No key server, no access point: what was kept is kept on, and keys are good meanwhile."""
@@ -180,7 +238,7 @@ def test_nobody_there(bench, sleeper, ear):
     assert sleeper.count("covey: registering") == 1 and sleeper.rtc != kept
     kept = sleeper.rtc
     sleeper.no_air()
-    sleeper.wake()
+    sleeper.wake(fails=1)
     assert sleeper.rtc == kept  # it was not used
     sleeper.air()
     for n in (3, 4):  # the second time it asks, and does without an answer

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -90,10 +91,29 @@ def test_wifi_of_the_member_comes_before_the_sites(site):
     assert members.load(site, "valve-3").wifi == (site / "wifi.json").read_bytes()
 
 
-def test_a_member_by_its_folder_without_a_site(site):
+def test_a_member_by_its_folder_without_a_site(site, tmp_path):
+    shutil.copytree(site / "members" / "press-7", tmp_path / "members" / "press-7")
     for path in ("members/press-7", "members/press-7/covey.json"):
-        found = members.load(None, str(site / path))
+        found = members.load(None, str(tmp_path / path))
         assert found.name == "press-7" and found.policy is None and found.wifi is None
+
+
+def test_a_member_that_was_removed_gets_no_image(site):
+    add = ("member", "add", "gone", "--group", "line1", "--server", "192.0.2.1", "--site", site)
+    assert covey(*add).returncode == 0
+    assert covey("image", "gone", "--board", "esp32", "--site", site).returncode == 0
+    assert covey("member", "remove", "gone", "--site", site).returncode == 0
+    for name in ("gone", site / "members" / "gone"):
+        done = covey("image", name, "--board", "esp32", "--site", site)
+        assert done.returncode == 2 and done.stderr.startswith("gone is no member of this site")
+
+
+def test_a_folder_in_a_site_knows_its_site(site, monkeypatch):
+    """As the shell completes it: the same image as by the name."""
+    monkeypatch.chdir(site)
+    for path in ("members/press-7", "members/press-7/", "members/press-7/covey.json"):
+        assert members.load(None, path).wifi == (site / "wifi.json").read_bytes()
+        assert members.load(None, path).policy == members.load(site, "press-7").policy
 
 
 # The same input, the same octets
@@ -155,6 +175,16 @@ def test_what_it_says(site, tmp_path):
     assert "hold BOOTSEL" in done.stdout.splitlines()[-1]
 
 
+def test_what_comes_next_names_member_and_board_as_they_were_typed(site, tmp_path):
+    own = tmp_path / "own.toml"
+    shutil.copy(boards.HOME / "esp32c3.toml", own)
+    name, out = site / "members" / "press-7", tmp_path / "out.bin"
+    done = covey("image", name, "--board", own, "-o", out)
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith(f"Next: covey install {name} --port PORT")
+    assert last.endswith(f"covey flash {out} --board {own} --port PORT")
+
+
 def test_secrets_stay_where_they_belong(site, tmp_path):
     folder = site / "members" / "press-7"
     out = tmp_path / "out.bin"
@@ -188,6 +218,14 @@ def test_the_output_is_replaced_whole_or_not_at_all(site, tmp_path):
     done = covey("image", "press-7", "--board", "esp32", "--site", site, "-o", out)
     assert done.returncode == 0 and stat.S_IMODE(out.stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["out.bin"]
+
+
+def test_a_device_is_no_place_for_it(site, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    done = covey("image", "press-7", "--board", "esp32", "--site", site, "-o", pipe)
+    assert (done.returncode, done.stderr) == (2, f"{pipe} can't be written: it is no file.\n")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
 
 
 def test_a_disk_that_is_full(site, tmp_path):
@@ -287,6 +325,13 @@ def test_more_than_the_file_system_holds(member, tmp_path):
     object.__setattr__(board, "vfs", Region(0x200000, 0x20000))
     with pytest.raises(Problem, match=r"do not fit into the file system of board esp32 \(131072"):
         image.build(member, board)
+
+
+@pytest.mark.parametrize("target", ["image", "flash"])
+def test_make_says_what_it_lacks(target):
+    done = subprocess.run(["make", "-s", target, "X=a"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and f"make {target} X=member BOARD=board" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_make_image(site):

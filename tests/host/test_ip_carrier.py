@@ -47,7 +47,10 @@ class Plant(Bench):
         self.edit(line, f'carrier = "ip"\n{self.BARE}\n{line}')
         self.members = []
         with open(root / "covey.toml", "a") as file:
-            file.write(f'\n[group.line2]\naddress = "{OTHER}"\nport = 2222\ncarrier = "ip"\n')
+            file.write(
+                f'\n[group.line2]\naddress = "{OTHER}"\nport = 2222\ncarrier = "ip"\n'
+                "fresh_join = false\n"
+            )
 
     def add(self, name, *arguments, group="line1"):
         where = ("--server", f"127.0.0.1:{self.port}", "--interface", "127.0.0.1")

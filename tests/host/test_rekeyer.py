@@ -203,7 +203,11 @@ def test_rekeys_by_itself_before_keys_end(tmp_path):
     assert len(set(moments)) > 3  # groups that began together are spread
 
 
-def test_exclusion_says_delete_all_and_hands_out_no_keys(site):
+def test_exclusion_says_delete_all_and_hands_out_no_keys(tmp_path):
+    """Where there is no key tree: everybody is out, and registers again."""
+    site = Site(tmp_path / "state.db", SITE + LINE1 + "key_tree = 0\n")
+    site.add()
+    site.add("lamp-1", sender=False)
     gm, other = site.gm(wants=1), site.gm("lamp-1")
     site.air.clear()
     site.send(site.server.remove_member("lamp-1", site.now))
@@ -215,6 +219,7 @@ def test_exclusion_says_delete_all_and_hands_out_no_keys(site):
     assert out.data[28] == DELETE and text[12] == AUTH
     assert len(text) == 12 + 24 + 92 + 1  # nothing else is in it
     assert gm.rekey(out.data) == "excluded" and other.rekey(out.data) == "excluded"
+    site.store.close()
 
 
 def test_the_public_key_fits_the_algorithm(site):

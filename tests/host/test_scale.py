@@ -61,6 +61,8 @@ def test_what_is_known_of_all_members_is_kept_as_they_come_and_go(seed):
         for era in range(3):
             active = {m: e for m, e in everybody.items() if e.era == era and not e.left}
             assert roster.active(era) == active and roster.count(era) == len(active)
+            senders = sorted(m for m, e in active.items() if e.sender)
+            assert roster.names(era) == (sorted(active), senders)
             assert {m for m in everybody if roster.is_active(m, era)} == set(active)
             can = bool(active) and all(e.fragments for e in active.values())
             assert roster.can_all_fragment(era) is can

@@ -22,18 +22,20 @@ from covey_host.gcks.roster import Roster
 from simulator import story
 from simulator.air import Weather
 from simulator.checker import Broken
-from simulator.plant import Setting
+from simulator.plant import HAS_BACKWARD_SECRECY, Plant, Setting
 from simulator.swift import Swift
 
 ROOT = Path(__file__).resolve().parents[2]
 CALM = Weather(twice=0.05, delay_ms=(1, 60))  # loses nothing
 DEAF = Weather(rekey_loss=0.5, delay_ms=(1, 60))
+_BACKWARD = "backward_secrecy = true\nfresh_join = false\n"
+_STALE = "fresh_join = false\n" if HAS_BACKWARD_SECRECY else ""
 PEACE = {"cuts": 0, "restarts": 0}
 
 
-def tell(seed, weather=story.ROUGH, members=40, key_tree=4, **plot):
+def tell(seed, weather=story.ROUGH, members=40, key_tree=4, more="", **plot):
     given = {"rekeys": 15, "packets": 20, **plot}
-    setting = Setting(members=members, key_tree=key_tree)
+    setting = Setting(members=members, key_tree=key_tree, more=more)
     return story.tell(seed, setting=setting, plot=story.Plot(**given), weather=weather)
 
 
@@ -48,9 +50,26 @@ def test_on_a_rough_network_everybody_comes_back(seed, key_tree):
 @pytest.mark.parametrize("key_tree", [4, 0])
 @pytest.mark.parametrize("seed", range(3))
 def test_on_a_network_that_loses_nothing_no_rekey_does(seed, key_tree):
-    plant, _ = tell(seed, CALM, key_tree=key_tree, evictions=0.6 if key_tree else 3, **PEACE)
+    evictions = 0.6 if key_tree else 3
+    plant, _ = tell(seed, CALM, key_tree=key_tree, rekeys=25, evictions=evictions, **PEACE)
     assert plant.coalition.members
     assert plant.checker.counts["delivered"] > 5000
+
+
+@pytest.mark.skipif(not HAS_BACKWARD_SECRECY, reason="no such policy yet")
+@pytest.mark.parametrize("weather", [CALM, story.ROUGH])
+def test_a_newcomer_reads_nothing_earlier(weather):
+    plant, told = tell(5, weather, more=_BACKWARD, joins=3)
+    assert told.done["joins"] > 10 and plant.checker.counts["delivered"]
+
+
+@pytest.mark.skipif(not HAS_BACKWARD_SECRECY, reason="no such policy yet")
+def test_a_newcomer_that_reads_the_past_is_found(monkeypatch):
+    """Keys that stay as they are when somebody comes."""
+    monkeypatch.setattr(Plant, "has_backward_secrecy", True)
+    with pytest.raises(Broken) as broken:
+        tell(5, CALM, more="fresh_join = false\n", joins=3, **PEACE)
+    assert broken.value.invariants == ["backward"]
 
 
 def test_a_thousand_members_and_two_hundred_rekeys():
@@ -148,6 +167,11 @@ def gives_an_id_twice(patch):
     patch.setattr(senders, "sender_id", again)
 
 
+def lets_them_in_at_once(patch):
+    """Who starts anew gets the keys that are in use: what was recorded is taken as new."""
+    patch.setattr(Plant, "has_fresh_join", True)
+
+
 def skips_dtd(patch):
     """Old keys go at once."""
     retire = keystore.KeyStore.retire
@@ -174,6 +198,7 @@ def skips_atd(patch):
         (never_asks, DEAF, "agreed"),
         (remembers_no_number, CALM, "once"),
         (gives_an_id_twice, CALM, "nonces"),
+        (lets_them_in_at_once, CALM, "fresh"),
         (skips_dtd, CALM, "rollover"),
         (skips_atd, CALM, "rollover"),
     ],
@@ -181,5 +206,5 @@ def skips_atd(patch):
 def test_a_defect_is_found(monkeypatch, defect, weather, found):
     defect(monkeypatch)
     with pytest.raises(Broken) as broken:
-        tell(4, weather, members=40, reboots=3, evictions=1, packets=60, **PEACE)
+        tell(4, weather, more=_STALE, reboots=3, evictions=1, packets=60, replays=2, **PEACE)
     assert found in broken.value.invariants

@@ -51,6 +51,7 @@ def test_from_a_pipe(site):
     [
         (["--ssid", "x" * 33], PASSWORD, "1 to 32 octets"),
         (["--ssid", "ä" * 17], PASSWORD, "1 to 32 octets"),
+        (["--ssid", ""], "", "1 to 32 octets"),  # before a password is typed in vain
         ([], f"\n{PASSWORD}\n", "1 to 32 octets"),
         (["--ssid", SSID], "seven77\n", "8 to 63"),
         (["--ssid", SSID], "x" * 64 + "\n", "8 to 63"),

@@ -74,7 +74,7 @@ def test_what_a_plain_member_does_without_has_its_role(size, capsys):
     }
     roles = {name for names in size.ROLES.values() for name in names}
     roles.remove("port.mpy_tag")  # needed where kernels are looped
-    assert optional == roles | {"iana", "job"}, "numbers alone; what a key server alone calls"
+    assert optional == roles | {"iana"}, "numbers alone"
 
 
 def test_kernels_of_each_architecture(size, tmp_path):

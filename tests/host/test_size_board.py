@@ -133,7 +133,13 @@ def test_a_heap_that_is_too_small_is_said(site, table):
     table(row(4, 16, 1400, board.heap + 1, board.heap))
     (note,) = said(member, board)
     assert f"takes {board.heap + 1} octets" in note and "not measured" in note
+    assert note.endswith(f"in ROMFS (--romfs) or frozen it is {board.heap}.")
     assert said(member, board, romfs=True) == []
+    table(row(4, 16, 1400, board.heap + 9, board.heap + 1))
+    (note,) = said(member, board)
+    assert f"it is {board.heap + 1}, so it needs a board with PSRAM" in note
+    (note,) = said(member, board, romfs=True)
+    assert note.endswith("smaller limits in covey.json, or a board with PSRAM.")
     table(row(4, 16, 1400, board.heap, board.heap))
     assert said(member, board) == []
     table()

@@ -1,6 +1,6 @@
 """Keys in work: whatever ends a job, and wherever, no key is left behind and nothing half done."""
 
-from covey import assignment, keywork
+from covey import assignment, gsa, kd, keywork
 from covey.drops import DROP_CAPACITY
 from covey.group import Group
 from covey.ike import GSA_REKEY, SKF
@@ -8,6 +8,11 @@ from covey.keywork import FOLLOWED, IDLE, MISSED, TAKEN, KeyWork
 from covey.member import Member
 from story import STORY, registered
 from talk import config
+
+try:
+    import micropython
+except ImportError:
+    micropython = None
 
 
 class _Answer:
@@ -17,21 +22,9 @@ class _Answer:
 
     def __init__(self):
         given = STORY["receiver"]
-        self.gsa = assignment_gsa(given["gsa"])
-        self.kd = assignment_kd(given["kd"])
+        self.gsa = gsa.parse_gsa(given["gsa"])
+        self.kd = kd.parse_kd(given["kd"])
         self.kwk = bytearray(STORY["kwk"])
-
-
-def assignment_gsa(octets):
-    from covey import gsa
-
-    return gsa.parse_gsa(octets)
-
-
-def assignment_kd(octets):
-    from covey import kd
-
-    return kd.parse_kd(octets)
 
 
 class _Watched:
@@ -264,3 +257,37 @@ def test_what_waited_is_opened_a_step_each():
             most = max(most, len(begun) - before)
             before = len(begun)
     assert len(begun) == 40 and most == 1
+
+
+def test_memory_that_is_out_in_any_one_step():
+    """Whoever is told MISSED asks the key server; what it tells again is taken."""
+    if micropython is None:
+        return
+    for begin, good in ((_registering, TAKEN), (_following, FOLLOWED)):
+        number = 0
+        ended = None
+        while ended != IDLE:
+            work, group = _work(begin is _following)
+            with _Quick():
+                begin(work)
+                came = []
+                for n in range(number + 1):
+                    if n == number:
+                        micropython.heap_lock()
+                    try:
+                        ended = work.step(0)
+                    except MemoryError:
+                        ended = None  # nothing has begun: Membership steps again
+                    finally:
+                        if n == number:
+                            micropython.heap_unlock()
+                    came.append(ended)
+                came += _steps(work)
+                assert good in came or MISSED in came, (begin, number, came)
+                if begin is _registering:
+                    work.take(_Answer())
+                    assert _steps(work) == [TAKEN], number
+            assert group.rekey.current is not None and group._keys.live()
+            group.wipe()
+            number += 1
+        assert number > 10

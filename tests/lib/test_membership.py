@@ -30,8 +30,9 @@ class Script:
 
     made = []
 
-    def __init__(self, config, now_ms, random, drops, path, awake=False):
+    def __init__(self, config, now_ms, random, drops, path, awake):
         self.path = path
+        self.awake = awake
         self.inbands = []
         self.outgoing = []
         self.state = registration.STARTING
@@ -592,6 +593,27 @@ def test_rekeys_without_end_do_not_stop_the_registration():
         life.it.multicast(STORY["forged"][sorted(STORY["forged"])[0]], life.now_ms)
         life.it.step(life.now_ms)
     assert life.ike.steps >= steps + 10
+
+
+def test_a_member_with_keys_says_that_it_is_awake():
+    life = Life().registered()
+    assert not life.ike.awake
+    life.it.refresh(life.now_ms)
+    life.run(2100)
+    assert life.ike.asked == ["pull"]
+    life.run(5100)  # no answer: it registers anew
+    assert len(Script.made) == 2 and life.ike.awake
+
+
+def test_whatever_comes_over_unicast_does_not_stop_a_rekey():
+    life = Life().registered()
+    life.it.multicast(STORY["rekey1"], life.now_ms)
+    for _ in range(5000):
+        life.it.unicast(b"\xff", life.now_ms)  # anyone can send so much
+        life.it.step(life.now_ms)
+        if life.it.rekeys:
+            return
+    raise AssertionError("it never comes to its end")
 
 
 def test_what_is_installed_in_part_is_brought_to_its_end():

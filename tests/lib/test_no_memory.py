@@ -1,9 +1,14 @@
 """Memory that runs out once, in the middle of what a key server said: nothing stays half done."""
 
-from covey import exchange, ike, membership, registration
+from covey import exchange, ike, membership, registration, x25519
 from gcks_peer import Gcks
 from life import INBAND, SPIS, Life
 from talk import PSK, Talk
+
+try:
+    import micropython
+except ImportError:
+    micropython = None
 
 
 def _full(*_, **__):
@@ -150,3 +155,124 @@ def test_our_rekey_leaves_later():
     answer, new = talk.gcks.answer_rekey(talk.gcks.sa, payloads)
     (delete,) = talk.take(talk.gcks.sa.answer(request, answer))
     assert talk.gcks.sa.open(delete)[0].exchange == ike.INFORMATIONAL
+
+
+# The whole of it, on boards: a registration and a rekey, while there is no heap in any one call.
+
+_STRIDE = 17  # of some 1,100 calls, these
+
+
+class _Locked:
+    """A member whose calls from `first` on, `count` of them, find no heap; what carries its
+    datagrams copes as covey.aio does. Its server answers what it hears.
+    """
+
+    def __init__(self, first, count):
+        self.life = life = Life(registered=False, retransmit={"first_ms": 500, "total_s": 5})
+        self.first, self.end = first, first + count
+        self.calls = 0
+        self.number = 0  # of the keys that the server gives
+        self.step, self.unicast = life.it.step, life.it.unicast
+        life.it.step, life.it.unicast = self._step, self._unicast
+
+    def _step(self, now_ms):
+        return self._call(self.step, now_ms)
+
+    def _unicast(self, data, now_ms):
+        self._call(self.unicast, data, now_ms)
+
+    def _call(self, call, *args):
+        self.calls += 1
+        if not self.first <= self.calls < self.end:
+            return call(*args)
+        one = args[0]
+        two = args[-1]
+        is_step = call is self.step
+        micropython.heap_lock()
+        try:
+            return call(one) if is_step else call(one, two)
+        except MemoryError:
+            self.life.it.listening_changed = True
+            return 50
+        finally:
+            micropython.heap_unlock()
+
+    def go_on(self, ms):
+        for _ in range(0, ms, 100):
+            sent = self.life.run(100)
+            while sent:
+                sent = self._answers(sent)
+
+    def _answers(self, sent):
+        life, out = self.life, []
+        for data in sent:
+            header = ike.parse_header(data)
+            keys = life.keys(self.number)
+            if header.flags & ike.FLAG_R:
+                continue
+            if header.exchange == ike.IKE_SA_INIT:
+                life.gcks = Gcks(PSK)
+                out += life.hear(life.gcks.answer_init(data))
+                life.sa = life.gcks.sa
+            elif header.exchange == ike.GSA_AUTH:
+                out += life.hear(life.gcks.answer_auth([data], keys(life.sa)))
+            else:
+                is_pull = header.exchange == ike.GSA_REGISTRATION
+                out += life.hear(life.sa.answer(data, keys(life.sa) if is_pull else []))
+        return out
+
+    def until(self, is_so):
+        for _ in range(60):
+            if is_so():
+                return
+            self.go_on(1000)
+        raise AssertionError((self.first, self.life.drops, self.life.it.reason))
+
+
+def _known(multiply):
+    """x25519.multiply, but each product is worked out once."""
+    products = {}
+
+    def job(scalar, u):
+        key = bytes(scalar), bytes(u)
+        yield
+        if key not in products:
+            products[key] = bytes((yield from multiply(scalar, u)))
+        yield
+        return bytearray(products[key])
+
+    return job
+
+
+def _one_life(first, count):
+    """→ calls that it took"""
+    it = _Locked(first, count)
+    life = it.life
+    it.go_on(100)
+    it.until(lambda: life.it.state == membership.MEMBER)
+    it.number = 1
+    request = life.sa.request(INBAND, life.more(1))
+    for _ in range(4):
+        if life.hear(request):
+            break
+        it.go_on(600)
+    it.until(lambda: life.outbound == SPIS[1])
+    it.go_on(1000)
+    assert life.it.state == membership.MEMBER, first
+    life.it.wipe()
+    return it.calls
+
+
+def test_no_heap_in_any_one_call():
+    if micropython is None:
+        return
+    real = x25519.multiply
+    x25519.multiply = _known(real)
+    try:
+        calls = _one_life(-1, 0)
+        assert calls > 500
+        for count in (1, 3):
+            for first in range(1, calls, _STRIDE):
+                _one_life(first, count)
+    finally:
+        x25519.multiply = real

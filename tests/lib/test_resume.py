@@ -257,3 +257,41 @@ def test_when_it_can_not_sleep():
     life = registered()
     life.it.multicast(STORY["rekey1"], life.now_ms)
     assert asleep(life) is None and life.member.keys.live() == []  # keys in work
+
+
+def test_what_has_gone_is_known_by_name():
+    """In its DTD when we fall asleep, or over in the sleep: neither missed nor new again."""
+    life = registered()
+    life.rekey(STORY["rekey1"])
+    keys = life.member.keys
+    assert keys.retire(T1, life.now_ms, 60)
+    for n in range(7):
+        keys._retired.add(bytes([n, 1, 2, 3]))  # so that the oldest is not the first of the ring
+    for n in range(7, 11):
+        keys._retired.add(bytes([n, 1, 2, 3]))
+    good = bytes(asleep(life))
+    again, is_member = awake(bytearray(good), 0)
+    assert is_member and T1 not in [sa.spi for sa in again.member.keys.live()]
+    assert receive(again, T1 + bytes(60)) == "retired_spi" and not again.it.is_asking
+    again.member.keys._retired.add(b"last")
+    remembered = [n for n in range(11) if again.member.keys.was_retired(bytes([n, 1, 2, 3]), 0)]
+    assert remembered == [5, 6, 7, 8, 9, 10]  # beside T1 and the last
+    life = registered()
+    life.member.keys.renew(T1, life.now_ms, 5)
+    life.member.keys.install(data_sa(bits=16), life.now_ms)
+    late, is_member = awake(asleep(life), 60)
+    assert is_member and T1 not in [sa.spi for sa in late.member.keys.live()]
+    assert late.member.keys.was_retired(T1, 0)
+
+
+def test_without_memory_it_can_not_sleep():
+    life = registered(True)
+    kept, resume.prf = resume.prf, no_memory
+    try:
+        assert asleep(life) is None and life.member.keys.live() == []
+    finally:
+        resume.prf = kept
+
+
+def no_memory(*_):
+    raise MemoryError

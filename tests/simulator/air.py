@@ -50,6 +50,10 @@ class Air:
         origin: an access point, None: the key server."""
         if self.log is not None:
             self.log(datagram, packet)
+        self.spread(datagram, packet, origin)
+
+    def spread(self, datagram, packet, origin):
+        """The same again, by whoever has recorded it."""
         for point in range(len(self.behind)):
             if point != origin and (point in self.cut or origin in self.cut):
                 continue

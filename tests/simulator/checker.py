@@ -13,8 +13,10 @@ storm      for a rekey that it missed a member registers once (asked by loss.py)
 from collections import Counter
 from hashlib import sha256
 
-from covey.drops import DROP_OWN, names
+from covey.drops import names
 from covey.membership import NAMES
+
+from .evicted import Coalition
 
 _DROPS = names()
 _MOST_TOLD = 20
@@ -55,6 +57,7 @@ class Checker:
         self.registrations = []  # (ms, member)
         self.longest_behind_ms = 0
         self._plant = plant
+        self._first_ms = {}  # TEK → when it was sealed under first
         self._trace = sha256()
 
     @property
@@ -96,6 +99,7 @@ class Checker:
     def sealed(self, machine, packet, key):
         packet.seal_ms = self._plant.clock.now_ms
         packet.key = key
+        self._first_ms.setdefault(key, packet.seal_ms)
         packet.key_epoch = self._plant.station.epoch_of.get(key, 0)
         self.packets.append(packet)
         if machine.eviction is None:
@@ -125,7 +129,7 @@ class Checker:
 
     def refused(self, machine, packet, reason):
         self.drops[_DROPS[reason]] += 1
-        if reason == DROP_OWN or packet.seen & 1 << machine.seat:
+        if machine is packet.sender or packet.seen & 1 << machine.seat:
             return
         if not self._plant.is_lossless or machine.eviction or packet.sender.eviction:
             return
@@ -203,6 +207,16 @@ class Checker:
                 )
             if machine.member.keys.find(epoch.tek_spi, 0) is None:
                 self.fail("healed", f"{machine.name} lacks the newest TEK")
+
+    def look_back(self, machine):
+        """A newcomer tries its keys on all that went to the group before it came."""
+        past = Coalition()
+        past.records = self._plant.coalition.records
+        past.join(machine, None)
+        for tek in past.teks:
+            if self._first_ms.get(tek, machine.admitted_ms) < machine.admitted_ms:
+                epoch = self._plant.station.epoch_of.get(tek)
+                self.fail("backward", f"{machine.name} reads epoch {epoch}, before its time")
 
     def all_heard(self, packets):
         """Each of these was delivered to all who are to be members, but their senders."""

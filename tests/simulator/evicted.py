@@ -37,7 +37,7 @@ class Coalition:
         self.teks = {}  # keying material → the latest Eviction when it became known
         self.members = 0
         self._latest = None
-        self._records = []  # GSA_REKEY datagrams, without marker
+        self.records = []  # GSA_REKEY datagrams, without marker
         self._rekey_sas = {}  # SPI → {(GSK_e, GSK_w): Reassembly}
         self._kwks = {}  # Key ID → keys
         self._gsk_ws = set()
@@ -45,9 +45,9 @@ class Coalition:
     def hear(self, datagram, packet):
         """All that goes to the group."""
         if packet is None:
-            self._records.append(datagram[_MARKER_LEN:])
+            self.records.append(datagram[_MARKER_LEN:])
             if self._latest is not None:
-                self._open(self._records[-1])
+                self._open(self.records[-1])
 
     def join(self, machine, eviction):
         """A member that has been evicted."""
@@ -62,7 +62,7 @@ class Coalition:
                 self._learn_rekey_sa(spi, *keys)
         while True:
             before = self._count()
-            for record in self._records:
+            for record in self.records:
                 self._open(record)
             if self._count() == before:
                 return

@@ -3,6 +3,7 @@
 import random
 import shutil
 import tempfile
+from collections import deque
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from .swift import Swift
 
 _KNOWN = {field.name for field in fields(GroupPolicy)}
 HAS_KEY_TREE = "key_tree" in _KNOWN
+HAS_BACKWARD_SECRECY = "backward_secrecy" in _KNOWN
 _MEMORY = Path("/dev/shm")  # where a sync of the store costs nothing
+_RECENT = 100  # datagrams that are said again
 _IDENTITY = "gcks.example"
 _GROUP = "line1"
 
@@ -54,6 +57,7 @@ class Setting:
             f'atd = "{self.atd_s}s"\ndtd = "{self.dtd_s}s"\n'
             f'repeats = {self.repeats}\nrepeat_spacing = "{self.repeat_spacing_ms}ms"\n'
             f'rejoin_spread = "{self.spread_s}s"\nmembers = 100000\n'
+            "fresh_join = false\n"
             f"{tree}{delays if HAS_KEY_TREE else ''}{self.more}"
         )
 
@@ -74,7 +78,8 @@ class Plant:
         self.checker = Checker(self)
         self.swift = Swift(self.checker.repeated)
         self.air = Air(self.clock, self.chance, weather, self.setting.access_points)
-        self.air.log = self.coalition.hear
+        self.air.log = self._overheard
+        self.recent = deque(maxlen=_RECENT)  # (ESP datagram, the checker's note of it)
         self.is_lossless = not weather.loses_keys  # and has been so all the time
         self.outage_ms = 0  # when the key server came back last, or a cut was mended
         self._seats = 0
@@ -126,6 +131,10 @@ class Plant:
     def has_fresh_join(self):
         return getattr(self.station.group_policy, "fresh_join", False)
 
+    @property
+    def has_backward_secrecy(self):
+        return getattr(self.station.group_policy, "backward_secrecy", False)
+
     def admitted(self, name):
         """The key server has registered this member."""
         machine = self.machines[int(name[1:])]
@@ -173,6 +182,14 @@ class Plant:
         if not last:
             self._sent(None)
 
+    def replay(self, count):
+        """Somebody on the network says again what it has recorded."""
+        for _ in range(min(count, len(self.recent))):
+            self.air.spread(*self.chance.choice(self.recent), None)
+        records = self.coalition.records
+        if records:
+            self.air.spread(bytes(4) + self.chance.choice(records[-_RECENT:]), None, None)
+
     def cut(self, point):
         self.is_lossless = False
         self.air.cut.add(point)
@@ -195,6 +212,11 @@ class Plant:
         self.air.cut.clear()
 
     # Inside
+
+    def _overheard(self, datagram, packet):
+        self.coalition.hear(datagram, packet)
+        if packet is not None:
+            self.recent.append((datagram, packet))
 
     def _boot(self, machine):
         if machine.is_wanted and not machine.is_on:

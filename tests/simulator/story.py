@@ -6,6 +6,7 @@ from .air import Weather
 from .plant import HAS_KEY_TREE, Plant, Setting
 
 ROUGH = Weather(data_loss=0.15, rekey_loss=0.15, unicast_loss=0.05, twice=0.05, delay_ms=(1, 60))
+_AGAIN = 3  # datagrams of a replay
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Plot:
     evictions: float = 0.6
     cuts: float = 0.03
     restarts: float = 0.01
+    replays: float = 0.5  # each of a few datagrams
 
 
 class Story:
@@ -38,7 +40,8 @@ class Story:
 
     def run(self):
         self.begin()
-        while self.plant.station.epochs < self.plot.rekeys:
+        before = self.plant.station.epochs
+        while self.plant.station.epochs < before + self.plot.rekeys:
             self.play_round()
         self.end()
 
@@ -57,7 +60,7 @@ class Story:
         self.rounds += 1
         for _ in range(plot.packets):
             self._somewhen(self._send)
-        for name in ("joins", "leaves", "reboots", "cuts", "restarts"):
+        for name in ("joins", "leaves", "reboots", "cuts", "restarts", "replays"):
             for _ in range(self._how_many(getattr(plot, name))):
                 self._somewhen(getattr(self, "_" + name))
         evictions = self._how_many(plot.evictions)
@@ -77,6 +80,10 @@ class Story:
         plant.wait(plant.lifetime_ms + 20_000)
         plant.checker.sweep()
         plant.checker.agree()
+        if plant.has_backward_secrecy:
+            for machine in plant.machines:
+                if machine.life == 1 and machine.admitted_ms:
+                    plant.checker.look_back(machine)
         before = len(plant.checker.packets)
         for machine in plant.machines:
             if machine.is_wanted and machine.is_sender:
@@ -133,6 +140,9 @@ class Story:
             self._count("restarts")
             plant.kill_server()
             plant.clock.after(self._chance.randrange(100, 3000), plant.start_server)
+
+    def _replays(self):
+        self.plant.replay(_AGAIN)
 
     # Chance
 

@@ -55,15 +55,22 @@ def _check(name: str, board: Board, wishes: dict[str, Any]) -> None:
     if wishes["erase"] and wishes["no_stub"]:
         raise Problem("The chip's ROM can't erase all: leave --erase or --no-stub out.", MISUSE)
     makes = [key for key in ("firmware", "main", "romfs") if wishes[key]]
-    if name.endswith(_IMAGES) and makes:
+    if _is_image(name) and makes:
         raise Problem(f"{name} is an image already: leave --{makes[0]} out.", MISUSE)
+
+
+def _is_image(name: str) -> bool:
+    """Whether it is a file that `covey image` made, under whatever name, and no member."""
+    if name.endswith(_IMAGES):
+        return True
+    return os.sep in name and not name.endswith(".json") and Path(name).is_file()
 
 
 def _load(
     option: Path | None, name: str, board: Board, wishes: dict[str, Any]
 ) -> tuple[flashing.Load, Path | None]:
     """What to write, and a directory where secrets may lie."""
-    if name.endswith(_IMAGES):
+    if _is_image(name):
         return flashing.load_file(Path(name), board), None
     member = members.load(option, name)
     need.check(member, board)
@@ -77,7 +84,8 @@ def _load(
             " file; or use `covey install`.",
             MISUSE,
         )
-    for note in (*made.notes, *need.warnings(member, board, made.contents)):
+    warnings = need.warnings(member, board, made.contents, romfs=wishes["romfs"])
+    for note in (*made.notes, *warnings):
         output.complain(f"Note: {note}")
     return flashing.Load(made.octets, made.offset, made.firmware is not None), member.folder
 

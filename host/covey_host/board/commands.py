@@ -32,7 +32,7 @@ def image(
         return
     for note in notes:
         output.complain(f"Note: {note}")
-    _tell(made, member, path)
+    _tell(made, member, path, _next(made, name, board_name, path))
 
 
 def of_size(board: Board, flash_size: str | None) -> Board:
@@ -71,7 +71,7 @@ def _facts(made: images.Image, member: Member, path: Path) -> dict[str, Any]:
     }
 
 
-def _tell(made: images.Image, member: Member, path: Path) -> None:
+def _tell(made: images.Image, member: Member, path: Path, next: str) -> None:
     facts = _facts(made, member, path)
     if made.firmware:
         output.line(f"Firmware: MicroPython {made.firmware.version}, {made.firmware.machine}.")
@@ -86,17 +86,18 @@ def _tell(made: images.Image, member: Member, path: Path) -> None:
         output.line(f"Left out: {name}: {why}.")
     output.line(f"SHA-256: {made.sha256}")
     output.line(f"Wrote {path} ({len(made.octets)} octets); it holds the keys of {member.name}.")
-    output.line(f"Next: {_next(made, member, path)}")
+    output.line(f"Next: {next}")
 
 
-def _next(made: images.Image, member: Member, path: Path) -> str:
+def _next(made: images.Image, name: str, board_name: str, path: Path) -> str:
+    """What to type now, with member and board as they were typed."""
     board = made.board
     if board.format != BIN:
-        return f"hold BOOTSEL, plug {board.name} in, then covey flash {path} --board {board.id}"
-    flash = f"covey flash {path} --board {board.id} --port PORT"
+        return f"hold BOOTSEL, plug {board.name} in, then covey flash {path} --board {board_name}"
+    flash = f"covey flash {path} --board {board_name} --port PORT"
     if made.firmware:
         return flash
     return (
-        f"covey install {member.name} --port PORT, where MicroPython runs already; or all of that"
+        f"covey install {name} --port PORT, where MicroPython runs already; or all of that"
         f" board's files anew: {flash}"
     )

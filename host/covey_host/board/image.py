@@ -82,6 +82,8 @@ def default_path(member: Member, board: Board, *, with_firmware: bool) -> Path:
 
 def write(image: Image, path: Path) -> None:
     """Put the file there, 0600, whole or not at all."""
+    if path.exists() and not path.is_file():
+        raise Problem(f"{path} can't be written: it is no file.", MISUSE)
     draft = path.with_name(path.name + ".new")
     try:
         draft.unlink(missing_ok=True)

@@ -36,9 +36,9 @@ def load(option: Path | None, name: str) -> Member:
 
     Makes the seed where it is missing, once: it stays the same for every later image.
     """
-    site = None
     if os.sep in name or name.endswith(".json"):
         folder = Path(name) if os.path.isdir(name) else Path(name).parent
+        site = _site_of(folder)
     else:
         site = sites.find(option)
         folder = site.members / sites.check_name("member", name)
@@ -46,6 +46,13 @@ def load(option: Path | None, name: str) -> Member:
     if not path.is_file():
         raise Problem(f"There is no {path}: add the member with `covey member add`.", MISUSE)
     fields = _fields(path)
+    others = [] if site is None else perform(site, {"do": "member list"})["members"]
+    if site is not None and folder.resolve().name not in [each["member"] for each in others]:
+        raise Problem(
+            f"{folder.name} is no member of this site any more, and its board would be refused:"
+            " add one under a new name with `covey member add`.",
+            MISUSE,
+        )
     return Member(
         name=folder.resolve().name,
         folder=folder,
@@ -54,8 +61,16 @@ def load(option: Path | None, name: str) -> Member:
         seed=_seed(folder / "seed"),
         wifi=_wifi(folder, site),
         policy=_policy(site, fields["group"]),
-        senders=_senders(site, fields["group"]),
+        senders=_senders(others, fields["group"]) if site else None,
     )
+
+
+def _site_of(folder: Path) -> sites.Site | None:
+    """The site in whose members/ it lies; None where it was carried elsewhere."""
+    root = folder.resolve().parents[1:2]
+    if folder.resolve().parent.name != "members" or not (root[0] / "state.db").is_file():
+        return None
+    return sites.find(root[0])
 
 
 def _fields(path: Path) -> dict:
@@ -104,8 +119,5 @@ def _policy(site: sites.Site | None, group: str) -> GroupPolicy | None:
     return None if site is None else policy.load(site.policy).groups.get(group)
 
 
-def _senders(site: sites.Site | None, group: str) -> int | None:
-    if site is None:
-        return None
-    members = perform(site, {"do": "member list"})["members"]
+def _senders(members: list[dict], group: str) -> int:
     return sum(m["group"] == group and m["sender"] for m in members)

@@ -91,20 +91,37 @@ def _memory(has: dict[str, int], board: Board, contents: Contents, where: str) -
     heap = heap_for(has, where)
     if heap is None or board.heap is None:
         return []
+    machine = 0
     if is_code_on_heap(board):
-        heap += sum(mpyfile.parse(data).machine_code for data in contents.code.values())
-    if heap <= board.heap:
+        machine = sum(mpyfile.parse(data).machine_code for data in contents.code.values())
+    if heap + machine <= board.heap:
         return []
     return [
-        f"By measurement this member takes {heap} octets of heap, and board {board.id} may have"
-        f" only {board.heap} ({board.heap_from})."
+        f"By measurement this member takes {heap + machine} octets of heap, and board {board.id}"
+        f" may have only {board.heap} ({board.heap_from}): {_remedy(has, board, machine, where)}."
     ]
+
+
+def _remedy(has: dict[str, int], board: Board, machine: int, where: str) -> str:
+    """What helps where the heap is too small; the end of a sentence."""
+    other = heap_for(has, IN_ROMFS)
+    if where == IN_ROMFS or other is None:
+        return "smaller limits in covey.json, or a board with PSRAM"
+    if other + machine <= board.heap:
+        return f"with the code in ROMFS (--romfs) or frozen it is {other + machine}"
+    return (
+        f"with the code in ROMFS (--romfs) or frozen it is {other + machine}, so it needs a board"
+        " with PSRAM or smaller limits in covey.json besides"
+    )
 
 
 def _setup(member: Member) -> list[str]:
     said = []
     if member.wifi is None:
-        said.append("No Wi-Fi is known: say it with `covey site wifi`, then make the image anew.")
+        said.append(
+            "No Wi-Fi is known: say it with `covey site wifi`, or put the site's wifi.json beside"
+            " covey.json, and make the image anew."
+        )
     if member.fields.get("interface"):
         said.append(
             f"covey.json names the interface {member.fields['interface']}: a board has only its"

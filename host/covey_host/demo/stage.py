@@ -40,7 +40,8 @@ atd = "{ATD_S}s"
 dtd = "{DTD_S}s"
 rejoin_spread = "{SPREAD_S}s"
 repeat_spacing = "300ms"
-"""
+fresh_join = false
+"""  # keys change when the play says so, and each drop is accounted for
 _PATIENCE_S = 30
 
 

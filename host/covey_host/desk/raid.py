@@ -38,29 +38,35 @@ _HEARD |= {"flip_spi", "flip_icv", "cut"}
 class Raid:
     def __init__(self, plan: Plan, screen):
         self._plan, self._screen = plan, screen
-        group = plan.group
-        carrier, application = (group.address, group.carrier_port), (group.address, group.port)
-        self._intruder = Intruder(carrier, application, plan.interface, plan.seed)
+        self._intruder: Intruder | None = None
         self._states: list[str] = []  # of the group, before each change of keys
 
     async def run(self) -> None:
         """Problem where nothing is heard of the group."""
-        self._intruder.open()
         try:
             if self._plan.watch is None:
+                self._begin()
                 await self._attack_all(None)
             else:
                 async with aio.join(settings_of(self._plan), timeout_s=_REKEY_S) as watcher:
                     reading = asyncio.create_task(_read(watcher))
+                    await self._hear_with(watcher)
                     await self._attack_all(watcher)
                     reading.cancel()
             await Door(self._plan, self._screen).knock()
         except aio.JoinError as error:
             raise Problem(f"{self._plan.watch} can't watch: {str(error).rstrip('.')}.") from error
         finally:
-            self._intruder.close()
+            if self._intruder is not None:
+                self._intruder.close()
 
     # Listening
+
+    def _begin(self) -> None:
+        group = self._plan.group
+        carrier, application = (group.address, group.carrier_port), (group.address, group.port)
+        self._intruder = Intruder(carrier, application, self._plan.interface, self._plan.seed)
+        self._intruder.open()
 
     async def _attack_all(self, watcher) -> None:
         await self._hear("what the group says is recorded")
@@ -74,6 +80,13 @@ class Raid:
                 self._screen.skipped(kind, KINDS[kind].what, why)
             else:
                 await self._attack(kind, watcher)
+
+    async def _hear_with(self, watcher) -> None:
+        """Nothing from before the watching member hears: its keys may be newer (`fresh_join`)."""
+        end = time.monotonic() + self._plan.seconds + self._plan.group.atd_s
+        while time.monotonic() < end and not watcher.status()["opened"]:
+            await asyncio.sleep(_POLL_S)
+        self._begin()
 
     async def _hear(self, what: str) -> None:
         """Until there is enough to choose from, or the time is up."""

@@ -274,14 +274,14 @@ class Group:
             facts = {"epoch": None, "rekey": self.policy.rekey}
             facts["integrity_only"] = self.policy.integrity_only
             return {**facts, "members": [], "senders": [], "absent": []}
-        active = self.active()
+        active, senders = self._roster.names(self.epoch.era)
         facts = {
             "epoch": self.epoch.number,
             "spi": self.epoch.tek_spi.hex(),
             "rekey": self.epoch.shape.rekey,
             "integrity_only": self.epoch.shape.integrity_only,
-            "members": sorted(active),
-            "senders": sorted(m for m, enrolled in active.items() if enrolled.sender),
+            "members": active,
+            "senders": senders,
             "absent": sorted(set(self._roster.members) - set(active)),
         }
         if is_running:

@@ -180,8 +180,14 @@ class Draft:
 
     def cost(self) -> int:
         """How many wrapped keys replace() would come to, or a few more."""
-        below = (place for over in self._over(self._changed) for place in self._below(*over))
+        places = self._over(self._changed) | self._keyless()
+        below = (place for over in places for place in self._below(*over))
         return sum(place not in self._unknown for place in below)
+
+    @property
+    def path_cost(self) -> int:
+        """How many a leaf's path takes at most."""
+        return self._tree.degree * len(self.sizes)
 
     def leave(self, leaf: int) -> None:
         """The leaf is free, and so is what lies over it where nobody is left below. To be
@@ -216,17 +222,24 @@ class Draft:
 
     def rounds(self, leaves: Iterable[int], most: int) -> list[Round]:
         """These leave, in so many messages that none has more than `most` wrapped keys, if one
-        leaf needs no more. What growing left out goes first, where it has no room besides."""
+        leaf needs no more. Where there is no room besides, newcomers and what growing left out
+        go first."""
         rounds = []
         some: set[int] = set()
         for leaf in sorted(leaves):
             if some and self._cost(some | {leaf}) > most:
                 rounds.append(self._round(some))
                 some = set()
-            if not some and self._keyless() and self._cost({leaf}) > most:
+            if not some and self.cost() and self._cost({leaf}) > most:
                 rounds.append(self._round(some))
             some.add(leaf)
         return [*rounds, self._round(some)] if some else rounds
+
+    def settling(self, most: int) -> list[Round]:
+        """A message of its own for what growing left out, where none so long has room for it
+        beside one path."""
+        is_much = self._keyless() and self.cost() + self.path_cost > most
+        return [self._round(set())] if is_much else []
 
     def _round(self, leaves: set[int]) -> Round:
         for leaf in leaves:
@@ -253,7 +266,7 @@ class Draft:
 
     def _cost(self, leaves: set[int]) -> int:
         """Wrapped keys, or some more, that it takes if these leave."""
-        return self._tree.degree * len(self._over(leaves) | self._keyless())
+        return self._tree.degree * len(self._over(leaves | self._changed) | self._keyless())
 
     def _keyless(self) -> set[Place]:
         """What lies over others and has no key, since the tree has grown."""

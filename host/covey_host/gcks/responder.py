@@ -23,6 +23,7 @@ from covey.drops import (
     name_of,
 )
 
+from ..errors import Problem
 from . import Out, ikerekey, ikesa
 from .authority import Authority
 from .epoch import Random
@@ -165,9 +166,12 @@ class Responder:
         try:
             if sa.deferred is not None and now_ms >= sa.deferred.until_ms:
                 outs = _addressed(self._reply(sa, sa.deferred.opened, now_ms), sa.address)
-            return outs + self._requests.step(sa, now_ms)
-        finally:
+            outs += self._requests.step(sa, now_ms)
+        except Problem:  # the store's: it is tried again; a fault of ours is not
             self._requests.wake(sa)
+            raise
+        self._requests.wake(sa)
+        return outs
 
     def _take_request(
         self, sa: IkeSA, header: ike.Header, data: bytes, address: Any, now_ms: int

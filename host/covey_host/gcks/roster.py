@@ -68,7 +68,7 @@ class Roster:
         beginnings = [row.partition(_LEAF)[0] for row in self._members.values()]
         leaving = set()
         for beginning, count in Counter(beginnings).items():
-            enrolled = Enrolled(**decode(beginning.removesuffix(b"}") + b"}"))
+            enrolled = _without_leaf(beginning)
             self._count(enrolled, count)
             if enrolled.left:
                 leaving.add(beginning)
@@ -80,6 +80,19 @@ class Roster:
     def active(self, era: int) -> dict[str, Enrolled]:
         """Who is registered, as far as a key server can know. It looks at all there are."""
         return {m: e for m, e in self.members.items() if e.era == era and not e.left}
+
+    def names(self, era: int) -> tuple[list[str], list[str]]:
+        """Who is registered, and which of them are senders. It looks at all there are, quickly."""
+        found: dict[bool, list[str]] = {False: [], True: []}
+        kinds: dict[bytes, Enrolled] = {}  # by all of a row but its leaf
+        for member, row in self._members.items():
+            beginning = row.partition(_LEAF)[0]
+            kind = kinds.get(beginning)
+            if kind is None:
+                kind = kinds[beginning] = _without_leaf(beginning)
+            if kind.era == era and not kind.left:
+                found[kind.sender].append(member)
+        return sorted(found[False] + found[True]), sorted(found[True])
 
     def is_active(self, member: str, era: int) -> bool:
         enrolled = self.members.get(member)
@@ -163,3 +176,8 @@ class Roster:
 
     def _row_key(self, index: int) -> str:
         return f"{self._prefix}sender/{index}"
+
+
+def _without_leaf(beginning: bytes) -> Enrolled:
+    """What a row says before it comes to the leaf."""
+    return Enrolled(**decode(beginning.removesuffix(b"}") + b"}"))

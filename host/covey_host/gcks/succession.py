@@ -26,10 +26,12 @@ from .roster import Enrolled, Roster
 
 _MOST_PARCELS = 8  # unsent rekeys in a row; who missed more registers again
 _MOST_WRAPS = 96  # wrapped keys in one message
-_BESIDES_LEN = 320  # octets of such a message that are neither these nor the Rekey SA's keys
-_WRAPPED_LEN = 20  # of an attribute with a wrapped key, besides the key itself
 _MOST_JOIN_WRAPS = 48  # of these for newcomers; who is left over waits for the next rekey
 _MOST_JOINS = 256
+_FRAME_LEN = 1468  # octets of a message in an Ethernet frame, less IP, UDP and marker
+_BESIDES_LEN = 320  # octets of a round that are neither wrapped keys nor the Rekey SA's
+_EPOCH_LEN = 700  # the same of a message with a new epoch
+_WRAPPED_LEN = 20  # of an attribute with a wrapped key, besides the key itself
 _MOST_ROUNDS = 16  # messages to put out as many as go at once; if it takes more, all go
 
 
@@ -92,9 +94,13 @@ def decide(
     follow; with a key tree those who left by themselves don't either. joins: newcomers that wait
     for a leaf with new keys over it, and whether each can put fragments together."""
     old, policy = was.epoch, was.policy
-    moves = _moves(was, random, gone, joins)
+    in_fragments = was.roster.can_all_fragment(old.era)
+    room = _room(rekeyer, in_fragments)
+    moves = _moves(was, random, gone, joins, room)
+    if moves.leaving and moves.joined and not _fits(moves, old.shape, room):
+        moves = _moves(was, random, gone, {}, room)  # newcomers wait for the next rekey
     excludes = excludes or old.shape != policy.shape or len(moves.rounds) > _MOST_ROUNDS
-    excludes = excludes or not all(_fits(one, old.shape) for one in moves.rounds)
+    excludes = excludes or not _fits(moves, old.shape, room)
     if excludes:
         moves = _Moves()
     draft, rounds = moves.draft, moves.rounds
@@ -111,7 +117,7 @@ def decide(
     elif excludes:
         parcels = [rekeyer.exclude(old.rekey, old.destination, old.shape.has_marker)]
     else:
-        how = {"in_fragments": was.roster.can_all_fragment(old.era)}
+        how = {"in_fragments": in_fragments}
         parcels = rekeyer.rounds(old, rounds, sas, new.rekey.spi, policy, **how)
         how |= {"over": over, "gap_ms": policy.evict_gap_ms if over else 0, "joins": moves.joins}
         parcels.append(rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s, **how))
@@ -159,31 +165,35 @@ def told_s(left_ms: int, delays_s: tuple[int, int]) -> tuple[int, int]:
     return atd_s, delays_s[1] + max(0, atd_s - delays_s[0])
 
 
-def _moves(was: Standing, random: Random, gone: frozenset[str], joins: dict[str, bool]) -> _Moves:
-    """Whose leaves are taken, who gets one, and what that does to the tree."""
+def _moves(
+    was: Standing, random: Random, gone: frozenset[str], joins: dict[str, bool], room: int
+) -> _Moves:
+    """Whose leaves are taken, who gets one, and what that does to the tree. room: for keys in a
+    round's message."""
     if was.tree is None:
         return _Moves()
-    draft = Draft(was.tree, random)
-    joined = _placed(was, draft, [(m, has) for m, has in joins.items() if m not in gone])
     leaving = was.roster.leaving(was.epoch.era, gone)
+    draft = Draft(was.tree, random)
+    most_joins = _most(was, ike.MOST_LEN - _EPOCH_LEN)
+    first = draft.settling(most_joins) if joins else []
+    joined = _placed(was, draft, [(m, has) for m, has in joins.items() if m not in gone])
     leaving = {m: leaf for m, leaf in leaving.items() if m not in joined}
     if leaving:
-        wrap_len, top_len = _lens(was.epoch.shape)
-        room = ike.MOST_LEN - _BESIDES_LEN - was.tree.degree * top_len
-        most = min(_MOST_WRAPS, room // wrap_len) - draft.cost()
-        rounds = draft.rounds(leaving.values(), max(1, most))
-        return _Moves(leaving, joined, draft, rounds)
+        rounds = draft.rounds(leaving.values(), min(_MOST_WRAPS, _most(was, room)))
+        return _Moves(leaving, joined, draft, first + rounds)
     if joined:
-        return _Moves({}, joined, draft, [], Round(draft.replace(), draft.tops()))
+        return _Moves({}, joined, draft, first, Round(draft.replace(), draft.tops()))
     return _Moves()
 
 
 def _placed(was: Standing, draft: Draft, joins: Iterable[tuple[str, bool]]) -> dict[str, Enrolled]:
-    """Leaves for newcomers, as many as one message can bring. Each counts as having left until
-    it is admitted: who never comes for its keys is out with the next rekey."""
+    """Leaves for newcomers, as many as one message can bring, one at least. Each counts as having
+    left until it is admitted: who never comes for its keys is out with the next rekey."""
     placed = {}
+    room = _most(was, ike.MOST_LEN - _EPOCH_LEN)
     for member, fragments in joins:
-        if len(placed) == _MOST_JOINS or draft.cost() > _MOST_JOIN_WRAPS:
+        most = min(_MOST_JOIN_WRAPS, room - draft.path_cost)
+        if placed and (len(placed) == _MOST_JOINS or draft.cost() > most):
             break
         enrolled = was.roster.members.get(member)
         if enrolled is None or enrolled.era != was.epoch.era or enrolled.leaf is None:
@@ -195,11 +205,28 @@ def _placed(was: Standing, draft: Draft, joins: Iterable[tuple[str, bool]]) -> d
     return placed
 
 
-def _fits(one: Round, shape: Shape) -> bool:
-    """Whether members take a message as long as that: one leaf may need more in a wide tree."""
+def _most(was: Standing, room: int) -> int:
+    """Wrapped keys in so many octets, beside the Rekey SA's keys."""
+    wrap_len, top_len = _lens(was.epoch.shape)
+    return (room - was.tree.degree * top_len) // wrap_len
+
+
+def _room(rekeyer: Rekeyer, in_fragments: bool) -> int:
+    """For keys in a message of a round. In fragments it may be as long as members put together.
+    Else it goes in one frame: of what is longer no receiver can be sure."""
+    is_split = in_fragments and rekeyer.most_len is not None
+    return (ike.MOST_LEN if is_split else _FRAME_LEN) - _BESIDES_LEN
+
+
+def _fits(moves: _Moves, shape: Shape, room: int) -> bool:
+    """Whether no message is too long: one leaf's path may need more than there is."""
     wrap_len, top_len = _lens(shape)
-    most = ike.MOST_LEN - _BESIDES_LEN
-    return len(one.wraps) * wrap_len + len(one.tops) * top_len <= most
+
+    def length(one: Round) -> int:
+        return len(one.wraps) * wrap_len + len(one.tops) * top_len
+
+    joins_len = length(moves.joins) if moves.joins else 0
+    return joins_len <= ike.MOST_LEN - _EPOCH_LEN and all(length(r) <= room for r in moves.rounds)
 
 
 def _lens(shape: Shape) -> tuple[int, int]:
