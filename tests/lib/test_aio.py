@@ -31,7 +31,7 @@ class Script:
     refusal = None
     state = registration.REGISTERED
 
-    def __init__(self, config, now_ms, random, drops, path, awake=False):
+    def __init__(self, config, now_ms, random, drops, path, awake):
         self.path = path
         self.sources = []
         self.heard = []
