@@ -1,6 +1,8 @@
 """The code in an image: which files, for which architecture; and that it runs from there."""
 
 # ruff: noqa: F811  fixtures are imported by name
+import time
+
 import pytest
 
 import firmware_files as made
@@ -203,3 +205,20 @@ def test_pico_with_romfs(member, tmp_path):
     }
     flash = flash_of(built.octets, board)
     assert mount(flash, Region(0xEC000, 0x40000), 0, tmp_path, kind="rom") == digests(rom)
+
+
+def test_one_file_at_a_time_is_folded(monkeypatch):
+    """CPython 3.11 can't make syntax trees in two threads at once."""
+    inside, most = [], []
+
+    def fold(source, root):
+        inside.append(source)
+        most.append(len(inside))
+        time.sleep(0.002)
+        inside.remove(source)
+        return source.read_text(encoding="utf-8")
+
+    monkeypatch.setattr(code, "fold", fold)
+    found = code.select(["import covey.aio"], "rv32imc", ("udp",), ())
+    code.compile_all(found.kept, "rv32imc")
+    assert len(most) > 50 and set(most) == {1}

@@ -8,6 +8,7 @@ import ast
 import os
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -130,6 +131,10 @@ def imports(text: str) -> set[str]:
     return found
 
 
+# CPython 3.11 gets its syntax trees wrong where two threads make some at once: SystemError.
+_FOLDING = threading.Lock()
+
+
 def compile_file(
     source: Path, target: Path, arch: str, optimise: int = 0, root: Path = SOURCE
 ) -> None:
@@ -170,7 +175,8 @@ def compile_all(kept: dict[str, Path], arch: str) -> dict[str, bytes]:
 def _text(source: Path, root: Path) -> str:
     """What is compiled: of lib/covey with numbers for names, of an application as it stands."""
     if (root / "covey") in source.parents:
-        return fold(source, root)
+        with _FOLDING:
+            return fold(source, root)
     return source.read_text(encoding="utf-8")
 
 
