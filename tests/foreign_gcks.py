@@ -250,7 +250,9 @@ class ForeignGCKS(Door):
     def _answer(self, session, sa, message):
         """→ (payloads, what to do behind the answer)"""
         rest, payloads, exchange = lambda session: None, message.payloads, message.exchange
-        bodies, kinds = dict(payloads), message.kinds
+        if exchange == GSA_AUTH:  # COVEY_AWAKE, which nobody else knows
+            payloads = [p for p in payloads if p != (NOTIFY, b"\0\0\xa0\0")]
+        bodies, kinds = dict(payloads), [kind for kind, _ in payloads]
         if exchange == INFORMATIONAL:
             self.heard.append(("informational", payloads))
             if DELETE_IKE in payloads:

@@ -15,7 +15,7 @@ from foreign_gm import AUTH, DELETE, GSA, GSA_AUTH, GSA_REGISTRATION, INFORMATIO
 from gcks_site import LINE1, SITE, Site
 from ike_peer import FRAGMENTATION, SKF, IkeSA, Peer
 
-SMALL = SITE + "fragment_size = 300\n" + LINE1
+SMALL = SITE + "fragment_size = 300\n" + LINE1 + "key_tree = 0\n"
 MOST = 300 - 20 - 8 - 4  # less IP, UDP and marker
 VENDOR = (43, b"v" * 100)
 
