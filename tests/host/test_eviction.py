@@ -605,3 +605,13 @@ def test_another_shape_of_the_tree_sends_all_away_once(tmp_path, before, after, 
     pages = sum(page_count(size) for size in tree.sizes)
     assert len(list(site.store.scan("group/line1/tree"))) == 1 + pages
     site.store.close()
+
+
+def test_the_last_one_is_told_in_plain_words(site):
+    """A Rekey SA whose keys nobody can find would be no message (RFC 9838 section 4.5.2.1)."""
+    last = site.gm("m0", 1)
+    site.wait(20_000)
+    site.air.clear()
+    remove(site, "m0")
+    assert last.rekey(site.air[0].data) == "excluded"
+    assert site.gm("m1", 1).path

@@ -101,6 +101,7 @@ def decide(
         moves = _moves(was, random, gone, {}, room)  # newcomers wait for the next rekey
     excludes = excludes or old.shape != policy.shape or len(moves.rounds) > _MOST_ROUNDS
     excludes = excludes or not _fits(moves, old.shape, room)
+    excludes = excludes or not all(one.tops for one in moves.rounds)  # nobody would be left
     if excludes:
         moves = _Moves()
     draft, rounds = moves.draft, moves.rounds
