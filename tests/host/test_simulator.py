@@ -33,7 +33,7 @@ _STALE = "fresh_join = false\n" if HAS_BACKWARD_SECRECY else ""
 PEACE = {"cuts": 0, "restarts": 0}
 
 
-def tell(seed, weather=story.ROUGH, members=40, key_tree=4, more="", **plot):
+def tell(seed, weather=story.ROUGH, members=40, key_tree=4, more="fresh_join = false\n", **plot):
     given = {"rekeys": 15, "packets": 20, **plot}
     setting = Setting(members=members, key_tree=key_tree, more=more)
     return story.tell(seed, setting=setting, plot=story.Plot(**given), weather=weather)

@@ -43,7 +43,7 @@ class Setting:
     access_points: int = 12
     slow_ms: tuple[int, int] = (5, 300)
     look_ms: int = 5000  # how often a member looks at its timers
-    more: str = ""  # lines of the group's table
+    more: str = "fresh_join = false\n"  # lines of the group's table
 
     @property
     def text(self):
@@ -57,7 +57,6 @@ class Setting:
             f'atd = "{self.atd_s}s"\ndtd = "{self.dtd_s}s"\n'
             f'repeats = {self.repeats}\nrepeat_spacing = "{self.repeat_spacing_ms}ms"\n'
             f'rejoin_spread = "{self.spread_s}s"\nmembers = 100000\n'
-            "fresh_join = false\n"
             f"{tree}{delays if HAS_KEY_TREE else ''}{self.more}"
         )
 
