@@ -90,18 +90,23 @@ class Plant:
         self._look_ms = membership._IDLE_MS
         machines.look_every(self.setting.look_ms)
         self.swift.__enter__()
-        setting = self.setting
-        self.station = Station(
-            self.clock, self.air, self.chance, self._folder / "state.db", setting.text
-        )
-        self.station.machines = self.machines
-        self.station.sent_hook = self._sent
-        self.station.event_hook = self.checker.server_told
-        for number in range(setting.members):
-            slow_ms = self.chance.randint(*setting.slow_ms)
-            name = f"m{number}"
-            machine = Machine(self, number, name, False, slow_ms, setting.spread_s)
-            self.machines.append(machine)
+        try:
+            setting = self.setting
+            self.station = Station(
+                self.clock, self.air, self.chance, self._folder / "state.db", setting.text
+            )
+            self.station.machines = self.machines
+            self.station.sent_hook = self._sent
+            self.station.event_hook = self.checker.server_told
+            for number in range(setting.members):
+                slow_ms = self.chance.randint(*setting.slow_ms)
+                name = f"m{number}"
+                machine = Machine(self, number, name, False, slow_ms, setting.spread_s)
+                self.machines.append(machine)
+        except BaseException:  # then nobody calls __exit__
+            self.swift.__exit__()
+            machines.look_every(self._look_ms)
+            raise
         return self
 
     def __exit__(self, *_):
