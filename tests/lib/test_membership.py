@@ -614,7 +614,7 @@ def test_rekeys_without_end_do_not_stop_the_registration():
         life.it._group.rekey._last = []
         life.it.multicast(STORY["forged"][sorted(STORY["forged"])[0]], life.now_ms)
         life.it.step(life.now_ms)
-    assert life.ike.steps >= steps + 10
+    assert life.ike.steps >= steps + 9  # one look after six slices, a third of them: 9 or 10
 
 
 def test_a_member_with_keys_says_that_it_is_awake():
