@@ -141,7 +141,7 @@ class Membership:
         return (None, None) if out is None else addressed(*out, self._asked)
 
     def step(self, now_ms):
-        """One bounded slice of work. Returns the ms until the next call, 0 if there is more."""
+        """One bounded slice of work → ms until the next call, a second at most; 0: there is more."""
         self._now_ms = now_ms
         try:
             if self._slices:
@@ -179,7 +179,7 @@ class Membership:
             return _IDLE_MS
         wait = self._step_ike()
         self._outcome()
-        return wait
+        return min(wait, _IDLE_MS)  # what has come of it starts timers that were looked at before
 
     def _step_ike(self):
         try:

@@ -152,7 +152,8 @@ def test_a_watchdog_that_is_not_fed(bench, plug, kind):
 
     def hang(text):
         assert "board.drive(" in text
-        return text.replace("board.drive(", "while True: pass\n            (")
+        loop = "def never_back(said):\n    while True:\n        pass\n\n\n"
+        return loop + text.replace("board.drive(", "never_back(")
 
     bench.serve()
     button = plug("press-7", "cpython", ["--sender"])

@@ -137,6 +137,13 @@ class Life:
             ms -= step
             self.now_ms = ticks_add(self.now_ms, step)
 
+    def doze(self, ms):
+        """Let at least so many ms go by, each step as late as the one before it allows."""
+        while ms > 0:
+            wait = self.it.step(self.now_ms)
+            ms -= wait
+            self.now_ms = ticks_add(self.now_ms, wait)
+
     def registered(self, policy=STORY["receiver"]):
         self.ike.answer(registration.REGISTERED, policy)
         self.run()
@@ -351,6 +358,21 @@ def test_pauses_grow_until_somebody_answers():
         life.run(pause_ms)
         made += 1
         assert len(Script.made) == made
+
+
+def test_what_an_outcome_starts_is_done_in_time_for_who_sleeps_as_long_as_step_says():
+    life = Life(rejoin_spread_s=0).registered()
+    for _ in range(2):
+        life.ike.answer(registration.FAILED, reason="timeout")
+        assert len(Script.made) < 3
+        life.doze(2100)  # both were asked: the pause is a second at most
+    assert len(Script.made) == 3
+    life.registered()
+    life.it.refresh(life.now_ms)
+    life.doze(1100)
+    assert life.ike.asked == ["pull"]
+    life.doze(7000)
+    assert len(Script.made) == 4  # no answer in 5 s
 
 
 def test_a_server_that_vanished_is_followed_by_the_next_and_data_go_on():
@@ -592,7 +614,7 @@ def test_rekeys_without_end_do_not_stop_the_registration():
         life.it._group.rekey._last = []
         life.it.multicast(STORY["forged"][sorted(STORY["forged"])[0]], life.now_ms)
         life.it.step(life.now_ms)
-    assert life.ike.steps >= steps + 10
+    assert life.ike.steps >= steps + 9  # one look after six slices, a third of them: 9 or 10
 
 
 def test_a_member_with_keys_says_that_it_is_awake():
