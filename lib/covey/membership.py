@@ -141,7 +141,7 @@ class Membership:
         return (None, None) if out is None else addressed(*out, self._asked)
 
     def step(self, now_ms):
-        """One bounded slice of work → ms until the next call, a second at most; 0: there is more."""
+        """A bounded slice of work → ms until the next call, a second at most; 0: there is more."""
         self._now_ms = now_ms
         try:
             if self._slices:
