@@ -63,6 +63,9 @@ if IS_CPYTHON:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, ms / 1000)
 
+    def hear_person():
+        """Ctrl-C is raised here and from here on: it always is."""
+
 else:
     import struct
 
@@ -71,11 +74,24 @@ else:
     _libc = ffi.open("libc.so.6")
     _exit = _libc.func("v", "_exit", "i")
     _setitimer = _libc.func("i", "setitimer", "ipp")
+    _sigprocmask = _libc.func("i", "sigprocmask", "ipp")
+    _BLOCK, _UNBLOCK = 0, 1  # Linux's numbers
+    _SIGINT = bytes([1 << 2 - 1]) + bytes(127)  # a sigset_t with one bit
 
     def end(status):
         """The process is over, whatever it was about to do."""
         _exit(status)
 
     def bite_in(ms):
-        """A signal ends the process then, whatever it does; 0: not any more."""
+        """A signal ends the process then, whatever it does; 0: not any more.
+
+        Ctrl-C waits from one call to the next. MicroPython for Unix raises it wherever it is, in
+        the midst of a collection as well, and the heap stays locked: no chip does so.
+        """
         _setitimer(0, struct.pack("@4l", 0, 0, ms // 1000, ms % 1000 * 1000), None)
+        hear_person()
+        _sigprocmask(_BLOCK, _SIGINT, None)
+
+    def hear_person():
+        """Ctrl-C is raised here and from here on."""
+        _sigprocmask(_UNBLOCK, _SIGINT, None)

@@ -107,6 +107,7 @@ def main(where, what):
     if run("boot.py"):  # else no main.py
         run("main.py")
     print("power: prompt")
+    desk.hear_person()
     while True:  # a board waits for a person, or for its watchdog
         time.sleep(1)
 
