@@ -22,14 +22,14 @@ from covey_host.gcks.roster import Roster
 from simulator import story
 from simulator.air import Weather
 from simulator.checker import Broken
-from simulator.plant import HAS_BACKWARD_SECRECY, Plant, Setting
+from simulator.plant import Plant, Setting
 from simulator.swift import Swift
 
 ROOT = Path(__file__).resolve().parents[2]
 CALM = Weather(twice=0.05, delay_ms=(1, 60))  # loses nothing
 DEAF = Weather(rekey_loss=0.5, delay_ms=(1, 60))
 _BACKWARD = "backward_secrecy = true\nfresh_join = false\n"
-_STALE = "fresh_join = false\n" if HAS_BACKWARD_SECRECY else ""
+_STALE = "fresh_join = false\n"
 PEACE = {"cuts": 0, "restarts": 0}
 
 
@@ -56,14 +56,12 @@ def test_on_a_network_that_loses_nothing_no_rekey_does(seed, key_tree):
     assert plant.checker.counts["delivered"] > 5000
 
 
-@pytest.mark.skipif(not HAS_BACKWARD_SECRECY, reason="no such policy yet")
 @pytest.mark.parametrize("weather", [CALM, story.ROUGH])
 def test_a_newcomer_reads_nothing_earlier(weather):
     plant, told = tell(5, weather, more=_BACKWARD, joins=3)
     assert told.done["joins"] > 10 and plant.checker.counts["delivered"]
 
 
-@pytest.mark.skipif(not HAS_BACKWARD_SECRECY, reason="no such policy yet")
 def test_a_newcomer_that_reads_the_past_is_found(monkeypatch):
     """Keys that stay as they are when somebody comes."""
     monkeypatch.setattr(Plant, "has_backward_secrecy", True)

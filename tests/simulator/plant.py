@@ -4,11 +4,10 @@ import random
 import shutil
 import tempfile
 from collections import deque
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from covey import membership
-from covey_host.gcks.policy import GroupPolicy
 
 from . import machine as machines
 from .air import CLEAR, Air, Weather
@@ -19,9 +18,6 @@ from .machine import Machine
 from .station import Station
 from .swift import Swift
 
-_KNOWN = {field.name for field in fields(GroupPolicy)}
-HAS_KEY_TREE = "key_tree" in _KNOWN
-HAS_BACKWARD_SECRECY = "backward_secrecy" in _KNOWN
 _MEMORY = Path("/dev/shm")  # where a sync of the store costs nothing
 _RECENT = 100  # datagrams that are said again
 _IDENTITY = "gcks.example"
@@ -48,7 +44,7 @@ class Setting:
     @property
     def text(self):
         """covey.toml"""
-        tree = f"key_tree = {self.key_tree}\n" if HAS_KEY_TREE else ""
+        tree = f"key_tree = {self.key_tree}\n"
         delays = f'evict_atd = "{self.atd_s}s"\nevict_dtd = "{self.dtd_s}s"\n'
         return (
             f'identity = "{_IDENTITY}"\n'
@@ -57,7 +53,7 @@ class Setting:
             f'atd = "{self.atd_s}s"\ndtd = "{self.dtd_s}s"\n'
             f'repeats = {self.repeats}\nrepeat_spacing = "{self.repeat_spacing_ms}ms"\n'
             f'rejoin_spread = "{self.spread_s}s"\nmembers = 100000\n'
-            f"{tree}{delays if HAS_KEY_TREE else ''}{self.more}"
+            f"{tree}{delays}{self.more}"
         )
 
 

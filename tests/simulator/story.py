@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from .air import Weather
-from .plant import HAS_KEY_TREE, Plant, Setting
+from .plant import Plant, Setting
 
 ROUGH = Weather(data_loss=0.15, rekey_loss=0.15, unicast_loss=0.05, twice=0.05, delay_ms=(1, 60))
 _AGAIN = 3  # datagrams of a replay
@@ -168,7 +168,7 @@ def tell(seed, members=1000, rekeys=200, setting=None, plot=None, weather=ROUGH)
     """One whole story → (Plant, Story) after it. Broken where an invariant did not hold."""
     setting = setting or Setting(members=members)
     plot = plot or Plot(rekeys=rekeys)
-    if not (HAS_KEY_TREE and setting.key_tree):
+    if not setting.key_tree:
         plot = _rarely_evicting(plot)
     with Plant(seed, setting, weather) as plant:
         story = Story(plant, plot)
