@@ -136,12 +136,15 @@ class GM(ForeignGM):
         self.messages.append(message)
         if said == "rekeyed" and self.promised:
             assert before == (self.rekey_sa.spi, self.tek[0])
+        if said == "passed on" and self.promised:
+            assert before[0] == self.rekey_sa.spi
 
     def promises(self):
         """GSA_NEXT_SPI of the Rekey SA and of the TEK, None without."""
         if self.rekey_sa is None:
             return None, None
-        return tuple(dict(self.policy.sas[p]["attributes"]).get(3) for p in (6, 3))
+        latest = self.kek, self.policy.sas[3]
+        return tuple(dict(sa["attributes"]).get(3) for sa in latest)
 
     @property
     def key(self):
