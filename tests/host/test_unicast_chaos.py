@@ -118,7 +118,6 @@ def test_whatever_the_network_does(seed):
     chance = random.Random(seed)
     talk = Talk(liveness_s=5, retransmit={"total_s": 3600}).registered()
     talk.gm._random = talk.gm._unicast._random = lambda n: chance.randbytes(n)
-    talk.gm._unicast._renewal._random = talk.gm._random
     server = Server(talk, chance)
     to_server, to_member = [], []
     for _ in range(300):
