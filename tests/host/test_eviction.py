@@ -361,7 +361,13 @@ def test_any_degree(tmp_path, degree):
     site.store.close()
 
 
-def test_many_at_once_go_in_rounds_and_too_many_send_everybody_away(site, monkeypatch):
+@pytest.mark.parametrize("private", [True, False])
+def test_many_at_once_go_in_rounds_as_long_as_they_are_few(tmp_path, monkeypatch, private):
+    """Then in portions, or, where members don't know of those, everybody goes."""
+    more = "" if private else "private_attributes = false\n"
+    site = Site(tmp_path / "state.db", SITE + LINE1 + more)
+    for name in NAMES:
+        site.add(name)
     monkeypatch.setattr(succession, "_MOST_WRAPS", 8)
     gms = everybody(site)
     site.wait(20_000)
@@ -376,12 +382,13 @@ def test_many_at_once_go_in_rounds_and_too_many_send_everybody_away(site, monkey
     assert passed == ["passed on"] * (len(passed) - 1) + ["rekeyed"] and len(passed) > 2
     for name, what in said.items():
         assert ("rekeyed" in what) == (name not in ("m1", "m5", "m9", "m11"))
-    monkeypatch.setattr(succession, "_MOST_ROUNDS", 1)
+    monkeypatch.setattr(succession, "_FEW_ROUNDS" if private else "_MOST_ROUNDS", 1)
     for name in ("m0", "m4"):
         gms[name].open(site.talk(gms[name].leave(), name), GSA_REGISTRATION)
     remove(site, "m8")
     site.wait(10_000)
-    assert "excluded" in hear(site, gms)["m2"]
+    assert ("rekeyed" if private else "excluded") in hear(site, gms)["m2"]
+    site.store.close()
 
 
 @pytest.mark.parametrize("lies", [False, True])

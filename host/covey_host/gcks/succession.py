@@ -3,14 +3,14 @@
     all follow           GSA_REKEY over the current Rekey SA: the new epoch
     newcomers are due    the same, with new keys for all that lies over their leaves
     some are put out     GSA_REKEY over the current Rekey SA: another one, which they can't find,
-                         in as many rounds as it takes, of which the first brings newcomers'
-                         paths, too; then, over the last, the new epoch
+                         and newcomers' paths, too; then, over that one, the new epoch
+    many are             the same in a few rounds, each to a Rekey SA that fewer can find
+    very many are        one round in portions: each member finds its way in one of them
     all are sent away    the Delete of everything: a new era
 
 Nothing is written here, and nothing believed: see Group.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from covey import ike
@@ -21,6 +21,7 @@ from .epoch import next_epoch as epoch_after
 from .keytree import Draft, KeyTree, Round
 from .ledger import Changes
 from .policy import INBAND, GroupPolicy, Shape
+from .portions import cut
 from .rekeyer import Rekeyer
 from .roster import Enrolled, Roster
 
@@ -32,7 +33,10 @@ _FRAME_LEN = 1468  # octets of a message in an Ethernet frame, less IP, UDP and 
 _BESIDES_LEN = 320  # octets of a round that are neither wrapped keys nor the Rekey SA's
 _EPOCH_LEN = 700  # the same of a message with a new epoch
 _WRAPPED_LEN = 20  # of an attribute with a wrapped key, besides the key itself
-_MOST_ROUNDS = 16  # messages to put out as many as go at once; if it takes more, all go
+_FEW_ROUNDS = 4  # messages to put out as many as go at once; if it takes more, in portions
+_MOST_ROUNDS = 16  # where members don't know of portions; if it takes more, all go
+_MOST_PORTIONS = 1024  # 4 MB; if it takes more, all go
+_PORTIONS_A_GAP = 10  # sent in evict_gap: so fast a board says of one that it is for others
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Standing:
     roster: Roster
     tree: KeyTree | None
     outbox: Outbox
+    unsent: int  # of its parcels, the last
+    begin_ms: int  # when something new can be said
     activate_ms: int  # from when senders use the present TEK
 
     @property
@@ -75,8 +81,13 @@ class _Moves:
     leaving: dict[str, int] = field(default_factory=dict)
     joined: dict[str, Enrolled] = field(default_factory=dict)
     draft: Draft | None = None
-    rounds: list[Round] = field(default_factory=list)
-    joins: Round | None = None  # where nobody leaves
+    steps: list[list[Round]] = field(default_factory=list)  # each to a Rekey SA, in portions
+    joins: Round | None = None  # what goes with the new epoch
+
+    def delay_ms(self, policy: GroupPolicy) -> int:
+        """From the first message to the new epoch's."""
+        portions = sum(len(step) - 1 for step in self.steps)
+        return len(self.steps) * policy.evict_gap_ms + portions * portion_gap_ms(policy)
 
 
 def decide(
@@ -95,22 +106,18 @@ def decide(
     for a leaf with new keys over it, and whether each can put fragments together."""
     old, policy = was.epoch, was.policy
     in_fragments = was.roster.can_all_fragment(old.era)
-    room = _room(rekeyer, in_fragments)
-    moves = _moves(was, random, gone, joins, room)
-    if moves.leaving and moves.joined and not _fits(moves, old.shape, room):
-        moves = _moves(was, random, gone, {}, room)  # newcomers wait for the next rekey
-    excludes = excludes or old.shape != policy.shape or len(moves.rounds) > _MOST_ROUNDS
-    excludes = excludes or not _fits(moves, old.shape, room)
-    excludes = excludes or not all(one.tops for one in moves.rounds)  # nobody would be left
+    moves = _moves(was, random, gone, joins, _room(rekeyer, in_fragments))
+    excludes = excludes or old.shape != policy.shape or moves is None
+    excludes = excludes or not all(one.tops for step in moves.steps for one in step)  # nobody left
     if excludes:
         moves = _Moves()
-    draft, rounds = moves.draft, moves.rounds
-    sas = between(old, random, count=len(rounds), started=started)
+    draft, steps = moves.draft, moves.steps
+    sas = between(old, random, count=len(steps), started=started)
     over = sas[-1] if sas else None
     new = epoch_after(old, policy.shape, random, excludes=excludes, started=started, over=over)
     come_back = excludes or started and any(parcel.excludes for parcel in was.outbox)
-    delays_s = policy.delays_s(bool(rounds))
-    said_ms = now_ms + len(rounds) * policy.evict_gap_ms
+    delays_s = policy.delays_s(bool(steps))
+    said_ms = (now_ms if excludes else max(now_ms, was.begin_ms)) + moves.delay_ms(policy)
     activate_ms = max(earliest_ms(policy, said_ms, come_back, delays_s), was.activate_ms)
     atd_s, dtd_s = told_s(activate_ms - said_ms, delays_s)
     if was.is_inband:
@@ -119,11 +126,13 @@ def decide(
         parcels = [rekeyer.exclude(old.rekey, old.destination, old.shape.has_marker)]
     else:
         how = {"in_fragments": in_fragments}
-        parcels = rekeyer.rounds(old, rounds, sas, new.rekey.spi, policy, **how)
+        gaps_ms = policy.evict_gap_ms, portion_gap_ms(policy)
+        parcels = rekeyer.steps(old, steps, sas, new.rekey.spi, policy, gaps_ms, **how)
         how |= {"over": over, "gap_ms": policy.evict_gap_ms if over else 0, "joins": moves.joins}
         parcels.append(rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s, **how))
     outbox = _unsaid(was.outbox, rekeyer) if excludes else was.outbox
-    outbox = (*outbox, *parcels)[-max(_MOST_PARCELS, len(parcels)) :]
+    unsent = 0 if excludes else was.unsent
+    outbox = (*outbox, *parcels)[-max(_MOST_PARCELS, unsent + len(parcels)) :]
     vacated = frozenset(moves.leaving) - gone
     changes = {was.prefix + "state": encode_state(new, outbox)}
     changes |= was.roster.vacating(vacated) | was.roster.removing(gone)
@@ -166,35 +175,90 @@ def told_s(left_ms: int, delays_s: tuple[int, int]) -> tuple[int, int]:
     return atd_s, delays_s[1] + max(0, atd_s - delays_s[0])
 
 
+def portion_gap_ms(policy: GroupPolicy) -> int:
+    return policy.evict_gap_ms // _PORTIONS_A_GAP
+
+
 def _moves(
     was: Standing, random: Random, gone: frozenset[str], joins: dict[str, bool], room: int
-) -> _Moves:
+) -> _Moves | None:
     """Whose leaves are taken, who gets one, and what that does to the tree. room: for keys in a
-    round's message."""
+    message of a round. None where no messages can say it."""
     if was.tree is None:
         return _Moves()
-    leaving = was.roster.leaving(was.epoch.era, gone)
+    has_portions = was.epoch.shape.private_attributes
+    joins = {member: has for member, has in joins.items() if member not in gone}
+    limit = _FEW_ROUNDS if has_portions else _MOST_ROUNDS
+    moves = _in_rounds(was, random, gone, joins, room, limit)
+    is_all = moves is not None and len(moves.joined) == len(joins)
+    if has_portions:
+        return moves if is_all else _in_portions(was, random, gone, joins, room) or moves
+    if moves is None and joins and was.roster.leaving(was.epoch.era, gone):
+        return _in_rounds(was, random, gone, {}, room, limit)  # newcomers wait
+    return moves
+
+
+def _in_rounds(
+    was: Standing,
+    random: Random,
+    gone: frozenset[str],
+    joins: dict[str, bool],
+    room: int,
+    limit: int,
+) -> _Moves | None:
+    """As RFC 9838 has it: each message has a way for everybody that stays. Newcomers, as many as
+    fit, wait for the next rekey otherwise."""
     draft = Draft(was.tree, random)
-    most_joins = _most(was, ike.MOST_LEN - _EPOCH_LEN)
-    first = draft.settling(most_joins) if joins else []
-    joined = _placed(was, draft, [(m, has) for m, has in joins.items() if m not in gone])
-    leaving = {m: leaf for m, leaf in leaving.items() if m not in joined}
+    beside = ike.MOST_LEN - _EPOCH_LEN
+    if was.epoch.shape.private_attributes:
+        beside = room + _BESIDES_LEN - _EPOCH_LEN
+    first = draft.settling(_most(was, beside)) if joins else []
+    joined = _placed(was, draft, joins, _most(was, beside))
+    leaving = _leaving(was, gone, joined)
     if leaving:
-        rounds = draft.rounds(leaving.values(), min(_MOST_WRAPS, _most(was, room)))
-        return _Moves(leaving, joined, draft, first + rounds)
-    if joined:
-        return _Moves({}, joined, draft, first, Round(draft.replace(), draft.tops()))
-    return _Moves()
+        most = min(_MOST_WRAPS, _most(was, room))
+        rounds = draft.rounds(leaving.values(), most, limit - len(first))
+        if rounds is None:
+            return None
+        steps, joins_round = [[one] for one in first + rounds], None
+    else:
+        steps = [[one] for one in first]
+        joins_round = Round(draft.replace(), draft.tops()) if joined else None
+    moves = _Moves(leaving, joined, draft if leaving or joined else None, steps, joins_round)
+    return moves if _fits(moves, was.epoch.shape, room, beside) else None
 
 
-def _placed(was: Standing, draft: Draft, joins: Iterable[tuple[str, bool]]) -> dict[str, Enrolled]:
-    """Leaves for newcomers, as many as one message can bring, one at least. Each counts as having
-    left until it is admitted: who never comes for its keys is out with the next rekey."""
+def _in_portions(
+    was: Standing, random: Random, gone: frozenset[str], joins: dict[str, bool], room: int
+) -> _Moves | None:
+    """All at once, in messages of which each member needs one. None where nobody would be left,
+    too."""
+    draft = Draft(was.tree, random)
+    joined = _placed(was, draft, joins, None)
+    leaving = _leaving(was, gone, joined)
+    portions = cut(draft.whole(leaving.values()), room, *_lens(was.epoch.shape))
+    moves = _Moves(leaving, joined, draft, [portions])
+    is_right = 0 < len(portions) <= _MOST_PORTIONS and _fits(moves, was.epoch.shape, room, room)
+    return moves if is_right else None
+
+
+def _leaving(was: Standing, gone: frozenset[str], joined: dict[str, Enrolled]) -> dict[str, int]:
+    leaving = was.roster.leaving(was.epoch.era, gone)
+    return {member: leaf for member, leaf in leaving.items() if member not in joined}
+
+
+def _placed(
+    was: Standing, draft: Draft, joins: dict[str, bool], most: int | None
+) -> dict[str, Enrolled]:
+    """Leaves for newcomers, as many as one message of `most` wrapped keys can bring, one at least;
+    None: for all. Each counts as having left until it is admitted: who never comes for its keys
+    is out with the next rekey."""
     placed = {}
-    room = _most(was, ike.MOST_LEN - _EPOCH_LEN)
-    for member, fragments in joins:
-        most = min(_MOST_JOIN_WRAPS, room - draft.path_cost)
-        if placed and (len(placed) == _MOST_JOINS or draft.cost() > most):
+    if most is not None:
+        most = min(_MOST_JOIN_WRAPS, most - draft.path_cost)
+    for member, fragments in joins.items():
+        is_much = most is not None and (len(placed) == _MOST_JOINS or draft.cost() > most)
+        if placed and is_much:
             break
         enrolled = was.roster.members.get(member)
         if enrolled is None or enrolled.era != was.epoch.era or enrolled.leaf is None:
@@ -219,15 +283,16 @@ def _room(rekeyer: Rekeyer, in_fragments: bool) -> int:
     return (ike.MOST_LEN if is_split else _FRAME_LEN) - _BESIDES_LEN
 
 
-def _fits(moves: _Moves, shape: Shape, room: int) -> bool:
-    """Whether no message is too long: one leaf's path may need more than there is."""
+def _fits(moves: _Moves, shape: Shape, room: int, beside: int) -> bool:
+    """Whether no message is too long: one leaf's path may need more than there is. beside: for
+    keys in the message that brings the new epoch."""
     wrap_len, top_len = _lens(shape)
 
     def length(one: Round) -> int:
         return len(one.wraps) * wrap_len + len(one.tops) * top_len
 
     joins_len = length(moves.joins) if moves.joins else 0
-    return joins_len <= ike.MOST_LEN - _EPOCH_LEN and all(length(r) <= room for r in moves.rounds)
+    return joins_len <= beside and all(length(r) <= room for step in moves.steps for r in step)
 
 
 def _lens(shape: Shape) -> tuple[int, int]:
@@ -238,10 +303,11 @@ def _lens(shape: Shape) -> tuple[int, int]:
 
 
 def _unsaid(outbox: Outbox, rekeyer: Rekeyer) -> list[Parcel]:
-    """In place of rekeys that some may not have heard, and that would hand them keys."""
-    return [
-        parcel
-        if parcel.excludes
-        else rekeyer.exclude(parcel.over, parcel.destination, parcel.marker)
-        for parcel in outbox
-    ]
+    """In place of rekeys that some may not have heard, and that would hand them keys: over each
+    Rekey SA one, above all its other messages."""
+    found: dict[bytes, Parcel] = {}
+    for parcel in outbox:
+        found.pop(parcel.over.spi, None)
+        where = parcel.over, parcel.destination, parcel.marker
+        found[parcel.over.spi] = parcel if parcel.excludes else rekeyer.exclude(*where)
+    return list(found.values())
