@@ -364,7 +364,7 @@ def test_any_degree(tmp_path, degree):
 @pytest.mark.parametrize("private", [True, False])
 def test_many_at_once_go_in_rounds_as_long_as_they_are_few(tmp_path, monkeypatch, private):
     """Then in portions, or, where members don't know of those, everybody goes."""
-    more = "" if private else "private_attributes = false\n"
+    more = "" if private else 'carrier = "ip"\nprivate_attributes = false\n'
     site = Site(tmp_path / "state.db", SITE + LINE1 + more)
     for name in NAMES:
         site.add(name)
@@ -560,26 +560,26 @@ def test_what_growing_left_out_goes_in_a_message_of_its_own_where_both_are_too_l
     site.store.close()
 
 
-def test_a_path_that_fits_in_no_message_sends_everybody_away(tmp_path):
+def test_a_path_that_fits_in_no_message_goes_in_portions(tmp_path):
     """Of sixteen nodes at the top and under each on the path, with keys of 256 bits."""
     site, gm = first_of_many(tmp_path, 16, 256, 65_535)
     remove(site, "last")
-    assert hear_pieces(site, gm) == [("excluded", 1)]
+    site.wait(10_000)
+    assert [what for what, _ in hear_pieces(site, gm)] == ["passed on", "put out", "rekeyed"]
     site.store.close()
 
 
 @pytest.mark.parametrize("more, splits", [("", False), ("fragment_size = 0\n", True)])
-@pytest.mark.parametrize("count, said", [(1_000, "rekeyed"), (70_000, "excluded")])
-def test_without_fragments_a_message_fits_in_a_frame_or_everybody_goes(
-    tmp_path, more, splits, count, said
-):
+@pytest.mark.parametrize("count", [1_000, 70_000])
+def test_without_fragments_each_message_fits_in_a_frame(tmp_path, more, splits, count):
     """Whole it would need IP's fragments, or a buffer that a board may not have."""
     site, gm = first_of_many(tmp_path, 4, 128, count, more, splits)
     remove(site, "last")
     site.wait(10_000)
     assert max(len(out.data) for out in site.air) <= 1468
     heard = hear_pieces(site, gm)
-    assert heard[-1] == (said, 1) and all(pieces == 1 for _, pieces in heard)
+    assert all(pieces == 1 for _, pieces in heard) and heard[-1] == ("rekeyed", 1)
+    assert gm.tek[0] == group_of(site).epoch.tek_spi and group_of(site).epoch.era == 0
     site.store.close()
 
 

@@ -209,23 +209,35 @@ def test_after_everybody_was_sent_away_all_come_back_at_once(site):
     assert follow(site, backs) == set(backs) and group_of(site).epoch.number == number + 1
 
 
-def test_more_than_one_message_can_bring_wait_for_the_next(site, monkeypatch):
-    gms = everybody(site)
-    for name in ("m1", "m5", "m9"):  # leaves far apart
+def spread(site, gms):
+    """Leaves far apart are free."""
+    for name in ("m1", "m5", "m9"):
         gm = gms.pop(name)
         gm.open(site.talk(gm.leave(), name), GSA_REGISTRATION)
     site.send(site.server.rekey("line1", site.now))
     site.wait(20_000)
     follow(site, gms)
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_more_newcomers_than_one_message_can_bring(tmp_path, monkeypatch, private):
+    """They are brought in portions; where members don't know of those, some wait."""
+    more = "" if private else 'carrier = "ip"\nprivate_attributes = false\n'
+    site = made(tmp_path / "state.db", BACKWARD + more)
+    gms = everybody(site)
+    spread(site, gms)
     monkeypatch.setattr(succession, "_MOST_JOIN_WRAPS", 4)
-    old = group_of(site).epoch.number
+    old = group_of(site).epoch
     asked = {name: ask(site, name)[0] for name in NEW[:3]}
     for name, gm in asked.items():
         gms[name] = take(gm, site.answered(gm, name, ms=40_000))
+        assert gms[name].tek[0] != old.tek_spi
         hear(site, gms)
-    assert group_of(site).epoch.number > old + 1
+    number = group_of(site).epoch.number
+    assert number == old.number + 1 if private else number > old.number + 1
     site.wait(3_000)
-    assert follow(site, gms) == set(gms)
+    assert follow(site, gms) == set(gms) and group_of(site).epoch.era == old.era
+    site.store.close()
 
 
 @pytest.mark.parametrize("degree", [0, 2, 16])

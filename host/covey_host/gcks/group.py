@@ -215,9 +215,9 @@ class Group:
             return True
         return self.epoch.life > 0 and member.may_join(self.policy.name)
 
-    def can_evict(self, member: str) -> bool:
-        """Whether others need not register again when this one, which has keys, is put out."""
-        return self.is_inband or self._can_evict(frozenset({member}))
+    def can_evict(self, members: frozenset[str]) -> bool:
+        """Whether others need not register again when these, which have keys, are put out."""
+        return self.is_inband or self._can_evict(members)
 
     def _can_evict(self, members: frozenset[str]) -> bool:
         with_leaf = self._roster.leaving(self.epoch.era, members) if self._tree else {}
