@@ -98,7 +98,9 @@ def member_remove(option: Path | None, names: list[str]) -> None:
             f" {it} can still read with the keys that {it} {has}."
         )
     else:
-        output.line(f"Removed {some}: {it} can register no more; {its} groups go on without {them}.")
+        output.line(
+            f"Removed {some}: {it} can register no more; {its} groups go on without {them}."
+        )
         for group in answer["groups"]:
             output.line(
                 f"Group {group['group']}: {it} {reads} nothing that is sent {group['reads_s']} s"
