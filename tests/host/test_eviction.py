@@ -4,7 +4,6 @@ Members are another implementation (foreign_gm.py), which knows nothing of the t
 """
 
 import os
-import shutil
 
 import pytest
 
@@ -24,10 +23,9 @@ from foreign_gm import (
     ForeignGM,
     notification,
 )
-from gcks_site import KEY, LINE1, SITE, CutStore, Flock, FullDisk, Killed, Site, backup
+from gcks_site import KEY, LINE1, SITE, FullDisk, Site, backup
 
 NAMES = [f"m{number}" for number in range(12)]
-ROOMY = SITE + LINE1 + "sender_id_form = [4, 8]\n"
 
 
 @pytest.fixture
@@ -420,74 +418,6 @@ def test_a_full_disk_half_puts_nobody_out(tmp_path, lies):
     said = hear(site, gms)
     assert "rekeyed" in said["m7"]
     site.store.close()
-
-
-@pytest.mark.parametrize("after", [False, True])
-def test_killed_at_any_call_of_the_store(tmp_path, after):
-    """An eviction once reported stays done, and nobody else is lost for longer than a rekey."""
-    made = Site(tmp_path / "template.db", ROOMY)
-    for name in NAMES[:6]:
-        made.add(name)
-    made.store.close()
-    at = 1
-    while run_story(tmp_path, at, after):
-        at += 1
-    assert at > 40
-
-
-def run_story(tmp_path, at, after):
-    path = tmp_path / f"{at}.db"
-    shutil.copy(tmp_path / "template.db", path)
-    flock, cuts = Flock(), []
-
-    def cutting(store):
-        cuts.append(CutStore(store, at, after))
-        return cuts[-1]
-
-    def register(name):
-        def step(site):
-            gm = site.connect(ForeignGM(name.encode(), KEY, wants=1), name)
-            found = site.ask(gm, name)
-            if found != [notification(REGISTRATION_FAILED)]:
-                flock.join(gm.take_group(found))
-
-        return step
-
-    def removing(name):
-        def step(site):
-            try:
-                remove(site, name)
-            except Problem as problem:
-                assert "already" in problem.sentence
-
-        return step
-
-    def wait(ms):
-        return lambda site: site.wait(ms)
-
-    steps = [*map(register, NAMES[:6]), wait(20_000), removing("m1"), wait(700), removing("m2")]
-    steps += [wait(300), register("m3"), wait(9_000), removing("m4"), wait(9_000)]
-    try:
-        site = Site(path, ROOMY, wrap=cutting)
-    except Killed:
-        site = Site(path, ROOMY, now=2_000_000)
-    for step in steps:
-        try:
-            step(site)
-        except Killed:
-            flock.hear(site)
-            site.store.close()
-            site = flock.follow(Site(path, ROOMY, now=site.now + 1_000))
-            step(site)
-        flock.hear(site)
-    was_cut = cuts[0].disarm()
-    site.wait(30_000)
-    flock.hear(site)
-    epoch = group_of(site).epoch
-    inside = {gm.name for gm in flock.gms if gm.tek == (epoch.tek_spi, epoch.tek_keymat)}
-    assert inside == {b"m0", b"m3", b"m5"}
-    site.store.close()
-    return was_cut
 
 
 def test_what_the_first_message_has_to_carry(site):

@@ -3,8 +3,6 @@
 Members are another implementation (foreign_gm.py), which knows nothing of either.
 """
 
-import shutil
-
 import pytest
 
 from covey_host.errors import Problem
@@ -17,7 +15,7 @@ from foreign_gm import (
     ForeignGM,
     notification,
 )
-from gcks_site import KEY, PLAIN, SITE, CutStore, Flock, FullDisk, Killed, Site, take
+from gcks_site import KEY, PLAIN, SITE, FullDisk, Site, take
 from test_eviction import all_keys, finds, group_of, hear, remove
 
 NAMES = [f"m{number}" for number in range(12)]
@@ -375,79 +373,6 @@ def test_a_full_disk_hands_out_nothing(tmp_path, lies):
     site.wait(10_000)
     assert follow(site, gms) == set(gms) - {"m2"}
     site.store.close()
-
-
-@pytest.mark.parametrize("after", [False, True])
-def test_killed_at_any_call_of_the_store(tmp_path, after):
-    """Newcomers ask, somebody goes, the server dies: nobody is lost for longer than a rekey, and
-    nobody is given a key of before."""
-    template = made(tmp_path / "template.db", ROOMY, names=NAMES[:5])
-    template.store.close()
-    at = 1
-    while run_story(tmp_path, at, after):
-        at += 1
-    assert at > 40
-
-
-ROOMY = BACKWARD + "sender_id_form = [4, 8]\n"
-
-
-def run_story(tmp_path, at, after):
-    path = tmp_path / f"{at}.db"
-    shutil.copy(tmp_path / "template.db", path)
-    flock, cuts, spent = Flock(), [], set()
-
-    def cutting(store):
-        cuts.append(CutStore(store, at, after))
-        return cuts[-1]
-
-    def coming(*names):
-        def step(site):
-            asked = [(name, *ask(site, name, wants=1)) for name in names]
-            if not any(answer for *_, answer in asked):
-                spent.add(group_of(site).epoch.tek_keymat)
-            for name, gm, _, answer in asked:
-                answer = answer or site.answered(gm, name)
-                assert take(gm, answer).tek[1] not in spent
-                flock.join(gm)
-
-        return step
-
-    def removing(name):
-        def step(site):
-            try:
-                remove(site, name)
-            except Problem as problem:
-                assert "already" in problem.sentence
-
-        return step
-
-    def wait(ms):
-        return lambda site: site.wait(ms)
-
-    steps = [coming(*NAMES[:5]), wait(20_000), coming("n0", "n1"), wait(300), removing("m1")]
-    steps += [wait(20_000), coming("n2"), wait(15_000)]
-    try:
-        site = Site(path, ROOMY, wrap=cutting)
-    except Killed:
-        site = Site(path, ROOMY, now=2_000_000)
-    for step in steps:
-        try:
-            step(site)
-        except Killed:
-            flock.hear(site)
-            site.store.close()
-            site = flock.follow(Site(path, ROOMY, now=site.now + 1_000))
-            step(site)
-        flock.hear(site)
-    was_cut = cuts[0].disarm()
-    site.wait(30_000)
-    flock.hear(site)
-    epoch = group_of(site).epoch
-    inside = {gm.name for gm in flock.gms if gm.tek == (epoch.tek_spi, epoch.tek_keymat)}
-    assert inside == {b"m0", b"m2", b"m3", b"m4", b"n0", b"n1", b"n2"}
-    site.store.close()
-    return was_cut
 
 
 # Receivers that start anew
