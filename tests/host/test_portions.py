@@ -161,12 +161,14 @@ def test_who_is_put_out_asks_and_is_refused(plant):
 
 
 @pytest.mark.parametrize("place", [0, -1])
-def test_whose_portion_is_lost_once_gets_its_repeat_and_asks_nobody(plant, place):
-    """The first of them, and the last, behind which there is none to come."""
+@pytest.mark.parametrize("delay_ms", [0, 9_000])
+def test_whose_portion_is_lost_once_gets_its_repeat_or_asks(plant, place, delay_ms):
+    """The first of them, and the last, behind which there is none to come. It sends all along."""
     portions = portions_of(plant, "m1", "m4")
     hearers = [name for name in ("m0", "m2", "m3", "m5")]
     name = next(n for n in hearers if mine_of(plant, n, portions) == portions[place])
     one = plant.ones[name]
+    one.it._refresh._spread_ms = lambda: delay_ms
     asked = plant.site.server.counters.copy()
     heard = []
     hear = one.hear
@@ -181,7 +183,8 @@ def test_whose_portion_is_lost_once_gets_its_repeat_and_asks_nobody(plant, place
         plant.wait(250)
         assert not isinstance(one.send(b"go on"), int)
     assert heard and one.it.epoch == plant.site.server._groups["line1"].epoch.number
-    assert plant.site.server.counters["registered"] == asked["registered"]
+    asks = place == 0 and delay_ms == 0  # as the last one came, and none had a way
+    assert plant.site.server.counters["registered"] == asked["registered"] + asks
 
 
 def mine_of(plant, name, portions):
