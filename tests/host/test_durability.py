@@ -11,7 +11,7 @@ import shutil
 import pytest
 
 from covey_host.errors import Problem
-from covey_host.gcks import succession
+from covey_host.gcks import moves
 from foreign_gm import GSA_AUTH, REGISTRATION_FAILED, ForeignGM, notification
 from gcks_site import KEY, PLAIN, SITE, CutStore, Flock, FullOnce, Killed, Site
 
@@ -84,7 +84,8 @@ class Story:
         return step
 
     def _take(self, site, name, gm, answer):
-        found = gm.check_identity(gm.open(answer or site.answered(gm, name), GSA_AUTH))
+        answer = answer or site.answered(gm, name, ms=28_000)  # a member gives up after 30 s
+        found = gm.check_identity(gm.open(answer, GSA_AUTH))
         if found == [notification(REGISTRATION_FAILED)]:
             return False
         gm.take_group(found)
@@ -158,8 +159,8 @@ def broken(tmp_path, text, steps, how, at):
 )
 def test_at_each_write(tmp_path, monkeypatch, text, steps, how):
     if steps is many_at_once:  # in portions, with newcomers in them
-        monkeypatch.setattr(succession, "_FEW_ROUNDS", 0)
-        monkeypatch.setattr(succession, "_room", lambda *_: 170)
+        monkeypatch.setattr(moves, "_FEW_ROUNDS", 0)
+        monkeypatch.setattr(moves, "_portion_room", lambda *_: 170)
     template = Site(tmp_path / "template.db", text)
     for name in [*NAMES, *NEW]:
         template.add(name)

@@ -6,7 +6,7 @@ Members are another implementation (foreign_gm.py), which knows nothing of eithe
 import pytest
 
 from covey_host.errors import Problem
-from covey_host.gcks import policy, succession
+from covey_host.gcks import moves, policy
 from foreign_gm import (
     AUTHORIZATION_FAILED,
     GSA_AUTH,
@@ -224,7 +224,7 @@ def test_more_newcomers_than_one_message_can_bring(tmp_path, monkeypatch, privat
     site = made(tmp_path / "state.db", BACKWARD + more)
     gms = everybody(site)
     spread(site, gms)
-    monkeypatch.setattr(succession, "_MOST_JOIN_WRAPS", 4)
+    monkeypatch.setattr(moves, "_MOST_JOIN_WRAPS", 4)
     old = group_of(site).epoch
     asked = {name: ask(site, name)[0] for name in NEW[:3]}
     for name, gm in asked.items():

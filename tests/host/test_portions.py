@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from covey.drops import DROP_KEY_PATH, DROP_KEY_PORTION, DROP_REKEY_PORTION
 from covey.membership import MEMBER, REFUSED
-from covey_host.gcks import succession
+from covey_host.gcks import moves
 from covey_host.gcks.portions import cut
 from gcks_site import Site
 from test_eviction_members import NAMES, Plant
@@ -89,8 +89,8 @@ def test_it_costs_hardly_more_than_the_whole():
 @pytest.fixture
 def plant(tmp_path, monkeypatch):
     """Each message of a removal brings little, so that there are many."""
-    monkeypatch.setattr(succession, "_FEW_ROUNDS", 0)
-    monkeypatch.setattr(succession, "_room", lambda *_: 170)
+    monkeypatch.setattr(moves, "_FEW_ROUNDS", 0)
+    monkeypatch.setattr(moves, "_portion_room", lambda *_: 170)
     site = Site(tmp_path / "state.db")
     for name in NAMES:
         site.add(name)
@@ -102,7 +102,7 @@ def plant(tmp_path, monkeypatch):
         made.portions = cut(*of)
         return made.portions
 
-    monkeypatch.setattr(succession, "cut", seen)
+    monkeypatch.setattr(moves, "cut", seen)
     yield made
     site.store.close()
 

@@ -629,8 +629,8 @@ def test_a_member_with_keys_says_that_it_is_awake():
 
 
 def test_who_has_lost_windows_by_its_clock_asks_as_one_that_starts_anew():
-    """A key whose life is over for us may be current at the server, whose clock is another: over the
-    IKE SA, or to who says that it has run all along, it would come again, without its windows.
+    """A key whose life is over for us may be current at the server, whose clock is another: over
+    the IKE SA, or to who says that it has run all along, it would come again, without its windows.
     """
     life = Life().registered()
     life.rekey(STORY["rekey1"])

@@ -6,7 +6,7 @@ from unittest import mock
 
 from covey import keywrap
 
-from ..gcks import keytree, rekeyer, succession
+from ..gcks import keytree, moves, rekeyer, succession
 from ..store import sqlite
 from .results import Table
 
@@ -18,7 +18,7 @@ class Clock:
         "new keys of the tree": [
             (keytree.Draft, "rounds"),
             (keytree.Draft, "whole"),
-            (succession, "cut"),
+            (moves, "cut"),
             (keytree.KeyTree, "pages"),
         ],
         "wrapping": [(keywrap, "wrap")],

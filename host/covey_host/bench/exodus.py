@@ -17,7 +17,7 @@ from covey.gcm import SALT_LEN
 from covey.job import finish
 from covey.kd import parse_kd
 
-from ..gcks import download, epoch, keyserver, keytree, succession
+from ..gcks import download, epoch, keyserver, keytree, moves
 from ..store import sqlite
 from . import crowd
 from .board import BUILD
@@ -54,7 +54,7 @@ def needed(count: int, degree: int, leavers: list[int]) -> int:
 
 
 def _leave(table: Table, count: int, leaving: int, unicast: str) -> None:
-    what = f"{leaving:,} leave of {count:,}: "
+    what = f"many leave: {leaving:,} of {count:,}: "
     leavers = sorted(random.Random(count).sample(range(count), leaving))
     seen = []
 
@@ -62,7 +62,7 @@ def _leave(table: Table, count: int, leaving: int, unicast: str) -> None:
         seen.append((whole, portions := decide(whole, *of)))
         return portions
 
-    decide = succession.cut
+    decide = moves.cut
     clock = Clock()
     BUILD.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bench-", dir=BUILD) as home:
@@ -73,7 +73,7 @@ def _leave(table: Table, count: int, leaving: int, unicast: str) -> None:
         server.start(0)
         server.step(_MINUTE_MS)
         names = [crowd.name_of(leaf) for leaf in leavers]
-        with mock.patch.object(succession, "cut", cut), clock.running():
+        with mock.patch.object(moves, "cut", cut), clock.running():
             server.remove_members(names, _MINUTE_MS)
         [(_, portions)] = seen
         group = server._groups[crowd.GROUP]

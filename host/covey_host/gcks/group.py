@@ -23,12 +23,13 @@ from .authority import Member
 from .epoch import Epoch, Random, RekeySA, decode_state, encode_state, first_epoch
 from .keytree import Draft, KeyTree, Node
 from .ledger import Changes, Ledger
+from .moves import Standing
 from .newcomers import Newcomers, NotYet
 from .policy import INBAND, REKEY_AT, GroupPolicy
 from .rekeyer import Rekeyer
 from .repeats import Repeats
 from .roster import Enrolled, Roster
-from .succession import Plan, Standing
+from .succession import Plan
 
 _JITTER = 5  # % of a lifetime: groups that began together are not rekeyed together
 _RETRY_MS = 5000  # after a write that failed
