@@ -82,7 +82,7 @@ def _leave(table: Table, count: int, leaving: int, unicast: str) -> None:
         wraps = sum(len(portion.wraps) for portion in portions)
         unwraps = max(_unwraps(group._tree, leaf, leavers, portions) for leaf in leavers[:_ASKED])
         store.close()
-    least = f"{what}wrapped keys that the tree needs"
+    least = f"{what}wrapped keys needed"
     table.add(least, needed(count, _DEGREE, leavers), "keys")
     table.add(f"{what}wrapped keys", wraps, "keys", least)
     table.add(f"{what}messages", len(parcels), "messages")
