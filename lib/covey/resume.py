@@ -37,8 +37,8 @@ _WINDOW = ">B7I"
 
 keep_keys()  # from now on an SA can tell its own
 
-# What octets that are no good lead to; a tuple could not be made just then. A board's AES fails with
-# OSError where it finds no memory.
+# What octets that are no good lead to; a tuple could not be made just then. OSError: a board's AES
+# found no memory.
 _UNFIT = (FormatError, ValueError, MemoryError, OSError)
 
 # As replay.py has them.

@@ -3,6 +3,7 @@
 What happens in a group by it, to our members, in the second half.
 """
 
+import dataclasses
 import random
 
 import pytest
@@ -210,3 +211,48 @@ def test_whose_portion_is_lost_for_good_comes_back(plant):
     plant.wait(10_000)
     assert one.it.state == MEMBER
     assert one.receive(plant.ones["m0"].send(b"again")) == b"again"
+
+
+def holders(plant):
+    """Who has the present keys."""
+    tek = plant.site.server._groups["line1"].epoch.tek_spi
+    return {n for n, one in plant.ones.items() if one.member.keys.find(tek, 0)}
+
+
+def follows(plant, *stay):
+    """Whether these and nobody else have the present keys, and never had to ask for them."""
+    return holders(plant) == set(stay) and plant.site.server.counters["registered"] == len(NAMES)
+
+
+def test_a_further_removal_meanwhile_comes_behind(plant):
+    portions_of(plant, "m1", "m4")
+    plant.wait(250)
+    plant.remove("m5")
+    told = plant.site.server.farewells(plant.site.now)
+    plant.wait(1_000 * told[0]["reads_s"] + 1_000)
+    assert follows(plant, "m0", "m2", "m3")
+
+
+def test_a_rekey_meanwhile_comes_behind(plant):
+    portions_of(plant, "m1", "m4")
+    plant.wait(150)
+    number = plant.site.server._groups["line1"].epoch.number
+    plant.site.send(plant.site.server.rekey("line1", plant.site.now))
+    plant.wait(10_000)
+    assert follows(plant, "m0", "m2", "m3", "m5")
+    assert {plant.ones[name].it.rekeys for name in ("m0", "m2", "m3", "m5")} == {2}
+    assert plant.ones["m0"].it.epoch == number + 1
+
+
+def test_an_exclusion_meanwhile_reaches_everybody(plant):
+    """Some follow a portion, some don't yet: it goes out over each of their Rekey SAs."""
+    portions_of(plant, "m1", "m4")
+    plant.wait(150)
+    policy = plant.site.policy
+    group = dataclasses.replace(policy.groups["line1"], key_tree=0)
+    policy = dataclasses.replace(policy, groups={"line1": group})
+    plant.site.send(plant.site.server.reload(policy, plant.site.now))
+    messages = {(out.data[:16], out.data[20:24]) for out in plant.site.air}
+    assert len(messages) == len(plant.site.air) == 3
+    plant.wait(20_000)
+    assert holders(plant) == {"m0", "m2", "m3", "m5"}
