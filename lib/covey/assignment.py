@@ -39,7 +39,7 @@ class Terms:
         self.auth_key = None  # the key server's SubjectPublicKeyInfo, and
         self.verifier = None  # p256.Verifier of its signatures
         self.key_path = ()  # the Working Key Path, see keypath.py
-        self.sources = None  # who may send, and how they prove it: see sources.py
+        self.sources = None  # who may send, and how they prove it: see proofs.py
         self.generation = 0  # of the GSA, as we count: which SA is newer
         self.epoch = 0  # the same for people: the key server's count where it tells
 
@@ -121,15 +121,15 @@ def _proves_sources(policy):
 
 
 def _sources(policy, bag, kwk, was, made):
-    from covey import sources
+    from covey import proofs
 
     terms = made.terms
     esp = [p for p in policy.policies if p.protocol == ike.ESP]
     yield
-    job = sources.build_job(esp, policy.group_wide, bag, kwk, was, terms)
+    job = proofs.build_job(esp, policy.group_wide, bag, kwk, was, terms)
     terms.sources, each = yield from job
     for sa, auth in zip(made.data_sas, each):
-        sources.enlist(sa, terms.sources.rows)
+        proofs.enlist(sa, terms.sources.rows)
         sa.auth = auth
 
 

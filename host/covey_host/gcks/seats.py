@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from covey import sources as wire
 
+from ..errors import MISUSE, Problem
+
 
 @dataclass(frozen=True)
 class Seat:
@@ -60,6 +62,19 @@ def is_seated(seats: Seats, member: str, sends: bool) -> bool:
 def is_full(seats: Seats, member: str) -> bool:
     """Whether this one finds no slot, however long it waits."""
     return seat_of(seats, member) is None and len(slots(seats)) >= wire.MOST_SLOTS
+
+
+def check_room(group: str, members: Mapping[str, bool]) -> None:
+    """Problem where these, of whom some may send, can't all check what is sent. members: whether
+    each may send."""
+    lone = list(members.values()).count(True) == 1
+    if len(members) - lone > wire.MOST_SLOTS:
+        raise Problem(
+            f'Group {group} has source_auth = "mac", which serves {wire.MOST_SLOTS} receivers at'
+            f" most, and {len(members) - lone} members would receive: remove some, or choose"
+            " another source_auth.",
+            MISUSE,
+        )
 
 
 def seat_of(seats: Seats, member: str) -> Seat | None:

@@ -54,7 +54,7 @@ def of_member(epoch: Epoch, member: str, kwk: bytes) -> list[Attribute]:
     found = [wire.emit_receiver_key(kwk, seat.secret)]
     pairs = _pairs(seat, slots(epoch.seats))
     if seat.index is not None and pairs:
-        found.append(wire.emit_sender_keys(wire.ZERO_ID, kwk, pairs))
+        found.append(wire.emit_sender_keys(bytes(4), kwk, pairs))
     return found
 
 
