@@ -5,6 +5,7 @@ import pytest
 from covey import esp
 from covey.drops import DROP_NOT_ROSTERED, DROP_SOURCE, DROP_STALE_SENDER
 from covey.membership import MEMBER
+from covey_host.errors import Problem
 from gcks_site import LINE1, SITE, Site
 from test_eviction import group_of
 from test_eviction_members import One
@@ -72,7 +73,7 @@ def site(tmp_path):
 
 @pytest.fixture
 def plant(site):
-    for name in [*NAMES, *(f"n{i}" for i in range(16))]:
+    for name in [*NAMES, "n0", "n1"]:
         site.add(name)
     return Plant(site)
 
@@ -244,3 +245,10 @@ def test_the_longest_payload(plant):
     assert plant.all_hear("press", bytes(most)) == set(NAMES) - {"press"}
     assert plant.ones["press"].send(bytes(most + 1)) < 0
     assert esp.datagram_len(press.payload_max) == len(press.tx)
+
+
+def test_more_members_than_slots_are_refused_by_the_sentence(site):
+    for name in [f"r{number}" for number in range(17)]:
+        site.add(name)
+    with pytest.raises(Problem, match="16 receivers at most, and 17 members"):
+        site.restart()

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections import Counter
 
-from . import verdicts
+from . import imposture, verdicts
 from .attacks import KINDS
 from .cast import Member
 from .relay import LIES
@@ -52,6 +52,7 @@ class Play:
         await self._stage.until(self._is_ready, "all have the keys that the last one brought")
         await asyncio.sleep(ATD_S + _POLL_S)  # until these are used: it has no others
         self._go()
+        self._scenes = asyncio.gather(*(scene.play() for scene in self._stage.impostures))
         await self._until_s(0.1)
         await self._rekey("rekey 1")
         await self._rekey_inband()
@@ -65,6 +66,8 @@ class Play:
         await self._register_wrongly()
         await self._register_guest()
         await self._rekey("rekey 3, after all attacks")
+        self._screen.phase("elsewhere a member poses as the producer of its group")
+        self._told = await self._scenes
         await self._until_s(1)
         return await self._end()
 
@@ -187,6 +190,7 @@ class Play:
             verdicts.lied_to(everybody[-1], lies, LIES),
             *self._judge_registrations(),
             verdicts.acknowledged(OTHER_GROUP, PAIR, **self._pair),
+            *map(imposture.judged, self._told),
             verdicts.agreed(everybody, spi),
             verdicts.explained(regulars, self.attacks, self._book.rekey_repeats),
         ]
