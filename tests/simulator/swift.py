@@ -114,10 +114,14 @@ def _keeping_keymat(init):
 
 def _whole(step):
     def whole(keys, now_ms):
-        result = None
-        while result is None:
+        while True:
             result = step(keys, now_ms)
-        return result
+            if result is not None:
+                return result
+            for result in keys._job or ():
+                if result is not None:
+                    return result
+            keys._job = None
 
     return whole
 
