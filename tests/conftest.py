@@ -10,8 +10,12 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
+import nonces
+
 if "COVEY_TURNS" in os.environ:
     from turns import pytest_runtestloop, pytest_sessionfinish  # noqa: F401
+
+nonces.mark_own()
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / ".build"
