@@ -31,7 +31,7 @@ from covey.drops import (
 )
 from covey.handshake import Handshake
 from covey.nat import FLOATED
-from covey.octets import wipe
+from covey.octets import u16, wipe
 from covey.patience import Patience
 from covey.payloads import error_name, error_of, notifies, notify, only
 from covey.port import const, random_bytes
@@ -84,6 +84,7 @@ class Registration:
     noted = None  # the last error that nothing proves, by name: a hint for a person
     kwa = None  # KWA transform of the IKE SA over which .gsa and .kd came
     _has_marker = False
+    report_s = 0  # how far apart the server wants reports, see report.py; 0: none
     _inbands = ()  # requests.Inband
 
     def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None, awake=False):
@@ -177,6 +178,10 @@ class Registration:
     def pull(self, now_ms):
         """Ask for policy and keys again, and for a fresh Sender-ID. False: not in this state."""
         return self._ask(PULLING, offer.ask_for(self._config), now_ms)
+
+    def say(self, payloads, now_ms):
+        """See Unicast.say. False: not in this state, too."""
+        return self.is_established and self._unicast.say(payloads, now_ms)
 
     def leave(self, now_ms):
         """Tell the server that we leave the group. False: not in this state."""
@@ -316,7 +321,13 @@ class Registration:
         self._wipe_kwk()
         self.kwa = sa.kwa
         self.kwk = kwk
-        self.transport_mode = ike.USE_TRANSPORT_MODE in [n.type for n in notifies(payloads)]
+        self.transport_mode = False
+        self.report_s = 0
+        for n in notifies(payloads):
+            if n.type == ike.USE_TRANSPORT_MODE:
+                self.transport_mode = True
+            elif n.type == ike.COVEY_REPORT and len(n.data) == 2:
+                self.report_s = u16(n.data, 0)
         self._become(REGISTERED)
 
     def _conclude(self, reason):
