@@ -145,10 +145,8 @@ class Operations:
 
     def status(self, request: dict, now_ms: int) -> dict:
         if self._running:
-            return {
-                "server": self._running.facts(),
-                **self._running.keyserver.status(now_ms),
-            }
+            found = self._running.keyserver.status(now_ms, request.get("member"))
+            return {"server": self._running.facts(), **found}
         rules = policy.load(self._site.policy)
         return {"server": None, **KeyServer(self._store, rules).status(now_ms)}
 

@@ -31,7 +31,7 @@ from covey.drops import (
 )
 from covey.handshake import Handshake
 from covey.nat import FLOATED
-from covey.octets import u16, wipe
+from covey.octets import wipe
 from covey.patience import Patience
 from covey.payloads import error_name, error_of, notifies, notify, only
 from covey.port import const, random_bytes
@@ -321,13 +321,8 @@ class Registration:
         self._wipe_kwk()
         self.kwa = sa.kwa
         self.kwk = kwk
-        self.transport_mode = False
-        self.report_s = 0
-        for n in notifies(payloads):
-            if n.type == ike.USE_TRANSPORT_MODE:
-                self.transport_mode = True
-            elif n.type == ike.COVEY_REPORT and len(n.data) == 2:
-                self.report_s = u16(n.data, 0)
+        self.transport_mode = ike.USE_TRANSPORT_MODE in [n.type for n in notifies(payloads)]
+        self.report_s = policy.group_wide and policy.group_wide.report_s or 0
         self._become(REGISTERED)
 
     def _conclude(self, reason):

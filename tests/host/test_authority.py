@@ -35,7 +35,7 @@ def test_add_find_list(authority, store):
     assert len(made.psk) == PSK_LEN
     lamp = authority.add("lamp-1", ["line1", "line2"], psk=b"x" * 16)
     assert authority.find("press-7") == made
-    assert Authority(Ledger(store)).members() == [lamp, made]
+    assert list(Authority(Ledger(store)).members()) == [lamp, made]
     assert made.psk != authority.add("press-8", ["line1"]).psk
     assert authority.find("nobody") is None
 
@@ -76,7 +76,7 @@ def test_a_removed_member_is_known_and_may_nothing(authority):
     gone = authority.find("press-7")
     assert gone.removed and gone.psk == made.psk  # so that it can be told so
     assert not gone.may_join("line1") and not gone.may_send("line1")
-    assert authority.members() == []
+    assert list(authority.members()) == []
     assert authority.evicted("line1") == {"press-7"}
     with pytest.raises(Problem, match="removed already"):
         authority.remove_without_server("press-7")

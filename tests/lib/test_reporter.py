@@ -4,22 +4,20 @@ import sys
 
 from covey import ike, membership, report
 from covey.drops import DROP_UNKNOWN_SPI
-from gcks_peer import DELETE_IKE, Gcks, notify
+from gcks_peer import DELETE_IKE, Gcks
 from life import SPIS, Life
 from talk import PSK
 
 INTERVAL = 100
-ASKED = notify(ike.COVEY_REPORT, bytes((0, INTERVAL)))
 
 
 class Watched(Life):
     """A member whose server answers all signs of life, and keeps what comes in them."""
 
-    def __init__(self, asked=(ASKED,), **fields):
+    def __init__(self, report_s=INTERVAL, **fields):
         self.told = []  # (at which second, report.Report)
-        self.asked = list(asked)
         Life.__init__(self, registered=False, liveness_s=0, **fields)
-        self.register(lambda sa: self.keys(0, epoch=7)(sa) + self.asked)
+        self.register(self.keys(0, epoch=7, report_s=report_s))
 
     def live(self, seconds):
         for _ in range(seconds):
@@ -40,10 +38,9 @@ def test_a_server_that_does_not_ask_hears_nothing():
     sys.modules.pop("covey.reporter", None)
     life = Life(liveness_s=0)
     assert life.run(1000 * 1000) == [] and "covey.reporter" not in sys.modules
-    for data in (b"", b"\1", b"\0\0", b"\0\0\1"):  # no number of seconds, or zero
-        life = Watched([notify(ike.COVEY_REPORT, data)])
-        life.live(1000)
-        assert life.told == [] and "covey.reporter" not in sys.modules
+    life = Watched(report_s=0)
+    life.live(1000)
+    assert life.told == [] and "covey.reporter" not in sys.modules
 
 
 def test_at_most_one_in_an_interval_and_half_as_much_again():
@@ -86,7 +83,7 @@ def test_changes_of_state_have_their_ages():
     life.gcks = Gcks(PSK)
     auth = life.hear(life.gcks.answer_init(init))
     life.sa = life.gcks.sa
-    granted = life.keys(1, epoch=9)(life.sa) + life.asked
+    granted = life.keys(1, epoch=9, report_s=INTERVAL)(life.sa)
     life.hear(life.gcks.answer_auth(auth, granted))
     assert life.it.state == membership.MEMBER
     life.live(2 * INTERVAL)
@@ -113,7 +110,7 @@ def test_it_waits_while_another_request_is_out():
     request = life.pull()
     life.it._reporter._at.start(life.now_ms, 1)
     assert life.run(2000) == []
-    life.hear(life.sa.answer(request, life.keys(2, epoch=8)(life.sa) + life.asked))
+    life.hear(life.sa.answer(request, life.keys(2, epoch=8, report_s=INTERVAL)(life.sa)))
     life.live(10)
     assert len(life.told) == said + 1 and life.told[-1][1].epoch == 8
 

@@ -108,11 +108,14 @@ class SQLiteStore:
             ).fetchone()
         return row if row else (None, 0)
 
-    def scan(self, prefix: str) -> list[tuple[str, bytes, int]]:
+    def scan(
+        self, prefix: str, after: str = "", most: int = -1
+    ) -> list[tuple[str, bytes, int]]:
         with _plainly(self._path):
             return self._db.execute(
-                "SELECT key, value, version FROM entries WHERE key >= ? AND key < ? ORDER BY key",
-                (prefix, prefix + "\x7f"),  # keys are ASCII: nothing sorts above
+                "SELECT key, value, version FROM entries"
+                " WHERE key >= ? AND key > ? AND key < ? ORDER BY key LIMIT ?",
+                (prefix, after, prefix + "\x7f", most),  # keys are ASCII: nothing sorts above
             ).fetchall()
 
     def compare_and_swap(self, changes: list[Change], term: int | None) -> bool:
