@@ -24,6 +24,7 @@ from .gcks.policyvalues import Listen
 from .gcks.sockets import own_address
 from .site import Site, check_name
 from .store import Store
+from .why import check_files
 
 _MEMBER_FORMAT = 1  # "version" of covey.json
 _SEED_LEN = 32  # of what its board stirs into its generator of chance, and renews
@@ -150,6 +151,15 @@ class Operations:
         rules = policy.load(self._site.policy)
         return {"server": None, **KeyServer(self._store, rules).status(now_ms)}
 
+    def why(self, request: dict, now_ms: int) -> dict:
+        """All that is known of one member."""
+        name = check_name("member", _text(request, "member"))
+        rules = policy.load(self._site.policy)
+        server = self._running.keyserver if self._running else KeyServer(self._store, rules)
+        found = server.why(name, now_ms)
+        files = check_files(self._site, self._authority().find(name), rules)
+        return {"running": self._running is not None, **found, "files": files}
+
     def keys(self, request: dict, now_ms: int) -> dict:
         """Keys in clear; the running server's log says who got them."""
         if self._running:
@@ -191,6 +201,7 @@ _WORK = {
     "member remove": Operations.member_remove,
     "member list": Operations.member_list,
     "status": Operations.status,
+    "why": Operations.why,
     "keys": Operations.keys,
 }
 

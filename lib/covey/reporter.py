@@ -1,6 +1,6 @@
-"""When a member tells its key server how it is, and what: see report.py. Loaded when it is asked to.
+"""When a member tells its key server how it is, and what: see report.py. Loaded when it is asked.
 
-At most once in the interval that the server named, half of it as much again by chance, and after a
+At most once in the interval that the server named, up to half as much later by chance; after a
 change of state or epoch as soon as that allows, at a random moment: not all members at once. A
 report takes the place of a sign of life, which it is.
 """

@@ -486,11 +486,7 @@ def test_killed_at_any_call_of_the_store(tmp_path, after):
                 site.store.close()
                 site = Site(path, INBAND, now=site.now + 1_000)
                 step(site, used)
-            try:
-                site.wait(12_000)
-            except Killed:  # what it notes of its members is written beside the work
-                site.store.close()
-                site = Site(path, INBAND, now=site.now + 1_000)
+            site.wait(12_000)
         done = stores[0].disarm()
         site.store.close()
         if not done:

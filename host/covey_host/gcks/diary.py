@@ -38,6 +38,7 @@ _EVENTS = {
     "replaced": ("address", "former", "heard_s"),
     "moved": ("address", "former"),
 }
+_COMMANDS = {"added", "removed"}
 
 
 class Diary:
@@ -52,7 +53,7 @@ class Diary:
         self.history = History(self._ledger, time)
         self.contacts = Contacts(self._ledger, time)
         self._due_ms = NEVER
-        self._is_new = False  # there are events that _due_ms knows nothing of
+        self._new_ms: int | None = None  # when events are to be written that _due_ms ignores
 
     def tell(self, event: str, facts: dict[str, Any]) -> None:
         """An event of the log; most are of no member."""
@@ -61,8 +62,7 @@ class Diary:
             return
         if event == "authentication_failed" and self._authority.find(member) is None:
             return  # whatever name somebody claimed: nobody has it
-        self.history.note(member, event, **{k: facts[k] for k in kept if k in facts})
-        self._is_new = True
+        self._note(member, event, **{k: facts[k] for k in kept if k in facts})
         if event == "registered":
             self.contacts.renewed(member)
         elif event == "removed":
@@ -76,22 +76,25 @@ class Diary:
         behind = max((_behind(report, group, now_ms) for group in groups), default=0)
         former = self.contacts.take(member, data, behind)
         if behind and not (former and former.behind):
-            self.history.note(member, "behind", epochs=behind)
-            self._is_new = True
+            self._note(member, "behind", epochs=behind)
         elif former and former.behind and not behind:
-            self.history.note(member, "caught_up")
-            self._is_new = True
+            self._note(member, "caught_up")
         reasons = drops_since(former and former.report, report)
         if reasons:
-            self.history.note(member, "drops", reasons=reasons)
-            self._is_new = True
+            self._note(member, "drops", reasons=reasons)
         return True
+
+    def _note(self, member: str, event: str, **facts: Any) -> None:
+        """What a command has done is written with the next step, which its answer waits for."""
+        self.history.note(member, event, **facts)
+        later_ms = 0 if event in _COMMANDS else history.FLUSH_MS
+        self._new_ms = later_ms if self._new_ms is None else min(later_ms, self._new_ms)
 
     def step(self, now_ms: int) -> str | None:
         """Write what is due. A sentence where it failed; it is tried again."""
-        if self._is_new:
-            self._due_ms = min(self._due_ms, now_ms + history.FLUSH_MS)
-            self._is_new = False
+        if self._new_ms is not None:
+            self._due_ms = min(self._due_ms, now_ms + self._new_ms)
+            self._new_ms = None
         elif self.contacts.is_pending:
             self._due_ms = min(self._due_ms, now_ms + contacts.FLUSH_MS)
         if now_ms < self._due_ms:

@@ -297,6 +297,10 @@ class Group:
         """Of members by state, but for those that wait or were never here."""
         return {} if self.epoch is None else self._roster.counts(self.epoch.era)
 
+    def sender_count(self) -> int:
+        """How many senders are registered."""
+        return 0 if self.epoch is None else self._roster.sender_count(self.epoch.era)
+
     def waiting(self, now_ms: int) -> list[str]:
         """Who has asked, and is given keys as soon as there are some that nobody has used."""
         return list(self._newcomers.waiting(now_ms))

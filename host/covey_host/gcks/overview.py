@@ -1,11 +1,10 @@
 """What `covey status` and `covey why` are told: plain values, no secrets, and never too many.
 
-However many members there are, what status costs depends on how many report, and its lists are cut.
+However many members there are, what status costs depends on how many report; its lists are cut.
 """
 
 from collections import Counter
 from itertools import islice
-from typing import Any
 
 from covey.drops import name_of
 
@@ -15,7 +14,6 @@ from .authority import Authority, Member
 from .contacts import Contact
 from .diary import Diary
 from .group import Group
-from .natd import host_of
 from .policy import SitePolicy
 from .responder import Responder
 
@@ -88,8 +86,10 @@ class Overview:
             **group.status(now_ms, is_running, LISTED),
         }
         if is_running:
-            holders = self._responder.holders(group)[:LISTED] if group.is_inband else None
-            facts["holders"] = holders
+            holders = self._responder.holders(group) if group.is_inband else None
+            facts["holders"] = None if holders is None else holders[:LISTED]
+            facts["holder_count"] = None if holders is None else len(holders)
+        facts["sender_count"] = group.sender_count()
         facts["counts"] = self._counts(group, now_ms)
         facts["lag"], facts["behind"] = self._lag(group)
         return facts
@@ -144,11 +144,13 @@ class Overview:
     def _standing(self, member: Member, name: str, now_ms: int) -> dict:
         """What a member is to a group that it may join."""
         facts = {"sender": member.groups[name], "state": states.NEVER, "lag": None, "behind": 0}
+        facts |= {"epoch": None, "senders": 0}
         group = self._groups.get(name)
         if group is None:
             return facts
         group.refresh(now_ms)
         facts["epoch"] = None if group.epoch is None else group.epoch.number
+        facts["senders"] = group.sender_count()
         facts["state"] = group.state_of(member.name, now_ms)
         if facts["state"] == states.MEMBER:
             facts["lag"] = self._lag_of(member.name, group)
@@ -179,11 +181,6 @@ class Overview:
 
 # Events that show that the member itself, or somebody with its key, has spoken.
 _SPOKEN = {"registered", "left", "waits", "refused", "moved", "replaced", "drops", "behind"}
-
-
-def shown(address: Any) -> str:
-    """The host: the port changes with each start of a member."""
-    return str(host_of(address))
 
 
 def _name(reason: int) -> str:

@@ -338,8 +338,8 @@ def _read_group(name: str, content: Any, others: dict[str, GroupPolicy]) -> Grou
 
 
 def _with_reports(policy: GroupPolicy, content: dict, site: dict) -> GroupPolicy:
-    """Reports come over an IKE SA, and keep it. One that is closed before the next report has none:
-    then none is asked for, unless a person has, who is told."""
+    """Reports come over an IKE SA, and keep it. One that is closed before the next report has
+    none: then none is asked for, unless a person has, who is told."""
     idle_s = site.get("ike_idle_s", SitePolicy.ike_idle_s)
     if 2 * policy.report_interval_s <= idle_s:
         return policy

@@ -40,9 +40,7 @@ class Store(Protocol):
         that a key deleted and made again does not look unchanged.
         """
 
-    def scan(
-        self, prefix: str, after: str = "", most: int = -1
-    ) -> list[tuple[str, bytes, int]]:
+    def scan(self, prefix: str, after: str = "", most: int = -1) -> list[tuple[str, bytes, int]]:
         """(key, value, version) of every key that begins with prefix, by key, from one moment.
 
         after: only keys behind that one; most: no more of them than so many, if not negative.

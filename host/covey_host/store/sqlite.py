@@ -108,9 +108,7 @@ class SQLiteStore:
             ).fetchone()
         return row if row else (None, 0)
 
-    def scan(
-        self, prefix: str, after: str = "", most: int = -1
-    ) -> list[tuple[str, bytes, int]]:
+    def scan(self, prefix: str, after: str = "", most: int = -1) -> list[tuple[str, bytes, int]]:
         with _plainly(self._path):
             return self._db.execute(
                 "SELECT key, value, version FROM entries"
