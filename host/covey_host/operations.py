@@ -7,6 +7,8 @@ When an operation returns, what it did is durable and what it had to say on the 
 import json
 import os
 import shutil
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -18,9 +20,11 @@ from .control import caller
 from .errors import MISUSE, Problem
 from .gcks import Out, policy
 from .gcks.authority import PSK_LEN, Authority
+from .gcks.diary import Diary
 from .gcks.keyserver import KeyServer
 from .gcks.ledger import Ledger
 from .gcks.policyvalues import Listen
+from .gcks.room import check_room, check_sender
 from .gcks.sockets import own_address
 from .site import Site, check_name
 from .store import Store
@@ -77,6 +81,7 @@ class Operations:
     def reload(self, request: dict, now_ms: int) -> dict:
         """All but `listen`: sockets are opened at the start only."""
         rules = policy.load(self._site.policy)
+        check_room(rules, self._authority(), self._site.policy)
         waits = False
         if self._running:
             waits = rules.listen != self._running.listen
@@ -102,6 +107,8 @@ class Operations:
         psk = _psk(request.get("psk"))
         sender = request.get("sender") is True
         self._check_new(name)
+        if sender:
+            check_sender(group, self._authority())
         fields = _covey_json(name, rules, group, request)
         draft = self._draft_member(name, fields, psk)
         try:
@@ -109,6 +116,7 @@ class Operations:
                 self._running.keyserver.add_member(name, [group.name], sender=sender, psk=psk)
             else:
                 self._authority().add(name, [group.name], sender=sender, psk=psk)
+                self._remember("added", member=name, groups=[group.name], sender=sender)
             final = self._site.members / name
             sites.private_directory(final)
             for file in (
@@ -127,7 +135,8 @@ class Operations:
         """Returns when the removal is durable and the group was told."""
         name = check_name("member", _text(request, "member"))
         if not self._running:
-            self._authority().remove_without_server(name)
+            gone = self._authority().remove_without_server(name)
+            self._remember("removed", member=name, groups=list(gone.groups))
             return {"member": name, "deferred": True, "groups": []}
         keyserver = self._running.keyserver
         self._running.send(keyserver.remove_member(name, now_ms))
@@ -169,7 +178,17 @@ class Operations:
             found = KeyServer(self._store, policy.load(self._site.policy)).keys(now_ms)
         return {**found, "running": self._running is not None}
 
+    def _remember(self, event: str, **facts) -> None:
+        """For `covey why`, where no server does it. It goes without, if it can't be written."""
+        diary = Diary(self._store, None, self._authority(), time.time)
+        diary.tell(event, facts)
+        with suppress(Problem):
+            diary.flush(1)
+
     def _authority(self) -> Authority:
+        """The running server's has counted its members."""
+        if self._running:
+            return self._running.keyserver.authority
         return Authority(Ledger(self._store))
 
     def _check_new(self, name: str) -> None:

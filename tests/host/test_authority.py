@@ -70,6 +70,19 @@ def test_refuses_to_add(authority, store, name, groups, psk, says):
     assert store.scan("") == before
 
 
+def test_members_are_counted_as_they_come_and_go(store):
+    authority = Authority(Ledger(store))
+    authority.add("a", ["line1"], sender=True)
+    authority.add("b", ["line1", "line2"])
+    assert authority.count("line1") == (2, 1) and authority.count("line2") == (1, 0)
+    authority.add("c", ["line1"], sender=True)
+    assert authority.count("line1") == (3, 2)
+    authority.remove_without_server("a")
+    assert authority.count("line1") == (2, 1) and authority.count("line3") == (0, 0)
+    again = Authority(Ledger(store))
+    assert again.count("line1") == (2, 1) and again.count("line2") == (1, 0)
+
+
 def test_a_removed_member_is_known_and_may_nothing(authority):
     made = authority.add("press-7", ["line1"], sender=True)
     authority.remove_without_server("press-7")

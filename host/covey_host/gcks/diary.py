@@ -75,6 +75,8 @@ class Diary:
             return False
         behind = max((_behind(report, group, now_ms) for group in groups), default=0)
         former = self.contacts.take(member, data, behind)
+        if former is None:
+            self._new_ms = history.FLUSH_MS
         if behind and not (former and former.behind):
             self._note(member, "behind", epochs=behind)
         elif former and former.behind and not behind:

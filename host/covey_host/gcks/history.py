@@ -6,8 +6,8 @@ Times are of the system's clock, in seconds since 1970: they are for people, and
 by them. Facts are names, numbers and addresses: no key, no octet of a message.
 
 What repeats itself is one row with a number, so that nobody can push out the rest by doing the
-same thing again and again. Events are collected in memory and written within a second, many members
-at once: what was written survives a kill -9, and an event of the last second may be lost.
+same thing again and again. Events are collected in memory and written within a second, many
+members at once: what was written survives a kill -9, an event of the last second may be lost.
 """
 
 import json

@@ -57,6 +57,10 @@ class KeyServer:
         self._responder: Responder | None = None
         self._disclosure = disclosure.Disclosure()
 
+    @property
+    def authority(self) -> Authority:
+        return self._authority
+
     def start(self, now_ms: int) -> list[Out]:
         """Take over the store, and rekey each group over its stored Rekey SA: whatever was given
         out under the stored keys, none of it is given out again."""

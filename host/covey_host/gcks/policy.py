@@ -207,10 +207,17 @@ def parse(text: str, name: str = "covey.toml") -> SitePolicy:
             read[key] = _with_reports(_read_group(key, content, read), content, site)
         return SitePolicy(**site, groups=read)
     except _Wrong as wrong:
-        line = _line_of(text, table, wrong.key)
-        at = f"{name}:{line}" if line else name
-        where = f"{table}: " if table else ""
-        raise Problem(f"{at}: {where}{wrong.sentence}", MISUSE) from None
+        raise Problem(_place(text, name, table, wrong.key) + wrong.sentence, MISUSE) from None
+
+
+def place_of(path: Path, group: str, key: str = "sender_id_form") -> str:
+    """What leads a sentence about a key of a group: "covey.toml:12: group.line1: "."""
+    return _place(path.read_text(encoding="utf-8"), str(path), f"group.{group}", key)
+
+
+def _place(text: str, name: str, table: str, key: str) -> str:
+    line = _line_of(text, table, key)
+    return (f"{name}:{line}: " if line else f"{name}: ") + (f"{table}: " if table else "")
 
 
 def append_group(path: Path, name: str, **settings: Any) -> GroupPolicy:

@@ -24,7 +24,7 @@ from covey.drops import (
 )
 
 from ..errors import Problem
-from . import Out, ikerekey, ikesa
+from . import Out, ikerekey, ikesa, natd
 from .authority import Authority
 from .epoch import Random
 from .group import Group
@@ -194,7 +194,9 @@ class Responder:
         opened = sa.open_request(data)
         if opened is None:
             return []
-        self._moved(sa, address)
+        where = natd.move(sa.address, address)
+        if sa.identity is not None and where["address"] != where["former"]:
+            self._tell("moved", member=sa.identity, **where)
         sa.address, sa.heard_ms = address, now_ms  # sections 2.11, 2.23: new and authentic
         if header.exchange != ike.INFORMATIONAL or opened.inner:
             sa.used_ms = now_ms
@@ -268,25 +270,15 @@ class Responder:
         if proof is None:  # alone, and the same whoever it was
             return [notify(ike.AUTHENTICATION_FAILED)], True
         answer = self._registrar.answer(sa, parts, now_ms)
-        self._replaced(sa, now_ms)
+        older = self._proven.get(sa.identity)
+        if older is not None:  # it has started anew, or two devices have one identity
+            where = natd.move(older.address, sa.address)
+            heard_s = (now_ms - older.heard_ms) // 1000
+            self._tell("replaced", member=sa.identity, **where, heard_s=heard_s)
         others += self.dismiss(sa.identity, now_ms)  # the newest wins, the older is told
         self._requests.opened(sa, now_ms)
         self._counters["authenticated"] += 1
         return [*proof, *answer], False
-
-    def _replaced(self, sa: IkeSA, now_ms: int) -> None:
-        """Somebody with the member's key has come while another IKE SA of it was open: it has
-        started anew, or two devices have one identity."""
-        older = self._proven.get(sa.identity)
-        if older is not None:
-            where = {"address": str(host_of(sa.address)), "former": str(host_of(older.address))}
-            heard_s = (now_ms - older.heard_ms) // 1000
-            self._tell("replaced", member=sa.identity, **where, heard_s=heard_s)
-
-    def _moved(self, sa: IkeSA, address: Any) -> None:
-        if sa.identity is not None and host_of(address) != host_of(sa.address):
-            where = {"address": str(host_of(address)), "former": str(host_of(sa.address))}
-            self._tell("moved", member=sa.identity, **where)
 
     def _rekey(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
         """CREATE_CHILD_SA: new keys for the IKE SA; nothing else is made here."""
