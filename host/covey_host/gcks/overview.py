@@ -83,6 +83,7 @@ class Overview:
             "port": policy.port,
             "carrier": policy.carrier,
             "carrier_port": policy.carrier_port,
+            "report_interval_s": policy.report_interval_s,
             **group.status(now_ms, is_running, LISTED),
         }
         if is_running:

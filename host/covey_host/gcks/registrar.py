@@ -84,8 +84,10 @@ class Registrar:
         for n in parts.notifies:
             if n.type == ike.COVEY_REPORT:
                 groups = [self._groups[name] for name in sa.registered & self._groups.keys()]
-                is_taken = self._hear(sa.identity, n.data, groups, now_ms)
-                self._counters["reports" if is_taken else "report_malformed"] += 1
+                if self._hear(sa.identity, n.data, groups, now_ms):
+                    self._counters["reports"] += 1
+                else:
+                    self._counters["report_malformed"] += 1
 
     def _find(self, id_type: int, identity: bytes) -> Group:
         for name, group in self._groups.items():
