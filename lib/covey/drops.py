@@ -107,11 +107,6 @@ class Drops:
     def of(self, reason):
         return self._counts[-reason]
 
-    def counted(self):
-        """[(reason, count)] of every reason that occurred. Allocates."""
-        counts = self._counts
-        return [(-at, counts[at]) for at in range(_MOST) if counts[at]]
-
     def as_dict(self):
         """Name → count of every reason that occurred. Allocates."""
         counts = self._counts

@@ -336,11 +336,7 @@ class Membership:
                 self.member.drops.count(DROP_CAPACITY)
                 ike.report_s = 0  # until it asks again
                 return
-        self._reporter.step(self, ike.report_s, self._now_ms)
-
-    def say(self, payloads, now_ms):
-        """To the key server: see Registration.say."""
-        return self._ike.say(payloads, now_ms)
+        self._reporter.step(self, ike, self._now_ms)
 
     def _outcome(self):
         """What the registration has come to since we looked last."""

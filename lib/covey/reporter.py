@@ -36,16 +36,16 @@ class Reporter:
         self._changes = self._changes[1 - _CHANGES :] + [(state, self._seconds)]
         self._hurry(now_ms)
 
-    def step(self, membership, interval_s, now_ms):
-        """To be called each second or so."""
-        self._interval_s = interval_s
+    def step(self, membership, over, now_ms):
+        """To be called each second or so. over: the Registration that is reported over."""
+        self._interval_s = interval_s = over.report_s
         self._pass(now_ms)
         if membership.epoch != self._epoch:
             self._epoch = membership.epoch
             self._hurry(now_ms)
         if interval_s and self._at.is_due(now_ms):
             self._at.start(now_ms, _AGAIN_S)
-            if membership.say([notify(ike.COVEY_REPORT, self._say(membership))], now_ms):
+            if over.say([notify(ike.COVEY_REPORT, self._say(membership))], now_ms):
                 self._quiet.start(now_ms, interval_s)
                 self._at.start(now_ms, interval_s, self._random_ms(interval_s // 2))
 
@@ -55,7 +55,7 @@ class Reporter:
         spi = None if sa is None else bytes(sa.spi)
         now = self._seconds
         changes = [(state, now - at) for state, at in reversed(self._changes)]
-        facts = membership.epoch, now, member.opened, member.sent, changes, member.drops.counted()
+        facts = membership.epoch, now, member.opened, member.sent, changes, member.drops
         return emit_report(membership.state, spi, *facts)
 
     def _hurry(self, now_ms):

@@ -7,7 +7,7 @@ import pytest
 
 import gcks_site
 from covey import ike, report
-from covey.drops import DROP_OWN, DROP_REPLAY, DROP_TAG, DROP_UNKNOWN_SPI
+from covey.drops import DROP_OWN, DROP_REPLAY, DROP_TAG, DROP_UNKNOWN_SPI, Drops
 from covey_host import causes, dropwords, operations, why
 from covey_host.errors import MISUSE, Problem
 from covey_host.gcks import history, overview, states
@@ -75,9 +75,12 @@ class Talker:
             "opened": 5,
             "sent": 1,
             "changes": [],
-            "drops": [],
-        }
-        return self.say(report.emit_report(**(fields | facts)))
+            "drops": {},
+        } | facts
+        counted = Drops()
+        for reason, count in fields["drops"].items():
+            counted._counts[-reason] = count
+        return self.say(report.emit_report(**fields | {"drops": counted}))
 
     def say(self, data):
         request = self.gm.seal(INFORMATIONAL, [notification(ike.COVEY_REPORT, data)])
@@ -217,13 +220,13 @@ def test_a_member_that_says_that_it_is_silent(site):
 def test_drops_are_told_since_the_report_before(site):
     site.add()
     talker = Talker(site)
-    talker.report(drops=[(DROP_REPLAY, 3), (DROP_OWN, 99)])
-    talker.report(drops=[(DROP_REPLAY, 3), (DROP_OWN, 199)], seconds=400)
-    talker.report(drops=[(DROP_REPLAY, 5), (DROP_TAG, 1)], seconds=800)
+    talker.report(drops={DROP_REPLAY: 3, DROP_OWN: 99})
+    talker.report(drops={DROP_REPLAY: 3, DROP_OWN: 199}, seconds=400)
+    talker.report(drops={DROP_REPLAY: 5, DROP_TAG: 1}, seconds=800)
     (row, *_) = told(site)["history"]
     assert row["event"] == "drops" and row["times"] == 2
     assert row["reasons"] == {"replay": 5, "tag": 1}
-    talker.report(drops=[(DROP_UNKNOWN_SPI, 2)], seconds=5)  # it has begun anew
+    talker.report(drops={DROP_UNKNOWN_SPI: 2}, seconds=5)  # it has begun anew
     assert told(site)["history"][0]["reasons"] == {"replay": 5, "tag": 1, "unknown_spi": 2}
     assert set(names(site)) == {"replay", "tag", "unknown_spi"}
     words = "\n".join(why.lines(told(site)))
@@ -278,7 +281,7 @@ def test_reports_keep_the_ike_sa(site):
 def test_history_and_reports_survive_a_kill(site):
     site.add()
     talker = Talker(site)
-    talker.report(drops=[(DROP_TAG, 2)])
+    talker.report(drops={DROP_TAG: 2})
     site.wait(12_000)
     before = told(site)
     again = timed(site.restart())  # nothing was said to the server that is gone
@@ -307,7 +310,7 @@ def test_killed_at_any_write_of_the_history(tmp_path, after):
         try:
             site = timed(Site(path, SITE + LINE1, wrap=cutting))
             site.add()
-            Talker(site).report(drops=[(DROP_TAG, 1)])
+            Talker(site).report(drops={DROP_TAG: 1})
             site.wait(12_000)
         except Killed:
             pass
@@ -330,7 +333,7 @@ def test_a_full_disk_costs_only_the_history(tmp_path):
     talker = Talker(site)
     site.wait(2_000)
     site.store.full = True
-    talker.report(drops=[(DROP_TAG, 1)])
+    talker.report(drops={DROP_TAG: 1})
     site.wait(20_000)
     assert "trouble" in [name for name, _ in site.server.events]
     assert told(site)["history"][0]["event"] == "drops"  # in memory

@@ -14,6 +14,15 @@ PLAIN = (
 )
 
 
+class Counted(Drops):
+    """counts: {DROP_*: how often}."""
+
+    def __init__(self, counts):
+        Drops.__init__(self)
+        for reason in counts:
+            self._counts[-reason] = counts[reason]
+
+
 def _emitted(**changes):
     facts = {
         "state": 2,
@@ -23,9 +32,10 @@ def _emitted(**changes):
         "opened": 65536,
         "sent": 9,
         "changes": [(2, 5), (1, 6)],
-        "drops": [(DROP_REPLAY, 3), (DROP_TAG, 0x3FFFFFFF)],
+        "drops": {DROP_REPLAY: 3, DROP_TAG: 0x3FFFFFFF},
     }
     facts.update(changes)
+    facts["drops"] = Counted(facts["drops"])
     return report.emit_report(**facts)
 
 
@@ -34,7 +44,7 @@ def test_octets():
 
 
 def test_octets_of_a_member_without_keys():
-    data = _emitted(state=1, spi=None, epoch=None, changes=[], drops=[])
+    data = _emitted(state=1, spi=None, epoch=None, changes=[], drops={})
     assert data == bytes((1, 1, 0, 0, 0, 1, 0, 0)) + bytes(8) + PLAIN[16:28]
 
 
@@ -60,10 +70,8 @@ def test_what_is_no_report():
 
 
 def test_all_reasons_fit():
-    drops = Drops()
-    for reason in range(-63, 0):
-        drops.count(reason)
-    data = _emitted(drops=drops.counted(), changes=[(1, 1)] * 4)
+    every = {reason: 1 for reason in range(-63, 0)}
+    data = _emitted(drops=every, changes=[(1, 1)] * 4)
     assert len(data) == 28 + 4 * 5 + 48 * 5 and len(data) < report.MOST_LEN
     assert len(report.parse_report(data).drops) == 48
 

@@ -69,8 +69,7 @@ ike_idle = "10m"
 # repeats = 2                    # how often a rekey message is sent again, unchanged
 # repeat_spacing = "1s"          # and how long after the one before
 # rejoin_spread = "2s"           # within which members come back after a removal
-# report_interval = 0            # "5m": members say so often how they are, for `covey status`; that
-#                                # takes 2 KB of a board's heap
+# report_interval = 0            # "5m": members say so often how they are, for `covey status`
 """
 
 
