@@ -63,6 +63,22 @@ DROPS = {
         "RFC 4301 section 5.2",
         "Compare `port` in covey.toml with what the senders are set to.",
     ),
+    "source": Words(
+        "that do not prove who sent them",
+        "ours",
+        "Another member may be posing as the sender, or the sender has not heard of this receiver"
+        " yet: `covey rekey` tells all.",
+    ),
+    "not_rostered": Words(
+        "of nobody who may send",
+        "ours",
+        "A member sends in a name that is on no roster: look for one that was taken over.",
+    ),
+    "silent": Words(
+        "while it heard nothing from its key server",
+        "ours",
+        "The key server is down, or something keeps its messages away: `covey doctor`.",
+    ),
     "queue_full": Words("that the application did not take in time", "ours", _APPLICATION),
     "ike_header": Words("with a wrong version, length or flags", "RFC 7296 section 3.1"),
     "ike_spi": Words("of an IKE SA that it does not have", "RFC 7296 section 2.6"),

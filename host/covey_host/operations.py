@@ -18,7 +18,7 @@ from covey.config import parse_psk
 from . import site as sites
 from .control import caller
 from .errors import MISUSE, Problem
-from .gcks import Out, policy
+from .gcks import Out, policy, seats, sources
 from .gcks.authority import PSK_LEN, Authority
 from .gcks.diary import Diary
 from .gcks.keyserver import KeyServer
@@ -109,6 +109,9 @@ class Operations:
         self._check_new(name)
         if sender:
             check_sender(group, self._authority())
+        if group.source_auth != sources.NONE:
+            others = self._authority().of_group(group.name)
+            seats.check_room(group.name, {**others, name: sender})
         fields = _covey_json(name, rules, group, request)
         draft = self._draft_member(name, fields, psk)
         try:

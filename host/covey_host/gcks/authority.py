@@ -109,6 +109,10 @@ class Authority:
             count = self._counts[group]
             self._counts[group] = Count(count.all + number, count.senders + number * may_send)
 
+    def of_group(self, group: str) -> dict[str, bool]:
+        """Its members, and whether each may send there."""
+        return {m.name: m.groups[group] for m in self.members() if group in m.groups}
+
     def add(
         self, name: str, groups: list[str], *, sender: bool = False, psk: bytes | None = None
     ) -> Member:
