@@ -32,6 +32,8 @@ _GWP_SENDER_ID_BITS = const(3)
 _COVEY_UDP_PORT = const(16384)
 _COVEY_SENDER_ID_FORM = const(16385)  # high octet: bits of the index, low: of the whole
 _COVEY_EPOCH = const(16386)
+_COVEY_DELIVERY = const(16387)
+UNICAST = 1  # of it
 
 
 def _single(seen, kind, value, length):
@@ -115,7 +117,7 @@ def _parse_policy(protocol, spi, content):
 
 # Group-wide policy, section 4.4.3: attributes only, TV unless said. GWP_ATD (1) and GWP_DTD (2)
 # in seconds, GWP_SENDER_ID_BITS (3); ours: COVEY_UDP_PORT (16384), COVEY_SENDER_ID_FORM (16385),
-# COVEY_EPOCH (16386, TLV, u32).
+# COVEY_EPOCH (16386, TLV, u32), COVEY_DELIVERY (16387; 1: unicast).
 
 _GROUP_WIDE = (
     (_GWP_ATD, "atd_s"),
@@ -123,6 +125,7 @@ _GROUP_WIDE = (
     (_GWP_SENDER_ID_BITS, "sender_id_bits"),
     (_COVEY_UDP_PORT, "udp_port"),
     (_COVEY_SENDER_ID_FORM, "sender_id_form"),
+    (_COVEY_DELIVERY, "delivery"),
 )
 
 
@@ -138,6 +141,7 @@ class GroupWide(Value):
         sender_id_form=None,
         epoch=None,
         attributes=(),
+        delivery=None,
     ):
         self.atd_s = atd_s
         self.dtd_s = dtd_s
@@ -145,6 +149,7 @@ class GroupWide(Value):
         self.udp_port = udp_port
         self.sender_id_form = sender_id_form  # (bits of the index, bits of the Sender-ID)
         self.epoch = epoch  # ordinal of this generation of the GSA, as the key server counts
+        self.delivery = delivery  # 1: data come over the IKE SA's way, and leave so
         self.attributes = list(attributes)  # unknown ones: (type, value)
 
 

@@ -89,6 +89,7 @@ GROUPS = {
             "membership",
             "resume",
             "ipcarrier",
+            "relay",
             "carrier",
             "addresses",
             "aio",

@@ -26,9 +26,17 @@ _SENDER_ID = struct.Struct(">I")  # the RFC names no size: four octets, one valu
 
 
 def registration_gsa(
-    epoch: Epoch, policy: GroupPolicy, *, age_s: int, atd_s: int, dtd_s: int, is_sender: bool
+    epoch: Epoch,
+    policy: GroupPolicy,
+    *,
+    age_s: int,
+    atd_s: int,
+    dtd_s: int,
+    is_sender: bool,
+    relayed: bool = False,
 ) -> bytes:
-    """For one member, age_s after the epoch began; atd_s: what is left of ATD then."""
+    """For one member, age_s after the epoch began; atd_s: what is left of ATD then. relayed: its
+    delivery is unicast."""
     lifetime_s = max(1, policy.lifetime_s - age_s)
     rekey_lifetime_s = max(1, policy.rekey_lifetime_s - age_s)
     wide = _group_wide(epoch, atd_s, dtd_s)
@@ -38,7 +46,9 @@ def registration_gsa(
         _kek(epoch, kek_transforms(epoch.shape), rekey_lifetime_s),
         _tek(epoch, lifetime_s),
     ]
-    if epoch.shape.rekey == INBAND:
+    if relayed:
+        wide.delivery = gsa.UNICAST
+    if relayed or epoch.shape.rekey == INBAND:
         policies = [_inband_tek(epoch)]
     return bytes(gsa.emit_gsa(gsa.GSA(policies, wide)))
 
@@ -49,11 +59,13 @@ def registration_kd(
     public_key: bytes | None,
     sender_ids: Sequence[int],
     path: Sequence[Node] = (),
+    *,
+    relayed: bool = False,
 ) -> bytes:
     """kwk: GSK_w of the IKE SA; public_key: DER SubjectPublicKeyInfo, not for inband groups;
-    path: the member's keys in the key tree, the top first."""
+    path: the member's keys in the key tree, the top first; relayed: as in registration_gsa()."""
     wrap_keys = []
-    if epoch.shape.rekey == INBAND:
+    if relayed or epoch.shape.rekey == INBAND:
         bags, public_key = [_tek_bag(epoch, kwk)], None
     elif path:
         bags = [_rekey_bag(epoch.rekey, path[:1]), _tek_bag(epoch, kwk)]

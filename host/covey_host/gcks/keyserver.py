@@ -102,18 +102,24 @@ class KeyServer:
         return self._due(now_ms)
 
     def add_member(
-        self, name: str, groups: list[str], *, sender: bool = False, psk: bytes | None = None
+        self,
+        name: str,
+        groups: list[str],
+        *,
+        sender: bool = False,
+        psk: bytes | None = None,
+        relayed: bool = False,
     ) -> Member:
         for group in groups:
             if group not in self._policy.groups:
                 raise Problem(f"There is no group {group!r}: see `covey group list`.", MISUSE)
-        member = self._authority.add(name, groups, sender=sender, psk=psk)
+        member = self._authority.add(name, groups, sender=sender, psk=psk, relayed=relayed)
         self._tell("added", member=name, groups=list(groups), sender=sender)
         return member
 
     def remove_member(self, name: str, now_ms: int) -> list[Out]:
         """Evict a member at once: the others of its groups get new keys, by two messages where
-        there is a key tree, each by itself in an inband group. Without a tree, or where the store
+        there is a key tree, each by itself in an inband group or with unicast delivery. Without a tree, or where the store
         knows of no leaf (it may be a restored backup), everybody is sent away, and those that
         remain come back."""
         member, changes = self._authority.removal(name)
@@ -181,7 +187,7 @@ class KeyServer:
                 **group.status(now_ms, is_running),
             }
             if is_running:
-                inband = group.is_inband
+                inband = group.is_inband or groups[name]["unicast"]
                 groups[name]["holders"] = self._responder.holders(group) if inband else None
         members = [
             {"member": m.name, "groups": m.groups, "connected": m.name in connected}

@@ -30,7 +30,8 @@ class Newcomers:
     """Of one group."""
 
     def __init__(self):
-        self._waiting: dict[str, tuple[int, bool]] = {}  # since when; whether it has fragments
+        # since when; whether it has fragments, None: it is to have no leaf
+        self._waiting: dict[str, tuple[int, bool | None]] = {}
         self._due_ms: int | None = None  # when keys are changed for those who wait
         self._through_ms = 0  # when the last change of keys is through
         self._unused_ms = 0  # until when nobody sends under the TEK
@@ -86,7 +87,7 @@ class Newcomers:
             return False
         return not (looks_back and tree) or self._is_first or member in self._placed
 
-    def wait(self, member: str, fragments: bool, policy: GroupPolicy, now_ms: int) -> int:
+    def wait(self, member: str, fragments: bool | None, policy: GroupPolicy, now_ms: int) -> int:
         """It waits, and is still there → when keys are to be changed."""
         if self._due_ms is None:
             self._due_ms = max(now_ms + policy.batch_window_ms, self._through_ms)
@@ -95,8 +96,10 @@ class Newcomers:
         return self._due_ms
 
     def waiting(self, now_ms: int) -> dict[str, bool]:
-        """Members, and whether each has fragments; without those that have given up."""
+        """Who waits for a leaf, and whether each has fragments; without those that have given up.
+        """
         for member, (since_ms, _) in list(self._waiting.items()):
             if now_ms >= since_ms + _FORGET_MS:
                 del self._waiting[member]
-        return {member: fragments for member, (_, fragments) in self._waiting.items()}
+        waiting = self._waiting.items()
+        return {member: has for member, (_, has) in waiting if has is not None}

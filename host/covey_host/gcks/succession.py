@@ -66,6 +66,7 @@ class Plan:
     tree: KeyTree | None = None  # from now on
     draft: Draft | None = None  # what is to be applied to it
     joined: dict[str, Enrolled] = field(default_factory=dict)  # newcomers for whom there is a leaf
+    evicts: bool = False  # somebody is put out, while all others follow
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def decide(
     over = sas[-1] if sas else None
     new = epoch_after(old, policy.shape, random, excludes=excludes, started=started, over=over)
     come_back = excludes or started and any(parcel.excludes for parcel in was.outbox)
-    delays_s = policy.delays_s(bool(rounds))
+    evicts = bool(rounds or gone) and not excludes
+    delays_s = policy.delays_s(evicts)
     said_ms = now_ms + len(rounds) * policy.evict_gap_ms
     activate_ms = max(earliest_ms(policy, said_ms, come_back, delays_s), was.activate_ms)
     atd_s, dtd_s = told_s(activate_ms - said_ms, delays_s)
@@ -136,7 +138,7 @@ def decide(
     elif draft:
         changes |= tree.pages(draft, was.prefix)
     end_ms = said_ms + dtd_s * 1000
-    what = vacated, tree, draft, moves.joined
+    what = vacated, tree, draft, moves.joined, evicts
     return Plan(new, outbox, changes, activate_ms, end_ms, gone, *what)
 
 
