@@ -29,6 +29,7 @@ from .rekeyer import Rekeyer
 from .repeats import Repeats
 from .roster import Enrolled, Roster
 from .succession import Plan, Standing
+from .timers import NEVER
 
 _JITTER = 5  # % of a lifetime: groups that began together are not rekeyed together
 _RETRY_MS = 5000  # after a write that failed
@@ -213,19 +214,24 @@ class Group:
     def is_relayed(self, member: str) -> bool:
         return self._roster.is_relayed(member, self.epoch.era)
 
-    def may_send_as(self, member: str, sender_id: int | None) -> bool:
-        """Whether a registered sender has this Sender-ID; None: there is none in this group."""
-        enrolled = self._roster.members.get(member)
-        if enrolled is None or not enrolled.sender:
-            return False
-        if sender_id is None:
-            return True
+    def serves(self, member: str) -> bool:
+        """Whether it is one of relayed()."""
+        return self._roster.relayed_one(member, self.epoch.era) is not None
+
+    def may_send(self, member: str) -> bool:
+        """Whether one of relayed() is registered as a sender."""
+        enrolled = self._roster.relayed_one(member, self.epoch.era)
+        return enrolled is not None and enrolled.sender
+
+    def has_sender_id(self, member: str, sender_id: int) -> bool:
+        """Whether the Sender-ID, of whatever incarnation, is that member's."""
         row = self._roster.rows.get(sender_id >> self.epoch.shape.incarnation_bits)
         return row is not None and row.era == self.epoch.era and row.owner == member
 
-    def data_epochs(self, now_ms: int) -> list[Epoch]:
-        """Those under whose TEK data may still come, the current one first."""
-        return [self.epoch, *(epoch for epoch, end_ms in self._former if now_ms < end_ms)]
+    def data_epochs(self, now_ms: int) -> list[tuple[Epoch, int]]:
+        """Those under whose TEK data may come, and until when; the current one first."""
+        former = [(epoch, end_ms) for epoch, end_ms in self._former if now_ms < end_ms]
+        return [(self.epoch, NEVER), *former]
 
     def forgetting(self, member: str) -> Changes:
         """The write that takes away what is known of a member without keys."""

@@ -21,6 +21,7 @@ from .ledger import Ledger
 from .policy import GroupPolicy, SitePolicy
 from .registrar import Registrar
 from .rekeyer import Rekeyer
+from .relay import Relay
 from .responder import Responder
 
 _MOST_EVENTS = 1000  # kept for whoever reads them; the oldest go first
@@ -71,15 +72,18 @@ class KeyServer:
             self._tell,
             self._random,
         )
+        self.relay = Relay(self._groups, self._responder.told, self.counters)
         return self._due(now_ms)
 
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker; address is any hashable that Out.address gives back."""
+        self.relay.is_stale = True
         outs = self._responder.receive(data, address, now_ms)
         return outs + self._due(now_ms)
 
     def step(self, now_ms: int) -> tuple[list[Out], int]:
         """Whatever time has brought → (messages, milliseconds until the next call)."""
+        self.relay.is_stale |= self._responder.next_ms() <= now_ms
         outs = self._responder.step(now_ms)
         for group in self._all():
             try:
@@ -141,6 +145,7 @@ class KeyServer:
         self._left_groups = [group for group, _ in plans]
         self.counters["removed"] += 1
         self._tell("removed", member=name, groups=[g.policy.name for g, _ in plans])
+        self.relay.is_stale = True
         told = self._responder.dismiss(name, now_ms, is_excluded=True)  # it hears of no more keys
         return self._due(now_ms) + told
 
@@ -168,6 +173,7 @@ class KeyServer:
             elif group.policy != wanted:
                 group.adopt(wanted, now_ms)
         self._policy = self._responder.policy = policy
+        self.relay.is_stale = True
         self._rekeyer.most_len = most_len(policy)
         self._tell("reloaded", groups=list(policy.groups))
         return self._due(now_ms)
@@ -260,6 +266,7 @@ class KeyServer:
         self._epochs[group.policy.name] = epoch
         if known is None or known.number == epoch.number:
             return
+        self.relay.is_stale = True
         name = "rekeyed" if known.era == epoch.era else "excluded_all"
         self.counters[name] += 1
         self._tell(name, group=group.policy.name, epoch=epoch.number, spi=epoch.tek_spi.hex())

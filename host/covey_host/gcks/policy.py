@@ -183,6 +183,11 @@ class SitePolicy:
     cookies_from: int = 64
     fragment_size: int = 1280
 
+    @property
+    def multicast_addresses(self) -> list[str]:
+        """Of groups for which something is multicast."""
+        return [group.address for group in self.groups.values() if not group.relays_all]
+
 
 class _Wrong(Exception):
     """A mistake under a key of the table that is being read."""

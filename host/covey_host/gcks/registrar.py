@@ -111,7 +111,7 @@ class Registrar:
             return False
         if not group.policy.may_relay:
             reason = RELAY_NEEDS.format(member=sa.identity, group=group.policy.name)
-        elif not getattr(sa.address, "has_marker", True):
+        elif not getattr(sa.address, "marker", True):
             reason = f"{sa.identity} has unicast delivery and asked at a port without marker."
         else:
             return True

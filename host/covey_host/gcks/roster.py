@@ -68,7 +68,8 @@ class Roster:
         self._present: Counter = Counter()  # by era: how many have not left since
         self._unsplit: Counter = Counter()  # by era: how many of these can't do fragments
         self._leavers: set[str] = set()  # who left by itself and has a leaf
-        self._relayed = {member for member, row in self._members.items() if _RELAYED in row}
+        relayed = [member for member, row in self._members.items() if _RELAYED in row]
+        self._relayed = {member: self.members[member] for member in relayed}
         beginnings = [row.partition(_LEAF)[0] for row in self._members.values()]
         leaving = set()
         for beginning, count in Counter(beginnings).items():
@@ -104,11 +105,19 @@ class Roster:
 
     def relayed(self, era: int) -> list[str]:
         """Who is registered, and reached by way of the key server alone."""
-        return sorted(member for member in self._relayed if self.is_active(member, era))
+        some = self._relayed.items()
+        return sorted(member for member, e in some if e.era == era and not e.left)
 
     def is_relayed(self, member: str, era: int) -> bool:
         """Whether all that it was given in this era are data keys, whether it has left or not."""
-        return member in self._relayed and self.members[member].era == era
+        enrolled = self._relayed.get(member)
+        return enrolled is not None and enrolled.era == era
+
+    def relayed_one(self, member: str, era: int) -> Enrolled | None:
+        """One of relayed()."""
+        enrolled = self._relayed.get(member)
+        is_one = enrolled is not None and enrolled.era == era and not enrolled.left
+        return enrolled if is_one else None
 
     def count(self, era: int) -> int:
         """How many are registered, whatever their number is: members come one by one."""
@@ -171,12 +180,12 @@ class Roster:
             self._count(former, -1)
             del self._members[member]
             self._leavers.discard(member)
-            self._relayed.discard(member)
+            self._relayed.pop(member, None)
         if enrolled is not None:
             self._count(enrolled, 1)
             self._members[member] = _row(enrolled)
             if enrolled.relayed:
-                self._relayed.add(member)
+                self._relayed[member] = enrolled
             if enrolled.left and enrolled.leaf is not None:
                 self._leavers.add(member)
 
