@@ -123,9 +123,9 @@ class KeyServer:
 
     def remove_member(self, name: str, now_ms: int) -> list[Out]:
         """Evict a member at once: the others of its groups get new keys, by two messages where
-        there is a key tree, each by itself in an inband group or with unicast delivery. Without a tree, or where the store
-        knows of no leaf (it may be a restored backup), everybody is sent away, and those that
-        remain come back."""
+        there is a key tree, each by itself in an inband group or with unicast delivery. Without a
+        tree, or where the store knows of no leaf (it may be a restored backup), everybody is sent
+        away, and those that remain come back."""
         member, changes = self._authority.removal(name)
         plans = []
         for group in self._groups.values():

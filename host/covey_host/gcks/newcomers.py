@@ -96,8 +96,7 @@ class Newcomers:
         return self._due_ms
 
     def waiting(self, now_ms: int) -> dict[str, bool]:
-        """Who waits for a leaf, and whether each has fragments; without those that have given up.
-        """
+        """Who waits for a leaf, and whether each has fragments; not those that have given up."""
         for member, (since_ms, _) in list(self._waiting.items()):
             if now_ms >= since_ms + _FORGET_MS:
                 del self._waiting[member]

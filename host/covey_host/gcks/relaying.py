@@ -61,7 +61,9 @@ class Relaying:
     def follow(self) -> None:
         """Hear the groups that are to be heard, and no others."""
         wanted = {place: name for name, place in self._relay.listening().items()}
-        for place in [place for place in self._heard if wanted.get(place) != self._heard[place][1]]:
+        for place in [
+            place for place in self._heard if wanted.get(place) != self._heard[place][1]
+        ]:
             self._leave(place)
         for place in wanted.keys() - self._heard.keys():
             if time.monotonic() >= self._failed.get(place, 0.0):
