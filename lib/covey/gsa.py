@@ -161,7 +161,7 @@ def _parse_group_wide(content):
             policy.epoch = u32(value, 0)
             continue
         name = names.get(kind)
-        if name is None:
+        if name is None or kind == _COVEY_DELIVERY and not isinstance(value, int):
             policy.attributes.append((kind, value))
             continue
         if getattr(policy, name) is not None or not isinstance(value, int):

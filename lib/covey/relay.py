@@ -30,6 +30,7 @@ class Relay:
     source = None
     _to = None
     _long = 0
+    _most = _FRAME  # octets of a datagram
 
     def __init__(self, sock):
         self.sock = sock
@@ -42,24 +43,29 @@ class Relay:
             pass  # no name service just now: as before
 
     def receive(self, member):
-        most = _LONGEST if self._long else _FRAME
-        n, source = port.recv_from(self.sock, member.rx, most, _longer)
-        if n < 0:
-            return None if n == _NOTHING else member.drops.count(DROP_SOCKET)
-        if _longer:
-            return self._take(member, _longer.pop(), source)
-        if n > most:
-            self._long = _LONG
-            return member.drops.count(DROP_IKE_HEADER)
-        answer = member.receive(n, port.ticks_ms())
+        """Few slots: a larger frame would be taken from the heap."""
+        found = port.recv_from(self.sock, member.rx, self._most, _longer)
+        if not 0 <= found[0] <= self._most or _longer:
+            return self._not_in_rx(member, found)
+        answer = member.receive(found[0], port.ticks_ms())
         if answer != IKE_MESSAGE:
             return answer
-        return self._take(member, memoryview(member.rx)[:n], source)
+        return self._take(member, memoryview(member.rx)[: found[0]], found[1])
+
+    def _not_in_rx(self, member, found):
+        if found[0] < 0:
+            return None if found[0] == _NOTHING else member.drops.count(DROP_SOCKET)
+        if _longer:
+            return self._take(member, _longer.pop(), found[1])
+        self._long, self._most = _LONG, _LONGEST
+        return member.drops.count(DROP_IKE_HEADER)
 
     def _take(self, member, data, source):
         """A datagram that is, or is too long to be anything but, an IKE message."""
         if self._long:
             self._long -= 1
+            if not self._long:
+                self._most = _FRAME
         if any(data[:_MARKER_LEN]):
             return member.drops.count(DROP_IKE_HEADER)
         try:

@@ -1,4 +1,4 @@
-"""Unicast delivery at the key server: who is told what, what is relayed to whom, what is refused."""
+"""Unicast delivery at the key server: who is told what, what is relayed, what is refused."""
 
 import struct
 

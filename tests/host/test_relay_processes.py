@@ -1,97 +1,137 @@
 """A mixed group with real processes and sockets: data by multicast to some, relayed to others."""
 
 import json
+import os
 import signal
 import socket
-import time
 
 import pytest
 
 import member_process
+from foreign_nat import Nat
 from processes import wait_until
-from site_bench import Bench
+from site_bench import GROUP, Bench
+
+UNICAST = ("--delivery", "unicast")
 
 
-@pytest.fixture
-def bench(tmp_path):
-    made = Bench(tmp_path / "site")
-    listen = f'listen = [{{ address = "127.0.0.1:{made.port}", marker = true }}]'
-    made.edit(f'listen = ["127.0.0.1:{made.port}"]', listen)
-    made.edit("# liveness", 'liveness = "5s"\n# liveness')
-    made.edit('dtd = "1s"', 'dtd = "2s"\nevict_atd = "0s"\nevict_dtd = "1s"\nevict_gap = "200ms"')
-    yield made
-    made.close()
+class Plant(Bench):
+    """Members as processes: each hears what all others send."""
 
-
-class Plant:
-    """Members as processes: each hears what all send."""
-
-    def __init__(self, bench):
-        self.bench = bench
+    def __init__(self, root):
+        super().__init__(root)
+        listen = f'listen = [{{ address = "127.0.0.1:{self.port}", marker = true }}]'
+        self.edit(f'listen = ["127.0.0.1:{self.port}"]', listen)
+        self.edit("# liveness", 'liveness = "5s"\n# liveness')
+        evict = 'evict_atd = "0s"\nevict_dtd = "1s"\nevict_gap = "200ms"'
+        self.edit('dtd = "1s"', f'dtd = "2s"\n{evict}')
         self.members = {}
         self._count = 0
 
-    def add(self, name, *words, micropython=False, by=None):
-        """by: the port of 127.0.0.1 by which it reaches the key server."""
-        self.bench.member(name, "--sender", *words)
-        path = self.bench.root / "members" / name / "covey.json"
+    def start(self, name, *words, on=member_process.join, nat=None):
+        self.member(name, "--sender", *words)
+        path = self.root / "members" / name / "covey.json"
         fields = json.loads(path.read_text())
         fields |= {"retransmit": {"first_ms": 100, "total_s": 2}, "rejoin_spread_s": 0}
-        if "unicast" in words:
-            assert fields["delivery"] == "unicast" and fields["liveness_s"] == 15
+        if words == UNICAST:
+            assert (fields["delivery"], fields["liveness_s"]) == ("unicast", 15)
             fields["liveness_s"] = 1
             del fields["interface"]
-        if by is not None:
-            fields["servers"][0]["port"] = by
+        if nat is not None:
+            fields["servers"][0]["host"] = nat.host
         path.write_text(json.dumps(fields))
-        how = member_process.micropython if micropython else self._join
-        self.members[name] = how(path)
+        self.members[name] = on(path)
         self.members[name].heard("registered")
-        return self.members[name]
 
-    def _join(self, path):
-        return member_process.join(path, "--listen", "--send", "-")
-
-    def all_hear_all(self, *names):
+    def all_hear_all(self):
         """A payload of each reaches all the others, once."""
-        for name in names or self.members:
+        for name, member in self.members.items():
             self._count += 1
             payload = f"{name} {self._count}".encode()
-            self.members[name].say(payload.decode())
-            for other in names or self.members:
-                if other != name:
-                    self.members[other].packet(payload)
-                    assert self.members[other].opened(payload) == 1
+            member.say(payload.decode())
+            others = [self.members[other] for other in self.members if other != name]
+            for other in others:
+                other.packet(payload)
+            assert [other.opened(payload) for other in others] == [1] * len(others)
+
+    def all_followed(self, rekeys):
+        for member in self.members.values():
+            member.heard("rekeyed", rekeys)
+
+    def relayed(self):
+        """Counters of the relay that are not zero."""
+        found = self.status()["counters"].items()
+        return {name: n for name, n in found if name.startswith("relay") and n}
 
     def close(self):
         for member in self.members.values():
             member.close()
+        super().close()
 
 
 @pytest.fixture
-def plant(bench):
-    made = Plant(bench)
+def plant(tmp_path):
+    made = Plant(tmp_path / "site")
+    nat = Nat("127.0.0.1", [made.port])
+    made.nat = nat
     yield made
     made.close()
+    nat.close()
 
 
-def counters(bench):
-    return bench.status()["counters"]
+def listener(path):
+    return member_process.join(path, "--listen", "--send", "-")
 
 
-def test_a_mixed_group(bench, plant):
-    server = bench.serve()
-    plant.add("press-7")
-    plant.add("lamp")
-    plant.add("valve-3", "--delivery", "unicast", micropython=True)
-    plant.add("pump", "--delivery", "unicast")
-    assert bench.status()["groups"]["line1"]["unicast"] == ["pump", "valve-3"]
+def forge(plant, spi):
+    """What strangers can send: to the key server, and to the group."""
+    stray = bytes.fromhex(spi) + os.urandom(60)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        sock.sendto(stray, ("127.0.0.1", plant.port))
+        sock.sendto(stray, (GROUP, plant.carrier_port))
+
+
+def test_a_mixed_group(plant):
+    server = plant.serve()
+    plant.start("press-7", on=listener)
+    plant.start("lamp", on=listener)
+    plant.start("valve-3", *UNICAST, on=member_process.micropython, nat=plant.nat)
+    plant.start("pump", *UNICAST, on=listener)
+    group = plant.status()["groups"]["line1"]
+    assert group["unicast"] == ["pump", "valve-3"]
     plant.all_hear_all()
-    print(counters(bench))
-    bench.covey("rekey", "line1")
-    for member in plant.members.values():
-        member.heard("rekeyed")
+    # two from each side, once each; ours are heard back from the group, and go no further
+    sent = {"relayed": 4, "relay_sent": 2 * 2 + 2 * 2, "relay_replay": 2}
+    wait_until(lambda: plant.relayed() == sent)
+    forge(plant, group["spi"])
+    sent |= {"relay_stranger": 1, "relay_tag": 1}
+    wait_until(lambda: plant.relayed() == sent)
+
+    plant.covey("rekey", "line1")
+    plant.all_followed(1)
     plant.all_hear_all()
-    bench.covey("member", "remove", "pump")
-    print(counters(bench))
-    bench.end(server)
+
+    was = plant.nat.mapped(plant.port)
+    plant.nat.rebind()
+    wait_until(lambda: plant.nat._outer and plant.nat.mapped(plant.port) != was)
+    plant.all_hear_all()  # its sign of life has shown the new place; data alone don't
+
+    pump = plant.members.pop("pump")
+    plant.covey("member", "remove", "pump")
+    plant.all_followed(2)
+    plant.all_hear_all()
+    assert plant.status()["groups"]["line1"]["unicast"] == ["valve-3"]
+    plant.members.pop("lamp").close()
+    plant.covey("member", "remove", "lamp")
+    plant.all_followed(3)
+    plant.all_hear_all()
+    last = f"press-7 {plant._count - 1}".encode()
+    assert plant.members["valve-3"].opened(last) == 1 and pump.opened(last) == 0
+    assert not any("excluded_all" in e["event"] for e in server.heard)
+
+    plant.end(server, signal.SIGKILL)
+    plant.serve()
+    plant.members["press-7"].heard("rekeyed", 4)
+    wait_until(lambda: plant.status()["groups"]["line1"]["holders"] == ["valve-3"])
+    plant.all_hear_all()
