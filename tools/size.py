@@ -44,6 +44,7 @@ ROLES = {
     "an IKE message comes in fragments, or leaves so": ["ikefrag"],
     "the key server refuses, in words": ["errornames"],
     "the ip carrier": ["ipcarrier", "ipv4", "port.mpy_esp"],
+    "unicast delivery": ["relay"],
     "GCMContext.set_constant_time()": ["port.mpy_ghash_ct", "port.mpy_tag"],
     "a board that goes on where it was, after deep sleep": ["resume"],
     "EtherNet/IP, where the application imports it": ["cip"],

@@ -251,9 +251,10 @@ def test_members_have_different_keys_and_are_listed(covey, site):
     assert len(keys) == 2
     assert len({path.read_bytes() for path in site.glob("members/*/seed")}) == 2
     found = objects(covey("member", "list", "--json"))
+    how = {"auth": "psk", "delivery": "multicast"}
     assert found == [
-        {"member": "press-7", "group": "line1", "sender": False, "auth": "psk"},
-        {"member": "robot.2", "group": "line1", "sender": True, "auth": "psk"},
+        {"member": "press-7", "group": "line1", "sender": False, **how},
+        {"member": "robot.2", "group": "line1", "sender": True, **how},
     ]
     said = covey("member", "list")
     assert "press-7" in said.out and "robot.2" in said.out
