@@ -5,6 +5,7 @@ import struct
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from covey_host.gcks import policy
 from covey_host.gcks.sockets import Address
 from foreign_gm import GSA_REGISTRATION, INFORMATIONAL, REGISTRATION_FAILED, notification
 from gcks_site import KEY, LINE1, SITE, Site
@@ -108,13 +109,30 @@ def test_a_group_without_multicast(tmp_path):
 
 def test_delivery_of_a_group_changes_by_a_new_era(site):
     a, m = Peer(site, "a").join(), site.gm("m")
-    from covey_host.gcks import policy
-
     site.send(site.server.reload(policy.parse(ALL), site.now))
     assert group(site).epoch.era == 1 and site.air  # the Delete of everything
     m.rekey(site.air[0].data)
     assert a.served() == (GSA_INBAND_REKEY, OUT) and m.tek is None
     assert Peer(site, "m").join().policy.wide[COVEY_DELIVERY] == 1
+
+
+def test_an_inband_group_of_both_kinds_and_its_way_to_unicast(tmp_path):
+    inband = MIXED + 'rekey = "inband"\n'
+    site = Site(tmp_path / "state.db", inband)
+    site.server.add_member("a", ["line1"], sender=True, psk=KEY, relayed=True)
+    site.add("m")
+    a, m = Peer(site, "a", wants=1).join(), Peer(site, "m", wants=1).join()
+    assert COVEY_DELIVERY not in m.policy.wide
+    assert of_member(site, esp(m.tek, 64, 1), "m") is None and drops(site) == {"stranger": 1}
+    carried = of_member(site, esp(a.tek, 0, 1), "a")
+    assert (carried.group, carried.addresses) == ("line1", ())  # m hears it by multicast
+    rekey(site)
+    a.served(), m.served()
+    assert a.policy.wide[COVEY_DELIVERY] == 1 and COVEY_DELIVERY not in m.policy.wide
+    assert status(site)["holders"] == ["a", "m"]
+    site.send(site.server.reload(policy.parse(inband + 'delivery = "unicast"\n'), site.now))
+    assert m.served() == (GSA_INBAND_REKEY, OUT) and group(site).epoch.era == 1
+    site.store.close()
 
 
 def test_it_takes_a_port_with_marker(site):
