@@ -461,10 +461,7 @@ class Joined:
             try:
                 from covey.relay import Relay
             except ImportError:
-                raise ConfigError(
-                    "The group's policy is unicast delivery, and this image was made without it:"
-                    " add the member with --delivery unicast, and make its image anew."
-                )
+                raise ConfigError("This image was made without unicast delivery: make it anew.")
             self._groups[None] = (Relay(self._unicast[0]), None, None)
         self._groups[None][0].aim(self._addresses, self.membership.server)
 
