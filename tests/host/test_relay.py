@@ -161,6 +161,15 @@ def test_newcomers_with_unicast_delivery_get_no_leaf(tmp_path):
     site.store.close()
 
 
+def test_a_capture_is_opened_wherever_packets_go(site):
+    site.gm("m")
+    [record] = [r for r in site.server.keys(site.now)["keys"] if r["kind"] == "esp"]
+    assert record["address"] == "239.192.1.32"
+    Peer(site, "a").join()
+    [record] = [r for r in site.server.keys(site.now)["keys"] if r["kind"] == "esp"]
+    assert record["address"] == "*"
+
+
 # What is relayed
 
 

@@ -224,7 +224,7 @@ class KeyServer:
     def _keys_now(self, *, only_new: bool = False) -> Iterator[disclosure.Record]:
         """only_new: of IKE SAs those made since the last such call."""
         for group in self._all():
-            yield from disclosure.of_group(group.epoch, group.rekey_sas())
+            yield from _keys_of(group)
         for sa in self._responder.ike_keys(only_new=only_new):
             yield disclosure.of_ike_sa(*sa)
 
@@ -233,7 +233,9 @@ class KeyServer:
             group = Group(policy, self._ledger, None, self._random)
             group.refresh(0)
             if group.epoch is not None:
-                yield from disclosure.of_group(group.epoch, group.rekey_sas())
+                yield from disclosure.of_group(
+                    group.epoch, group.rekey_sas(), bool(group.relayed())
+                )
 
     def _ports(self) -> dict[int, bool]:
         """UDP ports in use, and whether IKE messages have the marker there."""
@@ -274,3 +276,7 @@ class KeyServer:
     def _tell(self, name: str, **facts: Any) -> None:
         self.events.append((name, facts))
         del self.events[:-_MOST_EVENTS]
+
+
+def _keys_of(group: Group) -> Iterator[disclosure.Record]:
+    return disclosure.of_group(group.epoch, group.rekey_sas(), bool(group.relayed()))
