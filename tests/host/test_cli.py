@@ -206,7 +206,7 @@ def test_a_group_whose_data_go_in_clear(covey, site):
         ({"--lifetime": "5s"}, "lifetime"),
         ({"--carrier": "pigeon"}, "carrier"),
         ({"--rekey": "sometimes"}, "rekey"),
-        ({"--source-auth": "tesla"}, "later version"),
+        ({"--source-auth": "oath"}, "source_auth"),
     ],
 )
 def test_a_group_with_a_mistake_leaves_covey_toml_alone(covey, site, change, word):
@@ -298,6 +298,10 @@ def test_unicast_delivery_of_a_member(covey, site):
     assert covey("group", "add", "raw", *_AT, "239.1.1.9", "--carrier", "ip").status == 0
     said = covey("member", "add", "b", "--group", "raw", "--delivery", "unicast")
     assert said.status == 2 and "takes carrier udp" in said.refusal
+    mac = "239.1.1.7", "--source-auth", "mac"
+    assert covey("group", "add", "proven", *_AT, *mac).status == 0
+    said = covey("member", "add", "b", "--group", "proven", "--delivery", "unicast")
+    assert said.status == 2 and "no source_auth" in said.refusal
     assert covey("group", "add", "far", *_AT, "239.1.1.8", "--delivery", "unicast").status == 0
     said = covey("member", "add", "b", "--group", "far", "--delivery", "multicast")
     assert said.status == 2 and "for all its members" in said.refusal

@@ -65,7 +65,9 @@ ike_idle = "10m"
 # evict_gap = "1s"               # between the two messages that it takes
 # backward_secrecy = false       # true: keys change before a newcomer gets any
 # fresh_join = true              # keys change before who starts anew gets any: no replays to it
-# batch_window = "1s"            # so long either waits for others that come
+# source_auth = "none"           # "mac": each packet proves its sender to up to 16 receivers
+# mac_len = 8                    # octets of that proof for each receiver, 8 to 16
+# batch_window = "1s"            # so long newcomers wait for others that come
 # sender_id_form = [10, 6]       # bits of a Sender-ID: sender index, incarnation
 # sender_ids = 4                 # most Sender-IDs that one registration gets
 # members = 1000                 # most members registered at a time
@@ -92,6 +94,8 @@ class Shape:
     integrity_only: bool = False
     key_tree: int = 0  # degree; 0: none
     delivery: str = MULTICAST
+    source_auth: str = "none"
+    mac_len: int = 8
 
     @property
     def sender_id_bits(self) -> int:
@@ -127,6 +131,8 @@ class GroupPolicy:
     evict_gap_ms: int = 1000
     backward_secrecy: bool = False
     fresh_join: bool = True
+    source_auth: str = "none"
+    mac_len: int = 8
     batch_window_ms: int = 1000
     sender_id_form: tuple[int, int] = (10, 6)
     sender_ids: int = 4
@@ -144,9 +150,10 @@ class GroupPolicy:
 
     @property
     def may_relay(self) -> bool:
-        """Whether a member may have unicast delivery: there is an attribute to say so, and what
-        others multicast is within the key server's reach."""
-        return self.private_attributes and (self.relays_all or self.carrier == "udp")
+        """Whether a member may have unicast delivery: there is an attribute to say so, what others
+        multicast is within the key server's reach, and no rekey but the inband one is needed."""
+        is_heard = self.relays_all or self.carrier == "udp"
+        return is_heard and self.private_attributes and self.source_auth == "none"
 
     @property
     def shape(self) -> Shape:
@@ -163,6 +170,8 @@ class GroupPolicy:
             integrity_only=self.integrity_only,
             key_tree=self.key_tree if self.rekey == MULTICAST else 0,
             delivery=self.delivery,
+            source_auth=self.source_auth,
+            mac_len=self.mac_len,
         )
 
     def delays_s(self, evicts: bool) -> tuple[int, int]:
@@ -308,6 +317,8 @@ _GROUP = {
     "evict_gap": ("evict_gap_ms", values.spacing_ms),
     "backward_secrecy": ("backward_secrecy", values.flag),
     "fresh_join": ("fresh_join", values.flag),
+    "source_auth": ("source_auth", values.one_of("none", "mac")),
+    "mac_len": ("mac_len", values.whole(8, 16)),
     "batch_window": ("batch_window_ms", values.window_ms),
     "sender_id_form": ("sender_id_form", values.form),
     "sender_ids": ("sender_ids", values.whole(1, 64)),
@@ -344,6 +355,7 @@ def _read_group(name: str, content: Any, others: dict[str, GroupPolicy]) -> Grou
     policy = _by_delivery(GroupPolicy(name, **_read_table(content, _GROUP)), content)
     _check_rollover(policy, content)
     _check_newcomers(policy, content)
+    _check_sources(policy, content)
     if policy.carrier == "udp" and not policy.private_attributes:
         raise _Wrong(
             "private_attributes",
@@ -426,7 +438,9 @@ def _check_rollover(policy: GroupPolicy, content: dict) -> None:
 def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
     """Members that wait for other keys must not give up, and nobody may send under them yet."""
     key = "backward_secrecy" if policy.backward_secrecy else "fresh_join"
-    if not policy.backward_secrecy and not policy.fresh_join:
+    if policy.source_auth != "none":
+        key = "source_auth"
+    elif not policy.backward_secrecy and not policy.fresh_join:
         return
     if not policy.atd_s:
         raise _Wrong(
@@ -435,13 +449,30 @@ def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
             f" them. Else say {key} = false.",
         )
     wait_ms = policy.dtd_s * 1000 + policy.batch_window_ms
-    if not policy.backward_secrecy:
+    if not policy.backward_secrecy and policy.source_auth == "none":
         wait_ms -= policy.atd_s * 1000
     if wait_ms > PATIENCE_S * 1000:
         raise _Wrong(
             next((k for k in ("batch_window", "dtd", key) if k in content), ""),
             f"with {key} a member waits up to {wait_ms / 1000:g} s for keys (dtd, batch_window),"
             f" and would give up: {PATIENCE_S} s is the most. Lower them, or say {key} = false.",
+        )
+
+
+def _check_sources(policy: GroupPolicy, content: dict) -> None:
+    """What source authentication needs of the rest."""
+    if policy.source_auth == "none":
+        return
+    if policy.rekey == INBAND or not policy.key_tree:
+        raise _Wrong(
+            "key_tree" if "key_tree" in content else "rekey",
+            f'source_auth = "{policy.source_auth}" takes rekey = "multicast" and a key_tree: keys'
+            " reach each sender under its own.",
+        )
+    if not policy.private_attributes:
+        raise _Wrong(
+            "private_attributes",
+            "source_auth takes private_attributes = true: members are told of it by one.",
         )
 
 

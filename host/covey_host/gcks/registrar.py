@@ -15,7 +15,7 @@ from covey.drops import DROP_IKE_FORMAT, FormatError
 
 from ..errors import Problem
 from ..store import Fenced
-from . import download, inband, proposals
+from . import download, inband, proposals, sources
 from .authority import Authority
 from .group import Group, GroupFull
 from .ikesa import IkeSA
@@ -33,7 +33,7 @@ REASONS = {
 
 RELAY_NEEDS = (
     "{member} can't have unicast delivery in group {group}: that takes carrier udp, or delivery ="
-    ' "unicast" for the whole group, and private_attributes.'
+    ' "unicast" for the whole group; private_attributes; and no source_auth.'
 )
 
 
@@ -148,10 +148,11 @@ class Registrar:
             atd_s=atd_s,
             dtd_s=dtd_s,
             is_sender=wanted is not None,
+            attributes=sources.of_group(epoch, group.rows),
             relayed=relayed,
         )
-        path = group.path(sa.identity)
-        keys = self._public_key, sender_ids, path
+        own = sources.of_member(epoch, sa.identity, sa.kwk)
+        keys = self._public_key, sender_ids, group.path(sa.identity), own
         kd = download.registration_kd(epoch, sa.kwk, *keys, relayed=relayed)
         inband.registered(sa, group, relayed)
         sa.registered.add(group.policy.name)
