@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from covey_host.gcks import policy
 from covey_host.gcks.sockets import Address
 from foreign_gm import GSA_REGISTRATION, INFORMATIONAL, REGISTRATION_FAILED, notification
-from gcks_site import KEY, LINE1, SITE, Site
+from gcks_site import KEY, LINE1, SITE, CutStore, Killed, Site
 from ike_peer import DELETE_IKE, GSA_INBAND_REKEY, OUT, Peer
 
 MIXED = SITE + LINE1
@@ -368,3 +368,50 @@ def test_a_restart_keeps_the_others_and_waits_for_those_with_unicast_delivery(si
     assert of_group(site, esp((old.tek_spi, old.tek_keymat), 128, 1)) is None
     assert drops(site) == {"stranger": 1, "unknown_spi": 1}
     site.store.close()
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("gone", ["b", "n"])
+def test_killed_at_any_call_of_the_store(tmp_path, after, gone):
+    """A removal from a mixed group, of either kind, is what the next server goes on from; nobody
+    is sent away, and no Sender-ID comes twice under a key."""
+    at = 1
+    while True:
+        site = Site(tmp_path / f"{at}.db", MIXED)
+        for name in ("a", "b"):
+            site.server.add_member(name, ["line1"], sender=True, psk=KEY, relayed=True)
+        site.add("m"), site.add("n")
+        joined(site)
+        m, n = site.gm("m", wants=1), site.gm("n")
+        used = {(tek(site)[1], sender_id) for sender_id in (0, 64, *m.sender_ids)}
+        cut = site.server._ledger._store = CutStore(site.store, at, after)
+        air = list(site.air)
+        try:
+            site.send(site.server.remove_member(gone, site.now))
+        except Killed:
+            pass
+        is_done = cut.disarm() is False
+        air += site.air
+        site = site.restart()
+        removed = site.server._authority.find(gone).removed
+        if not removed:
+            site.send(site.server.remove_member(gone, site.now))
+        site.wait(3_000)
+        assert group(site).epoch.era == 0
+        for out in air + site.air:
+            m.rekey(out.data)
+            if gone == "n":
+                n.rekey(out.data)
+        assert m.tek == tek(site) and (gone == "b" or n.tek != tek(site))
+        again = Peer(site, "a", wants=1).join()
+        assert again.tek == tek(site)
+        assert not {(tek(site)[1], i) for i in again.keys.sender_ids} & used
+        [mine] = again.keys.sender_ids
+        carried = of_member(site, esp(again.tek, mine, 1), "a")
+        assert (carried.group, carried.addresses) == ("line1", ())
+        assert gone not in status(site)["members"]
+        site.store.close()
+        if is_done:
+            break
+        at += 1
+    assert at > 2
