@@ -12,8 +12,19 @@ from ..errors import INTERRUPTED
 from ..output import complain
 from .results import Missing, Table
 
-SUBJECTS = ["gcm", "path", "heap", "publickey", "gap", "cpython", "keytree", "peers"]
-SUBJECTS += ["loopback", "relay"]
+SUBJECTS = [
+    "gcm",
+    "path",
+    "sourceauth",
+    "heap",
+    "publickey",
+    "gap",
+    "cpython",
+    "keytree",
+    "peers",
+    "loopback",
+    "relay",
+]
 _WIDTH = 150  # where nobody looks at it
 
 

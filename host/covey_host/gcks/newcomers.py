@@ -102,8 +102,13 @@ class Newcomers:
             self._waiting[member] = now_ms, fragments, sends
         return self._due_ms
 
-    def waiting(self, now_ms: int) -> dict[str, bool]:
-        """Who waits for a leaf, and whether each has fragments; not those that have given up."""
+    def waiting(self, now_ms: int) -> list[str]:
+        """All that wait, without those that have given up."""
+        self._forget_old(now_ms)
+        return list(self._waiting)
+
+    def for_leaves(self, now_ms: int) -> dict[str, bool]:
+        """Those of them that wait for a leaf, too, and whether each has fragments."""
         self._forget_old(now_ms)
         waiting = self._waiting.items()
         return {member: has for member, (_, has, _) in waiting if has is not None}
