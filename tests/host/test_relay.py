@@ -414,4 +414,4 @@ def test_killed_at_any_call_of_the_store(tmp_path, after, gone):
         if is_done:
             break
         at += 1
-    assert at > 2
+    assert at > 1  # it was cut once at least
