@@ -45,6 +45,7 @@ ROLES = {
     "the key server refuses, in words": ["errornames"],
     "the key server wants reports (report_interval)": ["report", "reporter"],
     "the ip carrier": ["ipcarrier", "ipv4", "port.mpy_esp"],
+    "unicast delivery": ["relay"],
     "GCMContext.set_constant_time()": ["port.mpy_ghash_ct", "port.mpy_tag"],
     "a group with source authentication": ["sources", "proofs", "mac", "cmac", "port.mpy_cmac"],
     "a board that goes on where it was, after deep sleep": ["resume"],

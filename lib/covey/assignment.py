@@ -24,6 +24,7 @@ _REKEY_TYPES = {ike.ENCR: True, ike.INTEG: False, ike.KWA: True, ike.GCAUTH: Fal
 _ESP_TYPES = {ike.ENCR: True, ike.INTEG: False, ike.SN: True}
 _SALT = 4
 _MOST_DATA_SAS = 4
+_UNICAST = 1  # of COVEY_DELIVERY, as gsa.py has it
 _ANY = (b"\0\0\0\0", b"\xff\xff\xff\xff", 0, 65535, 0)  # a selector
 
 
@@ -36,6 +37,7 @@ class Terms:
         self.sender_bits = None  # width of Sender-IDs in the IV; None: unknown to a receiver
         self.sender_form = None  # (index bits, bits), or None: Sender-IDs have no structure
         self.udp_port = None  # the udp carrier's port; None: IP protocol 50
+        self.is_relayed = False  # the key server carries data, to and from us alone
         self.sender_ids = ()  # ours, as integers
         self.auth_key = None  # the key server's SubjectPublicKeyInfo, and
         self.verifier = None  # p256.Verifier of its signatures
@@ -150,6 +152,11 @@ def _terms(policy, keys, was, registering, sending):
     else:
         terms.atd_s, terms.dtd_s = was.atd_s, was.dtd_s
     terms.udp_port = said and said.udp_port or (None if registering else was.udp_port)
+    delivery = said and said.delivery
+    if delivery is None and not registering:
+        terms.is_relayed = was.is_relayed
+    else:
+        terms.is_relayed = delivery == _UNICAST
     form = said and said.sender_id_form or (None if registering else was.sender_form)
     terms.sender_form = form
     bits = said and said.sender_id_bits or (None if registering else was.sender_bits)

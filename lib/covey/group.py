@@ -37,7 +37,11 @@ class Group:
         self._follow(Terms())
 
     def routes(self):
-        """Where the packets of each data SA go: {SPI: (address, UDP port; None: protocol 50)}."""
+        """Where the packets of each data SA go: {SPI: (address, UDP port; None: protocol 50)}, or
+        {SPI: None}: to the key server, which relays them.
+        """
+        if self.terms.is_relayed:
+            return {sa.spi: None for sa in self._keys.live()}
         return {
             sa.spi: (self._dotted(sa.destination), sa.carrier_port) for sa in self._keys.live()
         }
@@ -46,8 +50,10 @@ class Group:
         """Where datagrams come: {(address, UDP port): whether RFC 3948 rules there}.
 
         Where it does, ESP comes, and rekeys behind the marker; else only rekeys, bare. A port of
-        None is IP protocol 50: ESP only.
+        None is IP protocol 50: ESP only. A place of None is the IKE SA's own way, for ESP too.
         """
+        if self.terms.is_relayed:
+            return {None: True} if self._keys.live() else {}
         places = set(self.routes().values())
         framed = {_MARKER_PORT}
         for _, number in places:

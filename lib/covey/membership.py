@@ -260,6 +260,11 @@ class Membership:
     def epoch(self):
         return self._group.terms.epoch
 
+    @property
+    def server(self):
+        """The config.Server asked last, where ESP goes to it: behind no marker, but framed."""
+        return self._asked.floated()
+
     def listening(self):
         """Where to listen: see Group.listening."""
         return self._group.listening()

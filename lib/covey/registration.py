@@ -394,7 +394,8 @@ class Registration:
             self._config,
             peer.sa,
             peer.to,
-            peer.is_natted and (peer.to == FLOATED or self._has_marker),
+            (peer.is_natted or self._config.is_relayed)
+            and (peer.to == FLOATED or self._has_marker),
             self._outgoing,
             self._random,
             self.drops,

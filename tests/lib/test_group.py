@@ -44,6 +44,14 @@ def test_a_member_opens_what_others_sealed():
     assert group.listening() == {("239.192.1.32", 4500): True}
 
 
+def test_with_unicast_delivery_all_goes_by_the_ike_sas_own_way():
+    member, group = joined()
+    group.terms.is_relayed = True
+    assert group.routes() == {T1: None} and group.listening() == {None: True}
+    group.wipe()
+    assert group.routes() == {} and group.listening() == {}
+
+
 def test_without_a_udp_port_data_are_ip_protocol_50():
     member, group = joined()
     made = registered(was=group.terms)

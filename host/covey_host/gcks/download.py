@@ -36,9 +36,10 @@ def registration_gsa(
     dtd_s: int,
     is_sender: bool,
     attributes: Sequence[Attribute] = (),
+    relayed: bool = False,
 ) -> bytes:
     """For one member, age_s after the epoch began; atd_s: what is left of ATD then. attributes:
-    of sources.of_group()."""
+    of sources.of_group(). relayed: its delivery is unicast."""
     lifetime_s = max(1, policy.lifetime_s - age_s)
     rekey_lifetime_s = max(1, policy.rekey_lifetime_s - age_s)
     wide = _group_wide(epoch, atd_s, dtd_s, attributes)
@@ -50,7 +51,9 @@ def registration_gsa(
         _kek(epoch, kek_transforms(epoch.shape), rekey_lifetime_s),
         _tek(epoch, lifetime_s),
     ]
-    if epoch.shape.rekey == INBAND:
+    if relayed:
+        wide.delivery = gsa.UNICAST
+    if relayed or epoch.shape.rekey == INBAND:
         policies = [_inband_tek(epoch)]
     return bytes(gsa.emit_gsa(gsa.GSA(policies, wide)))
 
@@ -62,11 +65,14 @@ def registration_kd(
     sender_ids: Sequence[int],
     path: Sequence[Node] = (),
     attributes: Sequence[Attribute] = (),
+    *,
+    relayed: bool = False,
 ) -> bytes:
     """kwk: GSK_w of the IKE SA; public_key: DER SubjectPublicKeyInfo, not for inband groups;
-    path: the member's keys in the key tree, the top first; attributes: sources.of_member()."""
+    path: the member's keys in the key tree, the top first; attributes: sources.of_member();
+    relayed: as in registration_gsa()."""
     wrap_keys = []
-    if epoch.shape.rekey == INBAND:
+    if relayed or epoch.shape.rekey == INBAND:
         bags, public_key = [_tek_bag(epoch, kwk)], None
     elif path:
         bags = [_rekey_bag(epoch.rekey, path[:1]), _tek_bag(epoch, kwk)]
