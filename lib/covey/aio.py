@@ -274,7 +274,7 @@ class Joined:
         member = self.member
         sa = member.keys.newest()
         return {
-            "state": NAMES[self.membership.state],
+            "state": self.membership.state_name,
             "reason": self.membership.reason,
             "epoch": self.membership.epoch,
             "spi": "".join("%02x" % octet for octet in sa.spi) if sa else None,

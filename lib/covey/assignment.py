@@ -29,6 +29,8 @@ _ANY = (b"\0\0\0\0", b"\xff\xff\xff\xff", 0, 65535, 0)  # a selector
 class Terms:
     """What a rekey inherits: said at registration, or by the last policy that said it."""
 
+    silence = None  # (most seconds of the key server's, whether nothing is delivered then)
+
     def __init__(self):
         self.atd_s = 0
         self.dtd_s = 0
@@ -121,6 +123,9 @@ def _terms(policy, keys, was, registering, sending):
         terms.dtd_s = said and said.dtd_s or 0
     else:
         terms.atd_s, terms.dtd_s = was.atd_s, was.dtd_s
+    silence = said and said.silence if said or registering else was.silence
+    if silence:
+        terms.silence = silence
     terms.udp_port = said and said.udp_port or (None if registering else was.udp_port)
     form = said and said.sender_id_form or (None if registering else was.sender_form)
     terms.sender_form = form

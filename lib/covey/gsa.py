@@ -32,6 +32,7 @@ _GWP_SENDER_ID_BITS = const(3)
 _COVEY_UDP_PORT = const(16384)
 _COVEY_SENDER_ID_FORM = const(16385)  # high octet: bits of the index, low: of the whole
 _COVEY_EPOCH = const(16386)
+_COVEY_MAX_SILENCE = const(16388)  # high octet: whether nothing is delivered then
 
 
 def _single(seen, kind, value, length):
@@ -115,7 +116,7 @@ def _parse_policy(protocol, spi, content):
 
 # Group-wide policy, section 4.4.3: attributes only, TV unless said. GWP_ATD (1) and GWP_DTD (2)
 # in seconds, GWP_SENDER_ID_BITS (3); ours: COVEY_UDP_PORT (16384), COVEY_SENDER_ID_FORM (16385),
-# COVEY_EPOCH (16386, TLV, u32).
+# COVEY_EPOCH (16386, TLV, u32), COVEY_MAX_SILENCE (16388, TLV, u32).
 
 _GROUP_WIDE = (
     (_GWP_ATD, "atd_s"),
@@ -137,6 +138,7 @@ class GroupWide(Value):
         udp_port=None,
         sender_id_form=None,
         epoch=None,
+        silence=None,
         attributes=(),
     ):
         self.atd_s = atd_s
@@ -145,6 +147,7 @@ class GroupWide(Value):
         self.udp_port = udp_port
         self.sender_id_form = sender_id_form  # (bits of the index, bits of the Sender-ID)
         self.epoch = epoch  # ordinal of this generation of the GSA, as the key server counts
+        self.silence = silence  # (most seconds of it, whether nothing is delivered then)
         self.attributes = list(attributes)  # unknown ones: (type, value)
 
 
@@ -154,6 +157,9 @@ def _parse_group_wide(content):
     for kind, value in parse_attributes(content):
         if kind == _COVEY_EPOCH and isinstance(value, bytes) and len(value) == 4:
             policy.epoch = u32(value, 0)
+            continue
+        if kind == _COVEY_MAX_SILENCE and isinstance(value, bytes) and len(value) == 4:
+            policy.silence = u32(value, 0) & 0xFFFFFF, value[0] != 0
             continue
         name = names.get(kind)
         if name is None:
@@ -226,6 +232,9 @@ def _emit_group_wide(policy):
             out += emit_attribute(kind, value)
     if policy.epoch is not None:
         out += emit_attribute(_COVEY_EPOCH, struct.pack(">I", policy.epoch))
+    if policy.silence is not None:
+        most_s, stops = policy.silence
+        out += emit_attribute(_COVEY_MAX_SILENCE, struct.pack(">I", stops << 24 | most_s))
     for kind, value in policy.attributes:
         out += emit_attribute(kind, value)
     return emit_substructure(NO_PROTOCOL, b"", out)

@@ -14,6 +14,7 @@ from covey.drops import (
     DROP_NO_SA,
     DROP_NOT_SENDER,
     DROP_RETIRED_SPI,
+    DROP_SILENT,
     DROP_TAG,
     DROP_UNKNOWN_SPI,
     IKE_MESSAGE,
@@ -46,7 +47,8 @@ class Member(DataPath):
 
     # The payload lies in rx from there on, until the next receive().
     payload_off = _PAYLOAD
-    confirmed = False  # whether its source is proven; False: proven to be in the group
+    is_proven = False  # source authentication's word on who sent it
+    may_confirm = True  # False: the key server is silent, and what we know may be of the past
     # A note for the control half, which clears it.
     missed_rekey = False  # somebody sends under an SPI announced for the next epoch
 
@@ -89,6 +91,11 @@ class Member(DataPath):
         """
         return memoryview(self.rx)[_PAYLOAD : _PAYLOAD + self.payload_len]
 
+    @property
+    def confirmed(self):
+        """Whether the last packet's source is proven; False: proven to be in the group."""
+        return self.is_proven and self.may_confirm
+
     @micropython.native
     def receive(self, n, now_ms):
         """Take the datagram of n octets in rx: the payload's length, a DROP_*, or IKE_MESSAGE."""
@@ -110,7 +117,7 @@ class Member(DataPath):
         payload_len = trim(place, text_len)
         if payload_len < 0:
             return self.drops.count(payload_len)
-        # Source authentication has its place here: it may shorten the payload, and confirms it.
+        # Source authentication has its place here: it may shorten the payload, and says is_proven.
         accept(place, payload_len)
         return payload_len
 
@@ -166,6 +173,8 @@ class Member(DataPath):
         if reason == DROP_LENGTH:
             return self._not_esp(n)
         if reason == DROP_UNKNOWN_SPI:
+            if self.is_shut and self.keys.find(self.rx, 0) is not None:
+                return self.drops.count(DROP_SILENT)
             if self.keys.was_retired(self.rx, 0):
                 return self.drops.count(DROP_RETIRED_SPI)
             if self.keys.is_announced(self.rx, 0):

@@ -34,6 +34,7 @@ EXCLUDED = 3  # the whole GSA was deleted: waits a random time, then registers
 REFUSED = 4  # the server said no; asked again later
 LEFT = 5  # over; keys wiped
 
+SILENT = "silent"  # for people: a MEMBER that has not heard its key server for too long
 NAMES = {
     IDLE: "idle",
     REGISTERING: "registering",
@@ -65,6 +66,7 @@ class Membership:
     _before_asked = None  # its config.Server: what is repeated is answered again
     _last_words = ()  # what that one has to say, addressed
     _leaving = False
+    _silence = None  # silence.Silence, where policy has a max_silence
     is_amid = False  # the last step was a slice of work: there is nothing new to tell
     _slices = 0  # that may be done before timers are looked at
     _look = 0  # which of them were looked at last
@@ -179,6 +181,7 @@ class Membership:
             return _IDLE_MS
         wait = self._step_ike()
         self._outcome()
+        self._take_alive()
         return min(wait, _IDLE_MS)  # what has come of it starts timers that were looked at before
 
     def _step_ike(self):
@@ -250,6 +253,15 @@ class Membership:
     # What the application may know
 
     @property
+    def is_silent(self):
+        """Whether the key server was not heard for longer than policy has it."""
+        return self._silence is not None and self._silence.is_over
+
+    @property
+    def state_name(self):
+        return SILENT if self.state == MEMBER and self.is_silent else NAMES[self.state]
+
+    @property
     def sender_id(self):
         """Our Sender-ID, None for a receiver."""
         ids = self._group.terms.sender_ids
@@ -318,6 +330,8 @@ class Membership:
             self._register()  # the server has lost this IKE SA, or restarted
         is_settled = self.state == MEMBER and not self._keys.is_registering
         refresh.check(now_ms, self.member, is_settled)
+        if self._silence is not None:
+            self._listen()
         return refresh.at.left_ms(now_ms)  # the others may be late, by _IDLE_MS
 
     def _outcome(self):
@@ -425,6 +439,37 @@ class Membership:
         self._keys.made = None
         if self._keys.excluded:
             self._exclude()
+        self._heard()
+
+    # Whether the key server is heard: see silence.py
+
+    def _heard(self, left_s=None):
+        terms = self._group.terms
+        if self._silence is None:
+            if terms.silence is None:
+                return
+            from covey.silence import Silence
+
+            self._silence = Silence(self.member, self._random_ms)
+        was_silent = self._silence.heard(terms, self._now_ms, left_s)
+        name = NAMES[self.state]
+        if was_silent and not (self.events and self.events[-1][0] == name):
+            self.events.append((name, self.reason))
+
+    def _take_alive(self):
+        if self._silence is not None and self._ike.alive is not None:
+            payloads, self._ike.alive = self._ike.alive, None
+            if self._silence.answered(payloads, self._now_ms):
+                self._heard()
+
+    def _listen(self):
+        silence = self._silence
+        if silence.is_asking(self._now_ms):
+            ike = self._ike
+            if ike is None or not (ike.is_beginning or ike.check(self._now_ms)):
+                self._refresh.soon(self._now_ms)
+        if silence.begins(self._now_ms):
+            self.events.append((SILENT, silence.reason))
 
     def _exclude(self):
         """We are out of the group, like everyone else: register again after a random time.

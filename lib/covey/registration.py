@@ -35,7 +35,7 @@ from covey.octets import wipe
 from covey.patience import Patience
 from covey.payloads import error_name, error_of, notifies, notify, only
 from covey.port import const, random_bytes
-from covey.unicast import ANSWERED, DEAD, ENDED, INBAND, Unicast
+from covey.unicast import ALIVE, ANSWERED, DEAD, ENDED, INBAND, Unicast
 
 STARTING = "starting"  # our public value is being computed
 INIT = "init"  # IKE_SA_INIT is out
@@ -84,6 +84,7 @@ class Registration:
     noted = None  # the last error that nothing proves, by name: a hint for a person
     kwa = None  # KWA transform of the IKE SA over which .gsa and .kd came
     _has_marker = False
+    alive = None  # payloads of the last answer to a liveness check, until somebody takes them
     _inbands = ()  # requests.Inband
 
     def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None, awake=False):
@@ -173,6 +174,13 @@ class Registration:
     def take_inband(self):
         """The next requests.Inband, answered already, or None; whoever takes it owns its kwk."""
         return self._inbands.pop(0) if self._inbands else None
+
+    def check(self, now_ms):
+        """Ask for a sign of life (.alive). False: there is no IKE SA to ask over."""
+        if not self.is_established:
+            return False
+        self._unicast.check(now_ms)
+        return True
 
     def pull(self, now_ms):
         """Ask for policy and keys again, and for a fresh Sender-ID. False: not in this state."""
@@ -277,6 +285,8 @@ class Registration:
                 reason = self._take_response(*what) or reason
             elif kind == INBAND:
                 self._inbands = list(self._inbands) + [what[0]]
+            elif kind == ALIVE:
+                self.alive = what[0]
             elif kind == ENDED:
                 self._end(CLOSED, what[0])
             elif kind == DEAD:

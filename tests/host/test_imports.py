@@ -77,6 +77,7 @@ GROUPS = {
             "group",
             "keywork",
             "refresh",
+            "silence",
             "servers",
         ],
         ["errors", "port", "bytes", "cryptography", "state", "formats"],

@@ -35,6 +35,7 @@ class Script:
         self.awake = awake
         self.inbands = []
         self.outgoing = []
+        self.alive = None
         self.state = registration.STARTING
         self.reason = self.noted = None
         self.gsa = self.kd = self.kwk = None
@@ -87,6 +88,12 @@ class Script:
             return False
         self.asked.append("pull")
         self.state = registration.PULLING
+        return True
+
+    def check(self, now_ms):
+        if not self.is_established:
+            return False
+        self.asked.append("check")
         return True
 
     def leave(self, now_ms):

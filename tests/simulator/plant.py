@@ -39,6 +39,7 @@ class Setting:
     access_points: int = 12
     slow_ms: tuple[int, int] = (5, 300)
     look_ms: int = 5000  # how often a member looks at its timers
+    most_members: int = 100_000  # that the key server takes
     more: str = "fresh_join = false\n"  # lines of the group's table
 
     @property
@@ -52,7 +53,7 @@ class Setting:
             f'lifetime = "{self.lifetime_s}s"\nrekey_lifetime = "{4 * self.lifetime_s}s"\n'
             f'atd = "{self.atd_s}s"\ndtd = "{self.dtd_s}s"\n'
             f'repeats = {self.repeats}\nrepeat_spacing = "{self.repeat_spacing_ms}ms"\n'
-            f'rejoin_spread = "{self.spread_s}s"\nmembers = 100000\n'
+            f'rejoin_spread = "{self.spread_s}s"\nmembers = {self.most_members}\n'
             f"{tree}{delays}{self.more}"
         )
 

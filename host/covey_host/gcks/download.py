@@ -16,7 +16,7 @@ from covey.der import ECDSA_WITH_SHA256
 
 from .epoch import Epoch, RekeySA, kwa_for
 from .keytree import Node, Wrap
-from .policy import INBAND, GroupPolicy, Shape
+from .policy import INBAND, STOP, GroupPolicy, Shape
 
 _UDP = 17
 _ANY_PORT = (0, 0xFFFF)
@@ -31,7 +31,7 @@ def registration_gsa(
     """For one member, age_s after the epoch began; atd_s: what is left of ATD then."""
     lifetime_s = max(1, policy.lifetime_s - age_s)
     rekey_lifetime_s = max(1, policy.rekey_lifetime_s - age_s)
-    wide = _group_wide(epoch, atd_s, dtd_s)
+    wide = _group_wide(epoch, policy, atd_s, dtd_s)
     if is_sender:
         wide.sender_id_bits = epoch.shape.sender_id_bits
     policies = [
@@ -73,7 +73,7 @@ def rekey_gsa(epoch: Epoch, policy: GroupPolicy, *, atd_s: int, dtd_s: int) -> b
         _kek(epoch, transforms, policy.rekey_lifetime_s),
         _tek(epoch, policy.lifetime_s),
     ]
-    return bytes(gsa.emit_gsa(gsa.GSA(policies, _group_wide(epoch, atd_s, dtd_s))))
+    return bytes(gsa.emit_gsa(gsa.GSA(policies, _group_wide(epoch, policy, atd_s, dtd_s))))
 
 
 def rekey_kd(
@@ -155,7 +155,7 @@ def _tek(epoch: Epoch, lifetime_s: int) -> gsa.SAPolicy:
     )
 
 
-def _group_wide(epoch: Epoch, atd_s: int, dtd_s: int) -> gsa.GroupWide:
+def _group_wide(epoch: Epoch, policy: GroupPolicy, atd_s: int, dtd_s: int) -> gsa.GroupWide:
     shape = epoch.shape
     if not shape.private_attributes:
         return gsa.GroupWide(atd_s, dtd_s)
@@ -165,6 +165,7 @@ def _group_wide(epoch: Epoch, atd_s: int, dtd_s: int) -> gsa.GroupWide:
         udp_port=shape.carrier_port if shape.carrier == "udp" else None,
         sender_id_form=(shape.index_bits, shape.sender_id_bits),
         epoch=epoch.number,
+        silence=(policy.max_silence_s, policy.on_silence == STOP) if policy.max_silence_s else None,
     )
 
 

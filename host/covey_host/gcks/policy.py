@@ -13,8 +13,10 @@ from ..site import check_name
 from . import policyvalues as values
 from .policyvalues import Listen
 
+TELL, STOP = "tell", "stop"  # what a member does that hears nothing from its key server
 INBAND, MULTICAST = "inband", "multicast"  # how a group's new keys reach its members
 PATIENCE_S = 14  # of a member whose request waits: it is sent for the last time after 15 s
+SIGNS_A_SECOND = 1000  # of life that a key server answers beside its other work
 REKEY_AT = 80  # % of a lifetime after which a group is rekeyed without being asked
 
 _TEMPLATE = """\
@@ -63,6 +65,8 @@ ike_idle = "10m"
 # backward_secrecy = false       # true: keys change before a newcomer gets any
 # fresh_join = true              # keys change before who starts anew gets any: no replays to it
 # batch_window = "1s"            # so long either waits for others that come
+# max_silence = 0                # a member that hears nothing from here for so long says so; 0: never
+# on_silence = "tell"            # "stop": then it takes no packets, either
 # sender_id_form = [10, 6]       # bits of a Sender-ID: sender index, incarnation
 # sender_ids = 4                 # most Sender-IDs that one registration gets
 # members = 1000                 # most members registered at a time
@@ -124,6 +128,8 @@ class GroupPolicy:
     backward_secrecy: bool = False
     fresh_join: bool = True
     batch_window_ms: int = 1000
+    max_silence_s: int = 0
+    on_silence: str = TELL
     sender_id_form: tuple[int, int] = (10, 6)
     sender_ids: int = 4
     members: int = 1000
@@ -284,6 +290,8 @@ _GROUP = {
     "backward_secrecy": ("backward_secrecy", values.flag),
     "fresh_join": ("fresh_join", values.flag),
     "batch_window": ("batch_window_ms", values.window_ms),
+    "max_silence": ("max_silence_s", values.silence_s),
+    "on_silence": ("on_silence", values.one_of(TELL, STOP)),
     "sender_id_form": ("sender_id_form", values.form),
     "sender_ids": ("sender_ids", values.whole(1, 64)),
     "members": ("members", values.whole(1, 10_000_000)),
@@ -319,6 +327,7 @@ def _read_group(name: str, content: Any, others: dict[str, GroupPolicy]) -> Grou
     policy = GroupPolicy(name, **_read_table(content, _GROUP))
     _check_rollover(policy, content)
     _check_newcomers(policy, content)
+    _check_silence(policy, content)
     if policy.carrier == "udp" and not policy.private_attributes:
         raise _Wrong(
             "private_attributes",
@@ -398,6 +407,33 @@ def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
             next((k for k in ("batch_window", "dtd", key) if k in content), ""),
             f"with {key} a member waits up to {wait_ms / 1000:g} s for keys (dtd, batch_window),"
             f" and would give up: {PATIENCE_S} s is the most. Lower them, or say {key} = false.",
+        )
+
+
+def _check_silence(policy: GroupPolicy, content: dict) -> None:
+    """Members ask before it is over, twice in it on average: that must be of use, and be answered."""
+    most_s = policy.max_silence_s
+    if not most_s:
+        if policy.on_silence == STOP:
+            raise _Wrong("on_silence", 'on_silence = "stop" says nothing without a max_silence.')
+        return
+    if not policy.private_attributes:
+        raise _Wrong(
+            "max_silence",
+            "max_silence is told by a private attribute: it needs private_attributes = true.",
+        )
+    if policy.rekey != INBAND and most_s >= policy.lifetime_s:
+        raise _Wrong(
+            "max_silence",
+            f"max_silence ({most_s} s) must be less than lifetime ({policy.lifetime_s} s): who hears"
+            " nothing for that long has no keys any more.",
+        )
+    least_s = -(-2 * policy.members // SIGNS_A_SECOND)
+    if most_s < least_s:
+        raise _Wrong(
+            "max_silence",
+            f"max_silence ({most_s} s) must be at least {least_s} s for {policy.members} members:"
+            f" each asks for a sign of life twice in it, and {SIGNS_A_SECOND} a second are answered.",
         )
 
 

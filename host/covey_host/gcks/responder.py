@@ -245,7 +245,7 @@ class Responder:
             if sa.state == ikesa.HALF_OPEN:
                 return self._authenticate(sa, exchange, parts, others, now_ms)
             if exchange == ike.INFORMATIONAL:
-                return [], _ends(parts)
+                return self._registrar.current(sa), _ends(parts)
             if sa.state in (ikesa.CLOSING, ikesa.REPLACED):
                 return [notify(ike.TEMPORARY_FAILURE)], False
             if exchange == ike.GSA_REGISTRATION:
