@@ -458,9 +458,14 @@ class Membership:
 
     def _take_alive(self):
         if self._silence is not None and self._ike.alive is not None:
+            from covey import silence
+
             payloads, self._ike.alive = self._ike.alive, None
-            if self._silence.answered(payloads, self._now_ms):
+            said = self._silence.answered(payloads)
+            if said == silence.HEARD:
                 self._heard()
+            elif said == silence.BEHIND and self.state == MEMBER:
+                self._refresh.missed(self._now_ms)
 
     def _listen(self):
         silence = self._silence

@@ -42,6 +42,12 @@ class Refresh:
         if not self.at.is_running:
             self.at.start(now_ms, 0, self._spread_ms())
 
+    def missed(self, now_ms):
+        """The key server says that we lack keys: as soon(), unless a repeat brings them."""
+        if not (self.at.is_running or self.is_pulling):
+            self.soon(now_ms)
+            self._is_unheard = True
+
     def is_due(self, now_ms):
         """Whether to ask now, once."""
         if not self.at.is_due(now_ms):

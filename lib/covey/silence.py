@@ -13,6 +13,12 @@ from covey.deadline import Timer
 from covey.payloads import notifies
 
 
+# What answered() says
+HEARD = 1
+BEHIND = 2  # keys were missed
+OVERTAKEN = 3  # it is older than a rekey that we have followed
+
+
 class Silence:
     """member: member.Member, which is told. random_ms(most_s): a random delay."""
 
@@ -37,23 +43,22 @@ class Silence:
             self._ask_later(now_ms)
         return was_over
 
-    def answered(self, payloads, now_ms):
-        """A sign of life of the key server → whether it counts as heard."""
+    def answered(self, payloads):
+        """A sign of life of the key server, by which TEKs it has, where it says so."""
         spis = b""
         for notification in notifies(payloads or ()):
             if notification.type == ike.COVEY_CURRENT:
                 spis = notification.data
         if len(spis) < 4:
-            return True  # another make, or another policy
+            return HEARD  # another make, or another policy
         keys = self._member.keys
-        is_old = False
+        said = BEHIND
         for off in range(0, len(spis) - 3, 4):
             if keys.find(spis, off) is not None:
-                return True
-            is_old = is_old or keys.was_retired(spis, off)
-        if not is_old:  # else a rekey has overtaken it
-            self._member.missed_rekey = True
-        return False
+                return HEARD
+            if keys.was_retired(spis, off):
+                said = OVERTAKEN
+        return said
 
     def is_asking(self, now_ms):
         """Whether to ask for a sign of life now, once."""

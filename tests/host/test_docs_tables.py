@@ -253,7 +253,7 @@ def test_the_status_of_a_member():
     assert [code(name) for name in table(CLI, "status")] == names
     assert list(example) == names
     states = set(re.findall(r"`(\w+)`", table(CLI, "status")["`state`"][2 - 1]))
-    assert states == set(membership.NAMES.values())
+    assert states == set(membership.NAMES.values()) | {membership.SILENT}
 
 
 def test_the_packet():
@@ -279,7 +279,9 @@ def calls(paths, *functions):
 
 
 def test_the_events_of_a_member():
-    states = set(membership.NAMES.values()) - {"idle"}  # where it begins: told to nobody
+    states = {*membership.NAMES.values(), membership.SILENT} - {
+        "idle"
+    }  # where it begins: told to nobody
     named = {join._EVENTS.get(state, state) for state in states}
     named |= set(calls([Path(membership.__file__)], "append"))
     named |= set(calls([Path(join.__file__)], "tell"))

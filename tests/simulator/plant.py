@@ -136,6 +136,18 @@ class Plant:
     def has_backward_secrecy(self):
         return getattr(self.station.group_policy, "backward_secrecy", False)
 
+    @property
+    def stops_in_silence(self):
+        return self.station.group_policy.on_silence == "stop"
+
+    def is_too_silent_for(self, machine):
+        """Whether nothing that the key server said within max_silence can have reached it."""
+        most_s = self.station.group_policy.max_silence_s
+        if not most_s:
+            return False
+        silent_ms = self.clock.now_ms - machine.reached_ms
+        return silent_ms > most_s * 1000 + self.setting.look_ms + self.grace_ms + 100
+
     def admitted(self, name):
         """The key server has registered this member."""
         machine = self.machines[int(name[1:])]

@@ -165,7 +165,9 @@ def _group_wide(epoch: Epoch, policy: GroupPolicy, atd_s: int, dtd_s: int) -> gs
         udp_port=shape.carrier_port if shape.carrier == "udp" else None,
         sender_id_form=(shape.index_bits, shape.sender_id_bits),
         epoch=epoch.number,
-        silence=(policy.max_silence_s, policy.on_silence == STOP) if policy.max_silence_s else None,
+        silence=(policy.max_silence_s, policy.on_silence == STOP)
+        if policy.max_silence_s
+        else None,
     )
 
 
