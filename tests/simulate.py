@@ -94,14 +94,15 @@ def _silence(given):
     for name, kept in (("all", Kept()), ("rekeys only", Kept(unicast=False))):
         for one in silence.endure(given.seed, kept):
             when = "never" if one.silent_ms is None else f"after {one.silent_ms / 1000:.1f} s"
+            behind, back = f"{one.behind_ms / 1000:.0f} s", f"{one.back_ms / 1000:.0f} s"
             print(
-                f"{name}: silent {when}, {one.refused} packets not taken, missed keys there after"
-                f" {one.behind_ms / 1000:.0f} s at most, back {one.back_ms / 1000:.0f} s after the end"
+                f"{name}: silent {when}, {one.refused} packets not taken; longest without keys that"
+                f" were kept {behind}, back {back} after the end"
             )
     load = silence.rest(given.seed, given.members)
     print(
-        f"{given.members} members at rest: {load.asked_each:.2f} signs of life each in max_silence,"
-        f" {load.peak} in the busiest second, {load.registrations} registrations"
+        f"{given.members} members at rest: {load.asked_each:.2f} signs of life each in a"
+        f" max_silence, {load.peak} in the busiest second, {load.registrations} registrations"
     )
     return 0
 

@@ -26,7 +26,7 @@ from covey.drops import (
     ConfigError,
 )
 from covey.member import Member
-from covey.membership import LEFT, MEMBER, NAMES, REFUSED, Membership
+from covey.membership import LEFT, MEMBER, REFUSED, Membership
 from covey.port import const
 
 _QUEUE = const(64)  # packets that wait for the application

@@ -12,7 +12,6 @@ from covey import ike
 from covey.deadline import Timer
 from covey.payloads import notifies
 
-
 # What answered() says
 HEARD = 1
 BEHIND = 2  # keys were missed
@@ -32,7 +31,7 @@ class Silence:
         self._stops = False
 
     def heard(self, terms, now_ms, left_s=None):
-        """From now on, by these group.terms. left_s: that was earlier. → whether it ends silence."""
+        """From now on, by these group.terms; left_s: that was earlier. → whether silence ends."""
         was_over = self.is_over
         self._max_s, self._stops = terms.silence or (0, False)
         self._say(False)

@@ -38,7 +38,7 @@ def _answer(life, spis=None):
 def _chain(payloads):
     """(type of the first, octets of all), as they come out of SK."""
     out = b""
-    for n, (kind, body) in enumerate(payloads):
+    for n, (_, body) in enumerate(payloads):
         following = payloads[n + 1][0] if n + 1 < len(payloads) else 0
         out += struct.pack(">BBH", following, 0, 4 + len(body)) + body
     return payloads[0][0] if payloads else 0, out
@@ -219,7 +219,7 @@ def test_an_answer_that_names_our_keys_is_heard():
 
 
 def test_an_answer_that_names_other_keys_tells_of_a_missed_rekey():
-    """Whoever holds back the rekeys only: the answer is none to rest on, and keys are asked for."""
+    """Whoever holds back the rekeys only: the answer doesn't count, and keys are asked for."""
     life = _life()
     life.run(_MOST_MS // 2)
     _answer(life, T2)

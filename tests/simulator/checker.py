@@ -7,8 +7,8 @@ once       nothing is delivered twice
 fresh      with fresh_join a member gets nothing that was sent before it was let in
 nonces     no (key, nonce) pair is sealed under twice
 rollover   on a network that loses no IKE message, nothing that arrives is lost by a rekey
-silent     with a max_silence a member that no new message of the key server can have reached for so
-           long confirms nothing, and delivers nothing where policy says so
+silent     with a max_silence: a member that no new message of the key server can have reached for
+           so long confirms nothing, and delivers nothing where policy says so
 storm      for a rekey that it missed a member registers once (asked by loss.py)
 """
 

@@ -65,7 +65,7 @@ ike_idle = "10m"
 # backward_secrecy = false       # true: keys change before a newcomer gets any
 # fresh_join = true              # keys change before who starts anew gets any: no replays to it
 # batch_window = "1s"            # so long either waits for others that come
-# max_silence = 0                # a member that hears nothing from here for so long says so; 0: never
+# max_silence = 0                # who hears nothing from here for so long says so; 0: never
 # on_silence = "tell"            # "stop": then it takes no packets, either
 # sender_id_form = [10, 6]       # bits of a Sender-ID: sender index, incarnation
 # sender_ids = 4                 # most Sender-IDs that one registration gets
@@ -411,7 +411,7 @@ def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
 
 
 def _check_silence(policy: GroupPolicy, content: dict) -> None:
-    """Members ask before it is over, twice in it on average: that must be of use, and be answered."""
+    """Members ask before it is over, twice in it on average: that must be of use, and answered."""
     most_s = policy.max_silence_s
     if not most_s:
         if policy.on_silence == STOP:
@@ -425,15 +425,15 @@ def _check_silence(policy: GroupPolicy, content: dict) -> None:
     if policy.rekey != INBAND and most_s >= policy.lifetime_s:
         raise _Wrong(
             "max_silence",
-            f"max_silence ({most_s} s) must be less than lifetime ({policy.lifetime_s} s): who hears"
-            " nothing for that long has no keys any more.",
+            f"max_silence ({most_s} s) must be less than lifetime ({policy.lifetime_s} s): who"
+            " hears nothing for that long has no keys any more.",
         )
     least_s = -(-2 * policy.members // SIGNS_A_SECOND)
     if most_s < least_s:
         raise _Wrong(
             "max_silence",
             f"max_silence ({most_s} s) must be at least {least_s} s for {policy.members} members:"
-            f" each asks for a sign of life twice in it, and {SIGNS_A_SECOND} a second are answered.",
+            f" each asks for a sign of life twice in it, {SIGNS_A_SECOND} a second are answered.",
         )
 
 
