@@ -96,8 +96,8 @@ def _silence(given):
             when = "never" if one.silent_ms is None else f"after {one.silent_ms / 1000:.1f} s"
             behind, back = f"{one.behind_ms / 1000:.0f} s", f"{one.back_ms / 1000:.0f} s"
             print(
-                f"{name}: silent {when}, {one.refused} packets not taken; longest without keys that"
-                f" were kept {behind}, back {back} after the end"
+                f"{name}: silent {when}, {one.refused} packets not taken; longest without keys"
+                f" that were kept {behind}, back {back} after the end"
             )
     load = silence.rest(given.seed, given.members)
     print(

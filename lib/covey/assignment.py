@@ -55,6 +55,7 @@ class Assignment:
         self.next_spis = []  # ESP SPIs announced by GSA_NEXT_SPI, 4 octets each
         self.deletes = []  # ike.Delete
         self.new_keys = []  # of the Working Key Path
+        self.has_news = False  # once it is installed: whether a data SA of it was not there yet
 
     def wipe(self):
         """Of an assignment that is given up: nothing of it is in use."""

@@ -198,7 +198,7 @@ def test_keys_are_asked_for_in_time():
     """The soft end of their lifetime may pass in the sleep."""
     life = registered()
     life_s = life.member.keys.live()[0].lifetime_s
-    again, is_member = awake(asleep(life), life_s * 88 // 100)
+    again, is_member = awake(asleep(life), life_s * 90 // 100)
     assert is_member
     again.run(3000)
     assert Script.made
