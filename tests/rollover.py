@@ -80,7 +80,7 @@ def drive(bench, kinds, rate, rekeys, apart_s, windy=False):
         for _ in range(rekeys):
             bench.covey("rekey", "line1")
             time.sleep(apart_s)
-        time.sleep(3)  # DTD
+        time.sleep(2.3)  # DTD
         cpu = [_cpu_s(member) - was for member, was in zip(members, before, strict=True)]
         for member in members:
             member.say("stop")
@@ -90,7 +90,7 @@ def drive(bench, kinds, rate, rekeys, apart_s, windy=False):
             member.say(json.dumps({name: sent[name] for name in sent if name != str(number)}))
         accounts = []
         for kind, member, one, cpu_s in zip(kinds, members, stopped, cpu, strict=True):
-            at_socket = _dropped(member)
+            at_socket = dropped(member)
             report = member.heard("report", timeout_s=60)
             facts = one["sent"], one["unsent"], one["seconds"]
             accounts.append(Account(kind, *facts, report, at_socket, cpu_s))
@@ -138,7 +138,7 @@ def _cpu_s(member):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _dropped(member):
+def dropped(member):
     """Datagrams that the system has dropped at this process's sockets."""
     inodes = set()
     for link in Path(f"/proc/{member._process.pid}/fd").iterdir():
@@ -193,7 +193,8 @@ def show(traffic):
         print(
             f"{one.kind:>8}: {one.sent} sent, {one.unsent} waited; {report['got']} got,"
             f" {report['twice']} twice, {how}, {one.at_socket} dropped at its socket;"
-            f" {one.rekeys} rekeys followed; CPU {100 * one.cpu_s / one.seconds:.0f} %; drops {drops}"
+            f" {one.rekeys} rekeys followed; CPU {100 * one.cpu_s / one.seconds:.0f} %;"
+            f" drops {drops}"
         )
 
 

@@ -2,8 +2,8 @@
 
 It says "ready", and from a line "go" on stdin to a line "stop" sends RATE packets a second, each
 with its NUMBER and a count. From "end" on it waits for what is on its way, says what it got, and
-leaves. SEED 0: the network as it is. Else a network that loses a fifth of the packets to it, lets
-them overtake each other and come twice; and a clock that begins anywhere and runs wrong, either way.
+leaves. SEED 0: the network as it is. Else one that loses a fifth of the packets to it, lets them
+overtake each other and come twice; and a clock that begins anywhere and runs wrong, either way.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from covey.drops import DROP_OWN, name_of
 
 MOST = 1 << 18  # packets of one sender
 _HELD = 6  # packets that wait for being overtaken
-_QUIET_MS = 1500
+_QUIET_MS = 800
 
 
 class Clock:
