@@ -5,6 +5,8 @@ Octets are those of tests/recorded/group_story.py, the IKE SA is test_membership
 
 import struct
 
+import gcks_peer
+import life as life_of
 from covey import ike, membership, registration
 from covey.drops import DROP_SILENT
 from covey.path import DataPath
@@ -275,6 +277,59 @@ def test_a_rekey_without_group_policy_leaves_it_as_it_was():
     life.rekey(STORY["esp_only"])
     assert life.it.rekeys == 1 and life.it._group.terms.silence == (60, True)
     assert _is_silent_at(life, _MOST_MS)
+
+
+def _inband(stops=True):
+    """A receiver of an inband group over a real IKE SA, without liveness checks of its own."""
+    life = life_of.Life(sending=False, registered=False, liveness_s=0)
+    life.register(life.keys(0, silence=(60, stops)))
+    assert life.it.state == membership.MEMBER
+    return life
+
+
+def test_signs_of_life_go_over_the_ike_sa():
+    life = _inband()
+    said = []
+    while not said:
+        said = life.run(1000)
+    header, payloads = life.sa.open(said[0])
+    assert header.exchange == ike.INFORMATIONAL and payloads == []
+    assert 15000 <= life.now_ms < 47000
+    life.hear(life.sa.answer(said[0], [gcks_peer.notify(ike.COVEY_CURRENT, life_of.SPIS[0])]))
+    heard_ms = life.now_ms
+    life.run(heard_ms + _MOST_MS - 1000 - life.now_ms)
+    assert not life.it.is_silent
+    life.run(2100)
+    assert life.it.is_silent and ("silent", "Nothing heard from the key server for 60 s.") in [
+        event for event in life.it.events
+    ]
+
+
+def test_an_answer_of_before_is_no_sign_of_life():
+    """Nor any other message that comes over the IKE SA again."""
+    life = _inband()
+    said = []
+    while not said:
+        said = life.run(1000)
+    answer = life.sa.answer(said[0], [])
+    life.hear(answer)
+    heard_ms = life.now_ms
+    request = life.sa.request(ike.INFORMATIONAL, [])
+    while not life.it.is_silent:
+        life.hear(answer)
+        life.hear(request)
+        life.run(1000)
+    assert life.now_ms - heard_ms <= _MOST_MS + 2000
+
+
+def test_an_inband_rekey_is_heard():
+    life = _inband()
+    life.run(_MOST_MS // 2)
+    began_ms = life.now_ms
+    life.inband(life.more(1, silence=(60, True)))
+    while not life.it.is_silent:
+        life.run(1000)
+    assert _MOST_MS <= life.now_ms - began_ms <= _MOST_MS + 2000
 
 
 def test_who_has_left_says_nothing():
