@@ -33,8 +33,8 @@ MEMBER = 2  # has the group's keys
 EXCLUDED = 3  # the whole GSA was deleted: waits a random time, then registers
 REFUSED = 4  # the server said no; asked again later
 LEFT = 5  # over; keys wiped
+SILENT = 6  # to people: MEMBER, but policy's max_silence is over
 
-SILENT = "silent"  # for people: a MEMBER that has not heard its key server for too long
 NAMES = {
     IDLE: "idle",
     REGISTERING: "registering",
@@ -42,6 +42,7 @@ NAMES = {
     EXCLUDED: "excluded",
     REFUSED: "refused",
     LEFT: "left",
+    SILENT: "silent",
 }
 
 _REFUSED_S = const(10)  # first pause after a refusal; doubled up to
@@ -181,7 +182,6 @@ class Membership:
             return _IDLE_MS
         wait = self._step_ike()
         self._outcome()
-        self._take_alive()
         return min(wait, _IDLE_MS)  # what has come of it starts timers that were looked at before
 
     def _step_ike(self):
@@ -259,7 +259,7 @@ class Membership:
 
     @property
     def state_name(self):
-        return SILENT if self.state == MEMBER and self.is_silent else NAMES[self.state]
+        return NAMES[SILENT if self.state == MEMBER and self.is_silent else self.state]
 
     @property
     def sender_id(self):
@@ -331,7 +331,7 @@ class Membership:
         is_settled = self.state == MEMBER and not self._keys.is_registering
         refresh.check(now_ms, self.member, is_settled)
         if self._silence is not None:
-            self._listen()
+            self._silence.step(now_ms)
         return refresh.at.left_ms(now_ms)  # the others may be late, by _IDLE_MS
 
     def _outcome(self):
@@ -441,40 +441,15 @@ class Membership:
             self._exclude()
         self._heard()
 
-    # Whether the key server is heard: see silence.py
-
     def _heard(self, left_s=None):
-        terms = self._group.terms
+        """From the key server, what can't be old: see silence.py."""
         if self._silence is None:
-            if terms.silence is None:
+            if self._group.terms.silence is None:
                 return
             from covey.silence import Silence
 
-            self._silence = Silence(self.member, self._random_ms)
-        was_silent = self._silence.heard(terms, self._now_ms, left_s)
-        name = NAMES[self.state]
-        if was_silent and not (self.events and self.events[-1][0] == name):
-            self.events.append((name, self.reason))
-
-    def _take_alive(self):
-        if self._silence is not None and self._ike.alive is not None:
-            from covey import silence
-
-            payloads, self._ike.alive = self._ike.alive, None
-            said = self._silence.answered(payloads)
-            if said == silence.HEARD:
-                self._heard()
-            elif said == silence.BEHIND and self.state == MEMBER:
-                self._refresh.missed(self._now_ms)
-
-    def _listen(self):
-        silence = self._silence
-        if silence.is_asking(self._now_ms):
-            ike = self._ike
-            if ike is None or not (ike.is_beginning or ike.check(self._now_ms)):
-                self._refresh.soon(self._now_ms)
-        if silence.begins(self._now_ms):
-            self.events.append((SILENT, silence.reason))
+            self._silence = Silence(self)
+        self._silence.heard(self._now_ms, left_s)
 
     def _exclude(self):
         """We are out of the group, like everyone else: register again after a random time.

@@ -19,38 +19,62 @@ OVERTAKEN = 3  # it is older than a rekey that we have followed
 
 
 class Silence:
-    """member: member.Member, which is told. random_ms(most_s): a random delay."""
+    """it: the membership.Membership, whose part this is."""
 
-    def __init__(self, member, random_ms):
+    def __init__(self, it):
         self.is_over = False  # there is silence, for longer than policy has it
-        self._member = member
-        self._random_ms = random_ms
+        self._it = it
         self._ask = Timer()
         self._end = Timer()
         self._max_s = 0  # 0: policy has none any more
         self._stops = False
 
-    def heard(self, terms, now_ms, left_s=None):
-        """From now on, by these group.terms; left_s: that was earlier. → whether silence ends."""
-        was_over = self.is_over
-        self._max_s, self._stops = terms.silence or (0, False)
+    def heard(self, now_ms, left_s=None):
+        """From now on, by the group's terms; left_s: that was earlier."""
+        it, was_over = self._it, self.is_over
+        self._max_s, self._stops = it._group.terms.silence or (0, False)
         self._say(False)
         self._ask.stop()
         self._end.stop()
         if self._max_s:
             self._end.start(now_ms, self._max_s if left_s is None else left_s)
             self._ask_later(now_ms)
-        return was_over
+        if was_over and not (it.events and it.events[-1][0] == it.state_name):
+            it.events.append((it.state_name, it.reason))
 
-    def answered(self, payloads):
+    def step(self, now_ms):
+        """What has come of a sign of life; ask for one; say that there is silence."""
+        it = self._it
+        ike_sa = it._ike
+        if ike_sa is not None and ike_sa.alive is not None:
+            payloads, ike_sa.alive = ike_sa.alive, None
+            said = self._answered(payloads)
+            if said == HEARD:
+                self.heard(now_ms)
+            elif said == BEHIND and not it._keys.is_registering:
+                it._refresh.missed(now_ms)
+        if self._ask.is_due(now_ms):
+            self._ask_later(now_ms)
+            if ike_sa is None or not (ike_sa.is_beginning or ike_sa.check(now_ms)):
+                it._refresh.soon(now_ms)
+        if not self.is_over and self._end.is_due(now_ms):
+            self._say(True)
+            why = "Nothing heard from the key server for %d s." % self._max_s
+            it.events.append(("silent", why))
+
+    def left_s(self, now_ms):
+        """Whole seconds until there is silence."""
+        return 0 if self.is_over else self._end.left_s(now_ms)
+
+    def _answered(self, payloads):
         """A sign of life of the key server, by which TEKs it has, where it says so."""
         spis = b""
-        for notification in notifies(payloads or ()):
+        for notification in notifies(payloads):
             if notification.type == ike.COVEY_CURRENT:
                 spis = notification.data
         if len(spis) < 4:
             return HEARD  # another make, or another policy
-        keys = self._member.keys
+        keys = self._it.member.keys
         said = BEHIND
         for off in range(0, len(spis) - 3, 4):
             if keys.find(spis, off) is not None:
@@ -59,32 +83,11 @@ class Silence:
                 said = OVERTAKEN
         return said
 
-    def is_asking(self, now_ms):
-        """Whether to ask for a sign of life now, once."""
-        if not self._ask.is_due(now_ms):
-            return False
-        self._ask_later(now_ms)
-        return True
-
-    def begins(self, now_ms):
-        """Whether silence begins now, once."""
-        if self.is_over or not self._end.is_due(now_ms):
-            return False
-        self._say(True)
-        return True
-
-    def left_s(self, now_ms):
-        """Whole seconds until it does."""
-        return 0 if self.is_over else self._end.left_s(now_ms)
-
-    @property
-    def reason(self):
-        return "Nothing heard from the key server for %d s." % self._max_s
-
     def _ask_later(self, now_ms):
-        self._ask.start(now_ms, self._max_s // 4, self._random_ms(self._max_s // 2))
+        self._ask.start(now_ms, self._max_s // 4, self._it._random_ms(self._max_s // 2))
 
     def _say(self, is_over):
         self.is_over = is_over
-        self._member.may_confirm = not is_over
-        self._member.shut(is_over and self._stops)
+        member = self._it.member
+        member.may_confirm = not is_over
+        member.shut(is_over and self._stops)

@@ -120,10 +120,11 @@ def test_private_attributes_have_the_numbers_of_the_code():
      [refresh._PULL_S]),
     ("Times", "member: pause after a refusal, doubled up to 1 h; without proof 300 s",
      [membership._REFUSED_S]),
-    ("Times", "member: asks for new keys when this much of the shortest lifetime is over",
+    ("Times",
+     "member: asks for new keys when this much of the shortest lifetime is over, or up to 10 % more",
      [member_group._SOFT_PERCENT]),
-    ("Times", "member: registrations because of an announced SPI, at most one in",
-     [refresh._MISSED_S]),
+    ("Times", "member: registrations because of an announced SPI, at most one in; doubled up to 1 h"
+     " while they bring no new keys", [refresh._MISSED_S]),
     ("Times", "member: silence before it asks for a sign of life", [60]),
     ("Times", "member: NAT keep-alives, one in", [unicast._KEEPALIVE_S]),
     ("Times", "member: keeps an IKE SA that was replaced", [unicast._OLD_S]),
@@ -253,7 +254,7 @@ def test_the_status_of_a_member():
     assert [code(name) for name in table(CLI, "status")] == names
     assert list(example) == names
     states = set(re.findall(r"`(\w+)`", table(CLI, "status")["`state`"][2 - 1]))
-    assert states == set(membership.NAMES.values()) | {membership.SILENT}
+    assert states == set(membership.NAMES.values())
 
 
 def test_the_packet():
@@ -279,9 +280,7 @@ def calls(paths, *functions):
 
 
 def test_the_events_of_a_member():
-    states = {*membership.NAMES.values(), membership.SILENT} - {
-        "idle"
-    }  # where it begins: told to nobody
+    states = set(membership.NAMES.values()) - {"idle"}  # where it begins: told to nobody
     named = {join._EVENTS.get(state, state) for state in states}
     named |= set(calls([Path(membership.__file__)], "append"))
     named |= set(calls([Path(join.__file__)], "tell"))

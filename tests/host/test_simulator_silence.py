@@ -45,7 +45,8 @@ def test_a_group_without_rekeys_lives_on_signs_of_life():
 
 
 def never_silent(patch):
-    patch.setattr(Silence, "begins", lambda *_: False)
+    say = Silence._say
+    patch.setattr(Silence, "_say", lambda it, is_over: say(it, False))
 
 
 def counts_replays(patch):
@@ -62,8 +63,8 @@ def counts_replays(patch):
 def never_back(patch):
     heard = Silence.heard
 
-    def sulking(it, terms, now_ms, left_s=None):
-        return False if it.is_over else heard(it, terms, now_ms, left_s)
+    def sulking(it, now_ms, left_s=None):
+        return None if it.is_over else heard(it, now_ms, left_s)
 
     patch.setattr(Silence, "heard", sulking)
 
