@@ -1,11 +1,12 @@
 """Whether the key server is still heard: a member that lives in the past is to know it.
 
-    heard --quarter to three quarters of max_silence--> asks --max_silence--> silent --heard--> ...
+    heard --quarter to half of max_silence--> asks --> registers --max_silence--> silent
 
 Heard is what nobody can have kept: a rekey that is new, keys that were asked for, an answer to a
 sign of life that we asked for, unless it says that we lack the group's keys. In silence nothing
 is confirmed, and with on_silence = "stop" nothing is delivered. Sans-IO; loaded where policy has
-a max_silence. When to ask is drawn, so that a group that heard one rekey doesn't ask as one.
+a max_silence. When to ask is drawn, so that a group that heard one rekey doesn't ask as one. Who
+gets no answer, as after a restart of the key server, registers in time before it is silent.
 """
 
 from covey import ike
@@ -28,6 +29,7 @@ class Silence:
         self._end = Timer()
         self._max_s = 0  # 0: policy has none any more
         self._stops = False
+        self._has_asked = False  # since it was heard
 
     def heard(self, now_ms, left_s=None):
         """From now on, by the group's terms; left_s: that was earlier."""
@@ -38,7 +40,8 @@ class Silence:
         self._end.stop()
         if self._max_s:
             self._end.start(now_ms, self._max_s if left_s is None else left_s)
-            self._ask_later(now_ms)
+            self._ask.start(now_ms, self._max_s // 4, it._random_ms(self._max_s // 4))
+            self._has_asked = False
         if was_over and not (it.events and it.events[-1][0] == it.state_name):
             it.events.append((it.state_name, it.reason))
 
@@ -54,9 +57,12 @@ class Silence:
             elif said == BEHIND and not it._keys.is_registering:
                 it._refresh.missed(now_ms)
         if self._ask.is_due(now_ms):
-            self._ask_later(now_ms)
-            if ike_sa is None or not (ike_sa.is_beginning or ike_sa.check(now_ms)):
-                it._refresh.soon(now_ms)
+            is_again, self._has_asked = self._has_asked, True
+            self._ask.start(now_ms, self._max_s // 8, it._random_ms(self._max_s // 16))
+            if ike_sa is not None and ike_sa.is_beginning:
+                pass  # it is being asked
+            elif is_again or ike_sa is None or not ike_sa.check(now_ms):
+                it._refresh.missed(now_ms)
         if not self.is_over and self._end.is_due(now_ms):
             self._say(True)
             why = "Nothing heard from the key server for %d s." % self._max_s
@@ -82,9 +88,6 @@ class Silence:
             if keys.was_retired(spis, off):
                 said = OVERTAKEN
         return said
-
-    def _ask_later(self, now_ms):
-        self._ask.start(now_ms, self._max_s // 4, self._it._random_ms(self._max_s // 2))
 
     def _say(self, is_over):
         self.is_over = is_over

@@ -172,7 +172,7 @@ def test_what_an_ikev2_server_needs():
         (_SITE + _GROUP + 'max_silence = "9s"\n', 5, "from 10 s to 30 days, or 0"),
         (_SITE + _GROUP + 'max_silence = "10500ms"\n', 5, "whole seconds"),
         (_SITE + _GROUP + 'max_silence = "1h"\n', 5, "must be less than lifetime (3600 s)"),
-        (_SITE + _GROUP + 'max_silence = "1m"\nmembers = 30001\n', 5, "at least 61 s for 30001"),
+        (_SITE + _GROUP + 'max_silence = "1m"\nmembers = 15001\n', 5, "at least 61 s for 15001"),
         (_SITE + _GROUP + 'on_silence = "stop"\n', 5, "without a max_silence"),
         (_SITE + _GROUP + 'on_silence = "beep"\n', 5, "'tell' or 'stop'"),
         (

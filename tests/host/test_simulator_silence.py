@@ -38,7 +38,13 @@ def test_a_group_without_rekeys_lives_on_signs_of_life():
     """And its key server is not stormed by them."""
     load = silence.rest(3, members=60)
     assert load.silent == 0 and load.registrations == 0
-    assert 1.5 < load.asked_each < 2.7 and load.peak < 20  # of 60, in the busiest second
+    assert 2 < load.asked_each < 3 and load.peak < 20  # of 60, in the busiest second
+
+
+def test_a_restart_of_the_key_server_makes_nobody_silent():
+    """Who gets no answer registers in time, and not all at once."""
+    load = silence.restart(4)
+    assert load.silent == 0 and load.registrations == 60 and load.peak < 20
 
 
 # Defects that must be found

@@ -83,14 +83,31 @@ def rest(seed, members=60):
         )
 
 
-def _setting(members, stops):
+def restart(seed, members=60, most_s=60):
+    """The key server dies and starts again: all IKE SAs are lost. → Load of what follows."""
+    with Plant(seed, _setting(members, True, most_s), Weather(delay_ms=(1, 60))) as plant:
+        _settle(plant)
+        plant.wait(most_s * 1000 // 2)
+        plant.kill_server()
+        plant.wait(500)
+        plant.start_server()
+        before = len(plant.checker.registrations)
+        plant.wait(3 * most_s * 1000)
+        plant.checker.agree()
+        plant.checker.close()
+        came = plant.checker.registrations[before:]
+        seconds = Counter(ms // 1000 for ms, _ in came)
+        return Load(plant.checker.counts["silent"], len(came), 0, max(seconds.values()))
+
+
+def _setting(members, stops, most_s=MOST_S):
     says = "stop" if stops else "tell"
     return Setting(
         members=members,
         lifetime_s=600,
         most_members=members,
         look_ms=1000,
-        more=f'fresh_join = false\nmax_silence = "{MOST_S}s"\non_silence = "{says}"\n',
+        more=f'fresh_join = false\nmax_silence = "{most_s}s"\non_silence = "{says}"\n',
     )
 
 

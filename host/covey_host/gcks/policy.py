@@ -411,7 +411,8 @@ def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
 
 
 def _check_silence(policy: GroupPolicy, content: dict) -> None:
-    """Members ask before it is over, twice in it on average: that must be of use, and answered."""
+    """Members ask before it is over, all within a quarter of it after a rekey. That must be
+    of use, and answered."""
     most_s = policy.max_silence_s
     if not most_s:
         if policy.on_silence == STOP:
@@ -428,12 +429,12 @@ def _check_silence(policy: GroupPolicy, content: dict) -> None:
             f"max_silence ({most_s} s) must be less than lifetime ({policy.lifetime_s} s): who"
             " hears nothing for that long has no keys any more.",
         )
-    least_s = -(-2 * policy.members // SIGNS_A_SECOND)
+    least_s = -(-4 * policy.members // SIGNS_A_SECOND)
     if most_s < least_s:
         raise _Wrong(
             "max_silence",
             f"max_silence ({most_s} s) must be at least {least_s} s for {policy.members} members:"
-            f" each asks for a sign of life twice in it, {SIGNS_A_SECOND} a second are answered.",
+            f" within a quarter of it all ask for signs of life, {SIGNS_A_SECOND} a second.",
         )
 
 
