@@ -39,8 +39,9 @@ class Silence:
         self._ask.stop()
         self._end.stop()
         if self._max_s:
-            self._end.start(now_ms, self._max_s if left_s is None else left_s)
-            self._ask.start(now_ms, self._max_s // 4, it._random_ms(self._max_s // 4))
+            left_s = self._max_s if left_s is None else left_s
+            self._end.start(now_ms, left_s)
+            self._ask.start(now_ms, left_s // 4, it._random_ms(left_s // 4))
             self._has_asked = False
         if was_over and not (it.events and it.events[-1][0] == it.state_name):
             it.events.append((it.state_name, it.reason))
