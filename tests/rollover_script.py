@@ -3,7 +3,7 @@
 It says "ready", and from a line "go" on stdin to a line "stop" sends RATE packets a second, each
 with its NUMBER and a count. From "end" on it waits for what is on its way, says what it got, and
 leaves. SEED 0: the network as it is. Else one that loses a fifth of the packets to it, lets them
-overtake each other and come twice; and a clock that begins anywhere and runs wrong, either way.
+overtake each other and come twice; and a clock that begins anywhere, runs wrong and jitters.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from covey.drops import DROP_OWN, name_of
 MOST = 1 << 18  # packets of one sender
 _HELD = 6  # packets that wait for being overtaken
 _QUIET_MS = 800
+_JITTER_MS = 16  # by which a clock says too much, now more and now less
 
 
 class Clock:
@@ -29,11 +30,13 @@ class Clock:
         self._ticks_ms = port.ticks_ms
         self._began = port.ticks_ms()
         self._offset = chance.number(1 << 29) + chance.number(1 << 29)
+        self._chance = chance
         self._parts = 4990 + chance.number(21)  # of 5000: up to 2000 ppm wrong
 
     def __call__(self):
         gone = port.ticks_diff(self._ticks_ms(), self._began)
-        return port.ticks_add(self._offset & 0x3FFFFFFF, gone * self._parts // 5000)
+        gone = gone * self._parts // 5000 + self._chance.number(_JITTER_MS)
+        return port.ticks_add(self._offset & 0x3FFFFFFF, gone)
 
 
 class Chance:
