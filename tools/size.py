@@ -44,6 +44,7 @@ ROLES = {
     "an IKE message comes in fragments, or leaves so": ["ikefrag"],
     "the key server refuses, in words": ["errornames"],
     "the key server may not be silent for long (max_silence)": ["silence"],
+    "the key server wants reports (report_interval)": ["report", "reporter"],
     "the ip carrier": ["ipcarrier", "ipv4", "port.mpy_esp"],
     "GCMContext.set_constant_time()": ["port.mpy_ghash_ct", "port.mpy_tag"],
     "a group with source authentication": ["sources", "proofs", "mac", "cmac", "port.mpy_cmac"],

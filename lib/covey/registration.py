@@ -85,6 +85,7 @@ class Registration:
     kwa = None  # KWA transform of the IKE SA over which .gsa and .kd came
     _has_marker = False
     alive = None  # payloads of the last answer to a liveness check, until somebody takes them
+    report_s = 0  # how far apart the server wants reports, see report.py; 0: none
     _inbands = ()  # requests.Inband
 
     def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None, awake=False):
@@ -175,16 +176,13 @@ class Registration:
         """The next requests.Inband, answered already, or None; whoever takes it owns its kwk."""
         return self._inbands.pop(0) if self._inbands else None
 
-    def check(self, now_ms):
-        """Ask for a sign of life (.alive). False: there is no IKE SA to ask over."""
-        if not self.is_established:
-            return False
-        self._unicast.check(now_ms)
-        return True
-
     def pull(self, now_ms):
         """Ask for policy and keys again, and for a fresh Sender-ID. False: not in this state."""
         return self._ask(PULLING, offer.ask_for(self._config), now_ms)
+
+    def say(self, payloads, now_ms):
+        """See Unicast.say. False: not in this state, too."""
+        return self.is_established and self._unicast.say(payloads, now_ms)
 
     def leave(self, now_ms):
         """Tell the server that we leave the group. False: not in this state."""
@@ -327,6 +325,7 @@ class Registration:
         self.kwa = sa.kwa
         self.kwk = kwk
         self.transport_mode = ike.USE_TRANSPORT_MODE in [n.type for n in notifies(payloads)]
+        self.report_s = policy.group_wide and policy.group_wide.report_s or 0
         self._become(REGISTERED)
 
     def _conclude(self, reason):

@@ -62,8 +62,10 @@ class Silence:
             self._ask.start(now_ms, self._max_s // 8, it._random_ms(self._max_s // 16))
             if ike_sa is not None and ike_sa.is_beginning:
                 pass  # it is being asked
-            elif is_again or ike_sa is None or not ike_sa.check(now_ms):
+            elif is_again or ike_sa is None or not ike_sa.is_established:
                 it._refresh.missed(now_ms)
+            else:
+                ike_sa.say((), now_ms)
         if not self.is_over and self._end.is_due(now_ms):
             self._say(True)
             why = "Nothing heard from the key server for %d s." % self._max_s

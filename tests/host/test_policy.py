@@ -47,6 +47,7 @@ def test_every_value_arrives():
         'sender_ids = 8\nmembers = 7\nrepeats = 4\nrepeat_spacing = "250ms"\n'
         'rejoin_spread = "0s"\nfresh_join = false\nbatch_window = "300ms"\n'
         'max_silence = "90s"\non_silence = "stop"\n'
+        'report_interval = "30s"\n'
     )
     assert site.listen == (Listen("127.0.0.1", 848, False), Listen("10.0.0.1", 14500, True))
     assert site.ike_idle_s == 60
@@ -71,6 +72,7 @@ def test_every_value_arrives():
         max_silence_s=90,
         on_silence="stop",
         batch_window_ms=300,
+        report_interval_s=30,
     )
     shape = site.groups["a.b"].shape
     assert shape.sender_id_bits == 8 and shape.has_marker

@@ -18,17 +18,26 @@ a Rekey SA that the server has forgotten. See repeats.py for how a message leave
 from dataclasses import replace
 
 from ..errors import Problem
-from . import Out, seats, senders, sources, succession
+from . import Out, seats, senders, sources, states, succession
 from .authority import Member
-from .epoch import Epoch, Random, RekeySA, decode_state, encode_state, first_epoch
+from .epoch import (
+    Epoch,
+    Outbox,
+    Random,
+    RekeySA,
+    decode_state,
+    encode_state,
+    first_epoch,
+)
 from .keytree import Draft, KeyTree, Node
 from .ledger import Changes, Ledger
+from .moves import Standing
 from .newcomers import Newcomers, NotYet
 from .policy import INBAND, REKEY_AT, GroupPolicy
 from .rekeyer import Rekeyer
 from .repeats import Repeats
 from .roster import Enrolled, Roster
-from .succession import Plan, Standing
+from .succession import Plan
 
 _JITTER = 5  # % of a lifetime: groups that began together are not rekeyed together
 _RETRY_MS = 5000  # after a write that failed
@@ -54,8 +63,10 @@ class Group:
         self._born_ms = 0
         self._activate_ms = 0  # from when senders use the TEK
         self._end_ms = 0  # until when receivers may take what comes under the TEK before
+        self._through_ms = 0  # when the last change of keys is through
         self._rekey_ms = 0  # when the next rekey is due
         self._retry_ms = 0  # not before, after a write that failed
+        self._said: dict[str, int] | None = None  # how large the last rekey was
 
     # The life of a group
 
@@ -110,6 +121,8 @@ class Group:
             self._roster,
             self._tree,
             self._repeats.outbox,
+            self._repeats.unsent,
+            self._repeats.begin_ms,
             self._activate_ms,
         )
         joins = self._newcomers.waiting(now_ms) if self.policy.backward_secrecy else {}
@@ -136,7 +149,10 @@ class Group:
         for member, enrolled in plan.joined.items():
             self._roster.enter(member, enrolled, {})
         self._roster.rows |= plan.reserved
-        began = plan.outbox, frozenset(plan.joined), now_ms, plan.activate_ms
+        if plan.outbox:
+            self._said = _size_of(plan.outbox)
+        self._through_ms = max(now_ms + self.policy.dtd_s * 1000, plan.end_ms)
+        began = plan.outbox, frozenset(plan.joined), self._through_ms, plan.activate_ms
         self._newcomers.began(self.policy, *began)
         self._repeats.schedule(plan.outbox, self.policy, now_ms, plan.activate_ms)
 
@@ -214,9 +230,9 @@ class Group:
             return True
         return self.epoch.life > 0 and member.may_join(self.policy.name)
 
-    def can_evict(self, member: str) -> bool:
-        """Whether others need not register again when this one, which has keys, is put out."""
-        return self.is_inband or self._can_evict(frozenset({member}))
+    def can_evict(self, members: frozenset[str]) -> bool:
+        """Whether others need not register again when these, which have keys, are put out."""
+        return self.is_inband or self._can_evict(members)
 
     def _can_evict(self, members: frozenset[str]) -> bool:
         with_leaf = self._roster.leaving(self.epoch.era, members) if self._tree else {}
@@ -263,33 +279,60 @@ class Group:
 
     def rekey_sas(self) -> list[RekeySA]:
         """The current one, and those under which messages are still on their way."""
-        return [self.epoch.rekey, *(parcel.over for parcel in self._repeats.outbox)]
+        found = {parcel.over.spi: parcel.over for parcel in self._repeats.outbox}
+        return [self.epoch.rekey, *found.values()]
 
     @property
     def is_quiet(self) -> bool:
         """Whether everything has been said."""
         return not self._repeats.outbox
 
-    def status(self, now_ms: int, is_running: bool) -> dict:
-        """is_running: whether times mean anything."""
+    def is_fresh(self, now_ms: int) -> bool:
+        """Whether members may still lack the current epoch: it has just been told."""
+        return now_ms < self._born_ms + self.policy.dtd_s * 1000
+
+    def state_of(self, member: str, now_ms: int) -> str:
+        """What it is to the group, as far as the key server can know: see states.py."""
+        enrolled = self._roster.members.get(member)
+        if member in self._newcomers.waiting(now_ms):
+            return states.WAITING
+        if enrolled is None:
+            return states.NEVER
+        if enrolled.left:
+            return states.LEFT
+        return states.MEMBER if self.has(member) else states.EXCLUDED
+
+    def counts(self) -> dict[str, int]:
+        """Of members by state, but for those that wait or were never here."""
+        return {} if self.epoch is None else self._roster.counts(self.epoch.era)
+
+    def sender_count(self) -> int:
+        """How many senders are registered."""
+        return 0 if self.epoch is None else self._roster.sender_count(self.epoch.era)
+
+    def waiting(self, now_ms: int) -> list[str]:
+        """Who has asked, and is given keys as soon as there are some that nobody has used."""
+        return list(self._newcomers.waiting(now_ms))
+
+    def status(self, now_ms: int, is_running: bool, most: int) -> dict:
+        """is_running: whether times mean anything; most: names in each list."""
         self.refresh(now_ms)
         if self.epoch is None:
             facts = {"epoch": None, "rekey": self.policy.rekey}
             facts["integrity_only"] = self.policy.integrity_only
-            return {**facts, "members": [], "senders": [], "absent": []}
-        active, senders = self._roster.names(self.epoch.era)
+            return {**facts, "members": [], "senders": [], "absent": [], "waiting": []}
         facts = {
             "epoch": self.epoch.number,
             "spi": self.epoch.tek_spi.hex(),
             "rekey": self.epoch.shape.rekey,
             "integrity_only": self.epoch.shape.integrity_only,
-            "members": active,
-            "senders": senders,
-            "absent": sorted(set(self._roster.members) - set(active)),
+            **self._roster.names(self.epoch.era, most),
+            "waiting": self.waiting(now_ms)[:most],
         }
         if is_running:
             facts["age_s"] = (now_ms - self._born_ms) // 1000
             facts["rekey_in_s"] = max(0, self._rekey_ms - now_ms) // 1000
+            facts["last_rekey"] = self._said
         return facts
 
     # Inside
@@ -311,6 +354,8 @@ class Group:
                 earliest_ms = succession.earliest_ms(self.policy, now_ms, come_back, delays_s)
                 activate_ms = max(earliest_ms, self._activate_ms)
                 self.believe(Plan(epoch, outbox, {}, activate_ms, tree=self._tree), now_ms)
+                said_ms = self._repeats.begin_ms + delays_s[0] * 1000
+                self._activate_ms = max(activate_ms, said_ms)
         self.is_stale = False
 
     def _founded(self, now_ms: int, more: Changes) -> Plan:
@@ -378,7 +423,7 @@ class Group:
         most = max(self.policy.sender_ids, (1 << self.epoch.shape.index_bits) // 4)
         if self.epoch.shape.source_auth != sources.NONE:
             wanted = most = 1  # that of its seat
-        may_move = now_ms >= self._born_ms + self.policy.dtd_s * 1000
+        may_move = now_ms >= self._through_ms
         ask = self._roster.rows, member, wanted
         try:
             return senders.pick(*ask, self.epoch, most=most, may_rekey=may_move)
@@ -401,13 +446,20 @@ class Group:
             raise GroupFull
         was_given = any(row.era == epoch.era for row in self._roster.rows.values())
         if was_given and now_ms >= self._activate_ms:
-            if now_ms < self._born_ms + self.policy.dtd_s * 1000:
+            if now_ms < self._through_ms:
                 raise GroupFull  # too soon, as in _pick
             self.rekey(now_ms)
 
     def _tidy(self, now_ms: int) -> None:
         self.refresh(now_ms)
         kept = self._repeats.unfinished(now_ms)
-        if len(kept) < len(self._repeats.outbox):
+        if kept is not None:
             self._write({self._prefix + "state": encode_state(self.epoch, kept)})
             self._repeats.schedule(kept, self.policy, now_ms, self._activate_ms)
+
+
+def _size_of(outbox: Outbox) -> dict[str, int]:
+    """What is sent once, without repeats."""
+    datagrams = [datagram for parcel in outbox for datagram in parcel.messages]
+    octets = sum(map(len, datagrams))
+    return {"messages": len(outbox), "datagrams": len(datagrams), "octets": octets}
