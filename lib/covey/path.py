@@ -78,11 +78,12 @@ class DataPath:
     rx, tx: bytearrays, which must stay what and as long as they are.
     """
 
+    is_shut = False  # see shut()
+
     def __init__(self, slots, rx=None, tx=None, payload_max=-1):
         self._buffers = rx, tx
         self._linked = [None] * slots  # the words of SAs, kept alive
         self._out = None
-        self.is_shut = False
         self._words = words(_RECORDS + _RECORD * slots)
         self.place = place(self._words)
         if rx is not None:

@@ -24,13 +24,14 @@ class Refresh:
     without most_s one as covey.json has it.
     """
 
+    _missed_s = _MISSED_S  # an instance has its own once it changes
+
     def __init__(self, spread_ms):
         self.at = Timer()  # when to register (again)
         self._spread_ms = spread_ms
         self._soft_ends = Timer(), Timer()  # of the data SAs' lifetimes, of the Rekey SA's
         self._patience = Timer()  # for an answer over an old IKE SA
         self._missed_until = Timer()  # no further registration for a missed rekey before
-        self._missed_s = _MISSED_S
         self._is_unheard = False  # .at runs only as a rekey was missed, or not heard yet
         self._answered = Timer()  # a pull was answered a moment ago
         self._is_stale = False  # an inband rekey came since the pull went out
@@ -103,7 +104,8 @@ class Refresh:
     def installed(self, made, registering, now_ms):
         """The lifetimes of what was installed count from now."""
         if made.has_news:
-            self._missed_s = _MISSED_S
+            if self._missed_s != _MISSED_S:
+                self._missed_s = _MISSED_S
             if self._missed_until.is_running:
                 self._missed_until.start(now_ms, _MISSED_S)
         rekey_sas = [made.rekey_sa] if made.rekey_sa is not None else []
