@@ -43,6 +43,7 @@ ROLES = {
     "the IKE SA gets new keys (ike_lifetime_s)": ["renewal", "ikerekey"],
     "an IKE message comes in fragments, or leaves so": ["ikefrag"],
     "the key server refuses, in words": ["errornames"],
+    "the key server may not be silent for long (max_silence)": ["silence"],
     "the key server wants reports (report_interval)": ["report", "reporter"],
     "the ip carrier": ["ipcarrier", "ipv4", "port.mpy_esp"],
     "unicast delivery": ["relay"],

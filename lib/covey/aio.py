@@ -26,7 +26,7 @@ from covey.drops import (
     ConfigError,
 )
 from covey.member import Member
-from covey.membership import LEFT, MEMBER, NAMES, REFUSED, Membership
+from covey.membership import LEFT, MEMBER, REFUSED, Membership
 from covey.port import const
 
 _QUEUE = const(64)  # packets that wait for the application
@@ -277,7 +277,7 @@ class Joined:
         member = self.member
         sa = member.keys.newest()
         return {
-            "state": NAMES[self.membership.state],
+            "state": self.membership.state_name,
             "reason": self.membership.reason,
             "epoch": self.membership.epoch,
             "spi": "".join("%02x" % octet for octet in sa.spi) if sa else None,

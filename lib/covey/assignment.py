@@ -31,6 +31,8 @@ _ANY = (b"\0\0\0\0", b"\xff\xff\xff\xff", 0, 65535, 0)  # a selector
 class Terms:
     """What a rekey inherits: said at registration, or by the last policy that said it."""
 
+    silence = None  # (most seconds of the key server's, whether nothing is delivered then)
+
     def __init__(self):
         self.atd_s = 0
         self.dtd_s = 0
@@ -57,6 +59,7 @@ class Assignment:
         self.next_spis = []  # ESP SPIs announced by GSA_NEXT_SPI, 4 octets each
         self.deletes = []  # ike.Delete
         self.new_keys = []  # of the Working Key Path
+        self.has_news = False  # once it is installed: whether a data SA of it was not there yet
 
     def wipe(self):
         """Of an assignment that is given up: nothing of it is in use."""
@@ -151,6 +154,9 @@ def _terms(policy, keys, was, registering, sending):
         terms.dtd_s = said and said.dtd_s or 0
     else:
         terms.atd_s, terms.dtd_s = was.atd_s, was.dtd_s
+    silence = said and said.silence if said or registering else was.silence
+    if silence:
+        terms.silence = silence
     terms.udp_port = said and said.udp_port or (None if registering else was.udp_port)
     delivery = said and said.delivery
     if delivery is None and not registering:

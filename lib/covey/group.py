@@ -12,7 +12,7 @@ from covey.port import const
 from covey.rekey import Rekey
 
 _MARKER_PORT = const(4500)  # RFC 3948 rules it, even if no data go there
-_SOFT_PERCENT = const(90)  # of a lifetime; the key server pushes new keys before
+_SOFT_PERCENT = const(85)  # of a lifetime; the key server pushes new keys before
 
 
 class Group:
@@ -87,6 +87,7 @@ class Group:
             keys.step(now_ms)  # what is over goes before we look, and nothing in between
         old = keys.live()
         fresh = [sa for sa in made.data_sas if not _is_among(sa, old)]
+        made.has_news = bool(fresh)
         replaced = [sa for sa in old if registering and not _is_among(sa, made.data_sas)]
         self._check(made, registering, len(fresh) - len(replaced))
         terms = made.terms

@@ -94,6 +94,7 @@ GROUPS = {
             "group",
             "keywork",
             "refresh",
+            "silence",
             "reporter",
             "servers",
         ],

@@ -13,9 +13,11 @@ from ..site import check_name
 from . import policyvalues as values
 from .policyvalues import Listen
 
+TELL, STOP = "tell", "stop"  # what a member does that hears nothing from its key server
 INBAND, MULTICAST = "inband", "multicast"  # how a group's new keys reach its members
 UNICAST = "unicast"  # how its data do, else MULTICAST
 PATIENCE_S = 14  # of a member whose request waits: it is sent for the last time after 15 s
+SIGNS_A_SECOND = 1000  # of life that a key server answers beside its other work
 REKEY_AT = 80  # % of a lifetime after which a group is rekeyed without being asked
 
 _TEMPLATE = """\
@@ -68,6 +70,8 @@ ike_idle = "10m"
 # source_auth = "none"           # "mac": each packet proves its sender to up to 16 receivers
 # mac_len = 8                    # octets of that proof for each receiver, 8 to 16
 # batch_window = "1s"            # so long newcomers wait for others that come
+# max_silence = 0                # who hears nothing from here for so long says so; 0: never
+# on_silence = "tell"            # "stop": then it takes no packets, either
 # sender_id_form = [10, 6]       # bits of a Sender-ID: sender index, incarnation
 # sender_ids = 4                 # most Sender-IDs that one registration gets
 # members = 1000                 # most members registered at a time
@@ -135,6 +139,8 @@ class GroupPolicy:
     source_auth: str = "none"
     mac_len: int = 8
     batch_window_ms: int = 1000
+    max_silence_s: int = 0
+    on_silence: str = TELL
     sender_id_form: tuple[int, int] = (10, 6)
     sender_ids: int = 4
     members: int = 1000
@@ -330,6 +336,8 @@ _GROUP = {
     "source_auth": ("source_auth", values.one_of("none", "mac")),
     "mac_len": ("mac_len", values.whole(8, 16)),
     "batch_window": ("batch_window_ms", values.window_ms),
+    "max_silence": ("max_silence_s", values.silence_s),
+    "on_silence": ("on_silence", values.one_of(TELL, STOP)),
     "sender_id_form": ("sender_id_form", values.form),
     "sender_ids": ("sender_ids", values.whole(1, 64)),
     "members": ("members", values.whole(1, 10_000_000)),
@@ -366,6 +374,7 @@ def _read_group(name: str, content: Any, others: dict[str, GroupPolicy]) -> Grou
     policy = _by_delivery(GroupPolicy(name, **_read_table(content, _GROUP)), content)
     _check_rollover(policy, content)
     _check_newcomers(policy, content)
+    _check_silence(policy, content)
     _check_sources(policy, content)
     if policy.carrier == "udp" and not policy.private_attributes:
         raise _Wrong(
@@ -478,6 +487,34 @@ def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
             next((k for k in ("batch_window", "dtd", key) if k in content), ""),
             f"with {key} a member waits up to {wait_ms / 1000:g} s for keys (dtd, batch_window),"
             f" and would give up: {PATIENCE_S} s is the most. Lower them, or say {key} = false.",
+        )
+
+
+def _check_silence(policy: GroupPolicy, content: dict) -> None:
+    """Members ask before it is over, all within a quarter of it after a rekey. That must be
+    of use, and answered."""
+    most_s = policy.max_silence_s
+    if not most_s:
+        if policy.on_silence == STOP:
+            raise _Wrong("on_silence", 'on_silence = "stop" says nothing without a max_silence.')
+        return
+    if not policy.private_attributes:
+        raise _Wrong(
+            "max_silence",
+            "max_silence is told by a private attribute: it needs private_attributes = true.",
+        )
+    if policy.rekey != INBAND and most_s >= policy.lifetime_s:
+        raise _Wrong(
+            "max_silence",
+            f"max_silence ({most_s} s) must be less than lifetime ({policy.lifetime_s} s): who"
+            " hears nothing for that long has no keys any more.",
+        )
+    least_s = -(-4 * policy.members // SIGNS_A_SECOND)
+    if most_s < least_s:
+        raise _Wrong(
+            "max_silence",
+            f"max_silence ({most_s} s) must be at least {least_s} s for {policy.members} members:"
+            f" within a quarter of it all ask for signs of life, {SIGNS_A_SECOND} a second.",
         )
 
 

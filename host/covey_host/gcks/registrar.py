@@ -86,6 +86,13 @@ class Registrar:
             self._tell("refused", member=sa.identity, group=shown(identity), reason=reason)
             return [notify(refused.type)]
 
+    def current(self, sa: IkeSA) -> Payloads:
+        """What a sign of life says of groups with a max_silence: which TEKs are the current ones.
+        So a member notices that somebody keeps the rekeys from it."""
+        groups = [self._groups[name] for name in sorted(sa.registered) if name in self._groups]
+        spis = b"".join(group.epoch.tek_spi for group in groups if group.policy.max_silence_s)
+        return [notify(ike.COVEY_CURRENT, spis)] if spis else []
+
     def hear(self, sa: IkeSA, parts: Parts, now_ms: int) -> None:
         """What a member reports of itself, if this is a report."""
         for n in parts.notifies:
