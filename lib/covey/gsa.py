@@ -121,8 +121,7 @@ def _parse_policy(protocol, spi, content):
 # Group-wide policy, section 4.4.3: attributes only, TV unless said. GWP_ATD (1) and GWP_DTD (2)
 # in seconds, GWP_SENDER_ID_BITS (3); ours: COVEY_UDP_PORT (16384), COVEY_SENDER_ID_FORM (16385),
 # COVEY_EPOCH (16386, TLV, u32), COVEY_DELIVERY (16387; 1: unicast), COVEY_MAX_SILENCE
-# (16388, TLV, u32), COVEY_REPORT_INTERVAL
-# (16389).
+# (16388, TLV, u32), COVEY_REPORT_INTERVAL (16389).
 
 _GROUP_WIDE = (
     (_GWP_ATD, "atd_s"),
