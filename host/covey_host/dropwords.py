@@ -114,6 +114,11 @@ DROPS = {
         "RFC 9838 section 3.2.3",
         "It asks for other keys by itself.",
     ),
+    "key_portion": Words(
+        "the last of several, none of which had a way to its keys",
+        "ours",
+        "A part was lost, or it was put out. It asks for the current keys by itself.",
+    ),
     "capacity": Words(
         "for which it had no memory",
         "ours",

@@ -69,6 +69,7 @@ class Membership:
     _leaving = False
     _silence = None  # silence.Silence, where policy has a max_silence
     _reporter = None  # Reporter, once a server has asked for reports
+    is_silent = False  # whether a MEMBER hears nothing from its key server
     is_amid = False  # the last step was a slice of work: there is nothing new to tell
     _slices = 0  # that may be done before timers are looked at
     _look = 0  # which of them were looked at last
@@ -346,18 +347,18 @@ class Membership:
 
     def _report(self, ike):
         """The key server wants to hear how we are. Who has no memory for that says nothing."""
-        if self._reporter is None:
-            if self._keys.is_busy:
-                return
-            try:
+        if self._keys.is_busy:
+            return
+        try:
+            if self._reporter is None:
                 from covey.reporter import Reporter
 
                 self._reporter = Reporter(ike.report_s, self._random_ms, self._now_ms)
-            except MemoryError:
-                self.member.drops.count(DROP_CAPACITY)
+            self._reporter.step(self, ike, self._now_ms)
+        except MemoryError:
+            self.member.drops.count(DROP_CAPACITY)
+            if self._reporter is None:
                 ike.report_s = 0  # until it asks again
-                return
-        self._reporter.step(self, ike, self._now_ms)
 
     def _outcome(self):
         """What the registration has come to since we looked last."""

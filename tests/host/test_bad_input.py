@@ -69,7 +69,7 @@ def refused(made, place, work, **request):
 def test_whom_nobody_can_evict(made, place, work):
     for name in ("a", "b"):
         work(**{"do": "member add", "member": name, "group": "line1"})
-    work(**{"do": "member remove", "member": "b"})
+    work(**_remove("b"))
     made.wait(20_000)
     assert "no member nobody" in refused(made, place, work, **_remove("nobody"))
     assert "removed already" in refused(made, place, work, **_remove("b"))
@@ -144,4 +144,4 @@ def test_a_server_does_not_start_without_room(place):
 
 
 def _remove(name):
-    return {"do": "member remove", "member": name}
+    return {"do": "member remove", "members": [name]}

@@ -2,8 +2,9 @@
 
 import sys
 
-from covey import ike, membership, report
-from covey.drops import DROP_UNKNOWN_SPI
+from covey import ike, membership, report, reporter
+from covey.drops import DROP_CAPACITY, DROP_UNKNOWN_SPI
+from covey.member import Member
 from gcks_peer import DELETE_IKE, Gcks
 from life import SPIS, Life
 from talk import PSK
@@ -64,6 +65,15 @@ def test_what_is_in_it():
     assert told.software.count(".") == 2
 
 
+def test_a_member_that_is_silent_says_so():
+    life = Watched()
+    life.live(INTERVAL)
+    life.it.is_silent = True
+    life.live(2 * INTERVAL)
+    assert [told.state for _, told in life.told][:1] == ["member"]
+    assert life.told[-1][1].state == "silent"
+
+
 def test_a_change_is_told_as_soon_as_the_interval_allows():
     life = Watched()
     life.live(INTERVAL)
@@ -122,3 +132,54 @@ def test_a_report_without_an_answer_is_a_server_that_is_gone():
         sent = life.run(1000)
     life.run(8000)
     assert "unanswered" in [name for name, _ in life.it.events]
+
+
+class Still:
+    """What a Reporter looks at, of a membership and its Registration."""
+
+    epoch, state, is_silent, report_s = 1, membership.MEMBER, False, INTERVAL
+
+    def __init__(self):
+        self.member = Member()
+        self.at = []  # seconds at which it reported
+
+    def say(self, payloads, now_ms):
+        self.at.append(now_ms // 1000)
+        return True
+
+
+def test_many_that_hear_of_one_rekey_do_not_report_at_once():
+    state = [1]
+
+    def random_ms(most_s):
+        state[0] = state[0] * 1103515245 + 12345 & 0x3FFFFFFF
+        return (state[0] >> 8) % (most_s * 1000 + 1)
+
+    it = Still()
+    flock = [reporter.Reporter(INTERVAL, random_ms, 0) for _ in range(200)]
+    for second in range(1, 8 * INTERVAL):
+        it.epoch = 1 + second // (4 * INTERVAL)
+        for each in flock:
+            each.step(it, it, 1000 * second)
+    busiest = max([it.at.count(second) for second in range(8 * INTERVAL)])
+    assert len(it.at) > 200 * 5 and busiest <= 24  # 8 a second, if all choose within a quarter
+
+
+def test_a_report_that_finds_no_memory_goes_later():
+    life = Watched()
+    life.live(1)
+    loaded = sys.modules["covey.reporter"]  # by the life above; another one than ours, perhaps
+    emit, calls = loaded.emit_report, []
+
+    def fail(*_):
+        calls.append(1)
+        raise MemoryError
+
+    loaded.emit_report = fail
+    try:
+        life.live(INTERVAL // 4 + 1)
+    finally:
+        loaded.emit_report = emit
+    assert calls and life.told == [] and life.drops == {"capacity": len(calls)}
+    life.live(10)
+    assert len(life.told) == 1 and life.told[0][1].drops == {DROP_CAPACITY: len(calls)}

@@ -15,6 +15,8 @@ _ROLES = (
     "covey.ikefrag",
     "covey.errornames",
     "covey.silence",
+    "covey.report",
+    "covey.reporter",
 )
 
 
@@ -137,3 +139,15 @@ def test_a_refusal_that_can_not_be_named_is_asked_for_again():
     assert life.it.state == membership.REFUSED
     assert life.it.reason == "The key server refused: authorization_failed."
     assert SPIS[0] != life.outbound
+
+
+def test_who_has_no_memory_for_reports_makes_none_until_it_is_asked_again():
+    life = Life(registered=False, liveness_s=0)
+    with _NoRoom("covey.reporter") as hook:
+        life.register(life.keys(0, report_s=10))
+        assert life.run(30000) == [] and hook.tries == 1
+        assert life.it.state == membership.MEMBER and life.drops == {"capacity": 1}
+    assert life.run(30000) == []
+    life.hear(life.sa.answer(life.pull(), life.keys(1, report_s=10)(life.sa)))
+    (report,) = life.run(16000)
+    assert life.sa.open(report)[0].exchange == ike.INFORMATIONAL

@@ -23,7 +23,8 @@ from .timers import NEVER
 _RETRY_MS = 5000  # after a write that failed
 _AT_ONCE = 64  # rows in one write, and
 _WRITES = 8  # writes in one step
-_QUIET = {"own", "dummy", "keepalive", "rekey_repeat", "empty"}  # no sign of trouble
+# No sign of trouble
+_QUIET = {"empty", "keepalive", "own", "dummy", "rekey_repeat", "rekey_portion"}
 
 # Events of the log that are about one member, and which of their facts are kept.
 _EVENTS = {
