@@ -16,7 +16,7 @@ from . import commands, output
 from .board import cli as board
 from .desk import cli as desk
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
-from .options import Interface, Json, Name, Site, Ttl
+from .options import Interface, Json, Name, Names, Site, Ttl
 
 _USAGE = typer.BadParameter.__mro__[2]  # every error of usage, wherever Typer keeps that class
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -62,13 +62,16 @@ def group_add(
         bool,
         typer.Option("--integrity-only", help="Data go in clear: anyone reads, nobody changes."),
     ] = False,
-    source_auth: Annotated[str, typer.Option(help="none; others in a later version.")] = "none",
+    source_auth: Annotated[
+        str | None, typer.Option(help="none. mac: a packet proves its sender to each receiver.")
+    ] = None,
     site: Site = None,
 ) -> None:
     """Add a group to covey.toml; a running server takes it at once."""
     settings = {"address": address, "port": port, "lifetime": lifetime, "carrier": carrier}
     settings |= {"rekey": rekey, "integrity_only": integrity_only or None}
-    commands.group_add(site, name, {**settings, "source_auth": source_auth})
+    settings["source_auth"] = source_auth
+    commands.group_add(site, name, settings)
 
 
 @group_app.command("list")
@@ -114,9 +117,9 @@ def member_add(
 
 
 @member_app.command("remove")
-def member_remove(name: Name, site: Site = None) -> None:
-    """Evict a member at once; it can register no more."""
-    commands.member_remove(site, name)
+def member_remove(names: Names, site: Site = None) -> None:
+    """Evict members at once; they can register no more."""
+    commands.member_remove(site, names)
 
 
 @member_app.command("list")
@@ -147,6 +150,12 @@ def serve(
 def status(json: Json = False, site: Site = None) -> None:
     """What the groups and members are doing, from the running server or from the store."""
     commands.status(site, json)
+
+
+@app.command()
+def why(name: Name, json: Json = False, site: Site = None) -> None:
+    """Why a member gets no packets: what is known of it, what happened, what to do."""
+    commands.why(site, name, json)
 
 
 @app.command()

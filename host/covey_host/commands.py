@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import control, output
+from . import control, output, overview
 from . import site as sites
+from . import why as words
 from .errors import MISUSE, Problem
 from .gcks import authority, policy, policyvalues
 from .gcks.sockets import interface_address
@@ -18,17 +19,6 @@ from .store import Locked, sqlite
 
 _LOCK_WAIT_S = 5  # another command, or a server that starts or stops, may hold it so long
 _LOCK_POLL_S = 0.05
-_GROUP_COUNTS = ["members", "senders", "absent", "holders"]
-_GROUP_COLUMNS = [
-    "group",
-    "address",
-    "rekey",
-    "integrity_only",
-    "epoch",
-    "spi",
-    *_GROUP_COUNTS,
-    "rekey_in_s",
-]
 _IDENTITY = "gcks.local"  # where this machine's own name can't be one
 
 
@@ -50,8 +40,6 @@ def init(directory: Path, identity: str | None) -> None:
 
 def group_add(option: Path | None, name: str, settings: dict[str, Any]) -> None:
     check_name("group", name)
-    if settings.pop("source_auth") != "none":
-        raise Problem("Source authentication comes in a later version: leave it at none.", MISUSE)
     answer = perform(sites.find(option), {"do": "group add", "group": name, "settings": settings})
     output.line(f"Added group {name} ({answer['address']}, port {answer['port']}) to covey.toml.")
 
@@ -84,20 +72,28 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
     )
 
 
-def member_remove(option: Path | None, name: str) -> None:
-    check_name("member", name)
-    answer = perform(sites.find(option), {"do": "member remove", "member": name})
+def member_remove(option: Path | None, names: list[str]) -> None:
+    for name in names:
+        check_name("member", name)
+    answer = perform(sites.find(option), {"do": "member remove", "members": names})
+    some = ", ".join(names)
+    it, its, them, reads, has, sends = "it", "its", "it", "reads", "has", "sends"
+    if len(names) > 1:
+        it, its, them, reads, has, sends = "they", "their", "them", "read", "have", "send"
     if answer["deferred"]:
         output.line(
-            f"Removed {name} in the store; no key server is running: until one is started,"
-            f" {name} can still read with the keys that it has."
+            f"Removed {some} in the store; no key server is running: until one is started,"
+            f" {it} can still read with the keys that {it} {has}."
         )
     else:
-        output.line(f"Removed {name}: it can register no more; its groups go on without it.")
+        output.line(
+            f"Removed {some}: {it} can register no more; {its} groups go on without {them}."
+        )
         for group in answer["groups"]:
             output.line(
-                f"Group {group['group']}: it reads nothing that is sent {group['reads_s']} s from"
-                f" now or later, and nobody takes what it sends {group['heard_s']} s from now."
+                f"Group {group['group']}: {it} {reads} nothing that is sent {group['reads_s']} s"
+                f" from now or later, and nobody takes what {it} {sends}"
+                f" {group['heard_s']} s from now."
             )
 
 
@@ -144,10 +140,17 @@ def status(option: Path | None, as_json: bool) -> None:
     else:
         listen = ", ".join(server["listen"])
         output.line(f"The key server runs as process {server['process']} on {listen}.")
-    groups = [_group_row(name, group) for name, group in found["groups"].items()]
-    output.table("group", _GROUP_COLUMNS, groups)
-    rows = [[m["member"], " ".join(m["groups"]), m["connected"]] for m in found["members"]]
-    output.table("member", ["member", "groups", "connected"], rows)
+    overview.show(found)
+
+
+def why(option: Path | None, name: str, as_json: bool) -> None:
+    check_name("member", name)
+    told = perform(sites.find(option), {"do": "why", "member": name})
+    if as_json:
+        output.emit(words.as_json(told))
+        return
+    for line in words.lines(told):
+        output.line(line)
 
 
 def reload(option: Path | None) -> None:
@@ -228,13 +231,6 @@ def _show(title: str, columns: list[str], rows: list[list], as_json: bool) -> No
         return
     for row in rows:
         output.emit(dict(zip(columns, row, strict=True)))
-
-
-def _group_row(name: str, group: dict) -> list:
-    counts = [None if group.get(key) is None else len(group[key]) for key in _GROUP_COUNTS]
-    at = f"{group['address']}:{group['port']}"
-    facts = group["rekey"], group["integrity_only"], group["epoch"], group.get("spi")
-    return [name, at, *facts, *counts, group.get("rekey_in_s")]
 
 
 def _host_and_port(text: str) -> list:

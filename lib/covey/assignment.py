@@ -10,6 +10,7 @@ from covey.drops import (
     DROP_GSA,
     DROP_KD,
     DROP_KEY_PATH,
+    DROP_KEY_PORTION,
     DROP_KEY_WRAP,
     DROP_POLICY,
     FormatError,
@@ -39,6 +40,7 @@ class Terms:
         self.auth_key = None  # the key server's SubjectPublicKeyInfo, and
         self.verifier = None  # p256.Verifier of its signatures
         self.key_path = ()  # the Working Key Path, see keypath.py
+        self.sources = None  # who may send, and how they prove it: see proofs.py
         self.generation = 0  # of the GSA, as we count: which SA is newer
         self.epoch = 0  # the same for people: the key server's count where it tells
 
@@ -73,7 +75,7 @@ def build(policy, keys, kwk, was, registering, sending, sender_slots, is_inband=
     a GSA_INBAND_REKEY is built like a registration (section 2.4.2.1).
     """
     made = Assignment()
-    is_whole = False
+    is_whole = authenticated = False
     try:
         yield
         collect()  # keys stay: let them not lie scattered among what parsing has left
@@ -94,16 +96,42 @@ def build(policy, keys, kwk, was, registering, sending, sender_slots, is_inband=
                 sa = yield from _data_sa(sa_policy, bag, kwk, made.terms, sender_slots)
                 made.data_sas.append(sa)
                 made.next_spis.extend(sa_policy.next_spis)
+                authenticated = authenticated or _proves_sources(sa_policy)
             else:
                 raise FormatError(DROP_POLICY)  # AH
             yield
         if len(keys.bags) != len(policy.policies):
             raise FormatError(DROP_KD)  # a key for an SA that has no policy
+        if authenticated:
+            yield from _sources(policy, keys.member, kwk if registering else None, was, made)
+        elif made.data_sas:
+            made.terms.sources = None
         is_whole = True
         return made
     finally:
         if not is_whole:  # refused, or the job was dropped
             made.wipe()
+
+
+def _proves_sources(policy):
+    """Whether what is sent under this SA proves who sent it (COVEY_SOURCE_AUTH)."""
+    for kind, _ in policy.attributes:
+        if kind == ike.COVEY_SOURCE_AUTH:
+            return True
+    return False
+
+
+def _sources(policy, bag, kwk, was, made):
+    from covey import proofs
+
+    terms = made.terms
+    esp = [p for p in policy.policies if p.protocol == ike.ESP]
+    yield
+    job = proofs.build_job(esp, policy.group_wide, bag, kwk, was, terms)
+    terms.sources, each = yield from job
+    for sa, auth in zip(made.data_sas, each):
+        proofs.enlist(sa, terms.sources.rows)
+        sa.auth = auth
 
 
 def nothing_new(was):
@@ -135,6 +163,7 @@ def _terms(policy, keys, was, registering, sending):
     else:
         terms.sender_ids = was.sender_ids
         terms.key_path = was.key_path
+        terms.sources = was.sources
         if sending and has_data and not terms.sender_ids:
             raise FormatError(DROP_POLICY)  # section 2.4.1.4: the GM must register again
         for sender_id in terms.sender_ids:
@@ -262,7 +291,7 @@ def _unwrap(bag, kwk, key_len):
     raise FormatError(DROP_KEY_WRAP)
 
 
-def _unwrap_rekey(bag, wrap_keys, kwk, kwk_len, key_len, made):
+def _unwrap_rekey(policy, bag, wrap_keys, kwk, kwk_len, key_len, made):
     """Job: the same of a Rekey SA, to which a key path may lead, that is part of what is made."""
     path = made.terms.key_path
     if not path and not wrap_keys:
@@ -273,7 +302,8 @@ def _unwrap_rekey(bag, wrap_keys, kwk, kwk_len, key_len, made):
     yield
     found = yield from keypath.unwrap_job(bag.keys, wrap_keys, path, kwk, kwk_len, key_len)
     if found is None:
-        raise FormatError(DROP_KEY_PATH)
+        lone = keypath.left_of(policy) is None
+        raise FormatError(DROP_KEY_PATH if lone else DROP_KEY_PORTION)
     keymat, made.terms.key_path = found
     made.new_keys = [key for key_id, key in found[1] if (key_id, key) not in path]
     return keymat
@@ -290,7 +320,7 @@ def _rekey_sa(policy, bag, wrap_keys, kwk, made):
     yield
     kwk_len = ike.KWK_LEN[kwa]
     key_len = bits // 8 + _SALT + kwk_len
-    keymat = yield from _unwrap_rekey(bag, wrap_keys, kwk, kwk_len, key_len, made)
+    keymat = yield from _unwrap_rekey(policy, bag, wrap_keys, kwk, kwk_len, key_len, made)
     try:
         yield
         return RekeySA(

@@ -30,6 +30,8 @@ DROP_DUMMY = -12  # RFC 4303 section 2.6: next header 59; quiet
 DROP_NEXT_HEADER = -13  # neither UDP (17) nor dummy (59)
 DROP_INNER_LENGTH = -14  # RFC 768: a UDP length below its header's, or beyond the text
 DROP_SELECTOR = -15  # RFC 4301 section 5.2: outside the SA's traffic selectors
+DROP_SOURCE = -33  # its MAC for us is wrong or missing: another member may have made it
+DROP_NOT_ROSTERED = -34  # a Sender-ID that the key server gave to no sender of the group
 DROP_QUEUE_FULL = -16  # the application does not keep up
 # IKE messages, RFC 7296
 DROP_IKE_HEADER = -20  # section 3.1: version, length, flags
@@ -50,6 +52,7 @@ DROP_KD = -41  # a KD payload that does not parse
 DROP_POLICY = -42  # a policy that this member does not take
 DROP_KEY_WRAP = -43  # a wrapped key that does not open
 DROP_KEY_PATH = -45  # section 3.2.3: no wrapped key leads on from ours: we are put out
+DROP_KEY_PORTION = -46  # the last of several messages, and none had a way for us
 DROP_CAPACITY = -44  # more SAs than the key store has slots
 # GSA_REKEY, RFC 9838 section 2.4.1
 DROP_REKEY_SPI = -50  # no such Rekey SA
@@ -59,6 +62,7 @@ DROP_REKEY_SIGNATURE = -53  # the AUTH payload is missing or does not verify
 DROP_REKEY_MESSAGE_ID = -54  # older than the one expected
 DROP_REKEY_REPEAT = -55  # the very message that is in work or was the last one; quiet
 DROP_REKEY_BUSY = -56  # another one is being verified
+DROP_REKEY_PORTION = -57  # of several messages not the one for us; quiet
 # Sending
 DROP_NO_SA = -60  # nothing to send under: not registered, before ATD, or told to stop
 DROP_NOT_SENDER = -61  # this member registered as a receiver only

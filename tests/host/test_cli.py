@@ -82,7 +82,7 @@ def objects(said):
 
 def test_init_here_and_elsewhere(covey, tmp_path):
     assert covey("init").status == 0
-    assert sorted(os.listdir(".")) == ["covey.toml", "state.db"]
+    assert sorted(os.listdir(".")) == [".gitignore", "covey.toml", "state.db"]
     said = covey("init", tmp_path / "there", "--identity", "gcks.example")
     assert said.status == 0 and str(tmp_path / "there") in said.out
     assert 'identity = "gcks.example"' in (tmp_path / "there" / "covey.toml").read_text()
@@ -123,6 +123,7 @@ def test_every_file_is_private_whatever_the_umask(tmp_path, mask):
         assert mode == ("0o700" if (root / name).is_dir() else "0o600"), name
     assert set(modes(root)) == {
         ".",
+        ".gitignore",
         "covey.toml",
         "state.db",
         "state.lock",
@@ -205,7 +206,7 @@ def test_a_group_whose_data_go_in_clear(covey, site):
         ({"--lifetime": "5s"}, "lifetime"),
         ({"--carrier": "pigeon"}, "carrier"),
         ({"--rekey": "sometimes"}, "rekey"),
-        ({"--source-auth": "tesla"}, "later version"),
+        ({"--source-auth": "oath"}, "source_auth"),
     ],
 )
 def test_a_group_with_a_mistake_leaves_covey_toml_alone(covey, site, change, word):
@@ -354,6 +355,20 @@ def test_a_member_is_not_added_twice_and_keeps_its_key(covey, site):
     said = covey(*_MEMBER)
     assert said.status == 2 and "member already" in said.refusal
     assert (site / "members" / "press-7" / "psk").read_bytes() == key
+
+
+def test_members_are_removed_together_all_or_none(covey, site):
+    for name in ("press-7", "press-8", "press-9"):
+        covey("member", "add", name, "--group", "line1")
+    wrong = covey("member", "remove", "press-7", "press-99", "press-8")
+    assert wrong.status == 2 and "press-99" in wrong.refusal
+    assert len(objects(covey("member", "list", "--json"))) == 3
+    said = covey("member", "remove", "press-7", "press-8", "press-7")
+    assert said.status == 0 and "they can still read" in said.out
+    assert [row["member"] for row in objects(covey("member", "list", "--json"))] == ["press-9"]
+    again = covey("member", "remove", "press-9", "press-8")
+    assert again.status == 1 and "already" in again.refusal
+    assert covey("member", "remove").status == 2
 
 
 def test_a_removed_member_is_gone_and_may_come_back_with_another_key(covey, site):

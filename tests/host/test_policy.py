@@ -14,6 +14,7 @@ from covey_host.gcks.policy import GroupPolicy, SitePolicy
 from covey_host.gcks.policyvalues import Listen
 
 _SITE = 'identity = "gcks.example"\n'
+_MAC = 'source_auth = "mac"\n'
 _GROUP = '[group.line1]\naddress = "239.192.1.32"\nport = 2222\n'
 
 
@@ -45,6 +46,7 @@ def test_every_value_arrives():
         'lifetime = "2m"\nrekey_lifetime = "1d"\natd = "0s"\ndtd = 1\nsender_id_form = [3, 5]\n'
         'sender_ids = 8\nmembers = 7\nrepeats = 4\nrepeat_spacing = "250ms"\n'
         'rejoin_spread = "0s"\nfresh_join = false\nbatch_window = "300ms"\n'
+        'report_interval = "30s"\n'
     )
     assert site.listen == (Listen("127.0.0.1", 848, False), Listen("10.0.0.1", 14500, True))
     assert site.ike_idle_s == 60
@@ -67,6 +69,7 @@ def test_every_value_arrives():
         rejoin_spread_s=0,
         fresh_join=False,
         batch_window_ms=300,
+        report_interval_s=30,
     )
     shape = site.groups["a.b"].shape
     assert shape.sender_id_bits == 8 and shape.has_marker
@@ -168,6 +171,18 @@ def test_what_an_ikev2_server_needs():
         (_SITE + _GROUP + 'repeat_spacing = "1ms"\n', 5, "10 ms"),
         (_SITE + _GROUP + _GROUP.replace("line1", "line2"), 6, "that of line1"),
         (_SITE + _GROUP + "sender = 1\n", 5, "sender is no key"),
+        (_SITE + _GROUP + 'source_auth = "oath"\n', 5, "must be 'none' or 'mac'"),
+        (_SITE + _GROUP + _MAC + "mac_len = 7\n", 6, "from 8 to 16"),
+        (_SITE + _GROUP + _MAC + "mac_len = 17\n", 6, "from 8 to 16"),
+        (_SITE + _GROUP + _MAC + "key_tree = 0\n", 6, "takes rekey"),
+        (_SITE + _GROUP + _MAC + 'rekey = "inband"\n', 6, "takes rekey"),
+        (_SITE + _GROUP + _MAC + 'dtd = "14s"\nfresh_join = false\n', 6, "waits up to 15 s"),
+        (_SITE + _GROUP + _MAC + 'atd = "0s"\nfresh_join = false\n', 6, "at least 1 s"),
+        (
+            _SITE + _GROUP + _MAC + 'carrier = "ip"\nprivate_attributes = false\n',
+            7,
+            "takes private_attributes",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_line(text, line, says):

@@ -18,17 +18,26 @@ a Rekey SA that the server has forgotten. See repeats.py for how a message leave
 from dataclasses import replace
 
 from ..errors import Problem
-from . import Out, senders, succession
+from . import Out, seats, senders, sources, states, succession
 from .authority import Member
-from .epoch import Epoch, Random, RekeySA, decode_state, encode_state, first_epoch
+from .epoch import (
+    Epoch,
+    Outbox,
+    Random,
+    RekeySA,
+    decode_state,
+    encode_state,
+    first_epoch,
+)
 from .keytree import Draft, KeyTree, Node
 from .ledger import Changes, Ledger
+from .moves import Standing
 from .newcomers import Newcomers, NotYet
 from .policy import INBAND, REKEY_AT, GroupPolicy
 from .rekeyer import Rekeyer
 from .repeats import Repeats
 from .roster import Enrolled, Roster
-from .succession import Plan, Standing
+from .succession import Plan
 
 _JITTER = 5  # % of a lifetime: groups that began together are not rekeyed together
 _RETRY_MS = 5000  # after a write that failed
@@ -54,8 +63,10 @@ class Group:
         self._born_ms = 0
         self._activate_ms = 0  # from when senders use the TEK
         self._end_ms = 0  # until when receivers may take what comes under the TEK before
+        self._through_ms = 0  # when the last change of keys is through
         self._rekey_ms = 0  # when the next rekey is due
         self._retry_ms = 0  # not before, after a write that failed
+        self._said: dict[str, int] | None = None  # how large the last rekey was
 
     # The life of a group
 
@@ -110,10 +121,14 @@ class Group:
             self._roster,
             self._tree,
             self._repeats.outbox,
+            self._repeats.unsent,
+            self._repeats.begin_ms,
             self._activate_ms,
         )
         joins = self._newcomers.waiting(now_ms) if self.policy.backward_secrecy else {}
+        asking = self._newcomers.asking(now_ms)
         how = {"excludes": excludes, "started": started, "gone": gone, "joins": joins}
+        how["asking"] = asking
         return succession.decide(was, self._rekeyer, self._random, now_ms, **how)
 
     def believe(self, plan: Plan, now_ms: int) -> None:
@@ -133,7 +148,11 @@ class Group:
             plan.tree.apply(plan.draft)
         for member, enrolled in plan.joined.items():
             self._roster.enter(member, enrolled, {})
-        began = plan.outbox, frozenset(plan.joined), now_ms, plan.activate_ms
+        self._roster.rows |= plan.reserved
+        if plan.outbox:
+            self._said = _size_of(plan.outbox)
+        self._through_ms = max(now_ms + self.policy.dtd_s * 1000, plan.end_ms)
+        began = plan.outbox, frozenset(plan.joined), self._through_ms, plan.activate_ms
         self._newcomers.began(self.policy, *began)
         self._repeats.schedule(plan.outbox, self.policy, now_ms, plan.activate_ms)
 
@@ -158,7 +177,7 @@ class Group:
             self.rekey(now_ms)  # overdue, as after a disk that was full for long
         if not self.has(member) and self._roster.count(self.epoch.era) >= self.policy.members:
             raise GroupFull
-        self._freshen(member, fragments, boots, now_ms)
+        self._freshen(member, fragments, boots, wanted is not None, now_ms)
         if wanted is not None and self.epoch.shape.single_sender:
             wanted = 1
             self._make_way(member, now_ms)
@@ -211,9 +230,9 @@ class Group:
             return True
         return self.epoch.life > 0 and member.may_join(self.policy.name)
 
-    def can_evict(self, member: str) -> bool:
-        """Whether others need not register again when this one, which has keys, is put out."""
-        return self.is_inband or self._can_evict(frozenset({member}))
+    def can_evict(self, members: frozenset[str]) -> bool:
+        """Whether others need not register again when these, which have keys, are put out."""
+        return self.is_inband or self._can_evict(members)
 
     def _can_evict(self, members: frozenset[str]) -> bool:
         with_leaf = self._roster.leaving(self.epoch.era, members) if self._tree else {}
@@ -260,33 +279,60 @@ class Group:
 
     def rekey_sas(self) -> list[RekeySA]:
         """The current one, and those under which messages are still on their way."""
-        return [self.epoch.rekey, *(parcel.over for parcel in self._repeats.outbox)]
+        found = {parcel.over.spi: parcel.over for parcel in self._repeats.outbox}
+        return [self.epoch.rekey, *found.values()]
 
     @property
     def is_quiet(self) -> bool:
         """Whether everything has been said."""
         return not self._repeats.outbox
 
-    def status(self, now_ms: int, is_running: bool) -> dict:
-        """is_running: whether times mean anything."""
+    def is_fresh(self, now_ms: int) -> bool:
+        """Whether members may still lack the current epoch: it has just been told."""
+        return now_ms < self._born_ms + self.policy.dtd_s * 1000
+
+    def state_of(self, member: str, now_ms: int) -> str:
+        """What it is to the group, as far as the key server can know: see states.py."""
+        enrolled = self._roster.members.get(member)
+        if member in self._newcomers.waiting(now_ms):
+            return states.WAITING
+        if enrolled is None:
+            return states.NEVER
+        if enrolled.left:
+            return states.LEFT
+        return states.MEMBER if self.has(member) else states.EXCLUDED
+
+    def counts(self) -> dict[str, int]:
+        """Of members by state, but for those that wait or were never here."""
+        return {} if self.epoch is None else self._roster.counts(self.epoch.era)
+
+    def sender_count(self) -> int:
+        """How many senders are registered."""
+        return 0 if self.epoch is None else self._roster.sender_count(self.epoch.era)
+
+    def waiting(self, now_ms: int) -> list[str]:
+        """Who has asked, and is given keys as soon as there are some that nobody has used."""
+        return list(self._newcomers.waiting(now_ms))
+
+    def status(self, now_ms: int, is_running: bool, most: int) -> dict:
+        """is_running: whether times mean anything; most: names in each list."""
         self.refresh(now_ms)
         if self.epoch is None:
             facts = {"epoch": None, "rekey": self.policy.rekey}
             facts["integrity_only"] = self.policy.integrity_only
-            return {**facts, "members": [], "senders": [], "absent": []}
-        active, senders = self._roster.names(self.epoch.era)
+            return {**facts, "members": [], "senders": [], "absent": [], "waiting": []}
         facts = {
             "epoch": self.epoch.number,
             "spi": self.epoch.tek_spi.hex(),
             "rekey": self.epoch.shape.rekey,
             "integrity_only": self.epoch.shape.integrity_only,
-            "members": active,
-            "senders": senders,
-            "absent": sorted(set(self._roster.members) - set(active)),
+            **self._roster.names(self.epoch.era, most),
+            "waiting": self.waiting(now_ms)[:most],
         }
         if is_running:
             facts["age_s"] = (now_ms - self._born_ms) // 1000
             facts["rekey_in_s"] = max(0, self._rekey_ms - now_ms) // 1000
+            facts["last_rekey"] = self._said
         return facts
 
     # Inside
@@ -308,6 +354,8 @@ class Group:
                 earliest_ms = succession.earliest_ms(self.policy, now_ms, come_back, delays_s)
                 activate_ms = max(earliest_ms, self._activate_ms)
                 self.believe(Plan(epoch, outbox, {}, activate_ms, tree=self._tree), now_ms)
+                said_ms = self._repeats.begin_ms + delays_s[0] * 1000
+                self._activate_ms = max(activate_ms, said_ms)
         self.is_stale = False
 
     def _founded(self, now_ms: int, more: Changes) -> Plan:
@@ -317,18 +365,33 @@ class Group:
         self._write(changes | more)
         return Plan(epoch, (), changes, now_ms, tree=tree)
 
-    def _freshen(self, member: str, fragments: bool, boots: bool, now_ms: int) -> None:
+    def _freshen(
+        self, member: str, fragments: bool, boots: bool, sends: bool, now_ms: int
+    ) -> None:
         """Other keys for who must not have these, or NotYet."""
         how = {"is_new": not self.has(member), "boots": boots, "tree": self._tree is not None}
         ask = member, self.policy, now_ms
-        if not self._newcomers.can_have(*ask, **how):
-            due_ms = self._newcomers.wait(member, fragments, self.policy, now_ms)
+        if not self._newcomers.can_have(*ask, **how, seated=self._is_seated(member, sends)):
+            due_ms = self._newcomers.wait(member, fragments, sends, self.policy, now_ms)
             if now_ms >= due_ms:
                 self.rekey(now_ms)
-                if self._newcomers.can_have(*ask, **how):
+                if self._newcomers.can_have(*ask, **how, seated=self._is_seated(member, sends)):
                     return
-                due_ms = self._newcomers.wait(member, fragments, self.policy, now_ms)
+                due_ms = self._newcomers.wait(member, fragments, sends, self.policy, now_ms)
             raise NotYet(due_ms)
+
+    def _is_seated(self, member: str, sends: bool) -> bool:
+        """GroupFull: no receiver more can be told apart."""
+        if self.epoch.shape.source_auth == sources.NONE:
+            return True
+        if seats.is_full(self.epoch.seats, member):
+            raise GroupFull
+        return seats.is_seated(self.epoch.seats, member, sends)
+
+    @property
+    def rows(self) -> dict[int, senders.Row]:
+        """What each sender index was used for."""
+        return self._roster.rows
 
     def _place(self, member: str) -> tuple[int | None, Draft | None]:
         """The leaf of a member that registers, and what that does to the key tree."""
@@ -358,7 +421,9 @@ class Group:
         """
         wanted = min(max(1, wanted), self.policy.sender_ids)
         most = max(self.policy.sender_ids, (1 << self.epoch.shape.index_bits) // 4)
-        may_move = now_ms >= self._born_ms + self.policy.dtd_s * 1000
+        if self.epoch.shape.source_auth != sources.NONE:
+            wanted = most = 1  # that of its seat
+        may_move = now_ms >= self._through_ms
         ask = self._roster.rows, member, wanted
         try:
             return senders.pick(*ask, self.epoch, most=most, may_rekey=may_move)
@@ -381,13 +446,20 @@ class Group:
             raise GroupFull
         was_given = any(row.era == epoch.era for row in self._roster.rows.values())
         if was_given and now_ms >= self._activate_ms:
-            if now_ms < self._born_ms + self.policy.dtd_s * 1000:
+            if now_ms < self._through_ms:
                 raise GroupFull  # too soon, as in _pick
             self.rekey(now_ms)
 
     def _tidy(self, now_ms: int) -> None:
         self.refresh(now_ms)
         kept = self._repeats.unfinished(now_ms)
-        if len(kept) < len(self._repeats.outbox):
+        if kept is not None:
             self._write({self._prefix + "state": encode_state(self.epoch, kept)})
             self._repeats.schedule(kept, self.policy, now_ms, self._activate_ms)
+
+
+def _size_of(outbox: Outbox) -> dict[str, int]:
+    """What is sent once, without repeats."""
+    datagrams = [datagram for parcel in outbox for datagram in parcel.messages]
+    octets = sum(map(len, datagrams))
+    return {"messages": len(outbox), "datagrams": len(datagrams), "octets": octets}

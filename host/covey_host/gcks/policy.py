@@ -62,13 +62,16 @@ ike_idle = "10m"
 # evict_gap = "1s"               # between the two messages that it takes
 # backward_secrecy = false       # true: keys change before a newcomer gets any
 # fresh_join = true              # keys change before who starts anew gets any: no replays to it
-# batch_window = "1s"            # so long either waits for others that come
+# source_auth = "none"           # "mac": each packet proves its sender to up to 16 receivers
+# mac_len = 8                    # octets of that proof for each receiver, 8 to 16
+# batch_window = "1s"            # so long newcomers wait for others that come
 # sender_id_form = [10, 6]       # bits of a Sender-ID: sender index, incarnation
 # sender_ids = 4                 # most Sender-IDs that one registration gets
 # members = 1000                 # most members registered at a time
 # repeats = 2                    # how often a rekey message is sent again, unchanged
 # repeat_spacing = "1s"          # and how long after the one before
 # rejoin_spread = "2s"           # within which members come back after a removal
+# report_interval = 0            # "5m": members say so often how they are, for `covey status`
 """
 
 
@@ -88,6 +91,8 @@ class Shape:
     rekey: str = MULTICAST
     integrity_only: bool = False
     key_tree: int = 0  # degree; 0: none
+    source_auth: str = "none"
+    mac_len: int = 8
 
     @property
     def sender_id_bits(self) -> int:
@@ -123,6 +128,8 @@ class GroupPolicy:
     evict_gap_ms: int = 1000
     backward_secrecy: bool = False
     fresh_join: bool = True
+    source_auth: str = "none"
+    mac_len: int = 8
     batch_window_ms: int = 1000
     sender_id_form: tuple[int, int] = (10, 6)
     sender_ids: int = 4
@@ -130,6 +137,7 @@ class GroupPolicy:
     repeats: int = 2
     repeat_spacing_ms: int = 1000
     rejoin_spread_s: int = 2
+    report_interval_s: int = 0
 
     @property
     def shape(self) -> Shape:
@@ -145,6 +153,8 @@ class GroupPolicy:
             rekey=self.rekey,
             integrity_only=self.integrity_only,
             key_tree=self.key_tree if self.rekey == MULTICAST else 0,
+            source_auth=self.source_auth,
+            mac_len=self.mac_len,
         )
 
     def delays_s(self, evicts: bool) -> tuple[int, int]:
@@ -203,12 +213,20 @@ def parse(text: str, name: str = "covey.toml") -> SitePolicy:
         for key, content in groups.items():
             table = f"group.{key}"
             read[key] = _read_group(key, content, read)
+            _check_reports(read[key], site)
         return SitePolicy(**site, groups=read)
     except _Wrong as wrong:
-        line = _line_of(text, table, wrong.key)
-        at = f"{name}:{line}" if line else name
-        where = f"{table}: " if table else ""
-        raise Problem(f"{at}: {where}{wrong.sentence}", MISUSE) from None
+        raise Problem(_place(text, name, table, wrong.key) + wrong.sentence, MISUSE) from None
+
+
+def place_of(path: Path, group: str, key: str = "sender_id_form") -> str:
+    """What leads a sentence about a key of a group: "covey.toml:12: group.line1: "."""
+    return _place(path.read_text(encoding="utf-8"), str(path), f"group.{group}", key)
+
+
+def _place(text: str, name: str, table: str, key: str) -> str:
+    line = _line_of(text, table, key)
+    return (f"{name}:{line}: " if line else f"{name}: ") + (f"{table}: " if table else "")
 
 
 def append_group(path: Path, name: str, **settings: Any) -> GroupPolicy:
@@ -283,6 +301,8 @@ _GROUP = {
     "evict_gap": ("evict_gap_ms", values.spacing_ms),
     "backward_secrecy": ("backward_secrecy", values.flag),
     "fresh_join": ("fresh_join", values.flag),
+    "source_auth": ("source_auth", values.one_of("none", "mac")),
+    "mac_len": ("mac_len", values.whole(8, 16)),
     "batch_window": ("batch_window_ms", values.window_ms),
     "sender_id_form": ("sender_id_form", values.form),
     "sender_ids": ("sender_ids", values.whole(1, 64)),
@@ -290,6 +310,7 @@ _GROUP = {
     "repeats": ("repeats", values.whole(0, 20)),
     "repeat_spacing": ("repeat_spacing_ms", values.spacing_ms),
     "rejoin_spread": ("rejoin_spread_s", values.seconds(0, 600)),
+    "report_interval": ("report_interval_s", values.interval_s),
 }
 
 
@@ -319,6 +340,7 @@ def _read_group(name: str, content: Any, others: dict[str, GroupPolicy]) -> Grou
     policy = GroupPolicy(name, **_read_table(content, _GROUP))
     _check_rollover(policy, content)
     _check_newcomers(policy, content)
+    _check_sources(policy, content)
     if policy.carrier == "udp" and not policy.private_attributes:
         raise _Wrong(
             "private_attributes",
@@ -332,6 +354,17 @@ def _read_group(name: str, content: Any, others: dict[str, GroupPolicy]) -> Grou
                 f"address {policy.address} is that of {other.name}: give each group its own.",
             )
     return policy
+
+
+def _check_reports(policy: GroupPolicy, site: dict) -> None:
+    """Reports come over an IKE SA, and keep it."""
+    idle_s = site.get("ike_idle_s", SitePolicy.ike_idle_s)
+    if 2 * policy.report_interval_s > idle_s:
+        raise _Wrong(
+            "report_interval",
+            f"report_interval ({policy.report_interval_s} s) must not be more than half of"
+            f" ike_idle ({idle_s} s): the IKE SA would be closed before a report came.",
+        )
 
 
 def _check_rollover(policy: GroupPolicy, content: dict) -> None:
@@ -382,7 +415,9 @@ def _check_rollover(policy: GroupPolicy, content: dict) -> None:
 def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
     """Members that wait for other keys must not give up, and nobody may send under them yet."""
     key = "backward_secrecy" if policy.backward_secrecy else "fresh_join"
-    if not policy.backward_secrecy and not policy.fresh_join:
+    if policy.source_auth != "none":
+        key = "source_auth"
+    elif not policy.backward_secrecy and not policy.fresh_join:
         return
     if not policy.atd_s:
         raise _Wrong(
@@ -391,13 +426,30 @@ def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
             f" them. Else say {key} = false.",
         )
     wait_ms = policy.dtd_s * 1000 + policy.batch_window_ms
-    if not policy.backward_secrecy:
+    if not policy.backward_secrecy and policy.source_auth == "none":
         wait_ms -= policy.atd_s * 1000
     if wait_ms > PATIENCE_S * 1000:
         raise _Wrong(
             next((k for k in ("batch_window", "dtd", key) if k in content), ""),
             f"with {key} a member waits up to {wait_ms / 1000:g} s for keys (dtd, batch_window),"
             f" and would give up: {PATIENCE_S} s is the most. Lower them, or say {key} = false.",
+        )
+
+
+def _check_sources(policy: GroupPolicy, content: dict) -> None:
+    """What source authentication needs of the rest."""
+    if policy.source_auth == "none":
+        return
+    if policy.rekey == INBAND or not policy.key_tree:
+        raise _Wrong(
+            "key_tree" if "key_tree" in content else "rekey",
+            f'source_auth = "{policy.source_auth}" takes rekey = "multicast" and a key_tree: keys'
+            " reach each sender under its own.",
+        )
+    if not policy.private_attributes:
+        raise _Wrong(
+            "private_attributes",
+            "source_auth takes private_attributes = true: members are told of it by one.",
         )
 
 

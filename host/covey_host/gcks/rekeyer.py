@@ -2,7 +2,7 @@
 
     HDR, SK{GSA, KD, D, AUTH}     new keys; D names the TEK that they replace
                                   (with newcomers, also keys of the key tree: MP)
-    HDR, SK{GSA, KD, AUTH}        a Rekey SA whose keys not all members can find: see rounds()
+    HDR, SK{GSA, KD, AUTH}        a Rekey SA whose keys not all members can find: see steps()
     HDR, SK{D, D, AUTH}           all keys go; who may come back registers again (section 2.4.3)
 
 The IV is random: it must not repeat under a Rekey SA, and a counter in the store would repeat if
@@ -20,6 +20,7 @@ from . import download
 from .epoch import Epoch, Parcel, Random, RekeySA, sent_over
 from .keytree import Round
 from .policy import GroupPolicy
+from .sources import Told
 
 # A DER signature has 70 to 72 octets and rarely fewer, and its length is part of what is signed:
 # it is fixed before signing, and signing is repeated until it comes out (every second time).
@@ -52,50 +53,60 @@ class Rekeyer:
         over: RekeySA | None = None,
         gap_ms: int = 0,
         joins: Round | None = None,
+        sources: Told | None = None,
     ) -> Parcel:
         """From the old epoch to the new one, over the old one's Rekey SA or one that came after.
 
         in_fragments: all members have negotiated fragmentation (section 2.4.1.2). joins: what
-        they need besides where keys of the tree are replaced for newcomers.
+        they need besides where keys of the tree are replaced for newcomers. sources: what source
+        authentication adds.
         """
         tree = (joins.tops, joins.wraps) if joins else ()
+        sources = sources or Told()
+        times = {"atd_s": atd_s, "dtd_s": dtd_s}
         over = over or old.rekey
         gone = ike.Delete(ike.ESP, 4, [old.tek_spi])
         payloads = [
-            (ike.GSA, download.rekey_gsa(new, policy, atd_s=atd_s, dtd_s=dtd_s)),
-            (ike.KD, download.rekey_kd(new, over.kwk, *tree)),
+            (ike.GSA, download.rekey_gsa(new, policy, sources.group, **times)),
+            (ike.KD, download.rekey_kd(new, over.kwk, *tree, attributes=sources.members)),
             (ike.DELETE, ike.emit_delete(gone)),
         ]
         messages = self._sealed(over, payloads, self.most_len if in_fragments else None)
         marker = old.shape.has_marker
         return Parcel(messages, old.destination, sent_over(over), False, marker, gap_ms)
 
-    def rounds(
+    def steps(
         self,
         old: Epoch,
-        rounds: list[Round],
+        steps: list[list[Round]],
         sas: list[RekeySA],
         next_spi: bytes,
         policy: GroupPolicy,
+        gaps_ms: tuple[int, int],
         *,
         in_fragments: bool = False,
     ) -> list[Parcel]:
-        """What leads all but some to the last of these Rekey SAs, one message a round.
+        """What leads all but some to the last of these Rekey SAs: one step to each, in messages
+        of which each member needs one.
 
         Not a word of new TEKs: that comes over the last one (RFC 9838 section 3.2.1). next_spi:
-        of the Rekey SA after it.
+        of the Rekey SA after it. gaps_ms: before a step but the first, before a further message.
         """
-        parcels = []
+        parcels: list[Parcel] = []
         spis = [sa.spi for sa in sas[1:]] + [next_spi]
-        for over, sa, spi, one in zip([old.rekey, *sas], sas, spis, rounds, strict=False):
-            payloads = [
-                (ike.GSA, download.round_gsa(old, sa, spi, policy)),
-                (ike.KD, download.round_kd(sa, one.tops, one.wraps)),
-            ]
-            messages = self._sealed(over, payloads, self.most_len if in_fragments else None)
-            gap_ms = policy.evict_gap_ms if parcels else 0
-            where = old.destination, sent_over(over), False, old.shape.has_marker, gap_ms
-            parcels.append(Parcel(messages, *where))
+        for over, sa, spi, step in zip([old.rekey, *sas], sas, spis, steps, strict=False):
+            gap_ms = gaps_ms[0] if parcels else 0
+            for place, one in enumerate(step):
+                left = len(step) - 1 - place if len(step) > 1 else None
+                payloads = [
+                    (ike.GSA, download.round_gsa(old, sa, spi, policy, left)),
+                    (ike.KD, download.round_kd(sa, one.tops, one.wraps)),
+                ]
+                messages = self._sealed(over, payloads, self.most_len if in_fragments else None)
+                over = sent_over(over)
+                where = old.destination, over, False, old.shape.has_marker, gap_ms
+                parcels.append(Parcel(messages, *where))
+                gap_ms = gaps_ms[1]
         return parcels
 
     def exclude(self, over: RekeySA, destination: tuple[str, int], marker: bool) -> Parcel:
