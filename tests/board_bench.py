@@ -17,7 +17,7 @@ import pytest
 
 from covey_host.board import boards, members
 from covey_host.board import files as contents
-from processes import ENVIRONMENT, wait_until
+from processes import ENVIRONMENT, PATIENCE_S, wait_until
 from test_micropython import interpreter, without
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -190,7 +190,7 @@ class Board:
         """Ctrl-C at the cable."""
         self._process.send_signal(signal.SIGINT)
 
-    def ended(self, timeout_s=30):
+    def ended(self, timeout_s=PATIENCE_S):
         """It ends by itself: how."""
         self._process.wait(timeout_s)
         return self._over()
@@ -222,14 +222,14 @@ class Board:
     def count(self, text):
         return sum(text in line for line in list(self.lines))
 
-    def says(self, text, n=1, timeout_s=20):
+    def says(self, text, n=1, timeout_s=PATIENCE_S):
         """Its n-th line with this text is there, of all starts."""
         try:
             wait_until(lambda: self.count(text) >= n, timeout_s, 0.01)
         except AssertionError:
             pytest.fail(f"no {text!r} x {n} in:\n" + "\n".join(self.lines[-40:]))
 
-    def shows(self, pin, level, timeout_s=20):
+    def shows(self, pin, level, timeout_s=PATIENCE_S):
         try:
             wait_until(lambda: self.level(pin) == level, timeout_s, 0.01)
         except AssertionError:

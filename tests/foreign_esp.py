@@ -13,6 +13,8 @@ from scapy.layers.inet import IP, UDP  # noqa: E402
 from scapy.layers.ipsec import ESP, SecurityAssociation  # noqa: E402
 from scapy.packet import Raw  # noqa: E402
 
+from processes import PATIENCE_S  # noqa: E402
+
 LOOPBACK = "127.0.0.1"
 AES_GCM, AES_GMAC = "AES-GCM", "AES-NULL-GMAC"  # as scapy calls them
 
@@ -75,7 +77,7 @@ class Air:
         """(IV, port, payload) of an ESP packet under this key."""
         return self._open(tek, octets)[1:]
 
-    def hear(self, teks, timeout_s=10):
+    def hear(self, teks, timeout_s=PATIENCE_S):
         """The next packet under one of these: (tek, IV, port, payload). Others are passed over."""
         end = time.monotonic() + timeout_s
         while True:

@@ -32,6 +32,7 @@ from foreign_gm import (
 from foreign_group import delete
 from foreign_ikesa import Rekey, answer_rekey, number_of
 from foreign_nat import bound
+from processes import PATIENCE_S
 
 MARKER = bytes(4)
 RESPONSE, INITIATOR = 0x20, 0x08
@@ -95,7 +96,7 @@ class ForeignGCKS(Door):
             sock.close()
         assert not self.faults, "\n".join(self.faults)
 
-    def until(self, condition, story="", timeout_s=10):
+    def until(self, condition, story="", timeout_s=PATIENCE_S):
         end = time.monotonic() + timeout_s
         while not condition():
             assert not self.faults, "\n".join(self.faults)
@@ -103,7 +104,7 @@ class ForeignGCKS(Door):
                 raise TimeoutError(f"no {story} in {self.heard}")
             time.sleep(0.005)
 
-    def wait(self, what, n=1, timeout_s=10):
+    def wait(self, what, n=1, timeout_s=PATIENCE_S):
         """The detail of the n-th time that this was heard."""
         self.until(lambda: self.count(what) >= n, f"{what} x {n}", timeout_s)
         return [detail for said, detail in list(self.heard) if said == what][n - 1]

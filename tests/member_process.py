@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from processes import ENVIRONMENT, wait_until
+from processes import ENVIRONMENT, PATIENCE_S, wait_until
 from test_micropython import BUILD, compile_lib, interpreter, without
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,7 +97,7 @@ class MemberProcess:
         """How often this was told."""
         return len(self._hits({"event": event, **facts}))
 
-    def heard(self, event, n=1, timeout_s=15, **facts):
+    def heard(self, event, n=1, timeout_s=PATIENCE_S, **facts):
         """The n-th event with these facts."""
         wanted = {"event": event, **facts}
         try:
@@ -125,7 +125,7 @@ class MemberProcess:
         status, errors = self.end()
         return (0 if status == 128 + signal.SIGTERM else status), errors
 
-    def end(self, timeout_s=30):
+    def end(self, timeout_s=PATIENCE_S):
         """It ends: (exit status, stderr)."""
         status = self._process.wait(timeout_s)
         for thread in self._threads:

@@ -54,12 +54,11 @@ class Book:
 
     def note(self, data):
         """A UDP payload, or ESP."""
-        found = (
-            ike_use(data) or ike_use(data[4:] if data[:4] == bytes(4) else b"") or esp_use(data)
-        )
+        message = data[4:] if data[:4] == bytes(4) else data
+        found = ike_use(message) if is_ike(message) else esp_use(data)
         if found is None:
             return
-        digest = sha256(data).digest()
+        digest = sha256(message).digest()
         known = self._digests.setdefault(found, digest)
         self.uses += known is digest
         if known != digest:
@@ -67,14 +66,16 @@ class Book:
             self.repeated.append(f"{kind}: nonce {iv.hex()} again under {key.hex()}")
 
 
+def is_ike(data):
+    return (
+        len(data) >= _IKE_LEAST
+        and data[17] == 0x20
+        and struct.unpack_from(">I", data, 24)[0] == len(data)
+    )
+
+
 def ike_use(data):
-    """(kind, key, IV) of an IKE message that is encrypted, else None."""
-    if (
-        len(data) < _IKE_LEAST
-        or data[17] != 0x20
-        or struct.unpack_from(">I", data, 24)[0] != len(data)
-    ):
-        return None
+    """(kind, key, IV) of an IKE message, None where it has nothing encrypted."""
     kind, off = data[16], _IKE_LEAST
     while kind not in (_SK, _SKF):
         if not kind or off + 4 > len(data):

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+PATIENCE_S = 90  # for what comes at once where nothing else runs: there it costs nothing
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {
     **{k: v for k, v in os.environ.items() if not k.startswith("COVEY_")},
@@ -44,7 +45,7 @@ def run(*arguments, timeout=60, **options):
     )
 
 
-def wait_until(condition, timeout_s=20, step_s=0.02):
+def wait_until(condition, timeout_s=PATIENCE_S, step_s=0.02):
     """Poll until condition() is true; its value. AssertionError after timeout_s."""
     end = time.monotonic() + timeout_s
     while True:

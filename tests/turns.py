@@ -11,7 +11,19 @@ from pathlib import Path
 
 TURNS = Path(os.environ.get("COVEY_TURNS", "."))
 # What takes a minute or more is begun with, so that nobody is left with it at the end.
-LONG = []
+LONG = [
+    "test_simulator.py",
+    "test_firmware.py",
+    "test_board_flash.py",
+    "test_micropython.py",
+    "test_firmware_faults.py",
+    "test_bench.py",
+    "test_board_flash_refusals.py",
+    "test_doctor.py",
+    "test_demo.py",
+    "test_simulator_loss.py",
+    "test_eviction.py",
+]
 
 
 def ours(items):

@@ -56,9 +56,9 @@ def main():
 def wait_for(runs):
     """Ctrl-C is handed on, once a time."""
     for run in runs:
-        while run.thread.is_alive():
+        while not run.is_over.is_set():
             try:
-                run.thread.join()
+                run.is_over.wait()  # join() may take an interrupted wait for the end (bpo-45274)
             except KeyboardInterrupt:
                 for each in runs:
                     each.interrupt()
@@ -99,8 +99,8 @@ class Run:
             process_group=0,  # a terminal's Ctrl-C comes by us
             preexec_fn=enter_namespace,
         )
-        self.thread = threading.Thread(target=self._tell)
-        self.thread.start()
+        self.is_over = threading.Event()
+        threading.Thread(target=self._tell).start()
 
     @property
     def status(self):
@@ -122,6 +122,7 @@ class Run:
                 held = [*(held or ()), line]
         self._process.wait()
         self._write("".join(held or ()))
+        self.is_over.set()
 
     def _write(self, text):
         with self._writing:

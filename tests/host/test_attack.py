@@ -14,7 +14,7 @@ from covey_host.desk import attack, knock, raid
 from covey_host.errors import Problem
 from covey_host.gcks.policy import GroupPolicy, SitePolicy
 from markdown import CLI, codes, section, tables
-from processes import wait_until
+from processes import ROOT, wait_until
 from site_bench import GROUP, Bench
 
 HERE = "127.0.0.1"
@@ -42,9 +42,20 @@ def start_group(bench):
     return said
 
 
+# It sends nonces again, as attackers do, and says so to the witness of the bench.
+OUTSIDER = """\
+import sys
+sys.path.append({!r})
+import nonces
+nonces.mark_own()
+from covey_host.__main__ import main
+main()
+""".format(str(ROOT / "tests"))
+
+
 def attacked(bench, *words):
     """(status, what it said: a list of objects)."""
-    command = [sys.executable, "-m", "covey_host", "attack", "line1", "--json"]
+    command = [sys.executable, "-c", OUTSIDER, "attack", "line1", "--json"]
     command += ["--interface", HERE, "--seconds", "20", *words]
     done = subprocess.run(
         command, capture_output=True, text=True, env=bench.environment, timeout=200

@@ -101,7 +101,7 @@ def added(bench, name, make=micropython):
         bench.member(name, "--sender")
     one = make(bench.root / "members" / name / "covey.json")
     bench.members.append(one)
-    one.heard("registered", timeout_s=30)
+    one.heard("registered")
     return one
 
 
@@ -206,11 +206,11 @@ def test_killed_between_the_two_messages_it_says_both_again(bench):
         found = [e for e in list(member.events) if e["event"] == "status"]
         return found and (found[-1].get("detail") or found[-1]).get("spi") == spi
 
-    wait_until(lambda: all(follows(member) for member in (sender, *stay)), 40)
+    wait_until(lambda: all(follows(member) for member in (sender, *stay)))
     assert sum(h.data[4:] == one for h in tap.heard) == 2, "message 1 was not said again"
     assert len(tap.rekeys()) == before + 3  # 1, 2, and that of the start
-    out.heard("refused", timeout_s=30)
-    wait_until(lambda: tap.opened_by(*tek(bench)), 30)
+    out.heard("refused")
+    wait_until(lambda: tap.opened_by(*tek(bench)))
     talker.stop()
     check_complete(talker, stay)
     assert max(numbers(out)) < talker.count - 1
@@ -259,8 +259,8 @@ def test_messages_above_the_threshold_are_followed_in_fragments(bench, many):
         for one in going[:2]:
             assert one.leave()[0] == 0
     bench.covey("member", "remove", "out-2")
-    going[2].heard("refused", timeout_s=30)
-    wait_until(lambda: tap.opened_by(*tek(bench)), 30)
+    going[2].heard("refused")
+    wait_until(lambda: tap.opened_by(*tek(bench)))
     talker.stop()
     check_complete(talker, stay)
     parts = [data for data in tap.rekeys() if data[16] == SKF]

@@ -124,7 +124,7 @@ def test_the_key_server_goes_and_comes_back(bench, plug, kind):
     again.says("covey: failed")
     bench.serve()
     again.says("covey: member")
-    board.shows(RELAY, 1, 40)
+    board.shows(RELAY, 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -134,10 +134,10 @@ def test_a_wrong_password_is_tried_for_ever(bench, plug, kind):
     board.power()
     board.says("there is no such access point")
     board.air(password="another password")
-    board.says("the access point refuses the password", 2, 40)
+    board.says("the access point refuses the password", 2)
     assert board.level(LED) is not None
     board.air()
-    board.says("covey: member", timeout_s=40)
+    board.says("covey: member")
     board.shows(LED, 0)
 
 

@@ -130,7 +130,7 @@ class Simply:
     def story(self, member):
         server, session = self.server, self.server.session
         old = session.first
-        server.wait("child", timeout_s=60)
+        server.wait("child")
         assert server.wait("deleted") is old and session.sa is not old
         assert not session.sa.initiator and session.kwk != old.kwk
         pulls(self.bench, member)
@@ -157,7 +157,7 @@ class Collision(Simply):
     def story(self, member):
         server, session = self.server, self.server.session
         old = session.first
-        server.wait("child", timeout_s=60)
+        server.wait("child")
         server.until(lambda: session.made, "answer of ours")
         their_sa = session.made[0][1]
         server.rekeyed(session, *self.began)
@@ -182,7 +182,7 @@ class Refusal(Simply):
 
     def story(self, member):
         server = self.server
-        server.wait("child", timeout_s=60)
+        server.wait("child")
         assert server.ask(server.session, INFORMATIONAL, []) == []
         pulls(self.bench, member)
         assert server.session.sa is server.session.first
@@ -200,7 +200,7 @@ class Deletion(Simply):
 
     def story(self, member):
         server, bench = self.server, self.bench
-        server.wait("child", timeout_s=60)
+        server.wait("child")
         old = server.session.first
         server.until(lambda: self.told and self.told[0] in old.answered, "answer")
         over = bench.group.kek

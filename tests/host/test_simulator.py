@@ -53,6 +53,8 @@ def test_on_a_network_that_loses_nothing_no_rekey_does(seed, key_tree):
     evictions = 0.6 if key_tree else 3
     plant, _ = tell(seed, CALM, key_tree=key_tree, rekeys=25, evictions=evictions, **PEACE)
     assert plant.coalition.members
+    for what in ("taken", "refused"):  # until DTD, and afterwards
+        assert plant.checker.counts[f"injected and {what}"]
     assert plant.checker.counts["delivered"] > 5000
 
 
@@ -177,6 +179,26 @@ def skips_dtd(patch):
     patch.setattr(keystore.KeyStore, "retire", at_once)
 
 
+def accepts_late(patch):
+    """Old keys stay for as long as they live."""
+    retire = keystore.KeyStore.retire
+    never = lambda keys, spi, now_ms, dtd_s: retire(keys, spi, now_ms, 3600)  # noqa: E731
+    patch.setattr(keystore.KeyStore, "retire", never)
+
+
+def accepts_early(patch):
+    """A number counts as used before the tag has been looked at."""
+    admit = covey.member.admit
+
+    def early(words, n, now_ms):
+        slot = admit(words, n, now_ms)
+        if slot >= 0:
+            covey.member.accept(words, 0)
+        return slot
+
+    patch.setattr(covey.member, "admit", early)
+
+
 def skips_atd(patch):
     """New keys are sent under at once."""
     activate = keystore.KeyStore.activate
@@ -198,6 +220,9 @@ def skips_atd(patch):
         (gives_an_id_twice, CALM, "nonces"),
         (lets_them_in_at_once, CALM, "fresh"),
         (skips_dtd, CALM, "rollover"),
+        (accepts_late, CALM, "injected"),
+        (accepts_late, story.ROUGH, "injected"),
+        (accepts_early, CALM, "rollover"),
         (skips_atd, CALM, "rollover"),
     ],
 )

@@ -1,6 +1,7 @@
 """What must hold whatever the network does. Everything that happens is told to a Checker.
 
 evicted    no evicted member opens a packet that was sent after its eviction was done and ATD
+injected   no member takes what the evicted inject once DTD is over; an outsider's never
 healed     no member without the newest keys stays so
 agreed     after quiet time all have the key server's epoch
 once       nothing is delivered twice
@@ -22,6 +23,9 @@ from .evicted import Coalition
 
 _DROPS = names()
 _MOST_TOLD = 20
+# Who heals by registering between the two messages of an eviction is told DTD from the second one
+# on, in whole seconds.
+_LATE_MS = 2000
 _AWAY_MS = 40_000  # an IKE SA that died is given up so late, and another one made
 
 
@@ -37,6 +41,7 @@ class Broken(AssertionError):
 class Packet:
     """One ESP packet of the plant."""
 
+    is_injected = False
     __slots__ = ("key", "key_epoch", "number", "seal_ms", "seen", "sender")
 
     def __init__(self, number, sender):
@@ -114,6 +119,9 @@ class Checker:
                 )
 
     def delivered(self, machine, packet, number):
+        if packet.is_injected:
+            self._took(machine, packet)
+            return
         seat = 1 << machine.seat
         self.counts["delivered"] += 1
         if number != packet.number:
@@ -135,6 +143,9 @@ class Checker:
 
     def refused(self, machine, packet, reason):
         self.drops[_DROPS[reason]] += 1
+        if packet.is_injected:
+            self.counts["injected and refused"] += 1
+            return
         if machine is packet.sender or packet.seen & 1 << machine.seat:
             return
         if not self._plant.is_lossless or machine.eviction or packet.sender.eviction:
@@ -146,6 +157,23 @@ class Checker:
                 "rollover",
                 f"{machine.name} lost packet {packet.number} of {packet.sender.name}:"
                 f" {_DROPS[reason]}",
+            )
+
+    def _took(self, machine, packet):
+        """What somebody injected who is out, or has never been in."""
+        self.counts["injected and taken"] += 1
+        plant, eviction = self._plant, packet.eviction
+        if eviction is None:
+            self.fail("injected", f"{machine.name} took an outsider's packet")
+            return
+        key_epoch = plant.station.epoch_of.get(packet.key, 0)
+        until_ms = self._knows_ms(machine, eviction, key_epoch) + plant.evict_dtd_ms
+        if not plant.is_lossless:
+            until_ms += _LATE_MS
+        if machine.eviction is None and plant.clock.now_ms > until_ms + plant.grace_ms:
+            self.fail(
+                "injected",
+                f"{machine.name} took what {eviction.name}, out since {eviction.done_ms} ms, sent",
             )
 
     def fell_out(self, machine):
@@ -164,15 +192,19 @@ class Checker:
         if eviction.done_ms is None:
             return False
         plant = self._plant
-        if packet.seal_ms > eviction.done_ms + plant.lifetime_ms:
-            return True
-        until_ms = eviction.done_ms
-        if not plant.is_lossless:
-            knows = [ms for n, ms in packet.sender.knows.items() if n >= eviction.epoch]
-            if not knows:
-                return False
-            until_ms = max(until_ms, min(knows))
+        until_ms = self._knows_ms(packet.sender, eviction, packet.key_epoch)
         return packet.seal_ms > until_ms + plant.evict_atd_ms + plant.grace_ms
+
+    def _knows_ms(self, machine, eviction, key_epoch):
+        """When a member came to know of an eviction, or its keys ended that the evicted have.
+
+        These live from when it heard of them: that may be from one who holds rekeys back.
+        """
+        if self._plant.is_lossless:
+            return eviction.done_ms
+        knows = [ms for n, ms in machine.knows.items() if n >= eviction.epoch]
+        has_ms = max(eviction.done_ms, machine.knows.get(key_epoch, 0))
+        return max(eviction.done_ms, min([*knows, has_ms + self._plant.lifetime_ms]))
 
     # What is looked at now and then
 

@@ -6,11 +6,15 @@ GSA_REKEY is then opened and unwrapped again, with whatever is there, until noth
 So they share what they know, with the past, and don't obey any Delete. This is no code of a
 member's; only formats and AES are lib's.
 
+They inject, too: packets under keys that they know, as from a Sender-ID that nobody has.
+
 To open an ESP packet takes its TEK, so that "tries every key on every packet" is a look into the
 set of TEKs; which of them sealed a packet the checker knows.
 """
 
 from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from covey import gsa, ike, keywrap
 from covey.drops import FormatError
@@ -18,6 +22,8 @@ from covey.gcm import GCMContext
 from covey.ikefrag import Reassembly
 
 _ZERO_ID = bytes(4)
+_NOBODY = b"\xff\xc0"  # a Sender-ID: the last index of 10 bits
+_SALT_LEN, _AAD_LEN, _ESP_HEAD = 4, 8, 16
 _MARKER_LEN = 4
 
 
@@ -32,6 +38,18 @@ class Eviction:
     done_ms: int | None = None
 
 
+class Injected:
+    """A packet that no member sent. eviction: by which the key of it became known to who is out;
+    None of an outsider's, whose tag is wrong."""
+
+    is_injected = True
+    sender = None
+
+    def __init__(self, eviction=None, key=None):
+        self.eviction = eviction
+        self.key = key
+
+
 class Coalition:
     def __init__(self):
         self.teks = {}  # keying material → the latest Eviction when it became known
@@ -41,6 +59,8 @@ class Coalition:
         self._rekey_sas = {}  # SPI → {(GSK_e, GSK_w): Reassembly}
         self._kwks = {}  # Key ID → keys
         self._gsk_ws = set()
+        self._heard = {}  # TEK → a packet under it
+        self._injections = 0
 
     def hear(self, datagram, packet):
         """All that goes to the group."""
@@ -48,6 +68,8 @@ class Coalition:
             self.records.append(datagram[_MARKER_LEN:])
             if self._latest is not None:
                 self._open(self.records[-1])
+        else:
+            self._heard.setdefault(packet.key, datagram)
 
     def join(self, machine, eviction):
         """A member that has been evicted."""
@@ -66,6 +88,24 @@ class Coalition:
                 self._open(record)
             if self._count() == before:
                 return
+
+    def forge(self, latest):
+        """[(datagram, Injected)]: one under each of the latest keys that they have."""
+        made = []
+        for tek in list(self.teks)[-latest:]:
+            if tek in self._heard:
+                self._injections += 1
+                made.append((self._sealed(tek), Injected(self.teks[tek], tek)))
+        return made
+
+    def _sealed(self, tek):
+        """The text of a packet that was heard, in one of their own."""
+        model, salt, aes = self._heard[tek], tek[-_SALT_LEN:], AESGCM(tek[:-_SALT_LEN])
+        iv = model[_AAD_LEN:_ESP_HEAD]
+        text = aes.decrypt(salt + iv, model[_ESP_HEAD:], model[:_AAD_LEN])
+        number = self._injections.to_bytes(4)
+        head, iv = model[:4] + number, _NOBODY + bytes(2) + number
+        return head + iv + aes.encrypt(salt + iv, text, head)
 
     def _count(self):
         return len(self.teks), len(self._gsk_ws), sum(map(len, self._kwks.values()))

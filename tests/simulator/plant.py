@@ -13,12 +13,14 @@ from . import machine as machines
 from .air import CLEAR, Air, Weather
 from .checker import Checker
 from .clock import Clock
-from .evicted import Coalition, Eviction
+from .evicted import Coalition, Eviction, Injected
 from .machine import Machine
 from .station import Station
 from .swift import Swift
 
 _MEMORY = Path("/dev/shm")  # where a sync of the store costs nothing
+_KEYS = 3  # under which the evicted inject
+_AHEAD = 1000  # beyond every window
 _RECENT = 100  # datagrams that are said again
 _IDENTITY = "gcks.example"
 _GROUP = "line1"
@@ -124,6 +126,10 @@ class Plant:
         return self.setting.atd_s * 1000
 
     @property
+    def evict_dtd_ms(self):
+        return self.setting.dtd_s * 1000
+
+    @property
     def grace_ms(self):
         """From a message of the key server to the moment in which a sender has understood it."""
         return self.air.weather.delay_ms[1] + self.setting.slow_ms[1]
@@ -202,6 +208,17 @@ class Plant:
         records = self.coalition.records
         if records:
             self.air.spread(bytes(4) + self.chance.choice(records[-_RECENT:]), None, None)
+
+    def inject(self):
+        """The evicted send under the latest keys that they have, and an outsider without any: a
+        packet that was heard, with a number that is yet to come."""
+        for datagram, packet in self.coalition.forge(_KEYS):
+            self.air.spread(datagram, packet, None)
+        if self.recent:
+            heard = self.recent[-1][0]
+            ahead = (int.from_bytes(heard[4:8]) + _AHEAD).to_bytes(4)
+            made = heard[:4] + ahead + heard[8:12] + ahead + heard[16:]
+            self.air.spread(made, Injected(), None)
 
     def cut(self, point):
         self.is_lossless = False

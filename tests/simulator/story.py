@@ -25,6 +25,7 @@ class Plot:
     cuts: float = 0.03
     restarts: float = 0.01
     replays: float = 0.5  # each of a few datagrams
+    injections: float = 0.5  # each under a few keys
 
 
 class Story:
@@ -60,7 +61,7 @@ class Story:
         self.rounds += 1
         for _ in range(plot.packets):
             self._somewhen(self._send)
-        for name in ("joins", "leaves", "reboots", "cuts", "restarts", "replays"):
+        for name in ("joins", "leaves", "reboots", "cuts", "restarts", "replays", "injections"):
             for _ in range(self._how_many(getattr(plot, name))):
                 self._somewhen(getattr(self, "_" + name))
         evictions = self._how_many(plot.evictions)
@@ -143,6 +144,9 @@ class Story:
 
     def _replays(self):
         self.plant.replay(_AGAIN)
+
+    def _injections(self):
+        self.plant.inject()
 
     # Chance
 
