@@ -381,7 +381,7 @@ class Joined:
                 elif answer == DROP_SOCKET:
                     burst = 0
                     await asyncio.sleep(_PAUSE_MS / 1000)
-                elif burst == _BURST - 1:
+                elif burst == _BURST - 1 or answer == IKE_MESSAGE:
                     burst = 0
                     await asyncio.sleep(0)  # others have their turn
                 else:
@@ -409,7 +409,7 @@ class Joined:
         data = bytes(memoryview(buf)[_MARKER_LEN if is_marked else 0 : n])
         self.membership.unicast(data, port.ticks_ms(), (source[0], source[1], is_marked))
         self._kick.set()
-        return n
+        return IKE_MESSAGE
 
     def _look_group(self, group):
         answer = group.receive(self.member)

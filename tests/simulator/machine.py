@@ -111,7 +111,10 @@ class Machine:
             self._plant.checker.delivered(self, packet, number)
         elif said == IKE_MESSAGE:
             self.membership.multicast(message, now)
-            if self.membership._keys.is_busy:  # else it was a repeat, or not for us
+            keys = self.membership._keys
+            while keys.has_work and not keys.is_busy:
+                keys.step(now)  # a look at it
+            if keys.is_busy:  # else it was a repeat, or not for us
                 self._alarm.set(self._clock.now_ms + self.slow_ms)
         else:
             self._plant.checker.refused(self, packet, said)
