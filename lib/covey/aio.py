@@ -79,6 +79,7 @@ class Joined:
     _long = 0  # so many datagrams are still read into a long buffer
     _is_closed = False
     _is_behind = False  # routes are to follow sockets
+    _has_heard = False  # a message, since the work's last turn
     _failure = None  # what ended a task that should never end
 
     def __init__(self, settings, on_event, timeout_s, kept=None, owns_config=False):
@@ -327,6 +328,9 @@ class Joined:
 
     def _take_turn(self):
         membership = self.membership
+        if self._has_heard:
+            self._has_heard = False
+            return 0
         if self._is_behind:
             self._follow_routes()
             return 0
@@ -408,7 +412,7 @@ class Joined:
         is_marked = nat.has_marker(buf, n)
         data = bytes(memoryview(buf)[_MARKER_LEN if is_marked else 0 : n])
         self.membership.unicast(data, port.ticks_ms(), (source[0], source[1], is_marked))
-        self._kick.set()
+        self._wake()
         return IKE_MESSAGE
 
     def _look_group(self, group):
@@ -416,10 +420,15 @@ class Joined:
         if answer == IKE_MESSAGE:
             message, group.message = group.message, None
             self.membership.multicast(message, port.ticks_ms())
-            self._kick.set()
+            self._wake()
         elif answer is not None and answer >= 0:
             self._deliver(answer)
         return answer
+
+    def _wake(self):
+        """A message is there. To hear it has taken long enough: work has its next turn."""
+        self._has_heard = True
+        self._kick.set()
 
     def _deliver(self, length):
         if not self._is_listening:

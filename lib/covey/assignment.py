@@ -321,6 +321,7 @@ def _data_sa(policy, bag, kwk, terms, sender_slots):
     if policy.source.kind != ike.TS_IPV4_ADDR_RANGE:
         raise FormatError(DROP_POLICY)
     yield
+    places = _selector(policy.destination), _selector(policy.source)
     keymat = yield from _unwrap(bag, kwk, bits // 8 + _SALT)
     context = senders = None
     try:
@@ -332,8 +333,7 @@ def _data_sa(policy, bag, kwk, terms, sender_slots):
         sa = DataSA(
             policy.spi,
             keymat,
-            _selector(policy.destination),
-            _selector(policy.source),
+            *places,
             numbers,
             terms.sender_bits,
             terms.sender_form,

@@ -270,6 +270,7 @@ def open_text_job(ctx, data, aad_len):
     text_len = len(data) - text - TAG_LEN
     if text_len < 1:
         raise FormatError(DROP_IKE_FORMAT)
+    yield
     copy = bytearray(data)
     try:
         if hasattr(ctx, "open_job"):

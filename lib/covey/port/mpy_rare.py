@@ -19,7 +19,7 @@ _KEYSTREAM = const(864)
 
 _MOST_AAD = const(112)
 _MOST_TEXT = const(4096)
-_AT_ONCE = const(1024)  # octets that are decrypted in one step of a job
+_AT_ONCE = const(512)  # octets that are decrypted in one step of a job
 _EXACT = const(40)  # no view is longer by a few blocks up to there
 
 
