@@ -1,7 +1,7 @@
 """What a member holds of its group: terms, data SAs, Rekey SAs; how an Assignment changes it.
 
-All or nothing: changes() either refuses before the first of them, or carries out everything, unless
-memory runs out: then the key server is to be asked again. give_up() comes behind it in any case.
+All or nothing: changes() refuses before the first of them or carries out everything, unless memory
+runs out: then the key server is to be asked again. give_up() comes behind it in any case.
 """
 
 from covey import ike
@@ -206,8 +206,8 @@ class Group:
         """Job: its Deletes, RFC 9838 section 2.4.3: what is named goes after DTD; an SPI of zeros
         means all. old: the SAs that were here before.
 
-        Where the Rekey SA goes without another in its place, we are out of the group, like everyone
-        else: made.excludes.
+        Where the Rekey SA goes without another in its place, we are out of the group, as everyone
+        is: made.excludes.
         """
         dtd_s = made.terms.dtd_s
         for delete in made.deletes:

@@ -132,7 +132,7 @@ class KeyStore:
     # ---- for the control half: may allocate
 
     def hold(self):
-        """Until go_on(): nothing comes, goes or is sent under, and one step does for all changes."""
+        """Until go_on(): no end and no ATD is noticed, and one step does for all changes."""
         self._is_held = True
 
     def go_on(self, now_ms):

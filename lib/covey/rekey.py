@@ -288,7 +288,7 @@ def _digest_of(data):
 
 
 def _note_of(data):
-    """Job: what a datagram is known by: its ICV, and half its digest as anybody can copy an ICV."""
+    """Job: what a datagram is known by: its ICV, which anybody can copy, and half its digest."""
     digest = yield from _digest_of(data)
     return data[-_ICV:] + digest[:_ICV]
 

@@ -19,7 +19,7 @@ _KEYSTREAM = const(864)
 
 _MOST_AAD = const(112)
 _MOST_TEXT = const(4096)
-_AT_ONCE = const(512)  # octets that are decrypted in one step of a job
+_AT_ONCE = const(256)  # octets that are decrypted in one step of a job
 _EXACT = const(40)  # no view is longer by a few blocks up to there
 
 
@@ -98,7 +98,9 @@ def _finish(parts, buf, iv, aad_len, text_len, compares):
 
 @micropython.native
 def _crypt(parts, buf, iv, done, text_len):
-    """Encrypt or decrypt from `done` on, whole blocks before it. False where AES gave zeros: what follows is as it was."""
+    """Encrypt or decrypt what follows `done` octets, which are whole blocks. False where AES gave
+    zeros: the rest is as it was.
+    """
     _, encrypt, cipher, views, _, _, place = parts
     most = len(views) - 2
     if most > _EXACT:
