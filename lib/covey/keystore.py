@@ -105,20 +105,19 @@ class KeyStore:
 
     def _step_slot(self, slot, now_ms):
         state = self._states[slot]
-        end = 3 * slot
         next_ms = _DAY_MS
         if state & _EXPIRES:
-            next_ms = self._ends.left_ms(end + _EXPIRE, now_ms)
+            next_ms = self._ends.left_ms(3 * slot + _EXPIRE, now_ms)
         if state & _RETIRING:
-            next_ms = min(next_ms, self._ends.left_ms(end + _RETIRE, now_ms))
+            next_ms = min(next_ms, self._ends.left_ms(3 * slot + _RETIRE, now_ms))
         if not next_ms:
             self._remove(slot)
             return _DAY_MS
         if state & _WAITING:
-            left_ms = self._ends.left_ms(end + _ACTIVATE, now_ms)
-            if left_ms:
-                return min(next_ms, left_ms)
-            self._states[slot] = state ^ (_WAITING | _SENDING)
+            if self._ends.is_due(3 * slot + _ACTIVATE, now_ms):
+                self._states[slot] = state ^ (_WAITING | _SENDING)
+            else:
+                next_ms = min(next_ms, self._ends.left_ms(3 * slot + _ACTIVATE, now_ms))
         return next_ms
 
     def _step_sending(self):

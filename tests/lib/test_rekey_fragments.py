@@ -104,7 +104,7 @@ def test_a_member_can_spoil_one_but_not_its_repeat():
     rekey, terms, context = member()
     parts = cut(context, STORY["rekey1"])
     evil = bytearray(parts[2])
-    assert context.open(evil, 0, 36, len(evil) - 36 - 8 - 16)
+    assert finish(context.open_job(evil, 0, 36, len(evil) - 36 - 8 - 16))
     evil[60] ^= 1
     context.seal(evil, 0, 36, len(evil) - 36 - 8 - 16)
     assert [begun(rekey, d) for d in (parts[0], parts[1], bytes(evil), parts[3])] == [0, 0, 0, 0]

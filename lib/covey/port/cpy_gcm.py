@@ -113,7 +113,7 @@ class RareContext(GCMContext):
 
     def open_job(self, buf, off, aad_len, text_len):
         yield
-        return self.open(buf, off, aad_len, text_len)
+        return GCMContext.open(self, buf, off, aad_len, text_len)
 
 
 def open_long(context, buf, off, aad_len, text_len):

@@ -72,7 +72,7 @@ else:
 
 
 _left = 0  # pairs that may still be made
-_end = 0  # where holes end
+_end = 0  # where holes end, by blocks of the heap
 
 
 def tidy(filling):
@@ -92,13 +92,13 @@ def tidy(filling):
         yield
     try:
         if is_first:
-            _end = id((None,) * _left)  # behind it no hole matters
+            _end = id((None,) * _left) >> 4  # behind it no hole matters; to the collector no address
         at = 0
         while at < _end and _left >= _FILLINGS:
             for _ in range(_FILLINGS):
                 filling = (filling, None)
             _left -= _FILLINGS
-            at = id(filling)
+            at = id(filling) >> 4
             if is_first:
                 yield
     except MemoryError:
