@@ -112,8 +112,8 @@ class Machine:
         elif said == IKE_MESSAGE:
             self.membership.multicast(message, now)
             keys = self.membership._keys
-            while keys.has_work and not keys.is_busy:
-                keys.step(now)  # a look at it
+            while keys._look or len(keys._later) > keys._seen:
+                keys._look_on()  # no time passes in between
             if keys.is_busy:  # else it was a repeat, or not for us
                 self._alarm.set(self._clock.now_ms + self.slow_ms)
         else:
