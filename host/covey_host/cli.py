@@ -16,7 +16,7 @@ from . import commands, output
 from .board import cli as board
 from .desk import cli as desk
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
-from .options import Interface, Json, Name, Site, Ttl
+from .options import Interface, Json, Name, Names, Site, Ttl
 
 _USAGE = typer.BadParameter.__mro__[2]  # every error of usage, wherever Typer keeps that class
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -58,6 +58,10 @@ def group_add(
         str | None,
         typer.Option(help="multicast: one message for all. inband: to each over its IKE SA."),
     ] = None,
+    delivery: Annotated[
+        str | None,
+        typer.Option(help="Of data. multicast; unicast: by way of the key server, to each."),
+    ] = None,
     integrity_only: Annotated[
         bool,
         typer.Option("--integrity-only", help="Data go in clear: anyone reads, nobody changes."),
@@ -69,7 +73,7 @@ def group_add(
 ) -> None:
     """Add a group to covey.toml; a running server takes it at once."""
     settings = {"address": address, "port": port, "lifetime": lifetime, "carrier": carrier}
-    settings |= {"rekey": rekey, "integrity_only": integrity_only or None}
+    settings |= {"delivery": delivery, "rekey": rekey, "integrity_only": integrity_only or None}
     settings["source_auth"] = source_auth
     commands.group_add(site, name, settings)
 
@@ -95,6 +99,10 @@ def member_add(
             help="HOST[:PORT] of the key server as this member sees it; may be repeated."
         ),
     ] = None,
+    delivery: Annotated[
+        str | None,
+        typer.Option(help="unicast: data come and go by way of the key server [as its group]."),
+    ] = None,
     interface: Interface = None,
     ttl: Ttl = None,
     site: Site = None,
@@ -111,15 +119,16 @@ def member_add(
         sender=sender,
         psk_file=psk_file,
         servers=server,
+        delivery=delivery,
         interface=interface,
         ttl=ttl,
     )
 
 
 @member_app.command("remove")
-def member_remove(name: Name, site: Site = None) -> None:
-    """Evict a member at once; it can register no more."""
-    commands.member_remove(site, name)
+def member_remove(names: Names, site: Site = None) -> None:
+    """Evict members at once; they can register no more."""
+    commands.member_remove(site, names)
 
 
 @member_app.command("list")
@@ -150,6 +159,12 @@ def serve(
 def status(json: Json = False, site: Site = None) -> None:
     """What the groups and members are doing, from the running server or from the store."""
     commands.status(site, json)
+
+
+@app.command()
+def why(name: Name, json: Json = False, site: Site = None) -> None:
+    """Why a member gets no packets: what is known of it, what happened, what to do."""
+    commands.why(site, name, json)
 
 
 @app.command()

@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import control, output
+from . import control, output, overview
 from . import site as sites
+from . import why as words
 from .errors import MISUSE, Problem
 from .gcks import authority, policy, policyvalues
 from .gcks.sockets import interface_address
@@ -18,17 +19,6 @@ from .store import Locked, sqlite
 
 _LOCK_WAIT_S = 5  # another command, or a server that starts or stops, may hold it so long
 _LOCK_POLL_S = 0.05
-_GROUP_COUNTS = ["members", "senders", "absent", "holders"]
-_GROUP_COLUMNS = [
-    "group",
-    "address",
-    "rekey",
-    "integrity_only",
-    "epoch",
-    "spi",
-    *_GROUP_COUNTS,
-    "rekey_in_s",
-]
 _IDENTITY = "gcks.local"  # where this machine's own name can't be one
 
 
@@ -55,7 +45,8 @@ def group_add(option: Path | None, name: str, settings: dict[str, Any]) -> None:
 
 
 def group_list(option: Path | None, as_json: bool) -> None:
-    columns = ["address", "port", "carrier", "rekey", "integrity_only", "key_bits", "lifetime_s"]
+    columns = ["address", "port", "carrier", "delivery", "rekey"]
+    columns += ["integrity_only", "key_bits", "lifetime_s"]
     found = policy.load(sites.find(option).policy).groups.values()
     rows = [[g.name, *(getattr(g, column) for column in columns)] for g in found]
     _show("group", ["group", *columns], rows, as_json)
@@ -74,6 +65,7 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
     if wishes["interface"] is not None:
         request["interface"] = interface_address(wishes["interface"])
     request["ttl"] = wishes["ttl"]
+    request["delivery"] = wishes["delivery"]
     answer = perform(sites.find(option), request)
     places = ", then ".join(f"{s['host']}:{s['port']}" for s in answer["servers"])
     output.line(
@@ -82,26 +74,34 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
     )
 
 
-def member_remove(option: Path | None, name: str) -> None:
-    check_name("member", name)
-    answer = perform(sites.find(option), {"do": "member remove", "member": name})
+def member_remove(option: Path | None, names: list[str]) -> None:
+    for name in names:
+        check_name("member", name)
+    answer = perform(sites.find(option), {"do": "member remove", "members": names})
+    some = ", ".join(names)
+    it, its, them, reads, has, sends = "it", "its", "it", "reads", "has", "sends"
+    if len(names) > 1:
+        it, its, them, reads, has, sends = "they", "their", "them", "read", "have", "send"
     if answer["deferred"]:
         output.line(
-            f"Removed {name} in the store; no key server is running: until one is started,"
-            f" {name} can still read with the keys that it has."
+            f"Removed {some} in the store; no key server is running: until one is started,"
+            f" {it} can still read with the keys that {it} {has}."
         )
     else:
-        output.line(f"Removed {name}: it can register no more; its groups go on without it.")
+        output.line(
+            f"Removed {some}: {it} can register no more; {its} groups go on without {them}."
+        )
         for group in answer["groups"]:
             output.line(
-                f"Group {group['group']}: it reads nothing that is sent {group['reads_s']} s from"
-                f" now or later, and nobody takes what it sends {group['heard_s']} s from now."
+                f"Group {group['group']}: {it} {reads} nothing that is sent {group['reads_s']} s"
+                f" from now or later, and nobody takes what {it} {sends}"
+                f" {group['heard_s']} s from now."
             )
 
 
 def member_list(option: Path | None, as_json: bool) -> None:
     found = perform(sites.find(option), {"do": "member list"})["members"]
-    columns = ["member", "group", "sender", "auth"]
+    columns = ["member", "group", "sender", "auth", "delivery"]
     _show("member", columns, [[m[c] for c in columns] for m in found], as_json)
 
 
@@ -142,10 +142,17 @@ def status(option: Path | None, as_json: bool) -> None:
     else:
         listen = ", ".join(server["listen"])
         output.line(f"The key server runs as process {server['process']} on {listen}.")
-    groups = [_group_row(name, group) for name, group in found["groups"].items()]
-    output.table("group", _GROUP_COLUMNS, groups)
-    rows = [[m["member"], " ".join(m["groups"]), m["connected"]] for m in found["members"]]
-    output.table("member", ["member", "groups", "connected"], rows)
+    overview.show(found)
+
+
+def why(option: Path | None, name: str, as_json: bool) -> None:
+    check_name("member", name)
+    told = perform(sites.find(option), {"do": "why", "member": name})
+    if as_json:
+        output.emit(words.as_json(told))
+        return
+    for line in words.lines(told):
+        output.line(line)
 
 
 def reload(option: Path | None) -> None:
@@ -226,13 +233,6 @@ def _show(title: str, columns: list[str], rows: list[list], as_json: bool) -> No
         return
     for row in rows:
         output.emit(dict(zip(columns, row, strict=True)))
-
-
-def _group_row(name: str, group: dict) -> list:
-    counts = [None if group.get(key) is None else len(group[key]) for key in _GROUP_COUNTS]
-    at = f"{group['address']}:{group['port']}"
-    facts = group["rekey"], group["integrity_only"], group["epoch"], group.get("spi")
-    return [name, at, *facts, *counts, group.get("rekey_in_s")]
 
 
 def _host_and_port(text: str) -> list:

@@ -7,6 +7,8 @@ When an operation returns, what it did is durable and what it had to say on the 
 import json
 import os
 import shutil
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -18,15 +20,20 @@ from .control import caller
 from .errors import MISUSE, Problem
 from .gcks import Out, policy, seats, sources
 from .gcks.authority import PSK_LEN, Authority
+from .gcks.diary import Diary
 from .gcks.keyserver import KeyServer
 from .gcks.ledger import Ledger
 from .gcks.policyvalues import Listen
+from .gcks.registrar import RELAY_NEEDS
+from .gcks.room import check_room, check_sender
 from .gcks.sockets import own_address
 from .site import Site, check_name
 from .store import Store
+from .why import check_files
 
 _MEMBER_FORMAT = 1  # "version" of covey.json
 _SEED_LEN = 32  # of what its board stirs into its generator of chance, and renews
+_RELAYED_LIVENESS_S = 15  # a NAT's new mapping, or a key server's start, is to be seen soon
 _DEFAULT_SPREAD_S = 2  # what a member assumes where covey.json says nothing
 
 LISTEN_WAITS = "`listen` has changed in covey.toml: that counts from the key server's next start."
@@ -67,7 +74,8 @@ class Operations:
             raise Problem("The request lacks its settings.", MISUSE)
         name = _text(request, "group")
         if self._running:
-            self._running.check_routes([settings.get("address")])
+            if settings.get("delivery") != policy.UNICAST:
+                self._running.check_routes([settings.get("address")])
         made = policy.append_group(self._site.policy, name, **settings)
         if self._running:
             self.reload(request, now_ms)
@@ -76,11 +84,12 @@ class Operations:
     def reload(self, request: dict, now_ms: int) -> dict:
         """All but `listen`: sockets are opened at the start only."""
         rules = policy.load(self._site.policy)
+        check_room(rules, self._authority(), self._site.policy)
         waits = False
         if self._running:
             waits = rules.listen != self._running.listen
             rules = replace(rules, listen=self._running.listen)
-            self._running.check_routes([group.address for group in rules.groups.values()])
+            self._running.check_routes(rules.multicast_addresses)
             self._running.send(self._running.keyserver.reload(rules, now_ms))
         return {"groups": list(rules.groups), "listen_waits": waits}
 
@@ -100,17 +109,22 @@ class Operations:
         group = _known_group(rules, _text(request, "group"))
         psk = _psk(request.get("psk"))
         sender = request.get("sender") is True
+        relayed = _is_relayed(name, group, request)
         self._check_new(name)
+        if sender:
+            check_sender(group, self._authority())
         if group.source_auth != sources.NONE:
             others = self._authority().of_group(group.name)
             seats.check_room(group.name, {**others, name: sender})
-        fields = _covey_json(name, rules, group, request)
+        fields = _covey_json(name, rules, group, request, relayed)
+        how = {"sender": sender, "psk": psk, "relayed": relayed}
         draft = self._draft_member(name, fields, psk)
         try:
             if self._running:
-                self._running.keyserver.add_member(name, [group.name], sender=sender, psk=psk)
+                self._running.keyserver.add_member(name, [group.name], **how)
             else:
-                self._authority().add(name, [group.name], sender=sender, psk=psk)
+                self._authority().add(name, [group.name], **how)
+                self._remember("added", member=name, groups=[group.name], sender=sender)
             final = self._site.members / name
             sites.private_directory(final)
             for file in (
@@ -127,33 +141,46 @@ class Operations:
 
     def member_remove(self, request: dict, now_ms: int) -> dict:
         """Returns when the removal is durable and the group was told."""
-        name = check_name("member", _text(request, "member"))
+        names = request.get("members")
+        if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+            raise Problem("The request needs a list of members.", MISUSE)
+        names = [check_name("member", name) for name in names]
         if not self._running:
-            self._authority().remove_without_server(name)
-            return {"member": name, "deferred": True, "groups": []}
+            for gone in self._authority().remove_without_server(*names):
+                self._remember("removed", member=gone.name, groups=list(gone.groups))
+            return {"members": names, "deferred": True, "groups": []}
         keyserver = self._running.keyserver
-        self._running.send(keyserver.remove_member(name, now_ms))
-        return {"member": name, "deferred": False, "groups": keyserver.farewells(now_ms)}
+        self._running.send(keyserver.remove_members(names, now_ms))
+        return {"members": names, "deferred": False, "groups": keyserver.farewells(now_ms)}
 
     def member_list(self, request: dict, now_ms: int) -> dict:
-        return {
-            "members": [
-                {"member": m.name, "group": group, "sender": sender, "auth": "psk"}
-                for m in self._authority().members()
-                for group, sender in m.groups.items()
-            ]
-        }
+        groups = policy.load(self._site.policy).groups
+        found = []
+        for m in self._authority().members():
+            for group, sender in m.groups.items():
+                is_relayed = m.relayed or group in groups and groups[group].relays_all
+                delivery = policy.UNICAST if is_relayed else policy.MULTICAST
+                facts = {"member": m.name, "group": group, "sender": sender, "auth": "psk"}
+                found.append({**facts, "delivery": delivery})
+        return {"members": found}
 
     # All of it
 
     def status(self, request: dict, now_ms: int) -> dict:
         if self._running:
-            return {
-                "server": self._running.facts(),
-                **self._running.keyserver.status(now_ms),
-            }
+            found = self._running.keyserver.status(now_ms, request.get("member"))
+            return {"server": self._running.facts(), **found}
         rules = policy.load(self._site.policy)
         return {"server": None, **KeyServer(self._store, rules).status(now_ms)}
+
+    def why(self, request: dict, now_ms: int) -> dict:
+        """All that is known of one member."""
+        name = check_name("member", _text(request, "member"))
+        rules = policy.load(self._site.policy)
+        server = self._running.keyserver if self._running else KeyServer(self._store, rules)
+        found = server.why(name, now_ms)
+        files = check_files(self._site, self._authority().find(name), rules)
+        return {"running": self._running is not None, **found, "files": files}
 
     def keys(self, request: dict, now_ms: int) -> dict:
         """Keys in clear; the running server's log says who got them."""
@@ -164,7 +191,17 @@ class Operations:
             found = KeyServer(self._store, policy.load(self._site.policy)).keys(now_ms)
         return {**found, "running": self._running is not None}
 
+    def _remember(self, event: str, **facts) -> None:
+        """For `covey why`, where no server does it. It goes without, if it can't be written."""
+        diary = Diary(self._store, None, self._authority(), time.time)
+        diary.tell(event, facts)
+        with suppress(Problem):
+            diary.flush(1)
+
     def _authority(self) -> Authority:
+        """The running server's has counted its members."""
+        if self._running:
+            return self._running.keyserver.authority
         return Authority(Ledger(self._store))
 
     def _check_new(self, name: str) -> None:
@@ -196,6 +233,7 @@ _WORK = {
     "member remove": Operations.member_remove,
     "member list": Operations.member_list,
     "status": Operations.status,
+    "why": Operations.why,
     "keys": Operations.keys,
 }
 
@@ -237,8 +275,28 @@ def _known_group(rules: policy.SitePolicy, name: str) -> policy.GroupPolicy:
     return rules.groups[name]
 
 
+def _is_relayed(name: str, group: policy.GroupPolicy, request: dict) -> bool:
+    """Whether this member's delivery is to be unicast. Problem where it can't be."""
+    wanted = request.get("delivery")
+    if wanted not in (None, policy.MULTICAST, policy.UNICAST):
+        raise Problem(f"--delivery {wanted} is unknown: use multicast or unicast.", MISUSE)
+    if wanted == policy.MULTICAST and group.relays_all:
+        raise Problem(
+            f'Group {group.name} has delivery = "unicast" for all its members: leave --delivery'
+            " out, or change the group in covey.toml.",
+            MISUSE,
+        )
+    if wanted == policy.UNICAST and not group.may_relay:
+        raise Problem(RELAY_NEEDS.format(member=name, group=group.name), MISUSE)
+    return wanted == policy.UNICAST
+
+
 def _covey_json(
-    name: str, rules: policy.SitePolicy, group: policy.GroupPolicy, request: dict
+    name: str,
+    rules: policy.SitePolicy,
+    group: policy.GroupPolicy,
+    request: dict,
+    relayed: bool,
 ) -> dict:
     """What the board needs to know, and nothing else."""
     fields = {
@@ -250,6 +308,15 @@ def _covey_json(
         "psk_file": "psk",
         "sender": request.get("sender") is True,
     }
+    if relayed or group.relays_all:
+        bare = next((s for s in fields["servers"] if not s["marker"]), None)
+        if bare:
+            raise Problem(
+                f"{name} can't have unicast delivery by {bare['host']}:{bare['port']}, where IKE"
+                " messages have no marker: name port 4500, or one with marker = true in `listen`.",
+                MISUSE,
+            )
+        fields |= {"delivery": policy.UNICAST, "liveness_s": _RELAYED_LIVENESS_S}
     for key in ("interface", "ttl"):
         if request.get(key) is not None:
             fields[key] = request[key]

@@ -22,6 +22,9 @@
     interface        address; OS's choice where the group is joined and sent to, IPv4
     carrier          "udp", "ip"; "ip"    of data, where the server's policy says nothing
     carrier_port     1 to 65535; 4500     of the udp carrier, likewise
+    delivery         "multicast",         "unicast": the key server will relay all data, so the way
+                     "unicast";           to it is kept open (NAT keep-alives whether or not a NAT
+                     "multicast"          was found); each server must have a marker
     ttl              1 to 255; 1          of the multicast packets that we send
     rejoin_spread_s  0 to 3600; 2         greatest random delay before we register again
     retransmit       object               first_ms (500), total_s (30): RFC 7296 section 2.4
@@ -83,8 +86,11 @@ class Config:
         self.interface = f.text("interface", None)
         self.carrier = f.choice("carrier", ("udp", "ip"), "ip")
         self.carrier_port = f.whole("carrier_port", 1, 65535, _PORT)
+        self.is_relayed = f.choice("delivery", ("multicast", "unicast"), "multicast") == "unicast"
         self.ttl = f.whole("ttl", 1, 255, 1)
         self.rejoin_spread_s = f.whole("rejoin_spread_s", 0, 3600, 2)
+        if self.is_relayed and not all([server.marker for server in self.servers]):
+            f.refuse("delivery", '"multicast" where a server has no marker')
         r = f.object("retransmit")
         self.retransmit_first_ms = r.whole("first_ms", 10, 60000, 500)
         self.retransmit_total_s = r.whole("total_s", 1, 3600, 30)

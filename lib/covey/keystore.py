@@ -34,6 +34,7 @@ class KeyStore:
     def __init__(self, slots, drops, path=None):
         self.sas = [None] * slots  # by slot, as admit() names it
         self.sending = None  # the SA that is sent under where no destination is named
+        self.lapsed = False  # an SA's life has ended by our clock, and its windows with it
         self._path = path or DataPath(slots)
         self._drops = drops
         self._spis = bytearray(4 * slots)  # side by side for find(); a free slot keeps its last
@@ -111,6 +112,8 @@ class KeyStore:
         if state & _RETIRING:
             next_ms = min(next_ms, self._ends.left_ms(3 * slot + _RETIRE, now_ms))
         if not next_ms:
+            if not state & _RETIRING:
+                self.lapsed = True
             self._remove(slot)
             return _DAY_MS
         if state & _WAITING:

@@ -33,6 +33,7 @@ MEMBER = 2  # has the group's keys
 EXCLUDED = 3  # the whole GSA was deleted: waits a random time, then registers
 REFUSED = 4  # the server said no; asked again later
 LEFT = 5  # over; keys wiped
+SILENT = 6  # to people: MEMBER, but policy's max_silence is over
 
 NAMES = {
     IDLE: "idle",
@@ -41,6 +42,7 @@ NAMES = {
     EXCLUDED: "excluded",
     REFUSED: "refused",
     LEFT: "left",
+    SILENT: "silent",
 }
 
 _REFUSED_S = const(10)  # first pause after a refusal; doubled up to
@@ -65,6 +67,8 @@ class Membership:
     _before_asked = None  # its config.Server: what is repeated is answered again
     _last_words = ()  # what that one has to say, addressed
     _leaving = False
+    _silence = None  # silence.Silence, where policy has a max_silence
+    _reporter = None  # Reporter, once a server has asked for reports
     is_amid = False  # the last step was a slice of work: there is nothing new to tell
     _slices = 0  # that may be done before timers are looked at
     _look = 0  # which of them were looked at last
@@ -250,6 +254,15 @@ class Membership:
     # What the application may know
 
     @property
+    def is_silent(self):
+        """Whether the key server was not heard for longer than policy has it."""
+        return self._silence is not None and self._silence.is_over
+
+    @property
+    def state_name(self):
+        return NAMES[SILENT if self.state == MEMBER and self.is_silent else self.state]
+
+    @property
     def sender_id(self):
         """Our Sender-ID, None for a receiver."""
         ids = self._group.terms.sender_ids
@@ -258,6 +271,11 @@ class Membership:
     @property
     def epoch(self):
         return self._group.terms.epoch
+
+    @property
+    def server(self):
+        """The config.Server asked last, where ESP goes to it: behind no marker, but framed."""
+        return self._asked.floated()
 
     def listening(self):
         """Where to listen: see Group.listening."""
@@ -284,7 +302,7 @@ class Membership:
             random=self._random,
             drops=self.member.drops,
             path=self._path_to(server),
-            awake=bool(self.member.keys.live()),
+            awake=bool(self.member.keys.live()) and not self.member.keys.lapsed,
         )
 
     def _hear_out(self):
@@ -299,10 +317,12 @@ class Membership:
     def _ask(self):
         """Ask for the current keys, over the IKE SA if it lives."""
         ike = self._ike
-        if ike is not None and ike.pull(self._now_ms):
-            self._refresh.pulled(self._now_ms)
-        elif ike is None or ike.state in (registration.FAILED, registration.CLOSED):
+        if ike is None or ike.state in (registration.FAILED, registration.CLOSED):
             self._register()
+        elif self.member.keys.lapsed and ike.is_established:
+            self._register()  # a pull may bring again what we had
+        elif ike.pull(self._now_ms):
+            self._refresh.pulled(self._now_ms)
 
     def _timers(self):
         """Do what is due; the ms until the next is."""
@@ -317,8 +337,27 @@ class Membership:
         if refresh.is_unanswered(now_ms):
             self._register()  # the server has lost this IKE SA, or restarted
         is_settled = self.state == MEMBER and not self._keys.is_registering
+        if self._ike is not None and self._ike.report_s:
+            self._report(self._ike)
         refresh.check(now_ms, self.member, is_settled)
+        if self._silence is not None:
+            self._silence.step(now_ms)
         return refresh.at.left_ms(now_ms)  # the others may be late, by _IDLE_MS
+
+    def _report(self, ike):
+        """The key server wants to hear how we are. Who has no memory for that says nothing."""
+        if self._reporter is None:
+            if self._keys.is_busy:
+                return
+            try:
+                from covey.reporter import Reporter
+
+                self._reporter = Reporter(ike.report_s, self._random_ms, self._now_ms)
+            except MemoryError:
+                self.member.drops.count(DROP_CAPACITY)
+                ike.report_s = 0  # until it asks again
+                return
+        self._reporter.step(self, ike, self._now_ms)
 
     def _outcome(self):
         """What the registration has come to since we looked last."""
@@ -421,10 +460,22 @@ class Membership:
         self.listening_changed = True
         if registering:
             self.member.missed_rekey = False  # what a packet said meanwhile is known by now
+            self.member.keys.lapsed = False
         made, self._keys.made = self._keys.made, None
         self._refresh.installed(made, registering, self._now_ms)
         if made.excludes:
             self._exclude()
+        self._heard()
+
+    def _heard(self, left_s=None):
+        """From the key server, what can't be old: see silence.py."""
+        if self._silence is None:
+            if self._group.terms.silence is None:
+                return
+            from covey.silence import Silence
+
+            self._silence = Silence(self)
+        self._silence.heard(self._now_ms, left_s)
 
     def _exclude(self):
         """We are out of the group, like everyone else: register again after a random time.
@@ -450,6 +501,8 @@ class Membership:
         if state != self.state:
             self.state = state
             self.events.append((NAMES[state], self.reason))
+            if self._reporter is not None:
+                self._reporter.changed(state, self._now_ms)
 
     def _random_ms(self, most_s=None):
         number = self._random(3)

@@ -27,6 +27,7 @@ from covey.port import const
 # Events: (kind, ...)
 ANSWERED = "answered"  # payloads (None: they don't parse), DROP_* then, the IkeSA: what was asked
 INBAND = "inband"  # requests.Inband
+ALIVE = "alive"  # payloads: the answer to a liveness check
 ENDED = "ended"  # why: the server, or its age, has ended the last IKE SA
 DEAD = "dead"  # the server answers no more
 
@@ -98,6 +99,14 @@ class Unicast:
             self._flow()
         except MemoryError:  # step() tries again
             self._drops.count(DROP_CAPACITY)
+
+    def say(self, payloads, now_ms):
+        """A sign of life of ours that says something. False: another request is out."""
+        if not self.lines or self.lines[0].asked or self.lines[0].goes.is_running:
+            return False
+        self._now_ms = now_ms
+        self._send(self.lines[0], _LIVENESS, ike.INFORMATIONAL, payloads)
+        return True
 
     def has_ended(self, data):
         """Whether a datagram is of an IKE SA that is over, whose last answer is still known."""
@@ -217,6 +226,8 @@ class Unicast:
         elif purpose == _ASKED:
             self._wanted = None
             self.events.append((ANSWERED, payloads, reason, line.sa))
+        elif purpose == _LIVENESS:
+            self.events.append((ALIVE, payloads))
         elif purpose == _DELETE:
             self._drop(line)
         elif purpose == _REKEY:

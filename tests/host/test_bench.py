@@ -81,6 +81,7 @@ def test_the_whole_of_it(on_micropython, tmp_path):
         "CPython: Member.send + receive, 64 octets",
         "Member.send + receive, 64 octets, beside scapy",
         "loopback: packets lost",
+        "relay: relayed, half come within",
         "leave of 200, degree 4: unwraps of a member",
     ):
         assert subject in rows, done.stdout
@@ -170,6 +171,8 @@ def test_a_leave_costs_more_keys_in_a_larger_group_and_fewer_than_by_unicast():
         of(200, "octets of all datagrams")
         < 50 * rows["new keys to one member by unicast"]["value"]
     )
+    many = "many leave: 400 of 2,000: wrapped keys"
+    assert 1 <= rows[many]["ratio"] < 1.2 and rows[many]["against"] == f"{many} needed"
     parts = [
         r["value"]
         for name, r in rows.items()

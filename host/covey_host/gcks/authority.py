@@ -3,7 +3,8 @@
 In the store, so that who is a member and which keys are out change in one write:
 
     authority/signing-key    PKCS #8, P-256: signs rekeys; private to state.db (0600), made once
-    authority/member/NAME    {"psk": hex, "groups": {GROUP: is it a sender there}, "removed": bool}
+    authority/member/NAME    {"psk": hex, "groups": {GROUP: is it a sender there}, "removed": bool,
+                              "relayed": bool}, which may be missing: false
     authority/evict/GROUP    [NAME, ...] removed while no key server was running
 
 A removed member's pre-shared key is kept: so it can be told AUTHORIZATION_FAILED, and nobody else.
@@ -11,8 +12,10 @@ A removed member's pre-shared key is kept: so it can be told AUTHORIZATION_FAILE
 
 import json
 import os
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -28,6 +31,7 @@ _NAME_MOST = 63
 _SIGNING_KEY = "authority/signing-key"
 _MEMBER = "authority/member/"
 _EVICT = "authority/evict/"
+_GROUPS = b',"groups":'  # what stands behind it is all that most rows differ in, but for the key
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Member:
     psk: bytes = field(repr=False)
     groups: dict[str, bool] = field(default_factory=dict)  # group → whether it may send there
     removed: bool = False
+    relayed: bool = False  # data reach it, and leave it, by way of the key server
 
     def may_join(self, group: str) -> bool:
         return not self.removed and group in self.groups
@@ -63,12 +68,18 @@ def load_signing_key(store: Store) -> ec.EllipticCurvePrivateKey:
     return serialization.load_der_private_key(data, None)
 
 
+class Count(NamedTuple):
+    all: int = 0
+    senders: int = 0
+
+
 class Authority:
-    """Members over a store. Nothing is cached: every answer is what the store says."""
+    """Members over a store. Nothing is cached but numbers: every answer is what the store says."""
 
     def __init__(self, ledger: Ledger, random: Callable[[int], bytes] = os.urandom):
         self._ledger = ledger
         self._random = random
+        self._counts: dict[str, Count] | None = None  # by group, once somebody has asked
 
     def find(self, name: str) -> Member | None:
         """The member of that name, removed ones too."""
@@ -77,17 +88,41 @@ class Authority:
         value = self._ledger.read(_MEMBER + name)
         return None if value is None else _member(name, value)
 
-    def members(self) -> list[Member]:
-        """All that may register, by name."""
-        found = self._ledger.scan(_MEMBER)
-        return [m for m in (_member(name, found[name]) for name in found) if not m.removed]
+    def members(self) -> Iterator[Member]:
+        """All that may register, by name; there may be a million."""
+        for name, value in self._ledger.each(_MEMBER):
+            member = _member(name, value)
+            if not member.removed:
+                yield member
+
+    def count(self, group: str) -> Count:
+        """How many may register there, and how many of them as senders: counted once."""
+        if self._counts is None:
+            self._counts = defaultdict(Count)
+            tails = Counter(v.partition(_GROUPS)[2] for _, v in self._ledger.each(_MEMBER))
+            for tail, number in tails.items():  # few differ: no row is looked into by itself
+                fields = decode(b"{" + _GROUPS[1:] + tail)
+                self._add(fields["groups"], 0 if fields["removed"] else number)
+        return self._counts[group]
+
+    def _add(self, groups: dict[str, bool], number: int) -> None:
+        """So many more like this one."""
+        for group, may_send in groups.items() if self._counts is not None else ():
+            count = self._counts[group]
+            self._counts[group] = Count(count.all + number, count.senders + number * may_send)
 
     def of_group(self, group: str) -> dict[str, bool]:
         """Its members, and whether each may send there."""
         return {m.name: m.groups[group] for m in self.members() if group in m.groups}
 
     def add(
-        self, name: str, groups: list[str], *, sender: bool = False, psk: bytes | None = None
+        self,
+        name: str,
+        groups: list[str],
+        *,
+        sender: bool = False,
+        psk: bytes | None = None,
+        relayed: bool = False,
     ) -> Member:
         """A new member; its key is 256 random bits unless given. Problem if the name is taken."""
         check_name("member", name)
@@ -102,28 +137,41 @@ class Authority:
                 MISUSE,
             )
         psk = psk or self._random(PSK_LEN)
-        member = Member(name, bytes(psk), dict.fromkeys(groups, bool(sender)))
+        member = Member(name, bytes(psk), dict.fromkeys(groups, bool(sender)), relayed=relayed)
         self._ledger.write({_MEMBER + name: _encoded(member)})
+        self._add(member.groups, 1)
         return member
 
-    def removal(self, name: str) -> tuple[Member, Changes]:
-        """The member as it was, and the write that removes it. Problem where there is none."""
-        member = self.find(name)
-        if member is None:
-            raise Problem(f"There is no member {name}: see `covey member list`.", MISUSE)
-        if member.removed:
-            raise Problem(f"{name} has been removed already.", FAILURE)
-        gone = replace(member, groups={}, removed=True)
-        return member, {_MEMBER + name: _encoded(gone)}
+    def removed(self, *members: Member) -> None:
+        """What removal() gave is written."""
+        for member in members:
+            self._add(member.groups, -1)
 
-    def remove_without_server(self, name: str) -> Member:
-        """Remove a member while no key server runs: the next one starts its groups anew."""
-        member, changes = self.removal(name)
-        for group in member.groups:
-            names = self.evicted(group) | {name}
-            changes[_EVICT + group] = json.dumps(sorted(names)).encode()
+    def removal(self, names: list[str]) -> tuple[list[Member], Changes]:
+        """The members as they were, and the write that removes all of them. Problem where one is
+        none."""
+        members: list[Member] = []
+        changes: Changes = {}
+        for name in dict.fromkeys(names):
+            member = self.find(name)
+            if member is None:
+                raise Problem(f"There is no member {name}: see `covey member list`.", MISUSE)
+            if member.removed:
+                raise Problem(f"{name} has been removed already.", FAILURE)
+            members.append(member)
+            changes[_MEMBER + name] = _encoded(replace(member, groups={}, removed=True))
+        return members, changes
+
+    def remove_without_server(self, *names: str) -> list[Member]:
+        """Remove members while no key server runs: the next one starts their groups anew. → as
+        they were."""
+        members, changes = self.removal(list(names))
+        for group in sorted({group for member in members for group in member.groups}):
+            gone = {member.name for member in members if group in member.groups}
+            changes[_EVICT + group] = json.dumps(sorted(self.evicted(group) | gone)).encode()
         self._ledger.write(changes)
-        return member
+        self.removed(*members)
+        return members
 
     def evicted(self, group: str) -> set[str]:
         """Who was removed from a group while no key server was running."""
@@ -137,8 +185,10 @@ class Authority:
 
 def _member(name: str, value: bytes) -> Member:
     fields = decode(value)
-    return Member(name, bytes.fromhex(fields["psk"]), fields["groups"], fields["removed"])
+    relayed = fields.get("relayed", False)
+    return Member(name, bytes.fromhex(fields["psk"]), fields["groups"], fields["removed"], relayed)
 
 
 def _encoded(member: Member) -> bytes:
-    return encode({"psk": member.psk, "groups": member.groups, "removed": member.removed})
+    fields = {"psk": member.psk, "groups": member.groups, "removed": member.removed}
+    return encode(fields | ({"relayed": True} if member.relayed else {}))

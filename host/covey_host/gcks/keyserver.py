@@ -5,6 +5,7 @@ has taken over: this one must stop. Any other Problem leaves it able to go on.
 """
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,13 +15,16 @@ from ..errors import MISUSE, Problem
 from ..store import Fenced, Store
 from . import Out, disclosure, seats, sources
 from .authority import Authority, Member, load_signing_key
+from .diary import Diary
 from .epoch import Epoch
 from .group import Group
 from .halfopen import most_len
 from .ledger import Ledger
+from .overview import Overview
 from .policy import GroupPolicy, SitePolicy
 from .registrar import Registrar
 from .rekeyer import Rekeyer
+from .relay import Relay
 from .responder import Responder
 
 _MOST_EVENTS = 1000  # kept for whoever reads them; the oldest go first
@@ -30,8 +34,14 @@ class KeyServer:
     """Until start() only status() can be asked: it shows what the store holds."""
 
     def __init__(
-        self, store: Store, policy: SitePolicy, *, random: Callable[[int], bytes] = os.urandom
+        self,
+        store: Store,
+        policy: SitePolicy,
+        *,
+        random: Callable[[int], bytes] = os.urandom,
+        time: Callable[[], float] = time.time,
     ):
+        """time(): seconds since 1970, for people: nothing is decided by it."""
         self.counters: Counter[str] = Counter()
         self.events: list[tuple[str, dict]] = []  # what happened; the reader empties it
         self._store = store
@@ -39,12 +49,18 @@ class KeyServer:
         self._random = random
         self._ledger = Ledger(store)
         self._authority = Authority(self._ledger, random)
+        self._time = time
+        self._diary = Diary(store, None, self._authority, time)
         self._groups: dict[str, Group] = {}
         self._retired: list[Group] = []  # gone from policy, still saying so
         self._left_groups: list[Group] = []  # by whom was removed last
         self._epochs: dict[str, Epoch] = {}  # as they were last told of
         self._responder: Responder | None = None
         self._disclosure = disclosure.Disclosure()
+
+    @property
+    def authority(self) -> Authority:
+        return self._authority
 
     def start(self, now_ms: int) -> list[Out]:
         """Take over the store, and rekey each group over its stored Rekey SA: whatever was given
@@ -54,6 +70,8 @@ class KeyServer:
         self._ledger = Ledger(self._store, self._store.acquire_term(f"key server {os.getpid()}"))
         self._authority = Authority(self._ledger, self._random)
         self._check_receivers(self._policy)
+        self._diary = Diary(self._store, self._ledger.term, self._authority, self._time)
+        self._diary.contacts.load()
         for policy in self._policy.groups.values():
             self._start_group(policy, now_ms)
         registrar = Registrar(
@@ -62,6 +80,7 @@ class KeyServer:
             self._rekeyer.public_key,
             self.counters,
             self._tell,
+            self._diary.hear,
         )
         self._responder = Responder(
             self._policy,
@@ -72,15 +91,18 @@ class KeyServer:
             self._tell,
             self._random,
         )
+        self.relay = Relay(self._groups, self._responder.told, self.counters)
         return self._due(now_ms)
 
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker; address is any hashable that Out.address gives back."""
+        self.relay.is_stale = True
         outs = self._responder.receive(data, address, now_ms)
         return outs + self._due(now_ms)
 
     def step(self, now_ms: int) -> tuple[list[Out], int]:
         """Whatever time has brought → (messages, milliseconds until the next call)."""
+        self.relay.is_stale |= self._responder.next_ms() <= now_ms
         outs = self._responder.step(now_ms)
         for group in self._all():
             try:
@@ -90,9 +112,13 @@ class KeyServer:
             except Problem as problem:  # it tries again; other groups go on
                 self.counters["store_failed"] += 1
                 self._tell("trouble", group=group.policy.name, reason=problem.sentence)
+        failed = self._diary.step(now_ms)
+        if failed:
+            self._tell("trouble", reason=failed)
         outs += self._due(now_ms)
         self._retired = [group for group in self._retired if not group.is_quiet]
-        next_ms = min([self._responder.next_ms(), *(group.next_ms() for group in self._all())])
+        next_ms = min(self._responder.next_ms(), self._diary.next_ms())
+        next_ms = min([next_ms, *(group.next_ms() for group in self._all())])
         return outs, max(0, next_ms - now_ms)
 
     def rekey(self, group: str, now_ms: int) -> list[Out]:
@@ -103,41 +129,55 @@ class KeyServer:
         return self._due(now_ms)
 
     def add_member(
-        self, name: str, groups: list[str], *, sender: bool = False, psk: bytes | None = None
+        self,
+        name: str,
+        groups: list[str],
+        *,
+        sender: bool = False,
+        psk: bytes | None = None,
+        relayed: bool = False,
     ) -> Member:
         for group in groups:
             if group not in self._policy.groups:
                 raise Problem(f"There is no group {group!r}: see `covey group list`.", MISUSE)
-        member = self._authority.add(name, groups, sender=sender, psk=psk)
+        member = self._authority.add(name, groups, sender=sender, psk=psk, relayed=relayed)
         self._tell("added", member=name, groups=list(groups), sender=sender)
         return member
 
     def remove_member(self, name: str, now_ms: int) -> list[Out]:
-        """Evict a member at once: the others of its groups get new keys, by two messages where
-        there is a key tree, each by itself in an inband group. Without a tree, or where the store
-        knows of no leaf (it may be a restored backup), everybody is sent away, and those that
-        remain come back."""
-        member, changes = self._authority.removal(name)
+        return self.remove_members([name], now_ms)
+
+    def remove_members(self, names: list[str], now_ms: int) -> list[Out]:
+        """Evict members at once, all or none: the others of their groups get new keys, by two
+        messages where there is a key tree, each by itself in an inband group or with unicast
+        delivery. Without a tree, or where the store knows of no leaf (it may be a restored
+        backup), everybody is sent away, and those that remain come back."""
+        members, changes = self._authority.removal(names)
         plans = []
         for group in self._groups.values():
             group.refresh(now_ms)
-            if group.may_hold_keys(member):
-                gone = frozenset({name})
-                plan = group.plan(now_ms, excludes=not group.can_evict(name), gone=gone)
+            gone = frozenset(m.name for m in members if group.may_hold_keys(m))
+            if gone:
+                plan = group.plan(now_ms, excludes=not group.can_evict(gone), gone=gone)
                 plans.append((group, plan))
                 changes |= plan.changes
-            else:
+            for name in set(names) - gone:
                 changes |= group.forgetting(name)
         for group in self._groups.values():
             group.is_stale = True  # what is in memory is read again should this fail
         self._ledger.write(changes)
+        self._authority.removed(*members)
         for group, plan in plans:
             group.believe(plan, now_ms)
         self._left_groups = [group for group, _ in plans]
-        self.counters["removed"] += 1
-        self._tell("removed", member=name, groups=[g.policy.name for g, _ in plans])
-        told = self._responder.dismiss(name, now_ms, is_excluded=True)  # it hears of no more keys
-        return self._due(now_ms) + told
+        self.relay.is_stale = True
+        told = []
+        for member in members:
+            self.counters["removed"] += 1
+            groups = [g.policy.name for g, plan in plans if member.name in plan.gone]
+            self._tell("removed", member=member.name, groups=groups)
+            told += self._responder.dismiss(member.name, now_ms, is_excluded=True)  # it hears of
+        return self._due(now_ms) + told  # no more keys
 
     def farewells(self, now_ms: int) -> list[dict]:
         """Of the latest removal: how long until it is through, in whole seconds."""
@@ -164,33 +204,28 @@ class KeyServer:
             elif group.policy != wanted:
                 group.adopt(wanted, now_ms)
         self._policy = self._responder.policy = policy
+        self.relay.is_stale = True
         self._rekeyer.most_len = most_len(policy)
         self._tell("reloaded", groups=list(policy.groups))
         return self._due(now_ms)
 
-    def status(self, now_ms: int) -> dict:
+    def status(self, now_ms: int, member: str | None = None) -> dict:
         """Plain values, no secrets. Without start(): what the store says, without times."""
-        is_running = self._responder is not None
-        connected = self._responder.connected() if is_running else set()
-        groups = {}
-        for name, policy in self._policy.groups.items():
-            group = self._groups.get(name) or Group(policy, self._ledger, None, self._random)
-            groups[name] = {
-                "address": policy.address,
-                "port": policy.port,
-                "carrier": policy.carrier,
-                "carrier_port": policy.carrier_port,
-                **group.status(now_ms, is_running),
-            }
-            if is_running:
-                inband = group.is_inband
-                groups[name]["holders"] = self._responder.holders(group) if inband else None
-        members = [
-            {"member": m.name, "groups": m.groups, "connected": m.name in connected}
-            for m in self._authority.members()
-        ]
-        facts = {"groups": groups, "members": members, "counters": dict(self.counters)}
-        return {**facts, **(self._responder.status() if is_running else {})}
+        found = self._overview().status(now_ms, member)
+        found["counters"] = dict(self.counters)
+        return {**found, **(self._responder.status() if self._responder else {})}
+
+    def why(self, member: str, now_ms: int) -> dict:
+        """All that is known of one member; see status(). Problem where there is none."""
+        return self._overview().why(member, now_ms)
+
+    def _overview(self) -> Overview:
+        groups = self._groups
+        if self._responder is None:
+            self._diary.contacts.load()
+            rules = self._policy.groups
+            groups = {n: Group(p, self._ledger, None, self._random) for n, p in rules.items()}
+        return Overview(self._policy, groups, self._authority, self._diary, self._responder)
 
     def keys(self, now_ms: int, *, follow: bool = False, **who: Any) -> dict:
         """Keys in clear (see disclosure.py), and in the log who has asked for them.
@@ -214,7 +249,7 @@ class KeyServer:
     def _keys_now(self, *, only_new: bool = False) -> Iterator[disclosure.Record]:
         """only_new: of IKE SAs those made since the last such call."""
         for group in self._all():
-            yield from disclosure.of_group(group.epoch, group.rekey_sas())
+            yield from _keys_of(group)
         for sa in self._responder.ike_keys(only_new=only_new):
             yield disclosure.of_ike_sa(*sa)
 
@@ -223,7 +258,9 @@ class KeyServer:
             group = Group(policy, self._ledger, None, self._random)
             group.refresh(0)
             if group.epoch is not None:
-                yield from disclosure.of_group(group.epoch, group.rekey_sas())
+                yield from disclosure.of_group(
+                    group.epoch, group.rekey_sas(), bool(group.relayed())
+                )
 
     def _ports(self) -> dict[int, bool]:
         """UDP ports in use, and whether IKE messages have the marker there."""
@@ -261,10 +298,16 @@ class KeyServer:
         self._epochs[group.policy.name] = epoch
         if known is None or known.number == epoch.number:
             return
+        self.relay.is_stale = True
         name = "rekeyed" if known.era == epoch.era else "excluded_all"
         self.counters[name] += 1
         self._tell(name, group=group.policy.name, epoch=epoch.number, spi=epoch.tek_spi.hex())
 
     def _tell(self, name: str, **facts: Any) -> None:
         self.events.append((name, facts))
+        self._diary.tell(name, facts)
         del self.events[:-_MOST_EVENTS]
+
+
+def _keys_of(group: Group) -> Iterator[disclosure.Record]:
+    return disclosure.of_group(group.epoch, group.rekey_sas(), bool(group.relayed()))

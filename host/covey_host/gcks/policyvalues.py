@@ -68,6 +68,13 @@ def seconds(least: int, most: int) -> Callable[[Any], int]:
     return read
 
 
+def interval_s(value: Any) -> int:
+    ms = parse_duration_ms(value)
+    if ms % 1000 or ms and not 10_000 <= ms <= 3_600_000:
+        raise ValueError("must be whole seconds from 10 to 3600, or 0 for never.")
+    return ms // 1000
+
+
 def fragment_size(value: Any) -> int:
     if type(value) is not int or value and not 300 <= value <= 1500:
         raise ValueError("must be a whole number from 300 to 1500, or 0 for never.")
@@ -86,6 +93,13 @@ def window_ms(value: Any) -> int:
     if not 0 <= ms <= 10_000:
         raise ValueError("must be from 0 to 10 s.")
     return ms
+
+
+def silence_s(value: Any) -> int:
+    ms = parse_duration_ms(value)
+    if ms and not 10_000 <= ms <= 30 * 86_400_000 or ms % 1000:
+        raise ValueError("must be whole seconds from 10 s to 30 days, or 0 for never.")
+    return ms // 1000
 
 
 def multicast(value: Any) -> str:

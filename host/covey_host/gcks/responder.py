@@ -24,7 +24,7 @@ from covey.drops import (
 )
 
 from ..errors import Problem
-from . import Out, ikerekey, ikesa
+from . import Out, ikerekey, ikesa, natd
 from .authority import Authority
 from .epoch import Random
 from .group import Group
@@ -57,6 +57,7 @@ class Responder:
         self._policy = policy
         self._registrar = registrar
         self._counters = counters
+        self._tell = tell
         self._random = random
         self._table = Table(random)
         self._door = Door(policy, self._table, counters, random)
@@ -100,7 +101,7 @@ class Responder:
         return self._table.timers.next_ms()
 
     def tell(self, now_ms: int) -> list[Out]:
-        """Members of inband groups hear of new epochs. To be called after anything."""
+        """Members that are told inband hear of new epochs. To be called after anything."""
         return self._requests.tell_all(now_ms)
 
     def dismiss(self, member: str, now_ms: int, *, is_excluded: bool = False) -> list[Out]:
@@ -111,16 +112,20 @@ class Responder:
     def status(self) -> dict:
         return {"ike_sas": len(self._sas), "unproven": len(self._table.unproven)}
 
-    def connected(self) -> set[str]:
-        """Members with an open IKE SA."""
-        return set(self._proven)
+    def open_sa(self, member: str) -> IkeSA | None:
+        """The member's open IKE SA."""
+        return self._proven.get(member)
 
     def holders(self, group: Group) -> list[str]:
-        """Members of an inband group that have its current keys: given, or acknowledged."""
+        """Members told inband that have a group's current keys: given, or acknowledged."""
         name, epoch = group.policy.name, group.epoch
         told = {m: sa.told.get(name) for m, sa in self._proven.items()}
         current = epoch.era, epoch.number
         return sorted(m for m, t in told.items() if t and (t.era, t.number) == current)
+
+    def told(self) -> Iterator[IkeSA]:
+        """The open IKE SAs over which members are told of new keys."""
+        return (sa for sa in self._proven.values() if sa.told)
 
     def ike_keys(self, *, only_new: bool = False) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
         """SPIi, SPIr, SK_ei, SK_er of each IKE SA with keys; only_new: made since this was asked
@@ -193,6 +198,9 @@ class Responder:
         opened = sa.open_request(data)
         if opened is None:
             return []
+        where = natd.move(sa.address, address)
+        if sa.identity is not None and where["address"] != where["former"]:
+            self._tell("moved", member=sa.identity, **where)
         sa.address, sa.heard_ms = address, now_ms  # sections 2.11, 2.23: new and authentic
         if header.exchange != ike.INFORMATIONAL or opened.inner:
             sa.used_ms = now_ms
@@ -245,7 +253,8 @@ class Responder:
             if sa.state == ikesa.HALF_OPEN:
                 return self._authenticate(sa, exchange, parts, others, now_ms)
             if exchange == ike.INFORMATIONAL:
-                return [], _ends(parts)
+                self._registrar.hear(sa, parts, now_ms)
+                return self._registrar.current(sa), _ends(parts)
             if sa.state in (ikesa.CLOSING, ikesa.REPLACED):
                 return [notify(ike.TEMPORARY_FAILURE)], False
             if exchange == ike.GSA_REGISTRATION:
@@ -265,6 +274,11 @@ class Responder:
         if proof is None:  # alone, and the same whoever it was
             return [notify(ike.AUTHENTICATION_FAILED)], True
         answer = self._registrar.answer(sa, parts, now_ms)
+        older = self._proven.get(sa.identity)
+        if older is not None:  # it has started anew, or two devices have one identity
+            where = natd.move(older.address, sa.address)
+            heard_s = (now_ms - older.heard_ms) // 1000
+            self._tell("replaced", member=sa.identity, **where, heard_s=heard_s)
         others += self.dismiss(sa.identity, now_ms)  # the newest wins, the older is told
         self._requests.opened(sa, now_ms)
         self._counters["authenticated"] += 1
