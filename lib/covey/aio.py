@@ -82,6 +82,7 @@ class Joined:
     _long = 0  # so many datagrams are still read into a long buffer
     _is_closed = False
     _is_behind = False  # routes are to follow sockets
+    _has_heard = False  # a message, since the work's last turn
     _failure = None  # what ended a task that should never end
 
     def __init__(self, settings, on_event, timeout_s, kept=None, owns_config=False):
@@ -330,6 +331,9 @@ class Joined:
 
     def _take_turn(self):
         membership = self.membership
+        if self._has_heard:
+            self._has_heard = False
+            return 0
         if self._is_behind:
             self._follow_routes()
             return 0
@@ -384,7 +388,7 @@ class Joined:
                 elif answer == DROP_SOCKET:
                     burst = 0
                     await asyncio.sleep(_PAUSE_MS / 1000)
-                elif burst == _BURST - 1:
+                elif burst == _BURST - 1 or answer == IKE_MESSAGE:
                     burst = 0
                     await asyncio.sleep(0)  # others have their turn
                 else:
@@ -413,8 +417,8 @@ class Joined:
         is_marked = nat.has_marker(buf, n)
         data = bytes(memoryview(buf)[_MARKER_LEN if is_marked else 0 : n])
         self.membership.unicast(data, port.ticks_ms(), (source[0], source[1], is_marked))
-        self._kick.set()
-        return n
+        self._wake()
+        return IKE_MESSAGE
 
     def _look_group(self, group):
         answer = group.receive(self.member)
@@ -424,10 +428,15 @@ class Joined:
                 self.membership.multicast(message, port.ticks_ms())
             else:
                 self.membership.unicast(message, port.ticks_ms(), group.source)
-            self._kick.set()
+            self._wake()
         elif answer is not None and answer >= 0:
             self._deliver(answer)
         return answer
+
+    def _wake(self):
+        """A message is there. To hear it has taken long enough: work has its next turn."""
+        self._has_heard = True
+        self._kick.set()
 
     def _deliver(self, length):
         if not self._is_listening:

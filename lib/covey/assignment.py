@@ -16,7 +16,7 @@ from covey.drops import (
     FormatError,
 )
 from covey.port import collect
-from covey.sa import DataSA, RekeySA, new_context
+from covey.sa import DataSA, RekeySA, new_context, new_senders
 
 # Transform types a policy may hold: kind → mandatory (RFC 9838 section 4.4.2.1). GCAUTH is
 # asked for separately: it comes at registration and never in a rekey.
@@ -58,6 +58,7 @@ class Assignment:
         self.data_sas = []
         self.next_spis = []  # ESP SPIs announced by GSA_NEXT_SPI, 4 octets each
         self.deletes = []  # ike.Delete
+        self.excludes = False  # whether they leave nobody in the group
         self.new_keys = []  # of the Working Key Path
         self.has_news = False  # once it is installed: whether a data SA of it was not there yet
 
@@ -363,17 +364,19 @@ def _data_sa(policy, bag, kwk, terms, sender_slots):
     if policy.source.kind != ike.TS_IPV4_ADDR_RANGE:
         raise FormatError(DROP_POLICY)
     yield
+    places = _selector(policy.destination), _selector(policy.source)
     keymat = yield from _unwrap(bag, kwk, bits // 8 + _SALT)
-    context = None
+    context = senders = None
     try:
         yield
         context = new_context(keymat, cipher == ike.ENCR_NULL_AUTH_AES_GMAC)
         yield
+        senders = new_senders(numbers, terms.sender_bits, terms.sender_form, sender_slots)
+        yield
         sa = DataSA(
             policy.spi,
             keymat,
-            _selector(policy.destination),
-            _selector(policy.source),
+            *places,
             numbers,
             terms.sender_bits,
             terms.sender_form,
@@ -381,13 +384,16 @@ def _data_sa(policy, bag, kwk, terms, sender_slots):
             terms.generation,
             sender_slots,
             context=context,
+            senders=senders,
         )
-        context = None
+        context = senders = None
         return sa
     finally:
         octets.wipe(keymat)
         if context is not None:
             context.wipe()
+        if senders is not None:
+            senders.release()
 
 
 def _check_destination(policy, single_port):

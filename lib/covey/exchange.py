@@ -15,6 +15,7 @@ from covey.drops import (
     FormatError,
 )
 from covey.gcm import RareContext
+from covey.job import finish
 from covey.octets import equal, wipe
 from covey.port import const, sha256
 
@@ -37,13 +38,21 @@ class Incoming:
 
     def open(self, ctx, data):
         """One datagram → ike.Opened; None: more fragments are to come. FormatError: dropped."""
+        return finish(self.open_job(ctx, data))
+
+    def open_job(self, ctx, data):
+        """Job: the same in small steps; the first fragment loads a module in one of them."""
         if self._reassembly is None:
             if ike.envelope_of(data) != ike.SKF:
-                return ike.open_octets(ctx, data)
+                opened = yield from ike.open_job(ctx, data)
+                return opened
+            yield
             from covey.ikefrag import Reassembly
 
             self._reassembly = Reassembly()
-        return self._reassembly.open(ctx, data)
+            yield
+        opened = yield from self._reassembly.open_job(ctx, data)
+        return opened
 
 
 class IkeSA:

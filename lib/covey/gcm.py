@@ -22,7 +22,8 @@ accesses tell nothing, for boards with cached memory.
 open_long(context, buf, off, aad_len, text_len) is context.open() without that limit: 4096 octets.
 
 RareContext is AES-GCM for a key that is seldom used, in 64 octets: on a board each call makes the
-tables that a GCMContext keeps, and may allocate. Its text may have 4096 octets.
+tables that a GCMContext keeps, and may allocate. Its text may have 4096 octets. In place of open()
+it has open_job(), which takes the same: tables, tag and each 256 octets of text are steps apart.
 
 GMACContext leaves the text in clear: the tag covers it like AAD, and the IV too (AES-GMAC,
 RFC 4543 section 3.3). Its AAD has 8 octets, 24, 40 and so on.

@@ -1,12 +1,13 @@
 """What a member holds of its group: terms, data SAs, Rekey SAs; how an Assignment changes it.
 
-All or nothing: take() either refuses before the first change, or carries out everything, unless
-memory runs out: then the key server is to be asked again. give_up() comes behind them in any case.
+All or nothing: changes() refuses before the first of them or carries out everything, unless memory
+runs out: then the key server is to be asked again. give_up() comes behind it in any case.
 """
 
 from covey import ike
 from covey.assignment import Terms
 from covey.drops import DROP_CAPACITY, DROP_POLICY, DROP_REKEY_MESSAGE_ID, FormatError
+from covey.job import finish
 from covey.octets import wipe
 from covey.port import const
 from covey.rekey import Rekey
@@ -69,16 +70,16 @@ class Group:
         return self._names[address]
 
     def install(self, made, registering, now_ms):
-        """Carry out an Assignment: take(), settle(), delete()."""
+        """Carry out an Assignment at once: whether it excludes us."""
         try:
-            old = self.take(made, registering, now_ms)
-            self.settle(made, registering, now_ms)
-            return self.delete(made, old, now_ms)
+            finish(self.changes(made, registering, now_ms))
+            return made.excludes
         finally:
             self.give_up(made)
 
-    def take(self, made, registering, now_ms):
-        """All that packets see of it → the SAs that were here before. FormatError: see _check.
+    def changes(self, made, registering, now_ms):
+        """Job: carry out an Assignment; FormatError at its first step: see _check. Whoever has
+        begun it has to bring it to its end.
 
         registering: it replaces all that was known before (RFC 9838 section 2.3.3).
         """
@@ -90,24 +91,46 @@ class Group:
         made.has_news = bool(fresh)
         replaced = [sa for sa in old if registering and not _is_among(sa, made.data_sas)]
         self._check(made, registering, len(fresh) - len(replaced))
+        if keys.room_for(len(fresh)):
+            yield from self._change(made, replaced, registering, now_ms)
+        else:  # no packet finds the old ones gone and the new ones not there
+            for sa in replaced:
+                keys.retire(sa.spi, now_ms, 0)
+            finish(self._change(made, (), registering, now_ms))
+        failed = None
+        try:
+            self._settle(made, registering, now_ms)
+        except MemoryError as error:
+            failed = error  # what is deleted must go all the same
+        yield
+        yield from self._delete(made, old, now_ms)
+        if failed:
+            raise failed
+
+    def _change(self, made, replaced, registering, now_ms):
+        """Job: what packets see of it. One after the other can be received; all are sent under at
+        once.
+        """
+        keys = self._keys
         terms = made.terms
-        has_room = keys.room_for(len(fresh))
-        if not has_room:
-            self._retire(replaced, now_ms, 0)
+        sending = []
         keys.hold()
         try:
             for sa in made.data_sas:
-                self._install_data(sa, terms, registering, now_ms)
-            if has_room:  # behind them: so a sender goes on under it until their ATD is over
-                self._retire(replaced, now_ms, terms.dtd_s)
+                yield
+                self._install_data(sa, terms, registering, now_ms, sending)
+            yield
+            for spi in sending:
+                keys.activate(spi, now_ms, terms.atd_s)
+            for (
+                sa
+            ) in replaced:  # behind them: so a sender goes on under it until their ATD is over
+                yield
+                keys.retire(sa.spi, now_ms, terms.dtd_s)
+            self._follow(terms)
         finally:
             keys.go_on(now_ms)
-        self._follow(terms)
-        return old
-
-    def _retire(self, sas, now_ms, dtd_s):
-        for sa in sas:
-            self._keys.retire(sa.spi, now_ms, dtd_s)
+        yield
 
     def give_up(self, made):
         """Wipe what of an Assignment is not in use: all, or what found no memory, or nothing.
@@ -158,8 +181,10 @@ class Group:
         if not keys.room_for(slots):
             raise FormatError(DROP_CAPACITY)
 
-    def _install_data(self, sa, terms, registering, now_ms):
-        """One SA: new, or told again, in which case its windows stay and the copy goes."""
+    def _install_data(self, sa, terms, registering, now_ms, sending):
+        """One SA: new, or told again, in which case its windows stay and the copy goes. sending:
+        takes the SPIs of those that are to be sent under.
+        """
         keys = self._keys
         held = keys.find(sa.spi, 0)
         if held is None:
@@ -171,9 +196,9 @@ class Group:
         sa.carrier_port = terms.udp_port
         if terms.sender_ids and (registering or held is None):  # else we send, or were stopped
             sa.become_sender(terms.sender_ids[0], terms.sender_bits)
-            keys.activate(sa.spi, now_ms, terms.atd_s)
+            sending.append(sa.spi)
 
-    def settle(self, made, registering, now_ms):
+    def _settle(self, made, registering, now_ms):
         """Its Rekey SA, and what it announces."""
         terms = made.terms
         if registering:
@@ -188,15 +213,14 @@ class Group:
         if made.data_sas:
             self._keys.announce(made.next_spis)
 
-    def delete(self, made, old, now_ms):
-        """Its Deletes, RFC 9838 section 2.4.3: what is named goes after DTD; an SPI of zeros means
-        all. old: what take() returned.
+    def _delete(self, made, old, now_ms):
+        """Job: its Deletes, RFC 9838 section 2.4.3: what is named goes after DTD; an SPI of zeros
+        means all. old: the SAs that were here before.
 
-        Returns whether the Rekey SA goes without another in its place: then we are out of the
-        group, like everyone else.
+        Where the Rekey SA goes without another in its place, we are out of the group, as everyone
+        is: made.excludes.
         """
         dtd_s = made.terms.dtd_s
-        excluded = False
         for delete in made.deletes:
             is_all = delete.protocol == 0
             for spi in delete.spis:
@@ -205,11 +229,11 @@ class Group:
                 for sa in old:
                     if is_all or sa.spi in delete.spis:
                         self._keys.retire(sa.spi, now_ms, dtd_s)
+                        yield
             if delete.protocol in (0, ike.GIKE_UPDATE):
                 for spi in [None] if is_all else delete.spis:
                     self.rekey.retire(spi, now_ms, dtd_s)
-                excluded = excluded or is_all
-        return excluded
+                made.excludes = made.excludes or is_all
 
 
 def soft_lifetime_s(sas):

@@ -19,6 +19,7 @@ from covey.iana import *  # noqa: F403
 from covey.ikebody import *  # noqa: F403
 from covey.ikesa import *  # noqa: F403
 from covey.ikesa import Value
+from covey.job import finish
 from covey.octets import u16
 from covey.port import const
 
@@ -115,6 +116,11 @@ def payload_end(data, off):
 
 def walk(kind, data, off):
     """Payloads from off up to SK, SKF or the end → ([Payload], where that is, SK, SKF or 0)."""
+    return finish(_walk_job(kind, data, off))
+
+
+def _walk_job(kind, data, off):
+    """Job: the same in small steps."""
     found = []
     while kind != iana.NO_NEXT_PAYLOAD and kind != iana.SK and kind != iana.SKF:
         end = payload_end(data, off)
@@ -124,6 +130,7 @@ def walk(kind, data, off):
         found.append(Payload(kind, data[off + 1] & _CRITICAL != 0, body, off))
         kind = data[off]
         off = end
+        yield
     return found, off, kind
 
 
@@ -134,7 +141,12 @@ def envelope_of(data):
 
 def parse_chain(first, data):
     """A chain of clear or decrypted payloads that fills data, the first of kind `first`."""
-    found, end, kind = walk(first, data, 0)
+    return finish(parse_chain_job(first, data))
+
+
+def parse_chain_job(first, data):
+    """Job: the same in small steps."""
+    found, end, kind = yield from _walk_job(first, data, 0)
     if kind != iana.NO_NEXT_PAYLOAD or end != len(data):
         raise FormatError(DROP_IKE_FORMAT)
     return found
@@ -238,18 +250,33 @@ class Opened(Value):
 
 def open_octets(ctx, data):
     """Find SK, verify and decrypt a copy → Opened. FormatError(DROP_IKE_TAG) if forged."""
+    return finish(open_job(ctx, data))
+
+
+def open_job(ctx, data):
+    """Job: the same in small steps, where ctx is a RareContext."""
     header = parse_header(data)
     clear, off, kind = walk(header.next_payload, data, _HEADER)
     if kind != iana.SK or payload_end(data, off) != len(data):
         raise FormatError(DROP_IKE_FORMAT)  # SK must be there, and must be the last
     aad_len = off + _GENERIC
+    inner = yield from open_text_job(ctx, data, aad_len)
+    return Opened(header, clear, bytearray(data[:aad_len]), data[off], inner)
+
+
+def open_text_job(ctx, data, aad_len):
+    """Job: what stands encrypted behind so many octets of AAD, without padding; data stay."""
     text = aad_len + IV_LEN
     text_len = len(data) - text - TAG_LEN
     if text_len < 1:
         raise FormatError(DROP_IKE_FORMAT)
+    yield
     copy = bytearray(data)
     try:
-        is_genuine = ctx.open(copy, 0, aad_len, text_len)
+        if hasattr(ctx, "open_job"):
+            is_genuine = yield from ctx.open_job(copy, 0, aad_len, text_len)
+        else:
+            is_genuine = ctx.open(copy, 0, aad_len, text_len)
     except ValueError:  # more before SK, or more in it, than this interpreter's GCM takes
         raise FormatError(DROP_IKE_FORMAT)
     if not is_genuine:
@@ -257,7 +284,7 @@ def open_octets(ctx, data):
     inner_len = text_len - 1 - copy[text + text_len - 1]
     if inner_len < 0:
         raise FormatError(DROP_IKE_FORMAT)
-    return Opened(header, clear, copy[:aad_len], copy[off], copy[text : text + inner_len])
+    return copy[text : text + inner_len]
 
 
 def rekey_signed_octets(head, inner, auth_off):

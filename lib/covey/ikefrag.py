@@ -7,8 +7,9 @@ Only messages with an Encrypted payload are fragmented, never IKE_SA_INIT. Cold 
 import struct
 
 from covey import iana, ike
-from covey.drops import DROP_IKE_FORMAT, DROP_IKE_FRAGMENT, DROP_IKE_TAG, FormatError
+from covey.drops import DROP_IKE_FORMAT, DROP_IKE_FRAGMENT, FormatError
 from covey.gcm import IV_LEN, TAG_LEN
+from covey.job import finish
 from covey.octets import u16
 from covey.port import const
 
@@ -121,10 +122,15 @@ class Reassembly:
         FormatError where it is forged, malformed, a duplicate, or too much; what has come so far
         stays. A message in one piece leaves the fragments of another alone.
         """
+        return finish(self.open_job(ctx, data))
+
+    def open_job(self, ctx, data):
+        """Job: the same in small steps, where ctx is a RareContext."""
         header = ike.parse_header(data)
         clear, off, kind = ike.walk(header.next_payload, data, _HEADER)
         if kind != iana.SKF:
-            return ike.open_octets(ctx, data)
+            opened = yield from ike.open_job(ctx, data)
+            return opened
         number, total = _numbers(data, off)
         key = header.message_id, header.exchange, header.flags
         is_same = key == self._key
@@ -132,7 +138,10 @@ class Reassembly:
             raise FormatError(DROP_IKE_FRAGMENT)
         if is_same and (total < self._total or total == self._total and number in self._parts):
             raise FormatError(DROP_IKE_FRAGMENT)  # section 2.6: split anew since, or a duplicate
-        part = _open_part(ctx, data, off)
+        part = yield from ike.open_text_job(ctx, data, off + _SKF)
+        if not part:
+            raise FormatError(DROP_IKE_FORMAT)
+        yield
         if not is_same or total != self._total:
             self.clear()
             self._key = key
@@ -144,7 +153,10 @@ class Reassembly:
         self._octets += len(part)
         if number == 1:
             self._first = header, clear, _head_of_whole(data, clear, off), data[off]
-        return self._whole() if len(self._parts) == total else None
+        if len(self._parts) < total:
+            return None
+        yield
+        return self._whole()
 
     def _whole(self):
         header, clear, head, first = self._first
@@ -163,21 +175,3 @@ def _head_of_whole(data, clear, off):
     head = bytearray(data[: off + _GENERIC])
     head[clear[-1].off if clear else 16] = iana.SK
     return head
-
-
-def _open_part(ctx, data, off):
-    """The inner octets of one fragment, without padding."""
-    aad_len = off + _SKF
-    text = aad_len + IV_LEN
-    text_len = len(data) - text - TAG_LEN
-    copy = bytearray(data)
-    try:
-        is_genuine = ctx.open(copy, 0, aad_len, text_len)
-    except ValueError:  # longer than this interpreter's GCM takes
-        raise FormatError(DROP_IKE_FORMAT)
-    if not is_genuine:
-        raise FormatError(DROP_IKE_TAG)
-    part_len = text_len - 1 - copy[text + text_len - 1]
-    if part_len < 1:
-        raise FormatError(DROP_IKE_FORMAT)
-    return copy[text : text + part_len]

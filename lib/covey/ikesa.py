@@ -52,8 +52,7 @@ class Value:
 
 
 def parse_attributes(data):
-    """Attributes that fill data → [(type, value)]: value is an int for TV, bytes for TLV."""
-    found = []
+    """Attributes that fill data, one by one: (type, value), an int for TV, bytes for TLV."""
     off = 0
     while off < len(data):
         if len(data) - off < 4:
@@ -68,8 +67,7 @@ def parse_attributes(data):
                 raise FormatError(DROP_IKE_FORMAT)
             off += value
             value = bytes(data[off - value : off])
-        found.append((kind, value))
-    return found
+        yield kind, value
 
 
 def emit_attribute(kind, value):

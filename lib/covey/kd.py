@@ -101,8 +101,10 @@ class KeyBag(Value):
 
 
 def _parse_key_bag(protocol, spi, content):
+    """Job: a key tree has many keys."""
     keys = []
     for kind, value in parse_attributes(content):
+        yield
         if kind == _SA_KEY:
             key = _parse_wrapped_key(value)
             if key.key_id != ZERO_ID:
@@ -126,8 +128,10 @@ class MemberBag(Value):
 
 
 def _parse_member_bag(content):
+    """Job: here too."""
     bag = MemberBag()
     for kind, value in parse_attributes(content):
+        yield
         if kind == _WRAP_KEY:
             bag.wrap_keys.append(_parse_wrapped_key(value))
             if bag.wrap_keys[-1].key_id == ZERO_ID:
@@ -165,9 +169,9 @@ def parse_kd_job(body):
         for protocol, spi, content in parse_substructures(body):
             yield
             if protocol == NO_PROTOCOL:
-                kd.member = _parse_member_bag(content)
+                kd.member = yield from _parse_member_bag(content)
             else:
-                kd.bags.append(_parse_key_bag(protocol, spi, content))
+                kd.bags.append((yield from _parse_key_bag(protocol, spi, content)))
     except FormatError:
         raise FormatError(DROP_KD)
     return kd

@@ -93,10 +93,12 @@ class KeyStore:
         """
         next_ms = _DAY_MS
         if self._is_held:
+            self._path.due_ms = ticks_add(now_ms, next_ms)
             return next_ms
         slot = 0
-        while slot < len(self.sas):
-            next_ms = min(next_ms, self._step_slot(slot, now_ms))
+        while slot < self._used:
+            if self._states[slot]:  # else it is free, or nothing ends and nothing begins
+                next_ms = min(next_ms, self._step_slot(slot, now_ms))
             slot += 1
         self._step_sending()
         self._path.due_ms = ticks_add(now_ms, next_ms)
@@ -104,16 +106,16 @@ class KeyStore:
 
     def _step_slot(self, slot, now_ms):
         state = self._states[slot]
-        if self._is_over(slot, state, now_ms):
-            if not state & _RETIRING:
-                self.lapsed = True
-            self._remove(slot)
-            return _DAY_MS
         next_ms = _DAY_MS
         if state & _EXPIRES:
             next_ms = self._ends.left_ms(3 * slot + _EXPIRE, now_ms)
         if state & _RETIRING:
             next_ms = min(next_ms, self._ends.left_ms(3 * slot + _RETIRE, now_ms))
+        if not next_ms:
+            if not state & _RETIRING:
+                self.lapsed = True
+            self._remove(slot)
+            return _DAY_MS
         if state & _WAITING:
             if self._ends.is_due(3 * slot + _ACTIVATE, now_ms):
                 self._states[slot] = state ^ (_WAITING | _SENDING)
@@ -132,7 +134,7 @@ class KeyStore:
     # ---- for the control half: may allocate
 
     def hold(self):
-        """Until go_on(): no step, as one will do for all changes that come now."""
+        """Until go_on(): no end and no ATD is noticed, and one step does for all changes."""
         self._is_held = True
 
     def go_on(self, now_ms):
@@ -193,7 +195,7 @@ class KeyStore:
         if not self._states[slot] & _RETIRING or self._ends.left_ms(end, now_ms) > dtd_s * 1000:
             self._ends.start(end, now_ms, dtd_s)
         self._states[slot] |= _RETIRING
-        for one in range(len(self.sas)):
+        for one in range(self._used):
             # Taken back, not replaced (or its successor has just gone too): senders stop now.
             if self._states[one] & _RETIRING and not self._has_successor(one):
                 self._states[one] &= ~(_WAITING | _SENDING)
@@ -202,7 +204,7 @@ class KeyStore:
 
     def silence(self):
         """Stop sending at once under every SA that is here; receiving goes on."""
-        for slot in range(len(self.sas)):
+        for slot in range(self._used):
             self._states[slot] &= ~(_WAITING | _SENDING)
         self.send_under(None)
 
@@ -239,17 +241,12 @@ class KeyStore:
 
     def _has_successor(self, slot):
         """Whether another SA of the same destination stays, and is or will be sent under."""
-        for other in range(len(self.sas)):
+        for other in range(self._used):
             state = self._states[other]
             if state & (_WAITING | _SENDING) and not state & _RETIRING:
                 if self.sas[other].destination == self.sas[slot].destination:
                     return True
         return False
-
-    def _is_over(self, slot, state, now_ms):
-        if state & _EXPIRES and self._ends.is_due(3 * slot + _EXPIRE, now_ms):
-            return True
-        return bool(state & _RETIRING) and self._ends.is_due(3 * slot + _RETIRE, now_ms)
 
     def _keep_flow(self, newest):
         """Where SAs differ in their port only: the one of the port that we sent to so far.
@@ -265,7 +262,7 @@ class KeyStore:
     def _elect(self, destination, port=None):
         """The SA of the highest epoch that may be sent under, the first of several."""
         newest = None
-        for slot in range(len(self.sas)):
+        for slot in range(self._used):
             if self._states[slot] & _SENDING:
                 sa = self.sas[slot]
                 if port is not None and sa.port != port:

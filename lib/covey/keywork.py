@@ -17,16 +17,15 @@ from covey.drops import (
     DROP_REKEY_SPI,
     FormatError,
 )
-from covey.iana import SKF
 from covey.job import tidied
 from covey.octets import wipe
 from covey.port import const
 
 # What step() returns, beside None: nothing has come of it yet
 IDLE = 1  # there is nothing to do
-TAKEN = 2  # a registration's keys are installed: .made, .excluded
+TAKEN = 2  # a registration's keys are installed: .made
 REFUSED = 3  # they are not taken: .reason
-FOLLOWED = 4  # a rekey, multicast or inband, is carried out: .made, .excluded
+FOLLOWED = 4  # a rekey, multicast or inband, is carried out: .made
 MISSED = 5  # something genuine could not be used: ask the key server for what it brought
 
 # A board's AES fails where it finds no memory. A tuple could not be made just then.
@@ -36,7 +35,7 @@ _SHORT = (MemoryError, OSError)
 _GENUINE = (DROP_CAPACITY, DROP_POLICY, DROP_KEY_WRAP, DROP_KEY_PATH)
 _TOO_EARLY = (DROP_REKEY_BUSY, DROP_REKEY_SPI)  # while keys are in work these may pass by
 _LATER = const(2)  # messages that are kept meanwhile, and
-_LATER_LEN = const(4096)  # octets of fragments, however many
+_LATER_LEN = const(4096)  # octets of more, however many
 _INBANDS = const(4)  # that wait
 
 
@@ -44,10 +43,10 @@ class KeyWork:
     """settings: config.Config; member and its group.Group, into which keys go."""
 
     reason = 0  # DROP_* of the registration or inband rekey that was refused last
+    _has_looked = False  # whether the last slice was one of looking at what came
 
     def __init__(self, settings, member, group):
         self.made = None  # the Assignment that was installed last
-        self.excluded = False  # whether it excludes us
         self._settings = settings
         self._member = member
         self._group = group
@@ -55,7 +54,11 @@ class KeyWork:
         self._job = None  # generator in work
         self._is_registration = False  # what it works on
         self._waiting = []  # (is it of a registration, generator) that wait for it, in order
-        self._later = []  # messages from the group that came too early: see hear()
+        self._later = []  # messages from the group: see hear()
+        self._room = _LATER_LEN  # octets that may still join them
+        self._seen = 0  # so many of them came too early
+        self._looked_at = None  # the one that is looked at, and
+        self._look = None  # generator: Rekey.begin
 
     @property
     def is_busy(self):
@@ -65,7 +68,7 @@ class KeyWork:
     @property
     def has_work(self):
         """Whether step() has something to do."""
-        return self.is_busy or bool(self._later)
+        return bool(self.is_busy or self._later or self._look)
 
     @property
     def is_registering(self):
@@ -75,32 +78,27 @@ class KeyWork:
         return any([is_registration for is_registration, _ in self._waiting])
 
     def hear(self, data):
-        """A message from the group, without marker: a GSA_REKEY, or a forgery.
+        """A message from the group, without marker: a GSA_REKEY, or a forgery. Whoever reads
+        packets goes on at once: it is looked at in steps.
 
         Key servers send two in a row, the second over the Rekey SA that the first one brings (RFC
         9838 section 3.2.1), and need not repeat them: while keys are in work, a few are kept.
         """
         try:
-            reason = self._group.rekey.begin(data)
-            if reason in _TOO_EARLY and self.is_busy:
-                if data in self._later:
-                    reason = DROP_REKEY_REPEAT
-                elif self._has_room(data):
-                    self._later.append(data)
-                    return
+            if data in self._later:
+                reason = DROP_REKEY_REPEAT
+            elif self._room >= len(data) or len(self._later) < _LATER:
+                self._keep(len(self._later), data)
+                return
+            else:
+                reason = DROP_REKEY_BUSY
         except MemoryError:
             reason = DROP_CAPACITY
-        if reason:
-            self._member.drops.count(reason)
+        self._member.drops.count(reason)
 
-    def _has_room(self, data):
-        """Whether a message that came too early can be kept."""
-        if len(self._later) < _LATER:
-            return True
-        octets = len(data)
-        for other in self._later:
-            octets += len(other)
-        return data[16] == SKF and octets <= _LATER_LEN
+    def _keep(self, at, data):
+        self._later.insert(at, data)
+        self._room -= len(data)
 
     def take(self, ike):
         """The keys of a registration.Registration, in place of others that still wait."""
@@ -125,6 +123,11 @@ class KeyWork:
     def step(self, now_ms):
         """One bounded slice; what has come of it."""
         self._now_ms = now_ms
+        if self._look or len(self._later) > self._seen:
+            if not (self._has_looked and self.is_busy):
+                self._has_looked = True
+                return self._look_on()
+        self._has_looked = False
         if self._job is None and not self._begin():
             return None if self.has_work else IDLE
         try:
@@ -137,14 +140,33 @@ class KeyWork:
             return MISSED
         return None
 
+    def _look_on(self):
+        """A slice of looking at what came. While keys are in work, each second one is theirs."""
+        try:
+            if self._look is None:
+                self._looked_at = self._later.pop(self._seen)
+                self._room += len(self._looked_at)
+                self._look = self._group.rekey.begin(self._looked_at)
+            return next(self._look)
+        except StopIteration as end:
+            reason = end.value
+        except _SHORT:
+            reason = DROP_CAPACITY
+        data, self._looked_at, self._look = self._looked_at, None, None
+        if reason in _TOO_EARLY and self.is_busy:
+            self._keep(self._seen, data)
+            self._seen += 1
+        elif reason:
+            self._member.drops.count(reason)
+
     def _begin(self):
-        """The next job, if there is one. What came too early is opened first, one to a slice."""
-        if self._later and not self.is_busy:
-            self.hear(self._later.pop(0))
-        elif self._waiting:
+        """The next job, if there is one."""
+        if self._waiting:
             self._is_registration, self._job = self._waiting.pop(0)
         elif self._group.rekey.is_waiting:
             self._is_registration, self._job = False, self._follow_rekey()
+        else:
+            self._seen = 0  # what came too early is looked at again
         return self._job is not None
 
     def forget_waiting(self):
@@ -155,6 +177,9 @@ class KeyWork:
     def forget(self):
         """Give up what is in work, too. What is installed stays."""
         self.forget_waiting()
+        look, self._look = self._look, None
+        if look is not None:
+            look.close()
         job, self._job = self._job, None
         if job is not None:
             try:
@@ -165,6 +190,8 @@ class KeyWork:
     def wipe(self):
         self.forget()
         self._later = []
+        self._room = _LATER_LEN
+        self._seen = 0
 
     # Jobs
 
@@ -247,20 +274,17 @@ class KeyWork:
         yield FOLLOWED
 
     def _install(self, made, registering):
-        """Job: what packets see of it, then the rest. What can't be installed is wiped."""
+        """Job: carry out an Assignment. What can't be installed is wiped."""
         group = self._group
+        changes = group.changes(made, registering, self._now_ms)
         try:
             yield
-            old = group.take(made, registering, self._now_ms)
             try:
-                try:
+                for _ in changes:
                     yield
-                finally:  # forget() may come first: then, too
-                    group.settle(made, registering, self._now_ms)
-                yield
-            finally:
-                self.excluded = group.delete(made, old, self._now_ms)
-                self.made = made
-            yield
+            finally:  # forget() may come first: what has begun is brought to its end
+                for _ in changes:  # not finish(): it would raise, perhaps while memory is out
+                    pass
+            self.made = made
         finally:
             group.give_up(made)

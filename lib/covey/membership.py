@@ -462,9 +462,9 @@ class Membership:
         if registering:
             self.member.missed_rekey = False  # what a packet said meanwhile is known by now
             self.member.keys.lapsed = False
-        self._refresh.installed(self._keys.made, registering, self._now_ms)
-        self._keys.made = None
-        if self._keys.excluded:
+        made, self._keys.made = self._keys.made, None
+        self._refresh.installed(made, registering, self._now_ms)
+        if made.excludes:
             self._exclude()
         self._heard()
 

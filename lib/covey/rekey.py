@@ -26,6 +26,8 @@ from covey.job import tidied
 from covey.port import const, sha256
 
 _REASONS = {DROP_IKE_TAG: DROP_REKEY_TAG, DROP_IKE_FRAGMENT: DROP_IKE_FRAGMENT}
+_ICV = const(16)  # octets, at the end
+_AT_ONCE = const(1024)  # octets that are digested in one step
 _SLOTS = const(3)  # Rekey SAs held at once: the current one, and those in their DTD
 
 
@@ -34,8 +36,8 @@ class _Held:
 
     def __init__(self, sa, now_ms):
         self.sa = sa
-        self._parts = Incoming()
-        self._coming = ()  # digests of the fragments that it holds
+        self.parts = Incoming()
+        self.coming = ()  # notes of the fragments that it holds
         self._coming_id = 0  # their Message ID
         self._ends = sa.lifetime_s is not None
         self._end = Deadline()
@@ -50,24 +52,16 @@ class _Held:
     def is_due(self, now_ms):
         return self._ends and self._end.is_due(now_ms)
 
-    def has(self, digest):
-        """Whether this very fragment is here already."""
-        return digest in self._coming
-
-    def open(self, data, digest):
-        """A datagram → (ike.Opened, digests of all datagrams that it came in), or None so far."""
-        header = ike.parse_header(data)
-        opened = self._parts.open(self.sa.context, data)
+    def took(self, header, note, is_whole):
+        """A datagram is opened → notes of all that its message came in, () so far."""
         if header.next_payload != ike.SKF:
-            return opened, [digest]
+            return [note]
         if header.message_id != self._coming_id:
-            self._coming = ()
+            self.coming = ()
             self._coming_id = header.message_id
-        self._coming = list(self._coming) + [digest]
-        if opened is None:
-            return None
-        digests, self._coming = self._coming, ()
-        return opened, digests
+        notes = list(self.coming) + [note]
+        self.coming = () if is_whole else notes
+        return notes if is_whole else ()
 
 
 class Rekey:
@@ -75,7 +69,7 @@ class Rekey:
 
     def __init__(self):
         self._held = []  # newest first
-        self._last = ()  # digests of the latest message whose ICV verified, one a datagram
+        self._last = ()  # notes of the latest message whose ICV verified, one a datagram
         self._busy = None  # _Candidate
 
     @property
@@ -154,7 +148,12 @@ class Rekey:
         self._busy = None
 
     def begin(self, data):
-        """Take a datagram (without marker): 0, or why not; is_waiting, once a message is whole."""
+        """Job: take a datagram (without marker) → 0, or why not; is_waiting, once a message is
+        whole.
+
+        What an outsider makes up is refused by its ICV. A repeat shows by its own: only what has
+        the ICV of a message in work is looked at closer.
+        """
         try:
             header = ike.parse_header(data)
         except FormatError:
@@ -164,22 +163,27 @@ class Rekey:
         held = self._find(header)
         if held is None:
             return DROP_REKEY_SPI
-        digest = sha256(data).digest()
-        if digest in self._last or held.has(digest):
-            return DROP_REKEY_REPEAT
+        icv = bytes(data[-_ICV:])
+        alike = [note for note in list(self._last) + list(held.coming) if note[:_ICV] == icv]
         if header.message_id < held.sa.next_message_id:
-            return DROP_REKEY_MESSAGE_ID
+            return DROP_REKEY_REPEAT if alike else DROP_REKEY_MESSAGE_ID
+        yield
+        if alike and (yield from _note_of(data)) in alike:
+            return DROP_REKEY_REPEAT
         if self._busy:
             return DROP_REKEY_BUSY
         try:
-            whole = held.open(data, digest)
-            if whole is None:
-                return 0
-            opened, digests = whole
+            opened = yield from held.parts.open_job(held.sa.context, data)
         except FormatError as error:
             return _REASONS.get(error.reason, DROP_REKEY_FORMAT)
-        self._last = digests
-        self._busy = _Candidate(held.sa, opened)
+        yield
+        note = yield from _note_of(data)
+        if held not in self._held:
+            return DROP_REKEY_SPI  # it has gone meanwhile
+        notes = held.took(header, note, opened is not None)
+        if opened is not None:
+            self._last = notes
+            self._busy = _Candidate(held.sa, opened)
         return 0
 
     def work(self, was, sender_slots, sending):
@@ -198,8 +202,7 @@ class Rekey:
                 yield from keypath.check_portion(parts.policy, parts.keys, was.key_path, self)
             signed = ike.rekey_signed_octets(candidate.head, candidate.inner, parts.auth.off)
             yield
-            digest = sha256(signed).digest()
-            yield
+            digest = yield from _digest_of(signed)
             r, s = _signature(parts.auth.body)
             yield
             if not (yield from tidied(candidate.sa.verifier.verify(digest, r, s))):
@@ -253,14 +256,14 @@ def _take_apart(candidate):
     """Job: → _Parts"""
     yield
     try:
-        payloads = ike.parse_chain(candidate.first, candidate.inner)
+        payloads = yield from ike.parse_chain_job(candidate.first, candidate.inner)
     except FormatError:
-        raise FormatError(DROP_REKEY_FORMAT)
-    yield
-    if ike.unsupported_critical(payloads) is not None:
         raise FormatError(DROP_REKEY_FORMAT)
     parts = _Parts()
     for payload in payloads:
+        yield
+        if ike.unsupported_critical((payload,)) is not None:
+            raise FormatError(DROP_REKEY_FORMAT)
         if payload.kind == ike.GSA and parts.policy is None:
             parts.policy = yield from gsa.parse_gsa_job(payload.body)
         elif payload.kind == ike.KD and parts.keys is None:
@@ -271,7 +274,6 @@ def _take_apart(candidate):
             parts.deletes.append(ike.parse_delete(payload.body))
         elif payload.kind in (ike.GSA, ike.KD, ike.AUTH):
             raise FormatError(DROP_REKEY_FORMAT)  # twice
-        yield
     if (parts.policy is None) != (parts.keys is None):
         raise FormatError(DROP_REKEY_FORMAT)
     if parts.policy is None and not parts.deletes:
@@ -279,6 +281,21 @@ def _take_apart(candidate):
     if parts.auth is None:  # section 2.4.1: must be there with digital signatures
         raise FormatError(DROP_REKEY_SIGNATURE)
     return parts
+
+
+def _digest_of(data):
+    """Job: SHA-256"""
+    digest = sha256()
+    for off in range(0, len(data), _AT_ONCE):
+        digest.update(data[off : off + _AT_ONCE])
+        yield
+    return digest.digest()
+
+
+def _note_of(data):
+    """Job: what a datagram is known by: its ICV, which anybody can copy, and half its digest."""
+    digest = yield from _digest_of(data)
+    return data[-_ICV:] + digest[:_ICV]
 
 
 def _signature(body):

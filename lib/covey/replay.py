@@ -26,6 +26,7 @@ _RING = const(3)
 
 # Words of tables that have gone, for those to come: where pieces this long are hard to find.
 _SPARE = const(4)
+_AT_ONCE = const(64)  # words that are cleared by one copy
 _spare = [None] * _SPARE
 
 
@@ -118,8 +119,9 @@ def _new_words(count):
         if _spare[at] is not None and len(_spare[at]) == count:
             found = _spare[at]
             _spare[at] = None
-            for i in range(count):
-                found[i] = 0
+            zeros = words(min(count, _AT_ONCE))
+            for i in range(0, count, _AT_ONCE):
+                found[i : i + _AT_ONCE] = zeros[: count - i]
             return found
     return words(count)
 

@@ -49,7 +49,7 @@ class DataSA:
     sender_form: (index_bits, bits) where Sender-IDs read as index | incarnation, else None.
     lifetime_s: None for no end. sender_slots: how many senders can be told apart, a power of two.
     integrity_only: AES-GMAC, whose packets everybody can read (RFC 4543), instead of AES-GCM.
-    context: what new_context() made of keymat already.
+    context, senders: what new_context() and new_senders() have made already.
     Raises FormatError where the policy is not one that a member can carry out.
     """
 
@@ -67,6 +67,7 @@ class DataSA:
         sender_slots=16,
         integrity_only=False,
         context=None,
+        senders=None,
     ):
         if len(keymat) not in (20, 36):
             raise FormatError(DROP_KD)
@@ -92,7 +93,7 @@ class DataSA:
         )
         w[_PORTS] = word_of(pack(">HH", self.source_port, self.port))
         self.next_seq = 1
-        self.senders = self._table(sender_bits, sender_form)
+        self.senders = senders or new_senders(sn, sender_bits, sender_form, sender_slots)
         self.keymat = bytearray(keymat) if _keeps else None
         self.context = context or new_context(keymat, integrity_only)
         self.auth = None  # who proves that it was they who sent: see mac.py
@@ -157,18 +158,6 @@ class DataSA:
         wipe(self.keymat or b"")
         self.context.wipe()
 
-    def _table(self, bits, form):
-        if form is not None:
-            index_bits, form_bits = form
-            if not 0 < index_bits <= form_bits <= 32 or bits not in (None, form_bits):
-                raise FormatError(DROP_POLICY)
-            return SenderTable(self.sender_slots, form_bits, index_bits)
-        if bits is not None:
-            if not 0 < bits <= 32:
-                raise FormatError(DROP_POLICY)
-            return SenderTable(self.sender_slots, bits)
-        return SenderTable(1 if self.sn == SN_SEQUENTIAL else 0)
-
 
 class RekeySA:
     """A Rekey SA: what GSA_REKEY messages are opened and judged with. RFC 9838 section 2.4.1.
@@ -217,6 +206,20 @@ class RekeySA:
 def new_context(keymat, integrity_only):
     """What a DataSA protects packets with."""
     return GMACContext(keymat) if integrity_only else GCMContext(keymat)
+
+
+def new_senders(sn, bits, form, slots):
+    """The windows of a DataSA. FormatError: see there."""
+    if form is not None:
+        index_bits, form_bits = form
+        if not 0 < index_bits <= form_bits <= 32 or bits not in (None, form_bits):
+            raise FormatError(DROP_POLICY)
+        return SenderTable(slots, form_bits, index_bits)
+    if bits is not None:
+        if not 0 < bits <= 32:
+            raise FormatError(DROP_POLICY)
+        return SenderTable(slots, bits)
+    return SenderTable(1 if sn == SN_SEQUENTIAL else 0)
 
 
 def _ports(selector):

@@ -113,12 +113,12 @@ class TestForgedRekeys:
     @pytest.mark.parametrize("kind", ["rekey_unknown_spi", "rekey_noise"])
     def test_refused_at_once(self, wire, held, kind):
         for shot in attacks.KINDS[kind].make(wire[0], random.Random(2)):
-            assert names()[held.begin(shot.data[4:])] == shot.reason
+            assert names()[finish(held.begin(shot.data[4:]))] == shot.reason
 
     @pytest.mark.parametrize("kind", ["rekey_by_member", "exclude_by_member"])
     def test_refused_for_their_signature_only(self, wire, held, kind):
         (shot,) = attacks.KINDS[kind].make(wire[0], random.Random(3))
-        assert held.begin(shot.data[4:]) == 0
+        assert finish(held.begin(shot.data[4:])) == 0
         with pytest.raises(FormatError) as caught:
             finish(held.work(Terms(), 16, False))
         assert names()[caught.value.reason] == shot.reason == "rekey_signature"

@@ -41,6 +41,11 @@ def registered(policy=STORY["receiver"], sending=False, was=None):
     )
 
 
+def begun(rekey, data):
+    """What Rekey.begin() says of a datagram, at once."""
+    return finish(rekey.begin(data))
+
+
 def why_not(work, *args):
     """The reason of the FormatError that work(*args) raises, None if it raises none."""
     try:

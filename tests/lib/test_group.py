@@ -12,7 +12,7 @@ from covey.drops import (
 from covey.group import Group, soft_lifetime_s
 from covey.job import finish
 from covey.member import Member
-from story import STORY, T1, T2, registered, why_not
+from story import STORY, T1, T2, begun, registered, why_not
 
 
 def joined(policy=STORY["receiver"], sending=False, slots=8):
@@ -23,7 +23,7 @@ def joined(policy=STORY["receiver"], sending=False, slots=8):
 
 
 def rekey(group, data, now_ms):
-    assert group.rekey.begin(data) == 0
+    assert begun(group.rekey, data) == 0
     return group.install(finish(group.rekey.work(group.terms, 16, False)), False, now_ms)
 
 

@@ -15,7 +15,7 @@ from covey.drops import (
 )
 from covey.job import finish
 from covey.rekey import Rekey
-from story import STORY, T1, T2, T3, registered, why_not
+from story import STORY, T1, T2, T3, begun, registered, why_not
 
 
 def member(policy=STORY["receiver"]):
@@ -27,7 +27,7 @@ def member(policy=STORY["receiver"]):
 
 def follow(rekey, terms, data):
     """What a whole message leads to: an Assignment, or why not."""
-    reason = rekey.begin(data)
+    reason = begun(rekey, data)
     if reason:
         return reason
     made = []
@@ -70,29 +70,29 @@ def test_an_older_initial_message_id_is_stale():
 
 def test_a_repeat_is_quiet_while_in_work_and_after():
     rekey, terms = member()
-    assert rekey.begin(STORY["rekey1"]) == 0
-    assert rekey.begin(STORY["rekey1"]) == DROP_REKEY_REPEAT
-    assert rekey.begin(STORY["later"]) == DROP_REKEY_BUSY
+    assert begun(rekey, STORY["rekey1"]) == 0
+    assert begun(rekey, STORY["rekey1"]) == DROP_REKEY_REPEAT
+    assert begun(rekey, STORY["later"]) == DROP_REKEY_BUSY
     assert finish(rekey.work(terms, 16, False)).data_sas
-    assert rekey.begin(STORY["rekey1"]) == DROP_REKEY_REPEAT
+    assert begun(rekey, STORY["rekey1"]) == DROP_REKEY_REPEAT
 
 
 def test_what_an_outsider_can_send():
     rekey, terms = member()
     good = STORY["rekey1"]
-    assert rekey.begin(b"") == DROP_REKEY_FORMAT
-    assert rekey.begin(bytes(16) + good[16:]) == DROP_REKEY_SPI
-    assert rekey.begin(STORY["rekey2"]) == DROP_REKEY_SPI
+    assert begun(rekey, b"") == DROP_REKEY_FORMAT
+    assert begun(rekey, bytes(16) + good[16:]) == DROP_REKEY_SPI
+    assert begun(rekey, STORY["rekey2"]) == DROP_REKEY_SPI
     for off in (20, 32, 40, 60, len(good) - 1):  # Message ID, IV, text, ICV
         forged = bytearray(good)
         forged[off] ^= 0x40
-        assert rekey.begin(bytes(forged)) == DROP_REKEY_TAG, off
+        assert begun(rekey, bytes(forged)) == DROP_REKEY_TAG, off
     for off in (18, 19):  # exchange type, a response
         forged = bytearray(good)
         forged[off] ^= 0x20
-        assert rekey.begin(bytes(forged)) == DROP_REKEY_FORMAT, off
+        assert begun(rekey, bytes(forged)) == DROP_REKEY_FORMAT, off
     for n in range(len(good)):
-        assert rekey.begin(good[:n]) == DROP_REKEY_FORMAT
+        assert begun(rekey, good[:n]) == DROP_REKEY_FORMAT
     assert rekey.current.next_message_id == 0
     assert follow(rekey, terms, good).data_sas
 
@@ -127,13 +127,13 @@ def test_the_old_rekey_sa_goes_after_dtd():
     made = follow(rekey, terms, STORY["rekey1"])
     rekey.install(made.rekey_sa, 1000, made.terms.dtd_s)
     rekey.expire(2999)
-    assert rekey.begin(STORY["later"]) == 0
+    assert begun(rekey, STORY["later"]) == 0
     rekey.wipe()
     rekey, terms = member()
     made = follow(rekey, terms, STORY["rekey1"])
     rekey.install(made.rekey_sa, 1000, made.terms.dtd_s)
     rekey.expire(3000)
-    assert rekey.begin(STORY["later"]) == DROP_REKEY_SPI
+    assert begun(rekey, STORY["later"]) == DROP_REKEY_SPI
     assert follow(rekey, made.terms, STORY["rekey2"]).data_sas
 
 
@@ -141,31 +141,31 @@ def test_a_registration_leaves_nothing_of_the_past():
     rekey, terms = member()
     made = follow(rekey, terms, STORY["rekey1"])
     rekey.install(made.rekey_sa, 0, 2)
-    assert rekey.begin(STORY["rekey2"]) == 0  # in work
+    assert begun(rekey, STORY["rekey2"]) == 0  # in work
     rekey.replace(registered(STORY["late"]).rekey_sa, 0)
     assert not rekey.is_waiting
-    assert rekey.begin(STORY["rekey2"]) == DROP_REKEY_SPI
+    assert begun(rekey, STORY["rekey2"]) == DROP_REKEY_SPI
     assert follow(rekey, terms, STORY["later"]).data_sas
     rekey.replace(registered().rekey_sa, 0)
     assert follow(rekey, terms, STORY["later"]).data_sas  # not a repeat: it has to be heard
     rekey.replace(None, 0)
-    assert rekey.current is None and rekey.begin(STORY["later"]) == DROP_REKEY_SPI
+    assert rekey.current is None and begun(rekey, STORY["later"]) == DROP_REKEY_SPI
 
 
 def test_a_message_in_work_survives_a_registration_that_does_not_know_of_it():
     """It was sent behind the answer, and came before the answer's keys were installed."""
     rekey, terms = member()
-    assert rekey.begin(STORY["rekey1"]) == 0
+    assert begun(rekey, STORY["rekey1"]) == 0
     rekey.replace(registered().rekey_sa, 0)
-    assert rekey.is_waiting and rekey.begin(STORY["rekey1"]) == DROP_REKEY_REPEAT
+    assert rekey.is_waiting and begun(rekey, STORY["rekey1"]) == DROP_REKEY_REPEAT
     assert finish(rekey.work(terms, 16, False)).data_sas
     assert rekey.current.next_message_id == 1
     rekey, terms = member()
-    assert rekey.begin(STORY["rekey1"]) == 0
+    assert begun(rekey, STORY["rekey1"]) == 0
     rekey.replace(registered(STORY["late"]).rekey_sa, 0)  # it expects Message ID 7: of the past
     assert not rekey.is_waiting
     rekey, terms = member()
-    assert rekey.begin(STORY["rekey1"]) == 0
+    assert begun(rekey, STORY["rekey1"]) == 0
     other = registered().rekey_sa
     other.spi = bytes(16)
     rekey.replace(other, 0)

@@ -112,7 +112,10 @@ class Machine:
             self._plant.checker.delivered(self, packet, number)
         elif said == IKE_MESSAGE:
             self.membership.multicast(message, now)
-            if self.membership._keys.is_busy:  # else it was a repeat, or not for us
+            keys = self.membership._keys
+            while keys._look or len(keys._later) > keys._seen:
+                keys._look_on()  # no time passes in between
+            if keys.is_busy:  # else it was a repeat, or not for us
                 self._alarm.set(self._clock.now_ms + self.slow_ms)
         else:
             self._plant.checker.refused(self, packet, said)

@@ -49,7 +49,6 @@ _HALF = const(0x20000000)
 _ECB = const(1)
 buffer = bytearray  # the heap never moves it
 _FILLINGS = const(150)  # to a step
-_REFILLS = const(60)  # after a later collection, which makes new holes
 _SPARE = const(32768)  # octets that stay free for the work itself, and for all others meanwhile
 _WHY = {2: "there is no such file", 13: "permission denied", 21: "it is a directory"}
 
@@ -73,6 +72,7 @@ else:
 
 
 _left = 0  # pairs that may still be made
+_end = 0  # where holes end, by blocks of the heap
 
 
 def tidy(filling):
@@ -80,27 +80,29 @@ def tidy(filling):
 
     The allocator looks for more than one block from the first free block on, every time: with
     holes that are too small left among what stays, that search costs more than all arithmetic.
+    A later collection makes few, and whoever comes behind it would search first: so it fills them.
     """
-    global _left
+    global _left, _end
     collect()
-    yield
-    if filling is not None:
-        for _ in range(min(_REFILLS, _left)):
-            filling = (filling, None)
-        _left = max(_left - _REFILLS, 0)
-        return filling
-    free = mem_free()  # takes as long as collecting
-    _left = max(min(free // 2, free - _SPARE) // _PAIR, 0)
-    yield
+    is_first = filling is None
+    if is_first:
+        yield
+        free = mem_free()  # takes as long as collecting
+        _left = max(min(free // 2, free - _SPARE) // _PAIR, 0)
+        yield
     try:
-        end = id((None,) * _left)  # behind it no hole matters
+        if is_first:
+            _end = (
+                id((None,) * _left) >> 4
+            )  # behind it no hole matters; to the collector no address
         at = 0
-        while at < end and _left >= _FILLINGS:
+        while at < _end and _left >= _FILLINGS:
             for _ in range(_FILLINGS):
                 filling = (filling, None)
             _left -= _FILLINGS
-            at = id(filling)
-            yield
+            at = id(filling) >> 4
+            if is_first:
+                yield
     except MemoryError:
         filling = None  # others need it more
     return filling

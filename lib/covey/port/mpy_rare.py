@@ -19,6 +19,7 @@ _KEYSTREAM = const(864)
 
 _MOST_AAD = const(112)
 _MOST_TEXT = const(4096)
+_AT_ONCE = const(256)  # octets that are decrypted in one step of a job
 _EXACT = const(40)  # no view is longer by a few blocks up to there
 
 
@@ -37,7 +38,7 @@ class RareContext:
         try:
             context = GCMContext(self._keymat)
             parts, iv = context._parts, off + aad_len
-            if not _crypt(parts, buf, iv, text_len):
+            if not _crypt(parts, buf, iv, 0, text_len):
                 refuse(1)
             if not _finish(parts, buf, iv, aad_len, text_len, 0):
                 refuse(1)
@@ -47,13 +48,23 @@ class RareContext:
             if context is not None:
                 context.wipe()
 
-    def open(self, buf, off, aad_len, text_len):
+    def open_job(self, buf, off, aad_len, text_len):
+        if not 0 <= aad_len <= _MOST_AAD or not 0 <= text_len <= _MOST_TEXT:
+            refuse(0)
         try:
             context = GCMContext(self._keymat)
         except OSError:
             return False  # AES gave zeros
         try:
-            return open_long(context, buf, off, aad_len, text_len)
+            yield
+            parts, iv = context._parts, off + aad_len
+            if not _finish(parts, buf, iv, aad_len, text_len, 1):
+                return False
+            for done in range(0, text_len, _AT_ONCE):
+                yield
+                if not _crypt(parts, buf, iv, done, min(done + _AT_ONCE, text_len)):
+                    return False
+            return True
         finally:
             context.wipe()
 
@@ -72,7 +83,7 @@ def open_long(context, buf, off, aad_len, text_len):
         return context.open(buf, off, aad_len, text_len)
     if not _finish(context._parts, buf, off + aad_len, aad_len, text_len, 1):
         return False
-    return _crypt(context._parts, buf, off + aad_len, text_len)
+    return _crypt(context._parts, buf, off + aad_len, 0, text_len)
 
 
 @micropython.native
@@ -86,13 +97,14 @@ def _finish(parts, buf, iv, aad_len, text_len, compares):
 
 
 @micropython.native
-def _crypt(parts, buf, iv, text_len):
-    """Encrypt or decrypt. False where AES gave zeros: what follows is as it was."""
+def _crypt(parts, buf, iv, done, text_len):
+    """Encrypt or decrypt what follows `done` octets, which are whole blocks. False where AES gave
+    zeros: the rest is as it was.
+    """
     _, encrypt, cipher, views, _, _, place = parts
     most = len(views) - 2
     if most > _EXACT:
         most = _EXACT
-    done = 0
     while done < text_len:
         left = text_len - done
         n = left + 15 >> 4
