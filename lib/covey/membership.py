@@ -69,7 +69,6 @@ class Membership:
     _leaving = False
     _silence = None  # silence.Silence, where policy has a max_silence
     _reporter = None  # Reporter, once a server has asked for reports
-    is_silent = False  # whether a MEMBER hears nothing from its key server
     is_amid = False  # the last step was a slice of work: there is nothing new to tell
     _slices = 0  # that may be done before timers are looked at
     _look = 0  # which of them were looked at last
