@@ -84,6 +84,7 @@ GROUPS = {
     ),
     "top": (
         [
+            "fields",
             "config",
             "member",
             "membership",
@@ -103,7 +104,7 @@ DOORS = {
     "port": ["sys"],
     "port.chance": ["hashlib", "os"],
     "port.cpy": ["cryptography", "errno", "hashlib", "os", "socket", "sys", "time"],
-    "port.mpy": ["cryptolib", "gc", "hashlib", "micropython", "time"],
+    "port.mpy": ["cryptolib", "gc", "hashlib", "micropython", "sys", "time"],
     "port.mpy_gcm": ["cryptolib", "micropython", "sys"],
     "port.mpy_rare": ["micropython"],
     "port.mpy_tables": ["micropython"],
@@ -117,7 +118,7 @@ DOORS = {
     "port.mpy_address": ["network", "socket"],
     "port.mpy_esp": ["errno", "micropython", "socket", "sys"],
     "port.mpy_socket": ["errno", "micropython", "os", "select", "socket", "sys"],
-    "config": ["json"],
+    "fields": ["json"],
     "aio": ["asyncio"],
 }
 PLACES = {name: (group, at) for group in GROUPS for at, name in enumerate(GROUPS[group][0])}
