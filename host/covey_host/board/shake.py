@@ -1,8 +1,8 @@
 """Leave out what nothing can reach: a name that nobody says is dead, and with it what bears it.
 
 Functions, classes, methods; what a module, a class or `self` binds to a plain value; imported
-names. A name lives if it stands anywhere but in its own definition: as a name, an attribute, a text
-in a file that calls getattr(), a word of the texts that come along (main.py), or as what an
+names. A name lives if it stands anywhere but in its own definition: as a name, an attribute, a
+text in a file that calls getattr(), a word of the texts that come along (main.py), or as what an
 application may call (shorten.API). `__x__` lives.
 
 Whose name is meant nobody asks: every `close` lives as long as anything is closed.

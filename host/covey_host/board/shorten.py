@@ -8,12 +8,12 @@ outside knows gets one of those, as long as there are any:
         held = self._keys.find(sa.spi, 0)              held = _.append.abs(EOFError.any, 0)
 
 These names stay: what MicroPython and its modules have; what stands in the texts that come along,
-such as main.py; what an application may call (API); texts, in a file that calls getattr(); `__x__`;
-`_X = const(...)`, which leaves no trace anyhow; modules. And what is asked of an object, but bound
-by no file of ours: nobody here knows whose it is.
+such as main.py; what an application may call (API); texts, in a file that calls getattr();
+`__x__`; `_X = const(...)`, which leaves no trace anyhow; modules. And what is asked of an object,
+but bound by no file of ours: nobody here knows whose it is.
 
 Two names may become one where they can't meet: in files that know only one of them, unless
-inheritance, a `from x import *`, or who sets an attribute of another's object brings them together.
+inheritance, `from x import *`, or who sets an attribute of another's object brings them together.
 An argument is known to its function alone, unless a caller names it: there they are the same few
 over and over.
 """
@@ -41,6 +41,7 @@ API = {
 _LOADED = {"args", "close", "const", "end", "errno", "key", "keys", "main", "micropython", "read"}
 _LOADED |= {"readinto", "readline", "self", "send", "sep", "super", "throw", "value", "write"}
 _LOADED |= {"locals", "globals", "eval", "exec", "dir", "bytecode", "builtins"}
+_LOADED |= {"_"}  # `from x import *` leaves it out
 _POOL = tuple(word for word in SHORTEST + SHORT if word not in _LOADED)
 _FOR_ARGUMENTS = (*SHORTEST, "__init__", "__len__", "__hash__", "__int__", "__str__")
 _NO_NAMES = ("as", "if", "in", "is", "or")

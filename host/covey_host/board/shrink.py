@@ -1,4 +1,4 @@
-"""lib/covey rewritten for boards, as a whole: one program with main.py and what that has beside it.
+"""lib/covey rewritten for boards, as a whole: one program with main.py and what lies beside it.
 
     fold       numbers in the place of their names; without the key server's half
     shake      without what nobody can reach
@@ -14,6 +14,7 @@ import functools
 import json
 import re
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from .shake import shake
 from .shorten import PACKAGE, shorten
 
 _FRAME = re.compile(r'File "([^"]+)"(, line \d+)?, in (\w+)')
-_WORD = re.compile(r"(?<=')\w+(?=')")
+_ERROR = re.compile(r"\w+(:|$)")  # behind the frames
+_WORD = re.compile(r"(?<=')(\w+)(?=')")
 
 
 @dataclass(frozen=True)
@@ -78,17 +80,26 @@ def _shrink(kept: tuple, heard: tuple[str, ...], root: Path) -> Shrunk:
     )
 
 
-def in_words(traceback: str, names: dict[str, dict[str, str]]) -> str:
-    """A traceback from a board, with the real names. names: of its image."""
+def parse_names(data: bytes) -> dict[str, dict[str, str]]:
+    """What names_json() made. ValueError where it is something else."""
+    names = json.loads(data)
+    if not isinstance(names, dict) or not all(isinstance(some, dict) for some in names.values()):
+        raise ValueError("no names")
+    return names
+
+
+def in_words(lines: Iterable[str], names: dict[str, dict[str, str]]) -> Iterator[str]:
+    """The lines of a traceback from a board, with the real names. names: of its image."""
     here = {}  # of the last frame's file
-    lines = []
-    for line in traceback.splitlines(keepends=True):
+    for line in lines:
+        line = line.rstrip("\r\n")
         frame = _FRAME.search(line)
         if frame:
             here = names.get(frame[1], {})
             start, end = frame.span(3)
             line = line[:start] + here.get(frame[3], frame[3]) + line[end:]
-        else:
-            line = _WORD.sub(lambda word: here.get(word[0], word[0]), line)
-        lines.append(line)
-    return "".join(lines)
+        elif _ERROR.match(line):
+            pieces = _WORD.split(line)
+            line = "".join(here.get(piece, piece) for piece in pieces)
+            here = {}
+        yield line
