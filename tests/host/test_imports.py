@@ -17,7 +17,7 @@ HOST = ROOT / "host" / "covey_host"
 
 # group: (its files in order, the groups it may import from, modules from outside covey)
 GROUPS = {
-    "errors": (["drops"], [], []),
+    "errors": (["dropnames", "drops"], [], []),
     "port": (
         [
             "port.chance",
