@@ -46,6 +46,7 @@ ROLES = {
     "an IKE message comes in fragments, or leaves so": ["ikefrag"],
     "the key server refuses, in words": ["errornames"],
     "a drop is told by its name (status(), a refusal)": ["dropnames"],
+    "a socket can't be had": ["port.mpy_whynot"],
     "the ip carrier": ["ipcarrier", "ipv4", "port.mpy_esp"],
     "GCMContext.set_constant_time()": ["port.mpy_ghash_ct", "port.mpy_tag"],
     "a board that goes on where it was, after deep sleep": ["resume"],

