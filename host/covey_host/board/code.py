@@ -172,11 +172,11 @@ def compile_all(
 
 def rewritten(found: Selection) -> Shrunk:
     """What is compiled: of lib/covey shrunk, of an application as it stands."""
+    texts = {name: path.read_text(encoding="utf-8") for name, path in found.kept.items()}
+    known = _known(*_REWRITERS, repr((texts, found.heard, found.root)))
+    if known is not None and known.exists():
+        return Shrunk(**json.loads(known.read_bytes()))
     try:
-        texts = {name: path.read_text(encoding="utf-8") for name, path in found.kept.items()}
-        known = _known("shrunk", *_REWRITERS, repr((texts, found.heard, found.root)))
-        if known is not None and known.exists():
-            return Shrunk(**json.loads(known.read_bytes()))
         made = shrink(found.kept, found.heard, found.root)
     except SyntaxError as error:
         raise Broken(f"{error.filename}: {error}") from error
@@ -221,7 +221,10 @@ def _keep(octets: bytes, path: Path) -> None:
 def _text(source: Path, root: Path) -> str:
     """Where its imports are looked for: of lib/covey with numbers for names."""
     if (root / "covey") in source.parents:
-        return fold(source, root)
+        try:
+            return fold(source, root)
+        except SyntaxError as error:
+            raise Broken(f"{source.relative_to(root)}: {error}") from error
     return source.read_text(encoding="utf-8")
 
 
