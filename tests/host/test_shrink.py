@@ -409,9 +409,11 @@ def test_a_traceback_in_words():
 def test_words_of_a_file(tmp_path):
     (tmp_path / "it.names.json").write_text('{"unicast": {"abs": "_take_response"}}')
     (tmp_path / "said").write_text('  File "unicast", line 1, in abs\n')
-    done = run("-m", "covey_host", "words", tmp_path / "it.names.json", tmp_path / "said")
+    done = run(
+        "-m", "covey_host", "words", "--names", tmp_path / "it.names.json", tmp_path / "said"
+    )
     assert (done.returncode, done.stdout) == (0, '  File "unicast", line 1, in _take_response\n')
-    done = run("-m", "covey_host", "words", tmp_path / "said")
+    done = run("-m", "covey_host", "words", "--names", tmp_path / "said")
     assert done.returncode == 2 and "holds no names: give the .names.json" in done.stderr
-    done = run("-m", "covey_host", "words", tmp_path / "none")
+    done = run("-m", "covey_host", "words", "--names", tmp_path / "none")
     assert done.returncode == 2 and "can't be read" in done.stderr

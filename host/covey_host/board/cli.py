@@ -132,7 +132,7 @@ def install(
 
 def words(
     names: Annotated[
-        Path, typer.Argument(metavar="NAMES", help="What covey image made: *.names.json.")
+        Path, typer.Option(help="The .names.json that covey image wrote beside the image.")
     ],
     traceback: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="What the board said [stdin].")
