@@ -49,6 +49,7 @@ ROLES = {
     "a socket can't be had": ["port.mpy_whynot"],
     "the ip carrier": ["ipcarrier", "ipv4", "port.mpy_esp"],
     "GCMContext.set_constant_time()": ["port.mpy_ghash_ct", "port.mpy_tag"],
+    "a group with source authentication": ["sources", "proofs", "mac", "cmac", "port.mpy_cmac"],
     "a board that goes on where it was, after deep sleep": ["resume"],
     "EtherNet/IP, where the application imports it": ["cip"],
 }

@@ -62,13 +62,16 @@ def group_add(
         bool,
         typer.Option("--integrity-only", help="Data go in clear: anyone reads, nobody changes."),
     ] = False,
-    source_auth: Annotated[str, typer.Option(help="none; others in a later version.")] = "none",
+    source_auth: Annotated[
+        str | None, typer.Option(help="none. mac: a packet proves its sender to each receiver.")
+    ] = None,
     site: Site = None,
 ) -> None:
     """Add a group to covey.toml; a running server takes it at once."""
     settings = {"address": address, "port": port, "lifetime": lifetime, "carrier": carrier}
     settings |= {"rekey": rekey, "integrity_only": integrity_only or None}
-    commands.group_add(site, name, {**settings, "source_auth": source_auth})
+    settings["source_auth"] = source_auth
+    commands.group_add(site, name, settings)
 
 
 @group_app.command("list")

@@ -50,8 +50,6 @@ def init(directory: Path, identity: str | None) -> None:
 
 def group_add(option: Path | None, name: str, settings: dict[str, Any]) -> None:
     check_name("group", name)
-    if settings.pop("source_auth") != "none":
-        raise Problem("Source authentication comes in a later version: leave it at none.", MISUSE)
     answer = perform(sites.find(option), {"do": "group add", "group": name, "settings": settings})
     output.line(f"Added group {name} ({answer['address']}, port {answer['port']}) to covey.toml.")
 

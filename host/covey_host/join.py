@@ -147,9 +147,12 @@ class _Session:
             fact = {"event": "packet", "member": self._wish.name, "payload": payload.hex()}
             if text is not None:
                 fact["text"] = text
-            emit({**fact, "sender": packet.sender, "confirmed": packet.confirmed})
+            fact |= {"sender": packet.sender, "confirmed": packet.confirmed}
+            emit(fact | ({"source": _text(packet.source)} if packet.confirmed else {}))
             return
         who = "?" if packet.sender is None else packet.sender
+        if packet.confirmed:
+            who = f"{_text(packet.source)} (confirmed)"
         line(f"{who}: {payload.hex() if text is None else text}")
 
 

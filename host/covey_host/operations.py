@@ -16,7 +16,7 @@ from covey.config import parse_psk
 from . import site as sites
 from .control import caller
 from .errors import MISUSE, Problem
-from .gcks import Out, policy
+from .gcks import Out, policy, seats, sources
 from .gcks.authority import PSK_LEN, Authority
 from .gcks.keyserver import KeyServer
 from .gcks.ledger import Ledger
@@ -101,6 +101,9 @@ class Operations:
         psk = _psk(request.get("psk"))
         sender = request.get("sender") is True
         self._check_new(name)
+        if group.source_auth != sources.NONE:
+            others = self._authority().of_group(group.name)
+            seats.check_room(group.name, {**others, name: sender})
         fields = _covey_json(name, rules, group, request)
         draft = self._draft_member(name, fields, psk)
         try:

@@ -44,12 +44,15 @@ _MARKER_LEN = const(4)  # RFC 3948 section 2.2: an IKE message, not ESP
 
 
 class Packet:
-    """One delivered packet. sender: Sender-ID or None; confirmed: who sent it is proven."""
+    """One delivered packet. sender: Sender-ID or None; confirmed: it is proven who sent it, and
+    source is the identity, in octets.
+    """
 
-    def __init__(self, payload, sender, confirmed):
+    def __init__(self, payload, sender, confirmed, source=None):
         self.payload = payload
         self.sender = sender
         self.confirmed = confirmed
+        self.source = source
 
 
 class JoinError(Exception):
@@ -209,11 +212,11 @@ class Joined:
         after a Delete, numbers used up; see status()). ConfigError where it never may be."""
         self._check()
         member = self.member
-        if len(payload) > member.payload_max:
+        if len(payload) > member.payload_most:
             member.drops.count(DROP_OVERSIZE)
             raise ConfigError(
                 "A payload may have %d octets, this one has %d."
-                % (member.payload_max, len(payload))
+                % (member.payload_most, len(payload))
             )
         member.out[: len(payload)] = payload
         length = member.send(len(payload), port.ticks_ms())
@@ -428,7 +431,9 @@ class Joined:
         if len(self._packets) == _QUEUE:
             member.drops.count(DROP_QUEUE_FULL)
             return
-        self._packets.append(Packet(bytes(member.payload), member.sender, member.confirmed))
+        source = member.source
+        packet = Packet(bytes(member.payload), member.sender, source is not None, source)
+        self._packets.append(packet)
         self._arrived.set()
 
     # The group's sockets follow the policy

@@ -39,6 +39,7 @@ class Terms:
         self.auth_key = None  # the key server's SubjectPublicKeyInfo, and
         self.verifier = None  # p256.Verifier of its signatures
         self.key_path = ()  # the Working Key Path, see keypath.py
+        self.sources = None  # who may send, and how they prove it: see proofs.py
         self.generation = 0  # of the GSA, as we count: which SA is newer
         self.epoch = 0  # the same for people: the key server's count where it tells
 
@@ -73,7 +74,7 @@ def build(policy, keys, kwk, was, registering, sending, sender_slots, is_inband=
     a GSA_INBAND_REKEY is built like a registration (section 2.4.2.1).
     """
     made = Assignment()
-    is_whole = False
+    is_whole = authenticated = False
     try:
         yield
         collect()  # keys stay: let them not lie scattered among what parsing has left
@@ -94,16 +95,42 @@ def build(policy, keys, kwk, was, registering, sending, sender_slots, is_inband=
                 sa = yield from _data_sa(sa_policy, bag, kwk, made.terms, sender_slots)
                 made.data_sas.append(sa)
                 made.next_spis.extend(sa_policy.next_spis)
+                authenticated = authenticated or _proves_sources(sa_policy)
             else:
                 raise FormatError(DROP_POLICY)  # AH
             yield
         if len(keys.bags) != len(policy.policies):
             raise FormatError(DROP_KD)  # a key for an SA that has no policy
+        if authenticated:
+            yield from _sources(policy, keys.member, kwk if registering else None, was, made)
+        elif made.data_sas:
+            made.terms.sources = None
         is_whole = True
         return made
     finally:
         if not is_whole:  # refused, or the job was dropped
             made.wipe()
+
+
+def _proves_sources(policy):
+    """Whether what is sent under this SA proves who sent it (COVEY_SOURCE_AUTH)."""
+    for kind, _ in policy.attributes:
+        if kind == ike.COVEY_SOURCE_AUTH:
+            return True
+    return False
+
+
+def _sources(policy, bag, kwk, was, made):
+    from covey import proofs
+
+    terms = made.terms
+    esp = [p for p in policy.policies if p.protocol == ike.ESP]
+    yield
+    job = proofs.build_job(esp, policy.group_wide, bag, kwk, was, terms)
+    terms.sources, each = yield from job
+    for sa, auth in zip(made.data_sas, each):
+        proofs.enlist(sa, terms.sources.rows)
+        sa.auth = auth
 
 
 def nothing_new(was):
@@ -135,6 +162,7 @@ def _terms(policy, keys, was, registering, sending):
     else:
         terms.sender_ids = was.sender_ids
         terms.key_path = was.key_path
+        terms.sources = was.sources
         if sending and has_data and not terms.sender_ids:
             raise FormatError(DROP_POLICY)  # section 2.4.1.4: the GM must register again
         for sender_id in terms.sender_ids:

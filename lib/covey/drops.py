@@ -30,6 +30,8 @@ DROP_DUMMY = -12  # RFC 4303 section 2.6: next header 59; quiet
 DROP_NEXT_HEADER = -13  # neither UDP (17) nor dummy (59)
 DROP_INNER_LENGTH = -14  # RFC 768: a UDP length below its header's, or beyond the text
 DROP_SELECTOR = -15  # RFC 4301 section 5.2: outside the SA's traffic selectors
+DROP_SOURCE = -33  # its MAC for us is wrong or missing: another member may have made it
+DROP_NOT_ROSTERED = -34  # a Sender-ID that the key server gave to no sender of the group
 DROP_QUEUE_FULL = -16  # the application does not keep up
 # IKE messages, RFC 7296
 DROP_IKE_HEADER = -20  # section 3.1: version, length, flags

@@ -121,6 +121,8 @@ class Group:
         for pair in self.terms.key_path:
             if pair not in terms.key_path:
                 wipe(pair[1])
+        if self.terms.sources and not terms.sources:
+            self.terms.sources.wipe()
         self.terms = terms
 
     def _check(self, made, registering, slots):

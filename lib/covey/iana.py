@@ -112,3 +112,10 @@ GROUP_SENDER = 16429
 COVEY_AWAKE = 40960  # ours
 IKEV2_FRAGMENTATION_SUPPORTED = 16430
 SIGNATURE_HASH_ALGORITHMS = 16431
+
+# Attributes of ours for source authentication: in the policy of an ESP SA, in the group-wide one,
+# and two in a member bag
+COVEY_SOURCE_AUTH = 16400
+COVEY_ROSTER = 16401
+COVEY_RECEIVER_KEY = 16402
+COVEY_SENDER_KEYS = 16403

@@ -1,7 +1,7 @@
 """The keys of a group: the KD payload of G-IKEv2 (RFC 9838 section 4.5), and its substructures.
 
-Cold code, plain values. Order is free and unknown attributes are ignored; a payload that does not
-parse is a FormatError(DROP_KD).
+Cold code, plain values. Order is free. Unknown attributes are ignored, those of a member bag kept
+aside. A payload that does not parse is a FormatError(DROP_KD).
 """
 
 import struct
@@ -118,10 +118,11 @@ def _parse_key_bag(protocol, spi, content):
 class MemberBag(Value):
     """What one member gets: WRAP_KEY (1), AUTH_KEY (2), GM_SENDER_ID (3), section 4.5.3."""
 
-    def __init__(self, wrap_keys=(), auth_key=None, sender_ids=()):
+    def __init__(self, wrap_keys=(), auth_key=None, sender_ids=(), attributes=()):
         self.wrap_keys = list(wrap_keys)  # WrappedKey, Key ID not zero
         self.auth_key = auth_key  # DER SubjectPublicKeyInfo
         self.sender_ids = list(sender_ids)  # octets as they came, 1 to 8 each
+        self.attributes = list(attributes)  # unknown ones: (type, value)
 
 
 def _parse_member_bag(content):
@@ -139,6 +140,8 @@ def _parse_member_bag(content):
             if isinstance(value, int) or not 1 <= len(value) <= _SENDER_ID_MOST:
                 raise FormatError(DROP_KD)
             bag.sender_ids.append(value)
+        else:
+            bag.attributes.append((kind, value))
     return bag
 
 
@@ -197,4 +200,6 @@ def _emit_member_bag(bag):
         content += emit_attribute(_AUTH_KEY, bag.auth_key)
     for sender_id in bag.sender_ids:
         content += emit_attribute(_GM_SENDER_ID, sender_id)
+    for kind, value in bag.attributes:
+        content += emit_attribute(kind, value)
     return emit_substructure(NO_PROTOCOL, b"", content)

@@ -12,8 +12,10 @@ from covey.drops import (
     DROP_KEEPALIVE,
     DROP_LENGTH,
     DROP_NO_SA,
+    DROP_NOT_ROSTERED,
     DROP_NOT_SENDER,
     DROP_RETIRED_SPI,
+    DROP_SENDER_TABLE_FULL,
     DROP_TAG,
     DROP_UNKNOWN_SPI,
     IKE_MESSAGE,
@@ -46,7 +48,6 @@ class Member(DataPath):
 
     # The payload lies in rx from there on, until the next receive().
     payload_off = _PAYLOAD
-    confirmed = False  # whether its source is proven; False: proven to be in the group
     # A note for the control half, which clears it.
     missed_rekey = False  # somebody sends under an SPI announced for the next epoch
 
@@ -83,6 +84,25 @@ class Member(DataPath):
             SenderTable.reserve(sa_slots, sender_slots)
 
     @property
+    def confirmed(self):
+        """Whether it is proven who sent the packet in rx, which was delivered; False: proven to be
+        in the group.
+        """
+        return self.source is not None
+
+    @property
+    def source(self):
+        """The identity, in octets, of who is proven to have sent it; else None."""
+        sa = self.keys.find(self.rx, 0)
+        return sa and sa.auth and sa.auth.name_of(self.sender)
+
+    @property
+    def payload_most(self):
+        """The longest payload that send() takes now: what proves the source needs room too."""
+        sa = self.keys.sending
+        return self.payload_max - (sa.auth.trailer if sa and sa.auth else 0)
+
+    @property
     def payload(self):
         """The last payload delivered, a view into rx. Allocates the view; octets are copied
         without it from rx[payload_off : payload_off + payload_len].
@@ -100,7 +120,8 @@ class Member(DataPath):
             self.keys.step(now_ms)
             return self.receive(n, now_ms)
         text_len = n - _OVERHEAD
-        context = self._sas[slot].context
+        sa = self._sas[slot]
+        context = sa.context
         if text_len <= self._text_max:
             is_genuine = context.open(self.rx, 0, _AAD_LEN, text_len)
         else:
@@ -110,7 +131,11 @@ class Member(DataPath):
         payload_len = trim(place, text_len)
         if payload_len < 0:
             return self.drops.count(payload_len)
-        # Source authentication has its place here: it may shorten the payload, and confirms it.
+        auth = sa.auth
+        if auth is not None:
+            payload_len = auth.confirm(self, payload_len)
+            if payload_len < 0:
+                return self.drops.count(payload_len)
         accept(place, payload_len)
         return payload_len
 
@@ -123,14 +148,19 @@ class Member(DataPath):
         """
         if destination is not None:
             return self._send_to(destination, n, now_ms)
-        text_len = frame(self._place, n, now_ms)
+        sa = self.keys.sending
+        auth = None if sa is None else sa.auth
+        whole = n if auth is None else n + auth.trailer
+        text_len = frame(self._place, whole, now_ms)
         if text_len < 0:
             if text_len != STEP_IS_DUE:
                 return self._not_sent(text_len)
             self.keys.step(now_ms)
             return self.send(n, now_ms)
         try:
-            self.keys.sending.context.seal(self.tx, 0, _AAD_LEN, text_len)
+            if auth is not None:
+                auth.sign(self.tx, whole)
+            sa.context.seal(self.tx, 0, _AAD_LEN, text_len)
         except OSError as error:
             self.sent -= 1
             raise error
@@ -165,6 +195,10 @@ class Member(DataPath):
     def _refuse(self, reason, n):
         if reason == DROP_LENGTH:
             return self._not_esp(n)
+        if reason == DROP_SENDER_TABLE_FULL:
+            sa = self.keys.find(self.rx, 0)
+            if sa is not None and sa.auth is not None:
+                reason = DROP_NOT_ROSTERED
         if reason == DROP_UNKNOWN_SPI:
             if self.keys.was_retired(self.rx, 0):
                 return self.drops.count(DROP_RETIRED_SPI)

@@ -3,7 +3,8 @@
     admit(place, n, now_ms)     the datagram of n octets in rx may be opened: the slot of its SA
     (the SA's context opens it)
     trim(place, text_len)       it is what a sender would make: the length of its payload
-    (source authentication has its place here: it may shorten the payload, and confirms it)
+    (source authentication has its place here: it may shorten the payload, and confirms it, by
+    heard(place), the Sender-ID of the packet in work)
     accept(place, payload_len)  remembers it: from now on its number is used, and it is delivered
 
     frame(place, n, now_ms)     the n octets of payload in tx, all but the ICV: the text's length
@@ -40,6 +41,7 @@ from covey.port import (
     admit,
     const,
     frame,
+    heard,
     link,
     place,
     trim,
@@ -48,7 +50,7 @@ from covey.port import (
     words,
 )
 
-__all__ = ("DataPath", "STEP_IS_DUE", "accept", "admit", "frame", "trim")
+__all__ = ("DataPath", "STEP_IS_DUE", "accept", "admit", "frame", "heard", "trim")
 
 _DUE = const(0)
 _RX = const(1)

@@ -11,6 +11,8 @@ from covey.port import const, words
 
 _LAST_ROW = const(0x20000000)  # of number 2^32 - 1. Rows count from 1; 0 stands for a free slot
 
+_NOBODY = const(0xFFFFFFFF)  # an index that no Sender-ID has
+
 # As path.py has them.
 _BITS = const(0)
 _LOW_BITS = const(1)
@@ -66,6 +68,24 @@ class SenderTable:
                     break
             self.words = None
 
+    def enlist(self, rows):
+        """Each of these senders has a window, and nobody else ever gets one. False: they are too
+        many. rows: (index, incarnation, identity); a newer incarnation may come, but no older one.
+        """
+        w = self.words
+        for row in rows:
+            window = self._find(row[0])
+            if window is None:
+                return False
+            w[window + _INDEX] = row[0]
+            w[window + _INCARNATION] = row[1] & (1 << w[_LOW_BITS]) - 1
+            w[window + _NEWEST] = 1  # the row of the first numbers
+        for window in range(_WINDOWS, len(w), _WINDOW_LEN):
+            if not w[window + _NEWEST]:
+                w[window + _INDEX] = _NOBODY
+                w[window + _NEWEST] = _LAST_ROW
+        return True
+
     def bar(self, sender):
         """Let nothing pass in this sender's name, nor of its older incarnations: for our own.
 
@@ -117,6 +137,9 @@ class OutboundOnly:
 
     def release(self):
         pass
+
+    def enlist(self, rows):
+        return True
 
     def bar(self, sender):
         return True

@@ -62,7 +62,7 @@ def _suspend(out, membership, clock_s, now_ms):
     group.step(now_ms)
     keys = member.keys
     slots = [n for n, sa in enumerate(keys.sas) if sa and not keys._states[n] & _RETIRING]
-    if membership.state != MEMBER or membership._keys.is_busy:
+    if membership.state != MEMBER or membership._keys.is_busy or group.terms.sources:
         return False
     if not slots or group.rekey.current is None or None in [keys.sas[n].keymat for n in slots]:
         return False  # the latter: it came before this file was loaded

@@ -95,6 +95,7 @@ class DataSA:
         self.senders = self._table(sender_bits, sender_form)
         self.keymat = bytearray(keymat) if _keeps else None
         self.context = context or new_context(keymat, integrity_only)
+        self.auth = None  # who proves that it was they who sent: see mac.py
 
     def become_sender(self, sender_id, bits):
         """Prepare for sending as sender_id, in the top `bits` of the IV (0: one sender only).

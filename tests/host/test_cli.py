@@ -205,7 +205,7 @@ def test_a_group_whose_data_go_in_clear(covey, site):
         ({"--lifetime": "5s"}, "lifetime"),
         ({"--carrier": "pigeon"}, "carrier"),
         ({"--rekey": "sometimes"}, "rekey"),
-        ({"--source-auth": "tesla"}, "later version"),
+        ({"--source-auth": "oath"}, "source_auth"),
     ],
 )
 def test_a_group_with_a_mistake_leaves_covey_toml_alone(covey, site, change, word):

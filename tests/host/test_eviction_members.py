@@ -18,12 +18,12 @@ def unmarked(data):
 class One:
     """A member on the site's clock, without sockets."""
 
-    def __init__(self, site, name):
+    def __init__(self, site, name, sends=True):
         self.site, self.name = site, name
-        fields = {"version": 1, "group": "line1", "idi": name, "sender": True, "psk_file": "-"}
+        fields = {"version": 1, "group": "line1", "idi": name, "sender": sends, "psk_file": "-"}
         fields["servers"] = [{"host": "192.0.2.1"}]
         settings = Config(fields, psk=KEY)
-        self.member = Member(sender=True)
+        self.member = Member(sender=sends)
         self.it = Membership(settings, self.member)
         self.it.start(site.now)
         self.talk()

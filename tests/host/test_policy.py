@@ -14,6 +14,7 @@ from covey_host.gcks.policy import GroupPolicy, SitePolicy
 from covey_host.gcks.policyvalues import Listen
 
 _SITE = 'identity = "gcks.example"\n'
+_MAC = 'source_auth = "mac"\n'
 _GROUP = '[group.line1]\naddress = "239.192.1.32"\nport = 2222\n'
 
 
@@ -168,6 +169,18 @@ def test_what_an_ikev2_server_needs():
         (_SITE + _GROUP + 'repeat_spacing = "1ms"\n', 5, "10 ms"),
         (_SITE + _GROUP + _GROUP.replace("line1", "line2"), 6, "that of line1"),
         (_SITE + _GROUP + "sender = 1\n", 5, "sender is no key"),
+        (_SITE + _GROUP + 'source_auth = "oath"\n', 5, "must be 'none' or 'mac'"),
+        (_SITE + _GROUP + _MAC + "mac_len = 7\n", 6, "from 8 to 16"),
+        (_SITE + _GROUP + _MAC + "mac_len = 17\n", 6, "from 8 to 16"),
+        (_SITE + _GROUP + _MAC + "key_tree = 0\n", 6, "takes rekey"),
+        (_SITE + _GROUP + _MAC + 'rekey = "inband"\n', 6, "takes rekey"),
+        (_SITE + _GROUP + _MAC + 'dtd = "14s"\nfresh_join = false\n', 6, "waits up to 15 s"),
+        (_SITE + _GROUP + _MAC + 'atd = "0s"\nfresh_join = false\n', 6, "at least 1 s"),
+        (
+            _SITE + _GROUP + _MAC + 'carrier = "ip"\nprivate_attributes = false\n',
+            7,
+            "takes private_attributes",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_its_line(text, line, says):

@@ -104,7 +104,9 @@ def test_kd_ignores_what_it_must():
     unknown = patched(ESP_BAG, -1, "4001 0002 aabb 8005 0001")
     assert parse_kd(patched(unknown, 2, "003e")) == KD(_bags()[1:])
     unknown = patched(MEMBER_BAG, -1, "8004 0001")
-    assert parse_kd(patched(unknown, 2, "00bc")) == KD([], _member())
+    kept = _member()
+    kept.attributes.append((4, 1))  # aside, for whoever knows it
+    assert parse_kd(patched(unknown, 2, "00bc")) == KD([], kept)
 
 
 def test_kd_empty_member_bag():

@@ -23,6 +23,7 @@ from .capture import Capture, Packet, context_of, is_older, sender_of
 
 REKEY_REPLAYED = "rekey_repeat|rekey_message_id|rekey_spi"  # which of them is a matter of age
 
+CONNECTION = b"evil"  # of forged frames
 _MARKER = bytes(4)
 _SPI, _SEQ, _IV, _TEXT, _ICV_LEN = 0, 4, 8, 16, 16
 _FAR = 1 << 20  # numbers ahead of what any sender reaches here
@@ -207,17 +208,24 @@ def exclude_by_member(c: Capture, rng: Random) -> Shots:
 
 def sealed(epoch: epochs.Epoch, sender: int, number: int) -> bytes:
     """An I/O packet sealed for real under an epoch's key."""
-    frame = _frame()
+    return sealed_with(
+        context_of(epoch), epoch.tek_spi, epoch.shape.port, sender, number, _frame()
+    )
+
+
+def sealed_with(
+    context: GCMContext, spi: bytes, application: int, sender: int, number: int, frame: bytes
+) -> bytes:
+    """A packet by whoever has the key. sender: of 16 bits."""
     buf = bytearray(esp.datagram_len(len(frame)))
     buf[esp.PAYLOAD : esp.PAYLOAD + len(frame)] = frame
-    application = epoch.shape.port
     numbers = (number, sender, 0, number, application, application, 8 + len(frame), 0)
-    struct.pack_into(">4sIHHIHHHH", buf, 0, epoch.tek_spi, *numbers)
+    struct.pack_into(">4sIHHIHHHH", buf, 0, spi, *numbers)
     text_len = len(buf) - esp.OVERHEAD
     pad_len = text_len - 8 - len(frame) - 2
     end = _TEXT + text_len
     buf[end - 2 - pad_len : end] = bytes(range(1, pad_len + 1)) + bytes([pad_len, 17])
-    context_of(epoch).seal(buf, 0, esp.AAD_LEN, text_len)
+    context.seal(buf, 0, esp.AAD_LEN, text_len)
     return bytes(buf)
 
 
@@ -252,7 +260,7 @@ def _far_ahead(data: bytes, rng: Random) -> bytes:
 
 def _frame() -> bytes:
     """A frame that any receiver would take for the first of a new connection."""
-    return bytes(traffic.Source(b"evil").make())
+    return bytes(traffic.Source(CONNECTION).make())
 
 
 def _noisy_rekey(spi: bytes, reason: str, rng: Random) -> Shot:

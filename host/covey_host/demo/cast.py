@@ -124,17 +124,17 @@ class Member:
         self.facts: dict = {"state": "starting", "spi": None, "drops": {}, "flows": {}}
         self.events: list[str] = []
         self.child: Child | None = None
-        self._arch = arch
+        self.arch = arch
         self._reports = 0
         self._is_leaving = False
 
     async def start(self, settings: Path) -> None:
         """In .child, whose events go to note()."""
-        machine = self._arch or os.uname().machine
+        machine = self.arch or os.uname().machine
         words = [_PLAYER, self.name, machine, settings]
         if self.connection:
             words.append(self.connection)
-        await self.child.start([*interpreter(self._arch), *words], _environment(self._arch))
+        await self.child.start([*interpreter(self.arch), *words], _environment(self.arch))
 
     async def joined(self) -> None:
         """Until it listens to the group."""

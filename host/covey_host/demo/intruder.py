@@ -23,7 +23,7 @@ class Intruder:
         self._carrier, self._application = carrier, application
         self._ear = port.group_socket(*carrier, interface, 1)
         self._buf = bytearray(_MOST_OCTETS)
-        self._mouth = _multicast_sender(interface)
+        self._mouth = multicast_sender(interface)
         self.own_port = self._mouth.getsockname()[1]
 
     def open(self) -> None:
@@ -57,7 +57,7 @@ class Intruder:
                 self.capture.note(bytes(self._buf[:n]))
 
 
-def _multicast_sender(interface: str) -> socket.socket:
+def multicast_sender(interface: str) -> socket.socket:
     """No router passes on what it sends: its TTL is 1, as it is unless somebody sets it."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind((interface, 0))

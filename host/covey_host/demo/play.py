@@ -10,10 +10,11 @@ wished for is filled up with traffic between them. Nothing is judged by how long
 import asyncio
 import time
 from collections import Counter
+from contextlib import suppress
 
-from . import verdicts
+from . import imposture, verdicts
 from .attacks import KINDS
-from .cast import Member
+from .cast import Lost, Member
 from .relay import LIES
 from .screen import Screen
 from .stage import ATD_S, DTD_S, OTHER_GROUP, PAIR, Stage
@@ -52,6 +53,15 @@ class Play:
         await self._stage.until(self._is_ready, "all have the keys that the last one brought")
         await asyncio.sleep(ATD_S + _POLL_S)  # until these are used: it has no others
         self._go()
+        scenes = asyncio.gather(*(scene.play() for scene in self._stage.impostures))
+        try:
+            return await self._acts(scenes)
+        finally:
+            scenes.cancel()
+            with suppress(asyncio.CancelledError, Lost):
+                await scenes
+
+    async def _acts(self, scenes: asyncio.Future) -> list[Verdict]:
         await self._until_s(0.1)
         await self._rekey("rekey 1")
         await self._rekey_inband()
@@ -65,6 +75,8 @@ class Play:
         await self._register_wrongly()
         await self._register_guest()
         await self._rekey("rekey 3, after all attacks")
+        self._screen.phase("elsewhere a member poses as the producer of its group")
+        self._told = await scenes
         await self._until_s(1)
         return await self._end()
 
@@ -187,6 +199,7 @@ class Play:
             verdicts.lied_to(everybody[-1], lies, LIES),
             *self._judge_registrations(),
             verdicts.acknowledged(OTHER_GROUP, PAIR, **self._pair),
+            *map(imposture.judged, self._told),
             verdicts.agreed(everybody, spi),
             verdicts.explained(regulars, self.attacks, self._book.rekey_repeats),
         ]

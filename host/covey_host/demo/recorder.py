@@ -81,8 +81,8 @@ class Recorder:
     def _is_ours(self, packet: bytes) -> bool:
         """Other processes use the loopback interface, too."""
         start = (packet[0] & 15) * 4
-        if packet[16:20] == self._group:
-            return True
+        if packet[16] & 0xF0 == 0xE0:  # multicast, of this group or of another scene's
+            return packet[16:20] == self._group
         if packet[9] != _UDP or len(packet) < start + 8:
             return False
         return not self._ports.isdisjoint(struct.unpack_from(">HH", packet, start))

@@ -23,12 +23,14 @@ from ..errors import Problem
 from ..site import Site
 from ..store import sqlite
 from .cast import ROOT, Child, Lost, Member
+from .imposture import Imposture
 from .recorder import Recorder
 from .tap import Tap
 
 GROUP = "line1"
 OTHER_GROUP = "line2"  # rekeyed inband
 PAIR = ("north", "south")  # its members
+IMPOSTURES = {"open": "none", "proven": "mac"}  # groups, and their source authentication
 GUEST = "guest"  # the fifth, who comes late, through a man in the middle
 APPLICATION_PORT = 2222
 ATD_S, DTD_S, SPREAD_S = 1, 3, 1
@@ -54,11 +56,15 @@ class Stage:
         self.group = f"239.{chance.randrange(192, 196)}.{chance.randrange(256)}.7"
         self.members = members
         self.guest = Member(GUEST, None)
+        self.impostures = [
+            Imposture(self, name, source_auth, members[at].arch)
+            for at, (name, source_auth) in enumerate(IMPOSTURES.items())
+        ]
         self.server_events: list[dict] = []
         self.tap: Tap | None = None
         self._children: list[Child] = []
         self._seed = seed
-        self.carrier, self.listen, self.plain, self.relay = free_ports(4)
+        self.carrier, self.listen, self.plain, self.relay, self.elsewhere = free_ports(5)
         (ROOT / ".build").mkdir(exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix="run-", dir=ROOT / ".build"))
         self.site = Site(self.folder / "site")
@@ -98,6 +104,13 @@ class Stage:
             self.recorder.close()
         if not keep:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def keep(self, child: Child) -> None:
+        """It is to end when the stage does, and not before let_go()."""
+        self._children.append(child)
+
+    def let_go(self, child: Child) -> None:
+        self._children.remove(child)
 
     def kill(self) -> None:
         """The last resort, when there is no time to be polite."""
@@ -223,6 +236,17 @@ class Stage:
         for name in PAIR:
             words = ["--interface", INTERFACE, "--server", f"{INTERFACE}:{self.plain}"]
             await self.covey("member", "add", name, "--group", OTHER_GROUP, *words)
+        for at, scene in enumerate(self.impostures, 9):
+            await self._make_imposture(scene, f"{self.group.rsplit('.', 1)[0]}.{at}", port)
+
+    async def _make_imposture(self, scene: Imposture, address: str, port: str) -> None:
+        words = ["--address", address, "--port", port, "--source-auth", scene.source_auth]
+        await self.covey("group", "add", scene.group, *words)
+        with open(self.site.policy, "a") as policy:  # another port: the tap is not to hear it
+            policy.write(f"carrier_port = {self.elsewhere}\n{_SETTINGS}")
+        for name, sends in scene.names.items():
+            words = ["--interface", INTERFACE, *(["--sender"] if sends else [])]
+            await self.covey("member", "add", name, "--group", scene.group, *words)
 
     async def _add(self, member: Member) -> None:
         words = ["member", "add", member.name, "--group", GROUP, "--interface", INTERFACE]

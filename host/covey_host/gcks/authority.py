@@ -82,6 +82,10 @@ class Authority:
         found = self._ledger.scan(_MEMBER)
         return [m for m in (_member(name, found[name]) for name in found) if not m.removed]
 
+    def of_group(self, group: str) -> dict[str, bool]:
+        """Its members, and whether each may send there."""
+        return {m.name: m.groups[group] for m in self.members() if group in m.groups}
+
     def add(
         self, name: str, groups: list[str], *, sender: bool = False, psk: bytes | None = None
     ) -> Member:

@@ -14,9 +14,11 @@ from itertools import pairwise
 from covey import gsa, ike, keywrap
 from covey.der import ECDSA_WITH_SHA256
 
+from . import sources
 from .epoch import Epoch, RekeySA, kwa_for
 from .keytree import Node, Wrap
 from .policy import INBAND, GroupPolicy, Shape
+from .sources import Attribute
 
 _UDP = 17
 _ANY_PORT = (0, 0xFFFF)
@@ -26,12 +28,20 @@ _SENDER_ID = struct.Struct(">I")  # the RFC names no size: four octets, one valu
 
 
 def registration_gsa(
-    epoch: Epoch, policy: GroupPolicy, *, age_s: int, atd_s: int, dtd_s: int, is_sender: bool
+    epoch: Epoch,
+    policy: GroupPolicy,
+    *,
+    age_s: int,
+    atd_s: int,
+    dtd_s: int,
+    is_sender: bool,
+    attributes: Sequence[Attribute] = (),
 ) -> bytes:
-    """For one member, age_s after the epoch began; atd_s: what is left of ATD then."""
+    """For one member, age_s after the epoch began; atd_s: what is left of ATD then. attributes:
+    of sources.of_group()."""
     lifetime_s = max(1, policy.lifetime_s - age_s)
     rekey_lifetime_s = max(1, policy.rekey_lifetime_s - age_s)
-    wide = _group_wide(epoch, atd_s, dtd_s)
+    wide = _group_wide(epoch, atd_s, dtd_s, attributes)
     if is_sender:
         wide.sender_id_bits = epoch.shape.sender_id_bits
     policies = [
@@ -49,9 +59,10 @@ def registration_kd(
     public_key: bytes | None,
     sender_ids: Sequence[int],
     path: Sequence[Node] = (),
+    attributes: Sequence[Attribute] = (),
 ) -> bytes:
     """kwk: GSK_w of the IKE SA; public_key: DER SubjectPublicKeyInfo, not for inband groups;
-    path: the member's keys in the key tree, the top first."""
+    path: the member's keys in the key tree, the top first; attributes: sources.of_member()."""
     wrap_keys = []
     if epoch.shape.rekey == INBAND:
         bags, public_key = [_tek_bag(epoch, kwk)], None
@@ -61,29 +72,41 @@ def registration_kd(
         wrap_keys = [*map(_wrapped, wraps), _wrapped_by(kwk, path[-1])]
     else:
         bags = _key_bags(epoch, kwk)
-    member = gsa.MemberBag(wrap_keys, public_key, map(_SENDER_ID.pack, sender_ids))
+    member = gsa.MemberBag(wrap_keys, public_key, map(_SENDER_ID.pack, sender_ids), attributes)
     is_empty = public_key is None and not member.sender_ids
     return bytes(gsa.emit_kd(gsa.KD(bags, None if is_empty else member)))
 
 
-def rekey_gsa(epoch: Epoch, policy: GroupPolicy, *, atd_s: int, dtd_s: int) -> bytes:
-    """For all members, at the moment the epoch begins."""
+def rekey_gsa(
+    epoch: Epoch,
+    policy: GroupPolicy,
+    attributes: Sequence[Attribute] = (),
+    *,
+    atd_s: int,
+    dtd_s: int,
+) -> bytes:
+    """For all members, at the moment the epoch begins. attributes: of sources.of_group()."""
     transforms = [t for t in kek_transforms(epoch.shape) if t.kind != ike.GCAUTH]
     policies = [
         _kek(epoch, transforms, policy.rekey_lifetime_s),
         _tek(epoch, policy.lifetime_s),
     ]
-    return bytes(gsa.emit_gsa(gsa.GSA(policies, _group_wide(epoch, atd_s, dtd_s))))
+    return bytes(gsa.emit_gsa(gsa.GSA(policies, _group_wide(epoch, atd_s, dtd_s, attributes))))
 
 
 def rekey_kd(
-    epoch: Epoch, kwk: bytes, tops: Sequence[Node] = (), wraps: Sequence[Wrap] = ()
+    epoch: Epoch,
+    kwk: bytes,
+    tops: Sequence[Node] = (),
+    wraps: Sequence[Wrap] = (),
+    attributes: Sequence[Attribute] = (),
 ) -> bytes:
     """kwk: GSK_w of the Rekey SA over which this goes. tops, wraps: where the key tree changes,
-    too, as in round_kd()."""
+    too, as in round_kd(). attributes: of sources.of_senders()."""
+    has_bag = wraps or attributes
+    member = gsa.MemberBag(map(_wrapped, wraps), attributes=attributes) if has_bag else None
     if not tops:
-        return bytes(gsa.emit_kd(gsa.KD(_key_bags(epoch, kwk))))
-    member = gsa.MemberBag(map(_wrapped, wraps)) if wraps else None
+        return bytes(gsa.emit_kd(gsa.KD(_key_bags(epoch, kwk), member)))
     bags = [_rekey_bag(epoch.rekey, tops), _tek_bag(epoch, kwk)]
     return bytes(gsa.emit_kd(gsa.KD(bags, member)))
 
@@ -152,10 +175,13 @@ def _tek(epoch: Epoch, lifetime_s: int) -> gsa.SAPolicy:
         tek_transforms(epoch.shape),
         lifetime_s,
         next_spis=[epoch.next_tek_spi],
+        attributes=sources.of_tek(epoch),
     )
 
 
-def _group_wide(epoch: Epoch, atd_s: int, dtd_s: int) -> gsa.GroupWide:
+def _group_wide(
+    epoch: Epoch, atd_s: int, dtd_s: int, attributes: Sequence[Attribute] = ()
+) -> gsa.GroupWide:
     shape = epoch.shape
     if not shape.private_attributes:
         return gsa.GroupWide(atd_s, dtd_s)
@@ -165,6 +191,7 @@ def _group_wide(epoch: Epoch, atd_s: int, dtd_s: int) -> gsa.GroupWide:
         udp_port=shape.carrier_port if shape.carrier == "udp" else None,
         sender_id_form=(shape.index_bits, shape.sender_id_bits),
         epoch=epoch.number,
+        attributes=attributes,
     )
 
 

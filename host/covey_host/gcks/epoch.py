@@ -11,6 +11,7 @@ from covey.gcm import SALT_LEN, GCMContext
 
 from .ledger import decode, encode
 from .policy import Shape
+from .seats import Seat, Seats
 
 Random = Callable[[int], bytes]
 
@@ -59,6 +60,7 @@ class Epoch:
     tek_keymat: bytes = field(repr=False)  # AES key, salt
     next_rekey_spi: bytes  # promised by GSA_NEXT_SPI
     next_tek_spi: bytes
+    seats: Seats = ()  # with source authentication: who may send, who checks
 
     @property
     def destination(self) -> tuple[str, int]:
@@ -159,6 +161,7 @@ def decode_state(value: bytes) -> tuple[Epoch, Outbox]:
         life=fields["life"],
         shape=Shape(**fields["shape"]),
         rekey=_rekey_sa(fields["rekey"]),
+        seats=tuple(_seat(seat) for seat in fields.get("seats", ())),
         **{name: bytes.fromhex(fields[name]) for name in _OCTETS},
     )
     return epoch, tuple(_parcel(parcel) for parcel in state["outbox"])
@@ -170,6 +173,10 @@ _OCTETS = ("tek_spi", "tek_keymat", "next_rekey_spi", "next_tek_spi")
 def _rekey_sa(fields: dict) -> RekeySA:
     octets = {name: bytes.fromhex(fields[name]) for name in ("spi", "keymat")}
     return RekeySA(**{**fields, **octets})
+
+
+def _seat(fields: dict) -> Seat:
+    return Seat(fields["member"], bytes.fromhex(fields["secret"]), fields["index"])
 
 
 def _parcel(fields: dict) -> Parcel:

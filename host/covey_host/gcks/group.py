@@ -18,7 +18,7 @@ a Rekey SA that the server has forgotten. See repeats.py for how a message leave
 from dataclasses import replace
 
 from ..errors import Problem
-from . import Out, senders, succession
+from . import Out, seats, senders, sources, succession
 from .authority import Member
 from .epoch import Epoch, Random, RekeySA, decode_state, encode_state, first_epoch
 from .keytree import Draft, KeyTree, Node
@@ -113,7 +113,9 @@ class Group:
             self._activate_ms,
         )
         joins = self._newcomers.waiting(now_ms) if self.policy.backward_secrecy else {}
+        asking = self._newcomers.asking(now_ms)
         how = {"excludes": excludes, "started": started, "gone": gone, "joins": joins}
+        how["asking"] = asking
         return succession.decide(was, self._rekeyer, self._random, now_ms, **how)
 
     def believe(self, plan: Plan, now_ms: int) -> None:
@@ -133,6 +135,7 @@ class Group:
             plan.tree.apply(plan.draft)
         for member, enrolled in plan.joined.items():
             self._roster.enter(member, enrolled, {})
+        self._roster.rows |= plan.reserved
         began = plan.outbox, frozenset(plan.joined), now_ms, plan.activate_ms
         self._newcomers.began(self.policy, *began)
         self._repeats.schedule(plan.outbox, self.policy, now_ms, plan.activate_ms)
@@ -158,7 +161,7 @@ class Group:
             self.rekey(now_ms)  # overdue, as after a disk that was full for long
         if not self.has(member) and self._roster.count(self.epoch.era) >= self.policy.members:
             raise GroupFull
-        self._freshen(member, fragments, boots, now_ms)
+        self._freshen(member, fragments, boots, wanted is not None, now_ms)
         if wanted is not None and self.epoch.shape.single_sender:
             wanted = 1
             self._make_way(member, now_ms)
@@ -317,18 +320,33 @@ class Group:
         self._write(changes | more)
         return Plan(epoch, (), changes, now_ms, tree=tree)
 
-    def _freshen(self, member: str, fragments: bool, boots: bool, now_ms: int) -> None:
+    def _freshen(
+        self, member: str, fragments: bool, boots: bool, sends: bool, now_ms: int
+    ) -> None:
         """Other keys for who must not have these, or NotYet."""
         how = {"is_new": not self.has(member), "boots": boots, "tree": self._tree is not None}
         ask = member, self.policy, now_ms
-        if not self._newcomers.can_have(*ask, **how):
-            due_ms = self._newcomers.wait(member, fragments, self.policy, now_ms)
+        if not self._newcomers.can_have(*ask, **how, seated=self._is_seated(member, sends)):
+            due_ms = self._newcomers.wait(member, fragments, sends, self.policy, now_ms)
             if now_ms >= due_ms:
                 self.rekey(now_ms)
-                if self._newcomers.can_have(*ask, **how):
+                if self._newcomers.can_have(*ask, **how, seated=self._is_seated(member, sends)):
                     return
-                due_ms = self._newcomers.wait(member, fragments, self.policy, now_ms)
+                due_ms = self._newcomers.wait(member, fragments, sends, self.policy, now_ms)
             raise NotYet(due_ms)
+
+    def _is_seated(self, member: str, sends: bool) -> bool:
+        """GroupFull: no receiver more can be told apart."""
+        if self.epoch.shape.source_auth == sources.NONE:
+            return True
+        if seats.is_full(self.epoch.seats, member):
+            raise GroupFull
+        return seats.is_seated(self.epoch.seats, member, sends)
+
+    @property
+    def rows(self) -> dict[int, senders.Row]:
+        """What each sender index was used for."""
+        return self._roster.rows
 
     def _place(self, member: str) -> tuple[int | None, Draft | None]:
         """The leaf of a member that registers, and what that does to the key tree."""
@@ -358,6 +376,8 @@ class Group:
         """
         wanted = min(max(1, wanted), self.policy.sender_ids)
         most = max(self.policy.sender_ids, (1 << self.epoch.shape.index_bits) // 4)
+        if self.epoch.shape.source_auth != sources.NONE:
+            wanted = most = 1  # that of its seat
         may_move = now_ms >= self._born_ms + self.policy.dtd_s * 1000
         ask = self._roster.rows, member, wanted
         try:

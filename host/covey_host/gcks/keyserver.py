@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import MISUSE, Problem
 from ..store import Fenced, Store
-from . import Out, disclosure
+from . import Out, disclosure, seats, sources
 from .authority import Authority, Member, load_signing_key
 from .epoch import Epoch
 from .group import Group
@@ -53,6 +53,7 @@ class KeyServer:
         self._rekeyer.most_len = most_len(self._policy)
         self._ledger = Ledger(self._store, self._store.acquire_term(f"key server {os.getpid()}"))
         self._authority = Authority(self._ledger, self._random)
+        self._check_receivers(self._policy)
         for policy in self._policy.groups.values():
             self._start_group(policy, now_ms)
         registrar = Registrar(
@@ -149,6 +150,7 @@ class KeyServer:
     def reload(self, policy: SitePolicy, now_ms: int) -> list[Out]:
         """Another policy comes into force: groups that differ get new keys, new groups begin,
         groups that are gone are told to end. The sockets stay as they were opened."""
+        self._check_receivers(policy)
         policy = replace(policy, listen=self._policy.listen)
         for name in [name for name in self._groups if name not in policy.groups]:
             group = self._groups[name]
@@ -230,6 +232,11 @@ class KeyServer:
             ports = {848: False, 500: False} | ports  # the server opens them, too
         groups = self._policy.groups.values()
         return ports | {group.carrier_port: group.shape.has_marker for group in groups}
+
+    def _check_receivers(self, policy: SitePolicy) -> None:
+        for group in policy.groups.values():
+            if group.source_auth != sources.NONE:
+                seats.check_room(group.name, self._authority.of_group(group.name))
 
     def _start_group(self, policy: GroupPolicy, now_ms: int) -> None:
         name = policy.name

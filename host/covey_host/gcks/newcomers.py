@@ -2,6 +2,7 @@ r"""Who must be given no key of before: for these a group changes keys first, on
 
     backward_secrecy   a newcomer gets a TEK under which nobody sends yet, and a path of new keys
     fresh_join         so does whoever may have no windows: a TEK under which nobody sends yet
+    source_auth        who has no seat (seats.py) waits until the others are told of it
 
     asks --> what there is will do --> admitted
       \----> NotYet: it waits for others (batch_window), and until the last change of keys is
@@ -30,7 +31,8 @@ class Newcomers:
     """Of one group."""
 
     def __init__(self):
-        self._waiting: dict[str, tuple[int, bool]] = {}  # since when; whether it has fragments
+        # Since when; whether it has fragments, whether it wants to send.
+        self._waiting: dict[str, tuple[int, bool, bool]] = {}
         self._due_ms: int | None = None  # when keys are changed for those who wait
         self._through_ms = 0  # when the last change of keys is through
         self._unused_ms = 0  # until when nobody sends under the TEK
@@ -77,8 +79,11 @@ class Newcomers:
         is_new: bool,
         boots: bool,
         tree: bool,
+        seated: bool,
     ) -> bool:
-        """Whether the group's keys will do for a member as they are."""
+        """Whether the group's keys will do for a member as they are. seated: if that matters."""
+        if not seated:
+            return False
         looks_back = is_new and policy.backward_secrecy
         if not looks_back and not (boots and policy.fresh_join):
             return True
@@ -86,17 +91,27 @@ class Newcomers:
             return False
         return not (looks_back and tree) or self._is_first or member in self._placed
 
-    def wait(self, member: str, fragments: bool, policy: GroupPolicy, now_ms: int) -> int:
+    def wait(
+        self, member: str, fragments: bool, sends: bool, policy: GroupPolicy, now_ms: int
+    ) -> int:
         """It waits, and is still there → when keys are to be changed."""
         if self._due_ms is None:
             self._due_ms = max(now_ms + policy.batch_window_ms, self._through_ms)
         if member in self._waiting or len(self._waiting) < _MOST:
-            self._waiting[member] = now_ms, fragments
+            self._waiting[member] = now_ms, fragments, sends
         return self._due_ms
 
     def waiting(self, now_ms: int) -> dict[str, bool]:
         """Members, and whether each has fragments; without those that have given up."""
-        for member, (since_ms, _) in list(self._waiting.items()):
+        self._forget_old(now_ms)
+        return {member: fragments for member, (_, fragments, _) in self._waiting.items()}
+
+    def asking(self, now_ms: int) -> dict[str, bool]:
+        """The same members, and whether each wants to send."""
+        self._forget_old(now_ms)
+        return {member: sends for member, (_, _, sends) in self._waiting.items()}
+
+    def _forget_old(self, now_ms: int) -> None:
+        for member, (since_ms, _, _) in list(self._waiting.items()):
             if now_ms >= since_ms + _FORGET_MS:
                 del self._waiting[member]
-        return {member: fragments for member, (_, fragments) in self._waiting.items()}

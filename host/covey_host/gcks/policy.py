@@ -62,7 +62,9 @@ ike_idle = "10m"
 # evict_gap = "1s"               # between the two messages that it takes
 # backward_secrecy = false       # true: keys change before a newcomer gets any
 # fresh_join = true              # keys change before who starts anew gets any: no replays to it
-# batch_window = "1s"            # so long either waits for others that come
+# source_auth = "none"           # "mac": each packet proves its sender to up to 16 receivers
+# mac_len = 8                    # octets of that proof for each receiver, 8 to 16
+# batch_window = "1s"            # so long newcomers wait for others that come
 # sender_id_form = [10, 6]       # bits of a Sender-ID: sender index, incarnation
 # sender_ids = 4                 # most Sender-IDs that one registration gets
 # members = 1000                 # most members registered at a time
@@ -88,6 +90,8 @@ class Shape:
     rekey: str = MULTICAST
     integrity_only: bool = False
     key_tree: int = 0  # degree; 0: none
+    source_auth: str = "none"
+    mac_len: int = 8
 
     @property
     def sender_id_bits(self) -> int:
@@ -123,6 +127,8 @@ class GroupPolicy:
     evict_gap_ms: int = 1000
     backward_secrecy: bool = False
     fresh_join: bool = True
+    source_auth: str = "none"
+    mac_len: int = 8
     batch_window_ms: int = 1000
     sender_id_form: tuple[int, int] = (10, 6)
     sender_ids: int = 4
@@ -145,6 +151,8 @@ class GroupPolicy:
             rekey=self.rekey,
             integrity_only=self.integrity_only,
             key_tree=self.key_tree if self.rekey == MULTICAST else 0,
+            source_auth=self.source_auth,
+            mac_len=self.mac_len,
         )
 
     def delays_s(self, evicts: bool) -> tuple[int, int]:
@@ -283,6 +291,8 @@ _GROUP = {
     "evict_gap": ("evict_gap_ms", values.spacing_ms),
     "backward_secrecy": ("backward_secrecy", values.flag),
     "fresh_join": ("fresh_join", values.flag),
+    "source_auth": ("source_auth", values.one_of("none", "mac")),
+    "mac_len": ("mac_len", values.whole(8, 16)),
     "batch_window": ("batch_window_ms", values.window_ms),
     "sender_id_form": ("sender_id_form", values.form),
     "sender_ids": ("sender_ids", values.whole(1, 64)),
@@ -319,6 +329,7 @@ def _read_group(name: str, content: Any, others: dict[str, GroupPolicy]) -> Grou
     policy = GroupPolicy(name, **_read_table(content, _GROUP))
     _check_rollover(policy, content)
     _check_newcomers(policy, content)
+    _check_sources(policy, content)
     if policy.carrier == "udp" and not policy.private_attributes:
         raise _Wrong(
             "private_attributes",
@@ -382,7 +393,9 @@ def _check_rollover(policy: GroupPolicy, content: dict) -> None:
 def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
     """Members that wait for other keys must not give up, and nobody may send under them yet."""
     key = "backward_secrecy" if policy.backward_secrecy else "fresh_join"
-    if not policy.backward_secrecy and not policy.fresh_join:
+    if policy.source_auth != "none":
+        key = "source_auth"
+    elif not policy.backward_secrecy and not policy.fresh_join:
         return
     if not policy.atd_s:
         raise _Wrong(
@@ -391,13 +404,30 @@ def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
             f" them. Else say {key} = false.",
         )
     wait_ms = policy.dtd_s * 1000 + policy.batch_window_ms
-    if not policy.backward_secrecy:
+    if not policy.backward_secrecy and policy.source_auth == "none":
         wait_ms -= policy.atd_s * 1000
     if wait_ms > PATIENCE_S * 1000:
         raise _Wrong(
             next((k for k in ("batch_window", "dtd", key) if k in content), ""),
             f"with {key} a member waits up to {wait_ms / 1000:g} s for keys (dtd, batch_window),"
             f" and would give up: {PATIENCE_S} s is the most. Lower them, or say {key} = false.",
+        )
+
+
+def _check_sources(policy: GroupPolicy, content: dict) -> None:
+    """What source authentication needs of the rest."""
+    if policy.source_auth == "none":
+        return
+    if policy.rekey == INBAND or not policy.key_tree:
+        raise _Wrong(
+            "key_tree" if "key_tree" in content else "rekey",
+            f'source_auth = "{policy.source_auth}" takes rekey = "multicast" and a key_tree: keys'
+            " reach each sender under its own.",
+        )
+    if not policy.private_attributes:
+        raise _Wrong(
+            "private_attributes",
+            "source_auth takes private_attributes = true: members are told of it by one.",
         )
 
 

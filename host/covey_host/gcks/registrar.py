@@ -15,7 +15,7 @@ from covey.drops import DROP_IKE_FORMAT, FormatError
 
 from ..errors import Problem
 from ..store import Fenced
-from . import download, inband, proposals
+from . import download, inband, proposals, sources
 from .authority import Authority
 from .group import Group, GroupFull
 from .ikesa import IkeSA
@@ -121,9 +121,11 @@ class Registrar:
             atd_s=atd_s,
             dtd_s=dtd_s,
             is_sender=wanted is not None,
+            attributes=sources.of_group(epoch, group.rows),
         )
         path = group.path(sa.identity)
-        kd = download.registration_kd(epoch, sa.kwk, self._public_key, sender_ids, path)
+        own = sources.of_member(epoch, sa.identity, sa.kwk)
+        kd = download.registration_kd(epoch, sa.kwk, self._public_key, sender_ids, path, own)
         inband.registered(sa, group)
         sa.registered.add(group.policy.name)
         self._counters["registered"] += 1

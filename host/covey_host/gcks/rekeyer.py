@@ -20,6 +20,7 @@ from . import download
 from .epoch import Epoch, Parcel, Random, RekeySA, sent_over
 from .keytree import Round
 from .policy import GroupPolicy
+from .sources import Told
 
 # A DER signature has 70 to 72 octets and rarely fewer, and its length is part of what is signed:
 # it is fixed before signing, and signing is repeated until it comes out (every second time).
@@ -52,18 +53,22 @@ class Rekeyer:
         over: RekeySA | None = None,
         gap_ms: int = 0,
         joins: Round | None = None,
+        sources: Told | None = None,
     ) -> Parcel:
         """From the old epoch to the new one, over the old one's Rekey SA or one that came after.
 
         in_fragments: all members have negotiated fragmentation (section 2.4.1.2). joins: what
-        they need besides where keys of the tree are replaced for newcomers.
+        they need besides where keys of the tree are replaced for newcomers. sources: what source
+        authentication adds.
         """
         tree = (joins.tops, joins.wraps) if joins else ()
+        sources = sources or Told()
+        times = {"atd_s": atd_s, "dtd_s": dtd_s}
         over = over or old.rekey
         gone = ike.Delete(ike.ESP, 4, [old.tek_spi])
         payloads = [
-            (ike.GSA, download.rekey_gsa(new, policy, atd_s=atd_s, dtd_s=dtd_s)),
-            (ike.KD, download.rekey_kd(new, over.kwk, *tree)),
+            (ike.GSA, download.rekey_gsa(new, policy, sources.group, **times)),
+            (ike.KD, download.rekey_kd(new, over.kwk, *tree, attributes=sources.members)),
             (ike.DELETE, ike.emit_delete(gone)),
         ]
         messages = self._sealed(over, payloads, self.most_len if in_fragments else None)

@@ -136,6 +136,10 @@ class Roster:
         self._put(member, enrolled)
         self.rows |= rows
 
+    def reserving(self, rows: dict[int, Row]) -> Changes:
+        """Indexes that are kept for senders."""
+        return {self._row_key(index): encode_row(row) for index, row in rows.items()}
+
     def removing(self, gone: frozenset[str]) -> Changes:
         """Only with an exclusion: their indexes may go to others then."""
         keys = [self._member_key(member) for member in gone if member in self.members]

@@ -91,6 +91,22 @@ def pick(
     return found
 
 
+def first_index(rows: dict[int, Row], owner: str, epoch: Epoch, taken: set[int]) -> int | None:
+    """The index that a sender gets ahead of its registration, none of those that are taken."""
+    return next((i for i in _preferred(rows, owner, epoch) if i not in taken), None)
+
+
+def owns(rows: dict[int, Row], index: int, owner: str, epoch: Epoch) -> bool:
+    """Whether the index is this sender's already."""
+    row = rows.get(index)
+    return row is not None and row.owner == owner and row.era == epoch.era
+
+
+def reserved(row: Row | None, owner: str, epoch: Epoch) -> Row:
+    """What makes an index this sender's, with no value used."""
+    return _as_of(epoch, row, owner)
+
+
 def sender_id(shape: Shape, index: int, row: Row) -> int:
     """The Sender-ID that a picked row stands for."""
     return index << shape.incarnation_bits | row.used - 1

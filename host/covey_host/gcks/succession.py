@@ -10,12 +10,13 @@
 Nothing is written here, and nothing believed: see Group.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from covey import ike
 from covey.gcm import SALT_LEN
 
+from . import senders, sources
 from .epoch import Epoch, Outbox, Parcel, Random, between, encode_state, kwk_len
 from .epoch import next_epoch as epoch_after
 from .keytree import Draft, KeyTree, Round
@@ -23,6 +24,9 @@ from .ledger import Changes
 from .policy import INBAND, GroupPolicy, Shape
 from .rekeyer import Rekeyer
 from .roster import Enrolled, Roster
+from .seats import reseated
+from .senders import Row
+from .sources import Told
 
 _MOST_PARCELS = 8  # unsent rekeys in a row; who missed more registers again
 _MOST_WRAPS = 96  # wrapped keys in one message
@@ -66,6 +70,7 @@ class Plan:
     tree: KeyTree | None = None  # from now on
     draft: Draft | None = None  # what is to be applied to it
     joined: dict[str, Enrolled] = field(default_factory=dict)  # newcomers for whom there is a leaf
+    reserved: dict[int, Row] = field(default_factory=dict)  # sender indexes of seats
 
 
 @dataclass(frozen=True)
@@ -89,10 +94,12 @@ def decide(
     started: bool,
     gone: frozenset[str],
     joins: dict[str, bool],
+    asking: Mapping[str, bool],
 ) -> Plan:
     """excludes: all have to register again. started: the key server was. gone: who is not to
     follow; with a key tree those who left by themselves don't either. joins: newcomers that wait
-    for a leaf with new keys over it, and whether each can put fragments together."""
+    for a leaf with new keys over it, and whether each can put fragments together. asking: who
+    waits, and whether it wants to send."""
     old, policy = was.epoch, was.policy
     in_fragments = was.roster.can_all_fragment(old.era)
     room = _room(rekeyer, in_fragments)
@@ -108,6 +115,8 @@ def decide(
     sas = between(old, random, count=len(rounds), started=started)
     over = sas[-1] if sas else None
     new = epoch_after(old, policy.shape, random, excludes=excludes, started=started, over=over)
+    left = was.roster.leaving(old.era, gone).keys() - asking.keys()
+    new, reserved = _seated(was, new, random, gone | left, asking)
     come_back = excludes or started and any(parcel.excludes for parcel in was.outbox)
     delays_s = policy.delays_s(bool(rounds))
     said_ms = now_ms + len(rounds) * policy.evict_gap_ms
@@ -121,6 +130,7 @@ def decide(
         how = {"in_fragments": in_fragments}
         parcels = rekeyer.rounds(old, rounds, sas, new.rekey.spi, policy, **how)
         how |= {"over": over, "gap_ms": policy.evict_gap_ms if over else 0, "joins": moves.joins}
+        how["sources"] = _told_of_sources(was, new, reserved)
         parcels.append(rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s, **how))
     outbox = _unsaid(was.outbox, rekeyer) if excludes else was.outbox
     outbox = (*outbox, *parcels)[-max(_MOST_PARCELS, len(parcels)) :]
@@ -129,6 +139,7 @@ def decide(
     changes |= was.roster.vacating(vacated) | was.roster.removing(gone)
     for name, enrolled in moves.joined.items():
         changes |= was.roster.entering(name, enrolled, {})
+    changes |= was.roster.reserving(reserved)
     tree = was.tree
     if excludes:
         tree, more = new_tree(was.prefix, policy, tree, random)
@@ -136,7 +147,7 @@ def decide(
     elif draft:
         changes |= tree.pages(draft, was.prefix)
     end_ms = said_ms + dtd_s * 1000
-    what = vacated, tree, draft, moves.joined
+    what = vacated, tree, draft, moves.joined, reserved
     return Plan(new, outbox, changes, activate_ms, end_ms, gone, *what)
 
 
@@ -164,6 +175,37 @@ def told_s(left_ms: int, delays_s: tuple[int, int]) -> tuple[int, int]:
     """ATD and DTD from now on; where ATD is longer than policy's, DTD grows with it."""
     atd_s = -(-max(0, left_ms) // 1000)
     return atd_s, delays_s[1] + max(0, atd_s - delays_s[0])
+
+
+def _seated(
+    was: Standing, new: Epoch, random: Random, unseated: frozenset[str], asking: Mapping[str, bool]
+) -> tuple[Epoch, dict[int, Row]]:
+    """The epoch with its seats, and rows that keep an index for each sender that is new there."""
+    if new.shape.source_auth == sources.NONE:
+        return new, {}
+    rows = was.roster.rows
+
+    def index_for(member: str, taken: set[int]) -> int | None:
+        return senders.first_index(rows, member, new, taken)
+
+    new = replace(new, seats=reseated(was.epoch.seats, unseated, asking, index_for, random))
+    reserved = {
+        seat.index: senders.reserved(rows.get(seat.index), seat.member, new)
+        for seat in new.seats
+        if seat.index is not None and not senders.owns(rows, seat.index, seat.member, new)
+    }
+    return new, reserved
+
+
+def _told_of_sources(was: Standing, new: Epoch, reserved: dict[int, Row]) -> Told:
+    """Attributes for the group, and for single senders, which have them under their own keys."""
+    leaves = {}
+    for seat in was.epoch.seats if was.tree is not None else ():
+        enrolled = was.roster.members.get(seat.member)
+        if enrolled is not None and enrolled.era == new.era and enrolled.leaf is not None:
+            leaves[seat.member] = was.tree.node(0, enrolled.leaf)
+    rows = was.roster.rows | reserved
+    return Told(sources.of_group(new, rows), sources.of_senders(was.epoch, new, leaves))
 
 
 def _moves(

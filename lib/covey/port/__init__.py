@@ -18,9 +18,10 @@ Both ports define exactly these names.
     AESBlock(key)           encrypt(block16), decrypt(block16): single blocks; allocates
     GCMContext(keymat), GMACContext(keymat), RareContext(keymat), open_long(context, ...)
                             see covey.gcm
+    cmac_context(key)       see covey.cmac: a CMACContext
     buffer(n)               n octets, zero, that contexts seal and open in place: a bytearray that
                             stays so long, for what packets lie in
-    admit, trim, accept, frame, STEP_IS_DUE
+    admit, trim, heard, accept, frame, STEP_IS_DUE
                             see covey.path
     find_spi(spis, count, buf, off)
                             which of the first SPIs in spis, a bytearray, stands at off; -1

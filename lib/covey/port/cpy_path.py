@@ -232,6 +232,10 @@ def _trimmed(rx, text_len):
     return text_len - 2 - pad_len
 
 
+def heard(w):
+    return w[_FLOW][1]
+
+
 def accept(w, payload_len):
     flow = t, sender, newest_at, newest, latest = w[_FLOW]
     w[_FROM] = sender

@@ -18,6 +18,7 @@ from covey.port.mpy_path import (
     admit,
     find_spi,
     frame,
+    heard,
     link,
     place,
     trim,
@@ -110,6 +111,13 @@ def esp_socket(*args):
     from covey.port.mpy_esp import esp_socket
 
     return esp_socket(*args)
+
+
+def cmac_context(key):
+    """Of groups with receiver-specific MACs, which most are not."""
+    from covey.port.mpy_cmac import CMACContext
+
+    return CMACContext(key)
 
 
 class AESBlock:

@@ -226,6 +226,11 @@ def trim(place: uint, text_len: int) -> int:
 
 
 @micropython.viper
+def heard(place: uint) -> uint:
+    return uint(ptr32(place << 2)[_SENDER])
+
+
+@micropython.viper
 def accept(place: uint, payload_len: int):
     w = ptr32(place << 2)
     t = ptr32(uint(w[_TABLE + 1]) << 16 << 16 | uint(w[_TABLE]))

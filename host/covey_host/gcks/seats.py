@@ -1,0 +1,95 @@
+"""Who may send in a group with source authentication, and who has a slot to check it.
+
+A member is seated in an epoch before it gets any of its keys: it has a secret of its own, as a
+sender an index, and others were told of it. So a newcomer waits for a rekey (newcomers.py), and
+who leaves is unseated by the next one. A seat that goes to another brings nothing along: what is
+derived from it hangs on its secret and on the identity of whoever sends (sources.py).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from covey import sources as wire
+
+from ..errors import MISUSE, Problem
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A member in an epoch. secret: R of covey/sources.py. index: of its Sender-IDs, or None."""
+
+    member: str
+    secret: bytes = field(repr=False)
+    index: int | None = None
+
+    @property
+    def slot_id(self) -> bytes:
+        return bytes(wire.slot_id(self.secret))
+
+
+Seats = tuple[Seat, ...]
+
+
+def reseated(
+    seats: Seats,
+    unseated: Iterable[str],
+    asking: Mapping[str, bool],
+    index_for: Callable[[str, set[int]], int | None],
+    random: Callable[[int], bytes],
+) -> Seats:
+    """The next epoch's. asking: who waits for a seat, and whether it wants to send. index_for: an
+    index for a member, none of these."""
+    gone = set(unseated)
+    stay = tuple(seat for seat in seats if seat.member not in gone)
+    for member, sends in asking.items():
+        if member in gone:
+            continue
+        seat = seat_of(stay, member) or Seat(member, _new_secret(stay, random))
+        if sends and seat.index is None:
+            taken = {other.index for other in stay if other.index is not None}
+            seat = replace(seat, index=index_for(member, taken))
+        after = (*(other for other in stay if other.member != member), seat)
+        if len(slots(after)) <= wire.MOST_SLOTS:
+            stay = after
+    return stay
+
+
+def is_seated(seats: Seats, member: str, sends: bool) -> bool:
+    seat = seat_of(seats, member)
+    return seat is not None and (seat.index is not None or not sends)
+
+
+def is_full(seats: Seats, member: str) -> bool:
+    """Whether this one finds no slot, however long it waits."""
+    return seat_of(seats, member) is None and len(slots(seats)) >= wire.MOST_SLOTS
+
+
+def check_room(group: str, members: Mapping[str, bool]) -> None:
+    """Problem where these, of whom some may send, can't all check what is sent. members: whether
+    each may send."""
+    lone = list(members.values()).count(True) == 1
+    if len(members) - lone > wire.MOST_SLOTS:
+        raise Problem(
+            f'Group {group} has source_auth = "mac", which serves {wire.MOST_SLOTS} receivers at'
+            f" most, and {len(members) - lone} members would receive: remove some, or choose"
+            " another source_auth.",
+            MISUSE,
+        )
+
+
+def seat_of(seats: Seats, member: str) -> Seat | None:
+    return next((seat for seat in seats if seat.member == member), None)
+
+
+def slots(seats: Seats) -> list[Seat]:
+    """Whose tags lie in a packet, in their order. Who alone sends has nothing to check."""
+    senders = [seat for seat in seats if seat.index is not None]
+    return [seat for seat in seats if senders != [seat]]
+
+
+def _new_secret(others: Iterable[Seat], random: Callable[[int], bytes]) -> bytes:
+    taken = {seat.slot_id for seat in others}
+    while True:
+        secret = random(wire.SECRET_LEN)
+        if bytes(wire.slot_id(secret)) not in taken:
+            return secret

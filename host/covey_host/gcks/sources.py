@@ -1,0 +1,92 @@
+"""What members of a group with source authentication are told: private attributes of GSA and KD.
+
+The formats, and what members do with them: covey/sources.py. Who has which seat: seats.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from covey import sources as wire
+
+from .epoch import Epoch
+from .keytree import Node
+from .seats import Seat, seat_of, slots
+from .senders import Row
+
+NONE, MAC = "none", "mac"
+Attribute = tuple[int, bytes]
+
+
+@dataclass(frozen=True)
+class Told:
+    """By a rekey: in the group-wide policy, and in the member bag."""
+
+    group: list[Attribute] = field(default_factory=list)
+    members: list[Attribute] = field(default_factory=list, repr=False)
+
+
+def of_tek(epoch: Epoch) -> list[Attribute]:
+    """Attributes in the TEK's policy."""
+    shape = epoch.shape
+    if shape.source_auth == NONE:
+        return []
+    return [wire.emit_macs(shape.mac_len, [seat.slot_id for seat in slots(epoch.seats)])]
+
+
+def of_group(epoch: Epoch, rows: dict[int, Row]) -> list[Attribute]:
+    """Attributes in the group-wide policy. rows: what indexes were used for, as of now."""
+    if epoch.shape.source_auth == NONE:
+        return []
+    low = (1 << epoch.shape.incarnation_bits) - 1
+    senders = [seat for seat in epoch.seats if seat.index is not None]
+    return [
+        wire.emit_roster(
+            [(s.index, _latest(rows, s.index) & low, s.member.encode()) for s in senders]
+        )
+    ]
+
+
+def of_member(epoch: Epoch, member: str, kwk: bytes) -> list[Attribute]:
+    """Attributes in its own bag, at a registration. kwk: GSK_w of its IKE SA."""
+    seat = seat_of(epoch.seats, member)
+    if epoch.shape.source_auth == NONE or seat is None:
+        return []
+    found = [wire.emit_receiver_key(kwk, seat.secret)]
+    pairs = _pairs(seat, slots(epoch.seats))
+    if seat.index is not None and pairs:
+        found.append(wire.emit_sender_keys(bytes(4), kwk, pairs))
+    return found
+
+
+def of_senders(old: Epoch, new: Epoch, leaves: Mapping[str, Node]) -> list[Attribute]:
+    """Attributes in the member bag of a rekey: to each sender that goes on, what the newcomers'
+    slots take. leaves: personal keys in the key tree."""
+    if new.shape.source_auth == NONE:
+        return []
+    known = {seat.slot_id for seat in slots(old.seats)}
+    fresh = [seat for seat in slots(new.seats) if seat.slot_id not in known]
+    found = []
+    for seat in new.seats:
+        was = seat_of(old.seats, seat.member)
+        leaf = leaves.get(seat.member)
+        if seat.index is None or was is None or was.index is None or leaf is None:
+            continue  # it registers, or has to
+        pairs = _pairs(seat, fresh)
+        if pairs:
+            key_id = leaf.key_id.to_bytes(4, "big")
+            found.append(wire.emit_sender_keys(key_id, leaf.key, pairs))
+    return found
+
+
+def _pairs(sender: Seat, receivers: list[Seat]) -> list[tuple[bytes, bytes]]:
+    name = sender.member.encode()
+    return [
+        (seat.slot_id, bytes(wire.pair_key(seat.secret, name)))
+        for seat in receivers
+        if seat.member != sender.member
+    ]
+
+
+def _latest(rows: dict[int, Row], index: int) -> int:
+    """The incarnation that was given last; one that comes is newer."""
+    return rows[index].used - 1 if index in rows else -1

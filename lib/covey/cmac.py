@@ -1,0 +1,19 @@
+"""AES-CMAC (RFC 4493) of a packet that lies in a buffer, truncated. 128-bit keys.
+
+    what it covers    SPI | sequence number | Sender-ID | inner destination port | epoch | payload
+    octets            4     4                 2           2                        4       n
+    from              0     4                 8           18                       apart   24
+
+CMACContext(key)                             16 octets, copied
+    sign(buf, n, epoch, at, tag_len)         puts tag_len octets at `at`
+    verify(buf, n, epoch, at, tag_len)       whether it is those that are there
+    wipe()                                   overwrites key material; of no use afterwards
+
+buf: a bytearray, of which a board reads words; n: octets of payload; epoch: 4 octets, a bytearray.
+On a board neither takes heap. Should its AES hardware fail, verify says False and sign raises
+OSError. Loaded by groups with receiver-specific MACs alone.
+"""
+
+from covey.port import cmac_context as CMACContext
+
+__all__ = ("CMACContext",)

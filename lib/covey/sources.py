@@ -1,0 +1,129 @@
+"""Who may send in a group, and what proves that it was they: formats. The rest: proofs.py.
+
+Each receiver has a slot in every packet, and a secret R that only it and the key server know. What
+a sender puts into a slot is a MAC under K = prf(R, label | the sender's identity): the receiver
+makes K of each sender on the roster, a sender is given its own for each slot. So what a receiver
+has to be given does not grow with the senders, and no receiver can make what another will check.
+
+In the policy of an ESP SA, COVEY_SOURCE_AUTH (16400, TLV):
+
+     0                   1                   2                   3
+     0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+    +---------------+---------------+---------------+---------------+
+    | Mode: 1, MACs | Octets of one |     Slots     |   RESERVED    |
+    +---------------+---------------+---------------+---------------+
+    ~      Slot IDs, 4 octets each, as they lie in a packet         ~
+    +---------------------------------------------------------------+
+
+In the group-wide policy, COVEY_ROSTER (16401, TLV), one after the other:
+
+    +---------------+---------------+---------------+---------------+
+    |      Index of its Sender-ID   |          Incarnation          |
+    +---------------+---------------+---------------+---------------+
+    |    RESERVED   | Octets of ID  |             Identity          ~
+    +---------------+---------------+-------------------------------+
+
+In the member bag, COVEY_RECEIVER_KEY (16402, TLV) is R, and COVEY_SENDER_KEYS (16403, TLV) any
+number of (Slot ID, K): a KWK ID, then the output of RFC 5649. KWK ID zero is GSK_w, at a
+registration; in a GSA_REKEY it is the Key ID of the sender's personal key in the key tree.
+"""
+
+from struct import pack
+
+from covey import keywrap
+from covey.drops import DROP_POLICY, FormatError
+from covey.iana import (
+    COVEY_RECEIVER_KEY,
+    COVEY_ROSTER,
+    COVEY_SENDER_KEYS,
+    COVEY_SOURCE_AUTH,
+)
+from covey.octets import u16
+from covey.port import const
+from covey.prf import prf
+
+MACS = 1  # the mode
+MOST_SLOTS = 16
+SECRET_LEN = 32  # octets of R
+KEY_LEN = 16  # of K
+ID_LEN = 4  # of a Slot ID
+_DEFAULT_KWK = b"\0\0\0\0"
+_LEAST_TAG = const(8)
+_MOST_TAG = const(16)
+
+
+def slot_id(secret):
+    """How others name the slot of the receiver that has this secret: 4 octets."""
+    return prf(secret, b"Covey slot")[:ID_LEN]
+
+
+def pair_key(secret, sender):
+    """K of one sender, whose identity this is, for the receiver that has this secret."""
+    return prf(secret, b"Covey receiver-specific MAC", pack(">H", len(sender)), sender)[:KEY_LEN]
+
+
+def parse_macs(attributes):
+    """Attributes of an ESP SA's policy → (octets of a tag, Slot IDs)"""
+    value = _only(attributes, COVEY_SOURCE_AUTH)
+    if value is None or len(value) < 4 or value[0] != MACS:
+        raise FormatError(DROP_POLICY)
+    if not _LEAST_TAG <= value[1] <= _MOST_TAG or value[2] > MOST_SLOTS:
+        raise FormatError(DROP_POLICY)
+    if len(value) != 4 + ID_LEN * value[2]:
+        raise FormatError(DROP_POLICY)
+    return value[1], [value[off : off + ID_LEN] for off in range(4, len(value), ID_LEN)]
+
+
+def parse_roster(attributes):
+    """Attributes of the group-wide policy → [(index, incarnation, identity)]"""
+    value = _only(attributes, COVEY_ROSTER)
+    if value is None:
+        raise FormatError(DROP_POLICY)
+    rows = []
+    off = 0
+    while off < len(value):
+        if len(value) - off < 6:
+            raise FormatError(DROP_POLICY)
+        end = off + 6 + value[off + 5]
+        if end > len(value):
+            raise FormatError(DROP_POLICY)
+        rows.append((u16(value, off), u16(value, off + 2), bytes(value[off + 6 : end])))
+        off = end
+    if len({row[0] for row in rows}) != len(rows):
+        raise FormatError(DROP_POLICY)
+    return rows
+
+
+def _only(attributes, wanted):
+    found = None
+    for kind, value in attributes:
+        if kind == wanted:
+            if found is not None or isinstance(value, int):
+                raise FormatError(DROP_POLICY)
+            found = value
+    return found
+
+
+# ---- The key server's half, which boards are built without
+
+
+def emit_macs(tag_len, slot_ids):
+    return COVEY_SOURCE_AUTH, pack(">BBBB", MACS, tag_len, len(slot_ids), 0) + b"".join(slot_ids)
+
+
+def emit_roster(rows):
+    """rows: (index, incarnation, identity) each."""
+    out = b""
+    for index, incarnation, identity in rows:
+        out += pack(">HHBB", index, incarnation, 0, len(identity)) + identity
+    return COVEY_ROSTER, out
+
+
+def emit_receiver_key(kwk, secret):
+    return COVEY_RECEIVER_KEY, _DEFAULT_KWK + bytes(keywrap.wrap(kwk, secret))
+
+
+def emit_sender_keys(kwk_id, kwk, pairs):
+    """pairs: (Slot ID, K) each."""
+    keys = b"".join([slot + key for slot, key in pairs])
+    return COVEY_SENDER_KEYS, kwk_id + bytes(keywrap.wrap(kwk, keys))

@@ -1,0 +1,254 @@
+"""Receiver-specific MACs: our own members, our own key server, and one among them who lies."""
+
+import pytest
+
+from covey import esp
+from covey.drops import DROP_NOT_ROSTERED, DROP_SOURCE, DROP_STALE_SENDER
+from covey.membership import MEMBER
+from covey_host.errors import Problem
+from gcks_site import LINE1, SITE, Site
+from test_eviction import group_of
+from test_eviction_members import One
+
+MACS = 'source_auth = "mac"\n'
+SENDERS = ["press", "desk"]
+RECEIVERS = ["valve", "drill", "panel"]
+NAMES = [*SENDERS, *RECEIVERS]
+
+
+class Plant:
+    """Members on the site's clock; who is named first registers first."""
+
+    def __init__(self, site, senders=SENDERS, receivers=RECEIVERS):
+        self.site = site
+        self.ones = {}
+        for name in [*senders, *receivers]:
+            self.begin(name, name in senders)
+        self.wait(40_000)
+        assert {one.it.state for one in self.ones.values()} == {MEMBER}
+
+    def begin(self, name, sends):
+        self.ones[name] = One(self.site, name, sends)
+
+    def wait(self, ms, deaf=()):
+        end = self.site.now + ms
+        while self.site.now < end:
+            self.site.wait(min(250, end - self.site.now))
+            outs, self.site.air = self.site.air, []
+            told, self.site.unasked = self.site.unasked, []
+            for name, one in self.ones.items():
+                for out in told:
+                    if out.address == name:
+                        one.it.unicast(out.data, self.site.now)
+                one.hear([] if name in deaf else outs)
+                one.talk()
+
+    def all_hear(self, sender, payload):
+        """→ who delivers it."""
+        packet = self.ones[sender].send(payload)
+        assert isinstance(packet, bytes), packet
+        return self.heard_by(packet, payload, sender)
+
+    def heard_by(self, packet, payload, sender):
+        found = set()
+        for name, one in self.ones.items():
+            got = one.receive(packet)
+            if got == payload:
+                assert one.member.confirmed and one.member.source == sender.encode()
+                found.add(name)
+            else:
+                assert isinstance(got, int) and name != sender or got < 0
+        return found
+
+    def drops(self, name, reason):
+        return self.ones[name].member.drops.of(reason)
+
+
+@pytest.fixture
+def site(tmp_path):
+    site = Site(tmp_path / "state.db", SITE + LINE1 + MACS)
+    yield site
+    site.store.close()
+
+
+@pytest.fixture
+def plant(site):
+    for name in [*NAMES, "n0", "n1"]:
+        site.add(name)
+    return Plant(site)
+
+
+def forged(spy, victim, payload, **changes):
+    """What a member with the group's key can make in another's name."""
+    sa = spy.member.keys.sending or spy.member.keys.live()[0]
+    his = victim.member.keys.sending
+    number = changes.get("number", his.next_seq)
+    sender_id = changes.get("sender_id", his.sender_id)
+    iv = (sender_id << 64 - 16 | number).to_bytes(8, "big")
+    trailer = changes.get("trailer", bytes(sa.auth.trailer))
+    return esp_packet(sa, iv, number, payload + trailer)
+
+
+def esp_packet(sa, iv, number, payload):
+    udp = sa.source_port.to_bytes(2, "big") + sa.port.to_bytes(2, "big")
+    udp += (8 + len(payload)).to_bytes(2, "big") + bytes(2)
+    pad_len = -(len(udp) + len(payload) + 2) % 4
+    text = udp + payload + bytes(range(1, pad_len + 1)) + bytes((pad_len, 17))
+    buf = bytearray(sa.spi + number.to_bytes(4, "big") + iv + text + bytes(16))
+    sa.context.seal(buf, 0, 8, len(text))
+    return bytes(buf)
+
+
+def test_each_receiver_is_sure_who_sent_it(plant):
+    for sender in SENDERS:
+        for n in range(20):
+            assert plant.all_hear(sender, b"%d" % n) == set(NAMES) - {sender}
+    trailer = plant.ones["press"].member.keys.sending.auth.trailer
+    assert trailer == 8 * len(NAMES)
+
+
+def test_a_member_that_lies(plant):
+    """It has the group's key, its own secrets and every packet: nobody believes it."""
+    press, spy = plant.ones["press"], plant.ones["panel"]
+    genuine = press.send(b"speed=1500")
+    lies = [forged(spy, press, b"speed=9000"), forged(spy, press, b"speed=9000", trailer=b"")]
+    plain = bytearray(genuine)
+    sa = spy.member.keys.live()[0]
+    assert sa.context.open(plain, 0, 8, len(plain) - 32)
+    tags = bytes(plain[24 + 10 : 24 + 10 + sa.auth.trailer])
+    lies.append(forged(spy, press, b"speed=9000", trailer=tags))
+    number = int.from_bytes(genuine[4:8], "big")
+    lies.append(forged(spy, press, b"speed=1500", trailer=tags, number=number + 7))
+    for lie in lies:
+        for name in ("valve", "drill", "desk"):
+            before = plant.drops(name, DROP_SOURCE)
+            assert plant.ones[name].receive(lie) == DROP_SOURCE
+            assert plant.drops(name, DROP_SOURCE) == before + 1
+    assert plant.heard_by(genuine, b"speed=1500", "press") == set(NAMES) - {"press"}
+
+
+def test_numbers_can_not_be_burned(plant):
+    """What is not confirmed moves no window, and no incarnation."""
+    press, spy = plant.ones["press"], plant.ones["panel"]
+    his = press.member.keys.sending.sender_id
+    for number in (5, 500, 0x3FFFFFFF):
+        lie = forged(spy, press, b"x", number=number)
+        assert plant.ones["valve"].receive(lie) == DROP_SOURCE
+    newer = forged(spy, press, b"x", sender_id=his + 1)
+    assert plant.ones["valve"].receive(newer) == DROP_SOURCE
+    for n in range(600):
+        assert "valve" in plant.all_hear("press", b"%d" % n)
+
+
+def test_nobody_sends_who_is_not_on_the_roster(plant):
+    press, spy, valve = (plant.ones[name] for name in ("press", "panel", "valve"))
+    for index in (2, 3, 700, 1023):
+        lie = forged(spy, press, b"x", sender_id=index << 6)
+        assert valve.receive(lie) == DROP_NOT_ROSTERED
+    assert plant.drops("valve", DROP_NOT_ROSTERED) == 4
+    for index in range(1024):  # nor does it take anybody's place
+        valve.receive(forged(spy, press, b"x", sender_id=index << 6))
+    assert plant.all_hear("press", b"on") == set(NAMES) - {"press"}
+    assert plant.all_hear("desk", b"on") == set(NAMES) - {"desk"}
+
+
+def test_a_sender_that_starts_anew(plant):
+    """Its incarnation advances by its first packet that is confirmed."""
+    old = plant.ones["press"].send(b"from before")
+    assert plant.heard_by(old, b"from before", "press")
+    former = plant.ones["press"]
+    plant.begin("press", True)
+    plant.wait(30_000)
+    assert plant.ones["press"].it.state == MEMBER
+    assert plant.all_hear("press", b"again") == set(NAMES) - {"press"}
+    late = former.send(b"late")
+    if isinstance(late, bytes):
+        assert plant.ones["valve"].receive(late) in (DROP_STALE_SENDER, -4, -5)
+
+
+def test_who_comes_later(plant, site):
+    """A receiver and a sender; senders learn what goes into a new slot, each under its own key."""
+    plant.begin("n0", False)
+    plant.begin("n1", True)
+    plant.wait(40_000)
+    everybody = {*NAMES, "n0", "n1"}
+    assert {one.it.state for one in plant.ones.values()} == {MEMBER}
+    for sender in (*SENDERS, "n1"):
+        assert plant.all_hear(sender, b"hello") == everybody - {sender}
+    for _ in range(3):
+        site.send(site.server.rekey("line1", site.now))
+        plant.wait(20_000)
+        for sender in (*SENDERS, "n1"):
+            assert plant.all_hear(sender, b"hello") == everybody - {sender}
+
+
+def test_a_slot_that_goes_to_another_inherits_nothing(plant, site):
+    was = plant.ones["panel"]
+    secret = bytes(was.it._group.terms.sources.secret)
+    site.send(site.server.remove_member("panel", site.now))
+    plant.wait(20_000)
+    gone = plant.ones.pop("panel")
+    assert gone.receive(plant.ones["press"].send(b"x")) in (-4, -5)
+    plant.begin("n0", False)
+    plant.wait(40_000)
+    new = plant.ones["n0"].it._group.terms.sources
+    assert bytes(new.secret) != secret
+    for sender in SENDERS:
+        assert plant.all_hear(sender, b"hello") == {*NAMES, "n0"} - {"panel", sender}
+
+
+def test_who_alone_sends_takes_no_slot(site):
+    for name in NAMES:
+        site.add(name)
+    plant = Plant(site, ["press"], RECEIVERS)
+    assert plant.ones["press"].member.keys.sending.auth.trailer == 8 * len(RECEIVERS)
+    assert plant.all_hear("press", b"on") == set(RECEIVERS)
+    plant.begin("desk", True)  # now there is one to be heard by press, too
+    plant.wait(40_000)
+    assert plant.ones["press"].member.keys.sending.auth.trailer == 8 * (len(RECEIVERS) + 2)
+    assert plant.all_hear("desk", b"on") == {"press", *RECEIVERS}
+    assert plant.all_hear("press", b"on") == {"desk", *RECEIVERS}
+
+
+def test_one_more_than_there_are_slots(site):
+    names = [f"r{number}" for number in range(17)]
+    for name in ["press", *names]:
+        site.add(name)
+    plant = Plant(site, ["press"], names[:16])
+    assert plant.all_hear("press", b"on") == set(names[:16])
+    plant.begin("r16", False)
+    plant.wait(20_000)
+    assert plant.ones["r16"].it.state != MEMBER
+    del plant.ones["r16"]
+    assert plant.all_hear("press", b"on") == set(names[:16])
+
+
+def test_after_a_restart_of_the_server(plant, site):
+    site.restart()
+    plant.wait(40_000)
+    for sender in SENDERS:
+        assert plant.all_hear(sender, b"hello") == set(NAMES) - {sender}
+
+
+def test_everybody_is_sent_away_and_comes_back(plant, site):
+    group_of(site).exclude(site.now)
+    plant.wait(60_000)
+    assert {one.it.state for one in plant.ones.values()} == {MEMBER}
+    for sender in SENDERS:
+        assert plant.all_hear(sender, b"hello") == set(NAMES) - {sender}
+
+
+def test_the_longest_payload(plant):
+    press = plant.ones["press"].member
+    most = press.payload_most
+    assert most == press.payload_max - 8 * len(NAMES)
+    assert plant.all_hear("press", bytes(most)) == set(NAMES) - {"press"}
+    assert plant.ones["press"].send(bytes(most + 1)) < 0
+    assert esp.datagram_len(press.payload_max) == len(press.tx)
+
+
+def test_more_members_than_slots_are_refused_by_the_sentence(site):
+    for name in [f"r{number}" for number in range(17)]:
+        site.add(name)
+    with pytest.raises(Problem, match="16 receivers at most, and 17 members"):
+        site.restart()

@@ -1,0 +1,164 @@
+"""Formats of source authentication, and what a member makes of them."""
+
+from covey import proofs, sources
+from covey.assignment import Terms
+from covey.drops import DROP_CAPACITY, DROP_KD, DROP_KEY_WRAP, DROP_POLICY, FormatError
+from covey.gsa import GroupWide, SAPolicy
+from covey.job import finish
+from covey.kd import MemberBag
+from datapath import data_sa
+
+KWK = bytes(range(16))
+LEAF = bytes(range(16, 32))
+SECRET = bytes(range(32))
+OTHER = bytes(range(1, 33))
+ROWS = [(0, 3, b"press-7"), (5, 0, b"desk")]
+ZERO = b"\0\0\0\0"
+LEAF_ID = b"\0\0\0\x09"
+
+
+def terms(sender_id=None, path=(), was=None):
+    found = Terms()
+    found.sender_form = (10, 16)
+    found.sender_ids = () if sender_id is None else (sender_id,)
+    found.key_path = path
+    found.epoch = 7
+    found.sources = was
+    return found
+
+
+def policy(*attributes):
+    return SAPolicy(3, b"abcd", None, None, [], attributes=attributes)
+
+
+def slot(secret):
+    return bytes(sources.slot_id(secret))
+
+
+MACS = sources.emit_macs(8, [slot(OTHER), slot(SECRET)])
+ROSTER = sources.emit_roster(ROWS)
+RECEIVER = sources.emit_receiver_key(KWK, SECRET)
+PAIRS = [(slot(SECRET), bytes(sources.pair_key(SECRET, b"desk"))), (slot(OTHER), bytes(16))]
+
+
+def build(attributes=(RECEIVER,), macs=MACS, roster=ROSTER, kwk=KWK, was=None, **how):
+    wide = GroupWide(attributes=[roster] if roster else [])
+    now = terms(**how)
+    was = terms(was=was, path=now.key_path)
+    bag = MemberBag(attributes=attributes)
+    return finish(proofs.build_job([policy(macs)], wide, bag, kwk, was, now))
+
+
+def refused(reason, **how):
+    try:
+        build(**how)
+    except FormatError as error:
+        assert error.reason == reason, error.reason
+        return
+    raise AssertionError("taken")
+
+
+def test_octets():
+    assert sources.emit_macs(8, [b"abcd"]) == (16400, b"\x01\x08\x01\0abcd")
+    assert sources.emit_roster([(1, 2, b"ab")]) == (16401, b"\0\1\0\2\0\2ab")
+    assert sources.parse_roster([ROSTER]) == ROWS
+    assert sources.parse_macs([MACS]) == (8, [slot(OTHER), slot(SECRET)])
+    assert RECEIVER[1][:4] == ZERO and len(RECEIVER[1]) == 4 + 40
+
+
+def test_of_a_registration():
+    made, (auth,) = build()
+    assert bytes(made.secret) == SECRET and made.rows == ROWS
+    assert set(made.heard) == {b"press-7", b"desk"} and not made.told
+    assert auth.trailer == 16 and auth.is_receiver and not auth.is_sender
+    made, (auth,) = build((RECEIVER, sources.emit_sender_keys(ZERO, KWK, PAIRS)), sender_id=5 << 6)
+    assert set(made.heard) == {b"press-7"}  # it doesn't hear itself
+    assert set(made.told) == {slot(SECRET), slot(OTHER)} and auth.is_sender
+
+
+def test_of_a_rekey():
+    """Who stays keeps what it has; a sender learns what is under its own key, of a row of them."""
+    path = ((b"\0\0\0\1", bytes(16)), (LEAF_ID, LEAF))
+    made, _ = build(sender_id=5 << 6)
+    mine = sources.emit_sender_keys(LEAF_ID, LEAF, PAIRS)
+    others = sources.emit_sender_keys(b"\0\0\0\x0a", bytes(16), PAIRS)
+    again, (auth,) = build((others, mine), kwk=None, was=made, sender_id=5 << 6, path=path)
+    assert bytes(again.secret) == SECRET and set(again.told) == {slot(SECRET), slot(OTHER)}
+    assert again.heard[b"press-7"] is made.heard[b"press-7"]
+    # A receiver's secret comes at a registration only.
+    spoof = sources.emit_receiver_key(LEAF, OTHER)
+    again, _ = build((spoof,), kwk=None, was=made, path=path)
+    assert bytes(again.secret) == SECRET
+    # Another roster
+    roster = sources.emit_roster([(0, 3, b"desk")])
+    again, _ = build((), kwk=None, was=made, path=path, roster=roster)
+    assert set(again.heard) == {b"desk"}
+
+
+def test_another_secret_means_other_keys():
+    made, _ = build()
+    again, _ = build((sources.emit_receiver_key(KWK, OTHER),), was=made)
+    assert again.heard[b"desk"] is not made.heard[b"desk"]
+
+
+def test_who_has_no_slot():
+    for attributes in ((), (sources.emit_receiver_key(KWK, bytes(32)),)):
+        _, (auth,) = build(attributes)
+        assert not auth.is_receiver
+
+
+def test_what_is_refused():
+    refused(DROP_POLICY, roster=None)
+    for value in (b"", b"\1\x08", b"\2\x08\0\0", b"\1\x07\0\0", b"\1\x11\0\0", b"\1\x08\1\0abc"):
+        refused(DROP_POLICY, macs=(16400, value))
+    refused(DROP_POLICY, macs=(16400, b"\1\x08\x11\0" + bytes(68)))
+    refused(DROP_POLICY, macs=(16400, 7))
+    for value in (b"\0", b"\0\1\0\2\0\3ab", b"\0\1\0\2\0\0" * 2, b"\0\1\0\2\0\0\0"):
+        refused(DROP_POLICY, roster=(16401, value))
+    refused(DROP_KEY_WRAP, attributes=((16402, ZERO + bytes(40)),))
+    refused(DROP_KD, attributes=((16402, b"\0\0\0\1" + RECEIVER[1][4:]),))
+    refused(DROP_KD, attributes=((16402, 5),))
+    refused(DROP_KD, attributes=((16402, sources.emit_receiver_key(KWK, bytes(31))[1]),))
+    odd = sources.emit_sender_keys(ZERO, KWK, [(b"abc", bytes(16))])
+    refused(DROP_KD, attributes=(RECEIVER, odd), sender_id=0)
+
+
+def test_twice():
+    for wide, macs in (([ROSTER, ROSTER], [MACS]), ([ROSTER], [MACS, MACS])):
+        try:
+            sources.parse_roster(wide)
+            sources.parse_macs(macs)
+        except FormatError as error:
+            assert error.reason == DROP_POLICY
+            continue
+        raise AssertionError("taken")
+
+
+def test_form():
+    for form in (None, (10, 17)):
+        now = terms()
+        now.sender_form = form
+        job = proofs.build_job(
+            [policy(MACS)], GroupWide(attributes=[ROSTER]), None, KWK, terms(), now
+        )
+        try:
+            finish(job)
+        except FormatError as error:
+            assert error.reason == DROP_POLICY
+            continue
+        raise AssertionError("taken")
+
+
+def test_a_roster_longer_than_the_table():
+    try:
+        proofs.enlist(data_sa(sender_slots=1), ROWS)
+    except FormatError as error:
+        assert error.reason == DROP_CAPACITY
+        return
+    raise AssertionError("taken")
+
+
+def test_wiped():
+    made, _ = build()
+    made.wipe()
+    assert not any(made.secret)
