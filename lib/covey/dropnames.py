@@ -23,6 +23,8 @@ def names():
         -13: "next_header",
         -14: "inner_length",
         -15: "selector",
+        -33: "source",
+        -34: "not_rostered",
         -16: "queue_full",
         -20: "ike_header",
         -21: "ike_spi",

@@ -135,7 +135,6 @@ DOORS = {
     "port.cpy_path": ["struct"],
     "port.mpy_address": ["network", "socket"],
     "port.mpy_esp": ["errno", "micropython", "socket", "sys"],
-    "port.mpy_whynot": ["errno"],
     "port.mpy_socket": ["errno", "micropython", "os", "select", "socket", "sys"],
     "config": ["json"],
     "aio": ["asyncio"],

@@ -187,8 +187,8 @@ def why_not(e, group, port, interface=None, joins=True):
     from covey.port import mpy_whynot
 
     if joins:
-        return mpy_whynot.joined(e, _NO_ADDRESS, group, port, interface)
-    return mpy_whynot.bound(e, _NO_ADDRESS, group, port)
+        return mpy_whynot.joined(e, errno, _NO_ADDRESS, group, port, interface)
+    return mpy_whynot.bound(e, errno, _NO_ADDRESS, group, port)
 
 
 def recv(sock, buf, most=0, longer=None):

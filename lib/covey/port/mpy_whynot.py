@@ -1,12 +1,10 @@
 """Why a socket can't be had, in a sentence for a person. Loaded when that is so.
 
-no_address: the errno by which this system says that it has no such address.
+errno: the module. no_address: the numbers by which this system says that it has no such address.
 """
 
-import errno
 
-
-def bound(e, no_address, host, port):
+def bound(e, errno, no_address, host, port):
     if e.errno == errno.EADDRINUSE:
         return "UDP port %d is in use: stop the other program or choose another port" % port
     if e.errno in no_address:
@@ -16,11 +14,11 @@ def bound(e, no_address, host, port):
     return "UDP port %d on %s can't be opened: error %d" % (port, host, e.errno)
 
 
-def joined(e, no_address, group, port, interface):
+def joined(e, errno, no_address, group, port, interface):
     if e.errno in no_address:
         if interface:
             return (
                 "%s is no address of an interface of this machine that does multicast" % interface
             )
         return "there is no multicast route to %s: name an interface by its address" % group
-    return bound(e, no_address, group, port)
+    return bound(e, errno, no_address, group, port)
