@@ -108,6 +108,14 @@ def test_what_is_handed_on_is_there(same):
     )
 
 
+def test_what_is_imported_by_another_name_is_there(same):
+    same(
+        "from covey.last import seven\nprint(seven())",
+        first="def one():\n    return 7\n\ndef two():\n    return one()\n",
+        last="from covey.first import two as other\n\ndef seven():\n    return other()\n",
+    )
+
+
 def test_globals_are_all_of_them(same):
     main = "from covey.it import names\nprint(names())"
     same(main, it="DROP_A = -1\nDROP_B = -2\n\ndef names():\n    return sorted(globals())[:2]\n")

@@ -62,13 +62,15 @@ def _module(file: str) -> str:
 
 
 def _said(tree: ast.AST) -> Counter:
-    """How often each name is read; that it is imported is no reading."""
+    """How often each name is read. That it is imported is no reading, if not by another name."""
     found = Counter()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             found[node.id] += not isinstance(node.ctx, ast.Store)
         elif isinstance(node, ast.Attribute):
             found[node.attr] += not isinstance(node.ctx, ast.Store)
+        elif isinstance(node, ast.alias):
+            found[node.name] += node.asname is not None
         elif isinstance(node, ast.AugAssign):
             target = node.target
             found[getattr(target, "id", None) or getattr(target, "attr", None)] += 1
