@@ -433,7 +433,8 @@ class Joined:
         if len(self._packets) == _QUEUE:
             member.drops.count(DROP_QUEUE_FULL)
             return
-        packet = Packet(bytes(member.payload), member.sender, member.confirmed, member.source)
+        source = member.source
+        packet = Packet(bytes(member.payload), member.sender, source is not None, source)
         self._packets.append(packet)
         self._arrived.set()
 

@@ -2,8 +2,8 @@
 
     | SPI | number | IV | UDP header | payload | tag of slot 0 | tag of slot 1 | ... | padding
 
-Each is the head of an AES-CMAC (cmac.py) of SPI, number, Sender-ID, epoch, UDP header and payload,
-under a key that one sender and one receiver share (sources.py). Whoever has the group's key can
+Each is the head of an AES-CMAC (cmac.py) of SPI, number, Sender-ID, port, epoch and payload, under
+ a key that one sender and one receiver share (sources.py). Whoever has the group's key can
 change all of it, and make ESP's own tag anew: but not the tag of another receiver. Nothing here
 takes heap.
 """
@@ -12,8 +12,6 @@ from covey.drops import DROP_SOURCE
 from covey.path import heard
 from covey.port import const, micropython
 
-_HEAD = const(16)  # octets before ESP's text
-_UDP_LEN = const(8)
 _PAYLOAD = const(24)
 
 
@@ -47,7 +45,7 @@ class ReceiverMACs:
         if context is None:
             return DROP_SOURCE
         at = n + self._own_at
-        if not context.verify(member.rx, n + _UDP_LEN, self._epoch, at, self._tag_len):
+        if not context.verify(member.rx, n, self._epoch, at, self._tag_len):
             return DROP_SOURCE
         return n
 
@@ -56,12 +54,13 @@ class ReceiverMACs:
         """Fill the trailer of a packet that frame() made; n: octets of payload with it."""
         n -= self.trailer
         at = n + _PAYLOAD
+        epoch, tag_len = self._epoch, self._tag_len
         for context in self._told:
             if context is None:
                 self._leave_out(tx, at)
             else:
-                context.sign(tx, n + _UDP_LEN, self._epoch, at, self._tag_len)
-            at += self._tag_len
+                context.sign(tx, n, epoch, at, tag_len)
+            at += tag_len
 
     def name_of(self, sender):
         """The identity of who has this Sender-ID."""

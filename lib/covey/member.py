@@ -48,7 +48,6 @@ class Member(DataPath):
 
     # The payload lies in rx from there on, until the next receive().
     payload_off = _PAYLOAD
-    _auth = None  # what confirmed the last packet delivered
     # A note for the control half, which clears it.
     missed_rekey = False  # somebody sends under an SPI announced for the next epoch
 
@@ -86,15 +85,16 @@ class Member(DataPath):
 
     @property
     def confirmed(self):
-        """Whether the source of the last packet delivered is proven; False: proven to be in the
-        group.
+        """Whether it is proven who sent the packet in rx, which was delivered; False: proven to be
+        in the group.
         """
-        return self._auth is not None
+        return self.source is not None
 
     @property
     def source(self):
         """The identity, in octets, of who is proven to have sent it; else None."""
-        return self._auth and self._auth.name_of(self.sender)
+        sa = self.keys.find(self.rx, 0)
+        return sa and sa.auth and sa.auth.name_of(self.sender)
 
     @property
     def payload_most(self):
@@ -131,11 +131,11 @@ class Member(DataPath):
         payload_len = trim(place, text_len)
         if payload_len < 0:
             return self.drops.count(payload_len)
-        if sa.auth is not None:
-            payload_len = sa.auth.confirm(self, payload_len)
+        auth = sa.auth
+        if auth is not None:
+            payload_len = auth.confirm(self, payload_len)
             if payload_len < 0:
                 return self.drops.count(payload_len)
-        self._auth = sa.auth
         accept(place, payload_len)
         return payload_len
 

@@ -35,7 +35,7 @@ def build_job(policies, group_wide, bag, kwk, was, terms):
     and from now on. FormatError: nothing has changed.
     """
     form, path = terms.sender_form, was.key_path
-    if form is None or form[0] > 16:
+    if form is None or form[1] > 16:
         raise FormatError(DROP_POLICY)
     low_bits = form[1] - form[0]
     own = terms.sender_ids[0] >> low_bits if terms.sender_ids else None

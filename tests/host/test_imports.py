@@ -17,7 +17,7 @@ HOST = ROOT / "host" / "covey_host"
 
 # group: (its files in order, the groups it may import from, modules from outside covey)
 GROUPS = {
-    "errors": (["drops"], [], []),
+    "errors": (["dropnames", "drops"], [], []),
     "port": (
         [
             "port.chance",
@@ -31,6 +31,7 @@ GROUPS = {
             "port.mpy_cmac",
             "port.mpy_path",
             "port.mpy_address",
+            "port.mpy_whynot",
             "port.mpy_socket",
             "port.mpy_esp",
             "port.mpy",

@@ -5,7 +5,7 @@ from covey.drops import DROP_NOT_ROSTERED, DROP_OVERSIZE, DROP_SOURCE, DROP_STAL
 from covey.mac import ReceiverMACs
 from covey.member import Member
 from covey.replay import SenderTable
-from datapath import KEY128, data_sa, deliver, good, heap_octets, packet, padded, udp
+from datapath import KEY128, data_sa, deliver, good, heap_octets
 
 NAMES = {1: b"press-7", 2: b"desk"}  # by index
 ROSTER = ((1, 0, b"press-7"), (2, 5, b"desk"))
@@ -79,7 +79,6 @@ def test_what_is_not_confirmed_leaves_no_trace():
         good(b"speed=1500" + tags, 1, 1 << 6 | 10),  # newer incarnation
         good(b"speed=1500" + tags, 1, 2 << 6 | 9),  # in desk's name
         good(b"speed=1500" + tags[8:16] + tags[:8] + tags[16:], 1, 1 << 6 | 9),  # swapped
-        packet(padded(udp(b"speed=1500" + tags, port=2222, source=2223)), 1, 1 << 6 | 9),
     )
     before = list(m.keys.live()[0].senders.words)
     for n, lie in enumerate(lies):

@@ -12,7 +12,18 @@ from ..errors import INTERRUPTED
 from ..output import complain
 from .results import Missing, Table
 
-SUBJECTS = ["gcm", "path", "heap", "publickey", "gap", "cpython", "keytree", "peers", "loopback"]
+SUBJECTS = [
+    "gcm",
+    "path",
+    "sourceauth",
+    "heap",
+    "publickey",
+    "gap",
+    "cpython",
+    "keytree",
+    "peers",
+    "loopback",
+]
 _WIDTH = 150  # where nobody looks at it
 
 

@@ -17,6 +17,7 @@ from ..errors import MISUSE, Problem
 from . import code
 from .boards import Board
 from .members import Member
+from .shrink import Shrunk
 
 FIRMWARE = Path(__file__).resolve().parents[3] / "firmware"
 CODE = "/lib"
@@ -26,6 +27,7 @@ CODE = "/lib"
 class Contents:
     files: dict[str, bytes]  # by path, in order
     left: dict[str, str]  # files of lib/covey that stay behind: why
+    shrunk: Shrunk  # what its code was compiled from
 
     @property
     def code(self) -> dict[str, bytes]:
@@ -44,7 +46,7 @@ def contents(member: Member, board: Board, main: Path | None = None) -> Contents
     texts = {"/boot.py": _source(boot), "/main.py": _source(main)}
     try:
         selection = code.select(texts.values(), board.arch, board.carriers, homes)
-        compiled = code.compile_all(selection.kept, board.arch)
+        compiled, shrunk = code.compile_all(selection, board.arch)
     except code.Broken as error:
         raise Problem(f"It does not compile: {error}") from None
     found = {
@@ -57,7 +59,7 @@ def contents(member: Member, board: Board, main: Path | None = None) -> Contents
     }
     if member.wifi is not None:
         found["/wifi.json"] = member.wifi
-    return Contents(dict(sorted(found.items())), selection.left)
+    return Contents(dict(sorted(found.items())), selection.left, shrunk)
 
 
 def files(member: Member, board: Board, main: Path | None = None) -> dict[str, bytes]:

@@ -26,5 +26,5 @@ class CMACContext:
 
     def _mac(self, buf, n, epoch):
         work = self._fresh.copy()
-        work.update(b"%b%b%b" % (buf[:12], epoch, buf[16 : 16 + n]))
+        work.update(b"%b%b%b%b" % (buf[:10], buf[18:20], epoch, buf[24 : 24 + n]))
         return work.finalize()

@@ -12,9 +12,8 @@ from micropython import const
 
 _CBC = const(2)
 _CHAIN = const(0)
-_K1 = const(4)
-_K2 = const(8)
 _KEY = const(48)  # octets
+_TEXT = const(24)
 _AT_ONCE = const(16)  # blocks
 
 _EIO = const(5)
@@ -48,17 +47,18 @@ class CMACContext:
         state[32:48] = _doubled(state[16:32])
         self._parts = state, _work, _views, cipher, aes.encrypt
 
+    @micropython.native
     def sign(self, buf, n, epoch, at, tag_len):
-        if not _mac(self._parts, buf, n, epoch):
+        if not _mac(self._parts, buf, n, epoch, at, tag_len):
             self._begin()
             raise OSError(_EIO)
-        _give(self._state, buf, at, tag_len)
 
+    @micropython.native
     def verify(self, buf, n, epoch, at, tag_len):
-        if not _mac(self._parts, buf, n, epoch):
+        found = _mac(self._parts, buf, n, epoch, at, -tag_len)
+        if not found:
             self._begin()
-            return False
-        return _is(self._state, buf, at, tag_len)
+        return found > 0
 
     def wipe(self):
         """Zeros over all but what dies inside cryptolib's object. Of no use afterwards."""
@@ -76,73 +76,76 @@ def _doubled(block):
 
 
 @micropython.viper
-def _mac(parts, buf: ptr8, n: int, epoch: ptr8) -> bool:
-    """The CMAC's last block into the state; False where the hardware gave zeros."""
+def _mac(parts, buf: ptr8, n: int, epoch: ptr8, at: int, tag_len: int) -> int:
+    """Puts the tag there, or if tag_len is negative compares it with what is there, in time that
+    tells nothing: 1, -1 where it differs, 0 where the hardware gave zeros.
+    """
     state, work, views, cipher, encrypt = parts
     s = ptr32(state)
     w = ptr32(work)
     p = ptr32(buf)
     w[0] = p[0] ^ s[_CHAIN]
     w[1] = p[1] ^ s[_CHAIN + 1]
-    w[2] = p[2] ^ s[_CHAIN + 2]
+    w[2] = (p[2] & 0xFFFF | p[4] & -0x10000) ^ s[_CHAIN + 2]
     w[3] = ptr32(epoch)[0] ^ s[_CHAIN + 3]
-    at = 4
-    p = ptr32(uint(p) + 16)
+    w = ptr32(uint(w) + 16)
+    p = ptr32(uint(p) + _TEXT)
+    blocks = 1
     while n >= 16:
-        if at == 4 * _AT_ONCE:
+        if blocks == _AT_ONCE:
             encrypt(cipher, views[_AT_ONCE], views[_AT_ONCE])
-            at = 0
-        w[at] = p[0]
-        w[at + 1] = p[1]
-        w[at + 2] = p[2]
-        w[at + 3] = p[3]
+            blocks = 0
+            w = ptr32(work)
+        w[0] = p[0]
+        w[1] = p[1]
+        w[2] = p[2]
+        w[3] = p[3]
+        w = ptr32(uint(w) + 16)
         p = ptr32(uint(p) + 16)
-        at += 4
+        blocks += 1
         n -= 16
-    k = _K1
+    k = ptr32(uint(s) + 16)
     if n:
-        k = _K2
-        if at == 4 * _AT_ONCE:
+        k = ptr32(uint(s) + 32)
+        if blocks == _AT_ONCE:
             encrypt(cipher, views[_AT_ONCE], views[_AT_ONCE])
-            at = 0
-        w[at] = 0
-        w[at + 1] = 0
-        w[at + 2] = 0
-        w[at + 3] = 0
-        q = ptr8(uint(w) + uint(at << 2))
+            blocks = 0
+            w = ptr32(work)
+        w[0] = 0
+        w[1] = 0
+        w[2] = 0
+        w[3] = 0
+        q = ptr8(w)
         i = 0
         while i < n:
             q[i] = ptr8(p)[i]
             i += 1
         q[i] = 0x80
-        at += 4
-    w[at - 4] = w[at - 4] ^ s[k]
-    w[at - 3] = w[at - 3] ^ s[k + 1]
-    w[at - 2] = w[at - 2] ^ s[k + 2]
-    w[at - 1] = w[at - 1] ^ s[k + 3]
-    view = views[at >> 2]
+        w = ptr32(uint(w) + 16)
+        blocks += 1
+    w = ptr32(uint(w) - 16)
+    w[0] = w[0] ^ k[0]
+    w[1] = w[1] ^ k[1]
+    w[2] = w[2] ^ k[2]
+    w[3] = w[3] ^ k[3]
+    view = views[blocks]
     encrypt(cipher, view, view)
-    s[_CHAIN] = w[at - 4]
-    s[_CHAIN + 1] = w[at - 3]
-    s[_CHAIN + 2] = w[at - 2]
-    s[_CHAIN + 3] = w[at - 1]
-    return (s[_CHAIN] | s[_CHAIN + 1] | s[_CHAIN + 2] | s[_CHAIN + 3]) != 0
-
-
-@micropython.viper
-def _give(state: ptr8, buf: ptr8, at: int, tag_len: int):
+    s[_CHAIN] = w[0]
+    s[_CHAIN + 1] = w[1]
+    s[_CHAIN + 2] = w[2]
+    s[_CHAIN + 3] = w[3]
+    if not w[0] | w[1] | w[2] | w[3]:
+        return 0
+    q = ptr8(w)
+    buf = ptr8(uint(buf) + uint(at))
     i = 0
-    while i < tag_len:
-        buf[at + i] = state[i]
-        i += 1
-
-
-@micropython.viper
-def _is(state: ptr8, buf: ptr8, at: int, tag_len: int) -> bool:
-    """In time that tells nothing."""
+    if tag_len > 0:
+        while i < tag_len:
+            buf[i] = q[i]
+            i += 1
+        return 1
     differs = 0
-    i = 0
-    while i < tag_len:
-        differs |= buf[at + i] ^ state[i]
+    while i < 0 - tag_len:
+        differs |= buf[i] ^ q[i]
         i += 1
-    return differs == 0
+    return 1 if differs == 0 else -1
