@@ -36,13 +36,13 @@ flash: ## the same into the flash of a board, verified (X=member BOARD=name PORT
 	@exec .venv/bin/covey flash $(X) --board $(BOARD) $(if $(PORT),--port $(PORT)) \
 		$(if $(FIRMWARE),--firmware $(FIRMWARE)) $(if $(ERASE),--erase)
 
-test: ## every suite: CPython, 32-bit and 64-bit MicroPython, the host, many processes
+test: ## every suite: CPython, 32-bit and 64-bit MicroPython, the host, many processes (JOBS=n)
 	$(setup) venv micropython mpy
-	@exec $(PY) -m pytest
+	@exec $(PY) tools/suites.py
 
 test-cpy: ## the suites that need no MicroPython
 	$(setup) venv
-	@WITHOUT_MICROPYTHON=1 exec $(PY) -m pytest --deselect tests/host/test_micropython.py
+	@WITHOUT_MICROPYTHON=1 exec $(PY) tools/suites.py --deselect tests/host/test_micropython.py
 
 test-mpy: ## the suite of lib/ on 32-bit and 64-bit MicroPython
 	$(setup) venv micropython mpy

@@ -1,5 +1,7 @@
 """What holds for every suite: hypothesis without deadlines, vectors drawn before they are read."""
 
+import fcntl
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -7,6 +9,13 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
+
+import nonces
+
+if "COVEY_TURNS" in os.environ:
+    from turns import pytest_runtestloop, pytest_sessionfinish  # noqa: F401
+
+nonces.mark_own()
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / ".build"
@@ -26,7 +35,10 @@ def pytest_sessionstart(session):
     script = ROOT / "tests" / "vectors.py"
     stamp = BUILD / "vectors" / "drawn"
     source = f"{version('cryptography-vectors')} {script.stat().st_mtime_ns}"
-    if stamp.exists() and stamp.read_text() == source:
-        return
-    subprocess.run([sys.executable, script], check=True)
-    stamp.write_text(source)
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    with open(stamp, "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # others may run beside us
+        if stamp.read_text() == source:
+            return
+        subprocess.run([sys.executable, script], check=True)
+        stamp.write_text(source)

@@ -6,6 +6,7 @@ from foreign_gm import INFORMATIONAL
 from foreign_group import ForeignGroup, delete
 from foreign_nat import PORTS, Nat
 from member_process import configure, join, micropython
+from nonces import Witness
 from site_bench import free_port
 
 
@@ -38,6 +39,8 @@ class Bench:
         )
         self.nat = None
         self.air = Air(address, self.port)
+        ports = self.port, rekey_port, self.server.port
+        self.witness = Witness(address, *ports, host=self.server.host)
         self._members = []
 
     def through_a_nat(self):
@@ -52,6 +55,7 @@ class Bench:
             self.nat.close()
         self.air.close()
         self.server.close()
+        self.witness.close()
 
     def configure(self, name="press-7", **fields):
         fields.setdefault("sender", True)

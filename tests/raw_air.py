@@ -5,6 +5,7 @@ import socket
 import struct
 
 from foreign_esp import IP, LOOPBACK, UDP, Air, Raw, association
+from nonces import TOS
 
 ESP = 50
 HEADER = 20
@@ -39,7 +40,9 @@ class RawAir(Air):
     def send(self, tek, payload, *, port=None, seq=None, iv=None):
         """One packet, made whole by scapy: IP header and all; its ESP."""
         seq = self._seq[tek.spi] = seq or self._seq.get(tek.spi, 0) + 1
-        plain = IP(src=LOOPBACK, dst=self.group, ttl=1) / UDP(sport=2222, dport=port or tek.port)
+        plain = IP(src=LOOPBACK, dst=self.group, tos=TOS, ttl=1) / UDP(
+            sport=2222, dport=port or tek.port
+        )
         sealed = association(tek).encrypt(plain / Raw(payload), seq_num=seq, iv=iv)
         self._out.sendto(bytes(sealed), (self.group, 0))
         return bytes(sealed)[HEADER:]
@@ -48,7 +51,7 @@ class RawAir(Air):
         """ESP behind a header of our own. The kernel fills in the length and the checksum."""
         to = to or self.group
         ihl = 5 + len(options) // 4
-        head = struct.pack(">BBHHHBBH", 0x40 | ihl, 0, 0, identity, flags, 1, protocol, 0)
+        head = struct.pack(">BBHHHBBH", 0x40 | ihl, TOS, 0, identity, flags, 1, protocol, 0)
         head += socket.inet_aton(LOOPBACK) + socket.inet_aton(to) + options
         self._out.sendto(head + esp, (to, 0))
 

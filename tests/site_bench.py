@@ -10,6 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 
 from covey_host import cli
+from nonces import Witness
 from processes import ENVIRONMENT, start
 
 # One for each run of the tests: raw sockets have no ports, and hear what other runs send.
@@ -31,6 +32,7 @@ class Bench:
         self.environment = {**ENVIRONMENT, "COVEY_SITE": str(root)}
         self.said = ""  # all that any process has written anywhere
         self._running = []
+        self.witness = Witness(GROUP, self.port, self.carrier_port)
         cli.commands.init(root, None)
         self.edit('listen = ["0.0.0.0:4500"]', f'listen = ["127.0.0.1:{self.port}"]')
         with open(root / "covey.toml", "a") as file:
@@ -107,6 +109,7 @@ class Bench:
             child.kill()
             out, err = child.communicate()
             self.said += out + err
+        self.witness.close()
         for file in self.root.glob("members/*/psk"):
             assert file.read_text().strip() not in self.said, "a pre-shared key was shown"
         assert "Traceback" not in self.said

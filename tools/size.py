@@ -47,6 +47,7 @@ ROLES = {
     "the key server refuses, in words": ["errornames"],
     "a drop is told by its name (status(), a refusal)": ["dropnames"],
     "a socket can't be had": ["port.mpy_whynot"],
+    "the key server wants reports (report_interval)": ["report", "reporter"],
     "the ip carrier": ["ipcarrier", "ipv4", "port.mpy_esp"],
     "GCMContext.set_constant_time()": ["port.mpy_ghash_ct", "port.mpy_tag"],
     "a group with source authentication": ["sources", "proofs", "mac", "cmac", "port.mpy_cmac"],

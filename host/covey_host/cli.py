@@ -153,6 +153,12 @@ def status(json: Json = False, site: Site = None) -> None:
 
 
 @app.command()
+def why(name: Name, json: Json = False, site: Site = None) -> None:
+    """Why a member gets no packets: what is known of it, what happened, what to do."""
+    commands.why(site, name, json)
+
+
+@app.command()
 def rekey(group: Name, site: Site = None) -> None:
     """Give a group new keys now."""
     commands.rekey(site, group)

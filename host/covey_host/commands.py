@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import control, output
+from . import control, output, overview
 from . import site as sites
+from . import why as words
 from .errors import MISUSE, Problem
 from .gcks import authority, policy, policyvalues
 from .gcks.sockets import interface_address
@@ -18,17 +19,6 @@ from .store import Locked, sqlite
 
 _LOCK_WAIT_S = 5  # another command, or a server that starts or stops, may hold it so long
 _LOCK_POLL_S = 0.05
-_GROUP_COUNTS = ["members", "senders", "absent", "holders"]
-_GROUP_COLUMNS = [
-    "group",
-    "address",
-    "rekey",
-    "integrity_only",
-    "epoch",
-    "spi",
-    *_GROUP_COUNTS,
-    "rekey_in_s",
-]
 _IDENTITY = "gcks.local"  # where this machine's own name can't be one
 
 
@@ -142,10 +132,17 @@ def status(option: Path | None, as_json: bool) -> None:
     else:
         listen = ", ".join(server["listen"])
         output.line(f"The key server runs as process {server['process']} on {listen}.")
-    groups = [_group_row(name, group) for name, group in found["groups"].items()]
-    output.table("group", _GROUP_COLUMNS, groups)
-    rows = [[m["member"], " ".join(m["groups"]), m["connected"]] for m in found["members"]]
-    output.table("member", ["member", "groups", "connected"], rows)
+    overview.show(found)
+
+
+def why(option: Path | None, name: str, as_json: bool) -> None:
+    check_name("member", name)
+    told = perform(sites.find(option), {"do": "why", "member": name})
+    if as_json:
+        output.emit(words.as_json(told))
+        return
+    for line in words.lines(told):
+        output.line(line)
 
 
 def reload(option: Path | None) -> None:
@@ -226,13 +223,6 @@ def _show(title: str, columns: list[str], rows: list[list], as_json: bool) -> No
         return
     for row in rows:
         output.emit(dict(zip(columns, row, strict=True)))
-
-
-def _group_row(name: str, group: dict) -> list:
-    counts = [None if group.get(key) is None else len(group[key]) for key in _GROUP_COUNTS]
-    at = f"{group['address']}:{group['port']}"
-    facts = group["rekey"], group["integrity_only"], group["epoch"], group.get("spi")
-    return [name, at, *facts, *counts, group.get("rekey_in_s")]
 
 
 def _host_and_port(text: str) -> list:

@@ -7,6 +7,8 @@ When an operation returns, what it did is durable and what it had to say on the 
 import json
 import os
 import shutil
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -18,12 +20,15 @@ from .control import caller
 from .errors import MISUSE, Problem
 from .gcks import Out, policy, seats, sources
 from .gcks.authority import PSK_LEN, Authority
+from .gcks.diary import Diary
 from .gcks.keyserver import KeyServer
 from .gcks.ledger import Ledger
 from .gcks.policyvalues import Listen
+from .gcks.room import check_room, check_sender
 from .gcks.sockets import own_address
 from .site import Site, check_name
 from .store import Store
+from .why import check_files
 
 _MEMBER_FORMAT = 1  # "version" of covey.json
 _SEED_LEN = 32  # of what its board stirs into its generator of chance, and renews
@@ -76,6 +81,7 @@ class Operations:
     def reload(self, request: dict, now_ms: int) -> dict:
         """All but `listen`: sockets are opened at the start only."""
         rules = policy.load(self._site.policy)
+        check_room(rules, self._authority(), self._site.policy)
         waits = False
         if self._running:
             waits = rules.listen != self._running.listen
@@ -101,6 +107,8 @@ class Operations:
         psk = _psk(request.get("psk"))
         sender = request.get("sender") is True
         self._check_new(name)
+        if sender:
+            check_sender(group, self._authority())
         if group.source_auth != sources.NONE:
             others = self._authority().of_group(group.name)
             seats.check_room(group.name, {**others, name: sender})
@@ -111,6 +119,7 @@ class Operations:
                 self._running.keyserver.add_member(name, [group.name], sender=sender, psk=psk)
             else:
                 self._authority().add(name, [group.name], sender=sender, psk=psk)
+                self._remember("added", member=name, groups=[group.name], sender=sender)
             final = self._site.members / name
             sites.private_directory(final)
             for file in (
@@ -129,7 +138,8 @@ class Operations:
         """Returns when the removal is durable and the group was told."""
         name = check_name("member", _text(request, "member"))
         if not self._running:
-            self._authority().remove_without_server(name)
+            gone = self._authority().remove_without_server(name)
+            self._remember("removed", member=name, groups=list(gone.groups))
             return {"member": name, "deferred": True, "groups": []}
         keyserver = self._running.keyserver
         self._running.send(keyserver.remove_member(name, now_ms))
@@ -148,12 +158,19 @@ class Operations:
 
     def status(self, request: dict, now_ms: int) -> dict:
         if self._running:
-            return {
-                "server": self._running.facts(),
-                **self._running.keyserver.status(now_ms),
-            }
+            found = self._running.keyserver.status(now_ms, request.get("member"))
+            return {"server": self._running.facts(), **found}
         rules = policy.load(self._site.policy)
         return {"server": None, **KeyServer(self._store, rules).status(now_ms)}
+
+    def why(self, request: dict, now_ms: int) -> dict:
+        """All that is known of one member."""
+        name = check_name("member", _text(request, "member"))
+        rules = policy.load(self._site.policy)
+        server = self._running.keyserver if self._running else KeyServer(self._store, rules)
+        found = server.why(name, now_ms)
+        files = check_files(self._site, self._authority().find(name), rules)
+        return {"running": self._running is not None, **found, "files": files}
 
     def keys(self, request: dict, now_ms: int) -> dict:
         """Keys in clear; the running server's log says who got them."""
@@ -164,7 +181,17 @@ class Operations:
             found = KeyServer(self._store, policy.load(self._site.policy)).keys(now_ms)
         return {**found, "running": self._running is not None}
 
+    def _remember(self, event: str, **facts) -> None:
+        """For `covey why`, where no server does it. It goes without, if it can't be written."""
+        diary = Diary(self._store, None, self._authority(), time.time)
+        diary.tell(event, facts)
+        with suppress(Problem):
+            diary.flush(1)
+
     def _authority(self) -> Authority:
+        """The running server's has counted its members."""
+        if self._running:
+            return self._running.keyserver.authority
         return Authority(Ledger(self._store))
 
     def _check_new(self, name: str) -> None:
@@ -196,6 +223,7 @@ _WORK = {
     "member remove": Operations.member_remove,
     "member list": Operations.member_list,
     "status": Operations.status,
+    "why": Operations.why,
     "keys": Operations.keys,
 }
 

@@ -1,5 +1,6 @@
 """A site: the directory that belongs to one key server. Private through and through.
 
+.gitignore          of a site, only policy belongs into a repository
 covey.toml          policy; the one file that a person edits
 state.db            members, keys and all that must survive (see covey_host.store)
 wifi.json           the Wi-Fi of its boards, once `covey site wifi` has asked (see covey_host.wifi)
@@ -18,6 +19,13 @@ from pathlib import Path
 from .errors import MISUSE, Problem
 
 _DRAFT = ".covey-init"  # where `covey init` builds; whatever it holds is no site
+_GITIGNORE = """\
+# Made by `covey init`. All else of a site is secret or passing: keys, state.db, members/, images,
+# captures. Nothing of it belongs into a repository, whatever it is called.
+*
+!.gitignore
+!covey.toml
+"""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -51,7 +59,8 @@ def find(option: Path | None) -> Site:
 
 
 def create(root: Path, policy_text: str, fill) -> Site:
-    """Make a site in a new or empty directory: covey.toml, and state.db as fill(path) makes it.
+    """Make a site in a new or empty directory: .gitignore, covey.toml, and state.db as fill(path)
+    makes it.
 
     All is built in a draft directory inside and renamed, state.db last: without it there is no
     site, so that an interrupted `covey init` can simply be run again.
@@ -116,9 +125,10 @@ def _build(root: Path, policy_text: str, fill) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     private_directory(draft)
     os.chmod(root, 0o700)
+    write_private(draft / ".gitignore", _GITIGNORE.encode())
     write_private(draft / "covey.toml", policy_text.encode())
     fill(draft / "state.db")
-    for name in ("covey.toml", "state.db"):
+    for name in (".gitignore", "covey.toml", "state.db"):  # before there is any secret
         os.rename(draft / name, root / name)
     sync_directory(root)
 
@@ -160,7 +170,7 @@ def _check_empty(root: Path, policy_text: str) -> None:
     found = {entry.name for entry in root.iterdir()} - {_DRAFT}
     if "state.db" in found:
         raise Problem(f"{root} is a site already: it is never overwritten.", MISUSE)
-    if found == {"covey.toml"} and (root / "covey.toml").read_bytes() == policy_text.encode():
-        return  # an init that was killed between its two renames
-    if found:
+    ours = {".gitignore": _GITIGNORE, "covey.toml": policy_text}
+    left = {n for n in found & ours.keys() if (root / n).read_bytes() == ours[n].encode()}
+    if found - left:  # what is left is of an init that was killed between its renames
         raise Problem(f"{root} is not empty: name a new directory for the site.", MISUSE)

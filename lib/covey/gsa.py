@@ -32,6 +32,7 @@ _GWP_SENDER_ID_BITS = const(3)
 _COVEY_UDP_PORT = const(16384)
 _COVEY_SENDER_ID_FORM = const(16385)  # high octet: bits of the index, low: of the whole
 _COVEY_EPOCH = const(16386)
+_COVEY_REPORT_INTERVAL = const(16389)
 
 
 def _single(seen, kind, value, length):
@@ -115,7 +116,7 @@ def _parse_policy(protocol, spi, content):
 
 # Group-wide policy, section 4.4.3: attributes only, TV unless said. GWP_ATD (1) and GWP_DTD (2)
 # in seconds, GWP_SENDER_ID_BITS (3); ours: COVEY_UDP_PORT (16384), COVEY_SENDER_ID_FORM (16385),
-# COVEY_EPOCH (16386, TLV, u32).
+# COVEY_EPOCH (16386, TLV, u32), COVEY_REPORT_INTERVAL (16389).
 
 _GROUP_WIDE = (
     (_GWP_ATD, "atd_s"),
@@ -123,6 +124,7 @@ _GROUP_WIDE = (
     (_GWP_SENDER_ID_BITS, "sender_id_bits"),
     (_COVEY_UDP_PORT, "udp_port"),
     (_COVEY_SENDER_ID_FORM, "sender_id_form"),
+    (_COVEY_REPORT_INTERVAL, "report_s"),
 )
 
 
@@ -137,6 +139,7 @@ class GroupWide(Value):
         udp_port=None,
         sender_id_form=None,
         epoch=None,
+        report_s=None,
         attributes=(),
     ):
         self.atd_s = atd_s
@@ -144,6 +147,7 @@ class GroupWide(Value):
         self.sender_id_bits = sender_id_bits
         self.udp_port = udp_port
         self.sender_id_form = sender_id_form  # (bits of the index, bits of the Sender-ID)
+        self.report_s = report_s  # how far apart reports are wanted, see report.py
         self.epoch = epoch  # ordinal of this generation of the GSA, as the key server counts
         self.attributes = list(attributes)  # unknown ones: (type, value)
 

@@ -94,7 +94,9 @@ class Member(DataPath):
     def source(self):
         """The identity, in octets, of who is proven to have sent it; else None."""
         sa = self.keys.find(self.rx, 0)
-        return sa and sa.auth and sa.auth.name_of(self.sender)
+        if sa is None or sa.auth is None or self.sender is None:
+            return None
+        return sa.auth.name_of(self.sender)
 
     @property
     def payload_most(self):

@@ -65,6 +65,7 @@ class Membership:
     _before_asked = None  # its config.Server: what is repeated is answered again
     _last_words = ()  # what that one has to say, addressed
     _leaving = False
+    _reporter = None  # Reporter, once a server has asked for reports
     is_amid = False  # the last step was a slice of work: there is nothing new to tell
     _slices = 0  # that may be done before timers are looked at
     _look = 0  # which of them were looked at last
@@ -317,8 +318,25 @@ class Membership:
         if refresh.is_unanswered(now_ms):
             self._register()  # the server has lost this IKE SA, or restarted
         is_settled = self.state == MEMBER and not self._keys.is_registering
+        if self._ike is not None and self._ike.report_s:
+            self._report(self._ike)
         refresh.check(now_ms, self.member, is_settled)
         return refresh.at.left_ms(now_ms)  # the others may be late, by _IDLE_MS
+
+    def _report(self, ike):
+        """The key server wants to hear how we are. Who has no memory for that says nothing."""
+        if self._reporter is None:
+            if self._keys.is_busy:
+                return
+            try:
+                from covey.reporter import Reporter
+
+                self._reporter = Reporter(ike.report_s, self._random_ms, self._now_ms)
+            except MemoryError:
+                self.member.drops.count(DROP_CAPACITY)
+                ike.report_s = 0  # until it asks again
+                return
+        self._reporter.step(self, ike, self._now_ms)
 
     def _outcome(self):
         """What the registration has come to since we looked last."""
@@ -450,6 +468,8 @@ class Membership:
         if state != self.state:
             self.state = state
             self.events.append((NAMES[state], self.reason))
+            if self._reporter is not None:
+                self._reporter.changed(state, self._now_ms)
 
     def _random_ms(self, most_s=None):
         number = self._random(3)

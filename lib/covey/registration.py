@@ -84,6 +84,7 @@ class Registration:
     noted = None  # the last error that nothing proves, by name: a hint for a person
     kwa = None  # KWA transform of the IKE SA over which .gsa and .kd came
     _has_marker = False
+    report_s = 0  # how far apart the server wants reports, see report.py; 0: none
     _inbands = ()  # requests.Inband
 
     def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None, awake=False):
@@ -177,6 +178,10 @@ class Registration:
     def pull(self, now_ms):
         """Ask for policy and keys again, and for a fresh Sender-ID. False: not in this state."""
         return self._ask(PULLING, offer.ask_for(self._config), now_ms)
+
+    def say(self, payloads, now_ms):
+        """See Unicast.say. False: not in this state, too."""
+        return self.is_established and self._unicast.say(payloads, now_ms)
 
     def leave(self, now_ms):
         """Tell the server that we leave the group. False: not in this state."""
@@ -317,6 +322,7 @@ class Registration:
         self.kwa = sa.kwa
         self.kwk = kwk
         self.transport_mode = ike.USE_TRANSPORT_MODE in [n.type for n in notifies(payloads)]
+        self.report_s = policy.group_wide and policy.group_wide.report_s or 0
         self._become(REGISTERED)
 
     def _conclude(self, reason):

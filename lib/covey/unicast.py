@@ -99,6 +99,14 @@ class Unicast:
         except MemoryError:  # step() tries again
             self._drops.count(DROP_CAPACITY)
 
+    def say(self, payloads, now_ms):
+        """A sign of life of ours that says something. False: another request is out."""
+        if not self.lines or self.lines[0].asked or self.lines[0].goes.is_running:
+            return False
+        self._now_ms = now_ms
+        self._send(self.lines[0], _LIVENESS, ike.INFORMATIONAL, payloads)
+        return True
+
     def has_ended(self, data):
         """Whether a datagram is of an IKE SA that is over, whose last answer is still known."""
         return any([sa.spi_i + sa.spi_r == data[:16] for sa in self._gone])

@@ -141,10 +141,13 @@ def test_groups_of_others_are_spared(bench):
 
 def test_who_may_watch(bench):
     group = rules().groups["line1"]
-    on_air = {"groups": {"line1": {"members": ["press-7"]}}}
-    on_air["members"] = [{"member": "press-7", "groups": {"line1": True}}]
-    on_air["members"].append({"member": "eye", "groups": {"line1": False}})
-    on_air["members"].append({"member": "far", "groups": {"line2": False}})
+    known = (("press-7", "line1", "member"), ("eye", "line1", "never"), ("far", "line2", "never"))
+    on_air = {
+        "members": [
+            {"member": name, "groups": {group: False}, "states": {group: state}}
+            for name, group, state in known
+        ]
+    }
     attack.check_watcher(on_air, "eye", group)
     for name, why in (
         ("press-7", "is in the group now"),

@@ -35,7 +35,7 @@ def test_add_find_list(authority, store):
     assert len(made.psk) == PSK_LEN
     lamp = authority.add("lamp-1", ["line1", "line2"], psk=b"x" * 16)
     assert authority.find("press-7") == made
-    assert Authority(Ledger(store)).members() == [lamp, made]
+    assert list(Authority(Ledger(store)).members()) == [lamp, made]
     assert made.psk != authority.add("press-8", ["line1"]).psk
     assert authority.find("nobody") is None
 
@@ -70,13 +70,26 @@ def test_refuses_to_add(authority, store, name, groups, psk, says):
     assert store.scan("") == before
 
 
+def test_members_are_counted_as_they_come_and_go(store):
+    authority = Authority(Ledger(store))
+    authority.add("a", ["line1"], sender=True)
+    authority.add("b", ["line1", "line2"])
+    assert authority.count("line1") == (2, 1) and authority.count("line2") == (1, 0)
+    authority.add("c", ["line1"], sender=True)
+    assert authority.count("line1") == (3, 2)
+    authority.remove_without_server("a")
+    assert authority.count("line1") == (2, 1) and authority.count("line3") == (0, 0)
+    again = Authority(Ledger(store))
+    assert again.count("line1") == (2, 1) and again.count("line2") == (1, 0)
+
+
 def test_a_removed_member_is_known_and_may_nothing(authority):
     made = authority.add("press-7", ["line1"], sender=True)
     authority.remove_without_server("press-7")
     gone = authority.find("press-7")
     assert gone.removed and gone.psk == made.psk  # so that it can be told so
     assert not gone.may_join("line1") and not gone.may_send("line1")
-    assert authority.members() == []
+    assert list(authority.members()) == []
     assert authority.evicted("line1") == {"press-7"}
     with pytest.raises(Problem, match="removed already"):
         authority.remove_without_server("press-7")

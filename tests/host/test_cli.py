@@ -82,7 +82,7 @@ def objects(said):
 
 def test_init_here_and_elsewhere(covey, tmp_path):
     assert covey("init").status == 0
-    assert sorted(os.listdir(".")) == ["covey.toml", "state.db"]
+    assert sorted(os.listdir(".")) == [".gitignore", "covey.toml", "state.db"]
     said = covey("init", tmp_path / "there", "--identity", "gcks.example")
     assert said.status == 0 and str(tmp_path / "there") in said.out
     assert 'identity = "gcks.example"' in (tmp_path / "there" / "covey.toml").read_text()
@@ -123,6 +123,7 @@ def test_every_file_is_private_whatever_the_umask(tmp_path, mask):
         assert mode == ("0o700" if (root / name).is_dir() else "0o600"), name
     assert set(modes(root)) == {
         ".",
+        ".gitignore",
         "covey.toml",
         "state.db",
         "state.lock",

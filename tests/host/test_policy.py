@@ -46,6 +46,7 @@ def test_every_value_arrives():
         'lifetime = "2m"\nrekey_lifetime = "1d"\natd = "0s"\ndtd = 1\nsender_id_form = [3, 5]\n'
         'sender_ids = 8\nmembers = 7\nrepeats = 4\nrepeat_spacing = "250ms"\n'
         'rejoin_spread = "0s"\nfresh_join = false\nbatch_window = "300ms"\n'
+        'report_interval = "30s"\n'
     )
     assert site.listen == (Listen("127.0.0.1", 848, False), Listen("10.0.0.1", 14500, True))
     assert site.ike_idle_s == 60
@@ -68,6 +69,7 @@ def test_every_value_arrives():
         rejoin_spread_s=0,
         fresh_join=False,
         batch_window_ms=300,
+        report_interval_s=30,
     )
     shape = site.groups["a.b"].shape
     assert shape.sender_id_bits == 8 and shape.has_marker

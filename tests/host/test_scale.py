@@ -62,7 +62,15 @@ def test_what_is_known_of_all_members_is_kept_as_they_come_and_go(seed):
             active = {m: e for m, e in everybody.items() if e.era == era and not e.left}
             assert roster.active(era) == active and roster.count(era) == len(active)
             senders = sorted(m for m, e in active.items() if e.sender)
-            assert roster.names(era) == (sorted(active), senders)
+            absent = sorted(set(everybody) - set(active))
+            lists = {"members": sorted(active), "senders": senders, "absent": absent}
+            assert roster.names(era, 9) == lists
+            assert roster.names(era, 1) == {what: names[:1] for what, names in lists.items()}
+            assert roster.counts(era) == {
+                "member": len(active),
+                "excluded": sum(not e.left and e.era != era for e in everybody.values()),
+                "left": sum(e.left for e in everybody.values()),
+            }
             assert {m for m in everybody if roster.is_active(m, era)} == set(active)
             can = bool(active) and all(e.fragments for e in active.values())
             assert roster.can_all_fragment(era) is can

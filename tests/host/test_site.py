@@ -3,6 +3,7 @@
 import fcntl
 import os
 import stat
+import subprocess
 
 import pytest
 
@@ -34,8 +35,28 @@ def test_a_new_site_is_private_whatever_the_umask(tmp_path, mask):
         made = site.create(tmp_path / "new", _TEXT, fill)
     finally:
         os.umask(before)
-    assert modes(made.root) == {".": 0o700, "covey.toml": 0o600, "state.db": 0o600}
+    assert modes(made.root) == {
+        ".": 0o700,
+        ".gitignore": 0o600,
+        "covey.toml": 0o600,
+        "state.db": 0o600,
+    }
     assert made.policy.read_text() == _TEXT
+
+
+def test_git_takes_nothing_of_a_site_but_its_policy(tmp_path):
+    made = site.create(tmp_path / "site", _TEXT, fill)
+    secrets = ["members/press-7/psk", "members/press-7/seed", "members/press-7/press-7-esp32.bin"]
+    secrets += ["wifi.json", "state.db-wal", "keys/esp_sa", "backup/state.db", "run.pcap"]
+    for name in secrets:
+        path = made.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("secret")
+    git = ["git", "-C", str(made.root)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "--all"], check=True)
+    staged = subprocess.run([*git, "ls-files"], check=True, capture_output=True, text=True).stdout
+    assert staged.split() == [".gitignore", "covey.toml"]
 
 
 def test_an_empty_directory_becomes_one_and_is_closed_to_others(tmp_path):
@@ -102,7 +123,7 @@ site.create(Path(sys.argv[1]), "# policy\\n", fill)
 """
 
 
-@pytest.mark.parametrize("renames", [0, 1])
+@pytest.mark.parametrize("renames", [0, 1, 2])
 def test_a_killed_init_is_no_site_and_can_be_run_again(tmp_path, renames):
     root = tmp_path / "site"
     child = start("-c", _KILLED, root, renames)
@@ -112,7 +133,7 @@ def test_a_killed_init_is_no_site_and_can_be_run_again(tmp_path, renames):
     with pytest.raises(Problem, match="no site"):
         site.find(root)
     site.create(root, _TEXT, fill)
-    assert set(modes(root)) == {".", "covey.toml", "state.db"}
+    assert set(modes(root)) == {".", ".gitignore", "covey.toml", "state.db"}
     assert sqlite.open_existing(root / "state.db").read("a")[0] == b"1"
 
 

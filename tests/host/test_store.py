@@ -88,6 +88,15 @@ def test_scan_keeps_to_its_prefix(store):
     assert store.scan("zz") == []
 
 
+def test_scan_in_portions(store):
+    keys = ["m", "m/a", "m/b", "m/c", "m0"]
+    store.compare_and_swap([(key, 0, b"") for key in keys], None)
+    assert [key for key, _, _ in store.scan("m/", "", 2)] == ["m/a", "m/b"]
+    assert [key for key, _, _ in store.scan("m/", "m/b", 2)] == ["m/c"]
+    assert [key for key, _, _ in store.scan("m/", "m/a")] == ["m/b", "m/c"]
+    assert store.scan("m/", "m/c", 2) == [] and store.scan("m/", "", 0) == []
+
+
 def test_an_older_term_writes_nothing(store):
     old = store.acquire_term("first")
     assert store.compare_and_swap([("a", 0, b"1")], old)

@@ -287,6 +287,7 @@ def test_everything_ever_said_once_more(site, peer):
     site.send(site.server.rekey("line1", site.now))
     peer.served()
     peer.pull()
+    site.wait(1_100)  # until what it remembers of its members is written
     before = state(site)
     said.insert(0, peer.gm.init_request)
     for data in [*said[::-1], *said, *said]:

@@ -165,7 +165,17 @@ class Gcks:
 # A group's policy and keys
 
 
-def policy(kwk, spi, with_rekey_sa=None, sender_id=None, atd_s=0, dtd_s=2, key=b"k", epoch=None):
+def policy(
+    kwk,
+    spi,
+    with_rekey_sa=None,
+    sender_id=None,
+    atd_s=0,
+    dtd_s=2,
+    key=b"k",
+    epoch=None,
+    report_s=None,
+):
     """[GSA, KD] with one ESP SA. with_rekey_sa: the story's, of a registration."""
     bags, policies = [], []
     whole = gsa.parse_gsa(STORY["sender"]["gsa"])
@@ -186,6 +196,7 @@ def policy(kwk, spi, with_rekey_sa=None, sender_id=None, atd_s=0, dtd_s=2, key=b
     whole.policies = policies
     whole.group_wide.atd_s, whole.group_wide.dtd_s = atd_s, dtd_s
     whole.group_wide.epoch = epoch
+    whole.group_wide.report_s = report_s
     member = None
     if with_rekey_sa or sender_id is not None:
         member = kd.MemberBag()

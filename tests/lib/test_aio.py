@@ -30,6 +30,7 @@ class Script:
     carrier_port = 0
     refusal = None
     state = registration.REGISTERED
+    report_s = 0
 
     def __init__(self, config, now_ms, random, drops, path, awake):
         self.path = path

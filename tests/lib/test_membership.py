@@ -29,6 +29,7 @@ class Script:
     """Stands in for registration.Registration: the test moves its state."""
 
     made = []
+    report_s = 0
 
     def __init__(self, config, now_ms, random, drops, path, awake):
         self.path = path

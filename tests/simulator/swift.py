@@ -6,6 +6,7 @@ While a Swift is in force:
     p256.Verifier.verify    lib's, once for each (key, digest, signature): members that check the
                             same message share the answer; so with the tables of a key
     keywrap.unwrap_job      lib's, once for each (KEK, wrapped key)
+    rekey._take_apart       lib's, once for each text of a GSA_REKEY: what comes of it is only read
     KeyWork.step            as it is, one slice behind the other: no time passes in between anyway
     GCMContext.seal         as it is, and watched: no (key, nonce) pair may come twice
 
@@ -14,7 +15,7 @@ The rest of lib and of the key server runs as it is.
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from covey import keywrap, p256, x25519
+from covey import keywrap, p256, rekey, x25519
 from covey.keywork import KeyWork
 from covey.port import cpy_gcm
 
@@ -32,6 +33,7 @@ class Swift:
         self._verified = {}
         self._tables = {}
         self._unwrapped = {}
+        self._parts = {}
         self._undo = []
 
     def __enter__(self):
@@ -39,6 +41,7 @@ class Swift:
         self._patch(p256.Verifier, "verify", self._shared_verify(p256.Verifier.verify))
         self._patch(p256.Verifier, "prepare", self._shared_prepare(p256.Verifier.prepare))
         self._patch(keywrap, "unwrap_job", self._shared_unwrap(keywrap.unwrap_job))
+        self._patch(rekey, "_take_apart", self._shared_parts(rekey._take_apart))
         self._patch(KeyWork, "step", _whole(KeyWork.step))
         for context in (cpy_gcm.GCMContext, cpy_gcm.GMACContext):
             self._patch(context, "__init__", _keeping_keymat(context.__init__))
@@ -89,6 +92,16 @@ class Swift:
 
         return shared
 
+    def _shared_parts(self, take_apart):
+        def shared(candidate):
+            key = candidate.first, bytes(candidate.inner)
+            if key not in self._parts:
+                parts = yield from take_apart(candidate)
+                _keep(self._parts, key, parts)
+            return self._parts[key]
+
+        return shared
+
     def _watched(self, seal):
         pairs = self._pairs
 
@@ -114,10 +127,14 @@ def _keeping_keymat(init):
 
 def _whole(step):
     def whole(keys, now_ms):
-        result = None
-        while result is None:
+        while True:
             result = step(keys, now_ms)
-        return result
+            if result is not None:
+                return result
+            for result in keys._job or ():
+                if result is not None:
+                    return result
+            keys._job = None
 
     return whole
 

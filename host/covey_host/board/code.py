@@ -172,8 +172,9 @@ def compile_all(
 
 def rewritten(found: Selection) -> Shrunk:
     """What is compiled: of lib/covey shrunk, of an application as it stands."""
-    texts = {name: path.read_text(encoding="utf-8") for name, path in found.kept.items()}
-    known = _known(*_REWRITERS, repr((texts, found.heard, found.root)))
+    paths = [*sources(found.root), *found.kept.values()]  # numbers come from any of them
+    texts = [(str(path), path.read_text(encoding="utf-8")) for path in paths]
+    known = _known(*_REWRITERS, repr((list(found.kept), texts, found.heard)))
     if known is not None and known.exists():
         return Shrunk(**json.loads(known.read_bytes()))
     try:

@@ -32,12 +32,11 @@ _ON_MICROPYTHON = ("sys.implementation.name == 'micropython'", "hasattr(asyncio,
 
 def fold(source: Path, root: Path) -> str:
     """The text of a file below root (lib/, or a copy of it) with numbers for names."""
-    return _fold(source, root, source.stat().st_mtime_ns)
+    return _folded(source.read_text(encoding="utf-8"), source, root)
 
 
 @cache
-def _fold(source: Path, root: Path, _age: int) -> str:
-    whole = source.read_text(encoding="utf-8")
+def _folded(whole: str, source: Path, root: Path) -> str:
     text = whole.partition(MARK)[0].rstrip("\n") + "\n"
     tree = ast.parse(text)
     numbers, modules = _known(tree, root)

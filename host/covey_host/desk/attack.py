@@ -37,7 +37,7 @@ def run(
 
     site = sites.find(option)
     group = target(policy.load(site.policy), check_name("group", name))
-    running = control.call(site.control, {"do": "status"})
+    running = control.call(site.control, {"do": "status", "member": watch})
     if watch is not None:
         check_watcher(running, watch, group)
     address = interface_address(interface) if interface else own_address()
@@ -88,7 +88,8 @@ def check_watcher(running: dict | None, name: str, group: GroupPolicy) -> None:
             f" --group {group.name}`.",
             MISUSE,
         )
-    if name in running["groups"][group.name].get("members", ()):
+    states = {m["member"]: m["states"] for m in running["members"]}
+    if states[name].get(group.name) == "member":
         raise Problem(
             f"{name} is in the group now, and a second one would take its place: add a member to"
             " watch with.",

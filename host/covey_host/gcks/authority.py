@@ -11,8 +11,10 @@ A removed member's pre-shared key is kept: so it can be told AUTHORIZATION_FAILE
 
 import json
 import os
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -28,6 +30,7 @@ _NAME_MOST = 63
 _SIGNING_KEY = "authority/signing-key"
 _MEMBER = "authority/member/"
 _EVICT = "authority/evict/"
+_GROUPS = b',"groups":'  # what stands behind it is all that most rows differ in, but for the key
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,18 @@ def load_signing_key(store: Store) -> ec.EllipticCurvePrivateKey:
     return serialization.load_der_private_key(data, None)
 
 
+class Count(NamedTuple):
+    all: int = 0
+    senders: int = 0
+
+
 class Authority:
-    """Members over a store. Nothing is cached: every answer is what the store says."""
+    """Members over a store. Nothing is cached but numbers: every answer is what the store says."""
 
     def __init__(self, ledger: Ledger, random: Callable[[int], bytes] = os.urandom):
         self._ledger = ledger
         self._random = random
+        self._counts: dict[str, Count] | None = None  # by group, once somebody has asked
 
     def find(self, name: str) -> Member | None:
         """The member of that name, removed ones too."""
@@ -77,10 +86,28 @@ class Authority:
         value = self._ledger.read(_MEMBER + name)
         return None if value is None else _member(name, value)
 
-    def members(self) -> list[Member]:
-        """All that may register, by name."""
-        found = self._ledger.scan(_MEMBER)
-        return [m for m in (_member(name, found[name]) for name in found) if not m.removed]
+    def members(self) -> Iterator[Member]:
+        """All that may register, by name; there may be a million."""
+        for name, value in self._ledger.each(_MEMBER):
+            member = _member(name, value)
+            if not member.removed:
+                yield member
+
+    def count(self, group: str) -> Count:
+        """How many may register there, and how many of them as senders: counted once."""
+        if self._counts is None:
+            self._counts = defaultdict(Count)
+            tails = Counter(v.partition(_GROUPS)[2] for _, v in self._ledger.each(_MEMBER))
+            for tail, number in tails.items():  # few differ: no row is looked into by itself
+                fields = decode(b"{" + _GROUPS[1:] + tail)
+                self._add(fields["groups"], 0 if fields["removed"] else number)
+        return self._counts[group]
+
+    def _add(self, groups: dict[str, bool], number: int) -> None:
+        """So many more like this one."""
+        for group, may_send in groups.items() if self._counts is not None else ():
+            count = self._counts[group]
+            self._counts[group] = Count(count.all + number, count.senders + number * may_send)
 
     def of_group(self, group: str) -> dict[str, bool]:
         """Its members, and whether each may send there."""
@@ -104,7 +131,12 @@ class Authority:
         psk = psk or self._random(PSK_LEN)
         member = Member(name, bytes(psk), dict.fromkeys(groups, bool(sender)))
         self._ledger.write({_MEMBER + name: _encoded(member)})
+        self._add(member.groups, 1)
         return member
+
+    def removed(self, member: Member) -> None:
+        """What removal() gave is written."""
+        self._add(member.groups, -1)
 
     def removal(self, name: str) -> tuple[Member, Changes]:
         """The member as it was, and the write that removes it. Problem where there is none."""
@@ -123,6 +155,7 @@ class Authority:
             names = self.evicted(group) | {name}
             changes[_EVICT + group] = json.dumps(sorted(names)).encode()
         self._ledger.write(changes)
+        self.removed(member)
         return member
 
     def evicted(self, group: str) -> set[str]:

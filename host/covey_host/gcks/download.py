@@ -42,6 +42,8 @@ def registration_gsa(
     lifetime_s = max(1, policy.lifetime_s - age_s)
     rekey_lifetime_s = max(1, policy.rekey_lifetime_s - age_s)
     wide = _group_wide(epoch, atd_s, dtd_s, attributes)
+    if epoch.shape.private_attributes:
+        wide.report_s = policy.report_interval_s or None
     if is_sender:
         wide.sender_id_bits = epoch.shape.sender_id_bits
     policies = [

@@ -18,9 +18,17 @@ a Rekey SA that the server has forgotten. See repeats.py for how a message leave
 from dataclasses import replace
 
 from ..errors import Problem
-from . import Out, seats, senders, sources, succession
+from . import Out, seats, senders, sources, states, succession
 from .authority import Member
-from .epoch import Epoch, Random, RekeySA, decode_state, encode_state, first_epoch
+from .epoch import (
+    Epoch,
+    Outbox,
+    Random,
+    RekeySA,
+    decode_state,
+    encode_state,
+    first_epoch,
+)
 from .keytree import Draft, KeyTree, Node
 from .ledger import Changes, Ledger
 from .newcomers import Newcomers, NotYet
@@ -56,6 +64,7 @@ class Group:
         self._end_ms = 0  # until when receivers may take what comes under the TEK before
         self._rekey_ms = 0  # when the next rekey is due
         self._retry_ms = 0  # not before, after a write that failed
+        self._said: dict[str, int] | None = None  # how large the last rekey was
 
     # The life of a group
 
@@ -136,6 +145,8 @@ class Group:
         for member, enrolled in plan.joined.items():
             self._roster.enter(member, enrolled, {})
         self._roster.rows |= plan.reserved
+        if plan.outbox:
+            self._said = _size_of(plan.outbox)
         began = plan.outbox, frozenset(plan.joined), now_ms, plan.activate_ms
         self._newcomers.began(self.policy, *began)
         self._repeats.schedule(plan.outbox, self.policy, now_ms, plan.activate_ms)
@@ -270,26 +281,52 @@ class Group:
         """Whether everything has been said."""
         return not self._repeats.outbox
 
-    def status(self, now_ms: int, is_running: bool) -> dict:
-        """is_running: whether times mean anything."""
+    def is_fresh(self, now_ms: int) -> bool:
+        """Whether members may still lack the current epoch: it has just been told."""
+        return now_ms < self._born_ms + self.policy.dtd_s * 1000
+
+    def state_of(self, member: str, now_ms: int) -> str:
+        """What it is to the group, as far as the key server can know: see states.py."""
+        enrolled = self._roster.members.get(member)
+        if member in self._newcomers.waiting(now_ms):
+            return states.WAITING
+        if enrolled is None:
+            return states.NEVER
+        if enrolled.left:
+            return states.LEFT
+        return states.MEMBER if self.has(member) else states.EXCLUDED
+
+    def counts(self) -> dict[str, int]:
+        """Of members by state, but for those that wait or were never here."""
+        return {} if self.epoch is None else self._roster.counts(self.epoch.era)
+
+    def sender_count(self) -> int:
+        """How many senders are registered."""
+        return 0 if self.epoch is None else self._roster.sender_count(self.epoch.era)
+
+    def waiting(self, now_ms: int) -> list[str]:
+        """Who has asked, and is given keys as soon as there are some that nobody has used."""
+        return list(self._newcomers.waiting(now_ms))
+
+    def status(self, now_ms: int, is_running: bool, most: int) -> dict:
+        """is_running: whether times mean anything; most: names in each list."""
         self.refresh(now_ms)
         if self.epoch is None:
             facts = {"epoch": None, "rekey": self.policy.rekey}
             facts["integrity_only"] = self.policy.integrity_only
-            return {**facts, "members": [], "senders": [], "absent": []}
-        active, senders = self._roster.names(self.epoch.era)
+            return {**facts, "members": [], "senders": [], "absent": [], "waiting": []}
         facts = {
             "epoch": self.epoch.number,
             "spi": self.epoch.tek_spi.hex(),
             "rekey": self.epoch.shape.rekey,
             "integrity_only": self.epoch.shape.integrity_only,
-            "members": active,
-            "senders": senders,
-            "absent": sorted(set(self._roster.members) - set(active)),
+            **self._roster.names(self.epoch.era, most),
+            "waiting": self.waiting(now_ms)[:most],
         }
         if is_running:
             facts["age_s"] = (now_ms - self._born_ms) // 1000
             facts["rekey_in_s"] = max(0, self._rekey_ms - now_ms) // 1000
+            facts["last_rekey"] = self._said
         return facts
 
     # Inside
@@ -411,3 +448,10 @@ class Group:
         if len(kept) < len(self._repeats.outbox):
             self._write({self._prefix + "state": encode_state(self.epoch, kept)})
             self._repeats.schedule(kept, self.policy, now_ms, self._activate_ms)
+
+
+def _size_of(outbox: Outbox) -> dict[str, int]:
+    """What is sent once, without repeats."""
+    datagrams = [datagram for parcel in outbox for datagram in parcel.messages]
+    octets = sum(map(len, datagrams))
+    return {"messages": len(outbox), "datagrams": len(datagrams), "octets": octets}

@@ -5,6 +5,7 @@ has taken over: this one must stop. Any other Problem leaves it able to go on.
 """
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,10 +15,12 @@ from ..errors import MISUSE, Problem
 from ..store import Fenced, Store
 from . import Out, disclosure, seats, sources
 from .authority import Authority, Member, load_signing_key
+from .diary import Diary
 from .epoch import Epoch
 from .group import Group
 from .halfopen import most_len
 from .ledger import Ledger
+from .overview import Overview
 from .policy import GroupPolicy, SitePolicy
 from .registrar import Registrar
 from .rekeyer import Rekeyer
@@ -30,8 +33,14 @@ class KeyServer:
     """Until start() only status() can be asked: it shows what the store holds."""
 
     def __init__(
-        self, store: Store, policy: SitePolicy, *, random: Callable[[int], bytes] = os.urandom
+        self,
+        store: Store,
+        policy: SitePolicy,
+        *,
+        random: Callable[[int], bytes] = os.urandom,
+        time: Callable[[], float] = time.time,
     ):
+        """time(): seconds since 1970, for people: nothing is decided by it."""
         self.counters: Counter[str] = Counter()
         self.events: list[tuple[str, dict]] = []  # what happened; the reader empties it
         self._store = store
@@ -39,12 +48,18 @@ class KeyServer:
         self._random = random
         self._ledger = Ledger(store)
         self._authority = Authority(self._ledger, random)
+        self._time = time
+        self._diary = Diary(store, None, self._authority, time)
         self._groups: dict[str, Group] = {}
         self._retired: list[Group] = []  # gone from policy, still saying so
         self._left_groups: list[Group] = []  # by whom was removed last
         self._epochs: dict[str, Epoch] = {}  # as they were last told of
         self._responder: Responder | None = None
         self._disclosure = disclosure.Disclosure()
+
+    @property
+    def authority(self) -> Authority:
+        return self._authority
 
     def start(self, now_ms: int) -> list[Out]:
         """Take over the store, and rekey each group over its stored Rekey SA: whatever was given
@@ -54,6 +69,8 @@ class KeyServer:
         self._ledger = Ledger(self._store, self._store.acquire_term(f"key server {os.getpid()}"))
         self._authority = Authority(self._ledger, self._random)
         self._check_receivers(self._policy)
+        self._diary = Diary(self._store, self._ledger.term, self._authority, self._time)
+        self._diary.contacts.load()
         for policy in self._policy.groups.values():
             self._start_group(policy, now_ms)
         registrar = Registrar(
@@ -62,6 +79,7 @@ class KeyServer:
             self._rekeyer.public_key,
             self.counters,
             self._tell,
+            self._diary.hear,
         )
         self._responder = Responder(
             self._policy,
@@ -90,9 +108,13 @@ class KeyServer:
             except Problem as problem:  # it tries again; other groups go on
                 self.counters["store_failed"] += 1
                 self._tell("trouble", group=group.policy.name, reason=problem.sentence)
+        failed = self._diary.step(now_ms)
+        if failed:
+            self._tell("trouble", reason=failed)
         outs += self._due(now_ms)
         self._retired = [group for group in self._retired if not group.is_quiet]
-        next_ms = min([self._responder.next_ms(), *(group.next_ms() for group in self._all())])
+        next_ms = min(self._responder.next_ms(), self._diary.next_ms())
+        next_ms = min([next_ms, *(group.next_ms() for group in self._all())])
         return outs, max(0, next_ms - now_ms)
 
     def rekey(self, group: str, now_ms: int) -> list[Out]:
@@ -131,6 +153,7 @@ class KeyServer:
         for group in self._groups.values():
             group.is_stale = True  # what is in memory is read again should this fail
         self._ledger.write(changes)
+        self._authority.removed(member)
         for group, plan in plans:
             group.believe(plan, now_ms)
         self._left_groups = [group for group, _ in plans]
@@ -168,29 +191,23 @@ class KeyServer:
         self._tell("reloaded", groups=list(policy.groups))
         return self._due(now_ms)
 
-    def status(self, now_ms: int) -> dict:
+    def status(self, now_ms: int, member: str | None = None) -> dict:
         """Plain values, no secrets. Without start(): what the store says, without times."""
-        is_running = self._responder is not None
-        connected = self._responder.connected() if is_running else set()
-        groups = {}
-        for name, policy in self._policy.groups.items():
-            group = self._groups.get(name) or Group(policy, self._ledger, None, self._random)
-            groups[name] = {
-                "address": policy.address,
-                "port": policy.port,
-                "carrier": policy.carrier,
-                "carrier_port": policy.carrier_port,
-                **group.status(now_ms, is_running),
-            }
-            if is_running:
-                inband = group.is_inband
-                groups[name]["holders"] = self._responder.holders(group) if inband else None
-        members = [
-            {"member": m.name, "groups": m.groups, "connected": m.name in connected}
-            for m in self._authority.members()
-        ]
-        facts = {"groups": groups, "members": members, "counters": dict(self.counters)}
-        return {**facts, **(self._responder.status() if is_running else {})}
+        found = self._overview().status(now_ms, member)
+        found["counters"] = dict(self.counters)
+        return {**found, **(self._responder.status() if self._responder else {})}
+
+    def why(self, member: str, now_ms: int) -> dict:
+        """All that is known of one member; see status(). Problem where there is none."""
+        return self._overview().why(member, now_ms)
+
+    def _overview(self) -> Overview:
+        groups = self._groups
+        if self._responder is None:
+            self._diary.contacts.load()
+            rules = self._policy.groups
+            groups = {n: Group(p, self._ledger, None, self._random) for n, p in rules.items()}
+        return Overview(self._policy, groups, self._authority, self._diary, self._responder)
 
     def keys(self, now_ms: int, *, follow: bool = False, **who: Any) -> dict:
         """Keys in clear (see disclosure.py), and in the log who has asked for them.
@@ -267,4 +284,5 @@ class KeyServer:
 
     def _tell(self, name: str, **facts: Any) -> None:
         self.events.append((name, facts))
+        self._diary.tell(name, facts)
         del self.events[:-_MOST_EVENTS]

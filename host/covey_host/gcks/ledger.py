@@ -5,10 +5,13 @@ then told to anyone. After a failed write the outcome is unknown: the owner read
 """
 
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..errors import Problem
 from ..store import Store
+
+_PAGE = 1000  # keys that are read at once, where there may be very many
 
 Changes = dict[str, bytes | None]  # key → the new value; None deletes
 
@@ -17,7 +20,7 @@ class Ledger:
     def __init__(self, store: Store, term: int | None = None):
         """term: of the running key server; None for a command that works without one."""
         self._store = store
-        self._term = term
+        self.term = term
         self._versions: dict[str, int] = {}
 
     def read(self, key: str) -> bytes | None:
@@ -34,6 +37,14 @@ class Ledger:
         self._versions.update((key, version) for key, _, version in rows)
         return {key[len(prefix) :]: value for key, value, _ in rows}
 
+    def each(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """Key without the prefix, and value, by key, however many there are: none of it is kept
+        in memory, nor can it be written on the strength of this."""
+        after = ""
+        while rows := self._store.scan(prefix, after, _PAGE):
+            for after, value, _ in rows:
+                yield after[len(prefix) :], value
+
     def write(self, changes: Changes) -> None:
         """All of it is durable when this returns. Problem: it may or may not have happened.
 
@@ -44,10 +55,15 @@ class Ledger:
         expected = [(key, self._versions.get(key, 0), value) for key, value in changes.items()]
         for key in changes:
             self._versions.pop(key, None)
-        if not self._store.compare_and_swap(expected, self._term):
+        if not self._store.compare_and_swap(expected, self.term):
             raise Problem("The store was changed by another program: try again.")
         for key in changes:
             self.read(key)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """The versions of what is not written often: read it again before it is written."""
+        for key in keys:
+            self._versions.pop(key, None)
 
 
 def encode(fields: dict[str, Any]) -> bytes:

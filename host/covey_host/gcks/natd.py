@@ -22,6 +22,11 @@ def host_of(address: Any) -> str:
     return getattr(address, "host", address)
 
 
+def move(former: Any, address: Any) -> dict[str, str]:
+    """From where to where somebody has gone; the ports change with each start of a member."""
+    return {"address": str(host_of(address)), "former": str(host_of(former))}
+
+
 def answer(
     asked: list[ike.Notify], spi_i: bytes, spi_r: bytes, address: Any, listen: tuple[Listen, ...]
 ) -> Payloads:

@@ -71,6 +71,7 @@ ike_idle = "10m"
 # repeats = 2                    # how often a rekey message is sent again, unchanged
 # repeat_spacing = "1s"          # and how long after the one before
 # rejoin_spread = "2s"           # within which members come back after a removal
+# report_interval = 0            # "5m": members say so often how they are, for `covey status`
 """
 
 
@@ -136,6 +137,7 @@ class GroupPolicy:
     repeats: int = 2
     repeat_spacing_ms: int = 1000
     rejoin_spread_s: int = 2
+    report_interval_s: int = 0
 
     @property
     def shape(self) -> Shape:
@@ -211,12 +213,20 @@ def parse(text: str, name: str = "covey.toml") -> SitePolicy:
         for key, content in groups.items():
             table = f"group.{key}"
             read[key] = _read_group(key, content, read)
+            _check_reports(read[key], site)
         return SitePolicy(**site, groups=read)
     except _Wrong as wrong:
-        line = _line_of(text, table, wrong.key)
-        at = f"{name}:{line}" if line else name
-        where = f"{table}: " if table else ""
-        raise Problem(f"{at}: {where}{wrong.sentence}", MISUSE) from None
+        raise Problem(_place(text, name, table, wrong.key) + wrong.sentence, MISUSE) from None
+
+
+def place_of(path: Path, group: str, key: str = "sender_id_form") -> str:
+    """What leads a sentence about a key of a group: "covey.toml:12: group.line1: "."""
+    return _place(path.read_text(encoding="utf-8"), str(path), f"group.{group}", key)
+
+
+def _place(text: str, name: str, table: str, key: str) -> str:
+    line = _line_of(text, table, key)
+    return (f"{name}:{line}: " if line else f"{name}: ") + (f"{table}: " if table else "")
 
 
 def append_group(path: Path, name: str, **settings: Any) -> GroupPolicy:
@@ -300,6 +310,7 @@ _GROUP = {
     "repeats": ("repeats", values.whole(0, 20)),
     "repeat_spacing": ("repeat_spacing_ms", values.spacing_ms),
     "rejoin_spread": ("rejoin_spread_s", values.seconds(0, 600)),
+    "report_interval": ("report_interval_s", values.interval_s),
 }
 
 
@@ -343,6 +354,17 @@ def _read_group(name: str, content: Any, others: dict[str, GroupPolicy]) -> Grou
                 f"address {policy.address} is that of {other.name}: give each group its own.",
             )
     return policy
+
+
+def _check_reports(policy: GroupPolicy, site: dict) -> None:
+    """Reports come over an IKE SA, and keep it."""
+    idle_s = site.get("ike_idle_s", SitePolicy.ike_idle_s)
+    if 2 * policy.report_interval_s > idle_s:
+        raise _Wrong(
+            "report_interval",
+            f"report_interval ({policy.report_interval_s} s) must not be more than half of"
+            f" ike_idle ({idle_s} s): the IKE SA would be closed before a report came.",
+        )
 
 
 def _check_rollover(policy: GroupPolicy, content: dict) -> None:

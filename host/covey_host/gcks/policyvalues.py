@@ -68,6 +68,13 @@ def seconds(least: int, most: int) -> Callable[[Any], int]:
     return read
 
 
+def interval_s(value: Any) -> int:
+    ms = parse_duration_ms(value)
+    if ms % 1000 or ms and not 10_000 <= ms <= 3_600_000:
+        raise ValueError("must be whole seconds from 10 to 3600, or 0 for never.")
+    return ms // 1000
+
+
 def fragment_size(value: Any) -> int:
     if type(value) is not int or value and not 300 <= value <= 1500:
         raise ValueError("must be a whole number from 300 to 1500, or 0 for never.")

@@ -9,6 +9,7 @@ from covey import ike
 from .authority import PSK_LEN, Authority
 from .epoch import Random
 from .ikesa import IkeSA
+from .natd import host_of
 from .parts import Parts, Payloads
 from .policy import SitePolicy
 from .registrar import NAMED, shown
@@ -35,7 +36,7 @@ class Proof:
         An unknown identity, a wrong key, another method, no AUTH (EAP is wanted): all the same.
         """
         if exchange == ike.IKE_AUTH:  # this server makes no Child SAs: not our kind of peer
-            return self._fail(b"")
+            return self._fail(sa, b"")
         idi = parts.needed(ike.IDi)
         parts.needed(ike.IDg)
         id_type, name = ike.parse_id(idi)
@@ -46,13 +47,14 @@ class Proof:
         wanted = ike.psk_auth(psk, sa.keys.sk_pi, sa.request, sa.nonce_r, idi)
         is_proven = hmac.compare_digest(proof, wanted)
         if member is None or method != ike.AUTH_SHARED_KEY or not is_proven:
-            return self._fail(name)
+            return self._fail(sa, name)
         sa.identity = member.name
         return self._ours(sa, member.psk)
 
-    def _fail(self, name: bytes) -> None:
+    def _fail(self, sa: IkeSA, name: bytes) -> None:
         self._counters["authentication_failed"] += 1
-        self._tell("authentication_failed", member=shown(name))
+        address = str(host_of(sa.address))
+        self._tell("authentication_failed", member=shown(name), address=address)
 
     def _ours(self, sa: IkeSA, psk: bytes) -> Payloads:
         """IDr, always, whatever IDr was asked for (section 3.5), and AUTH."""

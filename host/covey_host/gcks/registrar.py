@@ -19,6 +19,8 @@ from . import download, inband, proposals, sources
 from .authority import Authority
 from .group import Group, GroupFull
 from .ikesa import IkeSA
+from .natd import host_of
+from .newcomers import NotYet
 from .parts import Parts, Payloads, notify
 
 NAMED = {ike.ID_KEY_ID, ike.ID_FQDN, ike.ID_RFC822_ADDR}  # ID types that hold a name of ours
@@ -47,12 +49,14 @@ class Registrar:
         public_key: bytes,
         counters: Counter,
         tell: Callable[..., None],
+        hear: Callable[..., bool] = lambda *_: True,
     ):
         self._groups = groups
         self._authority = authority
         self._public_key = public_key
         self._counters = counters
         self._tell = tell
+        self._hear = hear
 
     def answer(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
         """What a request with IDg is answered with. FormatError: malformed, nothing changed;
@@ -74,6 +78,16 @@ class Registrar:
             self._counters[reason] += 1
             self._tell("refused", member=sa.identity, group=shown(identity), reason=reason)
             return [notify(refused.type)]
+
+    def hear(self, sa: IkeSA, parts: Parts, now_ms: int) -> None:
+        """What a member reports of itself, if this is a report."""
+        for n in parts.notifies:
+            if n.type == ike.COVEY_REPORT:
+                groups = [self._groups[name] for name in sa.registered & self._groups.keys()]
+                if self._hear(sa.identity, n.data, groups, now_ms):
+                    self._counters["reports"] += 1
+                else:
+                    self._counters["report_malformed"] += 1
 
     def _find(self, id_type: int, identity: bytes) -> Group:
         for name, group in self._groups.items():
@@ -112,6 +126,10 @@ class Registrar:
         except Problem as problem:  # the store: a matter of ours, not of this member
             self._tell("trouble", reason=problem.sentence)
             raise _Refused(ike.REGISTRATION_FAILED) from None
+        except NotYet as not_yet:
+            until_s = -(-(not_yet.until_ms - now_ms) // 1000)
+            self._tell("waits", member=sa.identity, group=group.policy.name, until_s=until_s)
+            raise
         epoch = group.epoch
         atd_s, dtd_s = group.delays_s(now_ms)
         gsa = download.registration_gsa(
@@ -135,6 +153,8 @@ class Registrar:
             group=group.policy.name,
             epoch=epoch.number,
             sender_ids=sender_ids,
+            boots=boots,
+            address=str(host_of(sa.address)),
         )
         return [(ike.GSA, gsa), (ike.KD, kd), notify(ike.USE_TRANSPORT_MODE)]
 

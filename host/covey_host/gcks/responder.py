@@ -24,7 +24,7 @@ from covey.drops import (
 )
 
 from ..errors import Problem
-from . import Out, ikerekey, ikesa
+from . import Out, ikerekey, ikesa, natd
 from .authority import Authority
 from .epoch import Random
 from .group import Group
@@ -57,6 +57,7 @@ class Responder:
         self._policy = policy
         self._registrar = registrar
         self._counters = counters
+        self._tell = tell
         self._random = random
         self._table = Table(random)
         self._door = Door(policy, self._table, counters, random)
@@ -111,9 +112,9 @@ class Responder:
     def status(self) -> dict:
         return {"ike_sas": len(self._sas), "unproven": len(self._table.unproven)}
 
-    def connected(self) -> set[str]:
-        """Members with an open IKE SA."""
-        return set(self._proven)
+    def open_sa(self, member: str) -> IkeSA | None:
+        """The member's open IKE SA."""
+        return self._proven.get(member)
 
     def holders(self, group: Group) -> list[str]:
         """Members of an inband group that have its current keys: given, or acknowledged."""
@@ -193,6 +194,9 @@ class Responder:
         opened = sa.open_request(data)
         if opened is None:
             return []
+        where = natd.move(sa.address, address)
+        if sa.identity is not None and where["address"] != where["former"]:
+            self._tell("moved", member=sa.identity, **where)
         sa.address, sa.heard_ms = address, now_ms  # sections 2.11, 2.23: new and authentic
         if header.exchange != ike.INFORMATIONAL or opened.inner:
             sa.used_ms = now_ms
@@ -245,6 +249,7 @@ class Responder:
             if sa.state == ikesa.HALF_OPEN:
                 return self._authenticate(sa, exchange, parts, others, now_ms)
             if exchange == ike.INFORMATIONAL:
+                self._registrar.hear(sa, parts, now_ms)
                 return [], _ends(parts)
             if sa.state in (ikesa.CLOSING, ikesa.REPLACED):
                 return [notify(ike.TEMPORARY_FAILURE)], False
@@ -265,6 +270,11 @@ class Responder:
         if proof is None:  # alone, and the same whoever it was
             return [notify(ike.AUTHENTICATION_FAILED)], True
         answer = self._registrar.answer(sa, parts, now_ms)
+        older = self._proven.get(sa.identity)
+        if older is not None:  # it has started anew, or two devices have one identity
+            where = natd.move(older.address, sa.address)
+            heard_s = (now_ms - older.heard_ms) // 1000
+            self._tell("replaced", member=sa.identity, **where, heard_s=heard_s)
         others += self.dismiss(sa.identity, now_ms)  # the newest wins, the older is told
         self._requests.opened(sa, now_ms)
         self._counters["authenticated"] += 1

@@ -15,9 +15,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 
+from . import states
 from .ledger import Changes, decode, encode
 from .senders import Row, decode_row, encode_row
 
+_SORTED = 10_000  # with more members the first ones by name are not looked for
 _LEAF = b',"leaf":'  # what stands behind it is all that most rows differ in
 
 
@@ -64,6 +66,7 @@ class Roster:
         self.rows: dict[int, Row] = {int(i): decode_row(row) for i, row in rows.items()}
         self._present: Counter = Counter()  # by era: how many have not left since
         self._unsplit: Counter = Counter()  # by era: how many of these can't do fragments
+        self._kinds: Counter = Counter()  # by (era, whether it left, whether it is a sender)
         self._leavers: set[str] = set()  # who left by itself and has a leaf
         beginnings = [row.partition(_LEAF)[0] for row in self._members.values()]
         leaving = set()
@@ -81,18 +84,41 @@ class Roster:
         """Who is registered, as far as a key server can know. It looks at all there are."""
         return {m: e for m, e in self.members.items() if e.era == era and not e.left}
 
-    def names(self, era: int) -> tuple[list[str], list[str]]:
-        """Who is registered, and which of them are senders. It looks at all there are, quickly."""
-        found: dict[bool, list[str]] = {False: [], True: []}
+    def names(self, era: int, most: int) -> dict[str, list[str]]:
+        """Who is registered (members), which of them are senders, and who was once registered
+        (absent): at most so many of each. The first by name, unless there are very many."""
+        active, senders = self._present[era], self._kinds[era, False, True]
+        left = {"members": active, "senders": senders, "absent": len(self.members) - active}
+        is_sorted = len(self._members) <= _SORTED
+        if not is_sorted:
+            left = {what: min(number, most) for what, number in left.items()}
+        found: dict[str, list[str]] = {what: [] for what in left}
         kinds: dict[bytes, Enrolled] = {}  # by all of a row but its leaf
         for member, row in self._members.items():
+            if not any(left.values()):
+                break
             beginning = row.partition(_LEAF)[0]
             kind = kinds.get(beginning)
             if kind is None:
                 kind = kinds[beginning] = _without_leaf(beginning)
-            if kind.era == era and not kind.left:
-                found[kind.sender].append(member)
-        return sorted(found[False] + found[True]), sorted(found[True])
+            for what in _lists_of(kind, era):
+                if left[what]:
+                    left[what] -= 1
+                    found[what].append(member)
+        return {what: sorted(names)[:most] for what, names in found.items()}
+
+    def counts(self, era: int) -> dict[str, int]:
+        """How many are what to the group; see states.py."""
+        left = sum(n for (_, is_left, _), n in self._kinds.items() if is_left)
+        active = self._present[era]
+        return {
+            states.MEMBER: active,
+            states.EXCLUDED: len(self.members) - active - left,
+            states.LEFT: left,
+        }
+
+    def sender_count(self, era: int) -> int:
+        return self._kinds[era, False, True]
 
     def is_active(self, member: str, era: int) -> bool:
         enrolled = self.members.get(member)
@@ -171,6 +197,7 @@ class Roster:
 
     def _count(self, enrolled: Enrolled, n: int) -> None:
         """n more like this one."""
+        self._kinds[enrolled.era, enrolled.left, enrolled.sender] += n
         if not enrolled.left:
             self._present[enrolled.era] += n
             self._unsplit[enrolled.era] += 0 if enrolled.fragments else n
@@ -180,6 +207,13 @@ class Roster:
 
     def _row_key(self, index: int) -> str:
         return f"{self._prefix}sender/{index}"
+
+
+def _lists_of(enrolled: Enrolled, era: int) -> tuple[str, ...]:
+    """Of names()."""
+    if enrolled.era != era or enrolled.left:
+        return ("absent",)
+    return ("members", "senders") if enrolled.sender else ("members",)
 
 
 def _without_leaf(beginning: bytes) -> Enrolled:

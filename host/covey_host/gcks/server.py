@@ -23,8 +23,11 @@ from ..output import Log
 from ..site import Site
 from ..store import Fenced, Locked, Store, sqlite
 from . import Out, policy
+from .authority import Authority
 from .keyserver import KeyServer
+from .ledger import Ledger
 from .policyvalues import Listen
+from .room import check_room
 from .sockets import Endpoint, check_interface, check_route, is_multicast
 
 _BURST = 32  # datagrams read from one socket before timers and commands get their turn
@@ -65,6 +68,7 @@ class Server:
         try:
             _lock(store)
             rules = policy.load(self._site.policy)
+            check_room(rules, Authority(Ledger(store)), self._site.policy)
             if self._interface:
                 check_interface(self._interface)
             self.check_routes([group.address for group in rules.groups.values()])

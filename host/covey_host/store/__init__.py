@@ -40,8 +40,11 @@ class Store(Protocol):
         that a key deleted and made again does not look unchanged.
         """
 
-    def scan(self, prefix: str) -> list[tuple[str, bytes, int]]:
-        """(key, value, version) of every key that begins with prefix, by key, from one moment."""
+    def scan(self, prefix: str, after: str = "", most: int = -1) -> list[tuple[str, bytes, int]]:
+        """(key, value, version) of every key that begins with prefix, by key, from one moment.
+
+        after: only keys behind that one; most: no more of them than so many, if not negative.
+        """
 
     def compare_and_swap(self, changes: list[Change], term: int | None) -> bool:
         """Write all changes or none. False, and nothing written, where a version has moved on.

@@ -108,11 +108,13 @@ class SQLiteStore:
             ).fetchone()
         return row if row else (None, 0)
 
-    def scan(self, prefix: str) -> list[tuple[str, bytes, int]]:
+    def scan(self, prefix: str, after: str = "", most: int = -1) -> list[tuple[str, bytes, int]]:
+        begin = ("key > ?", after) if after > prefix else ("key >= ?", prefix)
         with _plainly(self._path):
             return self._db.execute(
-                "SELECT key, value, version FROM entries WHERE key >= ? AND key < ? ORDER BY key",
-                (prefix, prefix + "\x7f"),  # keys are ASCII: nothing sorts above
+                "SELECT key, value, version FROM entries"
+                f" WHERE {begin[0]} AND key < ? ORDER BY key LIMIT ?",
+                (begin[1], prefix + "\x7f", most),  # keys are ASCII: nothing sorts above
             ).fetchall()
 
     def compare_and_swap(self, changes: list[Change], term: int | None) -> bool:

@@ -1,0 +1,101 @@
+"""What has happened to each member, for who asks why: a bounded list a member, in the store.
+
+    history/MEMBER    [[first time, last time, how often, event, {facts}], ...] oldest first
+
+Times are of the system's clock, in seconds since 1970: they are for people, and nothing is decided
+by them. Facts are names, numbers and addresses: no key, no octet of a message.
+
+What repeats itself is one row with a number, so that nobody can push out the rest by doing the
+same thing again and again. Events are collected in memory and written within a second, many
+members at once: what was written survives a kill -9, an event of the last second may be lost.
+"""
+
+import json
+from collections.abc import Callable
+
+from .ledger import Changes, Ledger
+
+MOST = 32  # rows of one member; the oldest go first
+FLUSH_MS = 1000  # after an event
+_MOST_PENDING = 100_000  # members with events that are not written yet
+_PREFIX = "history/"
+_VARY = {"epoch", "sender_ids", "reasons", "address", "former", "heard_s", "until_s", "epochs"}
+_ONE_ROW = {"authentication_failed"}  # anybody can cause them: never more than one row
+
+Row = list  # as above
+
+
+def note(rows: list[Row], time: int, event: str, facts: dict) -> None:
+    """One more event, in the row before it if that says the same."""
+    at = _same(rows, event, facts)
+    if at is None:
+        rows.append([time, time, 1, event, facts])
+    else:
+        row = rows.pop(at)
+        row[1], row[2] = time, row[2] + 1
+        row[4] = facts | {"reasons": _sum(row[4], facts)} if "reasons" in facts else facts
+        rows.append(row)
+    del rows[:-MOST]
+
+
+class History:
+    """time(): seconds since 1970."""
+
+    def __init__(self, ledger: Ledger, time: Callable[[], float]):
+        self._ledger = ledger
+        self._time = time
+        self._pending: dict[str, list[Row]] = {}
+
+    def note(self, member: str, event: str, **facts) -> None:
+        if member not in self._pending and len(self._pending) >= _MOST_PENDING:
+            return
+        note(self._pending.setdefault(member, []), int(self._time()), event, facts)
+
+    @property
+    def is_pending(self) -> bool:
+        return bool(self._pending)
+
+    def of(self, member: str) -> list[Row]:
+        """What is known of it, written or not; oldest first."""
+        return self._joined(self._ledger.read(_PREFIX + member), self._pending.get(member, []))
+
+    def draw(self, most: int) -> tuple[list[str], Changes]:
+        """Members with events, and the write that keeps these; then: written()."""
+        members = list(self._pending)[:most]
+        return members, {
+            _PREFIX + m: json.dumps(self.of(m), separators=(",", ":")).encode() for m in members
+        }
+
+    def written(self, members: list[str]) -> None:
+        for member in members:
+            del self._pending[member]
+
+    def _joined(self, value: bytes | None, more: list[Row]) -> list[Row]:
+        rows = [] if value is None else json.loads(value)
+        for first, last, times, event, facts in more:
+            at = _same(rows, event, facts)
+            note(rows, last, event, facts)
+            rows[-1][2] += times - 1
+            if at is None:
+                rows[-1][0] = first
+        return rows
+
+
+def _same(rows: list[Row], event: str, facts: dict) -> int | None:
+    """The place of the row that this event belongs into."""
+    if event in _ONE_ROW:
+        return next((at for at, row in enumerate(rows) if row[3] == event), None)
+    if rows and rows[-1][3] == event and _fixed(rows[-1][4]) == _fixed(facts):
+        return len(rows) - 1
+    return None
+
+
+def _fixed(facts: dict) -> dict:
+    return {name: value for name, value in facts.items() if name not in _VARY}
+
+
+def _sum(former: dict, facts: dict) -> dict[str, int]:
+    reasons = dict(former.get("reasons", {}))
+    for name, count in facts["reasons"].items():
+        reasons[name] = reasons.get(name, 0) + count
+    return reasons

@@ -1,0 +1,33 @@
+"""Whether the Sender-IDs that policy allows are enough for the senders that are authorised."""
+
+from ..errors import MISUSE, Problem
+from .authority import Authority
+from .policy import GroupPolicy, SitePolicy, place_of
+
+
+def check_room(rules: SitePolicy, authority: Authority, path) -> None:
+    """Problem, with the line in that covey.toml, where a group has more senders than indexes."""
+    for group in rules.groups.values():
+        senders = authority.count(group.name).senders
+        if senders > most_senders(group):
+            raise Problem(f"{place_of(path, group.name)}{_short(group, senders)}", MISUSE)
+
+
+def check_sender(group: GroupPolicy, authority: Authority) -> None:
+    """Problem where one more sender has no room."""
+    senders = authority.count(group.name).senders
+    if senders >= most_senders(group):
+        raise Problem(f"Group {group.name}: {_short(group, senders + 1)}", MISUSE)
+
+
+def most_senders(group: GroupPolicy) -> int:
+    """With single_sender they take turns, each with an index that is new."""
+    return 1 << group.sender_id_form[0]
+
+
+def _short(group: GroupPolicy, senders: int) -> str:
+    index, incarnation = group.sender_id_form
+    return (
+        f"sender_id_form = [{index}, {incarnation}] tells {most_senders(group)} senders apart, and"
+        f" there would be {senders}: raise its first number, or remove senders."
+    )

@@ -1,0 +1,137 @@
+"""`covey why`: what is known of one member, in words."""
+
+import json
+import os
+
+from covey.config import parse_psk
+
+from .causes import ago, causes, span
+from .dropwords import in_words
+from .gcks.authority import Member
+from .gcks.policy import SitePolicy
+from .output import printable
+from .site import Site
+
+_STATES = {
+    "member": "has its keys",
+    "waiting": "waits for keys",
+    "excluded": "had keys, and has not come back since all had to register again",
+    "left": "has left it",
+    "never": "was never in it",
+}
+_EVENTS = {
+    "added": "added to the site",
+    "removed": "removed from the site",
+    "left": "said that it goes, and left {group}",
+    "waits": "asked for {group}, and was told to wait for keys that nobody has used",
+    "unanswered": "did not answer the key server any more",
+    "replaced": "registered from {address} while it was still there at {former}, heard {heard_s} s"
+    " before",
+    "moved": "went on from {address}, no longer {former}",
+    "authentication_failed": "somebody at {address} claimed this name, with another key",
+    "behind": "reported old keys, {epochs} epochs behind",
+    "caught_up": "reported the newest keys again",
+}
+
+
+def lines(told: dict) -> list[str]:
+    """For a person: what it is, what stands in its way, what happened, newest first."""
+    name = told["member"]
+    said = [_standing(name, group, facts) for group, facts in told["groups"].items()]
+    said += [_contact(told)]
+    if told["report"]:
+        said += _report(told["report"])
+    found = causes(told)
+    said += ["", "In its way:" if found else f"Nothing that is known here stands in {name}'s way."]
+    for cause in found:
+        said.append(f"  {cause.words}" + (f" {cause.advice}" if cause.advice else ""))
+    said += [
+        "",
+        "What happened, newest first:" if told["history"] else "Nothing has happened yet.",
+    ]
+    said += [f"  {_event(row)}" for row in told["history"]]
+    return [printable(line) for line in said]
+
+
+def as_json(told: dict) -> dict:
+    return {"event": "why", **told, "causes": [cause._asdict() for cause in causes(told)]}
+
+
+def check_files(site: Site, member: Member, rules: SitePolicy) -> list[str]:
+    """What in members/NAME/ does not fit the site, a sentence each. No key is told."""
+    folder = site.members / member.name
+    if member.removed or not folder.exists():
+        return []  # or it is kept elsewhere
+    found = []
+    try:
+        if parse_psk((folder / "psk").read_bytes()) != member.psk:
+            found.append(f"{folder / 'psk'} is not the key that the site has for it.")
+        fields = json.loads((folder / "covey.json").read_bytes())
+        idi, idr, group = (fields.get(key) for key in ("idi", "idr", "group"))
+        sender = fields.get("sender", False)
+    except OSError as error:
+        return [*found, f"{error.filename} can't be read: {os.strerror(error.errno or 0)}."]
+    except (ValueError, AttributeError):
+        return [*found, f"{folder / 'covey.json'} is no JSON object."]
+    file = folder / "covey.json"
+    if idi != member.name:
+        found.append(f"{file} has idi {idi!r}: it must be {member.name!r}.")
+    if idr not in (None, rules.identity):
+        found.append(f"{file} has idr {idr!r}, but the key server is {rules.identity!r}.")
+    if group not in member.groups:
+        found.append(f"{file} has group {group!r}: it may join {', '.join(member.groups)}.")
+    elif sender is True and not member.groups[group]:
+        found.append(f"{file} has sender true, but it was added as a receiver.")
+    return found
+
+
+def _standing(name: str, group: str, facts: dict) -> str:
+    role = "a sender" if facts["sender"] else "a receiver"
+    words = f"{name} may be {role} of {group}, and {_STATES[facts['state']]}"
+    if facts["state"] != "member":
+        return words + "."
+    lag = {
+        "current": "the newest ones",
+        "behind": f"but old ones, {facts['behind']} epochs behind",
+        "silent": "and hears nothing from its key server",
+        "unknown": "the newest ones or not: it does not say",
+    }
+    return f"{words}: {lag[facts['lag']]}. The group is at epoch {facts['epoch']}."
+
+
+def _contact(told: dict) -> str:
+    if told["heard_s"] is None:
+        return "It was never heard of."
+    where = f" at {told['address']}" if told["address"] else ""
+    return f"It was heard {ago(told['heard_s'])}{where}."
+
+
+def _report(report: dict) -> list[str]:
+    epoch, began = report["epoch"] or "unknown", span(report["seconds"])
+    said = (
+        f"It said {ago(report['age_s'])}: {report['state']}, epoch {epoch}, {report['opened']}"
+        f" packets opened and {report['sent']} sent in {began}, software {report['software']}."
+    )
+    changes = [f"{state} {ago(age)}" for state, age in report["changes"]]
+    return [said] + ([f"Before that it became {', '.join(changes)}."] if changes else [])
+
+
+def _event(row: dict) -> str:
+    words = _words(row)
+    if row["times"] == 1:
+        return f"{ago(row['last_s'])}: {words}"
+    return f"{ago(row['last_s'])}: {words}; {row['times']} times since {ago(row['first_s'])}"
+
+
+def _words(row: dict) -> str:
+    match row["event"]:
+        case "registered":
+            anew = ", having started anew" if row["boots"] else ""
+            at = f" at {row['address']}" if row.get("address") else ""
+            return f"was given the keys of {row['group']}, epoch {row['epoch']}{at}{anew}"
+        case "refused":
+            return f"was refused: {row['reason'].replace('_', ' ')}"
+        case "drops":
+            some = sorted(row["reasons"].items(), key=lambda item: -item[1])
+            return "dropped " + ", ".join(in_words(*each) for each in some)
+    return _EVENTS.get(row["event"], row["event"]).format_map(row)
