@@ -117,12 +117,18 @@ def take(gm, answer):
 
 
 class Flock:
-    """Members that hear what goes to their group, and the check that no nonce can occur twice."""
+    """Members that hear what goes to their group, and the check that no nonce can occur twice.
 
-    def __init__(self):
+    is_one_store: the store is never put back, so that nothing of the past comes again.
+    """
+
+    def __init__(self, is_one_store=False):
         self.gms = []
         self._heard = 0
         self._holders = {}
+        self._ivs = {}  # (Rekey SA, IV) → the datagram
+        self._said = {} if is_one_store else None  # Rekey SA → what was said over it, by its ID
+        self.epochs = {}  # number → TEK
 
     def join(self, gm):
         """Also beside another one of the same name: that one may be alive and follow rekeys."""
@@ -133,11 +139,26 @@ class Flock:
     def hear(self, site, deaf=()):
         """Deliver what was sent since the last call, to all but those whose places are deaf."""
         outs, self._heard = site.air[self._heard :], len(site.air)
+        self.watch(site, outs)
         for out in outs:
             for place, gm in enumerate(self.gms):
                 if place not in deaf:
                     gm.rekey(out.data)
             self.check()
+
+    def watch(self, site, outs):
+        """Of rekeys: no IV twice under a key; Message IDs and epochs only go forward."""
+        for out in outs:
+            spi, message_id = out.data[:16], int.from_bytes(out.data[20:24])
+            assert self._ivs.setdefault((spi, out.data[32:40]), out.data) == out.data
+            if self._said is not None:
+                said = self._said.setdefault(spi, {})
+                assert message_id in said or message_id > max(said, default=-1)
+                assert said.setdefault(message_id, out.data) == out.data
+        epoch = site.server._groups["line1"].epoch
+        if self._said is not None:
+            assert epoch.number >= max(self.epochs, default=0)
+            assert self.epochs.setdefault(epoch.number, epoch.tek_keymat) == epoch.tek_keymat
 
     def follow(self, site):
         """After a restart or on another server: its air begins anew."""
@@ -174,8 +195,26 @@ class FullDisk:
         return self._store.compare_and_swap(changes, term)
 
 
+class FullOnce(FullDisk):
+    """One write fails; with `lies` it happens all the same."""
+
+    def __init__(self, store, at, lies):
+        super().__init__(store)
+        self._left, self.lies = at, lies
+
+    def compare_and_swap(self, changes, term):
+        self._left -= 1
+        self.full = self._left == 0
+        return super().compare_and_swap(changes, term)
+
+    def disarm(self):
+        """No failure from now on → whether there was one."""
+        left, self._left = self._left, 1 << 60
+        return left <= 0
+
+
 class Killed(BaseException):
-    """kill -9, at a call of the store: nothing of the process is left."""
+    """kill -9, at a write: nothing of the process is left."""
 
 
 _ASIDE = ("history/", "contact/")  # what is written beside the work: see gcks/diary.py
@@ -191,7 +230,7 @@ class CutStore:
 
     def __getattr__(self, name):
         method = getattr(self._store, name)
-        if name not in ("read", "scan", "compare_and_swap", "reserve", "acquire_term"):
+        if name not in ("compare_and_swap", "reserve", "acquire_term"):
             return method
 
         def call(*args):

@@ -16,7 +16,7 @@ from . import commands, output
 from .board import cli as board
 from .desk import cli as desk
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
-from .options import Interface, Json, Name, Site, Ttl
+from .options import Interface, Json, Name, Names, Site, Ttl
 
 _USAGE = typer.BadParameter.__mro__[2]  # every error of usage, wherever Typer keeps that class
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -117,9 +117,9 @@ def member_add(
 
 
 @member_app.command("remove")
-def member_remove(name: Name, site: Site = None) -> None:
-    """Evict a member at once; it can register no more."""
-    commands.member_remove(site, name)
+def member_remove(names: Names, site: Site = None) -> None:
+    """Evict members at once; they can register no more."""
+    commands.member_remove(site, names)
 
 
 @member_app.command("list")

@@ -72,20 +72,28 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
     )
 
 
-def member_remove(option: Path | None, name: str) -> None:
-    check_name("member", name)
-    answer = perform(sites.find(option), {"do": "member remove", "member": name})
+def member_remove(option: Path | None, names: list[str]) -> None:
+    for name in names:
+        check_name("member", name)
+    answer = perform(sites.find(option), {"do": "member remove", "members": names})
+    some = ", ".join(names)
+    it, its, them, reads, has, sends = "it", "its", "it", "reads", "has", "sends"
+    if len(names) > 1:
+        it, its, them, reads, has, sends = "they", "their", "them", "read", "have", "send"
     if answer["deferred"]:
         output.line(
-            f"Removed {name} in the store; no key server is running: until one is started,"
-            f" {name} can still read with the keys that it has."
+            f"Removed {some} in the store; no key server is running: until one is started,"
+            f" {it} can still read with the keys that {it} {has}."
         )
     else:
-        output.line(f"Removed {name}: it can register no more; its groups go on without it.")
+        output.line(
+            f"Removed {some}: {it} can register no more; {its} groups go on without {them}."
+        )
         for group in answer["groups"]:
             output.line(
-                f"Group {group['group']}: it reads nothing that is sent {group['reads_s']} s from"
-                f" now or later, and nobody takes what it sends {group['heard_s']} s from now."
+                f"Group {group['group']}: {it} {reads} nothing that is sent {group['reads_s']} s"
+                f" from now or later, and nobody takes what {it} {sends}"
+                f" {group['heard_s']} s from now."
             )
 
 

@@ -147,8 +147,9 @@ class _Session:
             fact = {"event": "packet", "member": self._wish.name, "payload": payload.hex()}
             if text is not None:
                 fact["text"] = text
-            fact |= {"sender": packet.sender, "confirmed": packet.confirmed}
-            emit(fact | ({"source": _text(packet.source)} if packet.confirmed else {}))
+            source = _text(packet.source) if packet.confirmed else None
+            proven = {"confirmed": packet.confirmed, "source": source}
+            emit({**fact, "sender": packet.sender, **proven})
             return
         who = "?" if packet.sender is None else packet.sender
         if packet.confirmed:

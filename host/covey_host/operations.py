@@ -136,14 +136,17 @@ class Operations:
 
     def member_remove(self, request: dict, now_ms: int) -> dict:
         """Returns when the removal is durable and the group was told."""
-        name = check_name("member", _text(request, "member"))
+        names = request.get("members")
+        if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+            raise Problem("The request needs a list of members.", MISUSE)
+        names = [check_name("member", name) for name in names]
         if not self._running:
-            gone = self._authority().remove_without_server(name)
-            self._remember("removed", member=name, groups=list(gone.groups))
-            return {"member": name, "deferred": True, "groups": []}
+            for gone in self._authority().remove_without_server(*names):
+                self._remember("removed", member=gone.name, groups=list(gone.groups))
+            return {"members": names, "deferred": True, "groups": []}
         keyserver = self._running.keyserver
-        self._running.send(keyserver.remove_member(name, now_ms))
-        return {"member": name, "deferred": False, "groups": keyserver.farewells(now_ms)}
+        self._running.send(keyserver.remove_members(names, now_ms))
+        return {"members": names, "deferred": False, "groups": keyserver.farewells(now_ms)}
 
     def member_list(self, request: dict, now_ms: int) -> dict:
         return {

@@ -19,3 +19,4 @@ Ttl = Annotated[
     typer.Option("--ttl", min=1, max=255, help="Routers that multicast may pass, plus 1."),
 ]
 Name = Annotated[str, typer.Argument(help="Letters, digits, '.', '_', '-'; at most 63.")]
+Names = Annotated[list[str], typer.Argument(help="One or more.", metavar="NAME...")]

@@ -10,6 +10,7 @@ from covey.drops import (
     DROP_GSA,
     DROP_KD,
     DROP_KEY_PATH,
+    DROP_KEY_PORTION,
     DROP_KEY_WRAP,
     DROP_POLICY,
     FormatError,
@@ -290,7 +291,7 @@ def _unwrap(bag, kwk, key_len):
     raise FormatError(DROP_KEY_WRAP)
 
 
-def _unwrap_rekey(bag, wrap_keys, kwk, kwk_len, key_len, made):
+def _unwrap_rekey(policy, bag, wrap_keys, kwk, kwk_len, key_len, made):
     """Job: the same of a Rekey SA, to which a key path may lead, that is part of what is made."""
     path = made.terms.key_path
     if not path and not wrap_keys:
@@ -301,7 +302,8 @@ def _unwrap_rekey(bag, wrap_keys, kwk, kwk_len, key_len, made):
     yield
     found = yield from keypath.unwrap_job(bag.keys, wrap_keys, path, kwk, kwk_len, key_len)
     if found is None:
-        raise FormatError(DROP_KEY_PATH)
+        lone = keypath.left_of(policy) is None
+        raise FormatError(DROP_KEY_PATH if lone else DROP_KEY_PORTION)
     keymat, made.terms.key_path = found
     made.new_keys = [key for key_id, key in found[1] if (key_id, key) not in path]
     return keymat
@@ -318,7 +320,7 @@ def _rekey_sa(policy, bag, wrap_keys, kwk, made):
     yield
     kwk_len = ike.KWK_LEN[kwa]
     key_len = bits // 8 + _SALT + kwk_len
-    keymat = yield from _unwrap_rekey(bag, wrap_keys, kwk, kwk_len, key_len, made)
+    keymat = yield from _unwrap_rekey(policy, bag, wrap_keys, kwk, kwk_len, key_len, made)
     try:
         yield
         return RekeySA(

@@ -52,6 +52,7 @@ DROP_KD = -41  # a KD payload that does not parse
 DROP_POLICY = -42  # a policy that this member does not take
 DROP_KEY_WRAP = -43  # a wrapped key that does not open
 DROP_KEY_PATH = -45  # section 3.2.3: no wrapped key leads on from ours: we are put out
+DROP_KEY_PORTION = -46  # the last of several messages, and none had a way for us
 DROP_CAPACITY = -44  # more SAs than the key store has slots
 # GSA_REKEY, RFC 9838 section 2.4.1
 DROP_REKEY_SPI = -50  # no such Rekey SA
@@ -61,6 +62,7 @@ DROP_REKEY_SIGNATURE = -53  # the AUTH payload is missing or does not verify
 DROP_REKEY_MESSAGE_ID = -54  # older than the one expected
 DROP_REKEY_REPEAT = -55  # the very message that is in work or was the last one; quiet
 DROP_REKEY_BUSY = -56  # another one is being verified
+DROP_REKEY_PORTION = -57  # of several messages not the one for us; quiet
 # Sending
 DROP_NO_SA = -60  # nothing to send under: not registered, before ATD, or told to stop
 DROP_NOT_SENDER = -61  # this member registered as a receiver only

@@ -84,17 +84,23 @@ class Group:
         replaced = [sa for sa in old if registering and not _is_among(sa, made.data_sas)]
         self._check(made, registering, len(fresh) - len(replaced))
         terms = made.terms
-        dtd_s = terms.dtd_s if keys.room_for(len(fresh)) else 0
-        for sa in replaced:
-            keys.retire(sa.spi, now_ms, dtd_s)
+        has_room = keys.room_for(len(fresh))
+        if not has_room:
+            self._retire(replaced, now_ms, 0)
         keys.hold()
         try:
             for sa in made.data_sas:
                 self._install_data(sa, terms, registering, now_ms)
+            if has_room:  # behind them: so a sender goes on under it until their ATD is over
+                self._retire(replaced, now_ms, terms.dtd_s)
         finally:
             keys.go_on(now_ms)
         self._follow(terms)
         return old
+
+    def _retire(self, sas, now_ms, dtd_s):
+        for sa in sas:
+            self._keys.retire(sa.spi, now_ms, dtd_s)
 
     def give_up(self, made):
         """Wipe what of an Assignment is not in use: all, or what found no memory, or nothing.

@@ -25,6 +25,7 @@ from covey.port import const
 _GSA_KEY_LIFETIME = const(1)
 _GSA_INITIAL_MESSAGE_ID = const(2)
 _GSA_NEXT_SPI = const(3)
+COVEY_PORTIONS = const(16384)  # TV, GIKE_UPDATE only: see keypath.py
 
 _GWP_ATD = const(1)
 _GWP_DTD = const(2)

@@ -5,15 +5,44 @@
 RFC 9838 section 3.2.3. A path is a tuple of (Key ID, key as a bytearray): that next to the SA
 first, our personal key last. Nothing here knows the shape of a tree. Loaded by the first group
 that has one.
+
+Where many are put out, several messages over one Rekey SA bring the same new one, and each member
+finds a way in one of them. Each says by COVEY_PORTIONS how many are to come: so no way is no
+exclusion, and at the last one a reason to ask.
 """
 
 from covey import keywrap
-from covey.drops import DROP_KEY_WRAP, FormatError
+from covey.drops import DROP_KEY_WRAP, DROP_REKEY_PORTION, FormatError
+from covey.gsa import COVEY_PORTIONS
 from covey.kd import ZERO_ID
 from covey.octets import wipe
 from covey.port import const
 
 _AT_ONCE = const(16)  # attributes looked at in one step
+
+
+def left_of(policy):
+    """How many messages come behind the one with this gsa.SAPolicy; None: it is the only one."""
+    return dict(policy.attributes).get(COVEY_PORTIONS)
+
+
+def check_portion(policy, keys, path, rekey):
+    """Job: FormatError where a message is one of several, and another one has our way, or had it:
+    before its signature, as there are many. gsa.GSA, kd.KD, Working Key Path, rekey.Rekey.
+    """
+    for sa_policy in policy.policies:
+        left = left_of(sa_policy)
+        if left is None:
+            continue
+        yield
+        found = rekey.holds(sa_policy)
+        if not found and left:
+            bags = [bag.keys for bag in keys.bags if bag.spi == sa_policy.spi]
+            wrap_keys = keys.member.wrap_keys if keys.member else ()
+            held = [key_id for key_id, _ in path]
+            found = not (yield from _chain(sum(bags, []), wrap_keys, held))
+        if found:
+            raise FormatError(DROP_REKEY_PORTION)
 
 
 def unwrap_job(sa_keys, wrap_keys, path, kwk, kwk_len, key_len):

@@ -34,6 +34,7 @@ class KeyStore:
     def __init__(self, slots, drops, path=None):
         self.sas = [None] * slots  # by slot, as admit() names it
         self.sending = None  # the SA that is sent under where no destination is named
+        self.lapsed = False  # an SA's life has ended by our clock, and its windows with it
         self._path = path or DataPath(slots)
         self._drops = drops
         self._spis = bytearray(4 * slots)  # side by side for find(); a free slot keeps its last
@@ -104,6 +105,8 @@ class KeyStore:
     def _step_slot(self, slot, now_ms):
         state = self._states[slot]
         if self._is_over(slot, state, now_ms):
+            if not state & _RETIRING:
+                self.lapsed = True
             self._remove(slot)
             return _DAY_MS
         next_ms = _DAY_MS

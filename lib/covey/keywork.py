@@ -8,6 +8,7 @@ from covey import assignment
 from covey.drops import (
     DROP_CAPACITY,
     DROP_KEY_PATH,
+    DROP_KEY_PORTION,
     DROP_KEY_WRAP,
     DROP_POLICY,
     DROP_REKEY_BUSY,
@@ -238,6 +239,8 @@ class KeyWork:
             self._member.drops.count(error.reason)
             if error.reason == DROP_KEY_PATH:
                 group.put_out(self._now_ms)
+            elif error.reason == DROP_KEY_PORTION:
+                self._member.missed_rekey = True  # ours was lost, and may come yet; or we are out
             if error.reason in _GENUINE:
                 yield MISSED
             return

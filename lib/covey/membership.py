@@ -285,7 +285,7 @@ class Membership:
             random=self._random,
             drops=self.member.drops,
             path=self._path_to(server),
-            awake=bool(self.member.keys.live()),
+            awake=bool(self.member.keys.live()) and not self.member.keys.lapsed,
         )
 
     def _hear_out(self):
@@ -300,10 +300,12 @@ class Membership:
     def _ask(self):
         """Ask for the current keys, over the IKE SA if it lives."""
         ike = self._ike
-        if ike is not None and ike.pull(self._now_ms):
-            self._refresh.pulled(self._now_ms)
-        elif ike is None or ike.state in (registration.FAILED, registration.CLOSED):
+        if ike is None or ike.state in (registration.FAILED, registration.CLOSED):
             self._register()
+        elif self.member.keys.lapsed and ike.is_established:
+            self._register()  # a pull may bring again what we had
+        elif ike.pull(self._now_ms):
+            self._refresh.pulled(self._now_ms)
 
     def _timers(self):
         """Do what is due; the ms until the next is."""
@@ -439,6 +441,7 @@ class Membership:
         self.listening_changed = True
         if registering:
             self.member.missed_rekey = False  # what a packet said meanwhile is known by now
+            self.member.keys.lapsed = False
         self._refresh.installed(self._keys.made, registering, self._now_ms)
         self._keys.made = None
         if self._keys.excluded:

@@ -191,6 +191,11 @@ class Rekey:
         candidate = self._busy
         try:
             parts = yield from _take_apart(candidate)
+            if parts.policy and was.key_path:
+                from covey import keypath
+
+                yield
+                yield from keypath.check_portion(parts.policy, parts.keys, was.key_path, self)
             signed = ike.rekey_signed_octets(candidate.head, candidate.inner, parts.auth.off)
             yield
             digest = sha256(signed).digest()

@@ -37,6 +37,10 @@ _WINDOW = ">B7I"
 
 keep_keys()  # from now on an SA can tell its own
 
+# What octets that are no good lead to; a tuple could not be made just then. OSError: a board's AES
+# found no memory.
+_UNFIT = (FormatError, ValueError, MemoryError, OSError)
+
 # As replay.py has them.
 _BITS, _LOW_BITS, _SLOTS, _WINDOWS, _WINDOW_LEN, _NEWEST = 0, 1, 2, 3, 7, 2
 
@@ -117,7 +121,7 @@ def _revive(membership, reader, clock_s, now_ms):
             raise ValueError
         group.terms = terms
         group.rekey.replace(rekey_sa, now_ms)
-    except (FormatError, ValueError, MemoryError):
+    except _UNFIT:
         group.wipe()
         return False
     for timer, soft_s in zip(membership._refresh._soft_ends, softs):
@@ -213,6 +217,7 @@ def _install_data(reader, member, slept_s, most_s, now_ms):
     left_s = _left(left_s, most_s)
     if left_s == 0:
         member.keys._retired.add(spi)
+        member.keys.lapsed = True
         return wipe(keymat)
     places = (
         (destination, destination, port_lo, port_hi, 17),

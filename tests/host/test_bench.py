@@ -170,6 +170,8 @@ def test_a_leave_costs_more_keys_in_a_larger_group_and_fewer_than_by_unicast():
         of(200, "octets of all datagrams")
         < 50 * rows["new keys to one member by unicast"]["value"]
     )
+    many = "many leave: 400 of 2,000: wrapped keys"
+    assert 1 <= rows[many]["ratio"] < 1.2 and rows[many]["against"] == f"{many} needed"
     parts = [
         r["value"]
         for name, r in rows.items()

@@ -357,6 +357,20 @@ def test_a_member_is_not_added_twice_and_keeps_its_key(covey, site):
     assert (site / "members" / "press-7" / "psk").read_bytes() == key
 
 
+def test_members_are_removed_together_all_or_none(covey, site):
+    for name in ("press-7", "press-8", "press-9"):
+        covey("member", "add", name, "--group", "line1")
+    wrong = covey("member", "remove", "press-7", "press-99", "press-8")
+    assert wrong.status == 2 and "press-99" in wrong.refusal
+    assert len(objects(covey("member", "list", "--json"))) == 3
+    said = covey("member", "remove", "press-7", "press-8", "press-7")
+    assert said.status == 0 and "they can still read" in said.out
+    assert [row["member"] for row in objects(covey("member", "list", "--json"))] == ["press-9"]
+    again = covey("member", "remove", "press-9", "press-8")
+    assert again.status == 1 and "already" in again.refusal
+    assert covey("member", "remove").status == 2
+
+
 def test_a_removed_member_is_gone_and_may_come_back_with_another_key(covey, site):
     covey(*_MEMBER)
     key = (site / "members" / "press-7" / "psk").read_bytes()

@@ -79,6 +79,7 @@ def test_a_text_reaches_another_member(bench):
         "text": "speed=1500",
         "sender": packets[0]["sender"],
         "confirmed": False,
+        "source": None,
     }
     assert packets == [packet, packet]
     assert [e["event"] for e in sender.events if e["event"] != "status"] == [

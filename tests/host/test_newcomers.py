@@ -3,12 +3,10 @@
 Members are another implementation (foreign_gm.py), which knows nothing of either.
 """
 
-import shutil
-
 import pytest
 
 from covey_host.errors import Problem
-from covey_host.gcks import policy, succession
+from covey_host.gcks import moves, policy
 from foreign_gm import (
     AUTHORIZATION_FAILED,
     GSA_AUTH,
@@ -17,7 +15,7 @@ from foreign_gm import (
     ForeignGM,
     notification,
 )
-from gcks_site import KEY, PLAIN, SITE, CutStore, Flock, FullDisk, Killed, Site, take
+from gcks_site import KEY, PLAIN, SITE, FullDisk, Site, take
 from test_eviction import all_keys, finds, group_of, hear, remove
 
 NAMES = [f"m{number}" for number in range(12)]
@@ -209,23 +207,35 @@ def test_after_everybody_was_sent_away_all_come_back_at_once(site):
     assert follow(site, backs) == set(backs) and group_of(site).epoch.number == number + 1
 
 
-def test_more_than_one_message_can_bring_wait_for_the_next(site, monkeypatch):
-    gms = everybody(site)
-    for name in ("m1", "m5", "m9"):  # leaves far apart
+def spread(site, gms):
+    """Leaves far apart are free."""
+    for name in ("m1", "m5", "m9"):
         gm = gms.pop(name)
         gm.open(site.talk(gm.leave(), name), GSA_REGISTRATION)
     site.send(site.server.rekey("line1", site.now))
     site.wait(20_000)
     follow(site, gms)
-    monkeypatch.setattr(succession, "_MOST_JOIN_WRAPS", 4)
-    old = group_of(site).epoch.number
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_more_newcomers_than_one_message_can_bring(tmp_path, monkeypatch, private):
+    """They are brought in portions; where members don't know of those, some wait."""
+    more = "" if private else 'carrier = "ip"\nprivate_attributes = false\n'
+    site = made(tmp_path / "state.db", BACKWARD + more)
+    gms = everybody(site)
+    spread(site, gms)
+    monkeypatch.setattr(moves, "_MOST_JOIN_WRAPS", 4)
+    old = group_of(site).epoch
     asked = {name: ask(site, name)[0] for name in NEW[:3]}
     for name, gm in asked.items():
         gms[name] = take(gm, site.answered(gm, name, ms=40_000))
+        assert gms[name].tek[0] != old.tek_spi
         hear(site, gms)
-    assert group_of(site).epoch.number > old + 1
+    number = group_of(site).epoch.number
+    assert number == old.number + 1 if private else number > old.number + 1
     site.wait(3_000)
-    assert follow(site, gms) == set(gms)
+    assert follow(site, gms) == set(gms) and group_of(site).epoch.era == old.era
+    site.store.close()
 
 
 @pytest.mark.parametrize("degree", [0, 2, 16])
@@ -363,79 +373,6 @@ def test_a_full_disk_hands_out_nothing(tmp_path, lies):
     site.wait(10_000)
     assert follow(site, gms) == set(gms) - {"m2"}
     site.store.close()
-
-
-@pytest.mark.parametrize("after", [False, True])
-def test_killed_at_any_call_of_the_store(tmp_path, after):
-    """Newcomers ask, somebody goes, the server dies: nobody is lost for longer than a rekey, and
-    nobody is given a key of before."""
-    template = made(tmp_path / "template.db", ROOMY, names=NAMES[:5])
-    template.store.close()
-    at = 1
-    while run_story(tmp_path, at, after):
-        at += 1
-    assert at > 40
-
-
-ROOMY = BACKWARD + "sender_id_form = [4, 8]\n"
-
-
-def run_story(tmp_path, at, after):
-    path = tmp_path / f"{at}.db"
-    shutil.copy(tmp_path / "template.db", path)
-    flock, cuts, spent = Flock(), [], set()
-
-    def cutting(store):
-        cuts.append(CutStore(store, at, after))
-        return cuts[-1]
-
-    def coming(*names):
-        def step(site):
-            asked = [(name, *ask(site, name, wants=1)) for name in names]
-            if not any(answer for *_, answer in asked):
-                spent.add(group_of(site).epoch.tek_keymat)
-            for name, gm, _, answer in asked:
-                answer = answer or site.answered(gm, name)
-                assert take(gm, answer).tek[1] not in spent
-                flock.join(gm)
-
-        return step
-
-    def removing(name):
-        def step(site):
-            try:
-                remove(site, name)
-            except Problem as problem:
-                assert "already" in problem.sentence
-
-        return step
-
-    def wait(ms):
-        return lambda site: site.wait(ms)
-
-    steps = [coming(*NAMES[:5]), wait(20_000), coming("n0", "n1"), wait(300), removing("m1")]
-    steps += [wait(20_000), coming("n2"), wait(15_000)]
-    try:
-        site = Site(path, ROOMY, wrap=cutting)
-    except Killed:
-        site = Site(path, ROOMY, now=2_000_000)
-    for step in steps:
-        try:
-            step(site)
-        except Killed:
-            flock.hear(site)
-            site.store.close()
-            site = flock.follow(Site(path, ROOMY, now=site.now + 1_000))
-            step(site)
-        flock.hear(site)
-    was_cut = cuts[0].disarm()
-    site.wait(30_000)
-    flock.hear(site)
-    epoch = group_of(site).epoch
-    inside = {gm.name for gm in flock.gms if gm.tek == (epoch.tek_spi, epoch.tek_keymat)}
-    assert inside == {b"m0", b"m2", b"m3", b"m4", b"n0", b"n1", b"n2"}
-    site.store.close()
-    return was_cut
 
 
 # Receivers that start anew

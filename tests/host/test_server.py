@@ -316,7 +316,9 @@ def test_nonsense_on_the_control_socket(bench):
         {"do": "member add", "member": "x", "group": "line1", "servers": "nowhere"},
         {"do": "member add", "member": "x", "group": "line1", "servers": ["nowhere"]},
         {"do": "member add", "member": "x", "group": "line1", "servers": []},
-        {"do": "member remove", "member": None},
+        {"do": "member remove", "members": None},
+        {"do": "member remove", "members": []},
+        {"do": "member remove", "members": ["press-7", 8]},
     ):
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(path)

@@ -110,6 +110,22 @@ def test_a_registration_replaces_what_it_does_not_name():
     assert [sa.spi for sa in member.keys.live()] == [T1]
 
 
+def test_a_sender_that_asks_goes_on_under_its_former_key_until_the_new_ones_atd_is_over():
+    """What it is told may be a key that others don't have yet, as after a missed rekey."""
+    member, group = joined(STORY["sender"], sending=True)
+    rekey(group, STORY["rekey1"], 0)
+    group.step(2000)
+    made = registered(STORY["sender"], True, group.terms)
+    made.terms.atd_s, made.terms.dtd_s = 3, 4
+    group.install(made, True, 4000)
+    for now_ms, spi in ((4000, T2), (6999, T2), (7000, T1)):
+        group.step(now_ms)
+        assert member.keys.outbound().spi == spi
+        assert member.send(0, now_ms) > 0
+    group.step(8000)
+    assert [sa.spi for sa in member.keys.live()] == [T1]
+
+
 def test_delete_of_everything_silences_and_excludes():
     member, group = joined(STORY["sender"], sending=True)
     rekey(group, STORY["rekey1"], 0)

@@ -1,7 +1,7 @@
 """Working Key Paths, with the example of RFC 9838's appendix on LKH."""
 
-from covey import kd, keypath, keywrap
-from covey.drops import DROP_KEY_WRAP, FormatError
+from covey import gsa, iana, kd, keypath, keywrap
+from covey.drops import DROP_KEY_WRAP, DROP_REKEY_PORTION, FormatError
 from covey.job import finish
 
 GSK_W = bytes(range(16))
@@ -135,3 +135,58 @@ def test_the_path_that_we_have_is_never_changed():
     follow(path, [wrap(15, -3)], keys)
     fails(path, [wrap(15, -3)], [wrap(16, 15), broken(wrap(11, 16))])
     assert path == path_of(2, 5, 11)
+
+
+class Held:
+    """In the place of rekey.Rekey: which Rekey SAs are here."""
+
+    def __init__(self, spi=b""):
+        self._spi = spi
+
+    def holds(self, sa):
+        return sa.spi == self._spi
+
+
+def portion(left, sa_keys, wrap_keys=()):
+    """GSA and KD of one message of several; left None: of the only one."""
+    spi = bytes(range(16))
+    attributes = [(17000, b"of somebody else")]
+    if left is not None:
+        attributes.append((gsa.COVEY_PORTIONS, left))
+    policy = gsa.SAPolicy(iana.GIKE_UPDATE, spi, None, None, [], attributes=attributes)
+    bag = kd.KeyBag(iana.GIKE_UPDATE, spi, sa_keys)
+    member = kd.MemberBag(wrap_keys) if wrap_keys else None
+    return gsa.GSA([policy]), kd.KD([bag], member)
+
+
+def is_ours(message, held=b""):
+    policy, keys = message
+    try:
+        finish(keypath.check_portion(policy, keys, path_of(2, 6, 13), Held(held)))
+    except FormatError as error:
+        assert error.reason == DROP_REKEY_PORTION
+        return False
+    return True
+
+
+def test_of_several_messages_one_is_ours():
+    keys = [wrap(6, 15), wrap(16, 15)]
+    for left in (3, 1):
+        assert is_ours(portion(left, [wrap(15, -3)], keys))
+        assert is_ours(portion(left, [wrap(2, -3)]))
+        assert not is_ours(portion(left, [wrap(15, -3)], [wrap(16, 15), wrap(11, 16)]))
+        assert not is_ours(portion(left, [wrap(1, -3)]))
+
+
+def test_the_last_one_is_looked_into_whatever_it_has_and_so_is_a_lone_one():
+    """That we are put out is believed only with a signature."""
+    for left in (0, None):
+        assert is_ours(portion(left, [wrap(1, -3)]))
+    for left, said in ((0, 0), (3, 3), (None, None)):
+        assert keypath.left_of(portion(left, [])[0].policies[0]) == said
+
+
+def test_what_we_have_already_is_not_looked_into():
+    for left in (0, 2):
+        assert not is_ours(portion(left, [wrap(2, -3)]), bytes(range(16)))
+    assert is_ours(portion(None, [wrap(2, -3)]), bytes(range(16)))

@@ -557,9 +557,10 @@ def test_lifetimes_of_nothing_make_no_storm():
         for one in life.ike.gsa.policies:
             one.lifetime_s = lifetime_s
         life.run(900)
-        assert life.ike.asked == []
+        assert life.ike.asked == [] and len(Script.made) == 1
         life.run(1100)
-        assert life.ike.asked == ["pull"]
+        asked = [ask for ike in Script.made for ask in ike.asked]
+        assert len(asked) + len(Script.made) == 2
 
 
 def test_a_new_rekey_sa_alone_does_not_put_off_the_end_of_the_tek():
@@ -626,6 +627,27 @@ def test_a_member_with_keys_says_that_it_is_awake():
     assert life.ike.asked == ["pull"]
     life.run(5100)  # no answer: it registers anew
     assert len(Script.made) == 2 and life.ike.awake
+
+
+def test_who_has_lost_windows_by_its_clock_asks_as_one_that_starts_anew():
+    """A key whose life is over for us may be current at the server, whose clock is another: over
+    the IKE SA, or to who says that it has run all along, it would come again, without its windows.
+    """
+    life = Life().registered()
+    life.rekey(STORY["rekey1"])
+    keys = life.member.keys
+    keys.renew(T1, life.now_ms, 60)
+    keys.renew(T2, life.now_ms, 1)
+    life.run(1500)
+    assert [sa.spi for sa in keys.live()] == [T1] and keys.lapsed
+    life.it.refresh(life.now_ms)
+    life.run(2100)
+    assert len(Script.made) == 2 and Script.made[0].asked == [] and not life.ike.awake
+    life.registered(STORY["receiver"])
+    assert not keys.lapsed and life.it.state == membership.MEMBER
+    life.it.refresh(life.now_ms)
+    life.run(2100)
+    assert life.ike.asked == ["pull"]
 
 
 def test_whatever_comes_over_unicast_does_not_stop_a_rekey():

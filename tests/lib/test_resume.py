@@ -283,6 +283,9 @@ def test_what_has_gone_is_known_by_name():
     late, is_member = awake(asleep(life), 60)
     assert is_member and T1 not in [sa.spi for sa in late.member.keys.live()]
     assert late.member.keys.was_retired(T1, 0)
+    late.it.refresh(late.now_ms)
+    late.run(20_000)
+    assert not Script.made[0].awake  # the server may think that T1 lives
 
 
 def test_without_memory_it_can_not_sleep():
@@ -296,3 +299,20 @@ def test_without_memory_it_can_not_sleep():
 
 def no_memory(*_):
     raise MemoryError
+
+
+def test_without_memory_it_can_not_wake():
+    """A board's AES says so with an OSError."""
+    good = bytes(asleep(registered(True)))
+    kept = resume.DataSA
+    try:
+        for error in (MemoryError, OSError(12)):
+
+            def fails(*_, error=error):
+                raise error
+
+            resume.DataSA = fails
+            again, is_member = awake(bytearray(good), 60, True)
+            assert not is_member and again.member.keys.live() == []
+    finally:
+        resume.DataSA = kept

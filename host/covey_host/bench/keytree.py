@@ -11,7 +11,6 @@ import random
 import tempfile
 import time
 import tracemalloc
-from contextlib import ExitStack
 from pathlib import Path
 from unittest import mock
 
@@ -20,10 +19,11 @@ from covey.gcm import SALT_LEN, GCMContext
 from covey.job import finish
 from covey.kd import parse_kd
 
-from ..gcks import download, epoch, keyserver, keytree, rekeyer, succession
+from ..gcks import download, epoch, keyserver, keytree
 from ..store import sqlite
-from . import crowd
+from . import crowd, exodus
 from .board import BUILD
+from .clock import Clock
 from .curve import draw
 from .results import Missing, Table
 
@@ -46,6 +46,7 @@ def run(table: Table, quick: bool) -> None:
         found.append((count, *_leaves(table, count, DEGREE, quick)))
     for degree in DEGREES:
         _leaves(table, _AT[quick], degree, quick)
+    exodus.run(table, quick, "new keys to one member by unicast")
     try:
         table.pictures["keytree.png"] = draw(found, unicast, DEGREE)
     except Missing as error:
@@ -126,7 +127,7 @@ def _started(table: Table, what: str, path: Path, degree: int):
     return server, store
 
 
-def _put_out(server, leaf: int, now_ms: int, clock: "Clock"):
+def _put_out(server, leaf: int, now_ms: int, clock: Clock):
     """→ (the round that puts it out, the parcels that say so)."""
     rounds = []
 
@@ -171,74 +172,3 @@ def _unwraps(server, leaf: int, leavers: list[int], round_) -> int:
 
 def _wrapped_len(key: bytes) -> int:
     return _ATTRIBUTE_LEN + _WRAPPED_LEN + len(keywrap.wrap(bytes(16), key))
-
-
-class Clock:
-    """CPU time of removals, and of their parts; parts do not lie in each other."""
-
-    _PARTS = {
-        "new keys of the tree": [(keytree.Draft, "rounds"), (keytree.KeyTree, "pages")],
-        "wrapping": [(keywrap, "wrap")],
-        "two signatures": [(rekeyer.Rekeyer, "_signed")],
-        "encryption": [(rekeyer.ikefrag, "seal")],
-        "state as text": [(succession, "encode_state")],
-        "SQLite": [(sqlite.SQLiteStore, "compare_and_swap"), (sqlite.SQLiteStore, "read")],
-    }
-
-    def __init__(self):
-        self._all = self._wall = 0
-        self._parts = dict.fromkeys(self._PARTS, 0)
-
-    def running(self):
-        return _Running(self)
-
-    def add(self, part: str | None, ns: int, wall: int = 0) -> None:
-        if part is None:
-            self._all += ns
-            self._wall += wall
-        else:
-            self._parts[part] += ns
-
-    def enter(self, table: Table, what: str, count: int) -> None:
-        whole = f"{what}CPU of the server"
-        table.add(whole, self._all / count / 1e6, "ms")
-        for part, ns in self._parts.items():
-            table.add(f"{what}CPU of it, {part}", ns / count / 1e6, "ms", whole)
-        table.add(f"{what}time until it is stored", self._wall / count / 1e6, "ms")
-
-
-class _Running(ExitStack):
-    """While this is entered, a clock runs."""
-
-    def __init__(self, clock: Clock):
-        super().__init__()
-        self._clock = clock
-        self._is_inside = False
-
-    def __enter__(self):
-        super().__enter__()
-        for part, places in Clock._PARTS.items():
-            for owner, name in places:
-                timed = self._timed(part, getattr(owner, name))
-                self.enter_context(mock.patch.object(owner, name, timed))
-        self._wall, self._cpu = time.perf_counter_ns(), time.process_time_ns()
-        return self
-
-    def __exit__(self, *of):
-        cpu = time.process_time_ns() - self._cpu
-        self._clock.add(None, cpu, time.perf_counter_ns() - self._wall)
-        return super().__exit__(*of)
-
-    def _timed(self, part: str, call):
-        def timed(*of, **how):
-            if self._is_inside:
-                return call(*of, **how)
-            self._is_inside = True
-            began = time.process_time_ns()
-            try:
-                return call(*of, **how)
-            finally:
-                self._clock.add(part, time.process_time_ns() - began)
-                self._is_inside = False
-
-        return timed

@@ -134,29 +134,36 @@ class Authority:
         self._add(member.groups, 1)
         return member
 
-    def removed(self, member: Member) -> None:
+    def removed(self, *members: Member) -> None:
         """What removal() gave is written."""
-        self._add(member.groups, -1)
+        for member in members:
+            self._add(member.groups, -1)
 
-    def removal(self, name: str) -> tuple[Member, Changes]:
-        """The member as it was, and the write that removes it. Problem where there is none."""
-        member = self.find(name)
-        if member is None:
-            raise Problem(f"There is no member {name}: see `covey member list`.", MISUSE)
-        if member.removed:
-            raise Problem(f"{name} has been removed already.", FAILURE)
-        gone = replace(member, groups={}, removed=True)
-        return member, {_MEMBER + name: _encoded(gone)}
+    def removal(self, names: list[str]) -> tuple[list[Member], Changes]:
+        """The members as they were, and the write that removes all of them. Problem where one is
+        none."""
+        members: list[Member] = []
+        changes: Changes = {}
+        for name in dict.fromkeys(names):
+            member = self.find(name)
+            if member is None:
+                raise Problem(f"There is no member {name}: see `covey member list`.", MISUSE)
+            if member.removed:
+                raise Problem(f"{name} has been removed already.", FAILURE)
+            members.append(member)
+            changes[_MEMBER + name] = _encoded(replace(member, groups={}, removed=True))
+        return members, changes
 
-    def remove_without_server(self, name: str) -> Member:
-        """Remove a member while no key server runs: the next one starts its groups anew."""
-        member, changes = self.removal(name)
-        for group in member.groups:
-            names = self.evicted(group) | {name}
-            changes[_EVICT + group] = json.dumps(sorted(names)).encode()
+    def remove_without_server(self, *names: str) -> list[Member]:
+        """Remove members while no key server runs: the next one starts their groups anew. → as
+        they were."""
+        members, changes = self.removal(list(names))
+        for group in sorted({group for member in members for group in member.groups}):
+            gone = {member.name for member in members if group in member.groups}
+            changes[_EVICT + group] = json.dumps(sorted(self.evicted(group) | gone)).encode()
         self._ledger.write(changes)
-        self.removed(member)
-        return member
+        self.removed(*members)
+        return members
 
     def evicted(self, group: str) -> set[str]:
         """Who was removed from a group while no key server was running."""

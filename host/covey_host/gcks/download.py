@@ -113,11 +113,17 @@ def rekey_kd(
     return bytes(gsa.emit_kd(gsa.KD(bags, member)))
 
 
-def round_gsa(epoch: Epoch, rekey: RekeySA, next_spi: bytes, policy: GroupPolicy) -> bytes:
-    """Another Rekey SA and nothing besides: what the group has otherwise is as it was."""
+def round_gsa(
+    epoch: Epoch, rekey: RekeySA, next_spi: bytes, policy: GroupPolicy, left: int | None = None
+) -> bytes:
+    """Another Rekey SA and nothing besides: what the group has otherwise is as it was. left: how
+    many messages of this step come behind this one; None where it is the only one."""
     transforms = [t for t in kek_transforms(epoch.shape) if t.kind != ike.GCAUTH]
     between = replace(epoch, rekey=rekey, next_rekey_spi=next_spi)
-    return bytes(gsa.emit_gsa(gsa.GSA([_kek(between, transforms, policy.rekey_lifetime_s)])))
+    kek = _kek(between, transforms, policy.rekey_lifetime_s)
+    if left is not None:
+        kek.attributes.append((gsa.COVEY_PORTIONS, left))
+    return bytes(gsa.emit_gsa(gsa.GSA([kek])))
 
 
 def round_kd(rekey: RekeySA, tops: Sequence[Node], wraps: Sequence[Wrap]) -> bytes:

@@ -31,12 +31,13 @@ from .epoch import (
 )
 from .keytree import Draft, KeyTree, Node
 from .ledger import Changes, Ledger
+from .moves import Standing
 from .newcomers import Newcomers, NotYet
 from .policy import INBAND, REKEY_AT, GroupPolicy
 from .rekeyer import Rekeyer
 from .repeats import Repeats
 from .roster import Enrolled, Roster
-from .succession import Plan, Standing
+from .succession import Plan
 
 _JITTER = 5  # % of a lifetime: groups that began together are not rekeyed together
 _RETRY_MS = 5000  # after a write that failed
@@ -62,6 +63,7 @@ class Group:
         self._born_ms = 0
         self._activate_ms = 0  # from when senders use the TEK
         self._end_ms = 0  # until when receivers may take what comes under the TEK before
+        self._through_ms = 0  # when the last change of keys is through
         self._rekey_ms = 0  # when the next rekey is due
         self._retry_ms = 0  # not before, after a write that failed
         self._said: dict[str, int] | None = None  # how large the last rekey was
@@ -119,6 +121,8 @@ class Group:
             self._roster,
             self._tree,
             self._repeats.outbox,
+            self._repeats.unsent,
+            self._repeats.begin_ms,
             self._activate_ms,
         )
         joins = self._newcomers.waiting(now_ms) if self.policy.backward_secrecy else {}
@@ -147,7 +151,8 @@ class Group:
         self._roster.rows |= plan.reserved
         if plan.outbox:
             self._said = _size_of(plan.outbox)
-        began = plan.outbox, frozenset(plan.joined), now_ms, plan.activate_ms
+        self._through_ms = max(now_ms + self.policy.dtd_s * 1000, plan.end_ms)
+        began = plan.outbox, frozenset(plan.joined), self._through_ms, plan.activate_ms
         self._newcomers.began(self.policy, *began)
         self._repeats.schedule(plan.outbox, self.policy, now_ms, plan.activate_ms)
 
@@ -225,9 +230,9 @@ class Group:
             return True
         return self.epoch.life > 0 and member.may_join(self.policy.name)
 
-    def can_evict(self, member: str) -> bool:
-        """Whether others need not register again when this one, which has keys, is put out."""
-        return self.is_inband or self._can_evict(frozenset({member}))
+    def can_evict(self, members: frozenset[str]) -> bool:
+        """Whether others need not register again when these, which have keys, are put out."""
+        return self.is_inband or self._can_evict(members)
 
     def _can_evict(self, members: frozenset[str]) -> bool:
         with_leaf = self._roster.leaving(self.epoch.era, members) if self._tree else {}
@@ -274,7 +279,8 @@ class Group:
 
     def rekey_sas(self) -> list[RekeySA]:
         """The current one, and those under which messages are still on their way."""
-        return [self.epoch.rekey, *(parcel.over for parcel in self._repeats.outbox)]
+        found = {parcel.over.spi: parcel.over for parcel in self._repeats.outbox}
+        return [self.epoch.rekey, *found.values()]
 
     @property
     def is_quiet(self) -> bool:
@@ -348,6 +354,8 @@ class Group:
                 earliest_ms = succession.earliest_ms(self.policy, now_ms, come_back, delays_s)
                 activate_ms = max(earliest_ms, self._activate_ms)
                 self.believe(Plan(epoch, outbox, {}, activate_ms, tree=self._tree), now_ms)
+                said_ms = self._repeats.begin_ms + delays_s[0] * 1000
+                self._activate_ms = max(activate_ms, said_ms)
         self.is_stale = False
 
     def _founded(self, now_ms: int, more: Changes) -> Plan:
@@ -415,7 +423,7 @@ class Group:
         most = max(self.policy.sender_ids, (1 << self.epoch.shape.index_bits) // 4)
         if self.epoch.shape.source_auth != sources.NONE:
             wanted = most = 1  # that of its seat
-        may_move = now_ms >= self._born_ms + self.policy.dtd_s * 1000
+        may_move = now_ms >= self._through_ms
         ask = self._roster.rows, member, wanted
         try:
             return senders.pick(*ask, self.epoch, most=most, may_rekey=may_move)
@@ -438,14 +446,14 @@ class Group:
             raise GroupFull
         was_given = any(row.era == epoch.era for row in self._roster.rows.values())
         if was_given and now_ms >= self._activate_ms:
-            if now_ms < self._born_ms + self.policy.dtd_s * 1000:
+            if now_ms < self._through_ms:
                 raise GroupFull  # too soon, as in _pick
             self.rekey(now_ms)
 
     def _tidy(self, now_ms: int) -> None:
         self.refresh(now_ms)
         kept = self._repeats.unfinished(now_ms)
-        if len(kept) < len(self._repeats.outbox):
+        if kept is not None:
             self._write({self._prefix + "state": encode_state(self.epoch, kept)})
             self._repeats.schedule(kept, self.policy, now_ms, self._activate_ms)
 

@@ -135,32 +135,38 @@ class KeyServer:
         return member
 
     def remove_member(self, name: str, now_ms: int) -> list[Out]:
-        """Evict a member at once: the others of its groups get new keys, by two messages where
-        there is a key tree, each by itself in an inband group. Without a tree, or where the store
-        knows of no leaf (it may be a restored backup), everybody is sent away, and those that
-        remain come back."""
-        member, changes = self._authority.removal(name)
+        return self.remove_members([name], now_ms)
+
+    def remove_members(self, names: list[str], now_ms: int) -> list[Out]:
+        """Evict members at once, all or none: the others of their groups get new keys, by two
+        messages where there is a key tree, each by itself in an inband group. Without a tree, or
+        where the store knows of no leaf (it may be a restored backup), everybody is sent away, and
+        those that remain come back."""
+        members, changes = self._authority.removal(names)
         plans = []
         for group in self._groups.values():
             group.refresh(now_ms)
-            if group.may_hold_keys(member):
-                gone = frozenset({name})
-                plan = group.plan(now_ms, excludes=not group.can_evict(name), gone=gone)
+            gone = frozenset(m.name for m in members if group.may_hold_keys(m))
+            if gone:
+                plan = group.plan(now_ms, excludes=not group.can_evict(gone), gone=gone)
                 plans.append((group, plan))
                 changes |= plan.changes
-            else:
+            for name in set(names) - gone:
                 changes |= group.forgetting(name)
         for group in self._groups.values():
             group.is_stale = True  # what is in memory is read again should this fail
         self._ledger.write(changes)
-        self._authority.removed(member)
+        self._authority.removed(*members)
         for group, plan in plans:
             group.believe(plan, now_ms)
         self._left_groups = [group for group, _ in plans]
-        self.counters["removed"] += 1
-        self._tell("removed", member=name, groups=[g.policy.name for g, _ in plans])
-        told = self._responder.dismiss(name, now_ms, is_excluded=True)  # it hears of no more keys
-        return self._due(now_ms) + told
+        told = []
+        for member in members:
+            self.counters["removed"] += 1
+            groups = [g.policy.name for g, plan in plans if member.name in plan.gone]
+            self._tell("removed", member=member.name, groups=groups)
+            told += self._responder.dismiss(member.name, now_ms, is_excluded=True)  # it hears of
+        return self._due(now_ms) + told  # no more keys
 
     def farewells(self, now_ms: int) -> list[dict]:
         """Of the latest removal: how long until it is through, in whole seconds."""

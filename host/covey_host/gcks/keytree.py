@@ -220,11 +220,11 @@ class Draft:
                     self._unknown.add((level, index))
         return wraps
 
-    def rounds(self, leaves: Iterable[int], most: int) -> list[Round]:
+    def rounds(self, leaves: Iterable[int], most: int, limit: int) -> list[Round] | None:
         """These leave, in so many messages that none has more than `most` wrapped keys, if one
         leaf needs no more. Where there is no room besides, newcomers and what growing left out
-        go first."""
-        rounds = []
+        go first. None, and of no use from then on: it takes more than `limit`."""
+        rounds: list[Round] = []
         some: set[int] = set()
         for leaf in sorted(leaves):
             if some and self._cost(some | {leaf}) > most:
@@ -232,8 +232,14 @@ class Draft:
                 some = set()
             if not some and self.cost() and self._cost({leaf}) > most:
                 rounds.append(self._round(some))
+            if len(rounds) >= limit:
+                return None
             some.add(leaf)
         return [*rounds, self._round(some)] if some else rounds
+
+    def whole(self, leaves: Iterable[int]) -> Round:
+        """These leave, however much it takes: portions.py cuts it."""
+        return self._round(set(leaves))
 
     def settling(self, most: int) -> list[Round]:
         """A message of its own for what growing left out, where none so long has room for it

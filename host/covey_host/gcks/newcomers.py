@@ -45,15 +45,16 @@ class Newcomers:
         policy: GroupPolicy,
         outbox: Outbox,
         placed: frozenset[str],
-        now_ms: int,
+        through_ms: int,
         activate_ms: int,
     ) -> None:
-        """An epoch. outbox: how it was announced; placed: for whom there are leaves."""
+        """An epoch. outbox: how it was announced; placed: for whom there are leaves; through_ms:
+        when this change of keys is through."""
         self._is_first = bool(outbox) and outbox[-1].excludes
         self._is_untouched = False
         self._placed = placed
         self._due_ms = None
-        self._through_ms = now_ms + policy.dtd_s * 1000
+        self._through_ms = through_ms
         margin_ms = policy.atd_s * 100  # clocks of senders may be a tenth too fast
         self._unused_ms = activate_ms - margin_ms
 

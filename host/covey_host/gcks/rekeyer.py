@@ -2,7 +2,7 @@
 
     HDR, SK{GSA, KD, D, AUTH}     new keys; D names the TEK that they replace
                                   (with newcomers, also keys of the key tree: MP)
-    HDR, SK{GSA, KD, AUTH}        a Rekey SA whose keys not all members can find: see rounds()
+    HDR, SK{GSA, KD, AUTH}        a Rekey SA whose keys not all members can find: see steps()
     HDR, SK{D, D, AUTH}           all keys go; who may come back registers again (section 2.4.3)
 
 The IV is random: it must not repeat under a Rekey SA, and a counter in the store would repeat if
@@ -75,32 +75,38 @@ class Rekeyer:
         marker = old.shape.has_marker
         return Parcel(messages, old.destination, sent_over(over), False, marker, gap_ms)
 
-    def rounds(
+    def steps(
         self,
         old: Epoch,
-        rounds: list[Round],
+        steps: list[list[Round]],
         sas: list[RekeySA],
         next_spi: bytes,
         policy: GroupPolicy,
+        gaps_ms: tuple[int, int],
         *,
         in_fragments: bool = False,
     ) -> list[Parcel]:
-        """What leads all but some to the last of these Rekey SAs, one message a round.
+        """What leads all but some to the last of these Rekey SAs: one step to each, in messages
+        of which each member needs one.
 
         Not a word of new TEKs: that comes over the last one (RFC 9838 section 3.2.1). next_spi:
-        of the Rekey SA after it.
+        of the Rekey SA after it. gaps_ms: before a step but the first, before a further message.
         """
-        parcels = []
+        parcels: list[Parcel] = []
         spis = [sa.spi for sa in sas[1:]] + [next_spi]
-        for over, sa, spi, one in zip([old.rekey, *sas], sas, spis, rounds, strict=False):
-            payloads = [
-                (ike.GSA, download.round_gsa(old, sa, spi, policy)),
-                (ike.KD, download.round_kd(sa, one.tops, one.wraps)),
-            ]
-            messages = self._sealed(over, payloads, self.most_len if in_fragments else None)
-            gap_ms = policy.evict_gap_ms if parcels else 0
-            where = old.destination, sent_over(over), False, old.shape.has_marker, gap_ms
-            parcels.append(Parcel(messages, *where))
+        for over, sa, spi, step in zip([old.rekey, *sas], sas, spis, steps, strict=False):
+            gap_ms = gaps_ms[0] if parcels else 0
+            for place, one in enumerate(step):
+                left = len(step) - 1 - place if len(step) > 1 else None
+                payloads = [
+                    (ike.GSA, download.round_gsa(old, sa, spi, policy, left)),
+                    (ike.KD, download.round_kd(sa, one.tops, one.wraps)),
+                ]
+                messages = self._sealed(over, payloads, self.most_len if in_fragments else None)
+                over = sent_over(over)
+                where = old.destination, over, False, old.shape.has_marker, gap_ms
+                parcels.append(Parcel(messages, *where))
+                gap_ms = gaps_ms[1]
         return parcels
 
     def exclude(self, over: RekeySA, destination: tuple[str, int], marker: bool) -> Parcel:

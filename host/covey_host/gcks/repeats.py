@@ -17,6 +17,7 @@ class _Sending:
     left: int  # how often it is still to be sent
     next_ms: int
     until_ms: int  # in the outbox until then
+    is_unsent: bool = True
 
 
 class Repeats:
@@ -26,6 +27,16 @@ class Repeats:
     @property
     def outbox(self) -> Outbox:
         return tuple(sending.parcel for sending in self._sendings)
+
+    @property
+    def unsent(self) -> int:
+        """How many of these, the last, have not been sent at all."""
+        return sum(sending.is_unsent for sending in self._sendings)
+
+    @property
+    def begin_ms(self) -> int:
+        """When what is new can be sent at the earliest: nothing overtakes."""
+        return max((s.next_ms for s in self._sendings if s.is_unsent), default=0)
 
     def schedule(
         self, outbox: Outbox, policy: GroupPolicy, now_ms: int, come_back_ms: int
@@ -43,7 +54,7 @@ class Repeats:
                 start_ms += parcel.gap_ms
                 until_ms = come_back_ms if parcel.excludes else start_ms
                 sending = _Sending(parcel, 1 + policy.repeats, start_ms, until_ms)
-            elif sending.left > policy.repeats:  # not out yet: none overtakes it
+            elif sending.is_unsent:  # none overtakes it
                 start_ms = max(start_ms, sending.next_ms)
             self._sendings.append(sending)
 
@@ -52,6 +63,7 @@ class Repeats:
         for sending in self._sendings:
             if sending.left and now_ms >= sending.next_ms:
                 sending.left -= 1
+                sending.is_unsent = False
                 sending.next_ms = now_ms + policy.repeat_spacing_ms
                 sending.until_ms = max(sending.until_ms, sending.next_ms)
                 parcel = sending.parcel
@@ -59,10 +71,20 @@ class Repeats:
                 outs += [Out(m, None, policy.name, *where) for m in parcel.messages]
         return outs
 
-    def unfinished(self, now_ms: int) -> Outbox:
-        """What has to stay in the store."""
-        return tuple(s.parcel for s in self._sendings if s.left or now_ms < s.until_ms)
+    def unfinished(self, now_ms: int) -> Outbox | None:
+        """What is left for the store to hold; None: what it holds is good enough. It is written
+        when half are over, so that a thousand messages are ten writes."""
+        kept = tuple(s.parcel for s in self._sendings if s.left or now_ms < s.until_ms)
+        return kept if len(self._sendings) - len(kept) >= max(1, self._enough) else None
 
     def next_ms(self) -> int | None:
         """When something is to be sent or can leave the store."""
-        return min((s.next_ms if s.left else s.until_ms for s in self._sendings), default=None)
+        times = [s.next_ms for s in self._sendings if s.left]
+        ends = sorted(s.until_ms for s in self._sendings if not s.left)
+        if 0 < self._enough <= len(ends):
+            times.append(ends[self._enough - 1])
+        return min(times, default=None)
+
+    @property
+    def _enough(self) -> int:
+        return (len(self._sendings) + 1) // 2

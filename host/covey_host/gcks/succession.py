@@ -3,57 +3,31 @@
     all follow           GSA_REKEY over the current Rekey SA: the new epoch
     newcomers are due    the same, with new keys for all that lies over their leaves
     some are put out     GSA_REKEY over the current Rekey SA: another one, which they can't find,
-                         in as many rounds as it takes, of which the first brings newcomers'
-                         paths, too; then, over the last, the new epoch
+                         and newcomers' paths, too; then, over that one, the new epoch
+    many are             the same in a few rounds, each to a Rekey SA that fewer can find
+    very many are        one round in portions: each member finds its way in one of them
     all are sent away    the Delete of everything: a new era
 
 Nothing is written here, and nothing believed: see Group.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-
-from covey import ike
-from covey.gcm import SALT_LEN
 
 from . import senders, sources
 from .epoch import Epoch, Outbox, Parcel, Random, between, encode_state, kwk_len
 from .epoch import next_epoch as epoch_after
-from .keytree import Draft, KeyTree, Round
+from .keytree import Draft, KeyTree
 from .ledger import Changes
-from .policy import INBAND, GroupPolicy, Shape
+from .moves import Moves, Standing, planned
+from .policy import GroupPolicy
 from .rekeyer import Rekeyer
-from .roster import Enrolled, Roster
+from .roster import Enrolled
 from .seats import reseated
 from .senders import Row
 from .sources import Told
 
 _MOST_PARCELS = 8  # unsent rekeys in a row; who missed more registers again
-_MOST_WRAPS = 96  # wrapped keys in one message
-_MOST_JOIN_WRAPS = 48  # of these for newcomers; who is left over waits for the next rekey
-_MOST_JOINS = 256
-_FRAME_LEN = 1468  # octets of a message in an Ethernet frame, less IP, UDP and marker
-_BESIDES_LEN = 320  # octets of a round that are neither wrapped keys nor the Rekey SA's
-_EPOCH_LEN = 700  # the same of a message with a new epoch
-_WRAPPED_LEN = 20  # of an attribute with a wrapped key, besides the key itself
-_MOST_ROUNDS = 16  # messages to put out as many as go at once; if it takes more, all go
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What a group is as its next epoch is decided on."""
-
-    prefix: str  # of its keys in the store
-    policy: GroupPolicy
-    epoch: Epoch
-    roster: Roster
-    tree: KeyTree | None
-    outbox: Outbox
-    activate_ms: int  # from when senders use the present TEK
-
-    @property
-    def is_inband(self) -> bool:
-        return self.epoch.shape.rekey == INBAND
 
 
 @dataclass(frozen=True)
@@ -71,17 +45,6 @@ class Plan:
     draft: Draft | None = None  # what is to be applied to it
     joined: dict[str, Enrolled] = field(default_factory=dict)  # newcomers for whom there is a leaf
     reserved: dict[int, Row] = field(default_factory=dict)  # sender indexes of seats
-
-
-@dataclass(frozen=True)
-class _Moves:
-    """What happens to the leaves of a key tree, and what others have to be told of it."""
-
-    leaving: dict[str, int] = field(default_factory=dict)
-    joined: dict[str, Enrolled] = field(default_factory=dict)
-    draft: Draft | None = None
-    rounds: list[Round] = field(default_factory=list)
-    joins: Round | None = None  # where nobody leaves
 
 
 def decide(
@@ -102,24 +65,20 @@ def decide(
     waits, and whether it wants to send."""
     old, policy = was.epoch, was.policy
     in_fragments = was.roster.can_all_fragment(old.era)
-    room = _room(rekeyer, in_fragments)
-    moves = _moves(was, random, gone, joins, room)
-    if moves.leaving and moves.joined and not _fits(moves, old.shape, room):
-        moves = _moves(was, random, gone, {}, room)  # newcomers wait for the next rekey
-    excludes = excludes or old.shape != policy.shape or len(moves.rounds) > _MOST_ROUNDS
-    excludes = excludes or not _fits(moves, old.shape, room)
-    excludes = excludes or not all(one.tops for one in moves.rounds)  # nobody would be left
+    moves = planned(was, rekeyer, random, gone, joins, in_fragments=in_fragments)
+    excludes = excludes or old.shape != policy.shape or moves is None
+    excludes = excludes or not all(one.tops for step in moves.steps for one in step)  # nobody left
     if excludes:
-        moves = _Moves()
-    draft, rounds = moves.draft, moves.rounds
-    sas = between(old, random, count=len(rounds), started=started)
+        moves = Moves()
+    draft, steps = moves.draft, moves.steps
+    sas = between(old, random, count=len(steps), started=started)
     over = sas[-1] if sas else None
     new = epoch_after(old, policy.shape, random, excludes=excludes, started=started, over=over)
     left = was.roster.leaving(old.era, gone).keys() - asking.keys()
     new, reserved = _seated(was, new, random, gone | left, asking)
     come_back = excludes or started and any(parcel.excludes for parcel in was.outbox)
-    delays_s = policy.delays_s(bool(rounds))
-    said_ms = now_ms + len(rounds) * policy.evict_gap_ms
+    delays_s = policy.delays_s(bool(steps))
+    said_ms = (now_ms if excludes else max(now_ms, was.begin_ms)) + moves.delay_ms(policy)
     activate_ms = max(earliest_ms(policy, said_ms, come_back, delays_s), was.activate_ms)
     atd_s, dtd_s = told_s(activate_ms - said_ms, delays_s)
     if was.is_inband:
@@ -128,12 +87,14 @@ def decide(
         parcels = [rekeyer.exclude(old.rekey, old.destination, old.shape.has_marker)]
     else:
         how = {"in_fragments": in_fragments}
-        parcels = rekeyer.rounds(old, rounds, sas, new.rekey.spi, policy, **how)
+        gaps_ms = moves.gaps_ms(policy)
+        parcels = rekeyer.steps(old, steps, sas, new.rekey.spi, policy, gaps_ms, **how)
         how |= {"over": over, "gap_ms": policy.evict_gap_ms if over else 0, "joins": moves.joins}
         how["sources"] = _told_of_sources(was, new, reserved)
         parcels.append(rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s, **how))
     outbox = _unsaid(was.outbox, rekeyer) if excludes else was.outbox
-    outbox = (*outbox, *parcels)[-max(_MOST_PARCELS, len(parcels)) :]
+    unsent = 0 if excludes else was.unsent
+    outbox = (*outbox, *parcels)[-max(_MOST_PARCELS, unsent + len(parcels)) :]
     vacated = frozenset(moves.leaving) - gone
     changes = {was.prefix + "state": encode_state(new, outbox)}
     changes |= was.roster.vacating(vacated) | was.roster.removing(gone)
@@ -208,82 +169,12 @@ def _told_of_sources(was: Standing, new: Epoch, reserved: dict[int, Row]) -> Tol
     return Told(sources.of_group(new, rows), sources.of_senders(was.epoch, new, leaves))
 
 
-def _moves(
-    was: Standing, random: Random, gone: frozenset[str], joins: dict[str, bool], room: int
-) -> _Moves:
-    """Whose leaves are taken, who gets one, and what that does to the tree. room: for keys in a
-    round's message."""
-    if was.tree is None:
-        return _Moves()
-    leaving = was.roster.leaving(was.epoch.era, gone)
-    draft = Draft(was.tree, random)
-    most_joins = _most(was, ike.MOST_LEN - _EPOCH_LEN)
-    first = draft.settling(most_joins) if joins else []
-    joined = _placed(was, draft, [(m, has) for m, has in joins.items() if m not in gone])
-    leaving = {m: leaf for m, leaf in leaving.items() if m not in joined}
-    if leaving:
-        rounds = draft.rounds(leaving.values(), min(_MOST_WRAPS, _most(was, room)))
-        return _Moves(leaving, joined, draft, first + rounds)
-    if joined:
-        return _Moves({}, joined, draft, first, Round(draft.replace(), draft.tops()))
-    return _Moves()
-
-
-def _placed(was: Standing, draft: Draft, joins: Iterable[tuple[str, bool]]) -> dict[str, Enrolled]:
-    """Leaves for newcomers, as many as one message can bring, one at least. Each counts as having
-    left until it is admitted: who never comes for its keys is out with the next rekey."""
-    placed = {}
-    room = _most(was, ike.MOST_LEN - _EPOCH_LEN)
-    for member, fragments in joins:
-        most = min(_MOST_JOIN_WRAPS, room - draft.path_cost)
-        if placed and (len(placed) == _MOST_JOINS or draft.cost() > most):
-            break
-        enrolled = was.roster.members.get(member)
-        if enrolled is None or enrolled.era != was.epoch.era or enrolled.leaf is None:
-            leaf = draft.join()
-        else:
-            leaf = enrolled.leaf
-            draft.rejoin(leaf)
-        placed[member] = Enrolled(was.epoch.era, False, True, fragments, leaf)
-    return placed
-
-
-def _most(was: Standing, room: int) -> int:
-    """Wrapped keys in so many octets, beside the Rekey SA's keys."""
-    wrap_len, top_len = _lens(was.epoch.shape)
-    return (room - was.tree.degree * top_len) // wrap_len
-
-
-def _room(rekeyer: Rekeyer, in_fragments: bool) -> int:
-    """For keys in a message of a round. In fragments it may be as long as members put together.
-    Else it goes in one frame: of what is longer no receiver can be sure."""
-    is_split = in_fragments and rekeyer.most_len is not None
-    return (ike.MOST_LEN if is_split else _FRAME_LEN) - _BESIDES_LEN
-
-
-def _fits(moves: _Moves, shape: Shape, room: int) -> bool:
-    """Whether no message is too long: one leaf's path may need more than there is."""
-    wrap_len, top_len = _lens(shape)
-
-    def length(one: Round) -> int:
-        return len(one.wraps) * wrap_len + len(one.tops) * top_len
-
-    joins_len = length(moves.joins) if moves.joins else 0
-    return joins_len <= ike.MOST_LEN - _EPOCH_LEN and all(length(r) <= room for r in moves.rounds)
-
-
-def _lens(shape: Shape) -> tuple[int, int]:
-    """Octets that a wrapped key takes, and the keys of a Rekey SA."""
-    kwk = kwk_len(shape.key_bits)
-    keymat = shape.key_bits // 8 + SALT_LEN + kwk
-    return _WRAPPED_LEN + kwk, _WRAPPED_LEN + -(-keymat // 8) * 8
-
-
 def _unsaid(outbox: Outbox, rekeyer: Rekeyer) -> list[Parcel]:
-    """In place of rekeys that some may not have heard, and that would hand them keys."""
-    return [
-        parcel
-        if parcel.excludes
-        else rekeyer.exclude(parcel.over, parcel.destination, parcel.marker)
-        for parcel in outbox
-    ]
+    """In place of rekeys that some may not have heard, and that would hand them keys: over each
+    Rekey SA one, above all its other messages."""
+    found: dict[bytes, Parcel] = {}
+    for parcel in outbox:
+        found.pop(parcel.over.spi, None)
+        where = parcel.over, parcel.destination, parcel.marker
+        found[parcel.over.spi] = parcel if parcel.excludes else rekeyer.exclude(*where)
+    return list(found.values())
