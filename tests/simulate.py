@@ -10,7 +10,8 @@ import argparse
 import sys
 import time
 
-from simulator import loss, rollover, story
+from simulator import loss, rollover, silence, story
+from simulator.air import Kept
 from simulator.checker import Broken
 from simulator.plant import Setting
 
@@ -86,7 +87,27 @@ def _rollover(given):
     return 0
 
 
-_EXPERIMENTS = {"loss": _loss, "rollover": _rollover}
+def _silence(given):
+    print(
+        f"max_silence {silence.MOST_S} s; kept from two of 20 members for 75 s, rekeys every 10 s"
+    )
+    for name, kept in (("all", Kept()), ("rekeys only", Kept(unicast=False))):
+        for one in silence.endure(given.seed, kept):
+            when = "never" if one.silent_ms is None else f"after {one.silent_ms / 1000:.1f} s"
+            behind, back = f"{one.behind_ms / 1000:.0f} s", f"{one.back_ms / 1000:.0f} s"
+            print(
+                f"{name}: silent {when}, {one.refused} packets not taken; longest without keys"
+                f" that were kept {behind}, back {back} after the end"
+            )
+    load = silence.rest(given.seed, given.members)
+    print(
+        f"{given.members} members at rest: {load.asked_each:.2f} signs of life each in a"
+        f" max_silence, {load.peak} in the busiest second, {load.registrations} registrations"
+    )
+    return 0
+
+
+_EXPERIMENTS = {"loss": _loss, "rollover": _rollover, "silence": _silence}
 
 if __name__ == "__main__":
     sys.exit(main())

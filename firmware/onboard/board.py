@@ -26,7 +26,9 @@ _HELD_MS = 600000  # the watchdog's patience while somebody works at the cable
 _NO_WIFI = "10"
 _ASKING = "1111100000"
 _REFUSED = "1010000000"
+_SILENT = "1110111011"  # nothing heard from the key server for too long: mostly on
 _BLINKS = {"registering": _ASKING, "excluded": _ASKING, "refused": _REFUSED, "failed": _REFUSED}
+_BLINKS["silent"] = _SILENT
 _BLINKS["member"] = None
 
 

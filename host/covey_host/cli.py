@@ -58,6 +58,10 @@ def group_add(
         str | None,
         typer.Option(help="multicast: one message for all. inband: to each over its IKE SA."),
     ] = None,
+    delivery: Annotated[
+        str | None,
+        typer.Option(help="Of data. multicast; unicast: by way of the key server, to each."),
+    ] = None,
     integrity_only: Annotated[
         bool,
         typer.Option("--integrity-only", help="Data go in clear: anyone reads, nobody changes."),
@@ -69,7 +73,7 @@ def group_add(
 ) -> None:
     """Add a group to covey.toml; a running server takes it at once."""
     settings = {"address": address, "port": port, "lifetime": lifetime, "carrier": carrier}
-    settings |= {"rekey": rekey, "integrity_only": integrity_only or None}
+    settings |= {"delivery": delivery, "rekey": rekey, "integrity_only": integrity_only or None}
     settings["source_auth"] = source_auth
     commands.group_add(site, name, settings)
 
@@ -95,6 +99,10 @@ def member_add(
             help="HOST[:PORT] of the key server as this member sees it; may be repeated."
         ),
     ] = None,
+    delivery: Annotated[
+        str | None,
+        typer.Option(help="unicast: data come and go by way of the key server [as its group]."),
+    ] = None,
     interface: Interface = None,
     ttl: Ttl = None,
     site: Site = None,
@@ -111,6 +119,7 @@ def member_add(
         sender=sender,
         psk_file=psk_file,
         servers=server,
+        delivery=delivery,
         interface=interface,
         ttl=ttl,
     )

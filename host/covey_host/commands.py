@@ -45,7 +45,8 @@ def group_add(option: Path | None, name: str, settings: dict[str, Any]) -> None:
 
 
 def group_list(option: Path | None, as_json: bool) -> None:
-    columns = ["address", "port", "carrier", "rekey", "integrity_only", "key_bits", "lifetime_s"]
+    columns = ["address", "port", "carrier", "delivery", "rekey"]
+    columns += ["integrity_only", "key_bits", "lifetime_s"]
     found = policy.load(sites.find(option).policy).groups.values()
     rows = [[g.name, *(getattr(g, column) for column in columns)] for g in found]
     _show("group", ["group", *columns], rows, as_json)
@@ -64,6 +65,7 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
     if wishes["interface"] is not None:
         request["interface"] = interface_address(wishes["interface"])
     request["ttl"] = wishes["ttl"]
+    request["delivery"] = wishes["delivery"]
     answer = perform(sites.find(option), request)
     places = ", then ".join(f"{s['host']}:{s['port']}" for s in answer["servers"])
     output.line(
@@ -99,7 +101,7 @@ def member_remove(option: Path | None, names: list[str]) -> None:
 
 def member_list(option: Path | None, as_json: bool) -> None:
     found = perform(sites.find(option), {"do": "member list"})["members"]
-    columns = ["member", "group", "sender", "auth"]
+    columns = ["member", "group", "sender", "auth", "delivery"]
     _show("member", columns, [[m[c] for c in columns] for m in found], as_json)
 
 

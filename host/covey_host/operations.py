@@ -24,6 +24,7 @@ from .gcks.diary import Diary
 from .gcks.keyserver import KeyServer
 from .gcks.ledger import Ledger
 from .gcks.policyvalues import Listen
+from .gcks.registrar import RELAY_NEEDS
 from .gcks.room import check_room, check_sender
 from .gcks.sockets import own_address
 from .site import Site, check_name
@@ -32,6 +33,7 @@ from .why import check_files
 
 _MEMBER_FORMAT = 1  # "version" of covey.json
 _SEED_LEN = 32  # of what its board stirs into its generator of chance, and renews
+_RELAYED_LIVENESS_S = 15  # a NAT's new mapping, or a key server's start, is to be seen soon
 _DEFAULT_SPREAD_S = 2  # what a member assumes where covey.json says nothing
 
 LISTEN_WAITS = "`listen` has changed in covey.toml: that counts from the key server's next start."
@@ -72,7 +74,8 @@ class Operations:
             raise Problem("The request lacks its settings.", MISUSE)
         name = _text(request, "group")
         if self._running:
-            self._running.check_routes([settings.get("address")])
+            if settings.get("delivery") != policy.UNICAST:
+                self._running.check_routes([settings.get("address")])
         made = policy.append_group(self._site.policy, name, **settings)
         if self._running:
             self.reload(request, now_ms)
@@ -86,7 +89,7 @@ class Operations:
         if self._running:
             waits = rules.listen != self._running.listen
             rules = replace(rules, listen=self._running.listen)
-            self._running.check_routes([group.address for group in rules.groups.values()])
+            self._running.check_routes(rules.multicast_addresses)
             self._running.send(self._running.keyserver.reload(rules, now_ms))
         return {"groups": list(rules.groups), "listen_waits": waits}
 
@@ -106,19 +109,21 @@ class Operations:
         group = _known_group(rules, _text(request, "group"))
         psk = _psk(request.get("psk"))
         sender = request.get("sender") is True
+        relayed = _is_relayed(name, group, request)
         self._check_new(name)
         if sender:
             check_sender(group, self._authority())
         if group.source_auth != sources.NONE:
             others = self._authority().of_group(group.name)
             seats.check_room(group.name, {**others, name: sender})
-        fields = _covey_json(name, rules, group, request)
+        fields = _covey_json(name, rules, group, request, relayed)
+        how = {"sender": sender, "psk": psk, "relayed": relayed}
         draft = self._draft_member(name, fields, psk)
         try:
             if self._running:
-                self._running.keyserver.add_member(name, [group.name], sender=sender, psk=psk)
+                self._running.keyserver.add_member(name, [group.name], **how)
             else:
-                self._authority().add(name, [group.name], sender=sender, psk=psk)
+                self._authority().add(name, [group.name], **how)
                 self._remember("added", member=name, groups=[group.name], sender=sender)
             final = self._site.members / name
             sites.private_directory(final)
@@ -149,13 +154,15 @@ class Operations:
         return {"members": names, "deferred": False, "groups": keyserver.farewells(now_ms)}
 
     def member_list(self, request: dict, now_ms: int) -> dict:
-        return {
-            "members": [
-                {"member": m.name, "group": group, "sender": sender, "auth": "psk"}
-                for m in self._authority().members()
-                for group, sender in m.groups.items()
-            ]
-        }
+        groups = policy.load(self._site.policy).groups
+        found = []
+        for m in self._authority().members():
+            for group, sender in m.groups.items():
+                is_relayed = m.relayed or group in groups and groups[group].relays_all
+                delivery = policy.UNICAST if is_relayed else policy.MULTICAST
+                facts = {"member": m.name, "group": group, "sender": sender, "auth": "psk"}
+                found.append({**facts, "delivery": delivery})
+        return {"members": found}
 
     # All of it
 
@@ -268,8 +275,28 @@ def _known_group(rules: policy.SitePolicy, name: str) -> policy.GroupPolicy:
     return rules.groups[name]
 
 
+def _is_relayed(name: str, group: policy.GroupPolicy, request: dict) -> bool:
+    """Whether this member's delivery is to be unicast. Problem where it can't be."""
+    wanted = request.get("delivery")
+    if wanted not in (None, policy.MULTICAST, policy.UNICAST):
+        raise Problem(f"--delivery {wanted} is unknown: use multicast or unicast.", MISUSE)
+    if wanted == policy.MULTICAST and group.relays_all:
+        raise Problem(
+            f'Group {group.name} has delivery = "unicast" for all its members: leave --delivery'
+            " out, or change the group in covey.toml.",
+            MISUSE,
+        )
+    if wanted == policy.UNICAST and not group.may_relay:
+        raise Problem(RELAY_NEEDS.format(member=name, group=group.name), MISUSE)
+    return wanted == policy.UNICAST
+
+
 def _covey_json(
-    name: str, rules: policy.SitePolicy, group: policy.GroupPolicy, request: dict
+    name: str,
+    rules: policy.SitePolicy,
+    group: policy.GroupPolicy,
+    request: dict,
+    relayed: bool,
 ) -> dict:
     """What the board needs to know, and nothing else."""
     fields = {
@@ -281,6 +308,15 @@ def _covey_json(
         "psk_file": "psk",
         "sender": request.get("sender") is True,
     }
+    if relayed or group.relays_all:
+        bare = next((s for s in fields["servers"] if not s["marker"]), None)
+        if bare:
+            raise Problem(
+                f"{name} can't have unicast delivery by {bare['host']}:{bare['port']}, where IKE"
+                " messages have no marker: name port 4500, or one with marker = true in `listen`.",
+                MISUSE,
+            )
+        fields |= {"delivery": policy.UNICAST, "liveness_s": _RELAYED_LIVENESS_S}
     for key in ("interface", "ttl"):
         if request.get(key) is not None:
             fields[key] = request[key]

@@ -5,7 +5,7 @@ from .causes import ago
 from .gcks.states import BEHIND, CURRENT, EXCLUDED, LEFT, MEMBER, NEVER, SILENT, UNKNOWN, WAITING
 
 _COLUMNS = ["group", "address", "rekey", "integrity_only", "epoch", "spi"]
-_COUNTS = ["members", "senders", "absent", "holders", "rekey_in_s"]
+_COUNTS = ["members", "senders", "unicast", "absent", "holders", "rekey_in_s"]
 _STATES = [MEMBER, WAITING, EXCLUDED, LEFT, NEVER]
 _LAGS = [CURRENT, BEHIND, SILENT, UNKNOWN]
 _NAMED = 20  # members that lag, of each group
@@ -36,7 +36,8 @@ def show(found: dict) -> None:
 def _keys_of(name: str, group: dict) -> list:
     counts = group["counts"]
     absent = counts[EXCLUDED] + counts[LEFT]
-    numbers = [counts[MEMBER], group["sender_count"], absent, group.get("holder_count")]
+    numbers = [counts[MEMBER], group["sender_count"], group["unicast_count"], absent]
+    numbers.append(group.get("holder_count"))
     at = f"{group['address']}:{group['port']}"
     facts = [group["rekey"], group["integrity_only"], group["epoch"], group.get("spi")]
     return [name, at, *facts, *numbers, group.get("rekey_in_s")]

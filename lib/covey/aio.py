@@ -26,7 +26,7 @@ from covey.drops import (
     ConfigError,
 )
 from covey.member import Member
-from covey.membership import LEFT, MEMBER, NAMES, REFUSED, Membership
+from covey.membership import LEFT, MEMBER, REFUSED, Membership
 from covey.port import const
 
 _QUEUE = const(64)  # packets that wait for the application
@@ -277,7 +277,7 @@ class Joined:
         member = self.member
         sa = member.keys.newest()
         return {
-            "state": NAMES[self.membership.state],
+            "state": self.membership.state_name,
             "reason": self.membership.reason,
             "epoch": self.membership.epoch,
             "spi": "".join("%02x" % octet for octet in sa.spi) if sa else None,
@@ -396,6 +396,8 @@ class Joined:
         """What is longer than an Ethernet frame is lost; when its sender repeats it, the buffer is
         longer. Between two packets of the group rx is free: where it is as long, it serves.
         """
+        if None in self._groups:  # ESP comes here, too
+            return self._look_group(self._groups[None][0])
         drops = self.member.drops
         buf = self.member.rx
         if self._long or len(buf) < _FRAME:
@@ -420,7 +422,10 @@ class Joined:
         answer = group.receive(self.member)
         if answer == IKE_MESSAGE:
             message, group.message = group.message, None
-            self.membership.multicast(message, port.ticks_ms())
+            if group.source is None:
+                self.membership.multicast(message, port.ticks_ms())
+            else:
+                self.membership.unicast(message, port.ticks_ms(), group.source)
             self._kick.set()
         elif answer is not None and answer >= 0:
             self._deliver(answer)
@@ -448,12 +453,24 @@ class Joined:
                 self._drop_group(place)
                 self._routes = {}  # nobody sends to where it was
         for place in is_framed:
-            if place not in self._groups:
+            if place is None:
+                self._relay()
+            elif place not in self._groups:
                 group = carrier.open_for(place, is_framed[place], self.config)
                 waiter = _Waiter(group.sock)
                 task = self._start(self._read, self._look_group, group, waiter)
                 self._groups[place] = (group, waiter, task)
         self._is_behind = True
+
+    def _relay(self):
+        """By way of the key server's socket, which is read already."""
+        if None not in self._groups:
+            try:
+                from covey.relay import Relay
+            except ImportError:
+                raise ConfigError("This image was made without unicast delivery: make it anew.")
+            self._groups[None] = (Relay(self._unicast[0]), None, None)
+        self._groups[None][0].aim(self._addresses, self.membership.server)
 
     def _follow_routes(self):
         self._is_behind = False
@@ -462,6 +479,8 @@ class Joined:
 
     def _drop_group(self, place):
         group, waiter, task = self._groups.pop(place)
+        if task is None:
+            return  # the key server's socket, which stays
         self._tasks.remove(task)
         task.cancel()
         waiter.close()

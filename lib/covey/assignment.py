@@ -24,11 +24,14 @@ _REKEY_TYPES = {ike.ENCR: True, ike.INTEG: False, ike.KWA: True, ike.GCAUTH: Fal
 _ESP_TYPES = {ike.ENCR: True, ike.INTEG: False, ike.SN: True}
 _SALT = 4
 _MOST_DATA_SAS = 4
+_UNICAST = 1  # of COVEY_DELIVERY, as gsa.py has it
 _ANY = (b"\0\0\0\0", b"\xff\xff\xff\xff", 0, 65535, 0)  # a selector
 
 
 class Terms:
     """What a rekey inherits: said at registration, or by the last policy that said it."""
+
+    silence = None  # (most seconds of the key server's, whether nothing is delivered then)
 
     def __init__(self):
         self.atd_s = 0
@@ -36,6 +39,7 @@ class Terms:
         self.sender_bits = None  # width of Sender-IDs in the IV; None: unknown to a receiver
         self.sender_form = None  # (index bits, bits), or None: Sender-IDs have no structure
         self.udp_port = None  # the udp carrier's port; None: IP protocol 50
+        self.is_relayed = False  # the key server carries data, to and from us alone
         self.sender_ids = ()  # ours, as integers
         self.auth_key = None  # the key server's SubjectPublicKeyInfo, and
         self.verifier = None  # p256.Verifier of its signatures
@@ -55,6 +59,7 @@ class Assignment:
         self.next_spis = []  # ESP SPIs announced by GSA_NEXT_SPI, 4 octets each
         self.deletes = []  # ike.Delete
         self.new_keys = []  # of the Working Key Path
+        self.has_news = False  # once it is installed: whether a data SA of it was not there yet
 
     def wipe(self):
         """Of an assignment that is given up: nothing of it is in use."""
@@ -149,7 +154,15 @@ def _terms(policy, keys, was, registering, sending):
         terms.dtd_s = said and said.dtd_s or 0
     else:
         terms.atd_s, terms.dtd_s = was.atd_s, was.dtd_s
+    silence = said and said.silence if said or registering else was.silence
+    if silence:
+        terms.silence = silence
     terms.udp_port = said and said.udp_port or (None if registering else was.udp_port)
+    delivery = said and said.delivery
+    if delivery is None and not registering:
+        terms.is_relayed = was.is_relayed
+    else:
+        terms.is_relayed = delivery == _UNICAST
     form = said and said.sender_id_form or (None if registering else was.sender_form)
     terms.sender_form = form
     bits = said and said.sender_id_bits or (None if registering else was.sender_bits)

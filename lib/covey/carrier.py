@@ -2,11 +2,13 @@
 
     UDP    RFC 3948: ESP in UDP, rekeys behind the non-ESP marker. Or a port of rekeys, bare
     IP     ESP as IP protocol 50: in ipcarrier.py, loaded where the policy says so
+    Relay  the key server's UDP port, for a member with unicast delivery: in relay.py, likewise
 
     sock               to wait for
     receive(member)    one datagram, if there is one: None if not, else what Member.receive says;
                        DROP_SOCKET asks for a pause
     message            after IKE_MESSAGE: its octets, without the marker
+    source             who sent it, as Membership.unicast wants it; None: it came to the group
     send(view)         to the whole group: None, or the errno that the system gave
     close()
 
@@ -35,6 +37,8 @@ def open_for(place, is_framed, settings):
 
 class UDP:
     """is_framed: ESP and the marker; else only IKE messages come, as they are."""
+
+    source = None
 
     def __init__(self, group, number, interface, ttl, is_framed):
         self.is_framed = is_framed

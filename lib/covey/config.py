@@ -22,6 +22,9 @@
     interface        address; OS's choice where the group is joined and sent to, IPv4
     carrier          "udp", "ip"; "ip"    of data, where the server's policy says nothing
     carrier_port     1 to 65535; 4500     of the udp carrier, likewise
+    delivery         "multicast",         "unicast": the key server will relay all data, so the way
+                     "unicast";           to it is kept open (NAT keep-alives whether or not a NAT
+                     "multicast"          was found); each server must have a marker
     ttl              1 to 255; 1          of the multicast packets that we send
     rejoin_spread_s  0 to 3600; 2         greatest random delay before we register again
     retransmit       object               first_ms (500), total_s (30): RFC 7296 section 2.4

@@ -33,8 +33,11 @@ def fill(config, fields, folder, name, psk):
     config.interface = f.text("interface", None)
     config.carrier = f.choice("carrier", ("udp", "ip"), "ip")
     config.carrier_port = f.whole("carrier_port", 1, 65535, _PORT)
+    config.is_relayed = f.choice("delivery", ("multicast", "unicast"), "multicast") == "unicast"
     config.ttl = f.whole("ttl", 1, 255, 1)
     config.rejoin_spread_s = f.whole("rejoin_spread_s", 0, 3600, 2)
+    if config.is_relayed and not all([marker for _, _, marker in config.servers]):
+        f.refuse("delivery", '"multicast" where a server has no marker')
     r = f.object("retransmit")
     config.retransmit_first_ms = r.whole("first_ms", 10, 60000, 500)
     config.retransmit_total_s = r.whole("total_s", 1, 3600, 30)

@@ -12,7 +12,7 @@ from covey.port import const
 from covey.rekey import Rekey
 
 _MARKER_PORT = const(4500)  # RFC 3948 rules it, even if no data go there
-_SOFT_PERCENT = const(90)  # of a lifetime; the key server pushes new keys before
+_SOFT_PERCENT = const(85)  # of a lifetime; the key server pushes new keys before
 
 
 class Group:
@@ -37,7 +37,11 @@ class Group:
         self._follow(Terms())
 
     def routes(self):
-        """Where the packets of each data SA go: {SPI: (address, UDP port; None: protocol 50)}."""
+        """Where the packets of each data SA go: {SPI: (address, UDP port; None: protocol 50)}, or
+        {SPI: None}: to the key server, which relays them.
+        """
+        if self.terms.is_relayed:
+            return {sa.spi: None for sa in self._keys.live()}
         return {
             sa.spi: (self._dotted(sa.destination), sa.carrier_port) for sa in self._keys.live()
         }
@@ -46,8 +50,10 @@ class Group:
         """Where datagrams come: {(address, UDP port): whether RFC 3948 rules there}.
 
         Where it does, ESP comes, and rekeys behind the marker; else only rekeys, bare. A port of
-        None is IP protocol 50: ESP only.
+        None is IP protocol 50: ESP only. A place of None is the IKE SA's own way, for ESP too.
         """
+        if self.terms.is_relayed:
+            return {None: True} if self._keys.live() else {}
         places = set(self.routes().values())
         framed = {_MARKER_PORT}
         for _, number in places:
@@ -81,6 +87,7 @@ class Group:
             keys.step(now_ms)  # what is over goes before we look, and nothing in between
         old = keys.live()
         fresh = [sa for sa in made.data_sas if not _is_among(sa, old)]
+        made.has_news = bool(fresh)
         replaced = [sa for sa in old if registering and not _is_among(sa, made.data_sas)]
         self._check(made, registering, len(fresh) - len(replaced))
         terms = made.terms

@@ -33,6 +33,9 @@ _GWP_SENDER_ID_BITS = const(3)
 _COVEY_UDP_PORT = const(16384)
 _COVEY_SENDER_ID_FORM = const(16385)  # high octet: bits of the index, low: of the whole
 _COVEY_EPOCH = const(16386)
+_COVEY_DELIVERY = const(16387)
+UNICAST = 1  # of it
+_COVEY_MAX_SILENCE = const(16388)  # high octet: whether nothing is delivered then
 _COVEY_REPORT_INTERVAL = const(16389)
 
 
@@ -117,7 +120,8 @@ def _parse_policy(protocol, spi, content):
 
 # Group-wide policy, section 4.4.3: attributes only, TV unless said. GWP_ATD (1) and GWP_DTD (2)
 # in seconds, GWP_SENDER_ID_BITS (3); ours: COVEY_UDP_PORT (16384), COVEY_SENDER_ID_FORM (16385),
-# COVEY_EPOCH (16386, TLV, u32), COVEY_REPORT_INTERVAL (16389).
+# COVEY_EPOCH (16386, TLV, u32), COVEY_DELIVERY (16387; 1: unicast), COVEY_MAX_SILENCE
+# (16388, TLV, u32), COVEY_REPORT_INTERVAL (16389).
 
 _GROUP_WIDE = (
     (_GWP_ATD, "atd_s"),
@@ -125,6 +129,7 @@ _GROUP_WIDE = (
     (_GWP_SENDER_ID_BITS, "sender_id_bits"),
     (_COVEY_UDP_PORT, "udp_port"),
     (_COVEY_SENDER_ID_FORM, "sender_id_form"),
+    (_COVEY_DELIVERY, "delivery"),
     (_COVEY_REPORT_INTERVAL, "report_s"),
 )
 
@@ -140,8 +145,10 @@ class GroupWide(Value):
         udp_port=None,
         sender_id_form=None,
         epoch=None,
+        silence=None,
         report_s=None,
         attributes=(),
+        delivery=None,
     ):
         self.atd_s = atd_s
         self.dtd_s = dtd_s
@@ -150,6 +157,8 @@ class GroupWide(Value):
         self.sender_id_form = sender_id_form  # (bits of the index, bits of the Sender-ID)
         self.report_s = report_s  # how far apart reports are wanted, see report.py
         self.epoch = epoch  # ordinal of this generation of the GSA, as the key server counts
+        self.delivery = delivery  # 1: data come over the IKE SA's way, and leave so
+        self.silence = silence  # (most seconds of it, whether nothing is delivered then)
         self.attributes = list(attributes)  # unknown ones: (type, value)
 
 
@@ -160,8 +169,11 @@ def _parse_group_wide(content):
         if kind == _COVEY_EPOCH and isinstance(value, bytes) and len(value) == 4:
             policy.epoch = u32(value, 0)
             continue
+        if kind == _COVEY_MAX_SILENCE and isinstance(value, bytes) and len(value) == 4:
+            policy.silence = u32(value, 0) & 0xFFFFFF, value[0] != 0
+            continue
         name = names.get(kind)
-        if name is None:
+        if name is None or kind == _COVEY_DELIVERY and not isinstance(value, int):
             policy.attributes.append((kind, value))
             continue
         if getattr(policy, name) is not None or not isinstance(value, int):
@@ -231,6 +243,9 @@ def _emit_group_wide(policy):
             out += emit_attribute(kind, value)
     if policy.epoch is not None:
         out += emit_attribute(_COVEY_EPOCH, struct.pack(">I", policy.epoch))
+    if policy.silence is not None:
+        most_s, stops = policy.silence
+        out += emit_attribute(_COVEY_MAX_SILENCE, struct.pack(">I", stops << 24 | most_s))
     for kind, value in policy.attributes:
         out += emit_attribute(kind, value)
     return emit_substructure(NO_PROTOCOL, b"", out)

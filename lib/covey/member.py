@@ -16,6 +16,7 @@ from covey.drops import (
     DROP_NOT_SENDER,
     DROP_RETIRED_SPI,
     DROP_SENDER_TABLE_FULL,
+    DROP_SILENT,
     DROP_TAG,
     DROP_UNKNOWN_SPI,
     IKE_MESSAGE,
@@ -48,6 +49,7 @@ class Member(DataPath):
 
     # The payload lies in rx from there on, until the next receive().
     payload_off = _PAYLOAD
+    may_confirm = True  # False: the key server is silent, and what we know may be of the past
     # A note for the control half, which clears it.
     missed_rekey = False  # somebody sends under an SPI announced for the next epoch
 
@@ -93,6 +95,8 @@ class Member(DataPath):
     @property
     def source(self):
         """The identity, in octets, of who is proven to have sent it; else None."""
+        if not self.may_confirm:
+            return None
         sa = self.keys.find(self.rx, 0)
         if sa is None or sa.auth is None or self.sender is None:
             return None
@@ -202,6 +206,8 @@ class Member(DataPath):
             if sa is not None and sa.auth is not None:
                 reason = DROP_NOT_ROSTERED
         if reason == DROP_UNKNOWN_SPI:
+            if self.is_shut and self.keys.find(self.rx, 0) is not None:
+                return self.drops.count(DROP_SILENT)
             if self.keys.was_retired(self.rx, 0):
                 return self.drops.count(DROP_RETIRED_SPI)
             if self.keys.is_announced(self.rx, 0):

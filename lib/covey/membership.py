@@ -33,6 +33,7 @@ MEMBER = 2  # has the group's keys
 EXCLUDED = 3  # the whole GSA was deleted: waits a random time, then registers
 REFUSED = 4  # the server said no; asked again later
 LEFT = 5  # over; keys wiped
+SILENT = 6  # to people: MEMBER, but policy's max_silence is over
 
 NAMES = {
     IDLE: "idle",
@@ -41,6 +42,7 @@ NAMES = {
     EXCLUDED: "excluded",
     REFUSED: "refused",
     LEFT: "left",
+    SILENT: "silent",
 }
 
 _REFUSED_S = const(10)  # first pause after a refusal; doubled up to
@@ -65,6 +67,7 @@ class Membership:
     _before_asked = None  # its config.Server: what is repeated is answered again
     _last_words = ()  # what that one has to say, addressed
     _leaving = False
+    _silence = None  # silence.Silence, where policy has a max_silence
     _reporter = None  # Reporter, once a server has asked for reports
     is_amid = False  # the last step was a slice of work: there is nothing new to tell
     _slices = 0  # that may be done before timers are looked at
@@ -251,6 +254,15 @@ class Membership:
     # What the application may know
 
     @property
+    def is_silent(self):
+        """Whether the key server was not heard for longer than policy has it."""
+        return self._silence is not None and self._silence.is_over
+
+    @property
+    def state_name(self):
+        return NAMES[SILENT if self.state == MEMBER and self.is_silent else self.state]
+
+    @property
     def sender_id(self):
         """Our Sender-ID, None for a receiver."""
         ids = self._group.terms.sender_ids
@@ -259,6 +271,11 @@ class Membership:
     @property
     def epoch(self):
         return self._group.terms.epoch
+
+    @property
+    def server(self):
+        """The config.Server asked last, where ESP goes to it: behind no marker, but framed."""
+        return self._asked.floated()
 
     def listening(self):
         """Where to listen: see Group.listening."""
@@ -323,6 +340,8 @@ class Membership:
         if self._ike is not None and self._ike.report_s:
             self._report(self._ike)
         refresh.check(now_ms, self.member, is_settled)
+        if self._silence is not None:
+            self._silence.step(now_ms)
         return refresh.at.left_ms(now_ms)  # the others may be late, by _IDLE_MS
 
     def _report(self, ike):
@@ -446,6 +465,17 @@ class Membership:
         self._keys.made = None
         if self._keys.excluded:
             self._exclude()
+        self._heard()
+
+    def _heard(self, left_s=None):
+        """From the key server, what can't be old: see silence.py."""
+        if self._silence is None:
+            if self._group.terms.silence is None:
+                return
+            from covey.silence import Silence
+
+            self._silence = Silence(self)
+        self._silence.heard(self._now_ms, left_s)
 
     def _exclude(self):
         """We are out of the group, like everyone else: register again after a random time.

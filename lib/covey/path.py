@@ -78,6 +78,8 @@ class DataPath:
     rx, tx: bytearrays, which must stay what and as long as they are.
     """
 
+    is_shut = False  # see shut()
+
     def __init__(self, slots, rx=None, tx=None, payload_max=-1):
         self._buffers = rx, tx
         self._linked = [None] * slots  # the words of SAs, kept alive
@@ -106,7 +108,8 @@ class DataPath:
         self._linked[slot] = sa_words
         at = _RECORDS + _RECORD * slot
         link(self._words, at + 1, sa_words)
-        self._words[at] = sa_words[_SPI] = word_of(spi)
+        sa_words[_SPI] = word_of(spi)
+        self._show(slot)
         self._words[_USED] = max(self._words[_USED], slot + 1)
 
     def leave(self, slot):
@@ -115,6 +118,18 @@ class DataPath:
         self._words[at] = 0  # no packet's SPI
         unlink(self._words, at + 1)
         self._linked[slot] = None
+
+    def shut(self, is_shut):
+        """While it is, no packet that comes finds its SA; sending goes on."""
+        if is_shut is not self.is_shut:
+            self.is_shut = is_shut
+            for slot in range(len(self._linked)):
+                self._show(slot)
+
+    def _show(self, slot):
+        sa_words = self._linked[slot]
+        is_known = sa_words is not None and not self.is_shut
+        self._words[_RECORDS + _RECORD * slot] = sa_words[_SPI] if is_known else 0
 
     def choose(self, sa_words):
         """The SA to send under; None: there is none. Takes no heap."""

@@ -14,12 +14,17 @@ from covey.group import soft_lifetime_s
 from covey.port import const
 
 _PULL_S = const(5)
-_MISSED_S = const(30)  # at most one registration in so long, whatever SPIs are shown to us
+_MISSED_S = const(30)  # at most one registration in so long, whatever SPIs are shown to us;
+_MISSED_MOST_S = const(3600)  # doubled up to this while it brings no new keys
 _OVERLAP_S = const(60)  # a server has given up a request long before
 
 
 class Refresh:
-    """spread_ms(): a random delay, so that a whole group does not ask at the same moment."""
+    """spread_ms(most_s): a random delay, so that a whole group does not ask at the same moment;
+    without most_s one as covey.json has it.
+    """
+
+    _missed_s = _MISSED_S  # an instance has its own once it changes
 
     def __init__(self, spread_ms):
         self.at = Timer()  # when to register (again)
@@ -41,6 +46,12 @@ class Refresh:
         self._is_unheard = False
         if not self.at.is_running:
             self.at.start(now_ms, 0, self._spread_ms())
+
+    def missed(self, now_ms):
+        """The key server says that we lack keys: as soon(), unless a repeat brings them."""
+        if not (self.at.is_running or self.is_pulling):
+            self.soon(now_ms)
+            self._is_unheard = True
 
     def is_due(self, now_ms):
         """Whether to ask now, once."""
@@ -92,11 +103,18 @@ class Refresh:
 
     def installed(self, made, registering, now_ms):
         """The lifetimes of what was installed count from now."""
+        if made.has_news:
+            if self._missed_s != _MISSED_S:
+                self._missed_s = _MISSED_S
+            if self._missed_until.is_running:
+                self._missed_until.start(now_ms, _MISSED_S)
         rekey_sas = [made.rekey_sa] if made.rekey_sa is not None else []
         for soft_end, sas in zip(self._soft_ends, (made.data_sas, rekey_sas)):
             soft_s = soft_lifetime_s(sas)
             if soft_s is not None:
-                soft_end.start(now_ms, soft_s)
+                # A whole access point may have missed a rekey: not all at one moment, but in a
+                # tenth of the lifetime.
+                soft_end.start(now_ms, soft_s, self._spread_ms(soft_s // 8))
             elif sas or registering:
                 soft_end.stop()
 
@@ -107,7 +125,8 @@ class Refresh:
     def check(self, now_ms, member, is_member):
         """What lifetimes, announced SPIs and used-up numbers ask for."""
         for soft_end in self._soft_ends:
-            if soft_end.is_due(now_ms):
+            # What is being asked for, or installed, has another end.
+            if soft_end.is_due(now_ms) and is_member and not self.is_pulling:
                 soft_end.stop()
                 self.soon(now_ms)
         for over in (self._missed_until, self._answered):
@@ -117,6 +136,7 @@ class Refresh:
             is_unheard = not (member.wants_rekey or self.at.is_running)
             member.missed_rekey = member.wants_rekey = False
             if not self._missed_until.is_running:
-                self._missed_until.start(now_ms, _MISSED_S)
+                self._missed_until.start(now_ms, self._missed_s)
+                self._missed_s = min(2 * self._missed_s, _MISSED_MOST_S)
                 self.soon(now_ms)
                 self._is_unheard = is_unheard

@@ -35,7 +35,7 @@ from covey.octets import wipe
 from covey.patience import Patience
 from covey.payloads import error_name, error_of, notifies, notify, only
 from covey.port import const, random_bytes
-from covey.unicast import ANSWERED, DEAD, ENDED, INBAND, Unicast
+from covey.unicast import ALIVE, ANSWERED, DEAD, ENDED, INBAND, Unicast
 
 STARTING = "starting"  # our public value is being computed
 INIT = "init"  # IKE_SA_INIT is out
@@ -84,6 +84,7 @@ class Registration:
     noted = None  # the last error that nothing proves, by name: a hint for a person
     kwa = None  # KWA transform of the IKE SA over which .gsa and .kd came
     _has_marker = False
+    alive = None  # payloads of the last answer to a liveness check, until somebody takes them
     report_s = 0  # how far apart the server wants reports, see report.py; 0: none
     _inbands = ()  # requests.Inband
 
@@ -282,6 +283,8 @@ class Registration:
                 reason = self._take_response(*what) or reason
             elif kind == INBAND:
                 self._inbands = list(self._inbands) + [what[0]]
+            elif kind == ALIVE:
+                self.alive = what[0]
             elif kind == ENDED:
                 self._end(CLOSED, what[0])
             elif kind == DEAD:
@@ -394,7 +397,8 @@ class Registration:
             self._config,
             peer.sa,
             peer.to,
-            peer.is_natted and (peer.to == FLOATED or self._has_marker),
+            (peer.is_natted or self._config.is_relayed)
+            and (peer.to == FLOATED or self._has_marker),
             self._outgoing,
             self._random,
             self.drops,

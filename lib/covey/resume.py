@@ -23,7 +23,7 @@ from covey.port import const
 from covey.prf import PRF_LEN, prf
 from covey.sa import DataSA, RekeySA, keep_keys
 
-_VERSION = const(2)
+_VERSION = const(3)
 _NEVER = const(0xFFFFFFFF)  # in place of seconds: no end
 _NONE = const(0xFF)
 _MOST_S = const(2592000)  # asleep; longer is a clock that was set
@@ -33,6 +33,7 @@ _TERMS = ">IIBBBHIIBB"
 _DATA = ">4sBBBI4sHHHHHIIIqBBB"
 _REKEY = ">16sBBBIIIHH4s"
 _SOFT = ">II"
+_SILENCE = ">II"
 _WINDOW = ">B7I"
 
 keep_keys()  # from now on an SA can tell its own
@@ -83,6 +84,9 @@ def _suspend(out, membership, clock_s, now_ms):
     softs = membership._refresh._soft_ends
     soft = [t.left_s(now_ms) if t.is_running else _NEVER for t in softs]
     out += pack(_SOFT, *soft)
+    most_s, stops = group.terms.silence or (0, False)
+    silence = membership._silence
+    out += pack(_SILENCE, stops << 24 | most_s, silence.left_s(now_ms) if silence else 0)
     out += prf(_key(membership.settings), out)
     return True
 
@@ -117,6 +121,9 @@ def _revive(membership, reader, clock_s, now_ms):
             _install_data(reader, member, slept_s, most_s, now_ms)
         rekey_sa = _parse_rekey(reader, terms, most_s)
         softs = [_left(seconds, most_s) for seconds in reader.take(_SOFT)]
+        silence, heard_s = reader.take(_SILENCE)
+        if silence:
+            terms.silence = silence & 0xFFFFFF, silence >> 24 != 0
         if rekey_sa is None or not member.keys.live():
             raise ValueError
         group.terms = terms
@@ -130,6 +137,7 @@ def _revive(membership, reader, clock_s, now_ms):
     membership.listening_changed = True
     membership._now_ms = now_ms
     membership._set_state(MEMBER)
+    membership._heard(max(0, heard_s - most_s))
     return True
 
 

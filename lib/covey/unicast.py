@@ -27,6 +27,7 @@ from covey.port import const
 # Events: (kind, ...)
 ANSWERED = "answered"  # payloads (None: they don't parse), DROP_* then, the IkeSA: what was asked
 INBAND = "inband"  # requests.Inband
+ALIVE = "alive"  # payloads: the answer to a liveness check
 ENDED = "ended"  # why: the server, or its age, has ended the last IKE SA
 DEAD = "dead"  # the server answers no more
 
@@ -225,6 +226,8 @@ class Unicast:
         elif purpose == _ASKED:
             self._wanted = None
             self.events.append((ANSWERED, payloads, reason, line.sa))
+        elif purpose == _LIVENESS:
+            self.events.append((ALIVE, payloads))
         elif purpose == _DELETE:
             self._drop(line)
         elif purpose == _REKEY:

@@ -81,6 +81,7 @@ def test_the_whole_of_it(on_micropython, tmp_path):
         "CPython: Member.send + receive, 64 octets",
         "Member.send + receive, 64 octets, beside scapy",
         "loopback: packets lost",
+        "relay: relayed, half come within",
         "leave of 200, degree 4: unwraps of a member",
     ):
         assert subject in rows, done.stdout

@@ -19,6 +19,7 @@ from processes import ENVIRONMENT, run, start
 
 _GROUP = ("group", "add", "line1", "--address", "239.192.1.32", "--port", "2222")
 _MEMBER = ("member", "add", "press-7", "--group", "line1")
+_AT = ("--port", "2222", "--address")
 
 
 class Said:
@@ -252,9 +253,10 @@ def test_members_have_different_keys_and_are_listed(covey, site):
     assert len(keys) == 2
     assert len({path.read_bytes() for path in site.glob("members/*/seed")}) == 2
     found = objects(covey("member", "list", "--json"))
+    how = {"auth": "psk", "delivery": "multicast"}
     assert found == [
-        {"member": "press-7", "group": "line1", "sender": False, "auth": "psk"},
-        {"member": "robot.2", "group": "line1", "sender": True, "auth": "psk"},
+        {"member": "press-7", "group": "line1", "sender": False, **how},
+        {"member": "robot.2", "group": "line1", "sender": True, **how},
     ]
     said = covey("member", "list")
     assert "press-7" in said.out and "robot.2" in said.out
@@ -279,6 +281,38 @@ def test_where_members_find_the_server(covey, site):
         [{"host": "gcks.example", "port": 848, "marker": False}],
         [{"host": "gcks.example", "port": 4500, "marker": True}],
     ]
+
+
+def test_unicast_delivery_of_a_member(covey, site):
+    assert covey(*_MEMBER, "--delivery", "unicast").status == 0
+    fields = json.loads((site / "members/press-7/covey.json").read_text())
+    assert (fields["delivery"], fields["liveness_s"]) == ("unicast", 15)
+    assert config.load(str(site / "members/press-7/covey.json")).is_relayed
+    [row] = objects(covey("member", "list", "--json"))
+    assert row["delivery"] == "unicast"
+    for words, says in (
+        (("--delivery", "broadcast"), "use multicast or unicast"),
+        (("--delivery", "unicast", "--server", "10.0.0.1:848"), "have no marker"),
+    ):
+        said = covey("member", "add", "b", "--group", "line1", *words)
+        assert said.status == 2 and says in said.refusal
+    assert covey("group", "add", "raw", *_AT, "239.1.1.9", "--carrier", "ip").status == 0
+    said = covey("member", "add", "b", "--group", "raw", "--delivery", "unicast")
+    assert said.status == 2 and "takes carrier udp" in said.refusal
+    mac = "239.1.1.7", "--source-auth", "mac"
+    assert covey("group", "add", "proven", *_AT, *mac).status == 0
+    said = covey("member", "add", "b", "--group", "proven", "--delivery", "unicast")
+    assert said.status == 2 and "no source_auth" in said.refusal
+    assert covey("group", "add", "far", *_AT, "239.1.1.8", "--delivery", "unicast").status == 0
+    said = covey("member", "add", "b", "--group", "far", "--delivery", "multicast")
+    assert said.status == 2 and "for all its members" in said.refusal
+    assert covey("member", "add", "b", "--group", "far").status == 0
+    fields = json.loads((site / "members/b/covey.json").read_text())
+    assert (fields["delivery"], fields["liveness_s"]) == ("unicast", 15)
+    found = {row["member"]: row["delivery"] for row in objects(covey("member", "list", "--json"))}
+    assert found == {"press-7": "unicast", "b": "unicast"}
+    far = [row for row in objects(covey("group", "list", "--json")) if row["group"] == "far"]
+    assert (far[0]["delivery"], far[0]["rekey"]) == ("unicast", "inband")
 
 
 def test_several_servers_in_the_order_in_which_they_are_tried(covey, site):

@@ -125,10 +125,10 @@ def test_private_attributes_have_the_numbers_of_the_code():
      [refresh._PULL_S]),
     ("Times", "member: pause after a refusal, doubled up to 1 h; without proof 300 s",
      [membership._REFUSED_S]),
-    ("Times", "member: asks for new keys when this much of the shortest lifetime is over",
-     [member_group._SOFT_PERCENT]),
-    ("Times", "member: registrations because of an announced SPI, at most one in",
-     [refresh._MISSED_S]),
+    ("Times", "member: asks for new keys when this much of the shortest lifetime is over, or up to"
+     " 10 % more", [member_group._SOFT_PERCENT]),
+    ("Times", "member: registrations because of an announced SPI, at most one in; doubled up to"
+     " 1 h while they bring no new keys", [refresh._MISSED_S]),
     ("Times", "member: silence before it asks for a sign of life", [60]),
     ("Times", "member: NAT keep-alives, one in", [unicast._KEEPALIVE_S]),
     ("Times", "member: keeps an IKE SA that was replaced", [unicast._OLD_S]),

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from covey import port
 from covey_host.bench import crowd
 from covey_host.gcks.epoch import decode_state
+from covey_host.gcks.ledger import encode
+from covey_host.gcks.roster import Enrolled
 from covey_host.gcks.treelevel import PAGE
 from covey_host.store import sqlite
 from foreign_esp import Air
@@ -221,8 +223,9 @@ DEGREE, LEAVES = 8, 8**5
 GOING, STAYING = [5, 69, 20_000], [30_000, 30_001, 30_002]  # leaves
 
 
-def plant_tree(bench, free):
-    """A tree of many whom nobody asks for, in which only these leaves are to be had."""
+def plant_tree(bench, free, named=()):
+    """A tree of many whom nobody asks for, in which only these leaves are to be had. named: leaves
+    of members that can be removed, crowd.name_of()."""
     store = sqlite.open_existing(bench.root / "state.db")
     versions = {key: version for key, _, version in store.scan("group/line1/")}
     pages = dict(crowd.tree_pages(LEAVES, DEGREE))
@@ -230,6 +233,11 @@ def plant_tree(bench, free):
         key, at = f"tree/0/{leaf // PAGE}", leaf % PAGE * 4
         pages[key] = pages[key][:at] + bytes(4) + pages[key][at + 4 :]
     prefixed = [(f"group/line1/{key}", page) for key, page in pages.items()]
+    for leaf in named:
+        row = encode(asdict(Enrolled(0, False, False, True, leaf)))
+        prefixed.append((f"group/line1/member/{crowd.name_of(leaf)}", row))
+        row = encode({"psk": bytes(32), "groups": {"line1": False}, "removed": False})
+        prefixed.append((f"authority/member/{crowd.name_of(leaf)}", row))
     assert store.compare_and_swap([(k, versions.get(k, 0), page) for k, page in prefixed], None)
     store.close()
 
@@ -261,4 +269,33 @@ def test_messages_above_the_threshold_are_followed_in_fragments(bench, many):
     assert len(parts) == (3 if many else 2)
     for member in (sender, *stay):
         assert member.count("registered") == 1, "it had to come back"
+    bench.events(server)
+
+
+def test_forty_at_once_go_in_portions_of_which_each_member_verifies_one(bench):
+    """Far from each other in the tree, and the members that stay likewise."""
+    bench.edit('atd = "0s"\n', f'atd = "0s"\nkey_tree = {DEGREE}\n')
+    bench.end(bench.serve())
+    staying = [5, 16_000, 32_000]
+    crowded = range(100, LEAVES, LEAVES // 40)
+    plant_tree(bench, staying, crowded)
+    server = bench.serve()
+    sender = added(bench, "sender")
+    stay = [added(bench, "board"), added(bench, "desk", join)]
+    bench.taps.append(tap := Tap(bench.carrier_port))
+    bench.taps.append(talker := Talker(sender, 0.02))
+    for one in stay:
+        wait_until(lambda one=one: len(numbers(one)) > 20)
+    before = len(tap.rekeys())
+    bench.covey("member", "remove", *map(crowd.name_of, crowded))
+    wait_until(lambda: tap.opened_by(*tek(bench)), 40)
+    talker.stop()
+    check_complete(talker, stay)
+    messages = {data[:16] + data[20:24] for data in tap.rekeys()[before:]}
+    assert len({name[:16] for name in messages}) == 2 and len(messages) > 10
+    for member in (sender, *stay):
+        assert member.count("registered") == 1, "it had to come back"
+        told = [e for e in list(member.events) if e["event"] == "status"][-1]
+        drops = (told.get("detail") or told)["drops"]
+        assert "key_path" not in drops and "key_portion" not in drops
     bench.events(server)

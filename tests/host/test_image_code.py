@@ -63,13 +63,15 @@ def test_all_that_policy_may_switch_on_is_there(arch):
         assert f"covey/{name}.py" in found.kept, name
     assert all(found.left.values())
     allowed = {"cip", "iana", "job", "port/mpy_tag", "port/mpy_ghash", "port/mpy_ghash_small"}
-    allowed |= {"port/mpy_ghash_ct", "resume"}
+    allowed |= {"port/mpy_ghash_ct", "resume", "relay"}
     assert set(found.left) <= {f"covey/{name}.py" for name in allowed}
     missing = {name.replace(".", "/") + ".py" for name in everything_named(found)} & set(
         found.left
     )
     kernels = {f"covey/port/mpy_ghash{kind}.py" for kind in ("", "_small", "_ct")}
-    assert missing <= kernels | {"covey/resume.py"}
+    assert missing <= kernels | {"covey/resume.py", "covey/relay.py"}
+    relayed = code.select(applications, arch, ("udp", "relay"), ())
+    assert set(relayed.kept) - set(found.kept) == {"covey/relay.py"}
 
 
 def test_what_main_py_asks_for_is_there():

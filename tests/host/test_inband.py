@@ -227,7 +227,7 @@ def test_removal_gives_the_others_new_keys_and_takes_those_of_the_removed(site):
     again.connect()
     assert again.authenticate() == [notification(AUTHORIZATION_FAILED)]
     assert status(site)["members"] == ["a", "c"]
-    assert a.policy.wide[1] == 5  # no pause: senders go over after ATD
+    assert a.policy.wide[1] == 2  # no pause: senders go over after evict_atd
 
 
 def test_no_keys_go_to_the_removed_whatever_was_under_way(site):

@@ -46,6 +46,7 @@ def test_every_value_arrives():
         'lifetime = "2m"\nrekey_lifetime = "1d"\natd = "0s"\ndtd = 1\nsender_id_form = [3, 5]\n'
         'sender_ids = 8\nmembers = 7\nrepeats = 4\nrepeat_spacing = "250ms"\n'
         'rejoin_spread = "0s"\nfresh_join = false\nbatch_window = "300ms"\n'
+        'max_silence = "90s"\non_silence = "stop"\n'
         'report_interval = "30s"\n'
     )
     assert site.listen == (Listen("127.0.0.1", 848, False), Listen("10.0.0.1", 14500, True))
@@ -68,6 +69,8 @@ def test_every_value_arrives():
         repeat_spacing_ms=250,
         rejoin_spread_s=0,
         fresh_join=False,
+        max_silence_s=90,
+        on_silence="stop",
         batch_window_ms=300,
         report_interval_s=30,
     )
@@ -149,6 +152,15 @@ def test_what_an_ikev2_server_needs():
         (_SITE + _GROUP + 'carrier = "tcp"\n', 5, "'udp' or 'ip'"),
         (_SITE + _GROUP + "private_attributes = false\n", 5, 'only with carrier = "ip"'),
         (_SITE + _GROUP + "private_attributes = 0\n", 5, "true or false"),
+        (_SITE + _GROUP + 'delivery = "inband"\n', 5, "'multicast' or 'unicast'"),
+        (_SITE + _GROUP + 'rekey = "multicast"\ndelivery = "unicast"\n', 5, 'must be "inband"'),
+        (
+            _SITE + _GROUP + 'carrier = "ip"\ndelivery = "unicast"\nprivate_attributes = false\n',
+            7,
+            "must not be false",
+        ),
+        (_SITE + _GROUP + 'delivery = "unicast"\nkey_tree = 4\n', 6, "key_tree is for"),
+        (_SITE + _GROUP + "relay_rate = 99\n", 5, "from 100 to"),
         (_SITE + _GROUP + 'single_sender = "yes"\n', 5, "true or false"),
         (_SITE + _GROUP + 'integrity_only = "gmac"\n', 5, "integrity_only must be true or false"),
         (_SITE + _GROUP + "integrity_only = 1\n", 5, "integrity_only must be true or false"),
@@ -169,6 +181,17 @@ def test_what_an_ikev2_server_needs():
         (_SITE + _GROUP + "repeats = 11\n", 5, "last repeat comes after 11 s"),
         (_SITE + _GROUP + 'repeat_spacing = "6s"\n', 5, "last repeat comes after 12 s"),
         (_SITE + _GROUP + 'repeat_spacing = "1ms"\n', 5, "10 ms"),
+        (_SITE + _GROUP + 'max_silence = "9s"\n', 5, "from 10 s to 30 days, or 0"),
+        (_SITE + _GROUP + 'max_silence = "10500ms"\n', 5, "whole seconds"),
+        (_SITE + _GROUP + 'max_silence = "1h"\n', 5, "must be less than lifetime (3600 s)"),
+        (_SITE + _GROUP + 'max_silence = "1m"\nmembers = 15001\n', 5, "at least 61 s for 15001"),
+        (_SITE + _GROUP + 'on_silence = "stop"\n', 5, "without a max_silence"),
+        (_SITE + _GROUP + 'on_silence = "beep"\n', 5, "'tell' or 'stop'"),
+        (
+            _SITE + _GROUP + 'carrier = "ip"\nprivate_attributes = false\nmax_silence = 60\n',
+            7,
+            "needs private_attributes",
+        ),
         (_SITE + _GROUP + _GROUP.replace("line1", "line2"), 6, "that of line1"),
         (_SITE + _GROUP + "sender = 1\n", 5, "sender is no key"),
         (_SITE + _GROUP + 'source_auth = "oath"\n', 5, "must be 'none' or 'mac'"),

@@ -169,7 +169,7 @@ def test_whose_portion_is_lost_once_gets_its_repeat_or_asks(plant, place, delay_
     hearers = [name for name in ("m0", "m2", "m3", "m5")]
     name = next(n for n in hearers if mine_of(plant, n, portions) == portions[place])
     one = plant.ones[name]
-    one.it._refresh._spread_ms = lambda: delay_ms
+    one.it._refresh._spread_ms = lambda *_: delay_ms
     asked = plant.site.server.counters.copy()
     heard = []
     hear = one.hear

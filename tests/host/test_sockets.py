@@ -83,8 +83,6 @@ def test_an_answer_leaves_from_the_address_that_was_asked(endpoint, client, ours
         (b"\xff", drops.DROP_KEEPALIVE),
         (b"\0", drops.DROP_LENGTH),
         (b"\0\0\0", drops.DROP_LENGTH),
-        (b"\0\0\0\1" + _MESSAGE, drops.DROP_UNKNOWN_SPI),
-        (b"\xff" * 500, drops.DROP_UNKNOWN_SPI),
         (bytes(16385), drops.DROP_LENGTH),
         (bytes(60000), drops.DROP_LENGTH),
     ],
@@ -94,6 +92,16 @@ def test_what_is_no_message_is_a_reason_and_the_next_one_is_heard(endpoint, clie
     client.sendto(bytes(4) + _MESSAGE, ("127.0.0.1", endpoint.port))
     first, (second, _) = arrived(endpoint, 2)
     assert first == reason and second == _MESSAGE
+
+
+@pytest.mark.parametrize("data", [b"\0\0\0\1" + _MESSAGE, b"\xff" * 500])
+def test_what_has_no_marker_is_esp(endpoint, client, data):
+    client.sendto(data, ("127.0.0.1", endpoint.port))
+    client.sendto(bytes(4) + _MESSAGE, ("127.0.0.1", endpoint.port))
+    first, (second, address) = arrived(endpoint, 2)
+    assert first == sockets.Esp(data, address) and second == _MESSAGE and address.marker
+    assert endpoint.send_esp(data, address) == 0
+    assert client.recv(1000) == data  # as it is
 
 
 def test_the_longest_message_passes_whole(endpoint, client):

@@ -174,6 +174,7 @@ def policy(
     dtd_s=2,
     key=b"k",
     epoch=None,
+    silence=None,
     report_s=None,
 ):
     """[GSA, KD] with one ESP SA. with_rekey_sa: the story's, of a registration."""
@@ -196,6 +197,7 @@ def policy(
     whole.policies = policies
     whole.group_wide.atd_s, whole.group_wide.dtd_s = atd_s, dtd_s
     whole.group_wide.epoch = epoch
+    whole.group_wide.silence = silence
     whole.group_wide.report_s = report_s
     member = None
     if with_rekey_sa or sender_id is not None:

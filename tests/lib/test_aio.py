@@ -44,6 +44,10 @@ class Script:
             if len(one.spi) == 16:
                 one.destination.start_port = one.destination.end_port = self.carrier_port
         self.kd = kd.parse_kd(STORY[self.policy]["kd"])
+        if config.is_relayed:
+            self.gsa.group_wide.delivery = gsa.UNICAST
+            self.gsa.policies = [p for p in self.gsa.policies if len(p.spi) == 4]
+            self.kd.bags = [bag for bag in self.kd.bags if len(bag.spi) == 4]
         self.kwk = bytearray(KWK)
         self.transport_mode = True
         self.noted = None
@@ -571,6 +575,54 @@ def test_data_follow_the_address_of_their_sa():
         port.close(old)
         port.close(new)
         await sender.__aexit__(None, None, None)
+
+    _run(story())
+
+
+def _pass(server, to, buf):
+    """Hand one datagram on; its length."""
+    n = port.recv(server, buf)
+    if n > 0:
+        port.send(server, memoryview(buf)[:n], to)
+    return n
+
+
+def _place(member):
+    return port.resolve("127.0.0.1", port.source_address(member._unicast[0])[1])
+
+
+def test_members_with_unicast_delivery():
+    async def story():
+        server = port.udp_socket("127.0.0.1", 0)
+        here = port.source_address(server)[1]
+        known = {"servers": [["127.0.0.1", here, True]], "delivery": "unicast"}
+        receiver = await _join(False, here, **known).__aenter__()
+        sender = await _join(True, here, **known).__aenter__()
+        assert list(receiver._groups) == list(sender._groups) == [None]  # no group is joined
+        assert sender.membership.routes() and set(sender.membership.routes().values()) == {None}
+        listening = asyncio.create_task(_take(receiver, 3))
+        buf = bytearray(200)
+        for i in range(3):
+            assert await sender.send(b"speed %d" % i)
+            await _until(lambda: _pass(server, _place(receiver), buf) > 0)
+        assert await listening == [(b"speed %d" % i, 0x41, False) for i in range(3)]
+        port.send(server, bytes(4) + b"hello", _place(receiver))
+        ike = receiver.membership._ike
+        await _until(lambda: ike.heard)
+        assert ike.heard == [b"hello"] and ike.sources == [("127.0.0.1", here, True)]
+        ike.outgoing.append((b"again", ike.sources[0]))
+        receiver._kick.set()
+        await _until(lambda: port.recv(server, buf) == 9)
+        assert bytes(buf[:9]) == bytes(4) + b"again"
+        group = receiver.membership._group
+        group.terms.is_relayed = False  # by another registration
+        receiver.membership.listening_changed = True
+        receiver._kick.set()
+        await _until(lambda: None not in receiver._groups)
+        assert list(receiver._groups) == [("239.192.1.32", here)]
+        for member in (receiver, sender):
+            await member.__aexit__(None, None, None)
+        port.close(server)
 
     _run(story())
 

@@ -28,6 +28,28 @@ def test_a_sender_gets_its_sender_id():
     assert made.terms.sender_bits == 16
 
 
+def _told(delivery, was, registering):
+    policy, keys = gsa.parse_gsa(STORY["receiver"]["gsa"]), kd.parse_kd(STORY["receiver"]["kd"])
+    policy.group_wide.delivery = delivery
+    if not registering:
+        for one in policy.policies:
+            one.transforms = [t for t in one.transforms if t.kind != 14]
+    return finish(build(policy, keys, KWK, was, registering, False, 16)).terms
+
+
+def test_how_data_are_delivered():
+    plain = _told(None, Terms(), True)
+    assert plain.is_relayed is False
+    for other in (0, 2, 65535):
+        assert _told(other, Terms(), True).is_relayed is False
+    relayed = _told(1, Terms(), True)
+    assert relayed.is_relayed is True
+    assert _told(None, relayed, False).is_relayed is True  # a rekey that is silent inherits it
+    assert _told(0, relayed, False).is_relayed is False
+    assert _told(1, plain, False).is_relayed is True
+    assert _told(None, relayed, True).is_relayed is False  # a registration begins anew
+
+
 def test_a_late_joiner_expects_the_next_message_id():
     assert registered(STORY["late"]).rekey_sa.next_message_id == 7
 

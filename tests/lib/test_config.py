@@ -41,11 +41,16 @@ def test_the_least_that_is_needed():
     (server,) = c.servers
     assert (server.host, server.port, server.marker) == ("192.0.2.10", 4500, True)
     assert c.sender is False and c.interface is None and c.carrier == "ip" and c.ttl == 1
-    assert c.carrier_port == 4500
+    assert c.carrier_port == 4500 and c.is_relayed is False
     assert (c.rejoin_spread_s, c.retransmit_first_ms, c.retransmit_total_s) == (2, 500, 30)
     assert (c.fragment_size, c.liveness_s, c.ike_lifetime_s) == (1280, 60, 86400)
     assert (c.limit_sas, c.limit_senders, c.limit_payload) == (8, 16, 1400)
     assert c.psk == _PSK and isinstance(c.psk, bytearray)
+
+
+def test_unicast_delivery():
+    assert _config(delivery="unicast").is_relayed is True
+    assert _config(delivery="multicast").is_relayed is False
 
 
 def test_everything_that_may_be_said():
@@ -126,6 +131,14 @@ _WRONG = (
     (
         {"carrier_port": 0},
         "covey.json: carrier_port must be a whole number from 1 to 65535.",
+    ),
+    (
+        {"delivery": "broadcast"},
+        'covey.json: delivery must be "multicast" or "unicast".',
+    ),
+    (
+        {"delivery": "unicast", "servers": [["192.0.2.1"], ["192.0.2.1", 848]]},
+        'covey.json: delivery must be "multicast" where a server has no marker.',
     ),
     ({"ttl": 0}, "covey.json: ttl must be a whole number from 1 to 255."),
     ({"ttl": 256}, "covey.json: ttl must be a whole number from 1 to 255."),

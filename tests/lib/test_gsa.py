@@ -165,6 +165,14 @@ def test_gsa_epoch():
     assert wide.attributes == [(16386, b"\0\1")]
 
 
+def test_gsa_delivery():
+    data = octets("00 00 0008", "c003 0001")
+    wide = parse_gsa(ESP_SA + data).group_wide
+    assert wide.delivery == 1 and wide.attributes == []
+    assert emit_gsa(GSA([], wide)) == data
+    assert why_refused(parse_gsa, ESP_SA + octets("00 00 000c", "c003 0001", "c003 0000"))
+
+
 def test_gsa_unknown_group_wide_attributes():
     data = octets("00 00 0010", "8009 0001", "4003 0004 aabbccdd")
     wide = parse_gsa(ESP_SA + data).group_wide

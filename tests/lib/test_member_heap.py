@@ -4,6 +4,7 @@ import gc
 
 from covey.drops import (
     DROP_EXHAUSTED,
+    DROP_SILENT,
     DROP_TAG,
 )
 from covey.member import Member
@@ -76,6 +77,23 @@ def test_no_heap_when_refusing():
     calls = 12 if BOARD else 2
     assert sum(m.drops.as_dict().values()) - before == calls * (len(datagrams) - 1)
     assert len(m.drops.as_dict()) >= 13
+
+
+def test_no_heap_when_the_key_server_is_silent():
+    m = a_sender()
+    deliver(m, good(seq=5, sender=1 << 6 | 5))
+    m.shut(True)
+    datagram, rx = good(seq=6, sender=1 << 6 | 5), m.rx
+
+    def step():
+        for i in range(len(datagram)):
+            rx[i] = datagram[i]
+        assert m.receive(len(datagram), 0) == DROP_SILENT
+        assert not m.confirmed
+
+    assert heap_octets(step) == 0
+    m.shut(False)
+    assert deliver(m, datagram) >= 0
 
 
 def test_no_heap_when_sending():

@@ -36,6 +36,7 @@ class Script:
         self.awake = awake
         self.inbands = []
         self.outgoing = []
+        self.alive = None
         self.state = registration.STARTING
         self.reason = self.noted = None
         self.gsa = self.kd = self.kwk = None
@@ -88,6 +89,12 @@ class Script:
             return False
         self.asked.append("pull")
         self.state = registration.PULLING
+        return True
+
+    def say(self, payloads, now_ms):
+        if not self.is_established:
+            return False
+        self.asked.append("check")
         return True
 
     def leave(self, now_ms):
@@ -458,11 +465,46 @@ def test_a_pull_without_answer_makes_a_new_ike_sa():
 
 def test_keys_are_asked_for_before_they_end():
     life = Life().registered()  # lifetimes of 3600 s
-    life.run(3239 * 1000)
+    life.run(3410 * 1000)
     assert life.ike.asked == []
     life.run(4 * 1000)
     assert life.ike.asked == ["pull"]
     assert life.it.state == membership.MEMBER
+
+
+def test_a_group_does_not_ask_for_keys_that_end_as_one():
+    """Whoever missed the same rekey asks somewhere between 85 and 95 % of their lifetime."""
+    asked_s = []
+    for number in range(16):
+        life = Life()
+        life.it._random = lambda n, m=number: (m * 1_048_576 + 27_000 * m).to_bytes(n, "big")
+        life.registered()
+        life.doze(3050 * 1000)
+        while life.ike.asked == []:
+            life.doze(1000)
+        asked_s.append(life.now_ms // 1000)
+    assert 3060 <= min(asked_s) and max(asked_s) < 3600 * 96 // 100
+    assert max(asked_s) - min(asked_s) > 240 and len(set(asked_s)) > 12
+
+
+def test_an_attacker_who_shows_announced_spis_causes_few_registrations():
+    """Twice a second: each time that nothing new comes of it, the pause doubles."""
+    life = Life().registered()
+    stranger = STORY["packets"]["t2"][0]
+    while life.now_ms < 3_000_000:
+        life.member.rx[: len(stranger)] = stranger
+        assert life.member.receive(len(stranger), life.now_ms) == DROP_UNKNOWN_SPI
+        life.doze(500)
+        if life.ike.state == registration.PULLING:
+            life.registered()
+    assert 5 <= len(life.ike.asked) <= 7  # after 0, 30, 90, 210, 450, 930, 1890 s
+    life.rekey(STORY["rekey1"])  # which brings what was announced, and another announcement
+    before, stranger = len(life.ike.asked), STORY["packets"]["t3"][0]
+    life.run(31_000)
+    life.member.rx[: len(stranger)] = stranger
+    life.member.receive(len(stranger), life.now_ms)
+    life.run(3000)
+    assert len(life.ike.asked) == before + 1  # it is believed again
 
 
 def test_a_missed_rekey_is_noticed_by_its_spi_once_in_a_while():
@@ -517,7 +559,7 @@ def test_times_survive_the_wrap_of_the_clock():
 def test_leaving_in_the_middle_of_a_pull_waits_for_its_answer():
     """One request at a time; then the key server is told, and the keys are not taken."""
     life = Life().registered()
-    life.run(3243 * 1000)
+    life.run(3415 * 1000)
     assert life.ike.asked == ["pull"]
     life.it.leave(life.now_ms)
     assert life.it.state == membership.MEMBER
@@ -531,7 +573,7 @@ def test_leaving_in_the_middle_of_a_pull_waits_for_its_answer():
 
 def test_leaving_without_an_answer_registers_no_more():
     life = Life().registered()
-    life.run(3243 * 1000)
+    life.run(3415 * 1000)
     life.it.leave(life.now_ms)
     life.run(10000)
     assert len(Script.made) == 1
@@ -571,7 +613,7 @@ def test_a_new_rekey_sa_alone_does_not_put_off_the_end_of_the_tek():
     made.rekey_sa.lifetime_s = 36000
     finish(life.it._keys._install(made, False))
     life.it._installed(False)
-    life.run(1443 * 1000)
+    life.run(1615 * 1000)
     assert life.ike.asked == ["pull"]
 
 
@@ -579,7 +621,7 @@ def test_an_answer_from_before_the_exclusion_is_not_taken():
     life = Life(sending=True).registered(STORY["sender"])
     life.rekey(STORY["rekey1"])
     life.rekey(STORY["rekey2"])
-    life.run(3243 * 1000)
+    life.run(3415 * 1000)
     assert life.ike.asked == ["pull"]
     life.rekey(STORY["delete_all"])
     assert life.it.state == membership.EXCLUDED

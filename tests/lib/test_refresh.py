@@ -5,13 +5,17 @@ from covey.refresh import Refresh
 _DAY_MS = 86400000
 
 
+def _soon(most_s=2):
+    return 5
+
+
 class _Member:
     missed_rekey = wants_rekey = False
 
 
 def _answered():
     """A pull was answered at 0."""
-    refresh = Refresh(lambda: 5)
+    refresh = Refresh(_soon)
     refresh.pulled(0)
     refresh.answered(0)
     assert not refresh.is_pulling
@@ -38,7 +42,7 @@ def test_days_later_it_is_not():
 
 
 def test_an_outcome_that_nobody_pulled_for_is_no_answer():
-    refresh = Refresh(lambda: 5)
+    refresh = Refresh(_soon)
     refresh.answered(0)
     refresh.inband(1)
     refresh.followed(2, True)
@@ -47,7 +51,7 @@ def test_an_outcome_that_nobody_pulled_for_is_no_answer():
 
 def _missing():
     """A packet under an announced SPI came at 0: the member will ask at 5."""
-    refresh = Refresh(lambda: 5)
+    refresh = Refresh(_soon)
     member = _Member()
     member.missed_rekey = True
     refresh.check(0, member, True)
@@ -71,7 +75,7 @@ def test_what_else_there_is_to_ask_for_stays():
     refresh.soon(3)
     refresh.followed(4, True)
     assert refresh.at.is_running
-    refresh = Refresh(lambda: 5)
+    refresh = Refresh(_soon)
     refresh.soon(0)
     member = _Member()
     member.missed_rekey = True
@@ -80,8 +84,37 @@ def test_what_else_there_is_to_ask_for_stays():
     assert refresh.at.is_running
 
 
+class _Made:
+    rekey_sa = None
+    has_news = True
+
+    def __init__(self, lifetime_s):
+        self.lifetime_s = lifetime_s
+        self.data_sas = [self]
+
+
+def test_a_lifetime_that_ends_while_a_pull_is_out_is_not_asked_for_again():
+    refresh = Refresh(_soon)
+    refresh.installed(_Made(100), True, 0)
+    refresh.check(84_000, _Member, True)
+    assert not refresh.at.is_running
+    refresh.pulled(84_500)
+    refresh.check(86_000, _Member, True)
+    assert not refresh.at.is_running
+    refresh.answered(86_100)
+    refresh.check(86_200, _Member, False)  # its keys are being installed
+    refresh.installed(_Made(100), True, 86_300)
+    refresh.check(86_400, _Member, True)
+    assert not refresh.at.is_running
+    refresh.pulled(86_500)  # and one that comes to nothing
+    refresh.check(86_300 + 86_000, _Member, True)
+    assert refresh.is_unanswered(86_300 + 86_000)
+    refresh.check(86_300 + 87_000, _Member, True)
+    assert refresh.at.is_running
+
+
 def test_while_a_pull_is_out_nothing_more_is_asked_for():
-    refresh = Refresh(lambda: 5)
+    refresh = Refresh(_soon)
     member = _Member()
     refresh.pulled(0)
     member.missed_rekey = True

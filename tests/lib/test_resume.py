@@ -198,10 +198,32 @@ def test_keys_are_asked_for_in_time():
     """The soft end of their lifetime may pass in the sleep."""
     life = registered()
     life_s = life.member.keys.live()[0].lifetime_s
-    again, is_member = awake(asleep(life), life_s * 88 // 100)
+    again, is_member = awake(asleep(life), life_s * 90 // 100)
     assert is_member
     again.run(3000)
     assert Script.made
+
+
+def test_silence_goes_on_in_the_sleep():
+    """60 s of it make the member silent, wherever it spends them."""
+    for slept_s, left_s in ((0, 49), (20, 28), (60, 0), (3000, 0)):
+        life = Life().registered(STORY["stops"])
+        life.run(10_000)
+        again, is_member = awake(asleep(life), slept_s)
+        assert is_member and again.it._group.terms.silence == (60, True)
+        if left_s:
+            again.run(1000 * left_s - 2000)
+            assert not again.it.is_silent, slept_s
+        again.run(4000)
+        assert again.it.is_silent and receive(again, STORY["packets"]["t1"][0]) == "silent"
+        again.run(3000)
+        assert Script.made  # and it asks
+
+
+def test_without_a_max_silence_it_may_sleep_in_silence():
+    again, is_member = awake(asleep(registered()), 3000)
+    again.run(4000)
+    assert is_member and not again.it.is_silent and not Script.made
 
 
 def test_the_key_path_is_kept():

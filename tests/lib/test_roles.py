@@ -8,7 +8,14 @@ from gcks_peer import Gcks, notify
 from life import SPIS, Life
 from talk import PSK, Talk
 
-_ROLES = ("covey.requests", "covey.renewal", "covey.ikerekey", "covey.ikefrag", "covey.errornames")
+_ROLES = (
+    "covey.requests",
+    "covey.renewal",
+    "covey.ikerekey",
+    "covey.ikefrag",
+    "covey.errornames",
+    "covey.silence",
+)
 
 
 class _NoRoom:

@@ -84,11 +84,13 @@ def esp_policy(spi, next_spi=None, lifetime=3600, cipher=20, bits=128):
     return substructure(3, spi, content)
 
 
-def group_wide(atd, dtd, sender_bits=None):
+def group_wide(atd, dtd, sender_bits=None, silence=None):
     content = tv(1, atd) + tv(2, dtd)
     if sender_bits:
         content += tv(3, sender_bits)
     content += tv(16384, 4500) + tv(16385, 10 << 8 | 16)
+    if silence is not None:
+        content += tlv(16388, struct.pack(">I", silence))
     return substructure(0, b"", content)
 
 
@@ -182,8 +184,8 @@ def main():
     t1, t2, t3 = Tek("t1"), Tek("t2"), Tek("t3")
     whole = [delete(3, bytes(4)), delete(6, bytes(16))]
 
-    def gsa1(sending, **rekey):
-        wide = group_wide(0, 2, 16 if sending else None)
+    def gsa1(sending, silence=None, **rekey):
+        wide = group_wide(0, 2, 16 if sending else None, silence)
         policy = rekey_policy(k1.spi, gcauth=ECDSA_WITH_SHA256, **rekey)
         return policy + esp_policy(t1.spi, t2.spi) + wide
 
@@ -197,12 +199,20 @@ def main():
     kek_key = sa_key(6, k2.spi, k1.kwk, k2.keymat)
     cbc = [rekey_policy(k2.spi), esp_policy(t2.spi, cipher=12), group_wide(1, 2)]
     gcauth = [rekey_policy(k2.spi, gcauth=ECDSA_WITH_SHA256), esp_policy(t2.spi)]
+    again = [
+        rekey_policy(k2.spi),
+        esp_policy(t2.spi, t3.spi),
+        group_wide(1, 2, silence=1 << 24 | 60),
+    ]
     story = {
         "kwk": ike_kwk,
         "spis": b"".join([t1.spi, t2.spi, t3.spi]),
         "sender": {"gsa": gsa1(True), "kd": kd1(tlv(3, struct.pack(">I", 0x41)))},
         "receiver": {"gsa": gsa1(False), "kd": kd1()},
         "late": {"gsa": gsa1(False, message_id=7), "kd": kd1()},
+        "tells": {"gsa": gsa1(False, silence=60), "kd": kd1()},
+        "stops": {"gsa": gsa1(False, silence=1 << 24 | 60), "kd": kd1()},
+        "stops_again": k1.signed(0, renewal(k1, k2, t2, t1, policies=again), "r7"),
         "policies": {
             "implicit": {"gsa": gsa1(False, method=1), "kd": kd1()},
             "no_sender_id": {"gsa": gsa1(True), "kd": kd1()},

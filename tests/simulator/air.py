@@ -9,6 +9,15 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What an attacker takes away between the key server and one machine; data go on."""
+
+    multicast: bool = True
+    unicast: bool = True
+    since_ms: int = 0  # what was said before it may still come
+
+
+@dataclass(frozen=True)
 class Weather:
     """What happens to datagrams. Loss and doubling are chances, delays milliseconds."""
 
@@ -33,6 +42,8 @@ class Air:
         self.weather = weather
         self.behind = [[] for _ in range(access_points)]
         self.cut = set()  # access points without a wire
+        self.kept = {}  # machine → Kept: of what the key server says to it, by whoever can
+        self._said_ms = {}  # IKE message to the group → when it was said first
         self.station = None  # whoever takes what is sent to the key server
         self.log = None  # called with every datagram to the group, as it leaves
         self._clock = clock
@@ -54,6 +65,8 @@ class Air:
 
     def spread(self, datagram, packet, origin):
         """The same again, by whoever has recorded it."""
+        if packet is None:
+            self._said_ms.setdefault(datagram, self._clock.now_ms)
         for point in range(len(self.behind)):
             if point != origin and (point in self.cut or origin in self.cut):
                 continue
@@ -68,6 +81,7 @@ class Air:
 
     def to_machine(self, machine, life, data):
         for _ in range(self._copies_by_wire(machine)):
+            machine.reached_ms = self._clock.now_ms
             self._clock.after(self._delay_ms(), machine.take_unicast, data, life)
 
     def _arrive(self, point, datagram, packet):
@@ -77,10 +91,22 @@ class Air:
         message = datagram[4:] if packet is None else None  # behind the marker
         for machine in list(self.behind[point]):
             if machine.is_listening and not (loss and chance() < loss):
+                if packet is None and not self._reaches(machine, self._said_ms[datagram]):
+                    continue
                 machine.take(datagram, message, packet)
+
+    def _reaches(self, machine, said_ms):
+        """Whether a message of the key server to the group, said then, gets through to it."""
+        kept = self.kept.get(machine)
+        if kept is not None and kept.multicast and said_ms >= kept.since_ms:
+            return False
+        machine.reached_ms = max(machine.reached_ms, said_ms)
+        return True
 
     def _copies_by_wire(self, machine):
         if machine.access_point in self.cut:
+            return 0
+        if machine in self.kept and self.kept[machine].unicast:
             return 0
         if self.weather.unicast_loss and self._chance.random() < self.weather.unicast_loss:
             return 0

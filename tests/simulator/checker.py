@@ -7,6 +7,8 @@ once       nothing is delivered twice
 fresh      with fresh_join a member gets nothing that was sent before it was let in
 nonces     no (key, nonce) pair is sealed under twice
 rollover   on a network that loses no IKE message, nothing that arrives is lost by a rekey
+silent     with a max_silence: a member that no new message of the key server can have reached for
+           so long confirms nothing, and delivers nothing where policy says so
 storm      for a rekey that it missed a member registers once (asked by loss.py)
 """
 
@@ -123,6 +125,10 @@ class Checker:
             self.counts["sent before it registered"] += 1
             if self._plant.has_fresh_join:
                 self.fail("fresh", f"{machine.name} got packet {packet.number}, which is older")
+        if machine.member.may_confirm and self._plant.is_too_silent_for(machine):
+            self.fail("silent", f"{machine.name} would confirm packet {number}")
+        if self._plant.stops_in_silence and self._plant.is_too_silent_for(machine):
+            self.fail("silent", f"{machine.name} took packet {number}")
         eviction = machine.eviction
         if eviction and packet.sender.eviction is None and self._is_too_late(packet, eviction):
             self.fail("evicted", f"{machine.name}, evicted, opened packet {number}")
@@ -205,6 +211,8 @@ class Checker:
                     "agreed",
                     f"{machine.name} is in epoch {known}, the key server in {epoch.number}",
                 )
+            if machine.membership.is_silent:
+                self.fail("silent", f"{machine.name} doesn't come back")
             if machine.member.keys.find(epoch.tek_spi, 0) is None:
                 self.fail("healed", f"{machine.name} lacks the newest TEK")
 

@@ -38,6 +38,7 @@ class Machine:
         self.admitted_ms = None  # when the key server let it in first in this life
         self.knows = {}  # epoch → since when
         self.behind_ms = None  # without the newest keys since then
+        self.reached_ms = 0  # when the newest message of the key server that it got was said
         self.asked = 0  # registrations begun in this life
         self.teks = set()  # every key that it ever held, and
         self.rekey_sas = {}  # SPI → {(GSK_e, GSK_w)}, and

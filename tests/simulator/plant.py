@@ -39,6 +39,7 @@ class Setting:
     access_points: int = 12
     slow_ms: tuple[int, int] = (5, 300)
     look_ms: int = 5000  # how often a member looks at its timers
+    most_members: int = 100_000  # that the key server takes
     more: str = "fresh_join = false\n"  # lines of the group's table
 
     @property
@@ -52,7 +53,7 @@ class Setting:
             f'lifetime = "{self.lifetime_s}s"\nrekey_lifetime = "{4 * self.lifetime_s}s"\n'
             f'atd = "{self.atd_s}s"\ndtd = "{self.dtd_s}s"\n'
             f'repeats = {self.repeats}\nrepeat_spacing = "{self.repeat_spacing_ms}ms"\n'
-            f'rejoin_spread = "{self.spread_s}s"\nmembers = 100000\n'
+            f'rejoin_spread = "{self.spread_s}s"\nmembers = {self.most_members}\n'
             f"{tree}{delays}{self.more}"
         )
 
@@ -134,6 +135,18 @@ class Plant:
     @property
     def has_backward_secrecy(self):
         return getattr(self.station.group_policy, "backward_secrecy", False)
+
+    @property
+    def stops_in_silence(self):
+        return self.station.group_policy.on_silence == "stop"
+
+    def is_too_silent_for(self, machine):
+        """Whether nothing that the key server said within max_silence can have reached it."""
+        most_s = self.station.group_policy.max_silence_s
+        if not most_s:
+            return False
+        silent_ms = self.clock.now_ms - machine.reached_ms
+        return silent_ms > most_s * 1000 + self.setting.look_ms + self.grace_ms + 100
 
     def admitted(self, name):
         """The key server has registered this member."""

@@ -1,8 +1,8 @@
 """`make bench`: what a packet, a key and a rekey cost, as ratios measured in the same run.
 
 One file a subject: gcm, path, heap, publickey, gap (all on the board's interpreter), cpython,
-keytree, peers, loopback. Each has run(table, quick): it measures and enters rows. What they have
-in common:
+keytree, peers, loopback, relay. Each has run(table, quick): it measures and enters rows. What they
+have in common:
 
     results.py    the rows, the table on the screen, bench/results.json
     board.py      runs the scripts on 32-bit MicroPython and reads what they counted

@@ -23,6 +23,7 @@ SUBJECTS = [
     "keytree",
     "peers",
     "loopback",
+    "relay",
 ]
 _WIDTH = 150  # where nobody looks at it
 

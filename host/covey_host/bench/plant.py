@@ -49,7 +49,7 @@ class Plant:
         with open(policy, "a") as file:
             file.write(f'carrier_port = {carrier}\natd = "0s"\ndtd = "3s"\nfresh_join = false\n')
         words = ("-m", "covey_host", "serve", "--json", "--interface", INTERFACE)
-        server = self.start([sys.executable, *words], stderr=subprocess.PIPE)
+        server = self.server = self.start([sys.executable, *words], stderr=subprocess.PIPE)
         self.wait_for(server.stderr, "serving")
 
     def __exit__(self, *_):

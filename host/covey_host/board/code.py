@@ -40,7 +40,11 @@ _ON_DEMAND = {
     "covey.port.mpy_ghash_ct": "set_constant_time",
     "covey.resume": "suspend",
 }
-_IP_CARRIER = "covey.ipcarrier"  # policy's choice, but not on a board that can't
+# Carriers that policy may choose, but not on a board that can't, or for a member that is not to.
+_CARRIERS = {
+    "covey.ipcarrier": ("ip", "the board file has no ip carrier"),
+    "covey.relay": ("relay", "covey.json has no unicast delivery"),
+}
 
 
 class Broken(Exception):
@@ -106,8 +110,9 @@ def _left_out(
     for name, word in _ON_DEMAND.items():
         if name in known and not any(word in text for text in texts):
             left.setdefault(name, f"main.py does not call {word}")
-    if _IP_CARRIER in known and "ip" not in carriers:
-        left[_IP_CARRIER] = "the board file has no ip carrier"
+    for name, (carrier, why) in _CARRIERS.items():
+        if name in known and carrier not in carriers:
+            left[name] = why
     return left
 
 

@@ -12,7 +12,7 @@ from .. import site as sites
 from ..commands import perform
 from ..errors import MISUSE, Problem
 from ..gcks import policy
-from ..gcks.policy import GroupPolicy
+from ..gcks.policy import UNICAST, GroupPolicy
 
 SEED_LEN = 32
 
@@ -29,6 +29,11 @@ class Member:
     wifi: bytes | None = field(repr=False)  # {"ssid": …, "password": …}; None: nobody said it yet
     policy: GroupPolicy | None  # of its group, where it is known
     senders: int | None  # members of its group that may send, likewise
+
+    @property
+    def carriers(self) -> set[str]:
+        """Besides those that the group's policy may choose for it: see code.select."""
+        return {"relay"} if self.fields.get("delivery") == UNICAST else set()
 
 
 def load(option: Path | None, name: str) -> Member:

@@ -3,7 +3,8 @@
 In the store, so that who is a member and which keys are out change in one write:
 
     authority/signing-key    PKCS #8, P-256: signs rekeys; private to state.db (0600), made once
-    authority/member/NAME    {"psk": hex, "groups": {GROUP: is it a sender there}, "removed": bool}
+    authority/member/NAME    {"psk": hex, "groups": {GROUP: is it a sender there}, "removed": bool,
+                              "relayed": bool}, which may be missing: false
     authority/evict/GROUP    [NAME, ...] removed while no key server was running
 
 A removed member's pre-shared key is kept: so it can be told AUTHORIZATION_FAILED, and nobody else.
@@ -39,6 +40,7 @@ class Member:
     psk: bytes = field(repr=False)
     groups: dict[str, bool] = field(default_factory=dict)  # group → whether it may send there
     removed: bool = False
+    relayed: bool = False  # data reach it, and leave it, by way of the key server
 
     def may_join(self, group: str) -> bool:
         return not self.removed and group in self.groups
@@ -114,7 +116,13 @@ class Authority:
         return {m.name: m.groups[group] for m in self.members() if group in m.groups}
 
     def add(
-        self, name: str, groups: list[str], *, sender: bool = False, psk: bytes | None = None
+        self,
+        name: str,
+        groups: list[str],
+        *,
+        sender: bool = False,
+        psk: bytes | None = None,
+        relayed: bool = False,
     ) -> Member:
         """A new member; its key is 256 random bits unless given. Problem if the name is taken."""
         check_name("member", name)
@@ -129,7 +137,7 @@ class Authority:
                 MISUSE,
             )
         psk = psk or self._random(PSK_LEN)
-        member = Member(name, bytes(psk), dict.fromkeys(groups, bool(sender)))
+        member = Member(name, bytes(psk), dict.fromkeys(groups, bool(sender)), relayed=relayed)
         self._ledger.write({_MEMBER + name: _encoded(member)})
         self._add(member.groups, 1)
         return member
@@ -177,8 +185,10 @@ class Authority:
 
 def _member(name: str, value: bytes) -> Member:
     fields = decode(value)
-    return Member(name, bytes.fromhex(fields["psk"]), fields["groups"], fields["removed"])
+    relayed = fields.get("relayed", False)
+    return Member(name, bytes.fromhex(fields["psk"]), fields["groups"], fields["removed"], relayed)
 
 
 def _encoded(member: Member) -> bytes:
-    return encode({"psk": member.psk, "groups": member.groups, "removed": member.removed})
+    fields = {"psk": member.psk, "groups": member.groups, "removed": member.removed}
+    return encode(fields | ({"relayed": True} if member.relayed else {}))

@@ -53,15 +53,18 @@ class Disclosure:
         return list({**{s: r for s, (_, r) in fresh.items()}, **_by_spi(records)}.values())
 
 
-def of_group(epoch: Epoch, rekey_sas: Iterable[RekeySA]) -> Iterator[Record]:
+def of_group(
+    epoch: Epoch, rekey_sas: Iterable[RekeySA], is_relayed: bool = False
+) -> Iterator[Record]:
     """A GSA_REKEY is an IKE message with the I flag: its Rekey SA's SPI fills both fields.
+    is_relayed: packets go to members by unicast, too, to whatever address.
 
     The TEK of an integrity-only group opens nothing, it could only forge: it stays here.
     """
     if not epoch.shape.integrity_only:
         yield {
             "kind": "esp",
-            "address": epoch.shape.address,
+            "address": "*" if is_relayed else epoch.shape.address,
             "spi": epoch.tek_spi.hex(),
             "key": epoch.tek_keymat.hex(),
         }

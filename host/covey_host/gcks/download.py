@@ -17,7 +17,7 @@ from covey.der import ECDSA_WITH_SHA256
 from . import sources
 from .epoch import Epoch, RekeySA, kwa_for
 from .keytree import Node, Wrap
-from .policy import INBAND, GroupPolicy, Shape
+from .policy import INBAND, STOP, GroupPolicy, Shape
 from .sources import Attribute
 
 _UDP = 17
@@ -36,12 +36,13 @@ def registration_gsa(
     dtd_s: int,
     is_sender: bool,
     attributes: Sequence[Attribute] = (),
+    relayed: bool = False,
 ) -> bytes:
     """For one member, age_s after the epoch began; atd_s: what is left of ATD then. attributes:
-    of sources.of_group()."""
+    of sources.of_group(). relayed: its delivery is unicast."""
     lifetime_s = max(1, policy.lifetime_s - age_s)
     rekey_lifetime_s = max(1, policy.rekey_lifetime_s - age_s)
-    wide = _group_wide(epoch, atd_s, dtd_s, attributes)
+    wide = _group_wide(epoch, policy, atd_s, dtd_s, attributes)
     if epoch.shape.private_attributes:
         wide.report_s = policy.report_interval_s or None
     if is_sender:
@@ -50,7 +51,9 @@ def registration_gsa(
         _kek(epoch, kek_transforms(epoch.shape), rekey_lifetime_s),
         _tek(epoch, lifetime_s),
     ]
-    if epoch.shape.rekey == INBAND:
+    if relayed:
+        wide.delivery = gsa.UNICAST
+    if relayed or epoch.shape.rekey == INBAND:
         policies = [_inband_tek(epoch)]
     return bytes(gsa.emit_gsa(gsa.GSA(policies, wide)))
 
@@ -62,11 +65,14 @@ def registration_kd(
     sender_ids: Sequence[int],
     path: Sequence[Node] = (),
     attributes: Sequence[Attribute] = (),
+    *,
+    relayed: bool = False,
 ) -> bytes:
     """kwk: GSK_w of the IKE SA; public_key: DER SubjectPublicKeyInfo, not for inband groups;
-    path: the member's keys in the key tree, the top first; attributes: sources.of_member()."""
+    path: the member's keys in the key tree, the top first; attributes: sources.of_member();
+    relayed: as in registration_gsa()."""
     wrap_keys = []
-    if epoch.shape.rekey == INBAND:
+    if relayed or epoch.shape.rekey == INBAND:
         bags, public_key = [_tek_bag(epoch, kwk)], None
     elif path:
         bags = [_rekey_bag(epoch.rekey, path[:1]), _tek_bag(epoch, kwk)]
@@ -93,7 +99,8 @@ def rekey_gsa(
         _kek(epoch, transforms, policy.rekey_lifetime_s),
         _tek(epoch, policy.lifetime_s),
     ]
-    return bytes(gsa.emit_gsa(gsa.GSA(policies, _group_wide(epoch, atd_s, dtd_s, attributes))))
+    wide = _group_wide(epoch, policy, atd_s, dtd_s, attributes)
+    return bytes(gsa.emit_gsa(gsa.GSA(policies, wide)))
 
 
 def rekey_kd(
@@ -188,7 +195,11 @@ def _tek(epoch: Epoch, lifetime_s: int) -> gsa.SAPolicy:
 
 
 def _group_wide(
-    epoch: Epoch, atd_s: int, dtd_s: int, attributes: Sequence[Attribute] = ()
+    epoch: Epoch,
+    policy: GroupPolicy,
+    atd_s: int,
+    dtd_s: int,
+    attributes: Sequence[Attribute] = (),
 ) -> gsa.GroupWide:
     shape = epoch.shape
     if not shape.private_attributes:
@@ -199,6 +210,9 @@ def _group_wide(
         udp_port=shape.carrier_port if shape.carrier == "udp" else None,
         sender_id_form=(shape.index_bits, shape.sender_id_bits),
         epoch=epoch.number,
+        silence=(policy.max_silence_s, policy.on_silence == STOP)
+        if policy.max_silence_s
+        else None,
         attributes=attributes,
     )
 

@@ -38,6 +38,7 @@ from .rekeyer import Rekeyer
 from .repeats import Repeats
 from .roster import Enrolled, Roster
 from .succession import Plan
+from .timers import NEVER
 
 _JITTER = 5  # % of a lifetime: groups that began together are not rekeyed together
 _RETRY_MS = 5000  # after a write that failed
@@ -66,6 +67,8 @@ class Group:
         self._through_ms = 0  # when the last change of keys is through
         self._rekey_ms = 0  # when the next rekey is due
         self._retry_ms = 0  # not before, after a write that failed
+        self._evicts = False  # the last change of keys was to put somebody out
+        self._former: list[tuple[Epoch, int]] = []  # until when each is received under
         self._said: dict[str, int] | None = None  # how large the last rekey was
 
     # The life of a group
@@ -125,7 +128,7 @@ class Group:
             self._repeats.begin_ms,
             self._activate_ms,
         )
-        joins = self._newcomers.waiting(now_ms) if self.policy.backward_secrecy else {}
+        joins = self._newcomers.for_leaves(now_ms) if self.policy.backward_secrecy else {}
         asking = self._newcomers.asking(now_ms)
         how = {"excludes": excludes, "started": started, "gone": gone, "joins": joins}
         how["asking"] = asking
@@ -134,6 +137,8 @@ class Group:
     def believe(self, plan: Plan, now_ms: int) -> None:
         """The plan is in the store: from now on it is true."""
         self.is_stale = False
+        self._former = self._after(plan, now_ms)
+        self._evicts = plan.evicts
         self.epoch = plan.epoch
         self._born_ms = now_ms
         self._activate_ms = plan.activate_ms
@@ -165,9 +170,11 @@ class Group:
         now_ms: int,
         fragments: bool = False,
         boots: bool = False,
+        relayed: bool = False,
     ) -> list[int]:
         """Register a member: its fresh Sender-IDs, none where wanted is None (a receiver). It has
-        a new personal key: see path(). boots: it may remember nothing.
+        a new personal key: see path(). boots: it may remember nothing. relayed: it is to have
+        data keys only, and no path.
 
         All of it is durable on return. GroupFull where it must not be; NotYet: it waits for other
         keys; Problem from the store.
@@ -177,13 +184,16 @@ class Group:
             self.rekey(now_ms)  # overdue, as after a disk that was full for long
         if not self.has(member) and self._roster.count(self.epoch.era) >= self.policy.members:
             raise GroupFull
-        self._freshen(member, fragments, boots, wanted is not None, now_ms)
+        has = None if relayed else fragments
+        self._freshen(member, has, boots, wanted is not None, now_ms)
         if wanted is not None and self.epoch.shape.single_sender:
             wanted = 1
             self._make_way(member, now_ms)
         picked = {} if wanted is None else self._pick(member, wanted, now_ms)
-        leaf, draft = self._place(member)
-        enrolled = Enrolled(self.epoch.era, wanted is not None, False, fragments, leaf)
+        leaf, draft = self._place(member, relayed)
+        relayed &= leaf is None
+        fragments |= relayed  # no rekey by multicast comes to it
+        enrolled = Enrolled(self.epoch.era, wanted is not None, False, fragments, leaf, relayed)
         changes = self._roster.entering(member, enrolled, picked)
         self._write(changes | (self._tree.pages(draft, self._prefix) if draft else {}))
         self._roster.enter(member, enrolled, picked)
@@ -195,6 +205,8 @@ class Group:
     def path(self, member: str) -> list[Node]:
         """The keys of the key tree that a member is to have, the top first; none without tree."""
         enrolled = self._roster.members[member]
+        if enrolled.relayed:
+            return []
         return [] if self._tree is None else Draft(self._tree, self._random).path(enrolled.leaf)
 
     def leave(self, member: str, now_ms: int) -> None:
@@ -214,6 +226,32 @@ class Group:
     def has(self, member: str) -> bool:
         """Whether this one is among them."""
         return self._roster.is_active(member, self.epoch.era)
+
+    def relayed(self) -> list[str]:
+        """Whom data reach, and leave, by way of the key server alone."""
+        return self._roster.relayed(self.epoch.era)
+
+    def is_relayed(self, member: str) -> bool:
+        return self._roster.is_relayed(member, self.epoch.era)
+
+    def serves(self, member: str) -> bool:
+        """Whether it is one of relayed()."""
+        return self._roster.relayed_one(member, self.epoch.era) is not None
+
+    def may_send(self, member: str) -> bool:
+        """Whether one of relayed() is registered as a sender."""
+        enrolled = self._roster.relayed_one(member, self.epoch.era)
+        return enrolled is not None and enrolled.sender
+
+    def has_sender_id(self, member: str, sender_id: int) -> bool:
+        """Whether the Sender-ID, of whatever incarnation, is that member's."""
+        row = self._roster.rows.get(sender_id >> self.epoch.shape.incarnation_bits)
+        return row is not None and row.era == self.epoch.era and row.owner == member
+
+    def data_epochs(self, now_ms: int) -> list[tuple[Epoch, int]]:
+        """Those under whose TEK data may come, and until when; the current one first."""
+        former = [(epoch, end_ms) for epoch, end_ms in self._former if now_ms < end_ms]
+        return [(self.epoch, NEVER), *former]
 
     def forgetting(self, member: str) -> Changes:
         """The write that takes away what is known of a member without keys."""
@@ -235,8 +273,10 @@ class Group:
         return self.is_inband or self._can_evict(members)
 
     def _can_evict(self, members: frozenset[str]) -> bool:
-        with_leaf = self._roster.leaving(self.epoch.era, members) if self._tree else {}
-        return members <= set(with_leaf)
+        """Who has a leaf is put out by taking it, who has data keys only by replacing these."""
+        era = self.epoch.era
+        with_leaf = self._roster.leaving(era, members) if self._tree else {}
+        return all(m in with_leaf or self._roster.is_relayed(m, era) for m in members)
 
     @property
     def is_inband(self) -> bool:
@@ -250,7 +290,7 @@ class Group:
 
     def delays_s(self, now_ms: int) -> tuple[int, int]:
         """ATD and DTD for a member that registers now: a sender is silent for what is left."""
-        return succession.told_s(self._activate_ms - now_ms, self.policy.delays_s(False))
+        return succession.told_s(self._activate_ms - now_ms, self.policy.delays_s(self._evicts))
 
     def farewell_s(self, now_ms: int) -> tuple[int, int]:
         """Of who was put out just now: for how long it can still read what is sent, if nobody
@@ -312,21 +352,24 @@ class Group:
 
     def waiting(self, now_ms: int) -> list[str]:
         """Who has asked, and is given keys as soon as there are some that nobody has used."""
-        return list(self._newcomers.waiting(now_ms))
+        return self._newcomers.waiting(now_ms)
 
     def status(self, now_ms: int, is_running: bool, most: int) -> dict:
         """is_running: whether times mean anything; most: names in each list."""
         self.refresh(now_ms)
         if self.epoch is None:
-            facts = {"epoch": None, "rekey": self.policy.rekey}
+            facts = {"epoch": None, "rekey": self.policy.rekey, "unicast": [], "unicast_count": 0}
             facts["integrity_only"] = self.policy.integrity_only
             return {**facts, "members": [], "senders": [], "absent": [], "waiting": []}
+        relayed = self.relayed()
         facts = {
             "epoch": self.epoch.number,
             "spi": self.epoch.tek_spi.hex(),
             "rekey": self.epoch.shape.rekey,
             "integrity_only": self.epoch.shape.integrity_only,
             **self._roster.names(self.epoch.era, most),
+            "unicast": relayed[:most],
+            "unicast_count": len(relayed),
             "waiting": self.waiting(now_ms)[:most],
         }
         if is_running:
@@ -365,11 +408,21 @@ class Group:
         self._write(changes | more)
         return Plan(epoch, (), changes, now_ms, tree=tree)
 
+    def _after(self, plan: Plan, now_ms: int) -> list[tuple[Epoch, int]]:
+        """What is still received under once this plan is believed. Not across a start: which
+        numbers were seen before is not known."""
+        was = self.epoch
+        if was is None or (was.era, was.life) != (plan.epoch.era, plan.epoch.life):
+            return []
+        former = [(epoch, end_ms) for epoch, end_ms in self._former if now_ms < end_ms]
+        return [(was, plan.end_ms), *former]
+
     def _freshen(
-        self, member: str, fragments: bool, boots: bool, sends: bool, now_ms: int
+        self, member: str, fragments: bool | None, boots: bool, sends: bool, now_ms: int
     ) -> None:
-        """Other keys for who must not have these, or NotYet."""
-        how = {"is_new": not self.has(member), "boots": boots, "tree": self._tree is not None}
+        """Other keys for who must not have these, or NotYet. fragments: None, it gets no path."""
+        has_tree = self._tree is not None and fragments is not None
+        how = {"is_new": not self.has(member), "boots": boots, "tree": has_tree}
         ask = member, self.policy, now_ms
         if not self._newcomers.can_have(*ask, **how, seated=self._is_seated(member, sends)):
             due_ms = self._newcomers.wait(member, fragments, sends, self.policy, now_ms)
@@ -393,12 +446,15 @@ class Group:
         """What each sender index was used for."""
         return self._roster.rows
 
-    def _place(self, member: str) -> tuple[int | None, Draft | None]:
+    def _place(self, member: str, relayed: bool) -> tuple[int | None, Draft | None]:
         """The leaf of a member that registers, and what that does to the key tree."""
         if self._tree is None:
             return None, None
-        draft = Draft(self._tree, self._random)
         enrolled = self._roster.members.get(member)
+        if relayed:  # a leaf of before is kept: removing it takes the keys that it led to
+            is_placed = enrolled is not None and enrolled.era == self.epoch.era
+            return enrolled.leaf if is_placed else None, None
+        draft = Draft(self._tree, self._random)
         if enrolled is None or enrolled.era != self.epoch.era or enrolled.leaf is None:
             return draft.join(), draft
         draft.renew(enrolled.leaf)

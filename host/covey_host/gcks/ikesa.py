@@ -86,7 +86,7 @@ class IkeSA:
 
         self.next_own = 0  # Message ID of our next request
         self.pending = None  # our request that is not answered yet: requests.Pending
-        self.told: dict[str, Told] = {}  # inband groups whose rekeys go over this SA
+        self.told: dict[str, Told] = {}  # groups whose rekeys go over this SA
         self.tell_ms = 0  # not before: the peer was busy
         self.is_excluded = False  # CLOSING: its groups are taken back first
         self.rival = None  # made by the peer while we were asking for new keys: ikerekey.Rival

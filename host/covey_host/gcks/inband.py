@@ -29,7 +29,7 @@ EXCLUSION: Payloads = [
 
 @dataclass(frozen=True)
 class Told:
-    """What a member holds of an inband group."""
+    """What a member holds of a group whose rekeys it is told inband."""
 
     era: int
     number: int  # of the epoch; 0: none for certain
@@ -44,11 +44,12 @@ class Telling:
     now: Told | None
 
 
-def registered(sa: IkeSA, group: Group) -> None:
-    """A member was given the group's keys in answer to its own request."""
+def registered(sa: IkeSA, group: Group, relayed: bool) -> None:
+    """A member was given the group's keys in answer to its own request. relayed: its delivery is
+    unicast; such a one is told inband whatever the group's other members are."""
     epoch, name = group.epoch, group.policy.name
     sa.told.pop(name, None)
-    if group.is_inband:
+    if relayed or group.is_inband:
         sa.told[name] = Told(epoch.era, epoch.number, (epoch.tek_spi,))
 
 
@@ -95,8 +96,10 @@ def _rekey(sa: IkeSA, group: Group, told: Told, now_ms: int) -> Payloads:
     epoch = group.epoch
     atd_s, dtd_s = group.delays_s(now_ms)
     times = {"age_s": group.age_s(now_ms), "atd_s": atd_s, "dtd_s": dtd_s}
-    gsa = download.registration_gsa(epoch, group.policy, **times, is_sender=False)
-    payloads = [(ike.GSA, gsa), (ike.KD, download.registration_kd(epoch, sa.kwk, None, ()))]
+    relayed = group.is_relayed(sa.identity)
+    gsa = download.registration_gsa(epoch, group.policy, **times, is_sender=False, relayed=relayed)
+    kd = download.registration_kd(epoch, sa.kwk, None, (), relayed=relayed)
+    payloads = [(ike.GSA, gsa), (ike.KD, kd)]
     gone = [spi for spi in told.spis if spi != epoch.tek_spi]
     if gone:
         payloads.append((ike.DELETE, ike.emit_delete(ike.Delete(ike.ESP, 4, gone))))

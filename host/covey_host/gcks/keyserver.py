@@ -24,6 +24,7 @@ from .overview import Overview
 from .policy import GroupPolicy, SitePolicy
 from .registrar import Registrar
 from .rekeyer import Rekeyer
+from .relay import Relay
 from .responder import Responder
 
 _MOST_EVENTS = 1000  # kept for whoever reads them; the oldest go first
@@ -90,15 +91,18 @@ class KeyServer:
             self._tell,
             self._random,
         )
+        self.relay = Relay(self._groups, self._responder.told, self.counters)
         return self._due(now_ms)
 
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker; address is any hashable that Out.address gives back."""
+        self.relay.is_stale = True
         outs = self._responder.receive(data, address, now_ms)
         return outs + self._due(now_ms)
 
     def step(self, now_ms: int) -> tuple[list[Out], int]:
         """Whatever time has brought → (messages, milliseconds until the next call)."""
+        self.relay.is_stale |= self._responder.next_ms() <= now_ms
         outs = self._responder.step(now_ms)
         for group in self._all():
             try:
@@ -125,12 +129,18 @@ class KeyServer:
         return self._due(now_ms)
 
     def add_member(
-        self, name: str, groups: list[str], *, sender: bool = False, psk: bytes | None = None
+        self,
+        name: str,
+        groups: list[str],
+        *,
+        sender: bool = False,
+        psk: bytes | None = None,
+        relayed: bool = False,
     ) -> Member:
         for group in groups:
             if group not in self._policy.groups:
                 raise Problem(f"There is no group {group!r}: see `covey group list`.", MISUSE)
-        member = self._authority.add(name, groups, sender=sender, psk=psk)
+        member = self._authority.add(name, groups, sender=sender, psk=psk, relayed=relayed)
         self._tell("added", member=name, groups=list(groups), sender=sender)
         return member
 
@@ -139,9 +149,9 @@ class KeyServer:
 
     def remove_members(self, names: list[str], now_ms: int) -> list[Out]:
         """Evict members at once, all or none: the others of their groups get new keys, by two
-        messages where there is a key tree, each by itself in an inband group. Without a tree, or
-        where the store knows of no leaf (it may be a restored backup), everybody is sent away, and
-        those that remain come back."""
+        messages where there is a key tree, each by itself in an inband group or with unicast
+        delivery. Without a tree, or where the store knows of no leaf (it may be a restored
+        backup), everybody is sent away, and those that remain come back."""
         members, changes = self._authority.removal(names)
         plans = []
         for group in self._groups.values():
@@ -160,6 +170,7 @@ class KeyServer:
         for group, plan in plans:
             group.believe(plan, now_ms)
         self._left_groups = [group for group, _ in plans]
+        self.relay.is_stale = True
         told = []
         for member in members:
             self.counters["removed"] += 1
@@ -193,6 +204,7 @@ class KeyServer:
             elif group.policy != wanted:
                 group.adopt(wanted, now_ms)
         self._policy = self._responder.policy = policy
+        self.relay.is_stale = True
         self._rekeyer.most_len = most_len(policy)
         self._tell("reloaded", groups=list(policy.groups))
         return self._due(now_ms)
@@ -237,7 +249,7 @@ class KeyServer:
     def _keys_now(self, *, only_new: bool = False) -> Iterator[disclosure.Record]:
         """only_new: of IKE SAs those made since the last such call."""
         for group in self._all():
-            yield from disclosure.of_group(group.epoch, group.rekey_sas())
+            yield from _keys_of(group)
         for sa in self._responder.ike_keys(only_new=only_new):
             yield disclosure.of_ike_sa(*sa)
 
@@ -246,7 +258,9 @@ class KeyServer:
             group = Group(policy, self._ledger, None, self._random)
             group.refresh(0)
             if group.epoch is not None:
-                yield from disclosure.of_group(group.epoch, group.rekey_sas())
+                yield from disclosure.of_group(
+                    group.epoch, group.rekey_sas(), bool(group.relayed())
+                )
 
     def _ports(self) -> dict[int, bool]:
         """UDP ports in use, and whether IKE messages have the marker there."""
@@ -284,6 +298,7 @@ class KeyServer:
         self._epochs[group.policy.name] = epoch
         if known is None or known.number == epoch.number:
             return
+        self.relay.is_stale = True
         name = "rekeyed" if known.era == epoch.era else "excluded_all"
         self.counters[name] += 1
         self._tell(name, group=group.policy.name, epoch=epoch.number, spi=epoch.tek_spi.hex())
@@ -292,3 +307,7 @@ class KeyServer:
         self.events.append((name, facts))
         self._diary.tell(name, facts)
         del self.events[:-_MOST_EVENTS]
+
+
+def _keys_of(group: Group) -> Iterator[disclosure.Record]:
+    return disclosure.of_group(group.epoch, group.rekey_sas(), bool(group.relayed()))

@@ -31,8 +31,9 @@ class Newcomers:
     """Of one group."""
 
     def __init__(self):
-        # Since when; whether it has fragments, whether it wants to send.
-        self._waiting: dict[str, tuple[int, bool, bool]] = {}
+        # Since when; whether it has fragments (None: it is to have no leaf), whether it wants to
+        # send.
+        self._waiting: dict[str, tuple[int, bool | None, bool]] = {}
         self._due_ms: int | None = None  # when keys are changed for those who wait
         self._through_ms = 0  # when the last change of keys is through
         self._unused_ms = 0  # until when nobody sends under the TEK
@@ -93,7 +94,7 @@ class Newcomers:
         return not (looks_back and tree) or self._is_first or member in self._placed
 
     def wait(
-        self, member: str, fragments: bool, sends: bool, policy: GroupPolicy, now_ms: int
+        self, member: str, fragments: bool | None, sends: bool, policy: GroupPolicy, now_ms: int
     ) -> int:
         """It waits, and is still there → when keys are to be changed."""
         if self._due_ms is None:
@@ -102,13 +103,19 @@ class Newcomers:
             self._waiting[member] = now_ms, fragments, sends
         return self._due_ms
 
-    def waiting(self, now_ms: int) -> dict[str, bool]:
-        """Members, and whether each has fragments; without those that have given up."""
+    def waiting(self, now_ms: int) -> list[str]:
+        """All that wait, without those that have given up."""
         self._forget_old(now_ms)
-        return {member: fragments for member, (_, fragments, _) in self._waiting.items()}
+        return list(self._waiting)
+
+    def for_leaves(self, now_ms: int) -> dict[str, bool]:
+        """Those of them that wait for a leaf, too, and whether each has fragments."""
+        self._forget_old(now_ms)
+        waiting = self._waiting.items()
+        return {member: has for member, (_, has, _) in waiting if has is not None}
 
     def asking(self, now_ms: int) -> dict[str, bool]:
-        """The same members, and whether each wants to send."""
+        """All that wait, and whether each wants to send."""
         self._forget_old(now_ms)
         return {member: sends for member, (_, _, sends) in self._waiting.items()}
 

@@ -87,7 +87,8 @@ class Overview:
             **group.status(now_ms, is_running, LISTED),
         }
         if is_running:
-            holders = self._responder.holders(group) if group.is_inband else None
+            is_told = group.is_inband or facts["unicast"]
+            holders = self._responder.holders(group) if is_told else None
             facts["holders"] = None if holders is None else holders[:LISTED]
             facts["holder_count"] = None if holders is None else len(holders)
         facts["sender_count"] = group.sender_count()

@@ -3,7 +3,7 @@
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ from ..site import check_name
 from . import policyvalues as values
 from .policyvalues import Listen
 
+TELL, STOP = "tell", "stop"  # what a member does that hears nothing from its key server
 INBAND, MULTICAST = "inband", "multicast"  # how a group's new keys reach its members
+UNICAST = "unicast"  # how its data do, else MULTICAST
 PATIENCE_S = 14  # of a member whose request waits: it is sent for the last time after 15 s
+SIGNS_A_SECOND = 1000  # of life that a key server answers beside its other work
 REKEY_AT = 80  # % of a lifetime after which a group is rekeyed without being asked
 
 _TEMPLATE = """\
@@ -47,6 +50,8 @@ ike_idle = "10m"
 # carrier = "udp"                # data travels as ESP in UDP; "ip": as IP protocol 50
 # carrier_port = 4500            # the UDP port of rekeys; of data too where carrier is "udp"
 # rekey = "multicast"            # new keys: one message for all; "inband": to each by itself
+# delivery = "multicast"         # of data; "unicast": carried to and from each by the key server
+# relay_rate = 20000             # datagrams that it sends for that in a second, at most
 # key_tree = 4                   # children of a node of its key tree; 0: none, and a removal sends
 #                                # everybody away
 # private_attributes = true      # false, with "ip" only: say nothing that only Covey understands
@@ -65,6 +70,8 @@ ike_idle = "10m"
 # source_auth = "none"           # "mac": each packet proves its sender to up to 16 receivers
 # mac_len = 8                    # octets of that proof for each receiver, 8 to 16
 # batch_window = "1s"            # so long newcomers wait for others that come
+# max_silence = 0                # who hears nothing from here for so long says so; 0: never
+# on_silence = "tell"            # "stop": then it takes no packets, either
 # sender_id_form = [10, 6]       # bits of a Sender-ID: sender index, incarnation
 # sender_ids = 4                 # most Sender-IDs that one registration gets
 # members = 1000                 # most members registered at a time
@@ -91,6 +98,7 @@ class Shape:
     rekey: str = MULTICAST
     integrity_only: bool = False
     key_tree: int = 0  # degree; 0: none
+    delivery: str = MULTICAST
     source_auth: str = "none"
     mac_len: int = 8
 
@@ -131,13 +139,29 @@ class GroupPolicy:
     source_auth: str = "none"
     mac_len: int = 8
     batch_window_ms: int = 1000
+    max_silence_s: int = 0
+    on_silence: str = TELL
     sender_id_form: tuple[int, int] = (10, 6)
     sender_ids: int = 4
     members: int = 1000
     repeats: int = 2
     repeat_spacing_ms: int = 1000
     rejoin_spread_s: int = 2
+    delivery: str = MULTICAST
+    relay_rate: int = 20_000
     report_interval_s: int = 0
+
+    @property
+    def relays_all(self) -> bool:
+        """Whether data go to and from each member by way of the key server, never by multicast."""
+        return self.delivery == UNICAST
+
+    @property
+    def may_relay(self) -> bool:
+        """Whether a member may have unicast delivery: there is an attribute to say so, what others
+        multicast is within the key server's reach, and no rekey but the inband one is needed."""
+        is_heard = self.relays_all or self.carrier == "udp"
+        return is_heard and self.private_attributes and self.source_auth == "none"
 
     @property
     def shape(self) -> Shape:
@@ -153,6 +177,7 @@ class GroupPolicy:
             rekey=self.rekey,
             integrity_only=self.integrity_only,
             key_tree=self.key_tree if self.rekey == MULTICAST else 0,
+            delivery=self.delivery,
             source_auth=self.source_auth,
             mac_len=self.mac_len,
         )
@@ -174,6 +199,11 @@ class SitePolicy:
     ike_lifetime_s: int = 28800
     cookies_from: int = 64
     fragment_size: int = 1280
+
+    @property
+    def multicast_addresses(self) -> list[str]:
+        """Of groups for which something is multicast."""
+        return [group.address for group in self.groups.values() if not group.relays_all]
 
 
 class _Wrong(Exception):
@@ -287,6 +317,8 @@ _GROUP = {
     "carrier": ("carrier", values.one_of("udp", "ip")),
     "carrier_port": ("carrier_port", values.port),
     "rekey": ("rekey", values.one_of(MULTICAST, INBAND)),
+    "delivery": ("delivery", values.one_of(MULTICAST, UNICAST)),
+    "relay_rate": ("relay_rate", values.whole(100, 10_000_000)),
     "key_tree": ("key_tree", values.one_of(0, *range(2, 17))),
     "private_attributes": ("private_attributes", values.flag),
     "single_sender": ("single_sender", values.flag),
@@ -304,6 +336,8 @@ _GROUP = {
     "source_auth": ("source_auth", values.one_of("none", "mac")),
     "mac_len": ("mac_len", values.whole(8, 16)),
     "batch_window": ("batch_window_ms", values.window_ms),
+    "max_silence": ("max_silence_s", values.silence_s),
+    "on_silence": ("on_silence", values.one_of(TELL, STOP)),
     "sender_id_form": ("sender_id_form", values.form),
     "sender_ids": ("sender_ids", values.whole(1, 64)),
     "members": ("members", values.whole(1, 10_000_000)),
@@ -337,9 +371,10 @@ def _read_group(name: str, content: Any, others: dict[str, GroupPolicy]) -> Grou
         raise _Wrong("", problem.sentence) from None
     if not isinstance(content, dict):
         raise _Wrong("", "a group is a table: [group.NAME].")
-    policy = GroupPolicy(name, **_read_table(content, _GROUP))
+    policy = _by_delivery(GroupPolicy(name, **_read_table(content, _GROUP)), content)
     _check_rollover(policy, content)
     _check_newcomers(policy, content)
+    _check_silence(policy, content)
     _check_sources(policy, content)
     if policy.carrier == "udp" and not policy.private_attributes:
         raise _Wrong(
@@ -354,6 +389,25 @@ def _read_group(name: str, content: Any, others: dict[str, GroupPolicy]) -> Grou
                 f"address {policy.address} is that of {other.name}: give each group its own.",
             )
     return policy
+
+
+def _by_delivery(policy: GroupPolicy, content: dict) -> GroupPolicy:
+    """Where nothing is multicast, rekeys aren't either."""
+    if not policy.relays_all:
+        return policy
+    if content.get("rekey", INBAND) != INBAND:
+        raise _Wrong(
+            "rekey",
+            'rekey must be "inband" with delivery = "unicast", where nothing is multicast: leave'
+            " it out.",
+        )
+    if not policy.private_attributes:
+        raise _Wrong(
+            "private_attributes",
+            'private_attributes must not be false with delivery = "unicast": it is one of them'
+            " that tells members.",
+        )
+    return replace(policy, rekey=INBAND)
 
 
 def _check_reports(policy: GroupPolicy, site: dict) -> None:
@@ -433,6 +487,34 @@ def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
             next((k for k in ("batch_window", "dtd", key) if k in content), ""),
             f"with {key} a member waits up to {wait_ms / 1000:g} s for keys (dtd, batch_window),"
             f" and would give up: {PATIENCE_S} s is the most. Lower them, or say {key} = false.",
+        )
+
+
+def _check_silence(policy: GroupPolicy, content: dict) -> None:
+    """Members ask before it is over, all within a quarter of it after a rekey. That must be
+    of use, and answered."""
+    most_s = policy.max_silence_s
+    if not most_s:
+        if policy.on_silence == STOP:
+            raise _Wrong("on_silence", 'on_silence = "stop" says nothing without a max_silence.')
+        return
+    if not policy.private_attributes:
+        raise _Wrong(
+            "max_silence",
+            "max_silence is told by a private attribute: it needs private_attributes = true.",
+        )
+    if policy.rekey != INBAND and most_s >= policy.lifetime_s:
+        raise _Wrong(
+            "max_silence",
+            f"max_silence ({most_s} s) must be less than lifetime ({policy.lifetime_s} s): who"
+            " hears nothing for that long has no keys any more.",
+        )
+    least_s = -(-4 * policy.members // SIGNS_A_SECOND)
+    if most_s < least_s:
+        raise _Wrong(
+            "max_silence",
+            f"max_silence ({most_s} s) must be at least {least_s} s for {policy.members} members:"
+            f" within a quarter of it all ask for signs of life, {SIGNS_A_SECOND} a second.",
         )
 
 

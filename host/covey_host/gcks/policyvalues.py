@@ -95,6 +95,13 @@ def window_ms(value: Any) -> int:
     return ms
 
 
+def silence_s(value: Any) -> int:
+    ms = parse_duration_ms(value)
+    if ms and not 10_000 <= ms <= 30 * 86_400_000 or ms % 1000:
+        raise ValueError("must be whole seconds from 10 s to 30 days, or 0 for never.")
+    return ms // 1000
+
+
 def multicast(value: Any) -> str:
     try:
         address = ipaddress.IPv4Address(value if isinstance(value, str) else "")

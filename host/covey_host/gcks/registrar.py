@@ -33,6 +33,12 @@ REASONS = {
 }
 
 
+RELAY_NEEDS = (
+    "{member} can't have unicast delivery in group {group}: that takes carrier udp, or delivery ="
+    ' "unicast" for the whole group; private_attributes; and no source_auth.'
+)
+
+
 class _Refused(Exception):
     """By the notification of that type."""
 
@@ -72,12 +78,20 @@ class Registrar:
                 return self._leave(sa, group, now_ms)
             self._check(sa, group, wanted is not None, offered)
             is_awake = any(n.type == ike.COVEY_AWAKE for n in parts.notifies)
-            return self._admit(sa, group, wanted, is_awake, now_ms)
+            relayed = self._is_relayed(sa, group)
+            return self._admit(sa, group, wanted, is_awake, relayed, now_ms)
         except _Refused as refused:
             reason = REASONS[refused.type]
             self._counters[reason] += 1
             self._tell("refused", member=sa.identity, group=shown(identity), reason=reason)
             return [notify(refused.type)]
+
+    def current(self, sa: IkeSA) -> Payloads:
+        """What a sign of life says of groups with a max_silence: which TEKs are the current ones.
+        So a member notices that somebody keeps the rekeys from it."""
+        groups = [self._groups[name] for name in sorted(sa.registered) if name in self._groups]
+        spis = b"".join(group.epoch.tek_spi for group in groups if group.policy.max_silence_s)
+        return [notify(ike.COVEY_CURRENT, spis)] if spis else []
 
     def hear(self, sa: IkeSA, parts: Parts, now_ms: int) -> None:
         """What a member reports of itself, if this is a report."""
@@ -112,13 +126,33 @@ class Registrar:
         if sa.chosen.kwk_bits < group.epoch.shape.key_bits:
             raise _Refused(ike.NO_PROPOSAL_CHOSEN)  # RFC 9838 section 3.1: no weaker wrapping
 
+    def _is_relayed(self, sa: IkeSA, group: Group) -> bool:
+        """Whether unicast delivery is decided on for this member: then it must be possible."""
+        if not (group.policy.relays_all or self._authority.find(sa.identity).relayed):
+            return False
+        if not group.policy.may_relay:
+            reason = RELAY_NEEDS.format(member=sa.identity, group=group.policy.name)
+        elif not getattr(sa.address, "marker", True):
+            reason = f"{sa.identity} has unicast delivery and asked at a port without marker."
+        else:
+            return True
+        self._tell("trouble", reason=reason)
+        raise _Refused(ike.REGISTRATION_FAILED)
+
     def _admit(
-        self, sa: IkeSA, group: Group, wanted: int | None, is_awake: bool, now_ms: int
+        self,
+        sa: IkeSA,
+        group: Group,
+        wanted: int | None,
+        is_awake: bool,
+        relayed: bool,
+        now_ms: int,
     ) -> Payloads:
         try:
             is_awake |= group.policy.name in sa.registered  # over this IKE SA, which it still has
             boots = not is_awake or not group.has(sa.identity)
-            sender_ids = group.admit(sa.identity, wanted, now_ms, sa.has_fragments, boots)
+            how = {"boots": boots, "relayed": relayed}
+            sender_ids = group.admit(sa.identity, wanted, now_ms, sa.has_fragments, **how)
         except GroupFull:
             raise _Refused(ike.REGISTRATION_FAILED) from None
         except Fenced:
@@ -140,11 +174,12 @@ class Registrar:
             dtd_s=dtd_s,
             is_sender=wanted is not None,
             attributes=sources.of_group(epoch, group.rows),
+            relayed=relayed,
         )
-        path = group.path(sa.identity)
         own = sources.of_member(epoch, sa.identity, sa.kwk)
-        kd = download.registration_kd(epoch, sa.kwk, self._public_key, sender_ids, path, own)
-        inband.registered(sa, group)
+        keys = self._public_key, sender_ids, group.path(sa.identity), own
+        kd = download.registration_kd(epoch, sa.kwk, *keys, relayed=relayed)
+        inband.registered(sa, group, relayed)
         sa.registered.add(group.policy.name)
         self._counters["registered"] += 1
         self._tell(

@@ -182,7 +182,12 @@ class Requests:
         """When silence has lasted too long: a kept IKE SA is checked then, another one closed."""
         if sa.told:
             return sa.heard_ms + self.policy.liveness_s * 1000
-        return sa.used_ms + self.policy.ike_idle_s * 1000
+        groups = self.policy.groups
+        kept_s = max((groups[n].max_silence_s for n in sa.registered if n in groups), default=0)
+        idle_ms = sa.used_ms + self.policy.ike_idle_s * 1000
+        if kept_s:  # its member asks for signs of life over it, and would register else
+            return max(idle_ms, sa.heard_ms + 2 * kept_s * 1000)
+        return idle_ms
 
     def _send(self, sa: IkeSA, now_ms: int) -> list[Out]:
         """The same octets each time (section 2.1)."""

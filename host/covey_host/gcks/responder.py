@@ -101,7 +101,7 @@ class Responder:
         return self._table.timers.next_ms()
 
     def tell(self, now_ms: int) -> list[Out]:
-        """Members of inband groups hear of new epochs. To be called after anything."""
+        """Members that are told inband hear of new epochs. To be called after anything."""
         return self._requests.tell_all(now_ms)
 
     def dismiss(self, member: str, now_ms: int, *, is_excluded: bool = False) -> list[Out]:
@@ -117,11 +117,15 @@ class Responder:
         return self._proven.get(member)
 
     def holders(self, group: Group) -> list[str]:
-        """Members of an inband group that have its current keys: given, or acknowledged."""
+        """Members told inband that have a group's current keys: given, or acknowledged."""
         name, epoch = group.policy.name, group.epoch
         told = {m: sa.told.get(name) for m, sa in self._proven.items()}
         current = epoch.era, epoch.number
         return sorted(m for m, t in told.items() if t and (t.era, t.number) == current)
+
+    def told(self) -> Iterator[IkeSA]:
+        """The open IKE SAs over which members are told of new keys."""
+        return (sa for sa in self._proven.values() if sa.told)
 
     def ike_keys(self, *, only_new: bool = False) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
         """SPIi, SPIr, SK_ei, SK_er of each IKE SA with keys; only_new: made since this was asked
@@ -250,7 +254,7 @@ class Responder:
                 return self._authenticate(sa, exchange, parts, others, now_ms)
             if exchange == ike.INFORMATIONAL:
                 self._registrar.hear(sa, parts, now_ms)
-                return [], _ends(parts)
+                return self._registrar.current(sa), _ends(parts)
             if sa.state in (ikesa.CLOSING, ikesa.REPLACED):
                 return [notify(ike.TEMPORARY_FAILURE)], False
             if exchange == ike.GSA_REGISTRATION:

@@ -2,8 +2,9 @@
 
     group/NAME/sender/INDEX    see senders.py
     group/NAME/member/MEMBER   {"era": in which it registered last, "sender": bool, "left": bool,
-                                "fragments": bool, "leaf": its number in the key tree or null};
-                                rows that don't say the last two mean false and null
+                                "fragments": bool, "relayed": true or missing, "leaf": its
+                                number in the key tree or null}; rows that don't say "fragments"
+                                or "leaf" mean false and null
 
 A group may have a million members. Their rows stay octets until somebody asks for one, and what a
 rekey has to know of all of them is counted as they come and go.
@@ -21,6 +22,7 @@ from .senders import Row, decode_row, encode_row
 
 _SORTED = 10_000  # with more members the first ones by name are not looked for
 _LEAF = b',"leaf":'  # what stands behind it is all that most rows differ in
+_RELAYED = b',"relayed":true'
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Enrolled:
     left: bool
     fragments: bool = False  # whether it can put fragments of a rekey together
     leaf: int | None = None  # in the key tree of its era
+    relayed: bool = False  # it has been given data keys only, in its era, over its IKE SA
 
 
 class Members(Mapping[str, Enrolled]):
@@ -68,6 +71,8 @@ class Roster:
         self._unsplit: Counter = Counter()  # by era: how many of these can't do fragments
         self._kinds: Counter = Counter()  # by (era, whether it left, whether it is a sender)
         self._leavers: set[str] = set()  # who left by itself and has a leaf
+        relayed = [member for member, row in self._members.items() if _RELAYED in row]
+        self._relayed = {member: self.members[member] for member in relayed}
         beginnings = [row.partition(_LEAF)[0] for row in self._members.values()]
         leaving = set()
         for beginning, count in Counter(beginnings).items():
@@ -124,6 +129,22 @@ class Roster:
         enrolled = self.members.get(member)
         return enrolled is not None and enrolled.era == era and not enrolled.left
 
+    def relayed(self, era: int) -> list[str]:
+        """Who is registered, and reached by way of the key server alone."""
+        some = self._relayed.items()
+        return sorted(member for member, e in some if e.era == era and not e.left)
+
+    def is_relayed(self, member: str, era: int) -> bool:
+        """Whether all that it was given in this era are data keys, whether it has left or not."""
+        enrolled = self._relayed.get(member)
+        return enrolled is not None and enrolled.era == era
+
+    def relayed_one(self, member: str, era: int) -> Enrolled | None:
+        """One of relayed()."""
+        enrolled = self._relayed.get(member)
+        is_one = enrolled is not None and enrolled.era == era and not enrolled.left
+        return enrolled if is_one else None
+
     def count(self, era: int) -> int:
         """How many are registered, whatever their number is: members come one by one."""
         return self._present[era]
@@ -143,7 +164,7 @@ class Roster:
 
     def vacating(self, members: frozenset[str]) -> Changes:
         """They have no leaf any more."""
-        return {self._member_key(m): encode(asdict(self._without_leaf(m))) for m in members}
+        return {self._member_key(m): _row(self._without_leaf(m)) for m in members}
 
     def vacate(self, members: frozenset[str]) -> None:
         for member in members:
@@ -155,7 +176,7 @@ class Roster:
     def entering(self, member: str, enrolled: Enrolled, rows: dict[int, Row]) -> Changes:
         changes = {self._row_key(index): encode_row(row) for index, row in rows.items()}
         if self.members.get(member) != enrolled:
-            changes[self._member_key(member)] = encode(asdict(enrolled))
+            changes[self._member_key(member)] = _row(enrolled)
         return changes
 
     def enter(self, member: str, enrolled: Enrolled, rows: dict[int, Row]) -> None:
@@ -189,9 +210,12 @@ class Roster:
             self._count(former, -1)
             del self._members[member]
             self._leavers.discard(member)
+            self._relayed.pop(member, None)
         if enrolled is not None:
             self._count(enrolled, 1)
-            self._members[member] = encode(asdict(enrolled))
+            self._members[member] = _row(enrolled)
+            if enrolled.relayed:
+                self._relayed[member] = enrolled
             if enrolled.left and enrolled.leaf is not None:
                 self._leavers.add(member)
 
@@ -207,6 +231,14 @@ class Roster:
 
     def _row_key(self, index: int) -> str:
         return f"{self._prefix}sender/{index}"
+
+
+def _row(enrolled: Enrolled) -> bytes:
+    fields = asdict(enrolled)
+    leaf = fields.pop("leaf")
+    if not enrolled.relayed:
+        del fields["relayed"]  # of a million rows
+    return encode(fields | {"leaf": leaf})
 
 
 def _lists_of(enrolled: Enrolled, era: int) -> tuple[str, ...]:

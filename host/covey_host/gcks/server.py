@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 
-from covey.drops import Drops
+from covey.drops import DROP_UNKNOWN_SPI, Drops
 
 from ..control import ControlSocket
 from ..errors import INTERRUPTED, Problem
@@ -27,8 +27,9 @@ from .authority import Authority
 from .keyserver import KeyServer
 from .ledger import Ledger
 from .policyvalues import Listen
+from .relaying import Relaying
 from .room import check_room
-from .sockets import Endpoint, check_interface, check_route, is_multicast
+from .sockets import Endpoint, Esp, check_interface, check_route, is_multicast
 
 _BURST = 32  # datagrams read from one socket before timers and commands get their turn
 _IDLE_MS = 60_000  # the longest sleep between two steps
@@ -71,7 +72,7 @@ class Server:
             check_room(rules, Authority(Ledger(store)), self._site.policy)
             if self._interface:
                 check_interface(self._interface)
-            self.check_routes([group.address for group in rules.groups.values()])
+            self.check_routes(rules.multicast_addresses)
             self._listen = rules.listen
             self._open_endpoints(rules.listen)
             self._keyserver = KeyServer(store, rules)
@@ -149,6 +150,8 @@ class Server:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         control = ControlSocket(self._site.control, self._perform)
         self.send(self._keyserver.start(now_ms()))
+        what = self._keyserver.relay, self._endpoints, self._keyserver.counters
+        self._relaying = Relaying(*what, self._way, self._trouble, now_ms)
         await control.open()
         try:
             for endpoint in self._endpoints:
@@ -160,6 +163,7 @@ class Server:
         finally:
             for endpoint in self._endpoints:
                 loop.remove_reader(endpoint.sock)
+            self._relaying.close()
             if self._timer:
                 self._timer.cancel()
             await control.close()
@@ -174,7 +178,10 @@ class Server:
 
     def _readable(self, endpoint: Endpoint) -> None:
         for arrived in endpoint.receive(_BURST):
-            if isinstance(arrived, int):
+            if isinstance(arrived, Esp):
+                if not self._relaying.take(*arrived):
+                    self._drops.count(DROP_UNKNOWN_SPI)
+            elif isinstance(arrived, int):
                 self._drops.count(arrived)
             else:
                 self._guard(partial(self._receive, *arrived))
@@ -188,6 +195,7 @@ class Server:
         if self._timer:
             self._timer.cancel()
         wait_ms = self._guard(self._advance)
+        self._guard(self._relaying.follow)
         self._tell_events()
         wait_ms = _RETRY_MS if wait_ms is None else max(0, min(wait_ms, _IDLE_MS))
         self._timer = asyncio.get_running_loop().call_later(wait_ms / 1000, self._step)
@@ -268,9 +276,16 @@ class Server:
     def _multicast(self, out: Out) -> int:
         """From the socket on the rekeys' own port if there is one: some members may check it."""
         group, port = out.destination
-        endpoint = next((e for e in self._endpoints if e.port == port), self._endpoints[0])
-        interface = self._interface or (None if endpoint.host == "0.0.0.0" else endpoint.host)
-        return endpoint.send_multicast(out.data, out.marker, group, port, interface, self._ttl)
+        endpoint = self._on(port)
+        return endpoint.send_multicast(out.data, out.marker, group, port, *self._way(port))
+
+    def _on(self, port: int) -> Endpoint:
+        return next((e for e in self._endpoints if e.port == port), self._endpoints[0])
+
+    def _way(self, port: int) -> tuple[str | None, int]:
+        """Interface and TTL of multicast that is sent from, or heard beside, this port."""
+        host = self._on(port).host
+        return self._interface or (None if host == "0.0.0.0" else host), self._ttl
 
 
 def _lock(store: Store) -> None:

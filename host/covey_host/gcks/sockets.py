@@ -37,9 +37,17 @@ class Address(NamedTuple):
     port: int
     local: bytes  # our address that the peer wrote to; empty where the system doesn't say
     local_port: int = 0
+    marker: bool = True  # whether IKE messages have it there, so that ESP can come too
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+
+class Esp(NamedTuple):
+    """A datagram that is no IKE message."""
+
+    data: bytes
+    address: Address
 
 
 class Endpoint:
@@ -60,8 +68,8 @@ class Endpoint:
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
-    def receive(self, most: int) -> Iterator[tuple[bytes, Address] | int]:
-        """Up to `most` waiting datagrams: an IKE message and where it came from, or a DROP_*."""
+    def receive(self, most: int) -> Iterator[tuple[bytes, Address] | Esp | int]:
+        """Up to `most` waiting datagrams: an IKE message and where it came from, ESP, a DROP_*."""
         for _ in range(most):
             try:
                 data, ancillary, flags, (host, port) = self.sock.recvmsg(
@@ -75,19 +83,24 @@ class Endpoint:
                 yield drops.DROP_LENGTH
                 continue
             message = self._unframed(data)
-            if isinstance(message, int):
+            if isinstance(message, int) and message != drops.DROP_UNKNOWN_SPI:
                 yield message
-            else:
-                yield message, Address(self.number, host, port, _local(ancillary), self.port)
+                continue
+            ours = _local(ancillary), self.port, self.marker
+            address = Address(self.number, host, port, *ours)
+            yield Esp(data, address) if isinstance(message, int) else (message, address)
 
     def send(self, data: bytes, address: Address) -> int:
         """Answer where a request came from: 0, or the errno that the system gave."""
+        return self.send_esp(_MARKER + data if self.marker else data, address)
+
+    def send_esp(self, data: bytes, address: Address) -> int:
+        """The same, octets as they are."""
         ancillary = []
         if address.local and _IP_PKTINFO is not None:
             info = _PKTINFO.pack(0, address.local, bytes(4))
             ancillary = [(socket.IPPROTO_IP, _IP_PKTINFO, info)]
-        framed = _MARKER + data if self.marker else data
-        return self._send(framed, ancillary, (address.host, address.port))
+        return self._send(data, ancillary, (address.host, address.port))
 
     def send_multicast(
         self, data: bytes, marker: bool, group: str, port: int, interface: str | None, ttl: int
@@ -115,7 +128,7 @@ class Endpoint:
         if len(data) < len(_MARKER):
             return drops.DROP_LENGTH
         if data[:4] != _MARKER:
-            return drops.DROP_UNKNOWN_SPI  # ESP: a key server has no data SA
+            return drops.DROP_UNKNOWN_SPI  # ESP: a key server has no data SA of its own
         return data[4:]
 
     def _send(self, data: bytes, ancillary: list, address: tuple[str, int]) -> int:

@@ -44,6 +44,7 @@ class Plan:
     tree: KeyTree | None = None  # from now on
     draft: Draft | None = None  # what is to be applied to it
     joined: dict[str, Enrolled] = field(default_factory=dict)  # newcomers for whom there is a leaf
+    evicts: bool = False  # somebody is put out, while all others follow
     reserved: dict[int, Row] = field(default_factory=dict)  # sender indexes of seats
 
 
@@ -77,7 +78,8 @@ def decide(
     left = was.roster.leaving(old.era, gone).keys() - asking.keys()
     new, reserved = _seated(was, new, random, gone | left, asking)
     come_back = excludes or started and any(parcel.excludes for parcel in was.outbox)
-    delays_s = policy.delays_s(bool(steps))
+    evicts = bool(steps or gone) and not excludes
+    delays_s = policy.delays_s(evicts)
     said_ms = (now_ms if excludes else max(now_ms, was.begin_ms)) + moves.delay_ms(policy)
     activate_ms = max(earliest_ms(policy, said_ms, come_back, delays_s), was.activate_ms)
     atd_s, dtd_s = told_s(activate_ms - said_ms, delays_s)
@@ -108,7 +110,7 @@ def decide(
     elif draft:
         changes |= tree.pages(draft, was.prefix)
     end_ms = said_ms + dtd_s * 1000
-    what = vacated, tree, draft, moves.joined, reserved
+    what = vacated, tree, draft, moves.joined, evicts, reserved
     return Plan(new, outbox, changes, activate_ms, end_ms, gone, *what)
 
 

@@ -51,7 +51,8 @@ Both ports define exactly these names.
     recv(sock, buf, most, longer)
                             the same, but a datagram longer than buf and not than `most` is
                             appended to the list `longer`; what it returns is its length
-    recv_from(sock, buf)    the first with the sender: (length, (host, port)), or a None instead
+    recv_from(sock, buf), recv_from(sock, buf, most, longer)
+                            both with the sender: (length, (host, port)), or a None instead
     recv_parts(sock, head, buf)
                             the first in two parts: head is filled first. The length of all
     send(sock, view, address)

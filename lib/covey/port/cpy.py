@@ -237,27 +237,31 @@ def pollable(sock):
 
 
 def recv(sock, buf, most=0, longer=None):
-    if most <= len(buf):
-        return recv_from(sock, buf)[0]
-    try:
-        datagram = sock.recv(most + 1)
-    except OSError as e:
-        return _no_datagram(e)
-    n = len(datagram)
-    if n <= len(buf):
-        buf[:n] = datagram
-    elif n <= most:
-        longer.append(datagram)
-    return n
+    return recv_from(sock, buf, most, longer)[0]
 
 
-def recv_from(sock, buf):
+def recv_from(sock, buf, most=0, longer=None):
+    if most > len(buf):
+        return _recv_longer(sock, buf, most, longer)
     try:
         n, _, flags, address = sock.recvmsg_into((buf,))
     except OSError as e:
         return _no_datagram(e), None
     if flags & socket.MSG_TRUNC:
         n = len(buf) + 1
+    return n, address
+
+
+def _recv_longer(sock, buf, most, longer):
+    try:
+        datagram, address = sock.recvfrom(most + 1)
+    except OSError as e:
+        return _no_datagram(e), None
+    n = len(datagram)
+    if n <= len(buf):
+        buf[:n] = datagram
+    elif n <= most:
+        longer.append(datagram)
     return n, address
 
 

@@ -209,14 +209,16 @@ def recv(sock, buf, most=0, longer=None):
     return n
 
 
-def recv_from(sock, buf):
+def recv_from(sock, buf, most=0, longer=None):
     try:
         if not _is_waiting(sock):
             return _NOTHING, None
-        datagram, address = sock.now.recvfrom(len(buf) + 1)
+        datagram, address = sock.now.recvfrom(max(len(buf), most) + 1)
+        n = len(datagram)
+        if len(buf) < n <= most:
+            longer.append(datagram)
     except (OSError, MemoryError) as e:
         return _no_datagram(sock, e), None
-    n = len(datagram)
     if n <= len(buf):
         buf[:n] = datagram
     if n == 0 and IS_LWIP:
