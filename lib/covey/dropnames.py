@@ -18,6 +18,7 @@ def names():
         -8: "sender_table_full",
         -9: "replay",
         -10: "tag",
+        -39: "silent",
         -11: "padding",
         -12: "dummy",
         -13: "next_header",
