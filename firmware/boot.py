@@ -1,6 +1,7 @@
 """Runs before main.py. Nothing here may fail, take long or draw a secret."""
 
 import gc
+import sys
 
 # What was used for a moment is let go soon, so that the heap stays in one piece while code is
 # loaded and keys are made: a member lives with a quarter less of it. Who receives hundreds of
@@ -12,6 +13,7 @@ try:
     from onboard import install
 
     install.settle()  # an install that was cut short is completed, or undone
+    del install, sys.modules["onboard.install"], sys.modules["onboard"]  # main.py needs its memory
 except ImportError:  # a board that was never installed over a cable
     pass
 except (

@@ -4,22 +4,48 @@
 
 boot.py, main.py and what is a member's own stay in the board's file system. RP2040: see
 manifest_rp2.py, which includes this one with other options.
+
+What is frozen is rewritten as for an image (host/covey_host/board/shrink.py; Python 3.11), but
+for a main.py that nobody knows: it may call what docs/porting.md names, and what the two that
+Covey brings do. What yours does besides is kept by main="FILE". names="FILE" writes what the short
+names in a traceback stand for, for `covey words`.
 """
 
+import atexit
 import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
 
-options.defaults(port="$(PORT_DIR)/boards/manifest.py", small=False)
+options.defaults(port="$(PORT_DIR)/boards/manifest.py", small=False, main="main.py", names=None)
 
 include(options.port)
+
+sys.path.insert(0, os.path.abspath("../host"))
+from covey_host.board.shrink import shrink  # noqa: E402  it needs no package but Python's own
 
 # The GHASH without multiplication tables of 32-bit boards is for those that ARMv6-M can't have.
 unfit = {"mpy_ghash.py", "mpy_ghash_ct.py"} if options.small else {"mpy_ghash_small.py"}
 
+kept = {}
 for package_path, base in (("covey", "../lib"), ("onboard", ".")):
-    files = []
-    for folder, _, names in os.walk(os.path.join(base, package_path)):
-        for name in sorted(names):
-            if name.endswith(".py") and not name.startswith("cpy") and name not in unfit:
-                path = os.path.join(folder, name)
-                files.append(os.path.relpath(path, os.path.join(base, package_path)))
-    package(package_path, files=sorted(files), base_path=base, opt=3)
+    for path in sorted(Path(base, package_path).resolve().rglob("*.py")):
+        if not path.name.startswith("cpy") and path.name not in unfit:
+            kept[path.relative_to(Path(base).resolve()).as_posix()] = path
+
+applications = ("boot.py", "main.py", "sleep.py", options.main)
+heard = tuple(Path(name).read_text(encoding="utf-8") for name in applications)
+shrunk = shrink(kept, heard, Path("../lib").resolve())
+if options.names:
+    Path(options.names).write_bytes(shrunk.names_json())
+
+frozen = tempfile.mkdtemp()  # until MicroPython's build has read it
+atexit.register(shutil.rmtree, frozen, ignore_errors=True)
+for name, text in shrunk.texts.items():
+    target = Path(frozen, name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")
+for package_path in ("covey", "onboard"):
+    files = [name.partition("/")[2] for name in kept if name.startswith(package_path + "/")]
+    package(package_path, files=files, base_path=frozen, opt=3)

@@ -25,8 +25,8 @@ SEED = "/seed"
 def settler():
     """What boot.py calls, compiled as for a board."""
     texts = [(files.FIRMWARE / "boot.py").read_text()]
-    kept = code.select(texts, BOARD.arch, BOARD.carriers, [files.FIRMWARE]).kept
-    compiled = code.compile_all(kept, BOARD.arch)
+    kept = code.select(texts, BOARD.arch, BOARD.carriers, [files.FIRMWARE])
+    compiled, _ = code.compile_all(kept, BOARD.arch)
     return {f"/lib/{name}": data for name, data in compiled.items()}
 
 

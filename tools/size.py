@@ -7,10 +7,11 @@ A plain member has a pre-shared key, a group with the udp carrier, and a key ser
 by multicast. What it needs is seen, not reckoned: two of them register at a real key server, talk
 to each other, follow a rekey and talk again, on the 32-bit MicroPython.
 
-The .mpy are made as boards get them, at -O3: without asserts, without line numbers, with
-numbers in the place of their names (covey_host.board.fold). Code of a
-native or viper function is machine code, which is why the columns differ. Heap is measured on the
-32-bit MicroPython; that machine code is not in it, since the unix port keeps it elsewhere.
+The .mpy are those of the image of firmware/main.py, to the octet: rewritten as a whole program
+(covey_host.board.shrink), at -O3. What such an image leaves behind is compiled for an application
+that asks for everything. Code of a native or viper function is machine code, which is why the
+columns differ. Heap is measured on the 32-bit MicroPython; that machine code is not in it, since
+the unix port keeps it elsewhere.
 """
 
 import ast
@@ -24,7 +25,8 @@ from build_mpy import BUILD, ROOT
 
 from covey_host.bench.plant import Plant
 from covey_host.bench.results import Missing
-from covey_host.board.code import FOR_BOARDS, SOURCE, Broken, compile_file, fits, sources
+from covey_host.board.code import SOURCE, Broken, compile_all, select, sources
+from covey_host.board.files import FIRMWARE
 from covey_host.errors import Problem
 
 ARCHS = {
@@ -43,6 +45,8 @@ ROLES = {
     "the IKE SA gets new keys (ike_lifetime_s)": ["renewal", "ikerekey"],
     "an IKE message comes in fragments, or leaves so": ["ikefrag"],
     "the key server refuses, in words": ["errornames"],
+    "a drop is told by its name (status(), a refusal)": ["dropnames"],
+    "a socket can't be had": ["port.mpy_whynot"],
     "the key server may not be silent for long (max_silence)": ["silence"],
     "the key server wants reports (report_interval)": ["report", "reporter"],
     "the ip carrier": ["ipcarrier", "ipv4", "port.mpy_esp"],
@@ -52,11 +56,11 @@ ROLES = {
     "a board that goes on where it was, after deep sleep": ["resume"],
     "EtherNet/IP, where the application imports it": ["cip"],
 }
-WITH_LINES = 1  # the level that keeps line numbers, for who debugs
-
+_ALL_CARRIERS = ("udp", "ip")
 _UNROLLED = "covey.port.mpy_ghash"  # the 32-bit MicroPython loads this one; others need
 _IN_LOOPS = {"covey.port.mpy_ghash_small", "covey.port.mpy_tag"}
 
+_ON_DEMAND = "set_constant_time, suspend"  # what an application says for it, see code.select
 _BOARD = "x86"
 _SCRIPTS = ROOT / "host" / "covey_host" / "bench" / "scripts"
 _HEAP = "1m"
@@ -79,20 +83,35 @@ class Module:
         return self.name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
 
 
-def measure(root, folder, optimise=FOR_BOARDS):
-    """{name: Module} of the source below root; .mpy go to folder."""
+def measure(root, folder):
+    """{name: Module} of the source below root. What our scripts need goes to folder, for x86."""
     modules = {}
     for source in sources(root):
         module = Module(str(source.relative_to(root)))
         module.lines = len(source.read_text().splitlines())
-        for arch in [*ARCHS, _BOARD]:
-            if fits(source, arch):
-                target = (folder / arch / module.name).with_suffix(".mpy")
-                compile_file(source, target, arch, optimise, root)
-                if arch in ARCHS:
-                    module.octets[arch] = target.stat().st_size
         modules[module.name] = module
+    board = [(FIRMWARE / name).read_text() for name in ("boot.py", "main.py")]
+    everything = asks_for(modules.values())
+    scripts = [path.read_text() for path in sorted(_SCRIPTS.glob("*.py"))]
+    for arch in ARCHS:
+        octets = compiled(everything, arch, root) | compiled(board, arch, root)
+        for module in modules.values():
+            module.octets[arch] = len(octets.get(module.name.replace(".py", ".mpy"), b""))
+    for name, data in compiled(everything + scripts, _BOARD, root).items():
+        path = folder / _BOARD / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
     return modules
+
+
+def compiled(applications, arch, root):
+    """{covey/sa.mpy: octets} of what these texts can come to load."""
+    return compile_all(select(applications, arch, _ALL_CARRIERS, [FIRMWARE], root), arch)[0]
+
+
+def asks_for(modules):
+    """An application that may come to load all of these."""
+    return ["".join(f"import {module.dotted}\n" for module in modules) + _ON_DEMAND]
 
 
 # What a member loads, and heap: on the 32-bit MicroPython
@@ -225,10 +244,9 @@ def against(what, octets, most):
     return f"{what}: {octets / 1024:.1f} KB, aim {most // 1024} KB ({octets / most:.2f})"
 
 
-def of_member(modules, arch, compiled=None):
-    """Octets of what a plain member loads; compiled: the same modules at another level."""
-    names = [module.name for module in modules.values() if arch in module.needed]
-    return sum((compiled or modules)[name].octets[arch] for name in names)
+def of_member(modules, arch):
+    """Octets of what a plain member loads."""
+    return sum(module.octets[arch] for module in modules.values() if arch in module.needed)
 
 
 def size():
@@ -242,12 +260,9 @@ def size():
                 heap = state(plant, folder)
             note_loaded(modules, loaded)
             fill_heap(modules, SOURCE, folder, loaded)
-            with_lines = measure(SOURCE, folder / "lines", WITH_LINES)
             for arch in ARCHS:
                 octets = of_member(modules, arch)
-                more = of_member(modules, arch, with_lines) - octets
-                note = against(f"code of a member, .mpy for {arch}", octets, MOST_CODE)
-                notes.append(f"{note}; line numbers (-O1) take {more / 1024:.1f} KB more")
+                notes.append(against(f"code of a member, .mpy for {arch}", octets, MOST_CODE))
             what = f"heap of a registered member, {SAS} SAs, payloads up to {PAYLOAD} octets"
             notes.append(against(what, heap, MOST_STATE))
         except (Missing, Problem) as error:

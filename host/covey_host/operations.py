@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from covey.config import parse_psk
+from covey.fields import parse_psk
 
 from . import site as sites
 from .control import caller

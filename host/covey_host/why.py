@@ -3,7 +3,7 @@
 import json
 import os
 
-from covey.config import parse_psk
+from covey.fields import parse_psk
 
 from .causes import ago, causes, span
 from .dropwords import in_words

@@ -22,6 +22,7 @@ ASLEEP = 65  # the same after as many ms as `sleep` says
 CUT = 66  # its power went, as `writes` wanted
 
 _folder = ""
+_room = memoryview(bytearray(512))  # most files are shorter: asking a radio or a pin takes no heap
 
 
 def place(folder):
@@ -34,7 +35,8 @@ def read(name):
     """Octets, or None where there is no such file."""
     try:
         with open(_folder + name, "rb") as file:
-            return file.read()
+            n = file.readinto(_room)
+            return bytes(_room[:n]) + file.read() if n == len(_room) else bytes(_room[:n])
     except OSError:
         return None
 

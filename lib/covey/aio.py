@@ -397,13 +397,15 @@ class Joined:
             self._fail(error)
 
     def _look_unicast(self, sock):
-        """Messages are few, so each has a buffer of its own. What is longer than an Ethernet frame
-        is lost; when its sender repeats it, the buffer is longer.
+        """What is longer than an Ethernet frame is lost; when its sender repeats it, the buffer is
+        longer. Between two packets of the group rx is free: where it is as long, it serves.
         """
         if None in self._groups:  # ESP comes here, too
             return self._look_group(self._groups[None][0])
         drops = self.member.drops
-        buf = bytearray(_UNICAST + _MARKER_LEN if self._long else _FRAME)
+        buf = self.member.rx
+        if self._long or len(buf) < _FRAME:
+            buf = bytearray(_UNICAST + _MARKER_LEN if self._long else _FRAME)
         n, source = port.recv_from(sock, buf)
         if n < 0:
             return None if n == _NOTHING else drops.count(DROP_SOCKET)

@@ -72,9 +72,10 @@ DROP_EXHAUSTED = -63  # RFC 4303 section 3.3.3: the sequence numbers of this SA 
 
 
 def names():
-    """{DROP_*: its short name, "unknown_spi"}: from the constants above, so no table is kept."""
-    every = globals()
-    return {every[name]: name[5:].lower() for name in every if name.startswith("DROP_")}
+    """{DROP_*: its short name, "unknown_spi"}. What they are called is loaded when asked."""
+    from covey import dropnames
+
+    return dropnames.names()
 
 
 def name_of(reason):

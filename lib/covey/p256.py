@@ -23,6 +23,7 @@ _COLUMNS = const(52)
 _DIGITS = const(260)
 _SPREAD = const(52)  # doublings between a tooth and the next
 _TEETH = const(5)
+_NUMBER_LEN = const(32)
 _ENTRY_LEN = const(64)  # x | y
 
 
@@ -43,7 +44,7 @@ class Verifier:
     def prepare(self):
         """Job: make the table of the key, once; it costs more than a verification."""
         if self._point is not None:
-            self._table[:] = yield from comb_table(self._point[0], self._point[1])
+            yield from comb_table(self._point[0], self._point[1], self._table)
             self._point = None
 
     def verify(self, digest, r, s):
@@ -79,50 +80,65 @@ def _columns(g_flip, g_bits, table, q_flip, q_bits):
             yield _integer(points, at), y if i & 16 else _P - y
 
 
-def comb_table(x, y):
-    """Job: the sixteen points of (x, y)'s table as 1024 octets: x | y of each."""
+def comb_table(x, y, table):
+    """Job: the sixteen points of (x, y)'s table, into 1024 octets: x | y of each.
+
+    Coordinates lie there and in `zs` while they wait: an integer that comes of a division keeps
+    three times the octets of its value, and there would be ninety of them.
+    """
+    zs = bytearray((1 << _TEETH - 1) * _NUMBER_LEN)
     z = 1
-    teeth = [(x, y, z)]
+    _put(table, zs, 0, x, y, z)
     spread = (None,) * _SPREAD
-    while len(teeth) < _TEETH:
+    for tooth in range(1, _TEETH):
         x, y, z = yield from _walk(x, y, z, spread)
-        teeth.append((x, y, z))
-    teeth = yield from _to_affine(teeth)
+        _put(table, zs, tooth, x, y, z)
+    yield from _to_affine(table, zs, _TEETH)
+    teeth = bytes(table[: _TEETH * _ENTRY_LEN])
     # No sum below is infinite or doubles: a nonzero multiple of the point, of less than n, each.
-    sums = [(teeth[4][0], teeth[4][1], 1)]
+    top = (_TEETH - 1) * _ENTRY_LEN
+    _put(table, zs, 0, _integer(teeth, top), _integer(teeth, top + 32), 1)
     for bit in range(_TEETH - 1):
-        x, y = teeth[bit]
-        low, high = [], []
-        for px, py, pz in sums:
-            low.append((yield from _walk(px, py, pz, ((x, _P - y),))))
-            high.append((yield from _walk(px, py, pz, ((x, y),))))
-        sums = low + high
-    table = bytearray()
-    for x, y in (yield from _to_affine(sums)):
-        table.extend(x.to_bytes(32, "big"))
-        table.extend(y.to_bytes(32, "big"))
-    return table
+        x = _integer(teeth, bit * _ENTRY_LEN)
+        y = _integer(teeth, bit * _ENTRY_LEN + 32)
+        for i in range(1 << bit):
+            for entry, summand in ((1 << bit | i, (x, y)), (i, (x, _P - y))):
+                at = i * _ENTRY_LEN
+                point = _integer(table, at), _integer(table, at + 32), _integer(zs, at >> 1)
+                point = yield from _walk(point[0], point[1], point[2], (summand,))
+                _put(table, zs, entry, point[0], point[1], point[2])
+    yield from _to_affine(table, zs, 1 << _TEETH - 1)
 
 
-def _to_affine(points):
-    """Job: [(X, Y, Z), ...], none infinite, as [(x, y), ...], with one inversion for all."""
+def _put(table, zs, entry, x, y, z):
+    at = entry * _ENTRY_LEN
+    table[at : at + 32] = x.to_bytes(32, "big")
+    table[at + 32 : at + 64] = y.to_bytes(32, "big")
+    zs[at >> 1 : (at >> 1) + 32] = z.to_bytes(32, "big")
+
+
+def _to_affine(table, zs, count):
+    """Job: the first `count` points, none infinite, from (X, Y, Z) to (x, y, 1), with one
+    inversion for all.
+    """
     product = 1
-    before = []
-    for _, _, z in points:
-        before.append(product)
-        product = product * z % _P
+    before = bytearray(count * _NUMBER_LEN)
+    for i in range(count):
+        at = i * _NUMBER_LEN
+        before[at : at + 32] = product.to_bytes(32, "big")
+        product = product * _integer(zs, at) % _P
         yield
     inverted = yield from inverse(product, _P)
-    out = []
-    for i in range(len(points) - 1, -1, -1):
-        x, y, z = points[i]
-        zi = inverted * before[i] % _P
-        inverted = inverted * z % _P
+    for i in range(count - 1, -1, -1):
+        at = i * _NUMBER_LEN
+        zi = inverted * _integer(before, at) % _P
+        inverted = inverted * _integer(zs, at) % _P
         zz = zi * zi % _P
-        out.append((x * zz % _P, y * zz * zi % _P))
+        at = i * _ENTRY_LEN
+        x = _integer(table, at) * zz % _P
+        y = _integer(table, at + 32) * zz * zi % _P
+        _put(table, zs, i, x, y, 1)
         yield
-    out.reverse()
-    return out
 
 
 def _recode(k):

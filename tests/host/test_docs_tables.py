@@ -14,6 +14,7 @@ from covey import (
     assignment,
     config,
     drops,
+    fields,
     gsa,
     handshake,
     ike,
@@ -204,13 +205,13 @@ def test_every_key_of_covey_toml_with_its_default(at, readers, shape):
 
 def test_every_field_of_covey_json_with_its_default(monkeypatch):
     asked = {}
-    take = config._Fields._take
+    take = fields._Fields._take
 
     def noted(self, name, default):
         asked[re.sub(r"\[\d+\]", "[]", self._under(name))] = default
         return take(self, name, default)
 
-    monkeypatch.setattr(config._Fields, "_take", noted)
+    monkeypatch.setattr(fields._Fields, "_take", noted)
     example = json.loads(blocks(section(CLI, "covey.json"), "json")[0])
     settings = config.Config(example, psk=bytes(32))
     assert settings.servers[0].marker is True and settings.sender is True
@@ -221,7 +222,7 @@ def test_every_field_of_covey_json_with_its_default(monkeypatch):
     for cells in shown.values():
         name, said = code(cells[0]), cells[1]
         if said == "needed":
-            needed = asked[name] is config._NEEDED or name == "psk_file"  # a psk was handed in
+            needed = asked[name] is fields._NEEDED or name == "psk_file"  # a psk was handed in
             assert needed, cells
         elif said.startswith("`"):
             assert asked[name] == json.loads(code(said)), cells
@@ -230,7 +231,7 @@ def test_every_field_of_covey_json_with_its_default(monkeypatch):
 
 
 def test_the_key_file_is_needed():
-    with pytest.raises(config.ConfigError):
+    with pytest.raises(drops.ConfigError):
         config.Config({"version": 1, "group": "g", "idi": "i", "servers": [{"host": "h"}]})
 
 

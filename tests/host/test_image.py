@@ -217,7 +217,9 @@ def test_the_output_is_replaced_whole_or_not_at_all(site, tmp_path):
     assert bad.returncode == 2 and out.read_text() == "old"
     done = covey("image", "press-7", "--board", "esp32", "--site", site, "-o", out)
     assert done.returncode == 0 and stat.S_IMODE(out.stat().st_mode) == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == ["out.bin"]
+    assert {path.name for path in tmp_path.iterdir()} == {"out.bin", "out.names.json"}
+    names = json.loads((tmp_path / "out.names.json").read_text())
+    assert "_take_response" in names["unicast"].values()
 
 
 def test_a_device_is_no_place_for_it(site, tmp_path):

@@ -17,7 +17,7 @@ HOST = ROOT / "host" / "covey_host"
 
 # group: (its files in order, the groups it may import from, modules from outside covey)
 GROUPS = {
-    "errors": (["drops"], [], []),
+    "errors": (["dropnames", "drops"], [], []),
     "port": (
         [
             "port.chance",
@@ -31,6 +31,7 @@ GROUPS = {
             "port.mpy_cmac",
             "port.mpy_path",
             "port.mpy_address",
+            "port.mpy_whynot",
             "port.mpy_socket",
             "port.mpy_esp",
             "port.mpy",
@@ -103,6 +104,7 @@ GROUPS = {
     ),
     "top": (
         [
+            "fields",
             "config",
             "member",
             "membership",
@@ -123,7 +125,7 @@ DOORS = {
     "port": ["sys"],
     "port.chance": ["hashlib", "os"],
     "port.cpy": ["cryptography", "errno", "hashlib", "os", "socket", "sys", "time"],
-    "port.mpy": ["cryptolib", "gc", "hashlib", "micropython", "time"],
+    "port.mpy": ["cryptolib", "gc", "hashlib", "micropython", "sys", "time"],
     "port.mpy_gcm": ["cryptolib", "micropython", "sys"],
     "port.mpy_rare": ["micropython"],
     "port.mpy_cmac": ["cryptolib", "micropython"],
@@ -139,7 +141,7 @@ DOORS = {
     "port.mpy_address": ["network", "socket"],
     "port.mpy_esp": ["errno", "micropython", "socket", "sys"],
     "port.mpy_socket": ["errno", "micropython", "os", "select", "socket", "sys"],
-    "config": ["json"],
+    "fields": ["json"],
     "aio": ["asyncio"],
 }
 PLACES = {name: (group, at) for group in GROUPS for at, name in enumerate(GROUPS[group][0])}

@@ -1,9 +1,13 @@
 """firmware/manifest.py: what it hands to MicroPython's build, on a stand-in for its functions."""
 
+import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
+
+from test_micropython import interpreter, without
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRMWARE = ROOT / "firmware"
@@ -20,7 +24,7 @@ class Options:
         return self._given.get(name, self._usual.get(name))
 
 
-def frozen(name):
+def frozen(name, given=None):
     """Run a manifest as MicroPython's tools/manifestfile.py does: (files, others included)."""
     files, others = {}, []
 
@@ -47,7 +51,7 @@ def frozen(name):
             os.chdir(before)
 
     found = files
-    run(FIRMWARE / name, {})
+    run(FIRMWARE / name, given or {})
     return files, others
 
 
@@ -73,6 +77,35 @@ def test_all_that_a_board_may_load_and_nothing_else(name, kernel, without, port)
         without,
         "mpy_ghash_ct.py",
         "cpy.py",
+        "cpy_cmac.py",
         "cpy_gcm.py",
         "cpy_path.py",
     }
+
+
+def test_what_is_frozen_is_rewritten_and_runs(tmp_path):
+    """As an image's code is, for a main.py that is not known; on 32-bit MicroPython."""
+    wrapper, reason = interpreter("x86")
+    if wrapper is None:
+        without("x86", reason)
+    own = tmp_path / "own.py"
+    own.write_text("from covey.membership import Membership\nMembership.step\n")
+    files, _ = frozen("manifest.py", {"main": str(own), "names": str(tmp_path / "names.json")})
+    for name, source in files.items():
+        text = source.read_text()
+        assert '"""' not in text or name.startswith("onboard/"), name
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert (
+        "_take_response" in json.loads((tmp_path / "names.json").read_text())["unicast"].values()
+    )
+    script = "import covey.aio, covey.cip\nfrom covey.membership import Membership as M\n"
+    script += "from covey.gcm import GCMContext\n"
+    script += "print(covey.aio.join, M.step, covey.aio.Joined.send, GCMContext.set_constant_time)"
+    done = subprocess.run(
+        [wrapper, "-X", "heapsize=2m", "-c", script],
+        env={"MICROPYPATH": f"{tmp_path}:.frozen"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The very code of a board's image, but for the architecture: chosen, folded, at -O3. All other
+"""The very code of a board's image, but for the architecture: chosen, shrunk, at -O3. All other
 tests run what has its asserts and the key server's half. Real members, a real key server.
 """
 
@@ -10,6 +10,7 @@ import pytest
 import test_ip_carrier
 from covey_host.board import code
 from member_process import join, micropython
+from processes import ROOT
 from site_bench import Bench
 
 
@@ -20,8 +21,9 @@ def lib(tmp_path_factory):
     @functools.cache
     def of(arch):
         folder = tmp_path_factory.mktemp(arch)
-        kept = code.select(["import covey.aio"], arch, ("udp", "ip"), ()).kept
-        for name, octets in code.compile_all(kept, arch).items():
+        application = (ROOT / "tests" / "member_script.py").read_text()
+        found = code.select([application], arch, ("udp", "ip"), ())
+        for name, octets in code.compile_all(found, arch)[0].items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(octets)

@@ -2,6 +2,8 @@
 signer can force into their exceptional cases.
 """
 
+import gc
+
 from covey.job import finish
 from covey.modinv import inverse
 from covey.p256 import Verifier, comb_table
@@ -57,7 +59,20 @@ def test_point_vectors():
 
 
 def test_base_table_is_the_comb_of_the_base_point():
-    assert finish(comb_table(_GX, _GY)) == BASE_TABLE
+    table = bytearray(1024)
+    finish(comb_table(_GX, _GY, table))
+    assert table == BASE_TABLE
+
+
+def test_a_table_takes_little_heap_while_it_is_made():
+    if not hasattr(gc, "mem_alloc"):  # CPython
+        return
+    gc.collect()
+    before = most = gc.mem_alloc()
+    for _ in comb_table(_GX, _GY, bytearray(1024)):
+        gc.collect()
+        most = max(most, gc.mem_alloc())
+    assert most - before < 6144  # on 32 bits 4,304; with integers in lists it was 15,408
 
 
 def test_points_that_are_refused():

@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command()(image)
     app.command()(flash)
     app.command()(install)
+    app.command()(words)
 
 
 def image(
@@ -127,3 +128,15 @@ def install(
 ) -> None:
     """Bring a member onto a board that runs MicroPython: all that has changed, or nothing."""
     bring.install(site, name, port, board, main=main, may_replace=replace)
+
+
+def words(
+    names: Annotated[
+        Path, typer.Option(help="The .names.json that covey image wrote beside the image.")
+    ],
+    traceback: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="What the board said [stdin].")
+    ] = None,
+) -> None:
+    """Give a board's traceback the names of the source in place of the short ones."""
+    commands.words(names, traceback)

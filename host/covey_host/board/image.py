@@ -95,6 +95,23 @@ def write(image: Image, path: Path) -> None:
         raise Problem(f"{path} can't be written: {why}.", MISUSE) from None
 
 
+def names_path(path: Path) -> Path:
+    """Where the names of an image's code go: beside it."""
+    return path.with_name(path.stem + ".names.json")
+
+
+def write_names(image: Image, path: Path) -> None:
+    """What short names in a traceback stand for (`covey words`). No secret is in it."""
+    draft = path.with_name(path.name + ".new")
+    try:
+        draft.write_bytes(image.contents.shrunk.names_json())
+        os.replace(draft, path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        why = os.strerror(error.errno or 0)
+        raise Problem(f"{path} can't be written: {why}.", MISUSE) from None
+
+
 def _merge(parts: dict[int, bytes], board: Board) -> tuple[bytes, int]:
     """All parts, by their offset in the flash, as one file; and where that goes."""
     offset = min(parts)

@@ -11,6 +11,8 @@ Both ports define exactly these names.
                             returns is kept, and given here again (None: the first time),
                             allocating is quick
     mem_free()              octets of the heap that are free; takes as long as collect()
+    unload(name)            forgets a module of covey that has done its work, where memory is
+                            scarce: who imports it again loads it anew
     random_bytes(n)         from the system's generator, and from what was stirred in
     stir(seed)              mixes secret octets into all random_bytes from now on
     sha256(data=b"")        hash object: update(), digest() once; no copy() on MicroPython

@@ -3,6 +3,7 @@
 import time
 from gc import collect, mem_free
 from hashlib import sha256
+from sys import modules
 
 import micropython
 from cryptolib import aes
@@ -128,6 +129,12 @@ class AESBlock:
     def __init__(self, key):
         self.encrypt = aes(key, _ECB).encrypt
         self.decrypt = aes(key, _ECB).decrypt
+
+
+def unload(name):
+    """See covey.port. No object of its classes may be left, or all of it stays."""
+    if modules.pop("covey." + name, None) is not None:
+        delattr(modules["covey"], name)
 
 
 def read_file(path):

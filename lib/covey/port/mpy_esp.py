@@ -15,7 +15,7 @@ from covey.port.mpy_socket import (
     make_ready,
     membership_of,
     set_sending,
-    why_not_joined,
+    why_not,
 )
 
 _IPPROTO_IP = const(0)
@@ -48,7 +48,7 @@ def _open_esp(sock, group, interface, membership, ttl, loop):
         joiner.setsockopt(_IPPROTO_IP, IP_ADD_MEMBERSHIP, membership)
     except OSError as e:
         sock.let_go()
-        raise ConfigError(why_not_joined(e, group, 0, interface))
+        raise ConfigError(why_not(e, group, 0, interface))
     make_ready(sock, group, 0)
 
 

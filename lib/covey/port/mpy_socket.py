@@ -99,7 +99,7 @@ def _open_udp(sock, host, port):
             system.bind(address)
     except OSError as e:
         sock.let_go()
-        raise ConfigError(_why_not_bound(e, host, port))
+        raise ConfigError(why_not(e, host, port, joins=False))
     make_ready(sock, host, port)
 
 
@@ -150,7 +150,7 @@ def _open_group(sock, group, port, interface, membership, ttl, loop):
             set_sending(sender, interface and membership[4:], ttl, loop)
     except OSError as e:
         sock.let_go()
-        raise ConfigError(why_not_joined(e, group, port, interface))
+        raise ConfigError(why_not(e, group, port, interface))
     make_ready(sock, group, port)
 
 
@@ -182,24 +182,13 @@ def make_ready(sock, host, port):
     sock.poll.register(system, select.POLLIN)
 
 
-def _why_not_bound(e, host, port):
-    if e.errno == errno.EADDRINUSE:
-        return "UDP port %d is in use: stop the other program or choose another port" % port
-    if e.errno in _NO_ADDRESS:
-        return "%s is no address of this machine: give one that is, or 0.0.0.0" % host
-    if e.errno in (errno.EACCES, errno.EPERM):
-        return "UDP port %d may not be opened by this user: choose one from 1024 on" % port
-    return "UDP port %d on %s can't be opened: error %d" % (port, host, e.errno)
+def why_not(e, group, port, interface=None, joins=True):
+    """A sentence, from a file that is loaded when there is something to explain."""
+    from covey.port import mpy_whynot
 
-
-def why_not_joined(e, group, port, interface):
-    if e.errno in _NO_ADDRESS:
-        if interface:
-            return (
-                "%s is no address of an interface of this machine that does multicast" % interface
-            )
-        return "there is no multicast route to %s: name an interface by its address" % group
-    return _why_not_bound(e, group, port)
+    if joins:
+        return mpy_whynot.joined(e, errno, _NO_ADDRESS, group, port, interface)
+    return mpy_whynot.bound(e, errno, _NO_ADDRESS, group, port)
 
 
 def recv(sock, buf, most=0, longer=None):

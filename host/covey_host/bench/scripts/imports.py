@@ -13,13 +13,28 @@ import sys
 taken = dict.fromkeys(sys.argv[1:], 0)
 within = [0]  # what imports inside the current ones have kept
 original = builtins.__import__
+current = []  # the modules that are being loaded, the innermost last
 
 
-def hook(name, *rest):
+def absolute(name, level):
+    """MicroPython would take a relative name for one of this script's."""
+    here = current[-1]
+    up = level - hasattr(sys.modules[here], "__path__")  # to a package the first dot is itself
+    parts = here.split(".")
+    return ".".join(parts[: len(parts) - up] + ([name] if name else []))
+
+
+def hook(name, globals=None, locals=None, names=None, level=0):
+    if level:
+        name = absolute(name, level)
     gc.collect()
     before = gc.mem_alloc()
     within.append(0)
-    module = original(name, *rest)
+    current.append(name)
+    try:
+        module = original(name, None, None, names, 0)
+    finally:
+        current.pop()
     gc.collect()
     kept = gc.mem_alloc() - before
     own = kept - within.pop()

@@ -1,0 +1,240 @@
+"""Short names for what is Covey's own, the same in all files that know the thing.
+
+A .mpy file spells each name that it uses; MicroPython keeps each that it has not got itself on the
+heap. But some it has in ROM, and these a file says by a number (board.known). So what nobody
+outside knows gets one of those, as long as there are any:
+
+    def _install_data(self, sa, terms):            def OverflowError(_, EOFError, IndexError):
+        held = self._keys.find(sa.spi, 0)              held = _.append.abs(EOFError.any, 0)
+
+These names stay: what MicroPython and its modules have; what stands in the texts that come along,
+such as main.py; what an application may call (API); texts, in a file that calls getattr();
+`__x__`; `_X = const(...)`, which leaves no trace anyhow; modules. And what is asked of an object,
+but bound by no file of ours: nobody here knows whose it is.
+
+Two names may become one where they can't meet: in files that know only one of them, unless
+inheritance, `from x import *`, or who sets an attribute of another's object brings them together.
+An argument is known to its function alone, unless a caller names it: there they are the same few
+over and over.
+"""
+
+import ast
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from itertools import product
+from string import ascii_letters
+
+from .identifiers import DEFINITIONS, FUNCTIONS, Names, arguments, is_const, stored
+from .known import FOREIGN, SHORT, SHORTEST
+
+PACKAGE = "covey"
+# What an application may call, whatever main.py says: all public names of a file, or these.
+API = {
+    "covey/aio.py": None,
+    "covey/cip.py": None,
+    "covey/config.py": {"Config", "load", "fields", "psk", "folder", "name", "path"},
+    "covey/drops.py": {"ConfigError"},
+    "covey/gcm.py": {"GCMContext", "set_constant_time"},
+}
+
+# MicroPython itself asks any object for some of these, or they mean something to its compiler.
+_LOADED = {"args", "close", "const", "end", "errno", "key", "keys", "main", "micropython", "read"}
+_LOADED |= {"readinto", "readline", "self", "send", "sep", "super", "throw", "value", "write"}
+_LOADED |= {"locals", "globals", "eval", "exec", "dir", "bytecode", "builtins"}
+_LOADED |= {"_"}  # `from x import *` leaves it out
+_POOL = tuple(word for word in SHORTEST + SHORT if word not in _LOADED)
+_FOR_ARGUMENTS = (*SHORTEST, "__init__", "__len__", "__hash__", "__int__", "__str__")
+_NO_NAMES = ("as", "if", "in", "is", "or")
+
+
+def shorten(
+    trees: dict[str, ast.Module], outside: set[str], handed: set[str]
+) -> dict[str, dict[str, str]]:
+    """Shorten the names in the trees of all files, {covey/sa.py: tree}.
+
+    outside: the identifiers that others know; handed: by which of them they name an argument.
+    → {covey/sa.py: {short name: what it was}}.
+    """
+    known = {file: Names(tree) for file, tree in trees.items()}
+    called = handed.union(*(names.keywords for names in known.values()))
+    fixed = set(FOREIGN) | set(SHORTEST) | set(SHORT) | outside
+    for file, tree in trees.items():
+        called |= public(file, tree, known[file])
+        fixed |= _fixed(file, tree, known[file])
+    chosen = _choose(trees, known, fixed, called)
+    called = {chosen.get(word, word) for word in called}
+    said = {}
+    for file, tree in trees.items():
+        mine = {old: chosen[old] for old in known[file].words if old in chosen}
+        _Renamed(mine).visit(tree)
+        for function in known[file].functions:
+            _shorten_arguments(function, called)
+        _make_relative(tree, file)
+        said[file] = {new: old for old, new in sorted(mine.items())}
+    return said
+
+
+def public(file: str, tree: ast.Module, names: Names) -> set[str]:
+    """What of a file an application may name, as the documentation says."""
+    if API.get(file, ()) is not None:
+        return set(API.get(file, ()))
+    found = names.globals(tree) | names.members() | names.stored_in_self
+    for node in names.functions:
+        if not isinstance(node, ast.Lambda) and (node.name[0] != "_" or node.name == "__init__"):
+            found |= {arg.arg for arg in arguments(node)}
+    return {name for name in found if name[0] != "_"} - {"self"}
+
+
+def _fixed(file: str, tree: ast.Module, names: Names) -> set[str]:
+    """What keeps its name for a reason that lies in this file."""
+    found = public(file, tree, names) | set(file.removesuffix(".py").split("/"))
+    found |= {word for word in names.words if word.startswith("__")}
+    if names.asks_by_text:
+        found |= names.texts
+    if "globals" in names.words:
+        found |= names.globals(tree)
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and is_const(node.value):
+            found.add(node.targets[0].id)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) or isinstance(node, ast.ImportFrom) and _is_foreign(node):
+            for alias in node.names:
+                found |= {*alias.name.split("."), alias.asname or alias.name}
+    return found
+
+
+def _is_foreign(node: ast.ImportFrom) -> bool:
+    return not node.level and node.module.split(".")[0] != PACKAGE
+
+
+# Which names
+
+
+def _choose(
+    trees: dict[str, ast.Module], known: dict[str, Names], fixed: set[str], called: set[str]
+) -> dict[str, str]:
+    """{name: the short one}, those first that stand in most files."""
+    bound, handed, asked, anywhere = set(), set(), set(), set()
+    files, often = defaultdict(set), Counter()
+    for file, names in known.items():
+        bound |= names.globals(trees[file]) | names.members()
+        bound |= names.stored_in_self | names.stored_elsewhere
+        asked |= names.attributes
+        anywhere |= names.stored_elsewhere
+        handed |= {arg.arg for node in names.functions for arg in arguments(node)} & called
+        often += names.words
+        for word in names.words:
+            files[word].add(file)
+    wanted = (bound | handed - asked) - fixed
+    taken = {file: names.words.keys() - wanted for file, names in known.items()}
+    near = _neighbours(trees, known)
+    chosen = {}
+    for word in sorted(wanted, key=lambda word: (-len(files[word]), -often[word], word)):
+        meets = set(trees) if word in anywhere else set().union(*map(near.get, files[word]))
+        new = next(new for new in _names() if not any(new in taken[file] for file in meets))
+        if new in _POOL or len(new) < len(word):
+            chosen[word] = new
+        for file in meets:
+            taken[file].add(chosen.get(word, word))
+    return chosen
+
+
+def _names() -> Iterator[str]:
+    """From the shortest on, as a .mpy file says them: in one octet, two, three ..."""
+    yield from _POOL
+    yield from ascii_letters
+    for pair in product(ascii_letters, repeat=2):
+        if "".join(pair) not in _NO_NAMES:
+            yield "".join(pair)
+
+
+def _neighbours(trees: dict[str, ast.Module], known: dict[str, Names]) -> dict[str, set[str]]:
+    """The files whose names meet in one object, by inheritance or by `from x import *`."""
+    near = {file: {file} for file in trees}
+    homes = {kind.name: file for file in trees for kind in known[file].classes}
+
+    def bring_together(one: str, other: str) -> None:
+        both = near[one] | near[other]
+        for file in both:
+            near[file] = both
+
+    for file, tree in trees.items():
+        for kind in known[file].classes:
+            for base in kind.bases:
+                name = getattr(base, "attr", getattr(base, "id", None))
+                bring_together(file, homes.get(name, file))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+                other = node.module.replace(".", "/") + ".py"
+                if other in trees:
+                    bring_together(file, other)
+    return near
+
+
+class _Renamed(ast.NodeVisitor):
+    """Each identifier by its new name, wherever it stands."""
+
+    def __init__(self, names: dict[str, str]):
+        self._names = names
+
+    def generic_visit(self, node: ast.AST) -> None:
+        for field in ("id", "attr", "arg", "name", "asname"):
+            word = getattr(node, field, None)
+            if isinstance(word, str):
+                setattr(node, field, self._names.get(word, word))
+        if isinstance(node, ast.Global | ast.Nonlocal):
+            node.names = [self._names.get(word, word) for word in node.names]
+        super().generic_visit(node)
+
+
+# Arguments
+
+
+def _shorten_arguments(function: FUNCTIONS | ast.Lambda, called: set[str]) -> None:
+    """By names that nothing in the function has. Those that are called so stay."""
+    body = function.body if isinstance(function.body, list) else [function.body]
+    known = {arg.arg for arg in arguments(function)}.union(*(Names(node).words for node in body))
+    theirs = called.union(*map(_bound_inside, body))
+    names = (word for word in _FOR_ARGUMENTS if word not in known)
+    mine = {}
+    for arg in arguments(function):
+        if arg.arg not in theirs:
+            mine[arg.arg] = next(names, arg.arg)
+            arg.arg = mine[arg.arg]
+    for statement in body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name):
+                node.id = mine.get(node.id, node.id)
+
+
+def _bound_inside(statement: ast.AST) -> Iterator[str]:
+    """What an inner function, a comprehension, a class or an import binds; what is global."""
+    for node in ast.walk(statement):
+        if isinstance(node, FUNCTIONS | ast.Lambda):
+            yield from (arg.arg for arg in arguments(node))
+            for inner in node.body if isinstance(node.body, list) else ():
+                yield from stored(inner)
+        elif isinstance(node, ast.comprehension):
+            yield from stored(node.target)
+        elif isinstance(node, ast.ClassDef | ast.Import | ast.ImportFrom):
+            yield from Names(node).words
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            yield from node.names
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            yield node.name
+        if isinstance(node, DEFINITIONS):
+            yield node.name
+
+
+# Imports
+
+
+def _make_relative(tree: ast.Module, file: str) -> None:
+    """`from covey.sa import X` → `from .sa import X`: nobody says the package's name each time."""
+    home = file.split("/")[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and not _is_foreign(node) and not node.level:
+            parts = node.module.split(".")
+            shared = 2 if parts[:2] == home[:2] and len(home) == 2 else 1
+            node.level = len(home) - shared + 1
+            node.module = ".".join(parts[shared:]) or None

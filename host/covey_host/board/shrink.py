@@ -1,0 +1,105 @@
+"""lib/covey rewritten for boards, as a whole: one program with main.py and what lies beside it.
+
+    fold       numbers in the place of their names; without the key server's half
+    shake      without what nobody can reach
+    shorten    names that are Covey's own are short ones
+
+Each step reads syntax trees and nothing else, so that the same files give the same text; all that
+gets code onto boards begins here: `covey image`, `flash` and `install`, `make size`, and
+firmware/manifest.py, for which this needs no package but Python's own.
+"""
+
+import ast
+import functools
+import json
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .fold import fold
+from .identifiers import Names
+from .shake import shake
+from .shorten import PACKAGE, shorten
+
+_FRAME = re.compile(r'File "([^"]+)"(, line \d+)?, in (\w+)')
+_ERROR = re.compile(r"\w+(:|$)")  # behind the frames
+_WORD = re.compile(r"(?<=')(\w+)(?=')")
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    texts: dict[str, str]  # covey/sa.py: what is compiled
+    names: dict[str, dict[str, str]]  # what a traceback calls a file: {short name: the real one}
+
+    @staticmethod
+    def short_name(file: str) -> str:
+        """What a traceback calls a file: covey/port/mpy.py is "mpy", as no other is."""
+        parts = file.removesuffix(".py").removesuffix("/__init__").split("/")
+        return parts[-1] if parts[0] == PACKAGE else file
+
+    def names_json(self) -> bytes:
+        return (json.dumps(self.names, indent=1, sort_keys=True) + "\n").encode()
+
+
+# CPython 3.11 gets its syntax trees wrong where two threads make some at once: SystemError.
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def shrink(kept: dict[str, Path], heard: tuple[str, ...], root: Path) -> Shrunk:
+    """The text of each file of kept, {covey/sa.py: source}. root: where covey/ lies, whole.
+
+    heard: the texts of applications, whose words stay what they are; files of kept that are not
+    Covey's stay as they stand. SyntaxError where one is no Python.
+    """
+    ages = tuple((name, path, path.stat().st_mtime_ns) for name, path in kept.items())
+    with _ONE_AT_A_TIME:
+        return _shrink(ages, heard, root)
+
+
+@functools.lru_cache(maxsize=8)
+def _shrink(kept: tuple, heard: tuple[str, ...], root: Path) -> Shrunk:
+    texts, trees = {}, {}
+    for name, path, _ in kept:
+        if name.split("/")[0] == PACKAGE:
+            trees[name] = ast.parse(fold(path, root), name)
+        else:
+            texts[name] = path.read_text(encoding="utf-8")
+    outside, handed = set(), set()
+    for text in (*heard, *texts.values()):
+        names = Names(ast.parse(text))
+        outside |= {*names.words, *names.texts}
+        handed |= names.keywords
+    shake(trees, outside)
+    names = shorten(trees, outside, handed)
+    texts |= {name: ast.unparse(tree) + "\n" for name, tree in trees.items()}
+    return Shrunk(
+        dict(sorted(texts.items())),
+        {Shrunk.short_name(name): names[name] for name in sorted(names) if names[name]},
+    )
+
+
+def parse_names(data: bytes) -> dict[str, dict[str, str]]:
+    """What names_json() made. ValueError where it is something else."""
+    names = json.loads(data)
+    if not isinstance(names, dict) or not all(isinstance(some, dict) for some in names.values()):
+        raise ValueError("no names")
+    return names
+
+
+def in_words(lines: Iterable[str], names: dict[str, dict[str, str]]) -> Iterator[str]:
+    """The lines of a traceback from a board, with the real names. names: of its image."""
+    here = {}  # of the last frame's file
+    for line in lines:
+        line = line.rstrip("\r\n")
+        frame = _FRAME.search(line)
+        if frame:
+            here = names.get(frame[1], {})
+            start, end = frame.span(3)
+            line = line[:start] + here.get(frame[3], frame[3]) + line[end:]
+        elif _ERROR.match(line):
+            pieces = _WORD.split(line)
+            line = "".join(here.get(piece, piece) for piece in pieces)
+            here = {}
+        yield line
