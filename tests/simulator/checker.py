@@ -187,13 +187,17 @@ class Checker:
 
         Of a network that loses nothing this is meant as it stands. Else a sender may have missed
         every repeat, or be cut off: it stops ATD after it has come to know, at the latest when its
-        keys end.
+        keys end. ATD is as it was told: if it registered, what was left of it in whole seconds.
         """
         if eviction.done_ms is None:
             return False
         plant = self._plant
         until_ms = self._knows_ms(packet.sender, eviction, packet.key_epoch)
-        return packet.seal_ms > until_ms + plant.evict_atd_ms + plant.grace_ms
+        atd_ms = plant.evict_atd_ms
+        if not plant.is_lossless:
+            told = packet.sender.told_atd_ms.items()
+            atd_ms = max([atd_ms, *(ms for n, ms in told if n >= eviction.epoch)])
+        return packet.seal_ms > until_ms + atd_ms + plant.grace_ms
 
     def _knows_ms(self, machine, eviction, key_epoch):
         """When a member came to know of an eviction, or its keys ended that the evicted have.

@@ -37,6 +37,7 @@ class Machine:
         self.since_epoch = 0  # from this one on: it was not given what came before
         self.admitted_ms = None  # when the key server let it in first in this life
         self.knows = {}  # epoch → since when
+        self.told_atd_ms = {}  # epoch → ATD as it was told
         self.behind_ms = None  # without the newest keys since then
         self.reached_ms = 0  # when the newest message of the key server that it got was said
         self.asked = 0  # registrations begun in this life
@@ -187,6 +188,7 @@ class Machine:
         if known != self._known:
             self._known = known
             self.knows.setdefault(it.epoch, self._clock.now_ms)
+            self.told_atd_ms.setdefault(it.epoch, it._group.terms.atd_s * 1000)
             self._note_keys()
 
     def _note_keys(self):
