@@ -41,7 +41,7 @@ class Machine:
         self.behind_ms = None  # without the newest keys since then
         self.reached_ms = 0  # when the newest message of the key server that it got was said
         self.asked = 0  # registrations begun in this life
-        self.teks = set()  # every key that it ever held, and
+        self.teks = {}  # every key that it ever held, in order (to None), and
         self.rekey_sas = {}  # SPI → {(GSK_e, GSK_w)}, and
         self.kwks = {}  # Key ID → keys of a key tree
         chance = random.Random(f"{plant.seed}/{name}")
@@ -193,7 +193,7 @@ class Machine:
 
     def _note_keys(self):
         group = self.membership._group
-        self.teks.update([sa.context.keymat for sa in self.member.keys.live()])
+        self.teks |= dict.fromkeys(sa.context.keymat for sa in self.member.keys.live())
         for sa in group.rekey.live():
             held = self.rekey_sas.setdefault(sa.spi, set())
             held.add((sa.context.keymat, bytes(sa.kwk)))
