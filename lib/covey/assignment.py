@@ -128,8 +128,10 @@ def _proves_sources(policy):
 
 
 def _sources(policy, bag, kwk, was, made):
-    from covey import proofs
-
+    try:
+        from covey import proofs
+    except ImportError:  # an image for a group without
+        raise FormatError(DROP_POLICY)
     terms = made.terms
     esp = [p for p in policy.policies if p.protocol == ike.ESP]
     yield

@@ -8,7 +8,9 @@ import pytest
 import firmware_files as made
 from covey_host.board import boards, code, files, image, shrink
 from covey_host.board.boards import Region
+from covey_host.board.members import Member
 from covey_host.errors import Problem
+from covey_host.gcks.policy import GroupPolicy
 from image_bench import (  # noqa: F401  fixtures among them
     BOARDS,
     digests,
@@ -64,14 +66,18 @@ def test_all_that_policy_may_switch_on_is_there(arch):
     assert all(found.left.values())
     allowed = {"cip", "iana", "job", "port/mpy_tag", "port/mpy_ghash", "port/mpy_ghash_small"}
     allowed |= {"port/mpy_ghash_ct", "resume", "relay"}
-    assert set(found.left) <= {f"covey/{name}.py" for name in allowed}
+    proving = {f"covey/{name}.py" for name in ("mac", "proofs", "cmac", "sources")}
+    proving.add("covey/port/mpy_cmac.py")
+    assert set(found.left) <= proving | {f"covey/{name}.py" for name in allowed}
     missing = {name.replace(".", "/") + ".py" for name in everything_named(found)} & set(
         found.left
     )
     kernels = {f"covey/port/mpy_ghash{kind}.py" for kind in ("", "_small", "_ct")}
-    assert missing <= kernels | {"covey/resume.py", "covey/relay.py"}
+    assert missing - proving <= kernels | {"covey/resume.py", "covey/relay.py"}
     relayed = code.select(applications, arch, ("udp", "relay"), ())
     assert set(relayed.kept) - set(found.kept) == {"covey/relay.py"}
+    sure = code.select(applications, arch, ("udp", "source_auth"), ())
+    assert set(sure.kept) - set(found.kept) == proving
 
 
 def test_what_main_py_asks_for_is_there():
@@ -222,3 +228,11 @@ def test_one_thread_makes_syntax_trees(monkeypatch):
     found = code.select(["import covey.aio  # once"], "rv32imc", ("udp",), ())
     code.compile_all(found, "rv32imc")
     assert len(threads) > 50 and set(threads) == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("source_auth", ["none", "mac", None])
+def test_a_member_has_what_its_group_asks_for(tmp_path, source_auth):
+    """None: nobody knows the group's policy."""
+    rules = source_auth and GroupPolicy("line1", "239.192.1.32", 2222, source_auth=source_auth)
+    member = Member("valve", tmp_path, {}, b"", None, None, rules, None)
+    assert ("source_auth" in member.roles) == (source_auth != "none")

@@ -40,10 +40,12 @@ _ON_DEMAND = {
     "covey.port.mpy_ghash_ct": "set_constant_time",
     "covey.resume": "suspend",
 }
-# Carriers that policy may choose, but not on a board that can't, or for a member that is not to.
-_CARRIERS = {
+# What policy may choose, but not on a board that can't, or for a member that is not to.
+_ROLES = {
     "covey.ipcarrier": ("ip", "the board file has no ip carrier"),
     "covey.relay": ("relay", "covey.json has no unicast delivery"),
+    "covey.proofs": ("source_auth", "its group has no source authentication"),
+    "covey.port.mpy_cmac": ("source_auth", "its group has no source authentication"),
 }
 
 
@@ -77,17 +79,18 @@ def sources(root: Path = SOURCE) -> list[Path]:
 def select(
     applications: Iterable[str],
     arch: str,
-    carriers: Iterable[str],
+    roles: Iterable[str],
     homes: Iterable[Path],
     root: Path = SOURCE,
 ) -> Selection:
     """The files that applications (the texts of boot.py, main.py) can come to load on a board of
     this architecture, by whatever policy: of lib/covey, and of the homes, folders that are looked
-    through in this order. And why other files of lib/covey are left out.
+    through in this order. And why other files of lib/covey are left out. roles: carriers, and what
+    else of _ROLES it is to have.
     """
     known = {_dotted(path, root): path for path in sources(root)}
     kept, texts = _beside(list(applications), homes, known)
-    left = _left_out(known, texts, arch, carriers)
+    left = _left_out(known, texts, arch, roles)
     heard = tuple(sorted(texts))
     seen = set()
     while texts:
@@ -103,15 +106,15 @@ def select(
 
 
 def _left_out(
-    known: dict[str, Path], texts: list[str], arch: str, carriers: Iterable[str]
+    known: dict[str, Path], texts: list[str], arch: str, roles: Iterable[str]
 ) -> dict[str, str]:
     kernels = {name for name, path in known.items() if not fits(path, arch)}
     left = dict.fromkeys(kernels, f"a kernel for other architectures than {arch}")
     for name, word in _ON_DEMAND.items():
         if name in known and not any(word in text for text in texts):
             left.setdefault(name, f"main.py does not call {word}")
-    for name, (carrier, why) in _CARRIERS.items():
-        if name in known and carrier not in carriers:
+    for name, (role, why) in _ROLES.items():
+        if name in known and role not in roles:
             left[name] = why
     return left
 

@@ -45,8 +45,8 @@ def contents(member: Member, board: Board, main: Path | None = None) -> Contents
     boot = next((home / "boot.py" for home in homes if (home / "boot.py").is_file()), FIRMWARE)
     texts = {"/boot.py": _source(boot), "/main.py": _source(main)}
     try:
-        carriers = {*board.carriers, *member.carriers}
-        selection = code.select(texts.values(), board.arch, carriers, homes)
+        roles = {*board.carriers, *member.roles}
+        selection = code.select(texts.values(), board.arch, roles, homes)
         compiled, shrunk = code.compile_all(selection, board.arch)
     except code.Broken as error:
         raise Problem(f"It does not compile: {error}") from None

@@ -13,6 +13,7 @@ from ..commands import perform
 from ..errors import MISUSE, Problem
 from ..gcks import policy
 from ..gcks.policy import UNICAST, GroupPolicy
+from ..gcks.sources import NONE
 
 SEED_LEN = 32
 
@@ -31,9 +32,13 @@ class Member:
     senders: int | None  # members of its group that may send, likewise
 
     @property
-    def carriers(self) -> set[str]:
-        """Besides those that the group's policy may choose for it: see code.select."""
-        return {"relay"} if self.fields.get("delivery") == UNICAST else set()
+    def roles(self) -> set[str]:
+        """What its group's policy may choose for it, besides the board's carriers: see code.select.
+        Where nobody knows the policy, all."""
+        found = {"relay"} if self.fields.get("delivery") == UNICAST else set()
+        if self.policy is None or self.policy.source_auth != NONE:
+            found.add("source_auth")
+        return found
 
 
 def load(option: Path | None, name: str) -> Member:
