@@ -33,8 +33,8 @@ class Member:
 
     @property
     def roles(self) -> set[str]:
-        """What its group's policy may choose for it, besides the board's carriers: see code.select.
-        Where nobody knows the policy, all."""
+        """What its group's policy may choose for it, besides the board's carriers: see
+        code.select. Where nobody knows the policy, all."""
         found = {"relay"} if self.fields.get("delivery") == UNICAST else set()
         if self.policy is None or self.policy.source_auth != NONE:
             found.add("source_auth")
