@@ -252,3 +252,29 @@ def test_more_members_than_slots_are_refused_by_the_sentence(site):
         site.add(name)
     with pytest.raises(Problem, match="16 receivers at most, and 17 members"):
         site.restart()
+
+
+def longest(site):
+    """Of the messages that are out or due."""
+    return max(len(m) for parcel in group_of(site)._repeats.outbox for m in parcel.messages)
+
+
+@pytest.mark.parametrize("more", ["", "backward_secrecy = true\n"])
+def test_what_it_adds_to_a_rekey_is_kept_short(tmp_path, more):
+    """Eight senders with long names, and eight more members at once: who doesn't fit into a frame
+    waits for the next rekey. (These members can't do fragments.)"""
+    site = Site(tmp_path / "state.db", "fragment_size = 0\n" + SITE + LINE1 + MACS + more)
+    senders = [f"sender-{number}".ljust(60, "x") for number in range(6)]
+    names = [f"receiver-{number}".ljust(60, "x") for number in range(10)]
+    for name in [*senders, *names]:
+        site.add(name)
+    plant = Plant(site, senders, [])
+    for name in names:
+        plant.begin(name, False)
+    for _ in range(100):
+        plant.wait(1000)
+        assert longest(site) <= 1468 if group_of(site)._repeats.outbox else True
+    assert {one.it.state for one in plant.ones.values()} == {MEMBER}
+    for sender in senders:
+        assert plant.all_hear(sender, b"hello") == {*senders, *names} - {sender}
+    site.store.close()
