@@ -35,6 +35,8 @@ class Group:
         self._keys.wipe()
         self.rekey.wipe()
         self._names = {}
+        if self.terms.sources is not None:
+            self.terms.sources.wipe()
         self._follow(Terms())
 
     def routes(self):
@@ -157,8 +159,9 @@ class Group:
         for pair in self.terms.key_path:
             if pair not in terms.key_path:
                 wipe(pair[1])
-        if self.terms.sources and not terms.sources:
-            self.terms.sources.wipe()
+        old, new = self.terms.sources, terms.sources
+        if old is not None and (new is None or new.secret is not old.secret):
+            wipe(old.secret or b"")  # what was made of it goes with the SAs that work with it
         self.terms = terms
 
     def _check(self, made, registering, slots):

@@ -156,6 +156,7 @@ class DataSA:
         unlink(self.words, _TABLE_OF)
         self._senders.release()
         wipe(self.keymat or b"")
+        self.auth = None
         self.context.wipe()
 
 
