@@ -360,6 +360,7 @@ class Group:
         if self.epoch is None:
             facts = {"epoch": None, "rekey": self.policy.rekey, "unicast": [], "unicast_count": 0}
             facts["integrity_only"] = self.policy.integrity_only
+            facts["source_auth"] = self.policy.source_auth
             return {**facts, "members": [], "senders": [], "absent": [], "waiting": []}
         relayed = self.relayed()
         facts = {
@@ -367,6 +368,7 @@ class Group:
             "spi": self.epoch.tek_spi.hex(),
             "rekey": self.epoch.shape.rekey,
             "integrity_only": self.epoch.shape.integrity_only,
+            "source_auth": self.epoch.shape.source_auth,
             **self._roster.names(self.epoch.era, most),
             "unicast": relayed[:most],
             "unicast_count": len(relayed),
