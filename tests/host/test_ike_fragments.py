@@ -304,7 +304,7 @@ def test_stores_from_before_load(site):
     before = decode_state(site.store.read("group/line1/state")[0])
     for name in ("group/line1/state", "group/line1/member/a", "group/line1/member/b"):
         value, version = site.store.read(name)
-        term = site.server._ledger._term
+        term = site.server._ledger.term
         assert site.store.compare_and_swap([(name, version, old_row(name, value))], term)
     assert decode_state(site.store.read("group/line1/state")[0]) == before
     site = site.restart(SMALL)
