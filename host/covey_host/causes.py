@@ -34,9 +34,11 @@ _REFUSALS = {
         " `single_sender` in covey.toml with what it can do.",
     ),
     "registration_failed": (
-        "its group has no room now: `members` are registered, all sender indexes are used, or the"
-        " one sender of a `single_sender` group is another",
-        "Raise `members` or widen `sender_id_form` in covey.toml, or remove who is not needed.",
+        "its group has no room now: `members` are registered, all sender indexes are used, the"
+        " one sender of a `single_sender` group is another, or with `source_auth` all slots are"
+        " taken; or it is to have unicast delivery where it can't; or the store failed",
+        "Raise `members` or widen `sender_id_form` in covey.toml, or remove who is not needed."
+        " The key server's log says what else it is: `trouble`.",
     ),
 }
 _NEVER_HEARD = (
@@ -92,10 +94,11 @@ def _twins(told: dict) -> Iterator[Cause]:
     ]
     times = sum(row["times"] for row in rows)
     if times >= _TWICE:
+        since_s = max(row["first_s"] for row in rows)
         what = (
-            f"In the last hour it registered {times} times while it was still there, lastly from"
-            f" {rows[0]['address']} in place of {rows[0]['former']}: two devices have its name and"
-            " key, or one starts again and again. The newest wins each time."
+            f"In the last {span(since_s)} it registered {times} times while it was still there,"
+            f" lastly from {rows[0]['address']} in place of {rows[0]['former']}: two devices have"
+            " its name and key, or one starts again and again. The newest wins each time."
         )
         again = "Give each device a name of its own; look at the board's power and its log."
         yield Cause("two_devices", what, again)
@@ -110,14 +113,19 @@ def _in_group(told: dict, name: str, group: dict) -> Iterator[Cause]:
         yield Cause("never_registered", f"{member} was never let into {name}.", "")
     elif state == "waiting":
         what = (
-            f"It has asked, and waits for keys of {name} under which nothing was sent yet, so that"
-            " nothing old can be played to it."
+            f"It has asked, and waits for other keys of {name}, so that nothing old can be played"
+            " or shown to it, or until all are told of it."
         )
-        yield Cause(
-            "waiting", what, "That takes `dtd` at most. `fresh_join = false` does without."
+        again = (
+            "That is over by itself, with the next change of keys. What it waits for is in"
+            " covey.toml: `fresh_join`, `backward_secrecy` or `source_auth`."
         )
+        yield Cause("waiting", what, again)
     elif state == "excluded":
-        what = f"All members of {name} had to register again, and {member} has not come back."
+        what = (
+            f"Its keys of {name} are over, and {member} has not come back: all had to register"
+            " again, or it began to and did not end."
+        )
         yield Cause("excluded", what, _NEVER_HEARD)
     elif state == "left":
         yield Cause("left", f"It said that it goes, and left {name}.", "Start it again.")

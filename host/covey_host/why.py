@@ -15,7 +15,7 @@ from .site import Site
 _STATES = {
     "member": "has its keys",
     "waiting": "waits for keys",
-    "excluded": "had keys, and has not come back since all had to register again",
+    "excluded": "had keys, which are over, and has not come back",
     "left": "has left it",
     "never": "was never in it",
 }

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from covey_host.board import code, known, shrink
+from covey_host.board import code, known, shorten, shrink
 from markdown import ROOT
 from processes import run
 from test_micropython import interpreter, without
@@ -160,6 +160,11 @@ def test_names_of_micropython_and_of_what_is_imported_stay(same):
     for name in ("update", "digest", "hashlib", "dumps", "in_json"):
         assert name in text
     assert "inner" not in text
+
+
+def test_no_name_of_ours_becomes_a_cast_of_viper():
+    casts = {"bool", "int", "uint", "object", "ptr", "ptr8", "ptr16", "ptr32"}
+    assert not casts.intersection(shorten._POOL)
 
 
 def test_what_is_asked_of_an_object_that_is_not_ours_stays(same):

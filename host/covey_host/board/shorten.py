@@ -41,6 +41,7 @@ API = {
 _LOADED = {"args", "close", "const", "end", "errno", "key", "keys", "main", "micropython", "read"}
 _LOADED |= {"readinto", "readline", "self", "send", "sep", "super", "throw", "value", "write"}
 _LOADED |= {"locals", "globals", "eval", "exec", "dir", "bytecode", "builtins"}
+_LOADED |= {"bool", "int", "object"}  # a call of these is a cast in viper code
 _LOADED |= {"_"}  # `from x import *` leaves it out
 _POOL = tuple(word for word in SHORTEST + SHORT if word not in _LOADED)
 _FOR_ARGUMENTS = (*SHORTEST, "__init__", "__len__", "__hash__", "__int__", "__str__")

@@ -80,6 +80,7 @@ class Authority:
         self._ledger = ledger
         self._random = random
         self._counts: dict[str, Count] | None = None  # by group, once somebody has asked
+        self._is_unsure = False  # a write was begun, and may have happened
 
     def find(self, name: str) -> Member | None:
         """The member of that name, removed ones too."""
@@ -97,7 +98,8 @@ class Authority:
 
     def count(self, group: str) -> Count:
         """How many may register there, and how many of them as senders: counted once."""
-        if self._counts is None:
+        if self._counts is None or self._is_unsure:
+            self._is_unsure = False
             self._counts = defaultdict(Count)
             tails = Counter(v.partition(_GROUPS)[2] for _, v in self._ledger.each(_MEMBER))
             for tail, number in tails.items():  # few differ: no row is looked into by itself
@@ -138,12 +140,15 @@ class Authority:
             )
         psk = psk or self._random(PSK_LEN)
         member = Member(name, bytes(psk), dict.fromkeys(groups, bool(sender)), relayed=relayed)
+        self._writing()
         self._ledger.write({_MEMBER + name: _encoded(member)})
+        self._written()
         self._add(member.groups, 1)
         return member
 
     def removed(self, *members: Member) -> None:
         """What removal() gave is written."""
+        self._written()
         for member in members:
             self._add(member.groups, -1)
 
@@ -160,6 +165,7 @@ class Authority:
                 raise Problem(f"{name} has been removed already.", FAILURE)
             members.append(member)
             changes[_MEMBER + name] = _encoded(replace(member, groups={}, removed=True))
+        self._writing()
         return members, changes
 
     def remove_without_server(self, *names: str) -> list[Member]:
@@ -172,6 +178,15 @@ class Authority:
         self._ledger.write(changes)
         self.removed(*members)
         return members
+
+    def _writing(self) -> None:
+        """Members are to be counted again, unless _written() follows."""
+        if self._is_unsure:
+            self._counts = None
+        self._is_unsure = True
+
+    def _written(self) -> None:
+        self._is_unsure = False
 
     def evicted(self, group: str) -> set[str]:
         """Who was removed from a group while no key server was running."""

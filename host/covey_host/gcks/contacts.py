@@ -1,9 +1,11 @@
 """What members report of themselves (COVEY_REPORT): the last report of each.
 
-    contact/MEMBER    {"time": seconds since 1970, "behind": epochs, "report": its octets}
+    contact/MEMBER    {"time": seconds since 1970, "behind": {GROUP: epochs}, "report":
+                       its octets}
 
 In memory, and written now and then: what a member said last survives a restart. How far behind it
-is was judged when it came, when it was known which epoch it could have had.
+is was judged when it came, when it was known which epoch it could have had: in the groups that the
+report is about, of others it says nothing.
 """
 
 from collections.abc import Callable
@@ -22,8 +24,13 @@ _MOST = 100_000  # in memory; who reported longest ago is forgotten there first
 @dataclass(frozen=True)
 class Contact:
     time: int  # when the report came, seconds since 1970
-    behind: int  # epochs, by then
+    behind: dict[str, int]  # by group: epochs, by then
     data: bytes
+
+    @property
+    def most_behind(self) -> int:
+        """Epochs, where it is the most."""
+        return max(self.behind.values(), default=0)
 
     @property
     def report(self) -> Report:
@@ -45,27 +52,25 @@ class Contacts:
             if len(self._known) >= _MOST:
                 break
 
-    def take(self, member: str, data: bytes, behind: int) -> Contact | None:
+    def take(self, member: str, data: bytes, behind: dict[str, int]) -> Contact | None:
         """A report that parses → the one before it."""
         former = self._known.pop(member, None)
         self._known[member] = Contact(int(self._time()), behind, bytes(data))
         self._dirty[member] = None
-        if len(self._known) > _MOST:
-            oldest = next(iter(self._known))
-            del self._known[oldest]
+        self._trim()
         return former
 
-    def renewed(self, member: str) -> None:
+    def renewed(self, member: str, group: str) -> None:
         """It was given the newest keys."""
         known = self._known.get(member)
-        if known is not None and known.behind:
-            self._known[member] = replace(known, behind=0)
+        if known is not None and known.behind.get(group):
+            self._known[member] = replace(known, behind=known.behind | {group: 0})
             self._dirty[member] = None
 
     def forget(self, member: str) -> None:
         """It was removed."""
-        if self._known.pop(member, None) is not None:
-            self._dirty[member] = None
+        self._known.pop(member, None)
+        self._dirty[member] = None  # there may be a row that is not in memory
 
     def of(self, member: str) -> Contact | None:
         known = self._known.get(member)
@@ -77,14 +82,14 @@ class Contacts:
     def age_s(self, contact: Contact) -> int:
         return max(0, int(self._time()) - contact.time)
 
-    def lag_of(self, member: str, stale_s: int) -> str:
+    def lag_of(self, member: str, group: str, stale_s: int) -> str:
         """One of states.LAGS. stale_s: after so long without a report nothing is known."""
         contact = self._known.get(member)
-        if contact is None or self.age_s(contact) > stale_s:
+        if contact is None or group not in contact.behind or self.age_s(contact) > stale_s:
             return states.UNKNOWN
         if contact.report.state == states.SILENT:
             return states.SILENT
-        return states.BEHIND if contact.behind else states.CURRENT
+        return states.BEHIND if contact.behind[group] else states.CURRENT
 
     def members(self) -> list[str]:
         """Who has reported."""
@@ -104,6 +109,12 @@ class Contacts:
     def written(self, members: list[str]) -> None:
         for member in members:
             self._dirty.pop(member, None)
+        self._trim()
+
+    def _trim(self) -> None:
+        """Who is to be written yet stays until it is, and so do those behind."""
+        while len(self._known) > _MOST and (oldest := next(iter(self._known))) not in self._dirty:
+            del self._known[oldest]
 
     def _row(self, member: str) -> bytes | None:
         known = self._known.get(member)
@@ -114,4 +125,7 @@ class Contacts:
 
 def _contact(value: bytes) -> Contact:
     fields = decode(value)
-    return Contact(fields["time"], fields["behind"], bytes.fromhex(fields["report"]))
+    behind = fields["behind"]
+    if not isinstance(behind, dict):
+        behind = {}  # a row of before: nobody knows of which group
+    return Contact(fields["time"], behind, bytes.fromhex(fields["report"]))

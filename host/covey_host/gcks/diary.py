@@ -65,7 +65,7 @@ class Diary:
             return  # whatever name somebody claimed: nobody has it
         self._note(member, event, **{k: facts[k] for k in kept if k in facts})
         if event == "registered":
-            self.contacts.renewed(member)
+            self.contacts.renewed(member, facts["group"])
         elif event == "removed":
             self.contacts.forget(member)
 
@@ -74,13 +74,15 @@ class Diary:
         report = parse_report(data)
         if report is None:
             return False
-        behind = max((_behind(report, group, now_ms) for group in groups), default=0)
-        former = self.contacts.take(member, data, behind)
+        some = _meant(report, list(groups), now_ms)
+        lags = {group.policy.name: _behind(report, group, now_ms) for group in some}
+        former = self.contacts.take(member, data, lags)
+        behind, was_behind = max(lags.values(), default=0), former and former.most_behind
         if former is None:
             self._new_ms = history.FLUSH_MS
-        if behind and not (former and former.behind):
+        if behind and not was_behind:
             self._note(member, "behind", epochs=behind)
-        elif former and former.behind and not behind:
+        elif was_behind and not behind:
             self._note(member, "caught_up")
         reasons = drops_since(former and former.report, report)
         if reasons:
@@ -143,6 +145,15 @@ def drops_since(former: Report | None, report: Report) -> dict[str, int]:
         if more > 0 and name not in _QUIET:
             found[name] = more
     return found
+
+
+def _meant(report: Report, groups: list[Group], now_ms: int) -> list[Group]:
+    """The groups that a report is about: the one whose data SA it names, or all."""
+    for group in groups:
+        epochs = [] if group.epoch is None else group.data_epochs(now_ms)
+        if any(epoch.tek_spi == report.spi for epoch, _ in epochs):
+            return [group]
+    return groups
 
 
 def _behind(report: Report, group: Group, now_ms: int) -> int:

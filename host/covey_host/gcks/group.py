@@ -333,13 +333,17 @@ class Group:
 
     def state_of(self, member: str, now_ms: int) -> str:
         """What it is to the group, as far as the key server can know: see states.py."""
-        enrolled = self._roster.members.get(member)
         if member in self._newcomers.waiting(now_ms):
             return states.WAITING
+        return self.kept_state_of(member)
+
+    def kept_state_of(self, member: str) -> str:
+        """state_of(), had it not asked again."""
+        enrolled = self._roster.members.get(member)
         if enrolled is None:
             return states.NEVER
         if enrolled.left:
-            return states.LEFT
+            return enrolled.placed or states.LEFT
         return states.MEMBER if self.has(member) else states.EXCLUDED
 
     def counts(self) -> dict[str, int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from covey import ike
 from covey.gcm import SALT_LEN
 
+from . import states
 from .epoch import Epoch, Outbox, Random, kwk_len
 from .keytree import Draft, KeyTree, Round
 from .policy import INBAND, GroupPolicy, Shape
@@ -173,8 +174,16 @@ def _placed(
         else:
             leaf = enrolled.leaf
             draft.rejoin(leaf)
-        placed[member] = Enrolled(was.epoch.era, False, True, fragments, leaf)
+        before = _state_before(enrolled)
+        placed[member] = Enrolled(was.epoch.era, False, True, fragments, leaf, placed=before)
     return placed
+
+
+def _state_before(enrolled: Enrolled | None) -> str:
+    """Of a newcomer, should it never come for its keys: see Enrolled.placed."""
+    if enrolled is None:
+        return states.NEVER
+    return enrolled.placed if enrolled.left else states.EXCLUDED
 
 
 def _most(was: Standing, room: int) -> int:

@@ -98,8 +98,11 @@ class Overview:
 
     def _counts(self, group: Group, now_ms: int) -> dict[str, int]:
         counts = dict.fromkeys(states.STATES[:-1], 0) | group.counts()
+        waiting = group.waiting(now_ms)
+        for state in map(group.kept_state_of, waiting):
+            counts[state] -= state != states.NEVER  # one who waits counts as that alone
+        counts[states.WAITING] = len(waiting)
         known = sum(counts.values())
-        counts[states.WAITING] = len(group.waiting(now_ms))
         may_register = self._authority.count(group.policy.name).all
         counts[states.NEVER] = max(0, may_register - known)
         return counts
@@ -118,14 +121,18 @@ class Overview:
                 if word in (states.BEHIND, states.SILENT):
                     contact = contacts.of(name)
                     told_s = contacts.age_s(contact)
-                    row = {"member": name, "epochs": contact.behind, "told_s": told_s}
+                    row = {
+                        "member": name,
+                        "epochs": contact.behind[group.policy.name],
+                        "told_s": told_s,
+                    }
                     behind.append(row | {"state": contact.report.state})
         lag[states.UNKNOWN] += group.counts()[states.MEMBER] - sum(lag.values())
         return dict(lag), behind[: -LISTED - 1 : -1]
 
     def _lag_of(self, name: str, group: Group) -> str:
         stale_s = _STALE * group.policy.report_interval_s
-        return self._diary.contacts.lag_of(name, stale_s)
+        return self._diary.contacts.lag_of(name, group.policy.name, stale_s)
 
     # Members
 
@@ -157,7 +164,7 @@ class Overview:
         if facts["state"] == states.MEMBER:
             facts["lag"] = self._lag_of(member.name, group)
             contact = self._diary.contacts.of(member.name)
-            facts["behind"] = contact.behind if contact else 0
+            facts["behind"] = contact.behind.get(name, 0) if contact else 0
         return facts
 
     def _told(self, contact: Contact) -> dict:

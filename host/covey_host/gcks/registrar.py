@@ -18,7 +18,7 @@ from ..store import Fenced
 from . import download, inband, proposals, sources
 from .authority import Authority
 from .group import Group, GroupFull
-from .ikesa import IkeSA
+from .ikesa import OPEN, IkeSA
 from .natd import host_of
 from .newcomers import NotYet
 from .parts import Parts, Payloads, notify
@@ -89,12 +89,17 @@ class Registrar:
     def current(self, sa: IkeSA) -> Payloads:
         """What a sign of life says of groups with a max_silence: which TEKs are the current ones.
         So a member notices that somebody keeps the rekeys from it."""
+        if sa.state != OPEN:
+            return []
         groups = [self._groups[name] for name in sorted(sa.registered) if name in self._groups]
         spis = b"".join(group.epoch.tek_spi for group in groups if group.policy.max_silence_s)
         return [notify(ike.COVEY_CURRENT, spis)] if spis else []
 
     def hear(self, sa: IkeSA, parts: Parts, now_ms: int) -> None:
-        """What a member reports of itself, if this is a report."""
+        """What a member reports of itself, if this is a report. Whoever is put out, or has
+        another IKE SA by now, is not asked any more."""
+        if sa.state != OPEN:
+            return
         for n in parts.notifies:
             if n.type == ike.COVEY_REPORT:
                 groups = [self._groups[name] for name in sa.registered & self._groups.keys()]

@@ -2,9 +2,9 @@
 
     group/NAME/sender/INDEX    see senders.py
     group/NAME/member/MEMBER   {"era": in which it registered last, "sender": bool, "left": bool,
-                                "fragments": bool, "relayed": true or missing, "leaf": its
-                                number in the key tree or null}; rows that don't say "fragments"
-                                or "leaf" mean false and null
+                                "fragments": bool, "relayed": true or missing, "placed": "never",
+                                "excluded" or missing, "leaf": its number in the key tree or null};
+                                rows that don't say "fragments" or "leaf" mean false and null
 
 A group may have a million members. Their rows stay octets until somebody asks for one, and what a
 rekey has to know of all of them is counted as they come and go.
@@ -35,6 +35,9 @@ class Enrolled:
     fragments: bool = False  # whether it can put fragments of a rekey together
     leaf: int | None = None  # in the key tree of its era
     relayed: bool = False  # it has been given data keys only, in its era, over its IKE SA
+    placed: str = (
+        ""  # it has a leaf and never came for its keys: what it was before, if not "left"
+    )
 
 
 class Members(Mapping[str, Enrolled]):
@@ -70,6 +73,7 @@ class Roster:
         self._present: Counter = Counter()  # by era: how many have not left since
         self._unsplit: Counter = Counter()  # by era: how many of these can't do fragments
         self._kinds: Counter = Counter()  # by (era, whether it left, whether it is a sender)
+        self._placed: Counter = Counter()  # by what they were: who never came for its keys
         self._leavers: set[str] = set()  # who left by itself and has a leaf
         relayed = [member for member, row in self._members.items() if _RELAYED in row]
         self._relayed = {member: self.members[member] for member in relayed}
@@ -93,7 +97,8 @@ class Roster:
         """Who is registered (members), which of them are senders, and who was once registered
         (absent): at most so many of each. The first by name, unless there are very many."""
         active, senders = self._present[era], self._kinds[era, False, True]
-        left = {"members": active, "senders": senders, "absent": len(self.members) - active}
+        absent = len(self.members) - active - self._placed[states.NEVER]
+        left = {"members": active, "senders": senders, "absent": absent}
         is_sorted = len(self._members) <= _SORTED
         if not is_sorted:
             left = {what: min(number, most) for what, number in left.items()}
@@ -118,8 +123,8 @@ class Roster:
         active = self._present[era]
         return {
             states.MEMBER: active,
-            states.EXCLUDED: len(self.members) - active - left,
-            states.LEFT: left,
+            states.EXCLUDED: len(self.members) - active - left + self._placed[states.EXCLUDED],
+            states.LEFT: left - self._placed.total(),
         }
 
     def sender_count(self, era: int) -> int:
@@ -222,6 +227,8 @@ class Roster:
     def _count(self, enrolled: Enrolled, n: int) -> None:
         """n more like this one."""
         self._kinds[enrolled.era, enrolled.left, enrolled.sender] += n
+        if enrolled.placed:
+            self._placed[enrolled.placed] += n
         if not enrolled.left:
             self._present[enrolled.era] += n
             self._unsplit[enrolled.era] += 0 if enrolled.fragments else n
@@ -238,11 +245,15 @@ def _row(enrolled: Enrolled) -> bytes:
     leaf = fields.pop("leaf")
     if not enrolled.relayed:
         del fields["relayed"]  # of a million rows
+    if not enrolled.placed:
+        del fields["placed"]
     return encode(fields | {"leaf": leaf})
 
 
 def _lists_of(enrolled: Enrolled, era: int) -> tuple[str, ...]:
     """Of names()."""
+    if enrolled.placed == states.NEVER:
+        return ()
     if enrolled.era != era or enrolled.left:
         return ("absent",)
     return ("members", "senders") if enrolled.sender else ("members",)

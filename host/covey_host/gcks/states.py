@@ -6,7 +6,7 @@ How it says of itself that it is stands in covey.report.STATES.
 # By what the key server knows
 MEMBER = "member"  # it was given keys of this era, and has not said that it goes
 WAITING = "waiting"  # it has asked, and is to be given keys under which nothing was sent yet
-EXCLUDED = "excluded"  # it had keys, of an era that is over, and has not come back
+EXCLUDED = "excluded"  # it had keys, which are over, and has not come back
 LEFT = "left"  # it said that it goes
 NEVER = "never"  # it may register, and never did
 REMOVED = "removed"  # it may register no more

@@ -3,7 +3,13 @@
 The interface is small enough for a consensus engine to stand behind it too: versions are
 revisions of the whole store, writes are compare-and-swap, and everything that must happen once
 is conditional on a fencing term. Keys are ASCII paths ("group/line1/state"); values are octets
-that only the caller understands. Callers keep a value under 1 MiB and a swap under 100 keys.
+that only the caller understands.
+
+Callers keep most values under 1 MiB and most swaps under 100 keys, but not all. The messages of
+one change of keys are one value, of 2 MiB if they are 1024 portions; who is removed while no
+server runs is a list of names in one value; and putting out many members at once is one swap
+of about two keys for each, some 2000 for 1000. A store that can't do that in one piece has to
+split it itself, and still write all or none.
 """
 
 from typing import Protocol
