@@ -403,7 +403,9 @@ class Group:
                 delays_s = self.policy.delays_s(False)
                 earliest_ms = succession.earliest_ms(self.policy, now_ms, come_back, delays_s)
                 activate_ms = max(earliest_ms, self._activate_ms)
-                end_ms = activate_ms + delays_s[1] * 1000
+                said_ms = max(now_ms, self._repeats.begin_ms)  # as decide() has it
+                _, dtd_s = succession.told_s(activate_ms - said_ms, delays_s)
+                end_ms = said_ms + dtd_s * 1000
                 plan = Plan(epoch, outbox, {}, activate_ms, end_ms, tree=self._tree)
                 self.believe(plan, now_ms)
                 said_ms = self._repeats.begin_ms + delays_s[0] * 1000

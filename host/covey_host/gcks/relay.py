@@ -103,7 +103,8 @@ class Relay:
         if line is None or not line.addresses:
             return False
         known = line.holds(data, now_ms)
-        self._counters["relay_unknown_spi"] += not known
+        if not known:
+            self._drop("unknown_spi")
         return known
 
     def from_group(self, name: str, data: bytes, now_ms: int) -> Carried | None:
