@@ -5,6 +5,7 @@ import struct
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from covey_host.errors import Problem
 from covey_host.gcks import policy
 from covey_host.gcks.sockets import Address
 from foreign_gm import GSA_REGISTRATION, INFORMATIONAL, REGISTRATION_FAILED, notification
@@ -296,6 +297,109 @@ def test_new_keys_for_the_ike_sa_change_nothing(site):
     a.rekey_ike()
     assert of_member(site, esp(a.tek, 0, 1), "a").addresses == ("b",)
     assert of_member(site, esp(b.tek, 64, 1), "b").addresses == ("a",)
+
+
+def test_forged_packets_use_up_nothing_of_the_rate(tmp_path):
+    site = Site(tmp_path / "state.db", ALL + "relay_rate = 1000\n")
+    site.add("a"), site.add("b")
+    a = Peer(site, "a", wants=1).join()
+    Peer(site, "b").join()
+    for n in range(300):
+        assert of_member(site, damaged(esp(a.tek, 0, n + 1)), "a") is None
+    assert drops(site) == {"tag": 300}
+    assert of_member(site, esp(a.tek, 0, 1), "a")
+    site.store.close()
+
+
+def test_junk_and_signs_of_life_ask_for_no_look_at_all_members(site):
+    a, b = joined(site)
+    relay = site.server.relay
+    assert not relay.is_idle and not relay.is_stale
+    for data in (b"", bytes(100), damaged(b"".join(a.sealed(INFORMATIONAL, [])))):
+        site.server.receive(data, "x", site.now)
+        site.server.step(site.now)
+        assert not relay.is_stale
+    a.sa.next_id -= 1
+    assert a.ask(INFORMATIONAL, []) == [] and not relay.is_stale
+    a.address = "a2"
+    assert a.ask(INFORMATIONAL, []) == [] and relay.is_stale
+
+
+def test_a_group_without_unicast_members_is_not_walked(tmp_path):
+    site = Site(tmp_path / "state.db", MIXED + 'rekey = "inband"\n')
+    site.add("m")
+    Peer(site, "m", wants=1).join()
+    relay, walks = site.server.relay, []
+    inner = relay._sas
+    relay._sas = lambda: walks.append(1) or inner()
+    relay.is_stale = True
+    assert relay.is_idle and walks == []
+    site.store.close()
+
+
+def test_a_member_that_claims_anothers_address_does_not_mute_it(site):
+    a, b = joined(site)
+    deaf = Peer(site, "deaf").join()
+    a.address = "b"
+    assert a.ask(INFORMATIONAL, []) == []
+    assert of_member(site, esp(b.tek, 64, 1), "b").addresses == ("deaf",)
+    assert of_group(site, esp(deaf.tek, 0, 1)).addresses == ("b", "deaf")  # one copy to b
+    assert of_member(site, esp(b.tek, 128, 1), "b") is None and drops(site) == {"sender_id": 1}
+
+
+def test_what_was_relayed_is_known_after_all_unicast_members_were_gone(site):
+    a, b = joined(site)
+    data = esp(a.tek, 0, 1)
+    assert of_member(site, data, "a")
+    for peer in (a, b):
+        assert peer.ask(INFORMATIONAL, [DELETE_IKE]) == []
+    assert site.server.relay.is_idle and site.server.relay.listening() == {}
+    assert of_group(site, data) is None and drops(site) == {}  # to nobody
+    Peer(site, "b").join()
+    assert of_group(site, data) is None and drops(site) == {"replay": 1}
+
+
+def test_a_write_that_happened_though_it_failed_keeps_the_former_key(site):
+    a, b = joined(site)
+    former, server_group = tek(site), group(site)
+    ledger, write = server_group._ledger, server_group._ledger.write
+
+    def torn(changes):
+        write(changes)
+        raise Problem("The disk is gone.")
+
+    ledger.write = torn
+    with pytest.raises(Problem):
+        rekey(site)
+    ledger.write = write
+    server_group.refresh(site.now)
+    site.send(site.server.receive(b"", "x", site.now))
+    assert tek(site) != former
+    site.wait(9_900)
+    assert of_member(site, esp(former, 0, 1), "a")
+    site.wait(200)
+    assert of_member(site, esp(former, 0, 2), "a") is None
+
+
+def test_invented_senders_take_no_window(tmp_path):
+    wide = MIXED + "sender_id_form = [12, 4]\n"
+    site = Site(tmp_path / "state.db", wide)
+    site.server.add_member("a", ["line1"], sender=True, psk=KEY, relayed=True)
+    a = Peer(site, "a", wants=1).join()
+    for n in range(1030):
+        assert of_group(site, esp(a.tek, n + 9 << 4, 1)) is None
+    assert drops(site) == {"sender_id": 1030}
+    assert of_group(site, esp(a.tek, 0, 1))
+    site.store.close()
+
+
+def test_another_spi_takes_no_place_in_the_queue(site):
+    joined(site)
+    relay = site.server.relay
+    assert relay.expects("line1", esp(tek(site), 0, 1), site.now)
+    assert not relay.expects("line1", b"spi." + bytes(60), site.now)
+    assert not relay.expects("other", esp(tek(site), 0, 1), site.now)
+    assert drops(site) == {"unknown_spi": 1}
 
 
 # Who is put out

@@ -30,6 +30,9 @@ class Rules:
     def listening(self):
         return self.groups
 
+    def expects(self, name, data, now_ms):
+        return name in self.groups and data[:4] == b"spi."
+
     def from_member(self, data, address, now_ms):
         self.asked.append(data)
         return self.carried(data)
@@ -134,8 +137,8 @@ def test_groups_are_joined_and_left(made):
         assert not relaying._heard
         relaying._failed.clear()  # later
         relaying.follow()
-        relaying.follow()
-        shout(bytes(4) + bytes(60), b"\xff", b"", b"short", esp)  # a rekey, a keep-alive ...
+        relaying.follow()  # a rekey, a keep-alive ... another SPI
+        shout(bytes(4) + bytes(60), b"\xff", b"", b"short", bytes([1]) * 60, esp)
         await asyncio.sleep(0.05)
         assert made.rules.asked == [("line1", esp)]
         made.rules.carried = lambda data: Carried(data, "line1", ())

@@ -248,6 +248,11 @@ class Group:
         row = self._roster.rows.get(sender_id >> self.epoch.shape.incarnation_bits)
         return row is not None and row.era == self.epoch.era and row.owner == member
 
+    def has_index(self, sender_id: int) -> bool:
+        """Whether the Sender-ID, of whatever incarnation, is anybody's in this era."""
+        row = self._roster.rows.get(sender_id >> self.epoch.shape.incarnation_bits)
+        return row is not None and row.era == self.epoch.era
+
     def data_epochs(self, now_ms: int) -> list[tuple[Epoch, int]]:
         """Those under whose TEK data may come, and until when; the current one first."""
         former = [(epoch, end_ms) for epoch, end_ms in self._former if now_ms < end_ms]
@@ -402,7 +407,11 @@ class Group:
                 delays_s = self.policy.delays_s(False)
                 earliest_ms = succession.earliest_ms(self.policy, now_ms, come_back, delays_s)
                 activate_ms = max(earliest_ms, self._activate_ms)
-                self.believe(Plan(epoch, outbox, {}, activate_ms, tree=self._tree), now_ms)
+                said_ms = max(now_ms, self._repeats.begin_ms)  # as decide() has it
+                _, dtd_s = succession.told_s(activate_ms - said_ms, delays_s)
+                end_ms = said_ms + dtd_s * 1000
+                plan = Plan(epoch, outbox, {}, activate_ms, end_ms, tree=self._tree)
+                self.believe(plan, now_ms)
                 said_ms = self._repeats.begin_ms + delays_s[0] * 1000
                 self._activate_ms = max(activate_ms, said_ms)
         self.is_stale = False

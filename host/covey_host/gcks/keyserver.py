@@ -96,13 +96,11 @@ class KeyServer:
 
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker; address is any hashable that Out.address gives back."""
-        self.relay.is_stale = True
         outs = self._responder.receive(data, address, now_ms)
         return outs + self._due(now_ms)
 
     def step(self, now_ms: int) -> tuple[list[Out], int]:
         """Whatever time has brought → (messages, milliseconds until the next call)."""
-        self.relay.is_stale |= self._responder.next_ms() <= now_ms
         outs = self._responder.step(now_ms)
         for group in self._all():
             try:
@@ -294,7 +292,10 @@ class KeyServer:
         for group in self._all():
             self._tell_of(group)
         outs = [out for group in self._all() for out in group.due(now_ms)]
-        return outs + (self._responder.tell(now_ms) if self._responder else [])
+        if self._responder:
+            outs += self._responder.tell(now_ms)
+            self.relay.is_stale |= self._responder.take_changed()
+        return outs
 
     def _tell_of(self, group: Group) -> None:
         """Of a new epoch, whatever brought it."""

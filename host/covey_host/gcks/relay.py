@@ -60,7 +60,7 @@ class Relay:
         self._sas = sas
         self._counters = counters
         self._lines: dict[str, _Line] = {}
-        self._places: dict[Hashable, tuple[str, list[_Line]]] = {}  # → member, its groups
+        self._places: dict[Hashable, list[tuple[str, _Line]]] = {}  # → members, by group
 
     @property
     def is_idle(self) -> bool:
@@ -71,7 +71,7 @@ class Relay:
     def listening(self) -> dict[str, tuple[str, int]]:
         """Groups that also use multicast: name → address and port to be heard."""
         self._follow()
-        lines = [line for line in self._lines.values() if line.has_multicast]
+        lines = [line for line in self._lines.values() if line.has_multicast and line.addresses]
         return {line.name: line.group.epoch.destination for line in lines}
 
     def knows(self, address: Any) -> bool:
@@ -85,19 +85,33 @@ class Relay:
         """A datagram that came from there, which is no IKE message."""
         self._follow()
         place = place_of(address)
-        member, lines = self._places.get(place, (None, ()))
-        if member is None:
+        known = self._places.get(place)
+        if known is None:
             return self._drop("stranger")
-        line = next((line for line in lines if line.holds(data, now_ms)), None)
-        if line is None:
+        known = [(member, line) for member, line in known if line.holds(data, now_ms)]
+        if not known:
             return self._drop("unknown_spi")
+        own = (pair for pair in known if pair[1].is_own(data, pair[0]))
+        member, line = next(own, known[0])  # a member may claim another's address
         return self._take(line, data, now_ms, member, place)
+
+    def expects(self, name: str, data: bytes, now_ms: int) -> bool:
+        """Whether a datagram to the group's address may be one of its own: by SPI, at the cost of
+        a look. Else it is counted, and forgotten."""
+        self._follow()
+        line = self._lines.get(name)
+        if line is None or not line.addresses:
+            return False
+        known = line.holds(data, now_ms)
+        if not known:
+            self._drop("unknown_spi")
+        return known
 
     def from_group(self, name: str, data: bytes, now_ms: int) -> Carried | None:
         """A datagram that came to the group's address."""
         self._follow()
         line = self._lines.get(name)
-        if line is None:
+        if line is None or not line.addresses:
             return None
         if not line.holds(data, now_ms):
             return self._drop("unknown_spi")
@@ -108,11 +122,13 @@ class Relay:
         addresses = line.addresses
         if place is not None:
             addresses = tuple(a for a in addresses if place_of(a) != place)
-        if not line.has_tokens(len(addresses) + to_group, now_ms):
+        count = len(addresses) + to_group
+        if not line.has_tokens(count, now_ms):
             return self._drop("rate")
         reason = line.take(data, now_ms, member)
         if reason is not None:
             return self._drop(reason)
+        line.spend(count)  # by what is sent only: else a forger could use it all up
         self._counters["relayed"] += 1
         return Carried(data, line.name if to_group else None, addresses)
 
@@ -124,38 +140,43 @@ class Relay:
         if not self.is_stale:
             return
         self.is_stale = False
-        places: dict[Hashable, tuple[str, list[_Line]]] = {}
-        found: dict[str, list[Any]] = {}
-        for sa in self._sas():
+        places: dict[Hashable, list[tuple[str, _Line]]] = {}
+        found: dict[str, dict[Hashable, Any]] = {}
+        self._lines = {n: line for n, line in self._lines.items() if line.lasts(self._groups)}
+        served = {name: group for name, group in self._groups.items() if group.relayed()}
+        for sa in self._sas() if served else ():
             for name, told in sa.told.items():
-                group = self._groups.get(name)
+                group = served.get(name)
                 if group is None or told.era != group.epoch.era:
                     continue
                 if not group.serves(sa.identity) or not getattr(sa.address, "marker", True):
                     continue
                 line = self._lines.get(name)
-                if line is None or line.group is not group:
+                if line is None:
                     line = self._lines[name] = _Line(group)
-                found.setdefault(name, []).append(sa.address)
-                places.setdefault(place_of(sa.address), (sa.identity, []))[1].append(line)
+                place = place_of(sa.address)
+                found.setdefault(name, {})[place] = sa.address  # once, whoever claims it
+                places.setdefault(place, []).append((sa.identity, line))
         self._places = places
-        self._lines = {name: self._lines[name] for name in found}
-        for name, addresses in found.items():
-            self._lines[name].addresses = tuple(addresses)
+        for name, line in self._lines.items():
+            line.addresses = tuple(found.get(name, {}).values())
 
 
 class _Line:
-    """One group: where its members are, and the data path that judges its packets."""
+    """One group in one era: where its members are, and the data path that judges its packets. It
+    is kept when the last of them has gone: what was relayed once is not relayed again."""
 
     def __init__(self, group: Group):
         self.group = group
         self.name = group.policy.name
         self.addresses: tuple[Any, ...] = ()
         slots = min(_MOST_SENDERS, 1 << group.epoch.shape.index_bits)
+        self._era = group.epoch.era
         self._path = Member(
             payload_max=0, datagram_max=_MOST_LEN, sa_slots=_SLOTS, sender_slots=slots
         )
         self._slots = slots
+        self._is_short = slots < 1 << group.epoch.shape.index_bits
         self._epoch: Epoch | None = None
         self._until_ms = NEVER  # when the first of what is held goes
         self._held: dict[bytes, None] = {}  # SPIs
@@ -166,6 +187,13 @@ class _Line:
     def has_multicast(self) -> bool:
         return not self.group.policy.relays_all
 
+    def lasts(self, groups: dict[str, Group]) -> bool:
+        return groups.get(self.name) is self.group and self.group.epoch.era == self._era
+
+    def is_own(self, data: bytes, member: str) -> bool:
+        """Whether the packet says that it is this member's."""
+        return self.group.has_sender_id(member, self._sender_id(data))
+
     def holds(self, data: bytes, now_ms: int) -> bool:
         """Whether the SPI is that of a TEK that may be in use."""
         if self.group.epoch is not self._epoch or now_ms >= self._until_ms:
@@ -173,7 +201,7 @@ class _Line:
         return data[:4] in self._held
 
     def has_tokens(self, count: int, now_ms: int) -> bool:
-        """Whether the group may have so many datagrams sent now; then it has."""
+        """Whether the group may have so many datagrams sent now."""
         rate = self.group.policy.relay_rate
         most = max(_LEAST_BURST, rate * _BURST_S, count)
         if self._filled_ms is None:
@@ -181,10 +209,11 @@ class _Line:
         else:
             self._tokens = min(most, self._tokens + (now_ms - self._filled_ms) * rate / 1000)
         self._filled_ms = now_ms
-        if self._tokens < count:
-            return False
+        return self._tokens >= count
+
+    def spend(self, count: int) -> None:
+        """So many go."""
         self._tokens -= count
-        return True
 
     def take(self, data: bytes, now_ms: int, member: str | None) -> str | None:
         """None: it is what a member would take, and new; else why not."""
@@ -194,8 +223,10 @@ class _Line:
         if member is not None:
             if not self.group.may_send(member):
                 return "receiver"
-            if not self.group.has_sender_id(member, self._sender_id(data)):
+            if not self.is_own(data, member):
                 return "sender_id"  # before its window is looked at, or moved
+        elif self._is_short and not self.group.has_index(self._sender_id(data)):
+            return "sender_id"  # windows are for those that exist
         path.rx[: len(data)] = data
         answer = path.receive(len(data), now_ms)
         return name_of(answer) if answer < 0 else None

@@ -96,7 +96,9 @@ class Relaying:
                 data = sock.recv(_MOST_LEN + 1)
             except OSError:
                 return
-            if len(data) >= _LEAST_LEN and any(data[:4]):  # else no ESP: a rekey, most likely ours
+            if len(data) < _LEAST_LEN or not any(data[:4]):
+                continue  # no ESP: a rekey, most likely ours
+            if self._relay.expects(name, data, self._now_ms()):
                 self._put(name, data, None)
 
     def _put(self, name: str | None, data: bytes, address: Any) -> None:

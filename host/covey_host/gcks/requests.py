@@ -163,6 +163,7 @@ class Requests:
             found = inband.due(sa, self._groups, now_ms)
             if found is not None:
                 inband.sent(sa, found[1])
+                self._table.is_changed = True
                 return TELL, ike.GSA_INBAND_REKEY, *found
         if now_ms >= sa.rekey_ms:
             return (
@@ -210,7 +211,7 @@ class Requests:
         if opened is None:
             return []
         sa.pending = None
-        sa.address, sa.heard_ms = address, now_ms
+        self._table.hear(sa, address, now_ms)
         if pending.what == DELETE:  # whatever it says, that is done
             self._table.forget(sa)
             return []

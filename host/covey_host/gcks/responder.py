@@ -127,6 +127,10 @@ class Responder:
         """The open IKE SAs over which members are told of new keys."""
         return (sa for sa in self._proven.values() if sa.told)
 
+    def take_changed(self) -> bool:
+        """Whether told() may differ, or what is in it, from what it was at the last call."""
+        return self._table.take_changed()
+
     def ike_keys(self, *, only_new: bool = False) -> Iterator[tuple[bytes, bytes, bytes, bytes]]:
         """SPIi, SPIr, SK_ei, SK_er of each IKE SA with keys; only_new: made since this was asked
         for last."""
@@ -201,7 +205,7 @@ class Responder:
         where = natd.move(sa.address, address)
         if sa.identity is not None and where["address"] != where["former"]:
             self._tell("moved", member=sa.identity, **where)
-        sa.address, sa.heard_ms = address, now_ms  # sections 2.11, 2.23: new and authentic
+        self._table.hear(sa, address, now_ms)
         if header.exchange != ike.INFORMATIONAL or opened.inner:
             sa.used_ms = now_ms
         return self._reply(sa, opened, now_ms)
@@ -211,6 +215,7 @@ class Responder:
         fails, it may come again as if it never came."""
         others: list[Out] = []
         sa.deferred = None
+        self._table.is_changed |= opened.header.exchange != ike.INFORMATIONAL
         try:
             payloads, ends = self._answer(sa, opened, others, now_ms)
         except NotYet as not_yet:

@@ -25,6 +25,7 @@ class Table:
         self.half_open = 0
         self.half_open_of: Counter = Counter()  # by host
         self.timers = Timers()
+        self.is_changed = False  # who is told of keys, of which, or where
         self._new: deque[bytes] = deque(maxlen=_MOST_NEW)  # SPIs not asked for by take_new() yet
         self._ended: dict[bytes, IkeSA] = {}  # the oldest first
         self._lingering: dict[str, list[IkeSA]] = {}  # by member, the oldest first
@@ -53,6 +54,16 @@ class Table:
         self.sas[sa.own_spi] = sa
         self._new.append(sa.own_spi)
 
+    def hear(self, sa: IkeSA, address: Any, now_ms: int) -> None:
+        """Something new and authentic came from there (RFC 7296 sections 2.11, 2.23)."""
+        self.is_changed |= sa.address != address
+        sa.address, sa.heard_ms = address, now_ms
+
+    def take_changed(self) -> bool:
+        """Whether is_changed was set since the last call."""
+        changed, self.is_changed = self.is_changed, False
+        return changed
+
     def take_new(self) -> list[IkeSA]:
         """Those made since the last call, as far as they are still there."""
         found = [self.sas[spi] for spi in self._new if spi in self.sas]
@@ -63,6 +74,7 @@ class Table:
         """It is the member's from now on; it may have been half-open until now."""
         self._pass(sa)
         self.unproven.discard(sa.own_spi)
+        self.is_changed = True
         self.proven[sa.identity] = sa
         sa.state, sa.deadline_ms = ikesa.OPEN, NEVER
 
@@ -142,6 +154,7 @@ class Table:
         """It serves its member no longer, and lingers no longer: its caller says what it does."""
         if self.proven.get(sa.identity) is sa:
             del self.proven[sa.identity]
+            self.is_changed = True
         lingering = self._lingering.get(sa.identity, [])
         if sa in lingering:
             lingering.remove(sa)
