@@ -10,6 +10,8 @@ import micropython
 from cryptolib import aes
 from micropython import const
 
+from covey.octets import wipe
+
 _CBC = const(2)
 _CHAIN = const(0)
 _KEY = const(48)  # octets
@@ -17,24 +19,33 @@ _TEXT = const(24)
 _AT_ONCE = const(16)  # blocks
 
 _EIO = const(5)
+_SHORT = (MemoryError, OSError)  # a tuple could not be made just then
 
 _work = None  # the blocks of a message, encrypted in place
 _views = None  # [n]: n of them
+_dead = None  # in place of a context's parts where it can't be worked with: AES gives zeros
 
 
 class CMACContext:
     """See covey.cmac. Not re-entrant: all contexts share one workspace."""
 
     def __init__(self, key):
-        global _work, _views
+        global _work, _views, _dead
         if len(key) != 16:
             raise ValueError("the key of a CMAC has 16 octets")
         if _work is None:
             _work = bytearray(16 * _AT_ONCE)
             _views = [memoryview(_work)[: 16 * n] for n in range(_AT_ONCE + 1)]
+            _dead = bytearray(_KEY), _work, _views, None, _zeros
+        self.users = 0
         self._state = bytearray(_KEY + 16)
         self._state[_KEY:] = key
-        self._begin()
+        self._parts = _dead
+        try:
+            self._begin()
+        finally:
+            if self._parts is _dead:
+                self.wipe()
 
     def _begin(self):
         state = self._state
@@ -43,36 +54,59 @@ class CMACContext:
         for i in range(16):
             first[i] = 0
         cipher.encrypt(first, first)
-        state[16:32] = _doubled(state[:16])
-        state[32:48] = _doubled(state[16:32])
+        if not any(first):
+            raise OSError(_EIO)
+        _double(state, 0)
+        _double(state, 16)
         self._parts = state, _work, _views, cipher, aes.encrypt
+
+    def _begin_anew(self):
+        """AES has failed: nobody knows what it chains in. Takes heap; where there is none, or AES
+        fails still, the next call fails too, and tries again.
+        """
+        self._parts = _dead
+        if self._state is not None:
+            try:
+                self._begin()
+            except _SHORT:
+                pass
 
     @micropython.native
     def sign(self, buf, n, epoch, at, tag_len):
         if not _mac(self._parts, buf, n, epoch, at, tag_len):
-            self._begin()
+            self._begin_anew()
             raise OSError(_EIO)
 
     @micropython.native
     def verify(self, buf, n, epoch, at, tag_len):
         found = _mac(self._parts, buf, n, epoch, at, -tag_len)
         if not found:
-            self._begin()
+            self._begin_anew()
         return found > 0
 
     def wipe(self):
-        """Zeros over all but what dies inside cryptolib's object. Of no use afterwards."""
-        for octets in (self._state, _work):
-            for i in range(len(octets)):
-                octets[i] = 0
-        self._parts = None
+        """Zeros over all but what dies inside cryptolib's object. Takes no heap."""
+        if self._state is not None:
+            wipe(self._state)
+        wipe(_work)
+        self._state = None
+        self._parts = _dead
 
 
-def _doubled(block):
-    number = int.from_bytes(block, "big") << 1
-    if number >> 128:
-        number = number & (1 << 128) - 1 ^ 0x87
-    return number.to_bytes(16, "big")
+def _double(state, off):
+    """The 16 octets at off, doubled in GF(2^128), into those behind them: no copy is left."""
+    carry = 0
+    for i in range(off + 15, off - 1, -1):
+        carry |= state[i] << 1
+        state[i + 16] = carry & 0xFF
+        carry >>= 8
+    state[off + 31] ^= carry * 0x87
+
+
+def _zeros(cipher, data, out):
+    """What a board's AES gives where it fails."""
+    for i in range(len(out)):
+        out[i] = 0
 
 
 @micropython.viper
