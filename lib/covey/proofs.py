@@ -24,7 +24,7 @@ class Sources:
         self.told = {}  # a Slot ID → CMACContext: what we put there
 
     def release(self, heir):
-        """Of no use afterwards. heir: the Sources that may go on with R, or None. Takes no heap."""
+        """Of no use afterwards. heir: the Sources that may go on with R. Takes no heap."""
         if self.secret and (heir is None or heir.secret is not self.secret):
             octets.wipe(self.secret)
         _empty(self.heard)

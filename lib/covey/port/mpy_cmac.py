@@ -17,80 +17,92 @@ _CHAIN = const(0)
 _KEY = const(48)  # octets
 _TEXT = const(24)
 _AT_ONCE = const(16)  # blocks
+_STATE = const(0)  # of the parts
+_CIPHER = const(3)
+_ENCRYPT = const(4)
 
 _EIO = const(5)
 _SHORT = (MemoryError, OSError)  # a tuple could not be made just then
 
 _work = None  # the blocks of a message, encrypted in place
 _views = None  # [n]: n of them
-_dead = None  # in place of a context's parts where it can't be worked with: AES gives zeros
 
 
 class CMACContext:
     """See covey.cmac. Not re-entrant: all contexts share one workspace."""
 
     def __init__(self, key):
-        global _work, _views, _dead
+        global _work, _views
         if len(key) != 16:
             raise ValueError("the key of a CMAC has 16 octets")
         if _work is None:
             _work = bytearray(16 * _AT_ONCE)
             _views = [memoryview(_work)[: 16 * n] for n in range(_AT_ONCE + 1)]
-            _dead = bytearray(_KEY), _work, _views, None, _zeros
+        state = bytearray(_KEY + 16)
+        state[_KEY:] = key
         self.users = 0
-        self._state = bytearray(_KEY + 16)
-        self._state[_KEY:] = key
-        self._parts = _dead
+        self._parts = [state, _work, _views, None, _zeros]
+        is_whole = False
         try:
-            self._begin()
+            _begin(self._parts)
+            is_whole = True
         finally:
-            if self._parts is _dead:
-                self.wipe()
-
-    def _begin(self):
-        state = self._state
-        cipher = aes(memoryview(state)[_KEY:], _CBC, bytes(16))
-        first = memoryview(state)[:16]
-        for i in range(16):
-            first[i] = 0
-        cipher.encrypt(first, first)
-        if not any(first):
-            raise OSError(_EIO)
-        _double(state, 0)
-        _double(state, 16)
-        self._parts = state, _work, _views, cipher, aes.encrypt
-
-    def _begin_anew(self):
-        """AES has failed: nobody knows what it chains in. Takes heap; where there is none, or AES
-        fails still, the next call fails too, and tries again.
-        """
-        self._parts = _dead
-        if self._state is not None:
-            try:
-                self._begin()
-            except _SHORT:
-                pass
+            if not is_whole:
+                wipe(state)
 
     @micropython.native
     def sign(self, buf, n, epoch, at, tag_len):
         if not _mac(self._parts, buf, n, epoch, at, tag_len):
-            self._begin_anew()
+            _begin_anew(self._parts)
             raise OSError(_EIO)
 
     @micropython.native
     def verify(self, buf, n, epoch, at, tag_len):
         found = _mac(self._parts, buf, n, epoch, at, -tag_len)
         if not found:
-            self._begin_anew()
+            _begin_anew(self._parts)
         return found > 0
 
     def wipe(self):
         """Zeros over all but what dies inside cryptolib's object. Takes no heap."""
-        if self._state is not None:
-            wipe(self._state)
+        parts = self._parts
+        _stop(parts)
+        wipe(parts[_STATE])
         wipe(_work)
-        self._state = None
-        self._parts = _dead
+        parts[_STATE] = _work  # which nobody begins with
+
+
+def _begin(parts):
+    state = parts[_STATE]
+    cipher = aes(memoryview(state)[_KEY:], _CBC, bytes(16))
+    first = memoryview(state)[:16]
+    wipe(first)
+    cipher.encrypt(first, first)
+    if not any(first):
+        raise OSError(_EIO)
+    _double(state, 0)
+    _double(state, 16)
+    encrypt = aes.encrypt
+    parts[_CIPHER] = cipher
+    parts[_ENCRYPT] = encrypt
+
+
+def _begin_anew(parts):
+    """AES has failed: nobody knows what it chains in. Takes heap; where there is none, or AES
+    fails still, the next call fails too, and tries again.
+    """
+    _stop(parts)
+    if parts[_STATE] is not _work:
+        try:
+            _begin(parts)
+        except _SHORT:
+            pass
+
+
+def _stop(parts):
+    """From now on it is as if AES failed."""
+    parts[_CIPHER] = None
+    parts[_ENCRYPT] = _zeros
 
 
 def _double(state, off):
