@@ -1,10 +1,11 @@
 """AES-CMAC on CPython: `cryptography`."""
 
-from errno import EIO
 from hmac import compare_digest
 
 from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.cmac import CMAC
+
+_EIO = 5
 
 
 class CMACContext:
@@ -18,7 +19,7 @@ class CMACContext:
 
     def sign(self, buf, n, epoch, at, tag_len):
         if self._fresh is None:
-            raise OSError(EIO, "a wiped key")
+            raise OSError(_EIO, "a wiped key")
         buf[at : at + tag_len] = self._mac(buf, n, epoch)[:tag_len]
 
     def verify(self, buf, n, epoch, at, tag_len):

@@ -10,8 +10,6 @@ import micropython
 from cryptolib import aes
 from micropython import const
 
-from covey.octets import wipe
-
 _CBC = const(2)
 _CHAIN = const(0)
 _KEY = const(48)  # octets
@@ -48,7 +46,7 @@ class CMACContext:
             is_whole = True
         finally:
             if not is_whole:
-                wipe(state)
+                _wipe(state)
 
     @micropython.native
     def sign(self, buf, n, epoch, at, tag_len):
@@ -67,8 +65,8 @@ class CMACContext:
         """Zeros over all but what dies inside cryptolib's object. Takes no heap."""
         parts = self._parts
         _stop(parts)
-        wipe(parts[_STATE])
-        wipe(_work)
+        _wipe(parts[_STATE])
+        _wipe(_work)
         parts[_STATE] = _work  # which nobody begins with
 
 
@@ -76,7 +74,7 @@ def _begin(parts):
     state = parts[_STATE]
     cipher = aes(memoryview(state)[_KEY:], _CBC, bytes(16))
     first = memoryview(state)[:16]
-    wipe(first)
+    _wipe(first)
     cipher.encrypt(first, first)
     if not any(first):
         raise OSError(_EIO)
@@ -115,10 +113,14 @@ def _double(state, off):
     state[off + 31] ^= carry * 0x87
 
 
+def _wipe(buf):
+    for i in range(len(buf)):
+        buf[i] = 0
+
+
 def _zeros(cipher, data, out):
     """What a board's AES gives where it fails."""
-    for i in range(len(out)):
-        out[i] = 0
+    _wipe(out)
 
 
 @micropython.viper
