@@ -23,7 +23,7 @@ async def say(group):
 
 
 async def hear(group):
-    async for packet in group:
+    async for packet in group:  # with source_auth of policy, ask for packet.confirmed, too
         board.drive(packet.payload == b"on")
 
 

@@ -60,16 +60,24 @@ class Assignment:
         self.deletes = []  # ike.Delete
         self.excludes = False  # whether they leave nobody in the group
         self.new_keys = []  # of the Working Key Path
+        self.new_sources = None  # proofs.Sources that only this one knows
         self.has_news = False  # once it is installed: whether a data SA of it was not there yet
 
-    def wipe(self):
-        """Of an assignment that is given up: nothing of it is in use."""
+    def wipe(self, was):
+        """Of an assignment that is given up: nothing of it is in use. was: the Terms in force."""
         for key in self.new_keys:
             octets.wipe(key)
         for sa in self.data_sas:
             sa.wipe()
         if self.rekey_sa:
             self.rekey_sa.wipe()
+        self.give_up_sources(was)
+
+    def give_up_sources(self, terms):
+        """What is not in use under these Terms is wiped. Takes no heap."""
+        made, self.new_sources = self.new_sources, None
+        if made is not None and made is not terms.sources:
+            made.release(terms.sources)
 
 
 def build(policy, keys, kwk, was, registering, sending, sender_slots, is_inband=False):
@@ -116,7 +124,7 @@ def build(policy, keys, kwk, was, registering, sending, sender_slots, is_inband=
         return made
     finally:
         if not is_whole:  # refused, or the job was dropped
-            made.wipe()
+            made.wipe(was)
 
 
 def _proves_sources(policy):
@@ -136,10 +144,12 @@ def _sources(policy, bag, kwk, was, made):
     esp = [p for p in policy.policies if p.protocol == ike.ESP]
     yield
     job = proofs.build_job(esp, policy.group_wide, bag, kwk, was, terms)
-    terms.sources, each = yield from job
-    for sa, auth in zip(made.data_sas, each):
+    made.new_sources, each = yield from job
+    for i in range(len(each)):
+        made.data_sas[i].auth = each[i]  # which wipes it, from now on
+    terms.sources = made.new_sources
+    for sa in made.data_sas:
         proofs.enlist(sa, terms.sources.rows)
-        sa.auth = auth
 
 
 def nothing_new(was):

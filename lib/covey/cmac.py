@@ -7,11 +7,13 @@
 CMACContext(key)                             16 octets, copied
     sign(buf, n, epoch, at, tag_len)         puts tag_len octets at `at`
     verify(buf, n, epoch, at, tag_len)       whether it is those that are there
-    wipe()                                   overwrites key material; of no use afterwards
+    wipe()                                   overwrites key material: from then on verify says
+                                             False, and sign raises OSError
+    users                                    who works with it, see mac.py
 
 buf: a bytearray, of which a board reads words; n: octets of payload; epoch: 4 octets, a bytearray.
-On a board neither takes heap. Should its AES hardware fail, verify says False and sign raises
-OSError. Loaded by groups with receiver-specific MACs alone.
+On a board none of the three takes heap. Should its AES hardware fail, verify says False and sign
+and CMACContext() raise OSError. Loaded by groups with receiver-specific MACs alone.
 """
 
 from covey.port import cmac_context as CMACContext

@@ -35,8 +35,6 @@ class Group:
         self._keys.wipe()
         self.rekey.wipe()
         self._names = {}
-        if self.terms.sources is not None:
-            self.terms.sources.wipe()
         self._follow(Terms())
 
     def routes(self):
@@ -146,6 +144,7 @@ class Group:
         for key in made.new_keys:
             if not _is_on(self.terms.key_path, key):
                 wipe(key)
+        made.give_up_sources(self.terms)
 
     def put_out(self, now_ms):
         """No key path leads on from ours (RFC 9838 section 3.2.3): as if all were deleted, but
@@ -160,8 +159,8 @@ class Group:
             if pair not in terms.key_path:
                 wipe(pair[1])
         old, new = self.terms.sources, terms.sources
-        if old is not None and (new is None or new.secret is not old.secret):
-            wipe(old.secret or b"")  # what was made of it goes with the SAs that work with it
+        if old is not None and old is not new:
+            old.release(new)  # what SAs work with goes with the last of them
         self.terms = terms
 
     def _check(self, made, registering, slots):
@@ -193,6 +192,8 @@ class Group:
         if held is None:
             keys.install(sa, now_ms)
         else:
+            if held.auth is not None and sa.auth is not None:
+                held.auth, sa.auth = sa.auth, held.auth  # the old keys can go
             sa.wipe()
             keys.renew(sa.spi, now_ms, sa.lifetime_s)
             sa = held

@@ -34,6 +34,19 @@ class ReceiverMACs:
         self._told = told
         self._epoch = bytearray((epoch & 0xFFFFFFFF).to_bytes(4, "big"))
         self._low_bits = low_bits
+        for index in heard:
+            hold(heard[index])
+        for context in told or ():
+            if context is not None:
+                hold(context)
+
+    def release(self):
+        """Of no use afterwards. Takes no heap."""
+        for index in self._heard:
+            let_go(self._heard[index])
+        for context in self._told or ():
+            if context is not None:
+                let_go(context)
 
     @micropython.native
     def confirm(self, member, payload_len):
@@ -63,10 +76,22 @@ class ReceiverMACs:
             at += tag_len
 
     def name_of(self, sender):
-        """The identity of who has this Sender-ID."""
-        return self.names[sender >> self._low_bits]
+        """The identity of who has this Sender-ID; None: nobody that we know."""
+        return self.names.get(sender >> self._low_bits)
 
     def _leave_out(self, tx, at):
         """Our own slot, and that of a receiver we have no key for: nobody believes these."""
         for i in range(at, at + self._tag_len):
             tx[i] = 0
+
+
+def hold(context):
+    """One more works with this CMACContext: an SA, or who makes them (proofs.py)."""
+    context.users += 1
+
+
+def let_go(context):
+    """One less: the last one wipes it. Takes no heap."""
+    context.users -= 1
+    if context.users == 0:
+        context.wipe()

@@ -94,7 +94,9 @@ class Member(DataPath):
 
     @property
     def source(self):
-        """The identity, in octets, of who is proven to have sent it; else None."""
+        """The identity, in octets, of who is proven to have sent it; else None. To be asked before
+        the next receive(), also before one that refuses.
+        """
         if not self.may_confirm:
             return None
         sa = self.keys.find(self.rx, 0)

@@ -156,7 +156,9 @@ class DataSA:
         unlink(self.words, _TABLE_OF)
         self._senders.release()
         wipe(self.keymat or b"")
-        self.auth = None
+        auth, self.auth = self.auth, None
+        if auth is not None:
+            auth.release()
         self.context.wipe()
 
 

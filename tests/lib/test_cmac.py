@@ -1,7 +1,16 @@
 """AES-CMAC: RFC 4493's cases as far as the layout lets, and a slow one of ours beside."""
 
+from errno import EIO
+
 from covey.cmac import CMACContext
 from covey.port import AESBlock, micropython
+
+try:
+    from covey.port import mpy_cmac
+
+    REAL_AES = mpy_cmac.aes
+except ImportError:  # CPython
+    mpy_cmac = None
 
 KEY = bytes.fromhex("2b7e151628aed2a6abf7158809cf4f3c")
 MESSAGE = bytes.fromhex(
@@ -122,12 +131,125 @@ def test_it_takes_no_heap():
     assert good
 
 
-def test_wiped():
-    context = CMACContext(KEY)
-    context.wipe()
+def works(context):
     buf, n, epoch = laid(MESSAGE)
+    at = len(buf) - 20
+    assert not context.verify(buf, n, epoch, at, 8)
     try:
-        context.verify(buf, n, epoch, len(buf) - 20, 8)
-    except (AttributeError, TypeError):
+        context.sign(buf, n, epoch, at, 8)
+    except OSError as error:
+        assert error.errno == EIO and not any(buf[at:])
+        return False
+    return context.verify(buf, n, epoch, at, 8)
+
+
+def test_wiped():
+    context, other = CMACContext(KEY), CMACContext(KEY)
+    assert works(context)
+    state = context._parts[0] if mpy_cmac else b""
+    for _ in range(2):
+        context.wipe()
+        assert not any(state)
+        for _ in range(2):
+            assert not works(context)
+    assert works(other)
+    buf, n, epoch = laid(bytes(16 + 300))  # in several pieces
+    assert not context.verify(buf, n, epoch, len(buf) - 20, 8)
+    zeros = bytearray(laid(MESSAGE)[0])  # a tag of zeros is none
+    assert not context.verify(zeros, 48, bytearray(4), len(zeros) - 20, 8)
+
+
+def test_wiping_takes_no_heap():
+    context = CMACContext(KEY)
+    if not hasattr(micropython, "heap_lock"):
         return
-    raise AssertionError("a wiped key still works")
+    micropython.heap_lock()
+    try:
+        context.wipe()
+    finally:
+        micropython.heap_unlock()
+
+
+class Cipher:
+    """In place of cryptolib.aes: fails as a DMA does."""
+
+    gives_zeros = False
+
+    def __init__(self, key, mode, iv):
+        self._cipher = REAL_AES(key, mode, iv)
+
+    def encrypt(self, data, out):
+        self._cipher.encrypt(data, out)
+        if Cipher.gives_zeros:
+            for i in range(len(out)):
+                out[i] = 0
+
+
+def with_cipher(call):
+    mpy_cmac.aes = Cipher
+    try:
+        return call()
+    finally:
+        mpy_cmac.aes = REAL_AES
+        Cipher.gives_zeros = False
+
+
+def test_no_key_begins_while_aes_fails():
+    """Whatever it would be: it would be wrong for ever."""
+
+    def begin():
+        Cipher.gives_zeros = True
+        try:
+            CMACContext(KEY)
+        except OSError as error:
+            return error.errno
+
+    if mpy_cmac:
+        assert with_cipher(begin) == EIO
+
+
+def test_it_works_again_when_aes_does():
+    def play():
+        context = CMACContext(KEY)
+        assert works(context)
+        for _ in range(3):
+            Cipher.gives_zeros = True
+            assert not works(context)
+            Cipher.gives_zeros = False
+            context.verify(*laid(MESSAGE), len(MESSAGE), 8)  # begins anew
+            assert works(context)
+
+    if mpy_cmac:
+        with_cipher(play)
+
+
+def test_a_fault_of_aes_while_there_is_no_heap():
+    """Where it can't begin anew it says no, and does so later."""
+
+    def play():
+        context = CMACContext(KEY)
+        buf, n, epoch = laid(MESSAGE)
+        at = len(buf) - 20
+        found = None
+        Cipher.gives_zeros = True
+        micropython.heap_lock()
+        try:
+            found = context.verify(buf, n, epoch, at, 8)
+        finally:
+            micropython.heap_unlock()
+        assert found is False
+        Cipher.gives_zeros = False
+        assert not context.verify(buf, n, epoch, at, 8)
+        assert works(context)
+
+    if mpy_cmac:
+        with_cipher(play)
+
+
+def test_the_subkeys_of_the_rfc():
+    context = CMACContext(KEY)
+    if mpy_cmac:
+        k1 = bytes(context._parts[0][16:32])
+        k2 = bytes(context._parts[0][32:48])
+        assert k1.hex() == "fbeed618357133667c85e08f7236a8de"  # RFC 4493 section 4
+        assert k2.hex() == "f7ddac306ae266ccf90bc11ee46d513b"

@@ -45,8 +45,8 @@ class _Watched:
             self.alive.append(made)
             wipe = made.wipe
 
-            def watched():
-                wipe()
+            def watched(*args):
+                wipe(*args)
                 if made in self.alive:
                     self.alive.remove(made)
 

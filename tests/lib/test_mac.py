@@ -168,3 +168,50 @@ def test_no_heap_when_sending():
         assert press.send(64, 0) == n
 
     assert heap_octets(step) == 0
+
+
+def test_who_is_not_known_by_name():
+    auth = member(0).keys.live()[0].auth
+    assert auth.name_of(1 << 6 | 9) == b"press-7" and auth.name_of(3 << 6) is None
+
+
+def test_who_is_the_last_to_let_go_wipes():
+    """One SA goes; another works on with the same keys."""
+    shared = CMACContext(key(1, 0))
+    each = [ReceiverMACs(8, 1, 0, {1: shared}, [shared, None], NAMES, LOW_BITS, 7) for _ in (0, 1)]
+    sas = [data_sa(), data_sa()]
+    for sa, auth in zip(sas, each):
+        sa.auth = auth
+    assert shared.users == 4
+    sas[0].wipe()
+    assert shared.users == 2 and is_good(shared)
+    sas[0].wipe()
+    assert shared.users == 2
+    sas[1].wipe()
+    assert shared.users == 0 and not is_good(shared)
+
+
+def is_good(context):
+    buf = bytearray(64)
+    try:
+        context.sign(buf, 8, bytearray(4), 32, 8)
+    except OSError:
+        return False
+    return True
+
+
+def test_a_key_that_was_wiped_ends_nobody():
+    m, press = member(0), member(index=1)
+    datagram = send(press, b"x")
+    for one in (m, press):
+        auth = one.keys.live()[0].auth
+        for context in list(auth._heard.values()) + [c for c in auth._told or () if c]:
+            context.wipe()
+    assert deliver(m, datagram) == DROP_SOURCE
+    sent = press.sent
+    try:
+        send(press, b"x")
+    except OSError:
+        assert press.sent == sent
+        return
+    raise AssertionError("sent")

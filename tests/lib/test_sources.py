@@ -41,8 +41,8 @@ RECEIVER = sources.emit_receiver_key(KWK, SECRET)
 PAIRS = [(slot(SECRET), bytes(sources.pair_key(SECRET, b"desk"))), (slot(OTHER), bytes(16))]
 
 
-def build(attributes=(RECEIVER,), macs=MACS, roster=ROSTER, kwk=KWK, was=None, **how):
-    wide = GroupWide(attributes=[roster] if roster else [])
+def build(attributes=(RECEIVER,), macs=MACS, roster=ROSTER, kwk=KWK, was=None, epoch=7, **how):
+    wide = GroupWide(attributes=[roster] if roster else [], epoch=epoch)
     now = terms(**how)
     was = terms(was=was, path=now.key_path)
     bag = MemberBag(attributes=attributes)
@@ -139,7 +139,7 @@ def test_form():
         now = terms()
         now.sender_form = form
         job = proofs.build_job(
-            [policy(MACS)], GroupWide(attributes=[ROSTER]), None, KWK, terms(), now
+            [policy(MACS)], GroupWide(attributes=[ROSTER], epoch=7), None, KWK, terms(), now
         )
         try:
             finish(job)
@@ -159,6 +159,117 @@ def test_a_roster_longer_than_the_table():
 
 
 def test_wiped():
+    made, (auth,) = build((RECEIVER, sources.emit_sender_keys(ZERO, KWK, PAIRS)), sender_id=5 << 6)
+    contexts = list(made.heard.values()) + list(made.told.values())
+    assert len(contexts) == 3
+    secret = made.secret
+    made.release(None)
+    assert not any(secret) and all([is_good(context) for context in contexts])  # the SA's
+    auth.release()
+    assert not any([is_good(context) for context in contexts])
+
+
+def test_who_goes_on_keeps_r():
     made, _ = build()
-    made.wipe()
-    assert not any(made.secret)
+    again, _ = build((), kwk=None, was=made)
+    made.release(again)
+    assert again.secret is made.secret and any(again.secret)
+    assert all([is_good(context) for context in again.heard.values()])
+
+
+def is_good(context):
+    buf = bytearray(64)
+    try:
+        context.sign(buf, 8, bytearray(4), 32, 8)
+    except OSError:
+        return False
+    return True
+
+
+class Watch:
+    """What was made while it watches: contexts, and octets that were unwrapped."""
+
+    def __enter__(self):
+        self.contexts, self.octets = [], []
+        self._real = proofs.CMACContext, proofs.keywrap.unwrap_job
+        proofs.CMACContext = self._made
+        proofs.keywrap.unwrap_job = self._unwrapped
+        return self
+
+    def _made(self, key):
+        context = self._real[0](key)
+        self.contexts.append(context)
+        return context
+
+    def _unwrapped(self, *args):
+        found = yield from self._real[1](*args)
+        self.octets.append(found)
+        return found
+
+    def __exit__(self, *_):
+        proofs.CMACContext, proofs.keywrap.unwrap_job = self._real
+
+    def is_clean(self):
+        return not any([any(found) for found in self.octets]) and not any(
+            [is_good(context) for context in self.contexts]
+        )
+
+
+SENDER = sources.emit_sender_keys(ZERO, KWK, PAIRS)
+
+
+def test_nothing_is_left_of_what_is_refused():
+    odd = sources.emit_sender_keys(ZERO, KWK, [(b"abc", bytes(range(1, 17)))])
+    short = sources.emit_receiver_key(KWK, OTHER[:31])
+    for attributes in ((short,), (RECEIVER, odd), (RECEIVER, SENDER, odd), (RECEIVER, RECEIVER)):
+        with Watch() as watch:
+            refused(DROP_KD, attributes=attributes, sender_id=0)
+            assert watch.octets and watch.is_clean(), attributes
+
+
+def test_nothing_is_left_of_what_is_dropped():
+    """After each step of the job; and what was there before works on."""
+    before, _ = build((RECEIVER, SENDER), sender_id=5 << 6)
+    wide = GroupWide(attributes=[ROSTER], epoch=7)
+    bag = MemberBag(attributes=(sources.emit_receiver_key(KWK, OTHER), SENDER))
+    steps = 0
+    while True:
+        with Watch() as watch:
+            job = proofs.build_job(
+                [policy(MACS)], wide, bag, KWK, terms(was=before), terms(sender_id=5 << 6)
+            )
+            try:
+                for _ in range(steps):
+                    next(job)
+            except StopIteration:
+                break
+            job.close()
+            assert watch.is_clean(), steps
+        steps += 1
+    assert steps > 10
+    assert any(before.secret) and all([is_good(one) for one in before.told.values()])
+
+
+def test_only_slots_that_there_are_are_kept():
+    """A sender that lives long does not gather the keys of all that ever came."""
+    made, _ = build((RECEIVER, SENDER), sender_id=5 << 6)
+    new = b"abcd"
+    path = ((LEAF_ID, LEAF),)
+    more = sources.emit_sender_keys(LEAF_ID, LEAF, [(new, bytes(16)), (b"gone", bytes(16))])
+    macs = sources.emit_macs(8, [slot(SECRET), new])
+    again, (auth,) = build((more,), macs, kwk=None, was=made, sender_id=5 << 6, path=path)
+    assert set(again.told) == {slot(SECRET), new}
+    assert again.told[slot(SECRET)] is made.told[slot(SECRET)]
+
+
+def test_a_value_that_is_a_number():
+    for how in ({}, {"kwk": None, "path": ((LEAF_ID, LEAF),)}):
+        refused(DROP_KD, attributes=((16403, 5),), **how)
+
+
+def test_the_key_server_has_to_count_epochs():
+    """Our own count is no one else's: nobody would be believed."""
+    refused(DROP_POLICY, epoch=None)
+    for epoch in (0, 7, 1 << 31):
+        _, (auth,) = build(epoch=epoch)
+        assert bytes(auth._epoch) == epoch.to_bytes(4, "big")

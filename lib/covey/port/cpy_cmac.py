@@ -5,6 +5,8 @@ from hmac import compare_digest
 from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.cmac import CMAC
 
+_EIO = 5
+
 
 class CMACContext:
     """See covey.cmac."""
@@ -12,12 +14,17 @@ class CMACContext:
     def __init__(self, key):
         if len(key) != 16:
             raise ValueError("the key of a CMAC has 16 octets")
+        self.users = 0
         self._fresh = CMAC(algorithms.AES(bytes(key)))
 
     def sign(self, buf, n, epoch, at, tag_len):
+        if self._fresh is None:
+            raise OSError(_EIO, "a wiped key")
         buf[at : at + tag_len] = self._mac(buf, n, epoch)[:tag_len]
 
     def verify(self, buf, n, epoch, at, tag_len):
+        if self._fresh is None:
+            return False
         return compare_digest(self._mac(buf, n, epoch)[:tag_len], bytes(buf[at : at + tag_len]))
 
     def wipe(self):

@@ -15,8 +15,12 @@ _CHAIN = const(0)
 _KEY = const(48)  # octets
 _TEXT = const(24)
 _AT_ONCE = const(16)  # blocks
+_STATE = const(0)  # of the parts
+_CIPHER = const(3)
+_ENCRYPT = const(4)
 
 _EIO = const(5)
+_SHORT = (MemoryError, OSError)  # a tuple could not be made just then
 
 _work = None  # the blocks of a message, encrypted in place
 _views = None  # [n]: n of them
@@ -32,47 +36,91 @@ class CMACContext:
         if _work is None:
             _work = bytearray(16 * _AT_ONCE)
             _views = [memoryview(_work)[: 16 * n] for n in range(_AT_ONCE + 1)]
-        self._state = bytearray(_KEY + 16)
-        self._state[_KEY:] = key
-        self._begin()
-
-    def _begin(self):
-        state = self._state
-        cipher = aes(memoryview(state)[_KEY:], _CBC, bytes(16))
-        first = memoryview(state)[:16]
-        for i in range(16):
-            first[i] = 0
-        cipher.encrypt(first, first)
-        state[16:32] = _doubled(state[:16])
-        state[32:48] = _doubled(state[16:32])
-        self._parts = state, _work, _views, cipher, aes.encrypt
+        state = bytearray(_KEY + 16)
+        state[_KEY:] = key
+        self.users = 0
+        self._parts = [state, _work, _views, None, _zeros]
+        is_whole = False
+        try:
+            _begin(self._parts)
+            is_whole = True
+        finally:
+            if not is_whole:
+                _wipe(state)
 
     @micropython.native
     def sign(self, buf, n, epoch, at, tag_len):
         if not _mac(self._parts, buf, n, epoch, at, tag_len):
-            self._begin()
+            _begin_anew(self._parts)
             raise OSError(_EIO)
 
     @micropython.native
     def verify(self, buf, n, epoch, at, tag_len):
         found = _mac(self._parts, buf, n, epoch, at, -tag_len)
         if not found:
-            self._begin()
+            _begin_anew(self._parts)
         return found > 0
 
     def wipe(self):
-        """Zeros over all but what dies inside cryptolib's object. Of no use afterwards."""
-        for octets in (self._state, _work):
-            for i in range(len(octets)):
-                octets[i] = 0
-        self._parts = None
+        """Zeros over all but what dies inside cryptolib's object. Takes no heap."""
+        parts = self._parts
+        _stop(parts)
+        _wipe(parts[_STATE])
+        _wipe(_work)
+        parts[_STATE] = _work  # which nobody begins with
 
 
-def _doubled(block):
-    number = int.from_bytes(block, "big") << 1
-    if number >> 128:
-        number = number & (1 << 128) - 1 ^ 0x87
-    return number.to_bytes(16, "big")
+def _begin(parts):
+    state = parts[_STATE]
+    cipher = aes(memoryview(state)[_KEY:], _CBC, bytes(16))
+    first = memoryview(state)[:16]
+    _wipe(first)
+    cipher.encrypt(first, first)
+    if not any(first):
+        raise OSError(_EIO)
+    _double(state, 0)
+    _double(state, 16)
+    encrypt = aes.encrypt
+    parts[_CIPHER] = cipher
+    parts[_ENCRYPT] = encrypt
+
+
+def _begin_anew(parts):
+    """AES has failed: nobody knows what it chains in. Takes heap; where there is none, or AES
+    fails still, the next call fails too, and tries again.
+    """
+    _stop(parts)
+    if parts[_STATE] is not _work:
+        try:
+            _begin(parts)
+        except _SHORT:
+            pass
+
+
+def _stop(parts):
+    """From now on it is as if AES failed."""
+    parts[_CIPHER] = None
+    parts[_ENCRYPT] = _zeros
+
+
+def _double(state, off):
+    """The 16 octets at off, doubled in GF(2^128), into those behind them: no copy is left."""
+    carry = 0
+    for i in range(off + 15, off - 1, -1):
+        carry |= state[i] << 1
+        state[i + 16] = carry & 0xFF
+        carry >>= 8
+    state[off + 31] ^= carry * 0x87
+
+
+def _wipe(buf):
+    for i in range(len(buf)):
+        buf[i] = 0
+
+
+def _zeros(cipher, data, out):
+    """What a board's AES gives where it fails."""
+    _wipe(out)
 
 
 @micropython.viper
