@@ -525,6 +525,19 @@ def test_a_flood_of_unicast_lets_others_work():
     _run(story())
 
 
+def test_messages_without_end_do_not_stop_the_work():
+    """A message before each turn, as when a peer sends faster than we work: the second is work."""
+    m = _join(False, 0)
+    turns = []
+    m.membership.step = lambda now_ms: turns.append(now_ms) or 1000
+    for _ in range(10):
+        m._wake()
+        m._turn()
+    assert len(turns) == 5
+    m._turn()
+    assert len(turns) == 6
+
+
 def test_a_key_that_was_read_here_is_wiped_here():
     async def story():
         settings = _join(False, _free_port()).config
