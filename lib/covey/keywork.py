@@ -79,13 +79,19 @@ class KeyWork:
 
     def hear(self, data):
         """A message from the group, without marker: a GSA_REKEY, or a forgery. Whoever reads
-        packets goes on at once: it is looked at in steps.
+        packets goes on at once: it is looked at in steps. What its header alone rules out takes
+        no place of what waits.
 
         Key servers send two in a row, the second over the Rekey SA that the first one brings (RFC
         9838 section 3.2.1), and need not repeat them: while keys are in work, a few are kept.
         """
         try:
-            if data in self._later:
+            reason = self._group.rekey.glance(data)[0]
+            if reason == DROP_REKEY_SPI and self.has_work:
+                reason = 0  # what is in work may bring it
+            if reason:
+                pass
+            elif data in self._later:
                 reason = DROP_REKEY_REPEAT
             elif self._room >= len(data) or len(self._later) < _LATER:
                 self._keep(len(self._later), data)

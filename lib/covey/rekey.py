@@ -156,6 +156,27 @@ class Rekey:
         self._last = ()
         self._busy = None
 
+    def glance(self, data):
+        """A datagram (without marker), by its header: (0 or why not, ike.Header, its _Held, notes
+        that may be its own). No key is needed for that.
+        """
+        try:
+            header = ike.parse_header(data)
+        except FormatError:
+            return DROP_REKEY_FORMAT, None, None, ()
+        if header.exchange != ike.GSA_REKEY or header.flags & ike.FLAG_R:
+            return DROP_REKEY_FORMAT, header, None, ()
+        held = self._find(header)
+        if held is None:
+            return DROP_REKEY_SPI, header, None, ()
+        icv = bytes(data[-_ICV:])
+        known = list(self._last) + list(held.coming) + list(held.refused)
+        alike = [note for note in known if note[:_ICV] == icv]
+        reason = 0
+        if header.message_id < held.sa.next_message_id:
+            reason = DROP_REKEY_REPEAT if alike else DROP_REKEY_MESSAGE_ID
+        return reason, header, held, alike
+
     def begin(self, data):
         """Job: take a datagram (without marker) → 0, or why not; is_waiting, once a message is
         whole.
@@ -163,20 +184,9 @@ class Rekey:
         What an outsider makes up is refused by its ICV. A repeat shows by its own: only what has
         the ICV of a message in work is looked at closer.
         """
-        try:
-            header = ike.parse_header(data)
-        except FormatError:
-            return DROP_REKEY_FORMAT
-        if header.exchange != ike.GSA_REKEY or header.flags & ike.FLAG_R:
-            return DROP_REKEY_FORMAT
-        held = self._find(header)
-        if held is None:
-            return DROP_REKEY_SPI
-        icv = bytes(data[-_ICV:])
-        known = list(self._last) + list(held.coming) + list(held.refused)
-        alike = [note for note in known if note[:_ICV] == icv]
-        if header.message_id < held.sa.next_message_id:
-            return DROP_REKEY_REPEAT if alike else DROP_REKEY_MESSAGE_ID
+        reason, header, held, alike = self.glance(data)
+        if reason:
+            return reason
         yield
         if alike and (yield from _note_of(data)) in alike:
             return DROP_REKEY_REPEAT
