@@ -155,7 +155,9 @@ class Joined:
             return
         membership = self.membership
         try:
-            if self._worker.done():  # it has failed: it need not fail at this
+            if (
+                self._worker is None or self._worker.done()
+            ):  # it has failed: it need not fail at this
                 self._failure = None
                 self._worker = self._start(self._work)
             membership.leave(port.ticks_ms())

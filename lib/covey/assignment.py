@@ -60,6 +60,7 @@ class Assignment:
         self.deletes = []  # ike.Delete
         self.excludes = False  # whether they leave nobody in the group
         self.new_keys = []  # of the Working Key Path
+        self.goes_on = False  # of a registration: see keywork.take()
         self.has_news = False  # once it is installed: whether a data SA of it was not there yet
 
     def wipe(self):

@@ -106,11 +106,14 @@ class KeyWork:
         self._later.insert(at, data)
         self._room -= len(data)
 
-    def take(self, ike):
-        """The keys of a registration.Registration, in place of others that still wait."""
+    def take(self, ike, goes_on=False):
+        """The keys of a registration.Registration, in place of others that still wait.
+
+        goes_on: the server takes it that we have had its keys, and their windows, all along.
+        """
         self.forget_waiting()
         policy = ike.gsa if ike.transport_mode else None
-        self._wait(True, self._take_keys(policy, ike.kd, ike.kwk))
+        self._wait(True, self._take_keys(policy, ike.kd, ike.kwk, goes_on))
         ike.gsa = ike.kd = ike.kwk = None  # they are ours now
 
     def take_inband(self, inband):
@@ -201,8 +204,8 @@ class KeyWork:
 
     # Jobs
 
-    def _take_keys(self, policy, keys, kwk):
-        """GSA (None: not for transport mode) and KD of a registration, and its KWK."""
+    def _take_keys(self, policy, keys, kwk, goes_on):
+        """GSA (None: not for transport mode) and KD of a registration, and its KWK; see take()."""
         settings = self._settings
         group = self._group
         try:
@@ -212,13 +215,14 @@ class KeyWork:
             made = yield from assignment.build(
                 policy, keys, kwk, group.terms, True, settings.sender, self._member.sender_slots
             )
+            made.goes_on = goes_on
             policy = keys = None  # the table of a verifier is long in the making
             if not made.terms.udp_port and settings.carrier == "udp":
                 made.terms.udp_port = settings.carrier_port
             yield from self._install(made, True)
         except FormatError as error:
             self.reason = self._member.drops.count(error.reason)
-            # A rekey was faster than the answer: that is nobody's fault.
+            # A rekey, or the clock, was faster than the answer: that is nobody's fault.
             yield MISSED if error.reason == DROP_REKEY_MESSAGE_ID else REFUSED
             return
         finally:
@@ -285,6 +289,8 @@ class KeyWork:
         changes = group.changes(made, registering, self._now_ms)
         try:
             yield
+            if made.terms.is_relayed and not self._settings.has_markers:
+                raise FormatError(DROP_POLICY)  # there data could not be told from an IKE message
             try:
                 for _ in changes:
                     yield
