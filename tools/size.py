@@ -56,7 +56,7 @@ ROLES = {
     "a board that goes on where it was, after deep sleep": ["resume"],
     "EtherNet/IP, where the application imports it": ["cip"],
 }
-_ALL_CARRIERS = ("udp", "ip")
+_ALL_ROLES = ("udp", "ip", "relay", "source_auth")
 _UNROLLED = "covey.port.mpy_ghash"  # the 32-bit MicroPython loads this one; others need
 _IN_LOOPS = {"covey.port.mpy_ghash_small", "covey.port.mpy_tag"}
 
@@ -106,7 +106,7 @@ def measure(root, folder):
 
 def compiled(applications, arch, root):
     """{covey/sa.mpy: octets} of what these texts can come to load."""
-    return compile_all(select(applications, arch, _ALL_CARRIERS, [FIRMWARE], root), arch)[0]
+    return compile_all(select(applications, arch, _ALL_ROLES, [FIRMWARE], root), arch)[0]
 
 
 def asks_for(modules):
