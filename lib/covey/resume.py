@@ -134,6 +134,7 @@ def _revive(membership, reader, clock_s, now_ms):
         group.wipe()
         if membership._silence is not None:
             membership._silence.forget()
+            membership._silence = None
         return False
     for timer, soft_s in zip(membership._refresh._soft_ends, softs):
         if soft_s is not None:

@@ -8,7 +8,7 @@ import asyncio
 from covey import aio, carrier, gsa, kd, port, registration
 from covey.config import Config
 from covey.drops import DROP_IKE_HEADER, DROP_KEEPALIVE, DROP_QUEUE_FULL, ConfigError
-from covey.membership import REFUSED
+from covey.membership import MEMBER, REFUSED
 from covey.nat import HOME, KEEPALIVE
 from story import KWK, STORY, T1, T2, registered
 
@@ -412,6 +412,27 @@ def test_a_leave_that_is_cancelled_forgets_the_keys():
             pass
         assert receiver.member.keys.live() == []
         assert receiver._groups == {}
+
+    _run(story())
+
+
+def test_who_can_not_wake_says_why():
+    """An error between its keys and its tasks."""
+
+    async def story():
+        m = _join(False, _free_port())
+
+        def half():
+            m.membership.state = MEMBER
+            raise MemoryError
+
+        m._revive = half
+        try:
+            await m.__aenter__()
+        except MemoryError:
+            assert m._is_closed
+        else:
+            raise AssertionError("no error")
 
     _run(story())
 
