@@ -254,7 +254,7 @@ class Rekey:
             self._busy = None
 
     def _refuse(self, sa):
-        """The message in work has no way for us, whoever repeats it: it costs no signature again."""
+        """The message in work has no way for us: repeated, it costs no signature again."""
         for held in self._held:
             if held.sa is sa:
                 held.refused = (list(self._last) + list(held.refused))[:_REFUSED]

@@ -182,11 +182,10 @@ def looked_at_until(rekey, data, number, happens):
     try:
         for _ in range(number):
             next(look)
-        happens()
-        while True:
-            next(look)
-    except StopIteration as end:
-        return end.value
+    except StopIteration:
+        return None
+    happens(rekey)
+    return finish(look)
 
 
 def test_a_rekey_sa_that_goes_while_a_message_over_it_is_looked_at():
@@ -195,11 +194,8 @@ def test_a_rekey_sa_that_goes_while_a_message_over_it_is_looked_at():
         number = 1
         while True:
             rekey, _ = member()
-            happened = []
-            reason = looked_at_until(
-                rekey, STORY["rekey1"], number, lambda: happened.append(ending(rekey))
-            )
-            if not happened:
+            reason = looked_at_until(rekey, STORY["rekey1"], number, ending)
+            if reason is None:
                 break
             assert reason == DROP_REKEY_SPI and not rekey.is_waiting
             number += 1
@@ -221,7 +217,7 @@ def test_what_leads_nowhere_though_well_signed_costs_one_signature():
         rekey, terms = member()
         real = assignment.build
 
-        def build(*_):
+        def build(*_, no_way=no_way):
             yield
             raise FormatError(no_way)
 
