@@ -83,6 +83,7 @@ class Joined:
     _is_closed = False
     _is_behind = False  # routes are to follow sockets
     _has_heard = False  # a message, since the work's last turn
+    _gave_way = False  # to a message, the last time
     _failure = None  # what ended a task that should never end
 
     def __init__(self, settings, on_event, timeout_s, kept=None, owns_config=False):
@@ -154,7 +155,9 @@ class Joined:
             return
         membership = self.membership
         try:
-            if self._worker.done():  # it has failed: it need not fail at this
+            if (
+                self._worker is None or self._worker.done()
+            ):  # it has failed: it need not fail at this
                 self._failure = None
                 self._worker = self._start(self._work)
             membership.leave(port.ticks_ms())
@@ -331,9 +334,10 @@ class Joined:
 
     def _take_turn(self):
         membership = self.membership
-        if self._has_heard:
-            self._has_heard = False
+        if self._has_heard and not self._gave_way:  # once: messages without end stop no work
+            self._has_heard, self._gave_way = False, True
             return 0
+        self._has_heard = self._gave_way = False
         if self._is_behind:
             self._follow_routes()
             return 0

@@ -61,6 +61,7 @@ class Assignment:
         self.excludes = False  # whether they leave nobody in the group
         self.new_keys = []  # of the Working Key Path
         self.new_sources = None  # proofs.Sources that only this one knows
+        self.goes_on = False  # of a registration: see keywork.take()
         self.has_news = False  # once it is installed: whether a data SA of it was not there yet
 
     def wipe(self, was):

@@ -69,6 +69,7 @@ class Config:
 
         fill(self, fields, folder, name, psk)
         self.servers = [Server(*place) for place in self.servers]
+        self.has_markers = all([server.marker for server in self.servers])
 
     def wipe(self):
         """Overwrite the pre-shared key: nothing can be registered with this object afterwards."""

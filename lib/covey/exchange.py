@@ -36,6 +36,11 @@ class Incoming:
     def __init__(self):
         self._reassembly = None
 
+    @property
+    def taken(self):
+        """How many fragments the message has that the last of them was added to."""
+        return 0 if self._reassembly is None else self._reassembly.taken
+
     def open(self, ctx, data):
         """One datagram → ike.Opened; None: more fragments are to come. FormatError: dropped."""
         return finish(self.open_job(ctx, data))

@@ -22,6 +22,7 @@ class Group:
     def __init__(self, member):
         self.terms = Terms()
         self.rekey = Rekey()
+        self.is_in = True  # whoever is out follows rekeys, but sends under none
         self._keys = member.keys
         self._names = {}  # address in octets: with dots. A group has few
 
@@ -121,7 +122,8 @@ class Group:
                 self._install_data(sa, terms, registering, now_ms, sending)
             yield
             for spi in sending:
-                keys.activate(spi, now_ms, terms.atd_s)
+                if registering or self.is_in:
+                    keys.activate(spi, now_ms, terms.atd_s)
             for (
                 sa
             ) in replaced:  # behind them: so a sender goes on under it until their ATD is over
@@ -171,6 +173,8 @@ class Group:
         keys = self._keys
         if registering and made.rekey_sa is not None and self.rekey.is_stale(made.rekey_sa):
             raise FormatError(DROP_REKEY_MESSAGE_ID)  # a rekey has overtaken it
+        if made.goes_on and keys.lapsed:  # it may bring what is over for us, with new windows
+            raise FormatError(DROP_REKEY_MESSAGE_ID)
         for sa in made.data_sas:
             held = keys.find(sa.spi, 0)
             if held is not None:

@@ -114,6 +114,7 @@ class Reassembly:
         self._total = 0
         self._parts = {}  # fragment number: inner octets
         self._octets = 0
+        self.taken = 0  # fragments of the message that was added to last; whole, it is not held
         self._first = None  # (Header, clear payloads, head, kind of the first inner payload)
 
     def open(self, ctx, data):
@@ -151,6 +152,7 @@ class Reassembly:
             raise FormatError(DROP_IKE_FRAGMENT)
         self._parts[number] = part
         self._octets += len(part)
+        self.taken = len(self._parts)
         if number == 1:
             self._first = header, clear, _head_of_whole(data, clear, off), data[off]
         if len(self._parts) < total:
@@ -161,9 +163,11 @@ class Reassembly:
     def _whole(self):
         header, clear, head, first = self._first
         inner = bytearray()
-        for number in range(1, self._total + 1):
+        total = self._total
+        for number in range(1, total + 1):
             inner += self._parts[number]
         self.clear()
+        self.taken = total
         return ike.Opened(header, clear, head, first, inner)
 
 

@@ -79,13 +79,19 @@ class KeyWork:
 
     def hear(self, data):
         """A message from the group, without marker: a GSA_REKEY, or a forgery. Whoever reads
-        packets goes on at once: it is looked at in steps.
+        packets goes on at once: it is looked at in steps. What its header alone rules out takes
+        no place of what waits.
 
         Key servers send two in a row, the second over the Rekey SA that the first one brings (RFC
         9838 section 3.2.1), and need not repeat them: while keys are in work, a few are kept.
         """
         try:
-            if data in self._later:
+            reason = self._group.rekey.glance(data)[0]
+            if reason == DROP_REKEY_SPI and self.has_work:
+                reason = 0  # what is in work may bring it
+            if reason:
+                pass
+            elif data in self._later:
                 reason = DROP_REKEY_REPEAT
             elif self._room >= len(data) or len(self._later) < _LATER:
                 self._keep(len(self._later), data)
@@ -100,11 +106,14 @@ class KeyWork:
         self._later.insert(at, data)
         self._room -= len(data)
 
-    def take(self, ike):
-        """The keys of a registration.Registration, in place of others that still wait."""
+    def take(self, ike, goes_on=False):
+        """The keys of a registration.Registration, in place of others that still wait.
+
+        goes_on: the server takes it that we have had its keys, and their windows, all along.
+        """
         self.forget_waiting()
         policy = ike.gsa if ike.transport_mode else None
-        self._wait(True, self._take_keys(policy, ike.kd, ike.kwk))
+        self._wait(True, self._take_keys(policy, ike.kd, ike.kwk, goes_on))
         ike.gsa = ike.kd = ike.kwk = None  # they are ours now
 
     def take_inband(self, inband):
@@ -195,8 +204,8 @@ class KeyWork:
 
     # Jobs
 
-    def _take_keys(self, policy, keys, kwk):
-        """GSA (None: not for transport mode) and KD of a registration, and its KWK."""
+    def _take_keys(self, policy, keys, kwk, goes_on):
+        """GSA (None: not for transport mode) and KD of a registration, and its KWK; see take()."""
         settings = self._settings
         group = self._group
         try:
@@ -206,13 +215,14 @@ class KeyWork:
             made = yield from assignment.build(
                 policy, keys, kwk, group.terms, True, settings.sender, self._member.sender_slots
             )
+            made.goes_on = goes_on
             policy = keys = None  # the table of a verifier is long in the making
             if not made.terms.udp_port and settings.carrier == "udp":
                 made.terms.udp_port = settings.carrier_port
             yield from self._install(made, True)
         except FormatError as error:
             self.reason = self._member.drops.count(error.reason)
-            # A rekey was faster than the answer: that is nobody's fault.
+            # A rekey, or the clock, was faster than the answer: that is nobody's fault.
             yield MISSED if error.reason == DROP_REKEY_MESSAGE_ID else REFUSED
             return
         finally:
@@ -279,6 +289,8 @@ class KeyWork:
         changes = group.changes(made, registering, self._now_ms)
         try:
             yield
+            if made.terms.is_relayed and not self._settings.has_markers:
+                raise FormatError(DROP_POLICY)  # there data could not be told from an IKE message
             try:
                 for _ in changes:
                     yield

@@ -66,6 +66,7 @@ class Membership:
     _before = None  # the registration.Registration before, if the server has ended it, and
     _before_asked = None  # its config.Server: what is repeated is answered again
     _last_words = ()  # what that one has to say, addressed
+    _said_awake = False  # to the server of ._ike: that we have run since we got what we have
     _leaving = False
     _silence = None  # silence.Silence, where policy has a max_silence
     _reporter = None  # Reporter, once a server has asked for reports
@@ -296,13 +297,15 @@ class Membership:
                 self._hear_out()
             self._ike.close()
         server = self._asked = self._servers.current
+        keys = self.member.keys
+        self._said_awake = bool(keys.live()) and not keys.lapsed
         self._ike = registration.Registration(
             self.settings,
             self._now_ms,
             random=self._random,
             drops=self.member.drops,
             path=self._path_to(server),
-            awake=bool(self.member.keys.live()) and not self.member.keys.lapsed,
+            awake=self._said_awake,
         )
 
     def _hear_out(self):
@@ -374,7 +377,7 @@ class Membership:
         elif outcome == registration.REGISTERED and was_pulling and refresh.is_stale:
             refresh.soon(self._now_ms)  # an inband rekey has overtaken it
         elif outcome == registration.REGISTERED:
-            self._keys.take(ike)
+            self._keys.take(ike, was_pulling or self._said_awake)
         elif outcome in _REFUSALS and ike.reason in _NO_REFUSAL:
             refresh.at.start(self._now_ms, _LATER_S, self._random_ms(_LATER_S))
         elif outcome == registration.REFUSED:
@@ -498,6 +501,7 @@ class Membership:
         self._set_state(LEFT)
 
     def _set_state(self, state):
+        self._group.is_in = state == MEMBER
         if state != self.state:
             self.state = state
             self.events.append((NAMES[state], self.reason))

@@ -12,6 +12,8 @@ from covey.deadline import Deadline
 from covey.drops import (
     DROP_IKE_FRAGMENT,
     DROP_IKE_TAG,
+    DROP_KEY_PATH,
+    DROP_KEY_PORTION,
     DROP_REKEY_BUSY,
     DROP_REKEY_FORMAT,
     DROP_REKEY_MESSAGE_ID,
@@ -26,6 +28,8 @@ from covey.job import tidied
 from covey.port import const, sha256
 
 _REASONS = {DROP_IKE_TAG: DROP_REKEY_TAG, DROP_IKE_FRAGMENT: DROP_IKE_FRAGMENT}
+_NO_WAY = DROP_KEY_PATH, DROP_KEY_PORTION  # drops behind the signature, for good
+_REFUSED = const(32)  # notes of such messages that are kept
 _ICV = const(16)  # octets, at the end
 _AT_ONCE = const(1024)  # octets that are digested in one step
 _SLOTS = const(3)  # Rekey SAs held at once: the current one, and those in their DTD
@@ -38,7 +42,7 @@ class _Held:
         self.sa = sa
         self.parts = Incoming()
         self.coming = ()  # notes of the fragments that it holds
-        self._coming_id = 0  # their Message ID
+        self.refused = ()  # notes of messages that lead nowhere from here, though well signed
         self._ends = sa.lifetime_s is not None
         self._end = Deadline()
         if self._ends:
@@ -56,12 +60,17 @@ class _Held:
         """A datagram is opened → notes of all that its message came in, () so far."""
         if header.next_payload != ike.SKF:
             return [note]
-        if header.message_id != self._coming_id:
-            self.coming = ()
-            self._coming_id = header.message_id
-        notes = list(self.coming) + [note]
-        self.coming = () if is_whole else notes
-        return notes if is_whole else ()
+        self.coming = list(self.coming) + [note]
+        self.follow_parts()
+        if not is_whole:
+            return ()
+        notes, self.coming = self.coming, ()
+        return notes
+
+    def follow_parts(self):
+        """Only what is held is known: a fragment of another message may have taken its place."""
+        taken = self.parts.taken
+        self.coming = list(self.coming)[-taken:] if taken else ()
 
 
 class Rekey:
@@ -147,6 +156,27 @@ class Rekey:
         self._last = ()
         self._busy = None
 
+    def glance(self, data):
+        """A datagram (without marker), by its header: (0 or why not, ike.Header, its _Held, notes
+        that may be its own). No key is needed for that.
+        """
+        try:
+            header = ike.parse_header(data)
+        except FormatError:
+            return DROP_REKEY_FORMAT, None, None, ()
+        if header.exchange != ike.GSA_REKEY or header.flags & ike.FLAG_R:
+            return DROP_REKEY_FORMAT, header, None, ()
+        held = self._find(header)
+        if held is None:
+            return DROP_REKEY_SPI, header, None, ()
+        icv = bytes(data[-_ICV:])
+        known = list(self._last) + list(held.coming) + list(held.refused)
+        alike = [note for note in known if note[:_ICV] == icv]
+        reason = 0
+        if header.message_id < held.sa.next_message_id:
+            reason = DROP_REKEY_REPEAT if alike else DROP_REKEY_MESSAGE_ID
+        return reason, header, held, alike
+
     def begin(self, data):
         """Job: take a datagram (without marker) → 0, or why not; is_waiting, once a message is
         whole.
@@ -154,32 +184,27 @@ class Rekey:
         What an outsider makes up is refused by its ICV. A repeat shows by its own: only what has
         the ICV of a message in work is looked at closer.
         """
-        try:
-            header = ike.parse_header(data)
-        except FormatError:
-            return DROP_REKEY_FORMAT
-        if header.exchange != ike.GSA_REKEY or header.flags & ike.FLAG_R:
-            return DROP_REKEY_FORMAT
-        held = self._find(header)
-        if held is None:
-            return DROP_REKEY_SPI
-        icv = bytes(data[-_ICV:])
-        alike = [note for note in list(self._last) + list(held.coming) if note[:_ICV] == icv]
-        if header.message_id < held.sa.next_message_id:
-            return DROP_REKEY_REPEAT if alike else DROP_REKEY_MESSAGE_ID
+        reason, header, held, alike = self.glance(data)
+        if reason:
+            return reason
         yield
         if alike and (yield from _note_of(data)) in alike:
             return DROP_REKEY_REPEAT
         if self._busy:
             return DROP_REKEY_BUSY
+        if held not in self._held:
+            return DROP_REKEY_SPI  # it has gone meanwhile
         try:
             opened = yield from held.parts.open_job(held.sa.context, data)
         except FormatError as error:
+            if held not in self._held:
+                return DROP_REKEY_SPI
+            held.follow_parts()
             return _REASONS.get(error.reason, DROP_REKEY_FORMAT)
         yield
         note = yield from _note_of(data)
         if held not in self._held:
-            return DROP_REKEY_SPI  # it has gone meanwhile
+            return DROP_REKEY_SPI
         notes = held.took(header, note, opened is not None)
         if opened is not None:
             self._last = notes
@@ -219,12 +244,20 @@ class Rekey:
             made.deletes = parts.deletes
             candidate.sa.next_message_id = candidate.message_id + 1
             return made
-        except FormatError:
-            if len(self._last) > 1:
+        except FormatError as error:
+            if error.reason in _NO_WAY:
+                self._refuse(candidate.sa)
+            elif len(self._last) > 1:
                 self._last = ()  # one fragment may be forged: the genuine others will come again
             raise
         finally:
             self._busy = None
+
+    def _refuse(self, sa):
+        """The message in work has no way for us: repeated, it costs no signature again."""
+        for held in self._held:
+            if held.sa is sa:
+                held.refused = (list(self._last) + list(held.refused))[:_REFUSED]
 
     def _find(self, header):
         for held in self._held:

@@ -44,6 +44,8 @@ class Relay:
 
     def receive(self, member):
         """Few slots: a larger frame would be taken from the heap."""
+        if _longer:  # its address found no memory: it is lost
+            _longer.clear()
         found = port.recv_from(self.sock, member.rx, self._most, _longer)
         if not 0 <= found[0] <= self._most or _longer:
             return self._not_in_rx(member, found)

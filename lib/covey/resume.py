@@ -128,16 +128,19 @@ def _revive(membership, reader, clock_s, now_ms):
             raise ValueError
         group.terms = terms
         group.rekey.replace(rekey_sa, now_ms)
+        membership._now_ms = now_ms
+        membership._heard(max(0, heard_s - most_s))
     except _UNFIT:
         group.wipe()
+        if membership._silence is not None:
+            membership._silence.forget()
+            membership._silence = None
         return False
     for timer, soft_s in zip(membership._refresh._soft_ends, softs):
         if soft_s is not None:
             timer.start(now_ms, soft_s)
     membership.listening_changed = True
-    membership._now_ms = now_ms
     membership._set_state(MEMBER)
-    membership._heard(max(0, heard_s - most_s))
     return True
 
 

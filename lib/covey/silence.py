@@ -30,12 +30,15 @@ class Silence:
         self._max_s = 0  # 0: policy has none any more
         self._stops = False
         self._has_asked = False  # since it was heard
+        self._has_told = False  # of the silence
 
     def heard(self, now_ms, left_s=None):
-        """From now on, by the group's terms; left_s: that was earlier."""
+        """From now on, by the group's terms; left_s: that was earlier, and 0 so early
+        that there is silence at once."""
         it, was_over = self._it, self.is_over
         self._max_s, self._stops = it._group.terms.silence or (0, False)
-        self._say(False)
+        self._say(left_s == 0 and self._max_s > 0)
+        self._has_told = False
         self._ask.stop()
         self._end.stop()
         if self._max_s:
@@ -66,8 +69,9 @@ class Silence:
                 it._refresh.missed(now_ms)
             else:
                 ike_sa.say((), now_ms)
-        if not self.is_over and self._end.is_due(now_ms):
+        if not self._has_told and self._end.is_due(now_ms):
             self._say(True)
+            self._has_told = True
             why = "Nothing heard from the key server for %d s." % self._max_s
             it.events.append(("silent", why))
 
@@ -91,6 +95,13 @@ class Silence:
             if keys.was_retired(spis, off):
                 said = OVERTAKEN
         return said
+
+    def forget(self):
+        """Nothing was heard, and nothing is missed."""
+        self._max_s = 0
+        self._ask.stop()
+        self._end.stop()
+        self._say(False)
 
     def _say(self, is_over):
         self.is_over = is_over

@@ -172,11 +172,16 @@ class Unicast:
             self._idle.start(self._now_ms, _KEEPALIVE_S)
 
     def _send(self, line, purpose, exchange, payloads):
+        """MemoryError: nothing is asked."""
+        patience = Patience(self._config)
+        patience.start(self._now_ms)
         line.sa.ask(exchange, payloads)
+        line.patience = patience
         line.asked = purpose
-        line.patience = Patience(self._config)
-        line.patience.start(self._now_ms)
-        self._put(line.sa.request)
+        try:
+            self._put(line.sa.request)
+        except MemoryError:  # as good as lost: it is sent again
+            self._drops.count(DROP_CAPACITY)
 
     def _flow(self):
         """Send what waits for a free window."""
@@ -196,8 +201,8 @@ class Unicast:
             renewal.sent()
 
     def _delete(self, line):
-        line.is_to_delete = False
         self._send(line, _DELETE, ike.INFORMATIONAL, [_DELETE_IKE])
+        line.is_to_delete = False
 
     # Answers
 

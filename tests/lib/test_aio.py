@@ -8,7 +8,7 @@ import asyncio
 from covey import aio, carrier, gsa, kd, port, registration
 from covey.config import Config
 from covey.drops import DROP_IKE_HEADER, DROP_KEEPALIVE, DROP_QUEUE_FULL, ConfigError
-from covey.membership import REFUSED
+from covey.membership import MEMBER, REFUSED
 from covey.nat import HOME, KEEPALIVE
 from story import KWK, STORY, T1, T2, registered
 
@@ -416,6 +416,27 @@ def test_a_leave_that_is_cancelled_forgets_the_keys():
     _run(story())
 
 
+def test_who_can_not_wake_says_why():
+    """An error between its keys and its tasks."""
+
+    async def story():
+        m = _join(False, _free_port())
+
+        def half():
+            m.membership.state = MEMBER
+            raise MemoryError
+
+        m._revive = half
+        try:
+            await m.__aenter__()
+        except MemoryError:
+            assert m._is_closed
+        else:
+            raise AssertionError("no error")
+
+    _run(story())
+
+
 def test_a_join_that_is_cancelled_leaves_nothing_open():
     async def story():
         joined = _join(False, _free_port())
@@ -523,6 +544,19 @@ def test_a_flood_of_unicast_lets_others_work():
         await receiver.__aexit__(None, None, None)
 
     _run(story())
+
+
+def test_messages_without_end_do_not_stop_the_work():
+    """A message before each turn, as when a peer sends faster than we work: the second is work."""
+    m = _join(False, 0)
+    turns = []
+    m.membership.step = lambda now_ms: turns.append(now_ms) or 1000
+    for _ in range(10):
+        m._wake()
+        m._turn()
+    assert len(turns) == 5
+    m._turn()
+    assert len(turns) == 6
 
 
 def test_a_key_that_was_read_here_is_wiped_here():

@@ -1,7 +1,7 @@
 """Keys in work: whatever ends a job, and wherever, no key is left behind and nothing half done."""
 
 from covey import assignment, gsa, kd, keywork
-from covey.drops import DROP_CAPACITY
+from covey.drops import DROP_CAPACITY, DROP_REKEY_SPI
 from covey.group import Group
 from covey.ike import GSA_REKEY, SKF
 from covey.keywork import FOLLOWED, IDLE, MISSED, TAKEN, KeyWork
@@ -252,6 +252,31 @@ def test_what_waited_is_opened_a_step_each():
             most = max(most, len(begun) - before)
             before = len(begun)
     assert len(set(begun)) == 41 and most == 1  # some twice: while keys are in work, and then
+
+
+def test_what_its_header_rules_out_takes_no_place():
+    """Anyone can send it, and faster than we work: the rekey behind it is heard all the same."""
+    work, group = _work()
+    group.rekey.current.next_message_id = 1
+    rekey = STORY["later"]
+    old = bytearray(STORY["rekey1"])
+    answer = bytearray(rekey)
+    answer[19] |= 0x20
+    other = bytearray(rekey)
+    other[18] = 37
+    unknown = bytearray(rekey)
+    unknown[0] ^= 1
+    for garbage in (old, answer, other, unknown, b"", rekey[:-1]):
+        for i in range(20):
+            work.hear(bytes(garbage[:-1]) + bytes([i]) if garbage[27:] else bytes(garbage))
+    assert not work.has_work and work._later == []
+    drops = work._member.drops
+    assert drops.as_dict() == {"rekey_message_id": 20, "rekey_format": 80, "rekey_spi": 20}
+    work.hear(rekey)
+    work.hear(bytes(unknown))  # as the next one may be, over a Rekey SA that this one brings
+    with _Quick():
+        assert _steps(work) == [FOLLOWED]
+    assert drops.of(DROP_REKEY_SPI) == 21
 
 
 def test_memory_that_is_out_in_any_one_step():

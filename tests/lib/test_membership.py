@@ -723,3 +723,70 @@ def test_what_is_installed_in_part_is_brought_to_its_end():
     assert not life.it._group.rekey.holds(made.rekey_sa)
     job.close()
     assert life.it._group.rekey.holds(made.rekey_sa)
+
+
+def _is_to_send(life):
+    """Whether any SA is sent under, or will be."""
+    return any([state & 12 for state in life.member.keys._states])  # as keystore.py has them
+
+
+def test_who_is_out_sends_under_no_key_that_a_rekey_brings():
+    """Not even between two slices of work."""
+    for out in (membership.REFUSED, membership.EXCLUDED):
+        life = Life(sending=True).registered(STORY["sender"])
+        assert _is_to_send(life)
+        if out == membership.REFUSED:
+            life.ike.answer(registration.REFUSED, reason="authorization_failed")
+            life.it.step(life.now_ms)
+        else:
+            life.member.keys.silence()
+            life.it._exclude()
+        assert life.it.state == out and not _is_to_send(life)
+        life.it.multicast(STORY["rekey1"], life.now_ms)
+        for _ in range(20000):
+            life.it.step(life.now_ms)
+            assert not _is_to_send(life)
+        assert life.it.rekeys == 1 and T2 in [sa.spi for sa in life.member.keys.live()]
+
+
+def test_windows_that_are_lost_while_the_answer_is_on_its_way():
+    """The server was told that we have run all along, or a pull does not tell it otherwise: what
+    it answers may bring again what our clock has ended.
+    """
+    for is_pull in (True, False):
+        life = Life().registered()
+        if is_pull:
+            life.it.refresh(life.now_ms)
+            life.run(2100)
+            assert life.ike.asked == ["pull"]
+        else:
+            life.it._register()
+            assert life.ike.awake
+        made = len(Script.made)
+        life.member.keys.renew(T1, life.now_ms, 1)
+        life.run(1500)
+        assert life.member.keys.live() == [] and life.member.keys.lapsed
+        life.registered()
+        assert life.member.keys.live() == [] and len(Script.made) == made
+        life.run(2100)
+        assert len(Script.made) == made + 1 and not life.ike.awake  # anew
+        life.registered()
+        assert [sa.spi for sa in life.member.keys.live()] == [T1] and not life.member.keys.lapsed
+
+
+def test_a_server_without_marker_relays_nothing():
+    """At its port ESP and IKE could not be told apart: see fields.py."""
+    bare = [{"host": "192.0.2.2", "port": 848, "marker": False}]
+    marked = [{"host": "192.0.2.1", "port": 4500, "marker": True}]
+    for servers, is_taken in ((bare, False), (marked + bare, False), (marked, True)):
+        life = Life(servers=servers)
+        life.ike.answer(registration.REGISTERED, STORY["receiver"])
+        life.ike.gsa.group_wide.delivery = gsa.UNICAST
+        life.ike.gsa.policies = [p for p in life.ike.gsa.policies if len(p.spi) == 4]
+        life.ike.kd.bags = [bag for bag in life.ike.kd.bags if len(bag.spi) == 4]
+        life.run()
+        if is_taken:
+            assert life.it.state == membership.MEMBER and set(life.it.routes().values()) == {None}
+        else:
+            assert life.it.state == membership.REFUSED and life.ike.asked == ["refuse"]
+            assert life.member.drops.of(DROP_POLICY) == 1 and life.member.keys.live() == []

@@ -1,6 +1,6 @@
 """Memory that runs out once, in the middle of what a key server said: nothing stays half done."""
 
-from covey import exchange, ike, membership, registration, x25519
+from covey import exchange, ike, membership, registration, unicast, x25519
 from gcks_peer import Gcks
 from life import INBAND, SPIS, Life
 from talk import PSK, Talk
@@ -141,6 +141,26 @@ def test_a_pull_leaves_later():
         assert talk.gm.pull(talk.now_ms)
     assert talk.drops == {"capacity": 1}
     (pull,) = talk.sent()
+    talk.take(talk.gcks.sa.answer(pull, talk.granted()))
+    assert talk.gm.take_outcome() == registration.REGISTERED
+
+
+def test_a_request_without_patience_is_none():
+    talk = Talk().registered()
+    with _Full(unicast, "Patience"):
+        assert talk.gm.pull(talk.now_ms)
+    assert talk.drops == {"capacity": 1}
+    (pull,) = talk.sent()
+    talk.take(talk.gcks.sa.answer(pull, talk.granted()))
+    assert talk.gm.take_outcome() == registration.REGISTERED
+
+
+def test_a_request_that_finds_no_place_to_leave_is_sent_again():
+    talk = Talk().registered()
+    with _Full(talk.gm._unicast, "_put"):
+        assert talk.gm.pull(talk.now_ms)
+    assert talk.drops == {"capacity": 1} and talk.sent() == []
+    ((_, (pull,)),) = talk.later(500)
     talk.take(talk.gcks.sa.answer(pull, talk.granted()))
     assert talk.gm.take_outcome() == registration.REGISTERED
 

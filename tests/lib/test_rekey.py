@@ -1,8 +1,11 @@
 """GSA_REKEY at a member: signed octets from tests/recorded/group_story.py, and forgeries."""
 
+from covey import assignment
 from covey.drops import (
     DROP_GSA,
     DROP_KD,
+    DROP_KEY_PATH,
+    DROP_KEY_PORTION,
     DROP_KEY_WRAP,
     DROP_POLICY,
     DROP_REKEY_BUSY,
@@ -12,6 +15,7 @@ from covey.drops import (
     DROP_REKEY_SIGNATURE,
     DROP_REKEY_SPI,
     DROP_REKEY_TAG,
+    FormatError,
 )
 from covey.job import finish
 from covey.rekey import Rekey
@@ -170,3 +174,61 @@ def test_a_message_in_work_survives_a_registration_that_does_not_know_of_it():
     other.spi = bytes(16)
     rekey.replace(other, 0)
     assert not rekey.is_waiting
+
+
+def looked_at_until(rekey, data, number, happens):
+    """What begin() says where something happens behind so many of its steps; None: it was over."""
+    look = rekey.begin(data)
+    try:
+        for _ in range(number):
+            next(look)
+    except StopIteration:
+        return None
+    happens(rekey)
+    return finish(look)
+
+
+def test_a_rekey_sa_that_goes_while_a_message_over_it_is_looked_at():
+    """It is over, or another one is there in its place: no step works with keys that are gone."""
+    for ending in (Rekey.wipe, _end, _register_anew):
+        number = 1
+        while True:
+            rekey, _ = member()
+            reason = looked_at_until(rekey, STORY["rekey1"], number, ending)
+            if reason is None:
+                break
+            assert reason == DROP_REKEY_SPI and not rekey.is_waiting
+            number += 1
+        assert number > 5
+
+
+def _end(rekey):
+    rekey.retire(None, 0, 0)
+    rekey.expire(0)
+
+
+def _register_anew(rekey):
+    rekey.replace(registered().rekey_sa, 0)
+
+
+def test_what_leads_nowhere_though_well_signed_costs_one_signature():
+    """Anyone can replay it; and what was heard last is not what was heard before it."""
+    for no_way in (DROP_KEY_PATH, DROP_KEY_PORTION):
+        rekey, terms = member()
+        real = assignment.build
+
+        def build(*_, no_way=no_way):
+            yield
+            raise FormatError(no_way)
+
+        assignment.build = build
+        try:
+            for name in ("rekey1", "later"):
+                assert follow(rekey, terms, STORY[name]) == no_way
+        finally:
+            assignment.build = real
+        assert rekey.current.next_message_id == 0
+        for name in ("rekey1", "later"):
+            assert follow(rekey, terms, STORY[name]) == DROP_REKEY_REPEAT
+        rekey.replace(registered().rekey_sa, 0)  # with other keys there may be a way
+        assert follow(rekey, terms, STORY["rekey1"]).data_sas

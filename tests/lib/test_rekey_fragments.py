@@ -194,3 +194,45 @@ def test_no_memory_for_fragments_is_a_drop():
     while work.has_work and not work.is_busy:
         work.step(0)
     assert work.is_busy
+
+
+def _sealed_anew(context, part, change):
+    """A fragment whose clear octets somebody with the group's keys has changed."""
+    data = bytearray(part)
+    assert finish(context.open_job(data, 0, 36, len(data) - 36 - 8 - 16))
+    change(data)
+    context.seal(data, 0, 36, len(data) - 36 - 8 - 16)
+    return bytes(data)
+
+
+def test_a_member_can_not_fill_memory_with_fragments():
+    """A flag that means nothing is turned, and each first fragment takes the other's place."""
+    rekey, terms, context = member()
+    parts = cut(context, STORY["rekey1"])
+
+    def turn(data):
+        data[19] ^= 0x40
+        data[37] += 1  # of the IV
+
+    other = parts[0]
+    for _ in range(1, 80):
+        other = _sealed_anew(context, other, turn)
+        assert begun(rekey, other) == 0
+        assert len(rekey._held[0].coming) == 1
+    assert begun(rekey, parts[1]) == 0
+    assert [begun(rekey, part) for part in parts] == [0, DROP_REKEY_REPEAT, 0, 0]
+    assert follow(rekey, terms).data_sas
+
+
+def test_what_was_pushed_out_may_come_again():
+    """Its fragments are no repeats: nothing of it is held any more."""
+    rekey, terms, context = member()
+    parts = cut(context, STORY["rekey1"])
+    assert [begun(rekey, part) for part in parts[:3]] == [0, 0, 0]
+
+    def turn(data):
+        data[19] ^= 0x40
+
+    assert begun(rekey, _sealed_anew(context, parts[0], turn)) == 0
+    assert [begun(rekey, part) for part in parts] == [0, 0, 0, 0]
+    assert follow(rekey, terms).data_sas

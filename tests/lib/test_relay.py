@@ -153,3 +153,24 @@ def test_no_heap_behind_the_socket():
         assert heap_octets(step) == 0
     finally:
         port.recv_from = real
+
+
+def test_what_was_lost_for_want_of_memory_is_not_read_later():
+    def story(wire, relay, m):
+        real = port.recv_from
+
+        def no_address(sock, buf, most, longer):
+            longer.append(bytes(4) + b"l" * 1000)
+            raise MemoryError
+
+        port.recv_from = no_address
+        try:
+            relay.receive(m)
+        except MemoryError:
+            pass
+        port.recv_from = real
+        wire.queue.append(good())
+        assert relay.receive(m) == 10 and m.payload == b"speed=1500"
+        assert relay.receive(m) is None and relay.message is None
+
+    _with(story)

@@ -3,7 +3,7 @@
 Policy and keys are octets from tests/recorded/group_story.py.
 """
 
-from covey import membership, resume
+from covey import membership, resume, silence
 from covey.drops import name_of
 from covey.gcm import GMACContext
 from datapath import data_sa
@@ -338,3 +338,33 @@ def test_without_memory_it_can_not_wake():
             assert not is_member and again.member.keys.live() == []
     finally:
         resume.DataSA = kept
+
+
+def test_who_wakes_in_silence_is_silent_at_once():
+    """What came into the socket meanwhile may be read before the first step."""
+    life = Life().registered(STORY["stops"])
+    again, is_member = awake(asleep(life), 3000)
+    assert is_member and again.it.is_silent and not again.member.may_confirm
+    assert receive(again, STORY["packets"]["t1"][0]) == "silent"
+    again.run(2000)
+    assert again.names() == ["member", "silent"]
+
+
+def test_without_memory_for_what_silence_needs_it_can_not_wake():
+    for error in (MemoryError, OSError(12)):
+        good = bytes(asleep(Life().registered(STORY["stops"])))
+
+        class Fails(silence.Timer):
+            def start(self, *_, error=error):
+                raise error
+
+        real, silence.Timer = silence.Timer, Fails
+        try:
+            again, is_member = awake(bytearray(good), 3000)
+        finally:
+            silence.Timer = real
+        assert not is_member and again.member.keys.live() == []
+        assert again.it.state == membership.IDLE and not again.it.is_silent
+        again.it.start(again.now_ms)
+        again.registered(STORY["stops"])
+        assert again.it.state_name == "member" and receive(again, STORY["packets"]["t1"][0]) > 0

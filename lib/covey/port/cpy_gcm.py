@@ -113,6 +113,8 @@ class RareContext(GCMContext):
 
     def open_job(self, buf, off, aad_len, text_len):
         yield
+        if self._salt is None:
+            return False  # wiped before its turn came
         return GCMContext.open(self, buf, off, aad_len, text_len)
 
 

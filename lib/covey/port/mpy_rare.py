@@ -51,6 +51,8 @@ class RareContext:
     def open_job(self, buf, off, aad_len, text_len):
         if not 0 <= aad_len <= _MOST_AAD or not 0 <= text_len <= _MOST_TEXT:
             refuse(0)
+        if self._keymat is None:
+            return False  # wiped before its turn came
         try:
             context = GCMContext(self._keymat)
         except OSError:
