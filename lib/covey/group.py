@@ -173,8 +173,6 @@ class Group:
         keys = self._keys
         if registering and made.rekey_sa is not None and self.rekey.is_stale(made.rekey_sa):
             raise FormatError(DROP_REKEY_MESSAGE_ID)  # a rekey has overtaken it
-        if made.goes_on and keys.lapsed:  # it may bring what is over for us, with new windows
-            raise FormatError(DROP_REKEY_MESSAGE_ID)
         for sa in made.data_sas:
             held = keys.find(sa.spi, 0)
             if held is not None:
@@ -184,6 +182,8 @@ class Group:
                 # Its numbers are forgotten, and our Sender-ID is the one that we had: IVs would
                 # come again, and replays be taken.
                 raise FormatError(DROP_POLICY)
+            elif made.goes_on and keys.lapsed and keys.was_retired(sa.spi, 0):
+                raise FormatError(DROP_REKEY_MESSAGE_ID)  # so they would; to be asked for anew
         if not keys.room_for(slots):
             raise FormatError(DROP_CAPACITY)
 
