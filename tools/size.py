@@ -56,7 +56,8 @@ ROLES = {
     "a board that goes on where it was, after deep sleep": ["resume"],
     "EtherNet/IP, where the application imports it": ["cip"],
 }
-_ALL_CARRIERS = ("udp", "ip")
+_PLAIN = ("udp", "ip")  # as a board has it; the others are measured beside
+_ALL_ROLES = (*_PLAIN, "relay", "source_auth")
 _UNROLLED = "covey.port.mpy_ghash"  # the 32-bit MicroPython loads this one; others need
 _IN_LOOPS = {"covey.port.mpy_ghash_small", "covey.port.mpy_tag"}
 
@@ -94,7 +95,7 @@ def measure(root, folder):
     everything = asks_for(modules.values())
     scripts = [path.read_text() for path in sorted(_SCRIPTS.glob("*.py"))]
     for arch in ARCHS:
-        octets = compiled(everything, arch, root) | compiled(board, arch, root)
+        octets = compiled(everything, arch, root) | compiled(board, arch, root, _PLAIN)
         for module in modules.values():
             module.octets[arch] = len(octets.get(module.name.replace(".py", ".mpy"), b""))
     for name, data in compiled(everything + scripts, _BOARD, root).items():
@@ -104,9 +105,9 @@ def measure(root, folder):
     return modules
 
 
-def compiled(applications, arch, root):
+def compiled(applications, arch, root, roles=_ALL_ROLES):
     """{covey/sa.mpy: octets} of what these texts can come to load."""
-    return compile_all(select(applications, arch, _ALL_CARRIERS, [FIRMWARE], root), arch)[0]
+    return compile_all(select(applications, arch, roles, [FIRMWARE], root), arch)[0]
 
 
 def asks_for(modules):

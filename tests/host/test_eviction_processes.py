@@ -288,7 +288,7 @@ def test_forty_at_once_go_in_portions_of_which_each_member_verifies_one(bench):
         wait_until(lambda one=one: len(numbers(one)) > 20)
     before = len(tap.rekeys())
     bench.covey("member", "remove", *map(crowd.name_of, crowded))
-    wait_until(lambda: tap.opened_by(*tek(bench)), 40)
+    wait_until(lambda: tap.opened_by(*tek(bench)))
     talker.stop()
     check_complete(talker, stay)
     messages = {data[:16] + data[20:24] for data in tap.rekeys()[before:]}

@@ -251,8 +251,11 @@ group_wides = st.builds(
     st.none() | u16,
     st.none() | u16,
     st.none() | st.tuples(u8, u8),
-    st.none() | u32,
-    unknown_attributes,
+    epoch=st.none() | u32,
+    silence=st.none() | st.tuples(st.integers(0, (1 << 24) - 1), st.booleans()),
+    report_s=st.none() | u16,
+    attributes=unknown_attributes,
+    delivery=st.none() | u16,
 )
 gsas = st.builds(
     gsa.GSA,

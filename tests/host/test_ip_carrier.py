@@ -145,9 +145,10 @@ def test_one_sender(plant, interpreter):
     assert other.heard("refused")["detail"].endswith("registration_failed.")
     press.leave()
     wait_until(lambda: plant.status()["groups"]["line1"]["senders"] == [])
-    epoch = plant.epoch()
+    epoch, rekeys = plant.epoch(), lamp.count("rekeyed")
     again = plant.join("press", interpreter)
     assert plant.epoch() == epoch + 1
+    wait_until(lambda: lamp.count("rekeyed") > rekeys)  # ATD is 0: it may not have them yet
     again.say("three")
     lamp.packet(b"three")
 

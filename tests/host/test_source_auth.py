@@ -13,9 +13,12 @@ from covey.drops import (
     DROP_STALE_SENDER,
     FormatError,
 )
+from covey.ike import NO_PROPOSAL_CHOSEN
 from covey.membership import MEMBER
 from covey_host.errors import Problem
-from gcks_site import LINE1, SITE, Site
+from covey_host.gcks import policy
+from foreign_gm import GSA_AUTH, ForeignGM, notification
+from gcks_site import KEY, LINE1, SITE, Site
 from test_eviction import group_of
 from test_eviction_members import One
 
@@ -287,30 +290,89 @@ def test_more_members_than_slots_are_refused_by_the_sentence(site):
         site.restart()
 
 
-def longest(site):
-    """Of the messages that are out or due."""
-    return max(len(m) for parcel in group_of(site)._repeats.outbox for m in parcel.messages)
-
-
 @pytest.mark.parametrize("more", ["", "backward_secrecy = true\n"])
-def test_what_it_adds_to_a_rekey_is_kept_short(tmp_path, more):
-    """Eight senders with long names, and eight more members at once: who doesn't fit into a frame
-    waits for the next rekey. (These members can't do fragments.)"""
-    site = Site(tmp_path / "state.db", "fragment_size = 0\n" + SITE + LINE1 + MACS + more)
-    senders = [f"sender-{number}".ljust(60, "x") for number in range(6)]
-    names = [f"receiver-{number}".ljust(60, "x") for number in range(10)]
+def test_the_longest_rekey_that_it_makes(tmp_path, more):
+    """Senders with long names, and more members at once, in the deepest tree."""
+    text = SITE + LINE1 + MACS + "key_tree = 2\nkey_bits = 256\n" + more
+    site = Site(tmp_path / "state.db", text)
+    senders = [f"sender-{number}".ljust(63, "x") for number in range(8)]
+    names = [f"receiver-{number}".ljust(63, "x") for number in range(8)]
     for name in [*senders, *names]:
         site.add(name)
     plant = Plant(site, senders, [])
     for name in names:
         plant.begin(name, False)
-    for _ in range(150):
-        plant.wait(1000)
-        assert not group_of(site)._repeats.outbox or longest(site) <= 1468
+    plant.wait(60_000)
     assert {one.it.state for one in plant.ones.values()} == {MEMBER}
     for sender in senders:
         assert plant.all_hear(sender, b"hello") == {*senders, *names} - {sender}
     site.store.close()
+
+
+def test_who_can_not_do_fragments_is_refused(plant, site):
+    gm = ForeignGM(b"n0", KEY)
+    answer = site.begin(gm, "n0")[1]
+    assert notification(NO_PROPOSAL_CHOSEN) in gm.open(answer, GSA_AUTH)
+    with pytest.raises(Problem, match="fragment_size must not be 0"):
+        policy.parse("fragment_size = 0\n" + SITE + LINE1 + MACS)
+
+
+def test_the_only_sender_may_come_last(site):
+    names = [f"r{number}" for number in range(16)]
+    for name in names:
+        site.add(name)
+    site.add("press", sender=True)
+    plant = Plant(site, [], names)
+    plant.begin("press", True)
+    plant.wait(40_000)
+    assert plant.all_hear("press", b"on") == set(names)
+
+
+def test_who_was_removed_before_it_came_back_has_no_seat(plant, site):
+    """Nor does the next one of its name get anything of it."""
+    former = {seat.member: seat for seat in group_of(site).epoch.seats}
+    plant.ones.pop("press")
+    group_of(site).exclude(site.now)
+    plant.wait(30_000)
+    seats = {seat.member: seat for seat in group_of(site).epoch.seats}
+    assert "press" in seats  # it may come back
+    assert all(seats[name].secret != former[name].secret for name in seats)
+    site.send(site.server.remove_member("press", site.now))
+    plant.wait(20_000)
+    assert "press" not in group_of(site).seated
+    assert {row[2] for row in plant.ones["valve"].it._group.terms.sources.rows} == {b"desk"}
+    site.add("press")
+    plant.begin("press", True)
+    plant.wait(40_000)
+    (seat,) = [seat for seat in group_of(site).epoch.seats if seat.member == "press"]
+    assert seat.secret not in (seats["press"].secret, former["press"].secret)
+
+
+def test_who_is_removed_while_it_waits_is_not_seated(plant, site):
+    site.send(site.server.rekey("line1", site.now))
+    plant.begin("n0", True)
+    plant.wait(500)
+    assert "n0" in group_of(site).waiting(site.now)
+    site.send(site.server.remove_member("n0", site.now))
+    plant.ones.pop("n0")
+    plant.wait(30_000)
+    site.send(site.server.rekey("line1", site.now))
+    assert "n0" not in group_of(site).seated
+
+
+def test_a_sender_that_starts_again_and_again(plant, site):
+    """Its index wears out: it gets another one in time, and nobody is sent away."""
+    era = group_of(site).epoch.era
+    indexes = set()
+    for _ in range(70):
+        plant.begin("press", True)
+        plant.wait(14_000)
+        assert plant.ones["press"].it.state == MEMBER
+        indexes.add(plant.ones["press"].it._group.terms.sender_ids[0] >> 6)
+    assert group_of(site).epoch.era == era and len(indexes) > 2
+    plant.wait(20_000)
+    assert plant.all_hear("press", b"on") == set(NAMES) - {"press"}
+    assert plant.all_hear("desk", b"on") == set(NAMES) - {"desk"}
 
 
 def test_without_it_from_now_on(plant, site):

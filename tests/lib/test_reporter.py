@@ -65,10 +65,19 @@ def test_what_is_in_it():
     assert told.software.count(".") == 2
 
 
+class _Silent:
+    """In place of silence.Silence: over, and nothing to do."""
+
+    is_over = True
+
+    def step(self, now_ms):
+        pass
+
+
 def test_a_member_that_is_silent_says_so():
     life = Watched()
     life.live(INTERVAL)
-    life.it.is_silent = True
+    life.it._silence = _Silent()
     life.live(2 * INTERVAL)
     assert [told.state for _, told in life.told][:1] == ["member"]
     assert life.told[-1][1].state == "silent"

@@ -25,7 +25,7 @@ SUBJECTS = [
     "loopback",
     "relay",
 ]
-_WIDTH = 150  # where nobody looks at it
+_WIDTH = 180  # where nobody looks at it
 
 
 def measure(names: list[str], quick: bool) -> Table:

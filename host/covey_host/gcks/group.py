@@ -429,19 +429,44 @@ class Group:
         if not self._newcomers.can_have(*ask, **how, seated=self._is_seated(member, sends)):
             due_ms = self._newcomers.wait(member, fragments, sends, self.policy, now_ms)
             if now_ms >= due_ms:
-                self.rekey(now_ms)
+                if self._lacks_index(member, sends):
+                    self.exclude(now_ms)  # which frees the indexes that are used up
+                else:
+                    self.rekey(now_ms)
                 if self._newcomers.can_have(*ask, **how, seated=self._is_seated(member, sends)):
                     return
                 due_ms = self._newcomers.wait(member, fragments, sends, self.policy, now_ms)
             raise NotYet(due_ms)
 
+    def forget_waiting(self, member: str) -> None:
+        """Who was removed is not to be given a seat, or a leaf."""
+        self._newcomers.forget(member)
+
     def _is_seated(self, member: str, sends: bool) -> bool:
         """GroupFull: no receiver more can be told apart."""
         if self.epoch.shape.source_auth == sources.NONE:
             return True
-        if seats.is_full(self.epoch.seats, member):
+        if seats.is_full(self.epoch.seats, member, sends):
             raise GroupFull
-        return seats.is_seated(self.epoch.seats, member, sends)
+        if not seats.is_seated(self.epoch.seats, member, sends):
+            return False
+        index = seats.seat_of(self.epoch.seats, member).index
+        return not sends or senders.has_value(self.rows, member, index, self.epoch)
+
+    def _lacks_index(self, member: str, sends: bool) -> bool:
+        """Whether no index would be there for a seat of this sender."""
+        if not sends or self.epoch.shape.source_auth == sources.NONE:
+            return False
+        seat = seats.seat_of(self.epoch.seats, member)
+        taken = {other.index for other in self.epoch.seats}
+        index = None if seat is None else seat.index
+        ask = self.rows, member, index, self.epoch, taken
+        return senders.index_from_now(*ask) is None
+
+    @property
+    def seated(self) -> frozenset[str]:
+        """Who has a seat, whether it has keys or not: others were told of it."""
+        return frozenset(seat.member for seat in self.epoch.seats)
 
     @property
     def rows(self) -> dict[int, senders.Row]:
@@ -479,10 +504,11 @@ class Group:
         """
         wanted = min(max(1, wanted), self.policy.sender_ids)
         most = max(self.policy.sender_ids, (1 << self.epoch.shape.index_bits) // 4)
-        if self.epoch.shape.source_auth != sources.NONE:
-            wanted = most = 1  # that of its seat
-        may_move = now_ms >= self._through_ms
         ask = self._roster.rows, member, wanted
+        if self.epoch.shape.source_auth != sources.NONE:  # which _freshen() has looked at
+            index = seats.seat_of(self.epoch.seats, member).index
+            return senders.pick(*ask, self.epoch, most=1, may_rekey=False, only=index)
+        may_move = now_ms >= self._through_ms
         try:
             return senders.pick(*ask, self.epoch, most=most, may_rekey=may_move)
         except senders.NoIndex:

@@ -156,12 +156,16 @@ class KeyServer:
         plans = []
         for group in self._groups.values():
             group.refresh(now_ms)
+            for name in names:
+                group.forget_waiting(name)
             gone = frozenset(m.name for m in members if group.may_hold_keys(m))
-            if gone:
-                plan = group.plan(now_ms, excludes=not group.can_evict(gone), gone=gone)
+            seated = frozenset(names) & group.seated
+            if gone or seated:
+                excludes = not group.can_evict(gone)
+                plan = group.plan(now_ms, excludes=excludes, gone=gone | seated)
                 plans.append((group, plan))
                 changes |= plan.changes
-            for name in set(names) - gone:
+            for name in set(names) - gone - seated:
                 changes |= group.forgetting(name)
         for group in self._groups.values():
             group.is_stale = True  # what is in memory is read again should this fail

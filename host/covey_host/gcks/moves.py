@@ -129,7 +129,7 @@ def _in_rounds(
     else:
         steps = [[one] for one in first]
         joins_round = Round(draft.replace(), draft.tops()) if joined else None
-        if joins_round and was.epoch.shape.source_auth != NONE:  # it has enough to say
+        if joins_round and was.epoch.shape.source_auth != NONE:  # up to 2,600 octets besides
             steps, joins_round = [*steps, [joins_round]], None
     moves = Moves(leaving, joined, draft if leaving or joined else None, steps, joins_round)
     return moves if _fits(moves, was.epoch.shape, room, beside) else None
@@ -188,11 +188,6 @@ def _room(rekeyer: Rekeyer, in_fragments: bool) -> int:
     Else it goes in one frame: of what is longer no receiver can be sure."""
     is_split = in_fragments and rekeyer.most_len is not None
     return (ike.MOST_LEN if is_split else _FRAME_LEN) - _BESIDES_LEN
-
-
-def epoch_room(rekeyer: Rekeyer, in_fragments: bool) -> int:
-    """For what source authentication adds to the message of a new epoch."""
-    return _room(rekeyer, in_fragments) + _BESIDES_LEN - _EPOCH_LEN
 
 
 def _portion_room(rekeyer: Rekeyer, in_fragments: bool) -> int:

@@ -244,7 +244,15 @@ def parse(text: str, name: str = "covey.toml") -> SitePolicy:
             table = f"group.{key}"
             read[key] = _read_group(key, content, read)
             _check_reports(read[key], site)
-        return SitePolicy(**site, groups=read)
+        made = SitePolicy(**site, groups=read)
+        table = ""
+        if not made.fragment_size and any(g.source_auth != "none" for g in read.values()):
+            raise _Wrong(
+                "fragment_size",
+                "fragment_size must not be 0 where a group has source_auth: its rekeys may be"
+                " longer than a frame.",
+            )
+        return made
     except _Wrong as wrong:
         raise Problem(_place(text, name, table, wrong.key) + wrong.sentence, MISUSE) from None
 

@@ -28,26 +28,27 @@ class Seat:
 
 
 Seats = tuple[Seat, ...]
+_SOME = -1  # an index, whichever
 
 
 def reseated(
     seats: Seats,
     unseated: Iterable[str],
     asking: Mapping[str, bool],
-    index_for: Callable[[str, set[int]], int | None],
+    index_for: Callable[[str, int | None, set[int]], int | None],
     random: Callable[[int], bytes],
 ) -> Seats:
-    """The next epoch's. asking: who waits for a seat, and whether it wants to send. index_for: an
-    index for a member, none of these."""
+    """The next epoch's. asking: who registers, and whether it wants to send: its Sender-ID will be
+    another one. index_for: an index for a member that has this one, but none of these."""
     gone = set(unseated)
     stay = tuple(seat for seat in seats if seat.member not in gone)
     for member, sends in asking.items():
         if member in gone:
             continue
         seat = seat_of(stay, member) or Seat(member, _new_secret(stay, random))
-        if sends and seat.index is None:
+        if sends:
             taken = {other.index for other in stay if other.index is not None}
-            seat = replace(seat, index=index_for(member, taken))
+            seat = replace(seat, index=index_for(member, seat.index, taken))
         after = (*(other for other in stay if other.member != member), seat)
         if len(slots(after)) <= wire.MOST_SLOTS:
             stay = after
@@ -59,9 +60,20 @@ def is_seated(seats: Seats, member: str, sends: bool) -> bool:
     return seat is not None and (seat.index is not None or not sends)
 
 
-def is_full(seats: Seats, member: str) -> bool:
+def renewed(seats: Seats, random: Callable[[int], bytes]) -> Seats:
+    """The same with other secrets."""
+    made: Seats = ()
+    for seat in seats:
+        made = (*made, replace(seat, secret=_new_secret(made, random)))
+    return made
+
+
+def is_full(seats: Seats, member: str, sends: bool) -> bool:
     """Whether this one finds no slot, however long it waits."""
-    return seat_of(seats, member) is None and len(slots(seats)) >= wire.MOST_SLOTS
+    if seat_of(seats, member) is not None:
+        return False
+    more = Seat(member, b"", _SOME if sends else None)
+    return len(slots((*seats, more))) > wire.MOST_SLOTS
 
 
 def check_room(group: str, members: Mapping[str, bool]) -> None:

@@ -66,16 +66,25 @@ def is_used_up(shape: Shape, life: int) -> bool:
 
 
 def pick(
-    rows: dict[int, Row], owner: str, wanted: int, epoch: Epoch, *, most: int, may_rekey: bool
+    rows: dict[int, Row],
+    owner: str,
+    wanted: int,
+    epoch: Epoch,
+    *,
+    most: int,
+    may_rekey: bool,
+    only: int | None = None,
 ) -> dict[int, Row]:
     """Up to `wanted` indexes for a registration, at least one → {index: its row from now on}.
 
     The Sender-ID of each is sender_id(). most: indexes of one sender in an era, so that it leaves
-    some to others. NoIndex, RekeyFirst or ExcludeFirst where there is none.
+    some to others. only: the one index that will do, if there is one. NoIndex, RekeyFirst or
+    ExcludeFirst where there is none.
     """
     shape = epoch.shape
     found = {}
-    for index in islice(_preferred(rows, owner, epoch), most):
+    preferred = _preferred(rows, owner, epoch) if only is None else [only]
+    for index in islice(preferred, most):
         row = _as_of(epoch, rows.get(index), owner)
         if row.used >= span(shape):
             continue
@@ -91,9 +100,28 @@ def pick(
     return found
 
 
-def first_index(rows: dict[int, Row], owner: str, epoch: Epoch, taken: set[int]) -> int | None:
-    """The index that a sender gets ahead of its registration, none of those that are taken."""
-    return next((i for i in _preferred(rows, owner, epoch) if i not in taken), None)
+def index_from_now(
+    rows: dict[int, Row], owner: str, index: int | None, epoch: Epoch, taken: set[int]
+) -> int | None:
+    """The one index of a sender that registers and has this one so far: another, none of those
+    that are taken, once it is good for a few more registrations only. None: there is none."""
+    most = span(epoch.shape)
+
+    def used(one: int) -> int:
+        return _as_of(epoch, rows.get(one), owner).used
+
+    if index is not None and used(index) * 4 < most * 3:
+        return index
+    for other in _preferred(rows, owner, epoch):
+        if other not in taken and used(other) * 4 < most * 3:
+            return other
+    return index if index is not None and used(index) < most else None
+
+
+def has_value(rows: dict[int, Row], owner: str, index: int, epoch: Epoch) -> bool:
+    """Whether one can be given of this index under this TEK."""
+    row = _as_of(epoch, rows.get(index), owner)
+    return row.used < span(epoch.shape) and row.used_by_tek < share(epoch.shape)
 
 
 def owns(rows: dict[int, Row], index: int, owner: str, epoch: Epoch) -> bool:

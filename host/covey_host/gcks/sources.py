@@ -3,7 +3,7 @@
 The formats, and what members do with them: covey/sources.py. Who has which seat: seats.py.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from covey import sources as wire
@@ -14,7 +14,6 @@ from .seats import Seat, seat_of, slots
 from .senders import Row
 
 NONE, MAC = "none", "mac"
-_HEADER_LEN = 4  # of an attribute
 Attribute = tuple[int, bytes]
 
 
@@ -24,10 +23,6 @@ class Told:
 
     group: list[Attribute] = field(default_factory=list)
     members: list[Attribute] = field(default_factory=list, repr=False)
-
-
-def octets_of(attributes: Iterable[Attribute]) -> int:
-    return sum(_HEADER_LEN + len(value) for _, value in attributes)
 
 
 def of_tek(epoch: Epoch) -> list[Attribute]:

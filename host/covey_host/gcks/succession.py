@@ -19,11 +19,11 @@ from .epoch import Epoch, Outbox, Parcel, Random, between, encode_state, kwk_len
 from .epoch import next_epoch as epoch_after
 from .keytree import Draft, KeyTree
 from .ledger import Changes
-from .moves import Moves, Standing, epoch_room, planned
+from .moves import Moves, Standing, planned
 from .policy import GroupPolicy
 from .rekeyer import Rekeyer
 from .roster import Enrolled
-from .seats import reseated
+from .seats import renewed, reseated
 from .senders import Row
 from .sources import Told
 
@@ -76,8 +76,7 @@ def decide(
     over = sas[-1] if sas else None
     new = epoch_after(old, policy.shape, random, excludes=excludes, started=started, over=over)
     left = was.roster.leaving(old.era, gone).keys() - asking.keys()
-    most_len = epoch_room(rekeyer, in_fragments)
-    new, reserved, told = _seated(was, new, random, gone | left, asking, most_len)
+    new, reserved = _seated(was, new, random, gone | left, asking, excludes)
     come_back = excludes or started and any(parcel.excludes for parcel in was.outbox)
     evicts = bool(steps or gone) and not excludes
     delays_s = policy.delays_s(evicts)
@@ -93,7 +92,7 @@ def decide(
         gaps_ms = moves.gaps_ms(policy)
         parcels = rekeyer.steps(old, steps, sas, new.rekey.spi, policy, gaps_ms, **how)
         how |= {"over": over, "gap_ms": policy.evict_gap_ms if over else 0, "joins": moves.joins}
-        how["sources"] = told
+        how["sources"] = _told_of_sources(was, new, reserved)
         parcels.append(rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s, **how))
     outbox = _unsaid(was.outbox, rekeyer) if excludes else was.outbox
     unsent = 0 if excludes else was.unsent
@@ -147,32 +146,19 @@ def _seated(
     random: Random,
     unseated: frozenset[str],
     asking: Mapping[str, bool],
-    most_len: int,
-) -> tuple[Epoch, dict[int, Row], Told]:
-    """The epoch with its seats, rows that keep an index for each sender that is new there, and
-    what the others are told: of so many newcomers that it has no more than so many octets. Who is
-    left over waits for the next rekey."""
-    if new.shape.source_auth == sources.NONE:
-        return new, {}, Told()
-    asking = dict(asking)
-    while True:
-        seated, reserved = _with_seats(was, new, random, unseated, asking)
-        told = _told_of_sources(was, seated, reserved)
-        added = [*told.group, *told.members, *sources.of_tek(seated)]
-        if not asking or sources.octets_of(added) <= most_len:
-            return seated, reserved, told
-        asking.popitem()
-
-
-def _with_seats(
-    was: Standing, new: Epoch, random: Random, unseated: frozenset[str], asking: Mapping[str, bool]
+    excludes: bool,
 ) -> tuple[Epoch, dict[int, Row]]:
+    """The epoch with its seats, and rows that keep an index for each sender that is new there.
+    Where all register again, all have other secrets."""
+    if new.shape.source_auth == sources.NONE:
+        return new, {}
     rows = was.roster.rows
+    seats = renewed(was.epoch.seats, random) if excludes else was.epoch.seats
 
-    def index_for(member: str, taken: set[int]) -> int | None:
-        return senders.first_index(rows, member, new, taken)
+    def index_for(member: str, index: int | None, taken: set[int]) -> int | None:
+        return senders.index_from_now(rows, member, index, new, taken)
 
-    new = replace(new, seats=reseated(was.epoch.seats, unseated, asking, index_for, random))
+    new = replace(new, seats=reseated(seats, unseated, asking, index_for, random))
     reserved = {
         seat.index: senders.reserved(rows.get(seat.index), seat.member, new)
         for seat in new.seats
