@@ -15,6 +15,7 @@ from foreign_gm import GSA_AUTH, ForeignGM, notification
 from gcks_site import KEY, LINE1, SITE, Site
 from test_eviction import group_of
 from test_eviction_members import One
+from test_eviction_members import Plant as Members
 
 MACS = 'source_auth = "mac"\n'
 SENDERS = ["press", "desk"]
@@ -22,7 +23,7 @@ RECEIVERS = ["valve", "drill", "panel"]
 NAMES = [*SENDERS, *RECEIVERS]
 
 
-class Plant:
+class Plant(Members):
     """Members on the site's clock; who is named first registers first."""
 
     def __init__(self, site, senders=SENDERS, receivers=RECEIVERS):
@@ -35,19 +36,6 @@ class Plant:
 
     def begin(self, name, sends):
         self.ones[name] = One(self.site, name, sends)
-
-    def wait(self, ms, deaf=()):
-        end = self.site.now + ms
-        while self.site.now < end:
-            self.site.wait(min(250, end - self.site.now))
-            outs, self.site.air = self.site.air, []
-            told, self.site.unasked = self.site.unasked, []
-            for name, one in self.ones.items():
-                for out in told:
-                    if out.address == name:
-                        one.it.unicast(out.data, self.site.now)
-                one.hear([] if name in deaf else outs)
-                one.talk()
 
     def all_hear(self, sender, payload):
         """→ who delivers it."""
