@@ -274,7 +274,7 @@ def test_messages_above_the_threshold_are_followed_in_fragments(bench, many):
 
 def test_forty_at_once_go_in_portions_of_which_each_member_verifies_one(bench):
     """Far from each other in the tree, and the members that stay likewise."""
-    bench.edit('atd = "0s"\n', f'atd = "0s"\nkey_tree = {DEGREE}\n')
+    bench.edit('atd = "0s"\ndtd = "1s"\n', f"{UNHURRIED}key_tree = {DEGREE}\n")
     bench.end(bench.serve())
     staying = [5, 16_000, 32_000]
     crowded = range(100, LEAVES, LEAVES // 40)

@@ -42,6 +42,7 @@ class Plant(Bench):
         path.write_text(json.dumps(fields))
         self.members[name] = on(path)
         self.members[name].heard("registered")
+        self.members[name].heard("status")  # from then on it listens: a sender need not
 
     def all_hear_all(self):
         """A payload of each reaches all the others, once."""
