@@ -135,4 +135,5 @@ def test_a_mixed_group(plant):
     plant.serve()
     plant.members["press-7"].heard("rekeyed", 4)
     wait_until(lambda: plant.status()["groups"]["line1"]["holders"] == ["valve-3"])
+    plant.members["valve-3"].heard("registered", 2)  # the keys are there, not only on their way
     plant.all_hear_all()
