@@ -14,7 +14,6 @@ moves the window, and the others are replays.
 from covey.drops import (
     DROP_CROWDED,
     DROP_REPLAY,
-    DROP_UNKNOWN_SPI,
     DROP_UNPROVEN,
     NOTHING,
     WAITS,
@@ -183,11 +182,9 @@ class WaitingRoom:
             at = admit(member.place, datagram, now_ms)
         if at < 0:
             return member.refuse(at, datagram)
-        auth = self.auths[slot]
         if state == WAITING:
             return member.drops.count(DROP_UNPROVEN)
-        if member.keys.sas[at].auth is not auth:
-            return member.drops.count(DROP_UNKNOWN_SPI)
+        auth = member.keys.sas[at].auth  # not .auths: the SA may have been told again
         n = auth.prove(member, n, packet, self.proof_at)
         if n < 0:
             return member.drops.count(n)
