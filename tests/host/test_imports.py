@@ -68,6 +68,7 @@ GROUPS = {
             "kd",
             "gsa",
             "sources",
+            "timing",
             "report",
             "cip",
         ],
