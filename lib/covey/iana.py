@@ -112,12 +112,16 @@ GROUP_SENDER = 16429
 COVEY_AWAKE = 40960  # ours, as
 COVEY_REPORT = 40961
 COVEY_CURRENT = 40962
+COVEY_TIME = 40963
+COVEY_STONES = 40964
+COVEY_CHAINS_NOW = 40965
 IKEV2_FRAGMENTATION_SUPPORTED = 16430
 SIGNATURE_HASH_ALGORITHMS = 16431
 
 # Attributes of ours for source authentication: in the policy of an ESP SA, in the group-wide one,
-# and two in a member bag
+# two in a member bag, and again in the group-wide one
 COVEY_SOURCE_AUTH = 16400
 COVEY_ROSTER = 16401
 COVEY_RECEIVER_KEY = 16402
 COVEY_SENDER_KEYS = 16403
+COVEY_CHAINS = 16404

@@ -67,6 +67,7 @@ GROUPS = {
             "kd",
             "gsa",
             "sources",
+            "timing",
             "report",
             "cip",
         ],
