@@ -73,7 +73,9 @@ class Signatures:
         room = room_of(member)
         if room.engine is None:
             room.engine = Verifying()
-        return room.keep(member.rx, payload_len, self, index, 0, now_ms, _PATIENCE_MS)
+        n = found[0] - _PAYLOAD
+        how = self, index, 0, now_ms, _PATIENCE_MS
+        return room.keep(member.rx, n, payload_len - n, *how)
 
     def prove(self, member, payload_len, packet, proof_at):
         """The length without the trailer, of a packet in rx whose signature is verified."""
@@ -131,16 +133,16 @@ class Signatures:
         at most. Nobody may send under it until send() was called for each of them, in their order.
         """
         self.forget_signed()
-        head, name = sa.spi, self.names[self._own]
+        key, name = self.signers.key, self.names[self._own]
         tree = merkle.Tree(len(payloads))
         for i in range(len(payloads)):
             number = (sa.next_seq + i).to_bytes(4, "big")
-            whose = head + number + sa.iv_head
-            tree.put(i, merkle.leaf(whose, sa.port, self._epoch, name, payloads[i]))
+            head = sa.spi + number + sa.iv_head
+            tree.put(i, merkle.leaf(head, sa.port, self._epoch, name, payloads[i]))
             yield
         root = yield from tree.grow()
         digest = merkle.statement(tree.levels, root)
-        r, s = yield from sign_job(self.signers.key, digest, random)
+        r, s = yield from sign_job(key, digest, random)
         for i in range(len(payloads)):
             self._signed.append(emit_trailer(tree.path(i), i, r, s))
             yield

@@ -1,7 +1,7 @@
 """Signatures of packets that wait (waiting.py), verified one at a time, in slices.
 
-    looked at -> chosen -> verified -> all that say the same are provable
-                                \---> all that say the same are refused
+    looked at --> chosen --> verified --> all that say the same can be proven, or
+                                      --> are refused
 
 Whoever has the group's key can send badly signed packets in anybody's name, each of which costs a
 verification. So senders take turns, and which packet of one's is verified is drawn by lot: a flood
