@@ -101,6 +101,7 @@ class Joined:
             sender_slots=settings.limit_senders,
             sender=settings.sender,
             reserves=True,
+            waiting_slots=settings.limit_waiting,
         )
         self._addresses = Addresses(settings.servers, settings.interface)
         self.membership = Membership(settings, self.member, path_to=self._path_to)

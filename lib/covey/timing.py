@@ -4,7 +4,7 @@ The clock is the key server's: milliseconds since it began, and a name of its ow
 may begin. Interval i of a group lasts from i * interval_ms on that clock. A segment is 2^k
 intervals, and segment s begins with interval s * 2^k; each sender has a chain of keys for each.
 
-    K(i-1) = SHA-256(salt | i - 1 | K(i))[:16]      the key of interval i is K(i), 16 octets
+    K(i-1) = SHA-256(salt | i, 4 octets | K(i))[:16]     K(i), 16 octets, is the key of interval i
 
 In the policy of an ESP SA, COVEY_SOURCE_AUTH (16400, TLV):
 
