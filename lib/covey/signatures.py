@@ -10,7 +10,7 @@ its number is signed: sign_job(), then send() for each of the payloads. All of t
 """
 
 from covey import merkle
-from covey.drops import DROP_SOURCE, DROP_UNSIGNED
+from covey.drops import DROP_SOURCE, DROP_UNPROVEN, DROP_UNSIGNED
 from covey.p256_sign import sign_job
 from covey.path import heard
 from covey.port import const, random_bytes
@@ -51,8 +51,7 @@ class Signatures:
         self._signed = []  # trailers of the next packets
 
     def release(self):
-        """Of no use afterwards. Takes no heap."""
-        self.signers = None
+        """Of no use for sending afterwards; what waits can still be judged. Takes no heap."""
         self._known.clear()
         self._signed.clear()
 
@@ -78,15 +77,19 @@ class Signatures:
         return room.keep(member.rx, n, payload_len - n, *how)
 
     def prove(self, member, payload_len, packet, proof_at):
-        """The length without the trailer, of a packet in rx whose signature is verified."""
-        return self._parse(member.rx, payload_len)[0] - _PAYLOAD
+        """The length without the trailer, of a packet in rx whose statement is verified, as it
+        lies in packet; DROP_UNPROVEN where it says something else by now, of another sender.
+        """
+        index = heard(member.place) >> self._low_bits
+        found = self._parse(member.rx, payload_len)
+        if found is None or index not in self.names:
+            return DROP_UNPROVEN
+        if self._statement(member.rx, index, found) != packet[proof_at:]:
+            return DROP_UNPROVEN
+        return found[0] - _PAYLOAD
 
     def claim(self, packet, payload_len, index):
-        """What an opened packet says that confirm() has seen, of a sender with this index; None:
-        the SA has gone.
-        """
-        if self.signers is None:
-            return None
+        """What an opened packet says that confirm() has seen, of a sender with this index."""
         end = _PAYLOAD + payload_len
         r = int.from_bytes(bytes(packet[end - 64 : end - 32]), "big")
         s = int.from_bytes(bytes(packet[end - 32 : end]), "big")

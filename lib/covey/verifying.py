@@ -8,7 +8,7 @@ verification. So senders take turns, and which packet of one's is verified is dr
 in one's name delays no other, and in its own name it wins nothing for sure.
 """
 
-from covey.drops import DROP_SOURCE, DROP_UNKNOWN_SPI
+from covey.drops import DROP_SOURCE
 from covey.job import tidied
 from covey.port import random_bytes
 from covey.waiting import PROOF_LEN, WAITING
@@ -54,14 +54,11 @@ class Verifying:
             if room.states[slot] == WAITING and room.wants[slot] == 0:
                 auth = room.auths[slot]
                 claim = _claim_of(room, slot)
-                if claim is None:
-                    room.refuse(slot, DROP_UNKNOWN_SPI)
-                elif auth.knows(claim):
+                at = room.proof_at
+                room.packets[slot][at : at + PROOF_LEN] = claim.statement
+                room.wants[slot] = 1
+                if auth.knows(claim):
                     room.provable(slot)
-                else:
-                    at = room.proof_at
-                    room.packets[slot][at : at + PROOF_LEN] = claim.statement
-                    room.wants[slot] = 1
                 return True
         return False
 
@@ -71,10 +68,7 @@ class Verifying:
             return
         self._auth, self._claim = room.auths[slot], _claim_of(room, slot)
         self._last = room.senders[slot]
-        if self._claim is None:
-            room.refuse(slot, DROP_UNKNOWN_SPI)
-        else:
-            self._job = tidied(self._auth.verify_job(self._claim))
+        self._job = tidied(self._auth.verify_job(self._claim))
 
     def _chosen(self, room):
         """The slot of a packet of the sender whose turn it is, by lot; -1: none waits."""
@@ -107,12 +101,12 @@ class Verifying:
                 room.provable(slot)
             else:
                 other = _claim_of(room, slot)
-                if other is None or (other.r == claim.r and other.s == claim.s):
+                if other.r == claim.r and other.s == claim.s:
                     room.refuse(slot, DROP_SOURCE)
 
 
 def _claim_of(room, slot):
-    """What a waiting packet says; None: its SA has gone."""
+    """What a waiting packet says."""
     return room.auths[slot].claim(room.packets[slot], room.lengths[slot], room.senders[slot])
 
 

@@ -315,9 +315,8 @@ RECEIVER = sources.emit_receiver_key(KWK, SECRETS[1])
 
 
 def build(attributes=(), points=POINTS, mode=SIGNED, kwk=KWK, was=None, sender_id=None, more=()):
-    wide = GroupWide(
-        attributes=[sources.emit_roster(ROWS), emit_signers(points), *more], epoch=7
-    )
+    told = [sources.emit_roster(ROWS), emit_signers(points)] + list(more)
+    wide = GroupWide(attributes=told, epoch=7)
     esp = [SAPolicy(3, b"abcd", None, None, [], attributes=[mode])]
     bag = MemberBag(attributes=attributes)
     return finish(vouched.build_job(esp, wide, bag, kwk, terms(was=was), terms(sender_id)))
