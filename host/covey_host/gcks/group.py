@@ -456,10 +456,11 @@ class Group:
         self._newcomers.forget(member)
 
     def _is_seated(self, member: str, sends: bool) -> bool:
-        """GroupFull: no receiver more can be told apart."""
-        if self.epoch.shape.source_auth == sources.NONE:
+        """GroupFull: no member more can be told apart."""
+        source_auth = self.epoch.shape.source_auth
+        if not seats.needs_seat(source_auth, sends):
             return True
-        if seats.is_full(self.epoch.seats, member, sends):
+        if seats.is_full(source_auth, self.epoch.seats, member, sends):
             raise GroupFull
         if not seats.is_seated(self.epoch.seats, member, sends):
             return False

@@ -275,7 +275,8 @@ class KeyServer:
     def _check_receivers(self, policy: SitePolicy) -> None:
         for group in policy.groups.values():
             if group.source_auth != sources.NONE:
-                seats.check_room(group.name, self._authority.of_group(group.name))
+                members = self._authority.of_group(group.name)
+                seats.check_room(group.name, group.source_auth, members)
 
     def _start_group(self, policy: GroupPolicy, now_ms: int) -> None:
         name = policy.name

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from covey.timing import LEAST_INTERVAL_MS, MOST_INTERVAL_MS, MOST_LAG
+
 _WIDTHS = (8, 12, 16)  # bits of a Sender-ID that every implementation knows (RFC 6054 section 3)
 _U16 = 0xFFFF
 _ANY = "0.0.0.0"
@@ -78,6 +80,22 @@ def interval_s(value: Any) -> int:
 def fragment_size(value: Any) -> int:
     if type(value) is not int or value and not 300 <= value <= 1500:
         raise ValueError("must be a whole number from 300 to 1500, or 0 for never.")
+    return value
+
+
+def interval_ms(value: Any) -> int:
+    ms = parse_duration_ms(value)
+    if not LEAST_INTERVAL_MS <= ms <= MOST_INTERVAL_MS:
+        raise ValueError(f"must be from {LEAST_INTERVAL_MS} ms to {MOST_INTERVAL_MS // 1000} s.")
+    return ms
+
+
+def lag(value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= MOST_LAG:
+        raise ValueError(
+            f"must be a whole number from 1 to {MOST_LAG}: a key that is out in its own interval"
+            " proves nothing."
+        )
     return value
 
 

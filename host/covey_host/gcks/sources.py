@@ -10,10 +10,10 @@ from covey import sources as wire
 
 from .epoch import Epoch
 from .keytree import Node
+from .policy import MAC, NONE
 from .seats import Seat, seat_of, slots
 from .senders import Row
 
-NONE, MAC = "none", "mac"
 Attribute = tuple[int, bytes]
 
 
@@ -28,7 +28,7 @@ class Told:
 def of_tek(epoch: Epoch) -> list[Attribute]:
     """Attributes in the TEK's policy."""
     shape = epoch.shape
-    if shape.source_auth == NONE:
+    if shape.source_auth != MAC:
         return []
     return [wire.emit_macs(shape.mac_len, [seat.slot_id for seat in slots(epoch.seats)])]
 
@@ -49,7 +49,7 @@ def of_group(epoch: Epoch, rows: dict[int, Row]) -> list[Attribute]:
 def of_member(epoch: Epoch, member: str, kwk: bytes) -> list[Attribute]:
     """Attributes in its own bag, at a registration. kwk: GSK_w of its IKE SA."""
     seat = seat_of(epoch.seats, member)
-    if epoch.shape.source_auth == NONE or seat is None:
+    if epoch.shape.source_auth != MAC or seat is None:
         return []
     found = [wire.emit_receiver_key(kwk, seat.secret)]
     pairs = _pairs(seat, slots(epoch.seats))
@@ -61,7 +61,7 @@ def of_member(epoch: Epoch, member: str, kwk: bytes) -> list[Attribute]:
 def of_senders(old: Epoch, new: Epoch, leaves: Mapping[str, Node]) -> list[Attribute]:
     """Attributes in the member bag of a rekey: to each sender that goes on, what the newcomers'
     slots take. leaves: personal keys in the key tree."""
-    if new.shape.source_auth == NONE:
+    if new.shape.source_auth != MAC:
         return []
     known = {seat.slot_id for seat in slots(old.seats)}
     fresh = [seat for seat in slots(new.seats) if seat.slot_id not in known]

@@ -158,7 +158,8 @@ def _seated(
     def index_for(member: str, index: int | None, taken: set[int]) -> int | None:
         return senders.index_from_now(rows, member, index, new, taken)
 
-    new = replace(new, seats=reseated(seats, unseated, asking, index_for, random))
+    how = new.shape.source_auth, seats, unseated, asking
+    new = replace(new, seats=reseated(*how, index_for, random))
     reserved = {
         seat.index: senders.reserved(rows.get(seat.index), seat.member, new)
         for seat in new.seats
