@@ -3,6 +3,7 @@ doesn't, and what waits.
 """
 
 from covey import sources, vouched
+from covey.assignment import Terms
 from covey.drops import (
     DROP_CROWDED,
     DROP_KD,
@@ -16,7 +17,6 @@ from covey.drops import (
     WAITS,
     FormatError,
 )
-from covey.assignment import Terms
 from covey.gsa import GroupWide, SAPolicy
 from covey.job import finish
 from covey.kd import MemberBag
@@ -142,7 +142,9 @@ def test_sizes_of_batches():
 
 def test_a_batch_of_more_levels_than_policy_has():
     press, m = member(1), member(levels=1)
-    assert [deliver(m, datagram) for datagram in send(press, b"a", b"b", b"c")] == [DROP_SOURCE] * 3
+    assert [deliver(m, datagram) for datagram in send(press, b"a", b"b", b"c")] == [
+        DROP_SOURCE
+    ] * 3
     assert deliver(m, send(press, b"a", b"b")[0]) == WAITS
 
 
@@ -178,7 +180,7 @@ def test_what_is_not_confirmed_leaves_no_trace():
 
 
 def test_a_path_shows_nothing_of_inner_nodes():
-    """A node passed off as a leaf, or a leaf's path cut or made longer: other levels, other root."""
+    """A node passed off as a leaf, or a path cut or made longer: other levels, another root."""
     press, m = member(1), member()
     whole = in_clear(send(press, *[b"%d" % n for n in range(4)])[0])
     payload, path, tail = whole[:1], whole[1:65], whole[65:]

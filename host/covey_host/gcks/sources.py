@@ -6,11 +6,16 @@ The formats, and what members do with them: covey/sources.py. Who has which seat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from covey import signers
 from covey import sources as wire
+from covey.p256_sign import derived
 
 from .epoch import Epoch
 from .keytree import Node
-from .policy import MAC, NONE
+from .policy import ECDSA, MAC, NONE
 from .seats import Seat, seat_of, slots
 from .senders import Row
 
@@ -28,9 +33,11 @@ class Told:
 def of_tek(epoch: Epoch) -> list[Attribute]:
     """Attributes in the TEK's policy."""
     shape = epoch.shape
-    if shape.source_auth != MAC:
-        return []
-    return [wire.emit_macs(shape.mac_len, [seat.slot_id for seat in slots(epoch.seats)])]
+    if shape.source_auth == MAC:
+        return [wire.emit_macs(shape.mac_len, [seat.slot_id for seat in slots(epoch.seats)])]
+    if shape.source_auth == ECDSA:
+        return [wire.emit_signed(shape.ecdsa_batch.bit_length() - 1)]
+    return []
 
 
 def of_group(epoch: Epoch, rows: dict[int, Row]) -> list[Attribute]:
@@ -39,19 +46,21 @@ def of_group(epoch: Epoch, rows: dict[int, Row]) -> list[Attribute]:
         return []
     low = (1 << epoch.shape.incarnation_bits) - 1
     senders = [seat for seat in epoch.seats if seat.index is not None]
-    return [
-        wire.emit_roster(
-            [(s.index, _latest(rows, s.index) & low, s.member.encode()) for s in senders]
-        )
-    ]
+    roster = [(s.index, _latest(rows, s.index) & low, s.member.encode()) for s in senders]
+    found = [wire.emit_roster(roster)]
+    if epoch.shape.source_auth == ECDSA:
+        found.append(signers.emit_signers({s.index: _point(s.secret) for s in senders}))
+    return found
 
 
 def of_member(epoch: Epoch, member: str, kwk: bytes) -> list[Attribute]:
     """Attributes in its own bag, at a registration. kwk: GSK_w of its IKE SA."""
     seat = seat_of(epoch.seats, member)
-    if epoch.shape.source_auth != MAC or seat is None:
+    if seat is None or epoch.shape.source_auth not in (MAC, ECDSA):
         return []
     found = [wire.emit_receiver_key(kwk, seat.secret)]
+    if epoch.shape.source_auth == ECDSA:  # it derives its private key
+        return found
     pairs = _pairs(seat, slots(epoch.seats))
     if seat.index is not None and pairs:
         found.append(wire.emit_sender_keys(bytes(4), kwk, pairs))
@@ -76,6 +85,13 @@ def of_senders(old: Epoch, new: Epoch, leaves: Mapping[str, Node]) -> list[Attri
             key_id = leaf.key_id.to_bytes(4, "big")
             found.append(wire.emit_sender_keys(key_id, leaf.key, pairs))
     return found
+
+
+def _point(secret: bytes) -> bytes:
+    """The 65 octets of the point with which a sender's signatures are verified."""
+    scalar = int.from_bytes(derived(secret, signers.KEY_LABEL), "big")
+    point = ec.derive_private_key(scalar, ec.SECP256R1()).public_key()
+    return point.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
 
 
 def _pairs(sender: Seat, receivers: list[Seat]) -> list[tuple[bytes, bytes]]:
