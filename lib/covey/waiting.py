@@ -18,7 +18,6 @@ from covey.drops import (
     NOTHING,
     WAITS,
 )
-from covey.octets import u32
 from covey.path import STEP_IS_DUE, accept, admit
 from covey.port import const, copiers, micropython, random_bytes, ticks_diff
 
@@ -43,7 +42,8 @@ class WaitingRoom:
     """Of one member, whose datagrams have so many octets at most. slots: packets that wait.
 
     One slot more is for a packet that had to give way, until next() has told of it.
-    engine: its step(room, now_ms) does a bounded slice of work; None: there is none.
+    engine: its step(room, now_ms) does a bounded slice of work, .is_working tells whether there
+    is more; None: there is none.
     """
 
     def __init__(self, slots, datagram_max):
@@ -69,6 +69,11 @@ class WaitingRoom:
         self._turn = 0
         self._chances = b""
         self._chance = 0
+
+    @property
+    def is_working(self):
+        """Whether next() is to be called again at once."""
+        return self.engine is not None and self.engine.is_working
 
     @micropython.native
     def keep(self, rx, payload_len, trailer, auth, sender, wants, now_ms, most_ms):
@@ -269,17 +274,6 @@ class WaitingRoom:
         self._chance = at + 3
         drawn = self._chances
         return (drawn[at] << 16 | drawn[at + 1] << 8 | drawn[at + 2]) % below
-
-
-def about(member):
-    """(Sender-ID, number) of the packet in rx that keep() or next() has refused, each None where
-    its SA has gone meanwhile.
-    """
-    rx = member.rx
-    sa = member.keys.find(rx, 0)
-    if sa is None:
-        return None, None
-    return u32(rx, 8) >> 32 - sa.senders.bits, u32(rx, 4)
 
 
 def room_of(member):

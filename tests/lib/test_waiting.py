@@ -13,7 +13,7 @@ from covey.drops import (
 from covey.member import Member
 from covey.path import heard
 from covey.port import copiers
-from covey.waiting import WAITING, about, room_of
+from covey.waiting import WAITING, room_of
 from datapath import data_sa, deliver, good, heap_octets
 
 ROSTER = ((1, 0, b"press-7"), (2, 5, b"desk"), (3, 0, b"oven"))
@@ -165,8 +165,8 @@ def test_its_time_ends():
     assert deliver(m, packet(b"a"), 1000) == WAITS
     assert deliver(m, packet(b"b", 2), 1200) == WAITS
     assert told(m, 1499) == []
-    assert told(m, 1500) == [DROP_UNPROVEN] and about(m) == (PRESS, 1)
-    assert told(m, 1699) == [] and told(m, 1700) == [DROP_UNPROVEN] and about(m) == (PRESS, 2)
+    assert told(m, 1500) == [DROP_UNPROVEN] and m.number == 1
+    assert told(m, 1699) == [] and told(m, 1700) == [DROP_UNPROVEN] and m.number == 2
     assert m.drops.of(DROP_UNPROVEN) == 2 and m.waiting.count == 0
     assert deliver(m, packet(b"a"), 1701) == WAITS  # its number is not used up
 
@@ -177,7 +177,7 @@ def test_its_key_goes():
         assert deliver(m, packet(b"a", seq)) == WAITS
     m.waiting.provable(list(m.waiting.states).index(WAITING))
     m.keys.retire(m.keys.live()[0].spi, 0, 0)
-    assert told(m) == [DROP_RETIRED_SPI] and about(m) == (None, None)
+    assert told(m) == [DROP_RETIRED_SPI]
     assert told(m, MOST_MS) == [DROP_RETIRED_SPI]
     assert m.waiting.count == 0 and m.drops.of(DROP_RETIRED_SPI) == 2
 
@@ -265,6 +265,8 @@ def test_who_has_no_time_is_asked_again():
 
 
 class Engine:
+    is_working = True
+
     def __init__(self):
         self.turns = 0
 
@@ -276,7 +278,9 @@ def test_an_engine_has_its_turn_each_time():
     m = a_member()
     room_of(m).engine = engine = Engine()
     assert m.next_proven(0) == NOTHING and m.next_proven(0) == NOTHING
-    assert engine.turns == 2
+    assert engine.turns == 2 and m.waiting.is_working
+    m.waiting.engine = None
+    assert not m.waiting.is_working
     assert m.waiting is room_of(m)
 
 
