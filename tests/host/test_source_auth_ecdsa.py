@@ -183,20 +183,21 @@ def test_a_sender_that_comes_later_and_rekeys(plant, site):
         plant.wait(20_000)
 
 
-def test_a_sender_that_starts_anew_and_a_server_that_does(plant, site):
+def test_a_sender_that_starts_anew_and_a_server_that_does(plant):
     plant.begin("press", True)
     plant.wait(30_000)
     assert plant.all_hear("press", b"again") == set(NAMES) - {"press"}
-    site.restart()
+    site = plant.restart()
     plant.wait(40_000)
     for sender in SENDERS:
         assert plant.all_hear(sender, b"hello") == set(NAMES) - {sender}
     was = bytes(plant.ones["press"].it._group.terms.sources.key)
-    site.server._groups["line1"].exclude(site.now)
+    group_of(site).exclude(site.now)
     plant.wait(60_000)
     assert plant.states() == {MEMBER}
     assert bytes(plant.ones["press"].it._group.terms.sources.key) != was
     assert plant.all_hear("press", b"hello") == set(NAMES) - {"press"}
+    site.store.close()
 
 
 def test_a_removed_sender_signs_for_nobody(plant, site):
