@@ -27,20 +27,17 @@ class Verifying:
         self._claim = None  # this
         self._last = -1  # index of the sender whose turn was last
         self._has_looked = False  # whether the last slice was one of looking at what came
-
-    @property
-    def is_busy(self):
-        return self._job is not None
+        self.is_working = False
 
     def step(self, room, now_ms):
-        """A slice: of looking at a packet that came, or of verifying one."""
+        """A slice: of looking at a packet that came, or of verifying one, by turns."""
         if not self._has_looked and self._look(room):
-            self._has_looked = True
+            self._has_looked = self.is_working = True
             return
         self._has_looked = False
         try:
             if self._job is None:
-                self._begin(room)
+                self.is_working = self._begin(room)
             else:
                 next(self._job)
         except StopIteration as end:
@@ -63,12 +60,14 @@ class Verifying:
         return False
 
     def _begin(self, room):
+        """Whether there is one to verify."""
         slot = self._chosen(room)
         if slot < 0:
-            return
+            return False
         self._auth, self._claim = room.auths[slot], _claim_of(room, slot)
         self._last = room.senders[slot]
         self._job = tidied(self._auth.verify_job(self._claim))
+        return True
 
     def _chosen(self, room):
         """The slot of a packet of the sender whose turn it is, by lot; -1: none waits."""

@@ -43,7 +43,7 @@ class Signed(Plant):
         while idle < 4:
             n = member.next_proven(self.site.now)
             if n == NOTHING:
-                busy = member.waiting is not None and member.waiting.engine.is_busy
+                busy = member.waiting is not None and member.waiting.is_working
                 idle = 0 if busy else idle + 1
             else:
                 found.append(n if n < 0 else (bytes(member.payload), member.source))

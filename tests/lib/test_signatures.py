@@ -73,7 +73,7 @@ def told(m, now_ms=0):
     while idle < 4:
         n = m.next_proven(now_ms)
         if n == NOTHING:
-            idle = 0 if m.waiting is not None and m.waiting.engine.is_busy else idle + 1
+            idle = 0 if m.waiting is not None and m.waiting.is_working else idle + 1
         else:
             found.append(n if n < 0 else (bytes(m.payload), m.source))
     return found
