@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from covey import sources as wire
+from covey import timing
 
+from .chains import Chains
 from .epoch import Epoch
 from .keytree import Node
-from .policy import MAC, NONE
+from .policy import MAC, NONE, TESLA
 from .seats import Seat, seat_of, slots
 from .senders import Row
 
@@ -28,22 +30,27 @@ class Told:
 def of_tek(epoch: Epoch) -> list[Attribute]:
     """Attributes in the TEK's policy."""
     shape = epoch.shape
-    if shape.source_auth != MAC:
-        return []
-    return [wire.emit_macs(shape.mac_len, [seat.slot_id for seat in slots(epoch.seats)])]
+    if shape.source_auth == MAC:
+        return [wire.emit_macs(shape.mac_len, [seat.slot_id for seat in slots(epoch.seats)])]
+    if shape.source_auth == TESLA:
+        return [timing.emit_timing(_timing(epoch))]
+    return []
 
 
-def of_group(epoch: Epoch, rows: dict[int, Row]) -> list[Attribute]:
+def of_group(epoch: Epoch, rows: dict[int, Row], chains: Chains) -> list[Attribute]:
     """Attributes in the group-wide policy. rows: what indexes were used for, as of now."""
     if epoch.shape.source_auth == NONE:
         return []
     low = (1 << epoch.shape.incarnation_bits) - 1
     senders = [seat for seat in epoch.seats if seat.index is not None]
-    return [
+    found = [
         wire.emit_roster(
             [(s.index, _latest(rows, s.index) & low, s.member.encode()) for s in senders]
         )
     ]
+    if epoch.shape.source_auth == TESLA:
+        found.append(timing.emit_chains(chains.rows(epoch, is_all=False)))
+    return found
 
 
 def of_member(epoch: Epoch, member: str, kwk: bytes) -> list[Attribute]:
@@ -76,6 +83,12 @@ def of_senders(old: Epoch, new: Epoch, leaves: Mapping[str, Node]) -> list[Attri
             key_id = leaf.key_id.to_bytes(4, "big")
             found.append(wire.emit_sender_keys(key_id, leaf.key, pairs))
     return found
+
+
+def _timing(epoch: Epoch) -> timing.Timing:
+    shape = epoch.shape
+    terms = shape.mac_len, shape.tesla_lag, shape.tesla_chain, shape.tesla_interval_ms
+    return timing.Timing(*terms, epoch.clock, shape.tesla_drift_ppm)
 
 
 def _pairs(sender: Seat, receivers: list[Seat]) -> list[tuple[bytes, bytes]]:
