@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from covey import signers
+from covey import signers, timing
 from covey import sources as wire
 from covey.p256_sign import derived
 
+from .chains import Chains
 from .epoch import Epoch
 from .keytree import Node
-from .policy import ECDSA, MAC, NONE
+from .policy import ECDSA, MAC, NONE, TESLA
 from .seats import Seat, seat_of, slots
 from .senders import Row
 
@@ -35,12 +36,14 @@ def of_tek(epoch: Epoch) -> list[Attribute]:
     shape = epoch.shape
     if shape.source_auth == MAC:
         return [wire.emit_macs(shape.mac_len, [seat.slot_id for seat in slots(epoch.seats)])]
+    if shape.source_auth == TESLA:
+        return [timing.emit_timing(_timing(epoch))]
     if shape.source_auth == ECDSA:
         return [wire.emit_signed(shape.ecdsa_batch.bit_length() - 1)]
     return []
 
 
-def of_group(epoch: Epoch, rows: dict[int, Row]) -> list[Attribute]:
+def of_group(epoch: Epoch, rows: dict[int, Row], chains: Chains) -> list[Attribute]:
     """Attributes in the group-wide policy. rows: what indexes were used for, as of now."""
     if epoch.shape.source_auth == NONE:
         return []
@@ -48,6 +51,8 @@ def of_group(epoch: Epoch, rows: dict[int, Row]) -> list[Attribute]:
     senders = [seat for seat in epoch.seats if seat.index is not None]
     roster = [(s.index, _latest(rows, s.index) & low, s.member.encode()) for s in senders]
     found = [wire.emit_roster(roster)]
+    if epoch.shape.source_auth == TESLA:
+        found.append(timing.emit_chains(chains.rows(epoch, is_all=False)))
     if epoch.shape.source_auth == ECDSA:
         found.append(signers.emit_signers({s.index: _point(s.secret) for s in senders}))
     return found
@@ -92,6 +97,12 @@ def _point(secret: bytes) -> bytes:
     scalar = int.from_bytes(derived(secret, signers.KEY_LABEL), "big")
     point = ec.derive_private_key(scalar, ec.SECP256R1()).public_key()
     return point.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+
+def _timing(epoch: Epoch) -> timing.Timing:
+    shape = epoch.shape
+    terms = shape.mac_len, shape.tesla_lag, shape.tesla_chain, shape.tesla_interval_ms
+    return timing.Timing(*terms, epoch.clock, shape.tesla_drift_ppm)
 
 
 def _pairs(sender: Seat, receivers: list[Seat]) -> list[tuple[bytes, bytes]]:
