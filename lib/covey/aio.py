@@ -100,6 +100,7 @@ class Joined:
     _gave_way = False  # to a message, the last time
     takes_unconfirmed = False  # see join(), both
     on_refused = None
+    _signing = None  # Signing, once packets that are signed were sent
     _failure = None  # what ended a task that should never end
 
     def __init__(self, settings, on_event, timeout_s, kept=None, owns_config=False):
@@ -230,15 +231,42 @@ class Joined:
 
     async def send(self, payload):
         """Multicast one payload: True if it left, False while nothing may be sent (before ATD,
-        after a Delete, numbers used up; see status()). ConfigError where it never may be."""
+        after a Delete, numbers used up; see status()). ConfigError where it never may be. Where
+        packets are signed, this takes as long as a signature.
+        """
         self._check()
         member = self.member
+        if member.has_to_sign(port.ticks_ms()):
+            return await self._sign((payload,)) == 1
         if len(payload) > member.payload_most:
             member.drops.count(DROP_OVERSIZE)
             raise ConfigError(
                 "A payload may have %d octets, this one has %d."
                 % (member.payload_most, len(payload))
             )
+        return self._leave(payload)
+
+    async def send_many(self, payloads):
+        """The same for several: how many left, the first ones. Where packets are signed, all have
+        one signature (up to 64, as policy has it), and each is verified without the others.
+        """
+        self._check()
+        if self.member.has_to_sign(port.ticks_ms()):
+            return await self._sign(payloads)
+        for sent in range(len(payloads)):
+            if not await self.send(payloads[sent]):
+                return sent
+        return len(payloads)
+
+    async def _sign(self, payloads):
+        if self._signing is None:
+            from covey.signing import Signing
+
+            self._signing = Signing(self.member, self._leave)
+        return await self._signing.send(payloads)
+
+    def _leave(self, payload):
+        member = self.member
         member.out[: len(payload)] = payload
         length = member.send(len(payload), port.ticks_ms())
         if length == DROP_NOT_SENDER:
@@ -459,8 +487,11 @@ class Joined:
         elif answer is not None:
             if answer >= 0:
                 self._deliver()
-            if self.member.waiting is not None or self.on_refused is not None:
+            room = self.member.waiting
+            if room is not None or self.on_refused is not None:
                 self._after(answer)
+            if room is not None and room.is_working:
+                self._kick.set()
         return answer
 
     def _after(self, answer):

@@ -61,6 +61,7 @@ def names():
         -55: "rekey_repeat",
         -56: "rekey_busy",
         -57: "rekey_portion",
+        -58: "unsigned",
         -60: "no_sa",
         -61: "not_sender",
         -62: "oversize",

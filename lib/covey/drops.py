@@ -75,6 +75,7 @@ DROP_REKEY_REPEAT = -55  # the very message that is in work or was the last one;
 DROP_REKEY_BUSY = -56  # another one is being verified
 DROP_REKEY_PORTION = -57  # of several messages not the one for us; quiet
 # Sending
+DROP_UNSIGNED = -58  # in a group whose packets are signed: before its signature was made
 DROP_NO_SA = -60  # nothing to send under: not registered, before ATD, or told to stop
 DROP_NOT_SENDER = -61  # this member registered as a receiver only
 DROP_OVERSIZE = -62  # a payload longer than the buffer

@@ -19,6 +19,7 @@ from covey.drops import (
     DROP_SILENT,
     DROP_TAG,
     DROP_UNKNOWN_SPI,
+    DROP_UNSIGNED,
     IKE_MESSAGE,
     NOTHING,
     WAITS,
@@ -218,6 +219,13 @@ class Member(DataPath):
             self.keys.step(now_ms)
         sa = self.keys.outbound()
         return sa is not None and sa.next_seq <= _LAST_SEQ
+
+    def has_to_sign(self, now_ms):
+        """Whether what send() would send has to be signed first: see signatures.py."""
+        if self.keys.is_due(now_ms):
+            self.keys.step(now_ms)
+        sa = self.keys.sending
+        return sa is not None and sa.auth is not None and sa.auth.may_send(now_ms) == DROP_UNSIGNED
 
     # ---- cold, but without allocation too
 

@@ -105,6 +105,12 @@ class Timing:
         return lengths + (self.interval_ms, self.clock, self.drift_ppm)
 
 
+def ask_again_s(lag, interval_ms, drift_ppm):
+    """How long a member goes on by what it knows of the time: till its clock may have drifted by
+    an eighth of what a key is kept back, but 10 s at least and a minute at most."""
+    return max(10, min(60, lag * interval_ms * 125 // drift_ppm))
+
+
 def parse_timing(attributes):
     """Attributes of an ESP SA's policy → Timing"""
     value = only(attributes, COVEY_SOURCE_AUTH)
