@@ -6,6 +6,7 @@ from hashlib import sha256
 import pytest
 
 from covey.ike import INFORMATIONAL, REGISTRATION_FAILED
+from covey_host.causes import causes
 from covey_host.errors import Problem
 from covey_host.gcks.clock import FIRST_MS
 from covey_host.gcks.policy import SitePolicy
@@ -244,6 +245,34 @@ def test_a_clock_that_is_spent_is_replaced_by_a_rekey(site):
     assert group_of(site).epoch.number == epoch + 1
     told, ms = valve.time()
     assert told == group_of(site).epoch.clock != name and ms == FIRST_MS
+
+
+def test_who_does_not_ask_is_named(site):
+    press, valve = begun(site, ["press"])
+
+    def untimed():
+        facts = site.server.status(site.now)["groups"]["line1"]
+        assert facts["untimed_count"] == len(facts["untimed"])
+        for name in ("press", "valve", "desk"):
+            standing = site.server.why(name, site.now)["groups"]["line1"]
+            assert standing["untimed"] == (name in facts["untimed"])
+        return facts["untimed"]
+
+    site.add("desk")
+    assert untimed() == ["press", "valve"]
+    press.time()
+    assert untimed() == ["valve"]
+    told = {"running": True, "files": [], **site.server.why("valve", site.now)}
+    (cause,) = (cause for cause in causes(told) if cause.cause == "untimed")
+    assert "confirms no packet of line1" in cause.words
+    valve.time()
+    assert untimed() == []
+    site.wait(149_000)  # it asks every 50 s
+    valve.time()
+    site.wait(2_000)
+    assert untimed() == ["press"]
+    site.talk(press.gm.leave(), "press")
+    assert untimed() == []
 
 
 def test_only_senders_are_counted(site):
