@@ -37,7 +37,7 @@ registration; in a GSA_REKEY it is the Key ID of the sender's personal key in th
 from struct import pack
 
 from covey import keywrap
-from covey.drops import DROP_POLICY, FormatError
+from covey.drops import DROP_CAPACITY, DROP_KD, DROP_KEY_WRAP, DROP_POLICY, FormatError
 from covey.iana import (
     COVEY_RECEIVER_KEY,
     COVEY_ROSTER,
@@ -120,6 +120,24 @@ def parse_roster(attributes):
     if len({row[0] for row in rows}) != len(rows):
         raise FormatError(DROP_POLICY)
     return rows
+
+
+def unwrap_job(value, kwk_id, kwk):
+    """Job: what COVEY_RECEIVER_KEY or COVEY_SENDER_KEYS holds under this key → a bytearray, which
+    the caller wipes.
+    """
+    if isinstance(value, int) or value[:4] != kwk_id:
+        raise FormatError(DROP_KD)
+    found = yield from keywrap.unwrap_job(kwk, value[4:])
+    if found is None:
+        raise FormatError(DROP_KEY_WRAP)
+    return found
+
+
+def enlist(sa, rows):
+    """From now on nobody but these senders passes under a DataSA that is not installed yet."""
+    if not sa.senders.enlist(rows):
+        raise FormatError(DROP_CAPACITY)
 
 
 def only(attributes, wanted):

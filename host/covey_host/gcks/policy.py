@@ -78,6 +78,7 @@ ike_idle = "10m"
 # tesla_lag = 2                  # so many intervals later it is disclosed
 # tesla_chain = 14               # a chain of keys lasts for 2 to the power of this many intervals
 # tesla_drift = 500              # ppm by which a member's clock may be wrong
+# ecdsa_batch = 64               # most packets that one signature covers
 # batch_window = "1s"            # so long newcomers wait for others that come
 # max_silence = 0                # who hears nothing from here for so long says so; 0: never
 # on_silence = "tell"            # "stop": then it takes no packets, either
@@ -114,6 +115,7 @@ class Shape:
     tesla_lag: int = 2
     tesla_chain: int = 14
     tesla_drift_ppm: int = 500
+    ecdsa_batch: int = 64
 
     @property
     def sender_id_bits(self) -> int:
@@ -155,6 +157,7 @@ class GroupPolicy:
     tesla_lag: int = 2
     tesla_chain: int = 14
     tesla_drift_ppm: int = 500
+    ecdsa_batch: int = 64
     batch_window_ms: int = 1000
     max_silence_s: int = 0
     on_silence: str = TELL
@@ -201,6 +204,7 @@ class GroupPolicy:
             tesla_lag=self.tesla_lag,
             tesla_chain=self.tesla_chain,
             tesla_drift_ppm=self.tesla_drift_ppm,
+            ecdsa_batch=self.ecdsa_batch,
         )
 
     def delays_s(self, evicts: bool) -> tuple[int, int]:
@@ -369,6 +373,7 @@ _GROUP = {
     "tesla_lag": ("tesla_lag", values.lag),
     "tesla_chain": ("tesla_chain", values.whole(timingrules.LEAST_CHAIN, timingrules.MOST_CHAIN)),
     "tesla_drift": ("tesla_drift_ppm", values.whole(1, MOST_DRIFT_PPM)),
+    "ecdsa_batch": ("ecdsa_batch", values.batch),
     "batch_window": ("batch_window_ms", values.window_ms),
     "max_silence": ("max_silence_s", values.silence_s),
     "on_silence": ("on_silence", values.one_of(TELL, STOP)),

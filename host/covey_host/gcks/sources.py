@@ -6,13 +6,17 @@ The formats, and what members do with them: covey/sources.py. Who has which seat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from covey import signers, timing
 from covey import sources as wire
-from covey import timing
+from covey.p256_sign import derived
 
 from .chains import Chains
 from .epoch import Epoch
 from .keytree import Node
-from .policy import MAC, NONE, TESLA
+from .policy import ECDSA, MAC, NONE, TESLA
 from .seats import Seat, seat_of, slots
 from .senders import Row
 
@@ -34,6 +38,8 @@ def of_tek(epoch: Epoch) -> list[Attribute]:
         return [wire.emit_macs(shape.mac_len, [seat.slot_id for seat in slots(epoch.seats)])]
     if shape.source_auth == TESLA:
         return [timing.emit_timing(_timing(epoch))]
+    if shape.source_auth == ECDSA:
+        return [wire.emit_signed(shape.ecdsa_batch.bit_length() - 1)]
     return []
 
 
@@ -43,22 +49,23 @@ def of_group(epoch: Epoch, rows: dict[int, Row], chains: Chains) -> list[Attribu
         return []
     low = (1 << epoch.shape.incarnation_bits) - 1
     senders = [seat for seat in epoch.seats if seat.index is not None]
-    found = [
-        wire.emit_roster(
-            [(s.index, _latest(rows, s.index) & low, s.member.encode()) for s in senders]
-        )
-    ]
+    roster = [(s.index, _latest(rows, s.index) & low, s.member.encode()) for s in senders]
+    found = [wire.emit_roster(roster)]
     if epoch.shape.source_auth == TESLA:
         found.append(timing.emit_chains(chains.rows(epoch, is_all=False)))
+    if epoch.shape.source_auth == ECDSA:
+        found.append(signers.emit_signers({s.index: _point(s.secret) for s in senders}))
     return found
 
 
 def of_member(epoch: Epoch, member: str, kwk: bytes) -> list[Attribute]:
     """Attributes in its own bag, at a registration. kwk: GSK_w of its IKE SA."""
     seat = seat_of(epoch.seats, member)
-    if epoch.shape.source_auth != MAC or seat is None:
+    if seat is None or epoch.shape.source_auth not in (MAC, ECDSA):
         return []
     found = [wire.emit_receiver_key(kwk, seat.secret)]
+    if epoch.shape.source_auth == ECDSA:  # it derives its private key
+        return found
     pairs = _pairs(seat, slots(epoch.seats))
     if seat.index is not None and pairs:
         found.append(wire.emit_sender_keys(bytes(4), kwk, pairs))
@@ -83,6 +90,13 @@ def of_senders(old: Epoch, new: Epoch, leaves: Mapping[str, Node]) -> list[Attri
             key_id = leaf.key_id.to_bytes(4, "big")
             found.append(wire.emit_sender_keys(key_id, leaf.key, pairs))
     return found
+
+
+def _point(secret: bytes) -> bytes:
+    """The 65 octets of the point with which a sender's signatures are verified."""
+    scalar = int.from_bytes(derived(secret, signers.KEY_LABEL), "big")
+    point = ec.derive_private_key(scalar, ec.SECP256R1()).public_key()
+    return point.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
 
 
 def _timing(epoch: Epoch) -> timing.Timing:
