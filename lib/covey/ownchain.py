@@ -57,7 +57,7 @@ class OwnChain:
                 for key in keys:
                     wipe(key)
                 return
-            if had.last <= at or had.last - first < 1 << self._bits:
+            if 0 <= had.last - first < 1 << self._bits:
                 had.wipe()
                 self._pebbles.remove(had)
         made = Pebbles(at, salt, keys, first + (1 << self._bits) - 1)
@@ -138,7 +138,9 @@ class OwnChain:
 
     def _round(self, interval):
         """One more key. False: there is none, or it is far from this interval."""
-        while self._pebbles and self._pebbles[0].is_over:
+        while self._pebbles:
+            if not self._pebbles[0].is_over and interval - self._pebbles[0].last <= _FAR:
+                break
             self._pebbles.pop(0).wipe()
         if not self._pebbles or interval - self._pebbles[0].at > _FAR:
             return False

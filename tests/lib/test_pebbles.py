@@ -32,9 +32,9 @@ def hash_counted():
 
 
 def test_a_step_back():
-    step = Step(SALT)
+    step = Step()
     keys = chain(0x01020304, 4)
-    step.stand(0x01020305, b"??" + keys[0x01020305], 2)
+    step.stand(SALT, 0x01020305, b"??" + keys[0x01020305], 2)
     step.back()
     out = bytearray(18)
     step.put(out, 1)
