@@ -114,7 +114,10 @@ def test_what_can_not_be_sent():
     async def story():
         receiver, sender = await _signed_pair()
         most = 300 - TAIL
-        for payloads, longest in (((bytes(most + 1),), most), ((b"", bytes(most - 31)), most - 32)):
+        for payloads, longest in (
+            ((bytes(most + 1),), most),
+            ((b"", bytes(most - 31)), most - 32),
+        ):
             try:
                 await sender.send_many(payloads)
             except ConfigError as error:

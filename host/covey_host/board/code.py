@@ -40,13 +40,22 @@ _ON_DEMAND = {
     "covey.port.mpy_ghash_ct": "set_constant_time",
     "covey.resume": "suspend",
 }
-# What policy may choose, but not on a board that can't, or for a member that is not to.
-_ROLES = {
-    "covey.ipcarrier": ("ip", "the board file has no ip carrier"),
-    "covey.relay": ("relay", "covey.json has no unicast delivery"),
-    "covey.proofs": ("source_auth", "its group has no source authentication"),
-    "covey.port.mpy_cmac": ("source_auth", "its group has no source authentication"),
+# What policy may choose, but not on a board that can't, or for a member that is not to: each of
+# these roles takes it along.
+_PROOFS = {
+    "covey.sources": ("mac", "tesla", "ecdsa"),
+    "covey.proofs": ("mac",),
+    "covey.vouched": ("ecdsa",),
+    "covey.signing": ("ecdsa",),
+    "covey.port.mpy_cmac": ("mac", "tesla"),
+    "covey.port.mpy_copy": ("tesla", "ecdsa"),
 }
+_ROLES = {
+    "covey.ipcarrier": (("ip",), "the board file has no ip carrier"),
+    "covey.relay": (("relay",), "covey.json has no unicast delivery"),
+}
+for _name, _modes in _PROOFS.items():
+    _ROLES[_name] = (_modes, f"its group has not source_auth {' or '.join(_modes)}")
 
 
 class Broken(Exception):
@@ -113,8 +122,8 @@ def _left_out(
     for name, word in _ON_DEMAND.items():
         if name in known and not any(word in text for text in texts):
             left.setdefault(name, f"main.py does not call {word}")
-    for name, (role, why) in _ROLES.items():
-        if name in known and role not in roles:
+    for name, (any_of, why) in _ROLES.items():
+        if name in known and not set(any_of) & set(roles):
             left[name] = why
     return left
 

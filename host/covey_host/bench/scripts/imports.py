@@ -21,7 +21,11 @@ def absolute(name, level):
     here = current[-1]
     up = level - hasattr(sys.modules[here], "__path__")  # to a package the first dot is itself
     parts = here.split(".")
-    return ".".join(parts[: len(parts) - up] + ([name] if name else []))
+    found = ".".join(parts[: len(parts) - up] + ([name] if name else []))
+    if found in sys.modules or found in taken:
+        return found
+    # A function of another module was called while this one loads, and imports.
+    return [other for other in taken if other.endswith("." + name)][0]
 
 
 def hook(name, globals=None, locals=None, names=None, level=0):
