@@ -96,6 +96,14 @@ class Timing:
         self.clock = clock  # 4 octets: its name
         self.drift_ppm = drift_ppm  # of anybody's clock against the key server's
 
+    def is_same(self, other):
+        """Whether what is known by these terms is good for others."""
+        return self._facts() == other._facts()
+
+    def _facts(self):
+        lengths = self.tag_len, self.lag, self.bits
+        return lengths + (self.interval_ms, self.clock, self.drift_ppm)
+
 
 def ask_again_s(lag, interval_ms, drift_ppm):
     """How long a member goes on by what it knows of the time: till its clock may have drifted by

@@ -117,6 +117,10 @@ class WaitingRoom:
         states[free] = WAITING
         return WAITS
 
+    def waits(self, slot):
+        """Whether a packet waits there for its proof."""
+        return self.states[slot] == WAITING
+
     def provable(self, slot):
         """Its proof can be judged: next() will."""
         if self.states[slot] == WAITING:
