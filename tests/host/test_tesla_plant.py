@@ -63,18 +63,21 @@ def test_one_packet_is_enough(site):
 
 
 def test_one_chain_follows_another_without_a_gap(tmp_path):
-    """Segments of 82 s: over two borders nothing that was sent is left unconfirmed."""
-    fast = 'tesla_interval = "40ms"\ntesla_chain = 11\n'
-    plant = Plant(Site(tmp_path / "state.db", SITE + LINE1 + TESLA + fast), ["press"], ["valve"])
-    plant.most_delay_ms = 5
+    """Over two borders of segments nothing that was sent is left unconfirmed."""
+    fast = 'tesla_interval = "40ms"\ntesla_chain = 12\n'
+    site = Site(tmp_path / "state.db", SITE + LINE1 + TESLA + fast)
+    plant = Plant(site, ["press"], ["valve"], most_delay_ms=5)
     plant.settle()
-    plant.wait(170_000, speak=["press"], every_ms=25)
-    plant.wait(1_000)
-    valve = plant.ones["valve"]
-    clock = plant.site.server._clock
-    assert clock.now_ms() - FIRST_MS > 2 * (40 << 11)
-    assert set(valve.confirmed) == set(plant.sent_by("press")) and not valve.refused
-    assert longest_gap_ms(plant, "valve", "press") <= 50
+    segment_ms = 40 << 12
+    for _ in range(2):
+        left_ms = segment_ms - site.server._clock.now_ms() % segment_ms
+        plant.wait((left_ms - 5_000) % segment_ms)
+        begun = len(plant.sent)
+        plant.wait(10_000, speak=["press"], every_ms=25)
+        plant.wait(1_000)
+        valve = plant.ones["valve"]
+        assert len(plant.sent) >= begun + 390
+        assert set(valve.confirmed) == set(plant.sent_by("press")) and not valve.refused
 
 
 def test_the_key_server_is_killed_and_nobody_notices(site):
@@ -103,8 +106,8 @@ def test_the_machine_of_the_key_server_boots(site):
     plant.wait(2_000)
     for who in ("valve", "drill"):
         assert plant.ones[who].it.keeper.timing.clock != name
-    last = plant.sent_by("press")[-100:]
-    assert set(last) <= set(plant.ones["valve"].confirmed)
+        assert plant.ones[who].it.state_name == "member"
+        assert longest_gap_ms(plant, who, "press") <= 3_000
 
 
 def test_a_clock_pulled_by_answers_that_are_held_back(site):
