@@ -1,5 +1,5 @@
-"""A plant with TESLA in one process: the key server, members whose clocks are wrong, a network that
-delays and loses, and whoever wants to tamper with it. Time is counted in steps of 5 ms.
+"""A plant with TESLA in one process: the key server, members whose clocks are wrong, a network
+that delays and loses, and whoever wants to tamper with it. Time is counted in steps of 5 ms.
 """
 
 import random
@@ -113,6 +113,7 @@ class Plant:
         self.ones = {}
         self.sent = {}  # payload: (when, by whom)
         self.slow = {}
+        self.lose_next = 0  # datagrams of members, for all
         self.count = 0
         self._air = []  # (when, turn, what is done then)
         self._turn = 0
@@ -150,6 +151,9 @@ class Plant:
         self.said(self.site.air + self.site.unasked)
 
     def to_group(self, sender, data):
+        if sender is not None and self.lose_next:
+            self.lose_next -= 1
+            return
         for one in self.ones.values():
             if one is not sender and self.chance.random() >= self.loss:
                 self._later(self._delay_ms(one), partial(one.hear, data))
