@@ -273,7 +273,12 @@ class Joined:
             raise ConfigError("This member is a receiver: set sender to true in covey.json.")
         if length < 0:
             return False
-        spi = member.keys.outbound().spi
+        return self._transmit(length)
+
+    def _transmit(self, length):
+        """What lies in tx."""
+        member = self.member
+        spi = bytes(member.tx[:4])
         if spi not in self._routes:  # installed just now
             self._follow_groups()
             self._follow_routes()
@@ -394,6 +399,11 @@ class Joined:
         if room is not None:
             self._after(NOTHING)
             wait = 0 if room.is_working else wait
+        keeper = membership.keeper
+        if keeper is not None:
+            length = keeper.disclose(self.member, port.ticks_ms())
+            if length:
+                self._transmit(length)
         if membership.is_amid:
             return 0
         self._tell()

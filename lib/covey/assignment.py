@@ -160,6 +160,10 @@ def _builder(mode, sources):
             from covey import proofs
 
             return proofs.build_job
+        if mode == sources.TESLA:
+            from covey import timed
+
+            return timed.build_job
         if mode == sources.SIGNED:
             from covey import vouched
 

@@ -14,14 +14,14 @@ _copy, _ = copiers()
 class Step:
     """A place on a chain: the key of interval .at, in octets _KEY to the end of .octets."""
 
-    def __init__(self, salt):
+    def __init__(self):
         self.octets = bytearray(SALT_LEN + 4 + KEY_LEN)
-        self.octets[:SALT_LEN] = salt
         self.at = 0
 
-    def stand(self, at, buf, off):
-        """At this interval, whose key stands at off."""
+    def stand(self, salt, at, buf, off):
+        """At this interval of the chain with this salt. Its key stands at off."""
         self.at = at
+        _copy(self.octets, 0, salt, 0, SALT_LEN)
         _copy(self.octets, _KEY, buf, off, KEY_LEN)
 
     def back(self):

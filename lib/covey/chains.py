@@ -3,7 +3,7 @@
 Of each chain the latest proven key is known. A key of a later interval is proven by stepping back
 from it to that one; on the same way the keys of all intervals between are found, so a disclosure
 that was lost is healed by any later one. Anybody in the group can send what is no key: so the work
-is bounded. Up to _AT_ONCE steps are taken at once. What lies further away waits, one of each chain,
+is bounded. Up to _AT_ONCE steps are taken at once. What lies further away waits, one of a chain,
 drawn by lot among all that came, and is looked at in slices, one after the other; and whoever
 brought us here may ask the key server for a nearer key (.is_behind).
 
@@ -49,7 +49,10 @@ class Chains:
         self.is_working = False  # whether step() has more to do
         self.is_behind = False  # a key that was far away was none: a nearer one would help
         self._bits = timing.bits
+        self._names = {}  # index → identity, of all senders that there are
         self._of = {}  # index → its Chains, the latest segment first
+        self._trial = Step()
+        self._handing = Step()
         self._walk = None  # Step that is on its way back, and
         self._walked = None  # the Chain, and
         self._from = 0  # the interval that it set out from, and
@@ -65,15 +68,27 @@ class Chains:
         return None
 
     def tell(self, rows, names, room=None):
-        """What the key server says: rows of parse_chains(). names: index → identity, of all senders
-        that there are: others are forgotten. May allocate.
+        """What the key server says: rows of parse_chains(). names: index → identity, of all
+        senders that there are: others are forgotten. May allocate.
         """
         for index in list(self._of):
-            if index not in names:
+            if names.get(index) != self._names.get(index):
                 self._forget(index)
+        self._names = names
         for index, first, salt, at, key in rows:
             if index in names:
                 self._tell(index, first, salt, at, key, room)
+
+    def lacks(self, interval, far):
+        """Whether a chain is missing that is needed now, or soon: in the last quarter of a segment
+        those of the next; or the latest key of one is further away than that.
+        """
+        soon = interval + (1 << self._bits >> 2)
+        for index in self._names:
+            chain = self.of(index, interval)
+            if chain is None or interval - chain.at > far or self.of(index, soon) is None:
+                return True
+        return False
 
     def forget_before(self, interval):
         """Of segments that ended before this one no packet comes any more."""
@@ -83,8 +98,8 @@ class Chains:
                 self._stop(chains.pop())
 
     def disclose(self, index, at, buf, off, room):
-        """A packet says that this is the key of a sender's interval, which is over for long enough:
-        whoever asks has seen to that. room: WaitingRoom, or None.
+        """A packet says that this is the key of a sender's interval, which is over for long
+        enough: whoever asks has seen to that. room: WaitingRoom, or None.
         """
         chain = self.of(index, at)
         if chain is None or at <= chain.at:
@@ -94,8 +109,8 @@ class Chains:
                 chain.claims_to(at, buf, off)
                 self.is_working = True
             return
-        step = Step(chain.salt)
-        step.stand(at, buf, off)
+        step = self._trial
+        step.stand(chain.salt, at, buf, off)
         while step.at > chain.at:
             step.back()
         if _is_there(step, chain):
@@ -130,8 +145,8 @@ class Chains:
                 claim, chain.claim, chain.claims = chain.claim, None, 0
                 if claim is not None and chain.claim_at > chain.at:
                     self._index, self._from, self._claim = index, chain.claim_at, claim
-                    self._walked, self._walk = chain, Step(chain.salt)
-                    self._walk.stand(self._from, claim, 0)
+                    self._walked, self._walk = chain, Step()
+                    self._walk.stand(chain.salt, self._from, claim, 0)
                     return True
         return False
 
@@ -139,19 +154,21 @@ class Chains:
         """This key is proven, or the key server says it: what waits for it and for those before is
         provable.
         """
-        step = Step(chain.salt)
-        step.stand(at, buf, off)
+        step = self._handing
+        step.stand(chain.salt, at, buf, off)
         known = chain.at
         chain.at = at
         step.put(chain.key, 0)
         if room is None or not room.count:
             return
         least = self._least_wanted(index, known, at, room)
-        while least <= step.at:
+        while least <= at:
             for slot in range(len(room.states)):
                 if room.senders[slot] == index and room.wants[slot] == step.at:
                     step.put(room.packets[slot], room.proof_at)
                     room.provable(slot)
+            if step.at == least:
+                return
             step.back()
 
     def _least_wanted(self, index, known, at, room):

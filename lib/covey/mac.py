@@ -23,6 +23,8 @@ class ReceiverMACs:
     are its incarnation. epoch: the ordinal that the MACs bind.
     """
 
+    keeper = None  # nothing has to be done as time goes by
+
     def __init__(self, tag_len, slots, own, heard, told, names, low_bits, epoch):
         self.trailer = tag_len * slots  # octets behind the payload
         self.names = names

@@ -1,9 +1,9 @@
 """A sender's side of TESLA: the keys of the present intervals, made ahead; and what it owes.
 
-Keys lie in a ring, from some that are to be disclosed to some that are of the next intervals, since
-a round of the traversal (pebbles.py) takes a board a few ms. What is disclosed is always the key of
-`lag` intervals before the one that it surely is by the key server's clock. Who sends no more still
-owes the keys of what it sent last: packets that hold nothing else bring them.
+Keys lie in a ring, from some that are to be disclosed to some that are of the next intervals,
+since a round of the traversal (pebbles.py) takes a board a few ms. What is disclosed is always the
+key of `lag` intervals before the one that it surely is by the key server's clock. Who sends no
+more still owes the keys of what it sent last: packets that hold nothing else bring them.
 """
 
 from covey.chainhash import mac_key
@@ -18,7 +18,7 @@ _AHEAD = const(8)  # intervals for which keys are made ahead
 _INLINE = const(4)  # rounds where a packet waits for them
 _SLICE = const(8)  # rounds in a step
 _FAR = const(256)  # rounds; who is further behind asks for other stones
-# When what is owed is sent: so many intervals after it may be, and again. Lost ones are made up for.
+# When what is owed is sent: so many intervals after it may be, and again, since some are lost.
 _OWED = (0, 1, 2, 4, 8)
 
 _copy, _ = copiers()
@@ -57,7 +57,7 @@ class OwnChain:
                 for key in keys:
                     wipe(key)
                 return
-            if had.last <= at or had.last - first < 1 << self._bits:
+            if 0 <= had.last - first < 1 << self._bits:
                 had.wipe()
                 self._pebbles.remove(had)
         made = Pebbles(at, salt, keys, first + (1 << self._bits) - 1)
@@ -138,7 +138,9 @@ class OwnChain:
 
     def _round(self, interval):
         """One more key. False: there is none, or it is far from this interval."""
-        while self._pebbles and self._pebbles[0].is_over:
+        while self._pebbles:
+            if not self._pebbles[0].is_over and interval - self._pebbles[0].last <= _FAR:
+                break
             self._pebbles.pop(0).wipe()
         if not self._pebbles or interval - self._pebbles[0].at > _FAR:
             return False

@@ -1,9 +1,9 @@
 """The keys of one's own chain, one after the other, though a chain is made from its end.
 
-Jakobsson's traversal (ISIT 2002): of a chain of 2^k keys, k pebbles lie where keys are known, at 2,
-4, 8 ... from its beginning, and as the present moves on each used one jumps ahead and comes back
-two steps at a time, so that it is in place when it is needed. At most k hashes for a key, half as
-many on average. What a board is given are the pebbles: it could never make the chain itself.
+Jakobsson's traversal (ISIT 2002): of a chain of 2^k keys, k pebbles lie where keys are known, at
+2, 4, 8 ... from its beginning, and as the present moves on each used one jumps ahead and comes
+back two steps at a time, so that it is in place when it is needed. At most k hashes for a key,
+half as many on average. What a board is given are the pebbles: it could never make the chain.
 """
 
 from covey.chainhash import Step
@@ -19,7 +19,7 @@ class Pebbles:
         self.salt = salt
         self.at = at  # whose key was given last
         self.last = last
-        self._step = Step(salt)
+        self._step = Step()
         # A pebble: where it is, where it goes, its level; and its key
         self._places = []
         self._keys = []
@@ -41,7 +41,7 @@ class Pebbles:
             if place[0] != place[1]:
                 self._come_back(place, self._keys[n])
         place, key = self._places[0], self._keys[0]
-        self._step.stand(place[0], key, 0)
+        self._step.stand(self.salt, place[0], key, 0)
         if self.at < place[0]:
             self._step.back()
             self._step.put(out, off)
@@ -56,7 +56,7 @@ class Pebbles:
 
     def _come_back(self, place, key):
         step = self._step
-        step.stand(place[0], key, 0)
+        step.stand(self.salt, place[0], key, 0)
         step.back()
         step.back()
         step.put(key, 0)
@@ -77,7 +77,7 @@ class Pebbles:
         place[0], place[1] = start, goes_to
         for n in range(len(self._places)):
             if self._places[n][0] == start:
-                self._step.stand(start, self._keys[n], 0)
+                self._step.stand(self.salt, start, self._keys[n], 0)
                 self._step.put(key, 0)
                 break
         at = 0

@@ -17,6 +17,8 @@ class Sources:
     Of its CMACContexts it is one user, an SA another: the last of them wipes.
     """
 
+    keeper = None  # nothing has to be done as time goes by
+
     def __init__(self, rows):
         self.rows = rows
         self.secret = None  # R, a bytearray; None: this member has no slot

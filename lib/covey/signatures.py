@@ -38,6 +38,8 @@ class Signatures:
     own: our index, or None: we don't send. low_bits, epoch: as in mac.py.
     """
 
+    keeper = None  # nothing has to be done as time goes by
+
     def __init__(self, most_levels, signers, names, own, low_bits, epoch):
         self.trailer = TAIL  # octets behind the payload of the next packet
         self.most_levels = most_levels

@@ -1,16 +1,14 @@
 """Source authentication by time (RFC 4082): whose key is not out yet, can't have been forged.
 
-    | SPI | number | IV | UDP header | payload | interval | MAC | key of `lag` intervals before | ...
+    | SPI | number | IV | UDP header | payload | interval | MAC | key of `lag` intervals before |
 
 The MAC is the head of an AES-CMAC (cmac.py) of SPI, number, Sender-ID, port, epoch, payload and
-interval, under a key that only the sender knows, until it tells all, `lag` intervals later, in this
-very place of a later packet. So a packet is taken only while that can't have happened, by the key
-server's clock (clock.py), and waits (waiting.py) until a key comes that leads to its own
+interval, under a key that only the sender knows, until it tells all, `lag` intervals later, in
+this very place of a later packet. So a packet is taken only while that can't have happened, by the
+key server's clock (clock.py), and waits (waiting.py) until a key comes that leads to its own
 (chains.py). The highest bit of the interval: nothing but a key comes, from who sends no more.
 """
 
-from covey.chainhash import mac_key
-from covey.cmac import CMACContext
 from covey.drops import (
     DROP_CAPACITY,
     DROP_DISCLOSURE,
@@ -33,17 +31,18 @@ _LATE = const(12)  # intervals behind its time, in which a key may still come
 
 class TimedMACs:
     """Of one data SA. keeper: timekeeper.Timekeeper of the group; names, low_bits, epoch: as in
-    mac.py; sends: whether we do.
+    mac.py.
     """
 
-    def __init__(self, keeper, names, low_bits, epoch, sends):
+    def __init__(self, keeper, names, low_bits, epoch):
         timing = keeper.timing
+        keeper.users += 1
         self.trailer = _INTERVAL + timing.tag_len + KEY_LEN  # octets behind the payload
         self.names = names
-        self._keeper = keeper
+        self.keeper = keeper
         self._clock = keeper.clock
         self._chains = keeper.chains
-        self._own = keeper.own if sends else None
+        self._own = keeper.own
         self._lag = timing.lag
         self._tag_len = timing.tag_len
         self._low_bits = low_bits
@@ -53,8 +52,8 @@ class TimedMACs:
         self._is_disclosing = False
 
     def release(self):
-        """Of no use afterwards. Takes no heap: what it works with is the keeper's."""
-        self._own = None
+        """Of no use afterwards. Takes no heap."""
+        self.keeper.let_go()
 
     def name_of(self, sender):
         """The identity of who has this Sender-ID; None: nobody that we know."""
@@ -90,11 +89,13 @@ class TimedMACs:
             return DROP_DISCLOSURE
         if interval > latest:
             return DROP_EARLY
+        if latest >= interval + lag:
+            return DROP_UNSAFE
         chain = chains.of(index, interval)
         if chain is None:
             chains.is_behind = True
             return DROP_NO_CHAIN
-        if latest >= interval + lag or interval <= chain.at:
+        if interval <= chain.at:
             return DROP_UNSAFE
         return room.keep(rx, n, self.trailer, self, index, interval, now_ms, self._most_ms)
 
@@ -106,7 +107,7 @@ class TimedMACs:
         at = _PAYLOAD + n
         interval = rx[at] << 24 | rx[at + 1] << 16 | rx[at + 2] << 8 | rx[at + 3]
         index = heard(member.place) >> self._low_bits
-        context = self._keeper.context(index, interval, self.names.get(index), packet, proof_at)
+        context = self.keeper.context(index, interval, self.names.get(index), packet, proof_at)
         if context is None:
             return DROP_NO_CHAIN
         at += _INTERVAL
@@ -151,19 +152,11 @@ class TimedMACs:
         own.disclose(tx, at + self._tag_len, interval)
 
     def disclose(self, member, now_ms):
-        """The length of a packet in the member's tx that tells the key that is owed; 0: none is
-        now. What lies in `out` is lost.
+        """A packet that holds nothing but the key that may be told now: its length in the member's
+        tx, or a DROP_*. What lies in `out` is lost.
         """
-        own = self._own
-        if own is None:
-            return 0
-        owed_at = own.owed_at()
-        if owed_at < 0 or self._clock.earliest(now_ms) < owed_at:
-            return 0
         self._is_disclosing = True
         try:
-            n = member.send(0, now_ms)
+            return member.send(0, now_ms)
         finally:
             self._is_disclosing = False
-        own.told()
-        return max(n, 0)

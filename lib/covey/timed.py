@@ -9,6 +9,7 @@ from covey.timekeeper import Timekeeper
 from covey.timing import parse_chains, parse_timing
 
 _MOST_ID_BITS = const(16)  # of a Sender-ID, as cmac.py covers it
+_SPREAD_S = const(2)  # over which all ask for the time whom one rekey tells of another clock
 
 
 class TimedSources:
@@ -21,19 +22,13 @@ class TimedSources:
     def __init__(self, rows, names, chains, keeper):
         self.rows = rows
         self.names = names
+        self.chains = chains
         self.keeper = keeper
-        self._chains = chains
-
-    def settle(self):
-        """From now on it is these senders."""
-        self.keeper.chains.tell(self._chains, self.names)
+        keeper.users += 1
 
     def release(self, heir):
-        """Of no use afterwards. heir: who may go on with the keeper."""
-        if isinstance(heir, TimedSources) and heir.keeper is self.keeper:
-            heir.settle()
-        else:
-            self.keeper.wipe()
+        """Of no use afterwards. Takes no heap."""
+        self.keeper.let_go()
 
 
 def build_job(policies, group_wide, bag, kwk, was, terms):
@@ -61,17 +56,22 @@ def build_job(policies, group_wide, bag, kwk, was, terms):
     own = names.get(terms.sender_ids[0] >> low_bits) if terms.sender_ids else None
     if terms.sender_ids and own is None:
         raise FormatError(DROP_POLICY)
-    keeper = None if was.sources is None else was.sources.keeper
-    if keeper is None or not keeper.goes_on(timing, own):
-        keeper = Timekeeper(timing, own)
+    before = None if was.sources is None else was.sources.keeper
+    keeper = before
+    if before is None or not before.goes_on(timing, own):
+        keeper = Timekeeper(timing, own, before, 0 if kwk else _SPREAD_S)
     yield
     made = TimedSources(rows, names, chains, keeper)
-    if was.sources is None or keeper is not was.sources.keeper:
-        made.settle()
-    sends = own is not None
-    how = names, low_bits, group_wide.epoch, sends
     each = []
-    for _ in policies:
-        each.append(TimedMACs(keeper, *how))
-        yield
-    return made, each
+    is_whole = False
+    try:
+        for _ in policies:
+            each.append(TimedMACs(keeper, names, low_bits, group_wide.epoch))
+            yield
+        is_whole = True
+        return made, each
+    finally:
+        if not is_whole:  # the job was dropped
+            for macs in each:
+                macs.release()
+            made.release(None)

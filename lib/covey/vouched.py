@@ -17,6 +17,7 @@ class Signers:
     points: a sender's identity → 65 octets, on the curve.
     """
 
+    keeper = None  # nothing has to be done as time goes by
     secret = None  # R, which is of no use once our key is derived
 
     def __init__(self, rows, points):
