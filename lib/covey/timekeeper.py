@@ -132,9 +132,12 @@ class Timekeeper:
         if chain is None or identity is None:
             return None
         key = mac_key(chain.salt, identity, memoryview(buf)[off : off + KEY_LEN])
-        self._end()
+        self.interval = -1
         try:
-            self.context = CMACContext(key)
+            if self.context is None:
+                self.context = CMACContext(key)
+            else:
+                self.context.renew(key)
         except OSError:
             raise MemoryError  # a board's AES fails where it finds none
         self.index, self.interval = index, interval
