@@ -231,7 +231,7 @@ def test_whom_a_rekey_tells_of_another_clock_makes_another_ike_sa():
     assert it.run(900) == [] and it._ike.is_established
     assert it.run(200) == [] and not it._ike.is_established
     it._ike = IKE()
-    assert len(it.run(2000)) == 1 and it._ike.is_established
+    assert len(it.run(1000)) == 1 and it._ike.is_established
 
 
 def test_whom_a_rekey_tells_of_other_terms_waits_a_random_while():
