@@ -13,6 +13,11 @@ import json
 import sys
 
 import covey.aio
+from covey.job import finish
+from covey.merkle import leaf, statement
+from covey.p256_sign import sign_job
+from covey.signatures import Signatures
+from covey.signers import emit_trailer
 from covey_host.demo import attacks, traffic
 from covey_host.demo.intruder import multicast_sender
 
@@ -37,16 +42,28 @@ async def _listen(member, heard: list[int]) -> None:
 
 def _forge(member, sender: int, count: int) -> int:
     sa = member.member.keys.live()[0]
-    trailer = bytes(sa.auth.trailer) if sa.auth else b""
     source = traffic.Source(attacks.CONNECTION)
     place = member.membership.routes()[sa.spi]
     mouth = multicast_sender(member.config.interface)
     for number in range(_FAR, _FAR + count):
-        payload = bytes(source.make()) + trailer
+        payload = bytes(source.make())
+        payload += _proof(sa, sender, number, payload)
         key = sa.context, sa.spi, sa.port
         mouth.sendto(attacks.sealed_with(*key, sender, number, payload), place)
     mouth.close()
     return count
+
+
+def _proof(sa, sender: int, number: int, payload: bytes) -> bytes:
+    """As near as it comes to what only the sender can make: a signature, but with another key."""
+    if not isinstance(sa.auth, Signatures):
+        return bytes(sa.auth.trailer) if sa.auth else b""
+    top = sender << 32 - sa.senders.bits
+    head = sa.spi + number.to_bytes(4, "big") + top.to_bytes(4, "big")
+    epoch = (sa.epoch & 0xFFFFFFFF).to_bytes(4, "big")
+    root = leaf(head, sa.port, epoch, sa.auth.name_of(sender), payload)
+    r, s = finish(sign_job(b"\x07" * 32, statement(0, root)))
+    return emit_trailer(b"", 0, r, s)
 
 
 async def _open_stdin() -> asyncio.StreamReader:
