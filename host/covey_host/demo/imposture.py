@@ -17,6 +17,7 @@ FORGED = 10  # commands
 _ENOUGH = 10  # genuine ones, before and after
 _PATIENCE_S = 30
 _POLL_S = 0.05
+_RARELY_MS = 400  # between two commands, where each is verified by itself, and takes time
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Imposture:
         listening = spy_child.hear(lambda e: e["event"] == "listening")
         await spy_child.start([sys.executable, "-m", "covey_host.demo.spy", settings])
         await asyncio.gather(*(stage.start(m) for m in (self.valve, self.producer)), listening)
-        self.producer.child.tell("go")
+        pace = f" {_RARELY_MS}" if self.source_auth == "ecdsa" else ""
+        self.producer.child.tell("go" + pace)
         await self._until(lambda: self._genuine() >= _ENOUGH)
         before = self._genuine()
         spy_child.tell(f"forge {FORGED}")

@@ -3,8 +3,8 @@
     player.py NAME MACHINE COVEY.JSON [CONNECTION]
 
 MACHINE: shown behind the interpreter's name and version. CONNECTION (8 hexadecimal digits): send
-I/O data under this ID. Commands are lines on stdin: `go`, `stop` (sending), `report ID`, `leave`;
-the end of stdin is `leave` too. stdout has one JSON object a line:
+I/O data under this ID. Commands are lines on stdin: `go`, `go MS` (a frame each MS milliseconds),
+`stop` (sending), `report ID`, `leave`; the end of stdin is `leave` too. stdout has one JSON object a line:
 
     {"event": "status", "member", "interpreter", facts of Joined.status(), "frames": made for
      sending, "unsent": of these what the system did not take, "flows": see traffic.py,
@@ -36,6 +36,7 @@ class Player:
         self._flows = Flows()
         self._unsent = 0
         self._is_sending = False
+        self._period_ms = PERIOD_MS
         self._member = covey.aio.join(path, self._tell)
 
     async def run(self):
@@ -71,11 +72,11 @@ class Player:
             self._flows.take(packet.payload)
 
     async def _produce(self, member):
-        """A frame every 20 ms while it may be sent. What is overdue is left out, not sent in a
+        """A frame every 20 ms, unless told otherwise, while it may be sent. What is overdue is left out, not sent in a
         burst: no I/O device would."""
         due = port.ticks_ms()
         while True:
-            due = port.ticks_add(due, PERIOD_MS)
+            due = port.ticks_add(due, self._period_ms)
             now = port.ticks_ms()
             if port.ticks_diff(due, now) < 0:
                 due = now
@@ -93,6 +94,8 @@ class Player:
                 self._report(words[1])
             else:
                 self._is_sending = words[0] == "go"
+                if len(words) > 1:
+                    self._period_ms = int(words[1])
 
     async def _report_on(self):
         while True:

@@ -30,7 +30,8 @@ from .tap import Tap
 GROUP = "line1"
 OTHER_GROUP = "line2"  # rekeyed inband
 PAIR = ("north", "south")  # its members
-IMPOSTURES = {"open": "none", "proven": "mac"}  # groups, and their source authentication
+# Groups, and their source authentication
+IMPOSTURES = {"open": "none", "proven": "mac", "signed": "ecdsa"}
 GUEST = "guest"  # the fifth, who comes late, through a man in the middle
 APPLICATION_PORT = 2222
 ATD_S, DTD_S, SPREAD_S = 1, 3, 1
