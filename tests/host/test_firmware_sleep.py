@@ -136,12 +136,24 @@ def test_others_who_send_under_new_keys_are_noticed(bench, sleeper, ear):
         heard.packet(b"hello")
         bench.covey("rekey", "line1")
         heard.heard("rekeyed")
+        talker.heard("rekeyed")  # ATD is 0: from here on it sends under the new keys
+        time.sleep(1.5)  # DTD: and nobody takes what is sent under the old ones
         before = heard.opened(b"on")
         sleeper.wake()
         heard.packet(b"on", before + 1)
+        assert sleeper.rtc[0] == 0  # it has asked
     finally:
         talker.close()
     assert len(registrations(bench, server)) == 2
+
+
+def attentive(text):
+    """A talker that another process keeps waiting is heard all the same."""
+    assert "asyncio.sleep(0.5)" in text
+    return text.replace("asyncio.sleep(0.5)", "asyncio.sleep(3)")
+
+
+test_others_who_send_under_new_keys_are_noticed.changes = attentive
 
 
 @pytest.mark.parametrize("sleeper", KINDS, indirect=True)
