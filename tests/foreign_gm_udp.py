@@ -6,6 +6,7 @@ import time
 
 from foreign_esp import AES_GCM, AES_GMAC, Air
 from foreign_gm import GSA_AUTH, GSA_REGISTRATION, INFORMATIONAL, ForeignGM
+from processes import PATIENCE_S
 
 MARKER = bytes(4)
 SEQUENTIAL, UNSPECIFIED = 0, 2
@@ -25,7 +26,7 @@ class Wire:
     def send(self, message):
         self._sock.sendto(self._lead + message, self._to)
 
-    def receive(self, timeout_s=5):
+    def receive(self, timeout_s=PATIENCE_S):
         """The next message, or None."""
         if not select.select([self._sock], [], [], timeout_s)[0]:
             return None
@@ -76,7 +77,7 @@ class GM(ForeignGM):
         """Payloads of the answer to a request inside the IKE SA."""
         return self.open(self.wire.ask(self.seal(exchange, payloads)), exchange)
 
-    def served(self, timeout_s=5):
+    def served(self, timeout_s=PATIENCE_S):
         """A request of the key server, answered by an empty message: its payloads."""
         request = self.wire.receive(timeout_s)
         message_id = int.from_bytes(request[20:24])
@@ -116,7 +117,7 @@ class GM(ForeignGM):
         self.air = Air(socket.inet_ntoa(address), port)
         return self
 
-    def hear(self, until, timeout_s=10):
+    def hear(self, until, timeout_s=PATIENCE_S):
         """Take what comes until until() holds."""
         end = time.monotonic() + timeout_s
         while not until():

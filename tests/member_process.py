@@ -30,7 +30,7 @@ def configure(folder, servers, *, psk=b"k" * 32, name="press-7", **fields):
         "interface": "127.0.0.1",
         "carrier": "udp",
         "rejoin_spread_s": 0,
-        "retransmit": {"first_ms": 100, "total_s": 2},
+        "retransmit": {"first_ms": 100, "total_s": 10},
         **fields,
     }
     path = folder / "covey.json"

@@ -26,7 +26,7 @@ class Inband(GM):
 
     def told(self):
         """The next request of the server, answered: its payloads."""
-        request = self.wire.receive(10)
+        request = self.wire.receive()
         assert request is not None
         exchange, message_id = request[18], int.from_bytes(request[20:24])
         payloads = self.open(request, exchange, message_id, 0)

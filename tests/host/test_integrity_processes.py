@@ -11,7 +11,7 @@ from foreign_esp import AES_GCM, AES_GMAC, Air
 from foreign_gm import GSA, KD, NO_PROPOSAL_CHOSEN, NOTIFY, notification, sag
 from foreign_gm_udp import GM, Key, Wire
 from member_process import join, micropython
-from processes import wait_until
+from processes import PATIENCE_S, wait_until
 from site_bench import GROUP, Bench
 
 ESP_AND_IV, UDP = 16, 8  # octets in front of the text
@@ -91,7 +91,7 @@ class Refusals:
         for member in members:
             told = self._told[member]
             told.update({name: told.get(name, 0) + n for name, n in wanted.items()})
-            end = time.monotonic() + 10
+            end = time.monotonic() + PATIENCE_S
             while (found := drops_of(member)) != told:
                 assert time.monotonic() < end, (found, told)
 
