@@ -61,7 +61,10 @@ def test_two_teks_for_two_ports(foreign, interpreter):
     assert sends(bench, member, group.teks, "c") == (group.teks[0], 2222)
 
 
-def is_gone(bench, member, other, tek, texts=itertools.count()):
+texts = itertools.count()
+
+
+def is_gone(bench, member, other, tek):
     """Whether the member does not take what is sent under this TEK, and what follows it does."""
     gone, behind = (b"%d %d" % (next(texts), n) for n in range(2))
     bench.air.send(tek, gone, iv=IV)
