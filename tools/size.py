@@ -53,6 +53,7 @@ ROLES = {
     "unicast delivery": ["relay"],
     "GCMContext.set_constant_time()": ["port.mpy_ghash_ct", "port.mpy_tag"],
     "a group with source authentication": ["sources", "proofs", "mac", "cmac", "port.mpy_cmac"],
+    "a group whose senders are proven by time (tesla)": ["timing"],
     "a board that goes on where it was, after deep sleep": ["resume"],
     "EtherNet/IP, where the application imports it": ["cip"],
 }

@@ -115,7 +115,7 @@ class Operations:
             check_sender(group, self._authority())
         if group.source_auth != sources.NONE:
             others = self._authority().of_group(group.name)
-            seats.check_room(group.name, {**others, name: sender})
+            seats.check_room(group.name, group.source_auth, {**others, name: sender})
         fields = _covey_json(name, rules, group, request, relayed)
         how = {"sender": sender, "psk": psk, "relayed": relayed}
         draft = self._draft_member(name, fields, psk)

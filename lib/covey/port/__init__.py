@@ -21,6 +21,8 @@ Both ports define exactly these names.
     GCMContext(keymat), GMACContext(keymat), RareContext(keymat), open_long(context, ...)
                             see covey.gcm
     cmac_context(key)       see covey.cmac: a CMACContext
+    copiers()               copy(out, at, octets, off, n) and is_same(a, b, n), of their first n
+                            octets: functions that take no heap
     buffer(n)               n octets, zero, that contexts seal and open in place: a bytearray that
                             stays so long, for what packets lie in
     admit, trim, heard, accept, frame, STEP_IS_DUE

@@ -77,6 +77,18 @@ sha256 = hashlib.sha256
 sha1 = hashlib.sha1
 
 
+def copiers():
+    return _copy, _is_same
+
+
+def _copy(out, at, octets, off, n):
+    out[at : at + n] = octets[off : off + n]
+
+
+def _is_same(a, b, n):
+    return a[:n] == b[:n]
+
+
 class AESBlock:
     """Single AES blocks (ECB), which keep nothing of the block before."""
 
