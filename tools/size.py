@@ -58,7 +58,7 @@ ROLES = {
     "EtherNet/IP, where the application imports it": ["cip"],
 }
 _PLAIN = ("udp", "ip")  # as a board has it; the others are measured beside
-_ALL_ROLES = (*_PLAIN, "relay", "source_auth")
+_ALL_ROLES = (*_PLAIN, "relay", "mac", "tesla", "ecdsa")
 _UNROLLED = "covey.port.mpy_ghash"  # the 32-bit MicroPython loads this one; others need
 _IN_LOOPS = {"covey.port.mpy_ghash_small", "covey.port.mpy_tag"}
 

@@ -18,7 +18,7 @@ a Rekey SA that the server has forgotten. See repeats.py for how a message leave
 from dataclasses import replace
 
 from ..errors import Problem
-from . import Out, seats, senders, sources, states, succession
+from . import Out, seats, senders, sources, states, succession, timingrules
 from .authority import Member
 from .chains import Chains
 from .clock import Clock
@@ -44,6 +44,7 @@ from .timers import NEVER
 
 _JITTER = 5  # % of a lifetime: groups that began together are not rekeyed together
 _RETRY_MS = 5000  # after a write that failed
+_MISSED = 3  # times that a member should have asked for the time
 
 
 class GroupFull(Exception):
@@ -81,6 +82,7 @@ class Group:
         self._evicts = False  # the last change of keys was to put somebody out
         self._former: list[tuple[Epoch, int]] = []  # until when each is received under
         self._said: dict[str, int] | None = None  # how large the last rekey was
+        self._timed: dict[str, int] = {}  # when members were told the time
 
     # The life of a group
 
@@ -158,6 +160,8 @@ class Group:
         jitter = int.from_bytes(self._random(2)) * lifetime_ms * _JITTER // 100 >> 16
         self._rekey_ms = now_ms + lifetime_ms * REKEY_AT // 100 - jitter
         self._roster.remove(plan.gone)
+        for member in plan.gone:
+            self._timed.pop(member, None)
         self._roster.vacate(plan.vacated)
         self._tree = plan.tree
         if plan.draft is not None:
@@ -225,6 +229,7 @@ class Group:
         follow the next rekey."""
         self.refresh(now_ms)
         self._newcomers.forget(member)
+        self._timed.pop(member, None)
         if self.has(member):
             gone = replace(self._roster.members[member], left=True)
             self._write(self._roster.entering(member, gone, {}))
@@ -297,6 +302,23 @@ class Group:
     def keeps_time_for(self, member: str) -> bool:
         """Whether senders are proven by time, and this member may ask for it."""
         return self.epoch.clock != b"" and not self._has_other_clock and self.has(member)
+
+    def timed(self, member: str, now_ms: int) -> None:
+        """It was told the time."""
+        self._timed[member] = now_ms
+
+    def is_untimed(self, member: str, now_ms: int) -> bool:
+        """Whether a member should know the time and does not, since it asks no more."""
+        if not self.epoch.clock or not self.has(member):
+            return False
+        least_ms = now_ms - _MISSED * timingrules.asks_s(self.policy) * 1000
+        return self._timed.get(member, least_ms - 1) < least_ms
+
+    def untimed(self, now_ms: int) -> list[str]:
+        """All of these."""
+        if self.epoch is None or not self.epoch.clock:
+            return []
+        return [member for member in self.active() if self.is_untimed(member, now_ms)]
 
     def prepare(self, now_ms: int) -> int:
         """Work ahead for those who will ask for it → when to go on."""
@@ -408,6 +430,9 @@ class Group:
             facts["age_s"] = (now_ms - self._born_ms) // 1000
             facts["rekey_in_s"] = max(0, self._rekey_ms - now_ms) // 1000
             facts["last_rekey"] = self._said
+            untimed = self.untimed(now_ms)
+            facts["untimed"] = untimed[:most]
+            facts["untimed_count"] = len(untimed)
         return facts
 
     # Inside

@@ -86,9 +86,9 @@ class Registrar:
             self._tell("refused", member=sa.identity, group=shown(identity), reason=reason)
             return [notify(refused.type)]
 
-    def tell(self, sa: IkeSA, parts: Parts) -> Payloads:
+    def tell(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
         """What an INFORMATIONAL is answered with."""
-        told = timekeeping.answer(sa, parts, self._groups, self._counters)
+        told = timekeeping.answer(sa, parts, self._groups, self._counters, now_ms)
         return [*self._current(sa), *told]
 
     def _current(self, sa: IkeSA) -> Payloads:

@@ -17,7 +17,9 @@ from .ikesa import OPEN, IkeSA
 from .parts import Parts, Payloads, notify
 
 
-def answer(sa: IkeSA, parts: Parts, groups: dict[str, Group], counters: Counter) -> Payloads:
+def answer(
+    sa: IkeSA, parts: Parts, groups: dict[str, Group], counters: Counter, now_ms: int
+) -> Payloads:
     """Nothing for whoever doesn't ask, or is no member of such a group. FormatError: malformed."""
     asked = [n for n in parts.notifies if n.type == ike.COVEY_TIME]
     if not asked or sa.state != OPEN:
@@ -28,6 +30,7 @@ def answer(sa: IkeSA, parts: Parts, groups: dict[str, Group], counters: Counter)
         counters["time_refused"] += 1
         return []
     counters["time_told"] += 1
+    group.timed(sa.identity, now_ms)
     epoch, chains = group.epoch, group.chains
     payloads = [notify(ike.COVEY_TIME, timing.emit_time(epoch.clock, chains.clock.now_ms()))]
     if wants & timing.WANTS_STONES:
