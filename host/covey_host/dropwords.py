@@ -172,6 +172,7 @@ DROPS = {
         "Somebody plays rekeys again, or the network delays them.",
     ),
     "rekey_busy": Words("while it was still at work on another", "ours"),
+    "unsigned": Words("that it had not signed", "ours", _APPLICATION),
     "no_sa": Words("while it has nothing to send under", "RFC 9838 section 4.4.3.1.1"),
     "not_sender": Words(
         "though it is a receiver",
@@ -182,7 +183,7 @@ DROPS = {
     "exhausted": Words("since the numbers of its keys are used up", "RFC 4303 section 3.3.3"),
 }
 _MESSAGES = ("ike_", "rekey_", "gsa", "kd", "policy", "key_", "capacity")
-_OWN = ("no_sa", "not_sender", "oversize", "exhausted")
+_OWN = ("unsigned", "no_sa", "not_sender", "oversize", "exhausted")
 
 
 def in_words(name: str, count: int) -> str:

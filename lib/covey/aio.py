@@ -5,8 +5,8 @@
         async for p in m:
             print(p.sender, p.payload)
 
-The only file that awaits. Three tasks: one reads the group's sockets, one the unicast socket,
-one lets Membership work and sends what it has to say.
+The only file that awaits, but for signing.py. Three tasks: one reads the group's sockets, one the
+unicast socket, one lets Membership work and sends what it has to say.
 """
 
 import asyncio
