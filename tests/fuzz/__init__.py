@@ -1,0 +1,16 @@
+"""Fuzzing: what octets of others may do to every parser, and to both ends under valid keys.
+
+A target is a function of octets that raises nothing. What its code may refuse it refuses by a
+drop, a FormatError or one sentence; anything else that gets out is a finding.
+
+program     octets as a list of things to do, so that whoever changes octets changes deeds
+spoil       payloads of an IKE message, changed by such a program
+formats     parsers of lib/, each by itself; this file and those above run on MicroPython too
+datapath    packets under valid keys at a member's data path
+plant       a key server, a member and one of its own kind who means harm, on one virtual clock
+files       what is read from files, from the control socket, and from a sleeping member
+targets     all of them by name, and their corpus
+
+`make fuzz MINUTES=n` looks for more by coverage (tools/fuzz.py); tests/host/test_fuzz.py runs the
+corpus, and a little beside it, in every test run.
+"""
