@@ -5,12 +5,12 @@ A corpus is a text file, one input a line in hexadecimal, the shorter ones first
 
 from pathlib import Path
 
-from fuzz import datapath, formats, plant
+from fuzz import datapath, files, formats, plant
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
 
 PORTABLE = {**formats.TARGETS, **datapath.TARGETS}  # on MicroPython too
-TARGETS = {**PORTABLE, **plant.TARGETS}
+TARGETS = {**PORTABLE, **files.TARGETS, **plant.TARGETS}
 
 
 def corpus(name):
