@@ -71,13 +71,18 @@ def commands(data):
         try:
             for name in ("press-7", "mole"):
                 made.add(name)
-            operations = Operations(place, made.store, Running(made))
+            operations = Operations(place, made.store, _Server(made))
             for line in bytes(data).split(b"\n")[:8]:
                 _perform(operations, line, made.now)
         finally:
             made.store.close()
     finally:
         shutil.rmtree(root)
+
+
+class _Server(Running):
+    def facts(self):
+        return {}
 
 
 def _perform(operations, line, now_ms):
