@@ -6,7 +6,8 @@ drop, a FormatError or one sentence; anything else that gets out is a finding.
 program     octets as a list of things to do, so that whoever changes octets changes deeds
 spoil       payloads of an IKE message, changed by such a program
 formats     parsers of lib/, each by itself; this file and those above run on MicroPython too
-datapath    packets under valid keys at a member's data path
+packets     packets under valid keys at a member's data path
+answers     these by name, to be compared between interpreters
 plant       a key server, a member and one of its own kind who means harm, on one virtual clock
 files       what is read from files, from the control socket, and from a sleeping member
 targets     all of them by name, and their corpus

@@ -5,11 +5,11 @@ A corpus is a text file, one input a line in hexadecimal, the shorter ones first
 
 from pathlib import Path
 
-from fuzz import datapath, files, formats, plant
+from fuzz import answers, files, plant
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
 
-PORTABLE = {**formats.TARGETS, **datapath.TARGETS}  # on MicroPython too
+PORTABLE = answers.TARGETS  # on MicroPython too
 TARGETS = {**PORTABLE, **files.TARGETS, **plant.TARGETS}
 
 

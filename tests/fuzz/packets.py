@@ -26,7 +26,7 @@ def _members(kind):
     return test_mac.member(1)
 
 
-def packets(data):
+def at_a_member(data):
     """Any number of them at one member."""
     program = Program(data)
     kind = program.u8() % 5
@@ -76,4 +76,4 @@ def _authentic(text, seq, sender):
     return bytes(out)
 
 
-TARGETS = {"packets": packets}
+TARGETS = {"packets": at_a_member}
