@@ -8,7 +8,11 @@ spoil       payloads of an IKE message, changed by such a program
 formats     parsers of lib/, each by itself; this file and those above run on MicroPython too
 packets     packets under valid keys at a member's data path
 answers     these by name, to be compared between interpreters
-plant       a key server, a member and one of its own kind who means harm, on one virtual clock
+quick       curve arithmetic that nobody waits for
+tamper      a datagram, changed by who has its keys
+plant       a key server and a member on one virtual clock
+mole        a member with valid keys who means harm
+deeds       who does what in a plant; what must hold in the end
 files       what is read from files, from the control socket, and from a sleeping member
 targets     all of them by name, and their corpus
 

@@ -32,14 +32,64 @@ from test_bad_input import Running
 _PSK = b"sixteen octets, or more"
 
 
+_GOOD = {
+    "version": 1,
+    "group": "line1",
+    "idi": "press-7",
+    "idr": "gcks.example",
+    "servers": [{"host": "192.0.2.1", "port": 848, "marker": False}, ["192.0.2.2"]],
+    "psk_file": "psk",
+    "sender": True,
+    "interface": "192.0.2.7",
+    "carrier": "udp",
+    "carrier_port": 4500,
+    "delivery": "multicast",
+    "ttl": 3,
+    "rejoin_spread_s": 1,
+    "retransmit": {"first_ms": 100, "total_s": 5},
+    "fragment_size": 400,
+    "liveness_s": 0,
+    "ike_lifetime_s": 0,
+    "limits": {"sas": 4, "senders": 2, "payload": 9},
+}
+_WORDS = ("", "line1", "press-7", "mole", "../a", "\ud800", "\0", "a" * 300, "239.192.1.33", "udp")
+_NUMBERS = (0, 1, -1, 4500, 65536, 1 << 40, -(1 << 80), 0.5, float("nan"), True, False, None)
+
+
+def _value(program, depth=3):
+    """What JSON may hold."""
+    kind = program.u8() % 8
+    if kind == 0:
+        return program.pick(_NUMBERS)
+    if kind == 1:
+        return program.octets().decode("utf-8", "surrogateescape")
+    if kind == 2:
+        return program.u16()
+    if kind < 5 and depth:
+        values = [_value(program, depth - 1) for _ in range(program.u8() & 3)]
+        if kind == 3:
+            return values
+        return {program.pick((*_WORDS, "host", "port", "marker", "sas")): v for v in values}
+    return program.pick(_WORDS)
+
+
 def configs(data):
     """covey.json, as its octets lie in flash; and the pre-shared key beside it."""
-    with mock.patch.object(fields, "read_file", lambda path: bytes(data)):
+    program = Program(data)
+    is_text = program.u8() & 1
+    if is_text:
+        text = program.rest()
+    else:
+        found = dict(_GOOD)
+        while not program.is_over:
+            found[program.pick((*_GOOD, "other"))] = _value(program)
+        text = json.dumps(found).encode()
+    with mock.patch.object(fields, "read_file", lambda path: text):
         try:
             Config(fields.read("covey.json"), "", "covey.json", psk=_PSK).wipe()
         except ConfigError as error:
-            _check_sentence(str(error))
-    fields.parse_psk(bytes(data))
+            assert str(error).endswith("."), error
+    fields.parse_psk(text)
 
 
 def policies(data):
@@ -62,8 +112,28 @@ def _check_sentence(sentence):
     assert sentence.endswith(".") and "\n" not in sentence, sentence
 
 
+_COMMANDS = (
+    {"do": "group add", "group": "b", "settings": {"address": "239.192.1.33", "port": 5}},
+    {"do": "reload"},
+    {"do": "rekey", "group": "line1"},
+    {"do": "member add", "member": "c", "group": "line1", "sender": True, "psk": "00" * 16},
+    {"do": "member add", "member": "d", "group": "line1", "servers": [["192.0.2.1", 5]]},
+    {"do": "member remove", "members": ["mole"]},
+    {"do": "member list"},
+    {"do": "status", "member": "mole"},
+    {"do": "why", "member": "mole"},
+    {"do": "keys", "follow": True},
+)
+_FIELDS = (
+    *("group", "member", "members", "settings", "sender", "psk", "servers", "delivery"),
+    *("interface", "ttl", "follow", "do"),
+)
+_SETTINGS = "address", "port", "carrier", "lifetime", "delivery", "source_auth", "members", "\n"
+
+
 def commands(data):
-    """Lines of a client of the control socket, at a running key server of two members."""
+    """What clients of the control socket ask of a running key server of two members."""
+    program = Program(data)
     root = Path(tempfile.mkdtemp(dir=_quick_disk()))
     try:
         place = sites.create(root / "site", SITE + LINE1, _fill)
@@ -72,29 +142,37 @@ def commands(data):
             for name in ("press-7", "mole"):
                 made.add(name)
             operations = Operations(place, made.store, _Server(made))
-            for line in bytes(data).split(b"\n")[:8]:
-                _perform(operations, line, made.now)
+            for _ in range(8):
+                if not program.is_over:
+                    _perform(operations, _request(program), made.now)
         finally:
             made.store.close()
     finally:
         shutil.rmtree(root)
 
 
+def _request(program):
+    request = json.loads(json.dumps(program.pick(_COMMANDS)))
+    for _ in range(program.u8() & 3):
+        field = program.pick(_FIELDS)
+        if field == "settings":
+            request["settings"] = {program.pick(_SETTINGS): _value(program) for _ in range(2)}
+        else:
+            request[field] = _value(program)
+    return json.loads(json.dumps(request))
+
+
+def _perform(operations, request, now_ms):
+    """As control.py does, but for its last resort."""
+    try:
+        json.dumps(operations.perform(request, now_ms))
+    except Problem as problem:
+        assert problem.sentence and "\n" not in problem.sentence
+
+
 class _Server(Running):
     def facts(self):
         return {}
-
-
-def _perform(operations, line, now_ms):
-    try:
-        request = json.loads(line)
-    except (ValueError, RecursionError):
-        return
-    if isinstance(request, dict):  # the others are refused by control.py
-        try:
-            json.dumps(operations.perform(request, now_ms))
-        except Problem as problem:
-            assert problem.sentence and "\n" not in problem.sentence
 
 
 def _fill(path):
@@ -110,7 +188,9 @@ def _quick_disk():
 def sleepers(data):
     """What a member kept over its sleep, changed; under the key that it has, and without."""
     program = Program(data)
-    with mock.patch.object(memberships, "Registration", None, create=True):  # others put scripts in its place
+    with mock.patch.object(
+        memberships, "Registration", None, create=True
+    ):  # others put scripts in its place
         with mock.patch.object(registration, "Registration", None):
             _revive(program)
 

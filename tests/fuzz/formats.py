@@ -3,7 +3,7 @@
 What is understood must survive being sent on: parse(emit(value)) == value.
 """
 
-from covey import cip, der, gsa, ike, ikefrag, ipv4, kd, keywrap, report, sources
+from covey import cip, der, gsa, ike, ikefrag, ipv4, keywrap, report, sources
 from covey.drops import ConfigError, FormatError
 from covey.gcm import GCMContext
 from covey.iana import COVEY_ROSTER, COVEY_SOURCE_AUTH
@@ -95,7 +95,7 @@ def fragments(data):
         if number & 0x80:
             number, total = program.u16(), program.u16()
         kinds = program.u8()
-        text = program.octets() * (1 + program.u8() % 16) + bytes([program.u8()])
+        text = (program.octets() * (1 + program.u8() % 16))[:1400] + bytes([program.u8()])
         kind = ike.SKF if kinds & 1 else ike.SK
         middle = bytes([number >> 8, number & 255, total >> 8, total & 255]) if kinds & 1 else b""
         length = 4 + len(middle) + 8 + len(text) + 16
@@ -129,7 +129,7 @@ def der_values(data):
 
 
 def wrapped_keys(data):
-    """RFC 5649 with a key that the sender has: garbage, and any plain octets where that is easy."""
+    """RFC 5649 under a key that the sender has: garbage, and a short key with any plain octets."""
     kek = bytes(range(16))
     key = keywrap.unwrap(kek, bytes(data))
     found = [None if key is None else len(key)]

@@ -57,7 +57,7 @@ def spoil_octets(data, how, program):
     elif how == 4:
         out = out[:at] + program.octets() + out[at:]
     elif how == 5:  # a piece again, and again: nested, oversized
-        piece = out[at : at + program.u8()]
+        piece = bytes(out[at : at + program.u8()])
         out = out[:at] + piece * (1 + program.u8()) + out[at:]
     elif how == 6:
         out = out[:at] + out[at + program.u8() :]

@@ -5,12 +5,12 @@ A corpus is a text file, one input a line in hexadecimal, the shorter ones first
 
 from pathlib import Path
 
-from fuzz import answers, files, plant
+from fuzz import answers, deeds, files
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
 
 PORTABLE = answers.TARGETS  # on MicroPython too
-TARGETS = {**PORTABLE, **files.TARGETS, **plant.TARGETS}
+TARGETS = {**PORTABLE, **files.TARGETS, **deeds.TARGETS}
 
 
 def corpus(name):

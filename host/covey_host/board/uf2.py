@@ -20,6 +20,7 @@ _SPAN_MOST = 64 << 20  # octets from the first to the last of a file; the RP2040
 _INFO = struct.Struct("<5I")  # marker, first and last pointer, mapping, marker
 _INFO_START, _INFO_END = 0x7188EBF2, 0xE71AA390
 _INFO_WITHIN = 0x200
+_INFO_MOST = 1024  # pointers that are followed
 _BLOCK_DEVICE = struct.Struct("<HHIII")  # type, tag, name, address, size
 _IS_BLOCK_DEVICE = 7
 
@@ -87,7 +88,7 @@ def block_devices(program: Program) -> dict[str, Region]:
     else:
         return {}
     found = {}
-    for pointer in range(max(first, base), min(last, base + len(data)), 4):
+    for pointer in range(first, min(last, first + 4 * _INFO_MOST), 4):
         entry = _word(data, pointer - base)
         if entry is None or not 0 <= entry - base <= len(data) - _BLOCK_DEVICE.size:
             continue
