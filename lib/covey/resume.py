@@ -97,7 +97,7 @@ def revive(membership, octets, clock_s, now_ms):
     """
     try:
         reader = _Reader(octets)
-        if len(octets) < PRF_LEN + calcsize(_HEAD) or not reader.is_sound(_key(membership.settings)):
+        if not reader.is_sound(_key(membership.settings)):
             return False
         return _revive(membership, reader, clock_s, now_ms)
     finally:
@@ -303,7 +303,7 @@ class _Reader:
     def is_sound(self, key):
         end = len(self._data) - PRF_LEN
         body = memoryview(self._data)
-        return equal(prf(key, body[:end]), body[end:])
+        return end >= calcsize(_HEAD) and equal(prf(key, body[:end]), body[end:])
 
     def take(self, form):
         return unpack_from(form, self._data, self._pass(calcsize(form)))

@@ -4,6 +4,7 @@ A mistake in them is told in one sentence (ConfigError, Problem); nothing else i
 """
 
 import json
+import re
 import shutil
 import struct
 import tempfile
@@ -92,18 +93,73 @@ def configs(data):
     fields.parse_psk(text)
 
 
+_LITERALS = (
+    *("0", "1", "-1", "5", "4500", "65536", "1e9", "nan", "true", "false", "1979-05-27", "{}"),
+    *('""', '"1h"', '"0s"', '"9999999d"', '"inband"', '"multicast"', '"unicast"', '"mac"', '"ip"'),
+    *(
+        '"udp"',
+        '"stop"',
+        '"tell"',
+        '"239.192.1.33"',
+        '"192.0.2.1"',
+        '"none"',
+        '"a.b"',
+        '"\\u0000"',
+    ),
+    *("[]", "[10, 6]", "[0, 0]", '["0.0.0.0:4500"]', "[{port = 848, marker = false}]", "[[1]]"),
+    *('"bin"', '"uf2"', '"armv6m"', '"esp32"', "0x1000", "0x200000", '["1.25.0"]', '["udp"]'),
+)
+
+
+def _toml(program, text, keys):
+    """The text, with lines taken out, put in, and other values."""
+    lines = text.split("\n")
+    for _ in range(program.u8() & 15):
+        at = program.u8() % len(lines)
+        how = program.u8() & 7
+        value = program.pick(_LITERALS)
+        if how == 0:
+            lines[at] = program.octets().decode("utf-8", "replace")
+        elif how == 1 and len(lines) > 1:
+            del lines[at]
+        elif how < 5 and "=" in lines[at]:
+            lines[at] = lines[at].split("=")[0] + "= " + value
+        elif how == 5:
+            lines.insert(
+                at, program.pick(("[group.line2]", "[x]", "[[group]]", "[group.line1.a]"))
+            )
+        else:
+            lines.insert(at, f"{program.pick(keys)} = {value}")
+    return "\n".join(lines)
+
+
+_KEYS = sorted(policy._SITE | policy._GROUP)
+
+
 def policies(data):
     """covey.toml."""
     try:
-        policy.parse(data.decode("utf-8", "replace"))
+        policy.parse(_toml(Program(data), SITE + LINE1, _KEYS))
     except Problem as problem:
         _check_sentence(problem.sentence)
 
 
+def _plain(name):
+    """A board file without its comments."""
+    text = (boards.HOME / f"{name}.toml").read_text()
+    return re.sub(r"(?m)^#.*\n| +#.*$", "", text)
+
+
+_BOARD_FILES = [_plain(name) for name in boards.names()]
+_BOARD_KEYS = sorted(set(re.findall(r"(?m)^(\w+) =", "\n".join(_BOARD_FILES))))
+
+
 def board_files(data):
     """boards/NAME.toml."""
+    program = Program(data)
+    text = _toml(program, program.pick(_BOARD_FILES), _BOARD_KEYS)
     try:
-        boards.parse(data.decode("utf-8", "replace"), "board", "board.toml")
+        boards.parse(text, "board", "board.toml")
     except Problem as problem:
         _check_sentence(problem.sentence)
 

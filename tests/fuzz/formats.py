@@ -1,4 +1,4 @@
-"""Every parser of lib/'s formats, by itself. An answer is a plain value, alike on all interpreters.
+"""Every parser of lib/'s formats, by itself. Answers are plain values, alike on all interpreters.
 
 What is understood must survive being sent on: parse(emit(value)) == value.
 """

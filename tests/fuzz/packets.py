@@ -4,6 +4,8 @@ A packet that is refused leaves no trace; where sources are authenticated, nobod
 sender's key for this receiver is believed.
 """
 
+import test_carrier
+import test_ipv4
 import test_mac
 from covey.drops import IKE_MESSAGE
 from datapath import KEY128, SPI, a_receiver, deliver, member_state, packet, padded, udp
@@ -76,4 +78,35 @@ def _authentic(text, seq, sender):
     return bytes(out)
 
 
-TARGETS = {"packets": at_a_member}
+def by_carriers(data):
+    """Datagrams of any form at a socket of the group."""
+    program = Program(data)
+    wire = test_carrier.Wire()
+    kind = program.u8() % 3
+    opened = wire.open(("239.192.1.32", 4500 if kind else None), kind == 1)
+    try:
+        member = a_receiver()
+        found = []
+        for _ in range(24):
+            if program.is_over:
+                break
+            inner = _datagram(program, False) * (1 + program.u8() % 4 * (program.u8() & 1))
+            if kind == 0:
+                inner = _behind_ip(program, inner)
+            wire.queue.append(inner)
+            found.append(opened.receive(member))
+            assert found[-1] != IKE_MESSAGE or len(opened.message) <= 1536
+        return found
+    finally:
+        wire.done()
+
+
+def _behind_ip(program, inner):
+    options = bytes(4 * (program.u8() & 15) if program.u8() & 1 else 0)
+    head = test_ipv4.header(len(inner), options[:40])
+    if program.u8() & 1:
+        head = spoil_octets(head, program.u8() % 8, program)
+    return head + inner
+
+
+TARGETS = {"packets": at_a_member, "carrier": by_carriers}
