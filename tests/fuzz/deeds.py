@@ -34,6 +34,20 @@ class Deeds:
     def member_asks(self):
         self.plant.it.refresh(self.plant.ticks)
 
+    def member_renews(self):
+        """The keys of its IKE SA."""
+        ike = self.plant.it._ike
+        if ike is not None and ike.is_established:
+            ike._unicast.renew_in(0)
+
+    def member_leaves(self):
+        self.plant.is_honest = False  # it won't come back
+        self.plant.it.leave(self.plant.ticks)
+
+    def restart(self):
+        """The key server is killed, and started again."""
+        self.plant.start()
+
     def member_sends(self):
         """Its packet, back to it and to the relay."""
         member = self.plant.member
@@ -92,7 +106,16 @@ class Deeds:
         return self.program.pick(("server", "member", "group"))
 
 
-_OUTSIDERS = Deeds.wait, Deeds.rekey, Deeds.throw, Deeds.repeat, Deeds.lose, Deeds.member_asks
+_OUTSIDERS = (
+    Deeds.wait,
+    Deeds.rekey,
+    Deeds.throw,
+    Deeds.repeat,
+    Deeds.lose,
+    Deeds.member_asks,
+    Deeds.member_renews,
+    Deeds.restart,
+)
 _MOLES = (
     *_OUTSIDERS,
     Deeds.mole_asks,
@@ -103,7 +126,7 @@ _MOLES = (
     Deeds.member_sends,
     Deeds.remove_mole,
 )
-_MASTERS = *_MOLES, Deeds.change, Deeds.change, Deeds.change
+_MASTERS = *_MOLES, Deeds.change, Deeds.change, Deeds.change, Deeds.member_leaves
 
 
 def _live(data, choices):

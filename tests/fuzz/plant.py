@@ -4,13 +4,14 @@ Datagrams go one of three ways: to the "server", to the "member", to the "group"
 hears). On each so many may be lost next, or changed by who holds all keys (tamper.py).
 """
 
+import pathlib
 import random
 import sqlite3
-from pathlib import Path
 
 from covey import ike, membership
 from covey.config import Config
 from covey.member import Member
+from covey.nat import Path
 from covey_host.gcks import authority, keyserver, policy
 from covey_host.gcks.sockets import Address
 from covey_host.store import sqlite
@@ -30,7 +31,7 @@ POLICIES = (
 )
 NAMES = "press-7", "mole"
 _HOSTS = "192.0.2.7", "192.0.2.66"
-_SERVER = "192.0.2.1"
+_SERVER, _LOCAL = "192.0.2.1", bytes((192, 0, 2, 1))
 _MASK = (1 << 30) - 1  # of a member's ticks
 _MOST_STEPS = 20_000  # of a member, between two moments
 _MOST_SAS = 64  # IKE SAs that one plant can have a server keep
@@ -53,14 +54,10 @@ class Plant:
         self.spoilt = {}  # where: so many are changed, under their keys
         self.is_honest = True  # so far nobody has used keys that no member has
         self.rekey_sas = {}  # SPI: RekeySA
+        self.policy = policy.parse(text)
         authority.make_signing_key(self.store)
-        self.server = keyserver.KeyServer(
-            self.store, policy.parse(text), random=self.chance, time=lambda: 0.0
-        )
-        self.addresses = [
-            Address(0, host, 4500, bytes((192, 0, 2, 1)), 4500, True) for host in _HOSTS
-        ]
-        self.send(self.server.start(self.now))
+        self.addresses = [Address(0, host, 4500, _LOCAL, 4500, True) for host in _HOSTS]
+        self.start()
         for name in NAMES:
             self.server.add_member(name, ["line1"], sender=True, psk=KEY)
         self._begin_member('delivery = "unicast"' in text)
@@ -80,8 +77,16 @@ class Plant:
         }
         settings = Config(fields, psk=KEY)
         self.member = Member(sender=True)
-        self.it = membership.Membership(settings, self.member, self.chance)
+        path = Path(bytes((192, 0, 2, 7)), 4500, _LOCAL, 4500, True)
+        self.it = membership.Membership(settings, self.member, self.chance, lambda _: path)
         self.it.start(self.ticks)
+
+    def start(self):
+        """A key server on the store, whatever was there before."""
+        self.server = keyserver.KeyServer(
+            self.store, self.policy, random=self.chance, time=lambda: 0.0
+        )
+        self.send(self.server.start(self.now))
 
     @property
     def group(self):
@@ -198,4 +203,4 @@ def _store():
     db = sqlite3.connect(":memory:", isolation_level=None)
     for statement in sqlite._TABLES:
         db.execute(statement)
-    return sqlite.SQLiteStore(Path("memory"), db)
+    return sqlite.SQLiteStore(pathlib.Path("memory"), db)
