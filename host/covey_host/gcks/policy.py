@@ -391,7 +391,8 @@ def _read_table(content: dict, keys: dict) -> dict[str, Any]:
     read = {}
     for key, value in content.items():
         if key not in keys:
-            raise _Wrong(key, f"{key} is no key of this table: remove it or mend its spelling.")
+            shown = key if key.isprintable() else repr(key)
+            raise _Wrong(key, f"{shown} is no key of this table: remove it or mend its spelling.")
         name, reader = keys[key]
         try:
             read[name] = reader(value)
