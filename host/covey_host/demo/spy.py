@@ -4,8 +4,8 @@
 
 It joins as any member does, and knows what any knows: the group's key, who sends, and all packets.
 `forge N` on stdin: N commands in the name of the sender heard last, perfect but for what only that
-sender can make (forger.py). The end of stdin is its end. stdout has one JSON object a line: {"event":
-"listening" | "forged", "sent"}.
+sender can make (forger.py). The end of stdin is its end. stdout has one JSON object a line:
+{"event": "listening" | "forged", "sent"}.
 """
 
 import asyncio
