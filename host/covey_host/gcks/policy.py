@@ -524,10 +524,11 @@ def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
     elif not policy.backward_secrecy and not policy.fresh_join:
         return
     if not policy.atd_s:
+        off = '"none"' if key == "source_auth" else "false"
         raise _Wrong(
             "atd" if "atd" in content else key,
             f"atd must be at least 1 s with {key}: keys are handed out before anybody sends under"
-            f" them. Else say {key} = false.",
+            f" them. Else say {key} = {off}.",
         )
     wait_ms = policy.dtd_s * 1000 + policy.batch_window_ms
     if not policy.backward_secrecy and policy.source_auth == NONE:
