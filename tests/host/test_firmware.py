@@ -111,14 +111,14 @@ def test_the_access_point_goes_and_comes_back(bench, plug, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_key_server_goes_and_comes_back(bench, plug, kind):
-    board = plug("valve-3", kind, total_s=2)
+    board = plug("valve-3", kind, total_s=6)
     board.air()
     board.power()
     board.says("covey: failed")  # there is none
     server = bench.serve()
     board.says("covey: member")
     bench.end(server, signal.SIGKILL)
-    again = plug("press-7", kind, ["--sender"], total_s=2)
+    again = plug("press-7", kind, ["--sender"], total_s=6)
     again.air()
     again.press(True)
     again.power()

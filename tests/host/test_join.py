@@ -93,7 +93,8 @@ def test_a_text_reaches_another_member(bench):
     ]
     last = sender.status()
     assert last["member"] == "press-7" and last["state"] == "member" and last["sent"] == 2
-    assert last["interpreter"].startswith("cpython 3.") and set(last["drops"]) <= {"own"}
+    assert last["interpreter"].startswith("cpython 3.")
+    assert set(last["drops"]) <= {"own", "ike_message_id"}  # the latter: a repeat by either side
     assert set(last) >= {"epoch", "spi", "sender_id", "sent", "opened", "rekeys"}
     events = bench.events(server)
     told = [(e["event"], e["member"]) for e in events if "member" in e]
