@@ -65,7 +65,17 @@ ROLES = {
         "p256_sign",
         "signing",
     ],
-    "a group whose senders are proven by time (tesla)": ["timing"],
+    "a group whose senders are proven by time (tesla)": [
+        "timing",
+        "timed",
+        "tesla",
+        "timekeeper",
+        "clock",
+        "chains",
+        "chainhash",
+        "ownchain",
+        "pebbles",
+    ],
     "a board that goes on where it was, after deep sleep": ["resume"],
     "EtherNet/IP, where the application imports it": ["cip"],
 }

@@ -3,7 +3,7 @@
 Of each chain the latest proven key is known. A key of a later interval is proven by stepping back
 from it to that one; on the same way the keys of all intervals between are found, so a disclosure
 that was lost is healed by any later one. Anybody in the group can send what is no key: so the work
-is bounded. Up to _AT_ONCE steps are taken at once. What lies further away waits, one of each chain,
+is bounded. Up to _AT_ONCE steps are taken at once. What lies further away waits, one of a chain,
 drawn by lot among all that came, and is looked at in slices, one after the other; and whoever
 brought us here may ask the key server for a nearer key (.is_behind).
 
@@ -68,8 +68,8 @@ class Chains:
         return None
 
     def tell(self, rows, names, room=None):
-        """What the key server says: rows of parse_chains(). names: index → identity, of all senders
-        that there are: others are forgotten. May allocate.
+        """What the key server says: rows of parse_chains(). names: index → identity, of all
+        senders that there are: others are forgotten. May allocate.
         """
         for index in list(self._of):
             if names.get(index) != self._names.get(index):
@@ -98,8 +98,8 @@ class Chains:
                 self._stop(chains.pop())
 
     def disclose(self, index, at, buf, off, room):
-        """A packet says that this is the key of a sender's interval, which is over for long enough:
-        whoever asks has seen to that. room: WaitingRoom, or None.
+        """A packet says that this is the key of a sender's interval, which is over for long
+        enough: whoever asks has seen to that. room: WaitingRoom, or None.
         """
         chain = self.of(index, at)
         if chain is None or at <= chain.at:

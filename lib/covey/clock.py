@@ -1,9 +1,9 @@
-"""What a member knows of its key server's clock: between which two moments it stands. RFC 4082, 3.3.
+"""What a member knows of its key server's clock: between which two moments it stands.
 
-The key server was asked, and answered with what its clock showed. When we asked it showed no more
-than that, when the answer came no less; and since then our clocks have gone apart by the drift that
-policy allows. So an answer that was held back makes the bound wider, but never wrong. Too wide, or
-too old, it is none: then nothing is confirmed, and nothing sent.
+RFC 4082 section 3.3.1. The key server was asked, and answered with what its clock showed. When we
+asked it showed no more than that, when the answer came no less; and since then our clocks have
+gone apart by the drift that policy allows. So an answer that was held back makes the bound wider,
+but never wrong. Too wide, or too old, it is none: then nothing is confirmed, and nothing sent.
 
 Takes no heap but for learn(). Intervals are counted from the clock's beginning.
 """
@@ -77,7 +77,7 @@ class ClockBound:
         return self._interval + ms // self._interval_ms
 
     def left_ms(self, now_ms, interval):
-        """The ms until earliest() is as late as this, at least 1 while it isn't; a second at most."""
+        """The ms until earliest() is as late as this: while it isn't 1 to 1000."""
         if self.earliest(now_ms) >= interval:
             return 0
         gone = max(0, ticks_diff(now_ms, self._came_ms))

@@ -1,9 +1,9 @@
 """A sender's side of TESLA: the keys of the present intervals, made ahead; and what it owes.
 
-Keys lie in a ring, from some that are to be disclosed to some that are of the next intervals, since
-a round of the traversal (pebbles.py) takes a board a few ms. What is disclosed is always the key of
-`lag` intervals before the one that it surely is by the key server's clock. Who sends no more still
-owes the keys of what it sent last: packets that hold nothing else bring them.
+Keys lie in a ring, from some that are to be disclosed to some that are of the next intervals,
+since a round of the traversal (pebbles.py) takes a board a few ms. What is disclosed is always the
+key of `lag` intervals before the one that it surely is by the key server's clock. Who sends no
+more still owes the keys of what it sent last: packets that hold nothing else bring them.
 """
 
 from covey.chainhash import mac_key
@@ -18,7 +18,7 @@ _AHEAD = const(8)  # intervals for which keys are made ahead
 _INLINE = const(4)  # rounds where a packet waits for them
 _SLICE = const(8)  # rounds in a step
 _FAR = const(256)  # rounds; who is further behind asks for other stones
-# When what is owed is sent: so many intervals after it may be, and again. Lost ones are made up for.
+# When what is owed is sent: so many intervals after it may be, and again, since some are lost.
 _OWED = (0, 1, 2, 4, 8)
 
 _copy, _ = copiers()

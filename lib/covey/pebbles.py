@@ -1,9 +1,9 @@
 """The keys of one's own chain, one after the other, though a chain is made from its end.
 
-Jakobsson's traversal (ISIT 2002): of a chain of 2^k keys, k pebbles lie where keys are known, at 2,
-4, 8 ... from its beginning, and as the present moves on each used one jumps ahead and comes back
-two steps at a time, so that it is in place when it is needed. At most k hashes for a key, half as
-many on average. What a board is given are the pebbles: it could never make the chain itself.
+Jakobsson's traversal (ISIT 2002): of a chain of 2^k keys, k pebbles lie where keys are known, at
+2, 4, 8 ... from its beginning, and as the present moves on each used one jumps ahead and comes
+back two steps at a time, so that it is in place when it is needed. At most k hashes for a key,
+half as many on average. What a board is given are the pebbles: it could never make the chain.
 """
 
 from covey.chainhash import Step

@@ -10,7 +10,7 @@ its number is signed: sign_job(), then send() for each of the payloads. All of t
 """
 
 from covey import merkle
-from covey.drops import DROP_SOURCE, DROP_UNPROVEN, DROP_UNSIGNED
+from covey.drops import DROP_SOURCE, DROP_UNPROVEN, DROP_UNSIGNED, WAITS
 from covey.p256_sign import sign_job
 from covey.path import heard
 from covey.port import const, random_bytes
@@ -76,7 +76,10 @@ class Signatures:
             room.engine = Verifying()
         n = found[0] - _PAYLOAD
         how = self, index, 0, now_ms, _PATIENCE_MS
-        return room.keep(member.rx, n, payload_len - n, *how)
+        reason = room.keep(member.rx, n, payload_len - n, *how)
+        if reason == WAITS:
+            room.engine.came()
+        return reason
 
     def prove(self, member, payload_len, packet, proof_at):
         """The length without the trailer, of a packet in rx whose statement is verified, as it

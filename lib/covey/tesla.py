@@ -1,16 +1,14 @@
 """Source authentication by time (RFC 4082): whose key is not out yet, can't have been forged.
 
-    | SPI | number | IV | UDP header | payload | interval | MAC | key of `lag` intervals before | ...
+    | SPI | number | IV | UDP header | payload | interval | MAC | key of `lag` intervals before |
 
 The MAC is the head of an AES-CMAC (cmac.py) of SPI, number, Sender-ID, port, epoch, payload and
-interval, under a key that only the sender knows, until it tells all, `lag` intervals later, in this
-very place of a later packet. So a packet is taken only while that can't have happened, by the key
-server's clock (clock.py), and waits (waiting.py) until a key comes that leads to its own
+interval, under a key that only the sender knows, until it tells all, `lag` intervals later, in
+this very place of a later packet. So a packet is taken only while that can't have happened, by the
+key server's clock (clock.py), and waits (waiting.py) until a key comes that leads to its own
 (chains.py). The highest bit of the interval: nothing but a key comes, from who sends no more.
 """
 
-from covey.chainhash import mac_key
-from covey.cmac import CMACContext
 from covey.drops import (
     DROP_CAPACITY,
     DROP_DISCLOSURE,

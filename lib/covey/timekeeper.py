@@ -50,6 +50,10 @@ class Timekeeper:
             self.own = OwnChain(timing, own)
         self._before = before
         self._spread_s = spread_s
+        # A rekey brought another clock: so the key server's machine has booted, and does not know
+        # our IKE SA any more.
+        self._is_cut_off = bool(spread_s) and before is not None
+        self._is_cut_off = self._is_cut_off and before.timing.clock != timing.clock
         self._settled = None  # the TimedSources whose chains we were told of last
         self._ask = Timer()  # when the next question goes; not running: none has gone yet
         self._quiet = Timer()  # none before
@@ -172,6 +176,10 @@ class Timekeeper:
             self._spread_s = 0
         if self._quiet.is_running and not self._quiet.is_due(now_ms):
             return
+        if self._is_cut_off:
+            self._is_cut_off = False
+            ike.close()  # the membership makes another one
+            return
         interval = self.clock.earliest(now_ms)
         wants = 0
         if self.own is not None and (interval < 0 or self.own.lacks(interval)):
@@ -192,7 +200,7 @@ class Timekeeper:
             if wants & WANTS_CHAINS:
                 self.chains.is_behind = False
         elif not ike.is_established and not ike.is_beginning:
-            self._quiet.start(now_ms, _BEHIND_S)
+            self._quiet.start(now_ms, _AGAIN_S)
             it._refresh.missed(now_ms)  # nobody to ask, but by another IKE SA
 
     def _take(self, it, ike, now_ms):

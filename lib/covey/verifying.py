@@ -27,17 +27,23 @@ class Verifying:
         self._claim = None  # this
         self._last = -1  # index of the sender whose turn was last
         self._has_looked = False  # whether the last slice was one of looking at what came
+        self._has_news = False  # whether something may have come that was not looked at
         self.is_working = False
+
+    def came(self):
+        """A packet waits from now on."""
+        self._has_news = self.is_working = True
 
     def step(self, room, now_ms):
         """A slice: of looking at a packet that came, or of verifying one, by turns."""
-        if not self._has_looked and self._look(room):
-            self._has_looked = self.is_working = True
+        if self._has_news and not self._has_looked:
+            self._has_looked = True
+            self._has_news = self._look(room)
             return
         self._has_looked = False
         try:
             if self._job is None:
-                self.is_working = self._begin(room)
+                self.is_working = self._begin(room) or self._has_news
             else:
                 next(self._job)
         except StopIteration as end:

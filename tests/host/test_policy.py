@@ -223,6 +223,7 @@ def test_what_an_ikev2_server_needs():
             "more than 24",
         ),
         (_SITE + 'ike_idle = "90s"\n' + _GROUP + _TESLA, 6, "ike_idle (90 s)"),
+        (_SITE + _GROUP + _TESLA + "members = 50001\n", 6, "must be at most 50000"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(text, line, says):

@@ -1,6 +1,5 @@
 """Chains of others: what is proven by what, with how much work."""
 
-from covey import chains as it
 from covey.chainhash import Step
 from covey.chains import Chains
 from covey.timing import Timing
@@ -245,4 +244,3 @@ def test_a_slot_that_is_free_is_not_looked_at():
     with Counted() as counted:
         made.disclose(1, FIRST, KEYS[FIRST], 0, room)
     assert room.states[slot] == FREE and counted.steps == 1
-    assert it._AT_ONCE == 32

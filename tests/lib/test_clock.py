@@ -36,7 +36,7 @@ def test_it_holds_whatever_the_clocks_do():
             true_ms = 123456789  # of the server's clock as it answers
             start = WRAP - 20000  # our ticks wrap meanwhile
 
-            def ticks(t):
+            def ticks(t, true_ms=true_ms, start=start, ppm=ppm):
                 return (start + (t - true_ms) * (1000000 + ppm) // 1000000) % WRAP
 
             assert bound.learn(true_ms, ticks(true_ms - way), ticks(true_ms + back))

@@ -7,12 +7,37 @@ from covey.port import sha256
 SALT = b"saltsalt"
 
 
+class Keys:
+    """[interval]: its key, from the one before the first on. By the letter of timing.py. There is
+    no room for all on a board: some are kept.
+    """
+
+    def __init__(self, first, count, seed, salt):
+        self.salt = salt
+        self.kept = {first + count: seed}
+        self.last = first + count
+        self.first = first
+        key = seed
+        for i in range(first + count, first - 1, -1):
+            key = self.before(i, key)
+            if i % 64 == 1:
+                self.kept[i - 1] = key
+
+    def before(self, i, key):
+        return sha256(self.salt + i.to_bytes(4, "big") + key).digest()[:16]
+
+    def __getitem__(self, at):
+        assert self.first - 1 <= at <= self.last
+        i = min(at + 63 & -64, self.last)
+        key = self.kept[i]
+        while i > at:
+            key = self.before(i, key)
+            i -= 1
+        return key
+
+
 def chain(first, count, seed=bytes(16), salt=SALT):
-    """{interval: key}, from the one before the first on. By the letter of timing.py."""
-    keys = {first + count: seed}
-    for i in range(first + count, first - 1, -1):
-        keys[i - 1] = sha256(salt + i.to_bytes(4, "big") + keys[i]).digest()[:16]
-    return keys
+    return Keys(first, count, seed, salt)
 
 
 def stones(keys, at, bits):

@@ -357,7 +357,7 @@ def test_forged_with_a_disclosed_key():
     press.send(b"a")
     w.now += 200
     then = w.interval - 2
-    for key_is_known in (False, True):
+    for _ in ("before the key is told to the valve", "behind it"):
         assert valve.hear(forged(b"speed=9000", then, key_of(1, then))) == DROP_UNSAFE
         valve.hear(press.turn() or press.send(b"b"))
         assert valve.keeper.chains.of(1, then).at == then
@@ -456,7 +456,7 @@ def test_of_an_interval_to_come():
 
 
 def test_a_time_answer_that_was_held_back():
-    """It widens the bound, or is not used; it can't move it to where packets are taken too late."""
+    """It widens the bound, or is not used; no packet is taken too late by it."""
     for late in (30, 60, 99):
         w = World()
         press, valve = w.node(1), w.node(way=(0, late))

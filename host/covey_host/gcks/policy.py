@@ -15,13 +15,13 @@ from ..site import check_name
 from . import policyvalues as values
 from . import timingrules
 from .policyvalues import Listen
+from .timingrules import SIGNS_A_SECOND
 
 TELL, STOP = "tell", "stop"  # what a member does that hears nothing from its key server
 INBAND, MULTICAST = "inband", "multicast"  # how a group's new keys reach its members
 UNICAST = "unicast"  # how its data do, else MULTICAST
 NONE, MAC, TESLA, ECDSA = "none", "mac", "tesla", "ecdsa"  # what proves who sent
 PATIENCE_S = 14  # of a member whose request waits: it is sent for the last time after 15 s
-SIGNS_A_SECOND = 1000  # of life that a key server answers beside its other work
 REKEY_AT = 80  # % of a lifetime after which a group is rekeyed without being asked
 
 _TEMPLATE = """\

@@ -13,6 +13,7 @@ from covey.timing import ask_again_s
 if TYPE_CHECKING:
     from .policy import GroupPolicy
 
+SIGNS_A_SECOND = 1000  # of life that a key server answers beside its other work
 ROUND_TRIP_MS = 5  # that any network of ours can keep, with the tick of a board's clock
 MOST_SEGMENT_MS = 1 << 31
 LEAST_CHAIN, MOST_CHAIN = 8, 16
@@ -56,6 +57,11 @@ def _of_chains(policy: GroupPolicy, ike_idle_s: int) -> tuple[str, str] | None:
         return "tesla_chain", (
             f"tesla_chain ({policy.tesla_chain}) gives chains of {segment_ms // 86_400_000} days,"
             f" more than {MOST_SEGMENT_MS // 86_400_000}: lower it, or tesla_interval."
+        )
+    if policy.members > every_s * SIGNS_A_SECOND:
+        return "members", (
+            f"members ({policy.members}) must be at most {every_s * SIGNS_A_SECOND}: they all ask"
+            f" for the time within {every_s} s, {SIGNS_A_SECOND} a second."
         )
     if 2 * every_s > ike_idle_s:
         return "source_auth", (

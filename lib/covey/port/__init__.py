@@ -3,7 +3,8 @@
 Both ports define exactly these names.
 
     const, micropython      for the compiler; on CPython identities
-    ticks_ms()              milliseconds on a clock that wraps at 2^30 (12.4 days) everywhere
+    ticks_ms()              milliseconds on a clock that wraps at 2^30 (12.4 days) everywhere. It
+                            goes on in a suspension, but not on MicroPython's unix port
     ticks_add(t, ms)        a moment ms later, |ms| < 2^29; OverflowError beyond
     ticks_diff(a, b)        a - b in ms, right while they lie less than 2^29 ms (6.2 days) apart
     collect()               tidies the heap, where that is not done all the time

@@ -51,8 +51,17 @@ class micropython:
         return f
 
 
-def ticks_ms():
-    return time.monotonic_ns() // 1_000_000 & _MASK
+if hasattr(time, "clock_gettime_ns"):
+    # What is known of other clocks is wrong after a suspension that ours leaves out.
+    _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+    def ticks_ms():
+        return time.clock_gettime_ns(_CLOCK) // 1_000_000 & _MASK
+
+else:
+
+    def ticks_ms():
+        return time.monotonic_ns() // 1_000_000 & _MASK
 
 
 def ticks_add(t, ms):
