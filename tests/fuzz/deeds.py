@@ -102,6 +102,10 @@ class Deeds:
     def mole_rekeys(self):
         self.mole.rekeys()
 
+    def master_rekeys(self):
+        self.plant.is_honest = False
+        self.mole.rekeys(is_signed=True)
+
     def _where(self):
         return self.program.pick(("server", "member", "group"))
 
@@ -126,7 +130,14 @@ _MOLES = (
     Deeds.member_sends,
     Deeds.remove_mole,
 )
-_MASTERS = *_MOLES, Deeds.change, Deeds.change, Deeds.change, Deeds.member_leaves
+_MASTERS = (
+    *_MOLES,
+    Deeds.change,
+    Deeds.change,
+    Deeds.change,
+    Deeds.master_rekeys,
+    Deeds.member_leaves,
+)
 
 
 def _live(data, choices):

@@ -71,8 +71,9 @@ class Mole:
         sender = program.u16()
         self.plant.put_esp(packet(text, program.u32(), sender, epoch.tek_spi, epoch.tek_keymat))
 
-    def rekeys(self):
-        """A rekey of before, or what it made of it, under the Rekey SA, signed by nobody."""
+    def rekeys(self, is_signed=False):
+        """What it makes of a rekey of before, over the Rekey SA in force; signed if
+        it has the key server's key, too."""
         rekeys = [data for where, data in self.plant.said if where == "group"]
         if not rekeys:
             return
@@ -80,7 +81,11 @@ class Mole:
         context, _ = tamper.keys_of(self.plant, ike.parse_header(data))
         found = context and tamper.opened(context, data)
         if found:
-            made = tamper.resealed(self.plant, context, *found, None, False)
+            sa = self.plant.group.epoch.rekey
+            number = struct.pack(">I", sa.next_message_id + (self.program.u8() & 3))
+            head = sa.spi + found[0][16:20] + number + found[0][24:]
+            kwk = sa.kwk if is_signed else None
+            made = tamper.resealed(self.plant, sa.context(), head, found[1], kwk, is_signed)
             self.plant.put("group", made)
 
     @property
