@@ -21,6 +21,8 @@ FINDINGS = OUT / "findings"
 _MOST_INPUT = 4096  # octets
 _MOST_CORPUS = 16384  # octets of a target's corpus
 _BOUNDS = ["-timeout=10", "-rss_limit_mb=1024", f"-max_len={_MOST_INPUT}"]
+_MOST_SAID = 6000  # characters about a finding
+_RAISED = " === Uncaught Python exception"
 _DONE = re.compile(r"^Done (\d+) runs|^stat::number_of_executed_units: +(\d+)", re.M)
 
 
@@ -44,7 +46,7 @@ def main():
     if unknown or asked.file and len(names) != 1:
         parser.error(f"name targets of these: {' '.join(TARGETS)}")
     if asked.file:
-        return TARGETS[names[0]](asked.file.read_bytes())
+        return print(TARGETS[names[0]](asked.file.read_bytes()))
     seconds = max(1, int(asked.minutes * 60 / len(names)))
     return 1 if [name for name in names if not fuzz(name, seconds, asked)] else 0
 
@@ -68,7 +70,8 @@ def fuzz(name, seconds, asked):
     if status:
         kept = re.findall(r"Test unit written to (\S+)", said)
         again = f"python tools/fuzz.py --try {kept[-1]} {name}" if kept else "see above"
-        print(f"{said[-4000:]}\n{name}: FOUND SOMETHING: {again}", flush=True)
+        what = said[max(said.find(_RAISED), len(said) - _MOST_SAID) :]
+        print(f"{what}\n{name}: FOUND SOMETHING: {again}", flush=True)
         return False
     if asked.keep:
         keep(name, shortest(name, folder, TARGETS[name]))
@@ -94,8 +97,10 @@ def shortest(name, folder, target):
 def call(name, flags):
     """libFuzzer in a process of its own → (status, what it says)"""
     command = [sys.executable, __file__, "--one", name, *flags]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    return done.returncode, done.stdout + done.stderr
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    return done.returncode, done.stdout
 
 
 def run_one(name, flags):
