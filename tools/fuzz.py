@@ -5,7 +5,7 @@ begins with its corpus, and with what earlier runs have left in .build/fuzz. A f
 exception, ten seconds or a gigabyte for one input) is kept there, told, and makes this fail;
 others go on.
 
-ONLY="NAME ...": these alone. KEEP=1: what reaches most, in the fewest octets, becomes the corpus.
+ONLY="NAME ...": these alone. KEEP=1: some of what together reaches all becomes the corpus.
 """
 
 import argparse
@@ -19,8 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / ".build" / "fuzz"
 FINDINGS = OUT / "findings"
 _MOST_INPUT = 4096  # octets
-_MOST_CORPUS = 16384  # octets of a target's corpus
+_MOST_CORPUS = 8192  # octets of a target's corpus
+_MOST_KEPT = {"control": 60, "sleep": 60, "server": 60, "outsider": 40, "mole": 60, "master": 60}
 _BOUNDS = ["-timeout=10", "-rss_limit_mb=1024", f"-max_len={_MOST_INPUT}"]
+_MOST_SAID = 6000  # characters about a finding
+_RAISED = " === Uncaught Python exception"
 _DONE = re.compile(r"^Done (\d+) runs|^stat::number_of_executed_units: +(\d+)", re.M)
 
 
@@ -44,14 +47,14 @@ def main():
     if unknown or asked.file and len(names) != 1:
         parser.error(f"name targets of these: {' '.join(TARGETS)}")
     if asked.file:
-        return TARGETS[names[0]](asked.file.read_bytes())
+        return print(TARGETS[names[0]](asked.file.read_bytes()))
     seconds = max(1, int(asked.minutes * 60 / len(names)))
     return 1 if [name for name in names if not fuzz(name, seconds, asked)] else 0
 
 
 def fuzz(name, seconds, asked):
     """One target for so long. Whether nothing was found."""
-    from fuzz.targets import TARGETS, corpus, keep
+    from fuzz.targets import corpus, keep
 
     folder = OUT / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,34 +71,40 @@ def fuzz(name, seconds, asked):
     if status:
         kept = re.findall(r"Test unit written to (\S+)", said)
         again = f"python tools/fuzz.py --try {kept[-1]} {name}" if kept else "see above"
-        print(f"{said[-4000:]}\n{name}: FOUND SOMETHING: {again}", flush=True)
+        at = said.find(_RAISED)
+        what = said[-_MOST_SAID:] if at < 0 else said[at : at + _MOST_SAID]
+        print(f"{what}\n{name}: FOUND SOMETHING: {again}", flush=True)
         return False
     if asked.keep:
-        keep(name, shortest(name, folder, TARGETS[name]))
+        keep(name, smallest(name, folder))
     return True
 
 
-def shortest(name, folder, target):
+def smallest(name, folder):
     """What libFuzzer keeps of a folder: the same coverage by few inputs, within our bound."""
     into = OUT / f"{name}.merged"
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir()
     call(name, ["-merge=1", *_BOUNDS, str(into), str(folder)])
     found = sorted((path.read_bytes() for path in into.iterdir()), key=len)
-    kept, total = [], 0
-    for data in found:
-        total += len(data)
-        if total > _MOST_CORPUS:
-            break
-        kept.append(data)
-    return kept
+    most = min(_MOST_KEPT.get(name, len(found)), len(found))
+    while sum(map(len, chosen := evenly(found, most))) > _MOST_CORPUS:
+        most -= 1
+    return chosen
+
+
+def evenly(found, count):
+    """So many of them, short ones and long ones."""
+    return [found[at * len(found) // count] for at in range(count)]
 
 
 def call(name, flags):
     """libFuzzer in a process of its own → (status, what it says)"""
     command = [sys.executable, __file__, "--one", name, *flags]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    return done.returncode, done.stdout + done.stderr
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    return done.returncode, done.stdout
 
 
 def run_one(name, flags):

@@ -69,7 +69,7 @@ def read(path):
         if not text.strip().endswith("}"):  # MicroPython's parser takes a file that was cut short
             raise ValueError
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RuntimeError):  # the latter: nested too deep
         raise ConfigError(path + " is not JSON: check its commas, quotes and braces.")
 
 

@@ -102,6 +102,10 @@ class Deeds:
     def mole_rekeys(self):
         self.mole.rekeys()
 
+    def master_rekeys(self):
+        self.plant.is_honest = False
+        self.mole.rekeys(is_signed=True)
+
     def _where(self):
         return self.program.pick(("server", "member", "group"))
 
@@ -126,13 +130,31 @@ _MOLES = (
     Deeds.member_sends,
     Deeds.remove_mole,
 )
-_MASTERS = *_MOLES, Deeds.change, Deeds.change, Deeds.change, Deeds.member_leaves
+_MASTERS = (
+    *_MOLES,
+    Deeds.change,
+    Deeds.change,
+    Deeds.change,
+    Deeds.master_rekeys,
+    Deeds.member_leaves,
+)
 
 
-def _live(data, choices):
+_ALONE = (
+    Deeds.mole_asks,
+    Deeds.mole_answers,
+    Deeds.mole_joins,
+    Deeds.mole_sends,
+    Deeds.wait,
+    Deeds.rekey,
+    Deeds.throw,
+)
+
+
+def _live(data, choices, has_member=True):
     program = Program(data)
     with quickly():
-        plant = Plant(program)
+        plant = Plant(program, has_member)
         try:
             deeds = Deeds(plant)
             if program.u8() & 1:
@@ -144,7 +166,7 @@ def _live(data, choices):
                 plant.check()
             plant.run(200)
             plant.check()
-            if plant.is_honest:
+            if plant.is_honest and has_member:
                 plant.make_peace()
         finally:
             plant.close()
@@ -153,6 +175,11 @@ def _live(data, choices):
 def outsiders(data):
     """Who has no keys."""
     _live(data, _OUTSIDERS)
+
+
+def alone(data):
+    """The key server with a mole, and nobody else: what is asked of it, quicker."""
+    _live(data, _ALONE, has_member=False)
 
 
 def moles(data):
@@ -165,4 +192,4 @@ def masters(data):
     _live(data, _MASTERS)
 
 
-TARGETS = {"outsider": outsiders, "mole": moles, "master": masters}
+TARGETS = {"server": alone, "outsider": outsiders, "mole": moles, "master": masters}

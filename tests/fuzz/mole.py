@@ -3,6 +3,8 @@
 import struct
 
 from covey import ike
+from covey.drops import Drops
+from covey.report import emit_report
 from datapath import packet, padded, udp
 from foreign_gm import ForeignGM, notification
 from fuzz import tamper
@@ -10,7 +12,7 @@ from fuzz.spoil import emit, spoil, spoil_octets
 from gcks_site import KEY
 from ike_peer import DELETE_IKE, Asked, Peer
 
-_ASKED = 37, 37, 40, 36, 39, 42, 35, 41, 34  # exchanges
+_REPORT = emit_report(2, bytes(4), 1, 60, 5, 7, [(2, 60)], Drops())
 _REFUSED = (AssertionError, LookupError, TypeError, ValueError, struct.error)  # of foreign_gm
 
 
@@ -41,17 +43,18 @@ class Mole:
         peer = self._registered()
         if peer is None:
             return
-        exchange = self.program.pick(_ASKED)
-        payloads = self.program.pick(
+        exchange, payloads = self.program.pick(
             (
-                [],
-                peer.gm.group_payloads(),
-                Asked().payloads(),
-                [DELETE_IKE],
-                [notification(ike.COVEY_REPORT, self.program.octets())],
-                [notification(self.program.u16(), self.program.octets())],
+                (40, peer.gm.group_payloads()),
+                (36, Asked().payloads()),
+                (37, [notification(ike.COVEY_REPORT, _REPORT)]),
+                (37, [notification(self.program.u16(), self.program.octets())]),
+                (37, []),
+                (37, [DELETE_IKE]),
             )
         )
+        if self.program.u8() % 8 == 7:
+            exchange = self.program.u8()
         self._seals(peer.sa, exchange, payloads, self._server_sa.next_request, 0)
 
     def answers(self):
@@ -71,8 +74,9 @@ class Mole:
         sender = program.u16()
         self.plant.put_esp(packet(text, program.u32(), sender, epoch.tek_spi, epoch.tek_keymat))
 
-    def rekeys(self):
-        """A rekey of before, or what it made of it, under the Rekey SA, signed by nobody."""
+    def rekeys(self, is_signed=False):
+        """What it makes of a rekey of before, over the Rekey SA in force; signed if
+        it has the key server's key, too."""
         rekeys = [data for where, data in self.plant.said if where == "group"]
         if not rekeys:
             return
@@ -80,7 +84,11 @@ class Mole:
         context, _ = tamper.keys_of(self.plant, ike.parse_header(data))
         found = context and tamper.opened(context, data)
         if found:
-            made = tamper.resealed(self.plant, context, *found, None, False)
+            sa = self.plant.group.epoch.rekey
+            number = struct.pack(">I", sa.next_message_id + (self.program.u8() & 3))
+            head = sa.spi + found[0][16:20] + number + found[0][24:]
+            kwk = sa.kwk if is_signed else None
+            made = tamper.resealed(self.plant, sa.context(), head, found[1], kwk, is_signed)
             self.plant.put("group", made)
 
     @property

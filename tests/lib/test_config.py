@@ -343,6 +343,13 @@ def test_load_of_what_is_no_json():
             assert _sentence(load, path) == sentence, data
 
 
+def test_what_is_nested_without_end():
+    """MicroPython's parser takes it, and then a field is missing."""
+    with _Folder() as folder:
+        path = folder.write("covey.json", b'{"group": ' + b"[" * 3000 + b"]" * 3000 + b"}")
+        assert _sentence(load, path).startswith(path)
+
+
 def test_every_sentence_names_the_file_that_was_loaded():
     with _Folder() as folder:
         path = folder.write("covey.json", _FILE.replace(b"idi", b"idy"))
