@@ -4,7 +4,8 @@
 
 MACHINE: shown behind the interpreter's name and version. CONNECTION (8 hexadecimal digits): send
 I/O data under this ID, a frame every PERIOD ms. Commands are lines on stdin: `go`, `stop`
-(sending), `report ID`, `leave`; the end of stdin is `leave` too. stdout has one JSON object a line:
+(sending), `report ID`, `leave`; the end of stdin is `leave` too. stdout has one JSON object a
+line:
 
     {"event": "status", "member", "interpreter", facts of Joined.status(), "frames": made for
      sending, "unsent": of these what the system did not take, "flows": see traffic.py,
