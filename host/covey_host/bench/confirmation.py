@@ -1,9 +1,9 @@
 """When it is proven who sent a packet, and what that costs beside a signature for each message.
 
 Two members of a real group in this process, with covey.aio. What is lost is lost on purpose, and
-the receiver has not looked at it. The cost is that of Member's calls, and of what a sender does for
-its chain, among all else that the two do; aiocoap's Group OSCORE, which signs each message, is
-called in a row.
+the receiver has not looked at it. The cost is that of Member's calls, and of what a sender does
+for its chain, among all else that the two do; aiocoap's Group OSCORE, which signs each message,
+is called in a row.
 """
 
 import asyncio
