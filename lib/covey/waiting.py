@@ -135,7 +135,7 @@ class WaitingRoom:
         DROP_* of one that will never be, which is counted; NOTHING for the moment.
         """
         engine = self.engine
-        if engine is not None and engine.is_working:
+        if engine is not None and (engine.is_working or self.count > self._told):
             engine.step(self, now_ms)
         if self.count and ticks_diff(now_ms, self._soonest) >= 0:
             self._expire(now_ms)

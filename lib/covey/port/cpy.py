@@ -87,9 +87,9 @@ sha1 = hashlib.sha1
 
 
 def later_kernels():
-    from covey.port import cpy_later as it
+    from covey.port.cpy_later import copy, first_told, is_same, number_at, scan
 
-    return it.copy, it.is_same, it.number_at, it.scan, it.first_told
+    return copy, is_same, number_at, scan, first_told
 
 
 class AESBlock:

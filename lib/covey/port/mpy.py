@@ -125,9 +125,9 @@ def cmac_context(key):
 
 def later_kernels():
     """Of groups whose packets wait for a proof."""
-    from covey.port import mpy_later as it
+    from covey.port.mpy_later import copy, first_told, is_same, number_at, scan
 
-    return it.copy, it.is_same, it.number_at, it.scan, it.first_told
+    return copy, is_same, number_at, scan, first_told
 
 
 class AESBlock:
