@@ -61,6 +61,12 @@ class CMACContext:
             _begin_anew(self._parts)
         return found > 0
 
+    def renew(self, key):
+        state = self._parts[_STATE]
+        for i in range(16):
+            state[_KEY + i] = key[i]
+        _begin(self._parts)
+
     def wipe(self):
         """Zeros over all but what dies inside cryptolib's object. Takes no heap."""
         parts = self._parts
@@ -76,7 +82,7 @@ def _begin(parts):
     first = memoryview(state)[:16]
     _wipe(first)
     cipher.encrypt(first, first)
-    if not any(first):
+    if not _is_any(state):
         raise OSError(_EIO)
     _double(state, 0)
     _double(state, 16)
@@ -103,19 +109,34 @@ def _stop(parts):
     parts[_ENCRYPT] = _zeros
 
 
-def _double(state, off):
+@micropython.viper
+def _is_any(state: ptr32) -> bool:
+    return bool(state[0] | state[1] | state[2] | state[3])
+
+
+@micropython.viper
+def _double(state: ptr8, off: int):
     """The 16 octets at off, doubled in GF(2^128), into those behind them: no copy is left."""
     carry = 0
-    for i in range(off + 15, off - 1, -1):
+    i = off + 15
+    while i >= off:
         carry |= state[i] << 1
         state[i + 16] = carry & 0xFF
         carry >>= 8
-    state[off + 31] ^= carry * 0x87
+        i -= 1
+    state[off + 31] = state[off + 31] ^ carry * 0x87
 
 
 def _wipe(buf):
-    for i in range(len(buf)):
+    _zero(buf, len(buf))
+
+
+@micropython.viper
+def _zero(buf: ptr8, n: int):
+    i = 0
+    while i < n:
         buf[i] = 0
+        i += 1
 
 
 def _zeros(cipher, data, out):
