@@ -4,7 +4,8 @@
 
 MACHINE: shown behind the interpreter's name and version. CONNECTION (8 hexadecimal digits): send
 I/O data under this ID. Commands are lines on stdin: `go`, `go MS` (a frame each MS milliseconds),
-`stop` (sending), `report ID`, `leave`; the end of stdin is `leave` too. stdout has one JSON object a line:
+`stop` (sending), `report ID`, `leave`; the end of stdin is `leave` too. stdout has one JSON object
+a line:
 
     {"event": "status", "member", "interpreter", facts of Joined.status(), "frames": made for
      sending, "unsent": of these what the system did not take, "flows": see traffic.py,
@@ -72,8 +73,8 @@ class Player:
             self._flows.take(packet.payload)
 
     async def _produce(self, member):
-        """A frame every 20 ms, unless told otherwise, while it may be sent. What is overdue is left out, not sent in a
-        burst: no I/O device would."""
+        """A frame every 20 ms, unless told otherwise, while it may be sent. What is overdue is left
+        out, not sent in a burst: no I/O device would."""
         due = port.ticks_ms()
         while True:
             due = port.ticks_add(due, self._period_ms)
