@@ -73,8 +73,8 @@ class Player:
             self._flows.take(packet.payload)
 
     async def _produce(self, member):
-        """A frame every 20 ms, unless told otherwise, while it may be sent. What is overdue is left
-        out, not sent in a burst: no I/O device would."""
+        """A frame every 20 ms, unless told otherwise, while it may be sent. What is overdue is
+        left out, not sent in a burst: no I/O device would."""
         due = port.ticks_ms()
         while True:
             due = port.ticks_add(due, self._period_ms)
