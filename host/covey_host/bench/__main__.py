@@ -26,6 +26,7 @@ SUBJECTS = [
     "peers",
     "loopback",
     "relay",
+    "confirmation",
 ]
 _WIDTH = 180  # where nobody looks at it
 

@@ -1,11 +1,11 @@
 """One member of the demo, on MicroPython or CPython: needs lib/covey and traffic.py beside it.
 
-    player.py NAME MACHINE COVEY.JSON [CONNECTION]
+    player.py NAME MACHINE COVEY.JSON [CONNECTION [PERIOD]]
 
 MACHINE: shown behind the interpreter's name and version. CONNECTION (8 hexadecimal digits): send
-I/O data under this ID. Commands are lines on stdin: `go`, `go MS` (a frame each MS milliseconds),
-`stop` (sending), `report ID`, `leave`; the end of stdin is `leave` too. stdout has one JSON object
-a line:
+I/O data under this ID, a frame every PERIOD ms. Commands are lines on stdin: `go`, `stop`
+(sending), `report ID`, `leave`; the end of stdin is `leave` too. stdout has one JSON object a
+line:
 
     {"event": "status", "member", "interpreter", facts of Joined.status(), "frames": made for
      sending, "unsent": of these what the system did not take, "flows": see traffic.py,
@@ -29,15 +29,15 @@ _EVENTS = {"member": "registered"}  # a state's name → what happened
 
 
 class Player:
-    def __init__(self, name, machine, path, connection=None):
+    def __init__(self, name, machine, path, connection=None, period_ms=PERIOD_MS):
         self._name = name
+        self._period_ms = int(period_ms)
         version = ".".join([str(n) for n in sys.implementation.version[:3]])
         self._interpreter = sys.implementation.name + " " + version + " " + machine
         self._source = Source(bytes_of(connection)) if connection else None
         self._flows = Flows()
         self._unsent = 0
         self._is_sending = False
-        self._period_ms = PERIOD_MS
         self._member = covey.aio.join(path, self._tell)
 
     async def run(self):
@@ -73,8 +73,8 @@ class Player:
             self._flows.take(packet.payload)
 
     async def _produce(self, member):
-        """A frame every 20 ms, unless told otherwise, while it may be sent. What is overdue is
-        left out, not sent in a burst: no I/O device would."""
+        """A frame every period while it may be sent. What is overdue is left out, not sent in a
+        burst: no I/O device would."""
         due = port.ticks_ms()
         while True:
             due = port.ticks_add(due, self._period_ms)
@@ -95,8 +95,6 @@ class Player:
                 self._report(words[1])
             else:
                 self._is_sending = words[0] == "go"
-                if len(words) > 1:
-                    self._period_ms = int(words[1])
 
     async def _report_on(self):
         while True:
