@@ -21,6 +21,7 @@ FINDINGS = OUT / "findings"
 _MOST_INPUT = 4096  # octets
 _MOST_CORPUS = 8192  # octets of a target's corpus
 _MOST_KEPT = {"control": 60, "sleep": 60, "server": 60, "outsider": 40, "mole": 60, "master": 60}
+_MOST_KEPT |= {"tesla": 40, "ecdsa": 40}  # inputs, where each takes milliseconds
 _BOUNDS = ["-timeout=10", "-rss_limit_mb=1024", f"-max_len={_MOST_INPUT}"]
 _MOST_SAID = 6000  # characters about a finding
 _RAISED = " === Uncaught Python exception"

@@ -21,6 +21,7 @@ from test_micropython import ARCHS, BUILD, ROOT, TESTS, compile_lib, interpreter
 AT_ONCE_S = 2  # for one input, on a machine that does other things too
 NEIGHBOURS = 500  # of each target, but of
 SLOW = {"control": 40, "sleep": 40, "server": 60, "outsider": 30, "mole": 40, "master": 40}
+SLOW |= {"tesla": 60, "ecdsa": 40}
 
 
 def neighbours(name, count):
