@@ -8,7 +8,7 @@ from foreign_esp import AES_GCM, AES_GMAC, Air
 from foreign_gm import GSA_AUTH, GSA_REGISTRATION, INFORMATIONAL, ForeignGM
 from processes import PATIENCE_S
 
-MARKER = bytes(4)
+MARKER, RESPONSE = bytes(4), 0x20
 SEQUENTIAL, UNSPECIFIED = 0, 2
 
 
@@ -37,10 +37,16 @@ class Wire:
     def ask(self, message):
         """The answer; asked again, it is the same to the bit (RFC 7296 section 2.1)."""
         self.send(message)
-        answer = self.receive()
+        answer = self._answer()
         self.send(message)
-        assert answer is not None and self.receive() == answer
+        assert answer is not None and self._answer() == answer
         return answer
+
+    def _answer(self):
+        """The next one; requests of theirs come again."""
+        while (data := self.receive()) is not None and not data[19] & RESPONSE:
+            pass
+        return data
 
 
 class GM(ForeignGM):

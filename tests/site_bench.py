@@ -12,7 +12,7 @@ import pytest
 
 from covey_host import cli
 from nonces import Witness
-from processes import ENVIRONMENT, start
+from processes import ENVIRONMENT, PATIENCE_S, start
 
 # One for each run of the tests: raw sockets have no ports, and hear what other runs send.
 GROUP = f"239.192.{64 + os.getpid() % 64}.{1 + os.getpid() // 64 % 254}"
@@ -91,7 +91,7 @@ class Bench:
     def end(self, child, number=signal.SIGTERM):
         """End a process by a signal: (exit status, stdout, stderr)."""
         child.send_signal(number)
-        out, err = child.communicate(timeout=30)
+        out, err = child.communicate(timeout=PATIENCE_S)
         self._running.remove(child)
         self.said += out + err
         return child.returncode, out, err

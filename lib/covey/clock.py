@@ -76,6 +76,14 @@ class ClockBound:
             ms = max(ms, ms + gone - self._drift(gone) - _TICK_MS)
         return self._interval + ms // self._interval_ms
 
+    @micropython.native
+    def holds_ms(self, now_ms):
+        """For how long latest() stays what it is at least; 0: who knows."""
+        gone = max(0, ticks_diff(now_ms, self._asked_ms))
+        ms = self._ms + gone + self._drift(gone) + 2 * _TICK_MS
+        left = self._interval_ms - ms % self._interval_ms
+        return max(0, left - self._drift(left) - _TICK_MS)
+
     def left_ms(self, now_ms, interval):
         """The ms until earliest() is as late as this: while it isn't 1 to 1000."""
         if self.earliest(now_ms) >= interval:

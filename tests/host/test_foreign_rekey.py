@@ -30,8 +30,8 @@ class Story:
 
     def status(self):
         """The next one."""
-        self.member.heard("status", self.member.count("status") + 1)
-        return self.member.events[-1].get("detail") or self.member.events[-1]
+        told = self.member.heard("status", self.member.count("status") + 1)
+        return told.get("detail") or told
 
     def opens(self, tek, port=None):
         """A packet of scapy's under this key is delivered."""

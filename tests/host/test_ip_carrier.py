@@ -14,7 +14,7 @@ from covey import port
 from covey.drops import ConfigError
 from foreign_bench import Bench as ForeignBench
 from member_process import join, micropython
-from processes import ENVIRONMENT, wait_until
+from processes import ENVIRONMENT, PATIENCE_S, wait_until
 from site_bench import GROUP, Bench
 
 INTERPRETERS = pytest.mark.parametrize("interpreter", ("cpython", "micropython"))
@@ -317,7 +317,12 @@ def test_a_person_without_the_right_is_told_in_one_sentence(bare, interpreter):
         ]
     env = {**ENVIRONMENT, "MICROPYPATH": str(boards.BUILD / "lib-x86")}
     done = subprocess.run(
-        command, env=env, capture_output=True, text=True, timeout=30, preexec_fn=without_net_raw
+        command,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        preexec_fn=without_net_raw,
     )
     assert done.returncode == 1 and says in done.stderr, done.stderr
     if interpreter == "cpython":

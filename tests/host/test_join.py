@@ -191,7 +191,7 @@ def test_a_removed_member_is_out_and_the_others_go_on(bench):
     assert len([e for e in listener.events if e["event"] == "packet"]) == packets
     listener.stop()
     again = bench.launch("join", "robot.2")
-    _, err = again.communicate(timeout=30)
+    _, err = again.communicate(timeout=PATIENCE_S)
     bench.said += err
     assert again.returncode == 1 and "refused" in err
     assert len([e for e in sender.events if e["event"] == "registered"]) == 1
@@ -233,6 +233,6 @@ def test_a_member_that_may_not_come_in(bench):
 
 def test_nobody_answers(bench):
     child = bench.launch("join", "robot.2", "--timeout", "0.5")
-    _, err = child.communicate(timeout=30)
+    _, err = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == 1
     assert err.splitlines() == ["robot.2: registering", "No key server answered in time."]

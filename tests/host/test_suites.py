@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from processes import ROOT, wait_until
+from processes import PATIENCE_S, ROOT, wait_until
 
 sys.path.insert(0, str(ROOT / "tools"))
 import suites  # noqa: E402
@@ -110,7 +110,7 @@ def lines(path):
 
 def test_each_test_is_run_once(suite, tmp_path):
     done = suite(**{name: QUIET.format(name) for name in "abcdef"})
-    said = done.communicate(timeout=60)[0].splitlines()
+    said = done.communicate(timeout=PATIENCE_S)[0].splitlines()
     assert done.returncode == 0, said
     assert sorted(line.split()[0] for line in lines(tmp_path / "ran")) == sorted(
         f"test_{name}{n}" for name in "abcdef" for n in (1, 2)
@@ -123,7 +123,7 @@ def test_neighbours_hear_nothing_of_each_other_but_fail_together(suite, tmp_path
     """And both have the same port."""
     bad = "def test_bad():\n    assert 1 == 2, 'this is why'\n"
     done = suite(a=NEIGHBOUR.format("a", "b"), b=NEIGHBOUR.format("b", "a"), c=bad)
-    said = done.communicate(timeout=60)[0]
+    said = done.communicate(timeout=PATIENCE_S)[0]
     assert done.returncode == 1
     assert "this is why" in said and "\nFAILED test_c.py::test_bad - " in said
     assert " 1 failed, 2 passed in " in said.splitlines()[-1]
@@ -134,7 +134,7 @@ def test_neighbours_hear_nothing_of_each_other_but_fail_together(suite, tmp_path
 def test_a_process_that_dies_fails_all(suite):
     dies = "import os\n\ndef test_dies():\n    os.kill(os.getpid(), 9)\n"
     done = suite(a=dies, b=QUIET.format("b"), c=QUIET.format("c"))
-    said = done.communicate(timeout=60)[0]
+    said = done.communicate(timeout=PATIENCE_S)[0]
     assert done.returncode == 2, said
 
 
@@ -143,7 +143,7 @@ def test_ctrl_c_ends_both_and_they_put_away_what_they_had(suite, tmp_path, numbe
     done = suite(**{name: WAITS.format(name) for name in "abc"})
     wait_until(lambda: len(lines(tmp_path / "ran")) == 2)
     done.send_signal(number)
-    done.communicate(timeout=30)
+    done.communicate(timeout=PATIENCE_S)
     assert done.returncode == 2
     assert len(lines(tmp_path / "closed")) == 2
     for line in lines(tmp_path / "ran"):
@@ -180,7 +180,7 @@ def once(tests=1, touch=TOUCH, why="not this time"):
 
 def test_who_fails_once_is_named(suite, tmp_path):
     done = suite(join=once(3), b=QUIET.format("b"))
-    said = done.communicate(timeout=90)[0]
+    said = done.communicate(timeout=PATIENCE_S)[0]
     assert done.returncode == 0, said
     *rest, a, b, c, last = said.splitlines()
     for n, line in enumerate((a, b, c)):
@@ -207,7 +207,7 @@ def test_who_fails_once_is_named(suite, tmp_path):
 )
 def test_who_fails_otherwise_fails(suite, tmp_path, arguments, files, runs):
     done = suite(*arguments, b=QUIET.format("b"), **files)
-    said = done.communicate(timeout=90)[0]
+    said = done.communicate(timeout=PATIENCE_S)[0]
     assert done.returncode == 1 and "UNSTEADY" not in said, said
     assert "failed" in said.splitlines()[-1] and "FAILED test_" in said
     assert sum("once" in line for line in lines(tmp_path / "ran")) == runs
@@ -216,7 +216,7 @@ def test_who_fails_otherwise_fails(suite, tmp_path, arguments, files, runs):
 def test_what_a_fixture_finds_is_not_asked_again(suite, tmp_path):
     finds = "import pytest\n\n@pytest.fixture\ndef found():\n    yield\n    assert False\n\n"
     done = suite(join=finds + "def test_found(found):\n    pass\n", b=QUIET.format("b"))
-    said = done.communicate(timeout=60)[0]
+    said = done.communicate(timeout=PATIENCE_S)[0]
     assert done.returncode == 1 and "UNSTEADY" not in said, said
     assert sum("found" in line for line in lines(tmp_path / "ran")) == 1
 
@@ -224,6 +224,6 @@ def test_what_a_fixture_finds_is_not_asked_again(suite, tmp_path):
 def test_who_hangs_is_ended_and_named(suite):
     limit = ("-o", "faulthandler_timeout=2", "-o", "faulthandler_exit_on_timeout=true")
     done = suite(*limit, a=WAITS.format("a"), b=QUIET.format("b"))
-    said = done.communicate(timeout=60)[0]
+    said = done.communicate(timeout=PATIENCE_S)[0]
     assert done.returncode == 1, said
     assert "a process ended in the midst of test_a.py::test_a" in said

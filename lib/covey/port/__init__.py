@@ -22,8 +22,12 @@ Both ports define exactly these names.
     GCMContext(keymat), GMACContext(keymat), RareContext(keymat), open_long(context, ...)
                             see covey.gcm
     cmac_context(key)       see covey.cmac: a CMACContext
-    copiers()               copy(out, at, octets, off, n) and is_same(a, b, n), of their first n
-                            octets: functions that take no heap
+    later_kernels()         functions that take no heap: copy(out, at, octets, off, n);
+                            is_same(a, b, n), of their first n octets; number_at(buf, at), the low
+                            31 bits of four octets; scan(states, heads, n, rx), of n slots: one
+                            plus the last that is free, 0 for none, and 2^16 where another holds
+                            a packet of the number in rx; first_told(states, n, after): the next
+                            slot in a state above 1, or -1; see covey.waiting
     buffer(n)               n octets, zero, that contexts seal and open in place: a bytearray that
                             stays so long, for what packets lie in
     admit, trim, heard, accept, frame, STEP_IS_DUE
