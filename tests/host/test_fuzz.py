@@ -106,6 +106,8 @@ def test_a_finding_is_kept_and_told(tmp_path, monkeypatch):
     assert "der: FOUND SOMETHING" in done.stdout and "IndexError" in done.stdout
     assert "cip: " in done.stdout and "cip: FOUND" not in done.stdout  # others go on
     assert len(list((tree / ".build" / "fuzz" / "findings").iterdir())) == 1
+    learnt = list((tree / ".build" / "fuzz" / "cip").iterdir())
+    assert len(learnt) > len(targets.corpus("cip"))  # it began with these, and kept more
 
 
 def test_no_change_is_no_change():
