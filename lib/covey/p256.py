@@ -1,6 +1,7 @@
 """ECDSA verification on P-256 (FIPS 186-5 section 6.4.2, SP 800-186) on big integers.
 
-It handles public values only, so its time may depend on them.
+It handles public values only, so its time may depend on them. Signing, which walks the same way,
+hands over shares of its secret that are drawn anew each time: see p256_sign.py.
 
 u1 * G + u2 * Q is computed with two combs of five teeth: a scalar's 260 digits stand in five rows
 of 52 and are taken a column at a time, each column naming one point of a table. Scalars are made
@@ -15,8 +16,8 @@ from covey.modinv import inverse
 from covey.p256_base import BASE_TABLE
 from covey.port import const
 
-_P = 2**256 - 2**224 + 2**192 + 2**96 - 1
-_N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+P = 2**256 - 2**224 + 2**192 + 2**96 - 1
+N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 
 _COLUMNS = const(52)
@@ -36,7 +37,7 @@ class Verifier:
             raise ValueError("not an uncompressed P-256 point")
         x = _integer(point, 1)
         y = _integer(point, 33)
-        if x >= _P or y >= _P or (y * y - (x * x - 3) * x - _B) % _P:
+        if x >= P or y >= P or (y * y - (x * x - 3) * x - _B) % P:
             raise ValueError("not a point on P-256")
         self._point = (x, y)  # None once the table is made
         self._table = bytearray((1 << _TEETH - 1) * _ENTRY_LEN)  # now, before the heap is filled
@@ -51,20 +52,20 @@ class Verifier:
         """Job: whether (r, s) signs this digest of 32 octets. r and s may be any integers."""
         if len(digest) != 32:
             raise ValueError("a SHA-256 digest has 32 octets")
-        if not (0 < r < _N and 0 < s < _N):
+        if not (0 < r < N and 0 < s < N):
             return False
         yield from self.prepare()
-        w = yield from inverse(s, _N)
-        on_g = _recode(_integer(digest, 0) * w % _N)
-        on_q = _recode(r * w % _N)
+        w = yield from inverse(s, N)
+        on_g = recode(_integer(digest, 0) * w % N)
+        on_q = recode(r * w % N)
         yield
-        summands = _columns(on_g[0], on_g[1], self._table, on_q[0], on_q[1])
-        x, y, z = yield from _walk(1, 1, 0, summands)
+        summands = columns(on_g[0], on_g[1], self._table, on_q[0], on_q[1])
+        x, y, z = yield from walk(1, 1, 0, summands)
         return z != 0 and _has_abscissa(x, z, r)
 
 
-def _columns(g_flip, g_bits, table, q_flip, q_bits):
-    """What _walk does for all columns, the highest first: double, add a point of each table."""
+def columns(g_flip, g_bits, table, q_flip, q_bits):
+    """What walk() does for all columns, the highest first: double, add a point of each table."""
     halves = ((BASE_TABLE, g_bits, g_flip), (table, q_bits, q_flip))
     for column in range(_COLUMNS - 1, -1, -1):
         yield None
@@ -77,7 +78,7 @@ def _columns(g_flip, g_bits, table, q_flip, q_bits):
             # digits turned.
             at = (i & 15 if i & 16 else ~i & 15) * _ENTRY_LEN
             y = _integer(points, at + 32)
-            yield _integer(points, at), y if i & 16 else _P - y
+            yield _integer(points, at), y if i & 16 else P - y
 
 
 def comb_table(x, y, table):
@@ -91,7 +92,7 @@ def comb_table(x, y, table):
     _put(table, zs, 0, x, y, z)
     spread = (None,) * _SPREAD
     for tooth in range(1, _TEETH):
-        x, y, z = yield from _walk(x, y, z, spread)
+        x, y, z = yield from walk(x, y, z, spread)
         _put(table, zs, tooth, x, y, z)
     yield from _to_affine(table, zs, _TEETH)
     teeth = bytes(table[: _TEETH * _ENTRY_LEN])
@@ -102,10 +103,10 @@ def comb_table(x, y, table):
         x = _integer(teeth, bit * _ENTRY_LEN)
         y = _integer(teeth, bit * _ENTRY_LEN + 32)
         for i in range(1 << bit):
-            for entry, summand in ((1 << bit | i, (x, y)), (i, (x, _P - y))):
+            for entry, summand in ((1 << bit | i, (x, y)), (i, (x, P - y))):
                 at = i * _ENTRY_LEN
                 point = _integer(table, at), _integer(table, at + 32), _integer(zs, at >> 1)
-                point = yield from _walk(point[0], point[1], point[2], (summand,))
+                point = yield from walk(point[0], point[1], point[2], (summand,))
                 _put(table, zs, entry, point[0], point[1], point[2])
     yield from _to_affine(table, zs, 1 << _TEETH - 1)
 
@@ -126,27 +127,25 @@ def _to_affine(table, zs, count):
     for i in range(count):
         at = i * _NUMBER_LEN
         before[at : at + 32] = product.to_bytes(32, "big")
-        product = product * _integer(zs, at) % _P
+        product = product * _integer(zs, at) % P
         yield
-    inverted = yield from inverse(product, _P)
+    inverted = yield from inverse(product, P)
     for i in range(count - 1, -1, -1):
         at = i * _NUMBER_LEN
-        zi = inverted * _integer(before, at) % _P
-        inverted = inverted * _integer(zs, at) % _P
-        zz = zi * zi % _P
+        zi = inverted * _integer(before, at) % P
+        inverted = inverted * _integer(zs, at) % P
+        zz = zi * zi % P
         at = i * _ENTRY_LEN
-        x = _integer(table, at) * zz % _P
-        y = _integer(table, at + 32) * zz * zi % _P
+        x = _integer(table, at) * zz % P
+        y = _integer(table, at + 32) * zz * zi % P
         _put(table, zs, i, x, y, 1)
         yield
 
 
-def _recode(k):
+def recode(k):
     """(flip, bits): k modulo n as digits of 1 (a set bit) and -1, all to be turned by flip."""
-    flip = 0
-    if not k & 1:
-        k = _N - k  # odd, as n is; zero becomes n itself, whose multiple is infinity
-        flip = 31
+    flip = 31 * (~k & 1)
+    k = (N - k, k)[k & 1]  # odd, as n is; zero becomes n itself, whose multiple is infinity
     return flip, ((k + (1 << _DIGITS) - 1) >> 1).to_bytes(33, "little")
 
 
@@ -154,14 +153,14 @@ def _integer(buf, off):
     return int.from_bytes(buf[off : off + 32], "big")
 
 
-def _walk(x, y, z, summands):
+def walk(x, y, z, summands):
     """Job: a point in Jacobian coordinates (z = 0: infinity) after every one of the summands.
 
     A summand is None, which doubles the point (dbl-2001-b), or the (x, y) of a point to be added:
     in every case, as signatures choose their scalars. One job for all of them, as a job for each
     would take much of the heap; products are what costs, so there are three or four to a turn.
     """
-    p = _P
+    p = P
     for summand in summands:
         if summand is not None and z:
             t = z * z % p
@@ -200,5 +199,5 @@ def _walk(x, y, z, summands):
 
 def _has_abscissa(x, z, r):
     """Whether x / z^2, taken modulo n, is r: without an inversion, and x may exceed n."""
-    zz = z * z % _P
-    return x == r * zz % _P or (r + _N < _P and x == (r + _N) * zz % _P)
+    zz = z * z % P
+    return x == r * zz % P or (r + N < P and x == (r + N) * zz % P)
