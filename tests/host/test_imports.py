@@ -46,7 +46,18 @@ GROUPS = {
     ),
     "bytes": (["octets", "job"], ["errors", "port"], []),
     "cryptography": (
-        ["gcm", "cmac", "prf", "keywrap", "modinv", "x25519", "p256_base", "p256", "der"],
+        [
+            "gcm",
+            "cmac",
+            "prf",
+            "keywrap",
+            "modinv",
+            "x25519",
+            "p256_base",
+            "p256",
+            "p256_sign",
+            "der",
+        ],
         ["errors", "port", "bytes"],
         ["struct"],
     ),
@@ -64,6 +75,7 @@ GROUPS = {
             "ikebody",
             "ike",
             "ikefrag",
+            "x509",
             "kd",
             "gsa",
             "sources",
@@ -82,6 +94,7 @@ GROUPS = {
             "nat",
             "exchange",
             "handshake",
+            "certs",
             "ikerekey",
             "requests",
             "renewal",
@@ -104,6 +117,7 @@ GROUPS = {
     ),
     "top": (
         [
+            "certfiles",
             "fields",
             "config",
             "member",
@@ -141,6 +155,7 @@ DOORS = {
     "port.mpy_address": ["network", "socket"],
     "port.mpy_esp": ["errno", "micropython", "socket", "sys"],
     "port.mpy_socket": ["errno", "micropython", "os", "select", "socket", "sys"],
+    "certfiles": ["binascii"],
     "fields": ["json"],
     "aio": ["asyncio"],
 }

@@ -44,6 +44,8 @@ _ON_DEMAND = {
 _ROLES = {
     "covey.ipcarrier": ("ip", "the board file has no ip carrier"),
     "covey.relay": ("relay", "covey.json has no unicast delivery"),
+    "covey.certs": ("certificates", "covey.json names a pre-shared key"),
+    "covey.certfiles": ("certificates", "covey.json names a pre-shared key"),
     "covey.proofs": ("source_auth", "its group has no source authentication"),
     "covey.port.mpy_cmac": ("source_auth", "its group has no source authentication"),
 }
