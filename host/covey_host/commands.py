@@ -11,7 +11,7 @@ from . import control, output, overview
 from . import site as sites
 from . import why as words
 from .errors import MISUSE, Problem
-from .gcks import authority, policy, policyvalues
+from .gcks import authority, policy, policyvalues, trust
 from .gcks.sockets import interface_address
 from .operations import LISTEN_WAITS, Operations, read_psk
 from .site import Site, check_name
@@ -22,20 +22,34 @@ _LOCK_POLL_S = 0.05
 _IDENTITY = "gcks.local"  # where this machine's own name can't be one
 
 
-def init(directory: Path, identity: str | None) -> None:
+def init(
+    directory: Path, identity: str | None, ca_cert: Path | None = None, ca_key: Path | None = None
+) -> None:
     def fill(path: Path) -> None:
         store = sqlite.create(path)
         try:
             authority.make_signing_key(store)
+            trust.create(store, name, ca, now)
         finally:
             store.close()
 
+    now, ca = time.time(), None
+    if ca_cert is not None:
+        key = None if ca_key is None else _file(ca_key)
+        ca = trust.read_ca(_file(ca_cert), key, str(ca_cert), str(ca_key), now)
+    elif ca_key is not None:
+        raise Problem("--ca-key goes with --ca-cert: name both.", MISUSE)
     try:
         name = policyvalues.identity(_own_identity() if identity is None else identity)
     except ValueError as error:
         raise Problem(f"--identity {error}", MISUSE) from None
     made = sites.create(directory, policy.template(name), fill)
     output.line(f"Made a site in {made.root}; next: covey group add NAME --address A --port P")
+    if ca is not None and ca[1] is None:
+        output.line(
+            "The key of its CA is elsewhere. For members with certificates: `covey site ca --csr"
+            " FILE`, have that signed, and `covey site ca --cert FILE`."
+        )
 
 
 def group_add(option: Path | None, name: str, settings: dict[str, Any]) -> None:
@@ -54,9 +68,13 @@ def group_list(option: Path | None, as_json: bool) -> None:
 
 def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: Any) -> None:
     check_name("member", name)
-    if auth != "psk":
-        what = "Certificates come" if auth == "cert" else f"--auth {auth} is unknown; cert comes"
-        raise Problem(f"{what} in a later version: use --auth psk.", MISUSE)
+    if auth not in (authority.PSK, authority.CERT):
+        raise Problem(f"--auth {auth} is unknown: use psk or cert.", MISUSE)
+    of_certificates = [wishes["csr"], wishes["cert"], wishes["days"]]
+    if auth == authority.PSK and any(wish is not None for wish in of_certificates):
+        raise Problem("--csr, --cert and --days go with --auth cert.", MISUSE)
+    if auth == authority.CERT and wishes["psk_file"] is not None:
+        raise Problem("--psk-file goes with --auth psk.", MISUSE)
     request = {"do": "member add", "member": name, "group": group, "sender": wishes["sender"]}
     if wishes["psk_file"] is not None:
         request["psk"] = read_psk(wishes["psk_file"]).hex()
@@ -64,20 +82,59 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
         request["servers"] = [_host_and_port(server) for server in wishes["servers"]]
     if wishes["interface"] is not None:
         request["interface"] = interface_address(wishes["interface"])
+    request |= {"auth": auth, **_certificate_files(wishes)}
     request["ttl"] = wishes["ttl"]
     request["delivery"] = wishes["delivery"]
     answer = perform(sites.find(option), request)
     places = ", then ".join(f"{s['host']}:{s['port']}" for s in answer["servers"])
     output.line(
-        f"Wrote {answer['directory']}/ (covey.json, psk, seed): a member of group {group} that"
-        f" finds its key server at {places}."
+        f"Wrote {answer['directory']}/ (covey.json, {', '.join(answer['files'])}): a member of"
+        f" group {group} that finds its key server at {places}."
+    )
+    if answer["lacks_key"]:
+        output.line(
+            "Its private key, key.pem there, is for its owner to add: on the board alone, if nobody"
+            " else is to have it."
+        )
+
+
+def member_renew(
+    option: Path | None, name: str, csr: Path | None, cert: Path | None, days: int | None
+) -> None:
+    check_name("member", name)
+    wishes = {"csr": csr, "cert": cert, "days": days}
+    request = {"do": "member renew", "member": name, **_certificate_files(wishes)}
+    answer = perform(sites.find(option), request)
+    until = time.strftime("%Y-%m-%d", time.gmtime(answer["until"]))
+    output.line(
+        f"Wrote {answer['directory']}/cert.pem, which holds until {until}: bring it to the member."
+        " Its old one holds until it ends, too."
     )
 
 
-def member_remove(option: Path | None, names: list[str]) -> None:
+def _certificate_files(wishes: dict[str, Any]) -> dict[str, Any]:
+    if wishes["csr"] is not None and wishes["cert"] is not None:
+        raise Problem("--csr asks for what --cert is: name one of them.", MISUSE)
+    found = {"days": wishes["days"]}
+    for key in ("csr", "cert"):
+        if wishes[key] is not None:
+            found[key] = _file(wishes[key]).decode("latin-1")
+    return found
+
+
+def _file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Problem(f"{path} can't be read: {os.strerror(error.errno or 0)}.", MISUSE) from error
+
+
+def member_remove(option: Path | None, names: list[str], *, revoke: bool = False) -> None:
     for name in names:
         check_name("member", name)
-    answer = perform(sites.find(option), {"do": "member remove", "members": names})
+    request = {"do": "member remove", "members": names, "revoke": revoke}
+    site = sites.find(option)
+    answer = perform(site, request)
     some = ", ".join(names)
     it, its, them, reads, has, sends = "it", "its", "it", "reads", "has", "sends"
     if len(names) > 1:
@@ -97,6 +154,41 @@ def member_remove(option: Path | None, names: list[str]) -> None:
                 f" from now or later, and nobody takes what {it} {sends}"
                 f" {group['heard_s']} s from now."
             )
+
+
+def site_ca(option: Path | None, as_json: bool, **wishes: Any) -> None:
+    site = sites.find(option)
+    request: dict[str, Any] = {"do": "site ca", "new": wishes["new"]}
+    for key in ("ca_cert", "ca_key", "cert", "crl"):
+        if wishes[key] is not None:
+            request[key] = _file(wishes[key]).decode("latin-1")
+    if "ca_key" in request and "ca_cert" not in request:
+        raise Problem("--ca-key goes with --ca-cert: name both.", MISUSE)
+    answer = perform(site, request)
+    pem, csr = answer.pop("ca_pem", None), answer.pop("csr_pem", None)
+    for path, text in ((wishes["export"], pem), (wishes["csr"], csr)):
+        if path is not None:
+            if text is None:
+                raise Problem("The site has no CA: make one with --new.", MISUSE)
+            sites.replace_private(path.absolute(), text.encode())
+            output.line(f"Wrote {path}.")
+    if as_json:
+        output.emit({"event": "ca", **answer})
+        return
+    if answer["ca"] is None:
+        output.line("The site has no CA: only pre-shared keys can register.")
+        return
+    output.line(f"CA: {answer['ca']}, until {answer['until']}, SHA-256 {answer['sha256']}")
+    output.line(f"Its key is {'here' if answer['issues'] else 'elsewhere'}.")
+    server = answer["server_until"]
+    output.line(
+        f"The key server's certificate holds until {server}."
+        if server
+        else "The key server has no certificate: nobody can register by certificate."
+    )
+    output.line(f"Revoked: {answer['revoked']}.")
+    if answer["evicted"]:
+        output.line(f"Evicted: {', '.join(answer['evicted'])}.")
 
 
 def member_list(option: Path | None, as_json: bool) -> None:

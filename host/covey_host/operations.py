@@ -18,8 +18,8 @@ from covey.fields import parse_psk
 from . import site as sites
 from .control import caller
 from .errors import MISUSE, Problem
-from .gcks import Out, policy, seats, sources
-from .gcks.authority import PSK_LEN, Authority
+from .gcks import Out, issuing, policy, seats, sources, trust
+from .gcks.authority import CERT, PSK, PSK_LEN, Authority
 from .gcks.diary import Diary
 from .gcks.keyserver import KeyServer
 from .gcks.ledger import Ledger
@@ -107,7 +107,6 @@ class Operations:
         name = check_name("member", _text(request, "member"))
         rules = policy.load(self._site.policy)
         group = _known_group(rules, _text(request, "group"))
-        psk = _psk(request.get("psk"))
         sender = request.get("sender") is True
         relayed = _is_relayed(name, group, request)
         self._check_new(name)
@@ -116,9 +115,16 @@ class Operations:
         if group.source_auth != sources.NONE:
             others = self._authority().of_group(group.name)
             seats.check_room(group.name, {**others, name: sender})
-        fields = _covey_json(name, rules, group, request, relayed)
-        how = {"sender": sender, "psk": psk, "relayed": relayed}
-        draft = self._draft_member(name, fields, psk)
+        how = {"sender": sender, "relayed": relayed}
+        if request.get("auth", PSK) == CERT:
+            files, proof = self._certified(name, rules.identity, request)
+        else:
+            how["psk"] = psk = _psk(request.get("psk"))
+            files, proof = {"psk": psk.hex().encode() + b"\n"}, {"psk_file": "psk"}
+        fields = _covey_json(name, rules, group, request, relayed, proof)
+        if "certificate" in files:
+            how["certificates"] = [files.pop("certificate")]
+        draft = self._draft_member(name, fields, files)
         try:
             if self._running:
                 self._running.keyserver.add_member(name, [group.name], **how)
@@ -127,17 +133,66 @@ class Operations:
                 self._remember("added", member=name, groups=[group.name], sender=sender)
             final = self._site.members / name
             sites.private_directory(final)
-            for file in (
-                "psk",
-                "seed",
-                "covey.json",
-            ):  # over those of a removed member of this name
+            if "psk" not in files:  # of a removed member of this name, whose other files are
+                (final / "psk").unlink(missing_ok=True)  # replaced
+            for file in (*files, "seed", "covey.json"):
                 os.replace(draft / file, final / file)
             sites.sync_directory(final)
             sites.sync_directory(self._site.members)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        return {"member": name, "directory": str(final), "servers": fields["servers"]}
+        where = {"directory": str(final), "servers": fields["servers"]}
+        lacks_key = "key_file" in fields and not (final / fields["key_file"]).exists()
+        return {"member": name, **where, "files": [*files, "seed"], "lacks_key": lacks_key}
+
+    def member_renew(self, request: dict, now_ms: int) -> dict:
+        """Another certificate, for the same key or that of a request; the old one holds, too."""
+        name = check_name("member", _text(request, "member"))
+        authority = self._authority()
+        member = authority.find(name)
+        if member is None or member.removed:
+            raise Problem(f"There is no member {name}: see `covey member list`.", MISUSE)
+        if member.auth == PSK:
+            raise Problem(f"{name} has a pre-shared key, and no certificate.", MISUSE)
+        folder = self._site.members / name
+        if request.get("csr") is None and request.get("cert") is None:
+            request = {**request, "old": _read(folder / "cert.pem").decode("latin-1")}
+        identity = policy.load(self._site.policy).identity
+        files, _ = self._certified(name, identity, request)
+        id, until = files["certificate"]
+        authority.issued(member, id, until)
+        sites.replace_private(folder / "cert.pem", files["cert.pem"])
+        return {"member": name, "directory": str(folder), "until": until}
+
+    def _certified(self, name: str, identity: str, request: dict) -> tuple[dict, dict]:
+        """By certificates: the files of its board, and the fields of covey.json that name them.
+        Among the files "certificate" is (ID, until when it holds)."""
+        now, known = time.time(), self._trust()
+        if name.lower() == identity.lower():
+            raise Problem(
+                f"{name} is the key server's own name: no member may prove to be that.", MISUSE
+            )
+        days = request.get("days") or trust.DAYS
+        files = {}
+        if request.get("cert") is not None:
+            chain = known.accept(_octets(request, "cert"), name, now, "--cert")
+        else:
+            known.check_issues()
+            try:
+                if request.get("csr") is not None:
+                    public = issuing.load_request(_octets(request, "csr"))
+                elif request.get("old") is not None:
+                    public = issuing.load_chain(_octets(request, "old"))[0].public_key()
+                else:
+                    key = issuing.new_key()
+                    public, files["key.pem"] = key.public_key(), issuing.key_pem(key)
+            except issuing.Unfit as unfit:
+                raise Problem(f"--csr {unfit}", MISUSE) from None
+            chain = [known.issue(public, name, days, now)]
+        files |= {"cert.pem": issuing.pem(chain), "ca.pem": issuing.pem([known.ca])}
+        files["certificate"] = trust.id_of(chain[0]), trust.until_of(chain[0])
+        names = {"key_file": "key.pem", "certificate_file": "cert.pem", "ca_file": "ca.pem"}
+        return files, names
 
     def member_remove(self, request: dict, now_ms: int) -> dict:
         """Returns when the removal is durable and the group was told."""
@@ -145,6 +200,19 @@ class Operations:
         if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
             raise Problem("The request needs a list of members.", MISUSE)
         names = [check_name("member", name) for name in names]
+        known = [self._authority().find(name) for name in names]
+        by_key = [member.name for member in known if member is not None and member.auth == PSK]
+        if by_key and request.get("revoke") is True:
+            raise Problem(
+                f"{by_key[0]} has a pre-shared key, and no certificate: use `covey member remove`.",
+                MISUSE,
+            )
+        found = self._remove(names, now_ms)
+        if len(by_key) < len(names):
+            self._write_crl()
+        return found
+
+    def _remove(self, names: list[str], now_ms: int) -> dict:
         if not self._running:
             for gone in self._authority().remove_without_server(*names):
                 self._remember("removed", member=gone.name, groups=list(gone.groups))
@@ -160,9 +228,68 @@ class Operations:
             for group, sender in m.groups.items():
                 is_relayed = m.relayed or group in groups and groups[group].relays_all
                 delivery = policy.UNICAST if is_relayed else policy.MULTICAST
-                facts = {"member": m.name, "group": group, "sender": sender, "auth": "psk"}
+                facts = {"member": m.name, "group": group, "sender": sender, "auth": m.auth}
                 found.append({**facts, "delivery": delivery})
         return {"members": found}
+
+    # Certificates
+
+    def site_ca(self, request: dict, now_ms: int) -> dict:
+        """What is to be changed of whom the site trusts, one thing after the other; then, how it
+        is."""
+        now, identity = time.time(), policy.load(self._site.policy).identity
+        if request.get("new") is True:
+            if self._trust().ca is not None:
+                raise Problem(
+                    "The site has a CA already: it is replaced by --ca-cert only.", MISUSE
+                )
+            trust.make(self._ledger(), identity, now)
+        if request.get("ca_cert") is not None:
+            key = None if request.get("ca_key") is None else _octets(request, "ca_key")
+            files = "--ca-cert", "--ca-key"
+            ca, ca_key = trust.read_ca(_octets(request, "ca_cert"), key, *files, now)
+            trust.adopt(self._ledger(), identity, ca, ca_key, now)
+        if request.get("cert") is not None:
+            data = _octets(request, "cert")
+            trust.take_server(self._ledger(), self._trust(), identity, data, "--cert", now)
+        evicted = []
+        if request.get("crl") is not None:
+            trust.take_crl(self._ledger(), self._trust(), _octets(request, "crl"), "--crl")
+        self._refresh()
+        if request.get("crl") is not None:
+            evicted = self._evict_void(now_ms)
+        known = self._trust()
+        found = {**known.facts(), "evicted": evicted}
+        if known.ca is not None:
+            found["ca_pem"] = issuing.pem([known.ca]).decode()
+            found["csr_pem"] = issuing.request_pem(known.key, identity).decode()
+        return found
+
+    def _evict_void(self, now_ms: int) -> list[str]:
+        if self._running:
+            names = self._running.keyserver.void()
+        else:
+            names = trust.void_members(self._trust(), self._authority().members())
+        if names:
+            self._remove(names, now_ms)
+        return names
+
+    def _write_crl(self) -> None:
+        """crl.pem, for whoever else trusts the site's CA; the key server doesn't need it."""
+        data = self._trust().crl(time.time())
+        if data is not None:
+            sites.replace_private(self._site.crl, data)
+
+    def _ledger(self) -> Ledger:
+        return self._running.keyserver.ledger if self._running else Ledger(self._store)
+
+    def _trust(self) -> trust.Trust:
+        self._refresh()
+        return self._running.keyserver.trust if self._running else trust.load(self._ledger())
+
+    def _refresh(self) -> None:
+        if self._running:
+            self._running.keyserver.refresh_trust()
 
     # All of it
 
@@ -209,13 +336,14 @@ class Operations:
         if known is not None and not known.removed:
             raise Problem(f"{name} is a member already: choose another name.", MISUSE)
 
-    def _draft_member(self, name: str, fields: dict, psk: bytes) -> Path:
+    def _draft_member(self, name: str, fields: dict, files: dict[str, bytes]) -> Path:
         """All files, complete, beside their place: nothing is promised before they exist."""
         draft = sites.private_directory(self._site.members) / f".{name}.new"
         try:
             shutil.rmtree(draft, ignore_errors=True)
             sites.private_directory(draft)
-            sites.write_private(draft / "psk", psk.hex().encode() + b"\n")
+            for file, data in files.items():
+                sites.write_private(draft / file, data)
             sites.write_private(draft / "seed", os.urandom(_SEED_LEN))
             text = json.dumps(fields, indent=2) + "\n"
             sites.write_private(draft / "covey.json", text.encode())
@@ -231,6 +359,8 @@ _WORK = {
     "rekey": Operations.rekey,
     "member add": Operations.member_add,
     "member remove": Operations.member_remove,
+    "member renew": Operations.member_renew,
+    "site ca": Operations.site_ca,
     "member list": Operations.member_list,
     "status": Operations.status,
     "why": Operations.why,
@@ -260,6 +390,18 @@ def _psk(value) -> bytes:
         return bytes.fromhex(value)
     except (ValueError, TypeError):
         raise Problem("The pre-shared key of the request is not hexadecimal.", MISUSE) from None
+
+
+def _octets(request: dict, key: str) -> bytes:
+    """Of a file, as octets of text."""
+    return _text(request, key).encode("latin-1", "replace")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Problem(f"{path} can't be read: {os.strerror(error.errno or 0)}.", MISUSE) from error
 
 
 def _text(request: dict, key: str) -> str:
@@ -297,6 +439,7 @@ def _covey_json(
     group: policy.GroupPolicy,
     request: dict,
     relayed: bool,
+    proof: dict[str, str],
 ) -> dict:
     """What the board needs to know, and nothing else."""
     fields = {
@@ -305,7 +448,7 @@ def _covey_json(
         "idi": name,
         "idr": rules.identity,
         "servers": [_server(rules, one) for one in _servers(request)],
-        "psk_file": "psk",
+        **proof,
         "sender": request.get("sender") is True,
     }
     if relayed or group.relays_all:
