@@ -93,8 +93,8 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
     )
     if answer["lacks_key"]:
         output.line(
-            "Its private key, key.pem there, is for its owner to add: on the board alone, if nobody"
-            " else is to have it."
+            "Its private key, key.pem there, is for its owner to add: on the board alone, if"
+            " nobody else is to have it."
         )
 
 

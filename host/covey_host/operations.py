@@ -204,7 +204,7 @@ class Operations:
         by_key = [member.name for member in known if member is not None and member.auth == PSK]
         if by_key and request.get("revoke") is True:
             raise Problem(
-                f"{by_key[0]} has a pre-shared key, and no certificate: use `covey member remove`.",
+                f"{by_key[0]} has a pre-shared key, no certificate: use `covey member remove`.",
                 MISUSE,
             )
         found = self._remove(names, now_ms)

@@ -68,12 +68,17 @@ def test_all_that_policy_may_switch_on_is_there(arch):
     allowed |= {"port/mpy_ghash_ct", "resume", "relay"}
     proving = {f"covey/{name}.py" for name in ("mac", "proofs", "cmac", "sources")}
     proving.add("covey/port/mpy_cmac.py")
+    proving |= {f"covey/{name}.py" for name in ("certs", "certfiles", "x509", "p256_sign")}
     assert set(found.left) <= proving | {f"covey/{name}.py" for name in allowed}
     missing = {name.replace(".", "/") + ".py" for name in everything_named(found)} & set(
         found.left
     )
     kernels = {f"covey/port/mpy_ghash{kind}.py" for kind in ("", "_small", "_ct")}
     assert missing - proving <= kernels | {"covey/resume.py", "covey/relay.py"}
+    certified = code.select(applications, arch, ("udp", "ip", "certificates"), ())
+    assert set(certified.kept) - set(found.kept) == {
+        f"covey/{name}.py" for name in ("certs", "certfiles", "x509", "p256_sign")
+    }
     relayed = code.select(applications, arch, ("udp", "relay"), ())
     assert set(relayed.kept) - set(found.kept) == {"covey/relay.py"}
     sure = code.select(applications, arch, ("udp", "source_auth"), ())
@@ -234,5 +239,5 @@ def test_one_thread_makes_syntax_trees(monkeypatch):
 def test_a_member_has_what_its_group_asks_for(tmp_path, source_auth):
     """None: nobody knows the group's policy."""
     rules = source_auth and GroupPolicy("line1", "239.192.1.32", 2222, source_auth=source_auth)
-    member = Member("valve", tmp_path, {}, b"", None, None, rules, None)
+    member = Member("valve", tmp_path, {}, {}, None, None, rules, None)
     assert ("source_auth" in member.roles) == (source_auth != "none")
