@@ -238,7 +238,8 @@ def adopt(ledger: Ledger, name: str, ca: Certificate, key: Key | None, now: floa
     kept = {"certificate": issuing.der(ca), "key": None if key is None else issuing.key_der(key)}
     server = {"key": issuing.key_der(own), "chain": [issuing.der(one) for one in chain]}
     changes = {_CA: encode(kept), _SERVER: encode(server), _REVOKED: None, _CRL: None}
-    ledger.write({key: value for key, value in changes.items() if value or ledger.read(key)})
+    there = {key: ledger.read(key) for key in changes}
+    ledger.write({key: value for key, value in changes.items() if value or there[key]})
 
 
 def read_ca(
