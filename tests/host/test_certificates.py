@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from covey import x509 as member
 from covey.drops import FormatError
@@ -21,11 +23,12 @@ from covey_host.gcks.authority import Authority
 from covey_host.gcks.issuing import Untrusted
 from covey_host.gcks.ledger import Ledger
 from covey_host.store import sqlite
-from foreign_certs import CERT, DN, CertGM
+from foreign_certs import CERT, DN, CertGM, body_of_auth
 from foreign_gm import (
     AUTHENTICATION_FAILED,
     AUTHORIZATION_FAILED,
     GSA_AUTH,
+    GSA_REGISTRATION,
     ForeignGM,
     identity,
     notification,
@@ -237,13 +240,37 @@ def test_who_is_removed_is_out_and_its_certificate_void(site):
     gm.take_group(site.ask(gm))
     tek = gm.tek
     site.send(site.server.remove_members(["press-7"], site.now))
-    assert site.refuses(site.gm_of(proof)) == "certificate_revoked"
+    assert notifies(site.ask(site.gm_of(proof))) == [AUTHORIZATION_FAILED]
     assert site.server._groups["line1"].epoch.tek_spi != tek[0]
     site.certified()  # another of the same name
     assert site.refuses(site.gm_of(proof)) == "certificate_revoked"
     site.store.close()
     site = CertSite(site.path, now=site.now + 1000)
     assert site.refuses(site.gm_of(proof)) == "certificate_revoked"
+
+
+@pytest.mark.parametrize("is_certified", [False, True])
+def test_an_ike_sa_of_before_gives_no_way_in_under_a_name_that_others_have_now(site, is_certified):
+    """A removed member may open an IKE SA, to be told so; the next of its name is another."""
+    if is_certified:
+        proof = site.certified()
+        site.send(site.server.remove_members(["press-7"], site.now))
+        gm = site.gm_of(proof)
+    else:
+        site.add()
+        site.send(site.server.remove_members(["press-7"], site.now))
+        gm = site.connect(ForeignGM(b"press-7", KEY))
+    assert notifies(site.ask(gm)) == [AUTHORIZATION_FAILED]
+    if is_certified:
+        newer = site.certified()
+    else:
+        site.server.add_member("press-7", ["line1"], psk=b"z" * 32)
+    for ask in (gm.gsa_registration, gm.leave):
+        payloads = gm.open(site.talk(ask()), GSA_REGISTRATION)
+        assert notifies(payloads) == [AUTHORIZATION_FAILED]
+    gm = site.gm_of(newer) if is_certified else site.connect(ForeignGM(b"press-7", b"z" * 32))
+    gm.take_group(site.ask(gm))
+    gm.take_group(gm.open(site.talk(gm.gsa_registration()), GSA_REGISTRATION))
 
 
 def test_a_revocation_is_kept_as_long_as_the_certificate_would_have_held(tmp_path):
@@ -575,7 +602,46 @@ def test_both_ends_judge_alike(name):
 def test_a_removed_member_with_another_certificate_is_told_so(site):
     """Who is proven and may not: AUTHORIZATION_FAILED, as with a key."""
     key, _ = site.certified()
+    before = site.server.authority.find("press-7").certificates
     site.send(site.server.remove_members(["press-7"], site.now))
     newer = issuing.der(site.trust.issue(key.public_key(), "press-7", 9, NOW))
     gm = site.gm_of((key, [newer]))
     assert notifies(site.ask(gm)) == [AUTHORIZATION_FAILED]
+    assert site.server.authority.find("press-7").certificates == before
+
+
+# Whatever is shown
+
+PLACES = st.integers(0, 700)
+CHANGES = st.lists(st.tuples(PLACES, st.binary(max_size=5), st.integers(0, 6)), max_size=4)
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """A trust, a key that signs, and its certificate: what is shown of it anybody can alter."""
+    store = sqlite.create(tmp_path_factory.mktemp("shown") / "state.db")
+    trust.create(store, "gcks.example", None, NOW)
+    known = trust.load(Ledger(store))
+    store.close()
+    key = issuing.new_key()
+    return known, key, issuing.der(known.issue(key.public_key(), "press-7", 9, NOW))
+
+
+@settings(max_examples=300, deadline=None)
+@given(changes=CHANGES, twice=st.booleans())
+def test_no_certificate_does_harm(shown, changes, twice):
+    """Octets are replaced, put in and taken out: refused with a word, or it is the genuine one."""
+    known, key, genuine = shown
+    data = bytearray(genuine)
+    for at, octets, gone in changes:
+        at %= len(data) + 1
+        data[at : at + gone] = octets
+    octets = b"what is signed"
+    proof = body_of_auth(key, octets)[4:]
+    try:
+        bodies = [b"\4" + bytes(data)] + [b"\4" + genuine] * twice
+        found = known.judge(bodies, proof, octets, NOW)[0]
+    except Untrusted as why:
+        assert data != genuine and why.word.replace("_", "").isalpha()
+    else:
+        assert issuing.der(found) == genuine == data

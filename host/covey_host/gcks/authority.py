@@ -9,7 +9,8 @@ In the store, so that who is a member and which keys are out change in one write
     authority/evict/GROUP    [NAME, ...] removed while no key server was running
 
 A removed member's pre-shared key is kept: so it can be told AUTHORIZATION_FAILED, and nobody else.
-Its certificates are revoked, so that they prove nothing where its name is given to another.
+Its certificates are revoked, so that they prove nothing where its name is given to another; until
+then it can be told, too.
 """
 
 import json
@@ -18,6 +19,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import NamedTuple
 
 from cryptography.hazmat.primitives import serialization
@@ -55,11 +57,23 @@ class Member:
     def auth(self) -> str:
         return PSK if self.certificates is None else CERT
 
+    def is_proven_by(self, id: str) -> bool:
+        """Whether what has proven somebody of this name, see IkeSA.proven_by, is still its own:
+        the name may have been given to another meanwhile."""
+        if self.certificates is None:
+            return id == key_id(self.psk)
+        return any(id == known for known, _ in self.certificates)
+
     def may_join(self, group: str) -> bool:
         return not self.removed and group in self.groups
 
     def may_send(self, group: str) -> bool:
         return self.may_join(group) and self.groups[group]
+
+
+def key_id(psk: bytes) -> str:
+    """What tells a pre-shared key from others, and not what it is."""
+    return f"{PSK}:{sha256(b'Covey key' + psk).hexdigest()}"
 
 
 def make_signing_key(store: Store) -> None:

@@ -68,7 +68,7 @@ class IkeSA:
         self.origin = None  # under which the IKE_SA_INIT request is known: (address, hash)
         self.has_cookie = False  # whether that address has shown that it hears us
         self.identity: str | None = None  # of the member, once proven, and
-        self.certificate: str | None = None  # by which, if by one: trust.id_of()
+        self.proven_by = ""  # by what: authority.key_id(), or trust.id_of() of a certificate
         self.has_signatures = False  # whether both ends know SHA2-256 in signatures (RFC 7427)
 
         self.request = b""  # IKE_SA_INIT as it came: part of what AUTH proves

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import verification
@@ -20,6 +20,15 @@ Certificate = x509.Certificate
 MEMBER, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
 _IKE = ExtendedKeyUsageOID.IPSEC_IKE  # either, by RFC 4945 section 5.1.3.12
 _ANY = ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE
+# What `cryptography` raises of certificates that are none, or of a kind that it doesn't know.
+MALFORMED = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 _SLACK = timedelta(days=1)  # other clocks are behind
 _AGNOSTIC = verification.Criticality.AGNOSTIC
 _DER = serialization.Encoding.DER
@@ -61,7 +70,7 @@ def load_key(data: bytes) -> Key:
         data = data[data.rfind(b"-----BEGIN") :]  # behind "EC PARAMETERS"
     try:
         key = load(data, None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise Unfit("holds no private key without a password.") from None
     if not _is_p256(key):
         raise Unfit("holds a key that is not of P-256.")
@@ -83,7 +92,7 @@ def load_chain(data: bytes) -> list[Certificate]:
         else:
             found = [x509.load_der_x509_certificate(data)]
         fits = all(_is_p256(one.public_key()) for one in found)
-    except (ValueError, TypeError):
+    except MALFORMED:
         raise Unfit("holds no X.509 certificate.") from None
     if not fits:
         raise Unfit("holds a certificate of a key that is not of P-256.")
@@ -96,14 +105,15 @@ def load_request(data: bytes) -> ec.EllipticCurvePublicKey:
     try:
         request = (x509.load_pem_x509_csr if is_pem else x509.load_der_x509_csr)(data)
         if not request.is_signature_valid:
-            raise Unfit("holds a request that its own key has not signed.")
-    except Unfit:
-        raise
-    except (ValueError, TypeError):
+            raise InvalidSignature
+        public = request.public_key()
+    except InvalidSignature:
+        raise Unfit("holds a request that its own key has not signed.") from None
+    except MALFORMED:
         raise Unfit("holds no certificate request.") from None
-    if not _is_p256(request.public_key()):
+    if not _is_p256(public):
         raise Unfit("holds a request for a key that is not of P-256.")
-    return request.public_key()
+    return public
 
 
 def request_pem(key: Key, name: str) -> bytes:
@@ -171,7 +181,7 @@ def names_of(certificate: Certificate) -> set[str]:
     """Its dNSNames."""
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *MALFORMED):
         return set()
     return set(found.value.get_values_for_type(x509.DNSName))
 
@@ -186,7 +196,7 @@ def is_p256(certificate: Certificate) -> bool:
     """Whether its key is of the one kind that signs here."""
     try:
         return _is_p256(certificate.public_key())
-    except (ValueError, TypeError):
+    except MALFORMED:
         return False
 
 
@@ -223,7 +233,7 @@ def verify(ca: Certificate, chain: list[Certificate], purpose, now: float) -> li
     policy = policy.max_chain_depth(1).extension_policies(ca_policy=above, ee_policy=own)
     try:
         return policy.build_client_verifier().verify(chain[0], chain[1:]).chain
-    except (verification.VerificationError, ValueError):
+    except (verification.VerificationError, *MALFORMED):
         raise Untrusted(_why_not(chain, now)) from None
 
 
@@ -293,7 +303,7 @@ def load_crl(data: bytes, ca: Certificate) -> x509.CertificateRevocationList:
                 issuers += x509.load_pem_x509_certificates(data)
         else:
             found = x509.load_der_x509_crl(data)
-    except (ValueError, TypeError):
+    except MALFORMED:
         raise Unfit("holds no certificate revocation list.") from None
     for issuer in issuers:
         if issuer is not ca and not _is_below(issuer, ca):
@@ -307,5 +317,5 @@ def _is_below(issuer: Certificate, ca: Certificate) -> bool:
     try:
         issuer.verify_directly_issued_by(ca)
         return issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+    except (InvalidSignature, x509.ExtensionNotFound, *MALFORMED):
         return False

@@ -11,7 +11,7 @@ from covey import ike
 from covey.prf import prf
 
 from . import issuing, trust
-from .authority import PSK, PSK_LEN, Authority, Member
+from .authority import PSK, PSK_LEN, Authority, Member, key_id
 from .epoch import Random
 from .ikesa import IkeSA
 from .issuing import Certificate, Untrusted
@@ -62,7 +62,7 @@ class Proof:
         is_proven = hmac.compare_digest(proof, wanted)
         if member is None or method != ike.AUTH_SHARED_KEY or not is_proven:
             return self._fail(sa, name, "key")
-        sa.identity = member.name
+        sa.identity, sa.proven_by = member.name, key_id(member.psk)
         idr = self._idr()
         auth = ike.psk_auth(member.psk, sa.keys.sk_pr, sa.response, sa.nonce_i, idr)
         return [(ike.IDr, idr), (ike.AUTH, ike.emit_auth(ike.AUTH_SHARED_KEY, auth))]
@@ -76,12 +76,16 @@ class Proof:
             return self._fail(sa, name, "no_certificates")
         octets = sa.request + sa.nonce_r + prf(sa.keys.sk_pi, idi)
         try:
-            shown_by = self.trust.judge(parts.all(ike.CERT), proof, octets, self._time())
-            member = self._named(id_type, name, shown_by)
+            chain = self.trust.judge(parts.all(ike.CERT), proof, octets, self._time())
+            member = self._named(id_type, name, chain[0])
+            if self.trust.voids(chain) and not member.removed:
+                raise Untrusted("certificate_revoked")
         except Untrusted as why:
             return self._fail(sa, name, why.word)
-        self._authority.used(member, trust.id_of(shown_by), trust.until_of(shown_by))
-        sa.identity, sa.certificate = member.name, trust.id_of(shown_by)
+        id = trust.id_of(chain[0])
+        if not member.removed:  # else it is told that it may do nothing
+            self._authority.used(member, id, trust.until_of(chain[0]))
+        sa.identity, sa.proven_by = member.name, id
         idr = self._idr()
         auth = self.trust.sign(sa.response + sa.nonce_i + prf(sa.keys.sk_pr, idr))
         auth = ike.emit_auth(ike.AUTH_DIGITAL_SIGNATURE, auth)

@@ -25,7 +25,7 @@ from covey.drops import (
 
 from ..errors import Problem
 from . import Out, ikerekey, ikesa, natd
-from .authority import Authority
+from .authority import PSK, Authority
 from .epoch import Random
 from .group import Group
 from .halfopen import Door
@@ -131,7 +131,8 @@ class Responder:
 
     def certificates(self) -> dict[str, str]:
         """{member: trust.id_of() of what it has proven itself by} of the open IKE SAs."""
-        return {m: sa.certificate for m, sa in self._proven.items() if sa.certificate is not None}
+        found = {member: sa.proven_by for member, sa in self._proven.items()}
+        return {member: id for member, id in found.items() if not id.startswith(PSK)}
 
     def told(self) -> Iterator[IkeSA]:
         """The open IKE SAs over which members are told of new keys."""

@@ -76,8 +76,11 @@ class Trust:
         signature = self.key.sign(octets, ec.ECDSA(hashes.SHA256()))
         return bytes(ike.emit_signature_auth(der.ECDSA_WITH_SHA256, signature))
 
-    def judge(self, bodies: list[bytes], proof: bytes, octets: bytes, now: float) -> Certificate:
-        """The certificate of whoever has signed these octets. Untrusted: nobody of ours.
+    def judge(
+        self, bodies: list[bytes], proof: bytes, octets: bytes, now: float
+    ) -> list[Certificate]:
+        """The chain of whoever has signed these octets, which may be revoked: see voids().
+        Untrusted: nobody of ours.
 
         bodies: of CERT payloads, the signer's own first; proof: data of its AUTH payload.
         """
@@ -91,10 +94,11 @@ class Trust:
             raise Untrusted("signature") from None
         if algorithm != der.ECDSA_WITH_SHA256:
             raise Untrusted("signature")
-        proven = issuing.verify(self.ca, chain, issuing.MEMBER, now)
-        if any(self.is_revoked(one) for one in proven):
-            raise Untrusted("certificate_revoked")
-        return proven[0]
+        return issuing.verify(self.ca, chain, issuing.MEMBER, now)
+
+    def voids(self, chain: list[Certificate]) -> bool:
+        """Whether one of it is revoked."""
+        return any(self.is_revoked(one) for one in chain)
 
     def is_revoked(self, certificate: Certificate) -> bool:
         return self.is_void(id_of(certificate))
@@ -128,7 +132,7 @@ class Trust:
         if self.ca is None:
             raise Problem(_NO_CA, MISUSE)
         chain = self.check(data, name, issuing.MEMBER, now, where)
-        if any(self.is_revoked(one) for one in chain):
+        if self.voids(chain):
             raise Problem(f"{where} holds a certificate that was revoked.", MISUSE)
         return chain
 
@@ -192,7 +196,7 @@ def _parsed(bodies: list[bytes]) -> list[Certificate]:
         raise Untrusted("no_certificate")
     try:
         return [x509.load_der_x509_certificate(body[1:]) for body in bodies]
-    except ValueError:
+    except issuing.MALFORMED:
         raise Untrusted("no_certificate") from None
 
 
@@ -252,7 +256,7 @@ def read_ca(
         raise Problem(f"{where} {unfit}", MISUSE) from None
     try:
         is_ca = found.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *issuing.MALFORMED):
         is_ca = False
     if not is_ca:
         raise Problem(f"{where} holds a certificate that is not of a CA.", MISUSE)
