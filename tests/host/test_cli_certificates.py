@@ -194,6 +194,8 @@ def test_members_of_both_interpreters_and_one_that_is_revoked(bench, tmp_path):
     drill.heard("unanswered", detail="The key server refused: authentication_failed.")
     told = json.loads(bench.covey("why", "drill-2", "--json"))
     assert "certificate_revoked" in [row.get("reason") for row in told["history"]]
+    assert "certificate" in [cause["cause"] for cause in told["causes"]]
+    assert "shows a certificate that was revoked" in bench.covey("why", "drill-2")
     log = bench.events(server)
     failed = [e for e in log if e["event"] == "authentication_failed"]
     assert {(e["member"], e["reason"]) for e in failed} == {("drill-2", "certificate_revoked")}

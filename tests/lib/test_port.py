@@ -478,3 +478,9 @@ def test_tidying_spares_what_the_work_and_all_others_need_however_often():
     assert gc.mem_free() > 30 * 1024, (gc.mem_free(), len(taken))
     taken.append([bytearray(256) for _ in range(70)])
     assert _kept_by_tidying(None)[1] == 0  # then it is as it is
+
+
+def test_utc_is_fourteen_digits_where_the_clock_was_set():
+    now = port.utc()
+    assert isinstance(now, bytes) and len(now) == 14 and now.isdigit()
+    assert b"2026" <= now <= port.utc() < b"3"
