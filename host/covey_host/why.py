@@ -15,6 +15,7 @@ from .gcks.policy import SitePolicy
 from .output import printable
 from .site import Site
 
+_SOON_S = 30 * 86400  # a certificate is to be renewed before
 _STATES = {
     "member": "has its keys",
     "waiting": "waits for keys",
@@ -96,8 +97,10 @@ def _check_proof(folder: Path, member: Member) -> list[str]:
         shown = issuing.load_chain(path.read_bytes())[0]
     except issuing.Unfit as unfit:
         return [f"{path} {unfit}"]
-    if trust.until_of(shown) < now:
-        return [f"{path} has expired: make another one with `covey member renew {member.name}`."]
+    left_s = trust.until_of(shown) - now
+    if left_s < _SOON_S:
+        ends = "has ended" if left_s < 0 else f"ends in {int(left_s // 86400)} days"
+        return [f"{path} {ends}: make another one with `covey member renew {member.name}`."]
     if member.name not in issuing.names_of(shown):
         return [f"{path} does not name {member.name}."]
     key = folder / "key.pem"  # which may be on the board alone

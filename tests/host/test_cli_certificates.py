@@ -73,12 +73,14 @@ def test_what_a_board_needs(bench):
 
 def test_a_request_for_a_key_that_stays_with_its_owner(bench, tmp_path):
     key, csr = request(tmp_path)
-    said = bench.member("press-7", "--auth", "cert", "--csr", csr, "--days", 30)
+    said = bench.member("press-7", "--auth", "cert", "--csr", csr, "--days", 20)
     folder = folder_of(bench, "press-7")
     assert "for its owner to add" in said and not (folder / "key.pem").exists()
     (folder / "key.pem").write_bytes(key.read_bytes())
     assert config.load(str(folder / "covey.json")).secret
     first = (folder / "cert.pem").read_bytes()
+    told = json.loads(bench.covey("why", "press-7", "--json"))
+    assert "ends in 19 days: make another one" in told["files"][0]
     said = bench.covey("member", "renew", "press-7", "--days", 60)
     assert "holds until" in said and (folder / "cert.pem").read_bytes() != first
     public = openssl("x509", "-in", folder / "cert.pem", "-noout", "-pubkey")

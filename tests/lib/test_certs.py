@@ -185,6 +185,51 @@ def test_a_forger_does_not_keep_the_genuine_server_out():
     assert gm.r.state == "registered" and gm.r.drops.as_dict() == {"ike_cert": 1}
 
 
+def test_no_memory_proves_nothing():
+    def verify(*_):
+        yield
+        raise MemoryError
+
+    gm, server = _Gm(), _Server()
+    sent = gm.ask(server)
+    granted = policy(server.sa.kwk, b"\0\0\1\1", with_rekey_sa=True)
+    genuine, certs._verify = certs._verify, verify
+    try:
+        failures = 0
+        assert gm.r.receive(server.answer_auth(sent, granted), 0) == 0
+        for _ in range(100):
+            try:
+                gm.r.step(0)
+            except MemoryError:
+                failures += 1
+    finally:
+        certs._verify = genuine
+    assert failures == 1 and (gm.r.state, gm.r.reason) == ("failed", "no_memory")
+    assert gm.r.kwk is None and gm.r.drops.as_dict() == {"capacity": 1}
+
+
+def test_closed_while_it_judges():
+    gm, server = _Gm(), _Server()
+    sent = gm.ask(server)
+    granted = policy(server.sa.kwk, b"\0\0\1\1", with_rekey_sa=True)
+    assert gm.r.receive(server.answer_auth(sent, granted), 0) == 0
+    for _ in range(20):
+        gm.r.step(0)
+    gm.r.close()
+    assert gm.r.state == "closed" and gm.r.step(0) > 0 and gm.r.take_outgoing() is None
+
+
+def test_time_runs_out_while_it_judges():
+    gm, server = _Gm(), _Server()
+    sent = gm.ask(server)
+    granted = policy(server.sa.kwk, b"\0\0\1\1", with_rekey_sa=True)
+    assert gm.r.receive(server.answer_auth(sent, granted), 0) == 0
+    gm.r.step(0)
+    assert gm.r.step(1000) == 0 and gm.r.take_outgoing() is None  # answered: not asked again
+    gm.r.step(gm.config.retransmit_total_s * 1000)
+    assert (gm.r.state, gm.r.reason) == ("failed", "timeout")
+
+
 def test_a_server_that_knows_no_signatures_is_not_followed():
     gm, server = _Gm(), _Server()
     (request,) = gm.work()
