@@ -13,11 +13,26 @@ LINE1 = PLAIN + "fresh_join = false\n"
 KEY = b"k" * 32
 
 
-class Site:
-    """now is in ms; air is what went to groups: [Out]."""
+class Machine:
+    """On which a key server runs, by the site's clock. name: None where nobody knows its boot."""
 
-    def __init__(self, path, text=SITE + LINE1, wrap=lambda store: store, now=1_000_000):
-        self.path, self.text = path, text
+    def __init__(self, site, name):
+        self.site, self.name = site, name
+
+    def id(self):
+        return self.name
+
+    def now_ms(self):
+        return self.site.now + 77
+
+
+class Site:
+    """now is in ms; air is what went to groups: [Out]; boot: of its machine."""
+
+    def __init__(
+        self, path, text=SITE + LINE1, wrap=lambda store: store, now=1_000_000, boot="boot-1"
+    ):
+        self.path, self.text, self.boot = path, text, boot
         if not path.exists():
             made = sqlite.create(path)
             authority.make_signing_key(made)
@@ -27,14 +42,14 @@ class Site:
         self.air = []
         self.unasked = []  # messages to members that answer nothing
         self.policy = policy.parse(text)
-        self.server = keyserver.KeyServer(self.store, self.policy)
+        self.server = keyserver.KeyServer(self.store, self.policy, boot=Machine(self, boot))
         self.send(self.server.start(self.now))
 
-    def restart(self, text=None, wrap=lambda store: store, later_ms=1000):
-        """The same store in a new process; whatever was in memory is gone."""
+    def restart(self, text=None, wrap=lambda store: store, later_ms=1000, boot=None):
+        """The same store in a new process; whatever was in memory is gone. boot: another one."""
         self.store.close()
         made = Site.__new__(Site)
-        made.__init__(self.path, text or self.text, wrap, self.now + later_ms)
+        made.__init__(self.path, text or self.text, wrap, self.now + later_ms, boot or self.boot)
         return made
 
     def send(self, outs):

@@ -44,9 +44,9 @@ def join(path, *arguments):
     return MemberProcess(command, ENVIRONMENT)
 
 
-def micropython(path, timeout_s=30, arch="x86", lib=None):
+def micropython(path, timeout_s=30, arch="x86", lib=None, loss=0):
     """The same member on MicroPython. timeout_s: how long it tries to get in; lib: a folder of
-    .mpy files in place of the tests' own.
+    .mpy files in place of the tests' own; loss: percent of what the group sends.
     """
     wrapper, reason = interpreter(arch)
     complaint = compile_lib()
@@ -55,7 +55,8 @@ def micropython(path, timeout_s=30, arch="x86", lib=None):
     if wrapper is None:
         without(arch, reason)
     search = f".frozen:{lib or BUILD / f'lib-{arch}'}"
-    command = [wrapper, "-X", "heapsize=1m", ROOT / "tests" / "member_script.py", path, timeout_s]
+    script = ROOT / "tests" / "member_script.py"
+    command = [wrapper, "-X", "heapsize=1m", script, path, timeout_s, loss]
     return MemberProcess(command, {**os.environ, "MICROPYPATH": search}, ends_with_input=True)
 
 

@@ -51,14 +51,37 @@ ROLES = {
     "the key server wants reports (report_interval)": ["report", "reporter"],
     "the ip carrier": ["ipcarrier", "ipv4", "port.mpy_esp"],
     "unicast delivery": ["relay"],
-    "a member with a certificate": ["certfiles", "certs", "x509", "p256_sign"],
+    "a member with a certificate": ["certfiles", "certs", "x509"],
     "GCMContext.set_constant_time()": ["port.mpy_ghash_ct", "port.mpy_tag"],
-    "a group with source authentication": ["sources", "proofs", "mac", "cmac", "port.mpy_cmac"],
+    "a group with source authentication": ["sources"],
+    "a group whose packets have MACs for their receivers (mac)": ["proofs", "mac"],
+    "a group with either kind of MAC (mac, tesla)": ["cmac", "port.mpy_cmac"],
+    "a group whose proofs come later (tesla, ecdsa)": ["waiting", "port.mpy_copy"],
+    "a group whose packets are signed (ecdsa)": [
+        "vouched",
+        "signers",
+        "signatures",
+        "verifying",
+        "merkle",
+        "p256_sign",
+        "signing",
+    ],
+    "a group whose senders are proven by time (tesla)": [
+        "timing",
+        "timed",
+        "tesla",
+        "timekeeper",
+        "clock",
+        "chains",
+        "chainhash",
+        "ownchain",
+        "pebbles",
+    ],
     "a board that goes on where it was, after deep sleep": ["resume"],
     "EtherNet/IP, where the application imports it": ["cip"],
 }
 _PLAIN = ("udp", "ip")  # as a board has it; the others are measured beside
-_ALL_ROLES = (*_PLAIN, "relay", "source_auth", "certificates")
+_ALL_ROLES = (*_PLAIN, "relay", "mac", "tesla", "ecdsa", "certificates")
 _UNROLLED = "covey.port.mpy_ghash"  # the 32-bit MicroPython loads this one; others need
 _IN_LOOPS = {"covey.port.mpy_ghash_small", "covey.port.mpy_tag"}
 

@@ -172,6 +172,12 @@ def _in_group(told: dict, name: str, group: dict) -> Iterator[Cause]:
     elif any(_since_registered(told, "unanswered")):
         what = "It does not answer the key server any more."
         yield Cause("unanswered", what, _NEVER_HEARD)
+    if group["untimed"]:
+        what = (
+            f"It does not ask the key server for the time: it confirms no packet of {name}, and"
+            " sends none."
+        )
+        yield Cause("untimed", what, _NEVER_HEARD)
     if state == "member" and not group["senders"]:
         what = f"No sender is registered in {name}: there is nothing to receive."
         yield Cause("no_sender", what, "Start one, or add one: `covey member add --sender`.")

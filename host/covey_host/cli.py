@@ -75,7 +75,7 @@ def group_add(
         typer.Option("--integrity-only", help="Data go in clear: anyone reads, nobody changes."),
     ] = False,
     source_auth: Annotated[
-        str | None, typer.Option(help="none. mac: a packet proves its sender to each receiver.")
+        str | None, typer.Option(help="What proves who sent a packet: none, mac, tesla, ecdsa.")
     ] = None,
     site: Site = None,
 ) -> None:

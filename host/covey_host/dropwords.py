@@ -74,6 +74,38 @@ DROPS = {
         "ours",
         "A member sends in a name that is on no roster: look for one that was taken over.",
     ),
+    "crowded": Words(
+        "more than can wait for the proof of who sent them",
+        "ours",
+        "A member may be sending in others' names, to fill that room: look for one that was taken"
+        " over. If its senders are many or fast, raise `limits.waiting` in its covey.json.",
+    ),
+    "unproven": Words(
+        "whose proof of who sent them never came",
+        "ours",
+        "Their sender was cut off, or another member made them: look for one that was taken over.",
+    ),
+    "unsafe": Words(
+        "that came too late to tell who made them",
+        "RFC 4082 section 3.5",
+        "Something on the way delays them for longer than `tesla_lag` intervals: raise it, or"
+        " `tesla_interval_ms`; or somebody keeps them back.",
+    ),
+    "early": Words(
+        "of a time that has not come yet",
+        "ours",
+        "A member makes them in the name of a sender: look for one that was taken over.",
+    ),
+    "no_clock": Words(
+        "while it knew too little of the key server's clock",
+        "RFC 4082 section 3.3",
+        "The key server is down or far away, or something delays its answers: `covey doctor`.",
+    ),
+    "no_chain": Words(
+        "whose sender's chain of keys it does not know",
+        "RFC 4082 section 3.4",
+        "It asks the key server by itself: is that up?",
+    ),
     "silent": Words(
         "while it heard nothing from its key server",
         "ours",
@@ -145,6 +177,7 @@ DROPS = {
         "Somebody plays rekeys again, or the network delays them.",
     ),
     "rekey_busy": Words("while it was still at work on another", "ours"),
+    "unsigned": Words("that it had not signed", "ours", _APPLICATION),
     "no_sa": Words("while it has nothing to send under", "RFC 9838 section 4.4.3.1.1"),
     "not_sender": Words(
         "though it is a receiver",
@@ -155,7 +188,7 @@ DROPS = {
     "exhausted": Words("since the numbers of its keys are used up", "RFC 4303 section 3.3.3"),
 }
 _MESSAGES = ("ike_", "rekey_", "gsa", "kd", "policy", "key_", "capacity")
-_OWN = ("no_sa", "not_sender", "oversize", "exhausted")
+_OWN = ("unsigned", "no_sa", "not_sender", "oversize", "exhausted")
 
 
 def in_words(name: str, count: int) -> str:

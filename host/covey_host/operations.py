@@ -114,7 +114,7 @@ class Operations:
             check_sender(group, self._authority())
         if group.source_auth != sources.NONE:
             others = self._authority().of_group(group.name)
-            seats.check_room(group.name, {**others, name: sender})
+            seats.check_room(group.name, group.source_auth, {**others, name: sender})
         how = {"sender": sender, "relayed": relayed}
         if request.get("auth", PSK) == CERT:
             files, proof = self._certified(name, rules.identity, request)

@@ -5,8 +5,8 @@
         async for p in m:
             print(p.sender, p.payload)
 
-The only file that awaits. Three tasks: one reads the group's sockets, one the unicast socket,
-one lets Membership work and sends what it has to say.
+The only file that awaits, but for signing.py. Three tasks: one reads the group's sockets, one the
+unicast socket, one lets Membership work and sends what it has to say.
 """
 
 import asyncio
@@ -23,10 +23,15 @@ from covey.drops import (
     DROP_QUEUE_FULL,
     DROP_SOCKET,
     IKE_MESSAGE,
+    NOT_PROVEN,
+    NOTHING,
+    WAITS,
     ConfigError,
+    name_of,
 )
 from covey.member import Member
 from covey.membership import LEFT, MEMBER, REFUSED, Membership
+from covey.octets import u32
 from covey.port import const
 
 _QUEUE = const(64)  # packets that wait for the application
@@ -45,8 +50,11 @@ _MARKER_LEN = const(4)  # RFC 3948 section 2.2: an IKE message, not ESP
 
 class Packet:
     """One delivered packet. sender: Sender-ID or None; confirmed: it is proven who sent it, and
-    source is the identity, in octets.
+    source is the identity, in octets. number: where unconfirmed ones are asked for, what tells
+    that two packets of a sender are one.
     """
+
+    number = None
 
     def __init__(self, payload, sender, confirmed, source=None):
         self.payload = payload
@@ -59,7 +67,7 @@ class JoinError(Exception):
     """The group could not be joined: one sentence that says why."""
 
 
-def join(source, on_event=None, timeout_s=None, kept=None):
+def join(source, on_event=None, timeout_s=None, kept=None, unconfirmed=False, on_refused=None):
     """An asynchronous context manager: a member while inside, gone (it leaves) after.
 
     source: the path of a covey.json, or a config.Config. on_event(name, detail) hears of changes
@@ -67,10 +75,16 @@ def join(source, on_event=None, timeout_s=None, kept=None):
     timeout_s (None: what it takes to ask each of them), ConfigError for what a person can mend.
     kept, of a member that sleeps: (octets of suspend(), the clock now), which are used ONCE: see
     covey.resume. Without octets it registers.
+    unconfirmed: where the proof of who sent a packet comes after it, it is delivered twice: at
+    once, not confirmed, and confirmed once it is. on_refused(sender, number, reason) hears of each
+    that never will be: the Sender-ID that it bears, its number, and the name of the drop.
     """
-    if isinstance(source, config_file.Config):
-        return Joined(source, on_event, timeout_s, kept)
-    return Joined(config_file.load(source), on_event, timeout_s, kept, owns_config=True)
+    owns_config = not isinstance(source, config_file.Config)
+    settings = config_file.load(source) if owns_config else source
+    joined = Joined(settings, on_event, timeout_s, kept, owns_config)
+    joined.takes_unconfirmed = unconfirmed
+    joined.on_refused = on_refused
+    return joined
 
 
 class Joined:
@@ -84,6 +98,9 @@ class Joined:
     _is_behind = False  # routes are to follow sockets
     _has_heard = False  # a message, since the work's last turn
     _gave_way = False  # to a message, the last time
+    takes_unconfirmed = False  # see join(), both
+    on_refused = None
+    _signing = None  # Signing, once packets that are signed were sent
     _failure = None  # what ended a task that should never end
 
     def __init__(self, settings, on_event, timeout_s, kept=None, owns_config=False):
@@ -101,6 +118,7 @@ class Joined:
             sender_slots=settings.limit_senders,
             sender=settings.sender,
             reserves=True,
+            waiting_slots=settings.limit_waiting,
         )
         self._addresses = Addresses(settings.servers, settings.interface)
         self.membership = Membership(settings, self.member, path_to=self._path_to)
@@ -213,22 +231,54 @@ class Joined:
 
     async def send(self, payload):
         """Multicast one payload: True if it left, False while nothing may be sent (before ATD,
-        after a Delete, numbers used up; see status()). ConfigError where it never may be."""
+        after a Delete, numbers used up; see status()). ConfigError where it never may be. Where
+        packets are signed, this takes as long as a signature.
+        """
         self._check()
         member = self.member
+        if member.has_to_sign(port.ticks_ms()):
+            return await self._sign((payload,)) == 1
         if len(payload) > member.payload_most:
             member.drops.count(DROP_OVERSIZE)
             raise ConfigError(
                 "A payload may have %d octets, this one has %d."
                 % (member.payload_most, len(payload))
             )
+        return self._leave(payload)
+
+    async def send_many(self, payloads):
+        """The same for several: how many left, the first ones. Where packets are signed, all have
+        one signature (up to 64, as policy has it), and each is verified without the others.
+        """
+        self._check()
+        if self.member.has_to_sign(port.ticks_ms()):
+            return await self._sign(payloads)
+        for sent in range(len(payloads)):
+            if not await self.send(payloads[sent]):
+                return sent
+        return len(payloads)
+
+    async def _sign(self, payloads):
+        if self._signing is None:
+            from covey.signing import Signing
+
+            self._signing = Signing(self.member, self._leave)
+        return await self._signing.send(payloads)
+
+    def _leave(self, payload):
+        member = self.member
         member.out[: len(payload)] = payload
         length = member.send(len(payload), port.ticks_ms())
         if length == DROP_NOT_SENDER:
             raise ConfigError("This member is a receiver: set sender to true in covey.json.")
         if length < 0:
             return False
-        spi = member.keys.outbound().spi
+        return self._transmit(length)
+
+    def _transmit(self, length):
+        """What lies in tx."""
+        member = self.member
+        spi = bytes(member.tx[:4])
         if spi not in self._routes:  # installed just now
             self._follow_groups()
             self._follow_routes()
@@ -345,6 +395,15 @@ class Joined:
             self._follow_groups()
             return 0
         wait = membership.step(port.ticks_ms())
+        room = self.member.waiting
+        if room is not None:
+            self._after(NOTHING)
+            wait = 0 if room.is_working else wait
+        keeper = membership.keeper
+        if keeper is not None:
+            length = keeper.disclose(self.member, port.ticks_ms())
+            if length:
+                self._transmit(length)
         if membership.is_amid:
             return 0
         self._tell()
@@ -435,24 +494,59 @@ class Joined:
             else:
                 self.membership.unicast(message, port.ticks_ms(), group.source)
             self._wake()
-        elif answer is not None and answer >= 0:
-            self._deliver(answer)
+        elif answer is not None:
+            if answer >= 0:
+                self._deliver()
+            room = self.member.waiting
+            if room is not None or self.on_refused is not None:
+                self._after(answer)
+            if room is not None and room.is_working:
+                self._kick.set()
         return answer
+
+    def _after(self, answer):
+        """What waits for a proof of who sent it, as far as that can be judged now. answer: what
+        Member.receive has just said.
+        """
+        member = self.member
+        if answer == WAITS and self.takes_unconfirmed and self._is_listening:
+            payload, sender, number = member.kept()
+            self._put(Packet(bytes(payload), sender, False), number)
+        elif answer in NOT_PROVEN:
+            self._tell_refused(answer)
+        while True:
+            answer = member.next_proven(port.ticks_ms())
+            if answer == NOTHING:
+                return
+            if answer >= 0:
+                self._deliver()
+            else:
+                self._tell_refused(answer)
+
+    def _tell_refused(self, reason):
+        if self.on_refused is not None:
+            member = self.member
+            sa = member.keys.find(member.rx, 0)  # None: it has gone meanwhile
+            sender = None if sa is None else u32(member.rx, 8) >> 32 - sa.senders.bits
+            self.on_refused(sender, member.number, name_of(reason))
 
     def _wake(self):
         """A message is there. To hear it has taken long enough: work has its next turn."""
         self._has_heard = True
         self._kick.set()
 
-    def _deliver(self, length):
-        if not self._is_listening:
-            return
-        member = self.member
+    def _deliver(self):
+        if self._is_listening:
+            member = self.member
+            source = member.source
+            packet = Packet(bytes(member.payload), member.sender, source is not None, source)
+            self._put(packet, member.number if self.takes_unconfirmed else None)
+
+    def _put(self, packet, number):
         if len(self._packets) == _QUEUE:
-            member.drops.count(DROP_QUEUE_FULL)
+            self.member.drops.count(DROP_QUEUE_FULL)
             return
-        source = member.source
-        packet = Packet(bytes(member.payload), member.sender, source is not None, source)
+        packet.number = number
         self._packets.append(packet)
         self._arrived.set()
 

@@ -138,19 +138,39 @@ def _proves_sources(policy):
 
 def _sources(policy, bag, kwk, was, made):
     try:
-        from covey import proofs
+        from covey import sources
     except ImportError:  # an image for a group without
         raise FormatError(DROP_POLICY)
     terms = made.terms
     esp = [p for p in policy.policies if p.protocol == ike.ESP]
+    build_job = _builder(sources.mode_of(esp[0].attributes), sources)
     yield
-    job = proofs.build_job(esp, policy.group_wide, bag, kwk, was, terms)
-    made.new_sources, each = yield from job
+    made.new_sources, each = yield from build_job(esp, policy.group_wide, bag, kwk, was, terms)
     for i in range(len(each)):
         made.data_sas[i].auth = each[i]  # which wipes it, from now on
     terms.sources = made.new_sources
     for sa in made.data_sas:
-        proofs.enlist(sa, terms.sources.rows)
+        sources.enlist(sa, terms.sources.rows)
+
+
+def _builder(mode, sources):
+    """What makes the proofs of a mode."""
+    try:
+        if mode == sources.MACS:
+            from covey import proofs
+
+            return proofs.build_job
+        if mode == sources.TESLA:
+            from covey import timed
+
+            return timed.build_job
+        if mode == sources.SIGNED:
+            from covey import vouched
+
+            return vouched.build_job
+    except ImportError:  # an image for a group without this one
+        pass
+    raise FormatError(DROP_POLICY)
 
 
 def nothing_new(was):

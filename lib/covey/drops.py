@@ -7,6 +7,9 @@ What a person did wrong is a ConfigError: one sentence that says what to do.
 
 # Not a drop: the datagram is an IKE message behind the non-ESP marker (RFC 3948 section 2.2).
 IKE_MESSAGE = -100
+# Nor these: a packet waits for the proof of who sent it; none can be judged now (waiting.py).
+WAITS = -102
+NOTHING = -103
 
 # Carrier
 DROP_EMPTY = -1  # a datagram of no octets
@@ -31,8 +34,15 @@ DROP_DUMMY = -12  # RFC 4303 section 2.6: next header 59; quiet
 DROP_NEXT_HEADER = -13  # neither UDP (17) nor dummy (59)
 DROP_INNER_LENGTH = -14  # RFC 768: a UDP length below its header's, or beyond the text
 DROP_SELECTOR = -15  # RFC 4301 section 5.2: outside the SA's traffic selectors
-DROP_SOURCE = -33  # its MAC for us is wrong or missing: another member may have made it
+DROP_SOURCE = -33  # its proof is wrong or missing: another member may have made it
 DROP_NOT_ROSTERED = -34  # a Sender-ID that the key server gave to no sender of the group
+DROP_CROWDED = -35  # more packets wait for a proof of who sent them than there is room for
+DROP_UNPROVEN = -36  # no proof of who sent it came in time
+DROP_UNSAFE = -37  # RFC 4082 section 3.5: it came so late that its key may be known already
+DROP_EARLY = -38  # of an interval that can't have begun
+DROP_NO_CLOCK = -47  # nothing is known, or not enough, of the key server's clock
+DROP_NO_CHAIN = -48  # no chain of keys for this interval is known
+DROP_DISCLOSURE = -49  # nothing but a key of an interval before; quiet
 DROP_QUEUE_FULL = -16  # the application does not keep up
 # IKE messages, RFC 7296
 DROP_IKE_HEADER = -20  # section 3.1: version, length, flags
@@ -66,10 +76,23 @@ DROP_REKEY_REPEAT = -55  # the very message that is in work or was the last one;
 DROP_REKEY_BUSY = -56  # another one is being verified
 DROP_REKEY_PORTION = -57  # of several messages not the one for us; quiet
 # Sending
+DROP_UNSIGNED = -58  # in a group whose packets are signed: before its signature was made
 DROP_NO_SA = -60  # nothing to send under: not registered, before ATD, or told to stop
 DROP_NOT_SENDER = -61  # this member registered as a receiver only
 DROP_OVERSIZE = -62  # a payload longer than the buffer
 DROP_EXHAUSTED = -63  # RFC 4303 section 3.3.3: the sequence numbers of this SA are used up
+
+
+# Of a packet of the group: it is not, or was not, proven who sent it.
+NOT_PROVEN = (
+    DROP_SOURCE,
+    DROP_CROWDED,
+    DROP_UNPROVEN,
+    DROP_UNSAFE,
+    DROP_EARLY,
+    DROP_NO_CLOCK,
+    DROP_NO_CHAIN,
+)
 
 
 def names():

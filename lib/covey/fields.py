@@ -57,6 +57,7 @@ def fill(config, fields, folder, name, psk):
     r = f.object("limits")
     config.limit_sas = r.whole("sas", 2, 64, 8)
     config.limit_senders = r.power("senders", 1, 1024, 16)
+    config.limit_waiting = r.whole("waiting", 1, 256, 16)
     config.limit_payload = r.whole("payload", 1, 1472, 1400)
     r.done()
     f.done()

@@ -23,6 +23,8 @@ class ReceiverMACs:
     are its incarnation. epoch: the ordinal that the MACs bind.
     """
 
+    keeper = None  # nothing has to be done as time goes by
+
     def __init__(self, tag_len, slots, own, heard, told, names, low_bits, epoch):
         self.trailer = tag_len * slots  # octets behind the payload
         self.names = names
@@ -49,7 +51,7 @@ class ReceiverMACs:
                 let_go(context)
 
     @micropython.native
-    def confirm(self, member, payload_len):
+    def confirm(self, member, payload_len, now_ms):
         """The length without the trailer, or DROP_SOURCE."""
         n = payload_len - self.trailer
         if n < 0 or not self.is_receiver:
@@ -62,8 +64,12 @@ class ReceiverMACs:
             return DROP_SOURCE
         return n
 
+    def may_send(self, now_ms):
+        """0: at any time."""
+        return 0
+
     @micropython.native
-    def sign(self, tx, n):
+    def sign(self, tx, n, now_ms):
         """Fill the trailer of a packet that frame() made; n: octets of payload with it."""
         n -= self.trailer
         at = n + _PAYLOAD

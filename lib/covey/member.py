@@ -19,13 +19,17 @@ from covey.drops import (
     DROP_SILENT,
     DROP_TAG,
     DROP_UNKNOWN_SPI,
+    DROP_UNSIGNED,
     IKE_MESSAGE,
+    NOTHING,
+    WAITS,
     ConfigError,
     Drops,
 )
 from covey.gcm import GCMContext, open_long
 from covey.keystore import KeyStore
-from covey.path import STEP_IS_DUE, DataPath, accept, admit, frame, trim
+from covey.octets import u32
+from covey.path import STEP_IS_DUE, DataPath, accept, admit, frame, heard, trim
 from covey.port import buffer, const, micropython
 from covey.replay import SenderTable
 
@@ -43,7 +47,8 @@ class Member(DataPath):
     """payload_max: the longest payload to send; datagram_max: the longest datagram to take, rekeys
     included; sa_slots: SAs at once; sender_slots: senders told apart under each, a power of two;
     sender: whether this member may send at all. reserves: whether the memory of all keys, and of
-    their senders' windows, is made now, while the heap is in order. A slot that is free serves
+    their senders' windows, is made now, while the heap is in order. waiting_slots: packets that
+    can wait for a proof of who sent them, where proofs come later. A slot that is free serves
     messages under IKE and Rekey SAs; what is longer than payload_max is opened in pieces.
     """
 
@@ -51,6 +56,7 @@ class Member(DataPath):
     payload_off = _PAYLOAD
     may_confirm = True  # False: the key server is silent, and what we know may be of the past
     # A note for the control half, which clears it.
+    waiting = None  # WaitingRoom, where proofs of who sent a packet come after it
     missed_rekey = False  # somebody sends under an SPI announced for the next epoch
 
     def __init__(
@@ -61,6 +67,7 @@ class Member(DataPath):
         sender_slots=16,
         sender=False,
         reserves=False,
+        waiting_slots=16,
     ):
         if not 0 <= payload_max <= _MOST_DATAGRAM - _OVERHEAD - 12:
             raise ConfigError("payload_max must lie between 0 and 1492 octets")
@@ -68,6 +75,7 @@ class Member(DataPath):
             raise ConfigError("datagram_max must lie between 36 and 1536 octets")
         self.payload_max = payload_max
         self.sender_slots = sender_slots
+        self.waiting_slots = waiting_slots
         self.is_sender = sender
         self.drops = Drops()
         # rx and tx stay what and as long as they are: the kernels know where they lie.
@@ -104,6 +112,18 @@ class Member(DataPath):
             return None
         return sa.auth.name_of(self.sender)
 
+    def kept(self):
+        """(payload, Sender-ID, number) of the packet that receive() has just let wait: nothing of
+        it is proven but that it is of the group. The payload is a view into rx.
+        """
+        view = memoryview(self.rx)[_PAYLOAD : _PAYLOAD + self.waiting.payload_len]
+        return view, heard(self.place), self.number
+
+    @property
+    def number(self):
+        """Of the packet in rx: with its sender, and under its SPI, no other one's."""
+        return u32(self.rx, 4)
+
     @property
     def payload_most(self):
         """The longest payload that send() takes now: what proves the source needs room too."""
@@ -119,12 +139,15 @@ class Member(DataPath):
 
     @micropython.native
     def receive(self, n, now_ms):
-        """Take the datagram of n octets in rx: the payload's length, a DROP_*, or IKE_MESSAGE."""
+        """Take the datagram of n octets in rx: the payload's length, a DROP_*, or IKE_MESSAGE.
+
+        WAITS: it is of the group, and next_proven() will tell whether of its sender; see kept().
+        """
         place = self._place
         slot = admit(place, n, now_ms)
         if slot < 0:
             if slot != STEP_IS_DUE:
-                return self._refuse(slot, n)
+                return self.refuse(slot, n)
             self.keys.step(now_ms)
             return self.receive(n, now_ms)
         text_len = n - _OVERHEAD
@@ -141,11 +164,22 @@ class Member(DataPath):
             return self.drops.count(payload_len)
         auth = sa.auth
         if auth is not None:
-            payload_len = auth.confirm(self, payload_len)
+            payload_len = auth.confirm(self, payload_len, now_ms)
             if payload_len < 0:
+                if payload_len == WAITS:
+                    return WAITS
                 return self.drops.count(payload_len)
         accept(place, payload_len)
         return payload_len
+
+    def next_proven(self, now_ms):
+        """A packet that receive() has let wait: its payload's length, once it is proven who sent
+        it, which is as if receive() had taken it now; or the DROP_* of one that never will be.
+
+        To be called after each receive(), and now and then, until it says NOTHING.
+        """
+        room = self.waiting
+        return NOTHING if room is None else room.next(self, now_ms)
 
     @micropython.native
     def send(self, n, now_ms, destination=None):
@@ -158,7 +192,12 @@ class Member(DataPath):
             return self._send_to(destination, n, now_ms)
         sa = self.keys.sending
         auth = None if sa is None else sa.auth
-        whole = n if auth is None else n + auth.trailer
+        whole = n
+        if auth is not None:
+            reason = auth.may_send(now_ms)
+            if reason:
+                return self.drops.count(reason)
+            whole += auth.trailer
         text_len = frame(self._place, whole, now_ms)
         if text_len < 0:
             if text_len != STEP_IS_DUE:
@@ -167,7 +206,7 @@ class Member(DataPath):
             return self.send(n, now_ms)
         try:
             if auth is not None:
-                auth.sign(self.tx, whole)
+                auth.sign(self.tx, whole, now_ms)
             sa.context.seal(self.tx, 0, _AAD_LEN, text_len)
         except OSError as error:
             self.sent -= 1
@@ -180,6 +219,13 @@ class Member(DataPath):
             self.keys.step(now_ms)
         sa = self.keys.outbound()
         return sa is not None and sa.next_seq <= _LAST_SEQ
+
+    def has_to_sign(self, now_ms):
+        """Whether what send() would send has to be signed first: see signatures.py."""
+        if self.keys.is_due(now_ms):
+            self.keys.step(now_ms)
+        sa = self.keys.sending
+        return sa is not None and sa.auth is not None and sa.auth.may_send(now_ms) == DROP_UNSIGNED
 
     # ---- cold, but without allocation too
 
@@ -200,7 +246,8 @@ class Member(DataPath):
             reason = DROP_NOT_SENDER
         return self.drops.count(reason)
 
-    def _refuse(self, reason, n):
+    def refuse(self, reason, n):
+        """Count what admit() said of the n octets in rx, by the name that fits best."""
         if reason == DROP_LENGTH:
             return self._not_esp(n)
         if reason == DROP_SENDER_TABLE_FULL:

@@ -34,6 +34,7 @@ EXCLUDED = 3  # the whole GSA was deleted: waits a random time, then registers
 REFUSED = 4  # the server said no; asked again later
 LEFT = 5  # over; keys wiped
 SILENT = 6  # to people: MEMBER, but policy's max_silence is over
+UNTIMED = 7  # to people: MEMBER, but what proves the source needs the key server's clock
 
 NAMES = {
     IDLE: "idle",
@@ -43,6 +44,7 @@ NAMES = {
     REFUSED: "refused",
     LEFT: "left",
     SILENT: "silent",
+    UNTIMED: "untimed",
 }
 
 _REFUSED_S = const(10)  # first pause after a refusal; doubled up to
@@ -247,6 +249,8 @@ class Membership:
 
     def wipe(self):
         """Forget every key."""
+        if self.member.waiting is not None:
+            self.member.waiting.clear()
         self._keys.wipe()  # first: what it has begun to install is brought to its end
         self._group.wipe()
         if self._ike is not None:
@@ -260,8 +264,31 @@ class Membership:
         return self._silence is not None and self._silence.is_over
 
     @property
+    def keeper(self):
+        """timekeeper.Timekeeper, where the group's proofs need that time goes by; else None."""
+        sources = self._group.terms.sources
+        return None if sources is None else sources.keeper
+
+    @property
+    def condition(self):
+        """The state, in more detail: SILENT or UNTIMED, where there is a MEMBER."""
+        if self.state == MEMBER:
+            if self.is_silent:
+                return SILENT
+            keeper = self.keeper
+            if keeper is not None and not keeper.is_known:
+                return UNTIMED
+        return self.state
+
+    @property
     def state_name(self):
-        return NAMES[SILENT if self.state == MEMBER and self.is_silent else self.state]
+        return NAMES[self.condition]
+
+    def says_state(self, now_ms):
+        """To people, and to the key server: what state_name says has changed."""
+        self.events.append((self.state_name, self.reason))
+        if self._reporter is not None:
+            self._reporter.changed(self.condition, now_ms)
 
     @property
     def sender_id(self):
@@ -343,9 +370,13 @@ class Membership:
         if self._ike is not None and self._ike.report_s:
             self._report(self._ike)
         refresh.check(now_ms, self.member, is_settled)
+        wait_ms = _IDLE_MS
+        keeper = self.keeper
+        if keeper is not None and is_settled:
+            wait_ms = keeper.step(self, now_ms)
         if self._silence is not None:
             self._silence.step(now_ms)
-        return refresh.at.left_ms(now_ms)  # the others may be late, by _IDLE_MS
+        return min(wait_ms, refresh.at.left_ms(now_ms))  # the others may be late, by _IDLE_MS
 
     def _report(self, ike):
         """The key server wants to hear how we are. Who has no memory for that says nothing."""

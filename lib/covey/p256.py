@@ -33,13 +33,10 @@ class Verifier:
 
     def __init__(self, point):
         """The 65 octets of an uncompressed point. ValueError if it is none on the curve."""
-        if len(point) != 65 or point[0] != 4:
-            raise ValueError("not an uncompressed P-256 point")
-        x = _integer(point, 1)
-        y = _integer(point, 33)
-        if x >= P or y >= P or (y * y - (x * x - 3) * x - _B) % P:
-            raise ValueError("not a point on P-256")
-        self._point = (x, y)  # None once the table is made
+        found = coordinates(point)
+        if found is None:
+            raise ValueError("not an uncompressed point on P-256")
+        self._point = found  # None once the table is made
         self._table = bytearray((1 << _TEETH - 1) * _ENTRY_LEN)  # now, before the heap is filled
 
     def prepare(self):
@@ -62,6 +59,17 @@ class Verifier:
         summands = columns(on_g[0], on_g[1], self._table, on_q[0], on_q[1])
         x, y, z = yield from walk(1, 1, 0, summands)
         return z != 0 and _has_abscissa(x, z, r)
+
+
+def coordinates(point):
+    """(x, y) of an uncompressed point's 65 octets; None if it is none on the curve."""
+    if len(point) != 65 or point[0] != 4:
+        return None
+    x = _integer(point, 1)
+    y = _integer(point, 33)
+    if x >= P or y >= P or (y * y - (x * x - 3) * x - _B) % P:
+        return None
+    return x, y
 
 
 def columns(g_flip, g_bits, table, q_flip, q_bits):

@@ -1,8 +1,8 @@
 """A member's proofs of who sends in its group: made of what the key server says (sources.py)."""
 
-from covey import keywrap, octets, sources
+from covey import octets, sources
 from covey.cmac import CMACContext
-from covey.drops import DROP_CAPACITY, DROP_KD, DROP_KEY_WRAP, DROP_POLICY, FormatError
+from covey.drops import DROP_KD, DROP_POLICY, FormatError
 from covey.iana import COVEY_RECEIVER_KEY, COVEY_SENDER_KEYS
 from covey.kd import ZERO_ID
 from covey.mac import ReceiverMACs, hold, let_go
@@ -16,6 +16,8 @@ class Sources:
 
     Of its CMACContexts it is one user, an SA another: the last of them wipes.
     """
+
+    keeper = None  # nothing has to be done as time goes by
 
     def __init__(self, rows):
         self.rows = rows
@@ -72,7 +74,7 @@ def build_job(policies, group_wide, bag, kwk, was, terms):
 
 def _take_keys(made, shapes, bag, kwk, was):
     """Job: R, and what we put into the slots that there are, as far as it was known or is told."""
-    path, was = was.key_path, was.sources
+    path, was = was.key_path, was.sources if isinstance(was.sources, Sources) else None
     named = [slot for _, slots in shapes for slot in slots]
     if was is not None and not kwk:
         made.secret = was.secret
@@ -83,7 +85,7 @@ def _take_keys(made, shapes, bag, kwk, was):
         if kind == COVEY_RECEIVER_KEY and kwk:
             if made.secret is not None:
                 raise FormatError(DROP_KD)
-            made.secret = yield from _unwrapped(value, ZERO_ID, kwk)
+            made.secret = yield from sources.unwrap_job(value, ZERO_ID, kwk)
             if len(made.secret) != sources.SECRET_LEN:
                 raise FormatError(DROP_KD)
         elif kind == COVEY_SENDER_KEYS:
@@ -96,7 +98,7 @@ def _take_keys(made, shapes, bag, kwk, was):
 
 
 def _learn(value, kwk_id, kwk, named, told):
-    pairs = yield from _unwrapped(value, kwk_id, kwk)
+    pairs = yield from sources.unwrap_job(value, kwk_id, kwk)
     try:
         if len(pairs) % _PAIR:
             raise FormatError(DROP_KD)
@@ -147,18 +149,3 @@ def _empty(contexts):
     for name in contexts:
         let_go(contexts[name])
     contexts.clear()
-
-
-def _unwrapped(value, kwk_id, kwk):
-    if isinstance(value, int) or value[:4] != kwk_id:
-        raise FormatError(DROP_KD)
-    found = yield from keywrap.unwrap_job(kwk, value[4:])
-    if found is None:
-        raise FormatError(DROP_KEY_WRAP)
-    return found
-
-
-def enlist(sa, rows):
-    """From now on nobody but these senders passes under a DataSA that is not installed yet."""
-    if not sa.senders.enlist(rows):
-        raise FormatError(DROP_CAPACITY)

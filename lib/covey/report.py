@@ -32,7 +32,6 @@ _VERSION = const(1)
 _SOFTWARE = b"\0\1\0"
 _HEAD = ">BBBB3sx4sIIII"
 _PAIR = ">BI"
-SILENT = const(6)  # in place of MEMBER: it hears nothing from its key server
 _MOST_REASON = const(64)  # the first number that none has
 _MOST_REASONS = const(48)  # in one report; there are no more by now
 
@@ -53,9 +52,9 @@ def emit_report(state, spi, epoch, seconds, opened, sent, changes, drops):
 # ---- The key server's half, which boards are built without
 
 
-# The state of a member in words, by its number: those of membership.py, and SILENT. The one list
+# The state of a member in words, by its number: those of membership.py. The one list
 # of these words.
-STATES = ("idle", "registering", "member", "excluded", "refused", "left", "silent")
+STATES = ("idle", "registering", "member", "excluded", "refused", "left", "silent", "untimed")
 MOST_LEN = 1024  # of a report that is taken
 
 

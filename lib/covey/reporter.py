@@ -9,7 +9,7 @@ from covey import ike
 from covey.deadline import Timer
 from covey.payloads import notify
 from covey.port import const, ticks_diff
-from covey.report import SILENT, emit_report
+from covey.report import emit_report
 
 _CHANGES = const(4)  # that are remembered
 _AGAIN_S = const(5)  # after another request was out, or there was no IKE SA
@@ -56,8 +56,7 @@ class Reporter:
         now = self._seconds
         changes = [(state, now - at) for state, at in reversed(self._changes)]
         facts = membership.epoch, now, member.opened, member.sent, changes, member.drops
-        state = SILENT if membership.is_silent else membership.state
-        return emit_report(state, spi, *facts)
+        return emit_report(membership.condition, spi, *facts)
 
     def _hurry(self, now_ms):
         """The next report goes soon, but not before its time."""

@@ -15,6 +15,12 @@ In the policy of an ESP SA, COVEY_SOURCE_AUTH (16400, TLV):
     ~      Slot IDs, 4 octets each, as they lie in a packet         ~
     +---------------------------------------------------------------+
 
+Mode 2 is in timing.py. Mode 3, signatures of packets or of trees of up to 2^levels of them:
+
+    +---------------+---------------+-------------------------------+
+    |    Mode: 3    |  Most levels  |            RESERVED           |
+    +---------------+---------------+-------------------------------+
+
 In the group-wide policy, COVEY_ROSTER (16401, TLV), one after the other:
 
     +---------------+---------------+---------------+---------------+
@@ -31,7 +37,7 @@ registration; in a GSA_REKEY it is the Key ID of the sender's personal key in th
 from struct import pack
 
 from covey import keywrap
-from covey.drops import DROP_POLICY, FormatError
+from covey.drops import DROP_CAPACITY, DROP_KD, DROP_KEY_WRAP, DROP_POLICY, FormatError
 from covey.iana import (
     COVEY_RECEIVER_KEY,
     COVEY_ROSTER,
@@ -42,8 +48,12 @@ from covey.octets import u16
 from covey.port import const
 from covey.prf import prf
 
-MACS = 1  # the mode
+# Modes
+MACS = 1
+TESLA = 2  # see timing.py
+SIGNED = 3
 MOST_SLOTS = 16
+MOST_LEVELS = 6  # of a tree
 SECRET_LEN = 32  # octets of R
 KEY_LEN = 16  # of K
 ID_LEN = 4  # of a Slot ID
@@ -62,9 +72,19 @@ def pair_key(secret, sender):
     return prf(secret, b"Covey receiver-specific MAC", pack(">H", len(sender)), sender)[:KEY_LEN]
 
 
+def mode_of(attributes):
+    """Of an ESP SA's policy: how what is sent under it proves who sent it; None: it doesn't."""
+    value = only(attributes, COVEY_SOURCE_AUTH)
+    if value is None:
+        return None
+    if not value:
+        raise FormatError(DROP_POLICY)
+    return value[0]
+
+
 def parse_macs(attributes):
     """Attributes of an ESP SA's policy → (octets of a tag, Slot IDs)"""
-    value = _only(attributes, COVEY_SOURCE_AUTH)
+    value = only(attributes, COVEY_SOURCE_AUTH)
     if value is None or len(value) < 4 or value[0] != MACS:
         raise FormatError(DROP_POLICY)
     if not _LEAST_TAG <= value[1] <= _MOST_TAG or value[2] > MOST_SLOTS:
@@ -74,9 +94,17 @@ def parse_macs(attributes):
     return value[1], [value[off : off + ID_LEN] for off in range(4, len(value), ID_LEN)]
 
 
+def parse_signed(attributes):
+    """Attributes of an ESP SA's policy → the most levels of a tree"""
+    value = only(attributes, COVEY_SOURCE_AUTH)
+    if value is None or len(value) != 4 or value[0] != SIGNED or value[1] > MOST_LEVELS:
+        raise FormatError(DROP_POLICY)
+    return value[1]
+
+
 def parse_roster(attributes):
     """Attributes of the group-wide policy → [(index, incarnation, identity)]"""
-    value = _only(attributes, COVEY_ROSTER)
+    value = only(attributes, COVEY_ROSTER)
     if value is None:
         raise FormatError(DROP_POLICY)
     rows = []
@@ -94,7 +122,26 @@ def parse_roster(attributes):
     return rows
 
 
-def _only(attributes, wanted):
+def unwrap_job(value, kwk_id, kwk):
+    """Job: what COVEY_RECEIVER_KEY or COVEY_SENDER_KEYS holds under this key → a bytearray, which
+    the caller wipes.
+    """
+    if isinstance(value, int) or value[:4] != kwk_id:
+        raise FormatError(DROP_KD)
+    found = yield from keywrap.unwrap_job(kwk, value[4:])
+    if found is None:
+        raise FormatError(DROP_KEY_WRAP)
+    return found
+
+
+def enlist(sa, rows):
+    """From now on nobody but these senders passes under a DataSA that is not installed yet."""
+    if not sa.senders.enlist(rows):
+        raise FormatError(DROP_CAPACITY)
+
+
+def only(attributes, wanted):
+    """The value of the one attribute of this kind, a TLV; None: there is none."""
     found = None
     for kind, value in attributes:
         if kind == wanted:
@@ -109,6 +156,10 @@ def _only(attributes, wanted):
 
 def emit_macs(tag_len, slot_ids):
     return COVEY_SOURCE_AUTH, pack(">BBBB", MACS, tag_len, len(slot_ids), 0) + b"".join(slot_ids)
+
+
+def emit_signed(levels):
+    return COVEY_SOURCE_AUTH, pack(">BBxx", SIGNED, levels)
 
 
 def emit_roster(rows):

@@ -27,7 +27,7 @@ from covey.port import const
 # Events: (kind, ...)
 ANSWERED = "answered"  # payloads (None: they don't parse), DROP_* then, the IkeSA: what was asked
 INBAND = "inband"  # requests.Inband
-ALIVE = "alive"  # payloads: the answer to a liveness check
+ALIVE = "alive"  # payloads: the answer to a liveness check; when that was asked first
 ENDED = "ended"  # why: the server, or its age, has ended the last IKE SA
 DEAD = "dead"  # the server answers no more
 
@@ -52,6 +52,7 @@ class _Line:
         self.sa = sa
         self.asked = 0  # what .sa.request is for, 0: there is none
         self.patience = None  # while .asked
+        self.asked_ms = 0  # when that was sent first
         self.goes = Timer()  # running: it is replaced
         self.is_to_delete = False  # by us, as soon as no other request is out
 
@@ -178,6 +179,7 @@ class Unicast:
         line.sa.ask(exchange, payloads)
         line.patience = patience
         line.asked = purpose
+        line.asked_ms = self._now_ms
         try:
             self._put(line.sa.request)
         except MemoryError:  # as good as lost: it is sent again
@@ -232,7 +234,7 @@ class Unicast:
             self._wanted = None
             self.events.append((ANSWERED, payloads, reason, line.sa))
         elif purpose == _LIVENESS:
-            self.events.append((ALIVE, payloads))
+            self.events.append((ALIVE, payloads, line.asked_ms))
         elif purpose == _DELETE:
             self._drop(line)
         elif purpose == _REKEY:

@@ -66,9 +66,12 @@ def test_all_that_policy_may_switch_on_is_there(arch):
     assert all(found.left.values())
     allowed = {"cip", "iana", "job", "port/mpy_tag", "port/mpy_ghash", "port/mpy_ghash_small"}
     allowed |= {"port/mpy_ghash_ct", "resume", "relay"}
-    proving = {f"covey/{name}.py" for name in ("mac", "proofs", "cmac", "sources")}
-    proving.add("covey/port/mpy_cmac.py")
     certs = {f"covey/{name}.py" for name in ("certs", "certfiles", "x509", "p256_sign")}
+    roles = {
+        role: set(code.select(applications, arch, ("udp", "ip", role), ()).kept) - set(found.kept)
+        for role in ("mac", "tesla", "ecdsa")
+    }
+    proving = roles["mac"] | roles["tesla"] | roles["ecdsa"]
     assert set(found.left) <= proving | certs | {f"covey/{name}.py" for name in allowed}
     missing = {name.replace(".", "/") + ".py" for name in everything_named(found)} & set(
         found.left
@@ -79,8 +82,10 @@ def test_all_that_policy_may_switch_on_is_there(arch):
     assert set(certified.kept) - set(found.kept) == certs
     relayed = code.select(applications, arch, ("udp", "relay"), ())
     assert set(relayed.kept) - set(found.kept) == {"covey/relay.py"}
-    sure = code.select(applications, arch, ("udp", "source_auth"), ())
-    assert set(sure.kept) - set(found.kept) == proving
+    own = {f"covey/{name}.py" for name in ("mac", "proofs", "cmac", "sources")}
+    assert roles["mac"] == own | {"covey/port/mpy_cmac.py"}
+    assert "covey/waiting.py" in roles["ecdsa"] and "covey/cmac.py" not in roles["ecdsa"]
+    assert "covey/vouched.py" not in roles["tesla"]
 
 
 def test_what_main_py_asks_for_is_there():
@@ -233,9 +238,10 @@ def test_one_thread_makes_syntax_trees(monkeypatch):
     assert len(threads) > 50 and set(threads) == {threading.get_ident()}
 
 
-@pytest.mark.parametrize("source_auth", ["none", "mac", None])
+@pytest.mark.parametrize("source_auth", ["none", "mac", "tesla", "ecdsa", None])
 def test_a_member_has_what_its_group_asks_for(tmp_path, source_auth):
     """None: nobody knows the group's policy."""
     rules = source_auth and GroupPolicy("line1", "239.192.1.32", 2222, source_auth=source_auth)
     member = Member("valve", tmp_path, {}, {}, None, None, rules, None)
-    assert ("source_auth" in member.roles) == (source_auth != "none")
+    wanted = {source_auth} if source_auth else {"mac", "tesla", "ecdsa"}
+    assert member.roles == wanted - {"none"}

@@ -15,6 +15,7 @@ from covey_host.gcks.policyvalues import Listen
 
 _SITE = 'identity = "gcks.example"\n'
 _MAC = 'source_auth = "mac"\n'
+_TESLA = 'source_auth = "tesla"\n'
 _GROUP = '[group.line1]\naddress = "239.192.1.32"\nport = 2222\n'
 
 
@@ -194,7 +195,7 @@ def test_what_an_ikev2_server_needs():
         ),
         (_SITE + _GROUP + _GROUP.replace("line1", "line2"), 6, "that of line1"),
         (_SITE + _GROUP + "sender = 1\n", 5, "sender is no key"),
-        (_SITE + _GROUP + 'source_auth = "oath"\n', 5, "must be 'none' or 'mac'"),
+        (_SITE + _GROUP + 'source_auth = "oath"\n', 5, "must be 'none' or 'mac' or"),
         (_SITE + _GROUP + _MAC + "mac_len = 7\n", 6, "from 8 to 16"),
         (_SITE + _GROUP + _MAC + "mac_len = 17\n", 6, "from 8 to 16"),
         (_SITE + _GROUP + _MAC + "key_tree = 0\n", 6, "takes rekey"),
@@ -206,6 +207,23 @@ def test_what_an_ikev2_server_needs():
             7,
             "takes private_attributes",
         ),
+        (_SITE + _GROUP + _TESLA + "tesla_lag = 0\n", 6, "proves nothing"),
+        (_SITE + _GROUP + _TESLA + "tesla_lag = 1\n", 6, "must be at least 35 ms"),
+        (_SITE + _GROUP + _TESLA + "tesla_lag = 17\n", 6, "from 1 to 16"),
+        (_SITE + _GROUP + _TESLA + 'tesla_interval = "19ms"\n', 6, "from 20 ms to 60 s"),
+        (_SITE + _GROUP + _TESLA + "tesla_drift = 5000\n", 5, "must be at least 110 ms"),
+        (_SITE + _GROUP + _TESLA + "tesla_drift = 0\n", 6, "from 1 to 20000"),
+        (_SITE + _GROUP + _TESLA + "tesla_chain = 17\n", 6, "from 8 to 16"),
+        (_SITE + _GROUP + _TESLA + "tesla_chain = 8\n", 6, "must last 400 s"),
+        (_SITE + _GROUP + _TESLA + 'tesla_interval = "1s"\n', 5, "at least 18 s more than"),
+        (_SITE + _GROUP + _TESLA + 'evict_dtd = "3s"\n', 6, "at least 1.8 s more than"),
+        (
+            _SITE + _GROUP + _TESLA + 'tesla_interval = "40s"\ntesla_chain = 16\n',
+            7,
+            "more than 24",
+        ),
+        (_SITE + 'ike_idle = "90s"\n' + _GROUP + _TESLA, 6, "ike_idle (90 s)"),
+        (_SITE + _GROUP + _TESLA + "members = 50001\n", 6, "must be at most 50000"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(text, line, says):

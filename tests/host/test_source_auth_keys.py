@@ -71,11 +71,11 @@ def test_nothing_is_left_of_keys_that_are_not_taken(plant, monkeypatch, where):
     def refuse(*_):
         raise FormatError(DROP_CAPACITY)
 
-    CMACContext, unwrap = proofs.CMACContext, proofs._unwrapped
+    CMACContext, unwrap = proofs.CMACContext, proofs.sources.unwrap_job
     monkeypatch.setattr(proofs, "CMACContext", watched)
-    monkeypatch.setattr(proofs, "_unwrapped", unwrapped)
+    monkeypatch.setattr(proofs.sources, "unwrap_job", unwrapped)
     if where == "enlisting":
-        monkeypatch.setattr(proofs, "enlist", refuse)
+        monkeypatch.setattr(proofs.sources, "enlist", refuse)
     else:
         monkeypatch.setattr(valve.it._group, "_check", refuse)
     valve.member.missed_rekey = True

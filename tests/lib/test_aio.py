@@ -11,6 +11,7 @@ from covey.drops import DROP_IKE_HEADER, DROP_KEEPALIVE, DROP_QUEUE_FULL, Config
 from covey.membership import MEMBER, REFUSED
 from covey.nat import HOME, KEEPALIVE
 from story import KWK, STORY, T1, T2, registered
+from test_waiting import Auth
 
 _MARKER = bytes(4)
 _GROUP = "239.192.1.32"
@@ -224,6 +225,38 @@ def test_a_slow_application_loses_the_newest_and_is_told():
         assert receiver.member.drops.of(DROP_QUEUE_FULL) == 6
         found = await _take(receiver, 64)
         assert [payload for payload, _, _ in found] == [b"%d" % i for i in range(64)]
+        await receiver.__aexit__(None, None, None)
+        await sender.__aexit__(None, None, None)
+
+    _run(story())
+
+
+def test_packets_whose_proof_comes_later():
+    """Each is told of at once, not confirmed; then confirmed, or refused, by its number."""
+    refused = []
+
+    async def story():
+        receiver, sender = await _pair(_free_port())
+        receiver.takes_unconfirmed = True
+        receiver.on_refused = lambda *what: refused.append(what)
+        receiver.__aiter__()
+        auth = Auth()
+        auth.name_of = lambda sender_id: b"press-7"
+        for sa in receiver.member.keys.live():
+            sa.auth = auth
+        for payload in (b"agood", b"blies", b"x"):
+            assert await sender.send(payload)
+        found = await _take(receiver, 2)
+        assert found == [(b"a", sender.membership.sender_id, False), (b"b", found[0][1], False)]
+        room = receiver.member.waiting
+        assert room.count == 2
+        for slot in range(len(room.states)):
+            room.provable(slot)
+        packet = await receiver.__anext__()  # the working task looks each second
+        assert (packet.payload, packet.number, packet.source) == (b"a", 1, b"press-7")
+        while len(refused) < 2:
+            await asyncio.sleep(0.01)
+        assert sorted(refused) == [(packet.sender, 2, "source"), (packet.sender, 3, "source")]
         await receiver.__aexit__(None, None, None)
         await sender.__aexit__(None, None, None)
 

@@ -45,6 +45,7 @@ def test_the_least_that_is_needed():
     assert (c.rejoin_spread_s, c.retransmit_first_ms, c.retransmit_total_s) == (2, 500, 30)
     assert (c.fragment_size, c.liveness_s, c.ike_lifetime_s) == (1280, 60, 86400)
     assert (c.limit_sas, c.limit_senders, c.limit_payload) == (8, 16, 1400)
+    assert c.limit_waiting == 16
     assert c.psk == _PSK and isinstance(c.psk, bytearray)
 
 
@@ -67,13 +68,14 @@ def test_everything_that_may_be_said():
         ttl=8,
         rejoin_spread_s=0,
         retransmit={"first_ms": 100, "total_s": 5},
-        limits={"sas": 4, "senders": 64, "payload": 256},
+        limits={"sas": 4, "senders": 64, "payload": 256, "waiting": 5},
     )
     assert c.idr == b"gcks.example" and c.sender is True and c.interface == "192.0.2.7"
     assert [(s.port, s.marker) for s in c.servers] == [(848, False), (14500, True)]
     assert (c.carrier, c.carrier_port, c.ttl, c.rejoin_spread_s) == ("udp", 14500, 8, 0)
     assert (c.retransmit_first_ms, c.retransmit_total_s) == (100, 5)
     assert (c.limit_sas, c.limit_senders, c.limit_payload) == (4, 64, 256)
+    assert c.limit_waiting == 5
 
 
 def test_null_is_as_good_as_absent():

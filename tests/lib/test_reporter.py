@@ -146,7 +146,7 @@ def test_a_report_without_an_answer_is_a_server_that_is_gone():
 class Still:
     """What a Reporter looks at, of a membership and its Registration."""
 
-    epoch, state, is_silent, report_s = 1, membership.MEMBER, False, INTERVAL
+    epoch, condition, report_s = 1, membership.MEMBER, INTERVAL
 
     def __init__(self):
         self.member = Member()

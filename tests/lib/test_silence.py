@@ -50,7 +50,7 @@ class _Auth:
     """Source authentication that believes everybody."""
 
     @staticmethod
-    def confirm(member, payload_len):
+    def confirm(member, payload_len, now_ms):
         return payload_len
 
     @staticmethod

@@ -151,7 +151,7 @@ def test_form():
 
 def test_a_roster_longer_than_the_table():
     try:
-        proofs.enlist(data_sa(sender_slots=1), ROWS)
+        sources.enlist(data_sa(sender_slots=1), ROWS)
     except FormatError as error:
         assert error.reason == DROP_CAPACITY
         return
@@ -191,9 +191,9 @@ class Watch:
 
     def __enter__(self):
         self.contexts, self.octets = [], []
-        self._real = proofs.CMACContext, proofs.keywrap.unwrap_job
+        self._real = proofs.CMACContext, sources.keywrap.unwrap_job
         proofs.CMACContext = self._made
-        proofs.keywrap.unwrap_job = self._unwrapped
+        sources.keywrap.unwrap_job = self._unwrapped
         return self
 
     def _made(self, key):
@@ -207,7 +207,7 @@ class Watch:
         return found
 
     def __exit__(self, *_):
-        proofs.CMACContext, proofs.keywrap.unwrap_job = self._real
+        proofs.CMACContext, sources.keywrap.unwrap_job = self._real
 
     def is_clean(self):
         return not any([any(found) for found in self.octets]) and not any(

@@ -16,6 +16,7 @@ SUBJECTS = [
     "gcm",
     "path",
     "sourceauth",
+    "signed",
     "heap",
     "publickey",
     "gap",

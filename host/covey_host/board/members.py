@@ -12,8 +12,7 @@ from .. import site as sites
 from ..commands import perform
 from ..errors import MISUSE, Problem
 from ..gcks import policy
-from ..gcks.policy import UNICAST, GroupPolicy
-from ..gcks.sources import NONE
+from ..gcks.policy import ECDSA, MAC, NONE, TESLA, UNICAST, GroupPolicy
 
 SEED_LEN = 32
 _FILES = ("psk_file", "key_file", "certificate_file", "ca_file")
@@ -37,11 +36,11 @@ class Member:
         """What its group's policy may choose for it, besides the board's carriers: see
         code.select. Where nobody knows the policy, all."""
         found = {"relay"} if self.fields.get("delivery") == UNICAST else set()
-        if self.policy is None or self.policy.source_auth != NONE:
-            found.add("source_auth")
         if "ca_file" in self.fields:
             found.add("certificates")
-        return found
+        if self.policy is None:
+            return found | {MAC, TESLA, ECDSA}
+        return found | {self.policy.source_auth} - {NONE}
 
 
 def load(option: Path | None, name: str) -> Member:

@@ -61,6 +61,7 @@ class Epoch:
     next_rekey_spi: bytes  # promised by GSA_NEXT_SPI
     next_tek_spi: bytes
     seats: Seats = ()  # with source authentication: who may send, who checks
+    clock: bytes = b""  # by which senders are proven: its name
 
     @property
     def destination(self) -> tuple[str, int]:
@@ -162,6 +163,7 @@ def decode_state(value: bytes) -> tuple[Epoch, Outbox]:
         shape=Shape(**fields["shape"]),
         rekey=_rekey_sa(fields["rekey"]),
         seats=tuple(_seat(seat) for seat in fields.get("seats", ())),
+        clock=bytes.fromhex(fields.get("clock", "")),
         **{name: bytes.fromhex(fields[name]) for name in _OCTETS},
     )
     return epoch, tuple(_parcel(parcel) for parcel in state["outbox"])

@@ -18,8 +18,10 @@ a Rekey SA that the server has forgotten. See repeats.py for how a message leave
 from dataclasses import replace
 
 from ..errors import Problem
-from . import Out, seats, senders, sources, states, succession
+from . import Out, seats, senders, sources, states, succession, timingrules
 from .authority import Member
+from .chains import Chains
+from .clock import Clock
 from .epoch import (
     Epoch,
     Outbox,
@@ -33,7 +35,7 @@ from .keytree import Draft, KeyTree, Node
 from .ledger import Changes, Ledger
 from .moves import Standing
 from .newcomers import Newcomers, NotYet
-from .policy import INBAND, REKEY_AT, GroupPolicy
+from .policy import INBAND, REKEY_AT, TESLA, GroupPolicy
 from .rekeyer import Rekeyer
 from .repeats import Repeats
 from .roster import Enrolled, Roster
@@ -42,6 +44,7 @@ from .timers import NEVER
 
 _JITTER = 5  # % of a lifetime: groups that began together are not rekeyed together
 _RETRY_MS = 5000  # after a write that failed
+_MISSED = 3  # times that a member should have asked for the time
 
 
 class GroupFull(Exception):
@@ -49,8 +52,17 @@ class GroupFull(Exception):
 
 
 class Group:
-    def __init__(self, policy: GroupPolicy, ledger: Ledger, rekeyer: Rekeyer, random: Random):
+    def __init__(
+        self,
+        policy: GroupPolicy,
+        ledger: Ledger,
+        rekeyer: Rekeyer | None,
+        random: Random,
+        clock: Clock,
+    ):
+        """rekeyer: None where only the store is to be shown."""
         self.policy = policy
+        self.chains = Chains(clock)
         self._ledger = ledger
         self._rekeyer = rekeyer
         self._random = random
@@ -70,6 +82,7 @@ class Group:
         self._evicts = False  # the last change of keys was to put somebody out
         self._former: list[tuple[Epoch, int]] = []  # until when each is received under
         self._said: dict[str, int] | None = None  # how large the last rekey was
+        self._timed: dict[str, int] = {}  # when members were told the time
 
     # The life of a group
 
@@ -131,7 +144,7 @@ class Group:
         joins = self._newcomers.for_leaves(now_ms) if self.policy.backward_secrecy else {}
         asking = self._newcomers.asking(now_ms)
         how = {"excludes": excludes, "started": started, "gone": gone, "joins": joins}
-        how["asking"] = asking
+        how |= {"asking": asking, "chains": self.chains, "clock": self._clock_name()}
         return succession.decide(was, self._rekeyer, self._random, now_ms, **how)
 
     def believe(self, plan: Plan, now_ms: int) -> None:
@@ -147,6 +160,8 @@ class Group:
         jitter = int.from_bytes(self._random(2)) * lifetime_ms * _JITTER // 100 >> 16
         self._rekey_ms = now_ms + lifetime_ms * REKEY_AT // 100 - jitter
         self._roster.remove(plan.gone)
+        for member in plan.gone:
+            self._timed.pop(member, None)
         self._roster.vacate(plan.vacated)
         self._tree = plan.tree
         if plan.draft is not None:
@@ -214,6 +229,7 @@ class Group:
         follow the next rekey."""
         self.refresh(now_ms)
         self._newcomers.forget(member)
+        self._timed.pop(member, None)
         if self.has(member):
             gone = replace(self._roster.members[member], left=True)
             self._write(self._roster.entering(member, gone, {}))
@@ -283,6 +299,33 @@ class Group:
         with_leaf = self._roster.leaving(era, members) if self._tree else {}
         return all(m in with_leaf or self._roster.is_relayed(m, era) for m in members)
 
+    def keeps_time_for(self, member: str) -> bool:
+        """Whether senders are proven by time, and this member may ask for it."""
+        return self.epoch.clock != b"" and not self._has_other_clock and self.has(member)
+
+    def timed(self, member: str, now_ms: int) -> None:
+        """It was told the time."""
+        self._timed[member] = now_ms
+
+    def is_untimed(self, member: str, now_ms: int) -> bool:
+        """Whether a member should know the time and does not, since it asks no more."""
+        if not self.epoch.clock or not self.has(member):
+            return False
+        least_ms = now_ms - _MISSED * timingrules.asks_s(self.policy) * 1000
+        return self._timed.get(member, least_ms - 1) < least_ms
+
+    def untimed(self, now_ms: int) -> list[str]:
+        """All of these."""
+        if self.epoch is None or not self.epoch.clock:
+            return []
+        return [member for member in self.active() if self.is_untimed(member, now_ms)]
+
+    def prepare(self, now_ms: int) -> int:
+        """Work ahead for those who will ask for it → when to go on."""
+        if not self.epoch.clock or self._has_other_clock:
+            return NEVER
+        return now_ms + self.chains.prepare(self.epoch)
+
     @property
     def is_inband(self) -> bool:
         """Whether members are told of the current epoch's end over their IKE SAs."""
@@ -307,7 +350,7 @@ class Group:
         if now_ms < self._retry_ms:
             return
         self._retry_ms = now_ms + _RETRY_MS  # if one of these fails
-        if now_ms >= self._rekey_ms:
+        if now_ms >= self._rekey_ms or self._has_other_clock:
             self.rekey(now_ms)
         self._tidy(now_ms)
         self._retry_ms = now_ms
@@ -387,6 +430,9 @@ class Group:
             facts["age_s"] = (now_ms - self._born_ms) // 1000
             facts["rekey_in_s"] = max(0, self._rekey_ms - now_ms) // 1000
             facts["last_rekey"] = self._said
+            untimed = self.untimed(now_ms)
+            facts["untimed"] = untimed[:most]
+            facts["untimed_count"] = len(untimed)
         return facts
 
     # Inside
@@ -416,8 +462,21 @@ class Group:
                 self._activate_ms = max(activate_ms, said_ms)
         self.is_stale = False
 
+    def _clock_name(self) -> bytes:
+        """Of the one by which senders are proven from the next epoch on."""
+        if self.policy.source_auth != TESLA:
+            return b""
+        self.chains.clock.begin()
+        return self.chains.clock.name
+
+    @property
+    def _has_other_clock(self) -> bool:
+        clock, name = self.chains.clock, self.epoch.clock
+        return name != b"" and (name != clock.name or clock.is_spent)
+
     def _founded(self, now_ms: int, more: Changes) -> Plan:
         epoch = first_epoch(self.policy.shape, self._random)
+        epoch = replace(epoch, clock=self._clock_name())
         tree, changes = succession.new_tree(self._prefix, self.policy, None, self._random)
         changes[self._prefix + "state"] = encode_state(epoch, ())
         self._write(changes | more)
@@ -456,10 +515,11 @@ class Group:
         self._newcomers.forget(member)
 
     def _is_seated(self, member: str, sends: bool) -> bool:
-        """GroupFull: no receiver more can be told apart."""
-        if self.epoch.shape.source_auth == sources.NONE:
+        """GroupFull: no member more can be told apart."""
+        source_auth = self.epoch.shape.source_auth
+        if not seats.needs_seat(source_auth, sends):
             return True
-        if seats.is_full(self.epoch.seats, member, sends):
+        if seats.is_full(source_auth, self.epoch.seats, member, sends):
             raise GroupFull
         if not seats.is_seated(self.epoch.seats, member, sends):
             return False

@@ -15,6 +15,7 @@ from ..errors import MISUSE, Problem
 from ..store import Fenced, Store
 from . import Out, disclosure, seats, sources, trust
 from .authority import Authority, Member, load_signing_key
+from .clock import Boot, Clock
 from .diary import Diary
 from .epoch import Epoch
 from .group import Group
@@ -40,15 +41,18 @@ class KeyServer:
         *,
         random: Callable[[int], bytes] = os.urandom,
         time: Callable[[], float] = time.time,
+        boot: Boot | None = None,
     ):
         """time(): seconds since 1970, for people, and to judge certificates by; nothing else is
-        decided by it."""
+        decided by it. boot: of what machine the clock is by which senders are proven."""
         self.counters: Counter[str] = Counter()
         self.events: list[tuple[str, dict]] = []  # what happened; the reader empties it
         self._store = store
         self._policy = policy
         self._random = random
+        self._boot = boot or Boot()
         self._ledger = Ledger(store)
+        self._clock = Clock(self._ledger, random, self._boot)
         self._authority = Authority(self._ledger, random)
         self._time = time
         self._diary = Diary(store, None, self._authority, time)
@@ -70,6 +74,7 @@ class KeyServer:
         self._rekeyer = Rekeyer(load_signing_key(self._store), self._random)
         self._rekeyer.most_len = most_len(self._policy)
         self._ledger = Ledger(self._store, self._store.acquire_term(f"key server {os.getpid()}"))
+        self._clock = Clock(self._ledger, self._random, self._boot)
         self._authority = Authority(self._ledger, self._random)
         self._check_receivers(self._policy)
         self._diary = Diary(self._store, self._ledger.term, self._authority, self._time)
@@ -123,6 +128,7 @@ class KeyServer:
         self._retired = [group for group in self._retired if not group.is_quiet]
         next_ms = min(self._responder.next_ms(), self._diary.next_ms())
         next_ms = min([next_ms, *(group.next_ms() for group in self._all())])
+        next_ms = min([next_ms, *(group.prepare(now_ms) for group in self._groups.values())])
         return outs, max(0, next_ms - now_ms)
 
     def rekey(self, group: str, now_ms: int) -> list[Out]:
@@ -251,7 +257,8 @@ class KeyServer:
         if self._responder is None:
             self._diary.contacts.load()
             rules = self._policy.groups
-            groups = {n: Group(p, self._ledger, None, self._random) for n, p in rules.items()}
+            what = self._ledger, None, self._random, self._clock
+            groups = {n: Group(p, *what) for n, p in rules.items()}
         return Overview(self._policy, groups, self._authority, self._diary, self._responder)
 
     def keys(self, now_ms: int, *, follow: bool = False, **who: Any) -> dict:
@@ -282,7 +289,7 @@ class KeyServer:
 
     def _stored_keys(self) -> Iterator[disclosure.Record]:
         for policy in self._policy.groups.values():
-            group = Group(policy, self._ledger, None, self._random)
+            group = Group(policy, self._ledger, None, self._random, self._clock)
             group.refresh(0)
             if group.epoch is not None:
                 yield from disclosure.of_group(
@@ -300,11 +307,12 @@ class KeyServer:
     def _check_receivers(self, policy: SitePolicy) -> None:
         for group in policy.groups.values():
             if group.source_auth != sources.NONE:
-                seats.check_room(group.name, self._authority.of_group(group.name))
+                members = self._authority.of_group(group.name)
+                seats.check_room(group.name, group.source_auth, members)
 
     def _start_group(self, policy: GroupPolicy, now_ms: int) -> None:
         name = policy.name
-        group = Group(policy, self._ledger, self._rekeyer, self._random)
+        group = Group(policy, self._ledger, self._rekeyer, self._random, self._clock)
         evicted = frozenset(self._authority.evicted(name))
         group.start(now_ms, evicted, self._authority.evicted_done(name))
         self._groups[name] = group

@@ -7,17 +7,21 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from covey.timing import MOST_DRIFT_PPM
+
 from .. import toml
 from ..errors import FAILURE, MISUSE, Problem
 from ..site import check_name
 from . import policyvalues as values
+from . import timingrules
 from .policyvalues import Listen
+from .timingrules import SIGNS_A_SECOND
 
 TELL, STOP = "tell", "stop"  # what a member does that hears nothing from its key server
 INBAND, MULTICAST = "inband", "multicast"  # how a group's new keys reach its members
 UNICAST = "unicast"  # how its data do, else MULTICAST
+NONE, MAC, TESLA, ECDSA = "none", "mac", "tesla", "ecdsa"  # what proves who sent
 PATIENCE_S = 14  # of a member whose request waits: it is sent for the last time after 15 s
-SIGNS_A_SECOND = 1000  # of life that a key server answers beside its other work
 REKEY_AT = 80  # % of a lifetime after which a group is rekeyed without being asked
 
 _TEMPLATE = """\
@@ -67,8 +71,14 @@ ike_idle = "10m"
 # evict_gap = "1s"               # between the two messages that it takes
 # backward_secrecy = false       # true: keys change before a newcomer gets any
 # fresh_join = true              # keys change before who starts anew gets any: no replays to it
-# source_auth = "none"           # "mac": each packet proves its sender to up to 16 receivers
-# mac_len = 8                    # octets of that proof for each receiver, 8 to 16
+# source_auth = "none"           # what proves who sent a packet: "mac", to up to 16 receivers;
+#                                # "tesla", to any number a moment later; "ecdsa": signatures
+# mac_len = 8                    # octets of a MAC, 8 to 16
+# tesla_interval = "100ms"       # the time for which a sender has a key, 20 ms or more
+# tesla_lag = 2                  # so many intervals later it is disclosed
+# tesla_chain = 14               # a chain of keys lasts for 2 to the power of this many intervals
+# tesla_drift = 500              # ppm by which a member's clock may be wrong
+# ecdsa_batch = 64               # most packets that one signature covers
 # batch_window = "1s"            # so long newcomers wait for others that come
 # max_silence = 0                # who hears nothing from here for so long says so; 0: never
 # on_silence = "tell"            # "stop": then it takes no packets, either
@@ -99,8 +109,13 @@ class Shape:
     integrity_only: bool = False
     key_tree: int = 0  # degree; 0: none
     delivery: str = MULTICAST
-    source_auth: str = "none"
+    source_auth: str = NONE
     mac_len: int = 8
+    tesla_interval_ms: int = 100
+    tesla_lag: int = 2
+    tesla_chain: int = 14
+    tesla_drift_ppm: int = 500
+    ecdsa_batch: int = 64
 
     @property
     def sender_id_bits(self) -> int:
@@ -136,8 +151,13 @@ class GroupPolicy:
     evict_gap_ms: int = 1000
     backward_secrecy: bool = False
     fresh_join: bool = True
-    source_auth: str = "none"
+    source_auth: str = NONE
     mac_len: int = 8
+    tesla_interval_ms: int = 100
+    tesla_lag: int = 2
+    tesla_chain: int = 14
+    tesla_drift_ppm: int = 500
+    ecdsa_batch: int = 64
     batch_window_ms: int = 1000
     max_silence_s: int = 0
     on_silence: str = TELL
@@ -161,7 +181,7 @@ class GroupPolicy:
         """Whether a member may have unicast delivery: there is an attribute to say so, what others
         multicast is within the key server's reach, and no rekey but the inband one is needed."""
         is_heard = self.relays_all or self.carrier == "udp"
-        return is_heard and self.private_attributes and self.source_auth == "none"
+        return is_heard and self.private_attributes and self.source_auth == NONE
 
     @property
     def shape(self) -> Shape:
@@ -180,6 +200,11 @@ class GroupPolicy:
             delivery=self.delivery,
             source_auth=self.source_auth,
             mac_len=self.mac_len,
+            tesla_interval_ms=self.tesla_interval_ms,
+            tesla_lag=self.tesla_lag,
+            tesla_chain=self.tesla_chain,
+            tesla_drift_ppm=self.tesla_drift_ppm,
+            ecdsa_batch=self.ecdsa_batch,
         )
 
     def delays_s(self, evicts: bool) -> tuple[int, int]:
@@ -244,9 +269,10 @@ def parse(text: str, name: str = "covey.toml") -> SitePolicy:
             table = f"group.{key}"
             read[key] = _read_group(key, content, read)
             _check_reports(read[key], site)
+            _check_timing(read[key], content, site)
         made = SitePolicy(**site, groups=read)
         table = ""
-        if not made.fragment_size and any(g.source_auth != "none" for g in read.values()):
+        if not made.fragment_size and any(g.source_auth != NONE for g in read.values()):
             raise _Wrong(
                 "fragment_size",
                 "fragment_size must not be 0 where a group has source_auth: its rekeys may be"
@@ -341,8 +367,13 @@ _GROUP = {
     "evict_gap": ("evict_gap_ms", values.spacing_ms),
     "backward_secrecy": ("backward_secrecy", values.flag),
     "fresh_join": ("fresh_join", values.flag),
-    "source_auth": ("source_auth", values.one_of("none", "mac")),
+    "source_auth": ("source_auth", values.one_of(NONE, MAC, TESLA, ECDSA)),
     "mac_len": ("mac_len", values.whole(8, 16)),
+    "tesla_interval": ("tesla_interval_ms", values.interval_ms),
+    "tesla_lag": ("tesla_lag", values.lag),
+    "tesla_chain": ("tesla_chain", values.whole(timingrules.LEAST_CHAIN, timingrules.MOST_CHAIN)),
+    "tesla_drift": ("tesla_drift_ppm", values.whole(1, MOST_DRIFT_PPM)),
+    "ecdsa_batch": ("ecdsa_batch", values.batch),
     "batch_window": ("batch_window_ms", values.window_ms),
     "max_silence": ("max_silence_s", values.silence_s),
     "on_silence": ("on_silence", values.one_of(TELL, STOP)),
@@ -429,6 +460,16 @@ def _check_reports(policy: GroupPolicy, site: dict) -> None:
         )
 
 
+def _check_timing(policy: GroupPolicy, content: dict, site: dict) -> None:
+    """Of a group whose senders are proven by time."""
+    if policy.source_auth != TESLA:
+        return
+    wrong = timingrules.mistake(policy, site.get("ike_idle_s", SitePolicy.ike_idle_s))
+    if wrong is not None:
+        key, sentence = wrong
+        raise _Wrong(key if key in content else "source_auth", sentence)
+
+
 def _check_rollover(policy: GroupPolicy, content: dict) -> None:
     """What each value allows and all together don't: keys must overlap at every member."""
     atd, dtd = policy.atd_s, policy.dtd_s
@@ -477,7 +518,7 @@ def _check_rollover(policy: GroupPolicy, content: dict) -> None:
 def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
     """Members that wait for other keys must not give up, and nobody may send under them yet."""
     key = "backward_secrecy" if policy.backward_secrecy else "fresh_join"
-    if policy.source_auth != "none":
+    if policy.source_auth != NONE:
         key = "source_auth"
     elif not policy.backward_secrecy and not policy.fresh_join:
         return
@@ -488,7 +529,7 @@ def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
             f" them. Else say {key} = false.",
         )
     wait_ms = policy.dtd_s * 1000 + policy.batch_window_ms
-    if not policy.backward_secrecy and policy.source_auth == "none":
+    if not policy.backward_secrecy and policy.source_auth == NONE:
         wait_ms -= policy.atd_s * 1000
     if wait_ms > PATIENCE_S * 1000:
         raise _Wrong(
@@ -528,13 +569,13 @@ def _check_silence(policy: GroupPolicy, content: dict) -> None:
 
 def _check_sources(policy: GroupPolicy, content: dict) -> None:
     """What source authentication needs of the rest."""
-    if policy.source_auth == "none":
+    if policy.source_auth == NONE:
         return
     if policy.rekey == INBAND or not policy.key_tree:
         raise _Wrong(
             "key_tree" if "key_tree" in content else "rekey",
-            f'source_auth = "{policy.source_auth}" takes rekey = "multicast" and a key_tree: keys'
-            " reach each sender under its own.",
+            f'source_auth = "{policy.source_auth}" takes rekey = "multicast" and a key_tree: who'
+            " sends is told to all at once, and keys to each sender under its own.",
         )
     if not policy.private_attributes:
         raise _Wrong(

@@ -9,8 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from covey.sources import MOST_LEVELS
+from covey.timing import LEAST_INTERVAL_MS, MOST_INTERVAL_MS, MOST_LAG
+
 _WIDTHS = (8, 12, 16)  # bits of a Sender-ID that every implementation knows (RFC 6054 section 3)
 _U16 = 0xFFFF
+_BATCHES = tuple(1 << levels for levels in range(MOST_LEVELS + 1))
 _ANY = "0.0.0.0"
 _NAT_PORT = 4500  # IKE messages follow the marker there, else they are ESP (RFC 3948 section 2.2)
 _FQDN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?")
@@ -78,6 +82,28 @@ def interval_s(value: Any) -> int:
 def fragment_size(value: Any) -> int:
     if type(value) is not int or value and not 300 <= value <= 1500:
         raise ValueError("must be a whole number from 300 to 1500, or 0 for never.")
+    return value
+
+
+def interval_ms(value: Any) -> int:
+    ms = parse_duration_ms(value)
+    if not LEAST_INTERVAL_MS <= ms <= MOST_INTERVAL_MS:
+        raise ValueError(f"must be from {LEAST_INTERVAL_MS} ms to {MOST_INTERVAL_MS // 1000} s.")
+    return ms
+
+
+def lag(value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= MOST_LAG:
+        raise ValueError(
+            f"must be a whole number from 1 to {MOST_LAG}: a key that is out in its own interval"
+            " proves nothing."
+        )
+    return value
+
+
+def batch(value: Any) -> int:
+    if type(value) is not int or value not in _BATCHES:
+        raise ValueError(f"must be one of {', '.join(map(str, _BATCHES))}.")
     return value
 
 

@@ -15,7 +15,7 @@ from covey.drops import DROP_IKE_FORMAT, FormatError
 
 from ..errors import Problem
 from ..store import Fenced
-from . import download, inband, proposals, sources
+from . import download, inband, proposals, sources, timekeeping
 from .authority import Authority
 from .group import Group, GroupFull
 from .ikesa import OPEN, IkeSA
@@ -87,7 +87,12 @@ class Registrar:
             self._tell("refused", member=sa.identity, group=shown(identity), reason=reason)
             return [notify(refused.type)]
 
-    def current(self, sa: IkeSA) -> Payloads:
+    def tell(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
+        """What an INFORMATIONAL is answered with."""
+        told = timekeeping.answer(sa, parts, self._groups, self._counters, now_ms)
+        return [*self._current(sa), *told]
+
+    def _current(self, sa: IkeSA) -> Payloads:
         """What a sign of life says of groups with a max_silence: which TEKs are the current ones.
         So a member notices that somebody keeps the rekeys from it."""
         if sa.state != OPEN:
@@ -188,7 +193,7 @@ class Registrar:
             atd_s=atd_s,
             dtd_s=dtd_s,
             is_sender=wanted is not None,
-            attributes=sources.of_group(epoch, group.rows),
+            attributes=sources.of_group(epoch, group.rows, group.chains),
             relayed=relayed,
         )
         own = sources.of_member(epoch, sa.identity, sa.kwk)

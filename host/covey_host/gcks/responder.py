@@ -270,7 +270,7 @@ class Responder:
                 return self._authenticate(sa, exchange, parts, others, now_ms)
             if exchange == ike.INFORMATIONAL:
                 self._registrar.hear(sa, parts, now_ms)
-                return self._registrar.current(sa), _ends(parts)
+                return self._registrar.tell(sa, parts, now_ms), _ends(parts)
             if sa.state in (ikesa.CLOSING, ikesa.REPLACED):
                 return [notify(ike.TEMPORARY_FAILURE)], False
             if exchange == ike.GSA_REGISTRATION:

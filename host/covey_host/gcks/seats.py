@@ -1,9 +1,10 @@
-"""Who may send in a group with source authentication, and who has a slot to check it.
+"""Who may send in a group with source authentication; with MACs, who has a slot to check them.
 
-A member is seated in an epoch before it gets any of its keys: it has a secret of its own, as a
-sender an index, and others were told of it. So a newcomer waits for a rekey (newcomers.py), and
-who leaves is unseated by the next one. A seat that goes to another brings nothing along: what is
-derived from it hangs on its secret and on the identity of whoever sends (sources.py).
+Whoever needs a seat has it in an epoch before it gets any of its keys: a secret of its own, as a
+sender an index, and others were told of it. With MACs all need one, else only senders. So a
+newcomer waits for a rekey (newcomers.py), and who leaves is unseated by the next one. A seat that
+goes to another brings nothing along: what is derived from it hangs on its secret and on the
+identity of whoever sends (sources.py).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from covey import sources as wire
 
 from ..errors import MISUSE, Problem
+from .policy import MAC, NONE
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,16 @@ class Seat:
 
 
 Seats = tuple[Seat, ...]
+MOST_SENDERS = 16  # with signatures, or by time: members have as many windows
 _SOME = -1  # an index, whichever
 
 
+def needs_seat(source_auth: str, sends: bool) -> bool:
+    return source_auth == MAC or sends and source_auth != NONE
+
+
 def reseated(
+    source_auth: str,
     seats: Seats,
     unseated: Iterable[str],
     asking: Mapping[str, bool],
@@ -41,16 +49,20 @@ def reseated(
     """The next epoch's. asking: who registers, and whether it wants to send: its Sender-ID will be
     another one. index_for: an index for a member that has this one, but none of these."""
     gone = set(unseated)
-    stay = tuple(seat for seat in seats if seat.member not in gone)
+    stay = tuple(
+        seat
+        for seat in seats
+        if seat.member not in gone and needs_seat(source_auth, seat.index is not None)
+    )
     for member, sends in asking.items():
-        if member in gone:
+        if member in gone or not needs_seat(source_auth, sends):
             continue
         seat = seat_of(stay, member) or Seat(member, _new_secret(stay, random))
         if sends:
             taken = {other.index for other in stay if other.index is not None}
             seat = replace(seat, index=index_for(member, seat.index, taken))
         after = (*(other for other in stay if other.member != member), seat)
-        if len(slots(after)) <= wire.MOST_SLOTS:
+        if _fits(source_auth, after):
             stay = after
     return stay
 
@@ -68,19 +80,25 @@ def renewed(seats: Seats, random: Callable[[int], bytes]) -> Seats:
     return made
 
 
-def is_full(seats: Seats, member: str, sends: bool) -> bool:
-    """Whether this one finds no slot, however long it waits."""
+def is_full(source_auth: str, seats: Seats, member: str, sends: bool) -> bool:
+    """Whether this one, which needs a seat, finds none, however long it waits."""
     if seat_of(seats, member) is not None:
         return False
-    more = Seat(member, b"", _SOME if sends else None)
-    return len(slots((*seats, more))) > wire.MOST_SLOTS
+    return not _fits(source_auth, (*seats, Seat(member, b"", _SOME if sends else None)))
 
 
-def check_room(group: str, members: Mapping[str, bool]) -> None:
+def check_room(group: str, source_auth: str, members: Mapping[str, bool]) -> None:
     """Problem where these, of whom some may send, can't all check what is sent. members: whether
     each may send."""
-    lone = list(members.values()).count(True) == 1
-    if len(members) - lone > wire.MOST_SLOTS:
+    senders = list(members.values()).count(True)
+    if source_auth not in (NONE, MAC) and senders > MOST_SENDERS:
+        raise Problem(
+            f'Group {group} has source_auth = "{source_auth}", which serves {MOST_SENDERS} senders'
+            f" at most, and {senders} members would be allowed to send: remove some.",
+            MISUSE,
+        )
+    lone = senders == 1
+    if source_auth == MAC and len(members) - lone > wire.MOST_SLOTS:
         raise Problem(
             f'Group {group} has source_auth = "mac", which serves {wire.MOST_SLOTS} receivers at'
             f" most, and {len(members) - lone} members would receive: remove some, or choose"
@@ -97,6 +115,12 @@ def slots(seats: Seats) -> list[Seat]:
     """Whose tags lie in a packet, in their order. Who alone sends has nothing to check."""
     senders = [seat for seat in seats if seat.index is not None]
     return [seat for seat in seats if senders != [seat]]
+
+
+def _fits(source_auth: str, seats: Seats) -> bool:
+    if source_auth == MAC:
+        return len(slots(seats)) <= wire.MOST_SLOTS
+    return sum(seat.index is not None for seat in seats) <= MOST_SENDERS
 
 
 def _new_secret(others: Iterable[Seat], random: Callable[[int], bytes]) -> bytes:

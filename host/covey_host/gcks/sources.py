@@ -6,14 +6,20 @@ The formats, and what members do with them: covey/sources.py. Who has which seat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from covey import sources as wire
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from covey import signers, timing
+from covey import sources as wire
+from covey.p256_sign import derived
+
+from .chains import Chains
 from .epoch import Epoch
 from .keytree import Node
+from .policy import ECDSA, MAC, NONE, TESLA
 from .seats import Seat, seat_of, slots
 from .senders import Row
 
-NONE, MAC = "none", "mac"
 Attribute = tuple[int, bytes]
 
 
@@ -28,30 +34,38 @@ class Told:
 def of_tek(epoch: Epoch) -> list[Attribute]:
     """Attributes in the TEK's policy."""
     shape = epoch.shape
-    if shape.source_auth == NONE:
-        return []
-    return [wire.emit_macs(shape.mac_len, [seat.slot_id for seat in slots(epoch.seats)])]
+    if shape.source_auth == MAC:
+        return [wire.emit_macs(shape.mac_len, [seat.slot_id for seat in slots(epoch.seats)])]
+    if shape.source_auth == TESLA:
+        return [timing.emit_timing(_timing(epoch))]
+    if shape.source_auth == ECDSA:
+        return [wire.emit_signed(shape.ecdsa_batch.bit_length() - 1)]
+    return []
 
 
-def of_group(epoch: Epoch, rows: dict[int, Row]) -> list[Attribute]:
+def of_group(epoch: Epoch, rows: dict[int, Row], chains: Chains) -> list[Attribute]:
     """Attributes in the group-wide policy. rows: what indexes were used for, as of now."""
     if epoch.shape.source_auth == NONE:
         return []
     low = (1 << epoch.shape.incarnation_bits) - 1
     senders = [seat for seat in epoch.seats if seat.index is not None]
-    return [
-        wire.emit_roster(
-            [(s.index, _latest(rows, s.index) & low, s.member.encode()) for s in senders]
-        )
-    ]
+    roster = [(s.index, _latest(rows, s.index) & low, s.member.encode()) for s in senders]
+    found = [wire.emit_roster(roster)]
+    if epoch.shape.source_auth == TESLA:
+        found.append(timing.emit_chains(chains.rows(epoch, is_all=False)))
+    if epoch.shape.source_auth == ECDSA:
+        found.append(signers.emit_signers({s.index: _point(s.secret) for s in senders}))
+    return found
 
 
 def of_member(epoch: Epoch, member: str, kwk: bytes) -> list[Attribute]:
     """Attributes in its own bag, at a registration. kwk: GSK_w of its IKE SA."""
     seat = seat_of(epoch.seats, member)
-    if epoch.shape.source_auth == NONE or seat is None:
+    if seat is None or epoch.shape.source_auth not in (MAC, ECDSA):
         return []
     found = [wire.emit_receiver_key(kwk, seat.secret)]
+    if epoch.shape.source_auth == ECDSA:  # it derives its private key
+        return found
     pairs = _pairs(seat, slots(epoch.seats))
     if seat.index is not None and pairs:
         found.append(wire.emit_sender_keys(bytes(4), kwk, pairs))
@@ -61,7 +75,7 @@ def of_member(epoch: Epoch, member: str, kwk: bytes) -> list[Attribute]:
 def of_senders(old: Epoch, new: Epoch, leaves: Mapping[str, Node]) -> list[Attribute]:
     """Attributes in the member bag of a rekey: to each sender that goes on, what the newcomers'
     slots take. leaves: personal keys in the key tree."""
-    if new.shape.source_auth == NONE:
+    if new.shape.source_auth != MAC:
         return []
     known = {seat.slot_id for seat in slots(old.seats)}
     fresh = [seat for seat in slots(new.seats) if seat.slot_id not in known]
@@ -76,6 +90,19 @@ def of_senders(old: Epoch, new: Epoch, leaves: Mapping[str, Node]) -> list[Attri
             key_id = leaf.key_id.to_bytes(4, "big")
             found.append(wire.emit_sender_keys(key_id, leaf.key, pairs))
     return found
+
+
+def _point(secret: bytes) -> bytes:
+    """The 65 octets of the point with which a sender's signatures are verified."""
+    scalar = int.from_bytes(derived(secret, signers.KEY_LABEL), "big")
+    point = ec.derive_private_key(scalar, ec.SECP256R1()).public_key()
+    return point.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+
+def _timing(epoch: Epoch) -> timing.Timing:
+    shape = epoch.shape
+    terms = shape.mac_len, shape.tesla_lag, shape.tesla_chain, shape.tesla_interval_ms
+    return timing.Timing(*terms, epoch.clock, shape.tesla_drift_ppm)
 
 
 def _pairs(sender: Seat, receivers: list[Seat]) -> list[tuple[bytes, bytes]]:

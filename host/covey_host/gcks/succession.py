@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from . import senders, sources
+from .chains import Chains
 from .epoch import Epoch, Outbox, Parcel, Random, between, encode_state, kwk_len
 from .epoch import next_epoch as epoch_after
 from .keytree import Draft, KeyTree
@@ -59,11 +60,13 @@ def decide(
     gone: frozenset[str],
     joins: dict[str, bool],
     asking: Mapping[str, bool],
+    chains: Chains,
+    clock: bytes,
 ) -> Plan:
     """excludes: all have to register again. started: the key server was. gone: who is not to
     follow; with a key tree those who left by themselves don't either. joins: newcomers that wait
     for a leaf with new keys over it, and whether each can put fragments together. asking: who
-    waits, and whether it wants to send."""
+    waits, and whether it wants to send. clock: its name, where senders are proven by time."""
     old, policy = was.epoch, was.policy
     in_fragments = was.roster.can_all_fragment(old.era)
     moves = planned(was, rekeyer, random, gone, joins, in_fragments=in_fragments)
@@ -77,6 +80,7 @@ def decide(
     new = epoch_after(old, policy.shape, random, excludes=excludes, started=started, over=over)
     left = was.roster.leaving(old.era, gone).keys() - asking.keys()
     new, reserved = _seated(was, new, random, gone | left, asking, excludes)
+    new = replace(new, clock=clock)
     come_back = excludes or started and any(parcel.excludes for parcel in was.outbox)
     evicts = bool(steps or gone) and not excludes
     delays_s = policy.delays_s(evicts)
@@ -92,7 +96,7 @@ def decide(
         gaps_ms = moves.gaps_ms(policy)
         parcels = rekeyer.steps(old, steps, sas, new.rekey.spi, policy, gaps_ms, **how)
         how |= {"over": over, "gap_ms": policy.evict_gap_ms if over else 0, "joins": moves.joins}
-        how["sources"] = _told_of_sources(was, new, reserved)
+        how["sources"] = _told_of_sources(was, new, reserved, chains)
         parcels.append(rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s, **how))
     outbox = _unsaid(was.outbox, rekeyer) if excludes else was.outbox
     unsent = 0 if excludes else was.unsent
@@ -158,7 +162,8 @@ def _seated(
     def index_for(member: str, index: int | None, taken: set[int]) -> int | None:
         return senders.index_from_now(rows, member, index, new, taken)
 
-    new = replace(new, seats=reseated(seats, unseated, asking, index_for, random))
+    how = new.shape.source_auth, seats, unseated, asking
+    new = replace(new, seats=reseated(*how, index_for, random))
     reserved = {
         seat.index: senders.reserved(rows.get(seat.index), seat.member, new)
         for seat in new.seats
@@ -167,7 +172,7 @@ def _seated(
     return new, reserved
 
 
-def _told_of_sources(was: Standing, new: Epoch, reserved: dict[int, Row]) -> Told:
+def _told_of_sources(was: Standing, new: Epoch, reserved: dict[int, Row], chains: Chains) -> Told:
     """Attributes for the group, and for single senders, which have them under their own keys."""
     leaves = {}
     for seat in was.epoch.seats if was.tree is not None else ():
@@ -175,7 +180,7 @@ def _told_of_sources(was: Standing, new: Epoch, reserved: dict[int, Row]) -> Tol
         if enrolled is not None and enrolled.era == new.era and enrolled.leaf is not None:
             leaves[seat.member] = was.tree.node(0, enrolled.leaf)
     rows = was.roster.rows | reserved
-    return Told(sources.of_group(new, rows), sources.of_senders(was.epoch, new, leaves))
+    return Told(sources.of_group(new, rows, chains), sources.of_senders(was.epoch, new, leaves))
 
 
 def _unsaid(outbox: Outbox, rekeyer: Rekeyer) -> list[Parcel]:

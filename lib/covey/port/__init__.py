@@ -3,7 +3,8 @@
 Both ports define exactly these names.
 
     const, micropython      for the compiler; on CPython identities
-    ticks_ms()              milliseconds on a clock that wraps at 2^30 (12.4 days) everywhere
+    ticks_ms()              milliseconds on a clock that wraps at 2^30 (12.4 days) everywhere; while
+                            the machine is suspended it goes on, but for MicroPython's unix port
     ticks_add(t, ms)        a moment ms later, |ms| < 2^29; OverflowError beyond
     ticks_diff(a, b)        a - b in ms, right while they lie less than 2^29 ms (6.2 days) apart
     utc()                   14 digits of UTC, YYYYMMDDHHMMSS, as octets; None where the clock was
@@ -23,6 +24,8 @@ Both ports define exactly these names.
     GCMContext(keymat), GMACContext(keymat), RareContext(keymat), open_long(context, ...)
                             see covey.gcm
     cmac_context(key)       see covey.cmac: a CMACContext
+    copiers()               copy(out, at, octets, off, n) and is_same(a, b, n), of their first n
+                            octets: functions that take no heap
     buffer(n)               n octets, zero, that contexts seal and open in place: a bytearray that
                             stays so long, for what packets lie in
     admit, trim, heard, accept, frame, STEP_IS_DUE

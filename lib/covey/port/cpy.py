@@ -51,8 +51,17 @@ class micropython:
         return f
 
 
-def ticks_ms():
-    return time.monotonic_ns() // 1_000_000 & _MASK
+if hasattr(time, "clock_gettime_ns"):
+    # What is known of other clocks is wrong after a suspension that ours leaves out.
+    _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+    def ticks_ms():
+        return time.clock_gettime_ns(_CLOCK) // 1_000_000 & _MASK
+
+else:
+
+    def ticks_ms():
+        return time.monotonic_ns() // 1_000_000 & _MASK
 
 
 def ticks_add(t, ms):
@@ -79,6 +88,18 @@ def unload(name):
 
 sha256 = hashlib.sha256
 sha1 = hashlib.sha1
+
+
+def copiers():
+    return _copy, _is_same
+
+
+def _copy(out, at, octets, off, n):
+    out[at : at + n] = octets[off : off + n]
+
+
+def _is_same(a, b, n):
+    return a[:n] == b[:n]
 
 
 class AESBlock:

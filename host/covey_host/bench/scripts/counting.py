@@ -81,7 +81,7 @@ def steps(label, job):
             result.append(end.value)
 
     while not result:
-        if gc.mem_free() < gc.mem_alloc():  # about as a board would
+        if _IS_BOARD and gc.mem_free() < gc.mem_alloc():  # about as a board would
             gc.collect()
         began = os.getenv("") if _COUNTS else _clock()
         one()

@@ -21,7 +21,10 @@ def absolute(name, level):
     here = current[-1]
     up = level - hasattr(sys.modules[here], "__path__")  # to a package the first dot is itself
     parts = here.split(".")
-    return ".".join(parts[: len(parts) - up] + ([name] if name else []))
+    found = ".".join(parts[: len(parts) - up] + ([name] if name else []))
+    if found in sys.modules or found in taken:
+        return found
+    return "covey.port." + name  # a function of the port was called while this one loads
 
 
 def hook(name, globals=None, locals=None, names=None, level=0):

@@ -1,0 +1,105 @@
+"""What a member knows of its key server's clock: between which two moments it stands.
+
+RFC 4082 section 3.3.1. The key server was asked, and answered with what its clock showed. When we
+asked it showed no more than that, when the answer came no less; and since then our clocks have
+gone apart by the drift that policy allows. So an answer that was held back makes the bound wider,
+but never wrong. Too wide, or too old, it is none: then nothing is confirmed, and nothing sent.
+
+Takes no heap but for learn(). Intervals are counted from the clock's beginning.
+"""
+
+from covey.port import const, micropython, ticks_diff
+
+_LEAST_S = const(10)  # between two questions
+_MOST_S = const(3600)
+_TICK_MS = const(1)  # what our ticks leave out, and what is left out of the answer's ms
+_NONE = const(-1)
+
+
+class ClockBound:
+    """timing: timing.Timing, the group's."""
+
+    def __init__(self, timing):
+        lag_ms = timing.lag * timing.interval_ms
+        self.most_round_ms = lag_ms // 2  # of an answer, or it is of no use
+        # After so long the drift has eaten an eighth of the lag: it is time to ask again.
+        again_s = lag_ms * 125 // timing.drift_ppm
+        self.again_s = min(max(again_s, _LEAST_S), _MOST_S)
+        self._most_ms = 4000 * self.again_s
+        self._interval_ms = timing.interval_ms
+        self._drift_ppm = timing.drift_ppm
+        self._interval = _NONE  # that the answer was of, or none
+        self._ms = 0  # of it, that had gone
+        self._asked_ms = 0  # ticks
+        self._came_ms = 0
+
+    @property
+    def is_known(self):
+        return self._interval >= 0
+
+    def learn(self, clock_ms, asked_ms, came_ms):
+        """An answer: what the clock showed. False: that took too long, or we know more already."""
+        round_ms = ticks_diff(came_ms, asked_ms)
+        if not 0 <= round_ms <= self.most_round_ms:
+            return False
+        if self.is_known and self.width_ms(came_ms) < round_ms + self._drift(0):
+            return False
+        self._interval = clock_ms // self._interval_ms
+        self._ms = clock_ms % self._interval_ms
+        self._asked_ms = asked_ms
+        self._came_ms = came_ms
+        return True
+
+    @micropython.native
+    def latest(self, now_ms):
+        """The interval that it may be on the key server's clock at the latest; -1: who knows."""
+        if self._interval < 0:
+            return _NONE
+        gone = ticks_diff(now_ms, self._asked_ms)
+        if gone < 0:
+            gone = 0
+        if gone > self._most_ms:
+            return _NONE
+        ms = self._ms + gone + self._drift(gone) + 2 * _TICK_MS
+        return self._interval + ms // self._interval_ms
+
+    @micropython.native
+    def earliest(self, now_ms):
+        """The interval that it is there at the least; -1: who knows."""
+        if self._interval < 0:
+            return _NONE
+        gone = ticks_diff(now_ms, self._came_ms)
+        if gone > self._most_ms:
+            return _NONE
+        ms = self._ms
+        if gone > 0:
+            ms = max(ms, ms + gone - self._drift(gone) - _TICK_MS)
+        return self._interval + ms // self._interval_ms
+
+    def left_ms(self, now_ms, interval):
+        """The ms until earliest() is as late as this: while it isn't 1 to 1000."""
+        if self.earliest(now_ms) >= interval:
+            return 0
+        gone = max(0, ticks_diff(now_ms, self._came_ms))
+        to_go = min(interval - self._interval, 0x3FFFFFFF // self._interval_ms)
+        left = to_go * self._interval_ms - self._ms - gone + self._drift(gone) + _TICK_MS
+        return min(max(left, 1), 1000)
+
+    def width_ms(self, now_ms):
+        """How far apart both are. Of a bound that is known."""
+        gone = max(0, ticks_diff(now_ms, self._came_ms))
+        return ticks_diff(self._came_ms, self._asked_ms) + 2 * self._drift(gone)
+
+    def step(self, now_ms):
+        """To be called each second or so: what is too old is forgotten, before ticks wrap."""
+        if self.is_known and ticks_diff(now_ms, self._came_ms) > self._most_ms:
+            self._interval = _NONE
+
+    def forget(self):
+        """Our ticks have stood still, or nobody knows."""
+        self._interval = _NONE
+
+    @micropython.native
+    def _drift(self, ms):
+        """By how much clocks go apart in so long, rounded up."""
+        return (ms // 1000 + 1) * self._drift_ppm // 1000 + 1

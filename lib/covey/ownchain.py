@@ -1,0 +1,162 @@
+"""A sender's side of TESLA: the keys of the present intervals, made ahead; and what it owes.
+
+Keys lie in a ring, from some that are to be disclosed to some that are of the next intervals,
+since a round of the traversal (pebbles.py) takes a board a few ms. What is disclosed is always the
+key of `lag` intervals before the one that it surely is by the key server's clock. Who sends no
+more still owes the keys of what it sent last: packets that hold nothing else bring them.
+"""
+
+from covey.chainhash import mac_key
+from covey.cmac import CMACContext
+from covey.octets import wipe
+from covey.pebbles import Pebbles
+from covey.port import const, copiers
+from covey.timing import KEY_LEN
+
+_RING = const(32)  # keys, a power of two: 16 of lag, and those ahead
+_AHEAD = const(8)  # intervals for which keys are made ahead
+_INLINE = const(4)  # rounds where a packet waits for them
+_SLICE = const(8)  # rounds in a step
+_FAR = const(256)  # rounds; who is further behind asks for other stones
+# When what is owed is sent: so many intervals after it may be, and again, since some are lost.
+_OWED = (0, 1, 2, 4, 8)
+
+_copy, _ = copiers()
+
+
+class OwnChain:
+    """timing: timing.Timing; identity: our own, in octets."""
+
+    def __init__(self, timing, identity):
+        self.identity = identity
+        self._lag = timing.lag
+        self._bits = timing.bits
+        self._pebbles = []  # of this segment and the next, in this order
+        self._salts = {}  # first interval of a segment → salt
+        self._ring = bytearray(KEY_LEN * _RING)  # the key of interval i at i modulo _RING
+        self._from = 0  # from this interval on, to
+        self._at = -1  # this one
+        self._context = None  # CMACContext of
+        self._context_at = -1  # this interval
+        self._sent_at = -1  # interval of the last packet, while its key is owed
+        self._told = 0  # how often it was disclosed since
+
+    def lacks(self, interval):
+        """Whether stones are to be asked for: we have none for this interval or are far behind, or
+        its segment is in its last quarter, and there are none for the next.
+        """
+        if not (self._covers(interval) and self._covers(interval + (1 << self._bits >> 2))):
+            return True
+        return interval - self._pebbles[0].at > _FAR
+
+    def take(self, at, salt, keys):
+        """Stones, see timing.parse_stones(); ours from now on."""
+        first = at + 1 >> self._bits << self._bits
+        for had in list(self._pebbles):
+            if had.at >= at > had.last - (1 << self._bits):  # no later ones than these
+                for key in keys:
+                    wipe(key)
+                return
+            if 0 <= had.last - first < 1 << self._bits:
+                had.wipe()
+                self._pebbles.remove(had)
+        made = Pebbles(at, salt, keys, first + (1 << self._bits) - 1)
+        self._pebbles.append(made)
+        self._pebbles.sort(key=_earliest_first)
+        self._salts[first] = salt
+
+    def step(self, interval):
+        """Some rounds ahead of this interval. Whether there is more to do at once."""
+        for _ in range(_SLICE):
+            if self._at >= interval + _AHEAD or not self._round(interval):
+                return False
+        return self._at < interval + _AHEAD
+
+    def begin(self, interval):
+        """Before a packet of this interval: whether its MAC can be made. Takes heap in a new one;
+        MemoryError, OSError: see CMACContext.
+        """
+        if interval == self._context_at:
+            return True
+        for _ in range(_INLINE):
+            if self._at >= interval or not self._round(interval):
+                break
+        if not self._from <= interval <= self._at:
+            return False
+        salt = self._salts[interval >> self._bits << self._bits]
+        at = KEY_LEN * (interval & _RING - 1)
+        key = mac_key(salt, self.identity, memoryview(self._ring)[at : at + KEY_LEN])
+        context, self._context = self._context, None
+        self._context_at = -1
+        if context is not None:
+            context.wipe()
+        self._context = CMACContext(key)
+        self._context_at = interval
+        return True
+
+    def sign(self, buf, n, epoch, at, tag_len):
+        """For the interval of begin(); see covey.cmac."""
+        self._context.sign(buf, n, epoch, at, tag_len)
+        self._sent_at = self._context_at
+        self._told = 0
+
+    def disclose(self, out, at, interval):
+        """Put the key there that may be told in this interval, or zeros."""
+        interval -= self._lag
+        if self._from <= interval <= self._at:
+            _copy(out, at, self._ring, KEY_LEN * (interval & _RING - 1), KEY_LEN)
+        else:
+            for i in range(at, at + KEY_LEN):
+                out[i] = 0
+
+    def owed_at(self):
+        """From which interval on a key is to be told though nothing is sent; -1: none is owed."""
+        if self._sent_at < 0:
+            return -1
+        return self._sent_at + self._lag + _OWED[self._told]
+
+    def told(self):
+        """What was owed has been sent, once more."""
+        self._told += 1
+        if self._told == len(_OWED):
+            self._sent_at = -1
+
+    def wipe(self):
+        for pebbles in self._pebbles:
+            pebbles.wipe()
+        self._pebbles = []
+        wipe(self._ring)
+        self._at = self._context_at = self._sent_at = -1
+        if self._context is not None:
+            self._context.wipe()
+
+    def _covers(self, interval):
+        for pebbles in self._pebbles:
+            if 0 <= pebbles.last - interval < 1 << self._bits:
+                return True
+        return False
+
+    def _round(self, interval):
+        """One more key. False: there is none, or it is far from this interval."""
+        while self._pebbles:
+            if not self._pebbles[0].is_over and interval - self._pebbles[0].last <= _FAR:
+                break
+            self._pebbles.pop(0).wipe()
+        if not self._pebbles or interval - self._pebbles[0].at > _FAR:
+            return False
+        pebbles = self._pebbles[0]
+        at = pebbles.at + 1
+        pebbles.next(self._ring, KEY_LEN * (at & _RING - 1))
+        if at != self._at + 1:  # what lies between is not known
+            self._from = at
+        self._at = at
+        self._from = max(self._from, at - _RING + 1)
+        if at & (1 << self._bits) - 1 == 0:
+            for first in list(self._salts):
+                if first < at - (1 << self._bits):
+                    del self._salts[first]
+        return True
+
+
+def _earliest_first(pebbles):
+    return pebbles.at

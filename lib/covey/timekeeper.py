@@ -1,0 +1,229 @@
+"""What TESLA needs that time goes by: a bound on the key server's clock, stones, chains of others.
+
+Asked for over the IKE SA in a sign of life (timing.py has its octets), at once when keys have come
+and then as often as the drift demands: what was asked, and when, belongs to one answer (RFC 4082,
+section 3.3.1, by way of the key server: indirect). Without an answer the bound ends by itself, and
+the member says that it is not in step. Lives as long as the group's clock and terms do, through
+rekeys. Loaded in groups with source_auth = "tesla" alone.
+"""
+
+from covey.chainhash import mac_key
+from covey.chains import Chains
+from covey.clock import ClockBound
+from covey.cmac import CMACContext
+from covey.deadline import Timer
+from covey.drops import FormatError
+from covey.iana import COVEY_CHAINS_NOW, COVEY_STONES, COVEY_TIME
+from covey.payloads import notifies, notify
+from covey.port import const
+from covey.timing import (
+    KEY_LEN,
+    WANTS_CHAINS,
+    WANTS_STONES,
+    emit_ask,
+    parse_chains,
+    parse_stones,
+    parse_time,
+)
+
+_AGAIN_S = const(2)  # after a question that brought too little
+_BEHIND_S = const(10)  # between two questions for nearer keys, which others can provoke
+_FAR = const(256)  # intervals from the latest key known of a sender, from which on we ask for one
+_IDLE_MS = const(1000)
+
+
+class Timekeeper:
+    """timing: timing.Timing. own: our identity, in octets; None: we don't send. before: the one of
+    the terms before, whose SAs may still be in use, or None. spread_s: over how long the first
+    question is spread.
+    """
+
+    def __init__(self, timing, own, before=None, spread_s=0):
+        self.timing = timing
+        self.clock = ClockBound(timing)
+        self.chains = Chains(timing)
+        self.users = 0  # SAs, and what is known of the senders
+        self.own = None
+        if own is not None:
+            from covey.ownchain import OwnChain
+
+            self.own = OwnChain(timing, own)
+        self._before = before
+        self._spread_s = spread_s
+        # A rekey brought another clock: so the key server's machine has booted, and does not know
+        # our IKE SA any more.
+        self._is_cut_off = bool(spread_s) and before is not None
+        self._is_cut_off = self._is_cut_off and before.timing.clock != timing.clock
+        self._settled = None  # the TimedSources whose chains we were told of last
+        self._ask = Timer()  # when the next question goes; not running: none has gone yet
+        self._quiet = Timer()  # none before
+        self._behind = Timer()  # none for nearer keys before
+        self._context = None  # CMACContext of a sender's interval that was asked for last
+        self._context_of = None
+        self._was_known = None  # nobody has been told
+
+    @property
+    def is_known(self):
+        """Whether the clock is."""
+        return self.clock.is_known
+
+    def goes_on(self, timing, own):
+        """Whether it serves these, too."""
+        mine = None if self.own is None else self.own.identity
+        return self.timing.is_same(timing) and mine == own
+
+    def let_go(self):
+        """One uses it no more: the last one wipes it. Takes no heap."""
+        self.users -= 1
+        if self.users == 0:
+            self.clock.forget()
+            if self.own is not None:
+                self.own.wipe()
+            if self._context is not None:
+                self._context.wipe()
+                self._context = None
+
+    def step(self, it, now_ms):
+        """What is due; it: the membership.Membership. The ms until the next time."""
+        self._settle(it)
+        self.clock.step(now_ms)
+        ike = it._ike
+        if ike is not None:
+            if ike.alive_times is not None:
+                self._take(it, ike, now_ms)
+            self._ask_for(it, ike, now_ms)
+        wait_ms = min(_IDLE_MS, self._run(now_ms))
+        if self._before is not None:
+            wait_ms = min(wait_ms, self._before._run(now_ms))
+        is_known = self.clock.earliest(now_ms) >= 0
+        if is_known is not self._was_known:
+            self._was_known = is_known
+            it.says_state(now_ms)
+        return wait_ms
+
+    def disclose(self, member, now_ms):
+        """A packet in the member's tx that tells a key that is owed: its length, or 0."""
+        if self._before is not None:
+            n = self._before.disclose(member, now_ms)
+            if n:
+                return n
+        if self.own is None:
+            return 0
+        owed_at = self.own.owed_at()
+        if owed_at < 0 or self.clock.earliest(now_ms) < owed_at:
+            return 0
+        self.own.told()
+        keys = member.keys
+        usual = keys.sending
+        for sa in [usual] + keys.live():
+            if sa is not None and sa.auth is not None and sa.auth.keeper is self:
+                if sa.sender_id >= 0:
+                    keys.send_under(sa)
+                    try:
+                        return max(0, sa.auth.disclose(member, now_ms))
+                    finally:
+                        keys.send_under(usual)
+        return 0
+
+    def context(self, index, interval, identity, buf, off):
+        """The CMACContext of this sender's interval, whose key stands there; None: its chain is
+        not known any more. Takes heap where it is not the one asked for last.
+        """
+        if self._context is not None:
+            of = self._context_of
+            if of[1] == interval and of[0] == index and of[2] == identity:
+                return self._context
+        chain = self.chains.of(index, interval)
+        if chain is None:
+            return None
+        key = mac_key(chain.salt, identity, memoryview(buf)[off : off + KEY_LEN])
+        context, self._context = self._context, None
+        if context is not None:
+            context.wipe()
+        self._context_of = index, interval, identity
+        self._context = CMACContext(key)
+        return self._context
+
+    def _settle(self, it):
+        """What the last message said of chains."""
+        sources = it._group.terms.sources
+        if sources is not self._settled:
+            self._settled = sources
+            self.chains.tell(sources.chains, sources.names, it.member.waiting)
+        if self._before is not None and self._before.users == 0:
+            self._before = None
+
+    def _run(self, now_ms):
+        """Our own chain, and what of others' is over. The ms until the next time."""
+        interval = self.clock.earliest(now_ms)
+        if interval < 0:
+            return _IDLE_MS
+        self.chains.forget_before(interval - _FAR)
+        own = self.own
+        if own is None:
+            return _IDLE_MS
+        if own.step(interval):
+            return 0
+        wait_ms = 4 * self.timing.interval_ms
+        owed_at = own.owed_at()
+        return wait_ms if owed_at < 0 else min(wait_ms, self.clock.left_ms(now_ms, owed_at))
+
+    # Questions and answers
+
+    def _ask_for(self, it, ike, now_ms):
+        if self._spread_s:
+            self._quiet.start(now_ms, 0, it._random_ms(self._spread_s))
+            self._spread_s = 0
+        if self._quiet.is_running and not self._quiet.is_due(now_ms):
+            return
+        if self._is_cut_off:
+            self._is_cut_off = False
+            ike.close()  # the membership makes another one
+            return
+        interval = self.clock.earliest(now_ms)
+        wants = 0
+        if self.own is not None and (interval < 0 or self.own.lacks(interval)):
+            wants = WANTS_STONES
+        is_due = bool(wants) or interval < 0 or self._ask.is_due(now_ms)
+        if self.chains.is_behind and not (
+            self._behind.is_running and not self._behind.is_due(now_ms)
+        ):
+            self._behind.start(now_ms, _BEHIND_S)
+            wants |= WANTS_CHAINS
+            is_due = True
+        if not is_due:
+            return
+        if interval >= 0 and self.chains.lacks(interval, _FAR):
+            wants |= WANTS_CHAINS
+        if ike.say([notify(COVEY_TIME, emit_ask(wants, it.settings.group))], now_ms):
+            self._quiet.start(now_ms, _AGAIN_S)
+            if wants & WANTS_CHAINS:
+                self.chains.is_behind = False
+        elif not ike.is_established and not ike.is_beginning:
+            self._quiet.start(now_ms, _AGAIN_S)
+            it._refresh.missed(now_ms)  # nobody to ask, but by another IKE SA
+
+    def _take(self, it, ike, now_ms):
+        """An answer: what can be used of it."""
+        times, ike.alive_times = ike.alive_times, None
+        payloads = ike.alive
+        if it._silence is None:
+            ike.alive = None  # else it looks at it, too
+        try:
+            for said in notifies(payloads):
+                if said.type == COVEY_TIME:
+                    clock, ms = parse_time(said.data)
+                    if clock != self.timing.clock:
+                        return  # another one has begun: a rekey will tell
+                    self.clock.learn(ms, *times)
+                    if self.clock.is_known:
+                        spread_ms = it._random_ms(self.clock.again_s // 4)
+                        self._ask.start(now_ms, self.clock.again_s * 3 // 4, spread_ms)
+                elif said.type == COVEY_STONES and self.own is not None:
+                    self.own.take(*parse_stones(said.data, self.timing.bits))
+                elif said.type == COVEY_CHAINS_NOW:
+                    rows = parse_chains(said.data, self.timing.bits)
+                    names = it._group.terms.sources.names
+                    self.chains.tell(rows, names, it.member.waiting)
+        except FormatError as error:
+            it.member.drops.count(error.reason)

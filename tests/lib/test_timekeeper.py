@@ -1,0 +1,337 @@
+"""When a member asks for the time, and what it does with answers. What a Timekeeper looks at of a
+Membership and its Registration stands here; the octets are real.
+"""
+
+from covey import timed, timing
+from covey.assignment import Terms
+from covey.drops import DROP_IKE_FORMAT, DROP_POLICY, Drops, FormatError
+from covey.gsa import GroupWide, SAPolicy
+from covey.iana import COVEY_CHAINS_NOW, COVEY_STONES, COVEY_TIME
+from covey.ike import parse_notify
+from covey.job import finish
+from covey.payloads import notify
+from covey.sources import emit_roster
+from covey.timing import Timing, emit_chains, emit_stones, emit_time, emit_timing
+from test_pebbles import SALT, chain, stones
+
+BITS = 9
+FIRST = 4 << BITS
+KEYS = chain(FIRST, (2 << BITS) - 1)
+SALT2 = b"another!"
+NEXT = chain(FIRST + (1 << BITS), (2 << BITS) - 1, b"z" * 16, SALT2)
+ROWS = [(0, 3, b"press-7"), (5, 0, b"desk")]
+CLOCK = b"clok"
+WHY = Timing(8, 2, BITS, 100, CLOCK, 500)
+COMMITMENT = (0, FIRST, SALT, FIRST - 1, KEYS[FIRST - 1])
+
+
+def build(was=None, sender_id=None, why=WHY, roster=ROWS, chains=(COMMITMENT,), kwk=b"k", epoch=7):
+    now, before = Terms(), Terms()
+    now.sender_form = (10, 16)
+    now.sender_ids = () if sender_id is None else (sender_id,)
+    before.sources = was
+    attributes = [emit_roster(roster)] if roster else []
+    if chains is not None:
+        attributes.append(emit_chains(chains))
+    policy = SAPolicy(3, b"abcd", None, None, [], attributes=[emit_timing(why)])
+    wide = GroupWide(attributes=attributes, epoch=epoch)
+    return finish(timed.build_job([policy, policy], wide, None, kwk, before, now))
+
+
+def refused(reason, **how):
+    try:
+        build(**how)
+    except FormatError as error:
+        assert error.reason == reason
+        return
+    raise AssertionError("taken")
+
+
+# ---- of a message
+
+
+def test_of_a_registration():
+    made, (auth, other) = build()
+    assert made.rows == ROWS and made.names == {0: b"press-7", 5: b"desk"}
+    assert auth.trailer == 4 + 8 + 16 and auth.keeper is other.keeper is made.keeper
+    assert made.keeper.own is None and made.secret is None and not made.keeper.is_known
+    made, (auth, _) = build(sender_id=5 << 6 | 1)
+    assert made.keeper.own.identity == b"desk"
+
+
+def test_of_a_rekey():
+    """The keeper goes on with all it knows, unless the terms are others."""
+    made, _ = build(sender_id=5 << 6 | 1)
+    again, _ = build(made, 5 << 6 | 1, kwk=None, chains=None)
+    assert again.keeper is made.keeper
+    other = Timing(8, 3, BITS, 100, CLOCK, 500)
+    again, _ = build(made, 5 << 6 | 1, other, kwk=None)
+    assert again.keeper is not made.keeper and again.keeper.timing.lag == 3
+    reboot = Timing(8, 2, BITS, 100, b"new!", 500)
+    again, _ = build(made, 5 << 6 | 1, reboot, kwk=None)
+    assert again.keeper is not made.keeper
+    again, _ = build(made, 0, kwk=None)
+    assert again.keeper.own.identity == b"press-7"
+
+
+def test_the_last_who_uses_it_wipes():
+    made, each = build(sender_id=0)
+    again, more = build(made, 0, kwk=None)
+    keeper = made.keeper
+    assert keeper.users == 6
+    keeper.clock.learn(FIRST * 100, 0, 1)
+    made.release(again)
+    for auth in each + more:
+        auth.release()
+    assert keeper.is_known
+    again.release(None)
+    assert not keeper.is_known and keeper.users == 0
+
+
+def test_nothing_is_left_of_what_is_dropped():
+    before, _ = build(sender_id=0)
+    now, was = Terms(), Terms()
+    now.sender_form, now.sender_ids, was.sources = (10, 16), (0,), before
+    policy = SAPolicy(3, b"abcd", None, None, [], attributes=[emit_timing(WHY)])
+    wide = GroupWide(attributes=[emit_roster(ROWS), emit_chains([COMMITMENT])], epoch=7)
+    for steps in range(20):
+        job = timed.build_job([policy], wide, None, None, was, now)
+        try:
+            for _ in range(steps):
+                next(job)
+        except StopIteration:
+            break
+        job.close()
+        assert before.keeper.users == 3
+    assert steps > 3
+
+
+def test_what_is_refused():
+    refused(DROP_POLICY, roster=None)
+    refused(DROP_POLICY, epoch=None)
+    refused(DROP_POLICY, sender_id=9 << 6)  # we are on no roster
+    refused(DROP_POLICY, why=Timing(7, 2, BITS, 100, CLOCK, 500))
+    refused(DROP_POLICY, chains=[COMMITMENT, COMMITMENT])
+    now = Terms()
+    now.sender_form = (10, 17)
+    wide = GroupWide(attributes=[emit_roster(ROWS)], epoch=7)
+    policies = [
+        SAPolicy(3, b"abcd", None, None, [], attributes=[emit_timing(why)])
+        for why in (WHY, Timing(8, 3, BITS, 100, CLOCK, 500))
+    ]
+    for form, some in (((10, 17), policies[:1]), (None, policies[:1]), ((10, 16), policies)):
+        now.sender_form = form
+        try:
+            finish(timed.build_job(some, wide, None, b"k", Terms(), now))
+        except FormatError as error:
+            assert error.reason == DROP_POLICY
+            continue
+        raise AssertionError(form)
+
+
+# ---- asking
+
+
+class IKE:
+    is_established, is_beginning, is_free = True, False, True
+
+    def __init__(self):
+        self.alive = self.alive_times = None
+        self.said = []  # [(what is wanted, when)]
+
+    def say(self, payloads, now_ms):
+        if not (self.is_established and self.is_free):
+            return False
+        ((_, body),) = payloads
+        said = parse_notify(body)
+        assert said.type == COVEY_TIME and said.data[4:] == b"line1"
+        self.said.append((said.data[0], now_ms))
+        return True
+
+
+class It:
+    """A member with these sources."""
+
+    state_name, reason = "?", ""
+
+    def __init__(self, **how):
+        self.sources, self.auths = build(**how)
+        self.keeper = self.sources.keeper
+        self._group = self.settings = self.member = self._refresh = self
+        self.terms, self.group, self.waiting = self, b"line1", None
+        self.drops, self._silence, self._ike = Drops(), None, IKE()
+        self.states, self.asked_for = [], 0
+        self.now = 0
+
+    def _random_ms(self, most_s):
+        return most_s * 500
+
+    def says_state(self, now_ms):
+        self.states.append((self.keeper.is_known, now_ms))
+
+    def missed(self, now_ms):
+        self.asked_for += 1
+
+    def run(self, ms=0):
+        """The control loop; when it has asked for what."""
+        before = len(self._ike.said)
+        end = self.now + ms
+        while True:
+            wait = self.keeper.step(self, self.now)
+            assert 0 <= wait <= 1000
+            if self.now >= end:
+                return self._ike.said[before:]
+            self.now = min(end, self.now + max(wait, 1))
+
+    def answer(self, at_ms=FIRST * 100, more=(), way=(1, 1), clock=CLOCK):
+        """It was asked way[0] before now, and is here way[1] later."""
+        told = [notify(COVEY_TIME, emit_time(clock, at_ms))] + list(more)
+        self._ike.alive = [Body(kind, body) for kind, body in told]
+        self._ike.alive_times = self.now - way[0], self.now + way[1]
+        self.now += way[1]
+        self.run()
+
+
+class Body:
+    def __init__(self, kind, body):
+        self.kind, self.body = kind, body
+
+
+def stones_at(at, salt=SALT, keys=KEYS):
+    return notify(COVEY_STONES, emit_stones(at, salt, stones(keys, at, BITS)))
+
+
+def test_it_asks_at_once_and_again_before_the_drift_has_eaten_an_eighth():
+    it = It(roster=ROWS[:1])
+    assert it.run() == [(0, 0)] and it.states == [(False, 0)]
+    it.answer()
+    assert it.states[1:] == [(True, 1)] and it.keeper.clock.earliest(1) == FIRST
+    asked = it.run(49000)
+    assert asked[0][0] == timing.WANTS_CHAINS  # ours is 256 behind by then
+    assert 37000 < asked[0][1] < 50000
+    assert asked[1][1] - asked[0][1] == 2000  # nobody has answered
+
+
+def test_without_an_answer_it_asks_again():
+    it = It()
+    it._ike.is_free = False  # another request is out
+    assert it.run(3000) == []
+    it._ike.is_free = True
+    asked = it.run(7000)
+    assert len(asked) == 4 and it.states == [(False, 0)]
+
+
+def test_whom_a_rekey_tells_of_another_clock_waits_a_random_while():
+    was, _ = build()
+    it = It(was=was, why=Timing(8, 2, BITS, 100, b"new!", 500), kwk=None)
+    assert it.run(900) == [] and len(it.run(200)) == 1
+
+
+def test_nobody_is_there_to_be_asked():
+    it = It()
+    it._ike.is_established = False
+    it.run(9000)
+    assert it.asked_for == 1
+    it.run(2000)
+    assert it.asked_for == 2
+    it._ike.is_beginning = True
+    it.run(20000)
+    assert it.asked_for == 2
+    it._ike = None
+    assert it.keeper.step(it, it.now) == 1000
+
+
+def test_answers_of_no_use():
+    it = It()
+    it.run()
+    it.answer(clock=b"fake")
+    assert not it.keeper.is_known
+    it.answer(way=(60, 41))
+    assert not it.keeper.is_known and it.drops.as_dict() == {}
+    it._ike.alive, it._ike.alive_times = [Body(*notify(COVEY_TIME, b"short"))], (it.now, it.now)
+    it.run()
+    assert not it.keeper.is_known and it.drops.of(DROP_IKE_FORMAT) == 1
+    it._ike.alive, it._ike.alive_times = [], (it.now, it.now)  # a sign of life, and no more
+    it.run()
+    it.answer()
+    assert it.keeper.is_known and it._ike.alive is it._ike.alive_times is None
+
+
+def test_silence_looks_at_the_same_answer():
+    it = It()
+    it._silence = it
+    it.answer()
+    assert it.keeper.is_known and it._ike.alive is not None and it._ike.alive_times is None
+
+
+def test_no_answer_for_long():
+    """As when the key server is away: nothing is proven then, and it says so."""
+    it = It()
+    it.answer()
+    it.run(199000)
+    assert it.keeper.is_known and it.states[-1][0]
+    it.run(3000)
+    assert not it.keeper.is_known and it.states[-1][0] is False
+    it.answer(FIRST * 100 + 202000)
+    assert it.states[-1][0] is True
+
+
+def test_a_sender_asks_for_stones_and_is_ready():
+    it = It(sender_id=0)
+    assert it.run() == [(timing.WANTS_STONES, 0)]
+    it.answer(more=[stones_at(FIRST - 1)])
+    it.run(300)
+    own = it.keeper.own
+    assert own.begin(FIRST + 2) and own._at >= FIRST + 8
+    assert [wants for wants, _ in it.run(10000)] == []
+
+
+def test_the_next_segment_is_asked_for_in_time():
+    """By senders and receivers: nobody has a gap."""
+    it = It(sender_id=0, roster=ROWS[:1])
+    it.answer(more=[stones_at(FIRST - 1)])
+    half = FIRST + (1 << BITS >> 1)
+    it.now += 100 * (half - FIRST)
+    it.run()
+    it.answer(half * 100, [stones_at(half - 1)])
+    assert it.run(12000) == []
+    asked = it.run(2000)
+    assert asked[0][0] == timing.WANTS_STONES | timing.WANTS_CHAINS
+    soon = FIRST + (1 << BITS)
+    rows = [(0, FIRST, SALT, half, KEYS[half]), (0, soon, SALT2, soon - 1, NEXT[soon - 1])]
+    chains = notify(COVEY_CHAINS_NOW, emit_chains(rows)[1])
+    at_ms = half * 100 + 14000
+    it.answer(at_ms, [stones_at(at_ms // 100 - 1), stones_at(soon - 1, SALT2, NEXT), chains])
+    assert it.run(10000) == []
+    it.run(3000)
+    assert it.keeper.chains.of(0, soon).at == soon - 1 and it.keeper.chains.of(0, FIRST).at == half
+    for _ in range(200):
+        it.run(100)
+        interval = it.keeper.clock.earliest(it.now)
+        if it.keeper.is_known and interval < soon + 150:
+            assert it.keeper.own.begin(interval), interval - soon
+    assert it.keeper.clock.earliest(it.now) > soon + 50
+
+
+def test_who_is_behind_asks_for_nearer_keys_but_not_often():
+    """Since others can bring that about."""
+    it = It()
+    it.answer()
+    it.run(11000)
+    it._ike.said.clear()
+    for _ in range(30):
+        it.keeper.chains.is_behind = True
+        it.run(1000)
+    assert [wants for wants, _ in it._ike.said] == [timing.WANTS_CHAINS] * len(it._ike.said)
+    assert 2 <= len(it._ike.said) <= 4
+
+
+def test_rows_of_nobody_are_passed_over():
+    it = It()
+    it.answer()
+    rows = [(0, FIRST, SALT, FIRST + 9, KEYS[FIRST + 9]), (77, FIRST, SALT, FIRST, KEYS[FIRST])]
+    it.answer(more=[notify(COVEY_CHAINS_NOW, emit_chains(rows)[1])])
+    assert it.keeper.chains.of(0, FIRST).at == FIRST + 9
+    assert it.keeper.chains.of(77, FIRST) is None
+    it.answer(more=[notify(COVEY_CHAINS_NOW, b"odd")])
+    assert it.drops.of(DROP_POLICY) == 1
