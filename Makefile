@@ -10,7 +10,7 @@ setup = @if [ -x $(PY) ] && $(PY) -I -c pass 2>/dev/null; then python=$(PY); \
 	else python="$$(tools/find_python.sh)" || exit 1; fi; \
 	"$$python" -I tools/setup.py
 
-.PHONY: help setup run serve image flash test test-cpy test-mpy bench lint size size-diff lock clean
+.PHONY: help setup run serve image flash test test-cpy test-mpy bench fuzz lint size size-diff lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
@@ -51,6 +51,10 @@ test-mpy: ## the suite of lib/ on 32-bit and 64-bit MicroPython
 bench: ## what packets and keys cost, beside others: a table, and bench/results.json (ONLY="gcm path")
 	$(setup) venv micropython mpy peers
 	@exec $(PY) -m covey_host.bench $(ONLY)
+
+fuzz: ## look for octets that break a parser (MINUTES=n, ONLY="target ...", KEEP=1: a new corpus)
+	$(setup) venv fuzzer
+	@exec nice $(PY) tools/fuzz.py $(if $(MINUTES),--minutes $(MINUTES)) $(if $(KEEP),--keep) $(ONLY)
 
 lint: ## format and style of every Python file
 	$(setup) venv

@@ -31,6 +31,7 @@ from foreign_gm import (
 from foreign_gm_udp import GM
 from foreign_ikesa import GSA_INBAND_REKEY, Rekey, answer_rekey
 from foreign_nat import NAT_DESTINATION, NAT_SOURCE, detection
+from processes import PATIENCE_S
 
 MARKER = bytes(4)
 COOKIE, FRAGMENTATION = 16390, 16430
@@ -214,7 +215,7 @@ class Citizen(GM):
 
     # Requests of theirs
 
-    def next(self, wanted, timeout_s=5):
+    def next(self, wanted, timeout_s=PATIENCE_S):
         """The first message for which wanted(IkeSa, Message); others wait. None: none came."""
         for place, (sa, message) in enumerate(self._waiting):
             if wanted(sa, message):
@@ -252,7 +253,7 @@ class Citizen(GM):
             self.wire.send(answer)
         return True
 
-    def serve(self, timeout_s=5, exchange=None):
+    def serve(self, timeout_s=PATIENCE_S, exchange=None):
         """The next request of the server, answered: Message, or None."""
         found = []
 

@@ -128,7 +128,7 @@ class ForeignGCKS(Door):
         sa = sa or session.sa
         message_id = self.tell(session, exchange, payloads, sa)
         answers = sa.answers.setdefault(message_id, [])
-        for _ in range(10):  # RFC 7296 section 2.1: whoever asks repeats
+        for _ in range(PATIENCE_S):  # RFC 7296 section 2.1: whoever asks repeats
             try:
                 self.until(lambda: len(answers) >= times, "answer", 0.5)
                 break

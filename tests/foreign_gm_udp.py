@@ -6,8 +6,9 @@ import time
 
 from foreign_esp import AES_GCM, AES_GMAC, Air
 from foreign_gm import GSA_AUTH, GSA_REGISTRATION, INFORMATIONAL, ForeignGM
+from processes import PATIENCE_S
 
-MARKER = bytes(4)
+MARKER, RESPONSE = bytes(4), 0x20
 SEQUENTIAL, UNSPECIFIED = 0, 2
 
 
@@ -25,7 +26,7 @@ class Wire:
     def send(self, message):
         self._sock.sendto(self._lead + message, self._to)
 
-    def receive(self, timeout_s=5):
+    def receive(self, timeout_s=PATIENCE_S):
         """The next message, or None."""
         if not select.select([self._sock], [], [], timeout_s)[0]:
             return None
@@ -36,10 +37,16 @@ class Wire:
     def ask(self, message):
         """The answer; asked again, it is the same to the bit (RFC 7296 section 2.1)."""
         self.send(message)
-        answer = self.receive()
+        answer = self._answer()
         self.send(message)
-        assert answer is not None and self.receive() == answer
+        assert answer is not None and self._answer() == answer
         return answer
+
+    def _answer(self):
+        """The next one; requests of theirs come again."""
+        while (data := self.receive()) is not None and not data[19] & RESPONSE:
+            pass
+        return data
 
 
 class GM(ForeignGM):
@@ -76,7 +83,7 @@ class GM(ForeignGM):
         """Payloads of the answer to a request inside the IKE SA."""
         return self.open(self.wire.ask(self.seal(exchange, payloads)), exchange)
 
-    def served(self, timeout_s=5):
+    def served(self, timeout_s=PATIENCE_S):
         """A request of the key server, answered by an empty message: its payloads."""
         request = self.wire.receive(timeout_s)
         message_id = int.from_bytes(request[20:24])
@@ -116,7 +123,7 @@ class GM(ForeignGM):
         self.air = Air(socket.inet_ntoa(address), port)
         return self
 
-    def hear(self, until, timeout_s=10):
+    def hear(self, until, timeout_s=PATIENCE_S):
         """Take what comes until until() holds."""
         end = time.monotonic() + timeout_s
         while not until():

@@ -45,6 +45,7 @@ class Nat:
         self._outer = {}  # inner address and port of the server → socket towards the server
         self._was = []  # sockets of mappings that are over
         self.seen = []  # (port of the server, octets) that went to the server, in order
+        self.answers = 0  # how many datagrams the server sent by the mappings of now
         self.deaf = False  # loses all
         self._lock = threading.Lock()
         self._wake, self._waker = socket.socketpair()
@@ -63,7 +64,7 @@ class Nat:
         """All mappings are new from now on: other ports, another address."""
         with self._lock:
             self._was += self._outer.values()
-            self._outer = {}
+            self._outer, self.answers = {}, 0
             self.outside = own_host()
 
     def mapped(self, port):
@@ -100,6 +101,8 @@ class Nat:
 
     def _back(self, sock, client, port):
         data, _ = sock.recvfrom(4096)
+        with self._lock:
+            self.answers += sock in self._outer.values()
         for inner, at in self._inner.items():
             if at == port and not self.deaf:
                 inner.sendto(data, client)

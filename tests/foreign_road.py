@@ -4,6 +4,7 @@ import select
 import time
 
 from foreign_nat import bound
+from processes import PATIENCE_S
 
 MARKER = bytes(4)
 
@@ -44,7 +45,7 @@ class Road:
     def send(self, message):
         self.sock.sendto(MARKER + message if self.marker else message, self.to)
 
-    def receive(self, timeout_s=5):
+    def receive(self, timeout_s=PATIENCE_S):
         """The next message, or None."""
         end = time.monotonic() + timeout_s
         while select.select([self.sock], [], [], max(0, end - time.monotonic()))[0]:

@@ -14,6 +14,7 @@ from processes import ENVIRONMENT, PATIENCE_S, wait_until
 from test_micropython import BUILD, compile_lib, interpreter, without
 
 ROOT = Path(__file__).resolve().parents[1]
+REPEATED = ("ike_message_id", "rekey_repeat", "rekey_message_id", "rekey_spi", "rekey_busy")
 
 
 def configure(folder, servers, *, psk=b"k" * 32, name="press-7", **fields):
@@ -30,7 +31,7 @@ def configure(folder, servers, *, psk=b"k" * 32, name="press-7", **fields):
         "interface": "127.0.0.1",
         "carrier": "udp",
         "rejoin_spread_s": 0,
-        "retransmit": {"first_ms": 100, "total_s": 2},
+        "retransmit": {"first_ms": 100, "total_s": 10},
         **fields,
     }
     path = folder / "covey.json"
@@ -116,6 +117,14 @@ class MemberProcess:
 
     def opened(self, payload):
         return self.count("packet", payload=payload.hex())
+
+    def drops(self):
+        """By reason, as it says later than now; without what comes of messages that were said
+        twice.
+        """
+        status = self.heard("status", self.count("status") + 1)
+        found = (status.get("detail") or status)["drops"]
+        return {name: n for name, n in found.items() if name not in REPEATED}
 
     def leave(self):
         """Have it leave the group: (exit status, stderr)."""

@@ -59,7 +59,7 @@ class Traffic:
         return sum(account.sent for account in self.accounts) / self.seconds
 
 
-def drive(bench, kinds, rate, rekeys, apart_s, windy=False):
+def drive(bench, kinds, rate, rekeys, apart_s, windy=False, dtd_s=2):
     """kinds: an interpreter each, cpython, x86 or x64. bench: site_bench.Bench, serving."""
     from member_process import MemberProcess
 
@@ -72,7 +72,7 @@ def drive(bench, kinds, rate, rekeys, apart_s, windy=False):
             seed = 1000 * number + 77 if windy else 0
             members.append(MemberProcess(*_command(kind, path, number, share, seed)))
         for member in members:
-            member.heard("ready", timeout_s=40)
+            member.heard("ready")
         before = [_cpu_s(member) for member in members]
         for member in members:
             member.say("go")
@@ -80,18 +80,18 @@ def drive(bench, kinds, rate, rekeys, apart_s, windy=False):
         for _ in range(rekeys):
             bench.covey("rekey", "line1")
             time.sleep(apart_s)
-        time.sleep(2.3)  # DTD
+        time.sleep(dtd_s + 0.3)
         cpu = [_cpu_s(member) - was for member, was in zip(members, before, strict=True)]
         for member in members:
             member.say("stop")
-        stopped = [member.heard("stopped", timeout_s=20) for member in members]
+        stopped = [member.heard("stopped") for member in members]
         sent = {str(number): one["sent"] for number, one in enumerate(stopped)}
         for number, member in enumerate(members):
             member.say(json.dumps({name: sent[name] for name in sent if name != str(number)}))
         accounts = []
         for kind, member, one, cpu_s in zip(kinds, members, stopped, cpu, strict=True):
             at_socket = dropped(member)
-            report = member.heard("report", timeout_s=60)
+            report = member.heard("report")
             facts = one["sent"], one["unsent"], one["seconds"]
             accounts.append(Account(kind, *facts, report, at_socket, cpu_s))
         for member in members:

@@ -1,6 +1,7 @@
 """A site on free ports with the real processes on it, for the many-process tests."""
 
 import io
+import itertools
 import json
 import os
 import signal
@@ -11,16 +12,26 @@ import pytest
 
 from covey_host import cli
 from nonces import Witness
-from processes import ENVIRONMENT, start
+from processes import ENVIRONMENT, PATIENCE_S, start
 
 # One for each run of the tests: raw sockets have no ports, and hear what other runs send.
 GROUP = f"239.192.{64 + os.getpid() % 64}.{1 + os.getpid() // 64 % 254}"
 
+_numbers = itertools.count(os.getpid() * 97)
+
 
 def free_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("0.0.0.0", 0))
-        return sock.getsockname()[1]
+    """Another one each time, below those that a system gives to whoever asks for any: nobody gets
+    it before it is used.
+    """
+    for number in _numbers:
+        port = 20000 + number % 12000
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            try:
+                sock.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+        return port
 
 
 class Bench:
@@ -80,7 +91,7 @@ class Bench:
     def end(self, child, number=signal.SIGTERM):
         """End a process by a signal: (exit status, stdout, stderr)."""
         child.send_signal(number)
-        out, err = child.communicate(timeout=30)
+        out, err = child.communicate(timeout=PATIENCE_S)
         self._running.remove(child)
         self.said += out + err
         return child.returncode, out, err

@@ -24,6 +24,7 @@ LONG = [
     "test_simulator_loss.py",
     "test_eviction.py",
 ]
+CHOICES = ("keyword", "markexpr", "lf", "stepwise")  # options by which a person chooses tests
 
 
 def ours(items):
@@ -46,8 +47,10 @@ def pytest_runtestloop(session):
     if session.config.option.collectonly:
         return True
     session.ran = 0
+    now = TURNS / f"now-{os.getpid()}"
     for items in ours(session.items):
         for item, following in zip(items, [*items[1:], session], strict=True):
+            now.write_text(item.nodeid)
             # Behind the last one nothing is needed any more but what belongs to the session.
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             session.ran += 1
@@ -60,10 +63,21 @@ def pytest_runtestloop(session):
 
 def pytest_sessionfinish(session):
     """Tell what came of it."""
-    stats = session.config.pluginmanager.get_plugin("terminalreporter").stats
+    config = session.config
+    stats = config.pluginmanager.get_plugin("terminalreporter").stats
     facts = {
         "of": len(session.items),
         "ran": getattr(session, "ran", 0),
         "counts": {name: len(found) for name, found in stats.items() if name},
+        "failed": {one.nodeid: why(one) for one in stats.get("failed", ())},
+        "is_whole": config.args_source is not config.ArgsSource.ARGS
+        and not any(config.getoption(name, None) for name in CHOICES),
     }
+    (TURNS / f"now-{os.getpid()}").unlink(missing_ok=True)
     (TURNS / f"told-{os.getpid()}").write_text(json.dumps(facts))
+
+
+def why(report):
+    """A line."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return (crash.message if crash else str(report.longrepr)).partition("\n")[0]

@@ -1,8 +1,9 @@
 """Write requirements.lock anew from pyproject.toml: every version, every hash, no address.
 
-requirements-bench.lock has what the extra `bench` needs besides. Both hold for Python 3.11 to 3.14
-on Linux and macOS. Run it on purpose, read the difference, run the tests, commit. uv is installed
-beside the tree's own packages, under .build.
+requirements-bench.lock and requirements-fuzz.lock have what the extras `bench` and `fuzz` need
+besides. All hold for Python 3.11 to 3.14 on Linux and macOS; atheris has wheels for Linux alone.
+Run it on purpose, read the difference, run the tests, commit. uv is installed beside the tree's
+own packages, under .build.
 """
 
 import os
@@ -19,6 +20,8 @@ UV = "uv==0.13.9"
 CONSTRAINTS = """
 cryptography >= 50 ; sys_platform != 'darwin' or platform_machine != 'x86_64'
 cryptography < 49 ; sys_platform == 'darwin' and platform_machine == 'x86_64'
+atheris >= 3.1 ; python_version >= '3.12'
+atheris < 3.1 ; python_version < '3.12'
 """
 
 
@@ -28,12 +31,14 @@ def main():
     constraints = HOME / "constraints.txt"
     constraints.write_text(CONSTRAINTS)
     run([*pip, UV])
-    compile("requirements.lock", "dev", ["--constraint", str(constraints)])
+    bounds = ["--constraint", str(constraints)]
+    compile("requirements.lock", "dev", bounds)
     pinned = (ROOT / "requirements.lock").read_text()
-    beside = ["--constraint", "requirements.lock"]
+    beside = [*bounds, "--constraint", "requirements.lock"]
     for name in re.findall(r"^([a-z0-9.-]+)==", pinned, re.M):
         beside += ["--no-emit-package", name]
-    compile("requirements-bench.lock", "bench", beside)
+    for extra in ("bench", "fuzz"):
+        compile(f"requirements-{extra}.lock", extra, beside)
 
 
 def compile(target, extra, more):

@@ -5,6 +5,7 @@ micropython  .build/micropython/{x64,x86}: see fetch_micropython.py
 mpy          .build/lib-{x64,x86}: lib/covey compiled, see build_mpy.py
 peers        in .venv too, what requirements-bench.lock names: others that `make bench` measures.
              It does without those that can't be had
+fuzzer       in .venv too, what requirements-fuzz.lock names, for `make fuzz`
 
 Progress goes to stderr, so that a command's own output stays clean. Runs on any Python from 3.11
 on; only `venv` needs the one that .venv is to be made with.
@@ -27,8 +28,8 @@ STAMP = VENV / "covey-setup.json"
 LOCK = ROOT / "requirements.lock"
 INPUTS = ["requirements.lock", "pyproject.toml", "tools/setup.py"]
 PEERS = "requirements-bench.lock"
-PEERS_STAMP = VENV / "covey-peers"
-STEPS = ["venv", "micropython", "mpy", "peers"]
+FUZZER = "requirements-fuzz.lock"
+STEPS = ["venv", "micropython", "mpy", "peers", "fuzzer"]
 
 
 def say(text):
@@ -172,22 +173,33 @@ def make_mpy():
 
 
 def make_peers():
-    lock = (ROOT / PEERS).read_text()
-    if PEERS_STAMP.exists() and PEERS_STAMP.read_text() == lock:
-        return
-    say(f"installing what {PEERS} names into .venv")
-    hashed = ("--require-hashes", "--no-deps", "--only-binary", ":all:")
-    if is_installed(*hashed, "-r", PEERS):
-        PEERS_STAMP.write_text(lock)
-    else:
+    if not add(PEERS):
         say("pip could not install them (see the lines above): `make bench` leaves them out.")
+
+
+def make_fuzzer():
+    if not add(FUZZER):
+        fail(f"pip could not install what {FUZZER} names: it has wheels for Linux on x86-64 only.")
+
+
+def add(name):
+    """What a lock file names, into .venv. Whether it is there now."""
+    lock, stamp = (ROOT / name).read_text(), VENV / f"covey-{Path(name).stem}"
+    if stamp.exists() and stamp.read_text() == lock:
+        return True
+    say(f"installing what {name} names into .venv")
+    hashed = ("--require-hashes", "--no-deps", "--only-binary", ":all:")
+    if not is_installed(*hashed, "-r", name):
+        return False
+    stamp.write_text(lock)
+    return True
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("step", nargs="+", choices=STEPS)
     steps = parser.parse_args().step
-    makers = [make_venv, make_micropython, make_mpy, make_peers]
+    makers = [make_venv, make_micropython, make_mpy, make_peers, make_fuzzer]
     work = dict(zip(STEPS, makers, strict=True))
     try:
         (ROOT / ".build").mkdir(exist_ok=True)

@@ -178,6 +178,16 @@ def _in_group(told: dict, name: str, group: dict) -> Iterator[Cause]:
             " sends none."
         )
         yield Cause("untimed", what, _NEVER_HEARD)
+    elif state == "member" and told["report"] and told["report"]["state"] == "untimed":
+        what = (
+            "It asks the key server for the time, and knows too little of it: it said that it"
+            " confirms nothing, and sends nothing."
+        )
+        again = (
+            "Answers take longer than half of `tesla_lag` times `tesla_interval`: mend the way"
+            " between them, or raise these."
+        )
+        yield Cause("unsure_of_time", what, again)
     if state == "member" and not group["senders"]:
         what = f"No sender is registered in {name}: there is nothing to receive."
         yield Cause("no_sender", what, "Start one, or add one: `covey member add --sender`.")

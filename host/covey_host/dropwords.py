@@ -89,7 +89,7 @@ DROPS = {
         "that came too late to tell who made them",
         "RFC 4082 section 3.5",
         "Something on the way delays them for longer than `tesla_lag` intervals: raise it, or"
-        " `tesla_interval_ms`; or somebody keeps them back.",
+        " `tesla_interval`; or somebody keeps them back.",
     ),
     "early": Words(
         "of a time that has not come yet",

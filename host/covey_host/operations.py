@@ -294,8 +294,11 @@ class Operations:
     # All of it
 
     def status(self, request: dict, now_ms: int) -> dict:
+        member = request.get("member")
+        if member is not None:
+            member = _text(request, "member")
         if self._running:
-            found = self._running.keyserver.status(now_ms, request.get("member"))
+            found = self._running.keyserver.status(now_ms, member)
             return {"server": self._running.facts(), **found}
         rules = policy.load(self._site.policy)
         return {"server": None, **KeyServer(self._store, rules).status(now_ms)}
@@ -421,7 +424,7 @@ def _is_relayed(name: str, group: policy.GroupPolicy, request: dict) -> bool:
     """Whether this member's delivery is to be unicast. Problem where it can't be."""
     wanted = request.get("delivery")
     if wanted not in (None, policy.MULTICAST, policy.UNICAST):
-        raise Problem(f"--delivery {wanted} is unknown: use multicast or unicast.", MISUSE)
+        raise Problem(f"--delivery {wanted!r} is unknown: use multicast or unicast.", MISUSE)
     if wanted == policy.MULTICAST and group.relays_all:
         raise Problem(
             f'Group {group.name} has delivery = "unicast" for all its members: leave --delivery'

@@ -2,13 +2,13 @@
 
 from struct import pack
 
-from covey.port import const, copiers, sha256
+from covey.port import const, later_kernels, micropython, sha256
 from covey.timing import KEY_LEN, SALT_LEN
 
 _AT = const(8)  # of the interval
 _KEY = const(12)
 
-_copy, _ = copiers()
+_copy = later_kernels()[0]
 
 
 class Step:
@@ -18,12 +18,14 @@ class Step:
         self.octets = bytearray(SALT_LEN + 4 + KEY_LEN)
         self.at = 0
 
+    @micropython.native
     def stand(self, salt, at, buf, off):
         """At this interval of the chain with this salt. Its key stands at off."""
         self.at = at
         _copy(self.octets, 0, salt, 0, SALT_LEN)
         _copy(self.octets, _KEY, buf, off, KEY_LEN)
 
+    @micropython.native
     def back(self):
         """To the interval before."""
         octets, at = self.octets, self.at
@@ -34,6 +36,7 @@ class Step:
         _copy(octets, _KEY, sha256(octets).digest(), 0, KEY_LEN)
         self.at = at - 1
 
+    @micropython.native
     def put(self, out, at):
         """The key, to there."""
         _copy(out, at, self.octets, _KEY, KEY_LEN)

@@ -11,7 +11,7 @@ A key that is proven makes packets provable that wait for it (waiting.py), whose
 """
 
 from covey.chainhash import Step
-from covey.port import const, random_bytes
+from covey.port import const, micropython, random_bytes
 from covey.timing import KEY_LEN
 
 _AT_ONCE = const(32)  # steps in one call
@@ -25,7 +25,7 @@ class Chain:
     """
 
     def __init__(self, first, salt, at, key):
-        self.first = first
+        self.first = first  # interval
         self.salt = salt
         self.at = at
         self.key = bytearray(key)
@@ -59,12 +59,15 @@ class Chains:
         self._claim = None  # the key there, and
         self._index = 0  # of the sender
 
+    @micropython.native
     def of(self, index, interval):
         """The Chain of a sender's interval; None: unknown."""
-        first = interval >> self._bits << self._bits
-        for chain in self._of.get(index, ()):
-            if chain.first == first:
-                return chain
+        chains = self._of.get(index)
+        if chains is not None:
+            first = interval >> self._bits << self._bits
+            for chain in chains:
+                if chain.first == first:
+                    return chain
         return None
 
     def tell(self, rows, names, room=None):
@@ -97,6 +100,7 @@ class Chains:
             while chains and chains[-1].first + (1 << self._bits) <= interval:
                 self._stop(chains.pop())
 
+    @micropython.native
     def disclose(self, index, at, buf, off, room):
         """A packet says that this is the key of a sender's interval, which is over for long
         enough: whoever asks has seen to that. room: WaitingRoom, or None.
@@ -150,6 +154,7 @@ class Chains:
                     return True
         return False
 
+    @micropython.native
     def _learn(self, index, chain, at, buf, off, room):
         """This key is proven, or the key server says it: what waits for it and for those before is
         provable.
@@ -171,6 +176,7 @@ class Chains:
                 return
             step.back()
 
+    @micropython.native
     def _least_wanted(self, index, known, at, room):
         """The earliest interval that a packet of this sender waits for, behind `known`."""
         least = at + 1

@@ -9,9 +9,10 @@ Takes no heap but for learn(). Intervals are counted from the clock's beginning.
 """
 
 from covey.port import const, micropython, ticks_diff
+from covey.timing import ask_again_s
 
-_LEAST_S = const(10)  # between two questions
-_MOST_S = const(3600)
+_LEAST_S = const(40)  # that a bound is of use without an answer
+_MOST_S = const(14400)
 _TICK_MS = const(1)  # what our ticks leave out, and what is left out of the answer's ms
 _NONE = const(-1)
 
@@ -22,10 +23,9 @@ class ClockBound:
     def __init__(self, timing):
         lag_ms = timing.lag * timing.interval_ms
         self.most_round_ms = lag_ms // 2  # of an answer, or it is of no use
-        # After so long the drift has eaten an eighth of the lag: it is time to ask again.
-        again_s = lag_ms * 125 // timing.drift_ppm
-        self.again_s = min(max(again_s, _LEAST_S), _MOST_S)
-        self._most_ms = 4000 * self.again_s
+        self.again_s = ask_again_s(timing.lag, timing.interval_ms, timing.drift_ppm)
+        # Until drift has eaten half of the lag it is of use, whoever answers.
+        self._most_ms = 1000 * min(max(lag_ms * 500 // timing.drift_ppm, _LEAST_S), _MOST_S)
         self._interval_ms = timing.interval_ms
         self._drift_ppm = timing.drift_ppm
         self._interval = _NONE  # that the answer was of, or none
@@ -75,6 +75,14 @@ class ClockBound:
         if gone > 0:
             ms = max(ms, ms + gone - self._drift(gone) - _TICK_MS)
         return self._interval + ms // self._interval_ms
+
+    @micropython.native
+    def holds_ms(self, now_ms):
+        """For how long latest() stays what it is at least; 0: who knows."""
+        gone = max(0, ticks_diff(now_ms, self._asked_ms))
+        ms = self._ms + gone + self._drift(gone) + 2 * _TICK_MS
+        left = self._interval_ms - ms % self._interval_ms
+        return max(0, left - self._drift(left) - _TICK_MS)
 
     def left_ms(self, now_ms, interval):
         """The ms until earliest() is as late as this: while it isn't 1 to 1000."""

@@ -12,6 +12,7 @@ _VERSION = const(1)
 _PORT = const(4500)  # as in covey.config
 _ID_MOST = const(255)  # octets of an identity
 _PSK_LEAST = const(16)  # octets
+_SPACE = const(32)  # what is below it in ASCII is for terminals
 _HEX_LEAST = const(32)  # digits from which a text is taken for hexadecimal
 _HEX = b"0123456789abcdefABCDEF"
 
@@ -82,7 +83,7 @@ def read(path):
         if not text.strip().endswith("}"):  # MicroPython's parser takes a file that was cut short
             raise ValueError
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RuntimeError):  # the latter: nested too deep
         raise ConfigError(path + " is not JSON: check its commas, quotes and braces.")
 
 
@@ -149,8 +150,16 @@ class _Fields:
 
     def text(self, name, default=_NEEDED):
         value = self._take(name, default)
-        if value is not default and (not isinstance(value, str) or not value):
+        if value is default:
+            return value
+        if not isinstance(value, str) or not value:
             self.refuse(name, "a text in quotes that is not empty")
+        try:
+            least = min(value.encode())
+        except ValueError:  # half of a character, which JSON can spell
+            least = 0
+        if least < _SPACE:
+            self.refuse(name, "a text without control characters")
         return value
 
     def identity(self, name, default=_NEEDED):

@@ -172,6 +172,7 @@ class Member(DataPath):
         accept(place, payload_len)
         return payload_len
 
+    @micropython.native
     def next_proven(self, now_ms):
         """A packet that receive() has let wait: its payload's length, once it is proven who sent
         it, which is as if receive() had taken it now; or the DROP_* of one that never will be.

@@ -6,11 +6,13 @@ key of `lag` intervals before the one that it surely is by the key server's cloc
 more still owes the keys of what it sent last: packets that hold nothing else bring them.
 """
 
+from struct import pack_into
+
 from covey.chainhash import mac_key
 from covey.cmac import CMACContext
 from covey.octets import wipe
 from covey.pebbles import Pebbles
-from covey.port import const, copiers
+from covey.port import const, later_kernels
 from covey.timing import KEY_LEN
 
 _RING = const(32)  # keys, a power of two: 16 of lag, and those ahead
@@ -21,7 +23,7 @@ _FAR = const(256)  # rounds; who is further behind asks for other stones
 # When what is owed is sent: so many intervals after it may be, and again, since some are lost.
 _OWED = (0, 1, 2, 4, 8)
 
-_copy, _ = copiers()
+_copy = later_kernels()[0]
 
 
 class OwnChain:
@@ -36,10 +38,13 @@ class OwnChain:
         self._ring = bytearray(KEY_LEN * _RING)  # the key of interval i at i modulo _RING
         self._from = 0  # from this interval on, to
         self._at = -1  # this one
-        self._context = None  # CMACContext of
-        self._context_at = -1  # this interval
-        self._sent_at = -1  # interval of the last packet, while its key is owed
-        self._told = 0  # how often it was disclosed since
+        self.context = None  # CMACContext of
+        self.interval = -1  # this one: what begin() has begun, good until
+        self.until = 0  # these ticks
+        self.head = bytearray(4)  # how a packet tells the interval, and
+        self.key = bytearray(KEY_LEN)  # the key that may be told in it
+        self.sent_at = -1  # interval of the last packet, while its key is owed
+        self.times_told = 0  # how often it was disclosed since
 
     def lacks(self, interval):
         """Whether stones are to be asked for: we have none for this interval or are far behind, or
@@ -73,10 +78,10 @@ class OwnChain:
         return self._at < interval + _AHEAD
 
     def begin(self, interval):
-        """Before a packet of this interval: whether its MAC can be made. Takes heap in a new one;
+        """Before the first packet of this interval: whether its MAC can be made. Takes heap;
         MemoryError, OSError: see CMACContext.
         """
-        if interval == self._context_at:
+        if interval == self.interval:
             return True
         for _ in range(_INLINE):
             if self._at >= interval or not self._round(interval):
@@ -86,49 +91,40 @@ class OwnChain:
         salt = self._salts[interval >> self._bits << self._bits]
         at = KEY_LEN * (interval & _RING - 1)
         key = mac_key(salt, self.identity, memoryview(self._ring)[at : at + KEY_LEN])
-        context, self._context = self._context, None
-        self._context_at = -1
+        context, self.context = self.context, None
+        self.interval = -1
         if context is not None:
             context.wipe()
-        self._context = CMACContext(key)
-        self._context_at = interval
-        return True
-
-    def sign(self, buf, n, epoch, at, tag_len):
-        """For the interval of begin(); see covey.cmac."""
-        self._context.sign(buf, n, epoch, at, tag_len)
-        self._sent_at = self._context_at
-        self._told = 0
-
-    def disclose(self, out, at, interval):
-        """Put the key there that may be told in this interval, or zeros."""
-        interval -= self._lag
-        if self._from <= interval <= self._at:
-            _copy(out, at, self._ring, KEY_LEN * (interval & _RING - 1), KEY_LEN)
+        self.context = CMACContext(key)
+        pack_into(">I", self.head, 0, interval)
+        told = interval - self._lag
+        if self._from <= told <= self._at:
+            _copy(self.key, 0, self._ring, KEY_LEN * (told & _RING - 1), KEY_LEN)
         else:
-            for i in range(at, at + KEY_LEN):
-                out[i] = 0
+            wipe(self.key)  # zeros: none
+        self.interval = interval
+        return True
 
     def owed_at(self):
         """From which interval on a key is to be told though nothing is sent; -1: none is owed."""
-        if self._sent_at < 0:
+        if self.sent_at < 0:
             return -1
-        return self._sent_at + self._lag + _OWED[self._told]
+        return self.sent_at + self._lag + _OWED[self.times_told]
 
     def told(self):
         """What was owed has been sent, once more."""
-        self._told += 1
-        if self._told == len(_OWED):
-            self._sent_at = -1
+        self.times_told += 1
+        if self.times_told == len(_OWED):
+            self.sent_at = -1
 
     def wipe(self):
         for pebbles in self._pebbles:
             pebbles.wipe()
         self._pebbles = []
         wipe(self._ring)
-        self._at = self._context_at = self._sent_at = -1
-        if self._context is not None:
-            self._context.wipe()
+        self._at = self.interval = self.sent_at = -1
+        if self.context is not None:
+            self.context.wipe()
 
     def _covers(self, interval):
         for pebbles in self._pebbles:

@@ -8,6 +8,7 @@ half as many on average. What a board is given are the pebbles: it could never m
 
 from covey.chainhash import Step
 from covey.octets import wipe
+from covey.port import micropython
 
 
 class Pebbles:
@@ -33,6 +34,7 @@ class Pebbles:
     def is_over(self):
         return self.at >= self.last
 
+    @micropython.native
     def next(self, out, off):
         """Put the key of the next interval there; a round's work. Not once it is over."""
         self.at += 1
@@ -54,6 +56,7 @@ class Pebbles:
             wipe(key)
         wipe(self._step.octets)
 
+    @micropython.native
     def _come_back(self, place, key):
         step = self._step
         step.stand(self.salt, place[0], key, 0)

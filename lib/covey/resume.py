@@ -97,7 +97,7 @@ def revive(membership, octets, clock_s, now_ms):
     """
     try:
         reader = _Reader(octets)
-        if len(octets) < PRF_LEN or not reader.is_sound(_key(membership.settings)):
+        if not reader.is_sound(_key(membership.settings)):
             return False
         return _revive(membership, reader, clock_s, now_ms)
     finally:
@@ -240,6 +240,8 @@ def _install_data(reader, member, slept_s, most_s, now_ms):
     wipe(keymat)
     sa.carrier_port = udp_port or None
     for window in windows:
+        if window[0] >= sa.senders.words[_SLOTS]:
+            raise ValueError
         for i in range(_WINDOW_LEN):
             sa.senders.words[_at(window[0]) + i] = window[1 + i]
     if sender_id >= 0:
@@ -301,13 +303,19 @@ class _Reader:
     def is_sound(self, key):
         end = len(self._data) - PRF_LEN
         body = memoryview(self._data)
-        return equal(prf(key, body[:end]), body[end:])
+        return end >= calcsize(_HEAD) and equal(prf(key, body[:end]), body[end:])
 
     def take(self, form):
-        off = self._off
-        self._off += calcsize(form)
-        return unpack_from(form, self._data, off)
+        return unpack_from(form, self._data, self._pass(calcsize(form)))
 
     def octets(self, n):
+        off = self._pass(n)
+        return bytes(self._data[off : off + n])
+
+    def _pass(self, n):
+        """Where the next n octets begin. ValueError: there are fewer."""
+        off = self._off
         self._off += n
-        return bytes(self._data[self._off - n : self._off])
+        if self._off > len(self._data) - PRF_LEN:
+            raise ValueError
+        return off

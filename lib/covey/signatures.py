@@ -11,6 +11,7 @@ its number is signed: sign_job(), then send() for each of the payloads. All of t
 
 from covey import merkle
 from covey.drops import DROP_SOURCE, DROP_UNPROVEN, DROP_UNSIGNED, WAITS
+from covey.octets import wipe
 from covey.p256_sign import sign_job
 from covey.path import heard
 from covey.port import const, random_bytes
@@ -35,18 +36,19 @@ class Claim:
 
 class Signatures:
     """Of one data SA. most_levels: of a tree; signers: vouched.Signers; names: index → identity;
-    own: our index, or None: we don't send. low_bits, epoch: as in mac.py.
+    own: our index, and key: our private key, copied; both None: we don't send. low_bits, epoch: as
+    in mac.py.
     """
 
     keeper = None  # nothing has to be done as time goes by
 
-    def __init__(self, most_levels, signers, names, own, low_bits, epoch):
+    def __init__(self, most_levels, signers, names, own, key, low_bits, epoch):
         self.trailer = TAIL  # octets behind the payload of the next packet
         self.most_levels = most_levels
         self.signers = signers
         self.names = names
-        self.is_sender = own is not None
         self._own = own
+        self._key = None if key is None else bytearray(key)
         self._low_bits = low_bits
         self._epoch = (epoch & 0xFFFFFFFF).to_bytes(4, "big")
         self._known = {}  # index → statements that are verified, the latest first
@@ -54,6 +56,7 @@ class Signatures:
 
     def release(self):
         """Of no use for sending afterwards; what waits can still be judged. Takes no heap."""
+        wipe(self._key or b"")
         self._known.clear()
         self._signed.clear()
 
@@ -67,7 +70,7 @@ class Signatures:
         """The length without the trailer; WAITS: its signature is to be verified; or a DROP_*."""
         index = heard(member.place) >> self._low_bits
         found = self._parse(member.rx, payload_len)
-        if found is None or index not in self.names:
+        if found is None or index not in self.names or index == self._own:
             return DROP_SOURCE
         if self._statement(member.rx, index, found) in self._known.get(index, ()):
             return found[0] - _PAYLOAD
@@ -141,7 +144,7 @@ class Signatures:
         at most. Nobody may send under it until send() was called for each of them, in their order.
         """
         self.forget_signed()
-        key, name = self.signers.key, self.names[self._own]
+        key, name = self._key, self.names[self._own]
         tree = merkle.Tree(len(payloads))
         for i in range(len(payloads)):
             number = (sa.next_seq + i).to_bytes(4, "big")

@@ -19,7 +19,7 @@ from covey.drops import (
     DROP_UNSAFE,
 )
 from covey.path import heard
-from covey.port import const, micropython
+from covey.port import const, later_kernels, micropython, ticks_add, ticks_diff
 from covey.timing import KEY_LEN
 from covey.waiting import room_of
 
@@ -27,6 +27,10 @@ _PAYLOAD = const(24)
 _INTERVAL = const(4)  # octets
 _DISCLOSURE = const(0x80)  # of its first
 _LATE = const(12)  # intervals behind its time, in which a key may still come
+
+_SHORT = (MemoryError, OSError)  # a board's AES fails where it finds no memory
+
+_copy, _, _number_at, _, _ = later_kernels()
 
 
 class TimedMACs:
@@ -48,7 +52,8 @@ class TimedMACs:
         self._low_bits = low_bits
         self._epoch = bytearray((epoch & 0xFFFFFFFF).to_bytes(4, "big"))
         self._most_ms = min((timing.lag + _LATE) * timing.interval_ms, 0x10000000)
-        self._interval = 0  # of the packet that may_send() has let pass
+        self._latest = -1  # the interval that it may be at the latest, until
+        self._until = 0  # these ticks
         self._is_disclosing = False
 
     def release(self):
@@ -66,32 +71,29 @@ class TimedMACs:
         """WAITS, or a DROP_*. The key that it brings is taken in any case."""
         rx = member.rx
         n = payload_len - self.trailer
-        index = heard(member.place) >> self._low_bits
-        if n < 0 or index not in self.names:
+        if n < 0:
             return DROP_SOURCE
-        latest = self._clock.latest(now_ms)
-        if latest < 0:
-            return DROP_NO_CLOCK
+        latest = self._latest
+        if latest < 0 or ticks_diff(now_ms, self._until) >= 0:
+            latest = self._look(member, now_ms)
+            if latest < 0:
+                return DROP_NO_CLOCK
         at = _PAYLOAD + n
-        first = rx[at]
-        interval = (first & 0x7F) << 24 | rx[at + 1] << 16 | rx[at + 2] << 8 | rx[at + 3]
-        room = member.waiting
-        if room is None:
-            room = room_of(member)
+        interval = _number_at(rx, at)
+        index = heard(member.place) >> self._low_bits
         chains = self._chains
-        if room.engine is not chains:
-            room.engine = chains
-        lag = self._lag
+        room = member.waiting
+        chain = chains.of(index, interval)
+        told = interval - self._lag
         if interval <= latest:  # a key that is told before its time is none
-            key_at = at + _INTERVAL + self._tag_len
-            chains.disclose(index, interval - lag, rx, key_at, room)
-        if first & _DISCLOSURE:
+            if chain is None or told > chain.at or told < chain.first:
+                chains.disclose(index, told, rx, at + _INTERVAL + self._tag_len, room)
+        if rx[at] & _DISCLOSURE:
             return DROP_DISCLOSURE
         if interval > latest:
             return DROP_EARLY
-        if latest >= interval + lag:
+        if latest - interval >= self._lag:
             return DROP_UNSAFE
-        chain = chains.of(index, interval)
         if chain is None:
             chains.is_behind = True
             return DROP_NO_CHAIN
@@ -105,51 +107,68 @@ class TimedMACs:
         rx = member.rx
         n = payload_len - self.trailer
         at = _PAYLOAD + n
-        interval = rx[at] << 24 | rx[at + 1] << 16 | rx[at + 2] << 8 | rx[at + 3]
+        interval = _number_at(rx, at)
         index = heard(member.place) >> self._low_bits
-        context = self.keeper.context(index, interval, self.names.get(index), packet, proof_at)
-        if context is None:
-            return DROP_NO_CHAIN
-        at += _INTERVAL
-        if not context.verify(rx, n + _INTERVAL, self._epoch, at, self._tag_len):
-            return DROP_SOURCE
-        return n
+        keeper = self.keeper
+        context = keeper.context
+        if interval != keeper.interval or index != keeper.index:
+            context = keeper.begin(index, interval, self.names.get(index), packet, proof_at)
+            if context is None:
+                return DROP_NO_CHAIN
+        n += _INTERVAL
+        if context.verify(rx, n, self._epoch, at + _INTERVAL, self._tag_len):
+            return n - _INTERVAL
+        return DROP_SOURCE
+
+    def _look(self, member, now_ms):
+        """At the clock, about once in an interval: which it is at the latest."""
+        self._latest = self._clock.latest(now_ms)
+        self._until = ticks_add(now_ms, self._clock.holds_ms(now_ms))
+        room = room_of(member)
+        if room.engine is not self._chains:
+            room.engine = self._chains
+        return self._latest
 
     # Sending
 
     @micropython.native
     def may_send(self, now_ms):
-        """0, or the DROP_* that keeps us from it. May allocate, in a new interval."""
-        interval = self._clock.earliest(now_ms)
-        if interval < 0:
-            return DROP_NO_CLOCK
+        """0, or the DROP_* that keeps us from it. Allocates in a new interval."""
         own = self._own
-        if own is None:
-            return DROP_NO_CHAIN
-        self._interval = interval
-        try:
-            return 0 if own.begin(interval) else DROP_NO_CHAIN
-        except MemoryError:
-            return DROP_CAPACITY
+        if own is not None and own.interval >= 0 and ticks_diff(now_ms, own.until) < 0:
+            return 0
+        return self._begin(now_ms)
 
     @micropython.native
     def sign(self, tx, n, now_ms):
         """Fill the trailer of a packet that frame() made; n: octets of payload with it."""
-        n -= self.trailer
+        own = self._own
+        tag_len = self._tag_len
+        n -= self.trailer - _INTERVAL
         at = _PAYLOAD + n
-        interval, own = self._interval, self._own
-        tx[at] = interval >> 24
-        tx[at + 1] = interval >> 16 & 255
-        tx[at + 2] = interval >> 8 & 255
-        tx[at + 3] = interval & 255
-        at += _INTERVAL
+        _copy(tx, at - _INTERVAL, own.head, 0, _INTERVAL)
+        _copy(tx, at + tag_len, own.key, 0, KEY_LEN)
         if self._is_disclosing:
             tx[at - _INTERVAL] |= _DISCLOSURE
-            for i in range(at, at + self._tag_len):
+            for i in range(at, at + tag_len):
                 tx[i] = 0
-        else:
-            own.sign(tx, n + _INTERVAL, self._epoch, at, self._tag_len)
-        own.disclose(tx, at + self._tag_len, interval)
+            return
+        own.context.sign(tx, n, self._epoch, at, tag_len)
+        own.sent_at = own.interval
+        own.times_told = 0
+
+    def _begin(self, now_ms):
+        interval = self._clock.earliest(now_ms)
+        if interval < 0:
+            return DROP_NO_CLOCK
+        own = self._own
+        try:
+            if own is None or not own.begin(interval):
+                return DROP_NO_CHAIN
+        except _SHORT:
+            return DROP_CAPACITY
+        own.until = ticks_add(now_ms, self._clock.left_ms(now_ms, interval + 1))
+        return 0
 
     def disclose(self, member, now_ms):
         """A packet that holds nothing but the key that may be told now: its length in the member's

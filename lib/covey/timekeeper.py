@@ -58,8 +58,9 @@ class Timekeeper:
         self._ask = Timer()  # when the next question goes; not running: none has gone yet
         self._quiet = Timer()  # none before
         self._behind = Timer()  # none for nearer keys before
-        self._context = None  # CMACContext of a sender's interval that was asked for last
-        self._context_of = None
+        self.context = None  # CMACContext, of the packet that was judged last:
+        self.index = -1  # its sender, and
+        self.interval = -1  # this interval
         self._was_known = None  # nobody has been told
 
     @property
@@ -79,9 +80,7 @@ class Timekeeper:
             self.clock.forget()
             if self.own is not None:
                 self.own.wipe()
-            if self._context is not None:
-                self._context.wipe()
-                self._context = None
+            self._end()
 
     def step(self, it, now_ms):
         """What is due; it: the membership.Membership. The ms until the next time."""
@@ -125,30 +124,34 @@ class Timekeeper:
                         keys.send_under(usual)
         return 0
 
-    def context(self, index, interval, identity, buf, off):
-        """The CMACContext of this sender's interval, whose key stands there; None: its chain is
-        not known any more. Takes heap where it is not the one asked for last.
+    def begin(self, index, interval, identity, buf, off):
+        """From now on .context is of this sender's interval, whose key stands there. None: its
+        chain is not known any more. Takes heap; MemoryError: nothing has changed.
         """
-        if self._context is not None:
-            of = self._context_of
-            if of[1] == interval and of[0] == index and of[2] == identity:
-                return self._context
         chain = self.chains.of(index, interval)
-        if chain is None:
+        if chain is None or identity is None:
             return None
         key = mac_key(chain.salt, identity, memoryview(buf)[off : off + KEY_LEN])
-        context, self._context = self._context, None
+        self._end()
+        try:
+            self.context = CMACContext(key)
+        except OSError:
+            raise MemoryError  # a board's AES fails where it finds none
+        self.index, self.interval = index, interval
+        return self.context
+
+    def _end(self):
+        context, self.context = self.context, None
+        self.index = self.interval = -1
         if context is not None:
             context.wipe()
-        self._context_of = index, interval, identity
-        self._context = CMACContext(key)
-        return self._context
 
     def _settle(self, it):
         """What the last message said of chains."""
         sources = it._group.terms.sources
         if sources is not self._settled:
             self._settled = sources
+            self._end()  # an index may be another one's now
             self.chains.tell(sources.chains, sources.names, it.member.waiting)
         if self._before is not None and self._before.users == 0:
             self._before = None

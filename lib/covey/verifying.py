@@ -36,12 +36,12 @@ class Verifying:
 
     def step(self, room, now_ms):
         """A slice: of looking at a packet that came, or of verifying one, by turns."""
-        if self._has_news and not self._has_looked:
-            self._has_looked = True
-            self._has_news = self._look(room)
-            return
-        self._has_looked = False
         try:
+            if self._has_news and not self._has_looked:
+                self._has_looked = True
+                self._has_news = self._look(room)
+                return
+            self._has_looked = False
             if self._job is None:
                 self.is_working = self._begin(room) or self._has_news
             else:
@@ -49,7 +49,8 @@ class Verifying:
         except StopIteration as end:
             self._end(room, end.value)
         except _SHORT:
-            self._job = None  # another one, or the same, has its turn later
+            self._job = None
+            self.is_working = False  # not at once: the next turn is a new try
 
     def _look(self, room):
         """Note what one packet says. False: there is none that is new."""

@@ -78,7 +78,7 @@ def build_job(policies, group_wide, bag, kwk, was, terms):
             if own not in names:
                 raise FormatError(DROP_POLICY)
             yield from _take_key(made, bag, kwk, was)
-        how = names, own, form[1] - form[0], group_wide.epoch
+        how = names, own, made.key, form[1] - form[0], group_wide.epoch
         each = [Signatures(most, made, *how) for most in levels]
         is_whole = True
         return made, each

@@ -19,23 +19,27 @@ from covey.drops import (
     WAITS,
 )
 from covey.path import STEP_IS_DUE, accept, admit
-from covey.port import const, copiers, micropython, random_bytes, ticks_diff
+from covey.port import const, later_kernels, micropython, random_bytes, ticks_diff
 
 FREE = 0
 WAITING = 1
 PROVABLE = 2
-REFUSED = 3  # next() tells, and the slot is free
+REFUSED = 3  # as the kernels have it: next() tells, and the slot is free
+EXPIRED = 4  # its time is over: next() tells
 
 PROOF_LEN = 32  # octets in which the engine keeps what it likes: a slot's last
 
 _PAYLOAD = const(24)
 _BEHIND = const(18)  # pad length, next header, ICV: the least of a datagram behind its payload
-_HEAD = const(10)  # SPI, number, Sender-ID
+_HEAD = const(12)  # of which the first
+_KEY = const(10)  # are SPI, number, Sender-ID
+_SLOT = const(0xFFFF)  # of what scan() says
+_LATER_MS = const(0x10000000)
 _TWINS = const(3)  # candidates for one number
 _CHANCES = const(48)  # octets of randomness at a time
 _MOST_WEIGHT = const(0x100000)
 
-_copy, _is_same = copiers()
+_copy, _is_same, _, _scan, _first_told = later_kernels()
 
 
 class WaitingRoom:
@@ -50,6 +54,8 @@ class WaitingRoom:
         self.engine = None
         self.most = slots
         self.states = bytearray(slots + 1)
+        self._slots = slots + 1
+        self._heads = bytearray(_HEAD * (slots + 1))
         size = datagram_max - _BEHIND + PROOF_LEN
         self.proof_at = size - PROOF_LEN
         # By slot: the packet as it lay in rx, from SPI to the end of the trailer; octets of
@@ -83,38 +89,25 @@ class WaitingRoom:
         """
         self.payload_len = payload_len
         n = payload_len + trailer
-        length = _PAYLOAD + n
-        free = -1
-        twins = own = 0
-        states, packets, senders = self.states, self.packets, self.senders
-        number = rx[7]
-        for slot in range(len(states)):
-            state = states[slot]
-            if state == FREE:
-                free = slot
-            elif state != REFUSED and senders[slot] == sender:
-                own += 1
-                packet = packets[slot]
-                if packet[7] == number and _is_same(packet, rx, _HEAD):
-                    if self.lengths[slot] == n and _is_same(packet, rx, length):
-                        return DROP_REPLAY
-                    twins += 1
+        found = _scan(self.states, self._heads, self._slots, rx)
+        slot = (found & _SLOT) - 1
         weight = 1
-        if twins >= _TWINS or self.count >= self.most:
-            weight = self._make_room(rx, free, sender, own, twins)
-            if weight == 0:
-                return DROP_CROWDED
-        _copy(packets[free], 0, rx, 0, length)
-        self.lengths[free] = n
-        self.auths[free] = auth
-        senders[free] = sender
-        self.wants[free] = wants
-        self._weights[free] = weight
-        end = self._ends[free] = now_ms + most_ms & 0x3FFFFFFF
+        if found > _SLOT or slot < 0 or self.count >= self.most:
+            weight = self._weigh(rx, n, slot, sender)
+            if weight < 0:
+                return weight
+        _copy(self.packets[slot], 0, rx, 0, _PAYLOAD + n)
+        _copy(self._heads, _HEAD * slot, rx, 0, _HEAD)
+        self.lengths[slot] = n
+        self.auths[slot] = auth
+        self.senders[slot] = sender
+        self.wants[slot] = wants
+        self._weights[slot] = weight
+        end = self._ends[slot] = now_ms + most_ms & 0x3FFFFFFF
         if self.count == 0 or ticks_diff(end, self._soonest) < 0:
             self._soonest = end
         self.count += 1
-        states[free] = WAITING
+        self.states[slot] = WAITING
         return WAITS
 
     def waits(self, slot):
@@ -142,45 +135,37 @@ class WaitingRoom:
         DROP_* of one that will never be, which is counted; NOTHING for the moment.
         """
         engine = self.engine
-        if engine is not None:
+        if engine is not None and engine.is_working:
             engine.step(self, now_ms)
+        if self.count and ticks_diff(now_ms, self._soonest) >= 0:
+            self._expire(now_ms)
         if self._told == 0:
-            if self.count == 0 or ticks_diff(now_ms, self._soonest) < 0:
-                return NOTHING
-        states = self.states
-        soonest = 0x1FFFFFFF
-        slot = self._turn
-        for _ in range(len(states)):
-            slot += 1
-            if slot >= len(states):
-                slot = 0
-            state = states[slot]
-            if state == FREE:
-                continue
-            if state == WAITING:
-                left = ticks_diff(self._ends[slot], now_ms)
-                if left > 0:
-                    soonest = min(soonest, left)
-                    continue
-            self._turn = slot
-            result = self._judge(member, slot, state, now_ms)
-            self._free(slot)
-            return result
-        self._soonest = now_ms + soonest & 0x3FFFFFFF
-        return NOTHING
+            return NOTHING
+        slot = self._turn = _first_told(self.states, self._slots, self._turn)
+        result = self._judge(member, slot, now_ms)
+        state = self.states[slot]  # not freed before, if there was no memory to judge it
+        if state != REFUSED:
+            self.count -= 1
+        self._told -= 1
+        self.states[slot] = FREE
+        self.auths[slot] = None
+        return result
 
     def clear(self):
         """Of use afterwards: empty. Payloads and proofs are wiped."""
-        for slot in range(len(self.states)):
-            self._free(slot)
+        for slot in range(self._slots):
+            self.states[slot] = FREE
+            self.auths[slot] = None
             packet = self.packets[slot]
             for i in range(len(packet)):
                 packet[i] = 0
+        self.count = self._told = 0
         self.engine = None
 
     @micropython.native
-    def _judge(self, member, slot, state, now_ms):
+    def _judge(self, member, slot, now_ms):
         rx, packet, n = member.rx, self.packets[slot], self.lengths[slot]
+        state = self.states[slot]
         _copy(rx, 0, packet, 0, _PAYLOAD + n)
         if state == REFUSED:
             return member.drops.count(self._reasons[slot])
@@ -191,7 +176,7 @@ class WaitingRoom:
             at = admit(member.place, datagram, now_ms)
         if at < 0:
             return member.refuse(at, datagram)
-        if state == WAITING:
+        if state == EXPIRED:
             return member.drops.count(DROP_UNPROVEN)
         auth = member.keys.sas[at].auth  # not .auths: the SA may have been told again
         n = auth.prove(member, n, packet, self.proof_at)
@@ -200,23 +185,37 @@ class WaitingRoom:
         accept(member.place, n)
         return n
 
-    def _free(self, slot):
-        state = self.states[slot]
-        if state == FREE:
-            return
-        if state != REFUSED:
-            self.count -= 1
-        if state != WAITING:
-            self._told -= 1
-        self.states[slot] = FREE
-        self.auths[slot] = None
+    def _expire(self, now_ms):
+        """What has waited for long enough, and when to look again."""
+        soonest = _LATER_MS
+        for slot in range(self._slots):
+            if self.states[slot] == WAITING:
+                left = ticks_diff(self._ends[slot], now_ms)
+                if left > 0:
+                    soonest = min(soonest, left)
+                else:
+                    self.states[slot] = EXPIRED
+                    self._told += 1
+        self._soonest = now_ms + soonest & 0x3FFFFFFF
 
     # ---- more came than fits
 
-    def _make_room(self, rx, free, sender, own, twins):
-        """The weight of the packet that comes in place of another one; 0: it is not let in."""
+    def _weigh(self, rx, n, free, sender):
+        """Of a packet that meets candidates for its number, or no room: its weight once something
+        has given way, or a DROP_*.
+        """
+        twins = own = 0
+        for slot in range(self._slots):
+            if self._is_of(slot, sender):
+                own += 1
+                if _is_same(self.packets[slot], rx, _KEY):
+                    if self.lengths[slot] == n and _is_same(self.packets[slot], rx, _PAYLOAD + n):
+                        return DROP_REPLAY
+                    twins += 1
+        if twins < _TWINS and self.count < self.most and free >= 0:
+            return 1
         if free < 0:
-            return 0  # nobody has asked next() for what gave way before
+            return DROP_CROWDED  # nobody has asked next() for what gave way before
         if twins >= _TWINS:
             return self._draw(rx, sender, twins)
         senders = self._wanting()
@@ -228,12 +227,12 @@ class WaitingRoom:
             if senders[other] > max(most, share):
                 most, sender = senders[other], other
         if most == 0:
-            return 0
+            return DROP_CROWDED
         self.refuse(self._nth(None, sender, self._random(most)), DROP_CROWDED)
         return 1
 
     def _draw(self, rx, sender, count):
-        """Whether a new one takes the place of one of these, by lot: its weight, or 0."""
+        """A new one takes the place of one of these, by lot: its weight, or DROP_CROWDED."""
         came = 1
         for nth in range(count):
             came += self._weights[self._nth(rx, sender, nth)]
@@ -241,7 +240,7 @@ class WaitingRoom:
         weight = min(self._weights[slot] + 1, _MOST_WEIGHT)
         if self._random(came) >= count:
             self._weights[slot] = weight
-            return 0
+            return DROP_CROWDED
         self.refuse(slot, DROP_CROWDED)
         return weight
 
@@ -249,20 +248,23 @@ class WaitingRoom:
         """The slot of a sender's packet, by its place among those that wait; rx: among those of
         the number of the packet there.
         """
-        for slot in range(len(self.states)):
-            state = self.states[slot]
-            if state == FREE or state == REFUSED or self.senders[slot] != sender:
-                continue
-            if rx is None or _is_same(self.packets[slot], rx, _HEAD):
-                if nth == 0:
-                    return slot
-                nth -= 1
+        for slot in range(self._slots):
+            if self._is_of(slot, sender):
+                if rx is None or _is_same(self.packets[slot], rx, _KEY):
+                    if nth == 0:
+                        return slot
+                    nth -= 1
         return -1
+
+    def _is_of(self, slot, sender):
+        """Whether a packet of this sender is there, which can give way."""
+        state = self.states[slot]
+        return (state == WAITING or state == PROVABLE) and self.senders[slot] == sender
 
     def _wanting(self):
         """{index of a sender: its slots}"""
         found = {}
-        for slot in range(len(self.states)):
+        for slot in range(self._slots):
             state = self.states[slot]
             if state == WAITING or state == PROVABLE:
                 sender = self.senders[slot]

@@ -76,6 +76,18 @@ def test_whom_nobody_can_evict(made, place, work):
     assert "can't name a member" in refused(made, place, work, **_remove("../a"))
 
 
+@pytest.mark.parametrize("member", [5, True, ["a"], {"a": 1}])
+def test_who_is_asked_after_has_a_name(made, place, work, member):
+    """Found by fuzzing the control socket."""
+    assert "name of its member" in refused(made, place, work, do="status", member=member)
+
+
+def test_a_key_of_several_lines_is_told_on_one(made, place, work):
+    """Found by fuzzing: TOML's keys may be anything."""
+    place.policy.write_text(SITE + LINE1 + '"a\\nb" = 1\n')
+    assert r"'a\nb' is no key of this table" in refused(made, place, work, do="reload")
+
+
 def test_whom_nobody_can_evict_without_a_server(place):
     store = sqlite.open_existing(place.store)
     operations = Operations(place, store)

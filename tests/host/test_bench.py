@@ -8,11 +8,21 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 
 import pytest
 
-from covey_host.bench import board, callgrind, curve, gcm, heap, loopback, peers
+from covey_host.bench import (
+    board,
+    callgrind,
+    confirmation,
+    curve,
+    gcm,
+    heap,
+    loopback,
+    peers,
+)
 from covey_host.bench.__main__ import SUBJECTS, measure
 from covey_host.bench.results import Missing, Table
 from markdown import ROOT, TEXTS, code, tables
@@ -245,6 +255,34 @@ def test_a_copy_of_an_interpreter_differs_in_nops_only(tmp_path):
     assert (copy / "lib" / "text").read_bytes() == nop
     assert (copy / "lib" / "link").is_symlink()
     assert (source / "lib" / "ld.so").read_bytes() == b"\x7fELF" + b"a" + nop + b"b"
+
+
+def test_delays_to_confirmation_and_what_never_was():
+    table = Table()
+    confirmation.add_delays(table, 20, 250, [n / 1000 for n in range(200, 0, -1)])
+    rows = check_form(table.rows)
+    name = "TESLA: delivered to confirmed, 20 % of packets lost"
+    assert rows[f"{name}, p50"]["value"] == pytest.approx(100.5)
+    assert rows[f"{name}, p99"]["value"] == pytest.approx(199)
+    assert rows["TESLA: packets confirmed, 20 % lost"]["ratio"] == 0.8
+
+
+def test_time_in_a_call_and_in_a_job_is_counted():
+    def job():
+        time.sleep(0.002)
+        yield
+        time.sleep(0.002)
+        return "done"
+
+    spent = [0]
+    steps = confirmation.timed_job(spent, job)()
+    next(steps)
+    time.sleep(0.05)  # not its own
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    assert end.value.value == "done" and spent[0] >= 4_000_000
+    before = spent[0]
+    assert confirmation.timed(spent, sorted)([2, 1]) == [1, 2] and spent[0] > before
 
 
 def test_loopback_counts_what_is_missing(monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 from covey import aio, config
 from covey_host import cli, commands
 from covey_host.store import sqlite
-from processes import ENVIRONMENT, run, start
+from processes import ENVIRONMENT, PATIENCE_S, run, start
 
 _GROUP = ("group", "add", "line1", "--address", "239.192.1.32", "--port", "2222")
 _MEMBER = ("member", "add", "press-7", "--group", "line1")
@@ -640,7 +640,7 @@ def test_ctrl_c_for_real_while_waiting_for_a_server(site):
         assert "registering" in child.stderr.readline()
         time.sleep(0.1)
         child.send_signal(number)
-        out, err = child.communicate(timeout=20)
+        out, err = child.communicate(timeout=PATIENCE_S)
         assert child.returncode == status, err
         assert "Traceback" not in err and "Error" not in err
 

@@ -18,7 +18,7 @@ from covey_host.doctor import files, finding, judge, laptop, onboard, probes, wa
 from covey_host.doctor.judge import Way
 from covey_host.errors import Problem
 from markdown import CLI, code, tables
-from processes import ENVIRONMENT, wait_until
+from processes import ENVIRONMENT, PATIENCE_S, wait_until
 from site_bench import Bench
 from test_micropython import interpreter, without
 
@@ -185,12 +185,12 @@ def test_a_port_in_use_is_a_sentence():
             ways.Listener(HERE)
 
 
-def heard(sender_of, seconds=6):
+def heard(sender_of):
     """What a listener here counts of a series: a Way."""
     listener = ways.Listener(HERE)
     thread = threading.Thread(target=sender_of)
     thread.start()
-    listener.listen(seconds, lambda tally: bool(tally.series()))
+    listener.listen(PATIENCE_S, lambda tally: not thread.is_alive())
     thread.join()
     listener.close()
     [(_, sent, came)] = listener.tally.series()
@@ -260,7 +260,7 @@ def test_a_site_whose_server_runs(bench):
 
 def test_asking_a_key_server_leaves_nothing_there(bench):
     bench.serve()
-    assert ways.answers(HERE, bench.port, False)
+    assert ways.answers(HERE, bench.port, False, PATIENCE_S)
     status = bench.status()
     assert status["ike_sas"] == status["unproven"] == 0
     assert status["counters"]["version"] >= 1
@@ -274,7 +274,7 @@ def test_a_key_server_under_a_flood_still_answers(bench):
         for _ in range(80):
             sock.send(knock.beginning())
     wait_until(lambda: bench.status()["unproven"] >= 64)
-    assert ways.answers(HERE, bench.port, False)
+    assert ways.answers(HERE, bench.port, False, PATIENCE_S)
 
 
 def test_nobody_answers():
@@ -437,7 +437,7 @@ def test_two_machines(swallows):
     with Air() as air:
         if swallows:
             air.swallow_multicast()
-        words = [sys.executable, "-m", "covey_host", "doctor", "--listen", "--seconds", "20"]
+        words = [sys.executable, "-m", "covey_host", "doctor", "--listen", "--seconds", "60"]
         listener = subprocess.Popen(
             [*words, "--interface", air.here],
             stdout=subprocess.PIPE,
@@ -447,7 +447,7 @@ def test_two_machines(swallows):
         )
         assert f"covey doctor --probe {air.here}" in listener.stderr.readline()
         [sent] = doctor_at(air, "--probe", air.here)
-        said, _ = listener.communicate(timeout=60)
+        said, _ = listener.communicate(timeout=PATIENCE_S)
     assert sent["level"] == "ok"
     assert listener.returncode == (1 if swallows else 0), said
     came = 0 if swallows else N

@@ -101,7 +101,7 @@ def added(bench, name, make=micropython):
         bench.member(name, "--sender")
     one = make(bench.root / "members" / name / "covey.json")
     bench.members.append(one)
-    one.heard("registered")
+    one.heard("status")  # from then on it listens
     return one
 
 

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from board_bench import BITTEN, BOARD, RESET, WIFI, Board, files_of
+from processes import PATIENCE_S
 from site_bench import Bench
 
 LED, RELAY = BOARD["led"], BOARD["relay"]
@@ -31,10 +32,10 @@ def plug(bench, tmp_path):
     """Make boards of members; all are unplugged in the end, and none has told a secret."""
     boards = []
 
-    def make(name, kind="x86", arguments=(), **options):
+    def make(name, kind="x86", arguments=(), total_s=10, **options):
         bench.member(name, *arguments)
         folder = bench.root / "members" / name
-        hasten(folder)
+        hasten(folder, total_s)
         board = Board(tmp_path / name, files_of(folder, kind, **options), kind)
         boards.append(board)
         return board
@@ -48,8 +49,8 @@ def plug(bench, tmp_path):
         bench.said += said
 
 
-def hasten(folder, total_s=2):
-    """A member that gives a key server up after 2 s, not 31."""
+def hasten(folder, total_s=10):
+    """A member that gives a key server up after so long, not 31 s."""
     fields = json.loads((folder / "covey.json").read_text())
     fields["retransmit"] = {"first_ms": 100, "total_s": total_s}
     (folder / "covey.json").write_text(json.dumps(fields))
@@ -110,14 +111,14 @@ def test_the_access_point_goes_and_comes_back(bench, plug, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_key_server_goes_and_comes_back(bench, plug, kind):
-    board = plug("valve-3", kind)
+    board = plug("valve-3", kind, total_s=6)
     board.air()
     board.power()
     board.says("covey: failed")  # there is none
     server = bench.serve()
     board.says("covey: member")
     bench.end(server, signal.SIGKILL)
-    again = plug("press-7", kind, ["--sender"])
+    again = plug("press-7", kind, ["--sender"], total_s=6)
     again.air()
     again.press(True)
     again.power()
@@ -158,7 +159,7 @@ def test_a_watchdog_that_is_not_fed(bench, plug, kind):
     bench.serve()
     button = plug("press-7", "cpython", ["--sender"])
     on(button)
-    lamp = plug("valve-3", kind, change=hang, watchdog_ms=1500)
+    lamp = plug("valve-3", kind, change=hang, watchdog_ms=4000)
     on(lamp)
     assert lamp.ended() == BITTEN
     lamp.power()
@@ -169,14 +170,14 @@ def test_a_watchdog_that_is_not_fed(bench, plug, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_ctrl_c_leaves_the_board_to_a_person(bench, plug, kind):
     bench.serve()
-    board = plug("valve-3", kind, watchdog_ms=1500)
+    board = plug("valve-3", kind, watchdog_ms=4000)
     on(board)
     with pytest.raises(subprocess.TimeoutExpired):
-        board.ended(3)  # it is fed
+        board.ended(5)  # it is fed
     board.interrupt()
     board.says("power: prompt")
     with pytest.raises(subprocess.TimeoutExpired):
-        board.ended(4)  # the watchdog is patient now
+        board.ended(5)  # the watchdog is patient now
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -253,7 +254,7 @@ def test_no_two_starts_draw_the_same_even_from_a_dead_generator(bench, plug, kin
     seeds, messages = [board.file("seed")], []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear:
         ear.bind(("127.0.0.1", bench.port))
-        ear.settimeout(20)
+        ear.settimeout(PATIENCE_S)
         for _ in range(3):
             board.power()
             messages.append(ear.recv(2048))
@@ -264,7 +265,7 @@ def test_no_two_starts_draw_the_same_even_from_a_dead_generator(bench, plug, kin
                     ear.recv(2048)
                 except BlockingIOError:
                     break
-            ear.settimeout(20)
+            ear.settimeout(PATIENCE_S)
             seeds.append(board.file("seed"))
     assert len(set(seeds)) == 4
     marker = 4 if messages[0][:4] == bytes(4) else 0

@@ -1,7 +1,9 @@
 """Firmware files: what is read out of one, and each that does not fit is refused."""
 
+import struct
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -257,3 +259,18 @@ def test_uf2_is_read_as_it_is_written():
     assert program.data[:512] == parts[0x10000000]
     assert program.data[512:0x1000] == b"\xff" * (0x1000 - 512)
     assert program.data[0x1000:] == parts[0x10001000]
+
+
+def test_uf2_that_is_spread_over_all_addresses(read):
+    """Found by fuzzing: two blocks of 512 octets made a gigabyte."""
+    blocks = uf2.emit({0x10000000: bytes(256), 0x50000000: bytes(256)}, 0xE48BFF56)
+    assert "further apart" in read(blocks, "rpi_pico_w")
+
+
+def test_binary_info_without_end():
+    """Found by fuzzing: a table of four gigabytes of pointers was walked through."""
+    info = struct.pack("<5I", 0x7188EBF2, 0, 0xFFFFFFFF, 0, 0xE71AA390)
+    began = time.monotonic()
+    program = uf2.parse(uf2.emit({0x10000000: info + bytes(1024)}, 0xE48BFF56))
+    assert uf2.block_devices(program) == {}
+    assert time.monotonic() - began < 5

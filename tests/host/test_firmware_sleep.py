@@ -66,7 +66,7 @@ def ear(bench):
         heard.append(
             member_process.join(bench.root / "members" / "valve-3" / "covey.json", "--listen")
         )
-        heard[0].heard("registered")
+        heard[0].heard("status")  # from then on it listens
         return heard[0]
 
     yield start
@@ -136,12 +136,24 @@ def test_others_who_send_under_new_keys_are_noticed(bench, sleeper, ear):
         heard.packet(b"hello")
         bench.covey("rekey", "line1")
         heard.heard("rekeyed")
+        talker.heard("rekeyed")  # ATD is 0: from here on it sends under the new keys
+        time.sleep(1.5)  # DTD: and nobody takes what is sent under the old ones
         before = heard.opened(b"on")
         sleeper.wake()
         heard.packet(b"on", before + 1)
+        assert sleeper.rtc[0] == 0  # it has asked
     finally:
         talker.close()
     assert len(registrations(bench, server)) == 2
+
+
+def attentive(text):
+    """A talker that another process keeps waiting is heard all the same."""
+    assert "asyncio.sleep(0.5)" in text
+    return text.replace("asyncio.sleep(0.5)", "asyncio.sleep(3)")
+
+
+test_others_who_send_under_new_keys_are_noticed.changes = attentive
 
 
 @pytest.mark.parametrize("sleeper", KINDS, indirect=True)
@@ -159,10 +171,12 @@ def test_only_a_wake_from_sleep_goes_on(bench, sleeper, ear):
         (sleeper.world / "rtc").write_bytes(damage)
         sleeper.wake()
     assert sleeper.count("covey: registering") == 5
+    (sleeper.world / "held").write_text("")
     sleeper.power()  # it goes on, and is killed in the middle of it
     sleeper.says("covey: member", 6)
     assert sleeper.rtc == b""
     sleeper.cut()
+    (sleeper.world / "held").unlink()
     (sleeper.world / "cause").write_text("3")  # the watchdog
     sleeper.wake()
     assert sleeper.count("covey: registering") == 6
@@ -173,6 +187,17 @@ def test_only_a_wake_from_sleep_goes_on(bench, sleeper, ear):
     status = heard.heard("status", sum(e.get("event") == "status" for e in heard.events) + 1)
     assert "replay" not in status["drops"]
     bench.end(server)
+
+
+def held(text):
+    """It stays awake while the world says so."""
+    sent = "    while not await group.send("
+    assert sent in text
+    stays = "    while desk.read('held') is not None:\n        await asyncio.sleep(0.1)\n"
+    return "import desk\n" + text.replace(sent, stays + sent)
+
+
+test_only_a_wake_from_sleep_goes_on.changes = held
 
 
 def failing(text):
@@ -224,6 +249,12 @@ def test_it_sleeps_over_what_fails(bench, sleeper, ear):
 test_it_sleeps_over_what_fails.changes = failing
 
 
+def hopeless(text):
+    """It does not ask for long: nobody answers. AWAKE_S is for the rest, too."""
+    assert "group.asked(10)" in text
+    return text.replace("group.asked(10)", "group.asked(4)")
+
+
 @pytest.mark.parametrize("sleeper", KINDS, indirect=True)
 def test_nobody_there(bench, sleeper, ear):
     """No key server, no access point: what was kept is kept on, and keys are good meanwhile."""
@@ -245,3 +276,6 @@ def test_nobody_there(bench, sleeper, ear):
         sleeper.wake()
         heard.packet(b"on", n)
     assert sleeper.count("covey: registering") == 1
+
+
+test_nobody_there.changes = hopeless

@@ -193,7 +193,8 @@ def test_a_member_in_fragments(foreign, interpreter, order):
     """Every order: test_requests_in_fragments."""
     bench = in_fragments(foreign)
     bench.server.order = lambda sa, message, datagrams: ORDERS[order](datagrams)
-    member = bench.talker(interpreter, LONG, fragment_size=SIZE)
+    patient = {"first_ms": 20_000, "total_s": 60}  # whoever repeats has not had enough
+    member = bench.talker(interpreter, LONG, fragment_size=SIZE, retransmit=patient)
     assert bench.server.session.split[0] > 1 and bench.server.count("repeat") == 0
     opens(bench, member, b"here")
 

@@ -29,6 +29,7 @@ def exchange(bench, member, text, n=1):
 )
 def test_a_life(foreign, interpreter, shape):
     bench = foreign(**shape)
+    bench.group.dtd_s = 60
     member = bench.talker(interpreter)
     assert bench.server.wait("auth") == (b"press-7", 1)
     exchange(bench, member, b"one")

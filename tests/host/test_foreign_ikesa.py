@@ -174,10 +174,10 @@ def is_request(exchange):
 
 def answered_simply(gm):
     old, wrap = gm.sa, gm.gsk_w
-    assert gm.serve(15, CREATE_CHILD_SA)
+    assert gm.serve(exchange=CREATE_CHILD_SA)
     assert gm.sa is not old and not gm.sa.initiator and gm.gsk_w != wrap
     gm.pull()
-    assert gm.serve(5, INFORMATIONAL).payloads == [DELETE_IKE] and old.ended
+    assert gm.serve(exchange=INFORMATIONAL).payloads == [DELETE_IKE] and old.ended
     gm.pull()
     gm.rekey_ike()  # and now the other way round
     gm.pull()
@@ -192,7 +192,7 @@ def collides(nonce, answer_nonce):
     def story(gm):
         old = gm.sa
         gm.nonce = nonce
-        theirs = gm.next(is_request(CREATE_CHILD_SA), 15)
+        theirs = gm.next(is_request(CREATE_CHILD_SA))
         ours = gm.rekeying()
         message_id, datagrams = old.request(CREATE_CHILD_SA, ours.payloads())
         for data in datagrams:
@@ -209,7 +209,7 @@ def collides(nonce, answer_nonce):
         # whoever made the redundant one deletes it, the other deletes the old one
         ended_by_us, ended_by_server = (redundant, old) if mine_goes else (old, redundant)
         assert gm.talk(INFORMATIONAL, [DELETE_IKE], sa=ended_by_us) == []
-        assert gm.serve(5, INFORMATIONAL).payloads == [DELETE_IKE]
+        assert gm.serve(exchange=INFORMATIONAL).payloads == [DELETE_IKE]
         assert ended_by_server.ended
         gm.silence(INFORMATIONAL, [], sa=ended_by_us, timeout_s=0.1)
         gm.pull()
@@ -220,7 +220,7 @@ def collides(nonce, answer_nonce):
 def refuses(type, data=b""):
     def story(gm):
         gm.on[CREATE_CHILD_SA] = lambda sa, message: [notification(type, data)]
-        assert gm.serve(15, CREATE_CHILD_SA)
+        assert gm.serve(exchange=CREATE_CHILD_SA)
         gm.pull()
         assert gm.serve(1, CREATE_CHILD_SA) is None  # not at once again
         gm.pull()
@@ -229,7 +229,7 @@ def refuses(type, data=b""):
 
 
 def deletes_instead(gm):
-    assert gm.next(is_request(CREATE_CHILD_SA), 15)
+    assert gm.next(is_request(CREATE_CHILD_SA))
     gm.end()
     gm.silence(INFORMATIONAL, [])
 

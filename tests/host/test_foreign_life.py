@@ -144,6 +144,7 @@ def test_excluded_and_back(foreign, interpreter):
 def test_refused_at_a_pull(foreign, interpreter):
     """Section 2.3.2: HDR, SK{N}. The member is silent from then on, and opens until DTD."""
     bench = foreign()
+    bench.group.dtd_s = 60
     member = bench.talker(interpreter)
     bench.server.on_pull = lambda session, wants: [notification(AUTHORIZATION_FAILED)]
     bench.exclude()

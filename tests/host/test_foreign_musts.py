@@ -49,7 +49,7 @@ def test_a_member_sends_nothing_over_a_rekey_sa(foreign, interpreter):
             member.heard("rekeyed", n + 1)
             member.say(f"data {n}")
         assert member.leave()[0] == 0
-        assert [ear.receive(1) for _ in sent] == sent and ear.receive(0.2) is None
+        assert [ear.receive(10) for _ in sent] == sent and ear.receive(0.2) is None
     finally:
         ear.close()
 

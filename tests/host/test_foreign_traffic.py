@@ -51,10 +51,11 @@ def followed(gm):
     assert len(set(gm.messages[-3:])) == 1
 
 
-def rekeyed(plant, gms):
-    """`covey rekey`: each GM follows, under the SPIs that were promised."""
-    before = [gm.tek[0] for gm in gms]
+def rekeyed(plant, ours, gms):
+    """`covey rekey`: each GM follows, under the SPIs that were promised; so does ours."""
+    before, times = [gm.tek[0] for gm in gms], ours.count("rekeyed")
     plant.covey("rekey", "line1")
+    ours.heard("rekeyed", times + 1)
     for gm, old in zip(gms, before, strict=True):
         followed(gm)
         assert gm.deleted == old
@@ -70,7 +71,7 @@ def test_a_mixed_group(plant):
     assert sender_id not in saw.sender_ids
     keys = {saw.tek[0], saw.rekey_sa.spi}
     for _ in range(2):
-        rekeyed(plant, (saw, lamp))
+        rekeyed(plant, ours, (saw, lamp))
         assert traffic.check()[0] == sender_id  # section 2.4.1.4: the Sender-ID goes along
         keys |= {saw.tek[0], saw.rekey_sa.spi}
     assert len(keys) == 6 and lamp.tek == saw.tek
@@ -118,7 +119,7 @@ def test_the_key_server_restarts(tmp_path, number):
         ours.heard("rekeyed")
         assert traffic.check()[0] == sender_id
         saw.promised = True
-        rekeyed(plant, (saw,))
+        rekeyed(plant, ours, (saw,))
         traffic.check()
         saw.wire.send(saw.gsa_registration())
         assert saw.wire.receive(0.3) is None

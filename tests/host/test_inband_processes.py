@@ -11,6 +11,8 @@ from ike_peer import DELETE_IKE, GSA_INBAND_REKEY, OUT
 from processes import wait_until
 from site_bench import Bench
 
+ALIVE = INFORMATIONAL, []
+
 
 @pytest.fixture
 def bench(tmp_path):
@@ -24,13 +26,25 @@ def bench(tmp_path):
 class Inband(GM):
     """What a foreign member does of an inband rekey: answers it."""
 
-    def told(self):
-        """The next request of the server, answered: its payloads."""
-        request = self.wire.receive(10)
+    _last = b"", b""  # request and answer
+
+    def told(self, *life):
+        """The next request of the server, answered: its payloads. Repeats are answered again, and
+        so are questions for a sign of life, unless one is waited for.
+        """
+        while (found := self._answered()) in (None, ALIVE) and found not in life:
+            pass
+        return found
+
+    def _answered(self):
+        request = self.wire.receive()
         assert request is not None
+        if request == self._last[0]:
+            return self.wire.send(self._last[1])
         exchange, message_id = request[18], int.from_bytes(request[20:24])
         payloads = self.open(request, exchange, message_id, 0)
-        self.wire.send(self.seal(exchange, [], message_id=message_id, flags=0x28))
+        self._last = request, self.seal(exchange, [], message_id=message_id, flags=0x28)
+        self.wire.send(self._last[1])
         return exchange, payloads
 
 
@@ -62,7 +76,7 @@ def test_told_and_removed(bench):
     assert valve.told() == (GSA_INBAND_REKEY, OUT)
     assert valve.told() == (INFORMATIONAL, [DELETE_IKE])
     wait_until(lambda: holders(bench) == ["press-7"])
-    assert press.told() == (INFORMATIONAL, [])  # a sign of life is wanted
+    assert press.told(ALIVE) == ALIVE
     log = bench.events(server)
     assert [e["event"] for e in log].count("rekeyed") == 2
     for gm in (press, valve):

@@ -11,7 +11,7 @@ from foreign_esp import AES_GCM, AES_GMAC, Air
 from foreign_gm import GSA, KD, NO_PROPOSAL_CHOSEN, NOTIFY, notification, sag
 from foreign_gm_udp import GM, Key, Wire
 from member_process import join, micropython
-from processes import wait_until
+from processes import PATIENCE_S, wait_until
 from site_bench import GROUP, Bench
 
 ESP_AND_IV, UDP = 16, 8  # octets in front of the text
@@ -75,24 +75,18 @@ def status_of(member):
     return status.get("detail") or status
 
 
-def drops_of(member):
-    """By reason, without what becomes of repeated rekeys."""
-    found = status_of(member)["drops"]
-    return {reason: n for reason, n in found.items() if reason[:6] != "rekey_"}
-
-
 class Refusals:
     """What members have refused since the test began, by name: this much, and nothing else."""
 
     def __init__(self, *members):
-        self._told = {member: drops_of(member) for member in members}
+        self._told = {member: member.drops() for member in members}
 
     def more(self, *members, **wanted):
         for member in members:
             told = self._told[member]
             told.update({name: told.get(name, 0) + n for name, n in wanted.items()})
-            end = time.monotonic() + 10
-            while (found := drops_of(member)) != told:
+            end = time.monotonic() + PATIENCE_S
+            while (found := member.drops()) != told:
                 assert time.monotonic() < end, (found, told)
 
 

@@ -14,7 +14,7 @@ from covey import port
 from covey.drops import ConfigError
 from foreign_bench import Bench as ForeignBench
 from member_process import join, micropython
-from processes import ENVIRONMENT, wait_until
+from processes import ENVIRONMENT, PATIENCE_S, wait_until
 from site_bench import GROUP, Bench
 
 INTERPRETERS = pytest.mark.parametrize("interpreter", ("cpython", "micropython"))
@@ -101,9 +101,7 @@ def test_two_interpreters_in_one_group_and_another_group_beside(plant):
             member.heard("rekeyed", n + 1)
     assert {e["detail"] for e in robot.events if e["event"] == "rekeyed"} == {2, 3, 4}
     for member in (press, robot, oven, lamp):
-        status = member.heard("status", member.count("status") + 1)
-        drops = (status.get("detail") or status)["drops"]
-        assert {name for name in drops if name[:6] != "rekey_"} <= {"own"}, drops
+        assert set(drops := member.drops()) <= {"own"}, drops
     assert not lamp.count("packet", text="press 0") and not press.count("packet", text="oven 0")
     facts = plant.status()["groups"]["line1"]
     assert facts["carrier"] == "ip" and sorted(facts["members"]) == ["press", "robot"]
@@ -136,10 +134,8 @@ def test_one_sender(plant, interpreter):
     press.say("two")
     lamp.packet(b"two")
     assert lamp.opened(b"one") == 1
-    drops = lamp.heard("status", lamp.count("status") + 1)["drops"]
-    assert drops["replay"] == 3
-    status = press.heard("status", press.count("status") + 1)
-    assert (status.get("detail") or status)["drops"]["own"] == 5  # outbound only
+    assert lamp.drops()["replay"] == 3
+    wait_until(lambda: press.drops().get("own") == 5)  # outbound only
     port.close(wire)
     other = plant.join("other", until="refused")
     assert other.heard("refused")["detail"].endswith("registration_failed.")
@@ -244,11 +240,6 @@ def test_a_receiver_that_knows_no_width(bare, interpreter, sn):
     assert member.opened(b"packet 19") == (1 if sn == 0 else 2)
 
 
-def drops_of(member):
-    status = member.heard("status", member.count("status") + 1)
-    return (status.get("detail") or status)["drops"]
-
-
 @ROOT_ONLY
 @INTERPRETERS
 def test_bad_packets_and_strange_headers(bare, interpreter):
@@ -276,7 +267,7 @@ def test_bad_packets_and_strange_headers(bare, interpreter):
     assert len(long) == 1416
     air.inject(long)
     member.packet(b"x" * 1372)
-    assert drops_of(member) == {}
+    assert member.drops() == {}
     air.inject(esp(b"never whole")[:64], flags=0x2000, identity=78)
     air.inject(b"")
     air.inject(b"\xff")
@@ -296,7 +287,7 @@ def test_bad_packets_and_strange_headers(bare, interpreter):
     air.inject(esp(b"last"))
     member.packet(b"last")
     wanted = {"length": 5, "unknown_spi": 3, "tag": 2}
-    assert drops_of(member) == wanted, drops_of(member)
+    assert (drops := member.drops()) == wanted, drops
     assert member.leave() == (0, "") if interpreter == "micropython" else member.leave()[0] == 0
 
 
@@ -326,7 +317,12 @@ def test_a_person_without_the_right_is_told_in_one_sentence(bare, interpreter):
         ]
     env = {**ENVIRONMENT, "MICROPYPATH": str(boards.BUILD / "lib-x86")}
     done = subprocess.run(
-        command, env=env, capture_output=True, text=True, timeout=30, preexec_fn=without_net_raw
+        command,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        preexec_fn=without_net_raw,
     )
     assert done.returncode == 1 and says in done.stderr, done.stderr
     if interpreter == "cpython":

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from covey import port
-from processes import wait_until
+from processes import PATIENCE_S, wait_until
 from site_bench import GROUP, Bench
 
 
@@ -51,9 +51,13 @@ class Joined:
             said = f"no {event} {facts} x {n} in {self.events}: {error}"
             raise AssertionError(said) from None
 
+    def status(self):
+        """The latest."""
+        return [e for e in self.events if e["event"] == "status"][-1]
+
     def end(self):
         """It ends by itself: (exit status, stderr)."""
-        status = self.process.wait(timeout=30)
+        status = self.process.wait(PATIENCE_S)
         self._reader.join()
         err = self.process.stderr.read()
         self.bench.said += err
@@ -67,7 +71,7 @@ class Joined:
 def test_a_text_reaches_another_member(bench):
     server = bench.serve()
     listener = Joined(bench, "robot.2", "--listen", "--count", "2")
-    listener.heard("registered")
+    listener.heard("status")  # "registered" is told before its sockets are open
     sender = Joined(bench, "press-7", "--send", "speed=1500", "--count", "2", "--interval", "0.05")
     assert sender.end() == (0, "")
     assert listener.end() == (0, "")
@@ -87,9 +91,10 @@ def test_a_text_reaches_another_member(bench):
         "registered",
         "left",
     ]
-    last = [e for e in sender.events if e["event"] == "status"][-1]
+    last = sender.status()
     assert last["member"] == "press-7" and last["state"] == "member" and last["sent"] == 2
-    assert last["interpreter"].startswith("cpython 3.") and set(last["drops"]) <= {"own"}
+    assert last["interpreter"].startswith("cpython 3.")
+    assert set(last["drops"]) <= {"own", "ike_message_id"}  # the latter: a repeat by either side
     assert set(last) >= {"epoch", "spi", "sender_id", "sent", "opened", "rekeys"}
     events = bench.events(server)
     told = [(e["event"], e["member"]) for e in events if "member" in e]
@@ -103,10 +108,10 @@ def test_a_text_waits_until_it_may_be_sent(bench):
     bench.edit('dtd = "1s"', 'dtd = "4s"')
     server = bench.serve()
     listener = Joined(bench, "robot.2", "--count", "1")
-    listener.heard("registered")
-    bench.covey("rekey", "line1")
+    listener.heard("status")
     began = time.monotonic()
-    sender = Joined(bench, "press-7", "--send", "late", "--timeout", "10")
+    bench.covey("rekey", "line1")
+    sender = Joined(bench, "press-7", "--send", "late", "--timeout", "60")
     assert sender.end()[0] == 0 and time.monotonic() - began > 1.5
     assert listener.end()[0] == 0 and listener.heard("packet")["text"] == "late"
     bench.end(server)
@@ -119,8 +124,8 @@ def test_lines_of_stdin_and_octets_that_are_no_text(bench):
         assert said, "it ended"
     sender = bench.launch("join", "press-7", "--send", "-")
     sender.stdin.write("one\n\ntwo words\nlast without end")
-    assert sender.communicate(timeout=30)[0] == "" and sender.returncode == 0
-    lines = listener.communicate(timeout=30)[0].splitlines()
+    assert sender.communicate(timeout=PATIENCE_S)[0] == "" and sender.returncode == 0
+    lines = listener.communicate(timeout=PATIENCE_S)[0].splitlines()
     assert [line.partition(": ")[2] for line in lines] == [
         "one",
         "",
@@ -128,7 +133,7 @@ def test_lines_of_stdin_and_octets_that_are_no_text(bench):
         "last without end",
     ]
     listener = Joined(bench, "robot.2", "--count", "1")
-    listener.heard("registered")
+    listener.heard("status")
     sender = Joined(bench, "press-7", "--send", "\x1b[2Jé")
     assert sender.end()[0] == 0 and listener.end()[0] == 0
     packet = listener.heard("packet")
@@ -140,7 +145,8 @@ def test_a_member_follows_a_rekey_and_a_killed_server(bench):
     bench.edit('atd = "0s"\ndtd = "1s"', 'atd = "2s"\ndtd = "4s"')
     server = bench.serve()
     listener = Joined(bench, "robot.2")
-    sender = Joined(bench, "press-7", "--send", "x", "--count", "1000", "--interval", "0.02")
+    listener.heard("status")
+    sender = Joined(bench, "press-7", "--send", "x", "--count", "100000", "--interval", "0.02")
     listener.heard("packet", 3)
     bench.covey("rekey", "line1")
     listener.heard("rekeyed")
@@ -156,7 +162,7 @@ def test_a_member_follows_a_rekey_and_a_killed_server(bench):
     sender.heard("status", spi=spi)
     assert sender.stop(signal.SIGINT)[0] == 130
     assert listener.stop()[0] == 143
-    final = [e for e in sender.events if e["event"] == "status"][-1]
+    final = sender.status()
     opened = len([e for e in listener.events if e["event"] == "packet"])
     assert opened >= final["sent"] - 1 and "tag" not in final["drops"]
     bench.end(server)
@@ -165,25 +171,27 @@ def test_a_member_follows_a_rekey_and_a_killed_server(bench):
 def test_a_removed_member_is_out_and_the_others_go_on(bench):
     server = bench.serve()
     listener = Joined(bench, "robot.2")
-    sender = Joined(bench, "press-7", "--send", "x", "--count", "1000", "--interval", "0.02")
+    sender = Joined(bench, "press-7", "--send", "x", "--count", "100000", "--interval", "0.02")
     listener.heard("packet", 3)
     wire = port.group_socket(GROUP, bench.carrier_port, "127.0.0.1", 1)
     bench.covey("member", "remove", "robot.2")
     buf, rekeys = bytearray(2000), 0  # it was told on the wire before the command returned
     while (n := port.recv(wire, buf)) >= 0:
         rekeys += n > 4 and not any(buf[:4]) and buf[22] == 41
-    assert rekeys == 1
+    assert rekeys  # repeats, too, where this command was slow to return
     port.close(wire)
     assert listener.heard("refused")
     sender.heard("rekeyed")
-    time.sleep(1.2)  # DTD: what was under way under the old keys is over
+
+    # It hears the new keys, behind all that was under way under the old ones.
+    wait_until(lambda: listener.status()["drops"].get("unknown_spi"))
     packets = len([e for e in listener.events if e["event"] == "packet"])
-    sent = sender.heard("status", 2)["sent"]
-    wait_until(lambda: sender.events[-1]["sent"] > sent + 20)
+    sent = sender.status()["sent"]
+    wait_until(lambda: sender.status()["sent"] > sent + 20)
     assert len([e for e in listener.events if e["event"] == "packet"]) == packets
     listener.stop()
     again = bench.launch("join", "robot.2")
-    _, err = again.communicate(timeout=30)
+    _, err = again.communicate(timeout=PATIENCE_S)
     bench.said += err
     assert again.returncode == 1 and "refused" in err
     assert len([e for e in sender.events if e["event"] == "registered"]) == 1
@@ -212,8 +220,8 @@ def test_a_member_that_may_not_come_in(bench):
     psk = bench.root / "members" / "press-7" / "psk"
     psk.write_text("00" * 32 + "\n")
     for arguments in (("press-7",), ("press-7", "--send", "x")):
-        child = bench.launch("join", *arguments, "--timeout", "5")
-        _, err = child.communicate(timeout=30)
+        child = bench.launch("join", *arguments, "--timeout", "60")
+        _, err = child.communicate(timeout=PATIENCE_S)
         bench.said += err
         assert child.returncode == 1 and "Traceback" not in err and err.splitlines()[-1]
     events = bench.events(server)
@@ -225,6 +233,6 @@ def test_a_member_that_may_not_come_in(bench):
 
 def test_nobody_answers(bench):
     child = bench.launch("join", "robot.2", "--timeout", "0.5")
-    _, err = child.communicate(timeout=30)
+    _, err = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == 1
     assert err.splitlines() == ["robot.2: registering", "No key server answered in time."]

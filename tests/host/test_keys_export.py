@@ -16,7 +16,7 @@ from covey_host.store import sqlite
 from covey_host.wireshark import ESP, IKE
 from foreign_gm import ForeignGM
 from gcks_site import KEY, Site
-from processes import wait_until
+from processes import PATIENCE_S, wait_until
 from site_bench import Bench
 
 
@@ -100,7 +100,7 @@ def test_a_person_is_asked(bench, out, typed, status):
         asked += os.read(ours, 1000)
     assert not out.exists()
     os.write(ours, typed.encode() + b"\n")
-    said, _ = child.communicate(timeout=30)
+    said, _ = child.communicate(timeout=PATIENCE_S)
     os.close(ours)
     assert child.returncode == status
     assert out.exists() == (status == 0) == bool(said)
@@ -168,7 +168,7 @@ def test_with_no_server_the_store_says_what_it_has(bench, out):
 
 def _alone(bench, out):
     child = bench.launch("keys", "--yes", "--export", out)
-    said, err = child.communicate(timeout=30)
+    said, err = child.communicate(timeout=PATIENCE_S)
     bench.said += said + err
     assert child.returncode == 0
     return err
@@ -222,7 +222,7 @@ def test_of_a_group_in_clear_no_key_of_data_is_written(bench, out):
     server = bench.serve()
     for _ in range(2):  # by a running server, and from the store
         child = bench.launch("keys", "--yes", "--json", "--export", out)
-        said, err = child.communicate(timeout=30)
+        said, err = child.communicate(timeout=PATIENCE_S)
         assert child.returncode == 0 and json.loads(said)["esp"] == 0
         assert [line for line in err.splitlines() if "integrity_only" in line] == [
             "Data of line1 can be read without a key (integrity_only), so none is written,"

@@ -18,7 +18,7 @@ import firmware_files
 from board_on_desk import NETWORK, WIFI, board_with
 from espressif_rom import Rom
 from markdown import ROOT, TEXTS
-from processes import ENVIRONMENT
+from processes import ENVIRONMENT, PATIENCE_S
 from site_bench import GROUP, free_port
 from test_micropython import interpreter, without
 
@@ -139,7 +139,7 @@ class Desk:
         self._press()
         said += [child.stdout.readline() for _ in range(2)]
         child.send_signal(signal.SIGINT)
-        child.wait(20)
+        child.wait(PATIENCE_S)
         self.running.remove(child)
         return "".join(said)
 

@@ -113,10 +113,11 @@ def test_a_mixed_group(plant):
     plant.all_followed(1)
     plant.all_hear_all()
 
-    was = plant.nat.mapped(plant.port)
     plant.nat.rebind()
-    wait_until(lambda: plant.nat._outer and plant.nat.mapped(plant.port) != was)
-    plant.all_hear_all()  # its sign of life has shown the new place; data alone don't
+    wait_until(
+        lambda: plant.nat.answers
+    )  # a sign of life has shown the new place; data alone don't
+    plant.all_hear_all()
 
     pump = plant.members.pop("pump")
     plant.covey("member", "remove", "pump")

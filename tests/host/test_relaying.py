@@ -10,6 +10,7 @@ import pytest
 from covey import port
 from covey_host.gcks.relay import Carried
 from covey_host.gcks.relaying import Relaying
+from processes import PATIENCE_S
 from site_bench import GROUP, free_port
 
 PLACE = SimpleNamespace(endpoint=0)
@@ -51,6 +52,12 @@ class Sink:
         return self.error
 
 
+async def until(condition):
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
 @pytest.fixture
 def made():
     rules, sink, counters, said = Rules(), Sink(), Counter(), []
@@ -80,7 +87,7 @@ def test_a_full_queue_drops_and_others_have_their_turn(made):
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert relaying.take(b"later", PLACE)
-        await asyncio.sleep(0.01)
+        await until(lambda: made.counters["relay_sent"] == 1025)
 
     asyncio.run(story())
     assert made.counters == {"relay_queue_full": 76, "relay_sent": 1025}
@@ -105,10 +112,10 @@ def test_what_the_system_does_not_send_is_counted(made):
         relaying = made.of()
         made.sink.error = 11
         relaying.take(b"x", PLACE)
-        await asyncio.sleep(0.01)
+        await until(lambda: made.counters["relay_unsent"] == 1)
         made.rules.carried = lambda data: Carried(data, "line1", (PLACE, PLACE))
         relaying.take(b"y", PLACE)  # whose group is not joined
-        await asyncio.sleep(0.01)
+        await until(lambda: made.counters["relay_unsent"] == 4)
 
     asyncio.run(story())
     assert made.counters == {"relay_sent": 0, "relay_unsent": 4}
@@ -139,12 +146,12 @@ def test_groups_are_joined_and_left(made):
         relaying.follow()
         relaying.follow()  # a rekey, a keep-alive ... another SPI
         shout(bytes(4) + bytes(60), b"\xff", b"", b"short", bytes([1]) * 60, esp)
-        await asyncio.sleep(0.05)
+        await until(lambda: made.rules.asked)
         assert made.rules.asked == [("line1", esp)]
         made.rules.carried = lambda data: Carried(data, "line1", ())
         listener = port.group_socket(GROUP, number, "127.0.0.1", 1)
         relaying.take(esp, PLACE)
-        await asyncio.sleep(0.05)
+        await until(lambda: len(made.rules.asked) == 3)
         buf = bytearray(100)
         assert port.recv(listener, buf) == len(esp) and buf[: len(esp)] == esp
         made.rules.groups = {}

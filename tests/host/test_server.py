@@ -14,7 +14,7 @@ import time
 import pytest
 
 from covey_host.store import sqlite
-from processes import run, start, wait_until
+from processes import PATIENCE_S, run, start, wait_until
 from site_bench import GROUP, Bench
 
 
@@ -181,7 +181,7 @@ def test_it_is_killed_and_starts_again_each_time_with_new_keys(bench):
         time.sleep(rounds.random() * 0.5)
         bench.events(server, signal.SIGKILL)
         for child, name in ((adding, f"x{i}"), (rekeying, None)):
-            out, err = child.communicate(timeout=30)
+            out, err = child.communicate(timeout=PATIENCE_S)
             bench.said += out + err
             assert err.count("\n") <= 1
             if child.returncode == 0 and name:
@@ -346,9 +346,9 @@ def test_no_datagram_stops_it(bench, wire):
         head = chance.randbytes(8) + bytes(8) + bytes([33, 0x20, 34, 8]) + bytes(4)
         body = chance.randbytes(chance.randrange(200))
         wire.sendto(head + (28 + len(body)).to_bytes(4, "big") + body, to)
-    wait_until(lambda: sum(bench.status()["server"]["drops"].values()) >= 3)
+    wait_until(lambda: bench.status()["server"]["drops"].get("length", 0) >= 3)
     facts = bench.status()
-    assert facts["server"]["drops"]["empty"] == 3 and facts["server"]["drops"]["length"] >= 3
+    assert facts["server"]["drops"]["empty"] == 3  # they came first
     assert facts["groups"]["line1"]["members"] == []
     assert bench.covey("rekey", "line1")
     events = bench.events(server)
@@ -426,7 +426,7 @@ def test_a_server_whose_term_is_over_stops_by_itself(bench):
     store.close()
     said = bench.covey("rekey", "line1", status=1)
     assert "taken over" in said
-    assert server.wait(timeout=20) == 1
+    assert server.wait(PATIENCE_S) == 1
     assert "taken over" in server.stderr.read().splitlines()[-1]
     bench.end(bench.serve())
 

@@ -237,6 +237,9 @@ def test_what_is_no_mpy_file(site):
     code = files.contents(member, boards.load("esp32c3")).code
     whole = code["/lib/covey/port/mpy_path.mpy"]
     assert mpyfile.parse(whole)
+    head = whole[:4] + b"\0\1"  # no names, one constant
+    with pytest.raises(mpyfile.NoMpy, match="too deep"):
+        mpyfile.parse(head + bytes([10, 1]) * 3000)
     for data in (b"", b"M\6", b"N" + whole[1:], b"M\5" + whole[2:], whole[:-1], whole + b"\0"):
         with pytest.raises(mpyfile.NoMpy):
             mpyfile.parse(data)

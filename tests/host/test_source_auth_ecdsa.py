@@ -79,13 +79,13 @@ def signed_by(key, spy, victim, payload, number):
     """A packet in a victim's name whose signature is made with another key."""
     theirs = victim.member.keys.sending
     real, theirs.next_seq = theirs.next_seq, number
-    before, theirs.auth.signers.key = theirs.auth.signers.key, key
+    before, theirs.auth._key = theirs.auth._key, key
     try:
         finish(theirs.auth.sign_job(theirs, [payload]))
         trailer = theirs.auth._signed[0]
     finally:
         theirs.auth.forget_signed()
-        theirs.auth.signers.key = before
+        theirs.auth._key = before
         theirs.next_seq = real
     return forged(spy, victim, payload, number=number, trailer=trailer)
 

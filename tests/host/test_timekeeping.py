@@ -5,7 +5,10 @@ from hashlib import sha256
 
 import pytest
 
+from covey import report
+from covey.drops import Drops
 from covey.ike import INFORMATIONAL, REGISTRATION_FAILED
+from covey.membership import UNTIMED
 from covey_host.causes import causes
 from covey_host.errors import Problem
 from covey_host.gcks.clock import FIRST_MS
@@ -16,7 +19,7 @@ from test_eviction import group_of
 
 TESLA = 'source_auth = "tesla"\n'
 FRAGMENTATION = notification(16430)
-TIME, STONES, CHAINS = 40963, 40964, 40965
+REPORT, TIME, STONES, CHAINS = 40961, 40963, 40964, 40965
 INTERVAL_MS, LAG, BITS = 100, 2, 14
 
 
@@ -267,6 +270,12 @@ def test_who_does_not_ask_is_named(site):
     assert "confirms no packet of line1" in cause.words
     valve.time()
     assert untimed() == []
+    told = {"running": True, "files": [], **site.server.why("valve", site.now)}
+    assert "unsure_of_time" not in {cause.cause for cause in causes(told)}
+    said = report.emit_report(UNTIMED, bytes(4), 2, 60, 0, 0, [], Drops())
+    valve.say(valve.gm.seal(INFORMATIONAL, [notification(REPORT, said)]))
+    told = {"running": True, "files": [], **site.server.why("valve", site.now)}
+    assert "unsure_of_time" in {cause.cause for cause in causes(told)}
     site.wait(149_000)  # it asks every 50 s
     valve.time()
     site.wait(2_000)

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from covey_host.store import sqlite
-from processes import wait_until
+from processes import PATIENCE_S, wait_until
 from site_bench import Bench
 
 
@@ -66,8 +66,8 @@ def test_a_wrong_key_is_found_on_both_sides(bench):
     assert "added to the site" in words and "No key server is running" in words
     bench.serve()
     (bench.root / "members" / "eye" / "psk").write_text("ab" * 32)
-    child = bench.launch("join", "eye", "--timeout", "5")
-    child.communicate(timeout=30)
+    child = bench.launch("join", "eye", "--timeout", "60")
+    child.communicate(timeout=PATIENCE_S)
     words = bench.covey("why", "eye")
     assert "at 127.0.0.1 has another pre-shared key" in words
     assert "is not the key that the site has for it" in words

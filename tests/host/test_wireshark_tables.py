@@ -10,7 +10,7 @@ from covey_host import site as sites
 from covey_host import wireshark
 from covey_host.errors import MISUSE, Problem
 from covey_host.wireshark import ESP, IKE, Tables
-from processes import run, start
+from processes import PATIENCE_S, run, start
 
 ESP_ROW = (
     '"IPv4","*","239.192.1.32","0x9f3a12c4","AES-GCM with 16 octet ICV [RFC4106]",'
@@ -252,5 +252,5 @@ def test_an_export_that_is_stuck_is_told(tables, monkeypatch):
     assert child.stdout.readline() == "locked\n"
     monkeypatch.setattr(wireshark, "_LOCK_WAIT_S", 0.2)
     assert "Another export" in refusal(tables.add, ROWS).sentence
-    child.communicate(timeout=20)
+    child.communicate(timeout=PATIENCE_S)
     assert tables.add(ROWS) == 2

@@ -66,7 +66,17 @@ def test_when_to_ask_again():
     assert ClockBound(timing()).again_s == 50
     assert ClockBound(timing(20)).again_s == 10
     assert ClockBound(timing(20, drift_ppm=20000)).again_s == 10
-    assert ClockBound(timing(60000, 16, 1)).again_s == 3600
+    assert ClockBound(timing(60000, 16, 1)).again_s == 60
+
+
+def test_without_answers_it_is_of_use_till_drift_has_eaten_half_of_the_lag():
+    for bound, most_s in (
+        (ClockBound(timing(drift_ppm=50)), 2000),
+        (ClockBound(timing(20)), 40),
+        (ClockBound(timing(60000, 16, 1)), 14400),
+    ):
+        assert bound.learn(5_000_000, 0, 4)
+        assert bound.latest(most_s * 1000) >= 0 and bound.latest(most_s * 1000 + 1) == -1
 
 
 def test_a_bound_that_is_too_old_is_none():

@@ -1,6 +1,7 @@
 """covey.json: what is taken, and the sentence for each thing that is not."""
 
 import gc
+import json
 import os
 import sys
 
@@ -91,6 +92,12 @@ _WRONG = (
     ({"group": "absent"}, _MISSING % "group"),
     ({"group": ""}, "covey.json: group must be a text in quotes that is not empty."),
     ({"group": 7}, "covey.json: group must be a text in quotes that is not empty."),
+    ({"group": "a\0b"}, "covey.json: group must be a text without control characters."),
+    ({"psk_file": "a\0b"}, "covey.json: psk_file must be a text without control characters."),
+    (
+        {"servers": [["a\nb"]]},
+        "covey.json: servers[0].host must be a text without control characters.",
+    ),
     ({"group": "g" * 256}, "covey.json: group must be at most 255 octets long."),
     ({"idi": "absent"}, _MISSING % "idi"),
     ({"idi": ["x"]}, "covey.json: idi must be a text in quotes that is not empty."),
@@ -203,6 +210,14 @@ def test_a_server_in_brackets():
 def test_each_mistake_has_its_sentence():
     for changes, sentence in _WRONG:
         assert _sentence(_config, **changes) == sentence, (changes, sentence)
+
+
+def test_half_of_a_character():
+    """Found by fuzzing: JSON can spell what UTF-8 can't. MicroPython has no such texts."""
+    if sys.implementation.name == "cpython":
+        for field in ("group", "idi", "interface"):
+            sentence = "covey.json: " + field + " must be a text without control characters."
+            assert _sentence(_config, **{field: json.loads('"\\ud800"')}) == sentence
 
 
 def test_what_is_no_object():
@@ -326,6 +341,13 @@ def test_load_of_what_is_no_json():
             path = folder.write("covey.json", data)
             sentence = path + " is not JSON: check its commas, quotes and braces."
             assert _sentence(load, path) == sentence, data
+
+
+def test_what_is_nested_without_end():
+    """MicroPython's parser takes it, and then a field is missing."""
+    with _Folder() as folder:
+        path = folder.write("covey.json", b'{"group": ' + b"[" * 3000 + b"]" * 3000 + b"}")
+        assert _sentence(load, path).startswith(path)
 
 
 def test_every_sentence_names_the_file_that_was_loaded():

@@ -6,6 +6,7 @@ Policy and keys are octets from tests/recorded/group_story.py.
 from covey import membership, resume, silence
 from covey.drops import name_of
 from covey.gcm import GMACContext
+from covey.prf import PRF_LEN
 from datapath import data_sa
 from story import STORY, T1, T2
 from test_membership import Life, Script
@@ -158,6 +159,18 @@ def test_what_is_damaged_is_refused():
         assert again.it.state == membership.IDLE and again.member.keys.live() == []
     for octets in (b"", good[:31], good[:-1], good + b"\0", bytes(len(good)), b"\xff" * 2048):
         assert not awake(bytearray(octets))[1]
+
+
+def test_what_its_own_key_vouches_for_is_still_read_with_care():
+    """Found by fuzzing: octets of another make under our key, cut short or with a wrong count."""
+    good = bytes(asleep(registered()))[:-PRF_LEN]
+    for i in range(0, len(good), 3):
+        for octets in (good[:i], good[:i] + b"\xff" + good[i + 1 :]):
+            octets += resume.prf(resume._key(registered().it.settings), octets)
+            again, is_member = awake(bytearray(octets))
+            live = [sa.spi for sa in again.member.keys.live()]
+            assert is_member == bool(live), i
+            assert len(octets) == len(good) + PRF_LEN or not is_member, i
 
 
 def test_of_somebody_else_it_is_refused():

@@ -12,6 +12,7 @@ from covey.drops import (
     DROP_REPLAY,
     DROP_RETIRED_SPI,
     DROP_SOURCE,
+    DROP_UNPROVEN,
     DROP_UNSIGNED,
     NOTHING,
     WAITS,
@@ -41,11 +42,10 @@ def member(index=None, key=None, epoch=7, levels=6, slots=16, points=POINTS, key
     """index: we send as that one, and sign with its key, or with another."""
     m = Member(sender=index is not None, payload_max=600, waiting_slots=slots)
     signers = Signers(ROWS, {NAMES[n]: points[n] for n in points})
-    if index is not None:
-        signers.key = bytearray(key or KEYS[index])
+    key = None if index is None else key or KEYS[index]
     sa = data_sa(keymat=keymat)
     assert sa.senders.enlist(ROWS)
-    sa.auth = Signatures(levels, signers, NAMES, index, LOW_BITS, epoch)
+    sa.auth = Signatures(levels, signers, NAMES, index, key, LOW_BITS, epoch)
     m.keys.install(sa, 0)
     if index is not None:
         sa.become_sender(index << LOW_BITS | 9, 16)
@@ -203,7 +203,7 @@ def test_epoch_and_sa_are_bound():
     m = Member()
     other = data_sa(spi=b"wxyz")
     assert other.senders.enlist(ROWS)
-    other.auth = Signatures(6, Signers(ROWS, points_by_name()), NAMES, None, LOW_BITS, 7)
+    other.auth = Signatures(6, Signers(ROWS, points_by_name()), NAMES, None, None, LOW_BITS, 7)
     m.keys.install(other, 0)
     moved = good(in_clear(datagram), 1, 1 << 6 | 9, spi=b"wxyz")
     assert deliver(m, moved) == WAITS and told(m) == [DROP_SOURCE]
@@ -294,6 +294,44 @@ def test_an_sa_that_goes_takes_what_waits_along():
     assert told(m) == [DROP_RETIRED_SPI] and m.opened == 0
 
 
+def test_an_sa_that_is_told_again_loses_nothing_that_waits():
+    press, m = member(1), member()
+    sa = m.keys.live()[0]
+    for names, wanted in ((NAMES, [(b"x", b"press-7")]), ({2: b"desk"}, [DROP_UNPROVEN])):
+        assert deliver(m, send(press, b"x")[0]) == WAITS
+        for _ in range(50):  # its verification has begun
+            assert m.next_proven(0) == NOTHING
+        old = sa.auth
+        sa.auth = Signatures(6, old.signers, names, None, None, LOW_BITS, 7)
+        old.release()
+        assert told(m) == wanted
+
+
+def test_who_has_our_own_index_is_not_heard():
+    press = member(1)
+    (datagram,) = send(member(1), b"x")
+    lie = good(in_clear(datagram), 1, 1 << 6 | 10)
+    assert deliver(press, lie) == DROP_SOURCE and press.waiting is None
+
+
+def test_no_memory_for_a_moment():
+    """Nothing is lost that waits; what was begun begins anew."""
+    press, m = member(1), member()
+    assert deliver(m, send(press, b"x")[0]) == WAITS
+    auth = m.keys.live()[0].auth
+
+    def short(claim):
+        yield
+        raise MemoryError
+
+    real, auth.verify_job = auth.verify_job, short
+    assert m.next_proven(0) == NOTHING
+    while m.waiting.is_working:
+        assert m.next_proven(0) == NOTHING
+    auth.verify_job = real
+    assert told(m) == [(b"x", b"press-7")]
+
+
 def test_only_who_is_on_the_roster():
     m = member()
     for index in (0, 3, 1023):
@@ -335,10 +373,11 @@ def refused(reason, **how):
 
 def test_of_a_registration():
     made, (auth,) = build()
-    assert made.key is None and not auth.is_sender and auth.most_levels == 4
+    assert made.key is None and auth._key is None and auth.most_levels == 4
     assert auth.name_of(1 << 6 | 3) == b"press-7" and auth.name_of(3 << 6) is None
     made, (auth,) = build((RECEIVER,), sender_id=1 << 6)
-    assert bytes(made.key) == bytes(KEYS[1]) and auth.is_sender and auth.most_in_a_batch() == 16
+    assert bytes(made.key) == bytes(auth._key) == bytes(KEYS[1])
+    assert auth.most_in_a_batch() == 16
 
 
 def test_of_a_rekey():
@@ -347,12 +386,14 @@ def test_of_a_rekey():
     press, desk = before.verifier(b"press-7"), before.verifier(b"desk")
     other = {1: POINTS[1], 2: finish(point_job(b"\x07" * 32))}
     made, (auth,) = build(kwk=None, was=before, sender_id=1 << 6, points=other)
-    assert made.key is before.key and auth.is_sender
+    assert made.key is before.key and auth._key == made.key
     assert made.verifier(b"press-7") is press and made.verifier(b"desk") is not desk
     before.release(made)
     assert any(made.key)
     made.release(None)
-    assert not any(made.key)
+    assert not any(made.key) and any(auth._key)  # the SA's own
+    auth.release()
+    assert not any(auth._key)
     refused(DROP_KD, kwk=None, was=None, sender_id=1 << 6)
     receiver, _ = build()
     refused(DROP_KD, kwk=None, was=receiver, sender_id=1 << 6)

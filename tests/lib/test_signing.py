@@ -21,10 +21,9 @@ POINT = finish(point_job(KEY))
 def sign(joined, index=None, levels=3):
     """From now on its packets are signed."""
     signers = Signers(ROWS, {b"press-7": POINT, b"other": POINT})
-    if index is not None:
-        signers.key = bytearray(KEY)
+    key = None if index is None else KEY
     for sa in joined.member.keys.live():
-        sa.auth = Signatures(levels, signers, NAMES, index, 4, 7)
+        sa.auth = Signatures(levels, signers, NAMES, index, key, 4, 7)
 
 
 async def _signed_pair(levels=3):

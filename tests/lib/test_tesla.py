@@ -148,6 +148,12 @@ class Node:
         self.look()
         return answer
 
+    def again(self, datagram):
+        """In another life: time has gone back."""
+        auth = self.m.keys.live()[0].auth
+        auth._latest = -1
+        return self.hear(datagram)
+
     def look(self):
         while True:
             n = self.m.next_proven(self.ticks)
@@ -297,7 +303,7 @@ def test_drift_eats_the_margin_before_it_is_wrong():
         w.now += 190
         assert valve.hear(datagram) == DROP_UNSAFE
         w.now -= 150
-        assert valve.hear(datagram) == WAITS
+        assert valve.again(datagram) == WAITS
 
 
 # Attacks

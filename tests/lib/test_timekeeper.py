@@ -139,6 +139,9 @@ class IKE:
         self.alive = self.alive_times = None
         self.said = []  # [(what is wanted, when)]
 
+    def close(self):
+        self.is_established = False
+
     def say(self, payloads, now_ms):
         if not (self.is_established and self.is_free):
             return False
@@ -221,22 +224,30 @@ def test_without_an_answer_it_asks_again():
     assert len(asked) == 4 and it.states == [(False, 0)]
 
 
-def test_whom_a_rekey_tells_of_another_clock_waits_a_random_while():
+def test_whom_a_rekey_tells_of_other_terms_waits_a_random_while():
+    was, _ = build()
+    it = It(was=was, why=Timing(8, 3, BITS, 100, CLOCK, 500), kwk=None)
+    assert it.run(900) == [] and len(it.run(200)) == 1 and it._ike.is_established
+
+
+def test_another_clock_has_no_ike_sa_of_ours():
+    """The key server's machine has booted: there is nobody to ask, but by a new one."""
     was, _ = build()
     it = It(was=was, why=Timing(8, 2, BITS, 100, b"new!", 500), kwk=None)
-    assert it.run(900) == [] and len(it.run(200)) == 1
+    assert it.run(900) == [] and it._ike.is_established
+    assert it.run(200) == [] and not it._ike.is_established
+    it._ike = IKE()
+    assert len(it.run(100)) == 1
 
 
 def test_nobody_is_there_to_be_asked():
     it = It()
     it._ike.is_established = False
     it.run(9000)
-    assert it.asked_for == 1
-    it.run(2000)
-    assert it.asked_for == 2
+    assert it.asked_for == 5
     it._ike.is_beginning = True
     it.run(20000)
-    assert it.asked_for == 2
+    assert it.asked_for == 5
     it._ike = None
     assert it.keeper.step(it, it.now) == 1000
 

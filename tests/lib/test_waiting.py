@@ -12,7 +12,7 @@ from covey.drops import (
 )
 from covey.member import Member
 from covey.path import heard
-from covey.port import copiers
+from covey.port import later_kernels
 from covey.waiting import WAITING, room_of
 from datapath import data_sa, deliver, good, heap_octets
 
@@ -312,8 +312,8 @@ def believe(self, member, payload_len, packet, proof_at):
     return payload_len - self.trailer
 
 
-def test_copiers():
-    copy, is_same = copiers()
+def test_later_kernels():
+    copy, is_same, number_at, _, _ = later_kernels()
     out = bytearray(8)
     copy(out, 2, b"abcdef", 1, 3)
     assert out == b"\0\0bcd\0\0\0"
@@ -321,3 +321,4 @@ def test_copiers():
     assert out == b"\0\0bcd\0\0\0"
     assert is_same(b"abc", b"abd", 2) and not is_same(b"abc", b"abd", 3)
     assert is_same(b"", b"x", 0)
+    assert number_at(b"?\xff\1\2\3", 1) == 0x7F010203 and number_at(b"\0\0\0\7", 0) == 7

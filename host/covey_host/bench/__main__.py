@@ -25,6 +25,7 @@ SUBJECTS = [
     "peers",
     "loopback",
     "relay",
+    "confirmation",
 ]
 _WIDTH = 180  # where nobody looks at it
 

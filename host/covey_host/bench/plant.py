@@ -21,9 +21,10 @@ _PATIENCE_S = 60
 
 
 class Plant:
-    """A context manager: a group whose key server runs while inside."""
+    """A context manager: a group whose key server runs while inside. policy: more of it."""
 
-    def __init__(self):
+    def __init__(self, source_auth: str = "none", policy: str = ""):
+        self._source_auth, self._policy = source_auth, policy
         self._children: list[subprocess.Popen] = []
 
     def __enter__(self):
@@ -45,9 +46,12 @@ class Plant:
         where = f'listen = [{{ address = "{INTERFACE}:{listen}", marker = true }}]'
         lines = [where if line.startswith("listen = ") else line for line in lines]
         policy.write_text("\n".join(lines) + "\n")
-        self.covey("group", "add", _GROUP, "--address", group, "--port", "2222")
+        words = ["--address", group, "--port", "2222", "--source-auth", self._source_auth]
+        self.covey("group", "add", _GROUP, *words)
         with open(policy, "a") as file:
-            file.write(f'carrier_port = {carrier}\natd = "0s"\ndtd = "3s"\nfresh_join = false\n')
+            atd_s = 0 if self._source_auth == "none" else 1
+            file.write(f'carrier_port = {carrier}\natd = "{atd_s}s"\ndtd = "3s"\n')
+            file.write(f"fresh_join = false\n{self._policy}")
         words = ("-m", "covey_host", "serve", "--json", "--interface", INTERFACE)
         server = self.server = self.start([sys.executable, *words], stderr=subprocess.PIPE)
         self.wait_for(server.stderr, "serving")

@@ -52,7 +52,7 @@ _ROLES = {
     "covey.proofs": ("mac", "its group has no receiver-specific MACs"),
     "covey.port.mpy_cmac": ("mac tesla", "its group has no MACs that prove senders"),
     "covey.waiting": (_LATER, "in its group nothing is proven later"),
-    "covey.port.mpy_copy": (_LATER, "in its group nothing is proven later"),
+    "covey.port.mpy_later": (_LATER, "in its group nothing is proven later"),
     "covey.timed": ("tesla", "in its group senders are not proven by time"),
     "covey.vouched": ("ecdsa", "in its group packets are not signed"),
     "covey.signing": ("ecdsa", "in its group packets are not signed"),

@@ -45,6 +45,13 @@ class Mpy:
 
 def parse(data: bytes) -> Mpy:
     """NoMpy where it is none, or has relocations (C modules), which lib/covey has not."""
+    try:
+        return _parse(data)
+    except RecursionError:
+        raise NoMpy("it is nested too deep") from None
+
+
+def _parse(data: bytes) -> Mpy:
     if len(data) < 4 or data[:1] != b"M" or data[1] != VERSION:
         raise NoMpy("no .mpy file of version 6")
     feature = data[2]

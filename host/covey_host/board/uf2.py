@@ -15,10 +15,12 @@ _BLOCK = struct.Struct("<4sIIIIIII476sI")
 _SECOND, _LAST = 0x9E5D5157, 0x0AB16F30
 _NOT_MAIN, _HAS_FAMILY = 0x1, 0x2000
 _PAYLOAD = 256  # the only size that the RP2040's boot ROM takes
+_SPAN_MOST = 64 << 20  # octets from the first to the last of a file; the RP2040 has 16 MB
 
 _INFO = struct.Struct("<5I")  # marker, first and last pointer, mapping, marker
 _INFO_START, _INFO_END = 0x7188EBF2, 0xE71AA390
 _INFO_WITHIN = 0x200
+_INFO_MOST = 1024  # pointers that are followed
 _BLOCK_DEVICE = struct.Struct("<HHIII")  # type, tag, name, address, size
 _IS_BLOCK_DEVICE = 7
 
@@ -51,7 +53,10 @@ def parse(data: bytes) -> Program:
     if len(families) != 1 or None in families:
         raise Unfit("is for several chips, or says for none which.")
     base = min(parts)
-    flat = bytearray(b"\xff" * (max(a + len(p) for a, p in parts.items()) - base))
+    span = max(a + len(p) for a, p in parts.items()) - base
+    if span > _SPAN_MOST:
+        raise Unfit("has blocks that lie further apart than any flash is long.")
+    flat = bytearray(b"\xff" * span)
     for address, part in parts.items():
         flat[address - base : address - base + len(part)] = part
     return Program(families.pop(), base, bytes(flat))
@@ -83,7 +88,7 @@ def block_devices(program: Program) -> dict[str, Region]:
     else:
         return {}
     found = {}
-    for pointer in range(first, last, 4):
+    for pointer in range(first, min(last, first + 4 * _INFO_MOST), 4):
         entry = _word(data, pointer - base)
         if entry is None or not 0 <= entry - base <= len(data) - _BLOCK_DEVICE.size:
             continue

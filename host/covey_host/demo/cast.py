@@ -117,14 +117,22 @@ class Child:
 class Member:
     """A player, and what it said last."""
 
-    def __init__(self, name: str, arch: str | None, connection: str | None = None):
-        """arch: of MicroPython; None is this Python. connection: of a sender."""
+    def __init__(
+        self,
+        name: str,
+        arch: str | None,
+        connection: str | None = None,
+        period_ms: int | None = None,
+    ):
+        """arch: of MicroPython; None is this Python. connection: of a sender. period_ms: of what
+        it sends, if it is not the usual one."""
         self.name = name
         self.connection = connection
         self.facts: dict = {"state": "starting", "spi": None, "drops": {}, "flows": {}}
         self.events: list[str] = []
         self.child: Child | None = None
         self.arch = arch
+        self._period_ms = period_ms
         self._reports = 0
         self._is_leaving = False
 
@@ -134,6 +142,8 @@ class Member:
         words = [_PLAYER, self.name, machine, settings]
         if self.connection:
             words.append(self.connection)
+        if self._period_ms:
+            words.append(str(self._period_ms))
         await self.child.start([*interpreter(self.arch), *words], _environment(self.arch))
 
     async def joined(self) -> None:

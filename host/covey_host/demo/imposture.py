@@ -1,5 +1,5 @@
 """The scene that the project is about: a legitimate member that listens to temperatures poses as
-their producer. Two groups side by side, the same but for `source_auth`.
+their producer. Groups side by side, the same but for `source_auth`.
 
 In each a producer (CPython), a valve (MicroPython) and a spy (spy.py), all members of one group.
 """
@@ -13,7 +13,15 @@ from . import attacks
 from .cast import Child, Member
 from .verdicts import Verdict
 
+MODES = {  # groups, what proves who sends there, and what their policy says besides
+    "open": ("none", ""),
+    "proven": ("mac", ""),
+    "timed": ("tesla", 'tesla_interval = "50ms"\n'),
+    "signed": ("ecdsa", ""),
+}
 FORGED = 10  # commands
+_REFUSED = ("source", "unsafe", "unproven", "crowded")
+_SELDOM_MS = 250  # between commands that are signed: a board takes some time to verify one
 _ENOUGH = 10  # genuine ones, before and after
 _PATIENCE_S = 30
 _POLL_S = 0.05
@@ -32,25 +40,28 @@ class Told:
 
 def judged(told: Told) -> Verdict:
     """Without source authentication it obeys, and that is what is to be shown."""
-    refused = told.drops.get("source", 0)
+    refused = {reason: told.drops[reason] for reason in _REFUSED if reason in told.drops}
     if told.source_auth == "none":
         ok = told.obeyed == told.sent > 0
         detail = f"the valve obeyed {told.obeyed} of {told.sent} forged commands"
         detail += f"; {told.drops.get('replay', 0)} of the producer's own came too late for it"
     else:
-        ok = told.obeyed == 0 and refused == told.sent > 0 and told.heard >= _ENOUGH
-        detail = f"the valve obeyed {told.obeyed} of {told.sent} forged commands, counted: source"
-        detail += f" {refused}; and went on to obey the producer"
+        ok = told.obeyed == 0 and told.heard >= _ENOUGH and sum(refused.values()) >= told.sent > 0
+        detail = f"the valve obeyed {told.obeyed} of {told.sent} forged commands, counted: "
+        detail += ", ".join(f"{reason} {n}" for reason, n in refused.items())
+        detail += "; and went on to obey the producer"
     return Verdict(f"a member poses as the producer, source_auth {told.source_auth}", ok, detail)
 
 
 class Imposture:
     """One group. arch: of the valve's MicroPython."""
 
-    def __init__(self, stage, group: str, source_auth: str, arch: str):
+    def __init__(self, stage, group: str, arch: str):
         self._stage = stage
-        self.group, self.source_auth = group, source_auth
-        self.producer = Member(f"{group}-producer", None, connection="70726f64")
+        self.group = group
+        self.source_auth, self.policy = MODES[group]
+        period_ms = _SELDOM_MS if self.source_auth == "ecdsa" else None
+        self.producer = Member(f"{group}-producer", None, "70726f64", period_ms)
         self.valve = Member(f"{group}-valve", arch)
         self.spy_name = f"{group}-spy"
 
@@ -72,7 +83,7 @@ class Imposture:
         before = self._genuine()
         spy_child.tell(f"forge {FORGED}")
         sent = (await spy_child.hear(lambda e: e["event"] == "forged"))["sent"]
-        await self._until(lambda: self._obeyed() + self._drops("source") >= sent)
+        await self._until(lambda: self._obeyed() + sum(map(self._drops, _REFUSED)) >= sent)
         await self._until(
             lambda: self._genuine() - before + self._drops("replay") >= _ENOUGH
         )  # it goes on, heard or not

@@ -1,10 +1,11 @@
 """One member of the demo, on MicroPython or CPython: needs lib/covey and traffic.py beside it.
 
-    player.py NAME MACHINE COVEY.JSON [CONNECTION]
+    player.py NAME MACHINE COVEY.JSON [CONNECTION [PERIOD]]
 
 MACHINE: shown behind the interpreter's name and version. CONNECTION (8 hexadecimal digits): send
-I/O data under this ID. Commands are lines on stdin: `go`, `stop` (sending), `report ID`, `leave`;
-the end of stdin is `leave` too. stdout has one JSON object a line:
+I/O data under this ID, a frame every PERIOD ms. Commands are lines on stdin: `go`, `stop`
+(sending), `report ID`, `leave`; the end of stdin is `leave` too. stdout has one JSON object a
+line:
 
     {"event": "status", "member", "interpreter", facts of Joined.status(), "frames": made for
      sending, "unsent": of these what the system did not take, "flows": see traffic.py,
@@ -28,8 +29,9 @@ _EVENTS = {"member": "registered"}  # a state's name → what happened
 
 
 class Player:
-    def __init__(self, name, machine, path, connection=None):
+    def __init__(self, name, machine, path, connection=None, period_ms=PERIOD_MS):
         self._name = name
+        self._period_ms = int(period_ms)
         version = ".".join([str(n) for n in sys.implementation.version[:3]])
         self._interpreter = sys.implementation.name + " " + version + " " + machine
         self._source = Source(bytes_of(connection)) if connection else None
@@ -71,11 +73,11 @@ class Player:
             self._flows.take(packet.payload)
 
     async def _produce(self, member):
-        """A frame every 20 ms while it may be sent. What is overdue is left out, not sent in a
+        """A frame every period while it may be sent. What is overdue is left out, not sent in a
         burst: no I/O device would."""
         due = port.ticks_ms()
         while True:
-            due = port.ticks_add(due, PERIOD_MS)
+            due = port.ticks_add(due, self._period_ms)
             now = port.ticks_ms()
             if port.ticks_diff(due, now) < 0:
                 due = now

@@ -4,8 +4,8 @@
 
 It joins as any member does, and knows what any knows: the group's key, who sends, and all packets.
 `forge N` on stdin: N commands in the name of the sender heard last, perfect but for what only that
-sender can make. The end of stdin is its end. stdout has one JSON object a line: {"event":
-"listening" | "forged", "sent"}.
+sender can make (forger.py). The end of stdin is its end. stdout has one JSON object a line:
+{"event": "listening" | "forged", "sent"}.
 """
 
 import asyncio
@@ -13,15 +13,15 @@ import json
 import sys
 
 import covey.aio
-from covey_host.demo import attacks, traffic
+from covey_host.demo import attacks, forger, traffic
 from covey_host.demo.intruder import multicast_sender
 
 _FAR = 100_000  # numbers ahead: what it says is heard, and what the producer says next is old
 
 
 async def spy(path: str) -> None:
-    async with covey.aio.join(path) as member:
-        heard: list[int] = []
+    async with covey.aio.join(path, unconfirmed=True) as member:
+        heard: list[bytes] = []
         listening = asyncio.create_task(_listen(member, heard))
         _say("listening", 0)
         lines = await _open_stdin()
@@ -30,21 +30,26 @@ async def spy(path: str) -> None:
         listening.cancel()
 
 
-async def _listen(member, heard: list[int]) -> None:
+async def _listen(member, heard: list[bytes]) -> None:
+    """What was heard last, in clear."""
     async for packet in member:
-        heard[:] = [packet.sender]
+        last = forger.clear(member.member.rx)
+        if member.member.keys.find(last, 0) and packet.payload in last:
+            heard[:] = [last]
 
 
-def _forge(member, sender: int, count: int) -> int:
-    sa = member.member.keys.live()[0]
-    trailer = bytes(sa.auth.trailer) if sa.auth else b""
+def _forge(member, heard: bytes, count: int) -> int:
+    sa = member.member.keys.find(heard, 0)
+    sender = int.from_bytes(heard[8:10], "big")
     source = traffic.Source(attacks.CONNECTION)
     place = member.membership.routes()[sa.spi]
     mouth = multicast_sender(member.config.interface)
-    for number in range(_FAR, _FAR + count):
-        payload = bytes(source.make()) + trailer
+    ways = forger.ways(sa, heard, member.membership.epoch)
+    for number, way in zip(range(_FAR, _FAR + count), ways, strict=False):
+        frame = bytes(source.make())
+        behind = way(forger.head(sa, sender, number) + frame)
         key = sa.context, sa.spi, sa.port
-        mouth.sendto(attacks.sealed_with(*key, sender, number, payload), place)
+        mouth.sendto(attacks.sealed_with(*key, sender, number, frame + behind), place)
     mouth.close()
     return count
 

@@ -23,14 +23,13 @@ from ..errors import Problem
 from ..site import Site
 from ..store import sqlite
 from .cast import ROOT, Child, Lost, Member
-from .imposture import Imposture
+from .imposture import MODES, Imposture
 from .recorder import Recorder
 from .tap import Tap
 
 GROUP = "line1"
 OTHER_GROUP = "line2"  # rekeyed inband
 PAIR = ("north", "south")  # its members
-IMPOSTURES = {"open": "none", "proven": "mac"}  # groups, and their source authentication
 GUEST = "guest"  # the fifth, who comes late, through a man in the middle
 APPLICATION_PORT = 2222
 ATD_S, DTD_S, SPREAD_S = 1, 3, 1
@@ -57,8 +56,7 @@ class Stage:
         self.members = members
         self.guest = Member(GUEST, None)
         self.impostures = [
-            Imposture(self, name, source_auth, members[at].arch)
-            for at, (name, source_auth) in enumerate(IMPOSTURES.items())
+            Imposture(self, group, members[at % 2].arch) for at, group in enumerate(MODES)
         ]
         self.server_events: list[dict] = []
         self.tap: Tap | None = None
@@ -243,7 +241,7 @@ class Stage:
         words = ["--address", address, "--port", port, "--source-auth", scene.source_auth]
         await self.covey("group", "add", scene.group, *words)
         with open(self.site.policy, "a") as policy:  # another port: the tap is not to hear it
-            policy.write(f"carrier_port = {self.elsewhere}\n{_SETTINGS}")
+            policy.write(f"carrier_port = {self.elsewhere}\n{_SETTINGS}{scene.policy}")
         for name, sends in scene.names.items():
             words = ["--interface", INTERFACE, *(["--sender"] if sends else [])]
             await self.covey("member", "add", name, "--group", scene.group, *words)

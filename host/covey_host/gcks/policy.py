@@ -391,7 +391,8 @@ def _read_table(content: dict, keys: dict) -> dict[str, Any]:
     read = {}
     for key, value in content.items():
         if key not in keys:
-            raise _Wrong(key, f"{key} is no key of this table: remove it or mend its spelling.")
+            shown = key if key.isprintable() else repr(key)
+            raise _Wrong(key, f"{shown} is no key of this table: remove it or mend its spelling.")
         name, reader = keys[key]
         try:
             read[name] = reader(value)
@@ -523,10 +524,11 @@ def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
     elif not policy.backward_secrecy and not policy.fresh_join:
         return
     if not policy.atd_s:
+        off = '"none"' if key == "source_auth" else "false"
         raise _Wrong(
             "atd" if "atd" in content else key,
             f"atd must be at least 1 s with {key}: keys are handed out before anybody sends under"
-            f" them. Else say {key} = false.",
+            f" them. Else say {key} = {off}.",
         )
     wait_ms = policy.dtd_s * 1000 + policy.batch_window_ms
     if not policy.backward_secrecy and policy.source_auth == NONE:

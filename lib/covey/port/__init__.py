@@ -3,8 +3,8 @@
 Both ports define exactly these names.
 
     const, micropython      for the compiler; on CPython identities
-    ticks_ms()              milliseconds on a clock that wraps at 2^30 (12.4 days) everywhere; while
-                            the machine is suspended it goes on, but for MicroPython's unix port
+    ticks_ms()              milliseconds on a clock that wraps at 2^30 (12.4 days) everywhere. It
+                            goes on in a suspension, but not on MicroPython's unix port
     ticks_add(t, ms)        a moment ms later, |ms| < 2^29; OverflowError beyond
     ticks_diff(a, b)        a - b in ms, right while they lie less than 2^29 ms (6.2 days) apart
     utc()                   14 digits of UTC, YYYYMMDDHHMMSS, as octets; None where the clock was
@@ -24,8 +24,12 @@ Both ports define exactly these names.
     GCMContext(keymat), GMACContext(keymat), RareContext(keymat), open_long(context, ...)
                             see covey.gcm
     cmac_context(key)       see covey.cmac: a CMACContext
-    copiers()               copy(out, at, octets, off, n) and is_same(a, b, n), of their first n
-                            octets: functions that take no heap
+    later_kernels()         functions that take no heap: copy(out, at, octets, off, n);
+                            is_same(a, b, n), of their first n octets; number_at(buf, at), the low
+                            31 bits of four octets; scan(states, heads, n, rx), of n slots: one
+                            plus the last that is free, 0 for none, and 2^16 where another holds
+                            a packet of the number in rx; first_told(states, n, after): the next
+                            slot in a state above 1, or -1; see covey.waiting
     buffer(n)               n octets, zero, that contexts seal and open in place: a bytearray that
                             stays so long, for what packets lie in
     admit, trim, heard, accept, frame, STEP_IS_DUE

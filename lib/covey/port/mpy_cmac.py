@@ -103,19 +103,29 @@ def _stop(parts):
     parts[_ENCRYPT] = _zeros
 
 
-def _double(state, off):
+@micropython.viper
+def _double(state: ptr8, off: int):
     """The 16 octets at off, doubled in GF(2^128), into those behind them: no copy is left."""
     carry = 0
-    for i in range(off + 15, off - 1, -1):
+    i = off + 15
+    while i >= off:
         carry |= state[i] << 1
         state[i + 16] = carry & 0xFF
         carry >>= 8
-    state[off + 31] ^= carry * 0x87
+        i -= 1
+    state[off + 31] = state[off + 31] ^ carry * 0x87
 
 
 def _wipe(buf):
-    for i in range(len(buf)):
+    _zero(buf, len(buf))
+
+
+@micropython.viper
+def _zero(buf: ptr8, n: int):
+    i = 0
+    while i < n:
         buf[i] = 0
+        i += 1
 
 
 def _zeros(cipher, data, out):

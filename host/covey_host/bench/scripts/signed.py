@@ -31,8 +31,8 @@ def member(sends):
     sa = data_sa()
     sa.senders.enlist(ROSTER)
     signers = Signers(ROSTER, {NAMES[INDEX]: POINT})
-    signers.key = KEY if sends else None
-    sa.auth = Signatures(6, signers, NAMES, INDEX if sends else None, LOW_BITS, 7)
+    own = (INDEX, KEY) if sends else (None, None)
+    sa.auth = Signatures(6, signers, NAMES, *own, LOW_BITS, 7)
     if sends:
         sa.become_sender(INDEX << LOW_BITS | 3, 16)
     made.keys.install(sa, 0)
