@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from . import commands, output
+from . import certcommands, commands, output
 from .board import cli as board
 from .desk import cli as desk
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
@@ -158,7 +158,7 @@ def member_renew(
     name: Name, csr: Csr = None, cert: Cert = None, days: Days = None, site: Site = None
 ) -> None:
     """Give a member another certificate for its key, before the old one ends."""
-    commands.member_renew(site, name, csr, cert, days)
+    certcommands.member_renew(site, name, csr, cert, days)
 
 
 @member_app.command("list")
@@ -204,7 +204,7 @@ def site_ca(
 ) -> None:
     """Certificates: the site's CA, its key server's certificate, what is revoked."""
     files = {"ca_cert": ca_cert, "ca_key": ca_key, "csr": csr, "cert": cert, "crl": crl}
-    commands.site_ca(site, json, new=new, export=export, **files)
+    certcommands.site_ca(site, json, new=new, export=export, **files)
 
 
 @app.command()

@@ -35,8 +35,8 @@ def init(
 
     now, ca = time.time(), None
     if ca_cert is not None:
-        key = None if ca_key is None else _file(ca_key)
-        ca = trust.read_ca(_file(ca_cert), key, str(ca_cert), str(ca_key), now)
+        key = None if ca_key is None else read_file(ca_key)
+        ca = trust.read_ca(read_file(ca_cert), key, str(ca_cert), str(ca_key), now)
     elif ca_key is not None:
         raise Problem("--ca-key goes with --ca-cert: name both.", MISUSE)
     try:
@@ -82,7 +82,7 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
         request["servers"] = [_host_and_port(server) for server in wishes["servers"]]
     if wishes["interface"] is not None:
         request["interface"] = interface_address(wishes["interface"])
-    request |= {"auth": auth, **_certificate_files(wishes)}
+    request |= {"auth": auth, **certificate_files(wishes)}
     request["ttl"] = wishes["ttl"]
     request["delivery"] = wishes["delivery"]
     answer = perform(sites.find(option), request)
@@ -98,31 +98,17 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
         )
 
 
-def member_renew(
-    option: Path | None, name: str, csr: Path | None, cert: Path | None, days: int | None
-) -> None:
-    check_name("member", name)
-    wishes = {"csr": csr, "cert": cert, "days": days}
-    request = {"do": "member renew", "member": name, **_certificate_files(wishes)}
-    answer = perform(sites.find(option), request)
-    until = time.strftime("%Y-%m-%d", time.gmtime(answer["until"]))
-    output.line(
-        f"Wrote {answer['directory']}/cert.pem, which holds until {until}: bring it to the member."
-        " Its old one holds until it ends, too."
-    )
-
-
-def _certificate_files(wishes: dict[str, Any]) -> dict[str, Any]:
+def certificate_files(wishes: dict[str, Any]) -> dict[str, Any]:
     if wishes["csr"] is not None and wishes["cert"] is not None:
         raise Problem("--csr asks for what --cert is: name one of them.", MISUSE)
     found = {"days": wishes["days"]}
     for key in ("csr", "cert"):
         if wishes[key] is not None:
-            found[key] = _file(wishes[key]).decode("latin-1")
+            found[key] = read_file(wishes[key]).decode("latin-1")
     return found
 
 
-def _file(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
@@ -154,41 +140,6 @@ def member_remove(option: Path | None, names: list[str], *, revoke: bool = False
                 f" from now or later, and nobody takes what {it} {sends}"
                 f" {group['heard_s']} s from now."
             )
-
-
-def site_ca(option: Path | None, as_json: bool, **wishes: Any) -> None:
-    site = sites.find(option)
-    request: dict[str, Any] = {"do": "site ca", "new": wishes["new"]}
-    for key in ("ca_cert", "ca_key", "cert", "crl"):
-        if wishes[key] is not None:
-            request[key] = _file(wishes[key]).decode("latin-1")
-    if "ca_key" in request and "ca_cert" not in request:
-        raise Problem("--ca-key goes with --ca-cert: name both.", MISUSE)
-    answer = perform(site, request)
-    pem, csr = answer.pop("ca_pem", None), answer.pop("csr_pem", None)
-    for path, text in ((wishes["export"], pem), (wishes["csr"], csr)):
-        if path is not None:
-            if text is None:
-                raise Problem("The site has no CA: make one with --new.", MISUSE)
-            sites.replace_private(path.absolute(), text.encode())
-            output.line(f"Wrote {path}.")
-    if as_json:
-        output.emit({"event": "ca", **answer})
-        return
-    if answer["ca"] is None:
-        output.line("The site has no CA: only pre-shared keys can register.")
-        return
-    output.line(f"CA: {answer['ca']}, until {answer['until']}, SHA-256 {answer['sha256']}")
-    output.line(f"Its key is {'here' if answer['issues'] else 'elsewhere'}.")
-    server = answer["server_until"]
-    output.line(
-        f"The key server's certificate holds until {server}."
-        if server
-        else "The key server has no certificate: nobody can register by certificate."
-    )
-    output.line(f"Revoked: {answer['revoked']}.")
-    if answer["evicted"]:
-        output.line(f"Evicted: {', '.join(answer['evicted'])}.")
 
 
 def member_list(option: Path | None, as_json: bool) -> None:

@@ -16,9 +16,10 @@ from typing import Protocol
 from covey.fields import parse_psk
 
 from . import site as sites
+from .certificates import Certificates
 from .control import caller
 from .errors import MISUSE, Problem
-from .gcks import Out, issuing, policy, seats, sources, trust
+from .gcks import Out, policy, seats, sources
 from .gcks.authority import CERT, PSK, PSK_LEN, Authority
 from .gcks.diary import Diary
 from .gcks.keyserver import KeyServer
@@ -58,6 +59,7 @@ class Operations:
         self._site = site
         self._store = store
         self._running = running
+        self._certificates = Certificates(site, store, running)
 
     def perform(self, request: dict, now_ms: int) -> dict:
         """Problem where it can't be done; nothing has changed then unless the sentence says so."""
@@ -117,13 +119,12 @@ class Operations:
             seats.check_room(group.name, group.source_auth, {**others, name: sender})
         how = {"sender": sender, "relayed": relayed}
         if request.get("auth", PSK) == CERT:
-            files, proof = self._certified(name, rules.identity, request)
+            found = self._certificates.certified(name, rules.identity, request)
+            files, proof, how["certificates"] = *found[:2], [found[2]]
         else:
             how["psk"] = psk = _psk(request.get("psk"))
             files, proof = {"psk": psk.hex().encode() + b"\n"}, {"psk_file": "psk"}
         fields = _covey_json(name, rules, group, request, relayed, proof)
-        if "certificate" in files:
-            how["certificates"] = [files.pop("certificate")]
         draft = self._draft_member(name, fields, files)
         try:
             if self._running:
@@ -158,41 +159,10 @@ class Operations:
         if request.get("csr") is None and request.get("cert") is None:
             request = {**request, "old": _read(folder / "cert.pem").decode("latin-1")}
         identity = policy.load(self._site.policy).identity
-        files, _ = self._certified(name, identity, request)
-        id, until = files["certificate"]
+        files, _, (id, until) = self._certificates.certified(name, identity, request)
         authority.issued(member, id, until)
         sites.replace_private(folder / "cert.pem", files["cert.pem"])
         return {"member": name, "directory": str(folder), "until": until}
-
-    def _certified(self, name: str, identity: str, request: dict) -> tuple[dict, dict]:
-        """By certificates: the files of its board, and the fields of covey.json that name them.
-        Among the files "certificate" is (ID, until when it holds)."""
-        now, known = time.time(), self._trust()
-        if name.lower() == identity.lower():
-            raise Problem(
-                f"{name} is the key server's own name: no member may prove to be that.", MISUSE
-            )
-        days = request.get("days") or trust.DAYS
-        files = {}
-        if request.get("cert") is not None:
-            chain = known.accept(_octets(request, "cert"), name, now, "--cert")
-        else:
-            known.check_issues()
-            try:
-                if request.get("csr") is not None:
-                    public = issuing.load_request(_octets(request, "csr"))
-                elif request.get("old") is not None:
-                    public = issuing.load_chain(_octets(request, "old"))[0].public_key()
-                else:
-                    key = issuing.new_key()
-                    public, files["key.pem"] = key.public_key(), issuing.key_pem(key)
-            except issuing.Unfit as unfit:
-                raise Problem(f"--csr {unfit}", MISUSE) from None
-            chain = [known.issue(public, name, days, now)]
-        files |= {"cert.pem": issuing.pem(chain), "ca.pem": issuing.pem([known.ca])}
-        files["certificate"] = trust.id_of(chain[0]), trust.until_of(chain[0])
-        names = {"key_file": "key.pem", "certificate_file": "cert.pem", "ca_file": "ca.pem"}
-        return files, names
 
     def member_remove(self, request: dict, now_ms: int) -> dict:
         """Returns when the removal is durable and the group was told."""
@@ -209,7 +179,7 @@ class Operations:
             )
         found = self._remove(names, now_ms)
         if len(by_key) < len(names):
-            self._write_crl()
+            self._certificates.write_crl()
         return found
 
     def _remove(self, names: list[str], now_ms: int) -> dict:
@@ -232,64 +202,15 @@ class Operations:
                 found.append({**facts, "delivery": delivery})
         return {"members": found}
 
-    # Certificates
-
     def site_ca(self, request: dict, now_ms: int) -> dict:
-        """What is to be changed of whom the site trusts, one thing after the other; then, how it
-        is."""
-        now, identity = time.time(), policy.load(self._site.policy).identity
-        if request.get("new") is True:
-            if self._trust().ca is not None:
-                raise Problem(
-                    "The site has a CA already: it is replaced by --ca-cert only.", MISUSE
-                )
-            trust.make(self._ledger(), identity, now)
-        if request.get("ca_cert") is not None:
-            key = None if request.get("ca_key") is None else _octets(request, "ca_key")
-            files = "--ca-cert", "--ca-key"
-            ca, ca_key = trust.read_ca(_octets(request, "ca_cert"), key, *files, now)
-            trust.adopt(self._ledger(), identity, ca, ca_key, now)
-        if request.get("cert") is not None:
-            data = _octets(request, "cert")
-            trust.take_server(self._ledger(), self._trust(), identity, data, "--cert", now)
-        evicted = []
-        if request.get("crl") is not None:
-            trust.take_crl(self._ledger(), self._trust(), _octets(request, "crl"), "--crl")
-        self._refresh()
-        if request.get("crl") is not None:
-            evicted = self._evict_void(now_ms)
-        known = self._trust()
-        found = {**known.facts(), "evicted": evicted}
-        if known.ca is not None:
-            found["ca_pem"] = issuing.pem([known.ca]).decode()
-            found["csr_pem"] = issuing.request_pem(known.key, identity).decode()
-        return found
-
-    def _evict_void(self, now_ms: int) -> list[str]:
-        if self._running:
-            names = self._running.keyserver.void()
-        else:
-            names = trust.void_members(self._trust(), self._authority().members())
-        if names:
-            self._remove(names, now_ms)
-        return names
-
-    def _write_crl(self) -> None:
-        """crl.pem, for whoever else trusts the site's CA; the key server doesn't need it."""
-        data = self._trust().crl(time.time())
-        if data is not None:
-            sites.replace_private(self._site.crl, data)
-
-    def _ledger(self) -> Ledger:
-        return self._running.keyserver.ledger if self._running else Ledger(self._store)
-
-    def _trust(self) -> trust.Trust:
-        self._refresh()
-        return self._running.keyserver.trust if self._running else trust.load(self._ledger())
-
-    def _refresh(self) -> None:
-        if self._running:
-            self._running.keyserver.refresh_trust()
+        """What is to be changed of whom the site trusts; then, how it is."""
+        identity = policy.load(self._site.policy).identity
+        self._certificates.change(request, identity)
+        found = self._certificates.facts(identity)
+        evicted = self._certificates.void(self._authority) if request.get("crl") else []
+        if evicted:
+            self._remove(evicted, now_ms)
+        return {**found, "evicted": evicted}
 
     # All of it
 
@@ -393,11 +314,6 @@ def _psk(value) -> bytes:
         return bytes.fromhex(value)
     except (ValueError, TypeError):
         raise Problem("The pre-shared key of the request is not hexadecimal.", MISUSE) from None
-
-
-def _octets(request: dict, key: str) -> bytes:
-    """Of a file, as octets of text."""
-    return _text(request, key).encode("latin-1", "replace")
 
 
 def _read(path: Path) -> bytes:
