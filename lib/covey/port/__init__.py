@@ -7,6 +7,8 @@ Both ports define exactly these names.
                             goes on in a suspension, but not on MicroPython's unix port
     ticks_add(t, ms)        a moment ms later, |ms| < 2^29; OverflowError beyond
     ticks_diff(a, b)        a - b in ms, right while they lie less than 2^29 ms (6.2 days) apart
+    utc()                   14 digits of UTC, YYYYMMDDHHMMSS, as octets; None where the clock was
+                            not set
     collect()               tidies the heap, where that is not done all the time
     tidy(filling)           job: collect(), then the heap's holes are filled: as long as what it
                             returns is kept, and given here again (None: the first time),

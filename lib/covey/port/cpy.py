@@ -74,6 +74,10 @@ def ticks_diff(a, b):
     return (a - b + _HALF & _MASK) - _HALF
 
 
+def utc():
+    return time.strftime("%Y%m%d%H%M%S", time.gmtime()).encode()
+
+
 def collect():
     """Garbage goes by itself here."""
 
