@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from ..errors import MISUSE, Problem
-from . import mpyfile
 from ..gcks.policy import ECDSA
+from . import mpyfile
 from .boards import Board
 from .files import Contents, limits
 from .members import Member
