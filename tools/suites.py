@@ -40,7 +40,8 @@ MOST_UNSTEADY, TIMES = 3, 2
 IN_REAL_TIME = re.compile(
     r"(tests/host/)?test_(attack|board_road|demo|doctor|eviction_processes|firmware|firmware_faults"
     r"|firmware_sleep|foreign_\w+|inband_processes|integrity_processes|ip_carrier|join|keys_export"
-    r"|quickstart|relay_processes|rollover|server|tshark|why_processes)\.py::"
+    r"|quickstart|relay_processes|rollover|server|shipped|source_auth_ecdsa_processes"
+    r"|tesla_processes|tshark|why_processes)\.py::"
 )
 # What is too much if it happens once.
 GRAVE = re.compile("nonce [0-9a-f]+ again|twice|replay was|was shown|'Traceback' not in")

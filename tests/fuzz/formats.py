@@ -3,7 +3,20 @@
 What is understood must survive being sent on: parse(emit(value)) == value.
 """
 
-from covey import cip, der, gsa, ike, ikefrag, ipv4, keywrap, report, signers, sources, timing
+from covey import (
+    cip,
+    der,
+    gsa,
+    ike,
+    ikefrag,
+    ipv4,
+    keywrap,
+    report,
+    signers,
+    sources,
+    timing,
+    x509,
+)
 from covey.drops import ConfigError, FormatError
 from covey.gcm import GCMContext
 from covey.iana import COVEY_ROSTER, COVEY_SIGNERS, COVEY_SOURCE_AUTH
@@ -128,6 +141,18 @@ def der_values(data):
     return [point is not None, pair is not None]
 
 
+def certificates(data):
+    """One certificate, and what it is worth as a key server's."""
+    try:
+        found = x509.parse(data)
+    except FormatError as error:
+        return error.reason
+    facts = [found.is_ca, found.path_len, found.usage, found.names, found.purposes]
+    facts += [found.not_before, found.not_after, found.signature is not None]
+    facts += [x509.server_problem(found, b"gcks.example"), x509.is_issued(found, found, 1)]
+    return facts
+
+
 def wrapped_keys(data):
     """RFC 5649 under a key that the sender has: garbage, and a short key with any plain octets."""
     kek = bytes(range(16))
@@ -215,6 +240,7 @@ TARGETS = {
     "envelope": envelopes,
     "fragments": fragments,
     "der": der_values,
+    "x509": certificates,
     "keywrap": wrapped_keys,
     "report": reports,
     "sources": source_attributes,
