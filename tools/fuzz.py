@@ -18,9 +18,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / ".build" / "fuzz"
 FINDINGS = OUT / "findings"
+_ONE = "--one"  # NAME FLAG ...: libFuzzer itself, in this process
 _MOST_INPUT = 4096  # octets
 _MOST_CORPUS = 8192  # octets of a target's corpus
 _MOST_KEPT = {"control": 60, "sleep": 60, "server": 60, "outsider": 40, "mole": 60, "master": 60}
+_MOST_KEPT |= {"tesla": 40, "ecdsa": 40}  # inputs, where each takes milliseconds
 _BOUNDS = ["-timeout=10", "-rss_limit_mb=1024", f"-max_len={_MOST_INPUT}"]
 _MOST_SAID = 6000  # characters about a finding
 _RAISED = " === Uncaught Python exception"
@@ -32,14 +34,13 @@ def main():
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0, help="of libFuzzer; 0: another each time")
     parser.add_argument("--keep", action="store_true")
-    parser.add_argument("--one", metavar="NAME", help=argparse.SUPPRESS)
     parser.add_argument("--try", dest="file", type=Path, help="run one input, such as a finding")
     parser.add_argument("names", nargs="*")
-    asked, more = parser.parse_known_args()
     for folder in ("tests", "tests/lib", "tests/host"):
         sys.path.insert(0, str(ROOT / folder))
-    if asked.one:
-        return run_one(asked.one, more)
+    if sys.argv[1:2] == [_ONE]:
+        return run_one(sys.argv[2], sys.argv[3:])
+    asked = parser.parse_args()
     from fuzz.targets import TARGETS
 
     names = asked.names or list(TARGETS)
@@ -85,7 +86,9 @@ def smallest(name, folder):
     into = OUT / f"{name}.merged"
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir()
-    call(name, ["-merge=1", *_BOUNDS, str(into), str(folder)])
+    status, said = call(name, ["-merge=1", *_BOUNDS, str(into), str(folder)])
+    if status:
+        sys.exit(said[-_MOST_SAID:])
     found = sorted((path.read_bytes() for path in into.iterdir()), key=len)
     most = min(_MOST_KEPT.get(name, len(found)), len(found))
     while sum(map(len, chosen := evenly(found, most))) > _MOST_CORPUS:
@@ -100,7 +103,7 @@ def evenly(found, count):
 
 def call(name, flags):
     """libFuzzer in a process of its own → (status, what it says)"""
-    command = [sys.executable, __file__, "--one", name, *flags]
+    command = [sys.executable, __file__, _ONE, name, *flags]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
@@ -113,7 +116,8 @@ def run_one(name, flags):
     with atheris.instrument_imports(include=["covey", "covey_host"]):
         from fuzz.targets import TARGETS
     target = TARGETS[name]
-    atheris.Setup([sys.argv[0], *flags], lambda data: target(data) and None)
+    again = f"{sys.executable} {__file__} {_ONE} {name}"  # how libFuzzer starts itself, to merge
+    atheris.Setup([again, *flags], lambda data: target(data) and None)
     atheris.Fuzz()
 
 

@@ -51,6 +51,7 @@ ROLES = {
     "the key server wants reports (report_interval)": ["report", "reporter"],
     "the ip carrier": ["ipcarrier", "ipv4", "port.mpy_esp"],
     "unicast delivery": ["relay"],
+    "a member with a certificate": ["certfiles", "certs", "x509"],
     "GCMContext.set_constant_time()": ["port.mpy_ghash_ct", "port.mpy_tag"],
     "a group with source authentication": ["sources"],
     "a group whose packets have MACs for their receivers (mac)": ["proofs", "mac"],
@@ -80,7 +81,7 @@ ROLES = {
     "EtherNet/IP, where the application imports it": ["cip"],
 }
 _PLAIN = ("udp", "ip")  # as a board has it; the others are measured beside
-_ALL_ROLES = (*_PLAIN, "relay", "mac", "tesla", "ecdsa")
+_ALL_ROLES = (*_PLAIN, "relay", "mac", "tesla", "ecdsa", "certificates")
 _UNROLLED = "covey.port.mpy_ghash"  # the 32-bit MicroPython loads this one; others need
 _IN_LOOPS = {"covey.port.mpy_ghash_small", "covey.port.mpy_tag"}
 

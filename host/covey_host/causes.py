@@ -71,9 +71,39 @@ def _files(told: dict) -> Iterator[Cause]:
         yield Cause("files", what, again)
 
 
+# Why a certificate proves nothing: in words, and what to do.
+_CERTIFICATES = {
+    "certificate_revoked": ("that was revoked", "Remove it, and add it again."),
+    "certificate_expired": (
+        "that has ended",
+        "Make another one with `covey member renew`, and bring its cert.pem to the board.",
+    ),
+    "certificate_not_yet_valid": (
+        "that is not valid yet",
+        "Compare the clock of this machine with that of the CA's.",
+    ),
+}
+
+
+def _by_certificate(name: str, row: dict, why: str) -> Cause:
+    words, advice = _CERTIFICATES.get(
+        why,
+        (
+            f"that proves nothing ({why.replace('_', ' ')})",
+            "If that is its board, make its image or its files anew.",
+        ),
+    )
+    what = f"Whoever calls itself {name} at {row.get('address')} shows a certificate {words}:"
+    return Cause("certificate", f"{what} turned away {_times(row)}, {ago(row['last_s'])}.", advice)
+
+
 def _at_the_door(told: dict) -> Iterator[Cause]:
     """It comes, and is not let in."""
     for row in _since_registered(told, "authentication_failed"):
+        why = row.get("reason", "key")
+        if why != "key":
+            yield _by_certificate(told["member"], row, why)
+            continue
         what = (
             f"Whoever calls itself {told['member']} at {row.get('address')} has another pre-shared"
             f" key: turned away {_times(row)}, {ago(row['last_s'])}."

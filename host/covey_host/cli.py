@@ -12,12 +12,17 @@ from typing import Annotated
 
 import typer
 
-from . import commands, output
+from . import certcommands, commands, output
 from .board import cli as board
 from .desk import cli as desk
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
 from .options import Interface, Json, Name, Names, Site, Ttl
 
+Csr = Annotated[
+    Path | None, typer.Option(help="A certificate request: its key never leaves its owner.")
+]
+Cert = Annotated[Path | None, typer.Option(help="A certificate that was signed elsewhere.")]
+Days = Annotated[int | None, typer.Option(min=1, max=36500, help="How long it holds [3650].")]
 _USAGE = typer.BadParameter.__mro__[2]  # every error of usage, wherever Typer keeps that class
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 _APP = {"no_args_is_help": False, "add_completion": False, "context_settings": _SETTINGS}
@@ -37,12 +42,15 @@ def init(
     identity: Annotated[
         str | None, typer.Option(help="Domain name that members know the key server by.")
     ] = None,
+    ca_cert: Annotated[
+        Path | None, typer.Option(help="Certificate of the CA of its members [a new one].")
+    ] = None,
+    ca_key: Annotated[
+        Path | None, typer.Option(help="That CA's key; without it others sign certificates.")
+    ] = None,
 ) -> None:
-    """Make a site: covey.toml (policy, commented) and state.db (the key server's keys).
-
-    Keys of members are pre-shared; a CA and certificates are made by a later version.
-    """
-    commands.init(directory, identity)
+    """Make a site: covey.toml (policy, commented) and state.db (the key server's keys, a CA)."""
+    commands.init(directory, identity, ca_cert, ca_key)
 
 
 @group_app.command("add")
@@ -89,10 +97,15 @@ def member_add(
     name: Name,
     group: Annotated[str, typer.Option(help="The group it may join: one a member.")],
     sender: Annotated[bool, typer.Option("--sender", help="It may send, too.")] = False,
-    auth: Annotated[str, typer.Option(help="psk; cert in a later version.")] = "psk",
+    auth: Annotated[
+        str, typer.Option(help="psk: a pre-shared key. cert: a key of its own, and a certificate.")
+    ] = "psk",
     psk_file: Annotated[
         Path | None, typer.Option(help="Use this pre-shared key [a new random one].")
     ] = None,
+    csr: Csr = None,
+    cert: Cert = None,
+    days: Days = None,
     server: Annotated[
         list[str] | None,
         typer.Option(
@@ -118,6 +131,9 @@ def member_add(
         auth,
         sender=sender,
         psk_file=psk_file,
+        csr=csr,
+        cert=cert,
+        days=days,
         servers=server,
         delivery=delivery,
         interface=interface,
@@ -129,6 +145,20 @@ def member_add(
 def member_remove(names: Names, site: Site = None) -> None:
     """Evict members at once; they can register no more."""
     commands.member_remove(site, names)
+
+
+@member_app.command("revoke")
+def member_revoke(names: Names, site: Site = None) -> None:
+    """Make the certificates of members void: they are evicted at once, and register no more."""
+    commands.member_remove(site, names, revoke=True)
+
+
+@member_app.command("renew")
+def member_renew(
+    name: Name, csr: Csr = None, cert: Cert = None, days: Days = None, site: Site = None
+) -> None:
+    """Give a member another certificate for its key, before the old one ends."""
+    certcommands.member_renew(site, name, csr, cert, days)
 
 
 @member_app.command("list")
@@ -145,6 +175,36 @@ def site_wifi(
 ) -> None:
     """Tell the boards' Wi-Fi, once: the password is asked for, or read from stdin."""
     commands.site_wifi(site, ssid, is_open)
+
+
+@site_app.command("ca")
+def site_ca(
+    new: Annotated[
+        bool, typer.Option("--new", help="Make a CA, for a site that has none.")
+    ] = False,
+    ca_cert: Annotated[
+        Path | None, typer.Option(help="Take this CA, in place of the one that is there.")
+    ] = None,
+    ca_key: Annotated[
+        Path | None, typer.Option(help="Its key, if certificates are made here.")
+    ] = None,
+    csr: Annotated[
+        Path | None, typer.Option(help="Write the request for the key server's certificate.")
+    ] = None,
+    cert: Annotated[
+        Path | None, typer.Option(help="Take the key server's certificate, signed elsewhere.")
+    ] = None,
+    crl: Annotated[
+        Path | None,
+        typer.Option(help="Take a list of what the CA has revoked; evict who is in it."),
+    ] = None,
+    export: Annotated[Path | None, typer.Option(help="Write the CA's certificate.")] = None,
+    json: Json = False,
+    site: Site = None,
+) -> None:
+    """Certificates: the site's CA, its key server's certificate, what is revoked."""
+    files = {"ca_cert": ca_cert, "ca_key": ca_key, "csr": csr, "cert": cert, "crl": crl}
+    certcommands.site_ca(site, json, new=new, export=export, **files)
 
 
 @app.command()

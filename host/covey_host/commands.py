@@ -11,7 +11,7 @@ from . import control, output, overview
 from . import site as sites
 from . import why as words
 from .errors import MISUSE, Problem
-from .gcks import authority, policy, policyvalues
+from .gcks import authority, policy, policyvalues, trust
 from .gcks.sockets import interface_address
 from .operations import LISTEN_WAITS, Operations, read_psk
 from .site import Site, check_name
@@ -22,20 +22,34 @@ _LOCK_POLL_S = 0.05
 _IDENTITY = "gcks.local"  # where this machine's own name can't be one
 
 
-def init(directory: Path, identity: str | None) -> None:
+def init(
+    directory: Path, identity: str | None, ca_cert: Path | None = None, ca_key: Path | None = None
+) -> None:
     def fill(path: Path) -> None:
         store = sqlite.create(path)
         try:
             authority.make_signing_key(store)
+            trust.create(store, name, ca, now)
         finally:
             store.close()
 
+    now, ca = time.time(), None
+    if ca_cert is not None:
+        key = None if ca_key is None else read_file(ca_key)
+        ca = trust.read_ca(read_file(ca_cert), key, str(ca_cert), str(ca_key), now)
+    elif ca_key is not None:
+        raise Problem("--ca-key goes with --ca-cert: name both.", MISUSE)
     try:
         name = policyvalues.identity(_own_identity() if identity is None else identity)
     except ValueError as error:
         raise Problem(f"--identity {error}", MISUSE) from None
     made = sites.create(directory, policy.template(name), fill)
     output.line(f"Made a site in {made.root}; next: covey group add NAME --address A --port P")
+    if ca is not None and ca[1] is None:
+        output.line(
+            "The key of its CA is elsewhere. For members with certificates: `covey site ca --csr"
+            " FILE`, have that signed, and `covey site ca --cert FILE`."
+        )
 
 
 def group_add(option: Path | None, name: str, settings: dict[str, Any]) -> None:
@@ -54,9 +68,13 @@ def group_list(option: Path | None, as_json: bool) -> None:
 
 def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: Any) -> None:
     check_name("member", name)
-    if auth != "psk":
-        what = "Certificates come" if auth == "cert" else f"--auth {auth} is unknown; cert comes"
-        raise Problem(f"{what} in a later version: use --auth psk.", MISUSE)
+    if auth not in (authority.PSK, authority.CERT):
+        raise Problem(f"--auth {auth} is unknown: use psk or cert.", MISUSE)
+    of_certificates = [wishes["csr"], wishes["cert"], wishes["days"]]
+    if auth == authority.PSK and any(wish is not None for wish in of_certificates):
+        raise Problem("--csr, --cert and --days go with --auth cert.", MISUSE)
+    if auth == authority.CERT and wishes["psk_file"] is not None:
+        raise Problem("--psk-file goes with --auth psk.", MISUSE)
     request = {"do": "member add", "member": name, "group": group, "sender": wishes["sender"]}
     if wishes["psk_file"] is not None:
         request["psk"] = read_psk(wishes["psk_file"]).hex()
@@ -64,20 +82,45 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
         request["servers"] = [_host_and_port(server) for server in wishes["servers"]]
     if wishes["interface"] is not None:
         request["interface"] = interface_address(wishes["interface"])
+    request |= {"auth": auth, **certificate_files(wishes)}
     request["ttl"] = wishes["ttl"]
     request["delivery"] = wishes["delivery"]
     answer = perform(sites.find(option), request)
     places = ", then ".join(f"{s['host']}:{s['port']}" for s in answer["servers"])
     output.line(
-        f"Wrote {answer['directory']}/ (covey.json, psk, seed): a member of group {group} that"
-        f" finds its key server at {places}."
+        f"Wrote {answer['directory']}/ (covey.json, {', '.join(answer['files'])}): a member of"
+        f" group {group} that finds its key server at {places}."
     )
+    if answer["lacks_key"]:
+        output.line(
+            "Its private key, key.pem there, is for its owner to add: on the board alone, if"
+            " nobody else is to have it."
+        )
 
 
-def member_remove(option: Path | None, names: list[str]) -> None:
+def certificate_files(wishes: dict[str, Any]) -> dict[str, Any]:
+    if wishes["csr"] is not None and wishes["cert"] is not None:
+        raise Problem("--csr asks for what --cert is: name one of them.", MISUSE)
+    found = {"days": wishes["days"]}
+    for key in ("csr", "cert"):
+        if wishes[key] is not None:
+            found[key] = read_file(wishes[key]).decode("latin-1")
+    return found
+
+
+def read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Problem(f"{path} can't be read: {os.strerror(error.errno or 0)}.", MISUSE) from error
+
+
+def member_remove(option: Path | None, names: list[str], *, revoke: bool = False) -> None:
     for name in names:
         check_name("member", name)
-    answer = perform(sites.find(option), {"do": "member remove", "members": names})
+    request = {"do": "member remove", "members": names, "revoke": revoke}
+    site = sites.find(option)
+    answer = perform(site, request)
     some = ", ".join(names)
     it, its, them, reads, has, sends = "it", "its", "it", "reads", "has", "sends"
     if len(names) > 1:

@@ -133,6 +133,11 @@ DROPS = {
     "ike_proposal": Words("that choose what was not offered", "RFC 7296 section 2.7"),
     "ike_ke": Words("with a public value that is refused", "RFC 8031, RFC 7748 section 6.1"),
     "ike_fragment": Words("in fragments that can't be put together", "RFC 7383 section 2.6"),
+    "ike_cert": Words(
+        "of a key server with a certificate that does not hold, or with none",
+        "RFC 4945",
+        "Compare its `ca_file` and `idr` with the site's, and its clock with yours.",
+    ),
     "gsa": Words("whose policy does not parse", "RFC 9838 section 4.4"),
     "kd": Words("whose keys do not parse", "RFC 9838 section 4.5"),
     "policy": Words(

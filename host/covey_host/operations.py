@@ -16,10 +16,11 @@ from typing import Protocol
 from covey.fields import parse_psk
 
 from . import site as sites
+from .certificates import Certificates
 from .control import caller
 from .errors import MISUSE, Problem
 from .gcks import Out, policy, seats, sources
-from .gcks.authority import PSK_LEN, Authority
+from .gcks.authority import CERT, PSK, PSK_LEN, Authority
 from .gcks.diary import Diary
 from .gcks.keyserver import KeyServer
 from .gcks.ledger import Ledger
@@ -58,6 +59,7 @@ class Operations:
         self._site = site
         self._store = store
         self._running = running
+        self._certificates = Certificates(site, store, running)
 
     def perform(self, request: dict, now_ms: int) -> dict:
         """Problem where it can't be done; nothing has changed then unless the sentence says so."""
@@ -107,7 +109,6 @@ class Operations:
         name = check_name("member", _text(request, "member"))
         rules = policy.load(self._site.policy)
         group = _known_group(rules, _text(request, "group"))
-        psk = _psk(request.get("psk"))
         sender = request.get("sender") is True
         relayed = _is_relayed(name, group, request)
         self._check_new(name)
@@ -116,9 +117,15 @@ class Operations:
         if group.source_auth != sources.NONE:
             others = self._authority().of_group(group.name)
             seats.check_room(group.name, group.source_auth, {**others, name: sender})
-        fields = _covey_json(name, rules, group, request, relayed)
-        how = {"sender": sender, "psk": psk, "relayed": relayed}
-        draft = self._draft_member(name, fields, psk)
+        how = {"sender": sender, "relayed": relayed}
+        if request.get("auth", PSK) == CERT:
+            found = self._certificates.certified(name, rules.identity, request)
+            files, proof, how["certificates"] = *found[:2], [found[2]]
+        else:
+            how["psk"] = psk = _psk(request.get("psk"))
+            files, proof = {"psk": psk.hex().encode() + b"\n"}, {"psk_file": "psk"}
+        fields = _covey_json(name, rules, group, request, relayed, proof)
+        draft = self._draft_member(name, fields, files)
         try:
             if self._running:
                 self._running.keyserver.add_member(name, [group.name], **how)
@@ -127,17 +134,35 @@ class Operations:
                 self._remember("added", member=name, groups=[group.name], sender=sender)
             final = self._site.members / name
             sites.private_directory(final)
-            for file in (
-                "psk",
-                "seed",
-                "covey.json",
-            ):  # over those of a removed member of this name
+            if "psk" not in files:  # of a removed member of this name, whose other files are
+                (final / "psk").unlink(missing_ok=True)  # replaced
+            for file in (*files, "seed", "covey.json"):
                 os.replace(draft / file, final / file)
             sites.sync_directory(final)
             sites.sync_directory(self._site.members)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-        return {"member": name, "directory": str(final), "servers": fields["servers"]}
+        where = {"directory": str(final), "servers": fields["servers"]}
+        lacks_key = "key_file" in fields and not (final / fields["key_file"]).exists()
+        return {"member": name, **where, "files": [*files, "seed"], "lacks_key": lacks_key}
+
+    def member_renew(self, request: dict, now_ms: int) -> dict:
+        """Another certificate, for the same key or that of a request; the old one holds, too."""
+        name = check_name("member", _text(request, "member"))
+        authority = self._authority()
+        member = authority.find(name)
+        if member is None or member.removed:
+            raise Problem(f"There is no member {name}: see `covey member list`.", MISUSE)
+        if member.auth == PSK:
+            raise Problem(f"{name} has a pre-shared key, and no certificate.", MISUSE)
+        folder = self._site.members / name
+        if request.get("csr") is None and request.get("cert") is None:
+            request = {**request, "old": _read(folder / "cert.pem").decode("latin-1")}
+        identity = policy.load(self._site.policy).identity
+        files, _, (id, until) = self._certificates.certified(name, identity, request)
+        authority.issued(member, id, until)
+        sites.replace_private(folder / "cert.pem", files["cert.pem"])
+        return {"member": name, "directory": str(folder), "until": until}
 
     def member_remove(self, request: dict, now_ms: int) -> dict:
         """Returns when the removal is durable and the group was told."""
@@ -145,6 +170,19 @@ class Operations:
         if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
             raise Problem("The request needs a list of members.", MISUSE)
         names = [check_name("member", name) for name in names]
+        known = [self._authority().find(name) for name in names]
+        by_key = [member.name for member in known if member is not None and member.auth == PSK]
+        if by_key and request.get("revoke") is True:
+            raise Problem(
+                f"{by_key[0]} has a pre-shared key, no certificate: use `covey member remove`.",
+                MISUSE,
+            )
+        found = self._remove(names, now_ms)
+        if len(by_key) < len(names):
+            self._certificates.write_crl()
+        return found
+
+    def _remove(self, names: list[str], now_ms: int) -> dict:
         if not self._running:
             for gone in self._authority().remove_without_server(*names):
                 self._remember("removed", member=gone.name, groups=list(gone.groups))
@@ -160,9 +198,19 @@ class Operations:
             for group, sender in m.groups.items():
                 is_relayed = m.relayed or group in groups and groups[group].relays_all
                 delivery = policy.UNICAST if is_relayed else policy.MULTICAST
-                facts = {"member": m.name, "group": group, "sender": sender, "auth": "psk"}
+                facts = {"member": m.name, "group": group, "sender": sender, "auth": m.auth}
                 found.append({**facts, "delivery": delivery})
         return {"members": found}
+
+    def site_ca(self, request: dict, now_ms: int) -> dict:
+        """What is to be changed of whom the site trusts; then, how it is."""
+        identity = policy.load(self._site.policy).identity
+        self._certificates.change(request, identity)
+        found = self._certificates.facts(identity)
+        evicted = self._certificates.void(self._authority) if request.get("crl") else []
+        if evicted:
+            self._remove(evicted, now_ms)
+        return {**found, "evicted": evicted}
 
     # All of it
 
@@ -212,13 +260,14 @@ class Operations:
         if known is not None and not known.removed:
             raise Problem(f"{name} is a member already: choose another name.", MISUSE)
 
-    def _draft_member(self, name: str, fields: dict, psk: bytes) -> Path:
+    def _draft_member(self, name: str, fields: dict, files: dict[str, bytes]) -> Path:
         """All files, complete, beside their place: nothing is promised before they exist."""
         draft = sites.private_directory(self._site.members) / f".{name}.new"
         try:
             shutil.rmtree(draft, ignore_errors=True)
             sites.private_directory(draft)
-            sites.write_private(draft / "psk", psk.hex().encode() + b"\n")
+            for file, data in files.items():
+                sites.write_private(draft / file, data)
             sites.write_private(draft / "seed", os.urandom(_SEED_LEN))
             text = json.dumps(fields, indent=2) + "\n"
             sites.write_private(draft / "covey.json", text.encode())
@@ -234,6 +283,8 @@ _WORK = {
     "rekey": Operations.rekey,
     "member add": Operations.member_add,
     "member remove": Operations.member_remove,
+    "member renew": Operations.member_renew,
+    "site ca": Operations.site_ca,
     "member list": Operations.member_list,
     "status": Operations.status,
     "why": Operations.why,
@@ -263,6 +314,13 @@ def _psk(value) -> bytes:
         return bytes.fromhex(value)
     except (ValueError, TypeError):
         raise Problem("The pre-shared key of the request is not hexadecimal.", MISUSE) from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Problem(f"{path} can't be read: {os.strerror(error.errno or 0)}.", MISUSE) from error
 
 
 def _text(request: dict, key: str) -> str:
@@ -300,6 +358,7 @@ def _covey_json(
     group: policy.GroupPolicy,
     request: dict,
     relayed: bool,
+    proof: dict[str, str],
 ) -> dict:
     """What the board needs to know, and nothing else."""
     fields = {
@@ -308,7 +367,7 @@ def _covey_json(
         "idi": name,
         "idr": rules.identity,
         "servers": [_server(rules, one) for one in _servers(request)],
-        "psk_file": "psk",
+        **proof,
         "sender": request.get("sender") is True,
     }
     if relayed or group.relays_all:

@@ -4,7 +4,9 @@
 covey.toml          policy; the one file that a person edits
 state.db            members, keys and all that must survive (see covey_host.store)
 wifi.json           the Wi-Fi of its boards, once `covey site wifi` has asked (see covey_host.wifi)
-members/NAME/       what the board of that name needs: covey.json, psk, seed
+crl.pem             certificates that were revoked, for others; state.db says it to the key server
+members/NAME/       what the board of that name needs: covey.json, seed, and psk, or key.pem,
+                    cert.pem and ca.pem
 run/control.sock    commands to the running server (see covey_host.control)
 """
 
@@ -37,6 +39,7 @@ class Site:
         self.policy = root / "covey.toml"
         self.store = root / "state.db"
         self.wifi = root / "wifi.json"
+        self.crl = root / "crl.pem"
         self.members = root / "members"
         self.control = root / "run" / "control.sock"
 
@@ -109,6 +112,18 @@ def write_private(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(fd)
+
+
+def replace_private(path: Path, data: bytes) -> None:
+    """The same in place of what is there, whole or not at all. Problem where it can't be."""
+    draft = path.with_name(f".{path.name}.new")
+    try:
+        draft.unlink(missing_ok=True)
+        write_private(draft, data)
+        os.replace(draft, path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise Problem(f"{path} can't be written: {os.strerror(error.errno or 0)}.") from error
 
 
 def sync_directory(path: Path) -> None:

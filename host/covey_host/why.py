@@ -2,16 +2,20 @@
 
 import json
 import os
+import time
+from pathlib import Path
 
 from covey.fields import parse_psk
 
 from .causes import ago, causes, span
 from .dropwords import in_words
-from .gcks.authority import Member
+from .gcks import issuing, trust
+from .gcks.authority import PSK, Member
 from .gcks.policy import SitePolicy
 from .output import printable
 from .site import Site
 
+_SOON_S = 30 * 86400  # a certificate is to be renewed before
 _STATES = {
     "member": "has its keys",
     "waiting": "waits for keys",
@@ -28,7 +32,6 @@ _EVENTS = {
     "replaced": "registered from {address} while it was still there at {former}, heard {heard_s} s"
     " before",
     "moved": "went on from {address}, no longer {former}",
-    "authentication_failed": "somebody at {address} claimed this name, with another key",
     "behind": "reported old keys, {epochs} epochs behind",
     "caught_up": "reported the newest keys again",
 }
@@ -64,8 +67,7 @@ def check_files(site: Site, member: Member, rules: SitePolicy) -> list[str]:
         return []  # or it is kept elsewhere
     found = []
     try:
-        if parse_psk((folder / "psk").read_bytes()) != member.psk:
-            found.append(f"{folder / 'psk'} is not the key that the site has for it.")
+        found += _check_proof(folder, member)
         fields = json.loads((folder / "covey.json").read_bytes())
         idi, idr, group = (fields.get(key) for key in ("idi", "idr", "group"))
         sender = fields.get("sender", False)
@@ -83,6 +85,31 @@ def check_files(site: Site, member: Member, rules: SitePolicy) -> list[str]:
     elif sender is True and not member.groups[group]:
         found.append(f"{file} has sender true, but it was added as a receiver.")
     return found
+
+
+def _check_proof(folder: Path, member: Member) -> list[str]:
+    if member.auth == PSK:
+        if parse_psk((folder / "psk").read_bytes()) != member.psk:
+            return [f"{folder / 'psk'} is not the key that the site has for it."]
+        return []
+    path, now = folder / "cert.pem", time.time()
+    try:
+        shown = issuing.load_chain(path.read_bytes())[0]
+    except issuing.Unfit as unfit:
+        return [f"{path} {unfit}"]
+    left_s = trust.until_of(shown) - now
+    if left_s < _SOON_S:
+        ends = "has ended" if left_s < 0 else f"ends in {int(left_s // 86400)} days"
+        return [f"{path} {ends}: make another one with `covey member renew {member.name}`."]
+    if member.name not in issuing.names_of(shown):
+        return [f"{path} does not name {member.name}."]
+    key = folder / "key.pem"  # which may be on the board alone
+    try:
+        if key.exists() and issuing.load_key(key.read_bytes()).public_key() != shown.public_key():
+            return [f"{path} is not for the key in {key}."]
+    except issuing.Unfit as unfit:
+        return [f"{key} {unfit}"]
+    return []
 
 
 def _standing(name: str, group: str, facts: dict) -> str:
@@ -131,6 +158,10 @@ def _words(row: dict) -> str:
             return f"was given the keys of {row['group']}, epoch {row['epoch']}{at}{anew}"
         case "refused":
             return f"was refused: {row['reason'].replace('_', ' ')}"
+        case "authentication_failed":
+            why = row.get("reason", "key").replace("_", " ")
+            how = "with another key" if why == "key" else f"and proved nothing: {why}"
+            return f"somebody at {row['address']} claimed this name, {how}"
         case "drops":
             some = sorted(row["reasons"].items(), key=lambda item: -item[1])
             return "dropped " + ", ".join(in_words(*each) for each in some)

@@ -24,8 +24,9 @@ class Chain:
     the latest that is known.
     """
 
-    def __init__(self, first, salt, at, key):
-        self.first = first  # interval
+    def __init__(self, first, last, salt, at, key):
+        self.first = first  # interval, and
+        self.last = last  # the last one; -1: it is of no use any more
         self.salt = salt
         self.at = at
         self.key = bytearray(key)
@@ -194,7 +195,7 @@ class Chains:
             chain = None
         if chain is None:
             chains = self._of.get(index, [])
-            chains.append(Chain(first, salt, at, key))
+            chains.append(Chain(first, first + (1 << self._bits) - 1, salt, at, key))
             chains.sort(key=_newest_first)
             for old in chains[_KEPT:]:
                 self._stop(old)
@@ -209,6 +210,7 @@ class Chains:
             self._stop(chain)
 
     def _stop(self, chain):
+        chain.last = -1
         if self._walked is chain:
             self._walk = self._walked = None
 

@@ -7,6 +7,7 @@
 CMACContext(key)                             16 octets, copied
     sign(buf, n, epoch, at, tag_len)         puts tag_len octets at `at`
     verify(buf, n, epoch, at, tag_len)       whether it is those that are there
+    renew(key)                               from now on it is of this key; not one that was wiped
     wipe()                                   overwrites key material: from then on verify says
                                              False, and sign raises OSError
     users                                    who works with it, see mac.py

@@ -17,7 +17,10 @@
     idr              text; anyone         who the key server must prove to be, ID_FQDN
     servers          list of objects      in the order to be tried: host; port (4500); marker: four
                                           zero octets lead each message (true on port 4500)
-    psk_file         path                 the pre-shared key, see parse_psk
+    psk_file         path                 the pre-shared key, see parse_psk; or in its place all of
+    key_file         path                 our private key, P-256, without a password
+    certificate_file path                 our certificate; behind it the intermediate CA's, if any
+    ca_file          path                 the CA whose key server we trust; needs idr
     sender           true, false; false   whether we ask for a Sender-ID
     interface        address; OS's choice where the group is joined and sent to, IPv4
     carrier          "udp", "ip"; "ip"    of data, where the server's policy says nothing
@@ -35,8 +38,8 @@
                                           of the IKE SA's keys, where it is kept; 0: no end
     limits           object               sas (8), senders (16), payload (1400): memory
 
-A relative psk_file lies beside covey.json. A field that is not in the table is refused, since a
-misspelt one would otherwise be ignored in silence.
+A relative path leads from where covey.json lies. Certificates and keys are PEM or DER. A field
+that is not in the table is refused, since a misspelt one would otherwise be ignored in silence.
 """
 
 from covey.port import const, unload
@@ -58,7 +61,10 @@ class Server:
 
 
 class Config:
-    """covey.json, checked. The owner of the pre-shared key: wipe() ends it."""
+    """covey.json, checked. The owner of the pre-shared or private key: wipe() ends it."""
+
+    psk = None  # either this, a bytearray, or
+    credentials = None  # these, see certs.py
 
     def __init__(self, fields, folder="", name="covey.json", psk=None):
         """Check a JSON object (a dict). `psk` (octets) takes the place of psk_file.
@@ -72,9 +78,15 @@ class Config:
         self.has_markers = all([server.marker for server in self.servers])
 
     def wipe(self):
-        """Overwrite the pre-shared key: nothing can be registered with this object afterwards."""
-        for i in range(len(self.psk)):
-            self.psk[i] = 0
+        """Overwrite the key: nothing can be registered with this object afterwards."""
+        key = self.secret
+        for i in range(len(key)):
+            key[i] = 0
+
+    @property
+    def secret(self):
+        """The key that nobody else has but perhaps the key server."""
+        return self.psk if self.credentials is None else self.credentials.key
 
 
 def load(path):
@@ -85,3 +97,4 @@ def load(path):
         return Config(read(path), path[: path.rfind("/") + 1], path)
     finally:
         unload("fields")
+        unload("certfiles")

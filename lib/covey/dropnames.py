@@ -46,6 +46,7 @@ def names():
         -29: "ike_proposal",
         -30: "ike_ke",
         -31: "ike_fragment",
+        -59: "ike_cert",
         -40: "gsa",
         -41: "kd",
         -42: "policy",

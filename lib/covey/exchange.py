@@ -66,7 +66,7 @@ class IkeSA:
     keys: ike.Keys, copied as far as they are needed; kwa: its KWA transform. is_initiator: whether
     we are the original initiator (of a rekeyed SA: whoever rekeyed). first_id: Message ID of our
     first request, 1 behind IKE_SA_INIT. fragments: whether both ends know RFC 7383; most_len: of
-    what we send then.
+    what we send then. iv_space: one of its own for each SA that may have the keys of another.
     """
 
     # Of the peer's requests; an instance has its own once one has come.
@@ -87,6 +87,7 @@ class IkeSA:
         first_id=1,
         fragments=False,
         most_len=None,
+        iv_space=0,
     ):
         self.spi_i = spi_i
         self.spi_r = spi_r
@@ -98,6 +99,7 @@ class IkeSA:
         self.sk_d = bytearray(keys.sk_d)  # makes the keys of the next one, and the KWK
         self._awaited = 0  # exchange type of .request
         self._next_id = first_id  # Message ID of our next request
+        self._iv_space = 2 * iv_space
         self._iv = 0  # counter: nobody else seals under our key
         ours, theirs = (keys.sk_ei, keys.sk_er) if is_initiator else (keys.sk_er, keys.sk_ei)
         self._sealing = RareContext(bytearray(ours))
@@ -224,11 +226,11 @@ class IkeSA:
 
     def _whole_iv(self):
         self._iv += 1
-        return struct.pack(">II", 0, self._iv)
+        return struct.pack(">II", self._iv_space, self._iv)
 
     def _fragment_iv(self):
         self._iv += 1
-        return struct.pack(">II", 1, self._iv)
+        return struct.pack(">II", self._iv_space + 1, self._iv)
 
 
 def _is_first(data):

@@ -29,7 +29,16 @@ def fill(config, fields, folder, name, psk):
     config.idi = f.identity("idi")
     config.idr = f.identity("idr", None)
     config.servers = [_server(s) for s in f.objects("servers", ("host", "port", "marker"))]
-    psk_file = f.text("psk_file", _NEEDED if psk is None else None)
+    ca_file = f.text("ca_file", None)
+    by_psk = psk is not None or ca_file is None
+    psk_file = f.text("psk_file", _NEEDED if psk is None and by_psk else None)
+    files = [f.text(n, None if by_psk else _NEEDED) for n in ("key_file", "certificate_file")]
+    if not by_psk and config.idr is None:
+        f.refuse("idr", "there: by that name the key server has its certificate")
+    if psk_file is not None and ca_file is not None:
+        f.refuse("psk_file", "left out where ca_file is given")
+    if by_psk and any(files):
+        f.refuse("key_file" if files[0] else "certificate_file", "beside a ca_file")
     config.sender = f.flag("sender", False)
     config.interface = f.text("interface", None)
     config.carrier = f.choice("carrier", ("udp", "ip"), "ip")
@@ -53,7 +62,12 @@ def fill(config, fields, folder, name, psk):
     config.limit_payload = r.whole("payload", 1, 1472, 1400)
     r.done()
     f.done()
-    if psk is None:
+    if not by_psk:
+        from covey import certfiles
+
+        files = [_beside(folder, path) for path in files + [ca_file]]
+        config.credentials = certfiles.read(*files)
+    elif psk is None:
         config.psk = _read_psk(name, folder, psk_file)
     elif len(psk) < _PSK_LEAST:
         raise ConfigError("The pre-shared key must have at least 16 octets.")
@@ -90,7 +104,7 @@ def parse_psk(data):
 
 
 def _read_psk(name, folder, psk_file):
-    path = psk_file if psk_file.startswith("/") else folder + psk_file
+    path = _beside(folder, psk_file)
     psk = parse_psk(read_file(path))
     if psk is None:
         raise ConfigError(
@@ -98,6 +112,10 @@ def _read_psk(name, folder, psk_file):
             "or an even number of hexadecimal digits, at least 32."
         )
     return psk
+
+
+def _beside(folder, path):
+    return path if path.startswith("/") else folder + path
 
 
 def _server(f):

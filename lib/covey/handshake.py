@@ -3,6 +3,9 @@
 Anybody can answer IKE_SA_INIT. Until the AUTH in its answer to GSA_AUTH has verified, such a peer
 is nobody: several are followed side by side (section 2.4), and nothing that they say is believed.
 Each is asked where its own answer says: a forger who tells of a NAT moves nobody but himself.
+
+Who we are is proven by a pre-shared key, or by certificates (certs.py): then signing and judging
+are work as agreeing on keys is, and one answer is judged after the other.
 """
 
 from covey import ike, offer, x25519
@@ -20,6 +23,9 @@ from covey.nat import HOME
 from covey.octets import equal, wipe
 from covey.payloads import error_name, error_of, every, notifies, notify, only
 from covey.port import const
+
+WAITS = "waits"  # what verify() returns of an answer that work() will judge
+GENUINE = "genuine"  # what is judged to come from the key server
 
 _NO_SPI = b"\0\0\0\0\0\0\0\0"
 _NONCE_LEN = const(32)
@@ -47,9 +53,10 @@ class Peer:
             raise FormatError(DROP_IKE_KE)
         self.nonce = ike.check_nonce(only(payloads, ike.NONCE))
         self.sa = None  # IkeSA, once agree() is through; taken over by whoever keeps it
+        self.payloads = None  # of the answer to GSA_AUTH, while it is judged
         self._keys = None  # ike.Keys
 
-    def agree(self, secret, nonce_i, spi_i, most_len):
+    def agree(self, secret, nonce_i, spi_i, most_len, iv_space):
         """Job: the keys that our secret and nonce share with this peer. FormatError: no good."""
         shared = yield from x25519.multiply(secret, self.public)
         if shared is None:  # RFC 7748 section 6.1: all zeros, whatever our secret is
@@ -58,17 +65,29 @@ class Peer:
         self._keys = ike.derive(nonce_i, self.nonce, shared, *spis, self.key_bits)
         wipe(shared)
         yield
-        self.sa = IkeSA(*spis, self._keys, self.kwa, fragments=self.fragments, most_len=most_len)
+        self.sa = IkeSA(
+            *spis,
+            self._keys,
+            self.kwa,
+            fragments=self.fragments,
+            most_len=most_len,
+            iv_space=iv_space,
+        )
 
-    def sign(self, psk, request, idi):
-        """Body of our AUTH payload. request: our IKE_SA_INIT; idi: body of our IDi payload."""
-        proof = ike.psk_auth(psk, self._keys.sk_pi, request, self.nonce, idi)
-        return ike.emit_auth(ike.AUTH_SHARED_KEY, proof)
+    def prove(self, config, request, idi):
+        """Job: the payloads that prove us. request: our IKE_SA_INIT; idi: body of our IDi."""
+        sk_pi = self._keys.sk_pi
+        if config.credentials is not None:
+            payloads = yield from config.credentials.prove(sk_pi, request, self.nonce, idi)
+            return payloads
+        proof = ike.psk_auth(config.psk, sk_pi, request, self.nonce, idi)
+        return [(ike.AUTH, ike.emit_auth(ike.AUTH_SHARED_KEY, proof))]
 
-    def verify(self, psk, nonce_i, wanted_idr, payloads):
+    def verify(self, config, nonce_i, payloads):
         """Judge an answer to GSA_AUTH → None if it comes from the key server.
 
-        Else the name of the error with which the peer ended it, or FormatError.
+        Else the name of the error with which the peer ended it, WAITS (for judge()), or
+        FormatError.
         """
         error = error_of(payloads)
         if not every(payloads, ike.AUTH):
@@ -79,12 +98,24 @@ class Peer:
             raise FormatError(DROP_IKE_CRITICAL)
         idr = only(payloads, ike.IDr)
         method, proof = ike.parse_auth(only(payloads, ike.AUTH))
-        expected = ike.psk_auth(psk, self._keys.sk_pr, self.response, nonce_i, idr)
+        if config.idr is not None and ike.parse_id(idr) != (ike.ID_FQDN, config.idr):
+            raise FormatError(DROP_IKE_AUTH)
+        if config.credentials is not None:
+            self.payloads = payloads
+            return WAITS
+        expected = ike.psk_auth(config.psk, self._keys.sk_pr, self.response, nonce_i, idr)
         if method != ike.AUTH_SHARED_KEY or not equal(proof, expected):
             raise FormatError(DROP_IKE_AUTH)
-        if wanted_idr is not None and ike.parse_id(idr) != (ike.ID_FQDN, wanted_idr):
-            raise FormatError(DROP_IKE_AUTH)
         return error_name(error) if error in _FATAL else None
+
+    def judge(self, credentials, nonce_i):
+        """Job: of .payloads, which verify() has looked at → GENUINE, or what is wrong."""
+        proof = ike.parse_auth(only(self.payloads, ike.AUTH))
+        idr = only(self.payloads, ike.IDr)
+        signed = self._keys.sk_pr, self.response, nonce_i, idr
+        found = yield from credentials.judge(self.payloads, proof, *signed)
+        error = error_of(self.payloads)
+        return error_name(error) if found == GENUINE and error in _FATAL else found
 
     def wipe(self):
         if self._keys:
@@ -113,17 +144,21 @@ class Handshake:
         self._ke = None  # body of our KE payload
         self._cookies = _COOKIES
         self._untried = []  # Peer: the first is in work, or will be
+        self._to_judge = []  # Peer: likewise, and before those
+        self.judged = None  # (Peer, what judge() found, or a DROP_*): whoever takes it clears it
+        self._followed = 0  # peers
         self._job = self._begin()
 
     @property
     def is_working(self):
         """Whether work() has something to do."""
-        return bool(self._job or self._untried)
+        return bool(self._job or self._untried or self._to_judge)
 
     def work(self):
         """A slice of work. FormatError: the answer in work was no good and is forgotten."""
         if self._job is None:
-            self._job = self._follow(self._untried[0])
+            judges = self._to_judge
+            self._job = self._judge(judges[0]) if judges else self._follow(self._untried[0])
         try:
             next(self._job)
         except StopIteration:
@@ -141,6 +176,8 @@ class Handshake:
         for n in notifies(payloads):
             if n.type == ike.COOKIE:
                 return self._take_cookie(n.data)
+        if self._config.credentials is not None:
+            self._config.credentials.check_answer(payloads)
         known = self._untried + self.peers
         if len(known) >= _PEERS or any([peer.response == data for peer in known]):
             raise FormatError(DROP_IKE_MESSAGE_ID)
@@ -153,8 +190,10 @@ class Handshake:
 
     def verify(self, peer, payloads):
         """See Peer.verify."""
-        config = self._config
-        return peer.verify(config.psk, self._nonce, config.idr, payloads)
+        found = peer.verify(self._config, self._nonce, payloads)
+        if found == WAITS:
+            self._to_judge.append(peer)
+        return found
 
     def lose(self, peer):
         """peer is not the server, or has ended it."""
@@ -193,12 +232,14 @@ class Handshake:
         if self._path is not None:
             payloads += self._path.notify(self.spi_i)
         payloads.append(notify(ike.IKEV2_FRAGMENTATION_SUPPORTED))
+        if self._config.credentials is not None:
+            payloads.append(self._config.credentials.announcement())
         spis = self.spi_i, _NO_SPI
         self.request = ike.emit_message(*spis, ike.IKE_SA_INIT, ike.FLAG_I, 0, payloads)
         self._outgoing.append((self.request, HOME))
 
     def _send(self, peer):
-        self._outgoing.extend([(data, peer.to) for data in peer.sa.request])
+        self._outgoing.extend([(data, peer.to) for data in peer.sa.request or ()])
 
     def _take_cookie(self, cookie):
         """RFC 7296 section 2.6: the same message again, with the cookie before its payloads."""
@@ -213,12 +254,28 @@ class Handshake:
         """Job: the keys shared with someone who answered, then GSA_AUTH to it."""
         config = self._config
         most_len = most_len_of(config.fragment_size)
-        yield from peer.agree(self._secret, self._nonce, self.spi_i, most_len)
-        idi = ike.emit_id(ike.ID_KEY_ID, config.idi)
+        iv_space, id_type = 0, ike.ID_KEY_ID
+        if config.credentials is not None:  # no two of its signatures are the same
+            iv_space, id_type = self._followed, ike.ID_FQDN
+            self._followed += 1
+        yield from peer.agree(self._secret, self._nonce, self.spi_i, most_len, iv_space)
+        idi = ike.emit_id(id_type, config.idi)
         payloads = [(ike.IDi, idi)]
         if config.idr is not None:
             payloads.append((ike.IDr, ike.emit_id(ike.ID_FQDN, config.idr)))
-        payloads.append((ike.AUTH, peer.sign(config.psk, self.request, idi)))
+        proof = yield from peer.prove(config, self.request, idi)
+        payloads += proof
         peer.sa.ask(ike.GSA_AUTH, payloads + offer.ask_for(config, self._awake))
         self.peers.append(self._untried.pop(0))
         self._send(peer)
+
+    def _judge(self, peer):
+        """Job: see Peer.judge. What ends without a word has found no memory."""
+        found = None
+        try:
+            found = yield from peer.judge(self._config.credentials, self._nonce)
+        except FormatError as e:
+            found = e.reason
+        finally:
+            self._to_judge.remove(peer)
+            self.judged = peer, found

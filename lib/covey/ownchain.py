@@ -91,11 +91,11 @@ class OwnChain:
         salt = self._salts[interval >> self._bits << self._bits]
         at = KEY_LEN * (interval & _RING - 1)
         key = mac_key(salt, self.identity, memoryview(self._ring)[at : at + KEY_LEN])
-        context, self.context = self.context, None
         self.interval = -1
-        if context is not None:
-            context.wipe()
-        self.context = CMACContext(key)
+        if self.context is None:
+            self.context = CMACContext(key)
+        else:
+            self.context.renew(key)
         pack_into(">I", self.head, 0, interval)
         told = interval - self._lag
         if self._from <= told <= self._at:
@@ -125,6 +125,7 @@ class OwnChain:
         self._at = self.interval = self.sent_at = -1
         if self.context is not None:
             self.context.wipe()
+            self.context = None
 
     def _covers(self, interval):
         for pebbles in self._pebbles:

@@ -20,6 +20,7 @@ retransmissions (RFC 7296 sections 2.4 and 2.21).
 from covey import gsa, ike, offer
 from covey.drops import (
     DROP_CAPACITY,
+    DROP_IKE_CERT,
     DROP_IKE_CLEAR_ERROR,
     DROP_IKE_EXCHANGE,
     DROP_IKE_HEADER,
@@ -29,7 +30,7 @@ from covey.drops import (
     FormatError,
     name_of,
 )
-from covey.handshake import Handshake
+from covey.handshake import GENUINE, WAITS, Handshake
 from covey.nat import FLOATED
 from covey.octets import wipe
 from covey.patience import Patience
@@ -256,6 +257,9 @@ class Registration:
                     continue
                 error = error_of(payloads)
                 end = self._handshake.verify(peer, payloads)
+                if end == WAITS:
+                    reason = 0
+                    continue
                 if end is None:
                     self._keep(peer)
             except MemoryError:
@@ -359,12 +363,32 @@ class Registration:
         except FormatError as e:
             self.drops.count(e.reason)
             self._fail_if_alone(name_of(e.reason))
-        if self.state == STARTING and handshake.request:
+        if handshake.judged is not None:
+            self._take_judgement(handshake, *handshake.judged)
+        elif self.state == STARTING and handshake.request:
             self._become(INIT)
             self._patience.start(self._now_ms)
         elif self.state == INIT and handshake.peers:
             self._become(AUTH)
             self._patience.start(self._now_ms)
+
+    def _take_judgement(self, handshake, peer, found):
+        """What the certificates of one who answered GSA_AUTH have come to."""
+        handshake.judged = None
+        if found is None:
+            self.drops.count(DROP_CAPACITY)
+            return self._lose(peer, NO_MEMORY)
+        if isinstance(found, int):
+            return self._lose(peer, name_of(self.drops.count(found)))
+        if found != GENUINE:
+            self.drops.count(DROP_IKE_CERT)
+            return self._lose(peer, found)
+        sa, payloads = peer.sa, peer.payloads
+        self._keep(peer)
+        try:
+            self._take_policy(payloads, sa)
+        except FormatError as e:
+            self.drops.count(e.reason)
 
     def _check_timers(self):
         """Up to a proven server; from then on Unicast does it."""

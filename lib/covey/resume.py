@@ -147,7 +147,7 @@ def _revive(membership, reader, clock_s, now_ms):
 def _key(settings):
     """Of whom these octets are: another member, or another key, can't use them."""
     who = pack(">BB", len(settings.group), len(settings.idi)) + settings.group + settings.idi
-    return prf(settings.psk, b"Covey sleeps", who)
+    return prf(settings.secret, b"Covey sleeps", who)
 
 
 def _left(seconds, slept_s):

@@ -21,7 +21,7 @@ from covey.waiting import room_of
 
 _PAYLOAD = const(24)
 _KNOWN = const(4)  # statements of a sender that are remembered
-_PATIENCE_MS = const(60000)  # for which a packet waits: a board verifies one in some seconds
+_PATIENCE_MS = const(60000)  # for which a packet waits: a board verifies one in a second or two
 
 
 class Claim:

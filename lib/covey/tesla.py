@@ -52,6 +52,8 @@ class TimedMACs:
         self._low_bits = low_bits
         self._epoch = bytearray((epoch & 0xFFFFFFFF).to_bytes(4, "big"))
         self._most_ms = min((timing.lag + _LATE) * timing.interval_ms, 0x10000000)
+        self._index = -1  # of the sender that was heard last, and
+        self._chain = None  # its Chain
         self._latest = -1  # the interval that it may be at the latest, until
         self._until = 0  # these ticks
         self._is_disclosing = False
@@ -81,13 +83,15 @@ class TimedMACs:
         at = _PAYLOAD + n
         interval = _number_at(rx, at)
         index = heard(member.place) >> self._low_bits
-        chains = self._chains
         room = member.waiting
-        chain = chains.of(index, interval)
+        chain = self._chain
+        if chain is None or index != self._index or not chain.first <= interval <= chain.last:
+            self._index = index
+            chain = self._chain = self._chains.of(index, interval)
         told = interval - self._lag
         if interval <= latest:  # a key that is told before its time is none
             if chain is None or told > chain.at or told < chain.first:
-                chains.disclose(index, told, rx, at + _INTERVAL + self._tag_len, room)
+                self._chains.disclose(index, told, rx, at + _INTERVAL + self._tag_len, room)
         if rx[at] & _DISCLOSURE:
             return DROP_DISCLOSURE
         if interval > latest:
@@ -95,7 +99,7 @@ class TimedMACs:
         if latest - interval >= self._lag:
             return DROP_UNSAFE
         if chain is None:
-            chains.is_behind = True
+            self._chains.is_behind = True
             return DROP_NO_CHAIN
         if interval <= chain.at:
             return DROP_UNSAFE

@@ -54,6 +54,7 @@ class Timekeeper:
         # our IKE SA any more.
         self._is_cut_off = bool(spread_s) and before is not None
         self._is_cut_off = self._is_cut_off and before.timing.clock != timing.clock
+        self._is_news = False  # senders may have come whose next chains we don't know
         self._settled = None  # the TimedSources whose chains we were told of last
         self._ask = Timer()  # when the next question goes; not running: none has gone yet
         self._quiet = Timer()  # none before
@@ -132,9 +133,12 @@ class Timekeeper:
         if chain is None or identity is None:
             return None
         key = mac_key(chain.salt, identity, memoryview(buf)[off : off + KEY_LEN])
-        self._end()
+        self.interval = -1
         try:
-            self.context = CMACContext(key)
+            if self.context is None:
+                self.context = CMACContext(key)
+            else:
+                self.context.renew(key)
         except OSError:
             raise MemoryError  # a board's AES fails where it finds none
         self.index, self.interval = index, interval
@@ -151,6 +155,7 @@ class Timekeeper:
         sources = it._group.terms.sources
         if sources is not self._settled:
             self._settled = sources
+            self._is_news = True
             self._end()  # an index may be another one's now
             self.chains.tell(sources.chains, sources.names, it.member.waiting)
         if self._before is not None and self._before.users == 0:
@@ -187,6 +192,11 @@ class Timekeeper:
         wants = 0
         if self.own is not None and (interval < 0 or self.own.lacks(interval)):
             wants = WANTS_STONES
+        lacks = interval < 0 or self.chains.lacks(interval, _FAR)
+        if self._is_news and interval >= 0:
+            self._is_news = False
+            if lacks and self._ask.left_ms(now_ms) > _AGAIN_S * 1000:
+                self._ask.start(now_ms, 0, it._random_ms(_AGAIN_S))
         is_due = bool(wants) or interval < 0 or self._ask.is_due(now_ms)
         if self.chains.is_behind and not (
             self._behind.is_running and not self._behind.is_due(now_ms)
@@ -196,7 +206,7 @@ class Timekeeper:
             is_due = True
         if not is_due:
             return
-        if interval >= 0 and self.chains.lacks(interval, _FAR):
+        if lacks:
             wants |= WANTS_CHAINS
         if ike.say([notify(COVEY_TIME, emit_ask(wants, it.settings.group))], now_ms):
             self._quiet.start(now_ms, _AGAIN_S)

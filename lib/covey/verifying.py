@@ -49,8 +49,7 @@ class Verifying:
         except StopIteration as end:
             self._end(room, end.value)
         except _SHORT:
-            self._job = None
-            self.is_working = False  # not at once: the next turn is a new try
+            self._job = None  # the next turn is a new try
 
     def _look(self, room):
         """Note what one packet says. False: there is none that is new."""

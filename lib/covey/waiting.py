@@ -66,7 +66,7 @@ class WaitingRoom:
         self.senders = [0] * (slots + 1)
         self.wants = [0] * (slots + 1)
         self._ends = [0] * (slots + 1)  # ticks
-        self._weights = [0] * (slots + 1)
+        self._weights = [1] * (slots + 1)
         self._reasons = [0] * (slots + 1)
         self.payload_len = 0  # of the packet that was to be kept last
         self.count = 0  # that wait or are provable
@@ -97,12 +97,12 @@ class WaitingRoom:
             if weight < 0:
                 return weight
         _copy(self.packets[slot], 0, rx, 0, _PAYLOAD + n)
-        _copy(self._heads, _HEAD * slot, rx, 0, _HEAD)
         self.lengths[slot] = n
         self.auths[slot] = auth
         self.senders[slot] = sender
         self.wants[slot] = wants
-        self._weights[slot] = weight
+        if weight != 1:
+            self._weights[slot] = weight
         end = self._ends[slot] = now_ms + most_ms & 0x3FFFFFFF
         if self.count == 0 or ticks_diff(end, self._soonest) < 0:
             self._soonest = end
@@ -135,55 +135,64 @@ class WaitingRoom:
         DROP_* of one that will never be, which is counted; NOTHING for the moment.
         """
         engine = self.engine
-        if engine is not None and engine.is_working:
+        if engine is not None and (engine.is_working or self.count > self._told):
             engine.step(self, now_ms)
         if self.count and ticks_diff(now_ms, self._soonest) >= 0:
             self._expire(now_ms)
         if self._told == 0:
             return NOTHING
         slot = self._turn = _first_told(self.states, self._slots, self._turn)
-        result = self._judge(member, slot, now_ms)
-        state = self.states[slot]  # not freed before, if there was no memory to judge it
+        state = self.states[slot]
+        packet = self.packets[slot]
+        n = self.lengths[slot]
+        _copy(member.rx, 0, packet, 0, _PAYLOAD + n)
+        if state == PROVABLE:
+            place = member.place
+            datagram = _PAYLOAD + n + _BEHIND + 3 & -4
+            at = admit(place, datagram, now_ms)
+            if at >= 0:
+                auth = member.keys.sas[at].auth  # not .auths: the SA may have been told again
+                n = auth.prove(member, n, packet, self.proof_at)
+                if n < 0:
+                    member.drops.count(n)
+                else:
+                    accept(place, n)
+            elif at == STEP_IS_DUE:
+                member.keys.step(now_ms)
+                return self.next(member, now_ms)
+            else:
+                n = member.refuse(at, datagram)
+        else:
+            n = self._refused(member, slot, now_ms)
         if state != REFUSED:
             self.count -= 1
         self._told -= 1
         self.states[slot] = FREE
         self.auths[slot] = None
-        return result
+        self._weights[slot] = 1
+        return n
 
     def clear(self):
         """Of use afterwards: empty. Payloads and proofs are wiped."""
         for slot in range(self._slots):
             self.states[slot] = FREE
             self.auths[slot] = None
+            self._weights[slot] = 1
             packet = self.packets[slot]
             for i in range(len(packet)):
                 packet[i] = 0
         self.count = self._told = 0
         self.engine = None
 
-    @micropython.native
-    def _judge(self, member, slot, now_ms):
-        rx, packet, n = member.rx, self.packets[slot], self.lengths[slot]
-        state = self.states[slot]
-        _copy(rx, 0, packet, 0, _PAYLOAD + n)
-        if state == REFUSED:
+    def _refused(self, member, slot, now_ms):
+        """Of a packet whose time is over, or that was refused before: the DROP_*, counted."""
+        if self.states[slot] == REFUSED:
             return member.drops.count(self._reasons[slot])
-        datagram = _PAYLOAD + n + _BEHIND + 3 & -4
-        at = admit(member.place, datagram, now_ms)
-        if at == STEP_IS_DUE:
+        if member.keys.is_due(now_ms):
             member.keys.step(now_ms)
-            at = admit(member.place, datagram, now_ms)
-        if at < 0:
-            return member.refuse(at, datagram)
-        if state == EXPIRED:
-            return member.drops.count(DROP_UNPROVEN)
-        auth = member.keys.sas[at].auth  # not .auths: the SA may have been told again
-        n = auth.prove(member, n, packet, self.proof_at)
-        if n < 0:
-            return member.drops.count(n)
-        accept(member.place, n)
-        return n
+        datagram = _PAYLOAD + self.lengths[slot] + _BEHIND + 3 & -4
+        at = admit(member.place, datagram, now_ms)
+        return member.drops.count(DROP_UNPROVEN) if at >= 0 else member.refuse(at, datagram)
 
     def _expire(self, now_ms):
         """What has waited for long enough, and when to look again."""

@@ -7,6 +7,7 @@ program     octets as a list of things to do, so that whoever changes octets cha
 spoil       payloads of an IKE message, changed by such a program
 formats     parsers of lib/, each by itself; this file and those above run on MicroPython too
 packets     packets under valid keys at a member's data path
+proven      the same where it is proven who sends
 answers     these by name, to be compared between interpreters
 quick       curve arithmetic that nobody waits for
 tamper      a datagram, changed by who has its keys

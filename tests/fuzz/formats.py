@@ -3,10 +3,23 @@
 What is understood must survive being sent on: parse(emit(value)) == value.
 """
 
-from covey import cip, der, gsa, ike, ikefrag, ipv4, keywrap, report, sources
+from covey import (
+    cip,
+    der,
+    gsa,
+    ike,
+    ikefrag,
+    ipv4,
+    keywrap,
+    report,
+    signers,
+    sources,
+    timing,
+    x509,
+)
 from covey.drops import ConfigError, FormatError
 from covey.gcm import GCMContext
-from covey.iana import COVEY_ROSTER, COVEY_SOURCE_AUTH
+from covey.iana import COVEY_ROSTER, COVEY_SIGNERS, COVEY_SOURCE_AUTH
 from fuzz.program import Program
 
 _KEYMAT = bytes(range(20))
@@ -128,6 +141,18 @@ def der_values(data):
     return [point is not None, pair is not None]
 
 
+def certificates(data):
+    """One certificate, and what it is worth as a key server's."""
+    try:
+        found = x509.parse(data)
+    except FormatError as error:
+        return error.reason
+    facts = [found.is_ca, found.path_len, found.usage, found.names, found.purposes]
+    facts += [found.not_before, found.not_after, found.signature is not None]
+    facts += [x509.server_problem(found, b"gcks.example"), x509.is_issued(found, found, 1)]
+    return facts
+
+
 def wrapped_keys(data):
     """RFC 5649 under a key that the sender has: garbage, and a short key with any plain octets."""
     kek = bytes(range(16))
@@ -153,16 +178,38 @@ def source_attributes(data):
     program = Program(data)
     attributes = []
     for _ in range(1 + program.u8() % 3):
-        kind = program.pick((COVEY_SOURCE_AUTH, COVEY_ROSTER, 16402, 16403, 99))
+        kind = program.pick((COVEY_SOURCE_AUTH, COVEY_ROSTER, COVEY_SIGNERS, 16402, 16403, 99))
         is_short = program.u8() % 8 == 7
         attributes.append((kind, program.u16() if is_short else program.octets()))
     found = []
-    for parse in (sources.parse_macs, sources.parse_roster):
-        try:
-            parse(attributes)
-            found.append(0)
-        except FormatError as error:
-            found.append(error.reason)
+    for parse in (
+        sources.parse_macs,
+        sources.parse_roster,
+        sources.parse_signed,
+        sources.mode_of,
+        timing.parse_timing,
+        signers.parse_signers,
+    ):
+        found.append(_reason(parse, attributes))
+    return found
+
+
+def _reason(parse, *args):
+    try:
+        parse(*args)
+        return 0
+    except FormatError as error:
+        return error.reason
+
+
+def proof_bodies(data):
+    """What is told of clocks and chains, and what lies behind a payload."""
+    program = Program(data)
+    bits, most = program.u8() % 21, program.u8() % 7
+    octets = program.rest()
+    found = [_reason(timing.parse_chains, octets, bits), _reason(timing.parse_time, octets)]
+    found += [_reason(timing.parse_stones, octets, bits), _reason(timing.parse_ask, octets)]
+    found.append(signers.parse_trailer(octets, 0, len(octets), most))
     return found
 
 
@@ -193,9 +240,11 @@ TARGETS = {
     "envelope": envelopes,
     "fragments": fragments,
     "der": der_values,
+    "x509": certificates,
     "keywrap": wrapped_keys,
     "report": reports,
     "sources": source_attributes,
+    "proofs": proof_bodies,
     "ipv4": ip_headers,
     "cip": cip_frames,
 }

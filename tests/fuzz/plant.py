@@ -10,6 +10,7 @@ import sqlite3
 
 from covey import ike, membership
 from covey.config import Config
+from covey.drops import NOTHING
 from covey.member import Member
 from covey.nat import Path
 from covey_host.gcks import authority, keyserver, policy
@@ -26,6 +27,8 @@ POLICIES = (
     SITE + "liveness = 10\nike_lifetime = 60\n" + QUICK + 'rekey = "inband"\n',
     SITE + QUICK + 'delivery = "unicast"\n',
     SITE + QUICK + 'source_auth = "mac"\n',
+    SITE + QUICK + 'source_auth = "ecdsa"\n',
+    SITE + LINE1 + 'source_auth = "tesla"\n',
     SITE + QUICK + "max_silence = 20\nreport_interval = 10\n",
     SITE + "cookies_from = 0\n" + FRESH,
 )
@@ -140,6 +143,7 @@ class Plant:
             self.member.rx[: len(data)] = data
             answer = self.member.receive(len(data), self.ticks)
         assert answer is None or answer < 0 or self.member.source is None
+        self._judge()
         relay = self.server.relay
         if len(data) >= 36 and any(data[:4]):  # as relaying.py and sockets.py look at it
             for address in self.addresses:
@@ -162,6 +166,12 @@ class Plant:
             return 1000
         for _ in range(_MOST_STEPS):
             wait = self.it.step(self.ticks)
+            keeper = self.it.keeper
+            if keeper is not None and keeper.disclose(self.member, self.ticks):
+                wait = 0
+            if self.member.waiting is not None:
+                self._judge()
+                wait = 0 if self.member.waiting.is_working else wait
             data, _ = self.it.outgoing()
             while data is not None:
                 if len(data) > 4:
@@ -171,6 +181,15 @@ class Plant:
             if wait:
                 return wait
         raise AssertionError("the member's work has no end")
+
+    def _judge(self):
+        """What waits for a proof: nobody here has one of another sender."""
+        if self.member is not None:
+            for _ in range(_MOST_STEPS):
+                answer = self.member.next_proven(self.ticks)
+                if answer == NOTHING:
+                    return
+                assert answer < 0
 
     def _run_server(self):
         outs, wait = self.server.step(self.now)

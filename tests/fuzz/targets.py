@@ -5,12 +5,12 @@ A corpus is a text file, one input a line in hexadecimal, the shorter ones first
 
 from pathlib import Path
 
-from fuzz import answers, deeds, files
+from fuzz import answers, deeds, files, proven
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
 
 PORTABLE = answers.TARGETS  # on MicroPython too
-TARGETS = {**PORTABLE, **files.TARGETS, **deeds.TARGETS}
+TARGETS = {**PORTABLE, **files.TARGETS, **proven.TARGETS, **deeds.TARGETS}
 
 
 def corpus(name):

@@ -367,7 +367,9 @@ def test_a_file_without_a_key(covey, site, tmp_path, octets):
     "arguments, word",
     [
         (("press-7", "--group", "line9"), "no group 'line9'"),
-        (("press-7", "--group", "line1", "--auth", "cert"), "later version"),
+        (("press-7", "--group", "line1", "--auth", "cert", "--psk-file", "x"), "--auth psk"),
+        (("press-7", "--group", "line1", "--csr", "x"), "--auth cert"),
+        (("press-7", "--group", "line1", "--auth", "cert", "--csr", "nosuch"), "can't be read"),
         (("press-7", "--group", "line1", "--auth", "password"), "psk"),
         (("press-7", "--group", "line1", "--interface", "nosuch0"), "interface"),
         (("press-7", "--group", "line1", "--ttl", "0"), "--ttl"),

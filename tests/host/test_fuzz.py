@@ -21,6 +21,7 @@ from test_micropython import ARCHS, BUILD, ROOT, TESTS, compile_lib, interpreter
 AT_ONCE_S = 2  # for one input, on a machine that does other things too
 NEIGHBOURS = 500  # of each target, but of
 SLOW = {"control": 40, "sleep": 40, "server": 60, "outsider": 30, "mole": 40, "master": 40}
+SLOW |= {"tesla": 60, "ecdsa": 40}
 
 
 def neighbours(name, count):
@@ -105,6 +106,8 @@ def test_a_finding_is_kept_and_told(tmp_path, monkeypatch):
     assert "der: FOUND SOMETHING" in done.stdout and "IndexError" in done.stdout
     assert "cip: " in done.stdout and "cip: FOUND" not in done.stdout  # others go on
     assert len(list((tree / ".build" / "fuzz" / "findings").iterdir())) == 1
+    learnt = list((tree / ".build" / "fuzz" / "cip").iterdir())
+    assert len(learnt) > len(targets.corpus("cip"))  # it began with these, and kept more
 
 
 def test_no_change_is_no_change():

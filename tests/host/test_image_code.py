@@ -66,17 +66,20 @@ def test_all_that_policy_may_switch_on_is_there(arch):
     assert all(found.left.values())
     allowed = {"cip", "iana", "job", "port/mpy_tag", "port/mpy_ghash", "port/mpy_ghash_small"}
     allowed |= {"port/mpy_ghash_ct", "resume", "relay"}
+    certs = {f"covey/{name}.py" for name in ("certs", "certfiles", "x509", "p256_sign")}
     roles = {
         role: set(code.select(applications, arch, ("udp", "ip", role), ()).kept) - set(found.kept)
         for role in ("mac", "tesla", "ecdsa")
     }
     proving = roles["mac"] | roles["tesla"] | roles["ecdsa"]
-    assert set(found.left) <= proving | {f"covey/{name}.py" for name in allowed}
+    assert set(found.left) <= proving | certs | {f"covey/{name}.py" for name in allowed}
     missing = {name.replace(".", "/") + ".py" for name in everything_named(found)} & set(
         found.left
     )
     kernels = {f"covey/port/mpy_ghash{kind}.py" for kind in ("", "_small", "_ct")}
-    assert missing - proving <= kernels | {"covey/resume.py", "covey/relay.py"}
+    assert missing - proving - certs <= kernels | {"covey/resume.py", "covey/relay.py"}
+    certified = code.select(applications, arch, ("udp", "ip", "certificates"), ())
+    assert set(certified.kept) - set(found.kept) == certs
     relayed = code.select(applications, arch, ("udp", "relay"), ())
     assert set(relayed.kept) - set(found.kept) == {"covey/relay.py"}
     own = {f"covey/{name}.py" for name in ("mac", "proofs", "cmac", "sources")}
@@ -239,6 +242,6 @@ def test_one_thread_makes_syntax_trees(monkeypatch):
 def test_a_member_has_what_its_group_asks_for(tmp_path, source_auth):
     """None: nobody knows the group's policy."""
     rules = source_auth and GroupPolicy("line1", "239.192.1.32", 2222, source_auth=source_auth)
-    member = Member("valve", tmp_path, {}, b"", None, None, rules, None)
+    member = Member("valve", tmp_path, {}, {}, None, None, rules, None)
     wanted = {source_auth} if source_auth else {"mac", "tesla", "ecdsa"}
     assert member.roles == wanted - {"none"}

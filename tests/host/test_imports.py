@@ -78,6 +78,7 @@ GROUPS = {
             "ikebody",
             "ike",
             "ikefrag",
+            "x509",
             "kd",
             "gsa",
             "sources",
@@ -98,6 +99,7 @@ GROUPS = {
             "nat",
             "exchange",
             "handshake",
+            "certs",
             "ikerekey",
             "requests",
             "renewal",
@@ -131,6 +133,7 @@ GROUPS = {
     ),
     "top": (
         [
+            "certfiles",
             "fields",
             "config",
             "member",
@@ -170,6 +173,7 @@ DOORS = {
     "port.mpy_address": ["network", "socket"],
     "port.mpy_esp": ["errno", "micropython", "socket", "sys"],
     "port.mpy_socket": ["errno", "micropython", "os", "select", "socket", "sys"],
+    "certfiles": ["binascii"],
     "fields": ["json"],
     "aio": ["asyncio"],
     "signing": ["asyncio"],

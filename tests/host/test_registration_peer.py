@@ -142,6 +142,9 @@ BITS = {128: b"\x80\x0e\x00\x80", 256: b"\x80\x0e\x01\x00"}
 class KeyServer:
     """Reads what a member sends, as strictly as it can be read, and answers."""
 
+    said = ((41, b"\0\0\x40\x2e"),)  # in IKE_SA_INIT; no path: no NAT detection
+    says = ()  # in its answer
+
     def __init__(self, bits, kwa, psk=peer.PSK):
         self.bits, self.kwa, self.psk = bits, kwa, psk
         self.secret = X25519PrivateKey.generate()
@@ -155,9 +158,9 @@ class KeyServer:
         )
         assert spi_i != bytes(8) and spi_r == bytes(8) and length == len(request)
         assert (version, exchange, flags, message_id) == (0x20, 34, 0x08, 0)
-        (sa, body), (ke, value), (nonce, self.nonce_i), said = read_chain(first, request[28:])
+        (sa, body), (ke, value), (nonce, self.nonce_i), *said = read_chain(first, request[28:])
         assert (sa, ke, nonce) == (33, 34, 40) and len(self.nonce_i) == 32
-        assert said == (41, b"\0\0\x40\x2e")  # no path: no NAT detection
+        assert tuple(said) == self.said
         number = self._choose(read_proposals(body))
         assert value[:4] == b"\0\x1f\0\0" and len(value) == 36
         self.spi_i, self.request = spi_i, request
@@ -166,6 +169,7 @@ class KeyServer:
             (33, peer.choice(number, self.bits, self.kwa)),
             (34, b"\0\x1f\0\0" + public),
             (40, self.nonce),
+            *self.says,
         ]
         self.answer = peer.clear(self.spi, 34, 0x20, 0, payloads, spi_i=spi_i)
         self._derive(self.secret.exchange(X25519PublicKey.from_public_bytes(value[4:])))

@@ -19,10 +19,10 @@ def lib(tmp_path_factory):
     """A function: the folder of what main.py loads on this architecture."""
 
     @functools.cache
-    def of(arch):
+    def of(arch, *roles):
         folder = tmp_path_factory.mktemp(arch)
         application = (ROOT / "tests" / "member_script.py").read_text()
-        found = code.select([application], arch, ("udp", "ip"), ())
+        found = code.select([application], arch, ("udp", "ip", *roles), ())
         for name, octets in code.compile_all(found, arch)[0].items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,12 +40,13 @@ class _Members:
         self._lib = lib
         self._all = []
 
-    def join(self, name, arch=None, **fields):
-        self.bench.member(name, "--sender")
+    def join(self, name, arch=None, auth="psk", **fields):
+        self.bench.member(name, "--sender", "--auth", auth)
+        roles = ["certificates"] if auth == "cert" else []
         path = self.bench.root / "members" / name / "covey.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
         if arch:
-            made = micropython(path, arch=arch, lib=self._lib(arch))
+            made = micropython(path, arch=arch, lib=self._lib(arch, *roles))
         else:
             made = join(path, "--send", "-", "--listen")
         self._all.append(made)
@@ -87,7 +88,7 @@ def site(tmp_path, lib):
 def test_rekeys_an_eviction_fragments_and_the_end(site):
     members = site()
     press = members.join("press", "x86", fragment_size=300, limits={"sas": 4, "payload": 300})
-    robot = members.join("robot", "x64")
+    robot = members.join("robot", "x64", auth="cert", fragment_size=500)
     desk = members.join("desk")
     members.all_hear_each_other((press, robot, desk), "hello")
     for n in (1, 2):

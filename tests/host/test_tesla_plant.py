@@ -194,3 +194,20 @@ def made_with(one, key, told, number, interval):
     out = bytearray(packet) + bytearray(16)
     context.sign(out, len(LIE) + 4, sa.auth._epoch, len(packet), 8)
     return bytes(out[len(packet) : len(packet) + 8])
+
+
+def test_who_comes_shortly_before_a_chain_ends_needs_no_key_server_for_the_next(tmp_path):
+    """What its first questions bring goes beyond the border, though the sender came later."""
+    site = Site(tmp_path / "state.db", SITE + LINE1 + TESLA)
+    plant = Plant(site, ["press"], ["valve", "drill"])
+    segment_ms = INTERVAL_MS << 14
+    clock = site.server._clock
+    clock._offset_ms += segment_ms - clock.now_ms() % segment_ms - 25_000
+    plant.settle()
+    plant.wait(2_000, speak=["press"])
+    plant.to_server = lambda one, data: None
+    plant.wait(30_000, speak=["press"])
+    assert 0 < clock.now_ms() % segment_ms < 30_000
+    plant.wait(2_000)
+    for name in ("valve", "drill"):
+        assert set(plant.ones[name].confirmed) == set(plant.sent_by("press"))

@@ -105,6 +105,14 @@ def test_verification():
     assert not CMACContext(bytes(16)).verify(buf, n, epoch, at, 16)
 
 
+def test_renewed():
+    context = CMACContext(bytes(16))
+    signed(context, MESSAGE)
+    context.renew(KEY)
+    for n, mac in CASES:
+        assert signed(context, MESSAGE[:n]) == bytes.fromhex(mac)
+
+
 def test_a_key_of_another_length():
     for n in (0, 15, 17, 32):
         try:

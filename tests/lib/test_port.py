@@ -14,7 +14,7 @@ GROUP = "239.192.83.1"
 LOOPBACK = "127.0.0.1"
 
 NAMES = (
-    "const micropython ticks_ms ticks_add ticks_diff collect tidy mem_free unload "
+    "const micropython ticks_ms ticks_add ticks_diff utc collect tidy mem_free unload "
     "random_bytes stir sha256 sha1 AESBlock cmac_context later_kernels "
     "GCMContext GMACContext buffer "
     "admit trim heard accept frame STEP_IS_DUE find_spi words link unlink place word_of "
@@ -479,3 +479,9 @@ def test_tidying_spares_what_the_work_and_all_others_need_however_often():
     assert gc.mem_free() > 30 * 1024, (gc.mem_free(), len(taken))
     taken.append([bytearray(256) for _ in range(70)])
     assert _kept_by_tidying(None)[1] == 0  # then it is as it is
+
+
+def test_utc_is_fourteen_digits_where_the_clock_was_set():
+    now = port.utc()
+    assert isinstance(now, bytes) and len(now) == 14 and now.isdigit()
+    assert b"2026" <= now <= port.utc() < b"3"

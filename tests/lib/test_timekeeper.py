@@ -206,7 +206,7 @@ def stones_at(at, salt=SALT, keys=KEYS):
 
 def test_it_asks_at_once_and_again_before_the_drift_has_eaten_an_eighth():
     it = It(roster=ROWS[:1])
-    assert it.run() == [(0, 0)] and it.states == [(False, 0)]
+    assert it.run() == [(timing.WANTS_CHAINS, 0)] and it.states == [(False, 0)]
     it.answer()
     assert it.states[1:] == [(True, 1)] and it.keeper.clock.earliest(1) == FIRST
     asked = it.run(49000)
@@ -288,8 +288,8 @@ def test_no_answer_for_long():
 
 
 def test_a_sender_asks_for_stones_and_is_ready():
-    it = It(sender_id=0)
-    assert it.run() == [(timing.WANTS_STONES, 0)]
+    it = It(sender_id=0, roster=ROWS[:1])
+    assert it.run() == [(timing.WANTS_STONES | timing.WANTS_CHAINS, 0)]
     it.answer(more=[stones_at(FIRST - 1)])
     it.run(300)
     own = it.keeper.own
@@ -324,9 +324,19 @@ def test_the_next_segment_is_asked_for_in_time():
     assert it.keeper.clock.earliest(it.now) > soon + 50
 
 
+def test_who_is_told_of_a_sender_without_its_chain_asks_soon():
+    """By a rekey in the last quarter of a segment: it says nothing of the next one."""
+    it = It(roster=ROWS[:1])
+    it.answer()
+    assert it.run(11000) == []
+    it.sources, it.auths = build(it.sources, kwk=None)
+    asked = it.run(3000)
+    assert asked[0][0] == timing.WANTS_CHAINS and asked[0][1] < 13000
+
+
 def test_who_is_behind_asks_for_nearer_keys_but_not_often():
     """Since others can bring that about."""
-    it = It()
+    it = It(roster=ROWS[:1])
     it.answer()
     it.run(11000)
     it._ike.said.clear()

@@ -16,6 +16,7 @@ SUBJECTS = [
     "gcm",
     "path",
     "sourceauth",
+    "bytime",
     "signed",
     "heap",
     "publickey",

@@ -3,7 +3,8 @@
 /boot.py /main.py          from firmware/, or main.py as a person wrote it
 /lib/covey/**.mpy          compiled for the board
 /covey.json                the member's, with the board's limits where it says none
-/NAME                      the pre-shared key, as psk_file names it
+/NAME                      the pre-shared key, as psk_file names it; or key_file, certificate_file,
+                           ca_file
 /board.json                what main.py needs to know: name, and [pins] of the board file
 /wifi.json                 network and password, if they are known
 /seed                      32 random octets, which the board renews
@@ -55,7 +56,7 @@ def contents(member: Member, board: Board, main: Path | None = None) -> Contents
         **{f"{CODE}/{name}": data for name, data in compiled.items()},
         "/covey.json": _covey_json(member, board),
         "/board.json": _board_json(board),
-        "/" + member.fields["psk_file"]: member.psk,
+        **{"/" + name: data for name, data in member.files.items()},
         "/seed": member.seed,
     }
     if member.wifi is not None:

@@ -16,6 +16,7 @@ from ..errors import MISUSE, Problem
 from . import fit
 from .boards import Board
 from .line import BoardError, Line, LineBroken
+from .members import named
 from .onboard import Remote
 
 MAIN, BOOT, SEED, CONFIG = "/main.py", "/boot.py", "/seed", "/covey.json"
@@ -124,9 +125,9 @@ class _Steps:
             files[SEED] = os.urandom(len(files[SEED]))  # no two boards, and no two starts, alike
         sent = {path: data for path, data in files.items() if _sha256(data) != there[path]}
         gone = [path for folder in _OURS for path in remote.tree(folder) if path not in files]
-        key = _key_file(remote.text(CONFIG))
-        if key and key not in files and remote.exists(key):
-            gone.append(key)  # of another member, and a secret
+        for key in _key_files(remote.text(CONFIG)):
+            if key not in files and remote.exists(key):
+                gone.append(key)  # of another member, and a secret
         if sent or gone:
             sent[MAIN] = sent.pop(MAIN, files[MAIN])
         return _Change(sent, gone)
@@ -205,13 +206,13 @@ def _check_space(remote: Remote, change: _Change) -> None:
         )
 
 
-def _key_file(config: str | None) -> str | None:
-    """The path of the key that the board's covey.json names."""
+def _key_files(config: str | None) -> list[str]:
+    """The paths of the keys and certificates that the board's covey.json names."""
     try:
-        name = json.loads(config or "")["psk_file"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return "/" + name if isinstance(name, str) and name and "/" not in name else None
+        names = named(json.loads(config or "")).values()
+    except (ValueError, AttributeError):
+        return []
+    return ["/" + n for n in names if isinstance(n, str) and n and "/" not in n]
 
 
 def _settles(boot: str | None) -> bool:

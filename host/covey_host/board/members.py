@@ -15,6 +15,7 @@ from ..gcks import policy
 from ..gcks.policy import ECDSA, MAC, NONE, TESLA, UNICAST, GroupPolicy
 
 SEED_LEN = 32
+_FILES = ("psk_file", "key_file", "certificate_file", "ca_file")
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Member:
     name: str
     folder: Path
     fields: dict = field(repr=False)  # covey.json
-    psk: bytes = field(repr=False)  # the file's octets, under the name that psk_file gives
+    files: dict[str, bytes] = field(repr=False)  # keys and certificates that covey.json names
     seed: bytes | None = field(repr=False)
     wifi: bytes | None = field(repr=False)  # {"ssid": …, "password": …}; None: nobody said it yet
     policy: GroupPolicy | None  # of its group, where it is known
@@ -35,6 +36,8 @@ class Member:
         """What its group's policy may choose for it, besides the board's carriers: see
         code.select. Where nobody knows the policy, all."""
         found = {"relay"} if self.fields.get("delivery") == UNICAST else set()
+        if "ca_file" in self.fields:
+            found.add("certificates")
         if self.policy is None:
             return found | {MAC, TESLA, ECDSA}
         return found | {self.policy.source_auth} - {NONE}
@@ -66,7 +69,7 @@ def load(option: Path | None, name: str) -> Member:
         name=folder.resolve().name,
         folder=folder,
         fields=fields,
-        psk=_octets(folder / fields["psk_file"]),
+        files={name: _octets(folder / name) for name in named(fields).values()},
         seed=_seed(folder / "seed"),
         wifi=_wifi(folder, site),
         policy=_policy(site, fields["group"]),
@@ -92,9 +95,16 @@ def _fields(path: Path) -> dict:
         Config(fields, f"{path.parent}/", str(path)).wipe()
     except ConfigError as error:
         raise Problem(str(error), MISUSE) from None
-    if os.sep in fields["psk_file"]:
-        raise Problem(f"{path}: psk_file must be a name without {os.sep!r} on a board.", MISUSE)
+    for field_name, name in named(fields).items():
+        if os.sep in name:
+            what = f"{field_name} must be a name without {os.sep!r} on a board."
+            raise Problem(f"{path}: {what}", MISUSE)
     return fields
+
+
+def named(fields: dict) -> dict[str, str]:
+    """The files beside a covey.json that it names, by its fields."""
+    return {name: fields[name] for name in _FILES if fields.get(name) is not None}
 
 
 def _octets(path: Path) -> bytes:

@@ -3,18 +3,23 @@
 In the store, so that who is a member and which keys are out change in one write:
 
     authority/signing-key    PKCS #8, P-256: signs rekeys; private to state.db (0600), made once
-    authority/member/NAME    {"psk": hex, "groups": {GROUP: is it a sender there}, "removed": bool,
-                              "relayed": bool}, which may be missing: false
+    authority/member/NAME    {"psk": hex, "certificates": [[ID, until], ...], "groups": {GROUP: is
+                              it a sender there}, "removed": bool, "relayed": bool}; certificates
+                              only of who has these instead of a key; relayed missing: false
     authority/evict/GROUP    [NAME, ...] removed while no key server was running
 
 A removed member's pre-shared key is kept: so it can be told AUTHORIZATION_FAILED, and nobody else.
+Its certificates are revoked, so that they prove nothing where its name is given to another; until
+then it can be told, too.
 """
 
 import json
 import os
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import NamedTuple
 
 from cryptography.hazmat.primitives import serialization
@@ -23,11 +28,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from ..errors import FAILURE, MISUSE, Problem
 from ..site import check_name
 from ..store import Store
+from . import trust
 from .ledger import Changes, Ledger, decode, encode
 
+PSK, CERT = "psk", "cert"  # ways to prove oneself
 PSK_LEN = 32
 _PSK_LEAST = 16
 _NAME_MOST = 63
+_MOST_CERTIFICATES = 32  # remembered of a member
 _SIGNING_KEY = "authority/signing-key"
 _MEMBER = "authority/member/"
 _EVICT = "authority/evict/"
@@ -41,12 +49,31 @@ class Member:
     groups: dict[str, bool] = field(default_factory=dict)  # group → whether it may send there
     removed: bool = False
     relayed: bool = False  # data reach it, and leave it, by way of the key server
+    # Of who proves itself by certificates: (trust.id_of(), seconds since 1970 until which it
+    # holds) of those that are known, the one used last at the end. None: by its pre-shared key.
+    certificates: tuple[tuple[str, int], ...] | None = None
+
+    @property
+    def auth(self) -> str:
+        return PSK if self.certificates is None else CERT
+
+    def is_proven_by(self, id: str) -> bool:
+        """Whether what has proven somebody of this name, see IkeSA.proven_by, is still its own:
+        the name may have been given to another meanwhile."""
+        if self.certificates is None:
+            return id == key_id(self.psk)
+        return any(id == known for known, _ in self.certificates)
 
     def may_join(self, group: str) -> bool:
         return not self.removed and group in self.groups
 
     def may_send(self, group: str) -> bool:
         return self.may_join(group) and self.groups[group]
+
+
+def key_id(psk: bytes) -> str:
+    """What tells a pre-shared key from others, and not what it is."""
+    return f"{PSK}:{sha256(b'Covey key' + psk).hexdigest()}"
 
 
 def make_signing_key(store: Store) -> None:
@@ -125,8 +152,10 @@ class Authority:
         sender: bool = False,
         psk: bytes | None = None,
         relayed: bool = False,
+        certificates: list[tuple[str, int]] | None = None,
     ) -> Member:
-        """A new member; its key is 256 random bits unless given. Problem if the name is taken."""
+        """A new member; its key is 256 random bits unless given, and it has none where it has
+        certificates. Problem if the name is taken."""
         check_name("member", name)
         known = self.find(name)
         if known is not None and not known.removed:
@@ -138,8 +167,12 @@ class Authority:
                 f"The pre-shared key of {name} has {len(psk)} octets: use at least {_PSK_LEAST}.",
                 MISUSE,
             )
-        psk = psk or self._random(PSK_LEN)
-        member = Member(name, bytes(psk), dict.fromkeys(groups, bool(sender)), relayed=relayed)
+        if certificates is None:
+            psk = psk or self._random(PSK_LEN)
+        else:
+            psk, certificates = b"", tuple(certificates)
+        roles = dict.fromkeys(groups, bool(sender))
+        member = Member(name, bytes(psk), roles, False, relayed, certificates)
         self._writing()
         self._ledger.write({_MEMBER + name: _encoded(member)})
         self._written()
@@ -165,6 +198,8 @@ class Authority:
                 raise Problem(f"{name} has been removed already.", FAILURE)
             members.append(member)
             changes[_MEMBER + name] = _encoded(replace(member, groups={}, removed=True))
+        void = {id: until for member in members for id, until in member.certificates or ()}
+        changes |= trust.revocation(self._ledger, void, time.time())
         self._writing()
         return members, changes
 
@@ -178,6 +213,22 @@ class Authority:
         self._ledger.write(changes)
         self.removed(*members)
         return members
+
+    def used(self, member: Member, id: str, until: int) -> None:
+        """This certificate has proven the member: a revocation looks at the one used last."""
+        known = member.certificates
+        if known and known[-1] == (id, until):
+            return
+        left = [one for one in known if one[0] != id][1 - _MOST_CERTIFICATES :]
+        self._keep(replace(member, certificates=(*left, (id, until))))
+
+    def issued(self, member: Member, id: str, until: int) -> None:
+        """It has another certificate, which it has not used yet."""
+        known = member.certificates[1 - _MOST_CERTIFICATES :]
+        self._keep(replace(member, certificates=((id, until), *known)))
+
+    def _keep(self, member: Member) -> None:
+        self._ledger.write({_MEMBER + member.name: _encoded(member)})
 
     def _writing(self) -> None:
         """Members are to be counted again, unless _written() follows."""
@@ -201,9 +252,15 @@ class Authority:
 def _member(name: str, value: bytes) -> Member:
     fields = decode(value)
     relayed = fields.get("relayed", False)
-    return Member(name, bytes.fromhex(fields["psk"]), fields["groups"], fields["removed"], relayed)
+    found = fields.get("certificates")
+    certificates = None if found is None else tuple((id, until) for id, until in found)
+    psk, groups = bytes.fromhex(fields["psk"]), fields["groups"]
+    return Member(name, psk, groups, fields["removed"], relayed, certificates)
 
 
 def _encoded(member: Member) -> bytes:
-    fields = {"psk": member.psk, "groups": member.groups, "removed": member.removed}
+    fields = {"psk": member.psk}
+    if member.certificates is not None:
+        fields["certificates"] = member.certificates
+    fields |= {"groups": member.groups, "removed": member.removed}
     return encode(fields | ({"relayed": True} if member.relayed else {}))

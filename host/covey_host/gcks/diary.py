@@ -34,7 +34,7 @@ _EVENTS = {
     "left": ("group",),
     "waits": ("group", "until_s"),
     "refused": ("group", "reason"),
-    "authentication_failed": ("address",),
+    "authentication_failed": ("address", "reason"),
     "unanswered": (),
     "replaced": ("address", "former", "heard_s"),
     "moved": ("address", "former"),

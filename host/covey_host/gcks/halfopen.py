@@ -20,6 +20,7 @@ from .natd import host_of
 from .parts import Parts, notify
 from .policy import SitePolicy
 from .table import Table
+from .trust import Trust
 
 MOST_PER_HOST = 256  # half-open IKE SAs
 _NOTICES_PER_S = 10  # answers to what no IKEv2 peer of ours sends (section 2.21.4: limit the rate)
@@ -28,6 +29,7 @@ _NOTICES_PER_S = 10  # answers to what no IKEv2 peer of ours sends (section 2.21
 class Door:
     def __init__(self, policy: SitePolicy, table: Table, counters: Counter, random: Random):
         self.policy = policy
+        self.trust = Trust()
         self._table = table
         self._counters = counters
         self._random = random
@@ -50,8 +52,8 @@ class Door:
             self._counters["half_open_full"] += 1
             return []
         try:
-            spi, listen = self._table.new_spi(), self.policy.listen
-            sa = sainit.respond(header, data, spi, self._random, address, listen)
+            spi, how = self._table.new_spi(), (address, self.policy.listen, self.trust)
+            sa = sainit.respond(header, data, spi, self._random, *how)
         except sainit.Unacceptable as reason:
             self._counters[reason.reason] += 1
             if reason.type == ike.UNSUPPORTED_CRITICAL_PAYLOAD and not self._may_notice(now_ms):

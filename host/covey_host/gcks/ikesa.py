@@ -67,7 +67,9 @@ class IkeSA:
         self.address: Any = None  # where the newest authentic message came from
         self.origin = None  # under which the IKE_SA_INIT request is known: (address, hash)
         self.has_cookie = False  # whether that address has shown that it hears us
-        self.identity: str | None = None  # of the member, once proven
+        self.identity: str | None = None  # of the member, once proven, and
+        self.proven_by = ""  # by what: authority.key_id(), or trust.id_of() of a certificate
+        self.has_signatures = False  # whether both ends know SHA2-256 in signatures (RFC 7427)
 
         self.request = b""  # IKE_SA_INIT as it came: part of what AUTH proves
         self.response = b""  # IKE_SA_INIT as it was answered

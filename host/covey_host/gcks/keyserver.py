@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import MISUSE, Problem
 from ..store import Fenced, Store
-from . import Out, disclosure, seats, sources
+from . import Out, disclosure, seats, sources, trust
 from .authority import Authority, Member, load_signing_key
 from .clock import Boot, Clock
 from .diary import Diary
@@ -43,8 +43,8 @@ class KeyServer:
         time: Callable[[], float] = time.time,
         boot: Boot | None = None,
     ):
-        """time(): seconds since 1970, for people: nothing is decided by it. boot: of what machine
-        the clock is by which senders are proven."""
+        """time(): seconds since 1970, for people, and to judge certificates by; nothing else is
+        decided by it. boot: of what machine the clock is by which senders are proven."""
         self.counters: Counter[str] = Counter()
         self.events: list[tuple[str, dict]] = []  # what happened; the reader empties it
         self._store = store
@@ -62,6 +62,7 @@ class KeyServer:
         self._epochs: dict[str, Epoch] = {}  # as they were last told of
         self._responder: Responder | None = None
         self._disclosure = disclosure.Disclosure()
+        self.trust = trust.load(self._ledger)
 
     @property
     def authority(self) -> Authority:
@@ -96,7 +97,11 @@ class KeyServer:
             self.counters,
             self._tell,
             self._random,
+            self._time,
         )
+        of_ours = self._ledger, trust.load(self._ledger)
+        trust.renew_server(*of_ours, self._policy.identity, self._time())
+        self.refresh_trust()
         self.relay = Relay(self._groups, self._responder.told, self.counters)
         return self._due(now_ms)
 
@@ -141,13 +146,30 @@ class KeyServer:
         sender: bool = False,
         psk: bytes | None = None,
         relayed: bool = False,
+        certificates: list[tuple[str, int]] | None = None,
     ) -> Member:
         for group in groups:
             if group not in self._policy.groups:
                 raise Problem(f"There is no group {group!r}: see `covey group list`.", MISUSE)
-        member = self._authority.add(name, groups, sender=sender, psk=psk, relayed=relayed)
+        how = {"sender": sender, "psk": psk, "relayed": relayed, "certificates": certificates}
+        member = self._authority.add(name, groups, **how)
         self._tell("added", member=name, groups=list(groups), sender=sender)
         return member
+
+    @property
+    def ledger(self) -> Ledger:
+        """For what commands do to `trust`; refresh_trust() is to follow."""
+        return self._ledger
+
+    def refresh_trust(self) -> None:
+        self.trust = trust.load(self._ledger)
+        if self._responder:
+            self._responder.believe(self.trust)
+
+    def void(self) -> list[str]:
+        """Members that have proven themselves by a certificate that is revoked by now."""
+        found = {m for m, id in self._responder.certificates().items() if self.trust.is_void(id)}
+        return sorted(found | set(trust.void_members(self.trust, self._authority.members())))
 
     def remove_member(self, name: str, now_ms: int) -> list[Out]:
         return self.remove_members([name], now_ms)
@@ -176,6 +198,8 @@ class KeyServer:
             group.is_stale = True  # what is in memory is read again should this fail
         self._ledger.write(changes)
         self._authority.removed(*members)
+        if any(member.certificates for member in members):
+            self.refresh_trust()
         for group, plan in plans:
             group.believe(plan, now_ms)
         self._left_groups = [group for group, _ in plans]

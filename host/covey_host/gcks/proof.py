@@ -1,14 +1,20 @@
-"""Who is there: AUTH of a member is checked, and ours is made (RFC 7296 section 2.15)."""
+"""Who is there: AUTH of a member is checked, and ours is made (RFC 7296 section 2.15).
+
+By a pre-shared key, or by certificates on both sides (RFC 7427): as the member was added.
+"""
 
 import hmac
 from collections import Counter
 from collections.abc import Callable
 
 from covey import ike
+from covey.prf import prf
 
-from .authority import PSK_LEN, Authority
+from . import issuing, trust
+from .authority import PSK, PSK_LEN, Authority, Member, key_id
 from .epoch import Random
 from .ikesa import IkeSA
+from .issuing import Certificate, Untrusted
 from .natd import host_of
 from .parts import Parts, Payloads
 from .policy import SitePolicy
@@ -23,8 +29,12 @@ class Proof:
         counters: Counter,
         tell: Callable[..., None],
         random: Random,
+        time: Callable[[], float],
     ):
+        """time(): seconds since 1970, by which certificates are judged."""
+        self._time = time
         self.policy = policy
+        self.trust = trust.Trust()
         self._authority = authority
         self._counters = counters
         self._tell = tell
@@ -36,28 +46,73 @@ class Proof:
         An unknown identity, a wrong key, another method, no AUTH (EAP is wanted): all the same.
         """
         if exchange == ike.IKE_AUTH:  # this server makes no Child SAs: not our kind of peer
-            return self._fail(sa, b"")
+            return self._fail(sa, b"", "exchange")
         idi = parts.needed(ike.IDi)
         parts.needed(ike.IDg)
         id_type, name = ike.parse_id(idi)
         auth = parts.one(ike.AUTH)
         method, proof = (0, b"") if auth is None else ike.parse_auth(auth)
+        if method == ike.AUTH_DIGITAL_SIGNATURE:
+            return self._check_signature(sa, parts, idi, proof)
         member = self._authority.find(name.decode("latin-1")) if id_type in NAMED else None
+        if member is not None and member.auth != PSK:
+            member = None
         psk = self._random(PSK_LEN) if member is None else member.psk  # the same work for both
         wanted = ike.psk_auth(psk, sa.keys.sk_pi, sa.request, sa.nonce_r, idi)
         is_proven = hmac.compare_digest(proof, wanted)
         if member is None or method != ike.AUTH_SHARED_KEY or not is_proven:
-            return self._fail(sa, name)
-        sa.identity = member.name
-        return self._ours(sa, member.psk)
-
-    def _fail(self, sa: IkeSA, name: bytes) -> None:
-        self._counters["authentication_failed"] += 1
-        address = str(host_of(sa.address))
-        self._tell("authentication_failed", member=shown(name), address=address)
-
-    def _ours(self, sa: IkeSA, psk: bytes) -> Payloads:
-        """IDr, always, whatever IDr was asked for (section 3.5), and AUTH."""
-        idr = ike.emit_id(ike.ID_FQDN, self.policy.identity.encode())
-        auth = ike.psk_auth(psk, sa.keys.sk_pr, sa.response, sa.nonce_i, idr)
+            return self._fail(sa, name, "key")
+        sa.identity, sa.proven_by = member.name, key_id(member.psk)
+        idr = self._idr()
+        auth = ike.psk_auth(member.psk, sa.keys.sk_pr, sa.response, sa.nonce_i, idr)
         return [(ike.IDr, idr), (ike.AUTH, ike.emit_auth(ike.AUTH_SHARED_KEY, auth))]
+
+    def _check_signature(
+        self, sa: IkeSA, parts: Parts, idi: bytes, proof: bytes
+    ) -> Payloads | None:
+        """The same by certificates. Who can't show one of ours learns nothing of members."""
+        id_type, name = ike.parse_id(idi)
+        if not sa.has_signatures or not self.trust.is_ready:
+            return self._fail(sa, name, "no_certificates")
+        octets = sa.request + sa.nonce_r + prf(sa.keys.sk_pi, idi)
+        try:
+            chain = self.trust.judge(parts.all(ike.CERT), proof, octets, self._time())
+            member = self._named(id_type, name, chain[0])
+            if self.trust.voids(chain) and not member.removed:
+                raise Untrusted("certificate_revoked")
+        except Untrusted as why:
+            return self._fail(sa, name, why.word)
+        id = trust.id_of(chain[0])
+        if not member.removed:  # else it is told that it may do nothing
+            self._authority.used(member, id, trust.until_of(chain[0]))
+        sa.identity, sa.proven_by = member.name, id
+        idr = self._idr()
+        auth = self.trust.sign(sa.response + sa.nonce_i + prf(sa.keys.sk_pr, idr))
+        auth = ike.emit_auth(ike.AUTH_DIGITAL_SIGNATURE, auth)
+        return [(ike.IDr, idr), *self.trust.certs(), (ike.AUTH, auth)]
+
+    def _named(self, id_type: int, identity: bytes, certificate: Certificate) -> Member:
+        """The member that IDi and certificate agree on (RFC 4945 section 3.1): letter by letter,
+        since names of ours can differ in their case alone."""
+        names = issuing.names_of(certificate)
+        name = identity.decode("latin-1")
+        if id_type == ike.ID_DER_ASN1_DN and identity == certificate.subject.public_bytes():
+            name = issuing.common_name(certificate) or ""
+            names = names or {name}
+        elif id_type != ike.ID_FQDN:
+            raise Untrusted("identity")
+        if name not in names:
+            raise Untrusted("identity")
+        member = self._authority.find(name)
+        if member is None or member.auth == PSK:
+            raise Untrusted("member")
+        return member
+
+    def _fail(self, sa: IkeSA, name: bytes, reason: str) -> None:
+        self._counters["authentication_failed"] += 1
+        facts = {"member": shown(name), "address": str(host_of(sa.address)), "reason": reason}
+        self._tell("authentication_failed", **facts)
+
+    def _idr(self) -> bytes:
+        """Always the same, whatever IDr was asked for (section 3.5)."""
+        return ike.emit_id(ike.ID_FQDN, self.policy.identity.encode())

@@ -74,6 +74,7 @@ class Registrar:
         leaves = any(n.type in _LEAVES for n in parts.notifies)
         try:
             group = self._find(id_type, identity)
+            self._check_proof(sa)
             if leaves:
                 return self._leave(sa, group, now_ms)
             self._check(sa, group, wanted is not None, offered)
@@ -121,6 +122,13 @@ class Registrar:
             if id_type == ike.ID_IPV4_ADDR and identity == address:
                 return group
         raise _Refused(ike.INVALID_GROUP_ID)
+
+    def _check_proof(self, sa: IkeSA) -> None:
+        """What was proven may be of a former member: its IKE SA can be older than the name's new
+        owner."""
+        member = self._authority.find(sa.identity)
+        if member is not None and not member.removed and not member.is_proven_by(sa.proven_by):
+            raise _Refused(ike.AUTHORIZATION_FAILED)
 
     def _check(
         self, sa: IkeSA, group: Group, is_sender: bool, offered: list[ike.Proposal] | None

@@ -25,7 +25,7 @@ from covey.drops import (
 
 from ..errors import Problem
 from . import Out, ikerekey, ikesa, natd
-from .authority import Authority
+from .authority import PSK, Authority
 from .epoch import Random
 from .group import Group
 from .halfopen import Door
@@ -38,6 +38,7 @@ from .proof import Proof
 from .registrar import Registrar
 from .requests import AT_ONCE, TAKE_BACK, TELL, Requests
 from .table import Table
+from .trust import Trust
 
 _HEADER_LEN = 28
 _ENDS = {ike.UNSUPPORTED_CRITICAL_PAYLOAD, ike.INVALID_SYNTAX, ike.AUTHENTICATION_FAILED}
@@ -53,6 +54,7 @@ class Responder:
         counters: Counter,
         tell: Callable[..., None],
         random: Random,
+        time: Callable[[], float],
     ):
         self._policy = policy
         self._registrar = registrar
@@ -61,7 +63,7 @@ class Responder:
         self._random = random
         self._table = Table(random)
         self._door = Door(policy, self._table, counters, random)
-        self._proof = Proof(policy, authority, counters, tell, random)
+        self._proof = Proof(policy, authority, counters, tell, random, time)
         self._requests = Requests(policy, self._table, groups, counters, tell, random)
 
     @property
@@ -74,6 +76,10 @@ class Responder:
         self._proof.policy = self._requests.policy = policy
         for sa in self._sas.values():  # perhaps by a shorter time
             self._requests.wake(sa)
+
+    def believe(self, trust: Trust) -> None:
+        """What proves a member from now on."""
+        self._door.trust = self._proof.trust = trust
 
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker → what it is answered with. Problem: from the store."""
@@ -122,6 +128,11 @@ class Responder:
         told = {m: sa.told.get(name) for m, sa in self._proven.items()}
         current = epoch.era, epoch.number
         return sorted(m for m, t in told.items() if t and (t.era, t.number) == current)
+
+    def certificates(self) -> dict[str, str]:
+        """{member: trust.id_of() of what it has proven itself by} of the open IKE SAs."""
+        found = {member: sa.proven_by for member, sa in self._proven.items()}
+        return {member: id for member, id in found.items() if not id.startswith(PSK)}
 
     def told(self) -> Iterator[IkeSA]:
         """The open IKE SAs over which members are told of new keys."""

@@ -1,6 +1,7 @@
 """IKE_SA_INIT (RFC 7296 section 1.2, with the key wrap algorithm of RFC 9838): no state kept here.
 
     HDR, [N(COOKIE),] SAi1, KEi, Ni, [N, N,] [N] -->   <-- HDR, SAr1, KEr, Nr, [N, N,] [N]
+                          ..., N(SIGNATURE_HASH_ALGORITHMS) <--> ..., CERTREQ, N(the same)
                              <-- HDR, N(NO_PROPOSAL_CHOSEN | INVALID_KE_PAYLOAD | ...)
 
 Nothing here is authentic. What is malformed is not answered: INVALID_SYNTAX may be said under
@@ -21,6 +22,7 @@ from .ikesa import IkeSA
 from .parts import Parts, notify
 from .policyvalues import Listen
 from .table import ZERO_SPI
+from .trust import SHA2_256, Trust
 
 _NONCE_LEN = 32
 
@@ -53,6 +55,7 @@ def respond(
     random: Random,
     address: Any,
     listen: tuple[Listen, ...],
+    trust: Trust,
 ) -> IkeSA:
     """A half-open IKE SA, its response made. FormatError: silence; Unacceptable: notify."""
     _, payloads = ike.parse_message(data)
@@ -83,7 +86,18 @@ def respond(
     ]
     if sa.has_fragments:  # said only to who said it (RFC 7383 section 2.3)
         answer.append(notify(ike.IKEV2_FRAGMENTATION_SUPPORTED))
+    sa.has_signatures = trust.is_ready and _knows_sha256(parts)
+    if sa.has_signatures:
+        answer += trust.announcement()
     head = header.spi_i, spi_r, ike.IKE_SA_INIT, ike.FLAG_R, 0
     sa.request, sa.response = data, bytes(ike.emit_message(*head, answer))
     sa.nonce_i, sa.nonce_r = nonce_i, nonce_r
     return sa
+
+
+def _knows_sha256(parts: Parts) -> bool:
+    """RFC 7427 section 4: numbers of two octets each."""
+    for n in parts.notifies:
+        if n.type == ike.SIGNATURE_HASH_ALGORITHMS:
+            return SHA2_256 in [n.data[i : i + 2] for i in range(0, len(n.data), 2)]
+    return False

@@ -7,6 +7,8 @@ Both ports define exactly these names.
                             goes on in a suspension, but not on MicroPython's unix port
     ticks_add(t, ms)        a moment ms later, |ms| < 2^29; OverflowError beyond
     ticks_diff(a, b)        a - b in ms, right while they lie less than 2^29 ms (6.2 days) apart
+    utc()                   14 digits of UTC, YYYYMMDDHHMMSS, as octets; None where the clock was
+                            not set
     collect()               tidies the heap, where that is not done all the time
     tidy(filling)           job: collect(), then the heap's holes are filled: as long as what it
                             returns is kept, and given here again (None: the first time),
@@ -25,8 +27,8 @@ Both ports define exactly these names.
     later_kernels()         functions that take no heap: copy(out, at, octets, off, n);
                             is_same(a, b, n), of their first n octets; number_at(buf, at), the low
                             31 bits of four octets; scan(states, heads, n, rx), of n slots: one
-                            plus the last that is free, 0 for none, and 2^16 where another holds
-                            a packet of the number in rx; first_told(states, n, after): the next
+                            plus the last that is free, whose head rx fills, 0 for none, and 2^16
+                            where another has the same head; first_told(states, n, after): the next
                             slot in a state above 1, or -1; see covey.waiting
     buffer(n)               n octets, zero, that contexts seal and open in place: a bytearray that
                             stays so long, for what packets lie in

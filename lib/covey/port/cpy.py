@@ -74,6 +74,10 @@ def ticks_diff(a, b):
     return (a - b + _HALF & _MASK) - _HALF
 
 
+def utc():
+    return time.strftime("%Y%m%d%H%M%S", time.gmtime()).encode()
+
+
 def collect():
     """Garbage goes by itself here."""
 
@@ -87,9 +91,9 @@ sha1 = hashlib.sha1
 
 
 def later_kernels():
-    from covey.port import cpy_later as it
+    from covey.port.cpy_later import copy, first_told, is_same, number_at, scan
 
-    return it.copy, it.is_same, it.number_at, it.scan, it.first_told
+    return copy, is_same, number_at, scan, first_told
 
 
 class AESBlock:

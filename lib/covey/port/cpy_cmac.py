@@ -17,6 +17,9 @@ class CMACContext:
         self.users = 0
         self._fresh = CMAC(algorithms.AES(bytes(key)))
 
+    def renew(self, key):
+        self._fresh = CMAC(algorithms.AES(bytes(key)))
+
     def sign(self, buf, n, epoch, at, tag_len):
         if self._fresh is None:
             raise OSError(_EIO, "a wiped key")

@@ -20,11 +20,15 @@ def number_at(buf, at):
 def scan(states, heads, n, rx):
     key = rx[:_KEY]
     found = 0
+    free = None
     for i in range(n):
         if not states[i]:
             found = found & 0x10000 | i + 1
+            free = i
         elif states[i] != _REFUSED and heads[_HEAD * i : _HEAD * i + _KEY] == key:
             found |= 0x10000
+    if free is not None:
+        heads[_HEAD * free : _HEAD * free + _HEAD] = rx[:_HEAD]
     return found
 
 

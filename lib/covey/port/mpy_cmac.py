@@ -61,6 +61,12 @@ class CMACContext:
             _begin_anew(self._parts)
         return found > 0
 
+    def renew(self, key):
+        state = self._parts[_STATE]
+        for i in range(16):
+            state[_KEY + i] = key[i]
+        _begin(self._parts)
+
     def wipe(self):
         """Zeros over all but what dies inside cryptolib's object. Takes no heap."""
         parts = self._parts
@@ -76,7 +82,7 @@ def _begin(parts):
     first = memoryview(state)[:16]
     _wipe(first)
     cipher.encrypt(first, first)
-    if not any(first):
+    if not _is_any(state):
         raise OSError(_EIO)
     _double(state, 0)
     _double(state, 16)
@@ -101,6 +107,11 @@ def _stop(parts):
     """From now on it is as if AES failed."""
     parts[_CIPHER] = None
     parts[_ENCRYPT] = _zeros
+
+
+@micropython.viper
+def _is_any(state: ptr32) -> bool:
+    return bool(state[0] | state[1] | state[2] | state[3])
 
 
 @micropython.viper

@@ -15,6 +15,14 @@ def copy(out: ptr8, at: int, octets: ptr8, off: int, n: int):
     out = ptr8(uint(out) + uint(at))
     octets = ptr8(uint(octets) + uint(off))
     i = 0
+    if int(uint(out) | uint(octets)) & 3 == 0:
+        words = n >> 2
+        p = ptr32(octets)
+        q = ptr32(out)
+        while i < words:
+            q[i] = p[i]
+            i += 1
+        i <<= 2
     while i < n:
         out[i] = octets[i]
         i += 1
@@ -39,17 +47,25 @@ def number_at(buf: ptr8, at: int) -> int:
 @micropython.viper
 def scan(states: ptr8, heads: ptr32, n: int, rx: ptr32) -> int:
     found = 0
+    free = ptr32(0)
+    number = rx[1]
     i = 0
     while i < n:
-        if states[i] == 0:
+        state = states[i]
+        if state == 0:
             found = found & 0x10000 | i + 1
-        elif states[i] != _REFUSED:
-            if heads[1] == rx[1]:
+            free = heads
+        elif state != _REFUSED:
+            if heads[1] == number:
                 if heads[0] == rx[0]:
                     if (heads[2] ^ rx[2]) & 0xFFFF == 0:
                         found |= 0x10000
         heads = ptr32(uint(heads) + _HEAD)
         i += 1
+    if int(uint(free)):
+        free[0] = rx[0]
+        free[1] = number
+        free[2] = rx[2]
     return found
 
 

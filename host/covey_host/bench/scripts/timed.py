@@ -6,7 +6,7 @@ Time is what the script says. Keys are made ahead by the control loop: a cost of
 import gc
 
 from counting import cost, report
-from packets import PAYLOAD_MOST, SPI, data_sa
+from packets import PAYLOAD_MOST, SPI, a_receiver, a_sender, data_sa
 
 from covey.chainhash import Step
 from covey.drops import NOTHING, WAITS
@@ -14,6 +14,7 @@ from covey.member import Member
 from covey.tesla import TimedMACs
 from covey.timekeeper import Timekeeper
 from covey.timing import Timing
+from covey.waiting import room_of
 
 LOW_BITS = 6
 INDEX = 1
@@ -141,6 +142,19 @@ def heap(label, call, prepare):
     gc.enable()
 
 
+plain, hears = a_sender(), a_receiver()
+
+
+def plain_carry():
+    n = plain.send(LEN, 0)
+    hears.rx[:n] = plain.tx[:n]
+    return n
+
+
+plain_len = plain_carry()
+cost("plain", lambda: plain.send(LEN, 0))
+cost("plain", lambda: hears.receive(plain_len, 0), plain_carry)
+
 forward(0)
 for label, call, prepare in (
     ("send", send, lambda: None),
@@ -158,25 +172,26 @@ for label, call, prepare in (
     cost(label, call, prepare)
 
 
-def rounds():
-    for _ in range(64):
-        own._round(own._at)
+ROUNDS = 64  # of a traversal: what one takes depends on where it is
 
 
-cost("rounds", rounds)
+def a_round():
+    own._round(own._at)
+
+
+for _ in range(ROUNDS):
+    cost("round", a_round, gc.collect)
 gc.collect()
 before = gc.mem_alloc()
 kept = member(True)
 gc.collect()
-octets["a sender"] = gc.mem_alloc() - before
+octets["a sender, with all of its member"] = gc.mem_alloc() - before
 before = gc.mem_alloc()
 more = member(False)
 gc.collect()
-octets["a receiver"] = gc.mem_alloc() - before
-from covey.waiting import room_of  # noqa: E402
-
+octets["a receiver, with all of its member"] = gc.mem_alloc() - before
 before = gc.mem_alloc()
 room_of(more[0])
 gc.collect()
-octets["room"] = gc.mem_alloc() - before
+octets["room for 16 packets of 1536 octets"] = gc.mem_alloc() - before
 report(octets=octets, length=length)
