@@ -79,7 +79,8 @@ DROPS = {
         "ours",
         "A member may be sending in others' names, to fill that room: look for one that was taken"
         " over. Else its room is too small: raise `limits.waiting` in its covey.json to all"
-        " senders' packets a second times (`tesla_lag` + 1) times `tesla_interval`, or to `ecdsa_batch`.",
+        " senders' packets a second times (`tesla_lag` + 1) times `tesla_interval`,"
+        " or to `ecdsa_batch`.",
     ),
     "unproven": Words(
         "whose proof of who sent them never came",
