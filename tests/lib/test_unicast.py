@@ -31,7 +31,7 @@ def test_a_silent_server_is_asked_and_its_answer_is_enough():
 def test_an_answer_tells_when_it_was_asked_for():
     """First, that is: whoever sends again has waited. And when it came."""
     talk = Talk().registered()
-    assert talk.gm.alive_times is None
+    assert talk.gm.alive is None
     talk.later(1234)
     assert talk.gm.say([notify(40963, b"x")], talk.now_ms)
     assert not talk.gm.say([], talk.now_ms)
@@ -39,7 +39,7 @@ def test_an_answer_tells_when_it_was_asked_for():
     (request,) = talk.sent()
     talk.later(700)
     assert talk.take(talk.gcks.sa.answer(request, [])) == []
-    assert talk.gm.alive == [] and talk.gm.alive_times == (asked_ms, talk.now_ms)
+    assert talk.gm.alive == ([], asked_ms, talk.now_ms)
     assert talk.now_ms - asked_ms == 700
 
 
