@@ -43,6 +43,16 @@ def test_an_answer_tells_when_it_was_asked_for():
     assert talk.now_ms - asked_ms == 700
 
 
+def test_an_answer_that_does_not_parse_is_none():
+    """But a sign of life."""
+    talk = Talk().registered()
+    assert talk.gm.say([], talk.now_ms)
+    (request,) = talk.sent()
+    assert talk.hear(talk.gcks.sa.answer(request, [(ike.NOTIFY, b"")])) == ("ike_format", [])
+    assert talk.gm.alive is None
+    assert talk.gm.say([], talk.now_ms)
+
+
 def test_whatever_is_genuine_counts_as_a_sign_of_life():
     talk = Talk().registered()
     talk.later(50000)
