@@ -69,10 +69,14 @@ class Timekeeper:
         """Whether the clock is."""
         return self.clock.is_known
 
-    def goes_on(self, timing, own):
-        """Whether it serves these, too."""
+    def goes_on(self, timing, own, salts):
+        """Whether it serves these, too. salts: of our own chains, by their first intervals. Who is
+        given another seat has other chains.
+        """
         mine = None if self.own is None else self.own.identity
-        return self.timing.is_same(timing) and mine == own
+        if not self.timing.is_same(timing) or mine != own:
+            return False
+        return own is None or self.own.is_of(salts)
 
     def let_go(self):
         """One uses it no more: the last one wipes it. Takes no heap."""

@@ -74,6 +74,25 @@ def test_of_a_rekey():
     assert again.keeper.own.identity == b"press-7"
 
 
+def test_another_seat_is_other_chains():
+    """All have other seats after an exclusion, and who was removed has when it comes again."""
+    made, _ = build(sender_id=0)
+    own = made.keeper.own
+    own.take(FIRST - 1, SALT, stones(KEYS, FIRST - 1, BITS))
+    again, _ = build(made, 0)
+    assert again.keeper is made.keeper
+    first = FIRST + (1 << BITS)
+    others = 0, first, SALT2, first - 1, NEXT[first - 1]
+    again, _ = build(made, 0, chains=[others])  # of a segment for which it has nothing
+    assert again.keeper is made.keeper
+    others = 5, FIRST, SALT2, FIRST - 1, KEYS[FIRST - 1]
+    again, _ = build(made, 0, chains=[COMMITMENT, others])
+    assert again.keeper is made.keeper
+    again, _ = build(made, 0, chains=[COMMITMENT[:2] + (SALT2,) + COMMITMENT[3:]])
+    assert again.keeper is not made.keeper and again.keeper.own.lacks(FIRST)
+    assert again.keeper._before is made.keeper and not own.lacks(FIRST)
+
+
 def test_the_last_who_uses_it_wipes():
     made, each = build(sender_id=0)
     again, more = build(made, 0, kwk=None)
