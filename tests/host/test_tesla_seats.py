@@ -102,3 +102,40 @@ def test_what_another_mode_is_about_excludes_nobody(tmp_path):
     plant.wait(30_000)
     plant.settle()
     assert proven(plant, "press", "valve") == [True]
+
+
+def test_nobody_is_given_the_index_of_who_was_removed(tmp_path):
+    """While packets under the keys of before may come, its name stands for it there."""
+    plant = begun(tmp_path, ["press", "desk"], ["valve"])
+    site = plant.site
+    (index,) = [s.index for s in group_of(site).epoch.seats if s.member == "press"]
+    era = group_of(site).epoch.era
+    plant.said(site.server.remove_member("press", site.now))
+    plant.ones.pop("press")
+    for name in ("mole", "press"):
+        site.add(name)
+        plant.begin(name, True)
+    plant.until(lambda: {"desk", "mole", "press"} == secrets(plant).keys())
+    for happens in (lambda: None, plant.restart):
+        happens()
+        group = group_of(plant.site)
+        assert group.epoch.era == era and group.rows[index].owner == ""
+        assert index not in [seat.index for seat in group.epoch.seats]
+
+
+def test_when_all_indexes_have_been_names(tmp_path):
+    """Then all are excluded, which makes them anybody's."""
+    site = Site(tmp_path / "state.db", SITE + LINE1 + TESLA + "sender_id_form = [2, 14]\n")
+    plant = Plant(site, [f"press-{n}" for n in range(3)], ["valve"])
+    plant.settle()
+    era = group_of(site).epoch.era
+    for n in range(2):
+        assert group_of(site).epoch.era == era
+        plant.said(site.server.remove_member(f"press-{n}", site.now))
+        plant.ones.pop(f"press-{n}")
+        site.add(f"oven-{n}")
+        plant.begin(f"oven-{n}", True)
+        plant.wait(40_000)
+        plant.settle()
+    assert group_of(site).epoch.era == era + 1
+    assert proven(plant, "oven-1", "valve", "press-2") == [True, True]

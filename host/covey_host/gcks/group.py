@@ -159,7 +159,7 @@ class Group:
         lifetime_ms = self.policy.lifetime_s * 1000
         jitter = int.from_bytes(self._random(2)) * lifetime_ms * _JITTER // 100 >> 16
         self._rekey_ms = now_ms + lifetime_ms * REKEY_AT // 100 - jitter
-        self._roster.remove(plan.gone)
+        self._roster.remove(plan.gone, keeps=plan.keeps)
         for member in plan.gone:
             self._timed.pop(member, None)
         self._roster.vacate(plan.vacated)
