@@ -250,6 +250,20 @@ def test_a_clock_that_is_spent_is_replaced_by_a_rekey(site):
     assert told == group_of(site).epoch.clock != name and ms == FIRST_MS
 
 
+def test_the_key_servers_machine_was_paused(site):
+    """By its clock keys would not be out that are: nobody is told that, not even at once."""
+    _, valve = begun(site, ["press"])
+    name, _ = valve.time()
+    site.server._boot.stood_ms += 20_000
+    site.now += 20_000
+    assert valve.ask() == {}
+    site.air.clear()
+    site.wait(0)
+    rekeyed(site, valve)
+    told, ms = valve.time()
+    assert told == valve.clock != name and ms == FIRST_MS
+
+
 def test_who_does_not_ask_is_named(site):
     press, valve = begun(site, ["press"])
 

@@ -472,7 +472,7 @@ class Group:
     @property
     def _has_other_clock(self) -> bool:
         clock, name = self.chains.clock, self.epoch.clock
-        return name != b"" and (name != clock.name or clock.is_spent)
+        return name != b"" and (name != clock.name or clock.is_over)
 
     def _founded(self, now_ms: int, more: Changes) -> Plan:
         epoch = first_epoch(self.policy.shape, self._random)
