@@ -18,6 +18,7 @@ from covey.payloads import notifies, notify
 from covey.port import const
 from covey.timing import (
     KEY_LEN,
+    KNOWS_TIME,
     WANTS_CHAINS,
     WANTS_STONES,
     emit_ask,
@@ -212,7 +213,8 @@ class Timekeeper:
             return
         if lacks:
             wants |= WANTS_CHAINS
-        if ike.say([notify(COVEY_TIME, emit_ask(wants, it.settings.group))], now_ms):
+        flags = wants if interval < 0 else wants | KNOWS_TIME
+        if ike.say([notify(COVEY_TIME, emit_ask(flags, it.settings.group))], now_ms):
             self._quiet.start(now_ms, _AGAIN_S)
             if wants & WANTS_CHAINS:
                 self.chains.is_behind = False

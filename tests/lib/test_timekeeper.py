@@ -157,6 +157,7 @@ class IKE:
     def __init__(self):
         self.alive = self.alive_times = None
         self.said = []  # [(what is wanted, when)]
+        self.knew = []  # whether it said that it knows the time
 
     def close(self):
         self.is_established = False
@@ -167,7 +168,8 @@ class IKE:
         ((_, body),) = payloads
         said = parse_notify(body)
         assert said.type == COVEY_TIME and said.data[4:] == b"line1"
-        self.said.append((said.data[0], now_ms))
+        self.said.append((said.data[0] & 3, now_ms))
+        self.knew.append(bool(said.data[0] & timing.KNOWS_TIME))
         return True
 
 
@@ -232,6 +234,7 @@ def test_it_asks_at_once_and_again_before_the_drift_has_eaten_an_eighth():
     assert asked[0][0] == timing.WANTS_CHAINS  # ours is 256 behind by then
     assert 37000 < asked[0][1] < 50000
     assert asked[1][1] - asked[0][1] == 2000  # nobody has answered
+    assert it._ike.knew[:3] == [False, True, True]
 
 
 def test_without_an_answer_it_asks_again():
@@ -240,7 +243,7 @@ def test_without_an_answer_it_asks_again():
     assert it.run(3000) == []
     it._ike.is_free = True
     asked = it.run(7000)
-    assert len(asked) == 4 and it.states == [(False, 0)]
+    assert len(asked) == 4 and it.states == [(False, 0)] and not any(it._ike.knew)
 
 
 def test_whom_a_rekey_tells_of_other_terms_waits_a_random_while():
