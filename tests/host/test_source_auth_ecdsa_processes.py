@@ -3,6 +3,7 @@
 import pytest
 
 import member_process
+from processes import wait_until
 from site_bench import Bench
 
 
@@ -19,6 +20,14 @@ def sender(path):
     return member_process.join(path, "--listen", "--send", "-")
 
 
+def is_heard(members, talker):
+    """By all others: newcomers have the newest keys alone, and until ATD it sends under others."""
+    text = f"{talker} is here"
+    members[talker].say(text)
+    others = [member for name, member in members.items() if name != talker]
+    return all(member.opened(text.encode()) for member in others)
+
+
 def test_each_process_is_sure_who_sent_it(bench):
     bench.serve()
     members = {}
@@ -33,6 +42,8 @@ def test_each_process_is_sure_who_sent_it(bench):
             members[name] = on(bench.root / "members" / name / "covey.json")
             members[name].heard("registered")
             members[name].heard("status")  # from then on it listens
+        for talker in ("press", "desk"):
+            wait_until(lambda talker=talker: is_heard(members, talker), step_s=0.3)
         for number in range(2):
             for talker in ("press", "desk"):
                 payload = f"{talker} {number}".encode()
