@@ -159,8 +159,8 @@ def parse_chains(value, bits):
 
 
 def emit_ask(flags, group):
-    """What a member asks for; flags: WANTS_STONES | WANTS_CHAINS | KNOWS_TIME. group: octets of its
-    name.
+    """What a member asks for; flags: WANTS_STONES | WANTS_CHAINS | KNOWS_TIME. group: its name's
+    octets.
     """
     return struct.pack(">Bxxx", flags) + group
 

@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import pytest
-
 from gcks_site import LINE1, SITE, Site
 from tesla_plant import Plant
 from test_eviction import group_of

@@ -6,9 +6,9 @@ true. When the machine has started anew, nobody can tell how long that took: the
 begins, which has another name, and other chains of keys follow from that.
 
 A virtual machine that was paused, or goes on from a snapshot, has the same boot, and a clock that
-stood still: whoever asks would believe keys that are out. What betrays it is the time of day, which
-has gone ahead by more than the clock: then another one begins, too. Else the time of day has no part
-in this: nobody moves the clock by setting that, and a false alarm costs a rekey.
+stood still: whoever asks would believe keys that are out. What betrays it is the time of day,
+which has gone ahead by more than the clock: then another one begins, too. Else the time of day
+has no part in this: nobody moves the clock by setting that, and a false alarm costs a rekey.
 
     clock    {"name": ..., "boot": ..., "offset_ms": ..., "apart_ms": ...}
 """

@@ -16,9 +16,9 @@ is used up for the rest of the era, whoever has registered since. Three bounds f
 
 Where no index is left, all are excluded, which frees the used up ones; else the group is full.
 
-With source authentication an index stands for a name, and packets under the TEK of before may still
-be on their way when another one is in use. So who is removed leaves its index to nobody there
-before the era ends.
+With source authentication an index stands for a name, and packets under the TEK of before may
+still be on their way when another one is in use. So who is removed leaves its index to nobody
+there before the era ends.
 """
 
 from collections.abc import Iterator
