@@ -189,9 +189,8 @@ class Chains:
 
     def _tell(self, index, first, salt, at, key, room):
         chain = self.of(index, first)
-        if chain is not None and chain.salt != salt:  # another one has this index now
-            self._stop(chain)
-            self._of[index].remove(chain)
+        if chain is not None and chain.salt != salt:  # another one has this index now, or its
+            self._forget(index)  # sender another seat: and so other chains of all segments
             chain = None
         if chain is None:
             chains = self._of.get(index, [])

@@ -54,6 +54,13 @@ class OwnChain:
             return True
         return bool(self._pebbles) and interval - self._pebbles[0].at > _FAR
 
+    def is_of(self, salts):
+        """Whether what it has comes from these chains; salts: first interval → salt of each."""
+        for first in salts:
+            if self._salts.get(first, salts[first]) != salts[first]:
+                return False
+        return True
+
     def take(self, at, salt, keys):
         """Stones, see timing.parse_stones(); ours from now on. Those of keys that we have are
         of no use: the ring would go back, and lose what is owed.

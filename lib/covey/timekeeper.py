@@ -18,6 +18,7 @@ from covey.payloads import notifies, notify
 from covey.port import const
 from covey.timing import (
     KEY_LEN,
+    KNOWS_TIME,
     WANTS_CHAINS,
     WANTS_STONES,
     emit_ask,
@@ -71,10 +72,14 @@ class Timekeeper:
         """Whether the clock is."""
         return self.clock.is_known
 
-    def goes_on(self, timing, own):
-        """Whether it serves these, too."""
+    def goes_on(self, timing, own, salts):
+        """Whether it serves these, too. salts: of our own chains, by their first intervals. Who is
+        given another seat has other chains.
+        """
         mine = None if self.own is None else self.own.identity
-        return self.timing.is_same(timing) and mine == own
+        if not self.timing.is_same(timing) or mine != own:
+            return False
+        return own is None or self.own.is_of(salts)
 
     def let_go(self):
         """One uses it no more: the last one wipes it. Takes no heap."""
@@ -221,7 +226,8 @@ class Timekeeper:
             return
         if lacks:
             wants |= WANTS_CHAINS
-        if ike.say([notify(COVEY_TIME, emit_ask(wants, it.settings.group))], now_ms):
+        flags = wants if interval < 0 else wants | KNOWS_TIME
+        if ike.say([notify(COVEY_TIME, emit_ask(flags, it.settings.group))], now_ms):
             self._quiet.start(now_ms, _AGAIN_S)
             if wants & WANTS_CHAINS:
                 self.chains.is_behind = False

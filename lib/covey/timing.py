@@ -37,7 +37,7 @@ In the group-wide policy, COVEY_CHAINS (16404, TLV), and as a notification (4096
 COVEY_TIME (40963) in a request of a member:          and in the answer to it:
 
     +---------------+-----------------------------+   +---------------------------+
-    |     Wants     |         RESERVED            |   |     Clock's name (4)      |
+    |     Flags     |         RESERVED            |   |     Clock's name (4)      |
     +---------------+-----------------------------+   +---------------------------+
     |            The group's name                 ~   | Milliseconds that it shows|
     +---------------------------------------------+   |            (8)            |
@@ -69,6 +69,7 @@ from covey.sources import TESLA, only
 
 WANTS_STONES = 1  # it sends
 WANTS_CHAINS = 2  # of the others
+KNOWS_TIME = 4  # so far; else it confirms nothing, and sends nothing
 KEY_LEN = 16
 SALT_LEN = 8
 END = 1 << 31  # no interval is as late
@@ -157,9 +158,11 @@ def parse_chains(value, bits):
     return rows
 
 
-def emit_ask(wants, group):
-    """What a member asks for; wants: WANTS_STONES | WANTS_CHAINS. group: octets of its name."""
-    return struct.pack(">Bxxx", wants) + group
+def emit_ask(flags, group):
+    """What a member asks for; flags: WANTS_STONES | WANTS_CHAINS | KNOWS_TIME. group: its name's
+    octets.
+    """
+    return struct.pack(">Bxxx", flags) + group
 
 
 def parse_time(data):
@@ -197,7 +200,7 @@ def emit_chains(rows):
 
 
 def parse_ask(data):
-    """→ (what it wants, the group's name)"""
+    """→ (flags, the group's name)"""
     if len(data) < 4:
         raise FormatError(DROP_IKE_FORMAT)
     return data[0], bytes(data[4:])

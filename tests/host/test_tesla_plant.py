@@ -123,6 +123,23 @@ def test_the_machine_of_the_key_server_boots(site):
         assert longest_gap_ms(plant, who, "press") <= 3_000
 
 
+def test_the_machine_of_the_key_server_is_paused(site):
+    """Another clock, too; and who comes by it confirms what is sent now."""
+    plant = Plant(site, ["press"], ["valve"])
+    plant.settle()
+    plant.wait(5_000, speak=["press"])
+    name = plant.ones["valve"].it.keeper.timing.clock
+    site.server._boot.stood_ms += 20_000
+    site.add("drill", sender=False)
+    plant.begin("drill", False)
+    plant.wait(60_000, speak=["press"], every_ms=100)
+    plant.wait(2_000)
+    for who in ("valve", "drill"):
+        assert plant.ones[who].it.keeper.timing.clock != name
+        assert plant.ones[who].it.state_name == "member"
+        assert longest_gap_ms(plant, who, "press") <= 3_000
+
+
 def test_a_clock_pulled_by_answers_that_are_held_back(site):
     """Whoever delays answers makes a member unsure, never wrong: it says so, and sends nothing."""
     plant = Plant(site, ["press"], ["valve", "drill"])

@@ -75,6 +75,25 @@ def test_of_a_rekey():
     assert again.keeper.own.identity == b"press-7"
 
 
+def test_another_seat_is_other_chains():
+    """All have other seats after an exclusion, and who was removed has when it comes again."""
+    made, _ = build(sender_id=0)
+    own = made.keeper.own
+    own.take(FIRST - 1, SALT, stones(KEYS, FIRST - 1, BITS))
+    again, _ = build(made, 0)
+    assert again.keeper is made.keeper
+    first = FIRST + (1 << BITS)
+    others = 0, first, SALT2, first - 1, NEXT[first - 1]
+    again, _ = build(made, 0, chains=[others])  # of a segment for which it has nothing
+    assert again.keeper is made.keeper
+    others = 5, FIRST, SALT2, FIRST - 1, KEYS[FIRST - 1]
+    again, _ = build(made, 0, chains=[COMMITMENT, others])
+    assert again.keeper is made.keeper
+    again, _ = build(made, 0, chains=[COMMITMENT[:2] + (SALT2,) + COMMITMENT[3:]])
+    assert again.keeper is not made.keeper and again.keeper.own.lacks(FIRST)
+    assert again.keeper._before is made.keeper and not own.lacks(FIRST)
+
+
 def test_the_last_who_uses_it_wipes():
     made, each = build(sender_id=0)
     again, more = build(made, 0, kwk=None)
@@ -158,6 +177,7 @@ class IKE:
     def __init__(self):
         self.alive = None
         self.said = []  # [(what is wanted, when)]
+        self.knew = []  # whether it said that it knows the time
 
     def close(self):
         self.is_established = False
@@ -168,7 +188,8 @@ class IKE:
         ((_, body),) = payloads
         said = parse_notify(body)
         assert said.type == COVEY_TIME and said.data[4:] == b"line1"
-        self.said.append((said.data[0], now_ms))
+        self.said.append((said.data[0] & 3, now_ms))
+        self.knew.append(bool(said.data[0] & timing.KNOWS_TIME))
         return True
 
 
@@ -234,6 +255,7 @@ def test_it_asks_at_once_and_again_in_a_quarter_of_the_time_that_a_bound_is_good
     assert asked[0][0] == timing.WANTS_CHAINS  # ours is 256 behind by then
     assert 42000 <= asked[0][1] < 56000
     assert asked[1][1] - asked[0][1] == 2000  # nobody has answered
+    assert it._ike.knew[:3] == [False, True, True]
 
 
 def test_without_an_answer_it_asks_again():
@@ -242,7 +264,7 @@ def test_without_an_answer_it_asks_again():
     assert it.run(3000) == []
     it._ike.is_free = True
     asked = it.run(7000)
-    assert len(asked) == 4 and it.states == [(False, 0)]
+    assert len(asked) == 4 and it.states == [(False, 0)] and not any(it._ike.knew)
 
 
 def test_whom_a_rekey_tells_of_other_terms_waits_a_random_while():

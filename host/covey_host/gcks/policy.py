@@ -92,6 +92,15 @@ ike_idle = "10m"
 """
 
 
+# What each source_auth leaves to policy; in a Shape the others' stay what they are by default.
+_OF_MODE = {
+    NONE: (),
+    MAC: ("mac_len",),
+    TESLA: ("mac_len", "tesla_interval_ms", "tesla_lag", "tesla_chain", "tesla_drift_ppm"),
+    ECDSA: ("ecdsa_batch",),
+}
+
+
 @dataclass(frozen=True)
 class Shape:
     """What members learn at registration only: no rekey can change it, only starting over."""
@@ -199,12 +208,7 @@ class GroupPolicy:
             key_tree=self.key_tree if self.rekey == MULTICAST else 0,
             delivery=self.delivery,
             source_auth=self.source_auth,
-            mac_len=self.mac_len,
-            tesla_interval_ms=self.tesla_interval_ms,
-            tesla_lag=self.tesla_lag,
-            tesla_chain=self.tesla_chain,
-            tesla_drift_ppm=self.tesla_drift_ppm,
-            ecdsa_batch=self.ecdsa_batch,
+            **{key: getattr(self, key) for key in _OF_MODE[self.source_auth]},
         )
 
     def delays_s(self, evicts: bool) -> tuple[int, int]:
