@@ -290,7 +290,7 @@ def test_who_does_not_ask_is_named(site):
     valve.say(valve.gm.seal(INFORMATIONAL, [notification(REPORT, said)]))
     told = {"running": True, "files": [], **site.server.why("valve", site.now)}
     assert "unsure_of_time" in {cause.cause for cause in causes(told)}
-    site.wait(149_000)  # it asks every 50 s
+    site.wait(43_000)  # it asks every 11 s
     valve.time()
     site.wait(2_000)
     assert untimed() == ["press"]
@@ -336,7 +336,7 @@ def test_a_start_makes_nobody_untimed(site):
     valve.ask()
     site = site.restart()
     assert standing(site, "valve") == (False, False, set())
-    site.wait(149_000)
+    site.wait(43_000)
     assert standing(site, "valve") == (False, False, set())
     site.wait(2_000)
     assert standing(site, "valve") == (True, False, {"untimed"})
