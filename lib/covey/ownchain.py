@@ -62,8 +62,8 @@ class OwnChain:
         return True
 
     def take(self, at, salt, keys):
-        """Stones, see timing.parse_stones(); ours from now on. Those of keys that we have are of no
-        use: the ring would go back, and lose what is owed.
+        """Stones, see timing.parse_stones(); ours from now on. Those of keys that we have are
+        of no use: the ring would go back, and lose what is owed.
         """
         first = at + 1 >> self._bits << self._bits
         is_late = at < self._at
