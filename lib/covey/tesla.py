@@ -38,6 +38,8 @@ class TimedMACs:
     mac.py.
     """
 
+    signs_ahead = False  # sign() does all
+
     def __init__(self, keeper, names, low_bits, epoch):
         timing = keeper.timing
         self.trailer = _INTERVAL + timing.tag_len + KEY_LEN  # octets behind the payload

@@ -78,7 +78,7 @@ ike_idle = "10m"
 # tesla_lag = 2                  # so many intervals later it is disclosed
 # tesla_chain = 14               # a chain of keys lasts for 2 to the power of this many intervals
 # tesla_drift = 500              # ppm by which a member's clock may be wrong
-# ecdsa_batch = 64               # most packets that one signature covers
+# ecdsa_batch = 16               # most packets that one signature covers
 # batch_window = "1s"            # so long newcomers wait for others that come
 # max_silence = 0                # who hears nothing from here for so long says so; 0: never
 # on_silence = "tell"            # "stop": then it takes no packets, either
@@ -124,7 +124,7 @@ class Shape:
     tesla_lag: int = 2
     tesla_chain: int = 14
     tesla_drift_ppm: int = 500
-    ecdsa_batch: int = 64
+    ecdsa_batch: int = 16
 
     @property
     def sender_id_bits(self) -> int:
@@ -166,7 +166,7 @@ class GroupPolicy:
     tesla_lag: int = 2
     tesla_chain: int = 14
     tesla_drift_ppm: int = 500
-    ecdsa_batch: int = 64
+    ecdsa_batch: int = 16
     batch_window_ms: int = 1000
     max_silence_s: int = 0
     on_silence: str = TELL
