@@ -291,7 +291,7 @@ def test_who_does_not_ask_is_named(site):
     valve.say(valve.gm.seal(INFORMATIONAL, [notification(REPORT, said)]))
     told = {"running": True, "files": [], **site.server.why("valve", site.now)}
     assert "unsure_of_time" in {cause.cause for cause in causes(told)}
-    site.wait(32_000)  # it asks every 11 s
+    site.wait(43_000)  # it asks every 11 s
     valve.time()
     site.wait(2_000)
     assert untimed() == ["press"]
@@ -337,7 +337,7 @@ def test_a_start_makes_nobody_untimed(site):
     valve.ask()
     site = site.restart()
     assert standing(site, "valve") == (False, False, set())
-    site.wait(3000 * asks_s(group_of(site).policy))
+    site.wait(4000 * asks_s(group_of(site).policy))
     assert standing(site, "valve") == (False, False, set())
     site.wait(1)
     assert standing(site, "valve") == (True, False, {"untimed"})
