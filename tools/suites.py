@@ -36,8 +36,8 @@ from pathlib import Path
 
 MOST = 2  # processes, unless JOBS says so: what they run is of many processes itself
 MOST_UNSTEADY, TIMES = 3, 2
-# Tests of real processes, which a busy machine may keep waiting for longer than they allow for; but
-# not those that look for attacks that came through, or for keys that don't change as they must.
+# Tests of real processes, which a busy machine may keep waiting for longer than they allow for.
+# None looks for attacks that come through, or for keys that don't change as they must.
 IN_REAL_TIME = re.compile(
     r"(tests/host/)?test_(board_road|doctor|eviction_processes|firmware|firmware_faults"
     r"|firmware_sleep|foreign_\w+|inband_processes|integrity_processes|ip_carrier|join|keys_export"
