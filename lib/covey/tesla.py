@@ -38,9 +38,10 @@ class TimedMACs:
     mac.py.
     """
 
+    signs_ahead = False  # sign() does all
+
     def __init__(self, keeper, names, low_bits, epoch):
         timing = keeper.timing
-        keeper.users += 1
         self.trailer = _INTERVAL + timing.tag_len + KEY_LEN  # octets behind the payload
         self.names = names
         self.keeper = keeper
@@ -54,9 +55,8 @@ class TimedMACs:
         self._most_ms = min((timing.lag + _LATE) * timing.interval_ms, 0x10000000)
         self._index = -1  # of the sender that was heard last, and
         self._chain = None  # its Chain
-        self._latest = -1  # the interval that it may be at the latest, until
-        self._until = 0  # these ticks
         self._is_disclosing = False
+        keeper.users += 1  # nothing fails any more
 
     def release(self):
         """Of no use afterwards. Takes no heap."""
@@ -75,8 +75,9 @@ class TimedMACs:
         n = payload_len - self.trailer
         if n < 0:
             return DROP_SOURCE
-        latest = self._latest
-        if latest < 0 or ticks_diff(now_ms, self._until) >= 0:
+        clock = self._clock
+        latest = clock.is_latest
+        if latest < 0 or ticks_diff(now_ms, clock.until) >= 0:
             latest = self._look(member, now_ms)
             if latest < 0:
                 return DROP_NO_CLOCK
@@ -87,7 +88,8 @@ class TimedMACs:
         chain = self._chain
         if chain is None or index != self._index or not chain.first <= interval <= chain.last:
             self._index = index
-            chain = self._chain = self._chains.of(index, interval)
+            chain = self._chains.of(index, interval) if self._is_same(index) else None
+            self._chain = chain
         told = interval - self._lag
         if interval <= latest:  # a key that is told before its time is none
             if chain is None or told > chain.at or told < chain.first:
@@ -99,7 +101,7 @@ class TimedMACs:
         if latest - interval >= self._lag:
             return DROP_UNSAFE
         if chain is None:
-            self._chains.is_behind = True
+            self._chains.is_behind = self._chains.is_behind or self._is_same(index)
             return DROP_NO_CHAIN
         if interval <= chain.at:
             return DROP_UNSAFE
@@ -126,12 +128,14 @@ class TimedMACs:
 
     def _look(self, member, now_ms):
         """At the clock, about once in an interval: which it is at the latest."""
-        self._latest = self._clock.latest(now_ms)
-        self._until = ticks_add(now_ms, self._clock.holds_ms(now_ms))
         room = room_of(member)
         if room.engine is not self._chains:
             room.engine = self._chains
-        return self._latest
+        return self._clock.look(now_ms)
+
+    def _is_same(self, index):
+        """Whether the chains of this index are of the sender that it had when this SA came."""
+        return self._chains.names.get(index) == self.names.get(index)
 
     # Sending
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from ..errors import MISUSE, Problem
+from ..gcks.policy import ECDSA
 from . import mpyfile, proofs
 from .boards import Board
 from .files import Contents, limits
@@ -83,6 +84,12 @@ def _group(member: Member, has: dict[str, int]) -> list[str]:
         said.append(
             f"Group {policy.name} has {member.senders} senders, and limits.senders is"
             f" {has['senders']}: packets of the others are dropped."
+        )
+    waiting = has.get("waiting", proofs.WAITING)
+    if policy and policy.source_auth == ECDSA and policy.ecdsa_batch > waiting:
+        said.append(
+            f"Group {policy.name} signs up to {policy.ecdsa_batch} packets at once, and"
+            f" limits.waiting is {waiting}: it may lose the others before they are verified."
         )
     return said
 

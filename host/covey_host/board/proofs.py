@@ -10,7 +10,7 @@ from ..gcks.seats import MOST_SENDERS
 from .members import Member
 
 IN_RAM, IN_ROMFS = "heap", "heap_romfs"  # where the code lies
-_WAITING = 16  # what covey.config takes where covey.json does not say
+WAITING = 16  # what MicroPython's port has as limits.waiting
 _CODE = {
     MAC: {IN_RAM: 6_000, IN_ROMFS: 3_200},
     TESLA: {IN_RAM: 18_500, IN_ROMFS: 9_900},
@@ -36,7 +36,7 @@ def octets(member: Member, has: dict[str, int], where: str) -> int:
     if mode == ECDSA:
         found += senders * _SIGNER
     if waits(member):
-        found += room(has.get("waiting", _WAITING), has["payload"])
+        found += room(has.get("waiting", WAITING), has["payload"])
     return found
 
 
@@ -55,5 +55,5 @@ def room(slots: int, payload: int) -> int:
 def fitting(member: Member, has: dict[str, int], lacking: int, where: str) -> int:
     """The most packets that may wait, so that it takes less by what is lacking; 0: none may."""
     most = octets(member, has, where) - lacking
-    slots = range(has.get("waiting", _WAITING) - 1, 0, -1)
+    slots = range(has.get("waiting", WAITING) - 1, 0, -1)
     return next((n for n in slots if octets(member, {**has, "waiting": n}, where) <= most), 0)

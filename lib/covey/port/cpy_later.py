@@ -18,18 +18,18 @@ def number_at(buf, at):
 
 
 def scan(states, heads, n, rx):
-    key = rx[:_KEY]
-    found = 0
-    free = None
-    for i in range(n):
-        if not states[i]:
-            found = found & 0x10000 | i + 1
-            free = i
-        elif states[i] != _REFUSED and heads[_HEAD * i : _HEAD * i + _KEY] == key:
-            found |= 0x10000
-    if free is not None:
+    key = bytes(rx[:_KEY])
+    twin = 0
+    at = heads.find(key)
+    while at >= 0 and not twin:
+        slot, rest = divmod(at, _HEAD)
+        if not rest and states[slot] and states[slot] != _REFUSED:
+            twin = 0x10000
+        at = heads.find(key, at + 1)
+    free = states.rfind(0, 0, n)
+    if free >= 0:
         heads[_HEAD * free : _HEAD * free + _HEAD] = rx[:_HEAD]
-    return found
+    return twin | free + 1
 
 
 def first_told(states, n, after):
