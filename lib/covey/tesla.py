@@ -19,18 +19,24 @@ from covey.drops import (
     DROP_UNSAFE,
 )
 from covey.path import heard
-from covey.port import const, later_kernels, micropython, ticks_add, ticks_diff
+from covey.port import const, later_kernels, micropython, ticks_add, ticks_diff, words
 from covey.timing import KEY_LEN
 from covey.waiting import room_of
 
 _PAYLOAD = const(24)
 _INTERVAL = const(4)  # octets
 _DISCLOSURE = const(0x80)  # of its first
+_WAS_SENT = const(20)  # of OwnChain.tells
 _LATE = const(12)  # intervals behind its time, in which a key may still come
 
 _SHORT = (MemoryError, OSError)  # a board's AES fails where it finds no memory
 
-_copy, _, _number_at, _, _ = later_kernels()
+_, _, _number_at, _, _ours = later_kernels()
+_is_timely, _put_told = _ours
+
+# What _is_timely() reads of an SA, in words
+_LAG = const(0)
+_INDEX = const(1)  # of the sender that was heard last
 
 
 class TimedMACs:
@@ -52,8 +58,10 @@ class TimedMACs:
         self._low_bits = low_bits
         self._epoch = bytearray((epoch & 0xFFFFFFFF).to_bytes(4, "big"))
         self._most_ms = min((timing.lag + _LATE) * timing.interval_ms, 0x10000000)
-        self._index = -1  # of the sender that was heard last, and
-        self._chain = None  # its Chain
+        self._facts = words(2)
+        self._facts[_LAG] = timing.lag
+        self._chain = None  # of the sender that was heard last, whose index is in ._facts; and
+        self._of_chain = words(3)  # its .facts
         self._latest = -1  # the interval that it may be at the latest, until
         self._until = 0  # these ticks
         self._is_disclosing = False
@@ -75,6 +83,19 @@ class TimedMACs:
         n = payload_len - self.trailer
         if n < 0:
             return DROP_SOURCE
+        sender = heard(member.place) >> self._low_bits
+        latest = self._latest
+        if latest >= 0 and ticks_diff(now_ms, self._until) < 0:
+            at = n + _PAYLOAD
+            i = _is_timely(self._facts, self._of_chain, rx, at, sender, latest)
+            if i >= 0:
+                keep = member.waiting.keep
+                return keep(rx, n, self.trailer, self, sender, i, now_ms, self._most_ms)
+        return self._confirm(member, n, sender, now_ms)
+
+    def _confirm(self, member, n, index, now_ms):
+        """The same, where something is to be looked up, taken or refused."""
+        rx = member.rx
         latest = self._latest
         if latest < 0 or ticks_diff(now_ms, self._until) >= 0:
             latest = self._look(member, now_ms)
@@ -82,12 +103,16 @@ class TimedMACs:
                 return DROP_NO_CLOCK
         at = _PAYLOAD + n
         interval = _number_at(rx, at)
-        index = heard(member.place) >> self._low_bits
         room = member.waiting
         chain = self._chain
-        if chain is None or index != self._index or not chain.first <= interval <= chain.last:
-            self._index = index
+        if (
+            chain is None
+            or index != self._facts[_INDEX]
+            or not chain.first <= interval <= chain.last
+        ):
+            self._facts[_INDEX] = index
             chain = self._chain = self._chains.of(index, interval)
+            self._of_chain = words(3) if chain is None else chain.facts
         told = interval - self._lag
         if interval <= latest:  # a key that is told before its time is none
             if chain is None or told > chain.at or told < chain.first:
@@ -150,16 +175,16 @@ class TimedMACs:
         tag_len = self._tag_len
         n -= self.trailer - _INTERVAL
         at = _PAYLOAD + n
-        _copy(tx, at - _INTERVAL, own.head, 0, _INTERVAL)
-        _copy(tx, at + tag_len, own.key, 0, KEY_LEN)
+        was_told = _put_told(own.tells, tx, at - _INTERVAL, tag_len)
         if self._is_disclosing:
+            own.tells[_WAS_SENT] = 0
             tx[at - _INTERVAL] |= _DISCLOSURE
             for i in range(at, at + tag_len):
                 tx[i] = 0
             return
         own.context.sign(tx, n, self._epoch, at, tag_len)
-        own.sent_at = own.interval
-        own.times_told = 0
+        if not was_told:
+            own.sent()
 
     def _begin(self, now_ms):
         interval = self._clock.earliest(now_ms)

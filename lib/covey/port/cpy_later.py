@@ -2,7 +2,25 @@
 
 _HEAD = 12
 _KEY = 10  # octets of it that matter
+_PAYLOAD = 24
+_TOLD = 20
+_WAITING = 1
+_PROVABLE = 2
 _REFUSED = 3
+_MASK = 0x3FFFFFFF
+_HALF = 0x20000000
+
+# Of a room's facts, as covey.waiting has them
+_COUNT = 0
+_TOLD_OF = 1
+_SOONEST = 2
+_MOST = 3
+_SLOTS = 4
+_TURN = 5
+_LATEST_LEN = 6
+_BY_SLOT = 8
+_END = 0
+_WEIGHT = 1
 
 
 def copy(out, at, octets, off, n):
@@ -17,23 +35,74 @@ def number_at(buf, at):
     return int.from_bytes(buf[at : at + 4], "big") & 0x7FFFFFFF
 
 
-def scan(states, heads, n, rx):
-    key = rx[:_KEY]
-    found = 0
-    free = None
-    for i in range(n):
-        if not states[i]:
-            found = found & 0x10000 | i + 1
-            free = i
-        elif states[i] != _REFUSED and heads[_HEAD * i : _HEAD * i + _KEY] == key:
-            found |= 0x10000
-    if free is not None:
-        heads[_HEAD * free : _HEAD * free + _HEAD] = rx[:_HEAD]
-    return found
-
-
-def first_told(states, n, after):
-    for i in range(after + 1, after + 1 + n):
-        if states[i % n] > 1:
-            return i % n
+def is_timely(auth, chain, rx, at, index, latest):
+    lag, heard = auth
+    interval = int.from_bytes(rx[at : at + 4], "big")
+    first, last, known = chain
+    if heard != index or interval > latest or latest - interval >= lag:
+        return -1
+    if known < interval <= last and first <= interval - lag <= known:
+        return interval
     return -1
+
+
+def put_told(told, tx, at, tag_len):
+    tx[at : at + 4] = told[:4]
+    tx[at + 4 + tag_len : at + tag_len + _TOLD] = told[4:_TOLD]
+    was = told[_TOLD]
+    told[_TOLD] = 1
+    return was
+
+
+def keep(parts, slot, rx, payload_len, n, auth, sender, wants, end):
+    facts, states, heads, packets, lengths, auths, senders, wanted = parts
+    facts[_LATEST_LEN] = payload_len
+    if slot < 0:
+        if facts[_COUNT] >= facts[_MOST]:
+            return -1
+        key = rx[:_KEY]
+        for i in range(facts[_SLOTS]):
+            if not states[i]:
+                slot = i
+            elif states[i] != _REFUSED and heads[_HEAD * i : _HEAD * i + _KEY] == key:
+                return -1
+        if slot < 0:
+            return -1
+    heads[_HEAD * slot : _HEAD * slot + _HEAD] = rx[:_HEAD]
+    lengths[slot] = n
+    auths[slot] = auth
+    senders[slot] = sender
+    wanted[slot] = wants
+    packets[slot][: _PAYLOAD + n] = rx[: _PAYLOAD + n]
+    facts[_BY_SLOT + 2 * slot + _END] = end
+    if not facts[_COUNT] or end - facts[_SOONEST] & _MASK >= _HALF:
+        facts[_SOONEST] = end
+    facts[_COUNT] += 1
+    states[slot] = _WAITING
+    return slot
+
+
+def take(parts, rx, now_ms):
+    facts, states, _, packets, lengths, _, _, _ = parts
+    if facts[_COUNT] and now_ms - facts[_SOONEST] & _MASK < _HALF:
+        return -2
+    if not facts[_TOLD_OF]:
+        return -1
+    slot, slots = facts[_TURN], facts[_SLOTS]
+    while True:
+        slot = (slot + 1) % slots
+        if states[slot] > _WAITING:
+            break
+    facts[_TURN] = slot
+    n = lengths[slot]
+    rx[: _PAYLOAD + n] = packets[slot][: _PAYLOAD + n]
+    return n << 10 | (states[slot] == _PROVABLE) << 9 | slot
+
+
+def let_go(parts, slot):
+    facts, states, _, _, _, auths, _, _ = parts
+    facts[_COUNT] -= states[slot] != _REFUSED
+    facts[_TOLD_OF] -= 1
+    states[slot] = 0
+    auths[slot] = None
+    facts[_BY_SLOT + 2 * slot + _WEIGHT] = 1

@@ -7,7 +7,31 @@ import micropython
 from micropython import const
 
 _HEAD = const(12)
+_PAYLOAD = const(24)
+_TOLD = const(20)
+_WAITING = const(1)
+_PROVABLE = const(2)
 _REFUSED = const(3)
+_MASK = const(0x3FFFFFFF)
+_HALF = const(0x20000000)
+
+# Of a room's facts, in words, as covey.waiting has them
+_COUNT = const(0)
+_TOLD_OF = const(1)
+_SOONEST = const(2)
+_MOST = const(3)
+_SLOTS = const(4)
+_TURN = const(5)
+_LATEST_LEN = const(6)
+_BY_SLOT = const(8)
+_END = const(0)
+_WEIGHT = const(1)
+# Of an SA's and a chain's, as covey.tesla and covey.chains have them
+_LAG = const(0)
+_INDEX = const(1)
+_FIRST = const(0)
+_LAST = const(1)
+_KNOWN = const(2)
 
 
 @micropython.viper
@@ -45,38 +69,158 @@ def number_at(buf: ptr8, at: int) -> int:
 
 
 @micropython.viper
-def scan(states: ptr8, heads: ptr32, n: int, rx: ptr32) -> int:
-    found = 0
-    free = ptr32(0)
-    number = rx[1]
-    i = 0
-    while i < n:
-        state = states[i]
-        if state == 0:
-            found = found & 0x10000 | i + 1
-            free = heads
-        elif state != _REFUSED:
-            if heads[1] == number:
-                if heads[0] == rx[0]:
-                    if (heads[2] ^ rx[2]) & 0xFFFF == 0:
-                        found |= 0x10000
-        heads = ptr32(uint(heads) + _HEAD)
-        i += 1
-    if int(uint(free)):
-        free[0] = rx[0]
-        free[1] = number
-        free[2] = rx[2]
-    return found
+def is_timely(auth: ptr32, chain: ptr32, rx: ptr8, at: int, index: int, latest: int) -> int:
+    p = ptr8(uint(rx) + uint(at))
+    if p[0] & 0x80:
+        return -1
+    if auth[_INDEX] != index:
+        return -1
+    interval = p[0] << 24 | p[1] << 16 | p[2] << 8 | p[3]
+    lag = auth[_LAG]
+    if interval > latest or latest - interval >= lag:
+        return -1
+    known = chain[_KNOWN]
+    if interval <= known or interval > chain[_LAST]:
+        return -1
+    interval -= lag
+    if interval > known or interval < chain[_FIRST]:
+        return -1
+    return interval + lag
 
 
 @micropython.viper
-def first_told(states: ptr8, n: int, after: int) -> int:
-    i = n
-    while i:
-        after += 1
-        if after >= n:
-            after = 0
-        if states[after] > 1:
-            return after
+def put_told(told: ptr8, tx: ptr8, at: int, tag_len: int) -> int:
+    p = ptr8(uint(tx) + uint(at))
+    i = 0
+    while i < 4:
+        p[i] = told[i]
+        i += 1
+    p = ptr8(uint(p) + uint(tag_len))
+    while i < _TOLD:
+        p[i] = told[i]
+        i += 1
+    was = told[_TOLD]
+    told[_TOLD] = 1
+    return was
+
+
+@micropython.viper
+def keep(parts, given: int, rx: ptr32, payload_len: int, n, auth, sender, wants, end: int) -> int:
+    facts, states, heads, packets, lengths, auths, senders, wanted = parts
+    w = ptr32(facts)
+    w[_LATEST_LEN] = payload_len
+    s = ptr8(states)
+    slot = given
+    head = ptr32(heads)
+    if given < 0:
+        if w[_COUNT] >= w[_MOST]:
+            return -1
+        number = rx[1]
+        slots = w[_SLOTS]
+        i = 0
+        while i < slots:
+            if i & 3 == 0:
+                if i + 4 <= slots:
+                    if not ptr32(uint(s) + uint(i))[0]:
+                        slot = i
+                        i += 4
+                        continue
+            state = s[i]
+            if not state:
+                slot = i
+            elif state != _REFUSED:
+                q = ptr32(uint(head) + uint(_HEAD * i))
+                if q[1] == number:
+                    if q[0] == rx[0]:
+                        if (q[2] ^ rx[2]) & 0xFFFF == 0:
+                            return -1
+            i += 1
+        if slot < 0:
+            return -1
+    q = ptr32(uint(head) + uint(_HEAD * slot))
+    q[0] = rx[0]
+    q[1] = rx[1]
+    q[2] = rx[2]
+    lengths[slot] = n
+    auths[slot] = auth
+    senders[slot] = sender
+    wanted[slot] = wants
+    p = rx
+    q = ptr32(packets[slot])
+    i = int(n) + _PAYLOAD
+    while i >= 16:
+        q[0] = p[0]
+        q[1] = p[1]
+        q[2] = p[2]
+        q[3] = p[3]
+        p = ptr32(uint(p) + 16)
+        q = ptr32(uint(q) + 16)
+        i -= 16
+    while i > 0:
         i -= 1
-    return -1
+        ptr8(q)[i] = ptr8(p)[i]
+    q = ptr32(uint(w) + uint(8 * slot + 4 * _BY_SLOT))
+    q[_END] = end
+    if not w[_COUNT] or end - w[_SOONEST] & _MASK >= _HALF:
+        w[_SOONEST] = end
+    w[_COUNT] = w[_COUNT] + 1
+    s[slot] = _WAITING
+    return slot
+
+
+@micropython.viper
+def take(parts, rx: ptr32, now_ms: int) -> int:
+    facts, states, _, packets, lengths, _, _, _ = parts
+    w = ptr32(facts)
+    if w[_COUNT]:
+        if now_ms - w[_SOONEST] & _MASK < _HALF:
+            return -2
+    if not w[_TOLD_OF]:
+        return -1
+    s = ptr8(states)
+    slots = w[_SLOTS]
+    slot = w[_TURN] + 1
+    while True:
+        if slot >= slots:
+            slot = 0
+        if slot & 3 == 0:
+            if slot + 4 <= slots:
+                if not ptr32(uint(s) + uint(slot))[0] & 0x06060606:
+                    slot += 4
+                    continue
+        if s[slot] > _WAITING:
+            break
+        slot += 1
+    w[_TURN] = slot
+    n = int(lengths[slot])
+    p = ptr32(packets[slot])
+    q = rx
+    i = n + _PAYLOAD
+    while i >= 16:
+        q[0] = p[0]
+        q[1] = p[1]
+        q[2] = p[2]
+        q[3] = p[3]
+        p = ptr32(uint(p) + 16)
+        q = ptr32(uint(q) + 16)
+        i -= 16
+    while i > 0:
+        i -= 1
+        ptr8(q)[i] = ptr8(p)[i]
+    n = n << 10 | slot
+    if s[slot] == _PROVABLE:
+        n |= 0x200
+    return n
+
+
+@micropython.viper
+def let_go(parts, slot: int):
+    facts, states, _, _, _, auths, _, _ = parts
+    w = ptr32(facts)
+    s = ptr8(states)
+    if s[slot] != _REFUSED:
+        w[_COUNT] = w[_COUNT] - 1
+    w[_TOLD_OF] = w[_TOLD_OF] - 1
+    s[slot] = 0
+    auths[slot] = None
+    ptr32(uint(w) + uint(8 * slot + 4 * _BY_SLOT))[_WEIGHT] = 1
