@@ -16,7 +16,8 @@ from covey.port import const, later_kernels
 from covey.timing import KEY_LEN
 
 _HEAD = const(4)
-_WAS_SENT = const(20)  # in what is told
+_HOW_TOLD = const(20)  # octet of .tells: bit 0, whether a packet was sent since told()
+_DISCLOSES = const(2)  # and this bit: nothing but a key goes now
 _RING = const(32)  # keys, a power of two: 16 of lag, and those ahead
 _AHEAD = const(8)  # intervals for which keys are made ahead
 _INLINE = const(4)  # rounds where a packet waits for them
@@ -43,8 +44,7 @@ class OwnChain:
         self.context = None  # CMACContext of
         self.interval = -1  # this one: what begin() has begun, good until
         self.until = 0  # these ticks
-        # What its packets tell: the interval, the key that may be told in it; and an octet, whether
-        # one was sent since we have last told what we owe
+        # What packets tell: the interval, and the key that may be told in it; and how they do
         self.tells = bytearray(_HEAD + KEY_LEN + 1)
         self.head = memoryview(self.tells)[:_HEAD]
         self.key = memoryview(self.tells)[_HEAD : _HEAD + KEY_LEN]
@@ -101,11 +101,13 @@ class OwnChain:
             self.context = CMACContext(key)
         else:
             self.context.renew(key)
-        wipe(self.tells)
+        self.tells[_HOW_TOLD] &= _DISCLOSES
         pack_into(">I", self.head, 0, interval)
         told = interval - self._lag
-        if self._from <= told <= self._at:  # else zeros: none
+        if self._from <= told <= self._at:
             _copy(self.key, 0, self._ring, KEY_LEN * (told & _RING - 1), KEY_LEN)
+        else:
+            wipe(self.key)  # zeros: none
         self.interval = interval
         return True
 
@@ -122,7 +124,7 @@ class OwnChain:
 
     def told(self):
         """What was owed has been sent, once more."""
-        self.tells[_WAS_SENT] = 0
+        self.tells[_HOW_TOLD] = 0
         self.times_told += 1
         if self.times_told == len(_OWED):
             self.sent_at = -1

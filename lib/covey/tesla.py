@@ -17,26 +17,37 @@ from covey.drops import (
     DROP_NO_CLOCK,
     DROP_SOURCE,
     DROP_UNSAFE,
+    WAITS,
 )
 from covey.path import heard
 from covey.port import const, later_kernels, micropython, ticks_add, ticks_diff, words
 from covey.timing import KEY_LEN
-from covey.waiting import room_of
+from covey.waiting import HOW, room_of
 
 _PAYLOAD = const(24)
 _INTERVAL = const(4)  # octets
 _DISCLOSURE = const(0x80)  # of its first
-_WAS_SENT = const(20)  # of OwnChain.tells
 _LATE = const(12)  # intervals behind its time, in which a key may still come
 
 _SHORT = (MemoryError, OSError)  # a board's AES fails where it finds no memory
 
-_, _, _number_at, _, _ours = later_kernels()
-_is_timely, _put_told = _ours
+_, _, _number_at, _room, _ours = later_kernels()
+_keep = _room[0]
+_put_told, _is_judged = _ours
 
-# What _is_timely() reads of an SA, in words
+# Of an SA, in words, as the kernels have them
 _LAG = const(0)
-_INDEX = const(1)  # of the sender that was heard last
+_SENDER = const(1)  # the Sender-ID that was heard last, as a word of the packet has it, and
+_INDEX = const(2)  # index of that sender
+_TRAILER = const(3)
+_MOST_MS = const(4)
+# Of its clock: the interval that it may be at the latest plus one, 0: who knows, until these ticks
+_LATEST = const(0)
+_UNTIL = const(1)
+_PARTS = const(0)
+_CHAIN = const(2)  # of ._hearing
+_HOW_TOLD = const(20)  # as covey.ownchain has them
+_DISCLOSES = const(2)
 
 
 class TimedMACs:
@@ -58,13 +69,15 @@ class TimedMACs:
         self._low_bits = low_bits
         self._epoch = bytearray((epoch & 0xFFFFFFFF).to_bytes(4, "big"))
         self._most_ms = min((timing.lag + _LATE) * timing.interval_ms, 0x10000000)
-        self._facts = words(2)
-        self._facts[_LAG] = timing.lag
-        self._chain = None  # of the sender that was heard last, whose index is in ._facts; and
-        self._of_chain = words(3)  # its .facts
-        self._latest = -1  # the interval that it may be at the latest, until
-        self._until = 0  # these ticks
-        self._is_disclosing = False
+        self._chain = None  # Chain of the sender that was heard last
+        facts = words(HOW)
+        facts[_LAG], facts[_TRAILER], facts[_MOST_MS] = timing.lag, self.trailer, self._most_ms
+        self._facts = facts
+        self._now = words(2)
+        self._no_chain = words(3)
+        self._hearing = [None, facts, self._no_chain, self._now]  # what _keep() is handed
+        self._sending = self._own, timing.tag_len, self.trailer - _INTERVAL, self._epoch
+        self._judging = keeper, timing.tag_len, self.trailer, self._epoch
 
     def release(self):
         """Of no use afterwards. Takes no heap."""
@@ -79,40 +92,41 @@ class TimedMACs:
     @micropython.native
     def confirm(self, member, payload_len, now_ms):
         """WAITS, or a DROP_*. The key that it brings is taken in any case."""
+        parts, facts, chain, now = self._hearing
+        if _keep(parts, facts, chain, now, member.rx, payload_len, self, now_ms, -1) >= 0:
+            return WAITS
+        return self._confirm(member, payload_len, now_ms)
+
+    @micropython.native
+    def _confirm(self, member, payload_len, now_ms):
+        """The same, where something is to be looked up, taken or refused."""
         rx = member.rx
         n = payload_len - self.trailer
         if n < 0:
             return DROP_SOURCE
-        sender = heard(member.place) >> self._low_bits
-        latest = self._latest
-        if latest >= 0 and ticks_diff(now_ms, self._until) < 0:
-            at = n + _PAYLOAD
-            i = _is_timely(self._facts, self._of_chain, rx, at, sender, latest)
-            if i >= 0:
-                keep = member.waiting.keep
-                return keep(rx, n, self.trailer, self, sender, i, now_ms, self._most_ms)
-        return self._confirm(member, n, sender, now_ms)
-
-    def _confirm(self, member, n, index, now_ms):
-        """The same, where something is to be looked up, taken or refused."""
-        rx = member.rx
-        latest = self._latest
-        if latest < 0 or ticks_diff(now_ms, self._until) >= 0:
-            latest = self._look(member, now_ms)
-            if latest < 0:
+        now = self._now
+        if not now[_LATEST] or ticks_diff(now_ms, now[_UNTIL]) >= 0:
+            self._look(member, now_ms)
+            if not now[_LATEST]:
                 return DROP_NO_CLOCK
+        latest = now[_LATEST] - 1
+        index = heard(member.place) >> self._low_bits
+        facts = self._facts
+        said = rx[8] | rx[9] << 8
         at = _PAYLOAD + n
         interval = _number_at(rx, at)
         room = member.waiting
         chain = self._chain
         if (
             chain is None
-            or index != self._facts[_INDEX]
+            or said != facts[_SENDER]
+            or index != facts[_INDEX]
             or not chain.first <= interval <= chain.last
         ):
-            self._facts[_INDEX] = index
+            facts[_SENDER], facts[_INDEX] = said, index
             chain = self._chain = self._chains.of(index, interval)
-            self._of_chain = words(3) if chain is None else chain.facts
+            self._hearing[_PARTS] = room.parts
+            self._hearing[_CHAIN] = self._no_chain if chain is None else chain.facts
         told = interval - self._lag
         if interval <= latest:  # a key that is told before its time is none
             if chain is None or told > chain.at or told < chain.first:
@@ -133,30 +147,29 @@ class TimedMACs:
     @micropython.native
     def prove(self, member, payload_len, packet, proof_at):
         """The length without the trailer, of a packet in rx whose key is known, or a DROP_*."""
+        keeper, tag_len, trailer, epoch = self._judging
         rx = member.rx
-        n = payload_len - self.trailer
-        at = _PAYLOAD + n
-        interval = _number_at(rx, at)
-        index = heard(member.place) >> self._low_bits
-        keeper = self.keeper
-        context = keeper.context
-        if interval != keeper.interval or index != keeper.index:
-            context = keeper.begin(index, interval, self.names.get(index), packet, proof_at)
-            if context is None:
-                return DROP_NO_CHAIN
-        n += _INTERVAL
-        if context.verify(rx, n, self._epoch, at + _INTERVAL, self._tag_len):
-            return n - _INTERVAL
+        n = payload_len - trailer
+        if not _is_judged(keeper.judged, rx, packet, proof_at):
+            interval = _number_at(rx, _PAYLOAD + n)
+            index = heard(member.place) >> self._low_bits
+            if interval != keeper.interval or index != keeper.index:
+                name = self.names.get(index)
+                if keeper.begin(index, interval, name, packet, proof_at) is None:
+                    return DROP_NO_CHAIN
+            keeper.note(rx, packet, proof_at)
+        at = n + (_PAYLOAD + _INTERVAL)
+        if keeper.context.verify(rx, n + _INTERVAL, epoch, at, tag_len):
+            return n
         return DROP_SOURCE
 
     def _look(self, member, now_ms):
         """At the clock, about once in an interval: which it is at the latest."""
-        self._latest = self._clock.latest(now_ms)
-        self._until = ticks_add(now_ms, self._clock.holds_ms(now_ms))
+        self._now[_LATEST] = self._clock.latest(now_ms) + 1
+        self._now[_UNTIL] = ticks_add(now_ms, self._clock.holds_ms(now_ms))
         room = room_of(member)
         if room.engine is not self._chains:
             room.engine = self._chains
-        return self._latest
 
     # Sending
 
@@ -171,19 +184,17 @@ class TimedMACs:
     @micropython.native
     def sign(self, tx, n, now_ms):
         """Fill the trailer of a packet that frame() made; n: octets of payload with it."""
-        own = self._own
-        tag_len = self._tag_len
-        n -= self.trailer - _INTERVAL
-        at = _PAYLOAD + n
-        was_told = _put_told(own.tells, tx, at - _INTERVAL, tag_len)
-        if self._is_disclosing:
-            own.tells[_WAS_SENT] = 0
+        own, tag_len, less, epoch = self._sending
+        n -= less
+        at = n + _PAYLOAD
+        how = _put_told(own.tells, tx, at - _INTERVAL, tag_len)
+        if how & _DISCLOSES:
             tx[at - _INTERVAL] |= _DISCLOSURE
             for i in range(at, at + tag_len):
                 tx[i] = 0
             return
-        own.context.sign(tx, n, self._epoch, at, tag_len)
-        if not was_told:
+        own.context.sign(tx, n, epoch, at, tag_len)
+        if not how:
             own.sent()
 
     def _begin(self, now_ms):
@@ -203,8 +214,9 @@ class TimedMACs:
         """A packet that holds nothing but the key that may be told now: its length in the member's
         tx, or a DROP_*. What lies in `out` is lost.
         """
-        self._is_disclosing = True
+        tells = self._own.tells
+        tells[_HOW_TOLD] = _DISCLOSES
         try:
             return member.send(0, now_ms)
         finally:
-            self._is_disclosing = False
+            tells[_HOW_TOLD] = 0

@@ -58,6 +58,13 @@ _BY_SLOT = const(8)  # two words of each:
 _END = const(0)  # ticks
 _WEIGHT = const(1)
 
+# How a packet is to be kept, in words; the rest of them concern TESLA alone
+HOW = 6
+_INDEX = const(2)
+_TRAILER = const(3)
+_MOST_MS = const(4)
+_WANTS = const(5)
+
 
 class WaitingRoom:
     """Of one member, whose datagrams have so many octets at most. slots: packets that wait.
@@ -88,7 +95,8 @@ class WaitingRoom:
             self._weigh_as(slot, 1)
         heads = bytearray(_HEAD * (slots + 1))
         kept = self.packets, self.lengths, self.auths, self.senders, self.wants
-        self._parts = (facts, self.states, heads) + kept  # as the kernels have them
+        self.parts = (facts, self.states, heads) + kept  # as the kernels have them
+        self._how = words(HOW)  # the next one is to be kept
         self._chances = b""
         self._chance = 0
 
@@ -118,14 +126,15 @@ class WaitingRoom:
         index of who is said to have sent it. wants: what it waits for, a small int.
         """
         n = payload_len + trailer
-        end = now_ms + most_ms & 0x3FFFFFFF
-        if _keep(self._parts, -1, rx, payload_len, n, auth, sender, wants, end) >= 0:
+        how = self._how
+        how[_INDEX], how[_TRAILER], how[_MOST_MS], how[_WANTS] = sender, trailer, most_ms, wants
+        if _keep(self.parts, how, 0, 0, rx, n, auth, now_ms, -1) >= 0:
             return WAITS
         slot = self._free()
         weight = self._weigh(rx, n, slot, sender)
         if weight < 0:
             return weight
-        _keep(self._parts, slot, rx, payload_len, n, auth, sender, wants, end)
+        _keep(self.parts, how, 0, 0, rx, n, auth, now_ms, slot)
         self._weigh_as(slot, weight)
         return WAITS
 
@@ -156,7 +165,7 @@ class WaitingRoom:
         engine = self.engine
         if engine is not None and engine.is_working:
             engine.step(self, now_ms)
-        rx, parts = member.rx, self._parts
+        rx, parts = member.rx, self.parts
         found = _take(parts, rx, now_ms)
         if found < 0:
             if found == _NONE:

@@ -3,7 +3,6 @@
 _HEAD = 12
 _KEY = 10  # octets of it that matter
 _PAYLOAD = 24
-_TOLD = 20
 _WAITING = 1
 _PROVABLE = 2
 _REFUSED = 3
@@ -21,6 +20,10 @@ _LATEST_LEN = 6
 _BY_SLOT = 8
 _END = 0
 _WEIGHT = 1
+# Octets of what a sender tells, and of what was judged, as covey.ownchain and timekeeper have them
+_HOW = 20
+_JUDGED = 16
+_IS_ANY = 18
 
 
 def copy(out, at, octets, off, n):
@@ -35,26 +38,34 @@ def number_at(buf, at):
     return int.from_bytes(buf[at : at + 4], "big") & 0x7FFFFFFF
 
 
-def is_timely(auth, chain, rx, at, index, latest):
-    lag, heard = auth
-    interval = int.from_bytes(rx[at : at + 4], "big")
-    first, last, known = chain
-    if heard != index or interval > latest or latest - interval >= lag:
-        return -1
-    if known < interval <= last and first <= interval - lag <= known:
-        return interval
-    return -1
-
-
 def put_told(told, tx, at, tag_len):
     tx[at : at + 4] = told[:4]
-    tx[at + 4 + tag_len : at + tag_len + _TOLD] = told[4:_TOLD]
-    was = told[_TOLD]
-    told[_TOLD] = 1
-    return was
+    tx[at + 4 + tag_len : at + tag_len + _HOW] = told[4:_HOW]
+    how = told[_HOW]
+    told[_HOW] = how | 1
+    return how
 
 
-def keep(parts, slot, rx, payload_len, n, auth, sender, wants, end):
+def is_judged(judged, rx, packet, proof_at):
+    if not judged[_IS_ANY] or judged[_JUDGED:_IS_ANY] != rx[8:10]:
+        return False
+    return judged[:_JUDGED] == packet[proof_at : proof_at + _JUDGED]
+
+
+def keep(parts, sa, chain, clock, rx, n, auth, now_ms, slot):
+    lag, said, sender, trailer, most_ms, wants = sa
+    payload_len = n - trailer
+    if clock:
+        later, until = clock
+        if not later or payload_len < 0 or now_ms - until & _MASK < _HALF:
+            return -1
+        at = _PAYLOAD + payload_len
+        wants = int.from_bytes(rx[at : at + 4], "big")
+        first, last, known = chain
+        if rx[8] | rx[9] << 8 != said or not later - lag <= wants < later:
+            return -1
+        if not (known < wants <= last and first <= wants - lag <= known):
+            return -1
     facts, states, heads, packets, lengths, auths, senders, wanted = parts
     facts[_LATEST_LEN] = payload_len
     if slot < 0:
@@ -72,6 +83,7 @@ def keep(parts, slot, rx, payload_len, n, auth, sender, wants, end):
     lengths[slot] = n
     auths[slot] = auth
     senders[slot] = sender
+    end = now_ms + most_ms & _MASK
     wanted[slot] = wants
     packets[slot][: _PAYLOAD + n] = rx[: _PAYLOAD + n]
     facts[_BY_SLOT + 2 * slot + _END] = end

@@ -135,7 +135,7 @@ def later_kernels():
     """Of groups whose packets wait for a proof."""
     from covey.port import mpy_later as k
 
-    return k.copy, k.is_same, k.number_at, (k.keep, k.take, k.let_go), (k.is_timely, k.put_told)
+    return k.copy, k.is_same, k.number_at, (k.keep, k.take, k.let_go), (k.put_told, k.is_judged)
 
 
 class AESBlock:

@@ -8,7 +8,6 @@ from micropython import const
 
 _HEAD = const(12)
 _PAYLOAD = const(24)
-_TOLD = const(20)
 _WAITING = const(1)
 _PROVABLE = const(2)
 _REFUSED = const(3)
@@ -26,12 +25,22 @@ _LATEST_LEN = const(6)
 _BY_SLOT = const(8)
 _END = const(0)
 _WEIGHT = const(1)
-# Of an SA's and a chain's, as covey.tesla and covey.chains have them
+# Of an SA's, a chain's and a clock's, as covey.tesla, chains and clock have them
 _LAG = const(0)
-_INDEX = const(1)
+_SENDER = const(1)
+_INDEX = const(2)
+_TRAILER = const(3)
+_MOST_MS = const(4)
+_WANTS = const(5)
 _FIRST = const(0)
 _LAST = const(1)
 _KNOWN = const(2)
+_LATEST = const(0)
+_UNTIL = const(1)
+# Octets of what a sender tells, and of what was judged, as covey.ownchain and timekeeper have them
+_HOW = const(20)
+_JUDGED = const(16)
+_IS_ANY = const(18)
 
 
 @micropython.viper
@@ -69,43 +78,69 @@ def number_at(buf: ptr8, at: int) -> int:
 
 
 @micropython.viper
-def is_timely(auth: ptr32, chain: ptr32, rx: ptr8, at: int, index: int, latest: int) -> int:
-    p = ptr8(uint(rx) + uint(at))
-    if p[0] & 0x80:
-        return -1
-    if auth[_INDEX] != index:
-        return -1
-    interval = p[0] << 24 | p[1] << 16 | p[2] << 8 | p[3]
-    lag = auth[_LAG]
-    if interval > latest or latest - interval >= lag:
-        return -1
-    known = chain[_KNOWN]
-    if interval <= known or interval > chain[_LAST]:
-        return -1
-    interval -= lag
-    if interval > known or interval < chain[_FIRST]:
-        return -1
-    return interval + lag
-
-
-@micropython.viper
 def put_told(told: ptr8, tx: ptr8, at: int, tag_len: int) -> int:
-    p = ptr8(uint(tx) + uint(at))
+    tx = ptr8(uint(tx) + uint(at))
     i = 0
-    while i < 4:
-        p[i] = told[i]
-        i += 1
-    p = ptr8(uint(p) + uint(tag_len))
-    while i < _TOLD:
-        p[i] = told[i]
-        i += 1
-    was = told[_TOLD]
-    told[_TOLD] = 1
-    return was
+    if (at | tag_len) & 3 == 0:
+        p = ptr32(told)
+        q = ptr32(tx)
+        q[0] = p[0]
+        q = ptr32(uint(q) + uint(tag_len))
+        q[1] = p[1]
+        q[2] = p[2]
+        q[3] = p[3]
+        q[4] = p[4]
+    else:
+        while i < 4:
+            tx[i] = told[i]
+            i += 1
+        tx = ptr8(uint(tx) + uint(tag_len))
+        while i < _HOW:
+            tx[i] = told[i]
+            i += 1
+    how = told[_HOW]
+    told[_HOW] = how | 1
+    return how
 
 
 @micropython.viper
-def keep(parts, given: int, rx: ptr32, payload_len: int, n, auth, sender, wants, end: int) -> int:
+def is_judged(judged: ptr8, rx: ptr8, packet: ptr8, proof_at: int) -> bool:
+    packet = ptr8(uint(packet) + uint(proof_at))
+    if not judged[_IS_ANY] or judged[_JUDGED] != rx[8] or judged[_JUDGED + 1] != rx[9]:
+        return False
+    i = 0
+    while i < _JUDGED:
+        if judged[i] != packet[i]:
+            return False
+        i += 1
+    return True
+
+
+@micropython.viper
+def keep(
+    parts, sa: ptr32, chain: ptr32, clock: ptr32, rx: ptr32, n: int, auth, now_ms: int, given: int
+) -> int:
+    payload_len = n - sa[_TRAILER]
+    wants = sa[_WANTS]
+    if int(uint(clock)):
+        latest = clock[_LATEST] - 1
+        if latest < 0 or payload_len < 0 or now_ms - clock[_UNTIL] & _MASK < _HALF:
+            return -1
+        if (sa[_SENDER] ^ rx[2]) & 0xFFFF:
+            return -1
+        t = ptr8(uint(rx) + uint(payload_len + _PAYLOAD))
+        if t[0] & 0x80:
+            return -1
+        wants = t[0] << 24 | t[1] << 16 | t[2] << 8 | t[3]
+        lag = sa[_LAG]
+        if wants > latest or latest - wants >= lag:
+            return -1
+        known = chain[_KNOWN]
+        if wants <= known or wants > chain[_LAST]:
+            return -1
+        told = wants - lag
+        if told > known or told < chain[_FIRST]:
+            return -1
     facts, states, heads, packets, lengths, auths, senders, wanted = parts
     w = ptr32(facts)
     w[_LATEST_LEN] = payload_len
@@ -143,11 +178,11 @@ def keep(parts, given: int, rx: ptr32, payload_len: int, n, auth, sender, wants,
     q[2] = rx[2]
     lengths[slot] = n
     auths[slot] = auth
-    senders[slot] = sender
+    senders[slot] = sa[_INDEX]
     wanted[slot] = wants
     p = rx
     q = ptr32(packets[slot])
-    i = int(n) + _PAYLOAD
+    i = n + _PAYLOAD
     while i >= 16:
         q[0] = p[0]
         q[1] = p[1]
@@ -160,6 +195,7 @@ def keep(parts, given: int, rx: ptr32, payload_len: int, n, auth, sender, wants,
         i -= 1
         ptr8(q)[i] = ptr8(p)[i]
     q = ptr32(uint(w) + uint(8 * slot + 4 * _BY_SLOT))
+    end = now_ms + sa[_MOST_MS] & _MASK
     q[_END] = end
     if not w[_COUNT] or end - w[_SOONEST] & _MASK >= _HALF:
         w[_SOONEST] = end
