@@ -18,12 +18,16 @@ class Machine:
 
     def __init__(self, site, name):
         self.site, self.name = site, name
+        self.stood_ms = 0  # for which it was paused
 
     def id(self):
         return self.name
 
     def now_ms(self):
-        return self.site.now + 77
+        return self.site.now + 77 - self.stood_ms
+
+    def day_ms(self):
+        return self.site.now
 
 
 class Site:

@@ -172,15 +172,16 @@ def _in_group(told: dict, name: str, group: dict) -> Iterator[Cause]:
     elif any(_since_registered(told, "unanswered")):
         what = "It does not answer the key server any more."
         yield Cause("unanswered", what, _NEVER_HEARD)
-    if group["untimed"]:
+    says = told["report"]["state"] if told["report"] else None
+    if group["untimed"] and not group["unsure"]:
         what = (
             f"It does not ask the key server for the time: it confirms no packet of {name}, and"
             " sends none."
         )
         yield Cause("untimed", what, _NEVER_HEARD)
-    elif state == "member" and told["report"] and told["report"]["state"] == "untimed":
+    elif group["unsure"] or state == "member" and says == "untimed":
         what = (
-            "It asks the key server for the time, and knows too little of it: it said that it"
+            "It asks the key server for the time, and knows too little of it: it says that it"
             " confirms nothing, and sends nothing."
         )
         again = (

@@ -78,7 +78,9 @@ DROPS = {
         "more than can wait for the proof of who sent them",
         "ours",
         "A member may be sending in others' names, to fill that room: look for one that was taken"
-        " over. If its senders are many or fast, raise `limits.waiting` in its covey.json.",
+        " over. Else its room is too small: raise `limits.waiting` in its covey.json to all"
+        " senders' packets a second times (`tesla_lag` + 1) times `tesla_interval`,"
+        " or to `ecdsa_batch`.",
     ),
     "unproven": Words(
         "whose proof of who sent them never came",

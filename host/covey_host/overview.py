@@ -24,7 +24,7 @@ def show(found: dict) -> None:
         if group["lag"][UNKNOWN] and not group["report_interval_s"]:
             output.line(f"{name}: members don't report who lags: see report_interval, covey.toml.")
         for member in group.get("untimed", ())[:_NAMED]:
-            output.line(f"{name}: {member} does not ask for the time, and confirms nothing.")
+            output.line(f"{name}: {member} does not know the time, and confirms nothing.")
         for member in group["waiting"][:_NAMED]:
             output.line(f"{name}: {member} waits for keys under which nothing was sent yet.")
     rows = [_member(m) for m in found["members"]]

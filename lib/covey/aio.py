@@ -248,7 +248,8 @@ class Joined:
 
     async def send_many(self, payloads):
         """The same for several: how many left, the first ones. Where packets are signed, all have
-        one signature (up to 64, as policy has it), and each is verified without the others.
+        one signature (up to 16, or what policy has as `ecdsa_batch`), and each is verified without
+        the others.
         """
         self._check()
         if self.member.has_to_sign(port.ticks_ms()):

@@ -52,7 +52,7 @@ class Chains:
         self.is_working = False  # whether step() has more to do
         self.is_behind = False  # a key that was far away was none: a nearer one would help
         self._bits = timing.bits
-        self._names = {}  # index → identity, of all senders that there are
+        self.names = {}  # index → identity, of all senders that there are
         self._of = {}  # index → its Chains, the latest segment first
         self._trial = Step()
         self._handing = Step()
@@ -78,9 +78,9 @@ class Chains:
         senders that there are: others are forgotten. May allocate.
         """
         for index in list(self._of):
-            if names.get(index) != self._names.get(index):
+            if names.get(index) != self.names.get(index):
                 self._forget(index)
-        self._names = names
+        self.names = names
         for index, first, salt, at, key in rows:
             if index in names:
                 self._tell(index, first, salt, at, key, room)
@@ -90,7 +90,7 @@ class Chains:
         those of the next; or the latest key of one is further away than that.
         """
         soon = interval + (1 << self._bits >> 2)
-        for index in self._names:
+        for index in self.names:
             chain = self.of(index, interval)
             if chain is None or interval - chain.at > far or self.of(index, soon) is None:
                 return True
@@ -191,9 +191,8 @@ class Chains:
 
     def _tell(self, index, first, salt, at, key, room):
         chain = self.of(index, first)
-        if chain is not None and chain.salt != salt:  # another one has this index now
-            self._stop(chain)
-            self._of[index].remove(chain)
+        if chain is not None and chain.salt != salt:  # another one has this index now, or its
+            self._forget(index)  # sender another seat: and so other chains of all segments
             chain = None
         if chain is None:
             chains = self._of.get(index, [])

@@ -5,16 +5,17 @@ asked it showed no more than that, when the answer came no less; and since then 
 gone apart by the drift that policy allows. So an answer that was held back makes the bound wider,
 but never wrong. Too wide, or too old, it is none: then nothing is confirmed, and nothing sent.
 
-Takes no heap but for learn(). Intervals are counted from the clock's beginning.
+Takes no heap but for learn(). Intervals are counted from the clock's beginning. Our ticks must not
+stand still: who has slept without them knows a wrong time until the next answer, which shows it.
 """
 
-from covey.port import const, micropython, ticks_diff
-from covey.timing import ask_again_s
+from covey.port import const, micropython, ticks_add, ticks_diff, words
+from covey.timing import ask_again_s, good_for_s
 
-_LEAST_S = const(40)  # that a bound is of use without an answer
-_MOST_S = const(14400)
 _TICK_MS = const(1)  # what our ticks leave out, and what is left out of the answer's ms
 _NONE = const(-1)
+_LATEST = const(0)  # of its facts
+_UNTIL = const(1)
 
 
 class ClockBound:
@@ -23,32 +24,58 @@ class ClockBound:
     def __init__(self, timing):
         lag_ms = timing.lag * timing.interval_ms
         self.most_round_ms = lag_ms // 2  # of an answer, or it is of no use
-        self.again_s = ask_again_s(timing.lag, timing.interval_ms, timing.drift_ppm)
-        # Until drift has eaten half of the lag it is of use, whoever answers.
-        self._most_ms = 1000 * min(max(lag_ms * 500 // timing.drift_ppm, _LEAST_S), _MOST_S)
+        terms = timing.lag, timing.interval_ms, timing.drift_ppm
+        self.again_s = ask_again_s(*terms)
+        self._most_ms = 1000 * good_for_s(*terms)
         self._interval_ms = timing.interval_ms
         self._drift_ppm = timing.drift_ppm
         self._interval = _NONE  # that the answer was of, or none
         self._ms = 0  # of it, that had gone
         self._asked_ms = 0  # ticks
         self._came_ms = 0
+        # What receivers go by, who look only when it is over, in words: latest() plus one, and
+        # until when, in ticks
+        self.facts = words(2)
 
     @property
     def is_known(self):
         return self._interval >= 0
 
+    @property
+    def is_latest(self):
+        """What latest() was when somebody looked; -1: nobody has, or it is over."""
+        return self.facts[_LATEST] - 1
+
+    @is_latest.setter
+    def is_latest(self, interval):
+        self.facts[_LATEST] = interval + 1
+
+    @property
+    def until(self):
+        return self.facts[_UNTIL]
+
     def learn(self, clock_ms, asked_ms, came_ms):
-        """An answer: what the clock showed. False: that took too long, or we know more already."""
+        """An answer: what the clock showed. False: that took too long, or we know more already. If
+        both can't be true, our ticks have stood still, and what we knew is wrong.
+        """
         round_ms = ticks_diff(came_ms, asked_ms)
         if not 0 <= round_ms <= self.most_round_ms:
             return False
         if self.is_known and self.width_ms(came_ms) < round_ms + self._drift(0):
-            return False
+            if self._agrees(clock_ms, round_ms, came_ms):
+                return False
+        self.is_latest = _NONE
         self._interval = clock_ms // self._interval_ms
         self._ms = clock_ms % self._interval_ms
         self._asked_ms = asked_ms
         self._came_ms = came_ms
         return True
+
+    def look(self, now_ms):
+        """latest(), and from now on .is_latest, good until .until."""
+        self.is_latest = self.latest(now_ms)
+        self.facts[_UNTIL] = ticks_add(now_ms, self.holds_ms(now_ms))
+        return self.is_latest
 
     @micropython.native
     def latest(self, now_ms):
@@ -102,10 +129,21 @@ class ClockBound:
         """To be called each second or so: what is too old is forgotten, before ticks wrap."""
         if self.is_known and ticks_diff(now_ms, self._came_ms) > self._most_ms:
             self._interval = _NONE
+        if self.is_latest >= 0 and ticks_diff(now_ms, self.until) >= 0:
+            self.is_latest = _NONE
 
     def forget(self):
-        """Our ticks have stood still, or nobody knows."""
-        self._interval = _NONE
+        """Nobody knows."""
+        self._interval = self.is_latest = _NONE
+
+    def _agrees(self, clock_ms, round_ms, came_ms):
+        """Whether an answer says nothing that can't be, by what we know."""
+        ours = self._interval * self._interval_ms + self._ms
+        gone = max(0, ticks_diff(came_ms, self._came_ms))
+        least = ours + gone - self._drift(gone) - _TICK_MS
+        gone = max(0, ticks_diff(came_ms, self._asked_ms))
+        most = ours + gone + self._drift(gone) + 2 * _TICK_MS
+        return clock_ms <= most and clock_ms + round_ms + self._drift(0) + _TICK_MS >= least
 
     @micropython.native
     def _drift(self, ms):

@@ -6,7 +6,7 @@ Loaded when there is a file to be read; a board lets go of it afterwards.
 import json
 
 from covey.drops import ConfigError
-from covey.port import const, read_file
+from covey.port import WAITING_SLOTS, const, read_file
 
 _VERSION = const(1)
 _PORT = const(4500)  # as in covey.config
@@ -58,7 +58,7 @@ def fill(config, fields, folder, name, psk):
     r = f.object("limits")
     config.limit_sas = r.whole("sas", 2, 64, 8)
     config.limit_senders = r.power("senders", 1, 1024, 16)
-    config.limit_waiting = r.whole("waiting", 1, 256, 16)
+    config.limit_waiting = r.whole("waiting", 1, 256, WAITING_SLOTS)
     config.limit_payload = r.whole("payload", 1, 1472, 1400)
     r.done()
     f.done()

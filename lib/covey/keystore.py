@@ -72,6 +72,10 @@ class KeyStore:
             return self.sending
         return self._elect(destination)
 
+    def may_send_under(self, sa):
+        """Whether this SA, which is here, may be sent under, though another one may be elected."""
+        return bool(self._states[self.sas.index(sa)] & _SENDING)
+
     def send_under(self, sa):
         """The SA that the next packet is sent under."""
         self.sending = sa

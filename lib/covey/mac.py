@@ -24,6 +24,7 @@ class ReceiverMACs:
     """
 
     keeper = None  # nothing has to be done as time goes by
+    signs_ahead = False  # sign() does all
 
     def __init__(self, tag_len, slots, own, heard, told, names, low_bits, epoch):
         self.trailer = tag_len * slots  # octets behind the payload

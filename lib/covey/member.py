@@ -19,7 +19,6 @@ from covey.drops import (
     DROP_SILENT,
     DROP_TAG,
     DROP_UNKNOWN_SPI,
-    DROP_UNSIGNED,
     IKE_MESSAGE,
     NOTHING,
     WAITS,
@@ -226,7 +225,7 @@ class Member(DataPath):
         if self.keys.is_due(now_ms):
             self.keys.step(now_ms)
         sa = self.keys.sending
-        return sa is not None and sa.auth is not None and sa.auth.may_send(now_ms) == DROP_UNSIGNED
+        return sa is not None and sa.auth is not None and sa.auth.signs_ahead
 
     # ---- cold, but without allocation too
 

@@ -372,8 +372,10 @@ class Membership:
         refresh.check(now_ms, self.member, is_settled)
         wait_ms = _IDLE_MS
         keeper = self.keeper
-        if keeper is not None and is_settled:
-            wait_ms = keeper.step(self, now_ms)
+        if keeper is not None:
+            keeper.rest(now_ms)
+            if is_settled:
+                wait_ms = keeper.step(self, now_ms)
         if self._silence is not None:
             self._silence.step(now_ms)
         return min(wait_ms, refresh.at.left_ms(now_ms))  # the others may be late, by _IDLE_MS

@@ -12,7 +12,7 @@ from covey.chainhash import mac_key
 from covey.cmac import CMACContext
 from covey.octets import wipe
 from covey.pebbles import Pebbles
-from covey.port import const, later_kernels
+from covey.port import const, later_kernels, ticks_diff
 from covey.timing import KEY_LEN
 
 _HEAD = const(4)
@@ -57,16 +57,28 @@ class OwnChain:
         """
         if not (self._covers(interval) and self._covers(interval + (1 << self._bits >> 2))):
             return True
-        return interval - self._pebbles[0].at > _FAR
+        return bool(self._pebbles) and interval - self._pebbles[0].at > _FAR
+
+    def is_of(self, salts):
+        """Whether what it has comes from these chains; salts: first interval → salt of each."""
+        for first in salts:
+            if self._salts.get(first, salts[first]) != salts[first]:
+                return False
+        return True
 
     def take(self, at, salt, keys):
-        """Stones, see timing.parse_stones(); ours from now on."""
+        """Stones, see timing.parse_stones(); ours from now on. Those of keys that we have are
+        of no use: the ring would go back, and lose what is owed.
+        """
         first = at + 1 >> self._bits << self._bits
+        is_late = at < self._at
+        for had in self._pebbles:
+            is_late |= had.at >= at > had.last - (1 << self._bits)
+        if is_late:
+            for key in keys:
+                wipe(key)
+            return
         for had in list(self._pebbles):
-            if had.at >= at > had.last - (1 << self._bits):  # no later ones than these
-                for key in keys:
-                    wipe(key)
-                return
             if 0 <= had.last - first < 1 << self._bits:
                 had.wipe()
                 self._pebbles.remove(had)
@@ -139,7 +151,14 @@ class OwnChain:
             self.context.wipe()
             self.context = None
 
+    def rest(self, now_ms, interval):
+        """What begin() has begun is over, if this is another interval: before ticks wrap."""
+        if self.interval != interval and ticks_diff(now_ms, self.until) >= 0:
+            self.interval = -1
+
     def _covers(self, interval):
+        if self._from <= interval <= self._at:
+            return True
         for pebbles in self._pebbles:
             if 0 <= pebbles.last - interval < 1 << self._bits:
                 return True

@@ -85,8 +85,9 @@ class Registration:
     noted = None  # the last error that nothing proves, by name: a hint for a person
     kwa = None  # KWA transform of the IKE SA over which .gsa and .kd came
     _has_marker = False
-    alive = None  # payloads of the last answer to a liveness check, until somebody takes them
-    alive_times = None  # when that was asked first, and when the answer came; until taken, too
+    # Of the last answer to a liveness check: its payloads, when that was asked first, and when the
+    # answer came; until somebody takes it
+    alive = None
     report_s = 0  # how far apart the server wants reports, see report.py; 0: none
     _inbands = ()  # requests.Inband
 
@@ -289,8 +290,8 @@ class Registration:
             elif kind == INBAND:
                 self._inbands = list(self._inbands) + [what[0]]
             elif kind == ALIVE:
-                self.alive, asked_ms = what
-                self.alive_times = asked_ms, self._now_ms
+                if what[0] is not None:
+                    self.alive = what[0], what[1], self._now_ms
             elif kind == ENDED:
                 self._end(CLOSED, what[0])
             elif kind == DEAD:

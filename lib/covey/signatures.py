@@ -16,7 +16,7 @@ from covey.p256_sign import sign_job
 from covey.path import heard
 from covey.port import const, random_bytes
 from covey.signers import TAIL, emit_trailer, parse_trailer
-from covey.verifying import Verifying
+from covey.verifying import Verifying, let_go
 from covey.waiting import room_of
 
 _PAYLOAD = const(24)
@@ -41,6 +41,7 @@ class Signatures:
     """
 
     keeper = None  # nothing has to be done as time goes by
+    signs_ahead = True  # sign_job() comes before send()
 
     def __init__(self, most_levels, signers, names, own, key, low_bits, epoch):
         self.trailer = TAIL  # octets behind the payload of the next packet
@@ -75,7 +76,8 @@ class Signatures:
         if self._statement(member.rx, index, found) in self._known.get(index, ()):
             return found[0] - _PAYLOAD
         room = room_of(member)
-        if room.engine is None:
+        if not isinstance(room.engine, Verifying):
+            let_go(room)  # of what waits for other proofs: policy has gone over to signatures
             room.engine = Verifying()
         n = found[0] - _PAYLOAD
         how = self, index, 0, now_ms, _PATIENCE_MS
@@ -154,10 +156,13 @@ class Signatures:
         root = yield from tree.grow()
         digest = merkle.statement(tree.levels, root)
         r, s = yield from sign_job(key, digest, random)
+        signed = []
         for i in range(len(payloads)):
-            self._signed.append(emit_trailer(tree.path(i), i, r, s))
+            signed.append(emit_trailer(tree.path(i), i, r, s))
             yield
-        self.trailer = len(self._signed[0])
+        # At the very end, and at once: from here on may_send() allows it.
+        self._signed = signed
+        self.trailer = len(signed[0])
 
     def forget_signed(self):
         """What was signed is not sent."""
@@ -171,6 +176,9 @@ class Signatures:
     def sign(self, tx, n, now_ms):
         """Fill the trailer of a packet that frame() made; n: octets of payload with it."""
         end = _PAYLOAD + n
-        tx[end - self.trailer : end] = self._signed.pop(0)
+        trailer = self._signed.pop(0)
+        if len(trailer) != self.trailer:  # it would move tx, which kernels know by its address
+            raise ValueError("a trailer of another length than was framed")
+        tx[end - self.trailer : end] = trailer
         if not self._signed:
             self.trailer = TAIL

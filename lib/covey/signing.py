@@ -34,12 +34,15 @@ class Signing:
                     break
                 batch = payloads[sent : sent + auth.most_in_a_batch()]
                 self._check(auth, batch)
-                if not await self._sign(batch):
+                auth = await self._sign(batch)
+                if auth is None:
                     break
-                left = [self._leave(payload) for payload in batch].count(True)
+                try:
+                    left = [self._leave(payload) for payload in batch].count(True)
+                finally:
+                    auth.forget_signed()  # what has not left
                 sent += left
                 if left < len(batch):
-                    self._forget()
                     break
             return sent
 
@@ -54,7 +57,7 @@ class Signing:
             )
 
     async def _sign(self, batch):
-        """Whether the next packets are signed, for the SA that is to be sent under."""
+        """The Signatures of the SA to send under, which have signed the next packets; or None."""
         keys = self._member.keys
         for _ in range(_TRIES):
             auth = self._next_auth()
@@ -66,12 +69,12 @@ class Signing:
                     await asyncio.sleep(0)
             except _SHORT:
                 self._member.drops.count(DROP_CAPACITY)
-                return False
+                return None
             if self._next_auth() is auth and keys.sending is sa:
-                return True
+                return auth
             auth.forget_signed()
         self._member.drops.count(DROP_NO_SA)
-        return False
+        return None
 
     def _next_auth(self):
         """The Signatures of the SA to send under now; None: there is none."""
@@ -79,9 +82,5 @@ class Signing:
         keys = self._member.keys
         if keys.is_due(now_ms):
             keys.step(now_ms)
-        return None if keys.sending is None else keys.sending.auth
-
-    def _forget(self):
-        auth = self._next_auth()
-        if auth is not None:
-            auth.forget_signed()
+        auth = None if keys.sending is None else keys.sending.auth
+        return auth if auth is not None and auth.signs_ahead else None

@@ -54,8 +54,8 @@ class Silence:
         it = self._it
         ike_sa = it._ike
         if ike_sa is not None and ike_sa.alive is not None:
-            payloads, ike_sa.alive = ike_sa.alive, None
-            said = self._answered(payloads)
+            alive, ike_sa.alive = ike_sa.alive, None
+            said = self._answered(alive[0])
             if said == HEARD:
                 self.heard(now_ms)
             elif said == BEHIND and not it._keys.is_registering:

@@ -41,9 +41,6 @@ _SENDER = const(1)  # the Sender-ID that was heard last, as a word of the packet
 _INDEX = const(2)  # index of that sender
 _TRAILER = const(3)
 _MOST_MS = const(4)
-# Of its clock: the interval that it may be at the latest plus one, 0: who knows, until these ticks
-_LATEST = const(0)
-_UNTIL = const(1)
 _PARTS = const(0)
 _CHAIN = const(2)  # of ._hearing
 _HOW_TOLD = const(20)  # as covey.ownchain has them
@@ -55,9 +52,10 @@ class TimedMACs:
     mac.py.
     """
 
+    signs_ahead = False  # sign() does all
+
     def __init__(self, keeper, names, low_bits, epoch):
         timing = keeper.timing
-        keeper.users += 1
         self.trailer = _INTERVAL + timing.tag_len + KEY_LEN  # octets behind the payload
         self.names = names
         self.keeper = keeper
@@ -73,11 +71,12 @@ class TimedMACs:
         facts = words(HOW)
         facts[_LAG], facts[_TRAILER], facts[_MOST_MS] = timing.lag, self.trailer, self._most_ms
         self._facts = facts
-        self._now = words(2)
         self._no_chain = words(3)
-        self._hearing = [None, facts, self._no_chain, self._now]  # what _keep() is handed
+        # What kernels are handed: to keep a packet, to sign one, to judge one
+        self._hearing = [None, facts, self._no_chain, keeper.clock.facts]
         self._sending = self._own, timing.tag_len, self.trailer - _INTERVAL, self._epoch
         self._judging = keeper, timing.tag_len, self.trailer, self._epoch
+        keeper.users += 1  # nothing fails any more
 
     def release(self):
         """Of no use afterwards. Takes no heap."""
@@ -104,12 +103,12 @@ class TimedMACs:
         n = payload_len - self.trailer
         if n < 0:
             return DROP_SOURCE
-        now = self._now
-        if not now[_LATEST] or ticks_diff(now_ms, now[_UNTIL]) >= 0:
-            self._look(member, now_ms)
-            if not now[_LATEST]:
+        clock = self._clock
+        latest = clock.is_latest
+        if latest < 0 or ticks_diff(now_ms, clock.until) >= 0:
+            latest = self._look(member, now_ms)
+            if latest < 0:
                 return DROP_NO_CLOCK
-        latest = now[_LATEST] - 1
         index = heard(member.place) >> self._low_bits
         facts = self._facts
         said = rx[8] | rx[9] << 8
@@ -124,7 +123,8 @@ class TimedMACs:
             or not chain.first <= interval <= chain.last
         ):
             facts[_SENDER], facts[_INDEX] = said, index
-            chain = self._chain = self._chains.of(index, interval)
+            chain = self._chains.of(index, interval) if self._is_same(index) else None
+            self._chain = chain
             self._hearing[_PARTS] = room.parts
             self._hearing[_CHAIN] = self._no_chain if chain is None else chain.facts
         told = interval - self._lag
@@ -138,7 +138,7 @@ class TimedMACs:
         if latest - interval >= self._lag:
             return DROP_UNSAFE
         if chain is None:
-            self._chains.is_behind = True
+            self._chains.is_behind = self._chains.is_behind or self._is_same(index)
             return DROP_NO_CHAIN
         if interval <= chain.at:
             return DROP_UNSAFE
@@ -165,11 +165,14 @@ class TimedMACs:
 
     def _look(self, member, now_ms):
         """At the clock, about once in an interval: which it is at the latest."""
-        self._now[_LATEST] = self._clock.latest(now_ms) + 1
-        self._now[_UNTIL] = ticks_add(now_ms, self._clock.holds_ms(now_ms))
         room = room_of(member)
         if room.engine is not self._chains:
             room.engine = self._chains
+        return self._clock.look(now_ms)
+
+    def _is_same(self, index):
+        """Whether the chains of this index are of the sender that it had when this SA came."""
+        return self._chains.names.get(index) == self.names.get(index)
 
     # Sending
 

@@ -58,7 +58,11 @@ def build_job(policies, group_wide, bag, kwk, was, terms):
         raise FormatError(DROP_POLICY)
     before = None if was.sources is None else was.sources.keeper
     keeper = before
-    if before is None or not before.goes_on(timing, own):
+    salts = {}
+    for index, first, salt, _, _ in chains:
+        if own is not None and names.get(index) == own:
+            salts[first] = salt
+    if before is None or not before.goes_on(timing, own, salts):
         keeper = Timekeeper(timing, own, before, 0 if kwk else _SPREAD_S)
     yield
     made = TimedSources(rows, names, chains, keeper)

@@ -19,6 +19,7 @@ from covey.payloads import notifies, notify
 from covey.port import const, later_kernels
 from covey.timing import (
     KEY_LEN,
+    KNOWS_TIME,
     WANTS_CHAINS,
     WANTS_STONES,
     emit_ask,
@@ -61,7 +62,9 @@ class Timekeeper:
         self._settled = None  # the TimedSources whose chains we were told of last
         self._ask = Timer()  # when the next question goes; not running: none has gone yet
         self._quiet = Timer()  # none before
-        self._behind = Timer()  # none for nearer keys before
+        self._near = Timer()  # when we ask for nearer keys: not all members at once, and
+        self._near_again = Timer()  # not again before
+        self._judged = None  # the answer that was looked at; who listens for silence looks, too
         self.context = None  # CMACContext, of the packet that was judged last:
         self.index = -1  # its sender, and
         self.interval = -1  # this interval; and of a packet of it, as the kernel has them,
@@ -73,10 +76,14 @@ class Timekeeper:
         """Whether the clock is."""
         return self.clock.is_known
 
-    def goes_on(self, timing, own):
-        """Whether it serves these, too."""
+    def goes_on(self, timing, own, salts):
+        """Whether it serves these, too. salts: of our own chains, by their first intervals. Who is
+        given another seat has other chains.
+        """
         mine = None if self.own is None else self.own.identity
-        return self.timing.is_same(timing) and mine == own
+        if not self.timing.is_same(timing) or mine != own:
+            return False
+        return own is None or self.own.is_of(salts)
 
     def let_go(self):
         """One uses it no more: the last one wipes it. Takes no heap."""
@@ -87,13 +94,22 @@ class Timekeeper:
                 self.own.wipe()
             self._end()
 
+    def rest(self, now_ms):
+        """To be called each second or so, whatever the member does: what was found out for a while
+        is forgotten once that is over, before ticks wrap.
+        """
+        self.clock.step(now_ms)
+        if self.own is not None:
+            self.own.rest(now_ms, self.clock.earliest(now_ms))
+        if self._before is not None:
+            self._before.rest(now_ms)
+
     def step(self, it, now_ms):
         """What is due; it: the membership.Membership. The ms until the next time."""
         self._settle(it)
-        self.clock.step(now_ms)
         ike = it._ike
         if ike is not None:
-            if ike.alive_times is not None:
+            if ike.alive is not self._judged:
                 self._take(it, ike, now_ms)
             self._ask_for(it, ike, now_ms)
         wait_ms = min(_IDLE_MS, self._run(now_ms))
@@ -118,15 +134,20 @@ class Timekeeper:
             return 0
         self.own.told()
         keys = member.keys
+        if keys.is_due(now_ms):
+            keys.step(now_ms)
         usual = keys.sending
         for sa in [usual] + keys.live():
-            if sa is not None and sa.auth is not None and sa.auth.keeper is self:
-                if sa.sender_id >= 0:
-                    keys.send_under(sa)
-                    try:
-                        return max(0, sa.auth.disclose(member, now_ms))
-                    finally:
-                        keys.send_under(usual)
+            if sa is None or sa.auth is None or sa.auth.keeper is not self:
+                continue
+            if keys.may_send_under(sa):
+                keys.send_under(sa)
+                try:
+                    return max(0, sa.auth.disclose(member, now_ms))
+                except OSError:  # the board's AES: it will be told again
+                    return 0
+                finally:
+                    keys.send_under(usual)
         return 0
 
     def begin(self, index, interval, identity, buf, off):
@@ -134,7 +155,7 @@ class Timekeeper:
         chain is not known any more. Takes heap; MemoryError: nothing has changed.
         """
         chain = self.chains.of(index, interval)
-        if chain is None or identity is None:
+        if chain is None or identity is None or self.chains.names.get(index) != identity:
             return None
         key = mac_key(chain.salt, identity, memoryview(buf)[off : off + KEY_LEN])
         self.interval = -1
@@ -210,17 +231,15 @@ class Timekeeper:
             if lacks and self._ask.left_ms(now_ms) > _AGAIN_S * 1000:
                 self._ask.start(now_ms, 0, it._random_ms(_AGAIN_S))
         is_due = bool(wants) or interval < 0 or self._ask.is_due(now_ms)
-        if self.chains.is_behind and not (
-            self._behind.is_running and not self._behind.is_due(now_ms)
-        ):
-            self._behind.start(now_ms, _BEHIND_S)
+        if self._asks_near(it, now_ms):
             wants |= WANTS_CHAINS
             is_due = True
         if not is_due:
             return
         if lacks:
             wants |= WANTS_CHAINS
-        if ike.say([notify(COVEY_TIME, emit_ask(wants, it.settings.group))], now_ms):
+        flags = wants if interval < 0 else wants | KNOWS_TIME
+        if ike.say([notify(COVEY_TIME, emit_ask(flags, it.settings.group))], now_ms):
             self._quiet.start(now_ms, _AGAIN_S)
             if wants & WANTS_CHAINS:
                 self.chains.is_behind = False
@@ -228,12 +247,29 @@ class Timekeeper:
             self._quiet.start(now_ms, _AGAIN_S)
             it._refresh.missed(now_ms)  # nobody to ask, but by another IKE SA
 
+    def _asks_near(self, it, now_ms):
+        """Whether it is time to ask for nearer keys. One packet makes all members want them."""
+        near, again = self._near, self._near_again
+        if again.is_due(now_ms):
+            again.stop()
+        if near.is_running:
+            if not near.is_due(now_ms):
+                return False
+            near.stop()
+            again.start(now_ms, _BEHIND_S)
+            return self.chains.is_behind
+        if self.chains.is_behind and not again.is_running:
+            near.start(now_ms, 0, it._random_ms(_BEHIND_S))
+        return False
+
     def _take(self, it, ike, now_ms):
         """An answer: what can be used of it."""
-        times, ike.alive_times = ike.alive_times, None
-        payloads = ike.alive
+        alive = self._judged = ike.alive
+        if alive is None:
+            return
         if it._silence is None:
-            ike.alive = None  # else it looks at it, too
+            ike.alive = self._judged = None
+        payloads, *times = alive
         try:
             for said in notifies(payloads):
                 if said.type == COVEY_TIME:

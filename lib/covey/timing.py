@@ -37,7 +37,7 @@ In the group-wide policy, COVEY_CHAINS (16404, TLV), and as a notification (4096
 COVEY_TIME (40963) in a request of a member:          and in the answer to it:
 
     +---------------+-----------------------------+   +---------------------------+
-    |     Wants     |         RESERVED            |   |     Clock's name (4)      |
+    |     Flags     |         RESERVED            |   |     Clock's name (4)      |
     +---------------+-----------------------------+   +---------------------------+
     |            The group's name                 ~   | Milliseconds that it shows|
     +---------------------------------------------+   |            (8)            |
@@ -69,6 +69,7 @@ from covey.sources import TESLA, only
 
 WANTS_STONES = 1  # it sends
 WANTS_CHAINS = 2  # of the others
+KNOWS_TIME = 4  # so far; else it confirms nothing, and sends nothing
 KEY_LEN = 16
 SALT_LEN = 8
 END = 1 << 31  # no interval is as late
@@ -77,6 +78,9 @@ LEAST_INTERVAL_MS = 20
 MOST_INTERVAL_MS = 60_000
 MOST_BITS = 20  # k
 MOST_DRIFT_PPM = 20_000
+ROUND_TRIP_MS = 5  # that any network of ours can keep, with the tick of a board's clock
+_ASK_S = const(10)  # between two questions, at least
+_MOST_S = const(14400)
 _LEAST_TAG = const(8)
 _MOST_TAG = const(16)
 _TERMS = ">BBBBI4sHxx"
@@ -105,10 +109,20 @@ class Timing:
         return lengths + (self.interval_ms, self.clock, self.drift_ppm)
 
 
+def good_for_s(lag, interval_ms, drift_ppm):
+    """How long what a member knows of the time is of use, whoever answers: while two who know it
+    for so long, whose clocks go apart as far as they may, still take each other's packets.
+
+    Each is wrong by its round trip and by twice the drift. 20 s at least: policy sees to that.
+    """
+    spare_ms = (lag - 1) * interval_ms - 2 * ROUND_TRIP_MS
+    return max(2 * _ASK_S, min(_MOST_S, spare_ms * 250 // drift_ppm))
+
+
 def ask_again_s(lag, interval_ms, drift_ppm):
-    """How long a member goes on by what it knows of the time: till its clock may have drifted by
-    an eighth of what a key is kept back, but 10 s at least and a minute at most."""
-    return max(10, min(60, lag * interval_ms * 125 // drift_ppm))
+    """When a member asks again at the latest: after a quarter of that time, so that an IKE SA that
+    the key server has lost can be found out; but not before 10 s, and after a minute anyway."""
+    return max(_ASK_S, min(60, good_for_s(lag, interval_ms, drift_ppm) // 4))
 
 
 def parse_timing(attributes):
@@ -144,9 +158,11 @@ def parse_chains(value, bits):
     return rows
 
 
-def emit_ask(wants, group):
-    """What a member asks for; wants: WANTS_STONES | WANTS_CHAINS. group: octets of its name."""
-    return struct.pack(">Bxxx", wants) + group
+def emit_ask(flags, group):
+    """What a member asks for; flags: WANTS_STONES | WANTS_CHAINS | KNOWS_TIME. group: its name's
+    octets.
+    """
+    return struct.pack(">Bxxx", flags) + group
 
 
 def parse_time(data):
@@ -184,7 +200,7 @@ def emit_chains(rows):
 
 
 def parse_ask(data):
-    """→ (what it wants, the group's name)"""
+    """→ (flags, the group's name)"""
     if len(data) < 4:
         raise FormatError(DROP_IKE_FORMAT)
     return data[0], bytes(data[4:])

@@ -8,7 +8,7 @@ verification. So senders take turns, and which packet of one's is verified is dr
 in one's name delays no other, and in its own name it wins nothing for sure.
 """
 
-from covey.drops import DROP_SOURCE
+from covey.drops import DROP_SOURCE, DROP_UNPROVEN
 from covey.job import tidied
 from covey.port import random_bytes
 from covey.waiting import PROOF_LEN, WAITING
@@ -108,6 +108,12 @@ class Verifying:
                 other = _claim_of(room, slot)
                 if other.r == claim.r and other.s == claim.s:
                     room.refuse(slot, DROP_SOURCE)
+
+
+def let_go(room):
+    """What waits there for proofs of another kind will never be proven."""
+    for slot in range(len(room.states)):
+        room.refuse(slot, DROP_UNPROVEN)
 
 
 def _claim_of(room, slot):

@@ -127,7 +127,8 @@ class WaitingRoom:
         """
         n = payload_len + trailer
         how = self._how
-        how[_INDEX], how[_TRAILER], how[_MOST_MS], how[_WANTS] = sender, trailer, most_ms, wants
+        how[_INDEX], how[_TRAILER] = sender, trailer
+        how[_MOST_MS], how[_WANTS] = most_ms, wants
         if _keep(self.parts, how, 0, 0, rx, n, auth, now_ms, -1) >= 0:
             return WAITS
         slot = self._free()
@@ -275,15 +276,16 @@ class WaitingRoom:
                 most, sender = senders[other], other
         if most == 0:
             return DROP_CROWDED
-        self.refuse(self._nth(None, sender, self._random(most)), DROP_CROWDED)
+        self.refuse(self._those_of(None, sender)[self._random(most)], DROP_CROWDED)
         return 1
 
     def _draw(self, rx, sender, count):
         """A new one takes the place of one of these, by lot: its weight, or DROP_CROWDED."""
         came = 1
-        for nth in range(count):
-            came += self._weight(self._nth(rx, sender, nth))
-        slot = self._nth(rx, sender, self._random(count))
+        slots = self._those_of(rx, sender)
+        for slot in slots:
+            came += self._weight(slot)
+        slot = slots[self._random(count)]
         weight = min(self._weight(slot) + 1, _MOST_WEIGHT)
         if self._random(came) >= count:
             self._weigh_as(slot, weight)
@@ -291,17 +293,14 @@ class WaitingRoom:
         self.refuse(slot, DROP_CROWDED)
         return weight
 
-    def _nth(self, rx, sender, nth):
-        """The slot of a sender's packet, by its place among those that wait; rx: among those of
-        the number of the packet there.
+    def _those_of(self, rx, sender):
+        """The slots of a sender's packets that wait; rx: of those with the number of the packet
+        there.
         """
-        for slot in range(self._slots):
-            if self._is_of(slot, sender):
-                if rx is None or _is_same(self.packets[slot], rx, _KEY):
-                    if nth == 0:
-                        return slot
-                    nth -= 1
-        return -1
+        found = [slot for slot in range(self._slots) if self._is_of(slot, sender)]
+        if rx is None:
+            return found
+        return [slot for slot in found if _is_same(self.packets[slot], rx, _KEY)]
 
     def _is_of(self, slot, sender):
         """Whether a packet of this sender is there, which can give way."""

@@ -4,7 +4,7 @@ import pytest
 
 from covey_host.errors import Problem
 from covey_host.gcks.clock import FIRST_MS, Boot, Clock
-from covey_host.gcks.ledger import Ledger
+from covey_host.gcks.ledger import Ledger, encode
 from covey_host.store import sqlite
 
 DAY_MS = 86_400_000
@@ -13,12 +13,18 @@ DAY_MS = 86_400_000
 class Machine:
     def __init__(self, boot="one"):
         self.boot, self.now = boot, 5_000
+        self.ahead = 1_700_000_000_000  # of the time of day
+        self.stopped = 0  # between two looks at it
 
     def id(self):
         return self.boot
 
     def now_ms(self):
         return self.now
+
+    def day_ms(self):
+        now, self.now = self.now, self.now + self.stopped
+        return now + self.ahead
 
 
 class Chance:
@@ -84,13 +90,61 @@ def test_one_that_is_spent(ledger):
     clock = begun(ledger, machine)
     name = clock.name
     machine.now += 400 * DAY_MS
-    assert not clock.is_spent
+    assert not clock.is_over
     machine.now += 18 * DAY_MS
-    assert clock.is_spent and clock.now_ms() // 20 < 1 << 31
+    assert clock.is_over and clock.now_ms() // 20 < 1 << 31
     clock.begin()
     assert clock.name != name and clock.now_ms() == FIRST_MS
     machine.now += 418 * DAY_MS
     assert begun(ledger, machine).now_ms() == FIRST_MS  # spent while no key server ran
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_machine_that_was_paused(ledger, runs):
+    """The same boot, but time has passed of which its clock knows nothing."""
+    machine = Machine()
+    clock = begun(ledger, machine)
+    name, shows = clock.name, clock.now_ms()
+    machine.ahead += 100
+    machine.now += 60_000
+    assert not clock.is_over
+    machine.ahead += 1
+    if runs:
+        assert clock.is_over
+        clock.begin()
+    else:
+        clock = begun(ledger, machine)
+    assert clock.name != name and clock.now_ms() == FIRST_MS < shows + 60_000
+    assert not clock.is_over
+
+
+def test_the_time_of_day_is_set(ledger):
+    machine = Machine()
+    clock = begun(ledger, machine)
+    machine.ahead -= 3_600_000
+    assert not clock.is_over
+    machine.ahead += 101  # since then it stood still
+    assert clock.is_over and begun(ledger, machine).name == clock.name  # that start knows no more
+
+
+def test_who_is_stopped_while_it_looks_raises_no_alarm(ledger):
+    machine = Machine()
+    machine.stopped = 5_000
+    clock = begun(ledger, machine)
+    for _ in range(3):
+        assert not clock.is_over
+    machine.stopped = 0
+    assert not clock.is_over
+
+
+def test_a_store_of_before_there_was_a_time_of_day(ledger):
+    machine = Machine()
+    facts = {"name": b"ours", "boot": "one", "offset_ms": FIRST_MS}
+    ledger.write({"clock": encode(facts)})
+    clock = begun(ledger, machine)
+    assert clock.name == b"ours" and not clock.is_over
+    machine.ahead += 101
+    assert clock.is_over
 
 
 def test_a_store_that_fails(ledger):
@@ -108,3 +162,4 @@ def test_this_machine():
     here, again = Boot(), Boot()
     assert here.id() == again.id() and len(here.id()) == 36
     assert 0 <= again.now_ms() - here.now_ms() < 10_000
+    assert 0 <= again.day_ms() - here.day_ms() < 10_000

@@ -173,6 +173,20 @@ def test_a_group_that_is_too_large_for_the_board(site, table):
     assert said(member, board) == []
 
 
+def test_batches_that_are_too_large_for_the_board(site, table):
+    table(row(4, 16, 1400, 100, 50))
+    board = boards.load("esp32c3")
+    member = members.load(site, "press-7")
+    object.__setattr__(member.policy, "source_auth", "ecdsa")
+    assert said(member, board) == []
+    object.__setattr__(member.policy, "ecdsa_batch", 32)
+    (note,) = said(member, board)
+    assert "up to 32 packets at once, and limits.waiting is 16:" in note
+    member.fields["limits"] = {"waiting": 32}
+    assert said(member, board) == []
+    assert need.heap_for(files.limits(member, board), "heap") == 100
+
+
 def test_slots_for_too_few_rekeys(site, table):
     table()
     member = members.load(site, "press-7")

@@ -94,10 +94,10 @@ def test_each_receiver_is_sure_who_sent_it(plant):
     for sender in SENDERS:
         for n in range(2):
             assert plant.all_hear(sender, b"%d" % n) == set(NAMES) - {sender}
-    payloads = [b"%d" % n for n in range(20)]
+    payloads = [b"%d" % n for n in range(16)]
     packets = plant.send("press", *payloads)
     told = plant.take("valve", *packets[::3], *packets[1::3])
-    assert sorted(told) == sorted((payloads[n], b"press") for n in range(20) if n % 3 != 2)
+    assert sorted(told) == sorted((payloads[n], b"press") for n in range(16) if n % 3 != 2)
 
 
 def test_a_member_that_lies(plant):
@@ -132,10 +132,10 @@ def test_numbers_can_not_be_burned(plant):
     newer = press.member.keys.sending.sender_id + 1
     lie = forged(spy, press, b"x", sender_id=newer, trailer=trailer)
     assert plant.take("valve", lie) == [DROP_SOURCE]
-    packets = plant.send("press", *[b"%d" % n for n in range(64)])
-    assert len(plant.take("valve", *packets[:16])) == 16
-    assert [plant.ones["valve"].receive(packet) for packet in packets[16:20]] == [
-        b"%d" % n for n in range(16, 20)
+    packets = plant.send("press", *[b"%d" % n for n in range(16)])
+    assert len(plant.take("valve", *packets[:12])) == 12
+    assert [plant.ones["valve"].receive(packet) for packet in packets[12:]] == [
+        b"%d" % n for n in range(12, 16)
     ]
 
 
@@ -252,6 +252,15 @@ def test_a_policy_of_single_signatures(tmp_path):
     packets = plant.send("press", b"one", b"two")
     assert plant.take("valve", *packets) == [DROP_SOURCE] * 2
     site.store.close()
+
+
+def test_the_largest_batch_finds_room(plant):
+    """By what policy and members have where nobody says otherwise, on boards, too."""
+    auth = plant.ones["press"].member.keys.sending.auth
+    payloads = [b"%02d" % n for n in range(auth.most_in_a_batch())]
+    assert len(payloads) == 16
+    found = plant.take("valve", *plant.send("press", *payloads))
+    assert sorted(found) == [(payload, b"press") for payload in payloads]
 
 
 def test_the_longest_payload(plant):

@@ -12,7 +12,7 @@ from covey.membership import UNTIMED
 from covey_host.causes import causes
 from covey_host.errors import Problem
 from covey_host.gcks.clock import FIRST_MS
-from covey_host.gcks.policy import SitePolicy
+from covey_host.gcks.policy import SitePolicy, parse
 from foreign_gm import GSA_AUTH, ForeignGM, notification, notifies
 from gcks_site import KEY, LINE1, SITE, Site
 from test_eviction import group_of
@@ -250,6 +250,20 @@ def test_a_clock_that_is_spent_is_replaced_by_a_rekey(site):
     assert told == group_of(site).epoch.clock != name and ms == FIRST_MS
 
 
+def test_the_key_servers_machine_was_paused(site):
+    """By its clock keys would not be out that are: nobody is told that, not even at once."""
+    _, valve = begun(site, ["press"])
+    name, _ = valve.time()
+    site.server._boot.stood_ms += 20_000
+    site.now += 20_000
+    assert valve.ask() == {}
+    site.air.clear()
+    site.wait(0)
+    rekeyed(site, valve)
+    told, ms = valve.time()
+    assert told == valve.clock != name and ms == FIRST_MS
+
+
 def test_who_does_not_ask_is_named(site):
     press, valve = begun(site, ["press"])
 
@@ -282,6 +296,60 @@ def test_who_does_not_ask_is_named(site):
     assert untimed() == ["press"]
     site.talk(press.gm.leave(), "press")
     assert untimed() == []
+
+
+def standing(site, name):
+    """Its (untimed, unsure), and what is said of that."""
+    told = {"running": True, "files": [], **site.server.why(name, site.now)}
+    group = told["groups"]["line1"]
+    words = {"untimed", "unsure_of_time"} & {cause.cause for cause in causes(told)}
+    listed = site.server.status(site.now)["groups"]["line1"]["untimed"]
+    assert (name in listed) == group["untimed"]
+    return group["untimed"], group["unsure"], words
+
+
+def test_who_is_told_too_late_is_named(site):
+    """It asks again at once, and says that it does not know the time."""
+    _, valve = begun(site, ["press"])
+    valve.ask()
+    assert standing(site, "valve") == (False, False, set())
+    site.wait(2_600)
+    valve.ask()
+    assert standing(site, "valve") == (True, True, {"unsure_of_time"})
+    site.wait(2_600)
+    valve.ask(4)
+    assert standing(site, "valve") == (False, False, set())
+    for _ in range(2):
+        site.wait(20_000)
+        valve.ask()
+    assert standing(site, "valve") == (False, False, set())
+    site.wait(2_600)
+    valve.ask()
+    assert standing(site, "valve")[0]
+    site.wait(10_000)  # so it was content
+    assert standing(site, "valve") == (False, False, set())
+
+
+def test_a_start_makes_nobody_untimed(site):
+    """Members were told before it, and ask in their own time."""
+    _, valve = begun(site, ["press"])
+    valve.ask()
+    site = site.restart()
+    assert standing(site, "valve") == (False, False, set())
+    site.wait(149_000)
+    assert standing(site, "valve") == (False, False, set())
+    site.wait(2_000)
+    assert standing(site, "valve") == (True, False, {"untimed"})
+    site.store.close()
+
+
+def test_a_group_that_is_proven_by_time_no_more(site):
+    """Keys of its chains are secrets of senders: they go."""
+    begun(site, ["press"])[1].ask(2)
+    group = group_of(site)
+    assert group.chains._made
+    site.server.reload(parse(SITE + LINE1), site.now)
+    assert group_of(site) is group and not group.chains._made
 
 
 def test_only_senders_are_counted(site):

@@ -223,6 +223,16 @@ def test_who_left_is_forgotten():
     assert made.of(7, FIRST) is None
 
 
+def test_other_chains_of_the_same_sender():
+    """It has another seat: what was known of the next segment is of the former one."""
+    made = a_chains()
+    made.tell([(1, 2 * FIRST, SALT, 2 * FIRST - 1, bytes(16))], NAMES)
+    assert made.of(1, 2 * FIRST) is not None
+    made.tell([(1, FIRST, b"pepper!!", FIRST - 1, OTHER[FIRST - 1])], NAMES)
+    assert made.of(1, FIRST).salt == b"pepper!!" and made.of(1, 2 * FIRST) is None
+    assert made.of(2, FIRST) is not None
+
+
 def test_what_is_lacking():
     made = Chains(timing())
     assert not made.lacks(FIRST, 100)  # of nobody

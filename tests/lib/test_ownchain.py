@@ -122,6 +122,42 @@ def test_from_one_segment_into_the_next():
     assert not made.begin(FIRST + 2 * COUNT)  # and behind it there is none
 
 
+def test_no_needless_stones_before_a_border():
+    """Keys of a segment are made some time before its end; stones of those would take the ring
+    back, and with it the keys that are owed. As in life: asked for when they are lacking, and also
+    by who has a reason of its own.
+    """
+    last = FIRST + COUNT - 1
+    for lag in (2, 16):
+        made = OwnChain(Timing(8, lag, BITS, 100, b"abcd", 500), b"press-7")
+        at = last - 80
+        made.take(at, SALT, stones(KEYS, at, BITS))
+        made.take(last, SALT2, stones(NEXT, last, BITS))
+        for interval in range(at + 1, last + 60):
+            made.step(interval)
+            assert not made.lacks(interval), interval - last
+            if last - 10 < interval < last + 3:
+                late = min(interval, last) - 1
+                made.take(late, SALT, stones(KEYS, late, BITS))
+                made.take(last, SALT2, stones(NEXT, last, BITS))
+                made.step(interval)
+            told = interval - lag
+            if told > at + 1:
+                keys = NEXT if told > last else KEYS
+                assert told_in(made, interval) == keys[told], (lag, interval - last)
+
+
+def test_what_was_begun_is_forgotten_before_ticks_wrap():
+    made = own(FIRST + 10)
+    assert made.begin(FIRST + 11)
+    made.until = 1000
+    made.rest(999, FIRST + 12)
+    made.rest(1000, FIRST + 11)
+    assert made.interval == FIRST + 11
+    made.rest(1000, FIRST + 12)
+    assert made.interval == -1 and made.begin(FIRST + 12)
+
+
 def test_what_is_owed():
     made = own(FIRST + 10)
     assert made.owed_at() == -1

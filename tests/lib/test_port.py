@@ -15,7 +15,7 @@ LOOPBACK = "127.0.0.1"
 
 NAMES = (
     "const micropython ticks_ms ticks_add ticks_diff utc collect tidy mem_free unload "
-    "random_bytes stir sha256 sha1 AESBlock cmac_context later_kernels "
+    "random_bytes stir sha256 sha1 AESBlock cmac_context later_kernels WAITING_SLOTS "
     "GCMContext GMACContext buffer "
     "admit trim heard accept frame STEP_IS_DUE find_spi words link unlink place word_of "
     "read_file resolve udp_socket group_socket esp_socket pollable recv recv_from recv_parts send "

@@ -26,6 +26,7 @@ from covey.p256_sign import derived, point_job
 from covey.signatures import Signatures
 from covey.signers import KEY_LABEL, TAIL, emit_signers
 from covey.vouched import Signers
+from covey.waiting import room_of
 from datapath import KEY128, data_sa, deliver, good
 
 ROWS = [(1, 0, b"press-7"), (2, 5, b"desk")]
@@ -283,6 +284,39 @@ def test_who_has_not_signed_does_not_send():
     sa.auth.forget_signed()
     assert press.send(0, 0) == DROP_UNSIGNED and press.payload_most == 600 - TAIL
     assert press.drops.of(DROP_UNSIGNED) == 3
+
+
+def test_nobody_sends_under_a_signature_that_is_being_made():
+    """And one that would not fit is no reason to move tx."""
+    press = member(1)
+    sa = press.keys.sending
+    for count in (1, 8):
+        for _ in sa.auth.sign_job(sa, [b"%d" % n for n in range(count)]):
+            assert press.has_to_sign(0) and press.send(0, 0) == DROP_UNSIGNED
+        assert press.has_to_sign(0)  # another one, for what is not of this batch
+        assert [type(send_signed(press, b"%d" % n)) for n in range(count)] == [bytes] * count
+    finish(sa.auth.sign_job(sa, [b"a", b"b"]))
+    sa.auth.trailer = TAIL
+    tx_len = len(press.tx)
+    try:
+        press.send(0, 0)
+        raise AssertionError("sent")
+    except ValueError:
+        assert len(press.tx) == tx_len
+
+
+def test_a_room_in_which_other_proofs_were_waited_for():
+    """Where policy went over from other proofs to signatures."""
+    press, m = member(1), member(slots=2)
+    room = room_of(m)
+    room.engine = object()
+    m.rx[:12] = b"abcd\0\0\0\x01\0\x40\0\0"
+    assert room.keep(m.rx, 0, 4, object(), 1, 7000, 0, 1000) == WAITS
+    (datagram,) = send(press, b"stop")
+    assert deliver(m, datagram) == WAITS
+    found = told(m)
+    assert DROP_UNPROVEN in found and (b"stop", b"press-7") in found and len(found) == 2
+    assert room.count == 0
 
 
 def test_an_sa_that_goes_takes_what_waits_along():

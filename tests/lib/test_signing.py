@@ -2,7 +2,7 @@
 
 import asyncio
 
-from covey.drops import DROP_OVERSIZE, ConfigError
+from covey.drops import DROP_OVERSIZE, DROP_UNSIGNED, ConfigError
 from covey.job import finish
 from covey.p256_sign import point_job
 from covey.signatures import Signatures
@@ -109,6 +109,10 @@ def test_other_keys_while_it_signs():
     _run(story())
 
 
+def _fails(payload):
+    raise OSError(5)
+
+
 def test_what_can_not_be_sent():
     async def story():
         receiver, sender = await _signed_pair()
@@ -130,6 +134,12 @@ def test_what_can_not_be_sent():
             raise AssertionError("a receiver sends")
         except ConfigError:
             pass
+        sender._signing._leave = _fails
+        try:
+            await sender.send_many([b"x", b"y"])
+            raise AssertionError("sent")
+        except OSError:
+            assert sender.member.send(0, 0) == DROP_UNSIGNED
         sender.member.keys.silence()
         assert not await sender.send(b"x") and await sender.send_many([b"x", b"y"]) == 0
         await _leave(receiver, sender)

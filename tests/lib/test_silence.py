@@ -33,7 +33,7 @@ def _open(life, number=0, tek="t1"):
 def _answer(life, spis=None):
     """What the key server says to a sign of life; spis: of the TEKs that it has."""
     said = [] if spis is None else [notify(ike.COVEY_CURRENT, spis)]
-    life.ike.alive = ike.parse_chain(*_chain(said))
+    life.ike.alive = ike.parse_chain(*_chain(said)), life.now_ms, life.now_ms
     life.run()
 
 

@@ -150,8 +150,7 @@ class Node:
 
     def again(self, datagram):
         """In another life: time has gone back."""
-        auth = self.m.keys.live()[0].auth
-        auth._latest = -1
+        self.keeper.clock.is_latest = -1
         return self.hear(datagram)
 
     def look(self):
@@ -194,6 +193,86 @@ def test_who_falls_silent_tells_its_keys():
             assert valve.got == [(b"press-7", b"last")]
     assert told == [2, 3, 4, 6, 10]
     assert valve.m.opened == 1 and press.m.sent == 6
+
+
+def test_a_disclosure_meets_the_end_of_an_atd():
+    """The SA that is elected then sends no empty packet of its own accord."""
+    w = World()
+    press, valve = w.node(1), w.node()
+    for node in (press, valve):
+        sa = data_sa(b"new!", bytes(range(1, 21)), epoch=2)
+        assert sa.senders.enlist(ROSTER)
+        sa.auth = TimedMACs(node.keeper, NAMES, LOW_BITS, EPOCH + 1)
+        node.m.keys.install(sa, node.ticks)
+    sa = press.m.keys.find(b"new!", 0)
+    sa.become_sender(1 << LOW_BITS | 1, 16)
+    press.m.keys.activate(b"new!", press.ticks, 1)
+    assert valve.hear(press.send(b"a")) == WAITS
+    w.now += 1000
+    assert valve.hear(press.turn()) == DROP_DISCLOSURE
+    assert press.m.keys.sending is sa and valve.got == [(b"press-7", b"a")]
+    w.now += 300
+    press.turn()
+    valve.look()
+    assert len(valve.got) == 1
+
+
+def test_who_must_not_send_tells_nothing():
+    w = World()
+    press = w.node(1)
+    press.send(b"a")
+    press.m.keys.silence()
+    w.now += 200
+    sent = press.m.sent
+    assert press.turn() is None and press.m.keys.sending is None and press.m.sent == sent
+
+
+def test_a_boards_aes_fails_in_a_disclosure():
+    w = World()
+    press, valve = w.node(1), w.node()
+    valve.hear(press.send(b"a"))
+    sa = press.m.keys.sending
+    sa.context, whole = Broken(), sa.context
+    w.now += 200
+    assert press.turn() is None and press.m.keys.sending is sa
+    sa.context = whole
+    w.now += 100
+    assert valve.hear(press.turn()) == DROP_DISCLOSURE and len(valve.got) == 1
+
+
+class Broken:
+    def seal(self, *_):
+        raise OSError
+
+
+def test_an_index_has_another_sender_now():
+    """What is sent under an SA of before is not of the chain that has come since."""
+    w = World()
+    press, valve = w.node(1), w.node()
+    assert valve.hear(press.send(b"a")) == WAITS
+    at = w.interval - 1
+    chains = valve.keeper.chains
+    rows = [(1, FIRST, SALTS[(2, 1)], at, key_of(2, at))]
+    chains.tell(rows, {1: b"newcomer", 2: b"desk"}, valve.m.waiting)
+    assert valve.hear(press.send(b"b")) == DROP_NO_CHAIN and not chains.is_behind
+    chains.disclose(1, at + 1, key_of(2, at + 1), 0, valve.m.waiting)
+    valve.look()
+    assert valve.got == [] and valve.refused == [DROP_NO_CHAIN]
+
+
+def test_a_long_silence():
+    """After 7 days ticks of then seem to come: what was found out then is no more."""
+    w = World()
+    press, valve = w.node(1), w.node()
+    datagram = press.send(b"a")
+    assert valve.hear(datagram) == WAITS
+    for node in (press, valve):
+        node.keeper.rest(node.ticks + 2000)
+    w.now += 7 * 86400000
+    for node in (press, valve):
+        assert node.keeper.clock.learn(w.now, node.ticks, node.ticks)
+    assert press.m.send(1, press.ticks) == DROP_NO_CHAIN
+    assert valve.hear(datagram) == DROP_UNSAFE
 
 
 def test_many_senders_and_lengths():
@@ -292,11 +371,11 @@ def test_a_bound_that_is_too_old():
 
 
 def test_drift_eats_the_margin_before_it_is_wrong():
-    """After 100 s of 500 ppm packets are taken for a shorter time; but never one too late."""
+    """After 40 s of 500 ppm packets are taken for a shorter time; but never one too late."""
     for ppm in (-500, 0, 500):
         w = World()
         press, valve = w.node(1), w.node(ppm=ppm)
-        w.now += 100000 - w.now % 100
+        w.now += 40000 - w.now % 100
         press.sync()
         w.now += 10  # its key may be told in 190 ms
         datagram = press.send(b"a")

@@ -31,7 +31,7 @@ def test_a_silent_server_is_asked_and_its_answer_is_enough():
 def test_an_answer_tells_when_it_was_asked_for():
     """First, that is: whoever sends again has waited. And when it came."""
     talk = Talk().registered()
-    assert talk.gm.alive_times is None
+    assert talk.gm.alive is None
     talk.later(1234)
     assert talk.gm.say([notify(40963, b"x")], talk.now_ms)
     assert not talk.gm.say([], talk.now_ms)
@@ -39,8 +39,18 @@ def test_an_answer_tells_when_it_was_asked_for():
     (request,) = talk.sent()
     talk.later(700)
     assert talk.take(talk.gcks.sa.answer(request, [])) == []
-    assert talk.gm.alive == [] and talk.gm.alive_times == (asked_ms, talk.now_ms)
+    assert talk.gm.alive == ([], asked_ms, talk.now_ms)
     assert talk.now_ms - asked_ms == 700
+
+
+def test_an_answer_that_does_not_parse_is_none():
+    """But a sign of life."""
+    talk = Talk().registered()
+    assert talk.gm.say([], talk.now_ms)
+    (request,) = talk.sent()
+    assert talk.hear(talk.gcks.sa.answer(request, [(ike.NOTIFY, b"")])) == ("ike_format", [])
+    assert talk.gm.alive is None
+    assert talk.gm.say([], talk.now_ms)
 
 
 def test_whatever_is_genuine_counts_as_a_sign_of_life():

@@ -149,10 +149,10 @@ def _look(plant, seen):
 
 
 def _count_checks(plant, asked):
-    receive = plant.station.server._responder._registrar.current
+    tell = plant.station.server._responder._registrar.tell
 
-    def counted(sa):
+    def counted(*what):
         asked.append(plant.clock.now_ms)
-        return receive(sa)
+        return tell(*what)
 
-    plant.station.server._responder._registrar.current = counted
+    plant.station.server._responder._registrar.tell = counted

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from ..errors import MISUSE, Problem
+from ..gcks.policy import ECDSA
 from . import mpyfile
 from .boards import Board
 from .files import Contents, limits
@@ -12,6 +13,7 @@ from .members import Member
 # Octets of heap that main.py takes, by limits: as `make size BOARD=NAME KEEP=1` measured them.
 MEASURED = Path(__file__).with_name("heap.json")
 IN_RAM, IN_ROMFS = "heap", "heap_romfs"  # its columns: where the code lies
+_WAITING = 16  # what MicroPython's port has as limits.waiting
 _ROLLOVERS = 3  # SAs: the one in use, the next, and one whose dtd is not over
 
 
@@ -44,7 +46,7 @@ def heap_for(has: dict[str, int], where: str) -> int | None:
     enough = [
         row[where]
         for row in json.loads(MEASURED.read_text())
-        if all(row[key] >= value for key, value in has.items())
+        if all(row[key] >= value for key, value in has.items() if key in row)
     ]
     return min(enough, default=None)
 
@@ -83,6 +85,12 @@ def _group(member: Member, has: dict[str, int]) -> list[str]:
         said.append(
             f"Group {policy.name} has {member.senders} senders, and limits.senders is"
             f" {has['senders']}: packets of the others are dropped."
+        )
+    waiting = has.get("waiting", _WAITING)
+    if policy and policy.source_auth == ECDSA and policy.ecdsa_batch > waiting:
+        said.append(
+            f"Group {policy.name} signs up to {policy.ecdsa_batch} packets at once, and"
+            f" limits.waiting is {waiting}: it may lose the others before they are verified."
         )
     return said
 

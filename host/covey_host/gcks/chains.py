@@ -89,6 +89,10 @@ class Chains:
             found.append((at, chain.salt, keys))
         return found
 
+    def forget(self) -> None:
+        """The group has no clock any more."""
+        self._made.clear()
+
     def prepare(self, epoch: Epoch) -> int:
         """Make one chain that will be asked for, if there is one → ms until the next may be."""
         bits, now = epoch.shape.tesla_chain, self._now(epoch)

@@ -45,6 +45,8 @@ from .timers import NEVER
 _JITTER = 5  # % of a lifetime: groups that began together are not rekeyed together
 _RETRY_MS = 5000  # after a write that failed
 _MISSED = 3  # times that a member should have asked for the time
+_UNSURE_MS = 10_000  # who does not know the time asks again before, many times
+_NEVER_TOLD = (-NEVER, 0)
 
 
 class GroupFull(Exception):
@@ -82,13 +84,16 @@ class Group:
         self._evicts = False  # the last change of keys was to put somebody out
         self._former: list[tuple[Epoch, int]] = []  # until when each is received under
         self._said: dict[str, int] | None = None  # how large the last rekey was
-        self._timed: dict[str, int] = {}  # when members were told the time
+        # When members were told the time, and how often in a row they did not know it before.
+        self._timed: dict[str, tuple[int, int]] = {}
+        self._started_ms = 0
 
     # The life of a group
 
     def start(self, now_ms: int, evicted: frozenset[str], more: Changes) -> None:
         """When the key server starts: a new group, or new keys over the stored Rekey SA, before
         any Sender-ID is given. evicted: removed while no server ran; more: is written with it."""
+        self._started_ms = now_ms
         self._read(now_ms)
         if self.epoch is None:
             self.believe(self._founded(now_ms, more), now_ms)
@@ -153,13 +158,16 @@ class Group:
         self._former = self._after(plan, now_ms)
         self._evicts = plan.evicts
         self.epoch = plan.epoch
+        if not self.epoch.clock:
+            self.chains.forget()
+            self._timed.clear()
         self._born_ms = now_ms
         self._activate_ms = plan.activate_ms
         self._end_ms = plan.end_ms
         lifetime_ms = self.policy.lifetime_s * 1000
         jitter = int.from_bytes(self._random(2)) * lifetime_ms * _JITTER // 100 >> 16
         self._rekey_ms = now_ms + lifetime_ms * REKEY_AT // 100 - jitter
-        self._roster.remove(plan.gone)
+        self._roster.remove(plan.gone, keeps=plan.keeps)
         for member in plan.gone:
             self._timed.pop(member, None)
         self._roster.vacate(plan.vacated)
@@ -213,6 +221,8 @@ class Group:
         self._write(changes | (self._tree.pages(draft, self._prefix) if draft else {}))
         self._roster.enter(member, enrolled, picked)
         self._newcomers.admitted(member, is_sender=wanted is not None)
+        if self.epoch.clock:
+            self._timed[member] = _NEVER_TOLD
         if draft:
             self._tree.apply(draft)
         return [senders.sender_id(self.epoch.shape, i, row) for i, row in picked.items()]
@@ -303,16 +313,27 @@ class Group:
         """Whether senders are proven by time, and this member may ask for it."""
         return self.epoch.clock != b"" and not self._has_other_clock and self.has(member)
 
-    def timed(self, member: str, now_ms: int) -> None:
-        """It was told the time."""
-        self._timed[member] = now_ms
+    def timed(self, member: str, knows: bool, now_ms: int) -> None:
+        """It is told the time. knows: it says that it knew it before."""
+        told_ms, unsure = self._timed.get(member, _NEVER_TOLD)
+        unsure = unsure + 1 if now_ms < told_ms + _UNSURE_MS else 1
+        self._timed[member] = now_ms, 0 if knows else unsure
 
     def is_untimed(self, member: str, now_ms: int) -> bool:
-        """Whether a member should know the time and does not, since it asks no more."""
+        """Whether a member should know the time and does not: it asks no more, or what it was told
+        was of no use. Who has followed since before our start may have asked shortly before that.
+        """
         if not self.epoch.clock or not self.has(member):
             return False
-        least_ms = now_ms - _MISSED * timingrules.asks_s(self.policy) * 1000
-        return self._timed.get(member, least_ms - 1) < least_ms
+        if self.is_unsure(member, now_ms):
+            return True
+        told_ms, _ = self._timed.get(member, (self._started_ms, 0))
+        return told_ms < now_ms - _MISSED * timingrules.asks_s(self.policy) * 1000
+
+    def is_unsure(self, member: str, now_ms: int) -> bool:
+        """Whether it asks again and again: what it was told, it was told too late."""
+        told_ms, unsure = self._timed.get(member, _NEVER_TOLD)
+        return unsure > 1 and now_ms < told_ms + _UNSURE_MS and self.has(member)
 
     def untimed(self, now_ms: int) -> list[str]:
         """All of these."""
@@ -472,7 +493,7 @@ class Group:
     @property
     def _has_other_clock(self) -> bool:
         clock, name = self.chains.clock, self.epoch.clock
-        return name != b"" and (name != clock.name or clock.is_spent)
+        return name != b"" and (name != clock.name or clock.is_over)
 
     def _founded(self, now_ms: int, more: Changes) -> Plan:
         epoch = first_epoch(self.policy.shape, self._random)

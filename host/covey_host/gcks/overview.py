@@ -153,7 +153,7 @@ class Overview:
     def _standing(self, member: Member, name: str, now_ms: int) -> dict:
         """What a member is to a group that it may join."""
         facts = {"sender": member.groups[name], "state": states.NEVER, "lag": None, "behind": 0}
-        facts |= {"epoch": None, "senders": 0, "untimed": False}
+        facts |= {"epoch": None, "senders": 0, "untimed": False, "unsure": False}
         group = self._groups.get(name)
         if group is None:
             return facts
@@ -167,6 +167,7 @@ class Overview:
             facts["behind"] = contact.behind.get(name, 0) if contact else 0
             if self._responder is not None:
                 facts["untimed"] = group.is_untimed(member.name, now_ms)
+                facts["unsure"] = group.is_unsure(member.name, now_ms)
         return facts
 
     def _told(self, contact: Contact) -> dict:

@@ -78,7 +78,7 @@ ike_idle = "10m"
 # tesla_lag = 2                  # so many intervals later it is disclosed
 # tesla_chain = 14               # a chain of keys lasts for 2 to the power of this many intervals
 # tesla_drift = 500              # ppm by which a member's clock may be wrong
-# ecdsa_batch = 64               # most packets that one signature covers
+# ecdsa_batch = 16               # most packets that one signature covers
 # batch_window = "1s"            # so long newcomers wait for others that come
 # max_silence = 0                # who hears nothing from here for so long says so; 0: never
 # on_silence = "tell"            # "stop": then it takes no packets, either
@@ -90,6 +90,15 @@ ike_idle = "10m"
 # rejoin_spread = "2s"           # within which members come back after a removal
 # report_interval = 0            # "5m": members say so often how they are, for `covey status`
 """
+
+
+# What each source_auth leaves to policy; in a Shape the others' stay what they are by default.
+_OF_MODE = {
+    NONE: (),
+    MAC: ("mac_len",),
+    TESLA: ("mac_len", "tesla_interval_ms", "tesla_lag", "tesla_chain", "tesla_drift_ppm"),
+    ECDSA: ("ecdsa_batch",),
+}
 
 
 @dataclass(frozen=True)
@@ -115,7 +124,7 @@ class Shape:
     tesla_lag: int = 2
     tesla_chain: int = 14
     tesla_drift_ppm: int = 500
-    ecdsa_batch: int = 64
+    ecdsa_batch: int = 16
 
     @property
     def sender_id_bits(self) -> int:
@@ -157,7 +166,7 @@ class GroupPolicy:
     tesla_lag: int = 2
     tesla_chain: int = 14
     tesla_drift_ppm: int = 500
-    ecdsa_batch: int = 64
+    ecdsa_batch: int = 16
     batch_window_ms: int = 1000
     max_silence_s: int = 0
     on_silence: str = TELL
@@ -199,12 +208,7 @@ class GroupPolicy:
             key_tree=self.key_tree if self.rekey == MULTICAST else 0,
             delivery=self.delivery,
             source_auth=self.source_auth,
-            mac_len=self.mac_len,
-            tesla_interval_ms=self.tesla_interval_ms,
-            tesla_lag=self.tesla_lag,
-            tesla_chain=self.tesla_chain,
-            tesla_drift_ppm=self.tesla_drift_ppm,
-            ecdsa_batch=self.ecdsa_batch,
+            **{key: getattr(self, key) for key in _OF_MODE[self.source_auth]},
         )
 
     def delays_s(self, evicts: bool) -> tuple[int, int]:

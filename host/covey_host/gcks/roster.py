@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 
 from . import states
 from .ledger import Changes, decode, encode
-from .senders import Row, decode_row, encode_row
+from .senders import NOBODY, Row, decode_row, encode_row
 
 _SORTED = 10_000  # with more members the first ones by name are not looked for
 _LEAF = b',"leaf":'  # what stands behind it is all that most rows differ in
@@ -192,17 +192,25 @@ class Roster:
         """Indexes that are kept for senders."""
         return {self._row_key(index): encode_row(row) for index, row in rows.items()}
 
-    def removing(self, gone: frozenset[str]) -> Changes:
-        """Only with an exclusion: their indexes may go to others then."""
-        keys = [self._member_key(member) for member in gone if member in self.members]
-        keys += [self._row_key(index) for index, row in self.rows.items() if row.owner in gone]
-        return dict.fromkeys(keys)
+    def removing(self, gone: frozenset[str], *, keeps: bool = False) -> Changes:
+        """Only with other keys for all others. keeps: their indexes go to nobody in this era."""
+        changes: Changes = {self._member_key(m): None for m in gone if m in self.members}
+        for index in self._indexes_of(gone):
+            row = replace(self.rows[index], owner=NOBODY)
+            changes[self._row_key(index)] = encode_row(row) if keeps else None
+        return changes
 
-    def remove(self, gone: frozenset[str]) -> None:
+    def remove(self, gone: frozenset[str], *, keeps: bool = False) -> None:
         for member in gone:
             self._put(member, None)
-        for index in [index for index, row in self.rows.items() if row.owner in gone]:
-            del self.rows[index]
+        for index in self._indexes_of(gone):
+            if keeps:
+                self.rows[index] = replace(self.rows[index], owner=NOBODY)
+            else:
+                del self.rows[index]
+
+    def _indexes_of(self, owners: frozenset[str]) -> list[int]:
+        return [index for index, row in self.rows.items() if row.owner in owners]
 
     def forgetting(self, member: str) -> Changes:
         """Of a member without keys; its index, if it had one, stays used."""

@@ -15,6 +15,10 @@ is used up for the rest of the era, whoever has registered since. Three bounds f
     After eight starts nothing is left, and the start excludes all members instead of rekeying.
 
 Where no index is left, all are excluded, which frees the used up ones; else the group is full.
+
+With source authentication an index stands for a name, and packets under the TEK of before may
+still be on their way when another one is in use. So who is removed leaves its index to nobody
+there before the era ends.
 """
 
 from collections.abc import Iterator
@@ -25,6 +29,7 @@ from .epoch import Epoch
 from .ledger import decode, encode
 from .policy import Shape
 
+NOBODY = ""  # owner of an index that is kept until the era ends
 _STARTS = 8  # of the key server in one era
 
 

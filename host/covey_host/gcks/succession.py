@@ -47,6 +47,7 @@ class Plan:
     joined: dict[str, Enrolled] = field(default_factory=dict)  # newcomers for whom there is a leaf
     evicts: bool = False  # somebody is put out, while all others follow
     reserved: dict[int, Row] = field(default_factory=dict)  # sender indexes of seats
+    keeps: bool = False  # sender indexes of those that are gone from others
 
 
 def decide(
@@ -102,8 +103,9 @@ def decide(
     unsent = 0 if excludes else was.unsent
     outbox = (*outbox, *parcels)[-max(_MOST_PARCELS, unsent + len(parcels)) :]
     vacated = frozenset(moves.leaving) - gone
+    keeps = new.era == old.era and new.shape.source_auth != sources.NONE
     changes = {was.prefix + "state": encode_state(new, outbox)}
-    changes |= was.roster.vacating(vacated) | was.roster.removing(gone)
+    changes |= was.roster.vacating(vacated) | was.roster.removing(gone, keeps=keeps)
     for name, enrolled in moves.joined.items():
         changes |= was.roster.entering(name, enrolled, {})
     changes |= was.roster.reserving(reserved)
@@ -114,7 +116,7 @@ def decide(
     elif draft:
         changes |= tree.pages(draft, was.prefix)
     end_ms = said_ms + dtd_s * 1000
-    what = vacated, tree, draft, moves.joined, evicts, reserved
+    what = vacated, tree, draft, moves.joined, evicts, reserved, keeps
     return Plan(new, outbox, changes, activate_ms, end_ms, gone, *what)
 
 

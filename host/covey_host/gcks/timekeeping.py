@@ -24,19 +24,19 @@ def answer(
     asked = [n for n in parts.notifies if n.type == ike.COVEY_TIME]
     if not asked or sa.state != OPEN:
         return []
-    wants, name = timing.parse_ask(asked[0].data)
+    flags, name = timing.parse_ask(asked[0].data)
     group = groups.get(name.decode("ascii", "replace"))
     if len(asked) > 1 or group is None or not group.keeps_time_for(sa.identity):
         counters["time_refused"] += 1
         return []
     counters["time_told"] += 1
-    group.timed(sa.identity, now_ms)
+    group.timed(sa.identity, bool(flags & timing.KNOWS_TIME), now_ms)
     epoch, chains = group.epoch, group.chains
     payloads = [notify(ike.COVEY_TIME, timing.emit_time(epoch.clock, chains.clock.now_ms()))]
-    if wants & timing.WANTS_STONES:
+    if flags & timing.WANTS_STONES:
         found = chains.stones(epoch, sa.identity)
         payloads += [notify(ike.COVEY_STONES, timing.emit_stones(*stones)) for stones in found]
-    if wants & timing.WANTS_CHAINS:
+    if flags & timing.WANTS_CHAINS:
         rows = timing.emit_chains(chains.rows(epoch, is_all=True))[1]
         payloads.append(notify(ike.COVEY_CHAINS_NOW, rows))
     return payloads

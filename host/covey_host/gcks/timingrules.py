@@ -1,20 +1,19 @@
 """Whether what policy says of TESLA can be kept, by clocks and by the rest of policy (RFC 4082).
 
 A member knows the key server's time to within the round trip in which it asked, and by as much
-less as its own clock may have drifted since it asked (ask_again_s).
+less as its own clock and that of the key server may have gone apart since (good_for_s).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from covey.timing import ask_again_s
+from covey.timing import ROUND_TRIP_MS, ask_again_s, good_for_s
 
 if TYPE_CHECKING:
     from .policy import GroupPolicy
 
 SIGNS_A_SECOND = 1000  # of life that a key server answers beside its other work
-ROUND_TRIP_MS = 5  # that any network of ours can keep, with the tick of a board's clock
 MOST_SEGMENT_MS = 1 << 31
 LEAST_CHAIN, MOST_CHAIN = 8, 16
 _ASKS = 8  # in a segment, so that none misses the next one
@@ -34,14 +33,15 @@ def _of_clocks(policy: GroupPolicy) -> tuple[str, str] | None:
     """What is sent at an interval's end must arrive while nobody else has the key."""
     lag, interval_ms = policy.tesla_lag, policy.tesla_interval_ms
     drift_ppm = policy.tesla_drift_ppm
-    error_ms = ROUND_TRIP_MS + asks_s(policy) * drift_ppm / 1000
+    most_s = good_for_s(lag, interval_ms, drift_ppm)
+    error_ms = ROUND_TRIP_MS + 2 * most_s * drift_ppm / 1000
     if (lag - 1) * interval_ms >= 2 * error_ms:
         return None
     return "tesla_lag", (
         f"tesla_interval ({interval_ms} ms) times tesla_lag less one ({lag - 1}) must be at least"
         f" {2 * error_ms:g} ms, else keys would be out before all of their packets have arrived:"
         f" sender and receiver each know the time to {error_ms:g} ms, with a round trip of"
-        f" {ROUND_TRIP_MS} ms and a drift of {drift_ppm} ppm for {asks_s(policy)} s."
+        f" {ROUND_TRIP_MS} ms and a drift of {drift_ppm} ppm, either way, for {most_s} s."
     )
 
 

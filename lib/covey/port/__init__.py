@@ -30,6 +30,8 @@ Both ports define exactly these names.
                             plus the last that is free, whose head rx fills, 0 for none, and 2^16
                             where another has the same head; first_told(states, n, after): the next
                             slot in a state above 1, or -1; see covey.waiting
+    WAITING_SLOTS           how many packets may wait for such a proof where nobody says otherwise:
+                            a board has room for few
     buffer(n)               n octets, zero, that contexts seal and open in place: a bytearray that
                             stays so long, for what packets lie in
     admit, trim, heard, accept, frame, STEP_IS_DUE

@@ -27,6 +27,8 @@ from covey.port.cpy_path import (
     words,
 )
 
+WAITING_SLOTS = 64
+
 _MASK = 0x3FFFFFFF  # ticks wrap at 2^30
 _HALF = 0x20000000
 _ESP = 50

@@ -71,12 +71,14 @@ def keep(parts, sa, chain, clock, rx, n, auth, now_ms, slot):
     if slot < 0:
         if facts[_COUNT] >= facts[_MOST]:
             return -1
-        key = rx[:_KEY]
-        for i in range(facts[_SLOTS]):
-            if not states[i]:
-                slot = i
-            elif states[i] != _REFUSED and heads[_HEAD * i : _HEAD * i + _KEY] == key:
+        key = bytes(rx[:_KEY])
+        at = heads.find(key)
+        while at >= 0:
+            slot, rest = divmod(at, _HEAD)
+            if not rest and states[slot] and states[slot] != _REFUSED:
                 return -1
+            at = heads.find(key, at + 1)
+        slot = states.rfind(0)
         if slot < 0:
             return -1
     heads[_HEAD * slot : _HEAD * slot + _HEAD] = rx[:_HEAD]

@@ -45,6 +45,8 @@ try:
 except ImportError:  # a firmware without it
     sha1 = None
 
+WAITING_SLOTS = 16
+
 _MASK = const(0x3FFFFFFF)  # ticks wrap at 2^30
 _HALF = const(0x20000000)
 _ECB = const(1)
