@@ -29,6 +29,7 @@ _INTERVAL = const(4)  # octets
 _DISCLOSURE = const(0x80)  # of its first
 _LATE = const(12)  # intervals behind its time, in which a key may still come
 
+_EIO = const(5)
 _SHORT = (MemoryError, OSError)  # a board's AES fails where it finds no memory
 
 _, _, _number_at, _room, _ours = later_kernels()
@@ -42,6 +43,7 @@ _INDEX = const(2)  # index of that sender
 _TRAILER = const(3)
 _MOST_MS = const(4)
 _PARTS = const(0)
+_RX = const(4)
 _CHAIN = const(2)  # of ._hearing
 _HOW_TOLD = const(20)  # as covey.ownchain has them
 _DISCLOSES = const(2)
@@ -73,9 +75,9 @@ class TimedMACs:
         self._facts = facts
         self._no_chain = words(3)
         # What kernels are handed: to keep a packet, to sign one, to judge one
-        self._hearing = [None, facts, self._no_chain, keeper.clock.facts]
+        self._hearing = [None, facts, self._no_chain, keeper.clock.facts, bytes(36)]
         self._sending = self._own, timing.tag_len, self.trailer - _INTERVAL, self._epoch
-        self._judging = keeper, timing.tag_len, self.trailer, self._epoch
+        self._judging = keeper, keeper.judged, timing.tag_len, self.trailer, self._epoch
         keeper.users += 1  # nothing fails any more
 
     def release(self):
@@ -91,8 +93,8 @@ class TimedMACs:
     @micropython.native
     def confirm(self, member, payload_len, now_ms):
         """WAITS, or a DROP_*. The key that it brings is taken in any case."""
-        parts, facts, chain, now = self._hearing
-        if _keep(parts, facts, chain, now, member.rx, payload_len, self, now_ms, -1) >= 0:
+        parts, facts, chain, now, rx = self._hearing
+        if _keep(parts, facts, chain, now, rx, payload_len, self, now_ms, -1) >= 0:
             return WAITS
         return self._confirm(member, payload_len, now_ms)
 
@@ -125,7 +127,7 @@ class TimedMACs:
             facts[_SENDER], facts[_INDEX] = said, index
             chain = self._chains.of(index, interval) if self._is_same(index) else None
             self._chain = chain
-            self._hearing[_PARTS] = room.parts
+            self._hearing[_PARTS], self._hearing[_RX] = room.parts, rx
             self._hearing[_CHAIN] = self._no_chain if chain is None else chain.facts
         told = interval - self._lag
         if interval <= latest:  # a key that is told before its time is none
@@ -147,10 +149,10 @@ class TimedMACs:
     @micropython.native
     def prove(self, member, payload_len, packet, proof_at):
         """The length without the trailer, of a packet in rx whose key is known, or a DROP_*."""
-        keeper, tag_len, trailer, epoch = self._judging
+        keeper, judged, tag_len, trailer, epoch = self._judging
         rx = member.rx
         n = payload_len - trailer
-        if not _is_judged(keeper.judged, rx, packet, proof_at):
+        if not _is_judged(judged, rx, packet, proof_at):
             interval = _number_at(rx, _PAYLOAD + n)
             index = heard(member.place) >> self._low_bits
             if interval != keeper.interval or index != keeper.index:
@@ -159,8 +161,12 @@ class TimedMACs:
                     return DROP_NO_CHAIN
             keeper.note(rx, packet, proof_at)
         at = n + (_PAYLOAD + _INTERVAL)
-        if keeper.context.verify(rx, n + _INTERVAL, epoch, at, tag_len):
+        context = keeper.context
+        found = context.mac(context.parts, rx, n + _INTERVAL, epoch, at, -tag_len)
+        if found > 0:
             return n
+        if found == 0:
+            context.failed()
         return DROP_SOURCE
 
     def _look(self, member, now_ms):
@@ -196,7 +202,10 @@ class TimedMACs:
             for i in range(at, at + tag_len):
                 tx[i] = 0
             return
-        own.context.sign(tx, n, epoch, at, tag_len)
+        context = own.context
+        if not context.mac(context.parts, tx, n, epoch, at, tag_len):
+            context.failed()
+            raise OSError(_EIO)
         if not how:
             own.sent()
 

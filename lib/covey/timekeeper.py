@@ -68,7 +68,7 @@ class Timekeeper:
         self.context = None  # CMACContext, of the packet that was judged last:
         self.index = -1  # its sender, and
         self.interval = -1  # this interval; and of a packet of it, as the kernel has them,
-        self.judged = bytearray(KEY_LEN + 3)  # the key, the Sender-ID, and whether there is any
+        self.judged = bytearray(KEY_LEN + 4)  # the key, the Sender-ID, and whether there is any
         self._was_known = None  # nobody has been told
 
     @property

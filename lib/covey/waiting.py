@@ -79,7 +79,7 @@ class WaitingRoom:
         self.most = slots
         self.states = bytearray(slots + 1)
         self._slots = slots + 1
-        size = datagram_max - _BEHIND + PROOF_LEN
+        size = (datagram_max - _BEHIND + 3 & -4) + PROOF_LEN  # proofs begin with a word
         self.proof_at = size - PROOF_LEN
         # By slot: the packet as it lay in rx, from SPI to the end of the trailer; octets of
         # payload and trailer; auth of its SA; index of its sender; what it waits for
@@ -182,7 +182,7 @@ class WaitingRoom:
             datagram = n + (_PAYLOAD + _BEHIND + 3) & -4
             at = admit(place, datagram, now_ms)
             if at >= 0:
-                auth = member.keys.sas[at].auth  # not .auths: the SA may have been told again
+                auth = member._sas[at].auth  # not .auths: the SA may have been told again
                 n = auth.prove(member, n, self.packets[slot], self.proof_at)
                 if n < 0:
                     member.drops.count(n)

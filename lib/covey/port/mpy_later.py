@@ -37,10 +37,9 @@ _LAST = const(1)
 _KNOWN = const(2)
 _LATEST = const(0)
 _UNTIL = const(1)
-# Octets of what a sender tells, and of what was judged, as covey.ownchain and timekeeper have them
+# Octet of what a sender tells, as covey.ownchain has it
 _HOW = const(20)
-_JUDGED = const(16)
-_IS_ANY = const(18)
+
 
 
 @micropython.viper
@@ -104,16 +103,11 @@ def put_told(told: ptr8, tx: ptr8, at: int, tag_len: int) -> int:
 
 
 @micropython.viper
-def is_judged(judged: ptr8, rx: ptr8, packet: ptr8, proof_at: int) -> bool:
-    packet = ptr8(uint(packet) + uint(proof_at))
-    if not judged[_IS_ANY] or judged[_JUDGED] != rx[8] or judged[_JUDGED + 1] != rx[9]:
-        return False
-    i = 0
-    while i < _JUDGED:
-        if judged[i] != packet[i]:
-            return False
-        i += 1
-    return True
+def is_judged(judged: ptr32, rx: ptr32, packet: ptr8, proof_at: int) -> bool:
+    p = ptr32(uint(packet) + uint(proof_at))
+    differs = (judged[4] ^ (rx[2] & 0xFFFF | 0x10000)) & 0x1FFFF
+    differs |= judged[0] ^ p[0] | judged[1] ^ p[1] | judged[2] ^ p[2] | judged[3] ^ p[3]
+    return differs == 0
 
 
 @micropython.viper
