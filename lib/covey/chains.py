@@ -11,7 +11,7 @@ A key that is proven makes packets provable that wait for it (waiting.py), whose
 """
 
 from covey.chainhash import Step
-from covey.port import const, micropython, random_bytes
+from covey.port import const, micropython, random_bytes, words
 from covey.timing import KEY_LEN
 
 _AT_ONCE = const(32)  # steps in one call
@@ -33,6 +33,8 @@ class Chain:
         self.claim_at = 0  # an interval, whose key is said to be
         self.claim = None  # this one, if there is any
         self.claims = 0  # among so many it was drawn
+        self.facts = words(3)  # the first three, for covey.tesla's kernel
+        self.facts[0], self.facts[1], self.facts[2] = first, last, at
 
     def claims_to(self, at, buf, off):
         """A key that is too far away to be looked at now."""
@@ -163,7 +165,7 @@ class Chains:
         step = self._handing
         step.stand(chain.salt, at, buf, off)
         known = chain.at
-        chain.at = at
+        chain.at = chain.facts[2] = at
         step.put(chain.key, 0)
         if room is None or not room.count:
             return
@@ -210,6 +212,7 @@ class Chains:
 
     def _stop(self, chain):
         chain.last = -1
+        chain.facts[1] = 0
         if self._walked is chain:
             self._walk = self._walked = None
 

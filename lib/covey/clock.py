@@ -9,11 +9,13 @@ Takes no heap but for learn(). Intervals are counted from the clock's beginning.
 stand still: who has slept without them knows a wrong time until the next answer, which shows it.
 """
 
-from covey.port import const, micropython, ticks_add, ticks_diff
+from covey.port import const, micropython, ticks_add, ticks_diff, words
 from covey.timing import ask_again_s, good_for_s
 
 _TICK_MS = const(1)  # what our ticks leave out, and what is left out of the answer's ms
 _NONE = const(-1)
+_LATEST = const(0)  # of its facts
+_UNTIL = const(1)
 
 
 class ClockBound:
@@ -31,13 +33,26 @@ class ClockBound:
         self._ms = 0  # of it, that had gone
         self._asked_ms = 0  # ticks
         self._came_ms = 0
-        # What receivers go by, who look only when it is over: latest(), and until when, in ticks
-        self.is_latest = _NONE
-        self.until = 0
+        # What receivers go by, who look only when it is over, in words: latest() plus one, and
+        # until when, in ticks
+        self.facts = words(2)
 
     @property
     def is_known(self):
         return self._interval >= 0
+
+    @property
+    def is_latest(self):
+        """What latest() was when somebody looked; -1: nobody has, or it is over."""
+        return self.facts[_LATEST] - 1
+
+    @is_latest.setter
+    def is_latest(self, interval):
+        self.facts[_LATEST] = interval + 1
+
+    @property
+    def until(self):
+        return self.facts[_UNTIL]
 
     def learn(self, clock_ms, asked_ms, came_ms):
         """An answer: what the clock showed. False: that took too long, or we know more already. If
@@ -59,7 +74,7 @@ class ClockBound:
     def look(self, now_ms):
         """latest(), and from now on .is_latest, good until .until."""
         self.is_latest = self.latest(now_ms)
-        self.until = ticks_add(now_ms, self.holds_ms(now_ms))
+        self.facts[_UNTIL] = ticks_add(now_ms, self.holds_ms(now_ms))
         return self.is_latest
 
     @micropython.native

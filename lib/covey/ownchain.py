@@ -15,6 +15,9 @@ from covey.pebbles import Pebbles
 from covey.port import const, later_kernels, ticks_diff
 from covey.timing import KEY_LEN
 
+_HEAD = const(4)
+_HOW_TOLD = const(20)  # octet of .tells: bit 0, whether a packet was sent since told()
+_DISCLOSES = const(2)  # and this bit: nothing but a key goes now
 _RING = const(32)  # keys, a power of two: 16 of lag, and those ahead
 _AHEAD = const(8)  # intervals for which keys are made ahead
 _INLINE = const(4)  # rounds where a packet waits for them
@@ -41,8 +44,10 @@ class OwnChain:
         self.context = None  # CMACContext of
         self.interval = -1  # this one: what begin() has begun, good until
         self.until = 0  # these ticks
-        self.head = bytearray(4)  # how a packet tells the interval, and
-        self.key = bytearray(KEY_LEN)  # the key that may be told in it
+        # What packets tell: the interval, and the key that may be told in it; and how they do
+        self.tells = bytearray(_HEAD + KEY_LEN + 1)
+        self.head = memoryview(self.tells)[:_HEAD]
+        self.key = memoryview(self.tells)[_HEAD : _HEAD + KEY_LEN]
         self.sent_at = -1  # interval of the last packet, while its key is owed
         self.times_told = 0  # how often it was disclosed since
 
@@ -108,6 +113,7 @@ class OwnChain:
             self.context = CMACContext(key)
         else:
             self.context.renew(key)
+        self.tells[_HOW_TOLD] &= _DISCLOSES
         pack_into(">I", self.head, 0, interval)
         told = interval - self._lag
         if self._from <= told <= self._at:
@@ -117,6 +123,11 @@ class OwnChain:
         self.interval = interval
         return True
 
+    def sent(self):
+        """The first packet of an interval, or since told(): its key is owed."""
+        self.sent_at = self.interval
+        self.times_told = 0
+
     def owed_at(self):
         """From which interval on a key is to be told though nothing is sent; -1: none is owed."""
         if self.sent_at < 0:
@@ -125,6 +136,7 @@ class OwnChain:
 
     def told(self):
         """What was owed has been sent, once more."""
+        self.tells[_HOW_TOLD] = 0
         self.times_told += 1
         if self.times_told == len(_OWED):
             self.sent_at = -1

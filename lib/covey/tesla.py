@@ -17,20 +17,36 @@ from covey.drops import (
     DROP_NO_CLOCK,
     DROP_SOURCE,
     DROP_UNSAFE,
+    WAITS,
 )
 from covey.path import heard
-from covey.port import const, later_kernels, micropython, ticks_add, ticks_diff
+from covey.port import const, later_kernels, micropython, ticks_add, ticks_diff, words
 from covey.timing import KEY_LEN
-from covey.waiting import room_of
+from covey.waiting import HOW, room_of
 
 _PAYLOAD = const(24)
 _INTERVAL = const(4)  # octets
 _DISCLOSURE = const(0x80)  # of its first
 _LATE = const(12)  # intervals behind its time, in which a key may still come
 
+_EIO = const(5)
 _SHORT = (MemoryError, OSError)  # a board's AES fails where it finds no memory
 
-_copy, _, _number_at, _, _ = later_kernels()
+_, _, _number_at, _room, _ours = later_kernels()
+_keep = _room[0]
+_put_told, _is_judged = _ours
+
+# Of an SA, in words, as the kernels have them
+_LAG = const(0)
+_SENDER = const(1)  # the Sender-ID that was heard last, as a word of the packet has it, and
+_INDEX = const(2)  # index of that sender
+_TRAILER = const(3)
+_MOST_MS = const(4)
+_PARTS = const(0)
+_RX = const(4)
+_CHAIN = const(2)  # of ._hearing
+_HOW_TOLD = const(20)  # as covey.ownchain has them
+_DISCLOSES = const(2)
 
 
 class TimedMACs:
@@ -53,9 +69,15 @@ class TimedMACs:
         self._low_bits = low_bits
         self._epoch = bytearray((epoch & 0xFFFFFFFF).to_bytes(4, "big"))
         self._most_ms = min((timing.lag + _LATE) * timing.interval_ms, 0x10000000)
-        self._index = -1  # of the sender that was heard last, and
-        self._chain = None  # its Chain
-        self._is_disclosing = False
+        self._chain = None  # Chain of the sender that was heard last
+        facts = words(HOW)
+        facts[_LAG], facts[_TRAILER], facts[_MOST_MS] = timing.lag, self.trailer, self._most_ms
+        self._facts = facts
+        self._no_chain = words(3)
+        # What kernels are handed: to keep a packet, to sign one, to judge one
+        self._hearing = [None, facts, self._no_chain, keeper.clock.facts, bytes(36)]
+        self._sending = self._own, timing.tag_len, self.trailer - _INTERVAL, self._epoch
+        self._judging = keeper, keeper.judged, timing.tag_len, self.trailer, self._epoch
         keeper.users += 1  # nothing fails any more
 
     def release(self):
@@ -71,6 +93,14 @@ class TimedMACs:
     @micropython.native
     def confirm(self, member, payload_len, now_ms):
         """WAITS, or a DROP_*. The key that it brings is taken in any case."""
+        parts, facts, chain, now, rx = self._hearing
+        if _keep(parts, facts, chain, now, rx, payload_len, self, now_ms, -1) >= 0:
+            return WAITS
+        return self._confirm(member, payload_len, now_ms)
+
+    @micropython.native
+    def _confirm(self, member, payload_len, now_ms):
+        """The same, where something is to be looked up, taken or refused."""
         rx = member.rx
         n = payload_len - self.trailer
         if n < 0:
@@ -81,15 +111,24 @@ class TimedMACs:
             latest = self._look(member, now_ms)
             if latest < 0:
                 return DROP_NO_CLOCK
+        index = heard(member.place) >> self._low_bits
+        facts = self._facts
+        said = rx[8] | rx[9] << 8
         at = _PAYLOAD + n
         interval = _number_at(rx, at)
-        index = heard(member.place) >> self._low_bits
         room = member.waiting
         chain = self._chain
-        if chain is None or index != self._index or not chain.first <= interval <= chain.last:
-            self._index = index
+        if (
+            chain is None
+            or said != facts[_SENDER]
+            or index != facts[_INDEX]
+            or not chain.first <= interval <= chain.last
+        ):
+            facts[_SENDER], facts[_INDEX] = said, index
             chain = self._chains.of(index, interval) if self._is_same(index) else None
             self._chain = chain
+            self._hearing[_PARTS], self._hearing[_RX] = room.parts, rx
+            self._hearing[_CHAIN] = self._no_chain if chain is None else chain.facts
         told = interval - self._lag
         if interval <= latest:  # a key that is told before its time is none
             if chain is None or told > chain.at or told < chain.first:
@@ -110,20 +149,24 @@ class TimedMACs:
     @micropython.native
     def prove(self, member, payload_len, packet, proof_at):
         """The length without the trailer, of a packet in rx whose key is known, or a DROP_*."""
+        keeper, judged, tag_len, trailer, epoch = self._judging
         rx = member.rx
-        n = payload_len - self.trailer
-        at = _PAYLOAD + n
-        interval = _number_at(rx, at)
-        index = heard(member.place) >> self._low_bits
-        keeper = self.keeper
+        n = payload_len - trailer
+        if not _is_judged(judged, rx, packet, proof_at):
+            interval = _number_at(rx, _PAYLOAD + n)
+            index = heard(member.place) >> self._low_bits
+            if interval != keeper.interval or index != keeper.index:
+                name = self.names.get(index)
+                if keeper.begin(index, interval, name, packet, proof_at) is None:
+                    return DROP_NO_CHAIN
+            keeper.note(rx, packet, proof_at)
+        at = n + (_PAYLOAD + _INTERVAL)
         context = keeper.context
-        if interval != keeper.interval or index != keeper.index:
-            context = keeper.begin(index, interval, self.names.get(index), packet, proof_at)
-            if context is None:
-                return DROP_NO_CHAIN
-        n += _INTERVAL
-        if context.verify(rx, n, self._epoch, at + _INTERVAL, self._tag_len):
-            return n - _INTERVAL
+        found = context.mac(context.parts, rx, n + _INTERVAL, epoch, at, -tag_len)
+        if found > 0:
+            return n
+        if found == 0:
+            context.failed()
         return DROP_SOURCE
 
     def _look(self, member, now_ms):
@@ -150,20 +193,21 @@ class TimedMACs:
     @micropython.native
     def sign(self, tx, n, now_ms):
         """Fill the trailer of a packet that frame() made; n: octets of payload with it."""
-        own = self._own
-        tag_len = self._tag_len
-        n -= self.trailer - _INTERVAL
-        at = _PAYLOAD + n
-        _copy(tx, at - _INTERVAL, own.head, 0, _INTERVAL)
-        _copy(tx, at + tag_len, own.key, 0, KEY_LEN)
-        if self._is_disclosing:
+        own, tag_len, less, epoch = self._sending
+        n -= less
+        at = n + _PAYLOAD
+        how = _put_told(own.tells, tx, at - _INTERVAL, tag_len)
+        if how & _DISCLOSES:
             tx[at - _INTERVAL] |= _DISCLOSURE
             for i in range(at, at + tag_len):
                 tx[i] = 0
             return
-        own.context.sign(tx, n, self._epoch, at, tag_len)
-        own.sent_at = own.interval
-        own.times_told = 0
+        context = own.context
+        if not context.mac(context.parts, tx, n, epoch, at, tag_len):
+            context.failed()
+            raise OSError(_EIO)
+        if not how:
+            own.sent()
 
     def _begin(self, now_ms):
         interval = self._clock.earliest(now_ms)
@@ -182,8 +226,9 @@ class TimedMACs:
         """A packet that holds nothing but the key that may be told now: its length in the member's
         tx, or a DROP_*. What lies in `out` is lost.
         """
-        self._is_disclosing = True
+        tells = self._own.tells
+        tells[_HOW_TOLD] = _DISCLOSES
         try:
             return member.send(0, now_ms)
         finally:
-            self._is_disclosing = False
+            tells[_HOW_TOLD] = 0

@@ -14,8 +14,9 @@ from covey.cmac import CMACContext
 from covey.deadline import Timer
 from covey.drops import FormatError
 from covey.iana import COVEY_CHAINS_NOW, COVEY_STONES, COVEY_TIME
+from covey.octets import wipe
 from covey.payloads import notifies, notify
-from covey.port import const
+from covey.port import const, later_kernels
 from covey.timing import (
     KEY_LEN,
     KNOWS_TIME,
@@ -31,6 +32,8 @@ _AGAIN_S = const(2)  # after a question that brought too little
 _BEHIND_S = const(10)  # between two questions for nearer keys, which others can provoke
 _FAR = const(256)  # intervals from the latest key known of a sender, from which on we ask for one
 _IDLE_MS = const(1000)
+
+_copy = later_kernels()[0]
 
 
 class Timekeeper:
@@ -64,7 +67,8 @@ class Timekeeper:
         self._judged = None  # the answer that was looked at; who listens for silence looks, too
         self.context = None  # CMACContext, of the packet that was judged last:
         self.index = -1  # its sender, and
-        self.interval = -1  # this interval
+        self.interval = -1  # this interval; and of a packet of it, as the kernel has them,
+        self.judged = bytearray(KEY_LEN + 4)  # the key, the Sender-ID, and whether there is any
         self._was_known = None  # nobody has been told
 
     @property
@@ -155,6 +159,7 @@ class Timekeeper:
             return None
         key = mac_key(chain.salt, identity, memoryview(buf)[off : off + KEY_LEN])
         self.interval = -1
+        wipe(self.judged)
         try:
             if self.context is None:
                 self.context = CMACContext(key)
@@ -165,7 +170,14 @@ class Timekeeper:
         self.index, self.interval = index, interval
         return self.context
 
+    def note(self, rx, packet, off):
+        """The packet in rx is of the interval that was begun, whose key stands there."""
+        judged = self.judged
+        _copy(judged, 0, packet, off, KEY_LEN)
+        judged[KEY_LEN], judged[KEY_LEN + 1], judged[KEY_LEN + 2] = rx[8], rx[9], 1
+
     def _end(self):
+        wipe(self.judged)
         context, self.context = self.context, None
         self.index = self.interval = -1
         if context is not None:

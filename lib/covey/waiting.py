@@ -19,7 +19,7 @@ from covey.drops import (
     WAITS,
 )
 from covey.path import STEP_IS_DUE, accept, admit
-from covey.port import const, later_kernels, micropython, random_bytes, ticks_diff
+from covey.port import const, later_kernels, micropython, random_bytes, ticks_diff, words
 
 FREE = 0
 WAITING = 1
@@ -33,13 +33,37 @@ _PAYLOAD = const(24)
 _BEHIND = const(18)  # pad length, next header, ICV: the least of a datagram behind its payload
 _HEAD = const(12)  # of which the first
 _KEY = const(10)  # are SPI, number, Sender-ID
-_SLOT = const(0xFFFF)  # of what scan() says
+# Of what take() says
+_NONE = const(-1)  # nothing; below, that it is time to look whose time is over
+_SLOT = const(0x1FF)
+_IS_PROVABLE = const(0x200)
+_LEN = const(10)  # from this bit on
 _LATER_MS = const(0x10000000)
 _TWINS = const(3)  # candidates for one number
 _CHANCES = const(48)  # octets of randomness at a time
 _MOST_WEIGHT = const(0x100000)
 
-_copy, _is_same, _, _scan, _first_told = later_kernels()
+_, _is_same, _, _room, _ = later_kernels()
+_keep, _take, _let_go = _room
+
+# Facts, in words
+_COUNT = const(0)  # that wait or are provable
+_TOLD = const(1)  # that next() has something to say of
+_SOONEST = const(2)  # of the ends, while there is one that counts
+_MOST = const(3)
+_SLOTS = const(4)
+_TURN = const(5)
+_LATEST_LEN = const(6)
+_BY_SLOT = const(8)  # two words of each:
+_END = const(0)  # ticks
+_WEIGHT = const(1)
+
+# How a packet is to be kept, in words; the rest of them concern TESLA alone
+HOW = 6
+_INDEX = const(2)
+_TRAILER = const(3)
+_MOST_MS = const(4)
+_WANTS = const(5)
 
 
 class WaitingRoom:
@@ -55,8 +79,7 @@ class WaitingRoom:
         self.most = slots
         self.states = bytearray(slots + 1)
         self._slots = slots + 1
-        self._heads = bytearray(_HEAD * (slots + 1))
-        size = datagram_max - _BEHIND + PROOF_LEN
+        size = (datagram_max - _BEHIND + 3 & -4) + PROOF_LEN  # proofs begin with a word
         self.proof_at = size - PROOF_LEN
         # By slot: the packet as it lay in rx, from SPI to the end of the trailer; octets of
         # payload and trailer; auth of its SA; index of its sender; what it waits for
@@ -65,16 +88,31 @@ class WaitingRoom:
         self.auths = [None] * (slots + 1)
         self.senders = [0] * (slots + 1)
         self.wants = [0] * (slots + 1)
-        self._ends = [0] * (slots + 1)  # ticks
-        self._weights = [1] * (slots + 1)
         self._reasons = [0] * (slots + 1)
-        self.payload_len = 0  # of the packet that was to be kept last
-        self.count = 0  # that wait or are provable
-        self._told = 0  # that next() has something to say of
-        self._soonest = 0  # of ._ends, while .count
-        self._turn = 0
+        facts = self._facts = words(_BY_SLOT + 2 * (slots + 1))
+        facts[_MOST], facts[_SLOTS] = slots, slots + 1
+        for slot in range(slots + 1):
+            self._weigh_as(slot, 1)
+        heads = bytearray(_HEAD * (slots + 1))
+        kept = self.packets, self.lengths, self.auths, self.senders, self.wants
+        self.parts = (facts, self.states, heads) + kept  # as the kernels have them
+        self._how = words(HOW)  # the next one is to be kept
         self._chances = b""
         self._chance = 0
+
+    @property
+    def count(self):
+        """Packets that wait or are provable."""
+        return self._facts[_COUNT]
+
+    @count.setter
+    def count(self, count):
+        self._facts[_COUNT] = count
+
+    @property
+    def payload_len(self):
+        """Of the packet that was to be kept last."""
+        return self._facts[_LATEST_LEN]
 
     @property
     def is_working(self):
@@ -87,27 +125,18 @@ class WaitingRoom:
         already; DROP_CROWDED: it was not chosen. trailer: octets behind the payload. sender: the
         index of who is said to have sent it. wants: what it waits for, a small int.
         """
-        self.payload_len = payload_len
         n = payload_len + trailer
-        found = _scan(self.states, self._heads, self._slots, rx)
-        slot = (found & _SLOT) - 1
-        weight = 1
-        if found > _SLOT or slot < 0 or self.count >= self.most:
-            weight = self._weigh(rx, n, slot, sender)
-            if weight < 0:
-                return weight
-        _copy(self.packets[slot], 0, rx, 0, _PAYLOAD + n)
-        self.lengths[slot] = n
-        self.auths[slot] = auth
-        self.senders[slot] = sender
-        self.wants[slot] = wants
-        if weight != 1:
-            self._weights[slot] = weight
-        end = self._ends[slot] = now_ms + most_ms & 0x3FFFFFFF
-        if self.count == 0 or ticks_diff(end, self._soonest) < 0:
-            self._soonest = end
-        self.count += 1
-        self.states[slot] = WAITING
+        how = self._how
+        how[_INDEX], how[_TRAILER] = sender, trailer
+        how[_MOST_MS], how[_WANTS] = most_ms, wants
+        if _keep(self.parts, how, 0, 0, rx, n, auth, now_ms, -1) >= 0:
+            return WAITS
+        slot = self._free()
+        weight = self._weigh(rx, n, slot, sender)
+        if weight < 0:
+            return weight
+        _keep(self.parts, how, 0, 0, rx, n, auth, now_ms, slot)
+        self._weigh_as(slot, weight)
         return WAITS
 
     def waits(self, slot):
@@ -118,14 +147,14 @@ class WaitingRoom:
         """Its proof can be judged: next() will."""
         if self.states[slot] == WAITING:
             self.states[slot] = PROVABLE
-            self._told += 1
+            self._facts[_TOLD] += 1
 
     def refuse(self, slot, reason):
         """It will never be proven: next() tells the reason, a DROP_*."""
         state = self.states[slot]
         if state == WAITING or state == PROVABLE:
-            self._told += state == WAITING
-            self.count -= 1
+            self._facts[_TOLD] += state == WAITING
+            self._facts[_COUNT] -= 1
             self.states[slot] = REFUSED
             self._reasons[slot] = reason
 
@@ -135,24 +164,26 @@ class WaitingRoom:
         DROP_* of one that will never be, which is counted; NOTHING for the moment.
         """
         engine = self.engine
-        if engine is not None and (engine.is_working or self.count > self._told):
+        if engine is not None and engine.is_working:
             engine.step(self, now_ms)
-        if self.count and ticks_diff(now_ms, self._soonest) >= 0:
+        rx, parts = member.rx, self.parts
+        found = _take(parts, rx, now_ms)
+        if found < 0:
+            if found == _NONE:
+                return NOTHING
             self._expire(now_ms)
-        if self._told == 0:
-            return NOTHING
-        slot = self._turn = _first_told(self.states, self._slots, self._turn)
-        state = self.states[slot]
-        packet = self.packets[slot]
-        n = self.lengths[slot]
-        _copy(member.rx, 0, packet, 0, _PAYLOAD + n)
-        if state == PROVABLE:
+            found = _take(parts, rx, now_ms)
+            if found < 0:
+                return NOTHING
+        slot = found & _SLOT
+        n = found >> _LEN
+        if found & _IS_PROVABLE:
             place = member.place
-            datagram = _PAYLOAD + n + _BEHIND + 3 & -4
+            datagram = n + (_PAYLOAD + _BEHIND + 3) & -4
             at = admit(place, datagram, now_ms)
             if at >= 0:
-                auth = member.keys.sas[at].auth  # not .auths: the SA may have been told again
-                n = auth.prove(member, n, packet, self.proof_at)
+                auth = member._sas[at].auth  # not .auths: the SA may have been told again
+                n = auth.prove(member, n, self.packets[slot], self.proof_at)
                 if n < 0:
                     member.drops.count(n)
                 else:
@@ -164,12 +195,7 @@ class WaitingRoom:
                 n = member.refuse(at, datagram)
         else:
             n = self._refused(member, slot, now_ms)
-        if state != REFUSED:
-            self.count -= 1
-        self._told -= 1
-        self.states[slot] = FREE
-        self.auths[slot] = None
-        self._weights[slot] = 1
+        _let_go(parts, slot)
         return n
 
     def clear(self):
@@ -177,11 +203,11 @@ class WaitingRoom:
         for slot in range(self._slots):
             self.states[slot] = FREE
             self.auths[slot] = None
-            self._weights[slot] = 1
+            self._weigh_as(slot, 1)
             packet = self.packets[slot]
             for i in range(len(packet)):
                 packet[i] = 0
-        self.count = self._told = 0
+        self._facts[_COUNT] = self._facts[_TOLD] = 0
         self.engine = None
 
     def _refused(self, member, slot, now_ms):
@@ -199,15 +225,28 @@ class WaitingRoom:
         soonest = _LATER_MS
         for slot in range(self._slots):
             if self.states[slot] == WAITING:
-                left = ticks_diff(self._ends[slot], now_ms)
+                left = ticks_diff(self._facts[_BY_SLOT + 2 * slot + _END], now_ms)
                 if left > 0:
                     soonest = min(soonest, left)
                 else:
                     self.states[slot] = EXPIRED
-                    self._told += 1
-        self._soonest = now_ms + soonest & 0x3FFFFFFF
+                    self._facts[_TOLD] += 1
+        self._facts[_SOONEST] = now_ms + soonest & 0x3FFFFFFF
 
     # ---- more came than fits
+
+    def _free(self):
+        """A slot that is free; -1: none is."""
+        for slot in range(self._slots):
+            if self.states[slot] == FREE:
+                return slot
+        return -1
+
+    def _weight(self, slot):
+        return self._facts[_BY_SLOT + 2 * slot + _WEIGHT]
+
+    def _weigh_as(self, slot, weight):
+        self._facts[_BY_SLOT + 2 * slot + _WEIGHT] = weight
 
     def _weigh(self, rx, n, free, sender):
         """Of a packet that meets candidates for its number, or no room: its weight once something
@@ -245,11 +284,11 @@ class WaitingRoom:
         came = 1
         slots = self._those_of(rx, sender)
         for slot in slots:
-            came += self._weights[slot]
+            came += self._weight(slot)
         slot = slots[self._random(count)]
-        weight = min(self._weights[slot] + 1, _MOST_WEIGHT)
+        weight = min(self._weight(slot) + 1, _MOST_WEIGHT)
         if self._random(came) >= count:
-            self._weights[slot] = weight
+            self._weigh_as(slot, weight)
             return DROP_CROWDED
         self.refuse(slot, DROP_CROWDED)
         return weight

@@ -16,6 +16,14 @@ class CMACContext:
             raise ValueError("the key of a CMAC has 16 octets")
         self.users = 0
         self._fresh = CMAC(algorithms.AES(bytes(key)))
+        self.mac = _mac
+
+    @property
+    def parts(self):
+        return self
+
+    def failed(self):
+        """This AES never fails."""
 
     def renew(self, key):
         self._fresh = CMAC(algorithms.AES(bytes(key)))
@@ -38,3 +46,10 @@ class CMACContext:
         work = self._fresh.copy()
         work.update(b"%b%b%b%b" % (buf[:10], buf[18:20], epoch, buf[24 : 24 + n]))
         return work.finalize()
+
+
+def _mac(context, buf, n, epoch, at, tag_len):
+    if tag_len > 0:
+        context.sign(buf, n, epoch, at, tag_len)
+        return 1
+    return 1 if context.verify(buf, n, epoch, at, -tag_len) else -1

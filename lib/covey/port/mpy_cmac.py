@@ -39,7 +39,8 @@ class CMACContext:
         state = bytearray(_KEY + 16)
         state[_KEY:] = key
         self.users = 0
-        self._parts = [state, _work, _views, None, _zeros]
+        self.mac = _mac
+        self.parts = self._parts = [state, _work, _views, None, _zeros]
         is_whole = False
         try:
             _begin(self._parts)
@@ -66,6 +67,10 @@ class CMACContext:
         for i in range(16):
             state[_KEY + i] = key[i]
         _begin(self._parts)
+
+    def failed(self):
+        """mac() has said 0."""
+        _begin_anew(self._parts)
 
     def wipe(self):
         """Zeros over all but what dies inside cryptolib's object. Takes no heap."""
