@@ -18,9 +18,9 @@ from site_bench import Bench
 from test_eviction_processes import Talker, added, numbers
 
 INTERVAL_MS, LAG, BITS = 500, 4, 10
-POLICY = f"""atd = "2s"
-dtd = "12s"
-evict_dtd = "12s"
+POLICY = f"""atd = "3s"
+dtd = "13s"
+evict_dtd = "13s"
 source_auth = "tesla"
 tesla_interval = "{INTERVAL_MS}ms"
 tesla_lag = {LAG}
