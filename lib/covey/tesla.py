@@ -17,13 +17,13 @@ from covey.drops import (
     DROP_NO_CLOCK,
     DROP_SOURCE,
     DROP_UNSAFE,
-    WAITS,
 )
 from covey.path import heard
 from covey.port import const, later_kernels, micropython, ticks_add, ticks_diff, words
 from covey.timing import KEY_LEN
 from covey.waiting import HOW, room_of
 
+_WAITS = const(-102)  # as covey.drops has it
 _PAYLOAD = const(24)
 _INTERVAL = const(4)  # octets
 _DISCLOSURE = const(0x80)  # of its first
@@ -34,7 +34,7 @@ _SHORT = (MemoryError, OSError)  # a board's AES fails where it finds no memory
 
 _, _, _number_at, _room, _ours = later_kernels()
 _keep = _room[0]
-_put_told, _is_judged = _ours
+_put_told, _is_judged, _holds = _ours
 
 # Of an SA, in words, as the kernels have them
 _LAG = const(0)
@@ -74,6 +74,7 @@ class TimedMACs:
         facts[_LAG], facts[_TRAILER], facts[_MOST_MS] = timing.lag, self.trailer, self._most_ms
         self._facts = facts
         self._no_chain = words(3)
+        self._begun = words(2) if self._own is None else self._own.facts
         # What kernels are handed: to keep a packet, to sign one, to judge one
         self._hearing = [None, facts, self._no_chain, keeper.clock.facts, bytes(36)]
         self._sending = self._own, timing.tag_len, self.trailer - _INTERVAL, self._epoch
@@ -95,7 +96,7 @@ class TimedMACs:
         """WAITS, or a DROP_*. The key that it brings is taken in any case."""
         parts, facts, chain, now, rx = self._hearing
         if _keep(parts, facts, chain, now, rx, payload_len, self, now_ms, -1) >= 0:
-            return WAITS
+            return _WAITS
         return self._confirm(member, payload_len, now_ms)
 
     @micropython.native
@@ -185,8 +186,7 @@ class TimedMACs:
     @micropython.native
     def may_send(self, now_ms):
         """0, or the DROP_* that keeps us from it. Allocates in a new interval."""
-        own = self._own
-        if own is not None and own.interval >= 0 and ticks_diff(now_ms, own.until) < 0:
+        if _holds(self._begun, now_ms):
             return 0
         return self._begin(now_ms)
 

@@ -137,7 +137,8 @@ def later_kernels():
     """Of groups whose packets wait for a proof."""
     from covey.port import mpy_later as k
 
-    return k.copy, k.is_same, k.number_at, (k.keep, k.take, k.let_go), (k.put_told, k.is_judged)
+    room, times = (k.keep, k.take, k.let_go), (k.put_told, k.is_judged, k.holds)
+    return k.copy, k.is_same, k.number_at, room, times
 
 
 class AESBlock:

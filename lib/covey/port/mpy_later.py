@@ -25,6 +25,7 @@ _LATEST_LEN = const(6)
 _BY_SLOT = const(8)
 _END = const(0)
 _WEIGHT = const(1)
+_LEN = const(2)
 # Of an SA's, a chain's and a clock's, as covey.tesla, chains and clock have them
 _LAG = const(0)
 _SENDER = const(1)
@@ -74,6 +75,11 @@ def is_same(a: ptr8, b: ptr8, n: int) -> bool:
 def number_at(buf: ptr8, at: int) -> int:
     buf = ptr8(uint(buf) + uint(at))
     return (buf[0] & 0x7F) << 24 | buf[1] << 16 | buf[2] << 8 | buf[3]
+
+
+@micropython.viper
+def holds(facts: ptr32, now_ms: int) -> bool:
+    return facts[_LATEST] != 0 and now_ms - facts[_UNTIL] & _MASK >= _HALF
 
 
 @micropython.viper
@@ -135,7 +141,7 @@ def keep(
         told = wants - lag
         if told > known or told < chain[_FIRST]:
             return -1
-    facts, states, heads, packets, lengths, auths, senders, wanted = parts
+    facts, states, heads, packets, senders, wanted, auths = parts
     w = ptr32(facts)
     w[_LATEST_LEN] = payload_len
     s = ptr8(states)
@@ -170,7 +176,6 @@ def keep(
     q[0] = rx[0]
     q[1] = rx[1]
     q[2] = rx[2]
-    lengths[slot] = n
     auths[slot] = auth
     senders[slot] = sa[_INDEX]
     wanted[slot] = wants
@@ -188,9 +193,10 @@ def keep(
     while i > 0:
         i -= 1
         ptr8(q)[i] = ptr8(p)[i]
-    q = ptr32(uint(w) + uint(8 * slot + 4 * _BY_SLOT))
+    q = ptr32(uint(w) + uint(12 * slot + 4 * _BY_SLOT))
     end = now_ms + sa[_MOST_MS] & _MASK
     q[_END] = end
+    q[_LEN] = n
     if not w[_COUNT] or end - w[_SOONEST] & _MASK >= _HALF:
         w[_SOONEST] = end
     w[_COUNT] = w[_COUNT] + 1
@@ -200,7 +206,7 @@ def keep(
 
 @micropython.viper
 def take(parts, rx: ptr32, now_ms: int) -> int:
-    facts, states, _, packets, lengths, _, _, _ = parts
+    facts, states, _, packets, _, _, _ = parts
     w = ptr32(facts)
     if w[_COUNT]:
         if now_ms - w[_SOONEST] & _MASK < _HALF:
@@ -222,7 +228,7 @@ def take(parts, rx: ptr32, now_ms: int) -> int:
             break
         slot += 1
     w[_TURN] = slot
-    n = int(lengths[slot])
+    n = ptr32(uint(w) + uint(12 * slot + 4 * _BY_SLOT))[_LEN]
     p = ptr32(packets[slot])
     q = rx
     i = n + _PAYLOAD
@@ -245,7 +251,7 @@ def take(parts, rx: ptr32, now_ms: int) -> int:
 
 @micropython.viper
 def let_go(parts, slot: int):
-    facts, states, _, _, _, auths, _, _ = parts
+    facts, states, _, _, _, _, auths = parts
     w = ptr32(facts)
     s = ptr8(states)
     if s[slot] != _REFUSED:
@@ -253,4 +259,4 @@ def let_go(parts, slot: int):
     w[_TOLD_OF] = w[_TOLD_OF] - 1
     s[slot] = 0
     auths[slot] = None
-    ptr32(uint(w) + uint(8 * slot + 4 * _BY_SLOT))[_WEIGHT] = 1
+    ptr32(uint(w) + uint(12 * slot + 4 * _BY_SLOT))[_WEIGHT] = 1
