@@ -44,6 +44,7 @@ class OwnChain:
         self.context = None  # CMACContext of
         # This interval plus one, which begin() has begun; and until when, in ticks
         self.facts = words(2)
+        self.tools = None  # .tells, and what makes its MACs, see covey.cmac
         # What packets tell: the interval, and the key that may be told in it; and how they do
         self.tells = bytearray(_HEAD + KEY_LEN + 1)
         self.head = memoryview(self.tells)[:_HEAD]
@@ -128,7 +129,8 @@ class OwnChain:
         key = mac_key(salt, self.identity, memoryview(self._ring)[at : at + KEY_LEN])
         self.interval = -1
         if self.context is None:
-            self.context = CMACContext(key)
+            context = self.context = CMACContext(key)
+            self.tools = self.tells, context.mac, context.parts
         else:
             self.context.renew(key)
         self.tells[_HOW_TOLD] &= _DISCLOSES

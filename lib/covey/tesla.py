@@ -78,7 +78,7 @@ class TimedMACs:
         # What kernels are handed: to keep a packet, to sign one, to judge one
         self._hearing = [None, facts, self._no_chain, keeper.clock.facts, bytes(36)]
         self._sending = self._own, timing.tag_len, self.trailer - _INTERVAL, self._epoch
-        self._judging = keeper, keeper.judged, timing.tag_len, self.trailer, self._epoch
+        self._judging = keeper, keeper.judged, -timing.tag_len, self.trailer, self._epoch
         keeper.users += 1  # nothing fails any more
 
     def release(self):
@@ -150,7 +150,7 @@ class TimedMACs:
     @micropython.native
     def prove(self, member, payload_len, packet, proof_at):
         """The length without the trailer, of a packet in rx whose key is known, or a DROP_*."""
-        keeper, judged, tag_len, trailer, epoch = self._judging
+        keeper, judged, less_tag, trailer, epoch = self._judging
         rx = member.rx
         n = payload_len - trailer
         if not _is_judged(judged, rx, packet, proof_at):
@@ -161,13 +161,13 @@ class TimedMACs:
                 if keeper.begin(index, interval, name, packet, proof_at) is None:
                     return DROP_NO_CHAIN
             keeper.note(rx, packet, proof_at)
-        at = n + (_PAYLOAD + _INTERVAL)
-        context = keeper.context
-        found = context.mac(context.parts, rx, n + _INTERVAL, epoch, at, -tag_len)
+        mac, parts = keeper.tools
+        n += _INTERVAL
+        found = mac(parts, rx, n, epoch, n + _PAYLOAD, less_tag)
         if found > 0:
-            return n
+            return n - _INTERVAL
         if found == 0:
-            context.failed()
+            keeper.context.failed()
         return DROP_SOURCE
 
     def _look(self, member, now_ms):
@@ -194,17 +194,17 @@ class TimedMACs:
     def sign(self, tx, n, now_ms):
         """Fill the trailer of a packet that frame() made; n: octets of payload with it."""
         own, tag_len, less, epoch = self._sending
+        tells, mac, parts = own.tools
         n -= less
         at = n + _PAYLOAD
-        how = _put_told(own.tells, tx, at - _INTERVAL, tag_len)
+        how = _put_told(tells, tx, at, tag_len)
         if how & _DISCLOSES:
             tx[at - _INTERVAL] |= _DISCLOSURE
             for i in range(at, at + tag_len):
                 tx[i] = 0
             return
-        context = own.context
-        if not context.mac(context.parts, tx, n, epoch, at, tag_len):
-            context.failed()
+        if not mac(parts, tx, n, epoch, at, tag_len):
+            own.context.failed()
             raise OSError(_EIO)
         if not how:
             own.sent()

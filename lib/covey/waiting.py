@@ -96,6 +96,7 @@ class WaitingRoom:
         heads = bytearray(_HEAD * (slots + 1))
         kept = self.packets, self.senders, self.wants, self.auths
         self.parts = (facts, self.states, heads) + kept  # as the kernels have them
+        self._tools = self.parts, self.packets, self.proof_at
         self._how = words(HOW)  # the next one is to be kept
         self._chances = b""
         self._chance = 0
@@ -170,7 +171,8 @@ class WaitingRoom:
         engine = self.engine
         if engine is not None and engine.is_working:
             engine.step(self, now_ms)
-        rx, parts = member.rx, self.parts
+        parts, packets, proof_at = self._tools
+        rx = member.rx
         found = _take(parts, rx, now_ms)
         if found < 0:
             if found == _NONE:
@@ -187,7 +189,7 @@ class WaitingRoom:
             at = admit(place, datagram, now_ms)
             if at >= 0:
                 auth = member._sas[at].auth  # not .auths: the SA may have been told again
-                n = auth.prove(member, n, self.packets[slot], self.proof_at)
+                n = auth.prove(member, n, packets[slot], proof_at)
                 if n < 0:
                     member.drops.count(n)
                 else:

@@ -45,8 +45,8 @@ def holds(facts, now_ms):
 
 
 def put_told(told, tx, at, tag_len):
-    tx[at : at + 4] = told[:4]
-    tx[at + 4 + tag_len : at + tag_len + _HOW] = told[4:_HOW]
+    tx[at - 4 : at] = told[:4]
+    tx[at + tag_len : at + tag_len + _HOW - 4] = told[4:_HOW]
     how = told[_HOW]
     told[_HOW] = how | 1
     return how
@@ -63,7 +63,7 @@ def keep(parts, sa, chain, clock, rx, n, auth, now_ms, slot):
     payload_len = n - trailer
     if clock:
         later, until = clock
-        if not later or payload_len < 0 or now_ms - until & _MASK < _HALF:
+        if not chain[1] or not later or payload_len < 0 or now_ms - until & _MASK < _HALF:
             return -1
         at = _PAYLOAD + payload_len
         wants = int.from_bytes(rx[at : at + 4], "big")

@@ -84,7 +84,7 @@ def holds(facts: ptr32, now_ms: int) -> bool:
 
 @micropython.viper
 def put_told(told: ptr8, tx: ptr8, at: int, tag_len: int) -> int:
-    tx = ptr8(uint(tx) + uint(at))
+    tx = ptr8(uint(tx) + uint(at - 4))
     i = 0
     if (at | tag_len) & 3 == 0:
         p = ptr32(told)
@@ -124,6 +124,8 @@ def keep(
     wants = sa[_WANTS]
     if int(uint(clock)):
         latest = clock[_LATEST] - 1
+        if not chain[_LAST]:
+            return -1
         if latest < 0 or payload_len < 0 or now_ms - clock[_UNTIL] & _MASK < _HALF:
             return -1
         if (sa[_SENDER] ^ rx[2]) & 0xFFFF:
