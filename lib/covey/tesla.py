@@ -42,9 +42,10 @@ _SENDER = const(1)  # the Sender-ID that was heard last, as a word of the packet
 _INDEX = const(2)  # index of that sender
 _TRAILER = const(3)
 _MOST_MS = const(4)
+# Of what keep() is handed: a WaitingRoom's parts, the Chain's facts, the packet
 _PARTS = const(0)
+_CHAIN = const(2)
 _RX = const(4)
-_CHAIN = const(2)  # of ._hearing
 _HOW_TOLD = const(20)  # as covey.ownchain has them
 _DISCLOSES = const(2)
 

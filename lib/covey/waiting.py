@@ -46,7 +46,7 @@ _MOST_WEIGHT = const(0x100000)
 _, _is_same, _, _room, _ = later_kernels()
 _keep, _take, _let_go = _room
 
-# Facts, in words
+# Facts, in words that the kernels share
 _COUNT = const(0)  # that wait or are provable
 _TOLD = const(1)  # that next() has something to say of
 _SOONEST = const(2)  # of the ends, while there is one that counts
@@ -59,7 +59,7 @@ _END = const(0)  # ticks
 _WEIGHT = const(1)
 _LEN = const(2)  # octets of payload and trailer
 
-# How a packet is to be kept, in words; the rest of them concern TESLA alone
+# How a packet is to be kept, in words; the others are TESLA's
 HOW = 6
 _INDEX = const(2)
 _TRAILER = const(3)
@@ -262,8 +262,9 @@ class WaitingRoom:
         for slot in range(self._slots):
             if self._is_of(slot, sender):
                 own += 1
-                if _is_same(self.packets[slot], rx, _KEY):
-                    if self.length_of(slot) == n and _is_same(self.packets[slot], rx, _PAYLOAD + n):
+                packet = self.packets[slot]
+                if _is_same(packet, rx, _KEY):
+                    if self.length_of(slot) == n and _is_same(packet, rx, _PAYLOAD + n):
                         return DROP_REPLAY
                     twins += 1
         if twins < _TWINS and self.count < self.most and free >= 0:

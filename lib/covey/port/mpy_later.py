@@ -42,7 +42,6 @@ _UNTIL = const(1)
 _HOW = const(20)
 
 
-
 @micropython.viper
 def copy(out: ptr8, at: int, octets: ptr8, off: int, n: int):
     out = ptr8(uint(out) + uint(at))
