@@ -70,6 +70,7 @@ def pytest_sessionfinish(session):
         "ran": getattr(session, "ran", 0),
         "counts": {name: len(found) for name, found in stats.items() if name},
         "failed": {one.nodeid: why(one) for one in stats.get("failed", ())},
+        "reports": [str(one.longrepr) for one in stats.get("failed", ())],
         "is_whole": config.args_source is not config.ArgsSource.ARGS
         and not any(config.getoption(name, None) for name in CHOICES),
     }

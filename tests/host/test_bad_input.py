@@ -155,5 +155,23 @@ def test_a_server_does_not_start_without_room(place):
     assert caught.value.status == MISUSE
 
 
+@pytest.mark.parametrize(
+    "source_auth, is_sender, word",
+    [("mac", False, "serves 16 receivers"), ("tesla", True, "serves 16 senders")],
+)
+def test_source_auth_without_room_is_refused_with_no_server_too(
+    place, source_auth, is_sender, word
+):
+    store = sqlite.open_existing(place.store)
+    operations = Operations(place, store)
+    for number in range(17):
+        request = {"member": f"m{number}", "group": "line1", "sender": is_sender}
+        operations.perform({"do": "member add", **request}, 0)
+    place.policy.write_text(SITE + LINE1 + f'source_auth = "{source_auth}"\n')
+    with pytest.raises(Problem, match=f"covey.toml:6: group.line1: .* {word}") as caught:
+        operations.perform({"do": "reload"}, 0)
+    assert caught.value.status == MISUSE
+
+
 def _remove(name):
     return {"do": "member remove", "members": [name]}

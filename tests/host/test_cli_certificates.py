@@ -153,30 +153,40 @@ def test_another_ca(bench, tmp_path):
     assert "verify OK" in listed and serial.lstrip("0") in listed
 
 
-def started(bench, name, on):
+@pytest.fixture
+def started():
+    """Members on CPython, or as `on` says; they end with the test."""
+    running = []
+
+    def start(path, on=lambda path: member_process.join(path, "--listen", "--send", "-")):
+        running.append(on(path))
+        return running[-1]
+
+    yield start
+    for member in running:
+        member.close()
+
+
+def quick(bench, name):
     path = folder_of(bench, name) / "covey.json"
     fields = json.loads(path.read_text())
     fields |= {"retransmit": {"first_ms": 200, "total_s": 10}, "rejoin_spread_s": 0}
     path.write_text(json.dumps(fields))
-    member = on(path)
-    member.heard("registered")
-    member.heard("status")  # from then on it listens
-    return member
+    return path
 
 
-def listening(path):
-    return member_process.join(path, "--listen", "--send", "-")
-
-
-def test_members_of_both_interpreters_and_one_that_is_revoked(bench, tmp_path):
+def test_members_of_both_interpreters_and_one_that_is_revoked(bench, tmp_path, started):
     for name in ("press-7", "valve-3", "drill-2"):
         bench.member(name, "--sender", "--auth", "cert")
     bench.member("desk-1", "--sender")  # by a pre-shared key, in the same group
     server = bench.serve()
-    press = started(bench, "press-7", listening)
-    desk = started(bench, "desk-1", listening)
-    valve = started(bench, "valve-3", member_process.micropython)
-    drill = started(bench, "drill-2", listening)
+    press = started(quick(bench, "press-7"))
+    desk = started(quick(bench, "desk-1"))
+    valve = started(quick(bench, "valve-3"), member_process.micropython)
+    drill = started(quick(bench, "drill-2"))
+    for member in (press, desk, valve, drill):
+        member.heard("registered")
+        member.heard("status")  # from then on it listens
     press.say("one")
     for member in (desk, valve, drill):
         member.packet(b"one")
@@ -192,7 +202,7 @@ def test_members_of_both_interpreters_and_one_that_is_revoked(bench, tmp_path):
     assert valve.opened(b"three") == drill.opened(b"three") == 0
     old = shutil.copytree(folder_of(bench, "drill-2"), tmp_path / "old")
     bench.member("drill-2", "--auth", "cert")  # another board has its name now
-    drill = listening(old / "covey.json")
+    drill = started(old / "covey.json")
     drill.heard("unanswered", detail="The key server refused: authentication_failed.")
     told = json.loads(bench.covey("why", "drill-2", "--json"))
     assert "certificate_revoked" in [row.get("reason") for row in told["history"]]

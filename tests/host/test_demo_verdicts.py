@@ -7,7 +7,7 @@ import pytest
 
 import processes
 from covey import ike
-from covey_host.demo import traffic, verdicts
+from covey_host.demo import imposture, traffic, verdicts
 from covey_host.demo.tap import Book
 from covey_host.demo.verdicts import Attack, Witness
 
@@ -305,6 +305,50 @@ class TestRegistrations:
         assert not verdicts.ended({"press": 0, "server": -15}, [], True).ok
         assert not verdicts.ended({"press": 0, "server": 0}, ["press"], True).ok
         assert not verdicts.ended({"press": 0, "server": 0}, [], False).ok
+
+
+class TestImposture:
+    """10 forged commands; before them the valve had dropped 20 for want of a proof."""
+
+    @staticmethod
+    def ok(mode, drops, obeyed=0, missed=0, heard=10):
+        drops = {"source": 5, "unsafe": 15} | {
+            reason: n + {"source": 5, "unsafe": 15}.get(reason, 0) for reason, n in drops.items()
+        }
+        before = imposture.Count(100, 80, {"source": 5, "unsafe": 15})
+        after = imposture.Count(150, 130 - missed, drops)
+        told = imposture.Told(mode, 10, obeyed, heard, before, after)
+        return imposture.judged(told).ok
+
+    @pytest.mark.parametrize(
+        "mode, drops, facts",
+        [
+            ("none", {"replay": 30}, {"obeyed": 10, "missed": 30, "heard": 0}),
+            ("mac", {"source": 10}, {}),
+            ("tesla", {"source": 5, "unsafe": 5}, {}),
+            ("tesla", {"source": 5, "unsafe": 7}, {"missed": 2}),
+            ("ecdsa", {"source": 9, "crowded": 1}, {}),
+        ],
+    )
+    def test_it_came_as_it_must(self, mode, drops, facts):
+        assert self.ok(mode, drops, **facts)
+
+    @pytest.mark.parametrize(
+        "mode, drops, facts",
+        [
+            ("none", {"replay": 30}, {"obeyed": 9}),
+            ("mac", {"source": 9}, {"obeyed": 1}),
+            ("mac", {}, {}),  # all were dropped before
+            ("tesla", {"source": 4, "unsafe": 6}, {"missed": 1}),  # one may be genuine
+            ("tesla", {"unsafe": 10}, {}),
+            ("tesla", {"source": 10}, {}),
+            ("tesla", {"source": 10, "unsafe": 2}, {"missed": 2}),
+            ("ecdsa", {"unproven": 10}, {}),
+            ("ecdsa", {"source": 10}, {"heard": 9}),
+        ],
+    )
+    def test_or_not(self, mode, drops, facts):
+        assert not self.ok(mode, drops, **facts)
 
 
 class TestFlows:

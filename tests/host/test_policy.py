@@ -201,6 +201,7 @@ def test_what_an_ikev2_server_needs():
         (_SITE + _GROUP + _MAC + "key_tree = 0\n", 6, "takes rekey"),
         (_SITE + _GROUP + _MAC + 'rekey = "inband"\n', 6, "takes rekey"),
         (_SITE + _GROUP + _MAC + 'dtd = "14s"\nfresh_join = false\n', 6, "waits up to 15 s"),
+        (_SITE + _GROUP + _MAC + 'dtd = "14s"\n', 6, 'or say source_auth = "none".'),
         (_SITE + _GROUP + _MAC + 'atd = "0s"\nfresh_join = false\n', 6, "at least 1 s"),
         (
             _SITE + _GROUP + _MAC + 'carrier = "ip"\nprivate_attributes = false\n',
@@ -208,20 +209,21 @@ def test_what_an_ikev2_server_needs():
             "takes private_attributes",
         ),
         (_SITE + _GROUP + _TESLA + "tesla_lag = 0\n", 6, "proves nothing"),
-        (_SITE + _GROUP + _TESLA + "tesla_lag = 1\n", 6, "must be at least 50 ms"),
-        (_SITE + _GROUP + _TESLA + "tesla_lag = 17\n", 6, "from 1 to 16"),
+        (_SITE + _GROUP + _TESLA + "tesla_lag = 1\n", 6, "arrives too late"),
+        (_SITE + _GROUP + _TESLA + "tesla_lag = 17\n", 6, "from 2 to 16"),
         (_SITE + _GROUP + _TESLA + 'tesla_interval = "19ms"\n', 6, "from 20 ms to 60 s"),
         (_SITE + _GROUP + _TESLA + "tesla_drift = 5000\n", 5, "must be at least 410 ms"),
         (_SITE + _GROUP + _TESLA + "tesla_drift = 0\n", 6, "from 1 to 20000"),
         (_SITE + _GROUP + _TESLA + "tesla_chain = 17\n", 6, "from 8 to 16"),
         (_SITE + _GROUP + _TESLA + "tesla_chain = 8\n", 6, "must last 88 s"),
-        (_SITE + _GROUP + _TESLA + 'tesla_interval = "1s"\n', 5, "at least 18 s more than"),
-        (_SITE + _GROUP + _TESLA + 'evict_dtd = "3s"\n', 6, "at least 1.8 s more than"),
+        (_SITE + _GROUP + _TESLA + 'tesla_interval = "700ms"\n', 5, "at least 12.6 s more than"),
+        (_SITE + _GROUP + _TESLA + 'tesla_interval = "723ms"\n', 6, "can't be more than 722 ms"),
         (
-            _SITE + _GROUP + _TESLA + 'tesla_interval = "40s"\ntesla_chain = 16\n',
-            7,
-            "more than 24",
+            _SITE + _GROUP + _TESLA + 'tesla_interval = "407ms"\ntesla_lag = 16\n',
+            6,
+            "more than 406 ms",
         ),
+        (_SITE + _GROUP + _TESLA + 'evict_dtd = "3s"\n', 6, "at least 1.8 s more than"),
         (_SITE + 'ike_idle = "20s"\n' + _GROUP + _TESLA, 6, "ike_idle (20 s)"),
         (_SITE + _GROUP + _TESLA + "members = 11001\n", 6, "must be at most 11000"),
     ],
@@ -231,6 +233,12 @@ def test_a_mistake_is_named_with_its_line(text, line, says):
     assert says in sentence
     if line is not None:
         assert sentence.startswith(f"covey.toml:{line}: "), sentence
+
+
+def test_the_longest_tesla_interval():
+    text = _SITE + _GROUP + _TESLA + 'tesla_interval = "722ms"\nbatch_window = 0\n'
+    text += "atd = 1\ndtd = 14\nevict_atd = 1\nevict_dtd = 14\n"
+    assert policy.parse(text).groups["line1"].tesla_interval_ms == 722
 
 
 @pytest.mark.parametrize("text", ["x = " + "9" * 5000, "x = " + "[" * 5000])

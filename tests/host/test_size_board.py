@@ -3,10 +3,12 @@
 # ruff: noqa: F811  fixtures are imported by name
 import importlib.util
 import json
+import os
+import subprocess
 
 import pytest
 
-from covey_host.board import boards, files, members, mpyfile, need
+from covey_host.board import boards, files, members, mpyfile, need, proofs
 from image_bench import site  # noqa: F401  a fixture
 from markdown import ROOT, TEXTS, section, tables
 from test_micropython import interpreter, without
@@ -157,6 +159,74 @@ def test_machine_code_counts_where_it_lies_on_the_heap(site, table):
     assert said(member, board) == []
     table(row(4, 16, 1024, 100_001 - machine, 0))
     assert "takes 100001 octets" in said(member, board)[0]
+
+
+@pytest.mark.parametrize(
+    "limits, romfs, says",
+    [
+        ({}, False, "(--romfs) or frozen it is {needs}, so it needs limits.waiting 7 or less in"),
+        ({}, True, "limits.waiting 7 or less in covey.json."),
+        ({"waiting": 7}, True, ""),
+        ({"waiting": 8}, True, "limits.waiting 7 or less in covey.json."),
+    ],
+)
+def test_packets_that_wait_for_their_proof_need_room(site, table, limits, romfs, says):
+    member = members.load(site, "press-7")
+    object.__setattr__(member.policy, "source_auth", "tesla")
+    member.fields["limits"] = limits
+    board = boards.load("esp32c3")
+    enough = proofs.octets(member, {"payload": 1400, "waiting": 7}, need.IN_ROMFS)
+    table(row(4, 16, 1400, board.heap, board.heap - enough))
+    notes = said(member, board, romfs=romfs)
+    needs = board.heap - enough + proofs.octets(member, {"payload": 1400}, need.IN_ROMFS)
+    assert len(notes) == bool(says)
+    assert all(
+        says.format(needs=needs) in note and " with source_auth about " in note for note in notes
+    )
+
+
+ROOMS = """\
+import gc
+from covey import port
+from covey import aio
+from covey.chains import Chains
+from covey.timing import Timing
+from covey.waiting import WaitingRoom
+
+def used():
+    gc.collect()
+    return gc.mem_alloc()
+
+kept = [Chains(Timing(8, 2, 14, 100, bytes(4), 500)), aio._datagram_max]
+names = {i: b"m" for i in range(16)}
+for slots, payload in ((16, 1400), (4, 1400), (16, 512)):
+    before = used()
+    kept.append(WaitingRoom(slots, aio._datagram_max(payload)))
+    print(used() - before)
+before = used()
+for at in (0, 1 << 14, 2 << 14):
+    kept[0].tell([(i, at, bytes(8), at, bytes(16)) for i in range(16)], names)
+print(used() - before)
+"""
+
+
+def test_the_room_and_the_chains_are_as_large_as_reckoned():
+    wrapper, reason = interpreter("x86")
+    if wrapper is None:
+        without("x86", reason)
+    path = {"MICROPYPATH": f"{ROOT / '.build' / 'lib-x86'}:.frozen"}
+    done = subprocess.run(
+        [wrapper, "-X", "heapsize=2m", "-c", ROOMS],
+        env={**os.environ, **path},
+        capture_output=True,
+        text=True,
+    )
+    found = [int(line) for line in done.stdout.split()]
+    reckoned = [proofs.room(16, 1400), proofs.room(4, 1400), proofs.room(16, 512)]
+    reckoned.append(16 * proofs._CHAINS)
+    assert len(found) == 4, done.stderr
+    for octets, enough in zip(found, reckoned, strict=True):
+        assert octets <= enough <= octets * 1.08, (found, reckoned)
 
 
 def test_a_group_that_is_too_large_for_the_board(site, table):

@@ -200,10 +200,22 @@ def test_who_fails_once_is_named(suite, tmp_path):
         ((), {"gcm": once()}, 1),
         ((), {"join": once(), "gcm": once(touch="pass")}, 2),
         ((), {"join": once(why="ESP: nonce 01 again under 02")}, 1),
+        ((), {"join": once(why=r"it lies in /tmp\nok a\nFAIL b: the valve obeyed 3 of 10")}, 1),
+        ((), {"demo": once()}, 1),
         (("-k", "once"), {"join": once()}, 1),
         (("test_join.py", "test_b.py"), {"join": once()}, 1),
     ],
-    ids=["always", "four", "no time", "one of two", "grave", "by -k", "by path"],
+    ids=[
+        "always",
+        "four",
+        "no time",
+        "one of two",
+        "grave",
+        "in its third line",
+        "demo",
+        "by -k",
+        "by path",
+    ],
 )
 def test_who_fails_otherwise_fails(suite, tmp_path, arguments, files, runs):
     done = suite(*arguments, b=QUIET.format("b"), **files)

@@ -13,6 +13,7 @@ from covey_host.causes import causes
 from covey_host.errors import Problem
 from covey_host.gcks.clock import FIRST_MS
 from covey_host.gcks.policy import SitePolicy, parse
+from covey_host.gcks.timingrules import asks_s
 from foreign_gm import GSA_AUTH, ForeignGM, notification, notifies
 from gcks_site import KEY, LINE1, SITE, Site
 from test_eviction import group_of
@@ -290,7 +291,7 @@ def test_who_does_not_ask_is_named(site):
     valve.say(valve.gm.seal(INFORMATIONAL, [notification(REPORT, said)]))
     told = {"running": True, "files": [], **site.server.why("valve", site.now)}
     assert "unsure_of_time" in {cause.cause for cause in causes(told)}
-    site.wait(149_000)  # it asks every 50 s
+    site.wait(43_000)  # it asks every 11 s
     valve.time()
     site.wait(2_000)
     assert untimed() == ["press"]
@@ -336,9 +337,9 @@ def test_a_start_makes_nobody_untimed(site):
     valve.ask()
     site = site.restart()
     assert standing(site, "valve") == (False, False, set())
-    site.wait(149_000)
+    site.wait(4000 * asks_s(group_of(site).policy))
     assert standing(site, "valve") == (False, False, set())
-    site.wait(2_000)
+    site.wait(1)
     assert standing(site, "valve") == (True, False, {"untimed"})
     site.store.close()
 

@@ -5,15 +5,14 @@ from pathlib import Path
 
 from ..errors import MISUSE, Problem
 from ..gcks.policy import ECDSA
-from . import mpyfile
+from . import mpyfile, proofs
 from .boards import Board
 from .files import Contents, limits
 from .members import Member
+from .proofs import IN_RAM, IN_ROMFS
 
 # Octets of heap that main.py takes, by limits: as `make size BOARD=NAME KEEP=1` measured them.
 MEASURED = Path(__file__).with_name("heap.json")
-IN_RAM, IN_ROMFS = "heap", "heap_romfs"  # its columns: where the code lies
-_WAITING = 16  # what MicroPython's port has as limits.waiting
 _ROLLOVERS = 3  # SAs: the one in use, the next, and one whose dtd is not over
 
 
@@ -36,7 +35,7 @@ def warnings(
     return [
         *_over_board(has, board),
         *_group(member, has),
-        *_memory(has, board, contents, IN_ROMFS if romfs else IN_RAM),
+        *_memory(member, has, board, contents, IN_ROMFS if romfs else IN_RAM),
         *_setup(member),
     ]
 
@@ -86,7 +85,7 @@ def _group(member: Member, has: dict[str, int]) -> list[str]:
             f"Group {policy.name} has {member.senders} senders, and limits.senders is"
             f" {has['senders']}: packets of the others are dropped."
         )
-    waiting = has.get("waiting", _WAITING)
+    waiting = has.get("waiting", proofs.WAITING)
     if policy and policy.source_auth == ECDSA and policy.ecdsa_batch > waiting:
         said.append(
             f"Group {policy.name} signs up to {policy.ecdsa_batch} packets at once, and"
@@ -95,32 +94,54 @@ def _group(member: Member, has: dict[str, int]) -> list[str]:
     return said
 
 
-def _memory(has: dict[str, int], board: Board, contents: Contents, where: str) -> list[str]:
+def _memory(
+    member: Member, has: dict[str, int], board: Board, contents: Contents, where: str
+) -> list[str]:
     heap = heap_for(has, where)
     if heap is None or board.heap is None:
         return []
     machine = 0
     if is_code_on_heap(board):
         machine = sum(mpyfile.parse(data).machine_code for data in contents.code.values())
-    if heap + machine <= board.heap:
+    proven = proofs.octets(member, has, where)
+    if heap + machine + proven <= board.heap:
         return []
+    takes = f"By measurement this member takes {heap + machine} octets of heap"
+    if proven:
+        takes += f", with source_auth about {proven} more"
     return [
-        f"By measurement this member takes {heap + machine} octets of heap, and board {board.id}"
-        f" may have only {board.heap} ({board.heap_from}): {_remedy(has, board, machine, where)}."
+        f"{takes}, and board {board.id} may have only {board.heap} ({board.heap_from}):"
+        f" {_remedy(member, has, board, machine, where)}."
     ]
 
 
-def _remedy(has: dict[str, int], board: Board, machine: int, where: str) -> str:
+def _remedy(member: Member, has: dict[str, int], board: Board, machine: int, where: str) -> str:
     """What helps where the heap is too small; the end of a sentence."""
+    here = _fewer_waiting(member, has, board, machine, where)
     other = heap_for(has, IN_ROMFS)
     if where == IN_ROMFS or other is None:
-        return "smaller limits in covey.json, or a board with PSRAM"
-    if other + machine <= board.heap:
-        return f"with the code in ROMFS (--romfs) or frozen it is {other + machine}"
+        return here or "smaller limits in covey.json, or a board with PSRAM"
+    other += machine + proofs.octets(member, has, IN_ROMFS)
+    if other <= board.heap:
+        return f"with the code in ROMFS (--romfs) or frozen it is {other}"
+    there = _fewer_waiting(member, has, board, machine, IN_ROMFS)
     return (
-        f"with the code in ROMFS (--romfs) or frozen it is {other + machine}, so it needs a board"
-        " with PSRAM or smaller limits in covey.json besides"
+        f"with the code in ROMFS (--romfs) or frozen it is {other}, so it needs "
+        + (there and there + ", or ")
+        + "a board with PSRAM or smaller limits in covey.json besides"
     )
+
+
+def _fewer_waiting(
+    member: Member, has: dict[str, int], board: Board, machine: int, where: str
+) -> str:
+    """A limit on packets that wait for their proof, with which it fits; empty: there is none."""
+    heap = heap_for(has, where)
+    if heap is None or board.heap is None or not proofs.waits(member):
+        return ""
+    lacking = heap + machine + proofs.octets(member, has, where) - board.heap
+    slots = proofs.fitting(member, has, lacking, where)
+    return f"limits.waiting {slots} or less in covey.json" if slots else ""
 
 
 def _setup(member: Member) -> list[str]:

@@ -3,8 +3,8 @@
     spy.py COVEY.JSON
 
 It joins as any member does, and knows what any knows: the group's key, who sends, and all packets.
-`forge N` on stdin: N commands in the name of the sender heard last, perfect but for what only that
-sender can make (forger.py). The end of stdin is its end. stdout has one JSON object a line:
+`forge N` on stdin: as soon as somebody is heard, N commands in its name, perfect but for what only
+that sender can make (forger.py). The end of stdin is its end. stdout has one JSON object a line:
 {"event": "listening" | "forged", "sent"}.
 """
 
@@ -16,26 +16,36 @@ import covey.aio
 from covey_host.demo import attacks, forger, traffic
 from covey_host.demo.intruder import multicast_sender
 
+_SPI, _NUMBERED = 4, 8  # octets: an SPI, and a number behind it
 _FAR = 100_000  # numbers ahead: what it says is heard, and what the producer says next is old
 
 
 async def spy(path: str) -> None:
     async with covey.aio.join(path, unconfirmed=True) as member:
-        heard: list[bytes] = []
+        heard: asyncio.Queue[bytes] = asyncio.Queue(1)
         listening = asyncio.create_task(_listen(member, heard))
         _say("listening", 0)
         lines = await _open_stdin()
         while words := (await lines.readline()).decode().split():
-            _say("forged", _forge(member, heard[-1], int(words[1])))
+            while not heard.empty():
+                heard.get_nowait()
+            _say("forged", _forge(member, await heard.get(), int(words[1])))
         listening.cancel()
 
 
-async def _listen(member, heard: list[bytes]) -> None:
-    """What was heard last, in clear."""
+async def _listen(member, heard: asyncio.Queue[bytes]) -> None:
+    """What is heard, in clear, as long as nobody has taken it; not again once it is proven."""
+    newest = bytes(_NUMBERED)
     async for packet in member:
         last = forger.clear(member.member.rx)
-        if member.member.keys.find(last, 0) and packet.payload in last:
-            heard[:] = [last]
+        if not member.member.keys.find(last, 0) or packet.payload not in last:
+            continue
+        number = last[:_NUMBERED]
+        if number[:_SPI] == newest[:_SPI] and number <= newest:
+            continue
+        newest = number
+        if heard.empty():
+            heard.put_nowait(last)
 
 
 def _forge(member, heard: bytes, count: int) -> int:

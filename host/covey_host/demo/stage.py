@@ -241,7 +241,7 @@ class Stage:
         words = ["--address", address, "--port", port, "--source-auth", scene.source_auth]
         await self.covey("group", "add", scene.group, *words)
         with open(self.site.policy, "a") as policy:  # another port: the tap is not to hear it
-            policy.write(f"carrier_port = {self.elsewhere}\n{_SETTINGS}{scene.policy}")
+            policy.write(f"carrier_port = {self.elsewhere}\n{_SETTINGS}")
         for name, sends in scene.names.items():
             words = ["--interface", INTERFACE, *(["--sender"] if sends else [])]
             await self.covey("member", "add", name, "--group", scene.group, *words)

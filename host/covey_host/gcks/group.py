@@ -44,7 +44,7 @@ from .timers import NEVER
 
 _JITTER = 5  # % of a lifetime: groups that began together are not rekeyed together
 _RETRY_MS = 5000  # after a write that failed
-_MISSED = 3  # times that a member should have asked for the time
+_MISSED = 4  # times that a member should have asked for the time: then it knows it no more
 _UNSURE_MS = 10_000  # who does not know the time asks again before, many times
 _NEVER_TOLD = (-NEVER, 0)
 

@@ -15,13 +15,12 @@ from ..site import check_name
 from . import policyvalues as values
 from . import timingrules
 from .policyvalues import Listen
-from .timingrules import SIGNS_A_SECOND
+from .timingrules import PATIENCE_S, SIGNS_A_SECOND
 
 TELL, STOP = "tell", "stop"  # what a member does that hears nothing from its key server
 INBAND, MULTICAST = "inband", "multicast"  # how a group's new keys reach its members
 UNICAST = "unicast"  # how its data do, else MULTICAST
 NONE, MAC, TESLA, ECDSA = "none", "mac", "tesla", "ecdsa"  # what proves who sent
-PATIENCE_S = 14  # of a member whose request waits: it is sent for the last time after 15 s
 REKEY_AT = 80  # % of a lifetime after which a group is rekeyed without being asked
 
 _TEMPLATE = """\
@@ -74,8 +73,8 @@ ike_idle = "10m"
 # source_auth = "none"           # what proves who sent a packet: "mac", to up to 16 receivers;
 #                                # "tesla", to any number a moment later; "ecdsa": signatures
 # mac_len = 8                    # octets of a MAC, 8 to 16
-# tesla_interval = "100ms"       # the time for which a sender has a key, 20 ms or more
-# tesla_lag = 2                  # so many intervals later it is disclosed
+# tesla_interval = "100ms"       # the time for which a sender has a key, 20 ms to 722 ms
+# tesla_lag = 2                  # so many intervals later it is disclosed, 2 to 16
 # tesla_chain = 14               # a chain of keys lasts for 2 to the power of this many intervals
 # tesla_drift = 500              # ppm by which a member's clock may be wrong
 # ecdsa_batch = 16               # most packets that one signature covers
@@ -527,8 +526,8 @@ def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
         key = "source_auth"
     elif not policy.backward_secrecy and not policy.fresh_join:
         return
+    off = '"none"' if key == "source_auth" else "false"
     if not policy.atd_s:
-        off = '"none"' if key == "source_auth" else "false"
         raise _Wrong(
             "atd" if "atd" in content else key,
             f"atd must be at least 1 s with {key}: keys are handed out before anybody sends under"
@@ -541,7 +540,7 @@ def _check_newcomers(policy: GroupPolicy, content: dict) -> None:
         raise _Wrong(
             next((k for k in ("batch_window", "dtd", key) if k in content), ""),
             f"with {key} a member waits up to {wait_ms / 1000:g} s for keys (dtd, batch_window),"
-            f" and would give up: {PATIENCE_S} s is the most. Lower them, or say {key} = false.",
+            f" and would give up: {PATIENCE_S} s is the most. Lower them, or say {key} = {off}.",
         )
 
 

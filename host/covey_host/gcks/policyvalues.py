@@ -14,6 +14,7 @@ from covey.timing import LEAST_INTERVAL_MS, MOST_INTERVAL_MS, MOST_LAG
 
 _WIDTHS = (8, 12, 16)  # bits of a Sender-ID that every implementation knows (RFC 6054 section 3)
 _U16 = 0xFFFF
+_LEAST_LAG = 2
 _BATCHES = tuple(1 << levels for levels in range(MOST_LEVELS + 1))
 _ANY = "0.0.0.0"
 _NAT_PORT = 4500  # IKE messages follow the marker there, else they are ESP (RFC 3948 section 2.2)
@@ -93,10 +94,11 @@ def interval_ms(value: Any) -> int:
 
 
 def lag(value: Any) -> int:
-    if type(value) is not int or not 1 <= value <= MOST_LAG:
+    if type(value) is not int or not _LEAST_LAG <= value <= MOST_LAG:
         raise ValueError(
-            f"must be a whole number from 1 to {MOST_LAG}: a key that is out in its own interval"
-            " proves nothing."
+            f"must be a whole number from {_LEAST_LAG} to {MOST_LAG}: a key that is out in its own"
+            " interval proves nothing, and if it is out in the next one, what was sent at its"
+            " interval's end arrives too late."
         )
     return value
 

@@ -1,16 +1,25 @@
-"""Whether the Sender-IDs that policy allows are enough for the senders that are authorised."""
+"""Whether what policy allows is enough for who is authorised: Sender-IDs, windows, MACs."""
 
 from ..errors import MISUSE, Problem
+from . import seats
 from .authority import Authority
-from .policy import GroupPolicy, SitePolicy, place_of
+from .policy import NONE, GroupPolicy, SitePolicy, place_of
 
 
 def check_room(rules: SitePolicy, authority: Authority, path) -> None:
-    """Problem, with the line in that covey.toml, where a group has more senders than indexes."""
+    """Problem, with the line in that covey.toml, where a group has more senders than indexes, or
+    more members than its source authentication serves."""
     for group in rules.groups.values():
         senders = authority.count(group.name).senders
         if senders > most_senders(group):
             raise Problem(f"{place_of(path, group.name)}{_short(group, senders)}", MISUSE)
+        if group.source_auth == NONE:
+            continue
+        try:
+            seats.check_room(group.name, group.source_auth, authority.of_group(group.name))
+        except Problem as problem:
+            place = place_of(path, group.name, "source_auth")
+            raise Problem(f"{place}{problem.sentence}", MISUSE) from None
 
 
 def check_sender(group: GroupPolicy, authority: Authority) -> None:

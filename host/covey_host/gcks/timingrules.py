@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from .policy import GroupPolicy
 
 SIGNS_A_SECOND = 1000  # of life that a key server answers beside its other work
-MOST_SEGMENT_MS = 1 << 31
+PATIENCE_S = 14  # of a member whose request waits: it is sent for the last time after 15 s
 LEAST_CHAIN, MOST_CHAIN = 8, 16
 _ASKS = 8  # in a segment, so that none misses the next one
 _OWED = 16  # intervals behind a key's time, in which it is disclosed again and again
+_MOST_APART_S = PATIENCE_S - 1  # dtd, which ends before patience does, and atd, 1 s at least
 
 
 def asks_s(policy: GroupPolicy) -> int:
@@ -26,7 +27,26 @@ def asks_s(policy: GroupPolicy) -> int:
 
 def mistake(policy: GroupPolicy, ike_idle_s: int) -> tuple[str, str] | None:
     """The key of the table, and the sentence that says what is wrong."""
-    return _of_clocks(policy) or _of_chains(policy, ike_idle_s) or _of_delays(policy)
+    return (
+        _of_interval(policy)
+        or _of_clocks(policy)
+        or _of_chains(policy, ike_idle_s)
+        or _of_delays(policy)
+    )
+
+
+def _of_interval(policy: GroupPolicy) -> tuple[str, str] | None:
+    """What no other atd and dtd could mend, either: see _of_delays."""
+    intervals = policy.tesla_lag + _OWED
+    most_ms = _MOST_APART_S * 1000 // intervals
+    if policy.tesla_interval_ms <= most_ms:
+        return None
+    return "tesla_interval", (
+        f"tesla_interval ({policy.tesla_interval_ms} ms) can't be more than {most_ms} ms with a"
+        f" tesla_lag of {policy.tesla_lag}: the keys of a sender's last packets are told for"
+        f" {intervals} intervals, and atd and dtd can be {_MOST_APART_S} s apart at most, as a"
+        f" member that waits for keys gives up after {PATIENCE_S} s."
+    )
 
 
 def _of_clocks(policy: GroupPolicy) -> tuple[str, str] | None:
@@ -52,11 +72,6 @@ def _of_chains(policy: GroupPolicy, ike_idle_s: int) -> tuple[str, str] | None:
             f"tesla_chain ({policy.tesla_chain}) gives chains of {segment_ms // 1000} s, and they"
             f" must last {_ASKS * every_s} s: members are told of the next one as they ask for the"
             f" time, every {every_s} s."
-        )
-    if segment_ms > MOST_SEGMENT_MS:
-        return "tesla_chain", (
-            f"tesla_chain ({policy.tesla_chain}) gives chains of {segment_ms // 86_400_000} days,"
-            f" more than {MOST_SEGMENT_MS // 86_400_000}: lower it, or tesla_interval."
         )
     if policy.members > every_s * SIGNS_A_SECOND:
         return "members", (
