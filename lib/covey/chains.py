@@ -33,7 +33,7 @@ class Chain:
         self.claim_at = 0  # an interval, whose key is said to be
         self.claim = None  # this one, if there is any
         self.claims = 0  # among so many it was drawn
-        self.facts = words(3)  # the first three, for covey.tesla's kernel
+        self.facts = words(3)  # first, last and at, as the kernel has them; last: 0
         self.facts[0], self.facts[1], self.facts[2] = first, last, at
 
     def claims_to(self, at, buf, off):

@@ -7,9 +7,9 @@
 CMACContext(key)                             16 octets, copied
     sign(buf, n, epoch, at, tag_len)         puts tag_len octets at `at`
     verify(buf, n, epoch, at, tag_len)       whether it is those that are there
-    mac(parts, buf, n, epoch, at, tag_len)   what both call, with its .parts, for who calls often:
-                                             signs; with -tag_len verifies: 1, or -1 if it differs;
-                                             0: the AES has failed, and failed() is to be called
+    mac(parts, buf, n, epoch, at, tag_len)   what both do, with its .parts: signs, or verifies if
+                                             tag_len is negative: 1, -1 where the tag differs, and
+                                             0 where AES has failed: then failed() is to be called
     renew(key)                               from now on it is of this key; not one that was wiped
     wipe()                                   overwrites key material: from then on verify says
                                              False, and sign raises OSError

@@ -166,7 +166,7 @@ class Member(DataPath):
             payload_len = auth.confirm(self, payload_len, now_ms)
             if payload_len < 0:
                 if payload_len == WAITS:
-                    return WAITS
+                    return payload_len
                 return self.drops.count(payload_len)
         accept(place, payload_len)
         return payload_len

@@ -12,7 +12,7 @@ from covey.chainhash import mac_key
 from covey.cmac import CMACContext
 from covey.octets import wipe
 from covey.pebbles import Pebbles
-from covey.port import const, later_kernels, ticks_diff
+from covey.port import const, later_kernels, ticks_diff, words
 from covey.timing import KEY_LEN
 
 _HEAD = const(4)
@@ -42,14 +42,33 @@ class OwnChain:
         self._from = 0  # from this interval on, to
         self._at = -1  # this one
         self.context = None  # CMACContext of
-        self.interval = -1  # this one: what begin() has begun, good until
-        self.until = 0  # these ticks
+        # This interval plus one, which begin() has begun; and until when, in ticks
+        self.facts = words(2)
+        self.tools = None  # .tells, and what makes its MACs, see covey.cmac
         # What packets tell: the interval, and the key that may be told in it; and how they do
         self.tells = bytearray(_HEAD + KEY_LEN + 1)
         self.head = memoryview(self.tells)[:_HEAD]
         self.key = memoryview(self.tells)[_HEAD : _HEAD + KEY_LEN]
         self.sent_at = -1  # interval of the last packet, while its key is owed
         self.times_told = 0  # how often it was disclosed since
+
+    @property
+    def interval(self):
+        """What begin() has begun; -1: none."""
+        return self.facts[0] - 1
+
+    @interval.setter
+    def interval(self, interval):
+        self.facts[0] = interval + 1
+
+    @property
+    def until(self):
+        """Until when it is the present one, in ticks."""
+        return self.facts[1]
+
+    @until.setter
+    def until(self, until):
+        self.facts[1] = until
 
     def lacks(self, interval):
         """Whether stones are to be asked for: we have none for this interval or are far behind, or
@@ -110,7 +129,8 @@ class OwnChain:
         key = mac_key(salt, self.identity, memoryview(self._ring)[at : at + KEY_LEN])
         self.interval = -1
         if self.context is None:
-            self.context = CMACContext(key)
+            context = self.context = CMACContext(key)
+            self.tools = self.tells, context.mac, context.parts
         else:
             self.context.renew(key)
         self.tells[_HOW_TOLD] &= _DISCLOSES

@@ -17,13 +17,13 @@ from covey.drops import (
     DROP_NO_CLOCK,
     DROP_SOURCE,
     DROP_UNSAFE,
-    WAITS,
 )
 from covey.path import heard
 from covey.port import const, later_kernels, micropython, ticks_add, ticks_diff, words
 from covey.timing import KEY_LEN
 from covey.waiting import HOW, room_of
 
+_WAITS = const(-102)  # as covey.drops has it
 _PAYLOAD = const(24)
 _INTERVAL = const(4)  # octets
 _DISCLOSURE = const(0x80)  # of its first
@@ -34,7 +34,7 @@ _SHORT = (MemoryError, OSError)  # a board's AES fails where it finds no memory
 
 _, _, _number_at, _room, _ours = later_kernels()
 _keep = _room[0]
-_put_told, _is_judged = _ours
+_put_told, _is_judged, _holds = _ours
 
 # Of an SA, in words, as the kernels have them
 _LAG = const(0)
@@ -42,9 +42,10 @@ _SENDER = const(1)  # the Sender-ID that was heard last, as a word of the packet
 _INDEX = const(2)  # index of that sender
 _TRAILER = const(3)
 _MOST_MS = const(4)
+# Of what keep() is handed: a WaitingRoom's parts, the Chain's facts, the packet
 _PARTS = const(0)
+_CHAIN = const(2)
 _RX = const(4)
-_CHAIN = const(2)  # of ._hearing
 _HOW_TOLD = const(20)  # as covey.ownchain has them
 _DISCLOSES = const(2)
 
@@ -74,10 +75,11 @@ class TimedMACs:
         facts[_LAG], facts[_TRAILER], facts[_MOST_MS] = timing.lag, self.trailer, self._most_ms
         self._facts = facts
         self._no_chain = words(3)
+        self._begun = words(2) if self._own is None else self._own.facts
         # What kernels are handed: to keep a packet, to sign one, to judge one
         self._hearing = [None, facts, self._no_chain, keeper.clock.facts, bytes(36)]
         self._sending = self._own, timing.tag_len, self.trailer - _INTERVAL, self._epoch
-        self._judging = keeper, keeper.judged, timing.tag_len, self.trailer, self._epoch
+        self._judging = keeper, keeper.judged, -timing.tag_len, self.trailer, self._epoch
         keeper.users += 1  # nothing fails any more
 
     def release(self):
@@ -95,7 +97,7 @@ class TimedMACs:
         """WAITS, or a DROP_*. The key that it brings is taken in any case."""
         parts, facts, chain, now, rx = self._hearing
         if _keep(parts, facts, chain, now, rx, payload_len, self, now_ms, -1) >= 0:
-            return WAITS
+            return _WAITS
         return self._confirm(member, payload_len, now_ms)
 
     @micropython.native
@@ -149,7 +151,7 @@ class TimedMACs:
     @micropython.native
     def prove(self, member, payload_len, packet, proof_at):
         """The length without the trailer, of a packet in rx whose key is known, or a DROP_*."""
-        keeper, judged, tag_len, trailer, epoch = self._judging
+        keeper, judged, less_tag, trailer, epoch = self._judging
         rx = member.rx
         n = payload_len - trailer
         if not _is_judged(judged, rx, packet, proof_at):
@@ -160,13 +162,13 @@ class TimedMACs:
                 if keeper.begin(index, interval, name, packet, proof_at) is None:
                     return DROP_NO_CHAIN
             keeper.note(rx, packet, proof_at)
-        at = n + (_PAYLOAD + _INTERVAL)
-        context = keeper.context
-        found = context.mac(context.parts, rx, n + _INTERVAL, epoch, at, -tag_len)
+        mac, parts = keeper.tools
+        n += _INTERVAL
+        found = mac(parts, rx, n, epoch, n + _PAYLOAD, less_tag)
         if found > 0:
-            return n
+            return n - _INTERVAL
         if found == 0:
-            context.failed()
+            keeper.context.failed()
         return DROP_SOURCE
 
     def _look(self, member, now_ms):
@@ -185,8 +187,7 @@ class TimedMACs:
     @micropython.native
     def may_send(self, now_ms):
         """0, or the DROP_* that keeps us from it. Allocates in a new interval."""
-        own = self._own
-        if own is not None and own.interval >= 0 and ticks_diff(now_ms, own.until) < 0:
+        if _holds(self._begun, now_ms):
             return 0
         return self._begin(now_ms)
 
@@ -194,17 +195,17 @@ class TimedMACs:
     def sign(self, tx, n, now_ms):
         """Fill the trailer of a packet that frame() made; n: octets of payload with it."""
         own, tag_len, less, epoch = self._sending
+        tells, mac, parts = own.tools
         n -= less
         at = n + _PAYLOAD
-        how = _put_told(own.tells, tx, at - _INTERVAL, tag_len)
+        how = _put_told(tells, tx, at, tag_len)
         if how & _DISCLOSES:
             tx[at - _INTERVAL] |= _DISCLOSURE
             for i in range(at, at + tag_len):
                 tx[i] = 0
             return
-        context = own.context
-        if not context.mac(context.parts, tx, n, epoch, at, tag_len):
-            context.failed()
+        if not mac(parts, tx, n, epoch, at, tag_len):
+            own.context.failed()
             raise OSError(_EIO)
         if not how:
             own.sent()

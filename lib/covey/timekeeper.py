@@ -66,6 +66,7 @@ class Timekeeper:
         self._near_again = Timer()  # not again before
         self._judged = None  # the answer that was looked at; who listens for silence looks, too
         self.context = None  # CMACContext, of the packet that was judged last:
+        self.tools = None  # .mac and .parts of that
         self.index = -1  # its sender, and
         self.interval = -1  # this interval; and of a packet of it, as the kernel has them,
         self.judged = bytearray(KEY_LEN + 4)  # the key, the Sender-ID, and whether there is any
@@ -162,7 +163,8 @@ class Timekeeper:
         wipe(self.judged)
         try:
             if self.context is None:
-                self.context = CMACContext(key)
+                context = self.context = CMACContext(key)
+                self.tools = context.mac, context.parts
             else:
                 self.context.renew(key)
         except OSError:

@@ -118,7 +118,7 @@ def let_go(room):
 
 def _claim_of(room, slot):
     """What a waiting packet says."""
-    return room.auths[slot].claim(room.packets[slot], room.lengths[slot], room.senders[slot])
+    return room.auths[slot].claim(room.packets[slot], room.length_of(slot), room.senders[slot])
 
 
 def _is_of(room, slot, index):

@@ -37,7 +37,7 @@ _KEY = const(10)  # are SPI, number, Sender-ID
 _NONE = const(-1)  # nothing; below, that it is time to look whose time is over
 _SLOT = const(0x1FF)
 _IS_PROVABLE = const(0x200)
-_LEN = const(10)  # from this bit on
+_LEN_AT = const(10)  # from this bit on
 _LATER_MS = const(0x10000000)
 _TWINS = const(3)  # candidates for one number
 _CHANCES = const(48)  # octets of randomness at a time
@@ -46,7 +46,7 @@ _MOST_WEIGHT = const(0x100000)
 _, _is_same, _, _room, _ = later_kernels()
 _keep, _take, _let_go = _room
 
-# Facts, in words
+# Facts, in words that the kernels share
 _COUNT = const(0)  # that wait or are provable
 _TOLD = const(1)  # that next() has something to say of
 _SOONEST = const(2)  # of the ends, while there is one that counts
@@ -54,11 +54,12 @@ _MOST = const(3)
 _SLOTS = const(4)
 _TURN = const(5)
 _LATEST_LEN = const(6)
-_BY_SLOT = const(8)  # two words of each:
+_BY_SLOT = const(8)  # three words of each:
 _END = const(0)  # ticks
 _WEIGHT = const(1)
+_LEN = const(2)  # octets of payload and trailer
 
-# How a packet is to be kept, in words; the rest of them concern TESLA alone
+# How a packet is to be kept, in words; the others are TESLA's
 HOW = 6
 _INDEX = const(2)
 _TRAILER = const(3)
@@ -81,21 +82,21 @@ class WaitingRoom:
         self._slots = slots + 1
         size = (datagram_max - _BEHIND + 3 & -4) + PROOF_LEN  # proofs begin with a word
         self.proof_at = size - PROOF_LEN
-        # By slot: the packet as it lay in rx, from SPI to the end of the trailer; octets of
-        # payload and trailer; auth of its SA; index of its sender; what it waits for
+        # By slot: the packet as it lay in rx, from SPI to the end of the trailer; auth of its SA;
+        # index of its sender; what it waits for
         self.packets = [bytearray(size) for _ in range(slots + 1)]
-        self.lengths = [0] * (slots + 1)
         self.auths = [None] * (slots + 1)
         self.senders = [0] * (slots + 1)
         self.wants = [0] * (slots + 1)
         self._reasons = [0] * (slots + 1)
-        facts = self._facts = words(_BY_SLOT + 2 * (slots + 1))
+        facts = self._facts = words(_BY_SLOT + 3 * (slots + 1))
         facts[_MOST], facts[_SLOTS] = slots, slots + 1
         for slot in range(slots + 1):
             self._weigh_as(slot, 1)
         heads = bytearray(_HEAD * (slots + 1))
-        kept = self.packets, self.lengths, self.auths, self.senders, self.wants
+        kept = self.packets, self.senders, self.wants, self.auths
         self.parts = (facts, self.states, heads) + kept  # as the kernels have them
+        self._tools = self.parts, self.packets, self.proof_at
         self._how = words(HOW)  # the next one is to be kept
         self._chances = b""
         self._chance = 0
@@ -139,6 +140,10 @@ class WaitingRoom:
         self._weigh_as(slot, weight)
         return WAITS
 
+    def length_of(self, slot):
+        """Octets of payload and trailer of the packet there."""
+        return self._facts[_BY_SLOT + 3 * slot + _LEN]
+
     def waits(self, slot):
         """Whether a packet waits there for its proof."""
         return self.states[slot] == WAITING
@@ -166,7 +171,8 @@ class WaitingRoom:
         engine = self.engine
         if engine is not None and engine.is_working:
             engine.step(self, now_ms)
-        rx, parts = member.rx, self.parts
+        parts, packets, proof_at = self._tools
+        rx = member.rx
         found = _take(parts, rx, now_ms)
         if found < 0:
             if found == _NONE:
@@ -176,14 +182,14 @@ class WaitingRoom:
             if found < 0:
                 return NOTHING
         slot = found & _SLOT
-        n = found >> _LEN
+        n = found >> _LEN_AT
         if found & _IS_PROVABLE:
             place = member.place
             datagram = n + (_PAYLOAD + _BEHIND + 3) & -4
             at = admit(place, datagram, now_ms)
             if at >= 0:
                 auth = member._sas[at].auth  # not .auths: the SA may have been told again
-                n = auth.prove(member, n, self.packets[slot], self.proof_at)
+                n = auth.prove(member, n, packets[slot], proof_at)
                 if n < 0:
                     member.drops.count(n)
                 else:
@@ -216,7 +222,7 @@ class WaitingRoom:
             return member.drops.count(self._reasons[slot])
         if member.keys.is_due(now_ms):
             member.keys.step(now_ms)
-        datagram = _PAYLOAD + self.lengths[slot] + _BEHIND + 3 & -4
+        datagram = _PAYLOAD + self.length_of(slot) + _BEHIND + 3 & -4
         at = admit(member.place, datagram, now_ms)
         return member.drops.count(DROP_UNPROVEN) if at >= 0 else member.refuse(at, datagram)
 
@@ -225,7 +231,7 @@ class WaitingRoom:
         soonest = _LATER_MS
         for slot in range(self._slots):
             if self.states[slot] == WAITING:
-                left = ticks_diff(self._facts[_BY_SLOT + 2 * slot + _END], now_ms)
+                left = ticks_diff(self._facts[_BY_SLOT + 3 * slot + _END], now_ms)
                 if left > 0:
                     soonest = min(soonest, left)
                 else:
@@ -243,10 +249,10 @@ class WaitingRoom:
         return -1
 
     def _weight(self, slot):
-        return self._facts[_BY_SLOT + 2 * slot + _WEIGHT]
+        return self._facts[_BY_SLOT + 3 * slot + _WEIGHT]
 
     def _weigh_as(self, slot, weight):
-        self._facts[_BY_SLOT + 2 * slot + _WEIGHT] = weight
+        self._facts[_BY_SLOT + 3 * slot + _WEIGHT] = weight
 
     def _weigh(self, rx, n, free, sender):
         """Of a packet that meets candidates for its number, or no room: its weight once something
@@ -256,8 +262,9 @@ class WaitingRoom:
         for slot in range(self._slots):
             if self._is_of(slot, sender):
                 own += 1
-                if _is_same(self.packets[slot], rx, _KEY):
-                    if self.lengths[slot] == n and _is_same(self.packets[slot], rx, _PAYLOAD + n):
+                packet = self.packets[slot]
+                if _is_same(packet, rx, _KEY):
+                    if self.length_of(slot) == n and _is_same(packet, rx, _PAYLOAD + n):
                         return DROP_REPLAY
                     twins += 1
         if twins < _TWINS and self.count < self.most and free >= 0:

@@ -105,6 +105,19 @@ def test_verification():
     assert not CMACContext(bytes(16)).verify(buf, n, epoch, at, 16)
 
 
+def test_by_the_kernel_itself():
+    context = CMACContext(KEY)
+    mac, parts = context.mac, context.parts
+    buf, n, epoch = laid(MESSAGE)
+    expected = signed(context, MESSAGE, 12)
+    at = len(buf) - 16
+    assert mac(parts, buf, n, epoch, at, 12) == 1 and bytes(buf[at : at + 12]) == expected
+    assert mac(parts, buf, n, epoch, at, -12) == 1
+    buf[at + 11] ^= 1
+    assert mac(parts, buf, n, epoch, at, -12) == -1
+    assert mac(parts, buf, n, epoch, at, -11) == 1
+
+
 def test_renewed():
     context = CMACContext(bytes(16))
     signed(context, MESSAGE)

@@ -26,10 +26,8 @@ Both ports define exactly these names.
     cmac_context(key)       see covey.cmac: a CMACContext
     later_kernels()         functions that take no heap: copy(out, at, octets, off, n);
                             is_same(a, b, n), of their first n octets; number_at(buf, at), the low
-                            31 bits of four octets; scan(states, heads, n, rx), of n slots: one
-                            plus the last that is free, whose head rx fills, 0 for none, and 2^16
-                            where another has the same head; first_told(states, n, after): the next
-                            slot in a state above 1, or -1; see covey.waiting
+                            31 bits of four octets; (keep, take, let_go), of a room's slots, see
+                            covey.waiting; (put_told, is_judged, holds), see covey.tesla
     WAITING_SLOTS           how many packets may wait for such a proof where nobody says otherwise:
                             a board has room for few
     buffer(n)               n octets, zero, that contexts seal and open in place: a bytearray that

@@ -20,6 +20,7 @@ _LATEST_LEN = 6
 _BY_SLOT = 8
 _END = 0
 _WEIGHT = 1
+_LEN = 2
 # Octets of what a sender tells, and of what was judged, as covey.ownchain and timekeeper have them
 _HOW = 20
 _JUDGED = 16
@@ -38,9 +39,14 @@ def number_at(buf, at):
     return int.from_bytes(buf[at : at + 4], "big") & 0x7FFFFFFF
 
 
+def holds(facts, now_ms):
+    value, until = facts
+    return value != 0 and now_ms - until & _MASK >= _HALF
+
+
 def put_told(told, tx, at, tag_len):
-    tx[at : at + 4] = told[:4]
-    tx[at + 4 + tag_len : at + tag_len + _HOW] = told[4:_HOW]
+    tx[at - 4 : at] = told[:4]
+    tx[at + tag_len : at + tag_len + _HOW - 4] = told[4:_HOW]
     how = told[_HOW]
     told[_HOW] = how | 1
     return how
@@ -57,7 +63,7 @@ def keep(parts, sa, chain, clock, rx, n, auth, now_ms, slot):
     payload_len = n - trailer
     if clock:
         later, until = clock
-        if not later or payload_len < 0 or now_ms - until & _MASK < _HALF:
+        if not chain[1] or not later or payload_len < 0 or now_ms - until & _MASK < _HALF:
             return -1
         at = _PAYLOAD + payload_len
         wants = int.from_bytes(rx[at : at + 4], "big")
@@ -66,7 +72,7 @@ def keep(parts, sa, chain, clock, rx, n, auth, now_ms, slot):
             return -1
         if not (known < wants <= last and first <= wants - lag <= known):
             return -1
-    facts, states, heads, packets, lengths, auths, senders, wanted = parts
+    facts, states, heads, packets, senders, wanted, auths = parts
     facts[_LATEST_LEN] = payload_len
     if slot < 0:
         if facts[_COUNT] >= facts[_MOST]:
@@ -82,13 +88,13 @@ def keep(parts, sa, chain, clock, rx, n, auth, now_ms, slot):
         if slot < 0:
             return -1
     heads[_HEAD * slot : _HEAD * slot + _HEAD] = rx[:_HEAD]
-    lengths[slot] = n
     auths[slot] = auth
     senders[slot] = sender
     end = now_ms + most_ms & _MASK
     wanted[slot] = wants
     packets[slot][: _PAYLOAD + n] = rx[: _PAYLOAD + n]
-    facts[_BY_SLOT + 2 * slot + _END] = end
+    facts[_BY_SLOT + 3 * slot + _END] = end
+    facts[_BY_SLOT + 3 * slot + _LEN] = n
     if not facts[_COUNT] or end - facts[_SOONEST] & _MASK >= _HALF:
         facts[_SOONEST] = end
     facts[_COUNT] += 1
@@ -97,7 +103,7 @@ def keep(parts, sa, chain, clock, rx, n, auth, now_ms, slot):
 
 
 def take(parts, rx, now_ms):
-    facts, states, _, packets, lengths, _, _, _ = parts
+    facts, states, _, packets, _, _, _ = parts
     if facts[_COUNT] and now_ms - facts[_SOONEST] & _MASK < _HALF:
         return -2
     if not facts[_TOLD_OF]:
@@ -108,15 +114,15 @@ def take(parts, rx, now_ms):
         if states[slot] > _WAITING:
             break
     facts[_TURN] = slot
-    n = lengths[slot]
+    n = facts[_BY_SLOT + 3 * slot + _LEN]
     rx[: _PAYLOAD + n] = packets[slot][: _PAYLOAD + n]
     return n << 10 | (states[slot] == _PROVABLE) << 9 | slot
 
 
 def let_go(parts, slot):
-    facts, states, _, _, _, auths, _, _ = parts
+    facts, states, _, _, _, _, auths = parts
     facts[_COUNT] -= states[slot] != _REFUSED
     facts[_TOLD_OF] -= 1
     states[slot] = 0
     auths[slot] = None
-    facts[_BY_SLOT + 2 * slot + _WEIGHT] = 1
+    facts[_BY_SLOT + 3 * slot + _WEIGHT] = 1

@@ -135,9 +135,19 @@ def cmac_context(key):
 
 def later_kernels():
     """Of groups whose packets wait for a proof."""
-    from covey.port import mpy_later as k
+    from covey.port.mpy_later import (
+        copy,
+        holds,
+        is_judged,
+        is_same,
+        keep,
+        let_go,
+        number_at,
+        put_told,
+        take,
+    )
 
-    return k.copy, k.is_same, k.number_at, (k.keep, k.take, k.let_go), (k.put_told, k.is_judged)
+    return copy, is_same, number_at, (keep, take, let_go), (put_told, is_judged, holds)
 
 
 class AESBlock:

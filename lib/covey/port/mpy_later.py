@@ -25,6 +25,7 @@ _LATEST_LEN = const(6)
 _BY_SLOT = const(8)
 _END = const(0)
 _WEIGHT = const(1)
+_LEN = const(2)
 # Of an SA's, a chain's and a clock's, as covey.tesla, chains and clock have them
 _LAG = const(0)
 _SENDER = const(1)
@@ -76,8 +77,13 @@ def number_at(buf: ptr8, at: int) -> int:
 
 
 @micropython.viper
+def holds(facts: ptr32, now_ms: int) -> bool:
+    return facts[_LATEST] != 0 and now_ms - facts[_UNTIL] & _MASK >= _HALF
+
+
+@micropython.viper
 def put_told(told: ptr8, tx: ptr8, at: int, tag_len: int) -> int:
-    tx = ptr8(uint(tx) + uint(at))
+    tx = ptr8(uint(tx) + uint(at - 4))
     i = 0
     if (at | tag_len) & 3 == 0:
         p = ptr32(told)
@@ -117,6 +123,8 @@ def keep(
     wants = sa[_WANTS]
     if int(uint(clock)):
         latest = clock[_LATEST] - 1
+        if not chain[_LAST]:
+            return -1
         if latest < 0 or payload_len < 0 or now_ms - clock[_UNTIL] & _MASK < _HALF:
             return -1
         if (sa[_SENDER] ^ rx[2]) & 0xFFFF:
@@ -134,7 +142,7 @@ def keep(
         told = wants - lag
         if told > known or told < chain[_FIRST]:
             return -1
-    facts, states, heads, packets, lengths, auths, senders, wanted = parts
+    facts, states, heads, packets, senders, wanted, auths = parts
     w = ptr32(facts)
     w[_LATEST_LEN] = payload_len
     s = ptr8(states)
@@ -169,7 +177,6 @@ def keep(
     q[0] = rx[0]
     q[1] = rx[1]
     q[2] = rx[2]
-    lengths[slot] = n
     auths[slot] = auth
     senders[slot] = sa[_INDEX]
     wanted[slot] = wants
@@ -187,9 +194,10 @@ def keep(
     while i > 0:
         i -= 1
         ptr8(q)[i] = ptr8(p)[i]
-    q = ptr32(uint(w) + uint(8 * slot + 4 * _BY_SLOT))
+    q = ptr32(uint(w) + uint(12 * slot + 4 * _BY_SLOT))
     end = now_ms + sa[_MOST_MS] & _MASK
     q[_END] = end
+    q[_LEN] = n
     if not w[_COUNT] or end - w[_SOONEST] & _MASK >= _HALF:
         w[_SOONEST] = end
     w[_COUNT] = w[_COUNT] + 1
@@ -199,7 +207,7 @@ def keep(
 
 @micropython.viper
 def take(parts, rx: ptr32, now_ms: int) -> int:
-    facts, states, _, packets, lengths, _, _, _ = parts
+    facts, states, _, packets, _, _, _ = parts
     w = ptr32(facts)
     if w[_COUNT]:
         if now_ms - w[_SOONEST] & _MASK < _HALF:
@@ -221,7 +229,7 @@ def take(parts, rx: ptr32, now_ms: int) -> int:
             break
         slot += 1
     w[_TURN] = slot
-    n = int(lengths[slot])
+    n = ptr32(uint(w) + uint(12 * slot + 4 * _BY_SLOT))[_LEN]
     p = ptr32(packets[slot])
     q = rx
     i = n + _PAYLOAD
@@ -244,7 +252,7 @@ def take(parts, rx: ptr32, now_ms: int) -> int:
 
 @micropython.viper
 def let_go(parts, slot: int):
-    facts, states, _, _, _, auths, _, _ = parts
+    facts, states, _, _, _, _, auths = parts
     w = ptr32(facts)
     s = ptr8(states)
     if s[slot] != _REFUSED:
@@ -252,4 +260,4 @@ def let_go(parts, slot: int):
     w[_TOLD_OF] = w[_TOLD_OF] - 1
     s[slot] = 0
     auths[slot] = None
-    ptr32(uint(w) + uint(8 * slot + 4 * _BY_SLOT))[_WEIGHT] = 1
+    ptr32(uint(w) + uint(12 * slot + 4 * _BY_SLOT))[_WEIGHT] = 1
