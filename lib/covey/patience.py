@@ -12,11 +12,11 @@ class Patience:
         self._due = 0  # ticks of the next repetition, and
         self._end = 0  # of the end
 
-    def start(self, now_ms):
-        """The request is out, or will be soon."""
+    def start(self, now_ms, most_s=3600):
+        """The request is out, or will be soon. most_s: after which it is given up at the latest."""
         self._interval_ms = self._config.retransmit_first_ms
         self._due = ticks_add(now_ms, self._interval_ms)
-        self._end = ticks_add(now_ms, self._config.retransmit_total_s * 1000)
+        self._end = ticks_add(now_ms, min(self._config.retransmit_total_s, most_s) * 1000)
 
     def is_over(self, now_ms):
         return ticks_diff(self._end, now_ms) <= 0

@@ -183,9 +183,9 @@ class Registration:
         """Ask for policy and keys again, and for a fresh Sender-ID. False: not in this state."""
         return self._ask(PULLING, offer.ask_for(self._config), now_ms)
 
-    def say(self, payloads, now_ms):
+    def say(self, payloads, now_ms, most_s=3600):
         """See Unicast.say. False: not in this state, too."""
-        return self.is_established and self._unicast.say(payloads, now_ms)
+        return self.is_established and self._unicast.say(payloads, now_ms, most_s)
 
     def leave(self, now_ms):
         """Tell the server that we leave the group. False: not in this state."""

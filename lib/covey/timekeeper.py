@@ -241,7 +241,8 @@ class Timekeeper:
         if lacks:
             wants |= WANTS_CHAINS
         flags = wants if interval < 0 else wants | KNOWS_TIME
-        if ike.say([notify(COVEY_TIME, emit_ask(flags, it.settings.group))], now_ms):
+        ask = [notify(COVEY_TIME, emit_ask(flags, it.settings.group))]
+        if ike.say(ask, now_ms, self.clock.again_s):  # another IKE SA, before the bound ends
             self._quiet.start(now_ms, _AGAIN_S)
             if wants & WANTS_CHAINS:
                 self.chains.is_behind = False

@@ -101,12 +101,14 @@ class Unicast:
         except MemoryError:  # step() tries again
             self._drops.count(DROP_CAPACITY)
 
-    def say(self, payloads, now_ms):
-        """A sign of life of ours that says something. False: another request is out."""
+    def say(self, payloads, now_ms, most_s=3600):
+        """A sign of life of ours that says something. False: another request is out. most_s: so
+        long without an answer, at the latest, and the server is DEAD.
+        """
         if not self.lines or self.lines[0].asked or self.lines[0].goes.is_running:
             return False
         self._now_ms = now_ms
-        self._send(self.lines[0], _LIVENESS, ike.INFORMATIONAL, payloads)
+        self._send(self.lines[0], _LIVENESS, ike.INFORMATIONAL, payloads, most_s)
         return True
 
     def has_ended(self, data):
@@ -172,10 +174,10 @@ class Unicast:
         if datagrams:
             self._idle.start(self._now_ms, _KEEPALIVE_S)
 
-    def _send(self, line, purpose, exchange, payloads):
+    def _send(self, line, purpose, exchange, payloads, most_s=3600):
         """MemoryError: nothing is asked."""
         patience = Patience(self._config)
-        patience.start(self._now_ms)
+        patience.start(self._now_ms, most_s)
         line.sa.ask(exchange, payloads)
         line.patience = patience
         line.asked = purpose

@@ -182,7 +182,7 @@ class IKE:
     def close(self):
         self.is_established = False
 
-    def say(self, payloads, now_ms):
+    def say(self, payloads, now_ms, most_s):
         if not (self.is_established and self.is_free):
             return False
         ((_, body),) = payloads

@@ -74,6 +74,16 @@ def test_a_server_that_answers_no_more_is_given_up():
     assert talk.hear(talk.gcks.sa.answer(request, [])) == ("ike_spi", [])
 
 
+def test_an_urgent_question_is_given_up_sooner_and_none_later():
+    for most_s, end_ms in ((9, 9000), (100, _TOTAL_MS)):
+        talk = Talk().registered()
+        assert talk.gm.say([], talk.now_ms, most_s)
+        talk.later(end_ms - 1)
+        assert talk.gm.state == registration.REGISTERED
+        talk.later(1)
+        assert (talk.gm.state, talk.gm.reason) == (registration.FAILED, "timeout")
+
+
 def test_liveness_can_be_switched_off():
     talk = Talk(liveness_s=0).registered()
     assert talk.later(10000000) == []
