@@ -13,7 +13,7 @@ class Patience:
         self._end = 0  # of the end
 
     def start(self, now_ms, most_s=3600):
-        """The request is out, or will be soon. most_s: after which it is given up at the latest."""
+        """The request is out, or will be soon. most_s: then it is given up at the latest."""
         self._interval_ms = self._config.retransmit_first_ms
         self._due = ticks_add(now_ms, self._interval_ms)
         self._end = ticks_add(now_ms, min(self._config.retransmit_total_s, most_s) * 1000)
