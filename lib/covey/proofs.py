@@ -43,7 +43,7 @@ def build_job(policies, group_wide, bag, kwk, was, terms):
     form = terms.sender_form
     if form is None or form[1] > 16 or group_wide is None or group_wide.epoch is None:
         raise FormatError(DROP_POLICY)  # our own count of epochs is no one else's
-    made = Sources(sources.parse_roster(group_wide.attributes))
+    made = Sources(sources.roster_of(group_wide, None if kwk else was)[0])
     shapes = [sources.parse_macs(policy.attributes) for policy in policies]
     each = []
     is_whole = False

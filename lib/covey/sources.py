@@ -29,6 +29,10 @@ In the group-wide policy, COVEY_ROSTER (16401, TLV), one after the other:
     |    RESERVED   | Octets of ID  |             Identity          ~
     +---------------+---------------+-------------------------------+
 
+A rekey may tell changes instead, COVEY_ROSTER_CHANGES (16406, TLV), where that is shorter: the
+epoch that they follow, 4 octets; how many indexes are gone, 2; these, 2 each; rows as above, new
+or in place of others. With signatures COVEY_SIGNERS has their points alone, then.
+
 In the member bag, COVEY_RECEIVER_KEY (16402, TLV) is R, and COVEY_SENDER_KEYS (16403, TLV) any
 number of (Slot ID, K): a KWK ID, then the output of RFC 5649. KWK ID zero is GSK_w, at a
 registration; in a GSA_REKEY it is the Key ID of the sender's personal key in the key tree.
@@ -41,10 +45,11 @@ from covey.drops import DROP_CAPACITY, DROP_KD, DROP_KEY_WRAP, DROP_POLICY, Form
 from covey.iana import (
     COVEY_RECEIVER_KEY,
     COVEY_ROSTER,
+    COVEY_ROSTER_CHANGES,
     COVEY_SENDER_KEYS,
     COVEY_SOURCE_AUTH,
 )
-from covey.octets import u16
+from covey.octets import u16, u32
 from covey.port import const
 from covey.prf import prf
 
@@ -58,6 +63,7 @@ SECRET_LEN = 32  # octets of R
 KEY_LEN = 16  # of K
 ID_LEN = 4  # of a Slot ID
 _DEFAULT_KWK = b"\0\0\0\0"
+_CHANGES = const(6)  # octets of an epoch and a count
 _LEAST_TAG = const(8)
 _MOST_TAG = const(16)
 
@@ -102,13 +108,41 @@ def parse_signed(attributes):
     return value[1]
 
 
+def roster_of(group_wide, was):
+    """What a gsa.GroupWide says of the roster → ([(index, incarnation, identity)], whether by
+    changes of what there was). was: the Terms so far; None at a registration, which tells all.
+    """
+    value = only(group_wide.attributes, COVEY_ROSTER_CHANGES)
+    if value is None:
+        return parse_roster(group_wide.attributes), False
+    if was is None or was.sources is None or len(value) < _CHANGES:
+        raise FormatError(DROP_POLICY)
+    if u32(value, 0) != was.epoch or only(group_wide.attributes, COVEY_ROSTER) is not None:
+        raise FormatError(DROP_POLICY)
+    begin = _CHANGES + 2 * u16(value, 4)
+    if begin > len(value):
+        raise FormatError(DROP_POLICY)
+    rows = {}
+    for row in was.sources.rows:
+        rows[row[0]] = row
+    for off in range(_CHANGES, begin, 2):
+        if rows.pop(u16(value, off), None) is None:
+            raise FormatError(DROP_POLICY)
+    for row in _rows_of(value, begin):
+        rows[row[0]] = row
+    return [rows[index] for index in sorted(rows)], True
+
+
 def parse_roster(attributes):
     """Attributes of the group-wide policy → [(index, incarnation, identity)]"""
     value = only(attributes, COVEY_ROSTER)
     if value is None:
         raise FormatError(DROP_POLICY)
+    return _rows_of(value, 0)
+
+
+def _rows_of(value, off):
     rows = []
-    off = 0
     while off < len(value):
         if len(value) - off < 6:
             raise FormatError(DROP_POLICY)
@@ -168,6 +202,12 @@ def emit_roster(rows):
     for index, incarnation, identity in rows:
         out += pack(">HHBB", index, incarnation, 0, len(identity)) + identity
     return COVEY_ROSTER, out
+
+
+def emit_roster_changes(epoch, gone, rows):
+    """Of the roster of this epoch: indexes that are gone, and rows that are new or others."""
+    head = pack(">IH", epoch & 0xFFFFFFFF, len(gone)) + b"".join([pack(">H", i) for i in gone])
+    return COVEY_ROSTER_CHANGES, head + emit_roster(rows)[1]
 
 
 def emit_receiver_key(kwk, secret):

@@ -39,7 +39,7 @@ def build_job(policies, group_wide, bag, kwk, was, terms):
     form = terms.sender_form
     if form is None or form[1] > _MOST_ID_BITS or group_wide is None or group_wide.epoch is None:
         raise FormatError(DROP_POLICY)
-    rows = sources.parse_roster(group_wide.attributes)
+    rows, _ = sources.roster_of(group_wide, None if kwk else was)
     names = {}
     for index, _, identity in rows:
         names[index] = identity

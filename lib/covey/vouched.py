@@ -59,14 +59,19 @@ def build_job(policies, group_wide, bag, kwk, was, terms):
     form = terms.sender_form
     if form is None or form[1] > 16 or group_wide is None or group_wide.epoch is None:
         raise FormatError(DROP_POLICY)
+    rows, by_changes = sources.roster_of(group_wide, None if kwk else was)
     was = was.sources if isinstance(was.sources, Signers) else None
-    rows = sources.parse_roster(group_wide.attributes)
     names = {}
     for index, _, identity in rows:
         names[index] = identity
     levels = [sources.parse_signed(policy.attributes) for policy in policies]
     yield
-    points = yield from _points(parse_signers(group_wide.attributes), names, was)
+    found = parse_signers(group_wide.attributes)
+    if by_changes and was is not None:
+        for index, _, identity in was.rows:
+            if names.get(index) == identity and index not in found:
+                found[index] = was.points[identity]
+    points = yield from _points(found, names, was)
     made = Signers(rows, points)
     if was is not None:
         made.inherit(was)

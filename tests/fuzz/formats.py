@@ -178,7 +178,7 @@ def source_attributes(data):
     program = Program(data)
     attributes = []
     for _ in range(1 + program.u8() % 3):
-        kind = program.pick((COVEY_SOURCE_AUTH, COVEY_ROSTER, COVEY_SIGNERS, 16402, 16403, 99))
+        kind = program.pick((COVEY_SOURCE_AUTH, COVEY_ROSTER, COVEY_SIGNERS, 16402, 16403, 16406))
         is_short = program.u8() % 8 == 7
         attributes.append((kind, program.u16() if is_short else program.octets()))
     found = []
@@ -189,9 +189,23 @@ def source_attributes(data):
         sources.mode_of,
         timing.parse_timing,
         signers.parse_signers,
+        _changes_of_a_roster,
     ):
         found.append(_reason(parse, attributes))
     return found
+
+
+class _Was:
+    """Terms of epoch 0, with a sender of index 0 and one of index 256."""
+
+    epoch = 0
+
+    class sources:
+        rows = ((0, 1, b"press-7"), (256, 0, b""))
+
+
+def _changes_of_a_roster(attributes):
+    sources.roster_of(gsa.GroupWide(attributes=attributes), _Was)
 
 
 def _reason(parse, *args):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from covey import esp
+from covey import esp, sources
 from covey.drops import DROP_NOT_ROSTERED, DROP_SOURCE, DROP_STALE_SENDER
 from covey.ike import NO_PROPOSAL_CHOSEN
 from covey.membership import MEMBER
@@ -113,6 +113,37 @@ def esp_packet(sa, iv, number, payload):
     buf = bytearray(sa.spi + number.to_bytes(4, "big") + iv + text + bytes(16))
     sa.context.seal(buf, 0, 8, len(text))
     return bytes(buf)
+
+
+def test_a_rekey_tells_what_has_changed_of_the_roster(plant, monkeypatch):
+    """A registration tells all. In the end all have what the key server has."""
+    heard = []
+
+    def watched(group_wide, was):
+        found = roster_of(group_wide, was)
+        heard.append((found[1], was is None))
+        return found
+
+    site, roster_of = plant.site, sources.roster_of
+    monkeypatch.setattr(sources, "roster_of", watched)
+    site.send(site.server.rekey("line1", site.now))
+    plant.wait(20_000)
+    assert heard == [(True, False)] * len(NAMES)
+    plant.begin("n0", True)  # a third sender
+    plant.wait(20_000)
+    site.send(site.server.remove_member("desk", site.now))
+    plant.ones.pop("desk")
+    plant.wait(20_000)
+    by_changes = [by for by, registers in heard if not registers]
+    assert (False, True) in heard and (True, True) not in heard and all(by_changes)
+    seats = group_of(site).epoch.seats
+    senders = {seat.index: seat.member.encode() for seat in seats if seat.index is not None}
+    for one in plant.ones.values():
+        rows = one.it._group.terms.sources.rows
+        assert {index: identity for index, _, identity in rows} == senders
+        assert rows == sorted(rows)
+    assert set(senders.values()) == {b"press", b"n0"}
+    assert plant.all_hear("n0", b"new") == {"press", *RECEIVERS}
 
 
 def test_each_receiver_is_sure_who_sent_it(plant):

@@ -95,6 +95,40 @@ def test_of_a_rekey():
     assert set(again.heard) == {b"desk"}
 
 
+def test_changes_of_a_roster():
+    """What a rekey leaves out stays; what names another epoch is not for us."""
+
+    class Was:
+        epoch = 0xFFFFFFF0
+        sources = proofs.Sources(ROWS)
+
+    told = sources.emit_roster_changes(Was.epoch, [0], [(9, 1, b"drill"), (5, 7, b"desk")])
+    assert told == (16406, b"\xff\xff\xff\xf0\0\1\0\0\0\x09\0\1\0\5drill\0\5\0\7\0\4desk")
+    rows = [row for row in ROWS if row[0] not in (0, 5)] + [(5, 7, b"desk"), (9, 1, b"drill")]
+    found = sources.roster_of(GroupWide(attributes=[told]), Was)
+    assert found == (sorted(rows), True)
+    assert sources.roster_of(GroupWide(attributes=[ROSTER]), Was) == (ROWS, False)
+    none = sources.emit_roster_changes(Was.epoch, [], [])
+    assert sources.roster_of(GroupWide(attributes=[none]), Was)[0] == sorted(ROWS)
+    value = told[1]
+    for attributes, was in (
+        ([told], None),
+        ([told, ROSTER], Was),
+        ([(16406, b"\0" + value[1:])], Was),
+        ([(16406, value[:5])], Was),
+        ([(16406, value[:-1])], Was),
+        ([(16406, value[:4] + b"\xff\xff" + value[6:])], Was),
+        ([sources.emit_roster_changes(Was.epoch, [77], [])], Was),
+        ([sources.emit_roster_changes(Was.epoch, [0, 0], [])], Was),
+    ):
+        try:
+            sources.roster_of(GroupWide(attributes=attributes), was)
+        except FormatError as error:
+            assert error.reason == DROP_POLICY
+            continue
+        raise AssertionError("taken")
+
+
 def test_another_secret_means_other_keys():
     made, _ = build()
     again, _ = build((sources.emit_receiver_key(KWK, OTHER),), was=made)

@@ -3,7 +3,7 @@
 The formats, and what members do with them: covey/sources.py. Who has which seat: seats.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -43,14 +43,27 @@ def of_tek(epoch: Epoch) -> list[Attribute]:
     return []
 
 
-def of_group(epoch: Epoch, rows: dict[int, Row], chains: Chains) -> list[Attribute]:
-    """Attributes in the group-wide policy. rows: what indexes were used for, as of now."""
+def of_group(
+    epoch: Epoch,
+    rows: dict[int, Row],
+    chains: Chains,
+    was: Epoch | None = None,
+    asking: Container[str] = (),
+) -> list[Attribute]:
+    """Attributes in the group-wide policy. rows: what indexes were used for, as of now. was: the
+    epoch before, in a rekey that its members follow: they need changes only. asking: who gets
+    another incarnation now."""
     if epoch.shape.source_auth == NONE:
         return []
-    low = (1 << epoch.shape.incarnation_bits) - 1
     senders = [seat for seat in epoch.seats if seat.index is not None]
-    roster = [(s.index, _latest(rows, s.index) & low, s.member.encode()) for s in senders]
-    found = [wire.emit_roster(roster)]
+    found = [wire.emit_roster(_roster(epoch, senders, rows))]
+    if was is not None:
+        before = {seat.index: seat for seat in was.seats if seat.index is not None}
+        others = [s for s in senders if before.pop(s.index, None) != s or s.member in asking]
+        told = sorted(before), _roster(epoch, others, rows)
+        changes = wire.emit_roster_changes(was.number, *told)
+        if len(changes[1]) < len(found[0][1]):
+            found, senders = [changes], others
     if epoch.shape.source_auth == TESLA:
         found.append(timing.emit_chains(chains.rows(epoch, is_all=False)))
     if epoch.shape.source_auth == ECDSA:
@@ -90,6 +103,11 @@ def of_senders(old: Epoch, new: Epoch, leaves: Mapping[str, Node]) -> list[Attri
             key_id = leaf.key_id.to_bytes(4, "big")
             found.append(wire.emit_sender_keys(key_id, leaf.key, pairs))
     return found
+
+
+def _roster(epoch: Epoch, senders: list[Seat], rows: dict[int, Row]) -> list[tuple]:
+    low = (1 << epoch.shape.incarnation_bits) - 1
+    return [(s.index, _latest(rows, s.index) & low, s.member.encode()) for s in senders]
 
 
 def _point(secret: bytes) -> bytes:

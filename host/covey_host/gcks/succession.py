@@ -11,7 +11,7 @@
 Nothing is written here, and nothing believed: see Group.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 
 from . import senders, sources
@@ -97,7 +97,7 @@ def decide(
         gaps_ms = moves.gaps_ms(policy)
         parcels = rekeyer.steps(old, steps, sas, new.rekey.spi, policy, gaps_ms, **how)
         how |= {"over": over, "gap_ms": policy.evict_gap_ms if over else 0, "joins": moves.joins}
-        how["sources"] = _told_of_sources(was, new, reserved, chains)
+        how["sources"] = _told_of_sources(was, new, reserved, chains, asking)
         parcels.append(rekeyer.rekey(old, new, policy, atd_s=atd_s, dtd_s=dtd_s, **how))
     outbox = _unsaid(was.outbox, rekeyer) if excludes else was.outbox
     unsent = 0 if excludes else was.unsent
@@ -174,7 +174,13 @@ def _seated(
     return new, reserved
 
 
-def _told_of_sources(was: Standing, new: Epoch, reserved: dict[int, Row], chains: Chains) -> Told:
+def _told_of_sources(
+    was: Standing,
+    new: Epoch,
+    reserved: dict[int, Row],
+    chains: Chains,
+    asking: Container[str],
+) -> Told:
     """Attributes for the group, and for single senders, which have them under their own keys."""
     leaves = {}
     for seat in was.epoch.seats if was.tree is not None else ():
@@ -182,7 +188,8 @@ def _told_of_sources(was: Standing, new: Epoch, reserved: dict[int, Row], chains
         if enrolled is not None and enrolled.era == new.era and enrolled.leaf is not None:
             leaves[seat.member] = was.tree.node(0, enrolled.leaf)
     rows = was.roster.rows | reserved
-    return Told(sources.of_group(new, rows, chains), sources.of_senders(was.epoch, new, leaves))
+    group = sources.of_group(new, rows, chains, was.epoch, asking)
+    return Told(group, sources.of_senders(was.epoch, new, leaves))
 
 
 def _unsaid(outbox: Outbox, rekeyer: Rekeyer) -> list[Parcel]:
