@@ -152,7 +152,7 @@ class Run:
             options.append("--color=yes")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pytest", *options, *arguments],
-            env={**os.environ, **({} if turns is None else {"COVEY_TURNS": turns})},
+            env=_environment(turns),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -192,6 +192,12 @@ class Run:
         with self._writing:
             sys.stdout.write(text)
             sys.stdout.flush()
+
+
+def _environment(turns):
+    """Who is alone takes turns with nobody, also where this is one of others' tests."""
+    found = {name: value for name, value in os.environ.items() if name != "COVEY_TURNS"}
+    return found if turns is None else {**found, "COVEY_TURNS": turns}
 
 
 def enter_namespace():

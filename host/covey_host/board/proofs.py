@@ -18,7 +18,7 @@ _CODE = {
 }
 _KEEPER = 1_600  # TESLA's clock, and what is asked of it; a sender's ring of keys, too
 _CONTEXT = 2_700  # a key of AES-CMAC: one to check, one to send
-_CHAINS = 3 * 188  # of a sender, as others know them
+_CHAINS = 3 * 235  # of a sender, as others know them
 _STONES = 2 * 1_280  # of one's own chain and the next
 _SIGNER = 460  # its public key, and what it was found to have signed
 
@@ -49,7 +49,7 @@ def room(slots: int, payload: int) -> int:
     """Of covey.waiting.WaitingRoom, with rx as covey.aio makes it."""
     rx = 1536 if payload >= 1400 else payload + 56
     packet = (rx + 14 + 15) // 16 * 16 + 16
-    return 480 + (slots + 1) * (packet + 50)
+    return 580 + (slots + 1) * (packet + 47)
 
 
 def fitting(member: Member, has: dict[str, int], lacking: int, where: str) -> int:
