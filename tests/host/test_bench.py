@@ -267,6 +267,11 @@ def test_delays_to_confirmation_and_what_never_was():
     assert rows["TESLA: packets confirmed, 20 % lost"]["ratio"] == 0.8
 
 
+def test_the_most_members_are_those_that_policy_takes():
+    assert confirmation.most_members("tesla") == 11_000
+    assert confirmation.most_members("ecdsa") == 10_000_000
+
+
 def test_time_in_a_call_and_in_a_job_is_counted():
     def job():
         time.sleep(0.002)

@@ -15,7 +15,10 @@ from statistics import median
 
 import covey.aio
 from covey.drops import DROP_EMPTY
+from covey.sources import MOST_SLOTS
 
+from ..errors import Problem
+from ..gcks import policy
 from .peers import PEERS
 from .plant import Plant
 from .results import Table
@@ -39,17 +42,35 @@ _UNIT = "us"
 
 
 def run(table: Table, quick: bool) -> None:
+    table.add("receivers at most, mac", MOST_SLOTS, "members")
+    for mode in ("tesla", "ecdsa"):
+        table.add(f"receivers at most, {mode}", most_members(mode), "members")
     peer = _peer(table, quick)
-    for mode, policy in _MODES.items():
+    for mode, more in _MODES.items():
         if quick and mode != "tesla":
             continue
-        with Plant(mode, policy) as plant:
+        with Plant(mode, more) as plant:
             paths = plant.member("press", "--sender"), plant.member("desk")
             for path in paths:
                 settings = json.loads(path.read_text())
                 settings["limits"] = {**settings.get("limits", {}), "waiting": _ROOM}
                 path.write_text(json.dumps(settings))
             asyncio.run(_measure(table, mode, paths, peer, quick))
+
+
+def most_members(mode: str) -> int:
+    """That policy takes, all else being as it is by default."""
+    text = 'identity = "gcks.example"\n[group.line1]\naddress = "239.192.1.32"\nport = 2222\n'
+    text += f'source_auth = "{mode}"\nmembers = '
+    least, most = 1, 1 << 24
+    while most - least > 1:
+        n = (least + most) // 2
+        try:
+            policy.parse(text + f"{n}\n")
+            least = n
+        except Problem:
+            most = n
+    return least
 
 
 async def _measure(table: Table, mode: str, paths, peer: str | None, quick: bool) -> None:
