@@ -156,11 +156,13 @@ def site_wifi(option: Path | None, ssid: str | None, is_open: bool) -> None:
     output.line(f"Wrote {site.wifi}: images and installs from now on bring it to their boards.")
 
 
-def serve(option: Path | None, as_json: bool, interface: str | None, ttl: int | None) -> int:
+def serve(
+    option: Path | None, as_json: bool, interface: str | None, ttl: int | None, workers: int
+) -> int:
     from .gcks.server import Server
 
     address = None if interface is None else interface_address(interface)
-    return Server(sites.find(option), output.Log(as_json), address, ttl).run()
+    return Server(sites.find(option), output.Log(as_json), address, ttl, workers).run()
 
 
 def rekey(option: Path | None, group: str) -> None:
@@ -185,7 +187,16 @@ def status(option: Path | None, as_json: bool) -> None:
     else:
         listen = ", ".join(server["listen"])
         output.line(f"The key server runs as process {server['process']} on {listen}.")
+        for one in server.get("workers", ()):
+            output.line(f"Worker {one['worker']} {_condition(one)}.")
     overview.show(found)
+
+
+def _condition(worker: dict) -> str:
+    if worker["process"] is None:
+        return f"has ended {worker['restarts']} times and is started again"
+    again = f", started again {worker['restarts']} times" if worker["restarts"] else ""
+    return f"is process {worker['process']} with {worker['half_open']} half-open IKE SAs{again}"
 
 
 def why(option: Path | None, name: str, as_json: bool) -> None:

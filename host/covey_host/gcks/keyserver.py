@@ -13,7 +13,7 @@ from typing import Any
 
 from ..errors import MISUSE, Problem
 from ..store import Fenced, Store
-from . import Out, disclosure, seats, sources, trust
+from . import Out, disclosure, handover, seats, sources, trust
 from .authority import Authority, Member, load_signing_key
 from .clock import Boot, Clock
 from .diary import Diary
@@ -27,6 +27,7 @@ from .registrar import Registrar
 from .rekeyer import Rekeyer
 from .relay import Relay
 from .responder import Responder
+from .spis import Spis
 
 _MOST_EVENTS = 1000  # kept for whoever reads them; the oldest go first
 
@@ -42,15 +43,18 @@ class KeyServer:
         random: Callable[[int], bytes] = os.urandom,
         time: Callable[[], float] = time.time,
         boot: Boot | None = None,
+        spis: Spis | None = None,
     ):
         """time(): seconds since 1970, for people, and to judge certificates by; nothing else is
-        decided by it. boot: of what machine the clock is by which senders are proven."""
+        decided by it. boot: of what machine the clock is by which senders are proven. spis: where
+        there are workers."""
         self.counters: Counter[str] = Counter()
         self.events: list[tuple[str, dict]] = []  # what happened; the reader empties it
         self._store = store
         self._policy = policy
         self._random = random
         self._boot = boot or Boot()
+        self._spis = spis
         self._ledger = Ledger(store)
         self._clock = Clock(self._ledger, random, self._boot)
         self._authority = Authority(self._ledger, random)
@@ -67,6 +71,11 @@ class KeyServer:
     @property
     def authority(self) -> Authority:
         return self._authority
+
+    @property
+    def policy(self) -> SitePolicy:
+        """In force."""
+        return self._policy
 
     def start(self, now_ms: int) -> list[Out]:
         """Take over the store, and rekey each group over its stored Rekey SA: whatever was given
@@ -98,6 +107,7 @@ class KeyServer:
             self._tell,
             self._random,
             self._time,
+            self._spis,
         )
         of_ours = self._ledger, trust.load(self._ledger)
         trust.renew_server(*of_ours, self._policy.identity, self._time())
@@ -109,6 +119,18 @@ class KeyServer:
         """One IKE message without marker; address is any hashable that Out.address gives back."""
         outs = self._responder.receive(data, address, now_ms)
         return outs + self._due(now_ms)
+
+    def take_over(self, data: bytes, now_ms: int) -> list[Out]:
+        """What a worker hands over (see handover.py): a member that has proven itself to it."""
+        outs = self._responder.take_over(*handover.parse(data, self._random), now_ms)
+        return outs + self._due(now_ms)
+
+    def hear_workers(self, half_open: int, counters: dict[str, int], events: list) -> None:
+        """half_open: IKE SAs of all of them; counters, events: since the last call."""
+        self._responder.crowd(half_open)
+        self.counters.update(counters)
+        for name, facts in events:
+            self._tell(name, **facts)
 
     def step(self, now_ms: int) -> tuple[list[Out], int]:
         """Whatever time has brought → (messages, milliseconds until the next call)."""

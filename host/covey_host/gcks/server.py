@@ -8,9 +8,8 @@ the server; only a newer term (Fenced) does.
 import asyncio
 import os
 import signal
-import sys
 import time
-import traceback
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -29,7 +28,9 @@ from .ledger import Ledger
 from .policyvalues import Listen
 from .relaying import Relaying
 from .room import check_room
-from .sockets import Endpoint, Esp, check_interface, check_route, is_multicast
+from .sockets import Address, Endpoint, Esp, check_interface, check_route, is_multicast
+from .worker import fault
+from .workers import Workers
 
 _BURST = 32  # datagrams read from one socket before timers and commands get their turn
 _IDLE_MS = 60_000  # the longest sleep between two steps
@@ -50,7 +51,11 @@ def now_ms() -> int:
 class Server:
     """One run of the key server of a site."""
 
-    def __init__(self, site: Site, log: Log, interface: str | None, ttl: int | None):
+    def __init__(
+        self, site: Site, log: Log, interface: str | None, ttl: int | None, workers: int = 0
+    ):
+        """workers: so many processes beside this one do what strangers ask for; see workers.py."""
+        self._workers = Workers(workers, site) if workers else None
         self._site = site
         self._log = log
         self._interface = interface  # an address
@@ -58,6 +63,7 @@ class Server:
         self._endpoints: list[Endpoint] = []
         self._skipped: list[str] = []
         self._drops = Drops()
+        self._workers_drops: Counter[str] = Counter()
         self._drops_told: dict[str, int] = {}
         self._troubles: dict[str, float] = {}  # sentence → when it was told last
         self._unsent = 0
@@ -75,10 +81,15 @@ class Server:
             self.check_routes(rules.multicast_addresses)
             self._listen = rules.listen
             self._open_endpoints(rules.listen)
-            self._keyserver = KeyServer(store, rules)
+            if self._workers:
+                self._workers.open(self._endpoints)
+            spis = self._workers.spis if self._workers else None
+            self._keyserver = KeyServer(store, rules, spis=spis)
             self._operations = Operations(self._site, store, self)
             return asyncio.run(self._serve())
         finally:
+            if self._workers:
+                self._workers.close()
             for endpoint in self._endpoints:
                 endpoint.close()
             store.close()
@@ -112,9 +123,15 @@ class Server:
             "process": os.getpid(),
             "listen": [str(endpoint) for endpoint in self._endpoints],
             "skipped": self._skipped,
-            "drops": self._drops.as_dict(),
+            "drops": dict(self._all_drops()),
             "unsent": self._unsent,
-        }
+        } | ({"workers": self._workers.facts()} if self._workers else {})
+
+    def _brief(self) -> dict:
+        """facts() for the log."""
+        found = self.facts()
+        processes = [one["process"] for one in found.get("workers", ())]
+        return found | ({"workers": processes} if processes else {})
 
     def check_routes(self, groups: list) -> None:
         """Problem where one of these addresses can't be reached; policy says which are none."""
@@ -154,11 +171,10 @@ class Server:
         self._relaying = Relaying(*what, self._way, self._trouble, now_ms)
         await control.open()
         try:
-            for endpoint in self._endpoints:
-                loop.add_reader(endpoint.sock, self._readable, endpoint)
+            await self._listen_to_all()
             self._step()
             loop.call_later(_DROPS_S, self._tell_drops)
-            self._log.event("serving", site=str(self._site.root), **self.facts())
+            self._log.event("serving", site=str(self._site.root), **self._brief())
             return await self._stopped
         finally:
             for endpoint in self._endpoints:
@@ -168,7 +184,16 @@ class Server:
                 self._timer.cancel()
             await control.close()
             self._tell_events()
-            self._log.event("stopped", **self.facts())
+            self._log.event("stopped", **self._brief())
+
+    async def _listen_to_all(self) -> None:
+        if self._workers:
+            what = self, self._keyserver.policy, self._keyserver.trust
+            if not await self._workers.start(*what):
+                self._trouble("Some workers have not started yet.")
+            return
+        for endpoint in self._endpoints:
+            asyncio.get_running_loop().add_reader(endpoint.sock, self._readable, endpoint)
 
     def _stop(self, status: int) -> None:
         if not self._stopped.done():
@@ -179,16 +204,43 @@ class Server:
     def _readable(self, endpoint: Endpoint) -> None:
         for arrived in endpoint.receive(_BURST):
             if isinstance(arrived, Esp):
-                if not self._relaying.take(*arrived):
-                    self._drops.count(DROP_UNKNOWN_SPI)
+                self.take_esp(*arrived)
             elif isinstance(arrived, int):
                 self._drops.count(arrived)
             else:
-                self._guard(partial(self._receive, *arrived))
+                self.take_ike(*arrived)
         self._step()
 
-    def _receive(self, data: bytes, address) -> None:
+    def _receive(self, data: bytes, address: Address) -> None:
         self.send(self._keyserver.receive(data, address, now_ms()))
+
+    # What comes from the network, here or by way of workers
+
+    def take_ike(self, data: bytes, address: Address) -> None:
+        self._guard(partial(self._receive, data, address))
+
+    def take_esp(self, data: bytes, address: Address) -> None:
+        if not self._relaying.take(data, address):
+            self._drops.count(DROP_UNKNOWN_SPI)
+
+    def take_over(self, octets: bytes) -> None:
+        """A member that has proven itself to a worker."""
+        self._guard(lambda: self.send(self._keyserver.take_over(octets, now_ms())))
+
+    def took(self) -> None:
+        self._step()
+
+    def hear_workers(self, half_open: int, report: dict) -> None:
+        counters, events = report.get("counters", {}), report.get("events", ())
+        self._guard(partial(self._keyserver.hear_workers, half_open, counters, events))
+        self._workers_drops.update(report.get("drops", {}))
+        for sentence in report.get("troubles", ()):
+            self._trouble(sentence)
+
+    def worker_ended(self, number: int, status: int) -> None:
+        self._log.event("worker_ended", worker=number, status=status)
+
+    # Time and commands
 
     def _step(self) -> None:
         """Move the key server's clock, and come back when it next has something to do."""
@@ -196,6 +248,8 @@ class Server:
             self._timer.cancel()
         wait_ms = self._guard(self._advance)
         self._guard(self._relaying.follow)
+        if self._workers:
+            self._workers.follow(self._keyserver.policy, self._keyserver.trust)
         self._tell_events()
         wait_ms = _RETRY_MS if wait_ms is None else max(0, min(wait_ms, _IDLE_MS))
         self._timer = asyncio.get_running_loop().call_later(wait_ms / 1000, self._step)
@@ -251,10 +305,13 @@ class Server:
 
     def _tell_drops(self) -> None:
         asyncio.get_running_loop().call_later(_DROPS_S, self._tell_drops)
-        counts = {**self._keyserver.counters, **self._drops.as_dict()}
+        counts = {**self._keyserver.counters, **self._all_drops()}
         if counts != self._drops_told:
             self._drops_told = counts
             self._log.event("drops", **counts)
+
+    def _all_drops(self) -> Counter:
+        return self._workers_drops + Counter(self._drops.as_dict())
 
     def _trouble(self, sentence: str) -> None:
         """Told at once, then every _REPEAT_S while it goes on: a log is not to be flooded."""
@@ -266,12 +323,7 @@ class Server:
             self._log.event("trouble", reason=sentence)
 
     def _fault(self, error: Exception) -> None:
-        """A fault of ours: where it happened, not what it says (that may hold anything)."""
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        file = os.path.basename(place.filename)
-        self._trouble(f"A fault inside: {type(error).__name__} in {file}:{place.lineno}.")
-        if os.environ.get("COVEY_DEBUG") == "1":
-            traceback.print_exception(error, file=sys.stderr)
+        self._trouble(fault(error))
 
     def _multicast(self, out: Out) -> int:
         """From the socket on the rekeys' own port if there is one: some members may check it."""
