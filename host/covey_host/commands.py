@@ -187,16 +187,10 @@ def status(option: Path | None, as_json: bool) -> None:
     else:
         listen = ", ".join(server["listen"])
         output.line(f"The key server runs as process {server['process']} on {listen}.")
-        for one in server.get("workers", ()):
-            output.line(f"Worker {one['worker']} {_condition(one)}.")
+        if server.get("workers"):
+            of_them = ", ".join(str(pid or "-") for pid in server["workers"].values())
+            output.line(f"Its workers are processes {of_them}.")
     overview.show(found)
-
-
-def _condition(worker: dict) -> str:
-    if worker["process"] is None:
-        return f"has ended {worker['restarts']} times and is started again"
-    again = f", started again {worker['restarts']} times" if worker["restarts"] else ""
-    return f"is process {worker['process']} with {worker['half_open']} half-open IKE SAs{again}"
 
 
 def why(option: Path | None, name: str, as_json: bool) -> None:

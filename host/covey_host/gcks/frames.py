@@ -32,9 +32,9 @@ def emit_carried(kind: bytes, data: bytes, address: Address) -> bytes:
     return kind + address.packed() + data
 
 
-def parse_carried(frame: bytes) -> tuple[bytes, bytes, Address]:
-    """→ kind, datagram, where it came from"""
-    return frame[:1], frame[1 + PACKED_LEN :], Address.unpacked(frame[1 : 1 + PACKED_LEN])
+def parse_carried(frame: bytes) -> tuple[bytes, Address]:
+    """→ datagram, where it came from"""
+    return frame[1 + PACKED_LEN :], Address.unpacked(frame[1 : 1 + PACKED_LEN])
 
 
 def policy_facts(policy: SitePolicy, workers: int) -> dict:

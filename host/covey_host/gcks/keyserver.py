@@ -7,7 +7,7 @@ has taken over: this one must stop. Any other Problem leaves it able to go on.
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -125,7 +125,7 @@ class KeyServer:
         outs = self._responder.take_over(*handover.parse(data, self._random), now_ms)
         return outs + self._due(now_ms)
 
-    def hear_workers(self, half_open: int, counters: dict[str, int], events: list) -> None:
+    def hear_workers(self, half_open: int, counters: dict[str, int], events: Iterable) -> None:
         """half_open: IKE SAs of all of them; counters, events: since the last call."""
         self._responder.crowd(half_open)
         self.counters.update(counters)

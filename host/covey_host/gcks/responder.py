@@ -134,7 +134,10 @@ class Responder:
         return [] if sa is None else self._requests.close(sa, now_ms, is_excluded=is_excluded)
 
     def status(self) -> dict:
-        return {"ike_sas": len(self._sas), "unproven": len(self._table.unproven)}
+        return {
+            "ike_sas": len(self._sas),
+            "unproven": len(self._table.unproven) + self._door.elsewhere,
+        }
 
     def open_sa(self, member: str) -> IkeSA | None:
         """The member's open IKE SA."""

@@ -8,10 +8,12 @@ the server; only a newer term (Fenced) does.
 import asyncio
 import os
 import signal
+import sys
 import time
-from collections import Counter
+import traceback
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from covey.drops import DROP_UNKNOWN_SPI, Drops
 
@@ -29,7 +31,6 @@ from .policyvalues import Listen
 from .relaying import Relaying
 from .room import check_room
 from .sockets import Address, Endpoint, Esp, check_interface, check_route, is_multicast
-from .worker import fault
 from .workers import Workers
 
 _BURST = 32  # datagrams read from one socket before timers and commands get their turn
@@ -63,7 +64,6 @@ class Server:
         self._endpoints: list[Endpoint] = []
         self._skipped: list[str] = []
         self._drops = Drops()
-        self._workers_drops: Counter[str] = Counter()
         self._drops_told: dict[str, int] = {}
         self._troubles: dict[str, float] = {}  # sentence → when it was told last
         self._unsent = 0
@@ -123,15 +123,9 @@ class Server:
             "process": os.getpid(),
             "listen": [str(endpoint) for endpoint in self._endpoints],
             "skipped": self._skipped,
-            "drops": dict(self._all_drops()),
+            "drops": self._drops.as_dict(),
             "unsent": self._unsent,
-        } | ({"workers": self._workers.facts()} if self._workers else {})
-
-    def _brief(self) -> dict:
-        """facts() for the log."""
-        found = self.facts()
-        processes = [one["process"] for one in found.get("workers", ())]
-        return found | ({"workers": processes} if processes else {})
+        } | ({"workers": self._workers.processes()} if self._workers else {})
 
     def check_routes(self, groups: list) -> None:
         """Problem where one of these addresses can't be reached; policy says which are none."""
@@ -171,10 +165,13 @@ class Server:
         self._relaying = Relaying(*what, self._way, self._trouble, now_ms)
         await control.open()
         try:
-            await self._listen_to_all()
+            if self._workers:
+                await self._workers.start(self)
+            for endpoint in () if self._workers else self._endpoints:
+                loop.add_reader(endpoint.sock, self._readable, endpoint)
             self._step()
             loop.call_later(_DROPS_S, self._tell_drops)
-            self._log.event("serving", site=str(self._site.root), **self._brief())
+            self._log.event("serving", site=str(self._site.root), **self.facts())
             return await self._stopped
         finally:
             for endpoint in self._endpoints:
@@ -184,16 +181,7 @@ class Server:
                 self._timer.cancel()
             await control.close()
             self._tell_events()
-            self._log.event("stopped", **self._brief())
-
-    async def _listen_to_all(self) -> None:
-        if self._workers:
-            what = self, self._keyserver.policy, self._keyserver.trust
-            if not await self._workers.start(*what):
-                self._trouble("Some workers have not started yet.")
-            return
-        for endpoint in self._endpoints:
-            asyncio.get_running_loop().add_reader(endpoint.sock, self._readable, endpoint)
+            self._log.event("stopped", **self.facts())
 
     def _stop(self, status: int) -> None:
         if not self._stopped.done():
@@ -202,45 +190,28 @@ class Server:
     # Events of the loop
 
     def _readable(self, endpoint: Endpoint) -> None:
+        works = []
         for arrived in endpoint.receive(_BURST):
             if isinstance(arrived, Esp):
                 self.take_esp(*arrived)
             elif isinstance(arrived, int):
                 self._drops.count(arrived)
             else:
-                self.take_ike(*arrived)
-        self._step()
-
-    def _receive(self, data: bytes, address: Address) -> None:
-        self.send(self._keyserver.receive(data, address, now_ms()))
-
-    # What comes from the network, here or by way of workers
-
-    def take_ike(self, data: bytes, address: Address) -> None:
-        self._guard(partial(self._receive, data, address))
+                works.append(partial(self._keyserver.receive, *arrived))
+        self.take(works)
 
     def take_esp(self, data: bytes, address: Address) -> None:
         if not self._relaying.take(data, address):
             self._drops.count(DROP_UNKNOWN_SPI)
 
-    def take_over(self, octets: bytes) -> None:
-        """A member that has proven itself to a worker."""
-        self._guard(lambda: self.send(self._keyserver.take_over(octets, now_ms())))
-
-    def took(self) -> None:
+    def take(self, works: list[Callable[[int], list[Out]]]) -> None:
+        """What came at once; each work is given now_ms, and has messages to send."""
+        for work in works:
+            self._guard(partial(self._work, work))
         self._step()
 
-    def hear_workers(self, half_open: int, report: dict) -> None:
-        counters, events = report.get("counters", {}), report.get("events", ())
-        self._guard(partial(self._keyserver.hear_workers, half_open, counters, events))
-        self._workers_drops.update(report.get("drops", {}))
-        for sentence in report.get("troubles", ()):
-            self._trouble(sentence)
-
-    def worker_ended(self, number: int, status: int) -> None:
-        self._log.event("worker_ended", worker=number, status=status)
-
-    # Time and commands
+    def _work(self, work: Callable[[int], list[Out]]) -> None:
+        self.send(work(now_ms()))
 
     def _step(self) -> None:
         """Move the key server's clock, and come back when it next has something to do."""
@@ -249,7 +220,7 @@ class Server:
         wait_ms = self._guard(self._advance)
         self._guard(self._relaying.follow)
         if self._workers:
-            self._workers.follow(self._keyserver.policy, self._keyserver.trust)
+            self._workers.follow()
         self._tell_events()
         wait_ms = _RETRY_MS if wait_ms is None else max(0, min(wait_ms, _IDLE_MS))
         self._timer = asyncio.get_running_loop().call_later(wait_ms / 1000, self._step)
@@ -305,13 +276,17 @@ class Server:
 
     def _tell_drops(self) -> None:
         asyncio.get_running_loop().call_later(_DROPS_S, self._tell_drops)
-        counts = {**self._keyserver.counters, **self._all_drops()}
+        counts = {**self._keyserver.counters, **self._drops.as_dict()}
         if counts != self._drops_told:
             self._drops_told = counts
             self._log.event("drops", **counts)
 
-    def _all_drops(self) -> Counter:
-        return self._workers_drops + Counter(self._drops.as_dict())
+    def tell(self, name: str, **facts: Any) -> None:
+        """Of what happens to workers."""
+        self._log.event(name, **facts)
+
+    def trouble(self, sentence: str) -> None:
+        self._trouble(sentence)
 
     def _trouble(self, sentence: str) -> None:
         """Told at once, then every _REPEAT_S while it goes on: a log is not to be flooded."""
@@ -323,7 +298,12 @@ class Server:
             self._log.event("trouble", reason=sentence)
 
     def _fault(self, error: Exception) -> None:
-        self._trouble(fault(error))
+        """A fault of ours: where it happened, not what it says (that may hold anything)."""
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        file = os.path.basename(place.filename)
+        self._trouble(f"A fault inside: {type(error).__name__} in {file}:{place.lineno}.")
+        if os.environ.get("COVEY_DEBUG") == "1":
+            traceback.print_exception(error, file=sys.stderr)
 
     def _multicast(self, out: Out) -> int:
         """From the socket on the rekeys' own port if there is one: some members may check it."""

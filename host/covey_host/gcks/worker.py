@@ -51,7 +51,6 @@ class Worker:
 
     def __init__(self, start: dict):
         self._counters: Counter[str] = Counter()
-        self._drops: Counter[str] = Counter()
         self._events: list[tuple[str, dict]] = []
         self._troubles: set[str] = set()
         self._waiting: deque[bytes] = deque()  # to be handed over
@@ -118,7 +117,7 @@ class Worker:
             if isinstance(arrived, Esp):
                 self._carry(KEEPER, frames.ESP, *arrived)
             elif isinstance(arrived, int):
-                self._drops[name_of(arrived)] += 1
+                self._counters[name_of(arrived)] += 1
             else:
                 self._receive(*arrived)
         self._after()
@@ -130,8 +129,7 @@ class Worker:
                 frame = self._inbox.recv(frames.MOST_LEN)
             except OSError:
                 break
-            _, data, address = frames.parse_carried(frame)
-            self._receive(data, address)
+            self._receive(*frames.parse_carried(frame))
         self._after()
 
     def _receive(self, data: bytes, address: Address) -> None:
@@ -196,15 +194,18 @@ class Worker:
     def _report(self) -> None:
         self._reporter = None
         now = {"number": self._number, "half_open": self._lobby.half_open}
-        found = {"counters": dict(self._counters), "drops": dict(self._drops)}
-        found |= {"events": self._events, "troubles": sorted(self._troubles)}
+        found = {
+            "counters": dict(self._counters),
+            "events": self._events,
+            "troubles": sorted(self._troubles),
+        }
         if now == self._said and not any(found.values()):
             return
         report = frames.REPORT + json.dumps(now | found).encode()
         with suppress(BlockingIOError):  # else it is said the next time
             self._hand.send(report)
             self._said = now
-            for one in (self._counters, self._drops, self._events, self._troubles):
+            for one in (self._counters, self._events, self._troubles):
                 one.clear()
             return
         self._reporter = self._loop.call_later(_REPORT_S, self._report)

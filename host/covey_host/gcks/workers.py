@@ -16,13 +16,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from ..errors import MISUSE, Problem
 from ..site import Site
-from . import frames
+from . import Out, frames
+from .keyserver import KeyServer
 from .policy import SitePolicy
 from .sockets import Address, Endpoint
 from .spis import KEEPER, SECRET_LEN, Spis
@@ -36,14 +38,14 @@ _COMMAND = [sys.executable, "-P", "-m", f"{__package__}.worker"]
 
 
 class Keeper(Protocol):
-    """What workers bring, and what happens to them."""
+    """The server that these workers work for."""
 
-    def take_over(self, octets: bytes) -> None: ...
-    def take_ike(self, data: bytes, address: Address) -> None: ...
+    keyserver: KeyServer
+
+    def take(self, works: list[Callable[[int], list[Out]]]) -> None: ...
     def take_esp(self, data: bytes, address: Address) -> None: ...
-    def hear_workers(self, half_open: int, report: dict) -> None: ...
-    def worker_ended(self, number: int, status: int) -> None: ...
-    def took(self) -> None: ...  # some of these
+    def tell(self, name: str, **facts: Any) -> None: ...
+    def trouble(self, sentence: str) -> None: ...
 
 
 class _Worker:
@@ -54,7 +56,6 @@ class _Worker:
         self.process: subprocess.Popen | None = None
         self.is_ready = False
         self.half_open = 0
-        self.restarts = 0
         self.pause_s = 0.0
         self.began = 0.0
 
@@ -80,26 +81,26 @@ class Workers:
             own = endpoints if number == 1 else [endpoint.twin() for endpoint in endpoints]
             self._workers.append(_Worker(number, own))
 
-    async def start(self, keeper: Keeper, policy: SitePolicy, trust: Trust) -> bool:
-        """→ whether all of them are there; else they may come later."""
+    async def start(self, keeper: Keeper) -> None:
+        """Ready when all of them are, or when that takes too long."""
         self._keeper = keeper
-        self._told = policy, trust
+        self._told = keeper.keyserver.policy, keeper.keyserver.trust
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._handed, self._read, self._handed, self._take_handed)
-        self._loop.add_reader(self._carried, self._read, self._carried, self._take_carried)
+        for end in (self._handed, self._carried):
+            self._loop.add_reader(end, self._read, end)
         self._all_ready = asyncio.Event()
         for worker in self._workers:
             self._launch(worker)
-        with suppress(TimeoutError):
+        try:
             async with asyncio.timeout(_START_S):
                 await self._all_ready.wait()
-        return self._all_ready.is_set()
+        except TimeoutError:
+            keeper.trouble("Not all workers could be started: the others serve without them.")
 
-    def follow(self, policy: SitePolicy, trust: Trust) -> None:
-        """What is in force; workers are told if it is not what they know."""
-        if self._told is None:
-            return
+    def follow(self) -> None:
+        """Workers are told what is in force, if it is not what they know."""
         known, believed = self._told
+        policy, trust = self._keeper.keyserver.policy, self._keeper.keyserver.trust
         orders = {}
         if policy is not known:
             orders["policy"] = frames.policy_facts(policy, self._count)
@@ -109,16 +110,12 @@ class Workers:
         for worker in self._workers if orders else ():
             self._order(worker, orders)
 
-    def facts(self) -> list[dict]:
-        return [
-            {
-                "worker": worker.number,
-                "process": worker.process.pid if worker.process else None,
-                "half_open": worker.half_open,
-                "restarts": worker.restarts,
-            }
+    def processes(self) -> dict[str, int | None]:
+        """By number; None: it has ended, and is about to be started again."""
+        return {
+            str(worker.number): worker.process.pid if worker.process else None
             for worker in self._workers
-        ]
+        }
 
     def close(self) -> None:
         """They end: what they were at is begun anew by the members."""
@@ -190,41 +187,41 @@ class Workers:
         _end(worker.process)
         status, worker.process = worker.process.returncode, None
         worker.is_ready, worker.half_open = False, 0
-        worker.restarts += 1
         ran_well = time.monotonic() - worker.began >= _WELL_S
         pause_s = 0 if ran_well else worker.pause_s
         worker.pause_s = 0.5 if ran_well else min(_MOST_PAUSE_S, 2 * worker.pause_s + 0.5)
         self._loop.call_later(pause_s, self._launch, worker)
-        self._keeper.hear_workers(self._half_open(), {})
-        self._keeper.worker_ended(worker.number, status)
+        self._hear_of({"worker_ended": 1}, ())
+        self._keeper.tell("worker_ended", worker=worker.number, status=status)
 
     # What they bring
 
-    def _read(self, sock: socket.socket, take: Callable[[bytes], None]) -> None:
+    def _read(self, sock: socket.socket) -> None:
+        works = []
         for _ in range(_BURST):
             try:
                 frame = sock.recv(frames.MOST_LEN)
             except OSError:
                 break
-            take(frame)
-        self._keeper.took()
+            if frame[:1] == frames.HANDED:
+                works.append(partial(self._keeper.keyserver.take_over, frame[1:]))
+            elif frame[:1] == frames.IKE:
+                works.append(partial(self._keeper.keyserver.receive, *frames.parse_carried(frame)))
+            elif frame[:1] == frames.ESP:
+                self._keeper.take_esp(*frames.parse_carried(frame))
+            else:
+                self._take_report(json.loads(frame[1:]))
+        self._keeper.take(works)
 
-    def _take_handed(self, frame: bytes) -> None:
-        if frame[:1] == frames.HANDED:
-            self._keeper.take_over(frame[1:])
-            return
-        report = json.loads(frame[1:])
-        worker = self._workers[report["number"] - 1]
-        worker.half_open = report["half_open"]
-        self._keeper.hear_workers(self._half_open(), report)
+    def _take_report(self, report: dict) -> None:
+        self._workers[report["number"] - 1].half_open = report["half_open"]
+        self._hear_of(report["counters"], report["events"])
+        for sentence in report["troubles"]:
+            self._keeper.trouble(sentence)
 
-    def _take_carried(self, frame: bytes) -> None:
-        kind, data, address = frames.parse_carried(frame)
-        take = self._keeper.take_esp if kind == frames.ESP else self._keeper.take_ike
-        take(data, address)
-
-    def _half_open(self) -> int:
-        return sum(worker.half_open for worker in self._workers)
+    def _hear_of(self, counters: dict[str, int], events: Iterable) -> None:
+        half_open = sum(worker.half_open for worker in self._workers)
+        self._keeper.keyserver.hear_workers(half_open, counters, events)
 
 
 def _end(process: subprocess.Popen) -> None:
