@@ -73,7 +73,9 @@ class Lobby(Responder):
 
     def _reply(self, sa: IkeSA, opened: ike.Opened, now_ms: int) -> list:
         try:
-            return super()._reply(sa, opened, now_ms)
+            answers = super()._reply(sa, opened, now_ms)
+            self.heard()  # nothing of it is to be in the store
+            return answers
         except _Proven:
             self._handed.append(handover.emit(sa, opened, sa.proof))
             self._table.forget(sa)

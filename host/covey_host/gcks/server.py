@@ -31,7 +31,7 @@ from .policyvalues import Listen
 from .relaying import Relaying
 from .room import check_room
 from .sockets import Address, Endpoint, Esp, check_interface, check_route, is_multicast
-from .workers import Workers
+from .workers import Work, Workers
 
 _BURST = 32  # datagrams read from one socket before timers and commands get their turn
 _IDLE_MS = 60_000  # the longest sleep between two steps
@@ -204,14 +204,21 @@ class Server:
         if not self._relaying.take(data, address):
             self._drops.count(DROP_UNKNOWN_SPI)
 
-    def take(self, works: list[Callable[[int], list[Out]]]) -> None:
-        """What came at once; each work is given now_ms, and has messages to send."""
-        for work in works:
-            self._guard(partial(self._work, work))
+    def take(self, works: list[Work]) -> None:
+        """What came at once."""
+        if len(works) == 1:  # the store's Problem then goes to who asked
+            self.send(self._guard(partial(works[0], now_ms())) or [])
+        elif works:
+            self.send(self._guard(partial(self._take_all, works)) or [])
         self._step()
 
-    def _work(self, work: Callable[[int], list[Out]]) -> None:
-        self.send(work(now_ms()))
+    def _take_all(self, works: list[Work]) -> list[Out]:
+        """Written by one sync: nobody is answered before that."""
+        outs: list[Out] = []
+        with self._keyserver.together(now_ms()):
+            for work in works:
+                outs += self._guard(partial(work, now_ms())) or []
+        return outs
 
     def _step(self) -> None:
         """Move the key server's clock, and come back when it next has something to do."""

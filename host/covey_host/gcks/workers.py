@@ -34,6 +34,7 @@ _BURST = 32  # frames taken before others get their turn
 _START_S = 15  # for which all of them are waited for at the start
 _WELL_S = 10  # a worker that ran so long is started again at once
 _MOST_PAUSE_S = 30
+Work = Callable[[int], list[Out]]  # given now_ms, what is to be sent then
 _COMMAND = [sys.executable, "-P", "-m", f"{__package__}.worker"]
 
 
@@ -42,7 +43,7 @@ class Keeper(Protocol):
 
     keyserver: KeyServer
 
-    def take(self, works: list[Callable[[int], list[Out]]]) -> None: ...
+    def take(self, works: list[Work]) -> None: ...
     def take_esp(self, data: bytes, address: Address) -> None: ...
     def tell(self, name: str, **facts: Any) -> None: ...
     def trouble(self, sentence: str) -> None: ...
