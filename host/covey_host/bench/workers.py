@@ -19,7 +19,8 @@ from .results import Missing, Table
 
 TITLE = "registrations with workers"
 
-_COUNTS = (0, 1, 2)
+_COUNTS = {True: (0, 1), False: (0, 1, 2)}  # quick or not
+_HOWS = {True: ("PSK",), False: ("PSK", "P-256")}
 _LOADERS = 8
 _AT_ONCE = 4  # of each
 _ROUNDS = 3  # the first is for warming up; of the others the best counts
@@ -28,11 +29,11 @@ _LOAD = (sys.executable, "-m", "covey_host.bench.load")
 
 
 def run(table: Table, quick: bool) -> None:
-    for how in ("PSK", "P-256"):
-        found = _measure(how, 3 if quick else 100)
+    for how in _HOWS[quick]:
+        found = _measure(how, 2 if quick else 100, _COUNTS[quick])
         base = {}
         for count, rounds in found.items():
-            shown = f"{count} workers" if count else "none"
+            shown = {0: "none", 1: "1 worker"}.get(count, f"{count} workers")
             for what, value, unit in (
                 ("registrations a second", max(r["rate"] for r in rounds), "registrations/s"),
                 ("CPU time of the keeper", min(r["keeper_us"] for r in rounds), "µs"),
@@ -44,7 +45,7 @@ def run(table: Table, quick: bool) -> None:
     table.note(f"Workers: {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}.")
 
 
-def _measure(how: str, each: int) -> dict[int, list[dict]]:
+def _measure(how: str, each: int, counts: tuple[int, ...]) -> dict[int, list[dict]]:
     """{workers: rounds}; each: registrations of one loader in one round."""
     size = each * _ROUNDS
     names = [f"m{number:05d}" for number in range(size * _LOADERS)]
@@ -52,7 +53,7 @@ def _measure(how: str, each: int) -> dict[int, list[dict]]:
     found = {}
     with Plant(policy=f"members = {len(names)}\n", serves=False) as plant:
         admit(plant, names, psk)
-        for count in _COUNTS:
+        for count in counts:
             plant.serve(*(("--workers", str(count)) if count else ()))
             threading.Thread(target=plant.server.stderr.read, daemon=True).start()
             loaders = []

@@ -125,7 +125,8 @@ class Server:
             "skipped": self._skipped,
             "drops": self._drops.as_dict(),
             "unsent": self._unsent,
-        } | ({"workers": self._workers.processes()} if self._workers else {})
+            "workers": self._workers.processes() if self._workers else {},
+        }
 
     def check_routes(self, groups: list) -> None:
         """Problem where one of these addresses can't be reached; policy says which are none."""
@@ -288,7 +289,7 @@ class Server:
             self._drops_told = counts
             self._log.event("drops", **counts)
 
-    def tell(self, name: str, **facts: Any) -> None:
+    def event(self, name: str, **facts: Any) -> None:
         """Of what happens to workers."""
         self._log.event(name, **facts)
 
