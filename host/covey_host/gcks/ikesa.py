@@ -70,15 +70,15 @@ class IkeSA:
         self.has_cookie = False  # whether that address has shown that it hears us
         self.identity: str | None = None  # of the member, once proven, and
         self.proven_by = ""  # by what: authority.key_id(), or trust.id_of() of a certificate
-        # trust.id_of() and until_of() of each certificate that has proven it, the CA's at the end
-        self.chain: tuple[tuple[str, int], ...] = ()
-        self.proof: Payloads | None = None  # and what proves us to it
         self.has_signatures = False  # whether both ends know SHA2-256 in signatures (RFC 7427)
 
         self.request = b""  # IKE_SA_INIT as it came: part of what AUTH proves
         self.response = b""  # IKE_SA_INIT as it was answered
         self.nonce_i = b""
         self.nonce_r = b""
+        self.proof: Payloads | None = None  # AUTH has been checked: what proves us in turn
+        # trust.id_of() and until_of() of each certificate that has proven it, the CA's at the end
+        self.chain: tuple[tuple[str, int], ...] = ()
 
         self.next_request = 1  # Message ID of the peer's next request
         self.last_answer: list[bytes] = []

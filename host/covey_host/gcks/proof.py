@@ -62,7 +62,7 @@ class Proof:
         is_proven = hmac.compare_digest(proof, wanted)
         if member is None or method != ike.AUTH_SHARED_KEY or not is_proven:
             return self._fail(sa, name, "key")
-        sa.identity, sa.proven_by, sa.chain = member.name, key_id(member.psk), ()
+        sa.identity, sa.proven_by = member.name, key_id(member.psk)
         idr = self._idr()
         auth = ike.psk_auth(member.psk, sa.keys.sk_pr, sa.response, sa.nonce_i, idr)
         return [(ike.IDr, idr), (ike.AUTH, ike.emit_auth(ike.AUTH_SHARED_KEY, auth))]
@@ -78,10 +78,13 @@ class Proof:
         try:
             chain = self.trust.judge(parts.all(ike.CERT), proof, octets, self._time())
             member = self._named(id_type, name, chain[0])
+            if self.trust.voids(chain) and not member.removed:
+                raise Untrusted("certificate_revoked")
         except Untrusted as why:
             return self._fail(sa, name, why.word)
-        sa.identity, sa.proven_by = member.name, trust.id_of(chain[0])
+        id = trust.id_of(chain[0])
         sa.chain = tuple((trust.id_of(one), trust.until_of(one)) for one in chain)
+        sa.identity, sa.proven_by = member.name, id
         idr = self._idr()
         auth = self.trust.sign(sa.response + sa.nonce_i + prf(sa.keys.sk_pr, idr))
         auth = ike.emit_auth(ike.AUTH_DIGITAL_SIGNATURE, auth)
