@@ -81,8 +81,6 @@ class Server:
             self.check_routes(rules.multicast_addresses)
             self._listen = rules.listen
             self._open_endpoints(rules.listen)
-            if self._workers:
-                self._workers.open(self._endpoints)
             spis = self._workers.spis if self._workers else None
             self._keyserver = KeyServer(store, rules, spis=spis)
             self._operations = Operations(self._site, store, self)
@@ -153,6 +151,8 @@ class Server:
                     self._skipped.append(f"{entry.host}:{port}")
                     why = problem.sentence.partition(":")[0]  # covey.toml didn't ask for it
                     self._log.event("skipped", port=port, reason=f"{why.rstrip('.')}.")
+        if self._workers:
+            self._workers.open(self._endpoints)
 
     async def _serve(self) -> int:
         loop = asyncio.get_running_loop()

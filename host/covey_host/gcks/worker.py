@@ -187,6 +187,8 @@ class Worker:
             except BlockingIOError:
                 self._loop.add_writer(self._hand, self._hand_over)
                 break
+            except OSError as error:  # not that it is too long: ever so much more has room
+                self._troubles.add(f"A member was not handed over: {os.strerror(error.errno)}.")
             self._waiting.popleft()
         else:
             self._loop.remove_writer(self._hand)
@@ -203,7 +205,7 @@ class Worker:
         if now == self._said and not any(found.values()):
             return
         report = frames.REPORT + json.dumps(now | found).encode()
-        with suppress(BlockingIOError):  # else it is said the next time
+        with suppress(OSError):  # else it is said the next time
             self._hand.send(report)
             self._said = now
             for one in (self._counters, self._events, self._troubles):
