@@ -1,7 +1,7 @@
 """What workers bring: registrations a second, and what is left to the keeper.
 
-The initiators are those of load.py, in several processes: the system shares out datagrams by
-where they come from. They need the processors, too: how fast a server with workers really is shows
+The initiators are those of load.py, each at an address of its own: the system shares out datagrams
+The initiators are those of load.py, each at an address of its own: the system shares out what
 only where there are more cores than workers. What doesn't depend on that is the keeper's own time
 for a registration: one second divided by it is what can't be exceeded, however many workers.
 """
@@ -9,28 +9,26 @@ for a registration: one second divided by it is what can't be exceeded, however 
 import json
 import os
 import secrets
-import sys
 import threading
 import time
 
 from .plant import GROUP, INTERFACE, Plant
-from .registrations import admit, cpu_s
+from .registrations import admit, cpu_s, loader
 from .results import Missing, Table
 
 TITLE = "registrations with workers"
 
 _COUNTS = {True: (0, 1), False: (0, 1, 2)}  # quick or not
 _HOWS = {True: ("PSK",), False: ("PSK", "P-256")}
-_LOADERS = 8
-_AT_ONCE = 4  # of each
+_LOADERS = 2
+_AT_ONCE = 16  # of each
 _ROUNDS = 3  # the first is for warming up; of the others the best counts
 _SETTLES_S = 1.0
-_LOAD = (sys.executable, "-m", "covey_host.bench.load")
 
 
 def run(table: Table, quick: bool) -> None:
     for how in _HOWS[quick]:
-        found = _measure(how, 2 if quick else 100, _COUNTS[quick])
+        found = _measure(how, 8 if quick else 400, _COUNTS[quick])
         base = {}
         for count, rounds in found.items():
             shown = {0: "none", 1: "1 worker"}.get(count, f"{count} workers")
@@ -61,11 +59,8 @@ def _measure(how: str, each: int, counts: tuple[int, ...]) -> dict[int, list[dic
                 order = {"names": names[at : at + size], "rounds": _ROUNDS, "at_once": _AT_ONCE}
                 order |= {"psk": psk and psk.hex(), "keys": str(plant.folder / "keys.json")}
                 order |= {"to": [INTERFACE, plant.port], "group": GROUP, "child": False}
-                loaders.append(plant.start(_LOAD))
-                loaders[-1].stdin.write(json.dumps(order) + "\n")
-                loaders[-1].stdin.flush()
-            for loader in loaders:
-                plant.wait_for(loader.stdout, "ready")
+                order |= {"sources": f"127.{110 + len(loaders)}"}
+                loaders.append(loader(plant, order))
             found[count] = [_round(plant, loaders) for _ in range(_ROUNDS)][1:]
             plant.server.terminate()
             plant.server.wait()
@@ -77,10 +72,10 @@ def _round(plant: Plant, loaders: list) -> dict:
     processes = [keeper, *_children(keeper)]
     before = {pid: cpu_s(pid) for pid in processes}
     began = time.perf_counter()
-    for loader in loaders:
-        loader.stdin.write("go\n")
-        loader.stdin.flush()
-    told = [json.loads(plant.wait_for(loader.stdout, "seconds")) for loader in loaders]
+    for one in loaders:
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    told = [json.loads(plant.wait_for(one.stdout, "seconds")) for one in loaders]
     took = time.perf_counter() - began
     time.sleep(_SETTLES_S)
     if any(one["refused"] for one in told):
