@@ -1,9 +1,9 @@
 """What workers bring: registrations a second, and what is left to the keeper.
 
-The initiators are those of load.py, each at an address of its own: the system shares out datagrams
 The initiators are those of load.py, each at an address of its own: the system shares out what
-only where there are more cores than workers. What doesn't depend on that is the keeper's own time
-for a registration: one second divided by it is what can't be exceeded, however many workers.
+comes by where it comes from. They need the processors, too: how fast a server with workers is
+shows only where there are more cores than workers. What does not depend on that is the keeper's own
+time for a registration: a second divided by it can't be exceeded, however many workers.
 """
 
 import json
@@ -21,7 +21,7 @@ TITLE = "registrations with workers"
 _COUNTS = {True: (0, 1), False: (0, 1, 2)}  # quick or not
 _HOWS = {True: ("PSK",), False: ("PSK", "P-256")}
 _LOADERS = 2
-_AT_ONCE = 16  # of each
+_AT_ONCE = 64  # of each
 _ROUNDS = 3  # the first is for warming up; of the others the best counts
 _SETTLES_S = 1.0
 
