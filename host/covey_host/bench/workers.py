@@ -2,8 +2,8 @@
 
 The initiators are those of load.py, each at an address of its own: the system shares out what
 comes by where it comes from. They need the processors, too: how fast a server with workers is
-shows only where there are more cores than workers. What does not depend on that is the keeper's own
-time for a registration: a second divided by it can't be exceeded, however many workers.
+shows only where there are more cores than workers. What does not depend on that is the keeper's
+own time for a registration: a second divided by it can't be exceeded, however many workers.
 """
 
 import json

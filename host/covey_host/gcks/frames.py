@@ -15,7 +15,7 @@ from .policyvalues import Listen
 from .sockets import PACKED_LEN, Address
 
 HANDED, REPORT, IKE, ESP = b"\1", b"\2", b"\3", b"\4"
-MOST_LEN = 1 << 17  # octets; the longest is a report
+MOST_LEN = 1 << 16  # octets; the longest is a report
 _QUEUE = 1 << 20  # octets that may wait in one direction, as far as the system lets them
 
 

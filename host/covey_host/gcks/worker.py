@@ -41,6 +41,7 @@ _IDLE_MS = 60_000
 _RETRY_MS = 1_000
 _REPORT_S = 0.25  # what has happened is reported so often
 _MOST_EVENTS = 50  # in one report; the rest is only counted
+_MOST_TROUBLES = 20  # likewise
 _MOST_WAITING = 64  # to be handed over: until some of these are gone nothing more is read
 
 
@@ -90,6 +91,7 @@ class Worker:
     async def run(self) -> None:
         """Until the keeper has no more to say."""
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._failed)
         orders = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(orders)
         await self._loop.connect_read_pipe(lambda: protocol, sys.stdin)
@@ -168,9 +170,7 @@ class Worker:
         for out in outs:
             error = self._endpoints[out.address.endpoint].send(out.data, out.address)
             if error:
-                self._troubles.add(
-                    f"A message to {out.address} was not sent: {os.strerror(error)}."
-                )
+                self._trouble(f"A message to {out.address} was not sent: {os.strerror(error)}.")
 
     def _carry(self, owner: int, kind: bytes, data: bytes, address: Address) -> None:
         """As on any network: where there is no room it is lost."""
@@ -211,7 +211,7 @@ class Worker:
                 self._loop.add_writer(self._hand, self._hand_over)
                 break
             except OSError as error:  # not that it is too long: ever so much more has room
-                self._troubles.add(f"A member was not handed over: {os.strerror(error.errno)}.")
+                self._trouble(f"A member was not handed over: {os.strerror(error.errno)}.")
             self._waiting.popleft()
         else:
             self._loop.remove_writer(self._hand)
@@ -245,10 +245,19 @@ class Worker:
         try:
             return work()
         except Problem as problem:
-            self._troubles.add(problem.sentence)
+            self._trouble(problem.sentence)
         except Exception as error:
-            self._troubles.add(fault(error))
+            self._trouble(fault(error))
         return None
+
+    def _failed(self, _: asyncio.AbstractEventLoop, context: dict) -> None:
+        """A fault of ours in what the loop has called."""
+        if "exception" in context:
+            self._trouble(fault(context["exception"]))
+
+    def _trouble(self, sentence: str) -> None:
+        if len(self._troubles) < _MOST_TROUBLES:
+            self._troubles.add(sentence)
 
 
 def fault(error: Exception) -> str:

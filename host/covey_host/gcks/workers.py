@@ -144,13 +144,18 @@ class Workers:
         ways = {KEEPER: self._carry} | {w.number: w.way for w in self._workers if w is not worker}
         inherited = [e.sock for e in worker.endpoints] + [worker.inbox, self._hand, *ways.values()]
         worker.began = time.monotonic()
-        worker.process = subprocess.Popen(
-            _COMMAND,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            pass_fds=[sock.fileno() for sock in inherited],
-            start_new_session=True,  # Ctrl-C is the keeper's
-        )
+        try:
+            worker.process = subprocess.Popen(
+                _COMMAND,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=[sock.fileno() for sock in inherited],
+                start_new_session=True,  # Ctrl-C is the keeper's
+            )
+        except OSError as error:
+            self._keeper.trouble(f"A worker can't be started: {os.strerror(error.errno or 0)}.")
+            self._loop.call_later(_MOST_PAUSE_S, self._launch, worker)
+            return
         os.set_blocking(worker.process.stdin.fileno(), False)
         policy, _ = self._told
         start = {
