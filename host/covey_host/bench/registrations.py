@@ -36,9 +36,6 @@ _LOAD = (sys.executable, "-m", "covey_host.bench.load")
 _ROUNDS = 4  # the first is for warming up; of the others the best counts
 # Quick or not: what a responder writes later, behind a round, is counted too.
 _SETTLES_S = {True: 0.0, False: 1.5}
-    True: 0.0,
-    False: 1.5,
-}  # quick or not: after a round: what a responder writes later is counted, too
 _DAYS = 30
 
 
