@@ -11,6 +11,8 @@ from contextlib import redirect_stderr, redirect_stdout
 import pytest
 
 from covey_host import cli
+from covey_host.site import Site
+from covey_host.vault.opening import open_store
 from nonces import Witness
 from processes import ENVIRONMENT, PATIENCE_S, start
 
@@ -52,6 +54,10 @@ class Bench:
                 f'carrier_port = {self.carrier_port}\natd = "0s"\ndtd = "1s"\n'
                 'repeat_spacing = "100ms"\nrejoin_spread = "0s"\nfresh_join = false\n'
             )
+
+    def store(self):
+        """The site's, opened beside whoever runs."""
+        return open_store(Site(self.root))
 
     def edit(self, old, new):
         text = (self.root / "covey.toml").read_text()

@@ -48,9 +48,13 @@ def init(
     ca_key: Annotated[
         Path | None, typer.Option(help="That CA's key; without it others sign certificates.")
     ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(help="Where the key that seals state.db is, or is made [site.key, in DIR]."),
+    ] = None,
 ) -> None:
     """Make a site: covey.toml (policy, commented) and state.db (the key server's keys, a CA)."""
-    commands.init(directory, identity, ca_cert, ca_key)
+    commands.init(directory, identity, ca_cert, ca_key, key_file)
 
 
 @group_app.command("add")

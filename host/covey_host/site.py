@@ -2,7 +2,8 @@
 
 .gitignore          of a site, only policy belongs into a repository
 covey.toml          policy; the one file that a person edits
-state.db            members, keys and all that must survive (see covey_host.store)
+state.db            members, keys and all that must survive, sealed (see covey_host.store)
+site.key            what it is sealed under, or a link to that (see covey_host.vault)
 wifi.json           the Wi-Fi of its boards, once `covey site wifi` has asked (see covey_host.wifi)
 crl.pem             certificates that were revoked, for others; state.db says it to the key server
 members/NAME/       what the board of that name needs: covey.json, seed, and psk, or key.pem,
@@ -38,6 +39,7 @@ class Site:
         self.root = root
         self.policy = root / "covey.toml"
         self.store = root / "state.db"
+        self.key = root / "site.key"
         self.wifi = root / "wifi.json"
         self.crl = root / "crl.pem"
         self.members = root / "members"
@@ -63,7 +65,7 @@ def find(option: Path | None) -> Site:
 
 def create(root: Path, policy_text: str, fill) -> Site:
     """Make a site in a new or empty directory: .gitignore, covey.toml, and state.db as fill(path)
-    makes it.
+    makes it, perhaps with a site.key beside it. A site.key that is there already stays.
 
     All is built in a draft directory inside and renamed, state.db last: without it there is no
     site, so that an interrupted `covey init` can simply be run again.
@@ -143,8 +145,9 @@ def _build(root: Path, policy_text: str, fill) -> None:
     write_private(draft / ".gitignore", _GITIGNORE.encode())
     write_private(draft / "covey.toml", policy_text.encode())
     fill(draft / "state.db")
-    for name in (".gitignore", "covey.toml", "state.db"):  # before there is any secret
-        os.rename(draft / name, root / name)
+    for name in (".gitignore", "covey.toml", "site.key", "state.db"):
+        if os.path.lexists(draft / name):
+            os.rename(draft / name, root / name)
     sync_directory(root)
 
 
@@ -182,7 +185,7 @@ def _locked(root: Path):
 
 
 def _check_empty(root: Path, policy_text: str) -> None:
-    found = {entry.name for entry in root.iterdir()} - {_DRAFT}
+    found = {entry.name for entry in root.iterdir()} - {_DRAFT, "site.key"}
     if "state.db" in found:
         raise Problem(f"{root} is a site already: it is never overwritten.", MISUSE)
     ours = {".gitignore": _GITIGNORE, "covey.toml": policy_text}

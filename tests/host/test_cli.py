@@ -14,7 +14,8 @@ import pytest
 
 from covey import aio, config
 from covey_host import cli, commands
-from covey_host.store import sqlite
+from covey_host.site import Site
+from covey_host.vault.opening import open_store
 from processes import ENVIRONMENT, PATIENCE_S, run, start
 
 _GROUP = ("group", "add", "line1", "--address", "239.192.1.32", "--port", "2222")
@@ -83,7 +84,7 @@ def objects(said):
 
 def test_init_here_and_elsewhere(covey, tmp_path):
     assert covey("init").status == 0
-    assert sorted(os.listdir(".")) == [".gitignore", "covey.toml", "state.db"]
+    assert sorted(os.listdir(".")) == [".gitignore", "covey.toml", "site.key", "state.db"]
     said = covey("init", tmp_path / "there", "--identity", "gcks.example")
     assert said.status == 0 and str(tmp_path / "there") in said.out
     assert 'identity = "gcks.example"' in (tmp_path / "there" / "covey.toml").read_text()
@@ -108,7 +109,7 @@ def test_two_sites_have_two_signing_keys(covey, tmp_path):
     keys = []
     for name in ("a", "b"):
         covey("init", name)
-        store = sqlite.open_existing(tmp_path / "here" / name / "state.db")
+        store = open_store(Site(tmp_path / "here" / name))
         keys.append(store.read("authority/signing-key")[0])
         store.close()
     assert keys[0] and keys[1] and keys[0] != keys[1]
@@ -126,6 +127,7 @@ def test_every_file_is_private_whatever_the_umask(tmp_path, mask):
         ".",
         ".gitignore",
         "covey.toml",
+        "site.key",
         "state.db",
         "state.lock",
         "members",
@@ -491,7 +493,7 @@ def test_a_store_that_others_can_read(covey, site):
 
 
 def test_a_command_waits_for_another_one_and_then_gives_up(covey, site, monkeypatch):
-    store = sqlite.open_existing(site / "state.db")
+    store = open_store(Site(site))
     store.lock("a test")
     monkeypatch.setattr(commands, "_LOCK_WAIT_S", 0.2)
     said = covey("member", "list")

@@ -181,6 +181,11 @@ class SQLiteStore:
             os.close(self._lock_fd)
             self._lock_fd = None
 
+    def checkpoint(self) -> None:
+        """Move the log into the file and cut it to nothing: what was replaced is in neither."""
+        with _plainly(self._path):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def _head(self) -> tuple[int, int, str]:
         return self._db.execute("SELECT revision, term, owner FROM store").fetchone()
 
