@@ -90,6 +90,26 @@ def test_what_is_written_is_read_and_nothing_of_it_is_in_the_files(site):
     store.close()
 
 
+def test_what_is_kept_open_is_what_the_store_holds(tmp_path):
+    """Written by others, not written after all, deleted, or too much to be kept."""
+    inner = sqlite.create(tmp_path / "state.db")
+    store = SealedStore(inner, seal())
+    assert store.compare_and_swap([("a", 0, b"one")], None)
+    assert store.read("a")[0] == b"one"
+    _put(inner, "a", seal().close("a", b"two"))
+    assert store.read("a")[0] == b"two"
+    assert not store.compare_and_swap([("a", 99, b"three")], None)
+    assert store.read("a")[0] == b"two"
+    assert not store.compare_and_swap([("a", 99, None)], None)
+    assert store.read("a")[0] == b"two"
+    changes = [(f"k{i}", 0, bytes(i * 40)) for i in range(200)]
+    assert store.compare_and_swap(changes, None)
+    assert all(store.read(key)[0] == value for key, _, value in changes)
+    assert len(store._kept) <= 64 and sum(len(p) for _, p in store._kept.values()) <= 64 * 4096
+    store.close()
+    assert not store._kept
+
+
 def test_equal_values_do_not_look_equal(tmp_path):
     inner = sqlite.create(tmp_path / "state.db")
     store = SealedStore(inner, seal())

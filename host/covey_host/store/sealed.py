@@ -25,6 +25,8 @@ _NONCE_LEN = 12
 _HEAD_LEN = len(_MAGIC) + _ID_LEN + _NONCE_LEN
 _ASSOCIATED = b"covey store "
 _PAGE = 100  # values that are sealed anew in one write
+_KEPT = 64  # values that are kept open,
+_KEPT_LEN = 4096  # if they are no longer than that
 
 
 class Seal:
@@ -80,21 +82,26 @@ class SealedStore:
         self._older = tuple(older)
         self._takes_plain = takes_plain
         self._settled = settled
+        # key → (sealed, plain) as last read or written: a registration asks for its member's row
+        # again and again, and for what it has just written
+        self._kept: dict[str, tuple[bytes, bytes]] = {}
 
     def read(self, key: str) -> tuple[bytes | None, int]:
         value, version = self._store.read(key)
-        return (None if value is None else self._open(key, value)), version
+        if value is None:
+            return None, version
+        sealed, plain = self._kept.get(key, (b"", b""))
+        if sealed != value:
+            plain = self._open(key, value)
+            self._keep(key, value, plain)
+        return plain, version
 
     def scan(self, prefix: str, after: str = "", most: int = -1) -> list[tuple[str, bytes, int]]:
         rows = self._store.scan(prefix, after, most)
         return [(key, self._open(key, value), version) for key, value, version in rows]
 
     def compare_and_swap(self, changes: list[Change], term: int | None) -> bool:
-        close = self._newest.close
-        sealed = [
-            (key, expected, None if value is None else close(key, bytes(value)))
-            for key, expected, value in changes
-        ]
+        sealed = [(key, expected, self._close(key, value)) for key, expected, value in changes]
         return self._store.compare_and_swap(sealed, term)
 
     def reserve(self, name: str, n: int) -> int:
@@ -109,7 +116,23 @@ class SealedStore:
             self._seal_anew()
 
     def close(self) -> None:
+        self._kept.clear()
         self._store.close()
+
+    def _close(self, key: str, value: bytes | None) -> bytes | None:
+        if value is None:
+            self._kept.pop(key, None)
+            return None
+        plain = bytes(value)
+        sealed = self._newest.close(key, plain)
+        self._keep(key, sealed, plain)
+        return sealed
+
+    def _keep(self, key: str, sealed: bytes, plain: bytes) -> None:
+        if len(self._kept) >= _KEPT:
+            self._kept.clear()
+        if len(plain) <= _KEPT_LEN:
+            self._kept[key] = sealed, plain
 
     def _open(self, key: str, value: bytes) -> bytes:
         for seal in (self._newest, *self._older):
