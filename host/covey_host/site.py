@@ -63,9 +63,10 @@ def find(option: Path | None) -> Site:
     return site
 
 
-def create(root: Path, policy_text: str, fill) -> Site:
+def create(root: Path, policy_text: str | None, fill) -> Site:
     """Make a site in a new or empty directory: .gitignore, covey.toml, and state.db as fill(path)
-    makes it, perhaps with a site.key beside it. A site.key that is there already stays.
+    makes it, perhaps with other files beside it; policy_text is None where these are among them. A
+    site.key that is there already stays.
 
     All is built in a draft directory inside and renamed, state.db last: without it there is no
     site, so that an interrupted `covey init` can simply be run again.
@@ -137,17 +138,18 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def _build(root: Path, policy_text: str, fill) -> None:
+def _build(root: Path, policy_text: str | None, fill) -> None:
     draft = root / _DRAFT
     shutil.rmtree(draft, ignore_errors=True)
     private_directory(draft)
     os.chmod(root, 0o700)
-    write_private(draft / ".gitignore", _GITIGNORE.encode())
-    write_private(draft / "covey.toml", policy_text.encode())
+    if policy_text is not None:
+        write_private(draft / ".gitignore", _GITIGNORE.encode())
+        write_private(draft / "covey.toml", policy_text.encode())
     fill(draft / "state.db")
-    for name in (".gitignore", "covey.toml", "site.key", "state.db"):
-        if os.path.lexists(draft / name):
-            os.rename(draft / name, root / name)
+    names = sorted(each.name for each in draft.iterdir())
+    for name in sorted(names, key="state.db".__eq__):
+        os.rename(draft / name, root / name)
     sync_directory(root)
 
 
@@ -184,11 +186,11 @@ def _locked(root: Path):
         os.close(fd)
 
 
-def _check_empty(root: Path, policy_text: str) -> None:
+def _check_empty(root: Path, policy_text: str | None) -> None:
     found = {entry.name for entry in root.iterdir()} - {_DRAFT, "site.key"}
     if "state.db" in found:
         raise Problem(f"{root} is a site already: it is never overwritten.", MISUSE)
-    ours = {".gitignore": _GITIGNORE, "covey.toml": policy_text}
+    ours = {} if policy_text is None else {".gitignore": _GITIGNORE, "covey.toml": policy_text}
     left = {n for n in found & ours.keys() if (root / n).read_bytes() == ours[n].encode()}
     if found - left:  # what is left is of an init that was killed between its renames
         raise Problem(f"{root} is not empty: name a new directory for the site.", MISUSE)

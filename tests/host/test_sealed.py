@@ -265,9 +265,11 @@ def test_init_with_a_key_from_elsewhere(tmp_path, monkeypatch):
     with pytest.raises(Problem, match="plant.key can't be written: No such file"):
         commands.init(tmp_path / "a", "gcks.example", key_file=file)
     file.parent.mkdir()
-    for name in "ab":
-        commands.init(tmp_path / name, "gcks.example", key_file=file)
-        assert (tmp_path / name / "site.key").readlink() == file
+    commands.init(tmp_path / "a", "gcks.example", key_file=file)
+    assert (tmp_path / "a" / "site.key").readlink() == file
+    with pytest.raises(Problem, match="each site has its own key"):
+        commands.init(tmp_path / "b", "gcks.example", key_file=file)
+    assert not (tmp_path / "b").exists()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     shutil.copytree(tmp_path / "a", tmp_path / "copy", symlinks=True)
     assert file.read_text().strip() not in str(everything(tmp_path / "copy"))

@@ -115,6 +115,11 @@ class SealedStore:
         if self._older or self._takes_plain:
             self._seal_anew()
 
+    def seal_under(self, newest: Seal) -> None:
+        """All values anew; only under the lock."""
+        self._older, self._newest = (self._newest, *self._older), newest
+        self._seal_anew()
+
     def close(self) -> None:
         self._kept.clear()
         self._store.close()
