@@ -13,7 +13,8 @@ from . import why as words
 from .errors import MISUSE, Problem
 from .gcks import authority, policy, policyvalues, trust
 from .gcks.sockets import interface_address
-from .operations import LISTEN_WAITS, Operations, read_psk
+from .operations import LISTEN_WAITS, Operations
+from .psk import read_psk
 from .site import Site, check_name
 from .store import Locked
 from .vault.opening import create_store, open_store

@@ -1,5 +1,6 @@
 """The `covey` command without a server: what it makes, what it says, how it refuses."""
 
+import base64
 import errno
 import json
 import os
@@ -13,13 +14,17 @@ import time
 import pytest
 
 from covey import aio, config
+from covey.fields import parse_psk
 from covey_host import cli, commands
+from covey_host.errors import Problem
+from covey_host.psk import check, psk_of
 from covey_host.site import Site
 from covey_host.vault.opening import open_store
 from processes import ENVIRONMENT, PATIENCE_S, run, start
 
 _GROUP = ("group", "add", "line1", "--address", "239.192.1.32", "--port", "2222")
 _MEMBER = ("member", "add", "press-7", "--group", "line1")
+_RANDOM = bytes.fromhex("8f21c4b9d0037e5aa61178ff3c92e4550bd7196ea84f30c2517d8be69034acf1")
 _AT = ("--port", "2222", "--address")
 
 
@@ -342,9 +347,10 @@ def test_servers_that_are_none(covey, site, server):
 @pytest.mark.parametrize(
     "octets, psk",
     [
-        (b"00112233445566778899aabbccddeeff\n", bytes.fromhex("00112233445566778899aabbccddeeff")),
-        (b"a passphrase of some length\n", b"a passphrase of some length"),
-        (bytes(range(200, 216)), bytes(range(200, 216))),
+        (_RANDOM.hex().encode() + b"\n", _RANDOM),
+        (_RANDOM.hex().upper().encode(), _RANDOM),
+        (_RANDOM, _RANDOM),
+        (_RANDOM + b"more\n", _RANDOM + b"more"),
     ],
 )
 def test_the_key_of_a_foreign_peer(covey, site, tmp_path, octets, psk):
@@ -353,6 +359,36 @@ def test_the_key_of_a_foreign_peer(covey, site, tmp_path, octets, psk):
     assert said.status == 0 and psk.hex() not in said.out
     settings = config.load(str(site / "members" / "press-7" / "covey.json"))
     assert bytes(settings.psk) == psk
+
+
+@pytest.mark.parametrize(
+    "octets, weakness",
+    [
+        (_RANDOM[:31], "of 31 octets"),
+        (b"00112233445566778899aabbccddeeff\n", "of 16 octets"),
+        (b"correct horse battery staple, and more of them", "which is text"),
+        (base64.b64encode(_RANDOM), "which is text"),
+        ("ein Kennwort mit Umlauten: äöü, und länger".encode(), "which is text"),
+        (b"\xff" + b"k" * 40, "of few different octets"),
+        (bytes(range(200, 240)), "which counts"),
+        (bytes(range(250, 180, -2)), "which counts"),
+        (_RANDOM[:20] * 2, "which repeats itself"),
+        (b"00" * 32, "which is text"),
+    ],
+)
+def test_a_key_that_can_be_guessed(covey, site, tmp_path, octets, weakness):
+    (tmp_path / "key").write_bytes(octets)
+    said = covey(*_MEMBER, "--psk-file", tmp_path / "key")
+    assert said.status == 2 and f"a weak pre-shared key, {weakness}: let" in said.refusal
+    assert not any(octets[at : at + 8].hex() in said.err for at in range(len(octets) - 8))
+    assert objects(covey("member", "list", "--json")) == []
+    with pytest.raises(Problem, match="The request holds a weak"):
+        psk_of(bytes(parse_psk(octets)).hex())
+
+
+def test_what_is_drawn_is_never_refused():
+    for _ in range(2000):
+        check(psk_of(None), "chance")
 
 
 @pytest.mark.parametrize("octets", [None, b"", b"too short", b"0" * 33])
