@@ -1,4 +1,4 @@
-"""Pre-shared keys: always generated. One that is brought, for a peer of another make, must look so.
+"""Pre-shared keys: always generated. One that is brought, for a peer of another make, is judged.
 
 RFC 7296 section 2.15: a key that a person thought up is found by trying, by whoever has answered
 one IKE_SA_INIT. What looks random may still be guessable; what is refused here surely is.
