@@ -17,6 +17,7 @@ from .board import cli as board
 from .desk import cli as desk
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
 from .options import Interface, Json, Name, Names, Site, Ttl
+from .vault import cli as vault
 
 Csr = Annotated[
     Path | None, typer.Option(help="A certificate request: its key never leaves its owner.")
@@ -48,9 +49,13 @@ def init(
     ca_key: Annotated[
         Path | None, typer.Option(help="That CA's key; without it others sign certificates.")
     ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(help="Where the key that seals state.db is to be [site.key, in DIR]."),
+    ] = None,
 ) -> None:
     """Make a site: covey.toml (policy, commented) and state.db (the key server's keys, a CA)."""
-    commands.init(directory, identity, ca_cert, ca_key)
+    commands.init(directory, identity, ca_cert, ca_key, key_file)
 
 
 @group_app.command("add")
@@ -299,6 +304,7 @@ def join(
 
 board.register(app)
 desk.register(app)
+vault.register(app, site_app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,9 +13,11 @@ from . import why as words
 from .errors import MISUSE, Problem
 from .gcks import authority, policy, policyvalues, trust
 from .gcks.sockets import interface_address
-from .operations import LISTEN_WAITS, Operations, read_psk
+from .operations import LISTEN_WAITS, Operations
+from .psk import read_psk
 from .site import Site, check_name
-from .store import Locked, sqlite
+from .store import Locked
+from .vault.opening import create_store, open_store
 
 _LOCK_WAIT_S = 5  # another command, or a server that starts or stops, may hold it so long
 _LOCK_POLL_S = 0.05
@@ -23,10 +25,14 @@ _IDENTITY = "gcks.local"  # where this machine's own name can't be one
 
 
 def init(
-    directory: Path, identity: str | None, ca_cert: Path | None = None, ca_key: Path | None = None
+    directory: Path,
+    identity: str | None,
+    ca_cert: Path | None = None,
+    ca_key: Path | None = None,
+    key_file: Path | None = None,
 ) -> None:
     def fill(path: Path) -> None:
-        store = sqlite.create(path)
+        store = create_store(path, Site(directory).key, key_file)
         try:
             authority.make_signing_key(store)
             trust.create(store, name, ca, now)
@@ -258,7 +264,7 @@ def perform(site: Site, request: dict) -> dict:
         answer = control.call(site.control, request)
         if answer is not None:
             return answer
-        store = sqlite.open_existing(site.store)
+        store = open_store(site)
         try:
             store.lock(f"covey {request['do']}")
             return Operations(site, store).perform(request, 0)

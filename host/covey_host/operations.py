@@ -13,14 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from covey.fields import parse_psk
-
 from . import site as sites
 from .certificates import Certificates
 from .control import caller
 from .errors import MISUSE, Problem
 from .gcks import Out, policy, seats, sources
-from .gcks.authority import CERT, PSK, PSK_LEN, Authority
+from .gcks.authority import CERT, PSK, Authority
 from .gcks.diary import Diary
 from .gcks.keyserver import KeyServer
 from .gcks.ledger import Ledger
@@ -28,6 +26,7 @@ from .gcks.policyvalues import Listen
 from .gcks.registrar import RELAY_NEEDS
 from .gcks.room import check_room, check_sender
 from .gcks.sockets import own_address
+from .psk import psk_of
 from .site import Site, check_name
 from .store import Store
 from .why import check_files
@@ -122,7 +121,7 @@ class Operations:
             found = self._certificates.certified(name, rules.identity, request)
             files, proof, how["certificates"] = *found[:2], [found[2]]
         else:
-            how["psk"] = psk = _psk(request.get("psk"))
+            how["psk"] = psk = psk_of(request.get("psk"))
             files, proof = {"psk": psk.hex().encode() + b"\n"}, {"psk_file": "psk"}
         fields = _covey_json(name, rules, group, request, relayed, proof)
         draft = self._draft_member(name, fields, files)
@@ -290,30 +289,6 @@ _WORK = {
     "why": Operations.why,
     "keys": Operations.keys,
 }
-
-
-def read_psk(path: Path) -> bytes:
-    """A pre-shared key from a file, as a member reads its own. Problem where it is none."""
-    try:
-        psk = parse_psk(path.read_bytes())
-    except OSError as error:
-        raise Problem(f"{path} can't be read: {os.strerror(error.errno or 0)}.", MISUSE) from error
-    if psk is None:
-        raise Problem(
-            f"{path} holds no pre-shared key: write 32 or more hexadecimal digits, in pairs, or at"
-            " least 16 octets of anything else.",
-            MISUSE,
-        )
-    return bytes(psk)
-
-
-def _psk(value) -> bytes:
-    if value is None:
-        return os.urandom(PSK_LEN)
-    try:
-        return bytes.fromhex(value)
-    except (ValueError, TypeError):
-        raise Problem("The pre-shared key of the request is not hexadecimal.", MISUSE) from None
 
 
 def _read(path: Path) -> bytes:

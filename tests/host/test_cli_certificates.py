@@ -122,9 +122,8 @@ def test_mistakes(bench, tmp_path):
 
 
 def test_a_site_from_before_there_were_certificates(bench):
-    from covey_host.store import sqlite
 
-    store = sqlite.open_existing(bench.root / "state.db")
+    store = bench.store()
     for key in ("trust/ca", "trust/server"):
         _, version = store.read(key)
         assert store.compare_and_swap([(key, version, None)], None)

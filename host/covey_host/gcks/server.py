@@ -21,7 +21,8 @@ from ..errors import INTERRUPTED, Problem
 from ..operations import LISTEN_WAITS, Operations
 from ..output import Log
 from ..site import Site
-from ..store import Fenced, Locked, Store, sqlite
+from ..store import Fenced, Locked, Store
+from ..vault.opening import open_store
 from . import Out, policy
 from .authority import Authority
 from .keyserver import KeyServer
@@ -65,7 +66,7 @@ class Server:
 
     def run(self) -> int:
         """Serve until a signal: the exit status. Problem where it can't start or go on."""
-        store = sqlite.open_existing(self._site.store)
+        store = open_store(self._site)
         try:
             _lock(store)
             rules = policy.load(self._site.policy)

@@ -181,6 +181,17 @@ class SQLiteStore:
             os.close(self._lock_fd)
             self._lock_fd = None
 
+    def snapshot(self, path: Path) -> None:
+        """A store of its own in a new file, as this one is at one moment, whoever writes."""
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        with _plainly(self._path):
+            self._db.execute("VACUUM INTO ?", (os.fspath(path),))
+
+    def checkpoint(self) -> None:
+        """Move the log into the file and cut it to nothing: what was replaced is in neither."""
+        with _plainly(self._path):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def _head(self) -> tuple[int, int, str]:
         return self._db.execute("SELECT revision, term, owner FROM store").fetchone()
 
