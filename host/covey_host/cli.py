@@ -16,7 +16,7 @@ from . import certcommands, commands, output
 from .board import cli as board
 from .desk import cli as desk
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
-from .options import Interface, Json, Name, Names, Site, Ttl
+from .options import Interface, Json, Name, Names, Site, Ttl, Workers
 from .vault import cli as vault
 
 Csr = Annotated[
@@ -214,10 +214,14 @@ def site_ca(
 
 @app.command()
 def serve(
-    json: Json = False, interface: Interface = None, ttl: Ttl = None, site: Site = None
+    json: Json = False,
+    interface: Interface = None,
+    ttl: Ttl = None,
+    workers: Workers = 0,
+    site: Site = None,
 ) -> int:
     """Run the key server. Its log goes to stderr."""
-    return commands.serve(site, json, interface, ttl)
+    return commands.serve(site, json, interface, ttl, workers)
 
 
 @app.command()

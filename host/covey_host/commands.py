@@ -162,11 +162,13 @@ def site_wifi(option: Path | None, ssid: str | None, is_open: bool) -> None:
     output.line(f"Wrote {site.wifi}: images and installs from now on bring it to their boards.")
 
 
-def serve(option: Path | None, as_json: bool, interface: str | None, ttl: int | None) -> int:
+def serve(
+    option: Path | None, as_json: bool, interface: str | None, ttl: int | None, workers: int
+) -> int:
     from .gcks.server import Server
 
     address = None if interface is None else interface_address(interface)
-    return Server(sites.find(option), output.Log(as_json), address, ttl).run()
+    return Server(sites.find(option), output.Log(as_json), address, ttl, workers).run()
 
 
 def rekey(option: Path | None, group: str) -> None:
@@ -191,6 +193,9 @@ def status(option: Path | None, as_json: bool) -> None:
     else:
         listen = ", ".join(server["listen"])
         output.line(f"The key server runs as process {server['process']} on {listen}.")
+        if server.get("workers"):
+            of_them = ", ".join(str(pid or "-") for pid in server["workers"].values())
+            output.line(f"Its workers are processes {of_them}.")
     overview.show(found)
 
 

@@ -27,13 +27,22 @@ _NOTICES_PER_S = 10  # answers to what no IKEv2 peer of ours sends (section 2.21
 
 
 class Door:
-    def __init__(self, policy: SitePolicy, table: Table, counters: Counter, random: Random):
+    def __init__(
+        self,
+        policy: SitePolicy,
+        table: Table,
+        counters: Counter,
+        random: Random,
+        cookies: Cookies | None = None,
+    ):
+        """cookies: where other processes at the same ports make and take the same ones."""
         self.policy = policy
         self.trust = Trust()
+        self.elsewhere = 0  # half-open IKE SAs of other processes at the same ports
         self._table = table
         self._counters = counters
         self._random = random
-        self._cookies = Cookies(random)
+        self._cookies = cookies or Cookies(random)
         self._notices: list[int] = []  # when the latest were sent
 
     def receive(self, header: ike.Header, data: bytes, address: Any, now_ms: int) -> list[bytes]:
@@ -68,7 +77,7 @@ class Door:
 
     def is_loaded(self) -> bool:
         """Whether addresses that have shown nothing are to get no more than they sent."""
-        return self._table.half_open >= self.policy.cookies_from
+        return self._table.half_open + self.elsewhere >= self.policy.cookies_from
 
     def refuse_version(self, data: bytes, now_ms: int) -> list[bytes]:
         """Section 2.5: dropped, and told which version we speak; sections 1.5, 2.21.4: how."""

@@ -19,6 +19,7 @@ from covey.octets import wipe
 
 from .epoch import Random
 from .inband import Told
+from .parts import Payloads
 from .proposals import Chosen
 from .timers import NEVER
 
@@ -69,6 +70,9 @@ class IkeSA:
         self.has_cookie = False  # whether that address has shown that it hears us
         self.identity: str | None = None  # of the member, once proven, and
         self.proven_by = ""  # by what: authority.key_id(), or trust.id_of() of a certificate
+        # trust.id_of() and until_of() of each certificate that has proven it, the CA's at the end
+        self.chain: tuple[tuple[str, int], ...] = ()
+        self.proof: Payloads | None = None  # and what proves us to it
         self.has_signatures = False  # whether both ends know SHA2-256 in signatures (RFC 7427)
 
         self.request = b""  # IKE_SA_INIT as it came: part of what AUTH proves
@@ -79,7 +83,7 @@ class IkeSA:
         self.next_request = 1  # Message ID of the peer's next request
         self.last_answer: list[bytes] = []
         self._last_hash = b""  # of the peer's last request, or of its first fragment
-        self._first_hash = b""  # of the first fragment of the request that is coming in
+        self.first_hash = b""  # of the first fragment of the request that is coming in
         self._requests = ikefrag.Reassembly()
         self._answers = ikefrag.Reassembly()
 
@@ -127,7 +131,7 @@ class IkeSA:
         else:
             opened, number = self._requests.open(self._inbound, data), ikefrag.number_of(data)
         if number < 2:
-            self._first_hash = sha256(data).digest()
+            self.first_hash = sha256(data).digest()
         return opened
 
     def open_answer(self, data: bytes) -> ike.Opened | None:
@@ -141,7 +145,7 @@ class IkeSA:
     def answer(self, exchange: int, payloads: list) -> list[bytes]:
         """The answer to the request that was opened last: its datagrams, kept for repeats."""
         self.last_answer = self._seal(exchange, ike.FLAG_R, self.next_request, payloads)
-        self._last_hash = self._first_hash
+        self._last_hash = self.first_hash
         self._requests.clear()
         self.next_request += 1
         return self.last_answer

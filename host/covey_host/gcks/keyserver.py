@@ -7,13 +7,14 @@ has taken over: this one must stop. Any other Problem leaves it able to go on.
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from ..errors import MISUSE, Problem
 from ..store import Fenced, Store
-from . import Out, disclosure, seats, sources, trust
+from . import Out, disclosure, handover, seats, sources, trust
 from .authority import Authority, Member, load_signing_key
 from .clock import Boot, Clock
 from .diary import Diary
@@ -27,6 +28,7 @@ from .registrar import Registrar
 from .rekeyer import Rekeyer
 from .relay import Relay
 from .responder import Responder
+from .spis import Spis
 
 _MOST_EVENTS = 1000  # kept for whoever reads them; the oldest go first
 
@@ -42,15 +44,18 @@ class KeyServer:
         random: Callable[[int], bytes] = os.urandom,
         time: Callable[[], float] = time.time,
         boot: Boot | None = None,
+        spis: Spis | None = None,
     ):
         """time(): seconds since 1970, for people, and to judge certificates by; nothing else is
-        decided by it. boot: of what machine the clock is by which senders are proven."""
+        decided by it. boot: of what machine the clock is by which senders are proven. spis: where
+        there are workers."""
         self.counters: Counter[str] = Counter()
         self.events: list[tuple[str, dict]] = []  # what happened; the reader empties it
         self._store = store
         self._policy = policy
         self._random = random
         self._boot = boot or Boot()
+        self._spis = spis
         self._ledger = Ledger(store)
         self._clock = Clock(self._ledger, random, self._boot)
         self._authority = Authority(self._ledger, random)
@@ -61,12 +66,18 @@ class KeyServer:
         self._left_groups: list[Group] = []  # by whom was removed last
         self._epochs: dict[str, Epoch] = {}  # as they were last told of
         self._responder: Responder | None = None
+        self._held: list[tuple[str, dict]] | None = None  # events of together(), until it is done
         self._disclosure = disclosure.Disclosure()
         self.trust = trust.load(self._ledger)
 
     @property
     def authority(self) -> Authority:
         return self._authority
+
+    @property
+    def policy(self) -> SitePolicy:
+        """In force."""
+        return self._policy
 
     def start(self, now_ms: int) -> list[Out]:
         """Take over the store, and rekey each group over its stored Rekey SA: whatever was given
@@ -98,6 +109,7 @@ class KeyServer:
             self._tell,
             self._random,
             self._time,
+            self._spis,
         )
         of_ours = self._ledger, trust.load(self._ledger)
         trust.renew_server(*of_ours, self._policy.identity, self._time())
@@ -107,12 +119,53 @@ class KeyServer:
 
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker; address is any hashable that Out.address gives back."""
-        outs = self._responder.receive(data, address, now_ms)
-        return outs + self._due(now_ms)
+        return self._with_due(self._responder.receive(data, address, now_ms), now_ms)
+
+    def take_over(self, data: bytes, now_ms: int) -> list[Out]:
+        """What a worker hands over (see handover.py): a member that has proven itself to it."""
+        outs = self._responder.take_over(*handover.parse(data, self._random), now_ms)
+        return self._with_due(outs, now_ms)
+
+    def hear_workers(self, half_open: int, counters: dict[str, int], events: Iterable) -> None:
+        """half_open: IKE SAs of all of them; counters, events: since the last call."""
+        self._responder.crowd(half_open)
+        self.counters.update(counters)
+        for name, facts in events:
+            self._tell(name, **facts)
+
+    @contextmanager
+    def together(self, now_ms: int):
+        """Messages that arrived at once: what receive() in here says of members is written by one
+        sync. Nothing that it hands back may be sent before this has ended; then step() is to
+        follow. A Problem as it ends: nobody who was to be answered was heard.
+        """
+        self._held = []
+        try:
+            with self._ledger.together():
+                yield
+        except BaseException:
+            self._held = None
+            self.counters["unheard"] += self._responder.unhear()
+            for group in self._groups.values():
+                group.is_stale = True
+            raise
+        held, self._held = self._held, None
+        self._responder.heard()
+        for name, facts in held:
+            self._tell(name, **facts)
 
     def step(self, now_ms: int) -> tuple[list[Out], int]:
         """Whatever time has brought → (messages, milliseconds until the next call)."""
-        outs = self._responder.step(now_ms)
+        failed = None
+        with self.together(now_ms):
+            try:
+                outs = self._responder.step(now_ms)
+            except Fenced:
+                raise
+            except Exception as error:  # one IKE SA's: what was written for others stays
+                failed = error
+        if failed is not None:
+            raise failed
         for group in self._all():
             try:
                 group.step(now_ms)
@@ -320,6 +373,13 @@ class KeyServer:
     def _all(self) -> list[Group]:
         return [*self._groups.values(), *self._retired]
 
+    def _with_due(self, outs: list[Out], now_ms: int) -> list[Out]:
+        """And what else is to be sent by now, unless together() is to end first."""
+        if self._held is not None:
+            return outs
+        self._responder.heard()
+        return outs + self._due(now_ms)
+
     def _due(self, now_ms: int) -> list[Out]:
         self._disclosure.note(self._keys_now(only_new=True), now_ms)
         for group in self._all():
@@ -342,6 +402,9 @@ class KeyServer:
         self._tell(name, group=group.policy.name, epoch=epoch.number, spi=epoch.tek_spi.hex())
 
     def _tell(self, name: str, **facts: Any) -> None:
+        if self._held is not None:
+            self._held.append((name, facts))
+            return
         self.events.append((name, facts))
         self._diary.tell(name, facts)
         del self.events[:-_MOST_EVENTS]

@@ -62,7 +62,7 @@ class Proof:
         is_proven = hmac.compare_digest(proof, wanted)
         if member is None or method != ike.AUTH_SHARED_KEY or not is_proven:
             return self._fail(sa, name, "key")
-        sa.identity, sa.proven_by = member.name, key_id(member.psk)
+        sa.identity, sa.proven_by, sa.chain = member.name, key_id(member.psk), ()
         idr = self._idr()
         auth = ike.psk_auth(member.psk, sa.keys.sk_pr, sa.response, sa.nonce_i, idr)
         return [(ike.IDr, idr), (ike.AUTH, ike.emit_auth(ike.AUTH_SHARED_KEY, auth))]
@@ -78,18 +78,30 @@ class Proof:
         try:
             chain = self.trust.judge(parts.all(ike.CERT), proof, octets, self._time())
             member = self._named(id_type, name, chain[0])
-            if self.trust.voids(chain) and not member.removed:
-                raise Untrusted("certificate_revoked")
         except Untrusted as why:
             return self._fail(sa, name, why.word)
-        id = trust.id_of(chain[0])
-        if not member.removed:  # else it is told that it may do nothing
-            self._authority.used(member, id, trust.until_of(chain[0]))
-        sa.identity, sa.proven_by = member.name, id
+        sa.identity, sa.proven_by = member.name, trust.id_of(chain[0])
+        sa.chain = tuple((trust.id_of(one), trust.until_of(one)) for one in chain)
         idr = self._idr()
         auth = self.trust.sign(sa.response + sa.nonce_i + prf(sa.keys.sk_pr, idr))
         auth = ike.emit_auth(ike.AUTH_DIGITAL_SIGNATURE, auth)
         return [(ike.IDr, idr), *self.trust.certs(), (ike.AUTH, auth)]
+
+    def holds(self, sa: IkeSA) -> bool:
+        """Whether what check() found, perhaps in another process, still holds now that the member
+        is about to be answered. What is remembered of it is in the store then. Of a pre-shared
+        key the registrar sees that by itself."""
+        member = self._authority.find(sa.identity)
+        if not sa.chain or member is None or member.removed:
+            return True  # who was removed is told that it may do nothing
+        (id, until), *_ = sa.chain
+        is_void = any(self.trust.is_void(one) for one, _ in sa.chain)
+        if is_void or not self.trust.is_ready or sa.chain[-1][0] != trust.id_of(self.trust.ca):
+            self._fail(sa, sa.identity.encode(), "certificate_revoked")
+            return False
+        if member.certificates is not None:
+            self._authority.used(member, id, until)
+        return True
 
     def _named(self, id_type: int, identity: bytes, certificate: Certificate) -> Member:
         """The member that IDi and certificate agree on (RFC 4945 section 3.1): letter by letter,

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from covey.drops import DROP_UNKNOWN_SPI, Drops
 
@@ -30,7 +31,8 @@ from .ledger import Ledger
 from .policyvalues import Listen
 from .relaying import Relaying
 from .room import check_room
-from .sockets import Endpoint, Esp, check_interface, check_route, is_multicast
+from .sockets import Address, Endpoint, Esp, check_interface, check_route, is_multicast
+from .workers import Work, Workers
 
 _BURST = 32  # datagrams read from one socket before timers and commands get their turn
 _IDLE_MS = 60_000  # the longest sleep between two steps
@@ -51,7 +53,11 @@ def now_ms() -> int:
 class Server:
     """One run of the key server of a site."""
 
-    def __init__(self, site: Site, log: Log, interface: str | None, ttl: int | None):
+    def __init__(
+        self, site: Site, log: Log, interface: str | None, ttl: int | None, workers: int = 0
+    ):
+        """workers: so many processes beside this one do what strangers ask for; see workers.py."""
+        self._workers = Workers(workers, site) if workers else None
         self._site = site
         self._log = log
         self._interface = interface  # an address
@@ -76,10 +82,15 @@ class Server:
             self.check_routes(rules.multicast_addresses)
             self._listen = rules.listen
             self._open_endpoints(rules.listen)
-            self._keyserver = KeyServer(store, rules)
+            if self._workers:
+                self._workers.open(self._endpoints)
+            spis = self._workers.spis if self._workers else None
+            self._keyserver = KeyServer(store, rules, spis=spis)
             self._operations = Operations(self._site, store, self)
             return asyncio.run(self._serve())
         finally:
+            if self._workers:
+                self._workers.close()
             for endpoint in self._endpoints:
                 endpoint.close()
             store.close()
@@ -115,7 +126,7 @@ class Server:
             "skipped": self._skipped,
             "drops": self._drops.as_dict(),
             "unsent": self._unsent,
-        }
+        } | ({"workers": self._workers.processes()} if self._workers else {})
 
     def check_routes(self, groups: list) -> None:
         """Problem where one of these addresses can't be reached; policy says which are none."""
@@ -155,7 +166,9 @@ class Server:
         self._relaying = Relaying(*what, self._way, self._trouble, now_ms)
         await control.open()
         try:
-            for endpoint in self._endpoints:
+            if self._workers:
+                await self._workers.start(self)
+            for endpoint in () if self._workers else self._endpoints:
                 loop.add_reader(endpoint.sock, self._readable, endpoint)
             self._step()
             loop.call_later(_DROPS_S, self._tell_drops)
@@ -178,18 +191,35 @@ class Server:
     # Events of the loop
 
     def _readable(self, endpoint: Endpoint) -> None:
+        works = []
         for arrived in endpoint.receive(_BURST):
             if isinstance(arrived, Esp):
-                if not self._relaying.take(*arrived):
-                    self._drops.count(DROP_UNKNOWN_SPI)
+                self.take_esp(*arrived)
             elif isinstance(arrived, int):
                 self._drops.count(arrived)
             else:
-                self._guard(partial(self._receive, *arrived))
+                works.append(partial(self._keyserver.receive, *arrived))
+        self.take(works)
+
+    def take_esp(self, data: bytes, address: Address) -> None:
+        if not self._relaying.take(data, address):
+            self._drops.count(DROP_UNKNOWN_SPI)
+
+    def take(self, works: list[Work]) -> None:
+        """What came at once."""
+        if len(works) == 1:  # the store's Problem then goes to who asked
+            self.send(self._guard(partial(works[0], now_ms())) or [])
+        elif works:
+            self.send(self._guard(partial(self._take_all, works)) or [])
         self._step()
 
-    def _receive(self, data: bytes, address) -> None:
-        self.send(self._keyserver.receive(data, address, now_ms()))
+    def _take_all(self, works: list[Work]) -> list[Out]:
+        """Written by one sync: nobody is answered before that."""
+        outs: list[Out] = []
+        with self._keyserver.together(now_ms()):
+            for work in works:
+                outs += self._guard(partial(work, now_ms())) or []
+        return outs
 
     def _step(self) -> None:
         """Move the key server's clock, and come back when it next has something to do."""
@@ -197,6 +227,8 @@ class Server:
             self._timer.cancel()
         wait_ms = self._guard(self._advance)
         self._guard(self._relaying.follow)
+        if self._workers:
+            self._workers.follow()
         self._tell_events()
         wait_ms = _RETRY_MS if wait_ms is None else max(0, min(wait_ms, _IDLE_MS))
         self._timer = asyncio.get_running_loop().call_later(wait_ms / 1000, self._step)
@@ -256,6 +288,13 @@ class Server:
         if counts != self._drops_told:
             self._drops_told = counts
             self._log.event("drops", **counts)
+
+    def tell(self, name: str, **facts: Any) -> None:
+        """Of what happens to workers."""
+        self._log.event(name, **facts)
+
+    def trouble(self, sentence: str) -> None:
+        self._trouble(sentence)
 
     def _trouble(self, sentence: str) -> None:
         """Told at once, then every _REPEAT_S while it goes on: a log is not to be flooded."""
