@@ -95,7 +95,7 @@ def test_every_shape(joined):
         packet = bench.air.send(tek, b"to %d" % n, iv=iv)
         if group.sn == 0:  # the one sender is ours: outbound only (section 2.3.3)
 
-            def own():
+            def own(packet=packet):
                 bench.air.raw(packet)
                 heard = member.count("status")
                 return drops_of(member.heard("status", heard + 1)).get("own", 0)
