@@ -41,6 +41,7 @@ class Script:
         self.reason = self.noted = None
         self.gsa = self.kd = self.kwk = None
         self.transport_mode = True
+        self.sender = self.asked_to_send = config.sender
         self.outcome = None
         self.asked = []
         self.steps = 0
@@ -84,10 +85,11 @@ class Script:
     def take_inband(self):
         return self.inbands.pop(0) if self.inbands else None
 
-    def pull(self, now_ms):
+    def pull(self, now_ms, awake=False, sends=True):
         if self.state not in (registration.REGISTERED, registration.REFUSED):
             return False
-        self.asked.append("pull")
+        self.asked_to_send = self.sender and sends
+        self.asked.append("pull" if sends else "pull to receive")
         self.state = registration.PULLING
         return True
 

@@ -84,8 +84,8 @@ def check_watcher(running: dict | None, name: str, group: GroupPolicy) -> None:
     known = {m["member"]: m["roles"] for m in running["members"]}
     if known.get(name, {}).get(group.name) not in ("receiver", "both"):
         raise Problem(
-            f"{name} is no receiver of {group.name}: add one to watch with, `covey member add {name}"
-            f" --group {group.name}`.",
+            f"{name} is no receiver of {group.name}: add one to watch with, `covey member add"
+            f" {name} --group {group.name}`.",
             MISUSE,
         )
     states = {m["member"]: m["states"] for m in running["members"]}

@@ -4,7 +4,8 @@
     group/NAME/member/MEMBER   {"era": in which it registered last, "sender": bool, "left": bool,
                                 "fragments": bool, "relayed": true or missing, "placed": "never",
                                 "excluded" or missing, "receives": false or missing, "leaf": its
-                                number in the key tree or null}; rows that don't say "fragments" or "leaf" mean false and null
+                                number in the key tree or null}; rows that don't say "fragments"
+                                or "leaf" mean false and null
 
 A group may have a million members. Their rows stay octets until somebody asks for one, and what a
 rekey has to know of all of them is counted as they come and go.
