@@ -447,6 +447,7 @@ class Membership:
         if ike.reason != _NOT_ALLOWED or not (ike.asked_to_send and self.settings.receiver):
             return False
         self.member.keys.silence()
+        self._group.is_in = False  # until what we ask for now is here
         self._said_awake = self._said_awake or was_pulling
         if not ike.pull(self._now_ms, self._said_awake, False):
             return False
