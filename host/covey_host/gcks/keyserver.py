@@ -27,7 +27,7 @@ from .registrar import Registrar
 from .rekeyer import Rekeyer
 from .relay import Relay
 from .responder import Responder
-from .roles import Role, stored
+from .roles import Role, is_pattern, stored
 
 _MOST_EVENTS = 1000  # kept for whoever reads them; the oldest go first
 
@@ -151,7 +151,7 @@ class KeyServer:
         certificates: list[tuple[str, int]] | None = None,
     ) -> Member:
         for group in groups:
-            if group not in self._policy.groups:
+            if not is_pattern(group) and group not in self._policy.groups:
                 raise Problem(f"There is no group {group!r}: see `covey group list`.", MISUSE)
         how = {"psk": psk, "relayed": relayed, "certificates": certificates}
         member = self._authority.add(name, groups, sender=sender, role=role, **how)
