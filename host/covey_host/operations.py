@@ -27,7 +27,7 @@ from .gcks.keyserver import KeyServer
 from .gcks.ledger import Ledger
 from .gcks.policyvalues import Listen
 from .gcks.registrar import RELAY_NEEDS
-from .gcks.room import check_change, check_room
+from .gcks.room import check_change, check_group, check_room
 from .gcks.sockets import own_address
 from .site import Site, check_name
 from .store import Store
@@ -79,7 +79,10 @@ class Operations:
         if self._running:
             if settings.get("delivery") != policy.UNICAST:
                 self._running.check_routes([settings.get("address")])
-        made = policy.append_group(self._site.policy, name, **settings)
+        authority = self._authority()
+        made = policy.append_group(
+            self._site.policy, name, lambda group: check_group(group, authority), **settings
+        )
         if self._running:
             self.reload(request, now_ms)
         return {"group": name, "address": made.address, "port": made.port}

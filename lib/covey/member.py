@@ -46,10 +46,11 @@ _LAST_SEQ = const(0x3FFFFFFE)  # the next is still a small int on a 32-bit board
 class Member(DataPath):
     """payload_max: the longest payload to send; datagram_max: the longest datagram to take, rekeys
     included; sa_slots: SAs at once; sender_slots: senders told apart under each, a power of two;
-    sender: whether this member may send at all; receiver: False, it does nothing else. reserves: whether the memory of all keys, and of
-    their senders' windows, is made now, while the heap is in order. waiting_slots: packets that
-    can wait for a proof of who sent them, where proofs come later. A slot that is free serves
-    messages under IKE and Rekey SAs; what is longer than payload_max is opened in pieces.
+    sender: whether this member may send at all; receiver: False, it does nothing else. reserves:
+    whether the memory of all keys, and of their senders' windows, is made now, while the heap is
+    in order. waiting_slots: packets that can wait for a proof of who sent them, where proofs come
+    later. A slot that is free serves messages under IKE and Rekey SAs; what is longer than
+    payload_max is opened in pieces.
     """
 
     # The payload lies in rx from there on, until the next receive().

@@ -16,7 +16,7 @@ from foreign_gm import AUTHORIZATION_FAILED, GSA_REGISTRATION, ForeignGM, notifi
 from gcks_site import KEY, LINE1, PLAIN, SITE, CutStore, FullOnce, Killed, Site
 from ike_peer import GSA_INBAND_REKEY, OUT, Peer
 from test_eviction import group_of
-from test_source_auth import Plant, forged
+from test_source_auth import Plant
 from test_source_auth import esp_packet as packet_of
 
 NONE, RECEIVER, SENDER, BOTH = Role.NONE, Role.RECEIVER, Role.SENDER, Role.BOTH
@@ -92,7 +92,9 @@ def test_rows_of_before_there_were_roles(tmp_path):
     for key, value, version in rows:
         fields = decode(value)
         fields["groups"] = {group: word == "both" for group, word in fields["groups"].items()}
-        assert site.store.compare_and_swap([(key, version, encode(fields))], site.server._ledger.term)
+        assert site.store.compare_and_swap(
+            [(key, version, encode(fields))], site.server._ledger.term
+        )
     site = site.restart()
     authority = site.server.authority
     assert authority.find("a").groups == {"line1": BOTH}
@@ -223,28 +225,41 @@ def test_a_right_more_changes_no_keys(site):
 def test_who_waits_for_keys_is_judged_again(tmp_path):
     """It was let wait as a sender, and may not send when it is its turn."""
     site = Site(tmp_path / "state.db", SITE + LINE1 + SIGNED)
-    site.add("p")
-    gm = ForeignGM(b"p", KEY, wants=1)
-    assert site.begin(gm, "p", extra=())[1] is None or True
-    allow(site, "p", "line1", RECEIVER)
-    assert "p" not in [seat.member for seat in group_of(site).epoch.seats]
-    site.wait(20_000)
-    assert "p" not in [seat.member for seat in group_of(site).epoch.seats]
+    for name in ("press", "desk", "valve"):
+        site.add(name)
+    plant = Plant(site, ["desk"], ["valve"])
+    plant.begin("press", True)
+    assert group_of(site).waiting(site.now) == ["press"]
+    allow(site, "press", "line1", RECEIVER)
+    assert group_of(site).waiting(site.now) == []
+    plant.wait(40_000)
+    assert plant.ones["press"].it.state == MEMBER and plant.ones["press"].it.sender_id is None
+    assert {seat.member for seat in group_of(site).epoch.seats} == {"desk"}
     site.store.close()
 
 
 def test_inband_it_is_told_that_it_is_out(tmp_path):
-    site = Site(tmp_path / "state.db", SITE + LINE1 + 'rekey = "inband"\n')
+    """And, since that names no group, given the keys of the other one again."""
+    inband = 'rekey = "inband"\n'
+    site = Site(tmp_path / "state.db", SITE + LINE1 + inband + LINE2 + inband)
     for name in ("a", "b"):
-        site.add(name)
+        site.server.add_member(name, ["line*"], sender=True, psk=KEY)
     a, b = (Peer(site, name, wants=1).join() for name in ("a", "b"))
-    allow(site, "a", "line1", RECEIVER)
-    told = {peer.name: peer.asked() for peer in (a, b)} if hasattr(a, "asked") else None
-    assert told is None or told
+    a.gm.group = b"line2"
+    a.pull()
+    allow(site, "a", "line1", NONE)
+    assert a.served() == (GSA_INBAND_REKEY, OUT)
+    assert a.served()[0] == GSA_INBAND_REKEY
+    assert a.tek[0] == site.server._groups["line2"].epoch.tek_spi
+    b.served()
+    assert b.tek[0] == group_of(site).epoch.tek_spi
+    assert site.server.why("a", site.now)["groups"]["line2"]["state"] == "member"
     site.store.close()
 
 
-@pytest.mark.parametrize("role, out", [(NONE, True), (RECEIVER, True), (SENDER, True), (BOTH, False)])
+@pytest.mark.parametrize(
+    "role, out", [(NONE, True), (RECEIVER, True), (SENDER, True), (BOTH, False)]
+)
 def test_while_no_key_server_runs(tmp_path, role, out):
     """The next one puts it out with its first rekey."""
     site = Site(tmp_path / "state.db")
@@ -310,6 +325,7 @@ def test_a_demoted_sender_leaves_the_roster_at_once(tmp_path, how):
         site.add(name)
     plant = Plant(site, ["press", "desk"], ["valve"])
     press = plant.ones["press"]
+    had = press.it.sender_id
     allow(site, "press", "line1", RECEIVER)
     assert "press" not in {seat.member for seat in group_of(site).epoch.seats}
     plant.wait(60_000)
@@ -317,8 +333,8 @@ def test_a_demoted_sender_leaves_the_roster_at_once(tmp_path, how):
     assert press.it.sender_id is None and not press.member.can_send(site.now)
     rows = {identity for _, _, identity in plant.ones["valve"].it._group.terms.sources.rows}
     assert rows == {b"desk"}
-    press_packet = _as_a_sender(press, plant.ones["desk"], b"on")
-    assert plant.ones["valve"].receive(press_packet) == DROP_NOT_ROSTERED
+    lie = _as_a_sender(press, had, b"on")  # it has the key, as every receiver
+    assert plant.ones["valve"].receive(lie) == DROP_NOT_ROSTERED
     refused = site.server.counters["authorization_failed"]
     assert refused and ("may_not_send", "The key server lets us only receive.") in press.it.events
     plant.wait(60_000)
@@ -334,12 +350,10 @@ def test_a_demoted_sender_leaves_the_roster_at_once(tmp_path, how):
     site.store.close()
 
 
-def _as_a_sender(spy, other, payload):
-    """What one can make who has the group's key, and had an index: 0 was its own."""
+def _as_a_sender(spy, sender_id, payload):
+    """What one makes who has the group's key, and once had this Sender-ID."""
     sa = spy.member.keys.live()[0]
-    own = {row[0] for row in spy.it._group.terms.sources.rows}
-    index = next(index for index in range(8) if index not in own)
-    iv = (index << 6 << 48 | 1).to_bytes(8, "big")
+    iv = (sender_id << 48 | 1).to_bytes(8, "big")
     return packet_of(sa, iv, 1, payload + bytes(sa.auth.trailer))
 
 

@@ -250,10 +250,10 @@ class Authority:
         was = self.find(name)
         if was is None or was.removed:
             raise Problem(f"There is no member {name}: see `covey member list`.", MISUSE)
-        rules = {one: known for one, known in was.groups.items() if one != rule}
+        rules = dict(was.groups)
         if role is not None:
             rules[rule] = role
-        elif rule not in was.groups:
+        elif rules.pop(rule, None) is None:
             raise Problem(f"{name} has no rule for {rule}: see `covey member list`.", MISUSE)
         if not rules:
             raise Problem(f"{rule} is the last rule of {name}: give it the role none.", MISUSE)

@@ -24,6 +24,15 @@ def check_room(rules: SitePolicy, authority: Authority, path) -> None:
             raise Problem(f"{place}{problem.sentence}", MISUSE) from None
 
 
+def check_group(group: GroupPolicy, authority: Authority) -> None:
+    """Problem where who may join a group, before it is there, has no room in it."""
+    senders = authority.count(group.name).senders
+    if senders > most_senders(group):
+        raise Problem(f"Group {group.name}: {_short(group, senders)}", MISUSE)
+    if group.source_auth != NONE:
+        seats.check_room(group.name, group.source_auth, authority.of_group(group.name))
+
+
 def check_change(
     groups: Mapping[str, GroupPolicy], authority: Authority, was: Member, now: Member
 ) -> None:
