@@ -21,8 +21,10 @@ class Cause(NamedTuple):
 
 _REFUSALS = {
     "authorization_failed": (
-        "it asked for more than it may: another group than its own, or to send as a receiver",
-        "Compare `group` and `sender` in its covey.json with `covey member list`.",
+        "it asked for more than it may: another group than its own, to send as a receiver, or to"
+        " receive as one that only sends",
+        "Compare `group`, `sender` and `receiver` in its covey.json with `covey member list`;"
+        " `covey member allow` changes what it may.",
     ),
     "invalid_group_id": (
         "it asked for a group that covey.toml does not have",
@@ -55,7 +57,12 @@ def causes(told: dict) -> list[Cause]:
         return [Cause("removed", what, again)]
     found = [*_server(told), *_files(told), *_at_the_door(told), *_twins(told)]
     for name, group in told["groups"].items():
-        found += _in_group(told, name, group)
+        if group["role"] == "none":
+            what = f"It may not join {name}."
+            yes = f"`covey member allow {told['member']} {name} receiver` lets it."
+            found.append(Cause("role_none", what, yes))
+        else:
+            found += _in_group(told, name, group)
     return found + list(_drops(told))
 
 

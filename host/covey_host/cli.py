@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from . import certcommands, commands, output
+from . import certcommands, commands, output, rolecommands
 from .board import cli as board
 from .desk import cli as desk
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
@@ -101,7 +101,12 @@ def group_list(json: Json = False, site: Site = None) -> None:
 def member_add(
     name: Name,
     group: Annotated[str, typer.Option(help="The group it may join: one a member.")],
-    sender: Annotated[bool, typer.Option("--sender", help="It may send, too.")] = False,
+    sender: Annotated[
+        bool, typer.Option("--sender", help="It may send, too: short for --role both.")
+    ] = False,
+    role: Annotated[
+        str | None, typer.Option(help="What it may do there: receiver, sender, both [receiver].")
+    ] = None,
     auth: Annotated[
         str, typer.Option(help="psk: a pre-shared key. cert: a key of its own, and a certificate.")
     ] = "psk",
@@ -135,6 +140,7 @@ def member_add(
         group,
         auth,
         sender=sender,
+        role=role,
         psk_file=psk_file,
         csr=csr,
         cert=cert,
@@ -144,6 +150,17 @@ def member_add(
         interface=interface,
         ttl=ttl,
     )
+
+
+@member_app.command("allow")
+def member_allow(
+    name: Name,
+    group: Annotated[str, typer.Argument(help="A group, or a pattern such as 'line*'.")],
+    role: Annotated[str, typer.Argument(help="receiver, sender, both, none; default: no rule.")],
+    site: Site = None,
+) -> None:
+    """Change what a member may do in a group, or in all groups of a pattern, from now on."""
+    rolecommands.member_allow(site, name, group, role)
 
 
 @member_app.command("remove")

@@ -82,6 +82,7 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
     if auth == authority.CERT and wishes["psk_file"] is not None:
         raise Problem("--psk-file goes with --auth psk.", MISUSE)
     request = {"do": "member add", "member": name, "group": group, "sender": wishes["sender"]}
+    request["role"] = wishes["role"]
     if wishes["psk_file"] is not None:
         request["psk"] = read_psk(wishes["psk_file"]).hex()
     if wishes["servers"]:
@@ -150,7 +151,7 @@ def member_remove(option: Path | None, names: list[str], *, revoke: bool = False
 
 def member_list(option: Path | None, as_json: bool) -> None:
     found = perform(sites.find(option), {"do": "member list"})["members"]
-    columns = ["member", "group", "sender", "auth", "delivery"]
+    columns = ["member", "group", "role", "sender", "auth", "delivery"]
     _show("member", columns, [[m[c] for c in columns] for m in found], as_json)
 
 

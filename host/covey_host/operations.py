@@ -13,18 +13,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from . import permissions
 from . import site as sites
 from .certificates import Certificates
 from .control import caller
 from .errors import MISUSE, Problem
-from .gcks import Out, policy, seats, sources
-from .gcks.authority import CERT, PSK, Authority
+from .gcks import Out, policy
+from .gcks.authority import CERT, PSK, Authority, Member
 from .gcks.diary import Diary
 from .gcks.keyserver import KeyServer
 from .gcks.ledger import Ledger
 from .gcks.policyvalues import Listen
 from .gcks.registrar import RELAY_NEEDS
-from .gcks.room import check_room, check_sender
+from .gcks.room import check_change, check_group, check_room
 from .gcks.sockets import own_address
 from .psk import psk_of
 from .site import Site, check_name
@@ -77,7 +78,10 @@ class Operations:
         if self._running:
             if settings.get("delivery") != policy.UNICAST:
                 self._running.check_routes([settings.get("address")])
-        made = policy.append_group(self._site.policy, name, **settings)
+        authority = self._authority()
+        made = policy.append_group(
+            self._site.policy, name, lambda group: check_group(group, authority), **settings
+        )
         if self._running:
             self.reload(request, now_ms)
         return {"group": name, "address": made.address, "port": made.port}
@@ -108,15 +112,13 @@ class Operations:
         name = check_name("member", _text(request, "member"))
         rules = policy.load(self._site.policy)
         group = _known_group(rules, _text(request, "group"))
-        sender = request.get("sender") is True
+        role = permissions.role_wanted(request)
         relayed = _is_relayed(name, group, request)
         self._check_new(name)
-        if sender:
-            check_sender(group, self._authority())
-        if group.source_auth != sources.NONE:
-            others = self._authority().of_group(group.name)
-            seats.check_room(group.name, group.source_auth, {**others, name: sender})
-        how = {"sender": sender, "relayed": relayed}
+        nobody = Member(name, b"")
+        new = Member(name, b"", {group.name: role})
+        check_change({group.name: group}, self._authority(), nobody, new)
+        how = {"role": role, "relayed": relayed}
         if request.get("auth", PSK) == CERT:
             found = self._certificates.certified(name, rules.identity, request)
             files, proof, how["certificates"] = *found[:2], [found[2]]
@@ -130,7 +132,8 @@ class Operations:
                 self._running.keyserver.add_member(name, [group.name], **how)
             else:
                 self._authority().add(name, [group.name], **how)
-                self._remember("added", member=name, groups=[group.name], sender=sender)
+                facts = {"sender": role.sends, "role": role.word}
+                self._remember("added", member=name, groups=[group.name], **facts)
             final = self._site.members / name
             sites.private_directory(final)
             if "psk" not in files:  # of a removed member of this name, whose other files are
@@ -183,8 +186,9 @@ class Operations:
 
     def _remove(self, names: list[str], now_ms: int) -> dict:
         if not self._running:
-            for gone in self._authority().remove_without_server(*names):
-                self._remember("removed", member=gone.name, groups=list(gone.groups))
+            known = policy.load(self._site.policy).groups
+            for gone in self._authority().remove_without_server(*names, known=known):
+                self._remember("removed", member=gone.name, groups=list(gone.roles(known)))
             return {"members": names, "deferred": True, "groups": []}
         keyserver = self._running.keyserver
         self._running.send(keyserver.remove_members(names, now_ms))
@@ -194,12 +198,19 @@ class Operations:
         groups = policy.load(self._site.policy).groups
         found = []
         for m in self._authority().members():
-            for group, sender in m.groups.items():
+            for group, role in m.groups.items():
                 is_relayed = m.relayed or group in groups and groups[group].relays_all
                 delivery = policy.UNICAST if is_relayed else policy.MULTICAST
-                facts = {"member": m.name, "group": group, "sender": sender, "auth": m.auth}
-                found.append({**facts, "delivery": delivery})
+                facts = {"member": m.name, "group": group, "role": role.word}
+                facts |= {"sender": role.sends, "auth": m.auth, "delivery": delivery}
+                found.append(facts)
         return {"members": found}
+
+    def member_allow(self, request: dict, now_ms: int) -> dict:
+        """What it may do in a group, or in those of a pattern, becomes another thing."""
+        check_name("member", _text(request, "member"))
+        how = request, now_ms, self._remember
+        return permissions.allow(self._site, self._authority(), self._running, *how)
 
     def site_ca(self, request: dict, now_ms: int) -> dict:
         """What is to be changed of whom the site trusts; then, how it is."""
@@ -285,6 +296,7 @@ _WORK = {
     "member renew": Operations.member_renew,
     "site ca": Operations.site_ca,
     "member list": Operations.member_list,
+    "member allow": Operations.member_allow,
     "status": Operations.status,
     "why": Operations.why,
     "keys": Operations.keys,
@@ -343,7 +355,7 @@ def _covey_json(
         "idr": rules.identity,
         "servers": [_server(rules, one) for one in _servers(request)],
         **proof,
-        "sender": request.get("sender") is True,
+        **permissions.asks_as(permissions.role_wanted(request)),
     }
     if relayed or group.relays_all:
         bare = next((s for s in fields["servers"] if not s["marker"]), None)

@@ -22,6 +22,7 @@
     certificate_file path                 our certificate; behind it the intermediate CA's, if any
     ca_file          path                 the CA whose key server we trust; needs idr
     sender           true, false; false   whether we ask for a Sender-ID
+    receiver         true, false; true    false: we only send, and nothing is delivered
     interface        address; OS's choice where the group is joined and sent to, IPv4
     carrier          "udp", "ip"; "ip"    of data, where the server's policy says nothing
     carrier_port     1 to 65535; 4500     of the udp carrier, likewise

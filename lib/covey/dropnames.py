@@ -19,6 +19,7 @@ def names():
         -9: "replay",
         -10: "tag",
         -39: "silent",
+        -65: "not_receiver",
         -11: "padding",
         -12: "dummy",
         -13: "next_header",

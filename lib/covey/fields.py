@@ -40,6 +40,9 @@ def fill(config, fields, folder, name, psk):
     if by_psk and any(files):
         f.refuse("key_file" if files[0] else "certificate_file", "beside a ca_file")
     config.sender = f.flag("sender", False)
+    config.receiver = f.flag("receiver", True)
+    if not (config.sender or config.receiver):
+        f.refuse("receiver", "true where sender is false")
     config.interface = f.text("interface", None)
     config.carrier = f.choice("carrier", ("udp", "ip"), "ip")
     config.carrier_port = f.whole("carrier_port", 1, 65535, _PORT)

@@ -262,8 +262,8 @@ def test_members_have_different_keys_and_are_listed(covey, site):
     found = objects(covey("member", "list", "--json"))
     how = {"auth": "psk", "delivery": "multicast"}
     assert found == [
-        {"member": "press-7", "group": "line1", "sender": False, **how},
-        {"member": "robot.2", "group": "line1", "sender": True, **how},
+        {"member": "press-7", "group": "line1", "role": "receiver", "sender": False, **how},
+        {"member": "robot.2", "group": "line1", "role": "both", "sender": True, **how},
     ]
     said = covey("member", "list")
     assert "press-7" in said.out and "robot.2" in said.out

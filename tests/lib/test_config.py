@@ -81,6 +81,7 @@ def test_everything_that_may_be_said():
 
 def test_null_is_as_good_as_absent():
     c = _config(idr=None, interface=None, limits=None, sender=None)
+    assert c.receiver and not _config(sender=True, receiver=False).receiver
     assert c.idr is None and c.interface is None and c.limit_sas == 8 and c.sender is False
 
 
@@ -135,6 +136,7 @@ _WRONG = (
     ),
     ({"sender": "yes"}, "covey.json: sender must be true or false."),
     ({"sender": 1}, "covey.json: sender must be true or false."),
+    ({"receiver": False}, "covey.json: receiver must be true where sender is false."),
     ({"interface": ""}, "covey.json: interface must be a text in quotes that is not empty."),
     ({"carrier": "tcp"}, 'covey.json: carrier must be "udp" or "ip".'),
     (

@@ -13,6 +13,7 @@ from ..commands import perform
 from ..errors import MISUSE, Problem
 from ..gcks import policy
 from ..gcks.policy import ECDSA, MAC, NONE, TESLA, UNICAST, GroupPolicy
+from ..gcks.roles import Role, role_in, role_named
 
 SEED_LEN = 32
 _FILES = ("psk_file", "key_file", "certificate_file", "ca_file")
@@ -139,4 +140,7 @@ def _policy(site: sites.Site | None, group: str) -> GroupPolicy | None:
 
 
 def _senders(members: list[dict], group: str) -> int:
-    return sum(m["group"] == group and m["sender"] for m in members)
+    rules: dict[str, dict[str, Role]] = {}
+    for row in members:
+        rules.setdefault(row["member"], {})[row["group"]] = role_named(row["role"])
+    return sum(role_in(one, group).sends for one in rules.values())

@@ -14,8 +14,8 @@ from typing import Any
 
 from ..errors import MISUSE, Problem
 from ..store import Fenced, Store
-from . import Out, disclosure, handover, seats, sources, trust
-from .authority import Authority, Member, load_signing_key
+from . import Out, disclosure, handover, putout, seats, sources, trust
+from .authority import Authority, Member, load_signing_key, lost_by
 from .clock import Boot, Clock
 from .diary import Diary
 from .epoch import Epoch
@@ -28,6 +28,7 @@ from .registrar import Registrar
 from .rekeyer import Rekeyer
 from .relay import Relay
 from .responder import Responder
+from .roles import Role, is_pattern, stored
 from .spis import Spis
 
 _MOST_EVENTS = 1000  # kept for whoever reads them; the oldest go first
@@ -73,11 +74,6 @@ class KeyServer:
     @property
     def authority(self) -> Authority:
         return self._authority
-
-    @property
-    def policy(self) -> SitePolicy:
-        """In force."""
-        return self._policy
 
     def start(self, now_ms: int) -> list[Out]:
         """Take over the store, and rekey each group over its stored Rekey SA: whatever was given
@@ -197,16 +193,18 @@ class KeyServer:
         groups: list[str],
         *,
         sender: bool = False,
+        role: Role | None = None,
         psk: bytes | None = None,
         relayed: bool = False,
         certificates: list[tuple[str, int]] | None = None,
     ) -> Member:
         for group in groups:
-            if group not in self._policy.groups:
+            if not is_pattern(group) and group not in self._policy.groups:
                 raise Problem(f"There is no group {group!r}: see `covey group list`.", MISUSE)
-        how = {"sender": sender, "psk": psk, "relayed": relayed, "certificates": certificates}
-        member = self._authority.add(name, groups, **how)
-        self._tell("added", member=name, groups=list(groups), sender=sender)
+        how = {"psk": psk, "relayed": relayed, "certificates": certificates}
+        member = self._authority.add(name, groups, sender=sender, role=role, **how)
+        role = member.groups[groups[0]]
+        self._tell("added", member=name, groups=list(groups), sender=role.sends, role=role.word)
         return member
 
     @property
@@ -233,30 +231,14 @@ class KeyServer:
         delivery. Without a tree, or where the store knows of no leaf (it may be a restored
         backup), everybody is sent away, and those that remain come back."""
         members, changes = self._authority.removal(names)
-        plans = []
-        for group in self._groups.values():
-            group.refresh(now_ms)
-            for name in names:
-                group.forget_waiting(name)
-            gone = frozenset(m.name for m in members if group.may_hold_keys(m))
-            seated = frozenset(names) & group.seated
-            if gone or seated:
-                excludes = not group.can_evict(gone)
-                plan = group.plan(now_ms, excludes=excludes, gone=gone | seated)
-                plans.append((group, plan))
-                changes |= plan.changes
-            for name in set(names) - gone - seated:
-                changes |= group.forgetting(name)
+        plans, more = putout.planned(self._groups.values(), members, now_ms)
         for group in self._groups.values():
             group.is_stale = True  # what is in memory is read again should this fail
-        self._ledger.write(changes)
+        self._ledger.write(changes | more)
         self._authority.removed(*members)
         if any(member.certificates for member in members):
             self.refresh_trust()
-        for group, plan in plans:
-            group.believe(plan, now_ms)
-        self._left_groups = [group for group, _ in plans]
-        self.relay.is_stale = True
+        self._put_out(plans, now_ms)
         told = []
         for member in members:
             self.counters["removed"] += 1
@@ -264,6 +246,37 @@ class KeyServer:
             self._tell("removed", member=member.name, groups=groups)
             told += self._responder.dismiss(member.name, now_ms, is_excluded=True)  # it hears of
         return self._due(now_ms) + told  # no more keys
+
+    def change_member(self, was: Member, now: Member, now_ms: int) -> list[Out]:
+        """What it may do becomes another thing, see Authority.with_rule(). It is put out of groups
+        where it loses a right, and may come back as what it may be there."""
+        lost = [self._groups[name] for name in lost_by(was, now, self._groups)]
+        changes = self._authority.change(now)
+        plans, more = putout.planned(lost, [was], now_ms)
+        for group in lost:
+            group.is_stale = True
+        self._ledger.write(changes | more)
+        self._authority.changed(was, now)
+        self._put_out(plans, now_ms)
+        self.counters["roles_changed"] += 1
+        out = [group.policy.name for group, _ in plans]
+        self._tell("allowed", member=now.name, rules=stored(now.groups), groups=out)
+        self._responder.put_out(now.name, [group.policy.name for group in lost])
+        told = []
+        if not any(now.may_join(name) for name in self._groups):
+            told = self._responder.dismiss(now.name, now_ms, is_excluded=True)
+        return self._due(now_ms) + told
+
+    def _put_out(self, plans: putout.Plans, now_ms: int) -> None:
+        """The plans are in the store."""
+        putout.believe(plans, now_ms)
+        self._left_groups = [group for group, _ in plans]
+        self.relay.is_stale = True
+
+    @property
+    def policy(self) -> SitePolicy:
+        """In force, whatever covey.toml says by now."""
+        return self._policy
 
     def farewells(self, now_ms: int) -> list[dict]:
         """Of the latest removal: how long until it is through, in whole seconds."""

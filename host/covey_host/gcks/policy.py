@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -296,11 +297,17 @@ def _place(text: str, name: str, table: str, key: str) -> str:
     return (f"{name}:{line}: " if line else f"{name}: ") + (f"{table}: " if table else "")
 
 
-def append_group(path: Path, name: str, **settings: Any) -> GroupPolicy:
+def append_group(
+    path: Path,
+    name: str,
+    check: Callable[[GroupPolicy], None] = lambda made: None,
+    /,
+    **settings: Any,
+) -> GroupPolicy:
     """Add [group.NAME] at the end of covey.toml, as it would have been typed.
 
     settings: keys of the table; those that are None are left out. Problem where the name is
-    taken or the result would be refused: then the file is untouched.
+    taken, the result would be refused, or by check(): then the file is untouched.
     """
     check_name("group", name)
     groups = load(path).groups
@@ -316,6 +323,7 @@ def append_group(path: Path, name: str, **settings: Any) -> GroupPolicy:
     block += [f"{key} = {_toml_value(value)}" for key, value in settings.items()]
     text = text.rstrip("\n") + "\n\n" + "\n".join(block) + "\n"
     made = parse(text, str(path)).groups[name]
+    check(made)
     _replace(path, text)
     return made
 

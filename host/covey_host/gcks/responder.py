@@ -11,7 +11,7 @@ answer whatever address a forger writes into a packet.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from covey import ike
@@ -146,6 +146,12 @@ class Responder:
         """Delete the member's IKE SA; is_excluded: after its groups were taken back."""
         sa = self._proven.get(member)
         return [] if sa is None else self._requests.close(sa, now_ms, is_excluded=is_excluded)
+
+    def put_out(self, member: str, groups: Iterable[str]) -> None:
+        """What it asks for over its IKE SA, which it keeps, it asks for as anybody who comes."""
+        sa = self._proven.get(member)
+        if sa is not None:
+            sa.registered.difference_update(groups)
 
     def status(self) -> dict:
         return {

@@ -1,8 +1,10 @@
 """Whether what policy allows is enough for who is authorised: Sender-IDs, windows, MACs."""
 
+from collections.abc import Mapping
+
 from ..errors import MISUSE, Problem
 from . import seats
-from .authority import Authority
+from .authority import Authority, Member
 from .policy import NONE, GroupPolicy, SitePolicy, place_of
 
 
@@ -20,6 +22,31 @@ def check_room(rules: SitePolicy, authority: Authority, path) -> None:
         except Problem as problem:
             place = place_of(path, group.name, "source_auth")
             raise Problem(f"{place}{problem.sentence}", MISUSE) from None
+
+
+def check_group(group: GroupPolicy, authority: Authority) -> None:
+    """Problem where who may join a group, before it is there, has no room in it."""
+    senders = authority.count(group.name).senders
+    if senders > most_senders(group):
+        raise Problem(f"Group {group.name}: {_short(group, senders)}", MISUSE)
+    if group.source_auth != NONE:
+        seats.check_room(group.name, group.source_auth, authority.of_group(group.name))
+
+
+def check_change(
+    groups: Mapping[str, GroupPolicy], authority: Authority, was: Member, now: Member
+) -> None:
+    """Problem where what a member may do besides has no room in one of these groups."""
+    for name, role in now.roles(groups).items():
+        more = role & ~was.role(name)
+        group = groups.get(name)
+        if group is None or not more:
+            continue
+        if more.sends:
+            check_sender(group, authority)
+        if group.source_auth != NONE:
+            members = {**authority.of_group(name), now.name: role}
+            seats.check_room(name, group.source_auth, members)
 
 
 def check_sender(group: GroupPolicy, authority: Authority) -> None:

@@ -3,8 +3,9 @@
     group/NAME/sender/INDEX    see senders.py
     group/NAME/member/MEMBER   {"era": in which it registered last, "sender": bool, "left": bool,
                                 "fragments": bool, "relayed": true or missing, "placed": "never",
-                                "excluded" or missing, "leaf": its number in the key tree or null};
-                                rows that don't say "fragments" or "leaf" mean false and null
+                                "excluded" or missing, "receives": false or missing, "leaf": its
+                                number in the key tree or null}; rows that don't say "fragments"
+                                or "leaf" mean false and null
 
 A group may have a million members. Their rows stay octets until somebody asks for one, and what a
 rekey has to know of all of them is counted as they come and go.
@@ -38,6 +39,7 @@ class Enrolled:
     placed: str = (
         ""  # it has a leaf and never came for its keys: what it was before, if not "left"
     )
+    receives: bool = True  # False: it only sends
 
 
 class Members(Mapping[str, Enrolled]):
@@ -255,6 +257,8 @@ def _row(enrolled: Enrolled) -> bytes:
         del fields["relayed"]  # of a million rows
     if not enrolled.placed:
         del fields["placed"]
+    if enrolled.receives:
+        del fields["receives"]
     return encode(fields | {"leaf": leaf})
 
 
