@@ -52,6 +52,7 @@ ROLES = {
     "the ip carrier": ["ipcarrier", "ipv4", "port.mpy_esp"],
     "unicast delivery": ["relay"],
     "a member with a certificate": ["certfiles", "certs", "x509"],
+    "a member with a PPK": ["ppk"],
     "GCMContext.set_constant_time()": ["port.mpy_ghash_ct", "port.mpy_tag"],
     "a group with source authentication": ["sources"],
     "a group whose packets have MACs for their receivers (mac)": ["proofs", "mac"],

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from covey.fields import parse_psk
 
+from . import ppks
 from . import site as sites
 from .certificates import Certificates
 from .control import caller
@@ -124,6 +125,11 @@ class Operations:
         else:
             how["psk"] = psk = _psk(request.get("psk"))
             files, proof = {"psk": psk.hex().encode() + b"\n"}, {"psk_file": "psk"}
+        mixed = ppks.made_for(name, group, request.get("ppk"))
+        how |= mixed
+        files, proof = (
+            {**a, **b} for a, b in zip((files, proof), ppks.written(mixed), strict=True)
+        )
         fields = _covey_json(name, rules, group, request, relayed, proof)
         draft = self._draft_member(name, fields, files)
         try:
@@ -134,8 +140,8 @@ class Operations:
                 self._remember("added", member=name, groups=[group.name], sender=sender)
             final = self._site.members / name
             sites.private_directory(final)
-            if "psk" not in files:  # of a removed member of this name, whose other files are
-                (final / "psk").unlink(missing_ok=True)  # replaced
+            for file in {"psk", "ppk"} - files.keys():  # of a removed member of this name, whose
+                (final / file).unlink(missing_ok=True)  # other files are replaced
             for file in (*files, "seed", "covey.json"):
                 os.replace(draft / file, final / file)
             sites.sync_directory(final)
@@ -199,7 +205,7 @@ class Operations:
                 is_relayed = m.relayed or group in groups and groups[group].relays_all
                 delivery = policy.UNICAST if is_relayed else policy.MULTICAST
                 facts = {"member": m.name, "group": group, "sender": sender, "auth": m.auth}
-                found.append({**facts, "delivery": delivery})
+                found.append({**facts, "delivery": delivery, "ppk": ppks.shown(m)})
         return {"members": found}
 
     def site_ca(self, request: dict, now_ms: int) -> dict:

@@ -21,7 +21,7 @@
     key_file         path                 our private key, P-256, without a password
     certificate_file path                 our certificate; behind it the intermediate CA's, if any
     ca_file          path                 the CA whose key server we trust; needs idr
-    ppk_file         path; none           a post-quantum preshared key (RFC 8784), at least 32 octets
+    ppk_file         path; none           a post-quantum preshared key, RFC 8784: 32 octets or more
     ppk_id           text; idi            by which the key server knows it, PPK_ID_FIXED
     ppk_optional     true, false; false   whether a key server that doesn't use it will do
     sender           true, false; false   whether we ask for a Sender-ID

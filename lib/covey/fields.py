@@ -41,8 +41,8 @@ def fill(config, fields, folder, name, psk):
     if by_psk and any(files):
         f.refuse("key_file" if files[0] else "certificate_file", "beside a ca_file")
     ppk_file = f.text("ppk_file", None)
-    ppk = f.identity("ppk_id", config.idi), f.flag("ppk_optional", False)
-    if ppk_file is None and ppk != (config.idi, False):
+    ppk = f.identity("ppk_id", None), f.flag("ppk_optional", False)
+    if ppk_file is None and ppk != (None, False):
         f.refuse("ppk_file", "there, too, for ppk_id and ppk_optional")
     config.sender = f.flag("sender", False)
     config.interface = f.text("interface", None)
@@ -81,7 +81,8 @@ def fill(config, fields, folder, name, psk):
     if ppk_file is not None:
         from covey.ppk import Ppk
 
-        config.ppk = Ppk(_read_key("ppk_file", name, folder, ppk_file, _PPK_LEAST), *ppk)
+        key = _read_key("ppk_file", name, folder, ppk_file, _PPK_LEAST)
+        config.ppk = Ppk(key, ppk[0] or config.idi, ppk[1])
 
 
 def read(path):
@@ -117,9 +118,16 @@ def _read_key(field, name, folder, file, least):
     key = parse_psk(read_file(path))
     if key is None or len(key) < least:
         raise ConfigError(
-            name + ": " + field + " names " + path + ", which must hold a key of at least "
-            + str(least) + " octets, or an even number of hexadecimal digits, at least "
-            + str(2 * least) + "."
+            name
+            + ": "
+            + field
+            + " names "
+            + path
+            + ", which must hold a key of at least "
+            + str(least)
+            + " octets, or an even number of hexadecimal digits, at least "
+            + str(2 * least)
+            + "."
         )
     return key
 

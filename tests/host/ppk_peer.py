@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import registration_peer as peer
-from registration_peer import GSA_AUTH, IDI, IDR, AUTH, IDi, IDr, Session, identity, notify
+from registration_peer import AUTH, GSA_AUTH, IDI, IDR, IDi, IDr, Session, identity, notify
 
 RECORDED = Path(__file__).resolve().parents[1] / "recorded" / "ppk.json"
 
@@ -80,8 +80,10 @@ def record():
 
 
 def text():
-    vectors = {name: value.hex() if isinstance(value, bytes) else [v.hex() for v in value]
-               for name, value in record().items()}
+    vectors = {
+        name: value.hex() if isinstance(value, bytes) else [v.hex() for v in value]
+        for name, value in record().items()
+    }
     return json.dumps({"source": "tests/host/ppk_peer.py", "vectors": vectors}, indent=1) + "\n"
 
 

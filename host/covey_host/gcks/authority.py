@@ -53,7 +53,9 @@ class Member:
     # Of who proves itself by certificates: (trust.id_of(), seconds since 1970 until which it
     # holds) of those that are known, the one used last at the end. None: by its pre-shared key.
     certificates: tuple[tuple[str, int], ...] | None = None
-    ppk: bytes = field(default=b"", repr=False)  # post-quantum preshared key, see ppk.py; b"": none
+    ppk: bytes = field(
+        default=b"", repr=False
+    )  # post-quantum preshared key, see ppk.py; b"": none
     is_ppk_optional: bool = False  # it may do without
 
     @property

@@ -35,7 +35,9 @@ def answer(parts: Parts) -> Payloads:
 class Mixing:
     """What a GSA_AUTH says of a PPK; sk_pi and proof are what its AUTH is to be checked by."""
 
-    def __init__(self, sa: IkeSA, parts: Parts, proof: bytes, authority: Authority, random: Random):
+    def __init__(
+        self, sa: IkeSA, parts: Parts, proof: bytes, authority: Authority, random: Random
+    ):
         self._sa = sa
         self._owner: Member | None = None  # whose PPK is used
         self.is_lost = False  # one is named that we don't have, and there is no way without

@@ -8,11 +8,13 @@ from .policy import NONE, GroupPolicy, SitePolicy, place_of
 
 def check_room(rules: SitePolicy, authority: Authority, path) -> None:
     """Problem, with the line in that covey.toml, where a group has more senders than indexes, or
-    more members than its source authentication serves."""
+    more members than its source authentication serves, or who has no PPK where that is needed."""
     for group in rules.groups.values():
         senders = authority.count(group.name).senders
         if senders > most_senders(group):
             raise Problem(f"{place_of(path, group.name)}{_short(group, senders)}", MISUSE)
+        if group.ppk:
+            _check_ppks(group, authority, path)
         if group.source_auth == NONE:
             continue
         try:
@@ -20,6 +22,17 @@ def check_room(rules: SitePolicy, authority: Authority, path) -> None:
         except Problem as problem:
             place = place_of(path, group.name, "source_auth")
             raise Problem(f"{place}{problem.sentence}", MISUSE) from None
+
+
+def _check_ppks(group: GroupPolicy, authority: Authority, path) -> None:
+    for member in authority.members():
+        if group.name in member.groups and (not member.ppk or member.is_ppk_optional):
+            place = place_of(path, group.name, "ppk")
+            raise Problem(
+                f"{place}{member.name} is a member of {group.name} without a PPK that it must use:"
+                " leave ppk out, or remove it and add it anew with --ppk.",
+                MISUSE,
+            )
 
 
 def check_sender(group: GroupPolicy, authority: Authority) -> None:
