@@ -82,7 +82,7 @@ ROLES = {
     "EtherNet/IP, where the application imports it": ["cip"],
 }
 _PLAIN = ("udp", "ip")  # as a board has it; the others are measured beside
-_ALL_ROLES = (*_PLAIN, "relay", "mac", "tesla", "ecdsa", "certificates")
+_ALL_ROLES = (*_PLAIN, "relay", "mac", "tesla", "ecdsa", "certificates", "ppk")
 _UNROLLED = "covey.port.mpy_ghash"  # the 32-bit MicroPython loads this one; others need
 _IN_LOOPS = {"covey.port.mpy_ghash_small", "covey.port.mpy_tag"}
 
