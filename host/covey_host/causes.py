@@ -108,6 +108,12 @@ def _at_the_door(told: dict) -> Iterator[Cause]:
     """It comes, and is not let in."""
     for row in _since_registered(told, "authentication_failed"):
         why = row.get("reason", "key")
+        if why == "ppk":
+            who = f"Whoever calls itself {told['member']} at {row.get('address')}"
+            what = f"{who} doesn't use the PPK that it must: turned away {_times(row)}"
+            again = "If that is its board, make its image or its files anew."
+            yield Cause("wrong_ppk", f"{what}, {ago(row['last_s'])}.", again)
+            continue
         if why != "key":
             yield _by_certificate(told["member"], row, why)
             continue

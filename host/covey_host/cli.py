@@ -113,6 +113,13 @@ def member_add(
     psk_file: Annotated[
         Path | None, typer.Option(help="Use this pre-shared key [a new random one].")
     ] = None,
+    ppk: Annotated[
+        bool,
+        typer.Option("--ppk", help="Its keys are to outlast quantum computers [as its group]."),
+    ] = False,
+    ppk_optional: Annotated[
+        bool, typer.Option("--ppk-optional", help="The same; but it may do without, unseen.")
+    ] = False,
     csr: Csr = None,
     cert: Cert = None,
     days: Days = None,
@@ -142,6 +149,7 @@ def member_add(
         sender=sender,
         role=role,
         psk_file=psk_file,
+        ppk="optional" if ppk_optional else "required" if ppk else None,
         csr=csr,
         cert=cert,
         days=days,

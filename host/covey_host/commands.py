@@ -90,6 +90,7 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
     if wishes["interface"] is not None:
         request["interface"] = interface_address(wishes["interface"])
     request |= {"auth": auth, **certificate_files(wishes)}
+    request["ppk"] = wishes["ppk"]
     request["ttl"] = wishes["ttl"]
     request["delivery"] = wishes["delivery"]
     answer = perform(sites.find(option), request)
@@ -151,7 +152,7 @@ def member_remove(option: Path | None, names: list[str], *, revoke: bool = False
 
 def member_list(option: Path | None, as_json: bool) -> None:
     found = perform(sites.find(option), {"do": "member list"})["members"]
-    columns = ["member", "group", "role", "sender", "auth", "delivery"]
+    columns = ["member", "group", "role", "sender", "auth", "delivery", "ppk"]
     _show("member", columns, [[m[c] for c in columns] for m in found], as_json)
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from . import permissions
+from . import permissions, ppks
 from . import site as sites
 from .certificates import Certificates
 from .control import caller
@@ -125,6 +125,11 @@ class Operations:
         else:
             how["psk"] = psk = psk_of(request.get("psk"))
             files, proof = {"psk": psk.hex().encode() + b"\n"}, {"psk_file": "psk"}
+        mixed = ppks.made_for(name, group, request.get("ppk"))
+        how |= mixed
+        files, proof = (
+            {**a, **b} for a, b in zip((files, proof), ppks.written(mixed), strict=True)
+        )
         fields = _covey_json(name, rules, group, request, relayed, proof)
         draft = self._draft_member(name, fields, files)
         try:
@@ -136,8 +141,8 @@ class Operations:
                 self._remember("added", member=name, groups=[group.name], **facts)
             final = self._site.members / name
             sites.private_directory(final)
-            if "psk" not in files:  # of a removed member of this name, whose other files are
-                (final / "psk").unlink(missing_ok=True)  # replaced
+            for file in {"psk", "ppk"} - files.keys():  # of a removed member of this name, whose
+                (final / file).unlink(missing_ok=True)  # other files are replaced
             for file in (*files, "seed", "covey.json"):
                 os.replace(draft / file, final / file)
             sites.sync_directory(final)
@@ -203,7 +208,7 @@ class Operations:
                 delivery = policy.UNICAST if is_relayed else policy.MULTICAST
                 facts = {"member": m.name, "group": group, "role": role.word}
                 facts |= {"sender": role.sends, "auth": m.auth, "delivery": delivery}
-                found.append(facts)
+                found.append({**facts, "ppk": ppks.shown(m)})
         return {"members": found}
 
     def member_allow(self, request: dict, now_ms: int) -> dict:

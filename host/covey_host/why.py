@@ -102,6 +102,8 @@ def check_files(site: Site, member: Member, rules: SitePolicy) -> list[str]:
 
 
 def _check_proof(folder: Path, member: Member) -> list[str]:
+    if member.ppk and parse_psk((folder / "ppk").read_bytes()) != member.ppk:
+        return [f"{folder / 'ppk'} is not the PPK that the site has for it."]
     if member.auth == PSK:
         if parse_psk((folder / "psk").read_bytes()) != member.psk:
             return [f"{folder / 'psk'} is not the key that the site has for it."]

@@ -12,6 +12,7 @@ _VERSION = const(1)
 _PORT = const(4500)  # as in covey.config
 _ID_MOST = const(255)  # octets of an identity
 _PSK_LEAST = const(16)  # octets
+_PPK_LEAST = const(32)  # RFC 8784 section 4: 256 bits of entropy
 _SPACE = const(32)  # what is below it in ASCII is for terminals
 _HEX_LEAST = const(32)  # digits from which a text is taken for hexadecimal
 _HEX = b"0123456789abcdefABCDEF"
@@ -39,6 +40,10 @@ def fill(config, fields, folder, name, psk):
         f.refuse("psk_file", "left out where ca_file is given")
     if by_psk and any(files):
         f.refuse("key_file" if files[0] else "certificate_file", "beside a ca_file")
+    ppk_file = f.text("ppk_file", None)
+    ppk = f.identity("ppk_id", None), f.flag("ppk_optional", False)
+    if ppk_file is None and ppk != (None, False):
+        f.refuse("ppk_file", "there, too, for ppk_id and ppk_optional")
     config.sender = f.flag("sender", False)
     config.receiver = f.flag("receiver", True)
     if not (config.sender or config.receiver):
@@ -71,11 +76,16 @@ def fill(config, fields, folder, name, psk):
         files = [_beside(folder, path) for path in files + [ca_file]]
         config.credentials = certfiles.read(*files)
     elif psk is None:
-        config.psk = _read_psk(name, folder, psk_file)
+        config.psk = _read_key("psk_file", name, folder, psk_file, _PSK_LEAST)
     elif len(psk) < _PSK_LEAST:
         raise ConfigError("The pre-shared key must have at least 16 octets.")
     else:
         config.psk = bytearray(psk)
+    if ppk_file is not None:
+        from covey.ppk import Ppk
+
+        key = _read_key("ppk_file", name, folder, ppk_file, _PPK_LEAST)
+        config.ppk = Ppk(key, ppk[0] or config.idi, ppk[1])
 
 
 def read(path):
@@ -106,15 +116,23 @@ def parse_psk(data):
     return psk if len(psk) >= _PSK_LEAST else None
 
 
-def _read_psk(name, folder, psk_file):
-    path = _beside(folder, psk_file)
-    psk = parse_psk(read_file(path))
-    if psk is None:
+def _read_key(field, name, folder, file, least):
+    path = _beside(folder, file)
+    key = parse_psk(read_file(path))
+    if key is None or len(key) < least:
         raise ConfigError(
-            name + ": psk_file names " + path + ", which must hold a key of at least 16 octets, "
-            "or an even number of hexadecimal digits, at least 32."
+            name
+            + ": "
+            + field
+            + " names "
+            + path
+            + ", which must hold a key of at least "
+            + str(least)
+            + " octets, or an even number of hexadecimal digits, at least "
+            + str(2 * least)
+            + "."
         )
-    return psk
+    return key
 
 
 def _beside(folder, path):

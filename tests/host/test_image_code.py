@@ -65,7 +65,7 @@ def test_all_that_policy_may_switch_on_is_there(arch):
         assert f"covey/{name}.py" in found.kept, name
     assert all(found.left.values())
     allowed = {"cip", "iana", "job", "port/mpy_tag", "port/mpy_ghash", "port/mpy_ghash_small"}
-    allowed |= {"port/mpy_ghash_ct", "resume", "relay"}
+    allowed |= {"port/mpy_ghash_ct", "resume", "relay", "ppk"}
     certs = {f"covey/{name}.py" for name in ("certs", "certfiles", "x509", "p256_sign")}
     roles = {
         role: set(code.select(applications, arch, ("udp", "ip", role), ()).kept) - set(found.kept)
@@ -77,9 +77,15 @@ def test_all_that_policy_may_switch_on_is_there(arch):
         found.left
     )
     kernels = {f"covey/port/mpy_ghash{kind}.py" for kind in ("", "_small", "_ct")}
-    assert missing - proving - certs <= kernels | {"covey/resume.py", "covey/relay.py"}
+    assert missing - proving - certs <= kernels | {
+        "covey/resume.py",
+        "covey/relay.py",
+        "covey/ppk.py",
+    }
     certified = code.select(applications, arch, ("udp", "ip", "certificates"), ())
     assert set(certified.kept) - set(found.kept) == certs
+    mixed = code.select(applications, arch, ("udp", "ip", "ppk"), ())
+    assert set(mixed.kept) - set(found.kept) == {"covey/ppk.py"}
     relayed = code.select(applications, arch, ("udp", "relay"), ())
     assert set(relayed.kept) - set(found.kept) == {"covey/relay.py"}
     own = {f"covey/{name}.py" for name in ("mac", "proofs", "cmac", "sources")}

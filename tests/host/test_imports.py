@@ -98,6 +98,7 @@ GROUPS = {
             "offer",
             "nat",
             "exchange",
+            "ppk",
             "handshake",
             "certs",
             "ikerekey",

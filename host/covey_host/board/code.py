@@ -48,6 +48,7 @@ _ROLES = {
     "covey.relay": ("relay", "covey.json has no unicast delivery"),
     "covey.certs": ("certificates", "covey.json names a pre-shared key"),
     "covey.certfiles": ("certificates", "covey.json names a pre-shared key"),
+    "covey.ppk": ("ppk", "covey.json names no PPK"),
     "covey.sources": (_PROVEN, "its group has no source authentication"),
     "covey.proofs": ("mac", "its group has no receiver-specific MACs"),
     "covey.port.mpy_cmac": ("mac tesla", "its group has no MACs that prove senders"),

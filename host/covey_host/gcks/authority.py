@@ -3,10 +3,11 @@
 In the store, so that who is a member and which keys are out change in one write:
 
     authority/signing-key    PKCS #8, P-256: signs rekeys; private to state.db (0600), made once
-    authority/member/NAME    {"psk": hex, "certificates": [[ID, until], ...], "groups": {GROUP or
-                              pattern: role, see roles.py}, "removed": bool, "relayed": bool};
-                              certificates only of who has these instead of a key; relayed
-                              missing: false
+    authority/member/NAME    {"psk": hex, "certificates": [[ID, until], ...], "ppk": hex,
+                              "ppk_optional": bool, "groups": {GROUP or pattern: role, see
+                              roles.py}, "removed": bool, "relayed": bool}; certificates only of
+                              who has these instead of a key, ppk of who has one; a bool missing:
+                              false
     authority/evict/GROUP    [NAME, ...] that lost a right there while no key server was running
 
 A removed member's pre-shared key is kept: so it can be told AUTHORIZATION_FAILED, and nobody else.
@@ -34,7 +35,7 @@ from .ledger import Changes, Ledger, decode, encode
 from .roles import Role, role_in
 
 PSK, CERT = "psk", "cert"  # ways to prove oneself
-PSK_LEN = 32
+PSK_LEN = PPK_LEN = 32
 _PSK_LEAST = 16
 _NAME_MOST = 63
 _MOST_CERTIFICATES = 32  # remembered of a member
@@ -54,6 +55,10 @@ class Member:
     # Of who proves itself by certificates: (trust.id_of(), seconds since 1970 until which it
     # holds) of those that are known, the one used last at the end. None: by its pre-shared key.
     certificates: tuple[tuple[str, int], ...] | None = None
+    ppk: bytes = field(
+        default=b"", repr=False
+    )  # post-quantum preshared key, see ppk.py; b"": none
+    is_ppk_optional: bool = False  # it may do without
 
     @property
     def auth(self) -> str:
@@ -183,6 +188,8 @@ class Authority:
         psk: bytes | None = None,
         relayed: bool = False,
         certificates: list[tuple[str, int]] | None = None,
+        ppk: bytes = b"",
+        is_ppk_optional: bool = False,
     ) -> Member:
         """A new member; its key is 256 random bits unless given, and it has none where it has
         certificates. role: without one it receives, and sends if it is a sender. Problem if the
@@ -204,7 +211,8 @@ class Authority:
             psk, certificates = b"", tuple(certificates)
         role = (Role.BOTH if sender else Role.RECEIVER) if role is None else role
         rules = dict.fromkeys(groups, role)
-        member = Member(name, bytes(psk), rules, False, relayed, certificates)
+        mixed = ppk, is_ppk_optional
+        member = Member(name, bytes(psk), rules, False, relayed, certificates, *mixed)
         self._writing()
         self._ledger.write({_MEMBER + name: _encoded(member)})
         self._written()
@@ -327,12 +335,15 @@ def _member(name: str, value: bytes) -> Member:
     found = fields.get("certificates")
     certificates = None if found is None else tuple((id, until) for id, until in found)
     psk, groups = bytes.fromhex(fields["psk"]), roles.loaded(fields["groups"])
-    return Member(name, psk, groups, fields["removed"], relayed, certificates)
+    ppk = bytes.fromhex(fields.get("ppk", "")), fields.get("ppk_optional", False)
+    return Member(name, psk, groups, fields["removed"], relayed, certificates, *ppk)
 
 
 def _encoded(member: Member) -> bytes:
     fields = {"psk": member.psk}
     if member.certificates is not None:
         fields["certificates"] = member.certificates
+    if member.ppk:
+        fields |= {"ppk": member.ppk, "ppk_optional": member.is_ppk_optional}
     fields |= {"groups": roles.stored(member.groups), "removed": member.removed}
     return encode(fields | ({"relayed": True} if member.relayed else {}))

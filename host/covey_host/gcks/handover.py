@@ -19,7 +19,7 @@ from .ikesa import IkeSA
 from .parts import Payloads
 from .sockets import Address
 
-_FLAGS = ("has_cookie", "has_fragments", "has_signatures")  # of IkeSA
+_FLAGS = ("has_cookie", "has_fragments", "has_signatures", "is_mixed")  # of IkeSA
 
 
 class _Fields(NamedTuple):

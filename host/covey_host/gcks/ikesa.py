@@ -10,6 +10,7 @@ repeat of its last request, from the cache. Who began is the original initiator,
 and the direction of the keys: a member, or we where we asked for new keys (section 2.8).
 """
 
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -73,6 +74,8 @@ class IkeSA:
         # trust.id_of() and until_of() of each certificate that has proven it, the CA's at the end
         self.chain: tuple[tuple[str, int], ...] = ()
         self.proof: Payloads | None = None  # and what proves us to it
+        self.has_ppk = False  # whether both ends use PPKs (RFC 8784), and
+        self.is_mixed = False  # whether these keys have one in them
         self.has_signatures = False  # whether both ends know SHA2-256 in signatures (RFC 7427)
 
         self.request = b""  # IKE_SA_INIT as it came: part of what AUTH proves
@@ -108,6 +111,14 @@ class IkeSA:
     @property
     def peer_spi(self) -> bytes:
         return self.spi_r if self.is_initiator else self.spi_i
+
+    def mix(self, mixed: Callable[[bytes], bytes]) -> None:
+        """Put a PPK into the keys that it goes into (RFC 8784 section 3)."""
+        for key in (self.keys.sk_d, self.keys.sk_pi, self.keys.sk_pr):
+            key[:] = mixed(bytes(key))
+        wipe(self.kwk)
+        self.kwk = ike.default_kwk(self.keys.sk_d, self.chosen.kwa)
+        self.is_mixed = True
 
     # Messages of the peer
 

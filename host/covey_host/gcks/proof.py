@@ -1,6 +1,7 @@
 """Who is there: AUTH of a member is checked, and ours is made (RFC 7296 section 2.15).
 
-By a pre-shared key, or by certificates on both sides (RFC 7427): as the member was added.
+By a pre-shared key, or by certificates on both sides (RFC 7427): as the member was added. With
+either a PPK may be needed (ppk.py).
 """
 
 import hmac
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from covey import ike
 from covey.prf import prf
 
-from . import issuing, trust
+from . import issuing, ppk, trust
 from .authority import PSK, PSK_LEN, Authority, Member, key_id
 from .epoch import Random
 from .ikesa import IkeSA
@@ -52,40 +53,47 @@ class Proof:
         id_type, name = ike.parse_id(idi)
         auth = parts.one(ike.AUTH)
         method, proof = (0, b"") if auth is None else ike.parse_auth(auth)
+        mixing = ppk.Mixing(sa, parts, proof, self._authority, self._random)
         if method == ike.AUTH_DIGITAL_SIGNATURE:
-            return self._check_signature(sa, parts, idi, proof)
+            return self._check_signature(sa, parts, idi, mixing)
         member = self._authority.find(name.decode("latin-1")) if id_type in NAMED else None
         if member is not None and member.auth != PSK:
             member = None
         psk = self._random(PSK_LEN) if member is None else member.psk  # the same work for both
-        wanted = ike.psk_auth(psk, sa.keys.sk_pi, sa.request, sa.nonce_r, idi)
-        is_proven = hmac.compare_digest(proof, wanted)
+        wanted = ike.psk_auth(psk, mixing.sk_pi, sa.request, sa.nonce_r, idi)
+        is_proven = hmac.compare_digest(mixing.proof, wanted)
         if member is None or method != ike.AUTH_SHARED_KEY or not is_proven:
-            return self._fail(sa, name, "key")
+            return self._fail(sa, name, "ppk" if mixing.is_lost else "key")
+        if not mixing.suits(member):
+            return self._fail(sa, name, "ppk")
+        mixed = mixing.settle()
         sa.identity, sa.proven_by, sa.chain = member.name, key_id(member.psk), ()
         idr = self._idr()
         auth = ike.psk_auth(member.psk, sa.keys.sk_pr, sa.response, sa.nonce_i, idr)
-        return [(ike.IDr, idr), (ike.AUTH, ike.emit_auth(ike.AUTH_SHARED_KEY, auth))]
+        return [(ike.IDr, idr), (ike.AUTH, ike.emit_auth(ike.AUTH_SHARED_KEY, auth)), *mixed]
 
     def _check_signature(
-        self, sa: IkeSA, parts: Parts, idi: bytes, proof: bytes
+        self, sa: IkeSA, parts: Parts, idi: bytes, mixing: ppk.Mixing
     ) -> Payloads | None:
         """The same by certificates. Who can't show one of ours learns nothing of members."""
         id_type, name = ike.parse_id(idi)
         if not sa.has_signatures or not self.trust.is_ready:
             return self._fail(sa, name, "no_certificates")
-        octets = sa.request + sa.nonce_r + prf(sa.keys.sk_pi, idi)
+        octets = sa.request + sa.nonce_r + prf(mixing.sk_pi, idi)
         try:
-            chain = self.trust.judge(parts.all(ike.CERT), proof, octets, self._time())
+            chain = self.trust.judge(parts.all(ike.CERT), mixing.proof, octets, self._time())
             member = self._named(id_type, name, chain[0])
+            if not mixing.suits(member):
+                raise Untrusted("ppk")
         except Untrusted as why:
-            return self._fail(sa, name, why.word)
+            return self._fail(sa, name, "ppk" if mixing.is_lost else why.word)
+        mixed = mixing.settle()
         sa.identity, sa.proven_by = member.name, trust.id_of(chain[0])
         sa.chain = tuple((trust.id_of(one), trust.until_of(one)) for one in chain)
         idr = self._idr()
         auth = self.trust.sign(sa.response + sa.nonce_i + prf(sa.keys.sk_pr, idr))
         auth = ike.emit_auth(ike.AUTH_DIGITAL_SIGNATURE, auth)
-        return [(ike.IDr, idr), *self.trust.certs(), (ike.AUTH, auth)]
+        return [(ike.IDr, idr), *self.trust.certs(), (ike.AUTH, auth), *mixed]
 
     def holds(self, sa: IkeSA) -> bool:
         """Whether what check() found, perhaps in another process, still holds now that the member

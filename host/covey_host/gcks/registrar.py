@@ -146,6 +146,8 @@ class Registrar:
         return role if is_sender else Role.RECEIVER
 
     def _check(self, sa: IkeSA, group: Group, offered: list[ike.Proposal] | None) -> None:
+        if group.policy.ppk and not sa.is_mixed:
+            raise _Refused(ike.AUTHORIZATION_FAILED)  # its keys are for who can keep them for long
         if group.epoch.shape.source_auth != sources.NONE and not sa.has_fragments:
             raise _Refused(ike.NO_PROPOSAL_CHOSEN)  # its rekeys may be longer than a frame
         if offered is not None and not proposals.covers(offered, group.epoch.shape):
