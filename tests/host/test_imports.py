@@ -122,6 +122,7 @@ GROUPS = {
             "assignment",
             "rekey",
             "group",
+            "candidates",
             "keywork",
             "refresh",
             "silence",
