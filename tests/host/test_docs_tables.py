@@ -142,7 +142,7 @@ def test_private_attributes_have_the_numbers_of_the_code():
      [refresh._OVERLAP_S]),
     ("Times", "member: asks once more under a flood of forged rekeys, and up to as much later",
      [refresh._DOUBTED_S]),
-    ("Limits", "doubts until a member asks: a message forged, a fragment that doesn't fit, one lost",
+    ("Limits", "doubts until a member asks: a message forged, a fragment that is odd, one lost",
      [candidates._ENOUGH, candidates._FORGED, candidates._SPOILED, candidates._LOST]),
     ("Limits", "IKE SAs with one server at once", [unicast._MOST_SAS]),
     ("Limits", "fragments of a message", [ikefrag.MOST_FRAGMENTS, ike.MOST_LEN]),

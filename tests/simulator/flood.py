@@ -5,19 +5,13 @@ Message ID that is to come, and is unlike the others; boards work on one at a ti
 """
 
 from dataclasses import dataclass
-from itertools import count
 
-from covey import ikefrag
-from covey.gcm import GCMContext
-from covey.iana import AUTH, DELETE, FLAG_I, GSA_REKEY
+from forged_rekeys import ForgedRekeys
 
 from .air import Weather
 from .plant import Plant, Setting
 
 _BOARD_MS = 400  # for one signature, and what belongs to it
-_AUTH = bytes((14, 0, 0, 0, 12)) + bytes.fromhex("300a06082a8648ce3d040302")
-_DELETE = bytes((3, 4, 0, 1)) + bytes(4)  # of all data SAs
-_LEAST_LEN = 256  # of datagrams with fragments
 
 
 @dataclass
@@ -41,11 +35,8 @@ class Flooder:
         self._plant = plant
         self._in_parts = in_parts
         self._every_ms = every_ms
-        self._ivs = count(1 << 63)
-        sa = machine.membership._group.rekey.current
-        self._spis = sa.spi[:8], sa.spi[8:]
-        self._expected = sa
-        self._context = GCMContext(sa.context.keymat)
+        self._sa = machine.membership._group.rekey.current
+        self._forged = ForgedRekeys(self._sa.spi, self._sa.context.keymat)
         self._flood()
 
     def _flood(self):
@@ -58,24 +49,15 @@ class Flooder:
         self._plant.clock.after(self._every_ms, self._flood)
 
     def _made(self):
-        number = self.sent.to_bytes(4)
-        pair = b"\x30\x43\x02\x1f" + b"\x11" * 27 + number + b"\x02\x20" + b"\x22" * 32
-        payloads = [(DELETE, _DELETE), (AUTH, _AUTH + pair)]
-        most_len = None
-        message_id = self._expected.next_message_id
+        message_id = self._sa.next_message_id
         if self._in_parts:
-            payloads[:1] = [(DELETE, _DELETE[:2] + b"\0\x40" + bytes(256))]
-            most_len, message_id = _LEAST_LEN, message_id + self.sent % 7
-        head = *self._spis, GSA_REKEY, FLAG_I, message_id
-        return bytes(ikefrag.seal(self._context, *head, payloads, self._iv, most_len)[0])
-
-    def _iv(self):
-        return next(self._ivs).to_bytes(8)
+            return self._forged.fragment(message_id + self.sent % 7)
+        return self._forged.whole(message_id)
 
 
 def endure(seed, in_parts=False, every_ms=1, lead_ms=3000, wait_ms=70_000, members=3):
-    """A further one floods for lead_ms, is put out, and goes on for wait_ms → [Seen] of the others,
-    and how many it sent. Broken where an invariant did not hold."""
+    """A further one floods for lead_ms, is put out, and goes on for wait_ms → how many it sent and
+    [Seen] of the others. Broken where an invariant did not hold."""
     setting = Setting(
         members=members + 1,
         lifetime_s=3600,
