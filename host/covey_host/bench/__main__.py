@@ -24,6 +24,7 @@ SUBJECTS = [
     "cpython",
     "keytree",
     "peers",
+    "registrations",
     "loopback",
     "relay",
     "confirmation",

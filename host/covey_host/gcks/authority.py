@@ -228,7 +228,7 @@ class Authority:
         self._keep(replace(member, certificates=((id, until), *known)))
 
     def _keep(self, member: Member) -> None:
-        self._ledger.write({_MEMBER + member.name: _encoded(member)})
+        self._ledger.write({_MEMBER + member.name: _encoded(member)}, later=True)
 
     def _writing(self) -> None:
         """Members are to be counted again, unless _written() follows."""

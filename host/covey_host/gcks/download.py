@@ -5,13 +5,15 @@ the member's own bag last. A newcomer gets the current TEK only: what was sent u
 is none of its business, and senders go over to the current one within ATD.
 """
 
-import ipaddress
+import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from covey import gsa, ike, keywrap
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
+
+from covey import gsa, ike
 from covey.der import ECDSA_WITH_SHA256
 
 from . import sources
@@ -231,7 +233,7 @@ def _rekey_bag(rekey: RekeySA, tops: Sequence[Node]) -> gsa.KeyBag:
 
 def _wrapped(wrap: Wrap) -> gsa.WrappedKey:
     node, under = wrap.node, wrap.under
-    data = bytes(keywrap.wrap(under.key, node.key))
+    data = aes_key_wrap_with_padding(bytes(under.key), bytes(node.key))
     return gsa.WrappedKey(_KEY_ID.pack(node.key_id), _KEY_ID.pack(under.key_id), data)
 
 
@@ -254,5 +256,5 @@ def _anyone() -> ike.TrafficSelector:
 
 
 def _group(shape: Shape, port: int) -> ike.TrafficSelector:
-    address = ipaddress.IPv4Address(shape.address).packed
+    address = socket.inet_aton(shape.address)
     return ike.TrafficSelector(_UDP, port, port, address, address)

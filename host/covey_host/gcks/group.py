@@ -199,8 +199,8 @@ class Group:
         a new personal key: see path(). boots: it may remember nothing. relayed: it is to have
         data keys only, and no path.
 
-        All of it is durable on return. GroupFull where it must not be; NotYet: it waits for other
-        keys; Problem from the store.
+        All of it is durable on return, or when the ledger's together() ends. GroupFull where it
+        must not be; NotYet: it waits for other keys; Problem from the store.
         """
         self.refresh(now_ms)
         if now_ms >= self._born_ms + self.policy.lifetime_s * 1000:
@@ -218,7 +218,8 @@ class Group:
         fragments |= relayed  # no rekey by multicast comes to it
         enrolled = Enrolled(self.epoch.era, wanted is not None, False, fragments, leaf, relayed)
         changes = self._roster.entering(member, enrolled, picked)
-        self._write(changes | (self._tree.pages(draft, self._prefix) if draft else {}))
+        changes |= self._tree.pages(draft, self._prefix) if draft else {}
+        self._write(changes, later=True)
         self._roster.enter(member, enrolled, picked)
         self._newcomers.admitted(member, is_sender=wanted is not None)
         if self.epoch.clock:
@@ -242,7 +243,7 @@ class Group:
         self._timed.pop(member, None)
         if self.has(member):
             gone = replace(self._roster.members[member], left=True)
-            self._write(self._roster.entering(member, gone, {}))
+            self._write(self._roster.entering(member, gone, {}), later=True)
             self._roster.enter(member, gone, {})
 
     def active(self) -> dict[str, Enrolled]:
@@ -585,9 +586,9 @@ class Group:
         self._write(plan.changes | (more or {}))
         self.believe(plan, now_ms)
 
-    def _write(self, changes: Changes) -> None:
+    def _write(self, changes: Changes, *, later: bool = False) -> None:
         self.is_stale = True
-        self._ledger.write(changes)
+        self._ledger.write(changes, later=later)
         self.is_stale = False
 
     def _pick(self, member: str, wanted: int, now_ms: int) -> dict[int, senders.Row]:

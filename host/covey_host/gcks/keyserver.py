@@ -8,6 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -61,6 +62,7 @@ class KeyServer:
         self._left_groups: list[Group] = []  # by whom was removed last
         self._epochs: dict[str, Epoch] = {}  # as they were last told of
         self._responder: Responder | None = None
+        self._held: list[tuple[str, dict]] | None = None  # events of together(), until it is done
         self._disclosure = disclosure.Disclosure()
         self.trust = trust.load(self._ledger)
 
@@ -108,11 +110,44 @@ class KeyServer:
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker; address is any hashable that Out.address gives back."""
         outs = self._responder.receive(data, address, now_ms)
+        if self._held is not None:
+            return outs
+        self._responder.heard()
         return outs + self._due(now_ms)
+
+    @contextmanager
+    def together(self, now_ms: int):
+        """Messages that arrived at once: what receive() in here says of members is written by one
+        sync. Nothing that it hands back may be sent before this has ended; then step() is to
+        follow. A Problem as it ends: nobody who was to be answered was heard.
+        """
+        self._held = []
+        try:
+            with self._ledger.together():
+                yield
+        except BaseException:
+            self._held = None
+            self.counters["unheard"] += self._responder.unhear()
+            for group in self._groups.values():
+                group.is_stale = True
+            raise
+        held, self._held = self._held, None
+        self._responder.heard()
+        for name, facts in held:
+            self._tell(name, **facts)
 
     def step(self, now_ms: int) -> tuple[list[Out], int]:
         """Whatever time has brought → (messages, milliseconds until the next call)."""
-        outs = self._responder.step(now_ms)
+        failed = None
+        with self.together(now_ms):
+            try:
+                outs = self._responder.step(now_ms)
+            except Fenced:
+                raise
+            except Exception as error:  # one IKE SA's: what was written for others stays
+                failed = error
+        if failed is not None:
+            raise failed
         for group in self._all():
             try:
                 group.step(now_ms)
@@ -342,6 +377,9 @@ class KeyServer:
         self._tell(name, group=group.policy.name, epoch=epoch.number, spi=epoch.tek_spi.hex())
 
     def _tell(self, name: str, **facts: Any) -> None:
+        if self._held is not None:
+            self._held.append((name, facts))
+            return
         self.events.append((name, facts))
         self._diary.tell(name, facts)
         del self.events[:-_MOST_EVENTS]

@@ -6,6 +6,7 @@ then told to anyone. After a failed write the outcome is unknown: the owner read
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..errors import Problem
@@ -22,6 +23,7 @@ class Ledger:
         self._store = store
         self.term = term
         self._versions: dict[str, int] = {}
+        self._later: set[str] | None = None  # inside together(): what was written for later
 
     def read(self, key: str) -> bytes | None:
         value, version = self._store.read(key)
@@ -45,8 +47,9 @@ class Ledger:
             for after, value, _ in rows:
                 yield after[len(prefix) :], value
 
-    def write(self, changes: Changes) -> None:
-        """All of it is durable when this returns. Problem: it may or may not have happened.
+    def write(self, changes: Changes, *, later: bool = False) -> None:
+        """All of it is durable when this returns; later: when together() ends, if this is inside.
+        Problem: it may or may not have happened.
 
         A key that was never read is taken to be absent. Fenced: another key server took over.
         """
@@ -55,10 +58,28 @@ class Ledger:
         expected = [(key, self._versions.get(key, 0), value) for key, value in changes.items()]
         for key in changes:
             self._versions.pop(key, None)
-        if not self._store.compare_and_swap(expected, self.term):
+        later = later and self._later is not None
+        how = {"later": True} if later else {}
+        version = self._store.compare_and_swap(expected, self.term, **how)
+        if not version:
             raise Problem("The store was changed by another program: try again.")
-        for key in changes:
-            self.read(key)
+        self._versions |= {key: version for key, value in changes.items() if value is not None}
+        if later:
+            self._later.update(changes)
+
+    @contextmanager
+    def together(self):
+        """What is written for later in here is durable when it has ended. Where it ends with a
+        Problem, what was written so is to be read again, and nobody may hear of it."""
+        self._later = set()
+        try:
+            with self._store.together():
+                yield
+        except BaseException:
+            self.forget(self._later)
+            raise
+        finally:
+            self._later = None
 
     def forget(self, keys: Iterable[str]) -> None:
         """The versions of what is not written often: read it again before it is written."""

@@ -6,7 +6,7 @@ HDR, SK{..., IDg, [SAg,] [N(GROUP_SENDER)] [N(COVEY_AWAKE)]} -->
 HDR, SK{IDg, N(NO_PROPOSAL_CHOSEN or REGISTRATION_FAILED)} -->  it leaves: <-- HDR, SK{}
 """
 
-import ipaddress
+import socket
 from collections import Counter
 from collections.abc import Callable
 
@@ -115,11 +115,12 @@ class Registrar:
                     self._counters["report_malformed"] += 1
 
     def _find(self, id_type: int, identity: bytes) -> Group:
-        for name, group in self._groups.items():
-            if id_type in NAMED and identity == name.encode():
+        if id_type in NAMED:
+            group = self._groups.get(identity.decode("latin-1"))
+            if group is not None:
                 return group
-            address = ipaddress.IPv4Address(group.policy.address).packed
-            if id_type == ike.ID_IPV4_ADDR and identity == address:
+        for group in self._groups.values() if id_type == ike.ID_IPV4_ADDR else ():
+            if identity == socket.inet_aton(group.policy.address):
                 return group
         raise _Refused(ike.INVALID_GROUP_ID)
 

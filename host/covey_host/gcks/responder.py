@@ -65,6 +65,7 @@ class Responder:
         self._door = Door(policy, self._table, counters, random)
         self._proof = Proof(policy, authority, counters, tell, random, time)
         self._requests = Requests(policy, self._table, groups, counters, tell, random)
+        self._answered: list[IkeSA] = []  # about a group, since heard() or unhear()
 
     @property
     def policy(self) -> SitePolicy:
@@ -88,6 +89,19 @@ class Responder:
         except FormatError as error:
             self._counters[name_of(error.reason)] += 1
             return []
+
+    def heard(self) -> None:
+        """What was answered is in the store."""
+        self._answered.clear()
+
+    def unhear(self) -> int:
+        """It is not, and no answer has left: those who asked never came. Their IKE SAs are gone,
+        since an answer may be cached there → how many."""
+        answered, self._answered = self._answered, []
+        for sa in answered:
+            if self._table.sas.get(sa.own_spi) is sa:
+                self._table.forget(sa)
+        return len(answered)
 
     def step(self, now_ms: int) -> list[Out]:
         """Some of what time has brought: requests of ours, repeats of them, IKE SAs that end.
@@ -233,6 +247,8 @@ class Responder:
             sa.deferred = Deferred(opened, not_yet.until_ms)
             self._requests.wake(sa)
             return []
+        if opened.header.exchange in (ike.GSA_AUTH, ike.GSA_REGISTRATION):
+            self._answered.append(sa)
         answer = sa.answer(opened.header.exchange, payloads)
         if ends:
             self._table.end(sa, now_ms)

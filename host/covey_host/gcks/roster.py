@@ -14,7 +14,7 @@ Rows are written by the group; each method that gives Changes has a partner that
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from . import states
 from .ledger import Changes, decode, encode
@@ -249,7 +249,7 @@ class Roster:
 
 
 def _row(enrolled: Enrolled) -> bytes:
-    fields = asdict(enrolled)
+    fields = dict(vars(enrolled))  # not asdict(), which copies deeply: a row for each who comes
     leaf = fields.pop("leaf")
     if not enrolled.relayed:
         del fields["relayed"]  # of a million rows

@@ -8,6 +8,7 @@ Nothing here is authentic. What is malformed is not answered: INVALID_SYNTAX may
 protection only (section 3.10.1).
 """
 
+from functools import lru_cache
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -25,6 +26,7 @@ from .table import ZERO_SPI
 from .trust import SHA2_256, Trust
 
 _NONCE_LEN = 32
+_MOST_OFFERS = 32  # kept with what was chosen of them; the one not seen for longest goes first
 
 
 class Unacceptable(Exception):
@@ -64,7 +66,7 @@ def respond(
         kind = bytes([critical])
         raise Unacceptable(ike.UNSUPPORTED_CRITICAL_PAYLOAD, kind, "unsupported_critical")
     parts = Parts(payloads)
-    chosen = proposals.choose(ike.parse_sa(parts.needed(ike.SA)))
+    chosen, answered = _chosen(parts.needed(ike.SA))
     method, value = ike.parse_ke(parts.needed(ike.KE))
     nonce_i = ike.check_nonce(parts.needed(ike.NONCE))
     if chosen is None:
@@ -79,7 +81,7 @@ def respond(
     sa = IkeSA(header.spi_i, spi_r, chosen, keys, random)
     sa.has_fragments = any(n.type == ike.IKEV2_FRAGMENTATION_SUPPORTED for n in parts.notifies)
     answer = [
-        (ike.SA, ike.emit_sa([chosen.answer])),
+        (ike.SA, answered),
         (ike.KE, ike.emit_ke(ike.CURVE25519, private.public_key().public_bytes_raw())),
         (ike.NONCE, nonce_r),
         *natd.answer(parts.notifies, header.spi_i, spi_r, address, listen),
@@ -93,6 +95,14 @@ def respond(
     sa.request, sa.response = data, bytes(ike.emit_message(*head, answer))
     sa.nonce_i, sa.nonce_r = nonce_i, nonce_r
     return sa
+
+
+@lru_cache(_MOST_OFFERS)
+def _chosen(offer: bytes) -> tuple[proposals.Chosen | None, bytes]:
+    """What is taken of the body of an SA payload, and the body that says so. Members of one kind
+    all offer the same."""
+    chosen = proposals.choose(ike.parse_sa(offer))
+    return chosen, b"" if chosen is None else bytes(ike.emit_sa([chosen.answer]))
 
 
 def _knows_sha256(parts: Parts) -> bool:

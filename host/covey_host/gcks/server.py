@@ -177,6 +177,7 @@ class Server:
     # Events of the loop
 
     def _readable(self, endpoint: Endpoint) -> None:
+        messages = []
         for arrived in endpoint.receive(_BURST):
             if isinstance(arrived, Esp):
                 if not self._relaying.take(*arrived):
@@ -184,11 +185,23 @@ class Server:
             elif isinstance(arrived, int):
                 self._drops.count(arrived)
             else:
-                self._guard(partial(self._receive, *arrived))
+                messages.append(arrived)
+        if len(messages) == 1:  # the store's Problem then goes to who asked
+            self.send(self._guard(partial(self._receive, *messages[0])) or [])
+        elif messages:
+            self.send(self._guard(partial(self._receive_all, messages)) or [])
         self._step()
 
-    def _receive(self, data: bytes, address) -> None:
-        self.send(self._keyserver.receive(data, address, now_ms()))
+    def _receive(self, data: bytes, address) -> list[Out]:
+        return self._keyserver.receive(data, address, now_ms())
+
+    def _receive_all(self, messages: list) -> list[Out]:
+        """All that came at once, written by one sync: it answers nobody before that."""
+        outs: list[Out] = []
+        with self._keyserver.together(now_ms()):
+            for message in messages:
+                outs += self._guard(partial(self._receive, *message)) or []
+        return outs
 
     def _step(self) -> None:
         """Move the key server's clock, and come back when it next has something to do."""
