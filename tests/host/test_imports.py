@@ -123,6 +123,7 @@ GROUPS = {
             "assignment",
             "rekey",
             "group",
+            "candidates",
             "keywork",
             "refresh",
             "silence",
