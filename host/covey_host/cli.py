@@ -13,10 +13,12 @@ from typing import Annotated
 import typer
 
 from . import certcommands, commands, output
+from .audit import cli as audit
 from .board import cli as board
 from .desk import cli as desk
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
 from .options import Interface, Json, Name, Names, Site, Ttl
+from .service import cli as service
 
 Csr = Annotated[
     Path | None, typer.Option(help="A certificate request: its key never leaves its owner.")
@@ -209,10 +211,16 @@ def site_ca(
 
 @app.command()
 def serve(
-    json: Json = False, interface: Interface = None, ttl: Ttl = None, site: Site = None
+    json: Json = False,
+    user: Annotated[
+        str | None, typer.Option(help="Open ports as root, and do all else as this user.")
+    ] = None,
+    interface: Interface = None,
+    ttl: Ttl = None,
+    site: Site = None,
 ) -> int:
     """Run the key server. Its log goes to stderr."""
-    return commands.serve(site, json, interface, ttl)
+    return commands.serve(site, json, interface, ttl, user)
 
 
 @app.command()
@@ -297,6 +305,8 @@ def join(
     )
 
 
+audit.register(app)
+service.register(app)
 board.register(app)
 desk.register(app)
 

@@ -10,6 +10,7 @@ from typing import Any
 from . import control, output, overview
 from . import site as sites
 from . import why as words
+from .audit import recorder
 from .errors import MISUSE, Problem
 from .gcks import authority, policy, policyvalues, trust
 from .gcks.sockets import interface_address
@@ -156,11 +157,19 @@ def site_wifi(option: Path | None, ssid: str | None, is_open: bool) -> None:
     output.line(f"Wrote {site.wifi}: images and installs from now on bring it to their boards.")
 
 
-def serve(option: Path | None, as_json: bool, interface: str | None, ttl: int | None) -> int:
+def serve(
+    option: Path | None,
+    as_json: bool,
+    interface: str | None,
+    ttl: int | None,
+    user: str | None,
+) -> int:
     from .gcks.server import Server
+    from .service.account import Account
 
     address = None if interface is None else interface_address(interface)
-    return Server(sites.find(option), output.Log(as_json), address, ttl).run()
+    account = None if user is None else Account(user)
+    return Server(sites.find(option), output.Log(as_json), address, ttl, account).run()
 
 
 def rekey(option: Path | None, group: str) -> None:
@@ -261,7 +270,8 @@ def perform(site: Site, request: dict) -> dict:
         store = sqlite.open_existing(site.store)
         try:
             store.lock(f"covey {request['do']}")
-            return Operations(site, store).perform(request, 0)
+            with recorder.alone(site, store, request):
+                return Operations(site, store).perform(request, 0)
         except Locked:
             if time.monotonic() > end:
                 raise

@@ -28,6 +28,7 @@ from .rekeyer import Rekeyer
 from .relay import Relay
 from .responder import Responder
 
+_LAST_WRITES = 1000  # at the end
 _MOST_EVENTS = 1000  # kept for whoever reads them; the oldest go first
 
 
@@ -247,6 +248,20 @@ class KeyServer:
         found = self._overview().status(now_ms, member)
         found["counters"] = dict(self.counters)
         return {**found, **(self._responder.status() if self._responder else {})}
+
+    def epochs(self) -> dict[str, int]:
+        """The number of each group's keys."""
+        return {name: group.epoch.number for name, group in self._groups.items()}
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all messages that tell of what was done have been sent once: a removal takes
+        two. What is left of repeats, the next start says again."""
+        return not any(group.has_unsent for group in self._all())
+
+    def flush(self) -> None:
+        """At the end: what is remembered of members, for `covey why`. Problem: it is lost."""
+        self._diary.flush(_LAST_WRITES)
 
     def why(self, member: str, now_ms: int) -> dict:
         """All that is known of one member; see status(). Problem where there is none."""
