@@ -128,6 +128,7 @@ def test_every_file_is_private_whatever_the_umask(tmp_path, mask):
         "covey.toml",
         "state.db",
         "state.lock",
+        "audit.log",
         "members",
         "members/press-7",
         "members/press-7/covey.json",
