@@ -18,6 +18,7 @@ MOST_OCTETS = 1 << 20  # of a line
 _LINE = re.compile(
     rb'(\{"n":([0-9]{1,15}),"time":.*,"prev":"([0-9a-f]{64})"),"mac":"([0-9a-f]{64})"\}', re.DOTALL
 )
+_CUT = re.compile(rb'\{"n":[0-9]+,"time":"[^"]*","event":"cut"')
 
 
 class Mark(NamedTuple):
@@ -75,21 +76,19 @@ class Verifier:
     def take(self, line: bytes) -> str | None:
         """The next line, without its end: what is wrong with it, in a sentence."""
         found = _LINE.fullmatch(line)
+        mark = mark_of(line, int(found[2])) if found else None
+        if self._since.n and self.first is None and mark != self._since:
+            return None
         if not found:
             return f"What follows entry {self.last.n} is no entry."
-        mark = mark_of(line, int(found[2]))
-        if mark.n < self._since.n and mark.n == self.last.n + 1:
-            self.last = mark
-            return None
-        former, is_first = self.last, self.first is None
-        self.last = mark
+        former, self.last = self.last, mark
         self.count += 1
-        if is_first:
-            self.first = mark.n
-            if self._since.n:
-                return None if mark == self._since else f"Mark {self._since.n} is of another log."
-            former = Mark(mark.n - 1, found[3].decode()) if mark.n > 1 else BEGIN
-        return self._judge(found, former)
+        if self.first is not None:
+            return self._judge(found, former)
+        self.first = mark.n
+        if self._since.n:
+            return None
+        return self._judge(found, Mark(mark.n - 1, found[3].decode()) if mark.n > 1 else BEGIN)
 
     def _judge(self, found: re.Match, former: Mark) -> str | None:
         n = self.last.n
@@ -101,14 +100,19 @@ class Verifier:
             mac = hmac.digest(self._key, found[1], "sha256")
             if not hmac.compare_digest(mac.hex().encode(), found[4]):
                 return f"Entry {n} was altered, or was not written by this site's key server."
+        if _CUT.match(found[1]):
+            return f"Entry {n} says that the log before it was cut, or altered, or put back."
         if n == self._until.n and self.last != self._until:
             return f"Entry {n} is not the one that the store knows."
         return None
 
     def end(self) -> str | None:
         """After the last line."""
-        until = max(self._since.n, self._until.n)
-        return _missing(self.last.n + 1, until + 1) if until > self.last.n else None
+        if self._since.n and self.first is None:
+            return f"Entry {self._since.n}, of this mark, is not in the log."
+        if self._until.n > self.last.n:
+            return _missing(self.last.n + 1, self._until.n + 1)
+        return None
 
 
 def _missing(first: int, behind: int) -> str:

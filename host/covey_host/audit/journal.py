@@ -77,9 +77,9 @@ class Journal:
         """Make durable what was added; a sentence where it can't be, and it waits."""
         if not self._waiting:
             return None
-        data = b"".join(self._waiting)
         try:
             self._check_file()
+            data = b"".join(self._waiting)
             _write(self._fd, data)
             _sync(self._fd)
         except OSError as error:
@@ -149,14 +149,15 @@ class Journal:
     # The file
 
     def _check_file(self) -> None:
-        """Somebody may have removed it, or written to it: then another one begins, and verify
-        finds what is missing or too much."""
+        """Somebody may have removed it, or written to it: then another one begins."""
         status = os.fstat(self._fd)
         if status.st_nlink and status.st_size == self._size:
             return
         if status.st_nlink:
-            return self._begin_anew()
-        self._reopen()
+            self._begin_anew()
+        else:
+            self._reopen()
+        self.add("cut", "server", found=f"{status.st_nlink} files, {status.st_size} octets")
 
     def _rotate(self) -> str | None:
         try:
@@ -167,7 +168,11 @@ class Journal:
 
     def _begin_anew(self) -> None:
         full = self._path.with_name(f"audit-{self._first:012d}.log")
-        os.link(self._path, full)  # unlike a renaming it never replaces what is there
+        try:
+            os.link(self._path, full)  # unlike a renaming it never replaces what is there
+        except FileExistsError:
+            if not os.path.samefile(self._path, full):
+                raise
         os.unlink(self._path)
         self._reopen()
 

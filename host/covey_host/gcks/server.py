@@ -208,7 +208,7 @@ class Server:
         """What is said by halves is said to its end: a removal. A second signal ends this."""
         self._has_time = True
         end = time.monotonic() + _FINISH_S
-        while not self._keyserver.is_settled and self._has_time and time.monotonic() < end:
+        while self._has_time and not self._keyserver.is_settled and time.monotonic() < end:
             await asyncio.sleep(_FINISH_POLL_S)
 
     def _stop(self, status: int) -> None:
