@@ -323,6 +323,16 @@ def test_marks_are_not_written_for_each_entry(site, store, log):
     assert revision() - before == 2
 
 
+def test_the_store_hears_of_all_within_a_second(site, store, log):
+    made = Told().recorder(log, site)
+    assert not made.is_behind
+    made.event("rekeyed", {}, 5)
+    assert made.is_behind
+    made.step(5)
+    assert not made.is_behind
+    assert store.read(journal.MARK)[0].startswith(b"1:")
+
+
 def test_a_mark_is_fenced(site, store):
     term = store.acquire_term("one")
     log = Journal(site.root, Ledger(store, term), lambda: 0.0)
@@ -424,6 +434,18 @@ def test_a_command_that_fails_is_entered_too(site, log, error):
     last = entries(site)[-1]
     assert (last["event"], last["by"]) == ("failed", "me")
     assert last["reason"] == ("There is none." if isinstance(error, Problem) else "KeyError")
+
+
+def test_what_no_command_is_does_not_stop_the_log(site, log):
+    deep = []
+    for _ in range(900):
+        deep = [deep]
+    made = Told().recorder(log, site)
+    with made.command({"do": "rekey", "group": deep, "members": ["\ud800"], "x": deep}, "me"):
+        pass
+    (entry,) = entries(site)
+    assert entry["group"] == "?" and entry["members"] == ["\ud800"]
+    assert whole(site).count == 1
 
 
 @pytest.mark.parametrize("request_", [{"do": "status"}, {"do": "site ca", "new": False}, {}])

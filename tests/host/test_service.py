@@ -18,8 +18,9 @@ from covey_host import output
 from covey_host.audit import reader
 from covey_host.audit.chain import BEGIN
 from covey_host.errors import MISUSE, Problem
+from covey_host.gcks import Out, troubles
 from covey_host.gcks import server as servers
-from covey_host.gcks import troubles
+from covey_host.gcks.sockets import Address
 from covey_host.service import health, unit
 from covey_host.service.account import Account
 from covey_host.service.notify import Notifier
@@ -309,6 +310,25 @@ def test_a_key_server_is_settled_when_a_removal_is_through(tmp_path):
     plant.wait(2_000)
     assert plant.server.is_settled
     plant.store.close()
+
+
+# What is said
+
+
+def test_nobody_hears_of_what_the_audit_log_does_not_tell(tmp_path, monkeypatch):
+    order = []
+
+    class Endpoint:
+        def send(self, data, address):
+            order.append(data)
+            return 0
+
+    made = servers.Server(Site(tmp_path), output.Log(True), None, None)
+    made._endpoints = [Endpoint()]
+    monkeypatch.setattr(made._chronicle, "tell", lambda: order.append("told"))
+    where = Address(0, "192.0.2.1", 848, b"")
+    made.send([Out(b"one", where, None), Out(b"two", where, None)])
+    assert order == ["told", b"one", b"two"]
 
 
 # All of it

@@ -106,7 +106,8 @@ class Journal:
 
     @property
     def is_marked(self) -> bool:
-        return self._last == self._marked
+        """Whether the store knows of all there is."""
+        return not self._waiting and self._last == self._marked
 
     def close(self) -> None:
         if self._fd >= 0:

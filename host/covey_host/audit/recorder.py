@@ -14,6 +14,7 @@ import pwd
 import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,13 @@ class Recorder:
         by_event = command == "keys" and self._has_events  # whoever follows asks all the time
         if not by_event:
             self._journal.add("command", by, command=command, **_facts(request))
+        puts_out = command in _ALWAYS or request.get("role") == "none"
         self.by = by
         try:
-            self._insist(command)
+            self._insist(puts_out)
             yield
             if by_event:
-                self._insist(command)
+                self._insist(puts_out)
         except Exception as error:
             is_fault = not isinstance(error, Problem)
             reason = type(error).__name__ if is_fault else error.sentence
@@ -85,9 +87,9 @@ class Recorder:
             self.settle()
             self.by = SERVER
 
-    def _insist(self, command: str) -> None:
+    def _insist(self, puts_out: bool) -> None:
         failed = self.settle()
-        if failed and command not in _ALWAYS:
+        if failed and not puts_out:
             raise Problem(failed)
 
     def event(self, name: str, facts: dict[str, Any], now_s: float) -> None:
@@ -124,6 +126,11 @@ class Recorder:
             self._trouble(failed)
         return failed
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether step() is to be called within a second: there is more than the store knows."""
+        return not self._journal.is_marked
+
     def step(self, now_s: float) -> None:
         """What time has brought. Problem where the store takes no mark."""
         if self._left_out_s is None:
@@ -131,6 +138,7 @@ class Recorder:
         if now_s - self._left_out_s >= _LEFT_OUT_S:
             self._left_out_s = now_s
             self._enter_left_out()
+        self.settle()
         self._journal.mark(now_s)
 
     def close(self) -> None:
@@ -165,12 +173,17 @@ def alone(site: Site, store: Store, request: dict):
             recorder.close()
 
 
+@lru_cache(maxsize=64)
+def _user_name(user: int) -> str | None:
+    """Asked for once: it may come over a network."""
+    with suppress(KeyError):
+        return pwd.getpwuid(user).pw_name
+    return None
+
+
 def person(user: int | None, process: int | None) -> dict[str, Any]:
     """By whom, of a user's and a process's number; None where the system doesn't say."""
-    name = None
-    if user is not None:
-        with suppress(KeyError):
-            name = pwd.getpwuid(user).pw_name
+    name = None if user is None else _user_name(user)
     return {"user": name, "uid": user, "process": process}
 
 
@@ -187,5 +200,15 @@ def _files(request: dict) -> list[str]:
 
 def _facts(request: dict) -> dict[str, Any]:
     facts = {name: request[name] for name in _FACTS if request.get(name) is not None}
+    facts = {name: value if _is_plain(value, 2) else "?" for name, value in facts.items()}
     files = _files(request)
     return facts | ({"files": files} if files else {})
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Whether it can be a command's: whoever speaks to the socket may nest what it likes."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return depth > 0 and all(_is_plain(each, depth - 1) for each in value)
+    return True

@@ -22,6 +22,8 @@ from .ledger import Ledger
 from .troubles import Troubles
 
 _DROPS_S = 60  # new drops are told so often
+_MARK_MS = 1_000  # so much the store is behind the audit log at most
+_IDLE_MS = 60_000
 
 
 class Chronicle:
@@ -68,6 +70,11 @@ class Chronicle:
     def step(self) -> None:
         """What time has brought. Problem where the store takes no mark."""
         self._recorder.step(time.monotonic())
+
+    @property
+    def wait_ms(self) -> int:
+        """The longest until the next step()."""
+        return _MARK_MS if self._recorder.is_behind else _IDLE_MS
 
     def command(self, request: dict, who: dict[str, Any] | None = None):
         """Around a command: by whoever is at the control socket, unless it says who."""

@@ -226,6 +226,8 @@ class KeyServer:
         groups that are gone are told to end. The sockets stay as they were opened."""
         self._check_receivers(policy)
         policy = replace(policy, listen=self._policy.listen)
+        before, after = self._policy.groups, policy.groups
+        changed = [n for n in {**before, **after} if before.get(n) != after.get(n)]
         for name in [name for name in self._groups if name not in policy.groups]:
             group = self._groups[name]
             group.exclude(now_ms)
@@ -240,7 +242,7 @@ class KeyServer:
         self._policy = self._responder.policy = policy
         self.relay.is_stale = True
         self._rekeyer.most_len = most_len(policy)
-        self._tell("reloaded", groups=list(policy.groups))
+        self._tell("reloaded", groups=list(policy.groups), changed=changed)
         return self._due(now_ms)
 
     def status(self, now_ms: int, member: str | None = None) -> dict:

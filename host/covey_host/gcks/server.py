@@ -36,7 +36,6 @@ from .room import check_room
 from .sockets import Endpoint, Esp, check_interface, check_route, is_multicast
 
 _BURST = 32  # datagrams read from one socket before timers and commands get their turn
-_IDLE_MS = 60_000  # the longest sleep between two steps
 _RETRY_MS = 1_000  # until the next step after one that failed
 _FINISH_S = 10  # the most that is waited at the end, for a removal to be through
 _FINISH_POLL_S = 0.05
@@ -249,7 +248,8 @@ class Server:
         self._guard(self._relaying.follow)
         self._chronicle.tell()
         self._guard(self._chronicle.step)
-        wait_ms = _RETRY_MS if wait_ms is None else max(0, min(wait_ms, _IDLE_MS))
+        wait_ms = _RETRY_MS if wait_ms is None else max(0, wait_ms)
+        wait_ms = min(wait_ms, self._chronicle.wait_ms)
         self._timer = asyncio.get_running_loop().call_later(wait_ms / 1000, self._step)
 
     def _advance(self) -> int:
