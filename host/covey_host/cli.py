@@ -13,10 +13,12 @@ from typing import Annotated
 import typer
 
 from . import certcommands, commands, output, rolecommands
+from .audit import cli as audit
 from .board import cli as board
 from .desk import cli as desk
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
 from .options import Interface, Json, Name, Names, Site, Ttl, Workers
+from .service import cli as service
 from .vault import cli as vault
 
 Csr = Annotated[
@@ -240,13 +242,16 @@ def site_ca(
 @app.command()
 def serve(
     json: Json = False,
+    user: Annotated[
+        str | None, typer.Option(help="Open ports as root, and do all else as this user.")
+    ] = None,
     interface: Interface = None,
     ttl: Ttl = None,
     workers: Workers = 0,
     site: Site = None,
 ) -> int:
     """Run the key server. Its log goes to stderr."""
-    return commands.serve(site, json, interface, ttl, workers)
+    return commands.serve(site, json, interface, ttl, user, workers)
 
 
 @app.command()
@@ -331,6 +336,8 @@ def join(
     )
 
 
+audit.register(app)
+service.register(app)
 board.register(app)
 desk.register(app)
 vault.register(app, site_app)

@@ -10,6 +10,7 @@ from typing import Any
 from . import control, output, overview
 from . import site as sites
 from . import why as words
+from .audit import recorder
 from .errors import MISUSE, Problem
 from .gcks import authority, policy, policyvalues, trust
 from .gcks.sockets import interface_address
@@ -165,12 +166,20 @@ def site_wifi(option: Path | None, ssid: str | None, is_open: bool) -> None:
 
 
 def serve(
-    option: Path | None, as_json: bool, interface: str | None, ttl: int | None, workers: int
+    option: Path | None,
+    as_json: bool,
+    interface: str | None,
+    ttl: int | None,
+    user: str | None,
+    workers: int,
 ) -> int:
     from .gcks.server import Server
+    from .service.account import Account
 
     address = None if interface is None else interface_address(interface)
-    return Server(sites.find(option), output.Log(as_json), address, ttl, workers).run()
+    account = None if user is None else Account(user)
+    log = output.Log(as_json)
+    return Server(sites.find(option), log, address, ttl, account, workers).run()
 
 
 def rekey(option: Path | None, group: str) -> None:
@@ -274,7 +283,8 @@ def perform(site: Site, request: dict) -> dict:
         store = open_store(site)
         try:
             store.lock(f"covey {request['do']}")
-            return Operations(site, store).perform(request, 0)
+            with recorder.alone(site, store, request):
+                return Operations(site, store).perform(request, 0)
         except Locked:
             if time.monotonic() > end:
                 raise

@@ -135,6 +135,7 @@ def test_every_file_is_private_whatever_the_umask(tmp_path, mask):
         "site.key",
         "state.db",
         "state.lock",
+        "audit.log",
         "members",
         "members/press-7",
         "members/press-7/covey.json",

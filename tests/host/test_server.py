@@ -406,7 +406,7 @@ def test_a_disk_that_is_full_is_told_and_survived(bench):
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1, whole[1]))
     said = bench.covey("rekey", "line1", status=1)
     assert "state.db" in said and "check the disk" in said and said.count("\n") == 1
-    assert "members" in bench.covey("member", "add", "x", "--group", "line1", status=1)
+    assert "audit.log" in bench.covey("member", "add", "x", "--group", "line1", status=1)
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, whole)
     assert bench.covey("rekey", "line1") == "Rekeyed line1.\n"
     assert bench.epoch() > before

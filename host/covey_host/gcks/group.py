@@ -408,6 +408,11 @@ class Group:
         """Whether everything has been said."""
         return not self._repeats.outbox
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether a message waits for its time that has not been sent at all."""
+        return self._repeats.unsent > 0
+
     def is_fresh(self, now_ms: int) -> bool:
         """Whether members may still lack the current epoch: it has just been told."""
         return now_ms < self._born_ms + self.policy.dtd_s * 1000

@@ -31,6 +31,7 @@ from .responder import Responder
 from .roles import Role, is_pattern, stored
 from .spis import Spis
 
+_LAST_WRITES = 1000  # at the end
 _MOST_EVENTS = 1000  # kept for whoever reads them; the oldest go first
 
 
@@ -294,6 +295,8 @@ class KeyServer:
         groups that are gone are told to end. The sockets stay as they were opened."""
         self._check_receivers(policy)
         policy = replace(policy, listen=self._policy.listen)
+        before, after = self._policy.groups, policy.groups
+        changed = [n for n in {**before, **after} if before.get(n) != after.get(n)]
         for name in [name for name in self._groups if name not in policy.groups]:
             group = self._groups[name]
             group.exclude(now_ms)
@@ -308,7 +311,7 @@ class KeyServer:
         self._policy = self._responder.policy = policy
         self.relay.is_stale = True
         self._rekeyer.most_len = most_len(policy)
-        self._tell("reloaded", groups=list(policy.groups))
+        self._tell("reloaded", groups=list(policy.groups), changed=changed)
         return self._due(now_ms)
 
     def status(self, now_ms: int, member: str | None = None) -> dict:
@@ -316,6 +319,20 @@ class KeyServer:
         found = self._overview().status(now_ms, member)
         found["counters"] = dict(self.counters)
         return {**found, **(self._responder.status() if self._responder else {})}
+
+    def epochs(self) -> dict[str, int]:
+        """The number of each group's keys."""
+        return {name: group.epoch.number for name, group in self._groups.items()}
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all messages that tell of what was done have been sent once: a removal takes
+        two. What is left of repeats, the next start says again."""
+        return not any(group.has_unsent for group in self._all())
+
+    def flush(self) -> None:
+        """At the end: what is remembered of members, for `covey why`. Problem: it is lost."""
+        self._diary.flush(_LAST_WRITES)
 
     def why(self, member: str, now_ms: int) -> dict:
         """All that is known of one member; see status(). Problem where there is none."""
