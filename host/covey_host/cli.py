@@ -15,6 +15,7 @@ import typer
 from . import certcommands, commands, output
 from .board import cli as board
 from .desk import cli as desk
+from .gateway import cli as gateway
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
 from .options import Interface, Json, Name, Names, Site, Ttl
 
@@ -299,6 +300,7 @@ def join(
 
 board.register(app)
 desk.register(app)
+gateway.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
