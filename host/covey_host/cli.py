@@ -15,8 +15,8 @@ import typer
 from . import certcommands, commands, output
 from .board import cli as board
 from .desk import cli as desk
-from .gateway import cli as gateway
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
+from .gateway import cli as gateway
 from .options import Interface, Json, Name, Names, Site, Ttl
 
 Csr = Annotated[

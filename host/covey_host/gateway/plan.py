@@ -4,11 +4,11 @@
     protected = "eth0"                network card towards everybody else
 
     [flow.speed]
-    direction = "protect"             from the plant into a group; "open": from a group to the plant
+    direction = "protect"             from the plant into a group, or "open": from it to the plant
     member = "members/gate-1"         the gateway's membership: a directory, or a covey.json
     address = "239.192.1.32"          of the plain multicast
     port = 2222                       ... its UDP port
-    producer = "192.168.1.20"         the device that sends it, by the address that its datagrams bear
+    producer = "192.168.1.20"         the device that sends it, as its datagrams name it
     connections = "learn"             which connection IDs: [0x12345678, ...], "any", or "learn"
     source = "gate-2"                 open only: who must be proven to have sent it into the group
     ttl = 1                           open only: of the plain datagrams
@@ -130,7 +130,7 @@ class _Reader:
         return Flow(name, direction, **facts)
 
     def _hold_apart(self, one: Flow, other: Flow) -> None:
-        """RFC-less, but plain: a frame has one way, or none."""
+        """A frame has one way, or none."""
         at = ("flow", other.name)
         place = [(f.address, f.port, f.producer) for f in (one, other)]
         if place[0] == place[1] and one.shares(other):

@@ -50,10 +50,8 @@ class Gateway:
         self._buf = bytearray(wires.MOST_OCTETS)
 
     def _tunnel(self, path: Path) -> Tunnel:
-        dscp = next((f.dscp for f in self._plan.flows if f.member == path), 0)
-        for flow in self._plan.flows:
-            if flow.member == path and flow.direction == PROTECT:
-                dscp = flow.dscp
+        sent = [f for f in self._plan.flows if f.member == path and f.direction == PROTECT]
+        dscp = sent[0].dscp if sent else 0  # they have one: see plan.py
 
         def deliver(payload, source):
             self._deliver(path, payload, source)
@@ -101,20 +99,26 @@ class Gateway:
 
     async def _protect(self, place: tuple[bytes, int], sock: socket.socket) -> None:
         """Each frame that the plant multicasts there goes into its flow's group, or nowhere."""
-        while True:
-            await _readable(sock)
-            batches: dict[str, tuple[Flow, list[bytes]]] = {}
-            for _ in range(_BURST):
-                try:
-                    n, (producer, _) = sock.recvfrom_into(self._buf)
-                except BlockingIOError:
-                    break
-                flow = self._bridge.protect(place, producer, self._buf, n, time.monotonic())
-                if flow is not None:
-                    frame = bytes(memoryview(self._buf)[:n])
-                    batches.setdefault(flow.name, (flow, []))[1].append(frame)
-            for flow, frames in batches.values():
-                await self._send(flow, frames)
+        with _Waiter(sock) as waiter:
+            while True:
+                await waiter.wait()
+                for flow, frames in self._read(place, sock).values():
+                    await self._send(flow, frames)
+
+    def _read(self, place: tuple[bytes, int], sock: socket.socket) -> dict:
+        """A burst of them: {flow's name: (flow, its frames)}."""
+        batches: dict[str, tuple[Flow, list[bytes]]] = {}
+        now_s = time.monotonic()
+        for _ in range(_BURST):
+            try:
+                n, (producer, _) = sock.recvfrom_into(self._buf)
+            except BlockingIOError:
+                break
+            flow = self._bridge.protect(place, producer, self._buf, n, now_s)
+            if flow is not None:
+                frame = bytes(memoryview(self._buf)[:n])
+                batches.setdefault(flow.name, (flow, []))[1].append(frame)
+        return batches
 
     async def _send(self, flow: Flow, frames: list[bytes]) -> None:
         tunnel = self._tunnels[flow.member]
@@ -128,14 +132,15 @@ class Gateway:
         self._count_off(NOT_SENT, len(frames) - sent)
 
     async def _watch(self, sock: socket.socket) -> None:
-        while True:
-            await _readable(sock)
-            for _ in range(_BURST):
-                packet = wires.watched(sock)
-                if packet is None:
-                    break
-                self._bridge.watch(packet, time.monotonic())
-            self._tell_news()
+        with _Waiter(sock) as waiter:
+            while True:
+                await waiter.wait()
+                for _ in range(_BURST):
+                    packet = wires.watched(sock)
+                    if packet is None:
+                        break
+                    self._bridge.watch(packet, time.monotonic())
+                self._tell_news()
 
     # Into the plant
 
@@ -188,16 +193,20 @@ class Gateway:
             self._bridge.refuse(reason, count)
 
 
-async def _readable(sock: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_reader(sock, _wake, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_reader(sock)
+class _Waiter:
+    """Waits until a socket has something to read."""
 
+    def __init__(self, sock: socket.socket):
+        self._sock = sock
+        self._ready = asyncio.Event()
 
-def _wake(ready: asyncio.Future) -> None:
-    if not ready.done():
-        ready.set_result(None)
+    def __enter__(self):
+        asyncio.get_running_loop().add_reader(self._sock, self._ready.set)
+        return self
+
+    def __exit__(self, *_):
+        asyncio.get_running_loop().remove_reader(self._sock)
+
+    async def wait(self) -> None:
+        self._ready.clear()
+        await self._ready.wait()

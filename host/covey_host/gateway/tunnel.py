@@ -1,4 +1,4 @@
-"""One membership of the gateway: joined as long as the gateway works, and again whenever it ends."""
+"""One membership of the gateway: joined while the gateway works, again whenever it ends."""
 
 import asyncio
 import socket
