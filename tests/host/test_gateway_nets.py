@@ -5,66 +5,41 @@ nothing plain crosses whatever becomes of a gateway.
 import os
 import signal
 import socket
+import struct
+from contextlib import ExitStack
 
 import pytest
 
 import enip
-from processes import PATIENCE_S, wait_until
-from two_plants import CARDS, DEVICES, GATES, SERVER, TwoPlants, covey
+from covey_host.bench.results import Missing
+from covey_host.bench.twoplants import (
+    CARDS,
+    DEVICES,
+    FLOW,
+    GATES,
+    GROUP,
+    PATIENCE_S,
+    PORT,
+    SERVER,
+    TwoPlants,
+    begin,
+    gateway,
+    wait_until,
+)
 
-GROUP, PORT = "239.192.1.32", 2222
 ESP = 4500
 ID, OTHER = 0x12345678, 0x0BADCAFE
 SECRET = b"SPEED-IS-1500-RPM"  # what no capture of the protected network may hold
-FLOW = f"""
-plant = "{CARDS[0]}"
-protected = "{CARDS[1]}"
-[flow.speed]
-address = "{GROUP}"
-port = {PORT}
-producer = "{DEVICES["a"]}"
-"""
 
 
 @pytest.fixture
 def plants(tmp_path):
-    with TwoPlants(tmp_path / "site") as made:
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(TwoPlants(tmp_path / "site"))
+        except Missing as missing:
+            pytest.skip(str(missing))
         yield made
-
-
-def begin(plants, source_auth="mac"):
-    """The key server and both gateways, which are members: (server, gateway A, gateway B)."""
-    folder = plants.folder
-    covey(folder, "init", folder)
-    policy = folder / "covey.toml"
-    listen = '"0.0.0.0:4500"'
-    assert listen in policy.read_text()
-    policy.write_text(policy.read_text().replace(listen, f'"{SERVER}:4500"'))
-    words = ("--address", GROUP, "--port", str(PORT), "--source-auth", source_auth)
-    covey(folder, "group", "add", "line1", *words)
-    with open(policy, "a") as file:
-        file.write('atd = "1s"\ndtd = "2s"\nfresh_join = false\n')
-    for name, *more in (("gate-a", "--sender"), ("gate-b",), ("spy",)):
-        covey(folder, "member", "add", name, "--group", "line1", "--server", SERVER, *more)
-    # The spy's card is the switch itself.
-    server = plants.start("net", "-m", "covey_host", "serve", "--json", "--interface", SERVER)
-    server.heard("serving")
-    gates = []
-    for side, extra in (
-        ("a", 'direction = "protect"\n'),
-        ("b", 'direction = "open"\nsource = "gate-a"\nttl = 2\n'),
-    ):
-        file = folder / f"gateway-{side}.toml"
-        file.write_text(FLOW + f'member = "members/gate-{side}"\n' + extra)
-        gates.append(gateway(plants, side))
-    for gate in gates:
-        gate.heard("member")
-    return server, *gates
-
-
-def gateway(plants, side):
-    file = plants.folder / f"gateway-{side}.toml"
-    return plants.start("g" + side, "-m", "covey_host", "gateway", file, "--json")
 
 
 class Scanner:
@@ -106,7 +81,7 @@ def drops(gate):
 
 
 def test_a_scanner_behind_another_gateway(plants):
-    _, gate_a, gate_b = begin(plants)
+    gate_a, gate_b = begin(plants, "mac", 'source = "gate-a"\nttl = 2\n', "spy")
     wire = plants.capture("net", "br0")
     far = plants.capture("pb", "eth0")
     device = plants.speaker("pa", DEVICES["a"])
@@ -128,8 +103,10 @@ def test_a_scanner_behind_another_gateway(plants):
 
     # What is sent arrives as it was sent.
     sent = []
-    while passed(gate_a) < 20:  # until the new keys are in use
+    while not passed(gate_a):  # until its keys are in use
         sent += produce(1)
+    sent += produce(20)
+    wait_until(lambda: passed(gate_a) > 20)
     wait_until(lambda: passed(gate_b) == passed(gate_a))
     came = far.datagrams(PORT)
     assert [c[-1] for c in came] == sent[-len(came) :] and len(came) >= 20
@@ -137,9 +114,8 @@ def test_a_scanner_behind_another_gateway(plants):
     assert drops(gate_a)["connection"] == 8
 
     # The wire between shows none of it.
-    sealed = [d for d in wire.datagrams(ESP) if d[1] == GROUP and len(d[-1]) > 60]
-    assert sealed and {d[0] for d in sealed} == {GATES["a"][0]}
-    assert 47 in {d[3] for d in sealed}
+    sealed = [d for d in wire.datagrams(ESP) if d[1] == GROUP and any(d[-1][:4])]  # no rekeys
+    assert {(d[0], d[3]) for d in sealed} == {(GATES["a"][0], 47)} and len(sealed) >= 20
     assert not wire.datagrams(PORT) and not any(SECRET in frame for frame in wire.frames)
 
     # An attacker there replays, garbles and injects; a consumer turned bad poses as the producer.
@@ -167,9 +143,7 @@ def test_a_scanner_behind_another_gateway(plants):
     spy.say("forge 10")
     while not any(e["event"] == "forged" for e in spy.events):
         produce(1)
-    told = gate_b.status()["members"]["gate-b"]["drops"]
     wait_until(lambda: gate_b.status()["members"]["gate-b"]["drops"].get("source", 0) >= 10)
-    assert told.get("source", 0) <= 10
     spy.close()
     wait_until(lambda: passed(gate_b) == passed(gate_a))
     assert all(SECRET in c[-1] for c in far.datagrams(PORT))
@@ -199,7 +173,8 @@ def test_a_scanner_behind_another_gateway(plants):
     assert len(far.datagrams(PORT)) == count
     assert not [d for d in wire.datagrams(PORT) if d[0] != SERVER and b"forged" not in d[-1]]
     ours = [f for f in wire.frames if SECRET in f]
-    assert all(socket.inet_aton(SERVER) == f[26:30] for f in ours)  # the attacker's own
+    # The attacker's own: so the capture would have shown it.
+    assert {f[26:30] for f in ours} == {socket.inet_aton(SERVER)}
 
 
 def forged(source, frame):
@@ -233,9 +208,9 @@ def test_where_something_else_carries_multicast_it_refuses(plants):
     try:
         router.setsockopt(socket.IPPROTO_IP, 200, 1)  # MRT_INIT
         for number, (_, address) in enumerate((GATES["a"], GATES["a"][::-1])):
-            vif = bytes([number, 0, 0, 1]) + bytes(4) + b""
-            vif = number.to_bytes(2, "little") + b"\0\x01" + bytes(4) + socket.inet_aton(address)
-            router.setsockopt(socket.IPPROTO_IP, 202, vif + bytes(4))  # MRT_ADD_VIF
+            card = socket.inet_aton(address)
+            vif = struct.pack("@HBBI4s4x", number, 0, 1, 0, card)
+            router.setsockopt(socket.IPPROTO_IP, 202, vif)  # MRT_ADD_VIF
     except OSError as error:
         pytest.skip(f"no multicast routing in this kernel: {os.strerror(error.errno)}")
     assert "A multicast router works on" in refusal(plants)

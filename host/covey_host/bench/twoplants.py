@@ -4,8 +4,9 @@
     10.77.1.10 ---- .1.1   10.77.0.2 ---- 10.77.0.1 ---- 10.77.0.3   .2.1 ---- 10.77.2.10
                                         a switch; the key server
 
-Sockets stay in the namespace that they were made in, so devices, scanner and attacker live in the
-process of the test; key server and gateways are processes of their own.
+Sockets stay in the namespace that they were made in, so devices, scanner and attacker live in this
+process; key server and gateways are processes of their own. What is waited for comes, or an
+AssertionError after PATIENCE_S. For the bench and the tests.
 """
 
 import ctypes
@@ -18,17 +19,31 @@ import struct
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from contextlib import contextmanager
+from pathlib import Path
 
-import pytest
-
-from processes import ENVIRONMENT, PATIENCE_S, start, wait_until
+from .results import Missing
 
 SERVER = "10.77.0.1"
 GATES = {"a": ("10.77.0.2", "10.77.1.1"), "b": ("10.77.0.3", "10.77.2.1")}  # protected, plant
 DEVICES = {"a": "10.77.1.10", "b": "10.77.2.10"}
 CARDS = "eplant", "eprot"  # of a gateway
+GROUP, PORT = "239.192.1.32", 2222
+FLOW = f"""
+plant = "{CARDS[0]}"
+protected = "{CARDS[1]}"
+[flow.speed]
+address = "{GROUP}"
+port = {PORT}
+producer = "{DEVICES["a"]}"
+"""
 
+PATIENCE_S = 90  # for what comes at once where nothing else runs
+
+_STEP_S = 0.02
+_PATHS = [str(Path(__file__).parents[2]), str(Path(__file__).parents[3] / "lib")]
 _NEWNET = 0x40000000
 _ETH_P_ALL = 0x0003
 _RCVBUFFORCE = 33
@@ -36,7 +51,7 @@ _count = itertools.count()
 
 
 class TwoPlants:
-    """A context manager; pytest skips where there can be none."""
+    """A context manager. Missing where there can be none. folder: of the site that is made."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -49,12 +64,13 @@ class TwoPlants:
 
     def __enter__(self):
         if shutil.which("ip") is None or os.geteuid() != 0:
-            pytest.skip("network namespaces need root and the command ip")
+            raise Missing("network namespaces need root and the command ip")
         try:
             self._make()
         except subprocess.CalledProcessError as error:
             self.__exit__()
-            pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
+            why = error.stderr.decode().strip()
+            raise Missing(f"no network namespaces here: {why}") from None
         return self
 
     def _make(self):
@@ -148,11 +164,10 @@ class Child:
     """A process that writes JSON, a line an event, to stdout or stderr."""
 
     def __init__(self, words, folder):
-        environment = {**ENVIRONMENT, "COVEY_SITE": str(folder)}
         self.process = subprocess.Popen(
             words,
             cwd=folder,
-            env=environment,
+            env=_environment(folder),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -239,12 +254,58 @@ class Capture:
         return found
 
 
-def covey(folder, *words):
+def begin(plants: TwoPlants, source_auth: str, opened: str, *receivers: str) -> list[Child]:
+    """The key server and the gateways A and B, which are members by then.
+
+    opened: more of the flow at gateway B. receivers: other members, in the network between.
+    """
+    folder = plants.folder
+    covey(folder, "init", folder)
+    policy = folder / "covey.toml"
+    text = policy.read_text()
+    policy.write_text(text.replace('"0.0.0.0:4500"', f'"{SERVER}:4500"'))
+    words = ("--address", GROUP, "--port", PORT, "--source-auth", source_auth)
+    covey(folder, "group", "add", "line1", *words)
+    with open(policy, "a") as file:
+        file.write('atd = "1s"\ndtd = "2s"\nfresh_join = false\n')
+    members = {"gate-a": ("--sender",), "gate-b": ()}
+    members |= {name: ("--interface", SERVER) for name in receivers}
+    for name, more in members.items():
+        covey(folder, "member", "add", name, "--group", "line1", "--server", SERVER, *more)
+    server = plants.start("net", "-m", "covey_host", "serve", "--json", "--interface", SERVER)
+    server.heard("serving")
+    for side, more in (("a", 'direction = "protect"\n'), ("b", 'direction = "open"\n' + opened)):
+        file = folder / f"gateway-{side}.toml"
+        file.write_text(FLOW + f'member = "members/gate-{side}"\n' + more)
+    gates = [gateway(plants, side) for side in GATES]
+    for gate in gates:
+        gate.heard("member")
+    return gates
+
+
+def gateway(plants: TwoPlants, side: str) -> Child:
+    file = plants.folder / f"gateway-{side}.toml"
+    return plants.start("g" + side, "-m", "covey_host", "gateway", file, "--json")
+
+
+def covey(folder: Path, *words) -> None:
     """A command to its end."""
-    child = start("-m", "covey_host", *words, env={**ENVIRONMENT, "COVEY_SITE": str(folder)})
-    out, err = child.communicate(timeout=PATIENCE_S)
-    assert child.returncode == 0, err
-    return out
+    command = [sys.executable, "-m", "covey_host", *map(str, words)]
+    done = subprocess.run(command, env=_environment(folder), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def wait_until(condition: Callable[[], object]):
+    """Its value, once that is true."""
+    end = time.monotonic() + PATIENCE_S
+    while not (value := condition()):
+        assert time.monotonic() < end, f"not true within {PATIENCE_S} s: {condition}"
+        time.sleep(_STEP_S)
+    return value
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "COVEY_SITE": str(folder), "PYTHONPATH": os.pathsep.join(_PATHS)}
 
 
 def _ip(*words):
