@@ -81,7 +81,7 @@ def drops(gate):
 
 
 def test_a_scanner_behind_another_gateway(plants):
-    gate_a, gate_b = begin(plants, "mac", 'source = "gate-a"\nttl = 2\n', "spy")
+    gate_a, gate_b = begin(plants, "mac", "", 'source = "gate-a"\nttl = 2\n', ("spy",))
     wire = plants.capture("net", "br0")
     far = plants.capture("pb", "eth0")
     device = plants.speaker("pa", DEVICES["a"])

@@ -254,10 +254,12 @@ class Capture:
         return found
 
 
-def begin(plants: TwoPlants, source_auth: str, opened: str, *receivers: str) -> list[Child]:
+def begin(
+    plants: TwoPlants, source_auth: str, protects: str, opens: str, receivers: tuple[str, ...] = ()
+) -> list[Child]:
     """The key server and the gateways A and B, which are members by then.
 
-    opened: more of the flow at gateway B. receivers: other members, in the network between.
+    protects, opens: more of the flow at each. receivers: other members, in the network between.
     """
     folder = plants.folder
     covey(folder, "init", folder)
@@ -274,7 +276,10 @@ def begin(plants: TwoPlants, source_auth: str, opened: str, *receivers: str) -> 
         covey(folder, "member", "add", name, "--group", "line1", "--server", SERVER, *more)
     server = plants.start("net", "-m", "covey_host", "serve", "--json", "--interface", SERVER)
     server.heard("serving")
-    for side, more in (("a", 'direction = "protect"\n'), ("b", 'direction = "open"\n' + opened)):
+    for side, more in (
+        ("a", 'direction = "protect"\n' + protects),
+        ("b", 'direction = "open"\n' + opens),
+    ):
         file = folder / f"gateway-{side}.toml"
         file.write_text(FLOW + f'member = "members/gate-{side}"\n' + more)
     gates = [gateway(plants, side) for side in GATES]

@@ -78,7 +78,9 @@ class Tunnel:
 
 
 class _Marked(aio.Joined):
-    """A membership whose packets bear a DSCP."""
+    """A membership whose packets bear a DSCP, and don't come back to this machine: whoever hears
+    the group is elsewhere, and each would be read once more.
+    """
 
     def __init__(self, settings, on_event, dscp: int):
         super().__init__(settings, on_event, None)
@@ -89,3 +91,4 @@ class _Marked(aio.Joined):
         for place, (carrier, _, _) in self._groups.items():
             sock = self._unicast[0] if place is None else carrier.sock
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, self._dscp << 2)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
