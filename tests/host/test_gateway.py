@@ -406,7 +406,7 @@ def test_frames_that_are_none_are_counted_by_name(tmp_path):
     bridge = Bridge(planned(tmp_path, {"connections": '"any"'}, OPENS))
     good = enip.frame(ID, 1, b"speed")
     bad = {
-        "short": good[:19],
+        "short": good[:17],
         "item_count": b"\x03" + good[1:],
         "address_item": good[:2] + b"\x01" + good[3:],
         "trailing": good + b"x",

@@ -1,4 +1,5 @@
-"""What becomes of each frame. Sans I/O: octets and the time go in, a flow or a reason comes out.
+"""What becomes of each frame, of class 0 or 1. Sans I/O: octets and the time go in, a flow comes
+out, or a reason is counted.
 
 protect() and open() say by name why a frame stays where it is. Nothing is guessed: a frame that
 fits no flow goes nowhere.
@@ -48,7 +49,7 @@ class Bridge:
         self, place: tuple[bytes, int], producer: str, buf: bytes, n: int, now_s: float
     ) -> Flow | None:
         """A plain frame, n octets in buf, that came from the plant to this address and port."""
-        reason = cip.parse(buf, 0, n)
+        reason = cip.parse(buf, 0, n, 0)
         if reason < 0:
             return self.refuse(cip.NAMES[reason])
         why = PRODUCER
@@ -62,7 +63,7 @@ class Bridge:
 
     def open(self, member: object, frame: bytes, source: bytes | None) -> Flow | None:
         """What a group delivered; source: who is proven to have sent it."""
-        reason = cip.parse(frame, 0, len(frame))
+        reason = cip.parse(frame, 0, len(frame), 0)
         if reason < 0:
             return self.refuse(cip.NAMES[reason])
         for flow in self._entering.get(member, ()):

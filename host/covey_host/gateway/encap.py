@@ -1,8 +1,8 @@
 """Explicit messages of EtherNet/IP, as far as they tell which class 1 connections are open.
 
-ODVA's EtherNet/IP specification (CIP volume 2) section 2-3, 2-6; CIP volume 1 section 3-5.5.
-Little-endian, but for the sockaddr items. Only replies are read: that of Forward_Open names the
-connection, its numbers and the multicast address; that of Forward_Close the same connection.
+ODVA's EtherNet/IP specification (CIP volume 2) chapter 2, and the Connection Manager object of CIP
+volume 1. Little-endian, but for the sockaddr items. Only replies are read: that of Forward_Open
+names the connection, its numbers and the multicast address; that of Forward_Close its owner.
 
      0          2        4                8        12            20        24
     +----------+--------+----------------+--------+-------------+---------+

@@ -31,8 +31,7 @@ from ..errors import MISUSE, Problem
 
 PROTECT, OPEN = "protect", "open"
 ANY, LEARN = "any", "learn"
-CIP_PORT = 2222
-CIP_DSCP = 47  # scheduled I/O; CIP volume 2, section 5-7.4
+CIP_DSCP = 47  # of scheduled I/O, as devices have it by their QoS object's default
 
 _MOST_FLOWS = 256
 _MOST_IDS = 256
