@@ -2,6 +2,7 @@
 nothing plain crosses whatever becomes of a gateway.
 """
 
+import json
 import os
 import signal
 import socket
@@ -23,9 +24,10 @@ from covey_host.bench.twoplants import (
     SERVER,
     TwoPlants,
     begin,
-    gateway,
     wait_until,
 )
+from covey_host.errors import MISUSE, Problem
+from covey_host.gateway import service
 
 ESP = 4500
 ID, OTHER = 0x12345678, 0x0BADCAFE
@@ -184,25 +186,39 @@ def forged(source, frame):
 
 
 def refusal(plants, side="a"):
-    gate = gateway(plants, side)
-    assert gate.process.wait(PATIENCE_S) in (1, 2)
-    gate.close()
-    assert gate.said.count("\n") == 1 and "Traceback" not in gate.said
-    return gate.said
+    with plants.inside("g" + side), pytest.raises(Problem) as refused:
+        service.run(plants.folder / f"gateway-{side}.toml", as_json=True, only_check=True)
+    assert refused.value.status == MISUSE
+    return refused.value.sentence
 
 
 def test_where_something_else_carries_multicast_it_refuses(plants):
     plants.folder.mkdir()
-    member = plants.folder / "members" / "gate-a"
-    member.mkdir(parents=True)
     file = plants.folder / "gateway-a.toml"
     file.write_text(FLOW.replace(CARDS[1], "nothere") + 'member = "m"\ndirection = "protect"\n')
     assert "There is no network card nothere." in refusal(plants)
     file.write_text(FLOW + 'member = "members/gate-a"\ndirection = "protect"\n')
     assert "covey.json can't be read" in refusal(plants)
+    member = plants.folder / "members" / "gate-a" / "covey.json"
+    member.parent.mkdir(parents=True)
+    facts = {"version": 1, "group": "line1", "idi": "gate-a", "servers": [{"host": SERVER}]}
+    member.write_text(json.dumps({**facts, "psk_file": "psk"}))
+    (member.parent / "psk").write_text("5" * 64)
+    assert "is a receiver's" in refusal(plants)
+    swapped = (
+        FLOW.replace(CARDS[0], "x").replace(CARDS[1], CARDS[0]).replace('"x"', f'"{CARDS[1]}"')
+    )
+    for text, direction, said in (
+        (swapped, "protect", f"{DEVICES['a']} is reached by {CARDS[0]}, not by"),
+        (FLOW, "open", f"{DEVICES['a']} is in the plant already"),
+        (FLOW.replace(DEVICES["a"], "192.0.2.9"), "open", "there is no route to 192.0.2.9"),
+    ):
+        file.write_text(text + f'member = "members/gate-a"\ndirection = "{direction}"\n')
+        assert said in refusal(plants)
+    file.write_text(FLOW + 'member = "members/gate-a"\ndirection = "protect"\n')
     plants.ip("ga", "link", "add", "br9", "type", "bridge")
     plants.ip("ga", "link", "set", CARDS[0], "master", "br9")
-    assert f"{CARDS[0]} is a port of a bridge" in refusal(plants)
+    assert f"{CARDS[0]} is a port of br9" in refusal(plants)
     plants.ip("ga", "link", "set", CARDS[0], "nomaster")
     router = plants.socket("ga", socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_IGMP)
     try:
@@ -214,3 +230,7 @@ def test_where_something_else_carries_multicast_it_refuses(plants):
     except OSError as error:
         pytest.skip(f"no multicast routing in this kernel: {os.strerror(error.errno)}")
     assert "A multicast router works on" in refusal(plants)
+    router.close()
+    member.write_text(json.dumps({**facts, "psk_file": "psk", "sender": True}))
+    with plants.inside("ga"):
+        service.run(file, as_json=True, only_check=True)

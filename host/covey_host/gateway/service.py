@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ..errors import MISUSE, Problem
 from ..gcks.sockets import interface_address
-from ..output import Log, emit
-from . import wires
+from ..output import Log, emit, line
+from . import netlink, wires
 from .bridge import NOT_SENT, TOO_LONG, Bridge
 from .plain import Emitter
 from .plan import LEARN, OPEN, PROTECT, Flow, Plan, load
@@ -25,6 +25,8 @@ def run(path: Path, as_json: bool, only_check: bool) -> None:
     plan = load(path)
     gateway = Gateway(plan, as_json)
     if only_check:
+        count = len(plan.flows)
+        line(f"{path} will do: {count} flow{'s' if count > 1 else ''}, and both cards are apart.")
         return
     try:
         asyncio.run(gateway.run())
@@ -42,6 +44,7 @@ class Gateway:
         self._emitters = {f.name: Emitter(f) for f in plan.flows if f.direction == OPEN}
         self._tunnels = {path: self._tunnel(path) for path in plan.members}
         for flow in plan.flows:
+            _check_side(flow, plan.plant)
             if flow.direction == PROTECT and not self._tunnels[flow.member].is_sender:
                 raise Problem(
                     f"Flow {flow.name} can't be protected: {flow.member} is a receiver's.", MISUSE
@@ -191,6 +194,22 @@ class Gateway:
     def _count_off(self, reason: str, count: int) -> None:
         if count:
             self._bridge.refuse(reason, count)
+
+
+def _check_side(flow: Flow, plant: str) -> None:
+    """Problem where the producer is on the other side than it must be: were the two cards mixed
+    up, what comes out of a group would leave by the wrong one.
+    """
+    card = netlink.card_towards(flow.producer)
+    if card is None:
+        what = f"there is no route to {flow.producer}, by which to know on which side it is"
+    elif flow.direction == PROTECT and card != plant:
+        what = f"{flow.producer} is reached by {card}, not by the plant's card {plant}"
+    elif flow.direction == OPEN and card == plant:
+        what = f"{flow.producer} is in the plant already: it is reached by {plant}"
+    else:
+        return
+    raise Problem(f"Flow {flow.name} can't be: {what}.", MISUSE)
 
 
 class _Waiter:

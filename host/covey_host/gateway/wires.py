@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import FAILURE, MISUSE, Problem
 from ..gcks.sockets import interface_address
-from . import encap
+from . import encap, netlink
 
 MOST_OCTETS = 2048  # of a plain datagram that is read
 
@@ -43,13 +43,13 @@ def check(plant: str, protected: str) -> None:
         raise Problem("covey gateway needs Linux.", FAILURE)
     for card in (plant, protected):
         try:
-            socket.if_nametoindex(card)
+            master = netlink.master_of(card)
         except OSError:
             raise Problem(f"There is no network card {card}.", MISUSE) from None
-        if Path(f"/sys/class/net/{card}/brport").exists():
+        if master is not None:
             raise Problem(
-                f"{card} is a port of a bridge, which carries plain multicast by itself: the"
-                " gateway needs a card of its own on each side, and routes between them.",
+                f"{card} is a port of {master}: the gateway needs a card of its own on each side,"
+                " and routes between them, since a bridge carries plain multicast by itself.",
                 MISUSE,
             )
         if _is_routing(card):
