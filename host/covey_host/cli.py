@@ -17,6 +17,7 @@ from .audit import cli as audit
 from .board import cli as board
 from .desk import cli as desk
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
+from .gateway import cli as gateway
 from .options import Interface, Json, Name, Names, Site, Ttl, Workers
 from .service import cli as service
 from .vault import cli as vault
@@ -340,6 +341,7 @@ audit.register(app)
 service.register(app)
 board.register(app)
 desk.register(app)
+gateway.register(app)
 vault.register(app, site_app)
 
 

@@ -28,6 +28,7 @@ SUBJECTS = [
     "loopback",
     "relay",
     "confirmation",
+    "gateway",
 ]
 _WIDTH = 180  # where nobody looks at it
 

@@ -1,4 +1,4 @@
-"""`python -m covey_host.bench.load`: so many initiators, some at a time; an order on stdin, as JSON.
+"""`python -m covey_host.bench.load`: so many initiators, some at a time; a JSON order on stdin.
 
 A process of its own, so that what is measured has a core for itself.
 
