@@ -1,5 +1,5 @@
-"""The whole state of the key server's machine rolled back, by real processes: no nonce comes twice,
-no old key comes into use, and members that live on come back.
+"""The whole state of the key server's machine rolled back, by real processes: no nonce comes
+twice, no old key comes into use, and members that live on come back.
 
 tests/host/test_group.py does the same on a virtual clock, at each write of a story.
 """

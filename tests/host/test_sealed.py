@@ -383,3 +383,17 @@ def test_a_command_in_a_child_reads_what_this_one_wrote(site):
     os.rename(site.key, site.root / "gone")
     done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "missing" in done.stderr
+
+
+def test_no_core_is_dumped():
+    script = """
+import resource
+from covey_host import __main__, cli
+limit = resource.getrlimit(resource.RLIMIT_CORE)
+resource.setrlimit(resource.RLIMIT_CORE, (limit[1], limit[1]))
+cli.main = lambda: print(resource.getrlimit(resource.RLIMIT_CORE) == (0, limit[1]))
+__main__.main()
+"""
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True\n", done.stderr
