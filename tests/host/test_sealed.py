@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from covey_host import commands
+from covey_host import site as sites
 from covey_host.errors import MISUSE, Problem
 from covey_host.gcks import authority
 from covey_host.site import Site
@@ -350,6 +351,30 @@ def test_killed_while_an_old_site_is_sealed(tmp_path, monkeypatch):
             assert {k: v for k, v in found.items() if k.startswith("k/")} == before
             assert b"secret" not in everything(site.root)
             assert b"plain" not in site.key.read_bytes()
+
+
+def test_two_commands_seal_an_old_site_at_once(tmp_path, monkeypatch):
+    """Each between the other's look and its key: there is one key, and never half of it."""
+    site = old_site(tmp_path / "old")
+    write, others = sites.write_private, []
+
+    def write_after_another(path, data):
+        if not others:
+            others.append(None)
+            others[0] = open_store(site)
+        write(path, data)
+        assert not site.key.exists() or len(site.key.read_text().split()) == 2
+
+    monkeypatch.setattr(sites, "write_private", write_after_another)
+    mine = open_store(site)
+    monkeypatch.undo()
+    others[0].lock("another")
+    others[0].close()
+    mine.lock("me")
+    assert mine.read("k/001")[0] == _SECRET + b"1"
+    mine.close()
+    assert plain_values(site)["k/001"] == _SECRET + b"1"
+    assert sorted(p.name for p in site.root.iterdir() if "key" in p.name) == ["site.key"]
 
 
 def test_an_old_site_whose_key_comes_from_elsewhere(tmp_path, monkeypatch):
