@@ -121,7 +121,8 @@ def test_a_backup_beside_a_running_server_is_restored_whole(bench, tmp_path):
     bench.member("press-7", "--sender")
     bench.member("press-8", "--auth", "cert")
     server = bench.serve()
-    (bench.root / "wifi.json").write_text("{}")
+    for name in ("wifi.json", "audit.log", "audit-000000000001.log", "notes.txt"):
+        (bench.root / name).write_text("{}")
     said = bench.covey("backup", tmp_path / "b.covey")
     assert "which is not in it" in said
     key = (bench.root / "site.key").read_text()
@@ -130,6 +131,7 @@ def test_a_backup_beside_a_running_server_is_restored_whole(bench, tmp_path):
     assert stat.S_IMODE((tmp_path / "b.covey").stat().st_mode) == 0o600
     assert psk not in octets and key.strip().encode() not in octets and b"press-7" not in octets
     before = files(bench.root)
+    del before["notes.txt"]  # no part of a site
     bench.covey("rekey", "line1")
     bench.covey("member", "remove", "press-7")
     bench.end(server)
@@ -142,7 +144,7 @@ def test_a_backup_beside_a_running_server_is_restored_whole(bench, tmp_path):
     out, err = child.communicate()
     assert child.returncode == 0, err
     assert "Whoever was removed since then is a member again" in out and "UTC" in out
-    assert files(root) == before and "members/press-8/key.pem" in before and "wifi.json" in before
+    assert files(root) == before and "members/press-8/key.pem" in before and "audit.log" in before
     for path in [root, *root.rglob("*")]:
         assert stat.S_IMODE(path.lstat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     now, then = values(bench.root), values(root)

@@ -22,6 +22,7 @@ from gcks_site import Site
 from processes import ENVIRONMENT, ROOT
 from simulator import story
 from simulator.plant import Plant, Setting
+from site_bench import Bench
 
 _SECRET = bytes.fromhex("8f21c4b9d0037e5aa61178ff3c92e4550bd7196ea84f30c2517d8be69034acf1")
 
@@ -210,3 +211,19 @@ def test_the_store_of_a_site_tells_its_secrets(tmp_path):
     assert leaks.find(scalar.hex()) and leaks.find(other.hex())
     leaks.note_stored("group/g/tree/0/0", bytes(8) + _SECRET * 2)
     assert leaks.find(_SECRET.hex())
+
+
+@pytest.mark.parametrize("whose", ["members/press-7/psk", "site.key", "store"])
+def test_what_the_processes_of_a_bench_showed_is_looked_through(tmp_path, whose):
+    bench = Bench(tmp_path / "site")
+    bench.member("press-7")
+    if whose == "store":
+        store = bench.store()
+        data = store.read("authority/signing-key")[0]
+        store.close()
+        shown = f"{load_der_private_key(data, None).private_numbers().private_value:064x}"
+    else:
+        shown = (bench.root / whose).read_text().strip()
+    bench.said += f"it said {shown[7:60]}\n"
+    with pytest.raises(AssertionError, match="a secret was shown: 53 characters behind"):
+        bench.close()

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from covey_host import commands
+from covey_host import site as sites
 from covey_host.errors import MISUSE, Problem
 from covey_host.gcks import authority
 from covey_host.site import Site
@@ -352,6 +353,30 @@ def test_killed_while_an_old_site_is_sealed(tmp_path, monkeypatch):
             assert b"plain" not in site.key.read_bytes()
 
 
+def test_two_commands_seal_an_old_site_at_once(tmp_path, monkeypatch):
+    """Each between the other's look and its key: there is one key, and never half of it."""
+    site = old_site(tmp_path / "old")
+    write, others = sites.write_private, []
+
+    def write_after_another(path, data):
+        if not others:
+            others.append(None)
+            others[0] = open_store(site)
+        write(path, data)
+        assert not site.key.exists() or len(site.key.read_text().split()) == 2
+
+    monkeypatch.setattr(sites, "write_private", write_after_another)
+    mine = open_store(site)
+    monkeypatch.undo()
+    others[0].lock("another")
+    others[0].close()
+    mine.lock("me")
+    assert mine.read("k/001")[0] == _SECRET + b"1"
+    mine.close()
+    assert plain_values(site)["k/001"] == _SECRET + b"1"
+    assert sorted(p.name for p in site.root.iterdir() if "key" in p.name) == ["site.key"]
+
+
 def test_an_old_site_whose_key_comes_from_elsewhere(tmp_path, monkeypatch):
     site = old_site(tmp_path / "old")
     monkeypatch.setenv(sitekey.VARIABLE, "5a" * 32)
@@ -383,3 +408,17 @@ def test_a_command_in_a_child_reads_what_this_one_wrote(site):
     os.rename(site.key, site.root / "gone")
     done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "missing" in done.stderr
+
+
+def test_no_core_is_dumped():
+    script = """
+import resource
+from covey_host import __main__, cli
+limit = resource.getrlimit(resource.RLIMIT_CORE)
+resource.setrlimit(resource.RLIMIT_CORE, (limit[1], limit[1]))
+cli.main = lambda: print(resource.getrlimit(resource.RLIMIT_CORE) == (0, limit[1]))
+__main__.main()
+"""
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True\n", done.stderr

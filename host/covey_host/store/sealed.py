@@ -101,11 +101,10 @@ class SealedStore:
         rows = self._store.scan(prefix, after, most)
         return [(key, self._open(key, value), version) for key, value, version in rows]
 
-    def compare_and_swap(
-        self, changes: list[Change], term: int | None, *, later: bool = False
-    ) -> int:
+    def compare_and_swap(self, changes: list[Change], term: int | None, **how: bool) -> int:
+        """how: whatever else the store below can be told of a write."""
         sealed = [(key, expected, self._close(key, value)) for key, expected, value in changes]
-        return self._store.compare_and_swap(sealed, term, later=later)
+        return self._store.compare_and_swap(sealed, term, **how)
 
     def together(self) -> AbstractContextManager[None]:
         return self._store.together()

@@ -26,7 +26,7 @@ from .opening import open_store, open_with
 from .sitekey import SiteKeys
 from .stream import Opening, Sealing
 
-_FILES = (".gitignore", "covey.toml", "wifi.json", "crl.pem", "audit.log")
+_FILES = re.compile(r"\.gitignore|covey\.toml|wifi\.json|crl\.pem|audit(-[0-9]+)?\.log")
 _STORE = "state.db"
 _OF_MEMBER = re.compile(r"members/[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -111,9 +111,9 @@ def _write(site: Site, out: Sealing) -> None:
 
 def _files(site: Site) -> Iterator[tuple[str, Path]]:
     """After the store: whoever is in there has its files here."""
-    for name in _FILES:
-        if (site.root / name).is_file():
-            yield name, site.root / name
+    for path in sorted(site.root.iterdir()):
+        if _FILES.fullmatch(path.name) and path.is_file():
+            yield path.name, path
     for path in sorted(site.members.glob("[!.]*/[!.]*")):
         if path.is_file():
             yield str(path.relative_to(site.root)), path
@@ -143,7 +143,8 @@ def _read(file: Path, folder: Path, keys: SiteKeys) -> int:
 
 
 def _take(tar: tarfile.TarFile, head: tarfile.TarInfo, folder: Path) -> None:
-    is_known = head.name in (*_FILES, _STORE) or _OF_MEMBER.fullmatch(head.name)
+    name = head.name
+    is_known = name == _STORE or _FILES.fullmatch(name) or _OF_MEMBER.fullmatch(name)
     if not head.isfile() or not is_known:
         raise tarfile.TarError(head.name)
     path = folder / head.name

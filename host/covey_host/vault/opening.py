@@ -140,7 +140,7 @@ def _first_key(site: Site) -> SiteKeys:
         )
     key = sitekey.generate()
     try:
-        sitekey.write(site.key, key, plain=True, put=sites.write_private)
+        sitekey.write(site.key, key, plain=True, put=_put_whole)
         sites.sync_directory(site.root)
     except FileExistsError:
         pass  # another command was first
@@ -149,6 +149,17 @@ def _first_key(site: Site) -> SiteKeys:
     finally:
         key.wipe()
     return sitekey.read(site.key)
+
+
+def _put_whole(path: Path, data: bytes) -> None:
+    """A new file that nobody sees half; FileExistsError where there is one."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    sites.write_private(draft, data)
+    try:
+        os.link(draft, path)
+    finally:
+        draft.unlink()
 
 
 def _sealed(store: sqlite.SQLiteStore, keys: SiteKeys, path: Path) -> SealedStore:
