@@ -101,7 +101,6 @@ def test_members_and_kills(bench):
     lost.wire.send(lost.gsa_auth())
     wait_until(lambda: bench.status()["counters"].get("ike_spi"))
     assert lost.wire.receive(0) is None
-    assert bench.status()["counters"]["worker_ended"] == 1
 
     # the ports are the key server's, though several processes have them
     rival = Bench(bench.root.parent / "rival")

@@ -25,6 +25,7 @@ SUBJECTS = [
     "keytree",
     "peers",
     "registrations",
+    "workers",
     "loopback",
     "relay",
     "confirmation",

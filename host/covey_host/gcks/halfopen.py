@@ -42,6 +42,7 @@ class Door:
         self._table = table
         self._counters = counters
         self._random = random
+        self._ephemeral = sainit.Ephemeral(random)
         self._cookies = cookies or Cookies(random)
         self._notices: list[int] = []  # when the latest were sent
 
@@ -62,7 +63,7 @@ class Door:
             return []
         try:
             spi, how = self._table.new_spi(), (address, self.policy.listen, self.trust)
-            sa = sainit.respond(header, data, spi, self._random, *how)
+            sa = sainit.respond(header, data, spi, self._random, self._ephemeral, *how)
         except sainit.Unacceptable as reason:
             self._counters[reason.reason] += 1
             if reason.type == ike.UNSUPPORTED_CRITICAL_PAYLOAD and not self._may_notice(now_ms):
@@ -74,6 +75,10 @@ class Door:
         self._table.add_half_open(sa, now_ms)
         self._counters["sa_init"] += 1
         return [sa.response]
+
+    def answered(self) -> None:
+        """All that arrived at once."""
+        self._ephemeral.forget()
 
     def is_loaded(self) -> bool:
         """Whether addresses that have shown nothing are to get no more than they sent."""

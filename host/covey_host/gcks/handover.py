@@ -9,6 +9,7 @@ its count of IVs where it likes.
 
 import json
 import struct
+from functools import lru_cache
 from typing import NamedTuple
 
 from covey import ike
@@ -19,6 +20,7 @@ from .ikesa import IkeSA
 from .parts import Payloads
 from .sockets import Address
 
+_MOST_CHOSEN = 32  # few differ
 _FLAGS = ("has_cookie", "has_fragments", "has_signatures", "is_mixed")  # of IkeSA
 
 
@@ -84,7 +86,7 @@ def parse(data: bytes, random: Random) -> tuple[IkeSA, ike.Opened]:
     facts = json.loads(fields.facts)
     keys = fields.sk_d, fields.sk_ei, fields.sk_er, fields.sk_pi, fields.sk_pr
     keys = ike.Keys(*map(bytearray, keys))
-    chosen = proposals.choose(ike.parse_sa(fields.chosen))
+    chosen = _chosen(fields.chosen)
     sa = IkeSA(fields.spi_i, fields.spi_r, chosen, keys, random)
     sa.address = Address.unpacked(fields.address)
     sa.origin = Address.unpacked(fields.came_from), fields.origin
@@ -99,6 +101,11 @@ def parse(data: bytes, random: Random) -> tuple[IkeSA, ike.Opened]:
     head = sa.spi_i, sa.spi_r, 0, ike.GSA_AUTH, ike.FLAG_I, sa.next_request, 0
     opened = ike.Opened(ike.Header(*head), [], b"", facts["first"], bytearray(fields.inner))
     return sa, opened
+
+
+@lru_cache(_MOST_CHOSEN)
+def _chosen(body: bytes) -> proposals.Chosen:
+    return proposals.choose(ike.parse_sa(body))
 
 
 def _payloads(data: bytes) -> Payloads:

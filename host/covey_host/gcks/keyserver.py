@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..errors import MISUSE, Problem
@@ -116,12 +117,12 @@ class KeyServer:
 
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker; address is any hashable that Out.address gives back."""
-        return self._with_due(self._responder.receive(data, address, now_ms), now_ms)
+        return self._answer(partial(self._responder.receive, data, address), now_ms)
 
     def take_over(self, data: bytes, now_ms: int) -> list[Out]:
         """What a worker hands over (see handover.py): a member that has proven itself to it."""
-        outs = self._responder.take_over(*handover.parse(data, self._random), now_ms)
-        return self._with_due(outs, now_ms)
+        sa, opened = handover.parse(data, self._random)
+        return self._answer(partial(self._responder.take_over, sa, opened), now_ms)
 
     def hear_workers(self, half_open: int, counters: dict[str, int], events: Iterable) -> None:
         """half_open: IKE SAs of all of them; counters, events: since the last call."""
@@ -406,11 +407,14 @@ class KeyServer:
     def _all(self) -> list[Group]:
         return [*self._groups.values(), *self._retired]
 
-    def _with_due(self, outs: list[Out], now_ms: int) -> list[Out]:
-        """And what else is to be sent by now, unless together() is to end first."""
+    def _answer(self, work: Callable[[int], list[Out]], now_ms: int) -> list[Out]:
+        """What is to be sent, and what else is by now, unless together() is to end first."""
         if self._held is not None:
-            return outs
-        self._responder.heard()
+            return work(now_ms)
+        try:
+            outs = work(now_ms)
+        finally:
+            self._responder.heard()
         return outs + self._due(now_ms)
 
     def _due(self, now_ms: int) -> list[Out]:

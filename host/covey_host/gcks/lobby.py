@@ -6,8 +6,8 @@
 
 It is the responder that a key server without workers has, but for two things: whoever has proven
 itself is handed over instead of let in, and it has no groups. It reads members and trust from
-the store, and writes nothing there. What is not right any more when it is handed over, the
-keeper sees once more: see Proof.holds().
+the store, and writes nothing there: heard() is to follow whatever arrived at once. What is not
+right any more when it is handed over, the keeper sees once more: see Proof.holds().
 """
 
 from collections import Counter
@@ -73,9 +73,7 @@ class Lobby(Responder):
 
     def _reply(self, sa: IkeSA, opened: ike.Opened, now_ms: int) -> list:
         try:
-            answers = super()._reply(sa, opened, now_ms)
-            self.heard()  # nothing of it is to be in the store
-            return answers
+            return super()._reply(sa, opened, now_ms)
         except _Proven:
             self._handed.append(handover.emit(sa, opened, sa.proof))
             self._table.forget(sa)

@@ -99,9 +99,11 @@ class Proof:
         """Whether what check() found, perhaps in another process, still holds now that the member
         is about to be answered. What is remembered of it is in the store then. Of a pre-shared
         key the registrar sees that by itself."""
+        if not sa.chain:
+            return True
         member = self._authority.find(sa.identity)
-        if not sa.chain or member is None or member.removed:
-            return True  # who was removed is told that it may do nothing
+        if member is None or member.removed:
+            return True  # it is told that it may do nothing
         (id, until), *_ = sa.chain
         is_void = any(self.trust.is_void(one) for one, _ in sa.chain)
         if is_void or not self.trust.is_ready or sa.chain[-1][0] != trust.id_of(self.trust.ca):

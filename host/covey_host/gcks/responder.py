@@ -111,10 +111,12 @@ class Responder:
     def heard(self) -> None:
         """What was answered is in the store."""
         self._answered.clear()
+        self._door.answered()
 
     def unhear(self) -> int:
         """It is not, and no answer has left: those who asked never came. Their IKE SAs are gone,
         since an answer may be cached there → how many."""
+        self._door.answered()
         answered, self._answered = self._answered, []
         for sa in answered:
             if self._table.sas.get(sa.own_spi) is sa:

@@ -147,7 +147,8 @@ class Server:
             "skipped": self._skipped,
             "drops": self._drops.as_dict(),
             "unsent": self._unsent,
-        } | ({"workers": self._workers.processes()} if self._workers else {})
+            "workers": self._workers.processes() if self._workers else {},
+        }
 
     def check_routes(self, groups: list) -> None:
         """Problem where one of these addresses can't be reached; policy says which are none."""
@@ -338,7 +339,8 @@ class Server:
 
     # What workers say
 
-    def tell(self, name: str, **facts: Any) -> None:
+    def event(self, name: str, **facts: Any) -> None:
+        """Of what happens to workers."""
         self._log.event(name, **facts)
 
     def trouble(self, sentence: str) -> None:

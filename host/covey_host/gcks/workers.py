@@ -45,7 +45,7 @@ class Keeper(Protocol):
 
     def take(self, works: list[Work]) -> None: ...
     def take_esp(self, data: bytes, address: Address) -> None: ...
-    def tell(self, name: str, **facts: Any) -> None: ...
+    def event(self, name: str, **facts: Any) -> None: ...
     def trouble(self, sentence: str) -> None: ...
 
 
@@ -192,8 +192,8 @@ class Workers:
         pause_s = 0 if ran_well else worker.pause_s
         worker.pause_s = 0.5 if ran_well else min(_MOST_PAUSE_S, 2 * worker.pause_s + 0.5)
         self._loop.call_later(pause_s, self._launch, worker)
-        self._hear_of({"worker_ended": 1}, ())
-        self._keeper.tell("worker_ended", worker=worker.number, status=status)
+        self._hear_of({}, ())
+        self._keeper.event("worker_ended", worker=worker.number, status=status)
 
     # What they bring
 
