@@ -69,7 +69,8 @@ def role_in(rules: Rules, group: str) -> Role:
 def roles_in(rules: Rules, groups: Iterable[str]) -> dict[str, Role]:
     """Of those groups that a rule covers, and of all that it names: group → role."""
     named = [name for name in rules if not is_pattern(name)]
-    covered = [g for g in groups if g not in rules and any(fnmatchcase(g, p) for p in rules)]
+    patterns = [name for name in rules if is_pattern(name)]
+    covered = [g for g in groups if g not in rules and any(fnmatchcase(g, p) for p in patterns)]
     return {group: role_in(rules, group) for group in (*named, *covered)}
 
 
