@@ -119,7 +119,9 @@ def main() -> None:
     flow = Flow(order)
     rounds = order["rounds"]
     size = len(order["names"]) // rounds
-    crowds = [crowd_of(order, order["names"][at * size : at * size + size]) for at in range(rounds)]
+    crowds = [
+        crowd_of(order, order["names"][at * size : at * size + size]) for at in range(rounds)
+    ]
     print("ready", flush=True)
     for crowd in crowds:
         sys.stdin.readline()
