@@ -28,6 +28,7 @@ SUBJECTS = [
     "loopback",
     "relay",
     "confirmation",
+    "floods",
 ]
 _WIDTH = 180  # where nobody looks at it
 
