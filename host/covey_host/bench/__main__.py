@@ -30,6 +30,7 @@ SUBJECTS = [
     "relay",
     "confirmation",
     "gateway",
+    "floods",
 ]
 _WIDTH = 180  # where nobody looks at it
 

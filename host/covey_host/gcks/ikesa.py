@@ -100,6 +100,7 @@ class IkeSA:
         self.is_excluded = False  # CLOSING: its groups are taken back first
         self.rival = None  # made by the peer while we were asking for new keys: ikerekey.Rival
 
+        self.begun_ms = 0  # when it became half-open
         self.heard_ms = 0  # when the newest authentic message came
         self.used_ms = 0  # and when it was more than a sign of life
         self.rekey_ms = NEVER  # when it is time for new keys
