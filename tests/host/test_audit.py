@@ -333,6 +333,18 @@ def test_the_store_hears_of_all_within_a_second(site, store, log):
     assert store.read(journal.MARK)[0].startswith(b"1:")
 
 
+def test_a_mark_that_failed_is_written_later(site, store, log):
+    fill(log, 1)
+    log.mark(0)
+    fill(log, 1)
+    store._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(Problem, match="read-only"):
+        log.mark(10)
+    store._db.execute("PRAGMA query_only = OFF")
+    log.mark(20)
+    assert store.read(journal.MARK)[0].startswith(b"2:")
+
+
 def test_a_mark_is_fenced(site, store):
     term = store.acquire_term("one")
     log = Journal(site.root, Ledger(store, term), lambda: 0.0)
