@@ -5,6 +5,7 @@ import json
 import os
 import pwd
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -111,6 +112,16 @@ def test_only_root_becomes_another(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.raises(Problem, match="Only root can become nobody"):
         Account("nobody")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_root_that_may_not(monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "initgroups", refuse)
+    with pytest.raises(Problem, match="can't become nobody"):
+        Account("nobody").assume()
 
 
 _AS_NOBODY = """
@@ -341,6 +352,8 @@ def test_a_service_from_its_start_to_a_kill(bench, ear):
     server = bench.serve()
     assert ear.recv(1000).startswith(b"READY=1\nSTATUS=1 groups")
     assert bench.covey("health") == "The key server does its work.\n"
+    if hasattr(resource, "prlimit"):
+        assert resource.prlimit(server.pid, resource.RLIMIT_CORE)[0] == 0
     before, right = bench.epoch(), (bench.root / "covey.toml").read_text()
     heard = []
 

@@ -101,6 +101,7 @@ class Journal:
             return
         if at_once or not self._marked_s or now_s - self._marked_s >= _MARK_S:
             self._marked_s = now_s
+            self._ledger.read(MARK)  # a write that failed may have been done
             self._ledger.write({MARK: str(self._last).encode()})
             self._marked = self._last
 

@@ -27,7 +27,7 @@ from .journal import Journal
 from .quota import Quota
 
 SERVER = "server"  # did it by itself
-_LEFT_OUT_S = 60  # until entries of what was left out
+_LEFT_OUT_S = 600  # until entries of what was left out
 
 _QUIET = {"moved", "waits", "unanswered", "trouble", "skipped", "drops"}
 _READING = {"status", "why", "member list", "health"}
@@ -35,7 +35,7 @@ _ALWAYS = {"member remove", "rekey", "reload"}  # done even if it can't be enter
 _STRANGERS = {"authentication_failed"}
 _MEMBERS = {"registered", "left", "refused", "replaced"}
 # Of a request; all else in it may be secret, or is long.
-_FACTS = ("group", "member", "members", "sender", "role", "pattern", "auth", "delivery")
+_FACTS = ("group", "member", "members", "sender", "role", "file", "auth", "delivery")
 _FACTS += ("settings", "servers", "interface", "ttl", "days", "revoke", "follow", "new")
 _FILES = ("ca_cert", "ca_key", "cert", "csr", "crl", "psk", "ppk", "key")  # only that they came
 
@@ -58,7 +58,7 @@ class Recorder:
         self._policy = policy
         self._trouble = trouble
         self._members = Quota(burst=10, every_s=60, most=100_000)
-        self._strangers = Quota(burst=5, every_s=60, most=64)
+        self._strangers = Quota(burst=5, every_s=300, most=64)
         self._left_out_s: float | None = None
 
     @contextmanager

@@ -26,11 +26,16 @@ class Account:
             raise Problem(f"Only root can become {name}: leave --user out.", MISUSE)
 
     def assume(self) -> None:
-        """Be the user, with root in reserve."""
-        if self._is_root:
+        """Be the user, with root in reserve. Problem where the system doesn't let us."""
+        if not self._is_root:
+            return
+        try:
             os.initgroups(self.name, self._group)
             os.setegid(self._group)
             os.seteuid(self._user)
+        except OSError as error:  # root in a container, without the capabilities
+            why = os.strerror(error.errno or 0)
+            raise Problem(f"This process can't become {self.name} ({why}).") from error
 
     @contextmanager
     def as_root(self):
