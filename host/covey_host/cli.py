@@ -98,7 +98,11 @@ def member_add(
     group: Annotated[str, typer.Option(help="The group it may join: one a member.")],
     sender: Annotated[bool, typer.Option("--sender", help="It may send, too.")] = False,
     auth: Annotated[
-        str, typer.Option(help="psk: a pre-shared key. cert: a key of its own, and a certificate.")
+        str,
+        typer.Option(
+            help="psk: a pre-shared key. cert: a key of its own, and a certificate. key: such a key"
+            " alone."
+        ),
     ] = "psk",
     psk_file: Annotated[
         Path | None, typer.Option(help="Use this pre-shared key [a new random one].")
@@ -110,6 +114,10 @@ def member_add(
     ppk_optional: Annotated[
         bool, typer.Option("--ppk-optional", help="The same; but it may do without, unseen.")
     ] = False,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(help="With key: the public one, of a key that never leaves its owner."),
+    ] = None,
     csr: Csr = None,
     cert: Cert = None,
     days: Days = None,
@@ -138,6 +146,7 @@ def member_add(
         auth,
         sender=sender,
         psk_file=psk_file,
+        public_key=public_key,
         ppk="optional" if ppk_optional else "required" if ppk else None,
         csr=csr,
         cert=cert,

@@ -4,7 +4,7 @@ Anybody can answer IKE_SA_INIT. Until the AUTH in its answer to GSA_AUTH has ver
 is nobody: several are followed side by side (section 2.4), and nothing that they say is believed.
 Each is asked where its own answer says: a forger who tells of a NAT moves nobody but himself.
 
-Who we are is proven by a pre-shared key, or by certificates (certs.py): then signing and judging
+Who we are is proven by a pre-shared key, or by a signature (digital.py): then signing and judging
 are work as agreeing on keys is, and one answer is judged after the other. A PPK (ppk.py) goes
 with either.
 """
@@ -273,7 +273,7 @@ class Handshake:
             # no two signatures are the same, nor what is said where USE_PPK was taken away
             iv_space = self._followed
             self._followed += 1
-        id_type = ike.ID_KEY_ID if config.credentials is None else ike.ID_FQDN
+        id_type = config.credentials.id_type if config.credentials else ike.ID_KEY_ID
         yield from peer.agree(self._secret, self._nonce, self.spi_i, most_len, iv_space)
         idi = ike.emit_id(id_type, config.idi)
         payloads = [(ike.IDi, idi)]

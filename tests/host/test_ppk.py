@@ -12,7 +12,6 @@ from covey_host.errors import Problem
 from covey_host.gcks import issuing, policy, room, trust
 from foreign_certs import HASHES, CertGM
 from foreign_gm import (
-    AUTHENTICATION_FAILED,
     AUTHORIZATION_FAILED,
     GSA_AUTH,
     GSA_REGISTRATION,
@@ -47,15 +46,6 @@ def site(tmp_path):
 def gm_of(site, name=b"press-7", ppk=PPK, ppk_id=None, optional=False, kind=PpkGM, **how):
     gm = kind(name, KEY, **how).with_ppk(ppk, ppk_id or name, optional)
     return site.connect(gm, name.decode())
-
-
-def refuses(site, gm):
-    """AUTHENTICATION_FAILED alone → the reason in the log."""
-    site.server.events.clear()
-    payloads = gm.open(site.talk(gm.gsa_auth()), GSA_AUTH)
-    assert payloads == [notification(AUTHENTICATION_FAILED)]
-    (facts,) = [f for name, f in site.server.events if name == "authentication_failed"]
-    return facts["reason"]
 
 
 def test_group_keys_hang_on_the_ppk(site):
@@ -94,10 +84,10 @@ def test_by_certificate(site):
     assert gm.is_mixed
     gm = CertGM(key, made, site.ca, b"lamp-3")
     site.connect(gm)
-    assert refuses(site, gm) == "ppk"
+    assert site.refuses(gm) == "ppk"
     gm = PpkCertGM(key, made, site.ca, b"lamp-3").with_ppk(bytes(32), b"lamp-3")
     site.connect(gm, extra=[HASHES])
-    assert refuses(site, gm) == "signature"
+    assert site.refuses(gm) == "signature"
 
 
 @pytest.mark.parametrize(
@@ -118,14 +108,14 @@ def test_refusals(site, how, reason):
     if how["ppk_id"] == b"":
         gm.sk_pi = gm.mixed(gm.mixed(gm.sk_pi))
         reason = "ppk"
-    assert refuses(site, gm) == reason
+    assert site.refuses(gm) == reason
 
 
 def test_who_must_use_it_and_does_not(site):
     """The right pre-shared key is not enough, whatever was said in IKE_SA_INIT."""
     for extra in ((), [notification(USE_PPK)]):
         gm = site.connect(ForeignGM(b"press-7", KEY), extra=extra)
-        assert refuses(site, gm) == "ppk"
+        assert site.refuses(gm) == "ppk"
     assert site.server.counters["authentication_failed"] == 2
 
 
@@ -137,7 +127,7 @@ def test_use_ppk_that_somebody_takes_out(site):
     stripped = ForeignGM.sa_init(gm)
     ForeignGM.take_sa_init(gm, site.talk(stripped))
     gm.init_request = said
-    assert refuses(site, gm) == "key"
+    assert site.refuses(gm) == "key"
 
 
 def test_optional(site):
@@ -152,7 +142,7 @@ def test_optional(site):
     assert not other.is_mixed
     wrong = gm_of(site, b"lamp-1", bytes(32), b"unknown", optional=True)
     wrong.psk = bytes(32)
-    assert refuses(site, wrong) == "key"
+    assert site.refuses(wrong) == "key"
 
 
 def test_a_member_without_one_may_ask_for_it(site):
@@ -161,7 +151,7 @@ def test_a_member_without_one_may_ask_for_it(site):
     gm = gm_of(site, b"lamp-1", optional=True)
     gm.take_group(site.ask(gm, "lamp-1"))
     assert not gm.is_mixed
-    assert refuses(site, gm_of(site, b"lamp-1")) == "ppk"
+    assert site.refuses(gm_of(site, b"lamp-1")) == "ppk"
 
 
 def test_identity_without_use_ppk_means_nothing(site):
@@ -194,7 +184,7 @@ def test_a_removed_member_is_told_so_with_its_ppk_only(site):
     site.send(site.server.remove_members(["press-7"], site.now))
     gm = gm_of(site)
     assert notifies(site.ask(gm, "press-7")) == [AUTHORIZATION_FAILED]
-    assert refuses(site, site.connect(ForeignGM(b"press-7", KEY))) == "ppk"
+    assert site.refuses(site.connect(ForeignGM(b"press-7", KEY))) == "ppk"
 
 
 def test_rows_of_before_are_read(site):

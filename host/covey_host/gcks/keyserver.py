@@ -149,12 +149,13 @@ class KeyServer:
         certificates: list[tuple[str, int]] | None = None,
         ppk: bytes = b"",
         is_ppk_optional: bool = False,
+        key: bytes = b"",
     ) -> Member:
         for group in groups:
             if group not in self._policy.groups:
                 raise Problem(f"There is no group {group!r}: see `covey group list`.", MISUSE)
         how = {"sender": sender, "psk": psk, "relayed": relayed, "certificates": certificates}
-        how |= {"ppk": ppk, "is_ppk_optional": is_ppk_optional}
+        how |= {"ppk": ppk, "is_ppk_optional": is_ppk_optional, "key": key}
         member = self._authority.add(name, groups, **how)
         self._tell("added", member=name, groups=list(groups), sender=sender)
         return member
