@@ -1,5 +1,5 @@
-"""What commands do to a site's certificates and raw public keys, in a running server or under the lock: a part of
-operations.py.
+"""What commands do to certificates and raw public keys of a site, in a running server or under the
+lock: a part of operations.py.
 """
 
 import time

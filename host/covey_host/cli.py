@@ -100,8 +100,7 @@ def member_add(
     auth: Annotated[
         str,
         typer.Option(
-            help="psk: a pre-shared key. cert: a key of its own, and a certificate. key: such a key"
-            " alone."
+            help="psk: a pre-shared key. cert: its own key, with a certificate. key: without."
         ),
     ] = "psk",
     psk_file: Annotated[
