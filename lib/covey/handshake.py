@@ -53,7 +53,7 @@ class Peer:
         if method != ike.CURVE25519 or len(self.public) != _X25519_LEN:
             raise FormatError(DROP_IKE_KE)
         self.nonce = ike.check_nonce(only(payloads, ike.NONCE))
-        self.has_ppk = False  # whether we have one for it, and it uses PPKs
+        self.has_ppk = False  # whether we have one for it, it uses PPKs, and it isn't settled yet
         self.sa = None  # IkeSA, once agree() is through; taken over by whoever keeps it
         self.payloads = None  # of the answer to GSA_AUTH, while it is judged
         self._keys = None  # ike.Keys
@@ -110,6 +110,9 @@ class Peer:
             raise FormatError(DROP_IKE_AUTH)
         if self.has_ppk:
             config.ppk.settle(payloads, self.sa.sk_d, self._keys.sk_pr)
+            self.has_ppk = (
+                False  # once, though memory may end behind it, and the answer come again
+            )
         if config.credentials is not None:
             self.payloads = payloads
             return WAITS

@@ -82,13 +82,13 @@ def test_whoever_has_another_key(site):
     for shows in (True, False):
         gm = gm_of(site, other)
         gm.shows = shows
-        assert site.refuses(gm) == "signature"
-    assert site.refuses(gm_of(site, issuing.new_key())) == "signature"
-    assert site.refuses(gm_of(site, key, b"lamp-1")) == "signature"
+        assert site.refuses(gm) == "raw_key"
+    assert site.refuses(gm_of(site, issuing.new_key())) == "raw_key"
+    assert site.refuses(gm_of(site, key, b"lamp-1")) == "raw_key"
     assert site.refuses(gm_of(site, key, b"nobody")) in ("no_certificate", "identity")
     made = site.trust.issue(other.public_key(), "press-7", 30, site.clock)
     gm = site.connect(CertGM(other, [issuing.der(made)], site.ca, b"press-7"))
-    assert site.refuses(gm) == "signature"  # a certificate for a name that has a raw key
+    assert site.refuses(gm) == "raw_key"  # a certificate for a name that has a raw key
     made = site.trust.issue(key.public_key(), "press-7", 30, site.clock)
     gm = site.connect(CertGM(key, [issuing.der(made)], site.ca, b"press-7"))
     gm.check_identity = lambda payloads, **_: payloads[3:]
@@ -126,7 +126,7 @@ def test_removed_and_its_name_given_to_another(site):
     again = gm_of(site, key)
     assert notifies(site.ask(again, "press-7")) == [AUTHORIZATION_FAILED]
     added(site)
-    assert site.refuses(gm_of(site, key)) == "signature"
+    assert site.refuses(gm_of(site, key)) == "raw_key"
     pull = again.open(site.talk(again.gsa_registration(), "press-7"), GSA_REGISTRATION)
     assert pull == [notification(AUTHORIZATION_FAILED)]
 

@@ -108,10 +108,10 @@ class Proof:
         octets = sa.request + sa.nonce_r + prf(mixing.sk_pi, idi)
         try:
             trust.check_signature(issuing.load_public(member.key), mixing.proof, octets)
-            if not mixing.suits(member):
-                raise Untrusted("ppk")
-        except Untrusted as why:
-            return self._fail(sa, member.name.encode(), "ppk" if mixing.is_lost else why.word)
+        except Untrusted:
+            return self._fail(sa, member.name.encode(), "ppk" if mixing.is_lost else "raw_key")
+        if not mixing.suits(member):
+            return self._fail(sa, member.name.encode(), "ppk")
         mixed = mixing.settle()
         sa.identity, sa.proven_by = member.name, raw_id(member.key)
         idr, auth = self._signed(sa)
