@@ -111,7 +111,10 @@ def member_add(
         str | None, typer.Option(help="What it may do there: receiver, sender, both [receiver].")
     ] = None,
     auth: Annotated[
-        str, typer.Option(help="psk: a pre-shared key. cert: a key of its own, and a certificate.")
+        str,
+        typer.Option(
+            help="psk: a pre-shared key. cert: its own key, with a certificate. key: without."
+        ),
     ] = "psk",
     psk_file: Annotated[
         Path | None, typer.Option(help="Use this pre-shared key [a new random one].")
@@ -123,6 +126,10 @@ def member_add(
     ppk_optional: Annotated[
         bool, typer.Option("--ppk-optional", help="The same; but it may do without, unseen.")
     ] = False,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(help="With key: the public one, of a key that never leaves its owner."),
+    ] = None,
     csr: Csr = None,
     cert: Cert = None,
     days: Days = None,
@@ -152,6 +159,7 @@ def member_add(
         sender=sender,
         role=role,
         psk_file=psk_file,
+        public_key=public_key,
         ppk="optional" if ppk_optional else "required" if ppk else None,
         csr=csr,
         cert=cert,

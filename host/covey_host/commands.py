@@ -75,13 +75,15 @@ def group_list(option: Path | None, as_json: bool) -> None:
 
 def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: Any) -> None:
     check_name("member", name)
-    if auth not in (authority.PSK, authority.CERT):
-        raise Problem(f"--auth {auth} is unknown: use psk or cert.", MISUSE)
+    if auth not in (authority.PSK, authority.CERT, authority.KEY):
+        raise Problem(f"--auth {auth} is unknown: use psk, cert or key.", MISUSE)
     of_certificates = [wishes["csr"], wishes["cert"], wishes["days"]]
-    if auth == authority.PSK and any(wish is not None for wish in of_certificates):
+    if auth != authority.CERT and any(wish is not None for wish in of_certificates):
         raise Problem("--csr, --cert and --days go with --auth cert.", MISUSE)
-    if auth == authority.CERT and wishes["psk_file"] is not None:
+    if auth != authority.PSK and wishes["psk_file"] is not None:
         raise Problem("--psk-file goes with --auth psk.", MISUSE)
+    if auth != authority.KEY and wishes["public_key"] is not None:
+        raise Problem("--public-key goes with --auth key.", MISUSE)
     request = {"do": "member add", "member": name, "group": group, "sender": wishes["sender"]}
     request["role"] = wishes["role"]
     if wishes["psk_file"] is not None:
@@ -91,6 +93,8 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
     if wishes["interface"] is not None:
         request["interface"] = interface_address(wishes["interface"])
     request |= {"auth": auth, **certificate_files(wishes)}
+    if wishes["public_key"] is not None:
+        request["public_key"] = read_file(wishes["public_key"]).decode("latin-1")
     request["ppk"] = wishes["ppk"]
     request["ttl"] = wishes["ttl"]
     request["delivery"] = wishes["delivery"]

@@ -19,7 +19,7 @@ from .certificates import Certificates
 from .control import caller
 from .errors import MISUSE, Problem
 from .gcks import Out, policy
-from .gcks.authority import CERT, PSK, Authority, Member
+from .gcks.authority import CERT, KEY, PSK, Authority, Member
 from .gcks.diary import Diary
 from .gcks.keyserver import KeyServer
 from .gcks.ledger import Ledger
@@ -35,6 +35,7 @@ from .why import check_files
 _MEMBER_FORMAT = 1  # "version" of covey.json
 _SEED_LEN = 32  # of what its board stirs into its generator of chance, and renews
 _RELAYED_LIVENESS_S = 15  # a NAT's new mapping, or a key server's start, is to be seen soon
+_HAS = {PSK: "a pre-shared key", KEY: "a raw public key"}
 _DEFAULT_SPREAD_S = 2  # what a member assumes where covey.json says nothing
 
 LISTEN_WAITS = "`listen` has changed in covey.toml: that counts from the key server's next start."
@@ -122,6 +123,8 @@ class Operations:
         if request.get("auth", PSK) == CERT:
             found = self._certificates.certified(name, rules.identity, request)
             files, proof, how["certificates"] = *found[:2], [found[2]]
+        elif request.get("auth") == KEY:
+            files, proof, how["key"] = self._certificates.raw(request)
         else:
             how["psk"] = psk = psk_of(request.get("psk"))
             files, proof = {"psk": psk.hex().encode() + b"\n"}, {"psk_file": "psk"}
@@ -160,8 +163,8 @@ class Operations:
         member = authority.find(name)
         if member is None or member.removed:
             raise Problem(f"There is no member {name}: see `covey member list`.", MISUSE)
-        if member.auth == PSK:
-            raise Problem(f"{name} has a pre-shared key, and no certificate.", MISUSE)
+        if member.auth != CERT:
+            raise Problem(f"{name} has {_HAS[member.auth]}, and no certificate.", MISUSE)
         folder = self._site.members / name
         if request.get("csr") is None and request.get("cert") is None:
             request = {**request, "old": _read(folder / "cert.pem").decode("latin-1")}
@@ -178,10 +181,11 @@ class Operations:
             raise Problem("The request needs a list of members.", MISUSE)
         names = [check_name("member", name) for name in names]
         known = [self._authority().find(name) for name in names]
-        by_key = [member.name for member in known if member is not None and member.auth == PSK]
+        by_key = [member for member in known if member is not None and member.auth != CERT]
         if by_key and request.get("revoke") is True:
             raise Problem(
-                f"{by_key[0]} has a pre-shared key, no certificate: use `covey member remove`.",
+                f"{by_key[0].name} has {_HAS[by_key[0].auth]}, no certificate: use `covey member"
+                " remove`.",
                 MISUSE,
             )
         found = self._remove(names, now_ms)

@@ -10,7 +10,7 @@ from covey.fields import parse_psk
 from .causes import ago, causes, span
 from .dropwords import in_words
 from .gcks import issuing, trust
-from .gcks.authority import PSK, Member
+from .gcks.authority import KEY, PSK, Member
 from .gcks.policy import SitePolicy
 from .gcks.roles import Role
 from .output import printable
@@ -108,6 +108,8 @@ def _check_proof(folder: Path, member: Member) -> list[str]:
         if parse_psk((folder / "psk").read_bytes()) != member.psk:
             return [f"{folder / 'psk'} is not the key that the site has for it."]
         return []
+    if member.auth == KEY:
+        return _check_raw(folder / "key.pem", member)
     path, now = folder / "cert.pem", time.time()
     try:
         shown = issuing.load_chain(path.read_bytes())[0]
@@ -125,6 +127,18 @@ def _check_proof(folder: Path, member: Member) -> list[str]:
             return [f"{path} is not for the key in {key}."]
     except issuing.Unfit as unfit:
         return [f"{key} {unfit}"]
+    return []
+
+
+def _check_raw(path: Path, member: Member) -> list[str]:
+    """Its private key, which may be on the board alone."""
+    try:
+        if path.exists():
+            public = issuing.load_key(path.read_bytes()).public_key()
+            if issuing.spki(public) != member.key:
+                return [f"{path} is not the key whose public half the site has for it."]
+    except issuing.Unfit as unfit:
+        return [f"{path} {unfit}"]
     return []
 
 

@@ -21,6 +21,8 @@
     key_file         path                 our private key, P-256, without a password
     certificate_file path                 our certificate; behind it the intermediate CA's, if any
     ca_file          path                 the CA whose key server we trust; needs idr
+    server_key_file  path                 with key_file alone, in place of certificates: the key
+                                          server's public key (RFC 7670)
     ppk_file         path; none           a post-quantum preshared key, RFC 8784: 32 octets or more
     ppk_id           text; idi            by which the key server knows it, PPK_ID_FIXED
     ppk_optional     true, false; false   whether a key server that doesn't use it will do
@@ -68,7 +70,7 @@ class Config:
     """covey.json, checked. The owner of the keys in it: wipe() ends them."""
 
     psk = None  # either this, a bytearray, or
-    credentials = None  # these, see certs.py
+    credentials = None  # these, see digital.py
     ppk = None  # ppk.Ppk
 
     def __init__(self, fields, folder="", name="covey.json", psk=None):
@@ -103,3 +105,4 @@ def load(path):
     finally:
         unload("fields")
         unload("certfiles")
+        unload("keyfiles")

@@ -31,15 +31,22 @@ def fill(config, fields, folder, name, psk):
     config.idr = f.identity("idr", None)
     config.servers = [_server(s) for s in f.objects("servers", ("host", "port", "marker"))]
     ca_file = f.text("ca_file", None)
-    by_psk = psk is not None or ca_file is None
+    server_key_file = f.text("server_key_file", None)
+    by_psk = psk is not None or (ca_file or server_key_file) is None
     psk_file = f.text("psk_file", _NEEDED if psk is None and by_psk else None)
-    files = [f.text(n, None if by_psk else _NEEDED) for n in ("key_file", "certificate_file")]
-    if not by_psk and config.idr is None:
+    key_file = f.text("key_file", None if by_psk else _NEEDED)
+    certificate_file = f.text("certificate_file", _NEEDED if ca_file and not by_psk else None)
+    if ca_file and not by_psk and config.idr is None:
         f.refuse("idr", "there: by that name the key server has its certificate")
-    if psk_file is not None and ca_file is not None:
-        f.refuse("psk_file", "left out where ca_file is given")
-    if by_psk and any(files):
-        f.refuse("key_file" if files[0] else "certificate_file", "beside a ca_file")
+    for n, file in (("ca_file", ca_file), ("server_key_file", server_key_file)):
+        if psk_file is not None and file is not None:
+            f.refuse("psk_file", "left out where " + n + " is given")
+    if by_psk and key_file:
+        f.refuse("key_file", "beside a ca_file or a server_key_file")
+    if certificate_file and not ca_file:
+        f.refuse("certificate_file", "beside a ca_file")
+    if ca_file and server_key_file:
+        f.refuse("server_key_file", "left out where ca_file is given")
     ppk_file = f.text("ppk_file", None)
     ppk = f.identity("ppk_id", None), f.flag("ppk_optional", False)
     if ppk_file is None and ppk != (None, False):
@@ -71,10 +78,16 @@ def fill(config, fields, folder, name, psk):
     r.done()
     f.done()
     if not by_psk:
-        from covey import certfiles
+        key_file = _beside(folder, key_file)
+        if ca_file:
+            from covey import certfiles
 
-        files = [_beside(folder, path) for path in files + [ca_file]]
-        config.credentials = certfiles.read(*files)
+            files = [_beside(folder, path) for path in (certificate_file, ca_file)]
+            config.credentials = certfiles.read(key_file, *files)
+        else:
+            from covey import keyfiles
+
+            config.credentials = keyfiles.raw_key(key_file, _beside(folder, server_key_file))
     elif psk is None:
         config.psk = _read_key("psk_file", name, folder, psk_file, _PSK_LEAST)
     elif len(psk) < _PSK_LEAST:

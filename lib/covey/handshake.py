@@ -4,7 +4,7 @@ Anybody can answer IKE_SA_INIT. Until the AUTH in its answer to GSA_AUTH has ver
 is nobody: several are followed side by side (section 2.4), and nothing that they say is believed.
 Each is asked where its own answer says: a forger who tells of a NAT moves nobody but himself.
 
-Who we are is proven by a pre-shared key, or by certificates (certs.py): then signing and judging
+Who we are is proven by a pre-shared key, or by a signature (digital.py): then signing and judging
 are work as agreeing on keys is, and one answer is judged after the other. A PPK (ppk.py) goes
 with either.
 """
@@ -53,7 +53,7 @@ class Peer:
         if method != ike.CURVE25519 or len(self.public) != _X25519_LEN:
             raise FormatError(DROP_IKE_KE)
         self.nonce = ike.check_nonce(only(payloads, ike.NONCE))
-        self.has_ppk = False  # whether we have one for it, and it uses PPKs
+        self.has_ppk = False  # whether we have one for it, it uses PPKs, and it isn't settled yet
         self.sa = None  # IkeSA, once agree() is through; taken over by whoever keeps it
         self.payloads = None  # of the answer to GSA_AUTH, while it is judged
         self._keys = None  # ike.Keys
@@ -110,6 +110,9 @@ class Peer:
             raise FormatError(DROP_IKE_AUTH)
         if self.has_ppk:
             config.ppk.settle(payloads, self.sa.sk_d, self._keys.sk_pr)
+            self.has_ppk = (
+                False  # once, though memory may end behind it, and the answer come again
+            )
         if config.credentials is not None:
             self.payloads = payloads
             return WAITS
@@ -273,7 +276,7 @@ class Handshake:
             # no two signatures are the same, nor what is said where USE_PPK was taken away
             iv_space = self._followed
             self._followed += 1
-        id_type = ike.ID_KEY_ID if config.credentials is None else ike.ID_FQDN
+        id_type = config.credentials.id_type if config.credentials else ike.ID_KEY_ID
         yield from peer.agree(self._secret, self._nonce, self.spi_i, most_len, iv_space)
         idi = ike.emit_id(id_type, config.idi)
         payloads = [(ike.IDi, idi)]

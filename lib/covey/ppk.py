@@ -57,8 +57,7 @@ class Ppk:
         """By an answer to GSA_AUTH: mix the keys that are left, SK_d and SK_pr, in place if it
         says that it did. FormatError: it did not, and has to."""
         if self._is_said(payloads, ike.PPK_IDENTITY):
-            for key in keys:
-                self._mix(key)
+            self._mix(*keys)
 
     def _is_said(self, payloads, type):
         if type in [n.type for n in notifies(payloads)]:
@@ -67,7 +66,9 @@ class Ppk:
             raise FormatError(DROP_IKE_PPK)
         return False
 
-    def _mix(self, key):
-        mixed = prf_plus(self.key, key, len(key))
-        key[:] = mixed
-        wipe(mixed)
+    def _mix(self, *keys):
+        """All of them, or, where memory ends, none."""
+        mixed = [prf_plus(self.key, key, len(key)) for key in keys]
+        for i in range(len(keys)):
+            keys[i][:] = mixed[i]
+            wipe(mixed[i])

@@ -67,6 +67,7 @@ def test_what_a_board_needs(bench):
         members.load(None, str(folder_of(bench, "lamp-1") / "covey.json")), board
     )
     left = {"covey/certs.py", "covey/certfiles.py", "covey/x509.py", "covey/p256_sign.py"}
+    left |= {"covey/digital.py", "covey/keyfiles.py"}
     assert left <= set(plain.left) and not left & set(found.left)
     assert code.SOURCE.joinpath("covey", "certs.py").exists()
 

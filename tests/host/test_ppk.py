@@ -12,6 +12,7 @@ from covey_host.errors import Problem
 from covey_host.gcks import issuing, policy, room, trust
 from foreign_certs import HASHES, CertGM
 from foreign_gm import (
+    AUTH,
     AUTHENTICATION_FAILED,
     AUTHORIZATION_FAILED,
     GSA_AUTH,
@@ -24,7 +25,7 @@ from foreign_gm import (
 )
 from foreign_ppk import NO_PPK_AUTH, PPK_IDENTITY, USE_PPK, PpkGM
 from foreign_ppk import Ppk as Mixing
-from gcks_site import KEY, LINE1, SITE
+from gcks_site import KEY, LINE1, PLAIN, SITE, take
 from ike_peer import Peer
 from test_certificates import CertSite
 from test_registration_peer import KeyServer, config, work
@@ -49,15 +50,6 @@ def gm_of(site, name=b"press-7", ppk=PPK, ppk_id=None, optional=False, kind=PpkG
     return site.connect(gm, name.decode())
 
 
-def refuses(site, gm):
-    """AUTHENTICATION_FAILED alone → the reason in the log."""
-    site.server.events.clear()
-    payloads = gm.open(site.talk(gm.gsa_auth()), GSA_AUTH)
-    assert payloads == [notification(AUTHENTICATION_FAILED)]
-    (facts,) = [f for name, f in site.server.events if name == "authentication_failed"]
-    return facts["reason"]
-
-
 def test_group_keys_hang_on_the_ppk(site):
     """RFC 9838 section 6.2: whoever breaks X25519 has SK_d', and so SK_er; not GSK_w."""
     gm = gm_of(site, wants=1)
@@ -71,19 +63,52 @@ def test_group_keys_hang_on_the_ppk(site):
     assert gm.tek and len(gm.sender_ids) == 1
     pull = gm.open(site.talk(gm.gsa_registration(), "press-7"), GSA_REGISTRATION)
     gm.take_group(pull)
+    site.send(site.server.rekey("line1", site.now))
+    assert gm.rekey(site.air[-1].data) == "rekeyed"  # under a key that came so
 
 
-def test_new_keys_of_the_ike_sa_are_made_of_it(site):
-    """CREATE_CHILD_SA: SKEYSEED = prf(SK_d, ...), so from then on all is covered."""
-    one = Peer(site, "press-7", wants=1)
-    one.gm = PpkGM(b"press-7", KEY, wants=1).with_ppk(PPK, b"press-7")
+def test_inband_keys_hang_on_it(tmp_path):
+    site = CertSite(tmp_path / "state.db", text=SITE + LINE1 + 'rekey = "inband"\n')
+    site.server.add_member("press-7", ["line1"], psk=KEY, ppk=PPK)
+    one = _peer(site)
+    before = one.tek
+    site.send(site.server.rekey("line1", site.now))
+    one.served()  # unwrapped under GSK_w with the PPK in it
+    assert one.tek != before
+
+
+def _peer(site):
+    """A Peer that has registered with its PPK."""
+    one = Peer(site, "press-7")
+    one.gm = PpkGM(b"press-7", KEY).with_ppk(PPK, b"press-7")
     assert USE_PPK in one.connect(asked=[notification(USE_PPK)])
     found = one.authenticate()
     assert one.gm.is_mixed
     one.sa.sk_d, one.sa.gsk_w = one.gm.sk_d, one.gm.gsk_w
     one.take(found)
+    return one
+
+
+def test_new_keys_of_the_ike_sa_are_made_of_it(site):
+    """CREATE_CHILD_SA: SKEYSEED = prf(SK_d, ...), so from then on all is covered."""
+    one = _peer(site)
     one.rekey_ike().pull()
     assert one.tek
+
+
+def test_who_has_to_wait_for_keys(tmp_path):
+    """Its GSA_AUTH is looked at again, when its group has changed keys; nothing is mixed twice."""
+    site = CertSite(tmp_path / "state.db", text=SITE + PLAIN + "backward_secrecy = true\n")
+    site.server.add_member("lamp-1", ["line1"], sender=True, psk=KEY)
+    site.server.add_member("press-7", ["line1"], sender=True, psk=KEY, ppk=PPK)
+    site.come("lamp-1", wants=1)
+    site.wait(60_000)
+    gm = PpkGM(b"press-7", KEY).with_ppk(PPK, b"press-7")
+    _, answer = site.begin(gm, "press-7")
+    assert answer is None
+    take(gm, site.answered(gm, "press-7"))
+    assert gm.is_mixed and gm.tek
+    assert site.server.counters["authentication_failed"] == 0
 
 
 def test_by_certificate(site):
@@ -94,10 +119,10 @@ def test_by_certificate(site):
     assert gm.is_mixed
     gm = CertGM(key, made, site.ca, b"lamp-3")
     site.connect(gm)
-    assert refuses(site, gm) == "ppk"
+    assert site.refuses(gm) == "ppk"
     gm = PpkCertGM(key, made, site.ca, b"lamp-3").with_ppk(bytes(32), b"lamp-3")
     site.connect(gm, extra=[HASHES])
-    assert refuses(site, gm) == "signature"
+    assert site.refuses(gm) == "signature"
 
 
 @pytest.mark.parametrize(
@@ -118,14 +143,14 @@ def test_refusals(site, how, reason):
     if how["ppk_id"] == b"":
         gm.sk_pi = gm.mixed(gm.mixed(gm.sk_pi))
         reason = "ppk"
-    assert refuses(site, gm) == reason
+    assert site.refuses(gm) == reason
 
 
 def test_who_must_use_it_and_does_not(site):
     """The right pre-shared key is not enough, whatever was said in IKE_SA_INIT."""
     for extra in ((), [notification(USE_PPK)]):
         gm = site.connect(ForeignGM(b"press-7", KEY), extra=extra)
-        assert refuses(site, gm) == "ppk"
+        assert site.refuses(gm) == "ppk"
     assert site.server.counters["authentication_failed"] == 2
 
 
@@ -137,7 +162,7 @@ def test_use_ppk_that_somebody_takes_out(site):
     stripped = ForeignGM.sa_init(gm)
     ForeignGM.take_sa_init(gm, site.talk(stripped))
     gm.init_request = said
-    assert refuses(site, gm) == "key"
+    assert site.refuses(gm) == "key"
 
 
 def test_optional(site):
@@ -152,7 +177,7 @@ def test_optional(site):
     assert not other.is_mixed
     wrong = gm_of(site, b"lamp-1", bytes(32), b"unknown", optional=True)
     wrong.psk = bytes(32)
-    assert refuses(site, wrong) == "key"
+    assert site.refuses(wrong) == "key"
 
 
 def test_a_member_without_one_may_ask_for_it(site):
@@ -161,7 +186,23 @@ def test_a_member_without_one_may_ask_for_it(site):
     gm = gm_of(site, b"lamp-1", optional=True)
     gm.take_group(site.ask(gm, "lamp-1"))
     assert not gm.is_mixed
-    assert refuses(site, gm_of(site, b"lamp-1")) == "ppk"
+    assert site.refuses(gm_of(site, b"lamp-1")) == "ppk"
+
+
+@pytest.mark.parametrize("named", [b"", b"\2", b"\1press-7", b"\3press-7", b"\2" + bytes(99)])
+def test_identities_of_other_forms(site, named):
+    """None of ours; with NO_PPK_AUTH who may do without does."""
+    gm = site.connect(ForeignGM(b"press-7", KEY), extra=[notification(USE_PPK)])
+    beside = [notification(PPK_IDENTITY, named)]
+    answer = gm.open(site.talk(gm.gsa_auth(extra=beside)), GSA_AUTH)
+    assert answer == [notification(AUTHENTICATION_FAILED)]
+    site.server.add_member("lamp-1", ["line1"], psk=KEY, ppk=PPK, is_ppk_optional=True)
+    for proof, is_taken in ((None, True), (b"", False), (bytes(32), False)):
+        gm = site.connect(ForeignGM(b"lamp-1", KEY), "b", extra=[notification(USE_PPK)])
+        plain = dict(gm.auth_payloads())[AUTH][4:] if proof is None else proof
+        data = gm.gsa_auth(extra=[*beside, notification(NO_PPK_AUTH, plain)])
+        answer = gm.open(site.talk(data, "b"), GSA_AUTH)
+        assert (answer != [notification(AUTHENTICATION_FAILED)]) == is_taken
 
 
 def test_identity_without_use_ppk_means_nothing(site):
@@ -194,7 +235,7 @@ def test_a_removed_member_is_told_so_with_its_ppk_only(site):
     site.send(site.server.remove_members(["press-7"], site.now))
     gm = gm_of(site)
     assert notifies(site.ask(gm, "press-7")) == [AUTHORIZATION_FAILED]
-    assert refuses(site, site.connect(ForeignGM(b"press-7", KEY))) == "ppk"
+    assert site.refuses(site.connect(ForeignGM(b"press-7", KEY))) == "ppk"
 
 
 def test_rows_of_before_are_read(site):

@@ -141,6 +141,28 @@ def test_messages_to_two_who_have_the_same_keys_share_no_iv():
         assert one[32:40] != two[32:40] and one != two
 
 
+def test_memory_that_ends_behind_it():
+    """The answer is taken anew, and nothing is mixed twice."""
+    gm = _Gm()
+    gm.hear("init_answer")
+    genuine, seen = ike.psk_auth, []
+
+    def none(*args):
+        seen.append(args)
+        raise MemoryError
+
+    ike.psk_auth = none
+    try:
+        gm.r.receive(R["auth_answer"], 0)
+    except MemoryError:
+        seen.append("told")
+    finally:
+        ike.psk_auth = genuine
+    assert len(seen) == 2 and gm.r.state == "auth"
+    assert gm.hear("auth_answer") == (None, [])
+    assert gm.r.state == "registered" and gm.r.kwk == R["kwk"]
+
+
 def test_the_key_is_wiped():
     gm = _Gm()
     gm.hear("init_answer")

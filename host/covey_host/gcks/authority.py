@@ -5,9 +5,9 @@ In the store, so that who is a member and which keys are out change in one write
     authority/signing-key    PKCS #8, P-256: signs rekeys; private to state.db (0600), made once
     authority/member/NAME    {"psk": hex, "certificates": [[ID, until], ...], "ppk": hex,
                               "ppk_optional": bool, "groups": {GROUP or pattern: role, see
-                              roles.py}, "removed": bool, "relayed": bool}; certificates only of
-                              who has these instead of a key, ppk of who has one; a bool missing:
-                              false
+                              roles.py}, "removed": bool, "relayed": bool, "key": hex};
+                              certificates or key only of who has these instead of a pre-shared
+                              key, ppk of who has one; a bool missing: false
     authority/evict/GROUP    [NAME, ...] that lost a right there while no key server was running
 
 A removed member's pre-shared key is kept: so it can be told AUTHORIZATION_FAILED, and nobody else.
@@ -34,7 +34,7 @@ from . import roles, trust
 from .ledger import Changes, Ledger, decode, encode
 from .roles import Role, role_in
 
-PSK, CERT = "psk", "cert"  # ways to prove oneself
+PSK, CERT, KEY = "psk", "cert", "key"  # ways to prove oneself
 PSK_LEN = PPK_LEN = 32
 _PSK_LEAST = 16
 _NAME_MOST = 63
@@ -59,14 +59,19 @@ class Member:
         default=b"", repr=False
     )  # post-quantum preshared key, see ppk.py; b"": none
     is_ppk_optional: bool = False  # it may do without
+    key: bytes = b""  # SubjectPublicKeyInfo, of who proves itself by a raw public key (RFC 7670)
 
     @property
     def auth(self) -> str:
+        if self.key:
+            return KEY
         return PSK if self.certificates is None else CERT
 
     def is_proven_by(self, id: str) -> bool:
         """Whether what has proven somebody of this name, see IkeSA.proven_by, is still its own:
         the name may have been given to another meanwhile."""
+        if self.auth == KEY:
+            return id == raw_id(self.key)
         if self.certificates is None:
             return id == key_id(self.psk)
         return any(id == known for known, _ in self.certificates)
@@ -93,6 +98,11 @@ def lost_by(was: Member, now: Member, groups: Iterable[str]) -> list[str]:
 def key_id(psk: bytes) -> str:
     """What tells a pre-shared key from others, and not what it is."""
     return f"{PSK}:{sha256(b'Covey key' + psk).hexdigest()}"
+
+
+def raw_id(spki: bytes) -> str:
+    """The same of a raw public key."""
+    return f"{KEY}:{sha256(spki).hexdigest()}"
 
 
 def make_signing_key(store: Store) -> None:
@@ -196,6 +206,7 @@ class Authority:
         certificates: list[tuple[str, int]] | None = None,
         ppk: bytes = b"",
         is_ppk_optional: bool = False,
+        key: bytes = b"",
     ) -> Member:
         """A new member; its key is 256 random bits unless given, and it has none where it has
         certificates. role: without one it receives, and sends if it is a sender. Problem if the
@@ -211,13 +222,15 @@ class Authority:
                 f"The pre-shared key of {name} has {len(psk)} octets: use at least {_PSK_LEAST}.",
                 MISUSE,
             )
-        if certificates is None:
+        if key:
+            psk = b""
+        elif certificates is None:
             psk = psk or self._random(PSK_LEN)
         else:
             psk, certificates = b"", tuple(certificates)
         role = (Role.BOTH if sender else Role.RECEIVER) if role is None else role
         rules = dict.fromkeys(groups, role)
-        mixed = ppk, is_ppk_optional
+        mixed = ppk, is_ppk_optional, key
         member = Member(name, bytes(psk), rules, False, relayed, certificates, *mixed)
         self._writing()
         self._ledger.write({_MEMBER + name: _encoded(member)})
@@ -342,6 +355,7 @@ def _member(name: str, value: bytes) -> Member:
     certificates = None if found is None else tuple((id, until) for id, until in found)
     psk, groups = bytes.fromhex(fields["psk"]), roles.loaded(fields["groups"])
     ppk = bytes.fromhex(fields.get("ppk", "")), fields.get("ppk_optional", False)
+    ppk += (bytes.fromhex(fields.get("key", "")),)
     return Member(name, psk, groups, fields["removed"], relayed, certificates, *ppk)
 
 
@@ -349,6 +363,8 @@ def _encoded(member: Member) -> bytes:
     fields = {"psk": member.psk}
     if member.certificates is not None:
         fields["certificates"] = member.certificates
+    if member.key:
+        fields["key"] = member.key
     if member.ppk:
         fields |= {"ppk": member.ppk, "ppk_optional": member.is_ppk_optional}
     fields |= {"groups": roles.stored(member.groups), "removed": member.removed}

@@ -201,12 +201,13 @@ class KeyServer:
         certificates: list[tuple[str, int]] | None = None,
         ppk: bytes = b"",
         is_ppk_optional: bool = False,
+        key: bytes = b"",
     ) -> Member:
         for group in groups:
             if not is_pattern(group) and group not in self._policy.groups:
                 raise Problem(f"There is no group {group!r}: see `covey group list`.", MISUSE)
         how = {"psk": psk, "relayed": relayed, "certificates": certificates}
-        how |= {"ppk": ppk, "is_ppk_optional": is_ppk_optional}
+        how |= {"ppk": ppk, "is_ppk_optional": is_ppk_optional, "key": key}
         member = self._authority.add(name, groups, sender=sender, role=role, **how)
         role = member.groups[groups[0]]
         self._tell("added", member=name, groups=list(groups), sender=role.sends, role=role.word)

@@ -51,7 +51,8 @@ class Mixing:
         plain = _data(parts, ike.NO_PPK_AUTH)
         if owner is not None and owner.ppk:
             self._owner = owner
-            self.sk_pi = _mixed(owner.ppk, self.sk_pi)
+            if not sa.is_mixed:  # else it is looked at again, once the group has changed keys
+                self.sk_pi = _mixed(owner.ppk, self.sk_pi)
         elif plain is not None:
             self.proof = plain
         else:  # the same work
@@ -68,7 +69,8 @@ class Mixing:
         """It is used from now on, if it is: what the answer says of it."""
         if self._owner is None:
             return []
-        self._sa.mix(lambda key: _mixed(self._owner.ppk, key))
+        if not self._sa.is_mixed:
+            self._sa.mix(lambda key: _mixed(self._owner.ppk, key))
         return [notify(ike.PPK_IDENTITY)]
 
 

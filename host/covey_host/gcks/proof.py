@@ -1,7 +1,7 @@
 """Who is there: AUTH of a member is checked, and ours is made (RFC 7296 section 2.15).
 
-By a pre-shared key, or by certificates on both sides (RFC 7427): as the member was added. With
-either a PPK may be needed (ppk.py).
+By a pre-shared key; or by digital signatures on both sides (RFC 7427), with certificates or raw
+public keys (RFC 7670): as the member was added. With any a PPK may be needed (ppk.py).
 """
 
 import hmac
@@ -12,7 +12,7 @@ from covey import ike
 from covey.prf import prf
 
 from . import issuing, ppk, trust
-from .authority import PSK, PSK_LEN, Authority, Member, key_id
+from .authority import CERT, KEY, PSK, PSK_LEN, Authority, Member, key_id, raw_id
 from .epoch import Random
 from .ikesa import IkeSA
 from .issuing import Certificate, Untrusted
@@ -54,9 +54,11 @@ class Proof:
         auth = parts.one(ike.AUTH)
         method, proof = (0, b"") if auth is None else ike.parse_auth(auth)
         mixing = ppk.Mixing(sa, parts, proof, self._authority, self._random)
+        member = self._authority.find(name.decode("latin-1")) if id_type in NAMED else None
+        if method == ike.AUTH_DIGITAL_SIGNATURE and member is not None and member.auth == KEY:
+            return self._check_raw(sa, member, idi, mixing)
         if method == ike.AUTH_DIGITAL_SIGNATURE:
             return self._check_signature(sa, parts, idi, mixing)
-        member = self._authority.find(name.decode("latin-1")) if id_type in NAMED else None
         if member is not None and member.auth != PSK:
             member = None
         psk = self._random(PSK_LEN) if member is None else member.psk  # the same work for both
@@ -90,10 +92,32 @@ class Proof:
         mixed = mixing.settle()
         sa.identity, sa.proven_by = member.name, trust.id_of(chain[0])
         sa.chain = tuple((trust.id_of(one), trust.until_of(one)) for one in chain)
+        idr, auth = self._signed(sa)
+        return [idr, *self.trust.certs(), auth, *mixed]
+
+    def _check_raw(
+        self, sa: IkeSA, member: Member, idi: bytes, mixing: ppk.Mixing
+    ) -> Payloads | None:
+        """The same by raw public keys. What CERT shows is not looked at: we know the key."""
+        if not sa.has_signatures:
+            return self._fail(sa, member.name.encode(), "no_signatures")
+        octets = sa.request + sa.nonce_r + prf(mixing.sk_pi, idi)
+        try:
+            trust.check_signature(issuing.load_public(member.key), mixing.proof, octets)
+        except Untrusted:
+            return self._fail(sa, member.name.encode(), "ppk" if mixing.is_lost else "raw_key")
+        if not mixing.suits(member):
+            return self._fail(sa, member.name.encode(), "ppk")
+        mixed = mixing.settle()
+        sa.identity, sa.proven_by = member.name, raw_id(member.key)
+        idr, auth = self._signed(sa)
+        return [idr, *self.trust.raw_cert(), auth, *mixed]
+
+    def _signed(self, sa: IkeSA) -> Payloads:
+        """Our IDr and AUTH."""
         idr = self._idr()
         auth = self.trust.sign(sa.response + sa.nonce_i + prf(sa.keys.sk_pr, idr))
-        auth = ike.emit_auth(ike.AUTH_DIGITAL_SIGNATURE, auth)
-        return [(ike.IDr, idr), *self.trust.certs(), (ike.AUTH, auth), *mixed]
+        return [(ike.IDr, idr), (ike.AUTH, ike.emit_auth(ike.AUTH_DIGITAL_SIGNATURE, auth))]
 
     def holds(self, sa: IkeSA) -> bool:
         """Whether what check() found, perhaps in another process, still holds now that the member
@@ -126,7 +150,7 @@ class Proof:
         if name not in names:
             raise Untrusted("identity")
         member = self._authority.find(name)
-        if member is None or member.auth == PSK:
+        if member is None or member.auth != CERT:
             raise Untrusted("member")
         return member
 

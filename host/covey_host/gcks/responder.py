@@ -25,7 +25,7 @@ from covey.drops import (
 
 from ..errors import Problem
 from . import Out, ikerekey, ikesa, natd
-from .authority import PSK, Authority
+from .authority import KEY, PSK, Authority
 from .cookies import Cookies
 from .epoch import Random
 from .group import Group
@@ -175,7 +175,7 @@ class Responder:
     def certificates(self) -> dict[str, str]:
         """{member: trust.id_of() of what it has proven itself by} of the open IKE SAs."""
         found = {member: sa.proven_by for member, sa in self._proven.items()}
-        return {member: id for member, id in found.items() if not id.startswith(PSK)}
+        return {member: id for member, id in found.items() if not id.startswith((PSK, KEY))}
 
     def told(self) -> Iterator[IkeSA]:
         """The open IKE SAs over which members are told of new keys."""

@@ -110,7 +110,7 @@ def respond(
         answer.append(notify(ike.IKEV2_FRAGMENTATION_SUPPORTED))
     sa.has_ppk = bool(ppk.answer(parts))
     answer += ppk.answer(parts)
-    sa.has_signatures = trust.is_ready and _knows_sha256(parts)
+    sa.has_signatures = trust.key is not None and _knows_sha256(parts)
     if sa.has_signatures:
         answer += trust.announcement()
     head = header.spi_i, spi_r, ike.IKE_SA_INIT, ike.FLAG_R, 0
