@@ -116,10 +116,12 @@ def watch(plant: str) -> socket.socket:
 
 
 def watched(sock: socket.socket) -> bytes | None:
-    """The next IPv4 packet that a watch() has heard; empty where it was one that leaves."""
+    """The next IPv4 packet that a watch() has heard, empty where it was one that leaves; None:
+    there is none.
+    """
     try:
         data, (_, _, kind, *_) = sock.recvfrom(0xFFFF)
-    except BlockingIOError:
+    except OSError:  # also where the card has just gone down
         return None
     return b"" if kind == _OUTGOING else data
 
