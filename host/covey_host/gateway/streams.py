@@ -2,7 +2,7 @@
 
 We watch connections that others have: nothing can be asked for again. A stream is followed in the
 order in which its segments pass; one that is missing, or overtaken, loses its message, and the
-stream is taken up where a later segment begins with the head of a reply (most are a segment). So is
+stream is taken up where a later segment begins with the head of a reply, as most do. So is
 one whose beginning we haven't seen. What is lost so is counted: a Forward_Open among it leaves its
 connection unknown, so its frames stay where they are.
 """

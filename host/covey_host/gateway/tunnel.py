@@ -11,6 +11,7 @@ from covey.drops import ConfigError
 from covey.sources import MOST_LEVELS
 
 from ..errors import MISUSE, Problem
+from . import wires
 
 # Octets, at most, by which what proves a packet is longer where many are signed together.
 _PATH = merkle.NODE * MOST_LEVELS
@@ -100,3 +101,4 @@ class _Marked(aio.Joined):
             sock = self._unicast[0] if place is None else carrier.sock
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, self._dscp << 2)
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+            wires.widen(sock)
