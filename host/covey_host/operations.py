@@ -116,10 +116,11 @@ class Operations:
         role = permissions.role_wanted(request)
         relayed = _is_relayed(name, group, request)
         self._check_new(name)
+        mixed = ppks.made_for(name, group, request.get("ppk"))
         nobody = Member(name, b"")
-        new = Member(name, b"", {group.name: role})
+        new = Member(name, b"", {group.name: role}, **mixed)
         check_change({group.name: group}, self._authority(), nobody, new)
-        how = {"role": role, "relayed": relayed}
+        how = {"role": role, "relayed": relayed, **mixed}
         if request.get("auth", PSK) == CERT:
             found = self._certificates.certified(name, rules.identity, request)
             files, proof, how["certificates"] = *found[:2], [found[2]]
@@ -128,8 +129,6 @@ class Operations:
         else:
             how["psk"] = psk = psk_of(request.get("psk"))
             files, proof = {"psk": psk.hex().encode() + b"\n"}, {"psk_file": "psk"}
-        mixed = ppks.made_for(name, group, request.get("ppk"))
-        how |= mixed
         files, proof = (
             {**a, **b} for a, b in zip((files, proof), ppks.written(mixed), strict=True)
         )

@@ -2,8 +2,11 @@
 
 import struct
 from collections import Counter
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 
 import enip
@@ -259,10 +262,17 @@ def test_a_gap_loses_its_message_and_no_other():
 
 def test_what_begins_like_no_message():
     put, drops = stream()
+    put(0xFFFFFFFF, b"", flags=2)
     assert put(0, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") == []
     assert put(27, b"Accept: */*\r\n" * 3) == []
     assert drops == {"watch_header": 1}
     assert put(27 + 39, A) == [A]  # a segment that begins with a message
+
+
+def test_a_stream_whose_beginning_was_missed():
+    put, drops = stream()
+    assert put(500, bytes(24) + A) == []  # no reply begins so, though a NOP would
+    assert put(524 + len(A), A) == [A] and not drops
 
 
 def test_long_messages_are_skipped_and_not_held():
@@ -277,14 +287,14 @@ def test_long_messages_are_skipped_and_not_held():
 def test_streams_are_bounded():
     put, drops = stream()
     for to in range(streams.MOST_STREAMS + 5):
-        put(0, A[:10], to=40000 + to)
+        put(0, A[:30], to=40000 + to)
     assert drops == {"watch_streams": 5}
-    assert put(10, A[10:], to=40000 + streams.MOST_STREAMS) == [A]
+    assert put(30, A[30:], to=40000 + streams.MOST_STREAMS) == [A]
 
 
 def test_a_connection_anew():
     put, drops = stream()
-    put(0, A[:10])
+    put(0, A[:30])
     put(5000, b"", flags=0x12)
     assert put(5001, A) == [A]
     put(5001 + len(A), b"", flags=4)
@@ -303,6 +313,41 @@ def test_packets_that_are_none():
     assert drops == {"watch_header": 3}
     assert found.packet(good[:6] + b"\x20\x00" + good[8:]) == []
     assert drops["watch_fragment"] == 1
+
+
+@given(st.binary(max_size=300), st.booleans())
+def test_octets_at_random_tell_nothing(octets, is_body):
+    message = enip.message([enip.item(0, b""), enip.item(0xB2, octets)]) if is_body else octets
+    drops = Counter()
+    for text in (message, enip.segment(TARGET, SCANNER, 0, message)):
+        for _, found in streams.Streams(drops).packet(text):
+            with suppress(encap.Malformed):
+                told = encap.parse(found)
+                assert told is None or octets[0] in (0xCE, 0xD4, 0xDB)
+
+
+@given(st.data())
+def test_a_reply_with_octets_changed(data):
+    """It is about another connection, about none, or malformed; nothing else is raised."""
+    message = bytearray(enip.open_reply(ID, GROUP))
+    for _ in range(data.draw(st.integers(1, 4))):
+        message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
+    del message[data.draw(st.integers(len(message) // 2, len(message))) :]
+    with suppress(encap.Malformed):
+        encap.parse(bytes(message))
+
+
+@given(st.lists(st.tuples(st.integers(-40, 40), st.integers(0, 120)), max_size=30))
+def test_segments_in_any_order_bring_whole_messages(steps):
+    """Lost, repeated, overlapping: what comes out was sent, and what is held is bounded."""
+    text, drops = (A + B) * 20, Counter()
+    found = streams.Streams(drops)
+    at = 0
+    for back, n in steps:
+        at = max(0, at + back)
+        for _, message in found.packet(enip.segment(TARGET, SCANNER, at, text[at : at + n])):
+            assert message in (A, B)
+        at += n
 
 
 # What is open

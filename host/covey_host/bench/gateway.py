@@ -59,7 +59,7 @@ def _measure(table: Table, mode: str, folder: Path, quick: bool) -> None:
                 each = f"{name}: processor time of the gateway that {side}, a frame"
                 table.add(each, seconds / len(delays) * 1e6, "µs")
         for side, seconds in zip(("protects", "opens"), spent, strict=True):
-            table.add(f"gateway, {mode}: frames a core {side}", len(delays) / seconds, "frames/s")
+            table.add(f"gateway, {mode}: frames a core {side}", len(delays) / seconds, "packets/s")
     table.note(f"Gateway: {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}.")
 
 

@@ -269,7 +269,7 @@ def begin(
     words = ("--address", GROUP, "--port", PORT, "--source-auth", source_auth)
     covey(folder, "group", "add", "line1", *words)
     with open(policy, "a") as file:
-        file.write('atd = "1s"\ndtd = "2s"\nfresh_join = false\n')
+        file.write('atd = "1s"\ndtd = "4s"\nfresh_join = false\n')
     members = {"gate-a": ("--sender",), "gate-b": ()}
     members |= {name: ("--interface", SERVER) for name in receivers}
     for name, more in members.items():

@@ -30,9 +30,8 @@ class Bridge:
     def __init__(self, plan: Plan):
         self.passed: Counter[str] = Counter({flow.name: 0 for flow in plan.flows})
         self.drops: Counter[str] = Counter()
-        self.news: list[
-            tuple[str, str, bytes]
-        ] = []  # event, flow, connection; emptied by whoever reads
+        # (event, flow, connection); whoever reads it empties it
+        self.news: list[tuple[str, str, bytes]] = []
         self._streams = Streams(self.drops)
         self._learning = [flow for flow in plan.flows if flow.connections == LEARN]
         self._learned = {flow.name: Learned() for flow in self._learning}

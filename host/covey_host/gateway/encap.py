@@ -70,6 +70,14 @@ def length_of(head: bytes) -> int | None:
     return None if command not in _COMMANDS or options else HEADER + length
 
 
+def is_reply(text: bytes) -> bool:
+    """Whether octets begin with the head of what parse() reads: so much is no coincidence."""
+    if len(text) < HEADER + 4 or length_of(text) is None:
+        return False
+    command, _, session, status, _, _ = _HEAD.unpack_from(text)
+    return command == _SEND_RR_DATA and session != 0 and not status and not any(text[24:28])
+
+
 def parse(message: bytes) -> Opened | Closed | None:
     """A whole message of a target, header and all. None: it is about something else, or refuses.
 

@@ -19,6 +19,7 @@ class Emitter:
 
     def __init__(self, flow: Flow):
         self._flow = flow
+        self.to = str(flow.address), 0  # as a raw socket wants it
         self._addresses = flow.producer.packed, flow.address.packed
         self._sum = int.from_bytes(b"".join(self._addresses)) + _UDP + 2 * flow.port
 

@@ -115,7 +115,7 @@ class Gateway:
         for _ in range(_BURST):
             try:
                 n, (producer, _) = sock.recvfrom_into(self._buf)
-            except BlockingIOError:
+            except OSError:  # nothing there, or the card is down
                 break
             flow = self._bridge.protect(place, producer, self._buf, n, now_s)
             if flow is not None:
@@ -151,9 +151,9 @@ class Gateway:
         flow = self._bridge.open(member, payload, source)
         if flow is None:
             return
-        datagram = self._emitters[flow.name].datagram(payload)
+        emitter = self._emitters[flow.name]
         try:
-            self._out.sendto(datagram, (str(flow.address), 0))
+            self._out.sendto(emitter.datagram(payload), emitter.to)
         except OSError:  # no room, a card that is down, longer than its frames
             self._bridge.refuse(NOT_SENT)
         else:

@@ -2,9 +2,9 @@
 
 We watch connections that others have: nothing can be asked for again. A stream is followed in the
 order in which its segments pass; one that is missing, or overtaken, loses its message, and the
-stream is taken up where a later segment begins with the head of a message (most messages are a
-segment). What is lost so is counted: a Forward_Open among it leaves its connection unknown, so its
-frames stay where they are.
+stream is taken up where a later segment begins with the head of a reply, as most do. So is
+one whose beginning we haven't seen. What is lost so is counted: a Forward_Open among it leaves its
+connection unknown, so its frames stay where they are.
 """
 
 import struct
@@ -55,29 +55,29 @@ class Streams:
             if flags & _RST:
                 return []
             number = number + 1 & _MASK
-        stream = self._follow(key, number)
+        stream = self._follow(key, number, bool(flags & _SYN))
         messages = stream.take(number, data[text:end], self._drops)
         if flags & _FIN:
             self._streams.pop(key, None)
         return [(IPv4Address(data[12:16]), message) for message in messages]
 
-    def _follow(self, key: bytes, number: int) -> "_Stream":
+    def _follow(self, key: bytes, number: int, begins: bool) -> "_Stream":
         stream = self._streams.get(key)
         if stream is None:
             if len(self._streams) == MOST_STREAMS:
                 self._streams.popitem(last=False)  # that has been quiet for longest
                 self._drops["watch_streams"] += 1
-            stream = self._streams[key] = _Stream(number)
+            stream = self._streams[key] = _Stream(number, begins)
         self._streams.move_to_end(key)
         return stream
 
 
 class _Stream:
-    def __init__(self, number: int):
+    def __init__(self, number: int, begins: bool):
         self._next = number  # the sequence number that comes next
         self._held = b""  # a message as far as it has come
         self._skip = 0  # octets that a long message still has
-        self._is_lost = False  # until a segment begins with a message
+        self._is_lost = not begins  # until a segment begins with a reply
 
     def take(self, number: int, text: bytes, drops: Counter) -> list[bytes]:
         """A segment: the messages that are whole now."""
@@ -91,7 +91,7 @@ class _Stream:
             text = text[behind:]
             number = self._next
         self._next = number + len(text) & _MASK
-        if not text or self._is_lost and not _begins(text):
+        if not text or self._is_lost and not encap.is_reply(text):
             return []
         self._is_lost = False
         return self._cut(self._held + text, drops)
@@ -121,7 +121,3 @@ class _Stream:
 
     def _lose(self):
         self._held, self._skip, self._is_lost = b"", 0, True
-
-
-def _begins(text: bytes) -> bool:
-    return len(text) >= encap.HEADER and encap.length_of(text) is not None

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from covey import aio, config
+from covey import aio, config, merkle
 from covey.drops import ConfigError
+from covey.sources import MOST_LEVELS
 
 from ..errors import MISUSE, Problem
+from . import wires
 
+# Octets, at most, by which what proves a packet is longer where many are signed together.
+_PATH = merkle.NODE * MOST_LEVELS
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 1, 30
 
 
@@ -45,11 +49,16 @@ class Tunnel:
 
     async def send(self, frames: list[bytes]) -> int:
         """How many left, the first ones; each is at most as long as payload_most."""
-        if self._joined is None:
+        joined = self._joined
+        if joined is None:
             return 0
+        sent = 0
+        most = self.payload_most - _PATH
+        batches = [frames] if max(map(len, frames)) <= most else [[frame] for frame in frames]
         with suppress(ConfigError):  # what the policy says has just changed
-            return await self._joined.send_many(frames)
-        return 0
+            for batch in batches:
+                sent += await joined.send_many(batch)
+        return sent
 
     def status(self) -> dict:
         return {"state": "out"} if self._joined is None else self._joined.status()
@@ -92,3 +101,4 @@ class _Marked(aio.Joined):
             sock = self._unicast[0] if place is None else carrier.sock
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, self._dscp << 2)
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+            wires.widen(sock)

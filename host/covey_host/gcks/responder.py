@@ -97,7 +97,8 @@ class Responder:
     def take_over(self, sa: IkeSA, opened: ike.Opened, now_ms: int) -> list[Out]:
         """A half-open IKE SA whose peer has proven itself to a worker → the answer to that
         request of it, and what else there is to send. Problem: from the store."""
-        if sa.own_spi in self._sas or not self._table.make_room():
+        host = host_of(sa.origin[0])
+        if sa.own_spi in self._sas or not self._table.make_room(host, now_ms):
             self._counters["handover_refused"] += 1
             return []
         sa.most_len = most_len(self._policy)
