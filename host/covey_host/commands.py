@@ -208,7 +208,7 @@ def status(option: Path | None, as_json: bool) -> None:
     else:
         listen = ", ".join(server["listen"])
         output.line(f"The key server runs as process {server['process']} on {listen}.")
-        if server["workers"]:
+        if server.get("workers"):
             of_them = ", ".join(str(pid or "-") for pid in server["workers"].values())
             output.line(f"Its workers are processes {of_them}.")
     overview.show(found)

@@ -1,4 +1,4 @@
-"""What workers beside the key server bring: registrations a second, what the keeper is left with.
+"""What workers bring: registrations a second, and what is left to the keeper.
 
 The initiators are those of load.py, in several processes: the system shares out datagrams by
 where they come from. They need the processors, too: how fast a server with workers really is shows

@@ -21,7 +21,6 @@ from .parts import Payloads
 from .sockets import Address
 
 _MOST_CHOSEN = 32  # few differ
-_FLAGS = ("has_cookie", "has_fragments", "has_signatures", "is_mixed")  # of IkeSA
 
 
 class _Fields(NamedTuple):
@@ -52,7 +51,7 @@ def emit(sa: IkeSA, opened: ike.Opened, proof: Payloads) -> bytes:
         "used_ms": sa.used_ms,
         "message_id": opened.header.message_id,
         "first": opened.first,
-        "flags": {name: getattr(sa, name) for name in _FLAGS},
+        "flags": _flags(sa),
     }
     keys = sa.keys
     fields = _Fields(
@@ -94,13 +93,18 @@ def parse(data: bytes, random: Random) -> tuple[IkeSA, ike.Opened]:
     sa.chain = tuple((id, until) for id, until in facts["chain"])
     sa.heard_ms, sa.used_ms = facts["heard_ms"], facts["used_ms"]
     sa.next_request = facts["message_id"]
-    for name in _FLAGS:
+    for name in _flags(sa):
         setattr(sa, name, facts["flags"][name])
     sa.first_hash = fields.first_hash
     sa.proof = _payloads(fields.proof)
     head = sa.spi_i, sa.spi_r, 0, ike.GSA_AUTH, ike.FLAG_I, sa.next_request, 0
     opened = ike.Opened(ike.Header(*head), [], b"", facts["first"], bytearray(fields.inner))
     return sa, opened
+
+
+def _flags(sa: IkeSA) -> dict[str, bool]:
+    """All that is true or false of it: what both ends can do, and how it came about."""
+    return {name: value for name, value in vars(sa).items() if isinstance(value, bool)}
 
 
 @lru_cache(_MOST_CHOSEN)

@@ -1,7 +1,7 @@
 """One IKE SA as the key server sees it: keys, flags, Message IDs, the peer's request and ours.
 
     HALF_OPEN --GSA_AUTH--> OPEN --another IKE SA took over--> REPLACED --Delete, a while--> gone
-        |                     |
+        |\\--> WAITING --keys--^|
         |                     +--idle, a newer one, removed--> CLOSING --answered, given up--> gone
         +--failed-------------+--Delete, malformed--> ENDED --a while--> gone
 
@@ -25,6 +25,7 @@ from .proposals import Chosen
 from .timers import NEVER
 
 HALF_OPEN = "half-open"
+WAITING = "waiting"  # the peer has proven itself; its group has no keys for it yet
 OPEN = "open"
 REPLACED = "replaced"
 CLOSING = "closing"
@@ -71,9 +72,6 @@ class IkeSA:
         self.has_cookie = False  # whether that address has shown that it hears us
         self.identity: str | None = None  # of the member, once proven, and
         self.proven_by = ""  # by what: authority.key_id(), or trust.id_of() of a certificate
-        # trust.id_of() and until_of() of each certificate that has proven it, the CA's at the end
-        self.chain: tuple[tuple[str, int], ...] = ()
-        self.proof: Payloads | None = None  # and what proves us to it
         self.has_ppk = False  # whether both ends use PPKs (RFC 8784), and
         self.is_mixed = False  # whether these keys have one in them
         self.has_signatures = False  # whether both ends know SHA2-256 in signatures (RFC 7427)
@@ -82,6 +80,9 @@ class IkeSA:
         self.response = b""  # IKE_SA_INIT as it was answered
         self.nonce_i = b""
         self.nonce_r = b""
+        self.proof: Payloads | None = None  # AUTH has been checked: what proves us in turn
+        # trust.id_of() and until_of() of each certificate that has proven it, the CA's at the end
+        self.chain: tuple[tuple[str, int], ...] = ()
 
         self.next_request = 1  # Message ID of the peer's next request
         self.last_answer: list[bytes] = []

@@ -69,7 +69,7 @@ class Proof:
         if not mixing.suits(member):
             return self._fail(sa, name, "ppk")
         mixed = mixing.settle()
-        sa.identity, sa.proven_by, sa.chain = member.name, key_id(member.psk), ()
+        sa.identity, sa.proven_by = member.name, key_id(member.psk)
         idr = self._idr()
         auth = ike.psk_auth(member.psk, sa.keys.sk_pr, sa.response, sa.nonce_i, idr)
         return [(ike.IDr, idr), (ike.AUTH, ike.emit_auth(ike.AUTH_SHARED_KEY, auth)), *mixed]
@@ -85,6 +85,8 @@ class Proof:
         try:
             chain = self.trust.judge(parts.all(ike.CERT), mixing.proof, octets, self._time())
             member = self._named(id_type, name, chain[0])
+            if self.trust.voids(chain) and not member.removed:
+                raise Untrusted("certificate_revoked")
             if not mixing.suits(member):
                 raise Untrusted("ppk")
         except Untrusted as why:

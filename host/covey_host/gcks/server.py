@@ -29,6 +29,7 @@ from ..vault.opening import open_store
 from . import Out, policy
 from .authority import Authority
 from .chronicle import Chronicle
+from .inbox import Inbox
 from .keyserver import KeyServer
 from .ledger import Ledger
 from .policyvalues import Listen
@@ -37,7 +38,8 @@ from .room import check_room
 from .sockets import Address, Endpoint, Esp, check_interface, check_route, is_multicast
 from .workers import Work, Workers
 
-_BURST = 32  # datagrams read from one socket before timers and commands get their turn
+_READS = 512  # datagrams read from one socket, and
+_BURST = 32  # messages worked on, before timers and commands get their turn
 _RETRY_MS = 1_000  # until the next step after one that failed
 _FINISH_S = 10  # the most that is waited at the end, for a removal to be through
 _FINISH_POLL_S = 0.05
@@ -80,6 +82,8 @@ class Server:
         self._fault = self._chronicle.troubles.fault
         self._unsent = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._inbox = Inbox()
+        self._works = False  # _work() is to be called
 
     def run(self) -> int:
         """Serve until a signal: the exit status. Problem where it can't start or go on."""
@@ -241,19 +245,30 @@ class Server:
     # Events of the loop
 
     def _readable(self, endpoint: Endpoint) -> None:
-        works = []
-        for arrived in endpoint.receive(_BURST):
+        for arrived in endpoint.receive(_READS):
             if isinstance(arrived, Esp):
                 self.take_esp(*arrived)
             elif isinstance(arrived, int):
                 self._drops.count(arrived)
-            else:
-                works.append(partial(self._keyserver.receive, *arrived))
-        self.take(works)
+            elif not self._inbox.put(*arrived):
+                self._keyserver.counters["inbox_full"] += 1
+        self._go_on()
 
     def take_esp(self, data: bytes, address: Address) -> None:
         if not self._relaying.take(data, address):
             self._drops.count(DROP_UNKNOWN_SPI)
+
+    def _go_on(self) -> None:
+        if self._inbox and not self._works and not self._stopped.done():
+            self._works = True
+            asyncio.get_running_loop().call_soon(self._work)
+
+    def _work(self) -> None:
+        """On some of what has arrived; before the rest, the sockets are emptied again."""
+        self._works = False
+        receive = self._keyserver.receive
+        self.take([partial(receive, *message) for message in self._inbox.draw(_BURST)])
+        self._go_on()
 
     def take(self, works: list[Work]) -> None:
         """What came at once."""

@@ -12,7 +12,7 @@ from .spis import Spis
 from .timers import Timers
 
 ZERO_SPI = bytes(8)
-MOST_UNPROVEN = 1024  # IKE SAs whose peer has proven nothing, or that ended; no more are made
+MOST_UNPROVEN = 4096  # IKE SAs whose peer has proven nothing, or that ended; no more are made
 UNPROVEN_MS = 30_000  # how long each of them is kept
 YIELDS_MS = 8_000  # after which a half-open one makes room: its peer has other things in mind
 _MOST_NEW = 4096
@@ -33,6 +33,7 @@ class Table:
         self._new: deque[bytes] = deque(maxlen=_MOST_NEW)  # SPIs not asked for by take_new() yet
         self._ended: dict[bytes, IkeSA] = {}  # the oldest first
         self._lingering: dict[str, list[IkeSA]] = {}  # by member, the oldest first
+        self._waiting: dict[str, IkeSA] = {}  # by member, which waits for keys: the newest
         self._origins: dict[tuple, IkeSA] = {}  # by address and hash of the IKE_SA_INIT request
 
     def new_spi(self) -> bytes:
@@ -74,6 +75,18 @@ class Table:
         found = [self.sas[spi] for spi in self._new if spi in self.sas]
         self._new.clear()
         return found
+
+    def wait(self, sa: IkeSA) -> None:
+        """Its peer has proven itself and is answered later: it takes no room from strangers."""
+        if sa.state != ikesa.HALF_OPEN:
+            return
+        self._pass(sa)
+        self.unproven.discard(sa.own_spi)
+        sa.state = ikesa.WAITING
+        former = self._waiting.get(sa.identity)
+        if former is not None:
+            self.forget(former)
+        self._waiting[sa.identity] = sa
 
     def open(self, sa: IkeSA) -> None:
         """It is the member's from now on; it may have been half-open until now."""
@@ -160,7 +173,9 @@ class Table:
         return next(iter(self._ended.values()))
 
     def _pass(self, sa: IkeSA) -> None:
-        """It is half-open no longer, for better or worse."""
+        """It is half-open no longer, for better or worse; nor does it wait."""
+        if self._waiting.get(sa.identity) is sa:
+            del self._waiting[sa.identity]
         if sa.state != ikesa.HALF_OPEN:
             return
         host = host_of(sa.origin[0])

@@ -17,6 +17,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,14 @@ from ..vault.opening import open_store
 from . import frames, trust
 from .authority import Authority
 from .cookies import Shared
+from .inbox import Inbox
 from .ledger import Ledger
 from .lobby import Lobby
 from .sockets import Address, Endpoint, Esp
 from .spis import KEEPER, Spis
 
-_BURST = 32  # datagrams read from one socket before others get their turn
+_READS = 512  # datagrams read from one socket, and
+_BURST = 32  # messages worked on, before others get their turn
 _IDLE_MS = 60_000
 _RETRY_MS = 1_000
 _REPORT_S = 0.25  # what has happened is reported so often
@@ -55,6 +58,8 @@ class Worker:
         self._troubles: set[str] = set()
         self._waiting: deque[bytes] = deque()  # to be handed over
         self._is_reading = False
+        self._messages = Inbox()
+        self._works = False  # _work() is to be called
         self._timer: asyncio.TimerHandle | None = None
         self._reporter: asyncio.TimerHandle | None = None
         self._said: dict = {}  # of the last report
@@ -113,14 +118,14 @@ class Worker:
                     self._loop.remove_reader(endpoint.sock)
 
     def _readable(self, endpoint: Endpoint) -> None:
-        for arrived in endpoint.receive(_BURST):
+        for arrived in endpoint.receive(_READS):
             if isinstance(arrived, Esp):
                 self._carry(KEEPER, frames.ESP, *arrived)
             elif isinstance(arrived, int):
                 self._counters[name_of(arrived)] += 1
             else:
-                self._receive(*arrived)
-        self._after()
+                self._sort(*arrived)
+        self._go_on()
 
     def _take_carried(self) -> None:
         """From other workers: what is of an IKE SA here."""
@@ -129,16 +134,35 @@ class Worker:
                 frame = self._inbox.recv(frames.MOST_LEN)
             except OSError:
                 break
-            self._receive(*frames.parse_carried(frame))
-        self._after()
+            self._sort(*frames.parse_carried(frame))
+        self._go_on()
 
-    def _receive(self, data: bytes, address: Address) -> None:
+    def _sort(self, data: bytes, address: Address) -> None:
+        """What is to be worked on here waits for that."""
         owner = self._lobby.owner_of(data)
         if owner is not None:
             self._carry(owner, frames.IKE, data, address)
-            return
-        outs = self._guard(lambda: self._lobby.receive(data, address, now_ms()))
-        self._send(outs or [])
+        elif not self._messages.put(data, address):
+            self._counters["inbox_full"] += 1
+
+    def _go_on(self) -> None:
+        if self._messages and not self._works:
+            self._works = True
+            self._loop.call_soon(self._work)
+        if self._reporter is None:
+            self._reporter = self._loop.call_later(_REPORT_S, self._report)
+
+    def _work(self) -> None:
+        """On some of what has arrived; before the rest, the sockets are emptied again."""
+        self._works = False
+        for data, address in self._messages.draw(_BURST):
+            owner = self._lobby.owner_of(data)  # its IKE SA may have been handed over meanwhile
+            if owner is not None:
+                self._carry(owner, frames.IKE, data, address)
+                continue
+            outs = self._guard(partial(self._lobby.receive, data, address, now_ms()))
+            self._send(outs or [])
+        self._after()
 
     def _send(self, outs: list) -> None:
         for out in outs:
@@ -166,8 +190,7 @@ class Worker:
             self._timer.cancel()
         wait_ms = max(0, min(self._lobby.next_ms() - now_ms(), _IDLE_MS))
         self._timer = self._loop.call_later(wait_ms / 1000, self._step)
-        if self._reporter is None:
-            self._reporter = self._loop.call_later(_REPORT_S, self._report)
+        self._go_on()
 
     def _step(self) -> None:
         outs = self._guard(lambda: self._lobby.step(now_ms()))
@@ -187,6 +210,8 @@ class Worker:
             except BlockingIOError:
                 self._loop.add_writer(self._hand, self._hand_over)
                 break
+            except OSError as error:  # not that it is too long: ever so much more has room
+                self._troubles.add(f"A member was not handed over: {os.strerror(error.errno)}.")
             self._waiting.popleft()
         else:
             self._loop.remove_writer(self._hand)
@@ -203,7 +228,7 @@ class Worker:
         if now == self._said and not any(found.values()):
             return
         report = frames.REPORT + json.dumps(now | found).encode()
-        with suppress(BlockingIOError):  # else it is said the next time
+        with suppress(OSError):  # else it is said the next time
             self._hand.send(report)
             self._said = now
             for one in (self._counters, self._events, self._troubles):
