@@ -34,6 +34,7 @@ from .sockets import Endpoint, Esp, check_interface, check_route, is_multicast
 _BURST = 32  # datagrams read from one socket before timers and commands get their turn
 _IDLE_MS = 60_000  # the longest sleep between two steps
 _RETRY_MS = 1_000  # until the next step after one that failed
+_THIN_MS = 25  # from one look at a queue that was full to the next
 _REPEAT_S = 10  # a trouble that goes on is told again so often
 _DROPS_S = 60  # new drops are told so often
 _LOCK_WAIT_S = 5
@@ -114,6 +115,7 @@ class Server:
             "skipped": self._skipped,
             "drops": self._drops.as_dict(),
             "unsent": self._unsent,
+            "lost": sum(endpoint.thinning.lost for endpoint in self._endpoints),
         }
 
     def check_routes(self, groups: list) -> None:
@@ -178,6 +180,7 @@ class Server:
 
     def _readable(self, endpoint: Endpoint) -> None:
         messages = []
+        endpoint.thinning.follow(time.monotonic())
         for arrived in endpoint.receive(_BURST):
             if isinstance(arrived, Esp):
                 if not self._relaying.take(*arrived):
@@ -211,7 +214,15 @@ class Server:
         self._guard(self._relaying.follow)
         self._tell_events()
         wait_ms = _RETRY_MS if wait_ms is None else max(0, min(wait_ms, _IDLE_MS))
+        if any(endpoint.thinning.is_on for endpoint in self._endpoints):
+            wait_ms = min(wait_ms, self._thin())
         self._timer = asyncio.get_running_loop().call_later(wait_ms / 1000, self._step)
+
+    def _thin(self) -> int:
+        """Of a flood that is over nobody would wake us; ms until the next look."""
+        for endpoint in self._endpoints:
+            endpoint.thinning.follow(time.monotonic())
+        return _THIN_MS
 
     def _advance(self) -> int:
         outs, wait_ms = self._keyserver.step(now_ms())
