@@ -36,6 +36,7 @@ from .policyvalues import Listen
 from .relaying import Relaying
 from .room import check_room
 from .sockets import Address, Endpoint, Esp, check_interface, check_route, is_multicast
+from .thinning import THIN_MS
 from .workers import Work, Workers
 
 _READS = 512  # datagrams read from one socket, and
@@ -152,6 +153,7 @@ class Server:
             "drops": self._drops.as_dict(),
             "unsent": self._unsent,
             "workers": self._workers.processes() if self._workers else {},
+            "lost": sum(endpoint.thinning.lost for endpoint in self._endpoints),
         }
 
     def check_routes(self, groups: list) -> None:
@@ -245,6 +247,7 @@ class Server:
     # Events of the loop
 
     def _readable(self, endpoint: Endpoint) -> None:
+        endpoint.thinning.follow(time.monotonic(), self._inbox.share)
         for arrived in endpoint.receive(_READS):
             if isinstance(arrived, Esp):
                 self.take_esp(*arrived)
@@ -298,7 +301,15 @@ class Server:
         self._guard(self._chronicle.step)
         wait_ms = _RETRY_MS if wait_ms is None else max(0, wait_ms)
         wait_ms = min(wait_ms, self._chronicle.wait_ms)
+        if any(endpoint.thinning.is_on for endpoint in self._endpoints):
+            wait_ms = min(wait_ms, self._thin())
         self._timer = asyncio.get_running_loop().call_later(wait_ms / 1000, self._step)
+
+    def _thin(self) -> int:
+        """Of a flood that is over nobody would wake us; ms until the next look."""
+        for endpoint in self._endpoints:
+            endpoint.thinning.follow(time.monotonic(), self._inbox.share)
+        return THIN_MS
 
     def _advance(self) -> int:
         outs, wait_ms = self._keyserver.step(now_ms())
