@@ -17,7 +17,8 @@ from covey_host.audit.recorder import Recorder
 from covey_host.errors import Problem
 from covey_host.gcks.ledger import Ledger
 from covey_host.site import Site
-from covey_host.store import Fenced, sqlite
+from covey_host.store import Fenced
+from covey_host.vault.opening import create_store, open_store
 
 KEY = bytes(range(32))
 
@@ -25,13 +26,14 @@ KEY = bytes(range(32))
 @pytest.fixture
 def site(tmp_path):
     """An empty one: a store, and no log yet."""
-    sites.create(tmp_path / "site", "", lambda path: sqlite.create(path).close())
-    return Site(tmp_path / "site")
+    root = tmp_path / "site"
+    sites.create(root, "", lambda path: create_store(path, Site(root).key, None).close())
+    return Site(root)
 
 
 @pytest.fixture
 def store(site):
-    made = sqlite.open_existing(site.store)
+    made = open_store(site)
     yield made
     made.close()
 
