@@ -19,6 +19,9 @@ from covey_host.gcks.ledger import Ledger
 from covey_host.site import Site
 from covey_host.store import Fenced
 from covey_host.vault.opening import create_store, open_store
+from foreign_gm import ForeignGM
+from gcks_site import KEY as PSK
+from gcks_site import Site as Plant
 
 KEY = bytes(range(32))
 
@@ -193,6 +196,45 @@ def test_half_a_line_that_a_kill_left_is_cut_off(site, store, log):
     fill(other, 1)
     other.close()
     assert whole(site).count == 4
+
+
+class Kill(BaseException):
+    """kill -9: nothing of ours runs after it."""
+
+
+@pytest.mark.parametrize("call", ["write", "fdatasync", "link", "unlink", "open", "fchmod"])
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_kill_at_each_call_of_the_system(site, store, monkeypatch, call, is_done):
+    """As an entry fills the file. What was committed is there, and the log goes on."""
+    log = again(site, store)
+    fill(log, 3)
+    log.mark(0)
+    monkeypatch.setattr(journal, "MOST_OCTETS", 900)
+    real, killed = getattr(os, call), []
+
+    def die(*arguments):
+        if is_done:
+            half = (arguments[0], bytes(arguments[1])[:40]) if call == "write" else arguments
+            real(*half)
+        killed.append(call)
+        raise Kill
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.os, call, die)
+        patch.setattr(journal, "_sync", lambda fd: os.fdatasync(fd))
+        log.add("rekeyed", "server", number=4)
+        with pytest.raises(Kill):
+            log.commit()
+    assert killed == [call]
+    if call in ("write", "fdatasync", "link", "unlink"):
+        log.close()
+    other = again(site, store)
+    fill(other, 1, 5)
+    other.mark(0)
+    other.close()
+    found = whole(site)
+    is_lost = call == "write"
+    assert found.count == (4 if is_lost else 5) and found.first == 1
 
 
 @pytest.mark.parametrize("lost", [1, 3])
@@ -523,6 +565,36 @@ def test_a_policy_is_entered_by_its_hash(site, log):
         entry["policy_sha256"] == made.policy()["policy_sha256"]
         and len(entry["policy_sha256"]) == 64
     )
+
+
+def test_what_members_cause_is_entered_with_who_and_why(tmp_path):
+    plant = Plant(tmp_path / "state.db")
+    log = Journal(tmp_path, Ledger(plant.store, plant.server.ledger.term), lambda: 0.0)
+    made = Recorder(log, tmp_path / "covey.toml", print, has_events=True)
+    for name in ("a", "b"):
+        plant.add(name, sender=False)
+        plant.gm(name)
+    plant.connect(liar := ForeignGM(b"a", bytes(32)), "liar")
+    plant.talk(liar.gsa_auth(), "liar")
+    plant.connect(sender := ForeignGM(b"a", PSK, wants=1), "sender")
+    plant.ask(sender, "sender")
+    plant.send(plant.server.remove_members(["a"], plant.now))
+    plant.send(plant.server.rekey("line1", plant.now))
+    for name, facts in plant.server.events:
+        made.event(name, facts, 0)
+    made.close()
+    plant.store.close()
+    found = [json.loads(line) for line in reader.lines(tmp_path)]
+    said = [(e["event"], e["by"], e.get("member"), e.get("reason")) for e in found]
+    for one in (
+        ("registered", {"member": "a"}, "a", None),
+        ("registered", {"member": "b"}, "b", None),
+        ("authentication_failed", {"address": "liar"}, "a", "key"),
+        ("refused", {"member": "a"}, "a", "authorization_failed"),
+        ("removed", "server", "a", None),
+    ):
+        assert said.count(one) == 1, (one, said)
+    assert said[-1][0] == "rekeyed"
 
 
 # `covey audit`
