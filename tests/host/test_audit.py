@@ -225,6 +225,7 @@ def test_a_kill_at_each_call_of_the_system(site, store, monkeypatch, call, is_do
         log.add("rekeyed", "server", number=4)
         with pytest.raises(Kill):
             log.commit()
+            log.mark(0)
     assert killed == [call]
     if call in ("write", "fdatasync", "link", "unlink"):
         log.close()
@@ -260,6 +261,7 @@ def test_files_that_are_full_are_kept_and_read_as_one(site, store, monkeypatch):
     log = again(site, store)
     for number in range(24):
         fill(log, 1, number)
+        log.mark(number)
     log.close()
     names = sorted(path.name for path in site.root.glob("audit*"))
     assert len(names) > 3 and names[0] == "audit-000000000001.log"
@@ -281,10 +283,42 @@ def test_a_kill_while_a_file_becomes_full(site, store, log, monkeypatch, is_gone
     assert whole(site).count == 3
     monkeypatch.setattr(journal, "MOST_OCTETS", 100)
     other = again(site, store)
-    fill(other, 1)
-    fill(other, 1)
+    for number in range(2):
+        fill(other, 1)
+        other.mark(number)
     other.close()
     assert whole(site).count == 5 and path.stat().st_size == 0
+
+
+@pytest.mark.parametrize("call", ["link", "open"])
+def test_a_full_file_that_can_t_be_closed_stops_nobody(site, store, monkeypatch, call):
+    log = again(site, store)
+    monkeypatch.setattr(journal, "MOST_OCTETS", 100)
+
+    def fail(*_):
+        raise OSError(errno.EMFILE, "too many")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.os, call, fail)
+        fill(log, 1)
+        with pytest.raises(Problem, match="audit.log can't be written"):
+            log.mark(0)
+        if call == "link":
+            fill(log, 1)  # in the same file
+    fill(log, 2)
+    log.mark(0)
+    log.close()
+    assert whole(site).count == (4 if call == "link" else 3)
+
+
+def test_what_was_cut_and_can_t_be_put_aside_is_not_touched(site, log):
+    fill(log, 3)
+    path = site.root / journal.NAME
+    (site.root / "audit-000000000001.log").write_text("another")
+    os.truncate(path, 30)
+    log.add("rekeyed", "server")
+    assert "File exists" in log.commit()
+    assert path.stat().st_size == 30
 
 
 @pytest.mark.parametrize("change", ["removed", "written to", "cut"])
