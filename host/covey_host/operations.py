@@ -260,6 +260,10 @@ class Operations:
             found = KeyServer(self._store, policy.load(self._site.policy)).keys(now_ms)
         return {**found, "running": self._running is not None}
 
+    def entered(self, request: dict, now_ms: int) -> dict:
+        """What is done to the site's files elsewhere, and here only for the audit log."""
+        return {}
+
     def _remember(self, event: str, **facts) -> None:
         """For `covey why`, where no server does it. It goes without, if it can't be written."""
         diary = Diary(self._store, None, self._authority(), time.time)
@@ -308,6 +312,9 @@ _WORK = {
     "status": Operations.status,
     "why": Operations.why,
     "keys": Operations.keys,
+    "backup": Operations.entered,
+    "restore": Operations.entered,
+    "site key": Operations.entered,
 }
 
 

@@ -17,7 +17,11 @@ from covey_host.audit.recorder import Recorder
 from covey_host.errors import Problem
 from covey_host.gcks.ledger import Ledger
 from covey_host.site import Site
-from covey_host.store import Fenced, sqlite
+from covey_host.store import Fenced
+from covey_host.vault.opening import create_store, open_store
+from foreign_gm import ForeignGM
+from gcks_site import KEY as PSK
+from gcks_site import Site as Plant
 
 KEY = bytes(range(32))
 
@@ -25,13 +29,14 @@ KEY = bytes(range(32))
 @pytest.fixture
 def site(tmp_path):
     """An empty one: a store, and no log yet."""
-    sites.create(tmp_path / "site", "", lambda path: sqlite.create(path).close())
-    return Site(tmp_path / "site")
+    root = tmp_path / "site"
+    sites.create(root, "", lambda path: create_store(path, Site(root).key, None).close())
+    return Site(root)
 
 
 @pytest.fixture
 def store(site):
-    made = sqlite.open_existing(site.store)
+    made = open_store(site)
     yield made
     made.close()
 
@@ -193,6 +198,46 @@ def test_half_a_line_that_a_kill_left_is_cut_off(site, store, log):
     assert whole(site).count == 4
 
 
+class Kill(BaseException):
+    """kill -9: nothing of ours runs after it."""
+
+
+@pytest.mark.parametrize("call", ["write", "fdatasync", "link", "unlink", "open", "fchmod"])
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_kill_at_each_call_of_the_system(site, store, monkeypatch, call, is_done):
+    """As an entry fills the file. What was committed is there, and the log goes on."""
+    log = again(site, store)
+    fill(log, 3)
+    log.mark(0)
+    monkeypatch.setattr(journal, "MOST_OCTETS", 900)
+    real, killed = getattr(os, call), []
+
+    def die(*arguments):
+        if is_done:
+            half = (arguments[0], bytes(arguments[1])[:40]) if call == "write" else arguments
+            real(*half)
+        killed.append(call)
+        raise Kill
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.os, call, die)
+        patch.setattr(journal, "_sync", lambda fd: os.fdatasync(fd))
+        log.add("rekeyed", "server", number=4)
+        with pytest.raises(Kill):
+            log.commit()
+            log.mark(0)
+    assert killed == [call]
+    if call in ("write", "fdatasync", "link", "unlink"):
+        log.close()
+    other = again(site, store)
+    fill(other, 1, 5)
+    other.mark(0)
+    other.close()
+    found = whole(site)
+    is_lost = call == "write"
+    assert found.count == (4 if is_lost else 5) and found.first == 1
+
+
 @pytest.mark.parametrize("lost", [1, 3])
 def test_a_log_that_was_cut_goes_on_behind_what_the_store_knows(site, store, log, lost):
     fill(log, 3)
@@ -216,6 +261,7 @@ def test_files_that_are_full_are_kept_and_read_as_one(site, store, monkeypatch):
     log = again(site, store)
     for number in range(24):
         fill(log, 1, number)
+        log.mark(number)
     log.close()
     names = sorted(path.name for path in site.root.glob("audit*"))
     assert len(names) > 3 and names[0] == "audit-000000000001.log"
@@ -237,10 +283,42 @@ def test_a_kill_while_a_file_becomes_full(site, store, log, monkeypatch, is_gone
     assert whole(site).count == 3
     monkeypatch.setattr(journal, "MOST_OCTETS", 100)
     other = again(site, store)
-    fill(other, 1)
-    fill(other, 1)
+    for number in range(2):
+        fill(other, 1)
+        other.mark(number)
     other.close()
     assert whole(site).count == 5 and path.stat().st_size == 0
+
+
+@pytest.mark.parametrize("call", ["link", "open"])
+def test_a_full_file_that_can_t_be_closed_stops_nobody(site, store, monkeypatch, call):
+    log = again(site, store)
+    monkeypatch.setattr(journal, "MOST_OCTETS", 100)
+
+    def fail(*_):
+        raise OSError(errno.EMFILE, "too many")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.os, call, fail)
+        fill(log, 1)
+        with pytest.raises(Problem, match="audit.log can't be written"):
+            log.mark(0)
+        if call == "link":
+            fill(log, 1)  # in the same file
+    fill(log, 2)
+    log.mark(0)
+    log.close()
+    assert whole(site).count == (4 if call == "link" else 3)
+
+
+def test_what_was_cut_and_can_t_be_put_aside_is_not_touched(site, log):
+    fill(log, 3)
+    path = site.root / journal.NAME
+    (site.root / "audit-000000000001.log").write_text("another")
+    os.truncate(path, 30)
+    log.add("rekeyed", "server")
+    assert "File exists" in log.commit()
+    assert path.stat().st_size == 30
 
 
 @pytest.mark.parametrize("change", ["removed", "written to", "cut"])
@@ -521,6 +599,36 @@ def test_a_policy_is_entered_by_its_hash(site, log):
         entry["policy_sha256"] == made.policy()["policy_sha256"]
         and len(entry["policy_sha256"]) == 64
     )
+
+
+def test_what_members_cause_is_entered_with_who_and_why(tmp_path):
+    plant = Plant(tmp_path / "state.db")
+    log = Journal(tmp_path, Ledger(plant.store, plant.server.ledger.term), lambda: 0.0)
+    made = Recorder(log, tmp_path / "covey.toml", print, has_events=True)
+    for name in ("a", "b"):
+        plant.add(name, sender=False)
+        plant.gm(name)
+    plant.connect(liar := ForeignGM(b"a", bytes(32)), "liar")
+    plant.talk(liar.gsa_auth(), "liar")
+    plant.connect(sender := ForeignGM(b"a", PSK, wants=1), "sender")
+    plant.ask(sender, "sender")
+    plant.send(plant.server.remove_members(["a"], plant.now))
+    plant.send(plant.server.rekey("line1", plant.now))
+    for name, facts in plant.server.events:
+        made.event(name, facts, 0)
+    made.close()
+    plant.store.close()
+    found = [json.loads(line) for line in reader.lines(tmp_path)]
+    said = [(e["event"], e["by"], e.get("member"), e.get("reason")) for e in found]
+    for one in (
+        ("registered", {"member": "a"}, "a", None),
+        ("registered", {"member": "b"}, "b", None),
+        ("authentication_failed", {"address": "liar"}, "a", "key"),
+        ("refused", {"member": "a"}, "a", "authorization_failed"),
+        ("removed", "server", "a", None),
+    ):
+        assert said.count(one) == 1, (one, said)
+    assert said[-1][0] == "rekeyed"
 
 
 # `covey audit`

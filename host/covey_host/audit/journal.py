@@ -79,7 +79,10 @@ class Journal:
             return None
         try:
             self._check_file()
-            data = b"".join(self._waiting)
+        except OSError as error:
+            return self._sentence(error)
+        data = b"".join(self._waiting)
+        try:
             _write(self._fd, data)
             _sync(self._fd)
         except OSError as error:
@@ -93,10 +96,13 @@ class Journal:
             lost, self._lost = self._lost, 0
             self.add("lost", "server", count=lost)
             return self.commit()
-        return self._rotate() if self._size >= MOST_OCTETS else None
+        return None
 
     def mark(self, now_s: float, *, at_once: bool = False) -> None:
-        """Tell the store how far the log has come, once in a while. now_s: of any steady clock."""
+        """Tell the store how far the log has come, once in a while; begin another file where this
+        one is full. now_s: of any steady clock. Problem where that fails: it is tried again."""
+        if self._size >= MOST_OCTETS:
+            self._rotate()
         if self._waiting or self._last == self._marked:
             return
         if at_once or not self._marked_s or now_s - self._marked_s >= _MARK_S:
@@ -152,6 +158,8 @@ class Journal:
 
     def _check_file(self) -> None:
         """Somebody may have removed it, or written to it: then another one begins."""
+        if self._fd < 0:
+            return self._reopen()  # what failed when the one before was full
         status = os.fstat(self._fd)
         if status.st_nlink and status.st_size == self._size:
             return
@@ -161,12 +169,11 @@ class Journal:
             self._reopen()
         self.add("cut", "server", found=f"{status.st_nlink} files, {status.st_size} octets")
 
-    def _rotate(self) -> str | None:
+    def _rotate(self) -> None:
         try:
             self._begin_anew()
         except OSError as error:
-            return self._sentence(error)
-        return None
+            raise Problem(self._sentence(error)) from error
 
     def _begin_anew(self) -> None:
         full = self._path.with_name(f"audit-{self._first:012d}.log")

@@ -8,7 +8,7 @@ from typing import BinaryIO, NamedTuple
 from ..errors import Problem
 from ..gcks.ledger import Ledger
 from ..site import Site
-from ..store import sqlite
+from ..vault.opening import open_store
 from . import chain
 from .chain import Mark, Verifier
 from .journal import FULL, KEY, NAME, read_mark
@@ -25,7 +25,7 @@ class Verdict(NamedTuple):
 
 def verify(site: Site, since: Mark) -> Verdict:
     """since: what was looked at before."""
-    store = sqlite.open_existing(site.store)
+    store = open_store(site)
     try:
         ledger = Ledger(store)
         key, until = ledger.read(KEY), read_mark(ledger)  # before the files: these go on

@@ -7,11 +7,9 @@ the server; only a newer term (Fenced) does.
 
 import asyncio
 import os
-import resource
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -88,8 +86,6 @@ class Server:
 
     def run(self) -> int:
         """Serve until a signal: the exit status. Problem where it can't start or go on."""
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # there would be keys in it
         if self._account:
             self._account.assume()
         store = open_store(self._site)

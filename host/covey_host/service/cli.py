@@ -5,7 +5,7 @@ import typer
 from .. import control, output
 from .. import site as sites
 from ..errors import FAILURE, Problem
-from ..options import Interface, Json, Site, Ttl
+from ..options import Interface, Json, Site, Ttl, Workers
 from . import unit as units
 
 _ANSWER_S = 10  # how long a healthy key server takes at most
@@ -39,9 +39,11 @@ def unit(
     name: str = typer.Option("covey", help="What the service is called."),
     interface: Interface = None,
     ttl: Ttl = None,
+    workers: Workers = 0,
     site: Site = None,
 ) -> None:
     """Print a systemd unit for this site's key server."""
     arguments = [] if interface is None else ["--interface", interface]
     arguments += [] if ttl is None else ["--ttl", str(ttl)]
+    arguments += ["--workers", str(workers)] if workers else []
     output.line(units.unit(sites.find(site), user, name, arguments).rstrip())

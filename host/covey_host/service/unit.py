@@ -28,8 +28,12 @@ RestartPreventExitStatus=2
 WatchdogSec=30
 # it ends a removal that is under way
 TimeoutStopSec=20
+# workers end with it, not before
+KillMode=mixed
 
 User={user}
+# the site key, if it is kept apart from the site:
+#LoadCredential=covey-site-key:/etc/covey/site.key
 UMask=0077
 WorkingDirectory={site}
 ReadWritePaths={site}

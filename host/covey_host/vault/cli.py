@@ -8,6 +8,7 @@ import typer
 
 from .. import output
 from .. import site as sites
+from ..commands import perform
 from ..errors import MISUSE, Problem
 from ..options import Json, Site
 from . import backup as backups
@@ -25,7 +26,9 @@ def backup(
     site: Site = None,
 ) -> None:
     """Write all of a site but its key to one file, sealed; the key server may run meanwhile."""
-    id = backups.make(sites.find(site), file)
+    found = sites.find(site)
+    perform(found, {"do": "backup", "file": str(file)})
+    id = backups.make(found, file)
     output.line(
         f"Wrote {file}. It opens with the site key alone (ID {id.hex()}), which is not in it:"
         " keep a copy of that in another place."
@@ -41,6 +44,7 @@ def restore(
 ) -> None:
     """Make a site from a backup. Its key server gives every group new keys when it starts."""
     moment = backups.restore(file, directory, key_file)
+    perform(sites.find(directory), {"do": "restore", "file": str(file)})
     when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment))
     output.line(
         f"Restored {directory} as it was on {when}. Whoever was removed since then is a member"
@@ -60,6 +64,8 @@ def key(
 ) -> None:
     """The key that seals the store and backups: where it is, by which ID backups name it."""
     found = sites.find(site)
+    if new or move is not None:
+        perform(found, {"do": "site key", "new": new, "file": str(move)})
     if new:
         opening.change_key(found)
     if move is not None:
