@@ -1,6 +1,7 @@
 """Backups and the site key's commands: whole or not at all, sealed, and nothing is overwritten."""
 
 import io
+import json
 import os
 import shutil
 import stat
@@ -148,6 +149,13 @@ def test_a_backup_beside_a_running_server_is_restored_whole(bench, tmp_path):
     for path in [root, *root.rglob("*")]:
         assert stat.S_IMODE(path.lstat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     now, then = values(bench.root), values(root)
+    bench.environment["COVEY_SITE"] = str(root)
+    bench.end(bench.serve())
+    found = json.loads(values(root)["group/line1/state"])["epoch"]
+    for each in (now, then):
+        epoch = json.loads(each["group/line1/state"])["epoch"]
+        assert found["tek_keymat"] != epoch["tek_keymat"] and found["tek_spi"] != epoch["tek_spi"]
+        assert found["rekey"]["keymat"] != epoch["rekey"]["keymat"]
     assert b'"removed":true' in now["authority/member/press-7"].replace(b" ", b"")
     assert b'"removed":true' not in then["authority/member/press-7"].replace(b" ", b"")
 
