@@ -47,7 +47,7 @@ def _text(program):
         text += program.pick(words) if program.u8() & 3 else program.octets(80)
     try:
         keys = sitekey._parse(bytearray(text), "site.key", None)
-        assert len(keys.newest.text()) == 64 and keys.newest.id
+        assert len(keys.newest.text()) == 65 and keys.newest.id
     except Problem as problem:
         assert problem.sentence.endswith(".") and "\n" not in problem.sentence
 

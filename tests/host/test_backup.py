@@ -1,6 +1,7 @@
 """Backups and the site key's commands: whole or not at all, sealed, and nothing is overwritten."""
 
 import io
+import json
 import os
 import shutil
 import stat
@@ -152,9 +153,15 @@ def test_a_backup_beside_a_running_server_is_restored_whole(bench, tmp_path):
     for path in [root, *root.rglob("*")]:
         assert stat.S_IMODE(path.lstat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     now, then = values(bench.root), values(root)
+    bench.environment["COVEY_SITE"] = str(root)
+    bench.end(bench.serve())
+    found = json.loads(values(root)["group/line1/state"])["epoch"]
+    for each in (now, then):
+        epoch = json.loads(each["group/line1/state"])["epoch"]
+        assert found["tek_keymat"] != epoch["tek_keymat"] and found["tek_spi"] != epoch["tek_spi"]
+        assert found["rekey"]["keymat"] != epoch["rekey"]["keymat"]
     assert b'"removed":true' in now["authority/member/press-7"].replace(b" ", b"")
     assert b'"removed":true' not in then["authority/member/press-7"].replace(b" ", b"")
-    assert not [p for p in bench.root.iterdir() if p.name.startswith(".covey")]
 
 
 def test_a_restore_refuses_and_leaves_nothing(bench, tmp_path):
@@ -212,7 +219,6 @@ def test_no_backup_is_overwritten_and_a_failed_one_is_gone(bench, tmp_path, monk
         with pytest.raises(kind):
             backup.make(Site(bench.root), tmp_path / "new")
         assert not (tmp_path / "new").exists()
-    assert not [p for p in bench.root.iterdir() if p.name.startswith(".covey")]
 
 
 def test_a_tar_with_other_names_is_refused(tmp_path):
@@ -260,11 +266,12 @@ def test_another_key_and_another_place(bench, tmp_path):
     before, key = values(bench.root), (bench.root / "site.key").read_text()
     said = bench.covey("site", "key")
     assert f"is in {bench.root}/site.key" in said and key.strip() not in said
-    server = bench.serve()
+    store = bench.store()
+    store.lock("covey serve")
     for words in (("--new",), ("--move", tmp_path / "kept.key")):
-        assert "covey serve" in bench.covey("site", "key", *words, status=1)
-    bench.end(server)
-    before = values(bench.root)
+        assert "(covey serve, process" in bench.covey("site", "key", *words, status=1)
+    store.close()
+    assert (bench.root / "site.key").read_text() == key and not (tmp_path / "kept.key").exists()
     bench.covey("site", "key", "--new", "--move", tmp_path / "kept.key")
     assert (bench.root / "site.key").readlink() == tmp_path / "kept.key"
     assert values(bench.root) == before

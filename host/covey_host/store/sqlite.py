@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 import sqlite3
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -181,11 +181,11 @@ class SQLiteStore:
             os.close(self._lock_fd)
             self._lock_fd = None
 
-    def snapshot(self, path: Path) -> None:
-        """A store of its own in a new file, as this one is at one moment, whoever writes."""
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        with _plainly(self._path):
-            self._db.execute("VACUUM INTO ?", (os.fspath(path),))
+    def snapshot(self) -> bytes:
+        """A file that holds all of this store as it is at one moment, whoever writes."""
+        with _plainly(self._path), closing(sqlite3.connect(":memory:")) as copy:
+            self._db.backup(copy)
+            return copy.serialize()
 
     def checkpoint(self) -> None:
         """Move the log into the file and cut it to nothing: what was replaced is in neither."""

@@ -8,9 +8,7 @@ members/, sealed once more as a whole: the files of members are in clear in the 
 import io
 import os
 import re
-import shutil
 import tarfile
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,20 +90,15 @@ def _settled_keys(site: Site) -> SiteKeys:
 
 
 def _write(site: Site, out: Sealing) -> None:
-    folder = Path(tempfile.mkdtemp(prefix=".covey-backup-", dir=site.root))
+    store = sqlite.open_existing(site.store)
     try:
-        snapshot = folder / _STORE
-        store = sqlite.open_existing(site.store)
-        try:
-            store.snapshot(snapshot)
-        finally:
-            store.close()
-        with tarfile.open(fileobj=out, mode="w|") as tar:
-            _add(tar, _STORE, snapshot)
-            for name, path in _files(site):
-                _add(tar, name, path)
+        snapshot = store.snapshot()
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        store.close()
+    with tarfile.open(fileobj=out, mode="w|") as tar:
+        _add(tar, _STORE, snapshot)
+        for name, path in _files(site):
+            _add(tar, name, path.read_bytes())
     out.finish()
 
 
@@ -119,8 +112,7 @@ def _files(site: Site) -> Iterator[tuple[str, Path]]:
             yield str(path.relative_to(site.root)), path
 
 
-def _add(tar: tarfile.TarFile, name: str, path: Path) -> None:
-    data = path.read_bytes()
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     head = tarfile.TarInfo(name)
     head.size, head.mode = len(data), 0o600
     tar.addfile(head, io.BytesIO(data))

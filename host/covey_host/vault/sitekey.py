@@ -44,11 +44,12 @@ class SiteKey:
         return hmac.digest(self._octets, b"covey " + purpose.encode() + b"\x01", sha256)
 
     def text(self) -> bytearray:
-        """As it stands in a file."""
-        digits = bytearray(2 * KEY_LEN)
+        """As it stands in a file, with the end of its line. The caller wipes it."""
+        digits = bytearray(2 * KEY_LEN + 1)
         for i in range(KEY_LEN):
             digits[2 * i] = _DIGITS[self._octets[i] >> 4]
             digits[2 * i + 1] = _DIGITS[self._octets[i] & 15]
+        digits[-1] = 0x0A
         return digits
 
     def wipe(self) -> None:
@@ -108,15 +109,13 @@ def write(
     put: Callable[[Path, bytes], None] = sites.replace_private,
 ) -> None:
     """put: sites.write_private makes a new file, and raises FileExistsError where there is one."""
-    text = bytearray()
-    for each in (key, *older):
-        text += each.text() + b"\n"
-    if plain:
-        text += _PLAIN + b"\n"
+    lines = [each.text() for each in (key, *older)]
+    text = bytearray().join(lines) + (_PLAIN + b"\n" if plain else b"")
     try:
         put(file, text)
     finally:
-        text[:] = bytes(len(text))
+        for each in (text, *lines):
+            each[:] = bytes(len(each))
 
 
 def _read(path: Path) -> bytearray:
