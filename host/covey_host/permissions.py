@@ -48,7 +48,8 @@ def allow(
     rules = running.keyserver.policy if running else policy.load(site.policy)
     name = request["member"]
     was, now = authority.with_rule(name, roles.check_pattern(rule), role)
-    if role and not roles.is_pattern(rule) and rule not in rules.groups:
+    is_known = roles.is_pattern(rule) or rule in rules.groups or rule in was.groups
+    if not is_known:
         raise Problem(f"There is no group {rule!r}: see `covey group list`.", MISUSE)
     check_change(rules.groups, authority, was, now)
     lost = lost_by(was, now, rules.groups)

@@ -82,6 +82,8 @@ def test_what_is_refused_changes_nothing(covey, site):
     for arguments, why in (
         (("press-8", "line1", "both"), "no member press-8"),
         (("press-7", "line9", "both"), "no group 'line9'"),
+        (("press-7", "line9", "none"), "no group 'line9'"),
+        (("press-7", "line9", "default"), "no rule for line9"),
         (("press-7", "line1", "king"), "no role"),
         (("press-7", "li ne", "both"), "names no groups"),
         (("press-7", "[l]ine1", "both"), "names no groups"),

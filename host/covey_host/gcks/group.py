@@ -210,9 +210,9 @@ class Group:
         if not self.has(member) and self._roster.count(self.epoch.era) >= self.policy.members:
             raise GroupFull
         has = None if relayed else fragments
-        role = (Role.RECEIVER if receives else Role.NONE) | (
-            Role.NONE if wanted is None else Role.SENDER
-        )
+        role = Role.RECEIVER if receives else Role.NONE
+        if wanted is not None:
+            role |= Role.SENDER
         self._freshen(member, has, boots, role, now_ms)
         if wanted is not None and self.epoch.shape.single_sender:
             wanted = 1
