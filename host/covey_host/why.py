@@ -70,6 +70,7 @@ def check_files(site: Site, member: Member, rules: SitePolicy) -> list[str]:
         found += _check_proof(folder, member)
         fields = json.loads((folder / "covey.json").read_bytes())
         idi, idr, group = (fields.get(key) for key in ("idi", "idr", "group"))
+        ppk_file = fields.get("ppk_file")
         sender = fields.get("sender", False)
     except OSError as error:
         return [*found, f"{error.filename} can't be read: {os.strerror(error.errno or 0)}."]
@@ -80,6 +81,8 @@ def check_files(site: Site, member: Member, rules: SitePolicy) -> list[str]:
         found.append(f"{file} has idi {idi!r}: it must be {member.name!r}.")
     if idr not in (None, rules.identity):
         found.append(f"{file} has idr {idr!r}, but the key server is {rules.identity!r}.")
+    if member.ppk and not member.is_ppk_optional and ppk_file is None:
+        found.append(f"{file} has no ppk_file, but {member.name} must use its PPK.")
     if group not in member.groups:
         found.append(f"{file} has group {group!r}: it may join {', '.join(member.groups)}.")
     elif sender is True and not member.groups[group]:
