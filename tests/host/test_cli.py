@@ -253,7 +253,7 @@ def test_members_have_different_keys_and_are_listed(covey, site):
     assert len(keys) == 2
     assert len({path.read_bytes() for path in site.glob("members/*/seed")}) == 2
     found = objects(covey("member", "list", "--json"))
-    how = {"auth": "psk", "delivery": "multicast"}
+    how = {"auth": "psk", "delivery": "multicast", "ppk": "none"}
     assert found == [
         {"member": "press-7", "group": "line1", "sender": False, **how},
         {"member": "robot.2", "group": "line1", "sender": True, **how},
