@@ -67,7 +67,7 @@ def group_add(option: Path | None, name: str, settings: dict[str, Any]) -> None:
 
 def group_list(option: Path | None, as_json: bool) -> None:
     columns = ["address", "port", "carrier", "delivery", "rekey"]
-    columns += ["integrity_only", "source_auth", "key_bits", "lifetime_s"]
+    columns += ["integrity_only", "source_auth", "ppk", "key_bits", "lifetime_s"]
     found = policy.load(sites.find(option).policy).groups.values()
     rows = [[g.name, *(getattr(g, column) for column in columns)] for g in found]
     _show("group", ["group", *columns], rows, as_json)

@@ -77,6 +77,7 @@ def check_files(site: Site, member: Member, rules: SitePolicy) -> list[str]:
         found += _check_proof(folder, member)
         fields = json.loads((folder / "covey.json").read_bytes())
         idi, idr, group = (fields.get(key) for key in ("idi", "idr", "group"))
+        ppk_file = fields.get("ppk_file")
         sender, receiver = fields.get("sender", False), fields.get("receiver", True)
     except OSError as error:
         return [*found, f"{error.filename} can't be read: {os.strerror(error.errno or 0)}."]
@@ -87,6 +88,8 @@ def check_files(site: Site, member: Member, rules: SitePolicy) -> list[str]:
         found.append(f"{file} has idi {idi!r}: it must be {member.name!r}.")
     if idr not in (None, rules.identity):
         found.append(f"{file} has idr {idr!r}, but the key server is {rules.identity!r}.")
+    if member.ppk and not member.is_ppk_optional and ppk_file is None:
+        found.append(f"{file} has no ppk_file, but {member.name} must use its PPK.")
     role = member.role(str(group))
     if role is Role.NONE:
         some = [name for name, one in member.roles(rules.groups).items() if one]

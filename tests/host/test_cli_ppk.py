@@ -90,6 +90,13 @@ def test_files_that_do_not_fit(bench):
     file.write_text("0" * 64 + "\n")
     told = json.loads(bench.covey("why", "press-7", "--json"))
     assert told["files"] == [f"{file} is not the PPK that the site has for it."]
+    file.write_text("0" * 64 + "\n")
+    fields = json.loads((folder_of(bench, "press-7") / "covey.json").read_text())
+    fields.pop("ppk_file")
+    (folder_of(bench, "press-7") / "covey.json").write_text(json.dumps(fields))
+    assert "must use its PPK" in json.loads(bench.covey("why", "press-7", "--json"))["files"][1]
+    fields["ppk_file"] = "ppk"
+    (folder_of(bench, "press-7") / "covey.json").write_text(json.dumps(fields))
     for text in ("0" * 62, "x" * 31):
         file.write_text(text)
         said = bench.covey("join", "press-7", status=2)
