@@ -4,9 +4,11 @@ nothing plain crosses whatever becomes of a gateway.
 
 import json
 import os
+import resource
 import signal
 import socket
 import struct
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -160,9 +162,13 @@ def test_a_scanner_behind_another_gateway(plants):
     wait_until(lambda: drops(gate_a)["connection"] >= 13)
     assert passed(gate_a) == count
 
-    # Stopped, killed, gone: nothing plain crosses, and unicast goes on.
+    # Out of memory, stopped, killed, gone: nothing plain crosses, and unicast goes on.
     scanner.ask(enip.open_request(), enip.open_reply(ID, GROUP))
     wait_until(lambda: sum(e["event"] == "opened" for e in gate_a.events) == 2)
+    resource.prlimit(gate_a.process.pid, resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))
+    for _ in range(10):
+        produce(100)
+        time.sleep(0.05)  # it has its turn, with or without memory
     gate_a.process.send_signal(signal.SIGSTOP)
     produce(50)
     gate_a.kill()
