@@ -152,7 +152,12 @@ def test_groups_of_others_are_spared(bench):
 
 def test_who_may_watch(bench):
     group = rules().groups["line1"]
-    known = (("press-7", "line1", "member"), ("eye", "line1", "never"), ("far", "line2", "never"))
+    known = (
+        ("press-7", "line1", "member", "receiver"),
+        ("eye", "line1", "never", "both"),
+        ("far", "line2", "never", "receiver"),
+        ("mute", "line1", "never", "sender"),
+    )
     on_air = {
         "members": [
             {"member": name, "groups": {group: False}, "states": {group: state}}

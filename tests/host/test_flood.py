@@ -240,18 +240,103 @@ def test_one_host_gets_a_share_of_the_table_only(tmp_path, monkeypatch):
     assert site.server._responder._table.half_open == 1
 
 
+def host(number, port=4500):
+    return Address(0, f"192.0.{number >> 8}.{number & 255}", port, b"", 0)
+
+
+@pytest.fixture
+def crowded(tmp_path, monkeypatch):
+    """A table of 40 half-open IKE SAs, 16 of a host, all of them taken by four hosts that are real."""
+    monkeypatch.setattr(table, "MOST_UNPROVEN", 40)
+    monkeypatch.setattr(halfopen, "MOST_PER_HOST", 16)
+    site = Site(tmp_path / "state.db", "cookies_from = 1024\n" + SITE + LINE1)
+    site.add("press-7")
+    for port in range(10):
+        for number in range(4):
+            site.now += 1
+            assert site.talk(ForeignGM().sa_init(), host(number, port))
+    yield site
+    site.store.close()
+
+
+def shares(site):
+    of = site.server._responder._table.half_open_of
+    return [of(f"192.0.0.{number}") for number in range(4)]
+
+
+def test_few_hosts_keep_nobody_out_of_a_full_table(crowded):
+    """The oldest of whose share is the largest makes room, however fast they fill it again."""
+    gm = ForeignGM(psk=KEY)
+    gm.take_sa_init(crowded.talk(gm.sa_init(), host(9)))
+    assert crowded.server.status(0)["unproven"] == 40 and sum(shares(crowded)) == 39
+    for port in range(10, 60):
+        for number in range(4):
+            crowded.talk(ForeignGM().sa_init(), host(number, port))
+    gm.take_group(crowded.ask(gm, host(9)))
+    assert crowded.server.counters["half_open_displaced"] == 1
+    assert crowded.server.counters["half_open_full"] == 200
+
+
+def test_as_many_hosts_as_places_wait_for_the_oldest_to_yield(crowded):
+    for number in range(10, 46):  # each takes a place of those who have many
+        crowded.now += 1
+        assert crowded.talk(ForeignGM().sa_init(), host(number))
+    assert shares(crowded) == [1, 1, 1, 1]
+    late = host(99)
+    assert crowded.talk(ForeignGM().sa_init(), late) is None
+    crowded.wait(table.YIELDS_MS)
+    gm = ForeignGM(psk=KEY)
+    gm.take_sa_init(crowded.talk(gm.sa_init(), late))
+    gm.take_group(crowded.ask(gm, late))
+
+
+def test_behind_one_address_the_oldest_yields_in_time(tmp_path, monkeypatch):
+    """Members behind one NAT, and somebody there who fills its share."""
+    monkeypatch.setattr(halfopen, "MOST_PER_HOST", 5)
+    site = Site(tmp_path / "state.db", "cookies_from = 1024\n" + SITE + LINE1)
+    site.add("press-7")
+    first = ForeignGM(psk=KEY)
+    first.take_sa_init(site.talk(first.sa_init(), host(1, 1)))
+    site.now += 1000
+    for port in range(2, 9):
+        site.talk(ForeignGM().sa_init(), host(1, port))
+    assert site.server.counters["half_open_full"] == 3
+    first.take_group(site.ask(first, host(1, 1)))  # nobody has taken its place
+    assert site.talk(ForeignGM().sa_init(), host(1, 20))
+    site.wait(table.YIELDS_MS)
+    gm = ForeignGM(psk=KEY)
+    gm.take_sa_init(site.talk(gm.sa_init(), host(1, 30)))
+    gm.take_group(site.ask(gm, host(1, 30)))
+    site.store.close()
+
+
+def test_who_waits_for_keys_loses_its_place_to_nobody(tmp_path, monkeypatch):
+    """It has proven itself, and is let in with the next change of keys."""
+    monkeypatch.setattr(table, "MOST_UNPROVEN", 3)
+    site = Site(tmp_path / "state.db", "cookies_from = 1024\n" + SITE + LINE1)
+    site.add("press-7")
+    gm = ForeignGM(psk=KEY)
+    gm.take_sa_init(site.talk(gm.sa_init(), host(1, 1)))
+    sa = site.server._responder._table.sas[gm.spi_r]
+    sa.deferred = object()
+    for number in range(2, 4):
+        assert site.talk(ForeignGM().sa_init(), host(1, number))
+    assert site.talk(ForeignGM().sa_init(), host(2, 1))
+    assert sa.own_spi in site.server._responder._table.sas
+
+
 def test_what_is_counted_as_half_open_is(site):
     """Through every way out of that state."""
     sas = site.server._responder._table
     good, bad, silent = (ForeignGM(psk=key) for key in (KEY, b"x" * 32, KEY))
     for name, gm in (("a", good), ("b", bad), ("c", silent)):
         site.connect(gm, name)
-    assert (sas.half_open, dict(sas.half_open_of)) == (3, {"a": 1, "b": 1, "c": 1})
+    assert (sas.half_open, [sas.half_open_of(host) for host in "abc"]) == (3, [1, 1, 1])
     site.ask(good, "a")
     site.talk(bad.gsa_auth(), "b")
-    assert (sas.half_open, dict(sas.half_open_of)) == (1, {"c": 1})
+    assert (sas.half_open, [sas.half_open_of(host) for host in "abc"]) == (1, [0, 0, 1])
     site.wait(table.UNPROVEN_MS + 1)
-    assert (sas.half_open, dict(sas.half_open_of)) == (0, {})
+    assert (sas.half_open, sas._half_open_by) == (0, {})
 
 
 def test_secrets_of_cookies():

@@ -152,7 +152,7 @@ def test_all_that_an_ike_sa_is_goes_along(site):
     assert opened.header.exchange == GSA_AUTH and opened.inner
     # Made anew, or told by whoever has it: keys' contexts, timers, what has been said and asked.
     anew = {"_inbound", "_outbound", "_iv", "_requests", "_answers", "_last_hash", "wake_ms"}
-    anew |= {"deadline_ms", "most_len"}
+    anew |= {"deadline_ms", "most_len", "begun_ms"}
     proven = {"identity", "proven_by", "proof", "first_hash", "chain"}  # since `was`
     needless = {"request", "response", "nonce_i", "nonce_r"}  # AUTH has been checked, and made
     assert set(vars(made)) == set(was)

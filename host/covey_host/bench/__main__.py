@@ -30,6 +30,8 @@ SUBJECTS = [
     "loopback",
     "relay",
     "confirmation",
+    "gateway",
+    "floods",
 ]
 _WIDTH = 180  # where nobody looks at it
 

@@ -28,18 +28,19 @@ _QUIET = {"empty", "keepalive", "own", "dummy", "rekey_repeat", "rekey_portion",
 
 # Events of the log that are about one member, and which of their facts are kept.
 _EVENTS = {
-    "added": ("groups", "sender"),
+    "added": ("groups", "sender", "role"),
+    "allowed": ("rules", "groups"),
     "removed": ("groups",),
     "registered": ("group", "epoch", "boots", "address"),
     "left": ("group",),
     "waits": ("group", "until_s"),
-    "refused": ("group", "reason"),
+    "refused": ("group", "reason", "asked"),
     "authentication_failed": ("address", "reason"),
     "unanswered": (),
     "replaced": ("address", "former", "heard_s"),
     "moved": ("address", "former"),
 }
-_COMMANDS = {"added", "removed"}
+_COMMANDS = {"added", "allowed", "removed"}
 
 
 class Diary:

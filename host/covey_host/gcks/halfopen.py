@@ -3,7 +3,7 @@
 From `cookies_from` half-open IKE SAs on, whoever asks for one more must first show a cookie. Until
 then nothing is remembered of it, nothing costly is computed for it, and no answer to it is longer
 than what it sent: this server helps nobody to flood a third. A peer that hears us may fill a
-share of the table, and no more.
+share of the table, and no more; where the table is full, who has the largest share makes room.
 """
 
 from collections import Counter
@@ -62,7 +62,7 @@ class Door:
             is_proven, answer = self._ask_cookie(header, data, address, now_ms)
             if not is_proven:
                 return answer
-        if not self._has_room(address):
+        if not self._has_room(address, now_ms):
             self._counters["half_open_full"] += 1
             return []
         try:
@@ -123,10 +123,16 @@ class Door:
             return [known.response] if is_proven else answer
         return [known.response]
 
-    def _has_room(self, address: Any) -> bool:
-        if self._table.half_open_of[host_of(address)] >= MOST_PER_HOST:
-            return False
-        return self._table.make_room()
+    def _has_room(self, address: Any, now_ms: int) -> bool:
+        host = host_of(address)
+        before = self._table.half_open
+        if self._table.half_open_of(host) >= MOST_PER_HOST:
+            has_room = self._table.displace(host, now_ms)
+        else:
+            has_room = self._table.make_room(host, now_ms)
+        if self._table.half_open < before:
+            self._counters["half_open_displaced"] += 1
+        return has_room
 
     def _ask_cookie(
         self, header: ike.Header, data: bytes, address: Any, now_ms: int

@@ -14,7 +14,7 @@ from covey import ike
 
 MOST = 16_384  # messages of each kind, and
 MOST_OCTETS = 8 << 20  # how long all of a kind may be together
-_EXCHANGE = 18  # where a message says it
+_FIRST, _EXCHANGE = 16, 18  # where a message says what its first payload is, and its exchange
 
 Message = tuple[bytes, Any]  # octets without marker, address
 
@@ -55,13 +55,17 @@ class Inbox:
     def put(self, data: bytes, address: Any) -> bool:
         """False: there is no room."""
         message = data, address
-        begins = data[_EXCHANGE : _EXCHANGE + 1] == bytes([ike.IKE_SA_INIT])
         if message in self._waiting:
             return True
-        if not (self._begins if begins else self._goes_on).put(message):
+        if not (self._begins if _begins(data) else self._goes_on).put(message):
             return False
         self._waiting.add(message)
         return True
+
+    @property
+    def share(self) -> float:
+        """How full the room for those who begin is, 0 to 1."""
+        return len(self._begins) / MOST
 
     def draw(self, most: int) -> list[Message]:
         """The next ones, so many at most."""
@@ -70,3 +74,11 @@ class Inbox:
         found += self._begins.draw(most - len(found))
         self._waiting.difference_update(found)
         return found
+
+
+def _begins(data: bytes) -> bool:
+    """Whether it is an IKE_SA_INIT without a cookie, which would come first in it (RFC 7296
+    section 2.6). With one it comes from where it says."""
+    if data[_EXCHANGE : _EXCHANGE + 1] != bytes([ike.IKE_SA_INIT]):
+        return False
+    return data[_FIRST : _FIRST + 1] != bytes([ike.NOTIFY])

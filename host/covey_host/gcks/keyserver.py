@@ -15,8 +15,8 @@ from typing import Any
 
 from ..errors import MISUSE, Problem
 from ..store import Fenced, Store
-from . import Out, disclosure, handover, seats, sources, trust
-from .authority import Authority, Member, load_signing_key
+from . import Out, disclosure, handover, putout, seats, sources, trust
+from .authority import Authority, Member, load_signing_key, lost_by
 from .clock import Boot, Clock
 from .diary import Diary
 from .epoch import Epoch
@@ -29,8 +29,10 @@ from .registrar import Registrar
 from .rekeyer import Rekeyer
 from .relay import Relay
 from .responder import Responder
+from .roles import Role, is_pattern, stored
 from .spis import Spis
 
+_LAST_WRITES = 1000  # at the end
 _MOST_EVENTS = 1000  # kept for whoever reads them; the oldest go first
 
 
@@ -74,11 +76,6 @@ class KeyServer:
     @property
     def authority(self) -> Authority:
         return self._authority
-
-    @property
-    def policy(self) -> SitePolicy:
-        """In force."""
-        return self._policy
 
     def start(self, now_ms: int) -> list[Out]:
         """Take over the store, and rekey each group over its stored Rekey SA: whatever was given
@@ -198,16 +195,22 @@ class KeyServer:
         groups: list[str],
         *,
         sender: bool = False,
+        role: Role | None = None,
         psk: bytes | None = None,
         relayed: bool = False,
         certificates: list[tuple[str, int]] | None = None,
+        ppk: bytes = b"",
+        is_ppk_optional: bool = False,
+        key: bytes = b"",
     ) -> Member:
         for group in groups:
-            if group not in self._policy.groups:
+            if not is_pattern(group) and group not in self._policy.groups:
                 raise Problem(f"There is no group {group!r}: see `covey group list`.", MISUSE)
-        how = {"sender": sender, "psk": psk, "relayed": relayed, "certificates": certificates}
-        member = self._authority.add(name, groups, **how)
-        self._tell("added", member=name, groups=list(groups), sender=sender)
+        how = {"psk": psk, "relayed": relayed, "certificates": certificates}
+        how |= {"ppk": ppk, "is_ppk_optional": is_ppk_optional, "key": key}
+        member = self._authority.add(name, groups, sender=sender, role=role, **how)
+        role = member.groups[groups[0]]
+        self._tell("added", member=name, groups=list(groups), sender=role.sends, role=role.word)
         return member
 
     @property
@@ -234,30 +237,14 @@ class KeyServer:
         delivery. Without a tree, or where the store knows of no leaf (it may be a restored
         backup), everybody is sent away, and those that remain come back."""
         members, changes = self._authority.removal(names)
-        plans = []
-        for group in self._groups.values():
-            group.refresh(now_ms)
-            for name in names:
-                group.forget_waiting(name)
-            gone = frozenset(m.name for m in members if group.may_hold_keys(m))
-            seated = frozenset(names) & group.seated
-            if gone or seated:
-                excludes = not group.can_evict(gone)
-                plan = group.plan(now_ms, excludes=excludes, gone=gone | seated)
-                plans.append((group, plan))
-                changes |= plan.changes
-            for name in set(names) - gone - seated:
-                changes |= group.forgetting(name)
+        plans, more = putout.planned(self._groups.values(), members, now_ms)
         for group in self._groups.values():
             group.is_stale = True  # what is in memory is read again should this fail
-        self._ledger.write(changes)
+        self._ledger.write(changes | more)
         self._authority.removed(*members)
         if any(member.certificates for member in members):
             self.refresh_trust()
-        for group, plan in plans:
-            group.believe(plan, now_ms)
-        self._left_groups = [group for group, _ in plans]
-        self.relay.is_stale = True
+        self._put_out(plans, now_ms)
         told = []
         for member in members:
             self.counters["removed"] += 1
@@ -265,6 +252,37 @@ class KeyServer:
             self._tell("removed", member=member.name, groups=groups)
             told += self._responder.dismiss(member.name, now_ms, is_excluded=True)  # it hears of
         return self._due(now_ms) + told  # no more keys
+
+    def change_member(self, was: Member, now: Member, now_ms: int) -> list[Out]:
+        """What it may do becomes another thing, see Authority.with_rule(). It is put out of groups
+        where it loses a right, and may come back as what it may be there."""
+        lost = [self._groups[name] for name in lost_by(was, now, self._groups)]
+        changes = self._authority.change(now)
+        plans, more = putout.planned(lost, [was], now_ms)
+        for group in lost:
+            group.is_stale = True
+        self._ledger.write(changes | more)
+        self._authority.changed(was, now)
+        self._put_out(plans, now_ms)
+        self.counters["roles_changed"] += 1
+        out = [group.policy.name for group, _ in plans]
+        self._tell("allowed", member=now.name, rules=stored(now.groups), groups=out)
+        self._responder.put_out(now.name, [group.policy.name for group in lost])
+        told = []
+        if not any(now.may_join(name) for name in self._groups):
+            told = self._responder.dismiss(now.name, now_ms, is_excluded=True)
+        return self._due(now_ms) + told
+
+    def _put_out(self, plans: putout.Plans, now_ms: int) -> None:
+        """The plans are in the store."""
+        putout.believe(plans, now_ms)
+        self._left_groups = [group for group, _ in plans]
+        self.relay.is_stale = True
+
+    @property
+    def policy(self) -> SitePolicy:
+        """In force, whatever covey.toml says by now."""
+        return self._policy
 
     def farewells(self, now_ms: int) -> list[dict]:
         """Of the latest removal: how long until it is through, in whole seconds."""
@@ -279,6 +297,8 @@ class KeyServer:
         groups that are gone are told to end. The sockets stay as they were opened."""
         self._check_receivers(policy)
         policy = replace(policy, listen=self._policy.listen)
+        before, after = self._policy.groups, policy.groups
+        changed = [n for n in {**before, **after} if before.get(n) != after.get(n)]
         for name in [name for name in self._groups if name not in policy.groups]:
             group = self._groups[name]
             group.exclude(now_ms)
@@ -293,7 +313,7 @@ class KeyServer:
         self._policy = self._responder.policy = policy
         self.relay.is_stale = True
         self._rekeyer.most_len = most_len(policy)
-        self._tell("reloaded", groups=list(policy.groups))
+        self._tell("reloaded", groups=list(policy.groups), changed=changed)
         return self._due(now_ms)
 
     def status(self, now_ms: int, member: str | None = None) -> dict:
@@ -301,6 +321,20 @@ class KeyServer:
         found = self._overview().status(now_ms, member)
         found["counters"] = dict(self.counters)
         return {**found, **(self._responder.status() if self._responder else {})}
+
+    def epochs(self) -> dict[str, int]:
+        """The number of each group's keys."""
+        return {name: group.epoch.number for name, group in self._groups.items()}
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all messages that tell of what was done have been sent once: a removal takes
+        two. What is left of repeats, the next start says again."""
+        return not any(group.has_unsent for group in self._all())
+
+    def flush(self) -> None:
+        """At the end: what is remembered of members, for `covey why`. Problem: it is lost."""
+        self._diary.flush(_LAST_WRITES)
 
     def why(self, member: str, now_ms: int) -> dict:
         """All that is known of one member; see status(). Problem where there is none."""

@@ -11,7 +11,7 @@ answer whatever address a forger writes into a packet.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from covey import ike
@@ -25,7 +25,7 @@ from covey.drops import (
 
 from ..errors import Problem
 from . import Out, ikerekey, ikesa, natd
-from .authority import PSK, Authority
+from .authority import KEY, PSK, Authority
 from .cookies import Cookies
 from .epoch import Random
 from .group import Group
@@ -97,7 +97,8 @@ class Responder:
     def take_over(self, sa: IkeSA, opened: ike.Opened, now_ms: int) -> list[Out]:
         """A half-open IKE SA whose peer has proven itself to a worker → the answer to that
         request of it, and what else there is to send. Problem: from the store."""
-        if sa.own_spi in self._sas or not self._table.make_room():
+        host = host_of(sa.origin[0])
+        if sa.own_spi in self._sas or not self._table.make_room(host, now_ms):
             self._counters["handover_refused"] += 1
             return []
         sa.most_len = most_len(self._policy)
@@ -149,6 +150,12 @@ class Responder:
         sa = self._proven.get(member)
         return [] if sa is None else self._requests.close(sa, now_ms, is_excluded=is_excluded)
 
+    def put_out(self, member: str, groups: Iterable[str]) -> None:
+        """What it asks for over its IKE SA, which it keeps, it asks for as anybody who comes."""
+        sa = self._proven.get(member)
+        if sa is not None:
+            sa.registered.difference_update(groups)
+
     def status(self) -> dict:
         return {
             "ike_sas": len(self._sas),
@@ -169,7 +176,7 @@ class Responder:
     def certificates(self) -> dict[str, str]:
         """{member: trust.id_of() of what it has proven itself by} of the open IKE SAs."""
         found = {member: sa.proven_by for member, sa in self._proven.items()}
-        return {member: id for member, id in found.items() if not id.startswith(PSK)}
+        return {member: id for member, id in found.items() if not id.startswith((PSK, KEY))}
 
     def told(self) -> Iterator[IkeSA]:
         """The open IKE SAs over which members are told of new keys."""

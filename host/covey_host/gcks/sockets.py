@@ -18,6 +18,7 @@ from typing import NamedTuple
 from covey import drops
 
 from ..errors import MISUSE, Problem
+from .thinning import Thinning
 
 _MARKER = bytes(4)
 _MOST_OCTETS = 16384  # of one datagram; an IKE message of ours stays far below
@@ -83,6 +84,7 @@ class Endpoint:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RCVBUF)
         if _IP_PKTINFO is not None:
             self.sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        self.thinning = Thinning(self.sock, marker)
         if _IP_MULTICAST_ALL is not None:  # no datagrams of groups that others here have joined
             self.sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
 

@@ -25,7 +25,7 @@ from covey.drops import name_of
 
 from ..errors import Problem
 from ..site import Site
-from ..store import sqlite
+from ..vault.opening import open_store
 from . import frames, trust
 from .authority import Authority
 from .cookies import Shared
@@ -34,6 +34,7 @@ from .ledger import Ledger
 from .lobby import Lobby
 from .sockets import Address, Endpoint, Esp
 from .spis import KEEPER, Spis
+from .thinning import THIN_MS
 
 _READS = 512  # datagrams read from one socket, and
 _BURST = 32  # messages worked on, before others get their turn
@@ -65,7 +66,7 @@ class Worker:
         self._reporter: asyncio.TimerHandle | None = None
         self._said: dict = {}  # of the last report
         self._number = start["number"]
-        self._ledger = Ledger(sqlite.open_existing(Site(Path(start["site"])).store))
+        self._ledger = Ledger(open_store(Site(Path(start["site"]))))
         spis = Spis(bytes.fromhex(start["spis"]), start["number"], os.urandom)
         self._lobby = Lobby(
             frames.read_policy(start["policy"]),
@@ -120,6 +121,7 @@ class Worker:
                     self._loop.remove_reader(endpoint.sock)
 
     def _readable(self, endpoint: Endpoint) -> None:
+        endpoint.thinning.follow(time.monotonic(), self._messages.share)
         for arrived in endpoint.receive(_READS):
             if isinstance(arrived, Esp):
                 self._carry(KEEPER, frames.ESP, *arrived)
@@ -189,10 +191,14 @@ class Worker:
         if self._timer:
             self._timer.cancel()
         wait_ms = max(0, min(self._lobby.next_ms() - now_ms(), _IDLE_MS))
+        if any(endpoint.thinning.is_on for endpoint in self._endpoints):
+            wait_ms = min(wait_ms, THIN_MS)
         self._timer = self._loop.call_later(wait_ms / 1000, self._step)
         self._go_on()
 
     def _step(self) -> None:
+        for endpoint in self._endpoints:
+            endpoint.thinning.follow(time.monotonic(), self._messages.share)
         outs = self._guard(lambda: self._lobby.step(now_ms()))
         if outs is None:
             self._timer = self._loop.call_later(_RETRY_MS / 1000, self._step)
