@@ -7,7 +7,7 @@ A process of its own, so that what is measured has a core for itself.
 
 Each line "go" on stdin is one round with the next names; "rounds" says how many there are. On
 stdout "ready", then for each round one JSON object: {"done", "refused", "repeats", "seconds",
-"ms": [latency of each, sorted]}. An answer is waited for as covey's members do it: 1, 2, 4, 8 s.
+"ms": [latency of each, sorted]}. An answer is waited for 1, 2, 4, 8 s, or as "waits_s" has it.
 """
 
 import heapq
@@ -50,6 +50,7 @@ class Flow:
     def __init__(self, order: dict):
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self._waits_s = order.get("waits_s", _WAITS_S)
         self._sock.connect(tuple(order["to"]))
         self._sock.setblocking(False)
 
@@ -91,7 +92,7 @@ class Flow:
                 if state is None or state[2] is not sent:
                     continue
                 repeats += 1
-                if state[3] >= len(_WAITS_S):
+                if state[3] >= len(self._waits_s):
                     del under_way[spi]  # it gives up
                     refused, why = refused + 1, "no answer"
                     continue
@@ -101,7 +102,7 @@ class Flow:
         return {**counts, "seconds": seconds, "ms": sorted(ms)}
 
     def _send(self, state: list, again: list, now: float) -> None:
-        heapq.heappush(again, (now + _WAITS_S[state[3]], state[0].spi, state[2]))
+        heapq.heappush(again, (now + self._waits_s[state[3]], state[0].spi, state[2]))
         state[3] += 1
         self._sock.send(_MARKER + state[2])
 
