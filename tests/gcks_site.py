@@ -206,12 +206,12 @@ class FullDisk:
     def __getattr__(self, name):
         return getattr(self._store, name)
 
-    def compare_and_swap(self, changes, term, **how):
+    def compare_and_swap(self, changes, term):
         if self.full:
             if self.lies:
-                self._store.compare_and_swap(changes, term, **how)
+                self._store.compare_and_swap(changes, term)
             raise Problem("The disk is full: make room.")
-        return self._store.compare_and_swap(changes, term, **how)
+        return self._store.compare_and_swap(changes, term)
 
 
 class FullOnce(FullDisk):
@@ -221,10 +221,10 @@ class FullOnce(FullDisk):
         super().__init__(store)
         self._left, self.lies = at, lies
 
-    def compare_and_swap(self, changes, term, **how):
+    def compare_and_swap(self, changes, term):
         self._left -= 1
         self.full = self._left == 0
-        return super().compare_and_swap(changes, term, **how)
+        return super().compare_and_swap(changes, term)
 
     def disarm(self):
         """No failure from now on → whether there was one."""
@@ -252,14 +252,14 @@ class CutStore:
         if name not in ("compare_and_swap", "reserve", "acquire_term"):
             return method
 
-        def call(*args, **how):
+        def call(*args):
             keys = [change[0] for change in args[0]] if name == "compare_and_swap" else args[:1]
             if self._spared and keys and all(str(key).startswith(self._spared) for key in keys):
-                return method(*args, **how)
+                return method(*args)
             self._left -= 1
             if self._left == 0 and not self._after:
                 raise Killed
-            result = method(*args, **how)
+            result = method(*args)
             if self._left == 0:
                 raise Killed
             return result

@@ -25,6 +25,7 @@ SUBJECTS = [
     "keytree",
     "peers",
     "registrations",
+    "rush",
     "loopback",
     "relay",
     "confirmation",

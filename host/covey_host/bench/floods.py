@@ -1,8 +1,8 @@
 """Do members register while somebody floods the key server, and how long does it take them?
 
-A real key server, initiators of load.py as members, each with its own key, and a flooder.py, each a
-process of its own, on one machine. A member waits for answers as covey's do, and has failed if there
-is none within 30 s.
+A real key server, initiators of load.py as members, and a flooder.py, each a process of its own,
+on one machine. A member waits for answers as covey's do, and has failed if there is none within
+30 s.
 """
 
 import json
@@ -33,7 +33,6 @@ _KINDS = {
 }
 _LOAD = (sys.executable, "-m", "covey_host.bench.load")
 _FLOODER = (sys.executable, "-m", "covey_host.bench.flooder")
-_WAITS_S = (0.5, 1, 2, 4, 8, 14.5)  # as covey's members: for 30 s, then they would begin anew
 _SETTLES_S = {True: 0.2, False: 2.0}  # of a flood, before members come; quick or not
 
 
@@ -58,10 +57,15 @@ def run(table: Table, quick: bool) -> None:
 def _measure(table, plant, kind, names, psk, recorded, quick) -> None:
     what = f"floods: {_KINDS[kind]}"
     to = [INTERFACE, plant.port]
-    order = {"names": names, "rounds": 1, "at_once": _AT_ONCE, "group": GROUP, "child": False}
-    load = _started(
-        plant, _LOAD, order | {"to": to, "psk": psk.hex(), "keys": "", "waits_s": _WAITS_S}
-    )
+    order = {
+        "names": names,
+        "rounds": 1,
+        "at_once": _AT_ONCE,
+        "sources": None,
+        "group": GROUP,
+        "child": False,
+    }
+    load = _started(plant, _LOAD, order | {"to": to, "psk": psk.hex(), "keys": ""})
     flooder = None
     if kind:
         rate = _HOSTS_RATE if kind == "hosts" else RATE

@@ -2,17 +2,19 @@
 
 A process of its own, so that what is measured has a core for itself.
 
-    {"to": [HOST, PORT], "names": [...], "at_once": n, "group": NAME or null,
-     "child": bool, "psk": hex or null, "keys": FILE}
+    {"to": [HOST, PORT], "names": [...], "rounds": n, "at_once": n, "sources": "127.A.B" or null,
+     "group": NAME or null, "child": bool, "psk": hex or null, "keys": FILE}
 
-Each line "go" on stdin is one round with the next names; "rounds" says how many there are. On
-stdout "ready", then for each round one JSON object: {"done", "refused", "repeats", "seconds",
-"ms": [latency of each, sorted]}. An answer is waited for 1, 2, 4, 8 s, or as "waits_s" has it.
+keys: {NAME: [key, certificate]}, where there is no psk. sources: each initiator has a socket of
+its own then, at an address of its own below 127.A. On stdout "ready"; then each line on stdin is
+one round with the next names, and is answered with one JSON object: {"done", "refused", "repeats",
+"why", "seconds", "ms": [of each that is done, sorted]}. An answer is waited for as covey's own
+members do it: for 0.5 s, then for twice as long each time, for 30 s in all.
 """
 
 import heapq
 import json
-import select
+import selectors
 import socket
 import sys
 import time
@@ -22,8 +24,9 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from .initiator import Initiator, Refused, Us
 
-_WAITS_S = (1, 2, 4, 8)
+_WAITS_S = (0.5, 1, 2, 4, 8, 14.5)
 _MARKER = bytes(4)
+_RCVBUF = 4 << 20
 
 
 def crowd_of(order: dict, names: list[str]) -> list[Initiator]:
@@ -33,96 +36,131 @@ def crowd_of(order: dict, names: list[str]) -> list[Initiator]:
     if psk is not None:
         return [Initiator(us, name.encode()) for name in names]
     kept = json.loads(Path(order["keys"]).read_text())
-    return [
-        Initiator(
-            us,
-            name.encode(),
-            load_der_private_key(bytes.fromhex(kept[name][0]), None),
-            bytes.fromhex(kept[name][1]),
-        )
-        for name in names
-    ]
+    crowd = []
+    for name in names:
+        key, certificate = map(bytes.fromhex, kept[name])
+        crowd.append(Initiator(us, name.encode(), load_der_private_key(key, None), certificate))
+    return crowd
+
+
+class Under:
+    """One initiator that is under way."""
+
+    def __init__(self, initiator: Initiator, sock: socket.socket, now: float):
+        self.initiator, self.sock, self.began = initiator, sock, now
+        self.request = initiator.begin()
+        self.tries = 0
 
 
 class Flow:
-    """One socket, on which so many initiators are under way."""
+    """Initiators that come to one place."""
 
     def __init__(self, order: dict):
-        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        self._waits_s = order.get("waits_s", _WAITS_S)
-        self._sock.connect(tuple(order["to"]))
-        self._sock.setblocking(False)
+        self._to = tuple(order["to"])
+        self._sources = order["sources"]
+        self._selector = selectors.DefaultSelector()
+        self._again: list[tuple[float, bytes, bytes]] = []  # when, SPI, what was sent
+        self._under_way: dict[bytes, Under] = {}  # by SPI
+        self._counts = {"done": 0, "refused": 0, "repeats": 0, "why": None}
+        self._ms: list[float] = []
+        if self._sources is None:
+            self._sock = self._opened("127.0.0.1")
 
     def run(self, crowd: list[Initiator], at_once: int) -> dict:
-        waiting = list(reversed(crowd))
-        under_way: dict[bytes, list] = {}  # SPI → [initiator, began, sent, tries]
-        again: list[tuple[float, bytes, int]] = []  # when, SPI, tries
-        ms, done, refused, repeats, why = [], 0, 0, 0, None
+        self._counts |= {"done": 0, "refused": 0, "repeats": 0}
+        self._ms = []
+        waiting = list(enumerate(crowd))[::-1]
         began = time.perf_counter()
-        while waiting or under_way:
-            while waiting and len(under_way) < at_once:
-                one, now = waiting.pop(), time.perf_counter()
-                under_way[one.spi] = state = [one, now, one.begin(), 0]
-                self._send(state, again, now)
-            until_s = max(0.0, again[0][0] - time.perf_counter()) if again else 0.1
-            if select.select([self._sock], [], [], min(until_s, 0.1))[0]:
-                for data in self._received():
-                    state = under_way.get(data[:8])
-                    if state is None:
-                        continue
-                    try:
-                        more, is_good = state[0].take(data), True
-                    except Refused as refusal:
-                        more, is_good, why = None, False, str(refusal)
-                    now = time.perf_counter()
-                    if more == b"":
-                        continue
-                    if more is not None:
-                        state[2], state[3] = more, 0
-                        self._send(state, again, now)
-                        continue
-                    del under_way[data[:8]]
-                    done, refused = done + is_good, refused + (not is_good)
-                    ms.append((now - state[1]) * 1000)
-            now = time.perf_counter()
-            while again and again[0][0] <= now:
-                _, spi, sent = heapq.heappop(again)
-                state = under_way.get(spi)
-                if state is None or state[2] is not sent:
-                    continue
-                repeats += 1
-                if state[3] >= len(self._waits_s):
-                    del under_way[spi]  # it gives up
-                    refused, why = refused + 1, "no answer"
-                    continue
-                self._send(state, again, now)
+        while waiting or self._under_way:
+            for _ in range(64):  # then whoever was answered gets a turn
+                if waiting and len(self._under_way) < at_once:
+                    self._begin(*waiting.pop())
+            self._hear()
+            self._repeat()
         seconds = time.perf_counter() - began
-        counts = {"done": done, "refused": refused, "repeats": repeats, "why": why}
-        return {**counts, "seconds": seconds, "ms": sorted(ms)}
+        return {**self._counts, "seconds": seconds, "ms": sorted(self._ms)}
 
-    def _send(self, state: list, again: list, now: float) -> None:
-        heapq.heappush(again, (now + self._waits_s[state[3]], state[0].spi, state[2]))
-        state[3] += 1
-        self._sock.send(_MARKER + state[2])
+    def _opened(self, host: str) -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        if self._sources is None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RCVBUF)
+        sock.bind((host, 0))
+        sock.connect(self._to)
+        sock.setblocking(False)
+        self._selector.register(sock, selectors.EVENT_READ)
+        return sock
 
-    def _received(self):
+    def _begin(self, number: int, initiator: Initiator) -> None:
+        sock = self._sock if self._sources is None else self._opened(self._address(number))
+        one = self._under_way[initiator.spi] = Under(initiator, sock, time.perf_counter())
+        self._send(one)
+
+    def _address(self, number: int) -> str:
+        return f"{self._sources}.{number // 250}.{number % 250 + 1}"
+
+    def _hear(self) -> None:
+        until_s = self._again[0][0] - time.perf_counter() if self._again else 0
+        for key, _ in self._selector.select(max(0.0, until_s)):
+            for data in list(_received(key.fileobj)):
+                one = self._under_way.get(data[:8])
+                if one is not None:
+                    self._take(one, data)
+
+    def _take(self, one: Under, data: bytes) -> None:
         try:
-            while True:
-                data = self._sock.recv(8192)
-                yield data[len(_MARKER) :]
-        except BlockingIOError:
+            more = one.initiator.take(data)
+        except Refused as refusal:
+            self._end(one, str(refusal))
             return
+        if more is None:
+            self._ms.append((time.perf_counter() - one.began) * 1000)
+            self._end(one)
+        elif more:
+            one.request, one.tries = more, 0
+            self._send(one)
+
+    def _repeat(self) -> None:
+        now = time.perf_counter()
+        while self._again and self._again[0][0] <= now:
+            _, spi, sent = heapq.heappop(self._again)
+            one = self._under_way.get(spi)
+            if one is None or one.request is not sent:
+                continue
+            if one.tries == len(_WAITS_S):
+                self._end(one, "no answer")
+                continue
+            self._counts["repeats"] += 1
+            self._send(one)
+
+    def _send(self, one: Under) -> None:
+        due = time.perf_counter() + _WAITS_S[one.tries]
+        heapq.heappush(self._again, (due, one.initiator.spi, one.request))
+        one.tries += 1
+        one.sock.send(_MARKER + one.request)
+
+    def _end(self, one: Under, why: str | None = None) -> None:
+        del self._under_way[one.initiator.spi]
+        self._counts["done" if why is None else "refused"] += 1
+        self._counts["why"] = why or self._counts["why"]
+        if self._sources is not None:
+            self._selector.unregister(one.sock)
+            one.sock.close()
+
+
+def _received(sock: socket.socket):
+    try:
+        while True:
+            yield sock.recv(8192)[len(_MARKER) :]
+    except BlockingIOError:
+        return
 
 
 def main() -> None:
     order = json.loads(sys.stdin.readline())
     flow = Flow(order)
-    rounds = order["rounds"]
-    size = len(order["names"]) // rounds
-    crowds = [
-        crowd_of(order, order["names"][at * size : at * size + size]) for at in range(rounds)
-    ]
+    names, rounds = order["names"], order["rounds"]
+    size = len(names) // rounds
+    crowds = [crowd_of(order, names[at * size : at * size + size]) for at in range(rounds)]
     print("ready", flush=True)
     for crowd in crowds:
         sys.stdin.readline()

@@ -22,10 +22,19 @@ _PATIENCE_S = 60
 
 class Plant:
     """A context manager: a group whose key server runs while inside. policy: more of it; serves:
-    False, where serve() is called later."""
+    False, where serve() is called later. is_default: the group is as `covey group add` makes it;
+    else keys are used at once, and whoever comes gets those that there are."""
 
-    def __init__(self, source_auth: str = "none", policy: str = "", *, serves: bool = True):
+    def __init__(
+        self,
+        source_auth: str = "none",
+        policy: str = "",
+        *,
+        serves: bool = True,
+        is_default: bool = False,
+    ):
         self._source_auth, self._policy, self._serves = source_auth, policy, serves
+        self._is_default = is_default
         self._children: list[subprocess.Popen] = []
 
     def __enter__(self):
@@ -50,9 +59,10 @@ class Plant:
         words = ["--address", group, "--port", "2222", "--source-auth", self._source_auth]
         self.covey("group", "add", GROUP, *words)
         with open(policy, "a") as file:
-            atd_s = 0 if self._source_auth == "none" else 1
-            file.write(f'carrier_port = {carrier}\natd = "{atd_s}s"\ndtd = "3s"\n')
-            file.write(f"fresh_join = false\n{self._policy}")
+            file.write(f"carrier_port = {carrier}\n{self._policy}")
+            if not self._is_default:
+                atd_s = 0 if self._source_auth == "none" else 1
+                file.write(f'atd = "{atd_s}s"\ndtd = "3s"\nfresh_join = false\n')
         if self._serves:
             self.serve()
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from ..demo.stage import free_ports
 from ..gcks import issuing, trust
 from ..gcks.authority import Authority
-from ..gcks.ledger import Ledger
+from ..gcks.ledger import Ledger, encode
 from ..store import sqlite
 from .charon import HOST, SERVER, Charon, Pems
 from .plant import GROUP, Plant
@@ -51,7 +51,7 @@ def _measure(table: Table, how: str, size: int) -> None:
         pems = admit(plant, names, psk)
         plant.serve()
         threading.Thread(target=plant.server.stderr.read, daemon=True).start()
-        order = {"names": names, "rounds": _ROUNDS, "at_once": _AT_ONCE}
+        order = {"names": names, "rounds": _ROUNDS, "at_once": _AT_ONCE, "sources": None}
         order |= {"psk": psk and psk.hex(), "keys": str(plant.folder / "keys.json")}
         sides = {}
         try:
@@ -61,10 +61,10 @@ def _measure(table: Table, how: str, size: int) -> None:
         else:
             for what, child in ((_BARE, False), (_CHILD, True)):
                 to = {"to": [HOST, charon.port], "group": None, "child": child}
-                sides[f"charon: {what}"] = charon.pid, _loader(plant, order | to)
+                sides[f"charon: {what}"] = charon.pid, loader(plant, order | to)
         for what, group in ((_BARE, ""), (_REGISTRATIONS, GROUP)):
             to = {"to": [HOST, plant.port], "group": group, "child": False}
-            sides[f"covey: {what}"] = plant.server.pid, _loader(plant, order | to)
+            sides[f"covey: {what}"] = plant.server.pid, loader(plant, order | to)
         _add_rows(table, how, _take_turns(plant, sides))
 
 
@@ -76,8 +76,8 @@ def admit(plant: Plant, names: list[str], psk: bytes | None) -> Pems | None:
         ledger = Ledger(store)
         authority, site, now = Authority(ledger), trust.load(ledger), time.time()
         if psk is not None:
-            for name in names:
-                authority.add(name, [GROUP], psk=psk)
+            row = encode({"psk": psk, "groups": {GROUP: False}, "removed": False})
+            ledger.write({f"authority/member/{name}": row for name in names})
             return None
         kept = {}
         for name in names:
@@ -95,7 +95,7 @@ def admit(plant: Plant, names: list[str], psk: bytes | None) -> Pems | None:
         store.close()
 
 
-def _loader(plant: Plant, order: dict):
+def loader(plant: Plant, order: dict):
     """A process that waits for each round."""
     child = plant.start(_LOAD)
     child.stdin.write(json.dumps(order) + "\n")

@@ -101,20 +101,26 @@ class Count(NamedTuple):
 
 
 class Authority:
-    """Members over a store. Nothing is cached but numbers: every answer is what the store says."""
+    """Members over a store. Nothing is cached but numbers, and what was made of a row: every
+    answer is what the store says."""
 
     def __init__(self, ledger: Ledger, random: Callable[[int], bytes] = os.urandom):
         self._ledger = ledger
         self._random = random
         self._counts: dict[str, Count] | None = None  # by group, once somebody has asked
         self._is_unsure = False  # a write was begun, and may have happened
+        self._found: tuple[bytes, Member] | None = None  # the last one, and the row that it was
 
     def find(self, name: str) -> Member | None:
         """The member of that name, removed ones too."""
         if len(name) > _NAME_MOST or not name.isascii() or not name.isprintable():
             return None  # from the network: nobody is called that
         value = self._ledger.read(_MEMBER + name)
-        return None if value is None else _member(name, value)
+        if value is None:
+            return None
+        if self._found is None or self._found[1].name != name or self._found[0] != value:
+            self._found = value, _member(name, value)
+        return self._found[1]
 
     def members(self) -> Iterator[Member]:
         """All that may register, by name; there may be a million."""

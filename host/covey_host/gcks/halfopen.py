@@ -23,6 +23,7 @@ from .table import Table
 from .trust import Trust
 
 MOST_PER_HOST = 256  # half-open IKE SAs
+_CALMS_MS = 10_000  # how long cookies are asked for after that was last needed
 _NOTICES_PER_S = 10  # answers to what no IKEv2 peer of ours sends (section 2.21.4: limit the rate)
 
 
@@ -33,12 +34,16 @@ class Door:
         self._table = table
         self._counters = counters
         self._random = random
+        self._ephemeral = sainit.Ephemeral(random)
         self._cookies = Cookies(random)
         self._notices: list[int] = []  # when the latest were sent
+        self._calm_ms = 0  # from when on cookies need not be asked for
+        self._is_calm = True  # as of the latest message
 
     def receive(self, header: ike.Header, data: bytes, address: Any, now_ms: int) -> list[bytes]:
         """An IKE_SA_INIT request → its answer, or silence. FormatError: dropped."""
         sainit.check_header(header)
+        self._look(now_ms)
         origin = address, sha256(data).digest()
         known = self._table.begun_by(origin)
         if known is not None:
@@ -53,7 +58,7 @@ class Door:
             return []
         try:
             spi, how = self._table.new_spi(), (address, self.policy.listen, self.trust)
-            sa = sainit.respond(header, data, spi, self._random, *how)
+            sa = sainit.respond(header, data, spi, self._random, self._ephemeral, *how)
         except sainit.Unacceptable as reason:
             self._counters[reason.reason] += 1
             if reason.type == ike.UNSUPPORTED_CRITICAL_PAYLOAD and not self._may_notice(now_ms):
@@ -66,9 +71,13 @@ class Door:
         self._counters["sa_init"] += 1
         return [sa.response]
 
+    def answered(self) -> None:
+        """All that arrived at once."""
+        self._ephemeral.forget()
+
     def is_loaded(self) -> bool:
         """Whether addresses that have shown nothing are to get no more than they sent."""
-        return self._table.half_open >= self.policy.cookies_from
+        return not self._is_calm or self._is_crowded()
 
     def refuse_version(self, data: bytes, now_ms: int) -> list[bytes]:
         """Section 2.5: dropped, and told which version we speak; sections 1.5, 2.21.4: how."""
@@ -80,6 +89,17 @@ class Door:
         if self.is_loaded() and len(answer) > len(data) or not self._may_notice(now_ms):
             return []
         return [answer]
+
+    def _is_crowded(self) -> bool:
+        return self._table.half_open >= self.policy.cookies_from
+
+    def _look(self, now_ms: int) -> None:
+        """Not now so, now so: a peer that was asked for a cookie, and was then answered to an
+        earlier repeat without one, could not tell which of its requests was meant (section 2.6),
+        and its AUTH would be wrong."""
+        if self._is_crowded():
+            self._calm_ms = now_ms + _CALMS_MS
+        self._is_calm = now_ms >= self._calm_ms
 
     def _again(self, known: IkeSA, header: ike.Header, data: bytes, now_ms: int) -> list[bytes]:
         """Section 2.1: the same answer while half-open, ignored from then on. Under a flood one

@@ -1,7 +1,7 @@
 """One IKE SA as the key server sees it: keys, flags, Message IDs, the peer's request and ours.
 
     HALF_OPEN --GSA_AUTH--> OPEN --another IKE SA took over--> REPLACED --Delete, a while--> gone
-        |                     |
+        |\\--> WAITING --keys--^|
         |                     +--idle, a newer one, removed--> CLOSING --answered, given up--> gone
         +--failed-------------+--Delete, malformed--> ENDED --a while--> gone
 
@@ -23,6 +23,7 @@ from .proposals import Chosen
 from .timers import NEVER
 
 HALF_OPEN = "half-open"
+WAITING = "waiting"  # the peer has proven itself; its group has no keys for it yet
 OPEN = "open"
 REPLACED = "replaced"
 CLOSING = "closing"

@@ -109,10 +109,12 @@ class KeyServer:
 
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker; address is any hashable that Out.address gives back."""
-        outs = self._responder.receive(data, address, now_ms)
         if self._held is not None:
-            return outs
-        self._responder.heard()
+            return self._responder.receive(data, address, now_ms)
+        try:
+            outs = self._responder.receive(data, address, now_ms)
+        finally:
+            self._responder.heard()
         return outs + self._due(now_ms)
 
     @contextmanager

@@ -63,6 +63,7 @@ class Registrar:
         self._counters = counters
         self._tell = tell
         self._hear = hear
+        self._gsa = download.SameGSA()
 
     def answer(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
         """What a request with IDg is answered with. FormatError: malformed, nothing changed;
@@ -187,16 +188,10 @@ class Registrar:
             raise
         epoch = group.epoch
         atd_s, dtd_s = group.delays_s(now_ms)
-        gsa = download.registration_gsa(
-            epoch,
-            group.policy,
-            age_s=group.age_s(now_ms),
-            atd_s=atd_s,
-            dtd_s=dtd_s,
-            is_sender=wanted is not None,
-            attributes=sources.of_group(epoch, group.rows, group.chains),
-            relayed=relayed,
-        )
+        how = {"age_s": group.age_s(now_ms), "atd_s": atd_s, "dtd_s": dtd_s}
+        how |= {"is_sender": wanted is not None, "relayed": relayed}
+        attributes = sources.of_group(epoch, group.rows, group.chains)
+        gsa = self._gsa.of(epoch, group.policy, attributes, how)
         own = sources.of_member(epoch, sa.identity, sa.kwk)
         keys = self._public_key, sender_ids, group.path(sa.identity), own
         kd = download.registration_kd(epoch, sa.kwk, *keys, relayed=relayed)

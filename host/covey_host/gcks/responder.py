@@ -93,10 +93,12 @@ class Responder:
     def heard(self) -> None:
         """What was answered is in the store."""
         self._answered.clear()
+        self._door.answered()
 
     def unhear(self) -> int:
         """It is not, and no answer has left: those who asked never came. Their IKE SAs are gone,
         since an answer may be cached there → how many."""
+        self._door.answered()
         answered, self._answered = self._answered, []
         for sa in answered:
             if self._table.sas.get(sa.own_spi) is sa:
@@ -219,7 +221,8 @@ class Responder:
                 return sa.last_answer if self._may_repeat(sa, data, address) else []
         if header.message_id != sa.next_request or sa.state == ikesa.ENDED:
             raise FormatError(DROP_IKE_MESSAGE_ID)
-        if sa.state == ikesa.HALF_OPEN and header.exchange not in (ike.GSA_AUTH, ike.IKE_AUTH):
+        is_unproven = sa.state in (ikesa.HALF_OPEN, ikesa.WAITING)
+        if is_unproven and header.exchange not in (ike.GSA_AUTH, ike.IKE_AUTH):
             raise FormatError(DROP_IKE_EXCHANGE)  # nobody is there yet to be told why
         if sa.deferred is not None:  # this one again, whatever it is: it has been taken
             self._counters["request_waits"] += 1
@@ -244,6 +247,7 @@ class Responder:
         try:
             payloads, ends = self._answer(sa, opened, others, now_ms)
         except NotYet as not_yet:
+            self._table.wait(sa)
             sa.deferred = Deferred(opened, not_yet.until_ms)
             self._requests.wake(sa)
             return []
@@ -282,7 +286,7 @@ class Responder:
                 answer = notify(ike.UNSUPPORTED_CRITICAL_PAYLOAD, bytes([critical]))
                 return [answer], sa.state == ikesa.HALF_OPEN
             parts = Parts(payloads)
-            if sa.state == ikesa.HALF_OPEN:
+            if sa.state in (ikesa.HALF_OPEN, ikesa.WAITING):
                 return self._authenticate(sa, exchange, parts, others, now_ms)
             if exchange == ike.INFORMATIONAL:
                 self._registrar.hear(sa, parts, now_ms)

@@ -42,6 +42,25 @@ class Unacceptable(Exception):
         return bytes(ike.emit_message(*head, [notify(self.type, self.data)]))
 
 
+class Ephemeral:
+    """Our X25519 key, made when one is asked for. Who asks in the meantime gets the same (RFC 7296
+    section 2.12): it is forgotten as soon as the messages that arrived at once are answered."""
+
+    def __init__(self, random: Random):
+        self._random = random
+        self._made: tuple[X25519PrivateKey, bytes] | None = None
+
+    def pair(self) -> tuple[X25519PrivateKey, bytes]:
+        """→ (private key, public value)"""
+        if self._made is None:
+            private = X25519PrivateKey.from_private_bytes(self._random(32))
+            self._made = private, private.public_key().public_bytes_raw()
+        return self._made
+
+    def forget(self) -> None:
+        self._made = None
+
+
 def check_header(header: ike.Header) -> None:
     """FormatError where this can't be the first request of an initiator."""
     if not header.flags & ike.FLAG_I or header.flags & ike.FLAG_R or header.message_id:
@@ -55,6 +74,7 @@ def respond(
     data: bytes,
     spi_r: bytes,
     random: Random,
+    ephemeral: Ephemeral,
     address: Any,
     listen: tuple[Listen, ...],
     trust: Trust,
@@ -74,7 +94,7 @@ def respond(
     if method != ike.CURVE25519:  # it was offered, or nothing would have been chosen
         wanted = ike.CURVE25519.to_bytes(2)
         raise Unacceptable(ike.INVALID_KE_PAYLOAD, wanted, "invalid_ke_payload")
-    private = X25519PrivateKey.from_private_bytes(random(32))
+    private, public = ephemeral.pair()
     shared = agree(private, value)
     nonce_r = random(_NONCE_LEN)
     keys = ike.derive(nonce_i, nonce_r, shared, header.spi_i, spi_r, chosen.key_bits)
@@ -82,7 +102,7 @@ def respond(
     sa.has_fragments = any(n.type == ike.IKEV2_FRAGMENTATION_SUPPORTED for n in parts.notifies)
     answer = [
         (ike.SA, answered),
-        (ike.KE, ike.emit_ke(ike.CURVE25519, private.public_key().public_bytes_raw())),
+        (ike.KE, ike.emit_ke(ike.CURVE25519, public)),
         (ike.NONCE, nonce_r),
         *natd.answer(parts.notifies, header.spi_i, spi_r, address, listen),
     ]

@@ -24,6 +24,7 @@ from ..site import Site
 from ..store import Fenced, Locked, Store, sqlite
 from . import Out, policy
 from .authority import Authority
+from .inbox import Inbox
 from .keyserver import KeyServer
 from .ledger import Ledger
 from .policyvalues import Listen
@@ -31,7 +32,8 @@ from .relaying import Relaying
 from .room import check_room
 from .sockets import Endpoint, Esp, check_interface, check_route, is_multicast
 
-_BURST = 32  # datagrams read from one socket before timers and commands get their turn
+_READS = 512  # datagrams read from one socket, and
+_BURST = 32  # messages worked on, before timers and commands get their turn
 _IDLE_MS = 60_000  # the longest sleep between two steps
 _RETRY_MS = 1_000  # until the next step after one that failed
 _THIN_MS = 25  # from one look at a queue that was full to the next
@@ -63,6 +65,8 @@ class Server:
         self._troubles: dict[str, float] = {}  # sentence → when it was told last
         self._unsent = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._inbox = Inbox()
+        self._works = False  # _work() is to be called
 
     def run(self) -> int:
         """Serve until a signal: the exit status. Problem where it can't start or go on."""
@@ -179,21 +183,32 @@ class Server:
     # Events of the loop
 
     def _readable(self, endpoint: Endpoint) -> None:
-        messages = []
-        endpoint.thinning.follow(time.monotonic())
-        for arrived in endpoint.receive(_BURST):
+        endpoint.thinning.follow(time.monotonic(), self._inbox.begins)
+        for arrived in endpoint.receive(_READS):
             if isinstance(arrived, Esp):
                 if not self._relaying.take(*arrived):
                     self._drops.count(DROP_UNKNOWN_SPI)
             elif isinstance(arrived, int):
                 self._drops.count(arrived)
-            else:
-                messages.append(arrived)
+            elif not self._inbox.put(*arrived):
+                self._keyserver.counters["inbox_full"] += 1
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._inbox and not self._works and not self._stopped.done():
+            self._works = True
+            asyncio.get_running_loop().call_soon(self._work)
+
+    def _work(self) -> None:
+        """On some of what has arrived; before the rest, the sockets are emptied again."""
+        self._works = False
+        messages = self._inbox.draw(_BURST)
         if len(messages) == 1:  # the store's Problem then goes to who asked
             self.send(self._guard(partial(self._receive, *messages[0])) or [])
         elif messages:
             self.send(self._guard(partial(self._receive_all, messages)) or [])
         self._step()
+        self._go_on()
 
     def _receive(self, data: bytes, address) -> list[Out]:
         return self._keyserver.receive(data, address, now_ms())
@@ -221,7 +236,7 @@ class Server:
     def _thin(self) -> int:
         """Of a flood that is over nobody would wake us; ms until the next look."""
         for endpoint in self._endpoints:
-            endpoint.thinning.follow(time.monotonic())
+            endpoint.thinning.follow(time.monotonic(), self._inbox.begins)
         return _THIN_MS
 
     def _advance(self) -> int:

@@ -10,7 +10,7 @@ from .natd import host_of
 from .timers import Timers
 
 ZERO_SPI = bytes(8)
-MOST_UNPROVEN = 1024  # IKE SAs whose peer has proven nothing, or that ended; no more are made
+MOST_UNPROVEN = 4096  # IKE SAs whose peer has proven nothing, or that ended; no more are made
 UNPROVEN_MS = 30_000  # how long each of them is kept
 YIELDS_MS = 8_000  # after which a half-open one makes room: its peer has other things in mind
 _MOST_NEW = 4096
@@ -30,6 +30,7 @@ class Table:
         self._new: deque[bytes] = deque(maxlen=_MOST_NEW)  # SPIs not asked for by take_new() yet
         self._ended: dict[bytes, IkeSA] = {}  # the oldest first
         self._lingering: dict[str, list[IkeSA]] = {}  # by member, the oldest first
+        self._waiting: dict[str, IkeSA] = {}  # by member, which waits for keys: the newest
         self._origins: dict[tuple, IkeSA] = {}  # by address and hash of the IKE_SA_INIT request
 
     def new_spi(self) -> bytes:
@@ -71,6 +72,18 @@ class Table:
         found = [self.sas[spi] for spi in self._new if spi in self.sas]
         self._new.clear()
         return found
+
+    def wait(self, sa: IkeSA) -> None:
+        """Its peer has proven itself and is answered later: it takes no room from strangers."""
+        if sa.state != ikesa.HALF_OPEN:
+            return
+        self._pass(sa)
+        self.unproven.discard(sa.own_spi)
+        sa.state = ikesa.WAITING
+        former = self._waiting.get(sa.identity)
+        if former is not None:
+            self.forget(former)
+        self._waiting[sa.identity] = sa
 
     def open(self, sa: IkeSA) -> None:
         """It is the member's from now on; it may have been half-open until now."""
@@ -135,14 +148,12 @@ class Table:
         return self.displace(fullest, now_ms, 0 if has_many else YIELDS_MS)
 
     def displace(self, host: Any, now_ms: int, least_ms: int = YIELDS_MS) -> bool:
-        """Give up the oldest half-open IKE SA of this host, if it is so old; not one whose peer
-        has proven itself and only waits for keys."""
+        """Give up the oldest half-open IKE SA of this host, if it is so old."""
         for sa in self._half_open_by.get(host, {}).values():
-            if sa.deferred is None:
-                if now_ms - sa.begun_ms < least_ms:
-                    return False
-                self.forget(sa)
-                return True
+            if now_ms - sa.begun_ms < least_ms:
+                return False
+            self.forget(sa)
+            return True
         return False
 
     # Time
@@ -157,7 +168,9 @@ class Table:
         return next(iter(self._ended.values()))
 
     def _pass(self, sa: IkeSA) -> None:
-        """It is half-open no longer, for better or worse."""
+        """It is half-open no longer, for better or worse; nor does it wait."""
+        if self._waiting.get(sa.identity) is sa:
+            del self._waiting[sa.identity]
         if sa.state != ikesa.HALF_OPEN:
             return
         host = host_of(sa.origin[0])

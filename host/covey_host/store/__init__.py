@@ -12,7 +12,6 @@ of about two keys for each, some 2000 for 1000. A store that can't do that in on
 split it itself, and still write all or none.
 """
 
-from contextlib import AbstractContextManager
 from typing import Protocol
 
 from ..errors import Problem
@@ -53,22 +52,12 @@ class Store(Protocol):
         after: only keys behind that one; most: no more of them than so many, if not negative.
         """
 
-    def compare_and_swap(
-        self, changes: list[Change], term: int | None, *, later: bool = False
-    ) -> int:
+    def compare_and_swap(self, changes: list[Change], term: int | None) -> int:
         """Write all changes or none → their version from now on. 0, and nothing written, where a
         version has moved on.
 
         With a term the write is conditional on it: Fenced where that is not the newest one.
         None is for what any replica may write.
-
-        later: inside together() it need not be on the disk before that ends.
-        """
-
-    def together(self) -> AbstractContextManager[None]:
-        """Writes of this block that say `later` are on the disk when it has ended, by one sync;
-        all others are on their return, and with them what came before. Whoever reads in here sees
-        all. A Problem as it ends: none of those that no other write has taken along has happened.
         """
 
     def reserve(self, name: str, n: int) -> int:

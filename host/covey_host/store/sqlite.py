@@ -100,9 +100,6 @@ class SQLiteStore:
         self._path = Path(path)
         self._db = db
         self._lock_fd: int | None = None
-        self._is_together = False  # inside together(), and
-        self._is_begun = False  # a transaction of it is open
-        self._is_lost = False  # which was rolled back
 
     def read(self, key: str) -> tuple[bytes | None, int]:
         with _plainly(self._path):
@@ -120,10 +117,8 @@ class SQLiteStore:
                 (begin[1], prefix + "\x7f", most),  # keys are ASCII: nothing sorts above
             ).fetchall()
 
-    def compare_and_swap(
-        self, changes: list[Change], term: int | None, *, later: bool = False
-    ) -> int:
-        with self._transaction(later):
+    def compare_and_swap(self, changes: list[Change], term: int | None) -> int:
+        with self._transaction():
             revision, newest, owner = self._head()
             if term is not None and term != newest:
                 raise Fenced(
@@ -136,22 +131,6 @@ class SQLiteStore:
             for key, _, value in changes:
                 self._write(key, value, revision + 1)
         return revision + 1
-
-    @contextmanager
-    def together(self):
-        """One transaction, begun by the first write that is for later; each of these is in a
-        savepoint of its own. A write that is not ends it, and the next one begins another."""
-        if self._is_together:
-            raise ValueError("together() is in use")
-        self._is_together, self._is_lost = True, False
-        try:
-            yield
-            with _plainly(self._path):
-                self._commit()
-        finally:
-            self._is_together = False
-            if self._is_begun:
-                self._roll_back()
 
     def reserve(self, name: str, n: int) -> int:
         if n < 1:
@@ -218,67 +197,17 @@ class SQLiteStore:
             )
 
     @contextmanager
-    def _transaction(self, later: bool = False):
-        """All of the block, synced when it ends, or nothing of it where it raises. later: synced
-        by who ends together(), inside of that."""
+    def _transaction(self):
+        """All of the block, synced when it ends, or nothing of it where it raises."""
         with _plainly(self._path):
-            self._check_kept()
-            if self._is_together and (later or self._is_begun):
-                with self._savepoint():
-                    yield
-                if not later:
-                    self._commit()
-                return
             self._db.execute("BEGIN IMMEDIATE")  # the write lock first: no stale read below
             try:
                 yield
                 self._db.execute("COMMIT")
             except BaseException:
-                self._roll_back()
+                with suppress(sqlite3.Error):  # some errors have rolled back already
+                    self._db.execute("ROLLBACK")
                 raise
-
-    @contextmanager
-    def _savepoint(self):
-        """A part of together()'s transaction, which is undone alone."""
-        if not self._is_begun:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._is_begun = True
-        self._db.execute("SAVEPOINT part")
-        try:
-            yield
-            self._db.execute("RELEASE part")
-        except BaseException:
-            try:
-                self._db.execute("ROLLBACK TO part")
-                self._db.execute("RELEASE part")
-            except sqlite3.Error:  # after some errors SQLite has undone all that came before, too
-                self._lose()
-            raise
-
-    def _commit(self) -> None:
-        """End together()'s transaction, if one is open."""
-        self._check_kept()
-        if self._is_begun:
-            try:
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._lose()
-                raise
-            self._is_begun = False
-
-    def _lose(self) -> None:
-        """What together() held is undone: it takes nothing more, and fails as it ends."""
-        self._is_lost = True
-        self._roll_back()
-
-    def _check_kept(self) -> None:
-        if self._is_together and self._is_lost:
-            raise Problem(f"Writes to {self._path} were lost: see what it said before.")
-
-    def _roll_back(self) -> None:
-        self._is_begun = False
-        with suppress(sqlite3.Error):  # some errors have rolled back already
-            self._db.execute("ROLLBACK")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
