@@ -88,15 +88,18 @@ Pems = tuple[bytes, bytes, bytes]  # CA, certificate, its key
 
 
 class Charon:
-    """A context manager: it runs while inside. ports: two. psk: of everyone, or its own pems."""
+    """A context manager: it runs while inside. ports: two. psk: of everyone, or its own pems.
+    may_fetch: whether it may be downloaded."""
 
-    def __init__(self, ports: list[int], psk: bytes | None, pems: Pems | None):
+    def __init__(
+        self, ports: list[int], psk: bytes | None, pems: Pems | None, *, may_fetch: bool = True
+    ):
         self.port, self._other_port = ports
-        self._psk, self._pems = psk, pems
+        self._psk, self._pems, self._may_fetch = psk, pems, may_fetch
         self._daemon: subprocess.Popen | None = None
 
     def __enter__(self):
-        self._root = _root()
+        self._root = _root(self._may_fetch)
         BUILD.mkdir(exist_ok=True)
         self._home = Path(tempfile.mkdtemp(prefix="charon-", dir=BUILD))
         try:
@@ -166,7 +169,7 @@ class Charon:
         return lines[-1] if lines else "it says nothing"
 
 
-def _root() -> Path | None:
+def _root(may_fetch: bool) -> Path | None:
     """Where it lies, None for the system itself. Missing: nowhere."""
     if os.geteuid():
         raise Missing("strongSwan's charon needs root")
@@ -174,6 +177,8 @@ def _root() -> Path | None:
         return None
     root = BUILD / "strongswan"
     if not _is_there(root):
+        if not may_fetch:
+            raise Missing("strongSwan's charon is not installed")
         _fetch(root)
     return root
 

@@ -1,4 +1,4 @@
-"""`python -m covey_host.bench.load`: so many initiators, some at a time; an order on stdin, as JSON.
+"""`python -m covey_host.bench.load`: initiators, so many at a time; an order on stdin, as JSON.
 
 A process of its own, so that what is measured has a core for itself.
 

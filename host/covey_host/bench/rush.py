@@ -1,12 +1,14 @@
 """A plant that powers up: 10,000 members register at once, over sockets, each at its own address.
 
 All begin within a second or two and wait as covey's members do (load.py). The group is as
-`covey group add` makes it: who starts anew gets keys under which nobody has sent.
+`covey group add` makes it: who starts anew gets keys under which nobody has sent, and somebody may
+have sent under those of before.
 """
 
 import json
 import os
 import secrets
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ from .results import Table
 TITLE = "10,000 members that register at once"
 
 _PROCESSES = 4
+_SENDER = (sys.executable, "-m", "covey_host", "join", "press", "--json", "--send", "-")
 _MOST = {True: 200, False: 10_000}
 
 
@@ -35,19 +38,21 @@ def run(table: Table, quick: bool) -> None:
     table.add(f"{name}: CPU of the server", spent_s, "s")
     for what, value in octets.items():
         table.add(f"{name}: memory of the server {what}", value / (1 << 20), "MB")
-    table.note(
-        f"Rush: {os.cpu_count()} cores for the server and {_PROCESSES} processes of members."
-    )
+    cores = os.cpu_count()
+    table.note(f"Rush: {cores} cores for the server and {_PROCESSES} processes of members.")
 
 
 def rush(count: int) -> tuple[list[dict], float, dict[str, int]]:
     """→ (what the processes of members told, seconds of the server's CPU, its memory in octets)"""
     names = [f"m{number:05d}" for number in range(count)]
     psk = secrets.token_bytes(32)
-    with Plant(policy=f"members = {count}\n", serves=False, is_default=True) as plant:
+    with Plant(policy=f"members = {count + 1}\n", serves=False, is_default=True) as plant:
         admit(plant, names, psk)
         plant.serve()
         threading.Thread(target=plant.server.stderr.read, daemon=True).start()
+        plant.member("press", "--sender")
+        sender = plant.start(_SENDER)
+        plant.wait_for(sender.stdout, "registered")
         order = {"to": [HOST, plant.port], "group": GROUP, "child": False, "psk": psk.hex()}
         order |= {"rounds": 1, "at_once": count}
         loaders = [
@@ -62,11 +67,8 @@ def rush(count: int) -> tuple[list[dict], float, dict[str, int]]:
         told = [json.loads(plant.wait_for(one.stdout, "seconds")) for one in loaders]
         time.sleep(2)  # what it writes later
         after = _memory(pid)
-        octets = {
-            "before": before["VmRSS"],
-            "afterwards": after["VmRSS"],
-            "at most": after["VmHWM"],
-        }
+        octets = {"before": before["VmRSS"], "afterwards": after["VmRSS"]}
+        octets["at most"] = after["VmHWM"]
         return told, cpu_s(pid) - begun_s, octets
 
 

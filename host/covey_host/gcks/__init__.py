@@ -22,6 +22,7 @@ requests    what is to be asked of a member next; inband: GSA_INBAND_REKEY
 ikerekey    new keys for an IKE SA, from either side
 responder   IKE messages of members, from the first octet to the answer
 disclosure  keys in clear, for who has to look into a capture
+inbox       what has arrived and was not looked at yet
 keyserver   all of it together; server, sockets: around it, with clock and network
 """
 
