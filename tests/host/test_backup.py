@@ -292,7 +292,7 @@ def test_a_key_that_others_give_is_theirs_to_change(bench, monkeypatch):
     monkeypatch.setenv(sitekey.VARIABLE, text)
     before = values(bench.root)
     with pytest.raises(Problem, match="COVEY_SITE_KEY gives the site key"):
-        opening.change_key(Site(bench.root), None)
+        opening.change_key(Site(bench.root))
     monkeypatch.setenv(sitekey.VARIABLE, "5a" * 32 + " " + text)
     bench.covey("member", "list")
     monkeypatch.setenv(sitekey.VARIABLE, "5a" * 32)
@@ -320,8 +320,7 @@ def test_a_change_of_keys_that_is_killed_is_brought_to_its_end(bench, at, monkey
         patch.setattr(sqlite.SQLiteStore, "compare_and_swap", swap)
         was_killed = False
         try:
-            with opening.at_work(Site(bench.root), "site key") as store:
-                opening.change_key(Site(bench.root), store)
+            opening.change_key(Site(bench.root))
         except Killed:
             was_killed = True
     assert was_killed == (at < 4)

@@ -20,7 +20,7 @@ from ..errors import MISUSE, Problem
 from ..site import Site
 from ..store import sqlite
 from . import sitekey
-from .opening import at_work, open_with
+from .opening import open_store, open_with
 from .sitekey import SiteKeys
 from .stream import Opening, Sealing
 
@@ -80,8 +80,11 @@ def _settled_keys(site: Site) -> SiteKeys:
     """All values are under the newest of them."""
     keys = sitekey.find(site.key)
     if keys is None or keys.in_change:
-        with at_work(site, "backup"):
-            pass
+        store = open_store(site)
+        try:
+            store.lock("covey backup")
+        finally:
+            store.close()
         keys = sitekey.find(site.key)
     return keys
 

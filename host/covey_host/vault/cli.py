@@ -60,12 +60,10 @@ def key(
 ) -> None:
     """The key that seals the store and backups: where it is, by which ID backups name it."""
     found = sites.find(site)
-    if new or move is not None:
-        with opening.at_work(found, "site key") as store:
-            if new:
-                opening.change_key(found, store)
-            if move is not None:
-                opening.move_key(found, move.absolute())
+    if new:
+        opening.change_key(found)
+    if move is not None:
+        opening.move_key(found, move.absolute())
     keys = sitekey.find(found.key)
     if keys is None:
         raise Problem(

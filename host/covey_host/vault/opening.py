@@ -1,8 +1,6 @@
 """A site's store, opened under its site key: the one door to it for commands and key server."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from .. import site as sites
@@ -37,48 +35,48 @@ def open_with(path: Path, keys: SiteKeys) -> SealedStore:
         raise
 
 
-@contextmanager
-def at_work(site: Site, command: str) -> Iterator[SealedStore]:
-    """The store, under its lock. Problem where somebody works on it."""
+def change_key(site: Site) -> bytes:
+    """A new site key, and all values sealed under it → its ID. Problem where somebody works on
+    the store. Killed at any point, whoever takes the lock next brings it to its end."""
     store = open_store(site)
     try:
-        store.lock(f"covey {command}")
-        yield store
+        store.lock("covey site key")
+        keys = _of_file(site)
+        key = sitekey.generate()
+        try:
+            sitekey.write(keys.file, key, (keys.newest,))
+            store.seal_under(seal_of(key))
+            return key.id
+        finally:
+            keys.wipe()
+            key.wipe()
     finally:
         store.close()
 
 
-def change_key(site: Site, store: SealedStore) -> None:
-    """A new site key, and all values sealed under it. Killed at any point, whoever takes the lock
-    next brings it to its end."""
-    keys = _of_file(site)
-    key = sitekey.generate()
-    try:
-        sitekey.write(keys.file, key, (keys.newest,))
-        store.seal_under(seal_of(key))
-    finally:
-        keys.wipe()
-        key.wipe()
-
-
 def move_key(site: Site, file: Path) -> None:
-    """The site key into another, new file; site.key is a link to it. Under the store's lock."""
-    keys = _of_file(site)
+    """The site key into another, new file; site.key is a link to it."""
+    store = open_store(site)
     try:
-        sitekey.write(file, keys.newest, put=sites.write_private)
-        sites.sync_directory(file.parent)
-        link = site.key.with_name(f".{site.key.name}.new")
-        link.unlink(missing_ok=True)
-        link.symlink_to(file)
-        os.replace(link, site.key)
-        sites.sync_directory(site.root)
-        if keys.file != site.key.parent.resolve() / site.key.name:
-            keys.file.unlink()
-    except OSError as error:
-        where = f"{error.filename or file} can't be written"
-        raise Problem(f"{where}: {os.strerror(error.errno or 0)}.", MISUSE) from error
+        store.lock("covey site key")
+        keys = _of_file(site)
+        try:
+            sitekey.write(file, keys.newest, put=sites.write_private)
+            sites.sync_directory(file.parent)
+            link = site.key.with_name(f".{site.key.name}.new")
+            link.unlink(missing_ok=True)
+            link.symlink_to(file)
+            os.replace(link, site.key)
+            sites.sync_directory(site.root)
+            if keys.file != site.key.parent.resolve() / site.key.name:
+                keys.file.unlink()
+        except OSError as error:
+            where = f"{error.filename or file} can't be written"
+            raise Problem(f"{where}: {os.strerror(error.errno or 0)}.", MISUSE) from error
+        finally:
+            keys.wipe()
     finally:
-        keys.wipe()
+        store.close()
 
 
 def _of_file(site: Site) -> SiteKeys:
