@@ -12,7 +12,6 @@ and that is all. Keys of the store, versions, counters and terms are in clear.
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
@@ -101,13 +100,9 @@ class SealedStore:
         rows = self._store.scan(prefix, after, most)
         return [(key, self._open(key, value), version) for key, value, version in rows]
 
-    def compare_and_swap(self, changes: list[Change], term: int | None, **how: bool) -> int:
-        """how: whatever else the store below can be told of a write."""
+    def compare_and_swap(self, changes: list[Change], term: int | None) -> int:
         sealed = [(key, expected, self._close(key, value)) for key, expected, value in changes]
-        return self._store.compare_and_swap(sealed, term, **how)
-
-    def together(self) -> AbstractContextManager[None]:
-        return self._store.together()
+        return self._store.compare_and_swap(sealed, term)
 
     def reserve(self, name: str, n: int) -> int:
         return self._store.reserve(name, n)
