@@ -425,6 +425,13 @@ __main__.main()
     words = [sys.executable, "-c", script]
     done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
     assert done.stdout == "True\n", done.stderr
+    refused = (
+        "def setrlimit(*limits):\n    raise PermissionError\nresource.setrlimit = setrlimit\n"
+    )
+    script = script.replace("cli.main = ", refused + "cli.main = ")
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert done.stdout in ("True\n", "False\n") and not done.stderr
 
 
 def test_the_octets_are_those_of_the_specification():
