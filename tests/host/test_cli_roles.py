@@ -40,6 +40,9 @@ def test_roles_of_new_members(covey, site):
     }
     quiet, sends = (False, None), (True, None)
     assert asks == {"a": quiet, "b": sends, "c": sends, "d": (True, False), "e": quiet}
+    for name, how, why in (("d", "--listen", "only sends"), ("e", "--send=x", "is a receiver")):
+        said = covey("join", name, how)
+        assert said.status == 2 and why in said.refusal
     for how, why in (
         (("--role", "none"), "do nothing"),
         (("--role", "king"), "no role"),
