@@ -26,7 +26,7 @@ def check_room(rules: SitePolicy, authority: Authority, path) -> None:
 
 def _check_ppks(group: GroupPolicy, authority: Authority, path) -> None:
     for member in authority.members():
-        if group.name in member.groups and (not member.ppk or member.is_ppk_optional):
+        if member.may_join(group.name) and (not member.ppk or member.is_ppk_optional):
             place = place_of(path, group.name, "ppk")
             raise Problem(
                 f"{place}{member.name} is a member of {group.name} without a PPK that it must use:"
