@@ -11,6 +11,7 @@ import socket
 import struct
 import time
 from contextlib import ExitStack
+from ipaddress import IPv4Address
 
 import pytest
 from scapy.layers.inet import IP, UDP, fragment
@@ -33,7 +34,7 @@ from covey_host.bench.twoplants import (
     wait_until,
 )
 from covey_host.errors import MISUSE, Problem
-from covey_host.gateway import service
+from covey_host.gateway import netlink, service
 
 ESP = 4500
 FORGED_TTL = 9
@@ -274,5 +275,28 @@ def test_where_something_else_carries_multicast_it_refuses(plants):
     plants.ip("ga", *NO_UDP[:-1], "dport", str(PORT), "blackhole")  # fragments have no ports
     assert "is routed to" in refusal(plants)
     plants.ip("ga", *NO_UDP)
+    # A device by itself, as with proxy ARP, and an exception that is one too many.
+    plants.ip("ga", "route", "add", "10.77.0.77/32", "dev", CARDS[0])
+    exception = ("rule", "add", "pref", "100", "iif", CARDS[1], "to", "10.77.0.77")
+    plants.ip("ga", *exception, "lookup", "main")
+    assert "is routed to" in refusal(plants)
+    plants.ip("ga", "rule", "del", "pref", "100")
     with plants.inside("ga"):
         service.run(file, as_json=True, only_check=True)
+
+
+def test_where_the_kernel_would_route_to(plants):
+    with plants.inside("ga"):
+        found = {card: list(map(str, netlink.destinations(card))) for card in (*CARDS, "none")}
+    assert found[CARDS[0]] == ["10.77.1.1", "10.77.1.2"] and found["none"] == []
+    assert sorted(found[CARDS[1]]) == ["10.77.0.1", "10.77.0.2", "10.77.2.1", "10.77.2.2"]
+    for prefix in ("10.77.9.8/31", "10.77.9.6/32"):
+        plants.ip("ga", "route", "add", prefix, "dev", CARDS[0])
+    with plants.inside("ga"):
+        found = set(map(str, netlink.destinations(CARDS[0])))
+        assert found >= {"10.77.9.8", "10.77.9.9", "10.77.9.6"} and len(found) == 5
+        assert netlink.card_towards(IPv4Address("10.77.2.10")) == CARDS[1]
+        assert netlink.card_towards(IPv4Address("192.0.2.1")) is None
+        assert netlink.master_of(CARDS[0]) is None
+        with pytest.raises(OSError):
+            netlink.master_of("nothere")

@@ -1,9 +1,9 @@
-"""Questions to Linux about its network cards, by rtnetlink(7): of the namespace we are in."""
+"""Questions to Linux about its network cards, by rtnetlink(7) and proc(5)."""
 
-import fcntl
 import socket
 import struct
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 _MESSAGE = struct.Struct("@IHHII")  # length, type, flags, sequence number, port
 _LINK = struct.Struct("@BxHiII")
@@ -18,7 +18,6 @@ _LINK_MASTER = 10
 _ROUTE_TO, _ROUTE_FROM, _ROUTE_BY, _ROUTE_CARD, _ROUTE_PROTOCOL = 1, 2, 3, 4, 27
 _UDP = 17
 
-_GET_MASK = 0x891B  # SIOCGIFNETMASK; netdevice(7)
 _ANSWERS_S = 5  # the kernel answers at once
 _MOST_OCTETS = 1 << 16
 
@@ -34,12 +33,23 @@ def card_towards(address: IPv4Address) -> str | None:
     return _route([(_ROUTE_TO, address.packed)])
 
 
-def neighbour(card: str, address: str) -> IPv4Address | None:
-    """An address in the subnet of a card's own, which some device there may have."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        mask = fcntl.ioctl(sock, _GET_MASK, struct.pack("16s16x", card.encode()))[20:24]
-    own = IPv4Interface(f"{address}/{socket.inet_ntoa(mask)}")
-    return next((host for host in own.network.hosts() if host != own.ip), None)
+def destinations(card: str) -> list[IPv4Address]:
+    """Two addresses of each subnet that the system's main table has by a card, of which one at
+    most is the card's own; and each single address that it has.
+    """
+    found = []
+    for row in Path("/proc/net/route").read_text().splitlines()[1:]:
+        name, to, _, _, _, _, _, mask, *_ = row.split()
+        if name == card:
+            network = IPv4Network((_address(to), str(_address(mask))))
+            first = 1 if network.num_addresses > 2 else 0
+            found += [network[n] for n in range(first, min(first + 2, network.num_addresses))]
+    return found
+
+
+def _address(octets: str) -> IPv4Address:
+    """As the kernel prints it: a number of this machine."""
+    return IPv4Address(struct.pack("@I", int(octets, 16)))
 
 
 def routes_udp(card: str, source: IPv4Address, destination: IPv4Address) -> str | None:

@@ -68,8 +68,8 @@ def check_unrouted(producer: IPv4Address, plant: str, protected: str) -> None:
     """Problem where the kernel routes UDP in a producer's name into the plant: many a consumer
     doesn't care whether a frame was sent to a group or to itself.
     """
-    device = netlink.neighbour(plant, interface_address(plant))
-    if device is None or netlink.routes_udp(protected, producer, device) == plant:
+    devices = netlink.destinations(plant)
+    if any(netlink.routes_udp(protected, producer, device) == plant for device in devices):
         raise Problem(
             f"UDP that comes by {protected} in the name of {producer} is routed to {plant}:"
             " first say `ip rule add pref 101 iif"
