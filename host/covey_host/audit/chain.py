@@ -18,6 +18,7 @@ MOST_OCTETS = 1 << 20  # of a line
 _LINE = re.compile(
     rb'(\{"n":([0-9]{1,15}),"time":.*,"prev":"([0-9a-f]{64})"),"mac":"([0-9a-f]{64})"\}', re.DOTALL
 )
+_emit = json.JSONEncoder(separators=(",", ":"), default=str).encode
 _CUT = re.compile(rb'\{"n":[0-9]+,"time":"[^"]*","event":"cut"')
 
 
@@ -45,7 +46,7 @@ def parse_mark(text: str) -> Mark:
 def seal(key: bytes, last: Mark, n: int, entry: dict[str, Any]) -> tuple[bytes, Mark]:
     """The line that follows `last`, with its end, and its own mark. entry: "time" stands first."""
     fields = {"n": n, **entry, "prev": last.sha256}
-    body = json.dumps(fields, separators=(",", ":"), default=str).encode()[:-1]
+    body = _emit(fields).encode()[:-1]
     line = b'%s,"mac":"%s"}' % (body, hmac.digest(key, body, "sha256").hex().encode())
     return line + b"\n", mark_of(line, n)
 
