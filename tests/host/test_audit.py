@@ -271,6 +271,23 @@ def test_files_that_are_full_are_kept_and_read_as_one(site, store, monkeypatch):
     assert "missing" in wrong(site)
 
 
+def test_a_file_that_becomes_full_while_it_is_read(site, store, log, monkeypatch):
+    fill(log, 3)
+    found = reader.lines(site.root)
+    first = next(found)
+    monkeypatch.setattr(journal, "MOST_OCTETS", 100)
+    log.mark(0)
+    fill(log, 1)
+    assert len([first, *found]) == 3 and len(list(reader.lines(site.root))) == 4
+
+
+def test_a_log_that_may_not_be_read_is_one_sentence(site, log):
+    fill(log, 1)
+    (site.root / "audit-000000000000.log").mkdir()
+    with pytest.raises(Problem, match="audit-000000000000.log can't be read"):
+        list(reader.lines(site.root))
+
+
 @pytest.mark.parametrize("is_gone", [False, True])
 def test_a_kill_while_a_file_becomes_full(site, store, log, monkeypatch, is_gone):
     fill(log, 3)

@@ -43,14 +43,28 @@ def verify(site: Site, since: Mark) -> Verdict:
 
 def lines(directory: Path) -> Iterator[bytes]:
     """All lines of the log, the oldest first, each with its end."""
-    files = _files(directory)
+    newest, inode = None, None
     try:
-        for file in files:
-            while line := file.readline(chain.MOST_OCTETS):
-                yield line
+        if (directory / NAME).exists():
+            newest = (directory / NAME).open("rb")  # before the others: it may become full
+            inode = os.fstat(newest.fileno()).st_ino
+        for path in sorted(p for p in directory.iterdir() if FULL.fullmatch(p.name)):
+            with path.open("rb") as file:
+                if os.fstat(file.fileno()).st_ino != inode:
+                    yield from _lines_of(file)
+        if newest:
+            yield from _lines_of(newest)
+    except OSError as error:
+        what = error.filename or directory
+        raise Problem(f"{what} can't be read: {os.strerror(error.errno or 0)}.") from error
     finally:
-        for file in files:
-            file.close()
+        if newest:
+            newest.close()
+
+
+def _lines_of(file: BinaryIO) -> Iterator[bytes]:
+    while line := file.readline(chain.MOST_OCTETS):
+        yield line
 
 
 def last_lines(directory: Path, most: int) -> list[bytes]:
@@ -60,23 +74,3 @@ def last_lines(directory: Path, most: int) -> list[bytes]:
         if len(kept) >= 2 * most + 1000:
             del kept[:-most]
     return kept[-most:]
-
-
-def _files(directory: Path) -> list[BinaryIO]:
-    """Open, in their order. The newest is opened first: it may become full meanwhile."""
-    found: list[BinaryIO] = []
-    try:
-        paths = [directory / NAME] if (directory / NAME).exists() else []
-        found = [path.open("rb") for path in paths]
-        seen = {os.fstat(file.fileno()).st_ino for file in found}
-        for path in sorted(p for p in directory.iterdir() if FULL.fullmatch(p.name))[::-1]:
-            file = path.open("rb")
-            found.append(file)
-            if os.fstat(file.fileno()).st_ino in seen:
-                found.pop().close()
-    except OSError as error:
-        for file in found:
-            file.close()
-        what = error.filename or directory
-        raise Problem(f"{what} can't be read: {os.strerror(error.errno or 0)}.") from error
-    return found[::-1]
