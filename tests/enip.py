@@ -82,3 +82,16 @@ def segment(source, destination, number, text, flags=0x18, port=44818, to=50000)
         IPv4Address(destination).packed,
     )
     return ip + tcp + text
+
+
+def answer(request, connection, address):
+    """What a target says to an originator's RegisterSession, Forward_Open and Forward_Close."""
+    if request[0] == 0x65:
+        return request[:4] + struct.pack("<I", 7) + request[8:]
+    service, body = request[40], request[46:]
+    if service == 0x54:
+        reply = open_reply(connection, address, owner=body[10:18])
+    else:
+        assert service == 0x4E, hex(service)
+        reply = close_reply(body[2:10])
+    return reply[:12] + request[12:20] + reply[20:]  # the sender's context comes back

@@ -125,6 +125,9 @@ def test_a_scanner_behind_another_gateway(plants):
     came = far.datagrams(PORT)
     assert [c[-1] for c in came] == sent[-len(came) :]
     assert {c[:4] for c in came} == {(DEVICES["a"], GROUP, 2, 47)}
+    for n in (1440, 3000):  # too long for a packet; in fragments, and longer than is read
+        device.sendto(enip.frame(ID, next(numbers), SECRET + bytes(n)), (GROUP, PORT))
+    wait_until(lambda: drops(gate_a).get("cut") == drops(gate_a).get("too_long") == 1)
     assert drops(gate_a)["connection"] == 8
 
     # The wire between shows none of it.

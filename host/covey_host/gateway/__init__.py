@@ -14,6 +14,7 @@ cross has been sealed by a Member, or opened by one.
     plan.py      gateway.toml, checked          encap.py   explicit messages on TCP 44818
     bridge.py    what becomes of each frame     streams.py TCP segments to messages
     learned.py   connections that are open      plain.py   a UDP datagram as its producer sent it
-    wires.py     sockets, and what is asked of the two cards
+    wires.py     sockets, and what must be      netlink.py  what the kernel would do
+                 true of the two cards
     service.py   all of it at work              tunnel.py  one membership
 """
