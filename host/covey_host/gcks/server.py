@@ -273,9 +273,10 @@ class Server:
 
     def _tell_events(self) -> None:
         events = self._keyserver.events
-        while events:
-            name, facts = events.pop(0)
-            self._log.event(name, **facts)
+        if events:
+            told = list(events)
+            events.clear()
+            self._log.events(told)
 
     def _tell_drops(self) -> None:
         asyncio.get_running_loop().call_later(_DROPS_S, self._tell_drops)
