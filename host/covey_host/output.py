@@ -79,21 +79,26 @@ class Log:
 
     def event(self, name: str, **facts) -> None:
         """time is UTC, for people and log collectors; nothing is decided by it."""
+        self.events([(name, facts)])
+
+    def events(self, events: list[tuple[str, dict]]) -> None:
+        """Several at once, which costs whoever reads them one look."""
+        lines = [self._line(name, facts) for name, facts in events]
+        try:
+            print("\n".join(lines), file=sys.stderr, flush=True)
+        except OSError:
+            pass  # nobody reads the log any more: no reason to stop serving
+
+    def _line(self, name: str, facts: dict) -> str:
         level = _LEVELS.get(name, "info")
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if self._as_json:
             text = {"event": name, "time": time, "level": level, **facts}
             text = json.dumps(text, default=str)
         else:
-            text = printable(
-                " ".join([time, name, *(f"{k}={_fact(v)}" for k, v in facts.items())])
-            )
-        if self._has_priority:
-            text = f"<{_PRIORITIES[level]}>{text}"
-        try:
-            print(text, file=sys.stderr, flush=True)
-        except OSError:
-            pass  # nobody reads the log any more: no reason to stop serving
+            words = [time, name, *(f"{k}={_fact(v)}" for k, v in facts.items())]
+            text = printable(" ".join(words))
+        return f"<{_PRIORITIES[level]}>{text}" if self._has_priority else text
 
 
 def _is_journal() -> bool:

@@ -47,14 +47,15 @@ def run(table: Table, quick: bool) -> None:
 
 def _measure(table: Table, how: str, quick: bool) -> None:
     size = 20 if quick else 1000
-    names = [f"m{number:05d}" for number in range(size * _ROUNDS)]
+    names = [f"m{number:05d}" for number in range(2 * size * _ROUNDS)]
+    halves = names[::2], names[1::2]  # who comes again has an older IKE SA deleted
     psk = secrets.token_bytes(32) if how == "PSK" else None
     with ExitStack() as stack:
         plant = stack.enter_context(Plant(policy=f"members = {len(names)}\n", serves=False))
         pems = admit(plant, names, psk)
         plant.serve()
         threading.Thread(target=plant.server.stderr.read, daemon=True).start()
-        order = {"names": names, "rounds": _ROUNDS, "at_once": _AT_ONCE, "sources": None}
+        order = {"names": halves[0], "rounds": _ROUNDS, "at_once": _AT_ONCE, "sources": None}
         order |= {"psk": psk and psk.hex(), "keys": str(plant.folder / "keys.json")}
         sides = {}
         try:
@@ -65,8 +66,9 @@ def _measure(table: Table, how: str, quick: bool) -> None:
             for what, child in ((_BARE, False), (_CHILD, True)):
                 to = {"to": [HOST, charon.port], "group": None, "child": child}
                 sides[f"charon: {what}"] = charon.pid, loader(plant, order | to)
-        for what, group in ((_BARE, ""), (_REGISTRATIONS, GROUP)):
+        for half, what, group in ((0, _BARE, ""), (1, _REGISTRATIONS, GROUP)):
             to = {"to": [HOST, plant.port], "group": group, "child": False}
+            to["names"] = halves[half]
             sides[f"covey: {what}"] = plant.server.pid, loader(plant, order | to)
         _add_rows(table, how, _take_turns(plant, sides, _SETTLES_S[quick]))
 

@@ -60,10 +60,10 @@ class Chronicle:
         if self._keyserver is None or not self._keyserver.events:
             return
         now_s = time.monotonic()
-        events = self._keyserver.events
-        while events:
-            name, facts = events.pop(0)
-            self._log.event(name, **facts)
+        events = list(self._keyserver.events)
+        self._keyserver.events.clear()
+        self._log.events(events)
+        for name, facts in events:
             self._recorder.event(name, facts, now_s)
         self._recorder.settle()
 
