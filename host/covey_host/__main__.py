@@ -5,6 +5,7 @@ later: there is nothing yet to tidy up.
 import os
 import resource
 import signal
+from contextlib import suppress
 
 from .errors import INTERRUPTED
 
@@ -21,9 +22,11 @@ def main() -> None:
 
 
 def _leave_no_core() -> None:
-    """Keys are in memory: no image of it is to go to a disk when the process, or a child, dies."""
-    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
-    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    """Keys are in memory: no image of it is to go to a disk when the process, or a child, dies.
+    Where a service may not set limits, its unit does (LimitCORE=0)."""
+    with suppress(OSError, ValueError):
+        hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 if __name__ == "__main__":

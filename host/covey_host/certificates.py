@@ -72,6 +72,8 @@ class Certificates:
                     "The site has a CA already: it is replaced by --ca-cert only.", MISUSE
                 )
             trust.make(self._ledger(), identity, now)
+        if request.get("new_key") is True:
+            trust.renew_key(self._ledger(), self.known(), identity, now)
         if request.get("ca_cert") is not None:
             key = None if request.get("ca_key") is None else _octets(request, "ca_key")
             files = "--ca-cert", "--ca-key"

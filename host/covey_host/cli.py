@@ -229,6 +229,10 @@ def site_ca(
     ca_key: Annotated[
         Path | None, typer.Option(help="Its key, if certificates are made here.")
     ] = None,
+    new_key: Annotated[
+        bool,
+        typer.Option("--new-key", help="Give the key server another key: its own is known."),
+    ] = False,
     csr: Annotated[
         Path | None, typer.Option(help="Write the request for the key server's certificate.")
     ] = None,
@@ -245,7 +249,7 @@ def site_ca(
 ) -> None:
     """Certificates: the site's CA, its key server's certificate, what is revoked."""
     files = {"ca_cert": ca_cert, "ca_key": ca_key, "csr": csr, "cert": cert, "crl": crl}
-    certcommands.site_ca(site, json, new=new, export=export, **files)
+    certcommands.site_ca(site, json, new=new, new_key=new_key, export=export, **files)
 
 
 @app.command()

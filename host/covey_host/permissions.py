@@ -70,10 +70,18 @@ def allow(
         "rules": roles.stored(now.groups),
         "changes": changes,
         "lost": lost,
+        "open": [name for name in lost if _is_open(rules, name, now.role(name))],
         "deferred": not running,
         "groups": farewells,
         "file": _follow(site.members / name / "covey.json", now),
     }
+
+
+def _is_open(rules: policy.SitePolicy, group: str, role: Role) -> bool:
+    """Whether who has this role there can do more by the group's key, and nobody would notice."""
+    if role is Role.NONE or group not in rules.groups:
+        return False
+    return role is Role.SENDER or rules.groups[group].source_auth == policy.NONE
 
 
 def asks_as(role: Role) -> dict[str, bool]:

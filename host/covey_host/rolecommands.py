@@ -41,11 +41,15 @@ def _say_lost(name: str, answer: dict) -> None:
             f" it has of {some}."
         )
     words = {change["group"]: change["role"] for change in answer["changes"]}
+    for group in answer["open"]:
+        keeps = "opens nothing" if words[group] == "sender" else "sends nothing"
+        why = "" if words[group] == "sender" else " has no source_auth, and"
+        output.line(f"Group {group}{why} has one key for all: whether {name} {keeps} is up to it.")
     for group in answer["groups"]:
         role = words[group["group"]]
         back = "" if role == "none" else f", and comes back as {role}"
         output.line(
             f"Group {group['group']}: it is put out{back}. With the keys that it had it reads"
             f" nothing that is sent {group['reads_s']} s from now or later, and nobody takes what"
-            f" it sends {group['heard_s']} s from now."
+            f" it sends under them {group['heard_s']} s from now."
         )

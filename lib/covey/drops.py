@@ -28,7 +28,7 @@ DROP_SENDER_TABLE_FULL = -8  # more senders than windows: the unknown is refused
 DROP_REPLAY = -9  # RFC 4303 section 3.4.3: seen before, or behind the window
 DROP_TAG = -10  # RFC 4303 section 3.4.4.1: the ICV does not verify
 DROP_SILENT = -39  # the key server is silent for longer than policy has it, which says "stop"
-DROP_NOT_RECEIVER = -65  # this member only sends: nothing of the group is for it
+DROP_NOT_RECEIVER = -65  # this member only sends: nothing of the group is for it; quiet
 # Inside a packet whose tag verified
 DROP_PADDING = -11  # RFC 4303 section 2.4: not 1, 2, 3 ..., or longer than the payload
 DROP_DUMMY = -12  # RFC 4303 section 2.6: next header 59; quiet

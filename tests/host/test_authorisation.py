@@ -212,6 +212,19 @@ def test_who_only_sends_gives_its_right_to_receive_back(site):
     assert answer(site, gm, 1) is None
 
 
+def test_without_a_key_tree_all_register_again(tmp_path):
+    site = Site(tmp_path / "state.db", SITE + LINE1 + "key_tree = 0\n")
+    for name in ("p", "q"):
+        site.add(name)
+    gm, other = site.gm("p", wants=1), site.gm("q", wants=1)
+    allow(site, "p", "line1", RECEIVER)
+    assert group_of(site).epoch.era == 1 and not group_of(site).has("q")
+    assert "excluded" in [other.rekey(out.data) for out in site.air]
+    assert "excluded" in [gm.rekey(out.data) for out in site.air]
+    assert answer(site, other, 1, "q") is None and answer(site, gm, 1) == AUTHORIZATION_FAILED
+    site.store.close()
+
+
 def test_a_right_more_changes_no_keys(site):
     site.add("p", sender=False)
     gm = site.gm("p")

@@ -55,6 +55,10 @@ def test_what_a_board_needs(bench):
     assert {"covey/certs.py", "covey/certfiles.py", "covey/x509.py"} <= set(found.left)
     row = json.loads(bench.covey("member", "list", "--json"))
     assert row["auth"] == "key"
+    assert "need new files" in bench.covey("site", "ca", "--new-key")
+    bench.member("valve-3", "--auth", "key")
+    changed = (folder_of(bench, "valve-3") / "server.pem").read_text()
+    assert changed != (folder / "server.pem").read_text()
 
 
 def test_a_key_that_stays_with_its_owner(bench, tmp_path):

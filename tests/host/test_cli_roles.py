@@ -40,6 +40,9 @@ def test_roles_of_new_members(covey, site):
     }
     quiet, sends = (False, None), (True, None)
     assert asks == {"a": quiet, "b": sends, "c": sends, "d": (True, False), "e": quiet}
+    for name, how, why in (("d", "--listen", "only sends"), ("e", "--send=x", "is a receiver")):
+        said = covey("join", name, how)
+        assert said.status == 2 and why in said.refusal
     for how, why in (
         (("--role", "none"), "do nothing"),
         (("--role", "king"), "no role"),
@@ -65,8 +68,13 @@ def test_what_a_member_may_is_changed(covey, site):
     assert "yard" in covey("status").out and "receiver" in covey("status").out
     said = covey("member", "allow", "press-7", "line1", "sender")
     assert "No key server is running" in said.out and "of line1" in said.out
+    assert "whether press-7 opens nothing is up to it" in said.out
     assert file_of(site, "press-7")["receiver"] is False
-    covey("member", "allow", "press-7", "line1", "none")
+    covey("member", "allow", "press-7", "line1", "both")
+    said = covey("member", "allow", "press-7", "line1", "receiver")
+    assert "line1 has no source_auth" in said.out and "sends nothing is up to it" in said.out
+    covey("member", "allow", "press-7", "line1", "sender")
+    assert "up to it" not in covey("member", "allow", "press-7", "line1", "none").out
     assert file_of(site, "press-7")["receiver"] is False  # of use to nobody, and left as it was
     why = covey("why", "press-7").out
     assert "may not join line1" in why and "may be a receiver of yard" in why

@@ -8,9 +8,11 @@ import pytest
 
 from covey import ike
 from covey.config import Config
+from covey.drops import FormatError
 from covey.registration import REGISTERED, Registration
 from covey_host.gcks import halfopen, ikerekey, table
-from covey_host.gcks.cookies import COOKIE_LEN, LIFE_MS, Cookies
+from covey_host.gcks.cookies import COOKIE_LEN, LIFE_MS, Cookies, bare_nonce
+from covey_host.gcks.parts import Parts
 from covey_host.gcks.sockets import Address
 from foreign_gm import INFORMATIONAL, NONCE, ForeignGM, ike_proposal, notification, notifies
 from gcks_site import KEY, LINE1, SITE, Site
@@ -246,7 +248,7 @@ def host(number, port=4500):
 
 @pytest.fixture
 def crowded(tmp_path, monkeypatch):
-    """A table of 40 half-open IKE SAs, 16 of a host, all of them taken by four hosts that are real."""
+    """A table of 40 half-open IKE SAs, 16 of a host, all of them taken by four real hosts."""
     monkeypatch.setattr(table, "MOST_UNPROVEN", 40)
     monkeypatch.setattr(halfopen, "MOST_PER_HOST", 16)
     site = Site(tmp_path / "state.db", "cookies_from = 1024\n" + SITE + LINE1)
@@ -310,21 +312,6 @@ def test_behind_one_address_the_oldest_yields_in_time(tmp_path, monkeypatch):
     site.store.close()
 
 
-def test_who_waits_for_keys_loses_its_place_to_nobody(tmp_path, monkeypatch):
-    """It has proven itself, and is let in with the next change of keys."""
-    monkeypatch.setattr(table, "MOST_UNPROVEN", 3)
-    site = Site(tmp_path / "state.db", "cookies_from = 1024\n" + SITE + LINE1)
-    site.add("press-7")
-    gm = ForeignGM(psk=KEY)
-    gm.take_sa_init(site.talk(gm.sa_init(), host(1, 1)))
-    sa = site.server._responder._table.sas[gm.spi_r]
-    sa.deferred = object()
-    for number in range(2, 4):
-        assert site.talk(ForeignGM().sa_init(), host(1, number))
-    assert site.talk(ForeignGM().sa_init(), host(2, 1))
-    assert sa.own_spi in site.server._responder._table.sas
-
-
 def test_what_is_counted_as_half_open_is(site):
     """Through every way out of that state."""
     sas = site.server._responder._table
@@ -337,6 +324,44 @@ def test_what_is_counted_as_half_open_is(site):
     assert (sas.half_open, [sas.half_open_of(host) for host in "abc"]) == (1, [0, 0, 1])
     site.wait(table.UNPROVEN_MS + 1)
     assert (sas.half_open, sas._half_open_by) == (0, {})
+
+
+def test_the_quick_reading_of_a_request_says_what_the_close_one_says():
+    """Where it says anything: of requests as they are, altered, cut, with a cookie anywhere."""
+    rng = random.Random(11)
+    one = ForeignGM()
+    nat = [notification(t, bytes(20)) for t in (NAT_SOURCE, NAT_DESTINATION)]
+    cookie = notification(COOKIE, bytes(17))
+    shapes = [
+        one.sa_init(),
+        one.sa_init(extra=nat),
+        one.sa_init(extra=[CRITICAL, *nat]),
+        one.sa_init(first=[cookie]),
+        one.sa_init(extra=[*nat, cookie]),
+        one.sa_init(extra=[(NONCE, bytes(32))]),
+        one.sa_init(extra=nat * 20),
+        one.sa_init(nonce=bytes(15)),
+        _bare_nonce(one),
+    ]
+    quick = 0
+    for number in range(20_000):
+        data = bytearray(rng.choice(shapes))
+        if number >= len(shapes) * 50:
+            for _ in range(rng.randrange(1, 4)):
+                at = rng.choice([16, *range(28, len(data))])
+                data[at] = rng.choice([0, 1, 4, 8, 40, 41, 44, rng.randrange(256)])
+        found = bare_nonce(data[16], bytes(data))
+        if found is None:
+            continue
+        quick += 1
+        try:
+            parts = Parts(ike.parse_message(bytes(data))[1])
+        except FormatError:  # a notification that is none, which nobody reads
+            continue
+        assert found == ike.check_nonce(parts.needed(NONCE))
+        assert COOKIE not in [n.type for n in parts.notifies]
+    assert quick > 5_000
+    assert bare_nonce(0, one.sa_init()[:28]) is None
 
 
 def test_secrets_of_cookies():

@@ -4,14 +4,18 @@ nothing plain crosses whatever becomes of a gateway.
 
 import json
 import os
+import re
 import resource
 import signal
 import socket
 import struct
 import time
 from contextlib import ExitStack
+from ipaddress import IPv4Address
 
 import pytest
+from scapy.layers.inet import IP, UDP, fragment
+from scapy.layers.l2 import Ether
 
 import enip
 from covey_host.bench.results import Missing
@@ -21,6 +25,7 @@ from covey_host.bench.twoplants import (
     FLOW,
     GATES,
     GROUP,
+    NO_UDP,
     PATIENCE_S,
     PORT,
     SERVER,
@@ -29,9 +34,10 @@ from covey_host.bench.twoplants import (
     wait_until,
 )
 from covey_host.errors import MISUSE, Problem
-from covey_host.gateway import service
+from covey_host.gateway import netlink, service
 
 ESP = 4500
+FORGED_TTL = 9
 ID, OTHER = 0x12345678, 0x0BADCAFE
 SECRET = b"SPEED-IS-1500-RPM"  # what no capture of the protected network may hold
 
@@ -97,6 +103,11 @@ def test_a_scanner_behind_another_gateway(plants):
             sock.sendto(each, (GROUP, PORT))
         return frames
 
+    def goes_on():
+        """Genuine frames arrive, whatever was lost before."""
+        known = len(far.datagrams(PORT))
+        wait_until(lambda: produce(1) and len(far.datagrams(PORT)) > known)
+
     # Nobody has opened it.
     produce(5)
     wait_until(lambda: drops(gate_a).get("connection") == 5)
@@ -110,10 +121,9 @@ def test_a_scanner_behind_another_gateway(plants):
     while not passed(gate_a):  # until its keys are in use
         sent += produce(1)
     sent += produce(20)
-    wait_until(lambda: passed(gate_a) > 20)
-    wait_until(lambda: passed(gate_b) == passed(gate_a))
+    wait_until(lambda: passed(gate_b) > 20)
     came = far.datagrams(PORT)
-    assert [c[-1] for c in came] == sent[-len(came) :] and len(came) >= 20
+    assert [c[-1] for c in came] == sent[-len(came) :]
     assert {c[:4] for c in came} == {(DEVICES["a"], GROUP, 2, 47)}
     assert drops(gate_a)["connection"] == 8
 
@@ -130,10 +140,10 @@ def test_a_scanner_behind_another_gateway(plants):
         attacker.sendto(each, (GROUP, ESP))
         attacker.sendto(each[:-1] + bytes([each[-1] ^ 1]), (GROUP, ESP))
     produce(5, sock=attacker)
-    spoof = plants.socket("net", socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-    spoof.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(SERVER))
-    for source in (DEVICES["a"], GATES["a"][0]):
-        spoof.sendto(forged(source, enip.frame(ID, 9999, b"forged")), (GROUP, 0))
+    spoof = plants.socket("net", socket.AF_PACKET, socket.SOCK_RAW)
+    forgeries = [each for side in GATES for each in forged(plants, side)]
+    for each in forgeries:
+        spoof.sendto(each, ("br0", 0))
 
     def refused():
         now = gate_b.status()["members"]["gate-b"]["drops"]
@@ -147,12 +157,20 @@ def test_a_scanner_behind_another_gateway(plants):
     spy.say("forge 10")
     while not any(e["event"] == "forged" for e in spy.events):
         produce(1)
+        time.sleep(0.02)
     wait_until(lambda: gate_b.status()["members"]["gate-b"]["drops"].get("source", 0) >= 10)
     spy.close()
-    wait_until(lambda: passed(gate_b) == passed(gate_a))
+    goes_on()
+    wait_until(lambda: len(far.datagrams(PORT)) == passed(gate_b))
     assert all(SECRET in c[-1] for c in far.datagrams(PORT))
-    assert len(far.datagrams(PORT)) == passed(gate_b)
     assert "producer" not in drops(gate_a)  # what came plain from the wire was not even looked at
+
+    near = plants.capture("pa", "eth0")
+    for each in forgeries:
+        spoof.sendto(each, ("br0", 0))
+    produce(1)
+    wait_until(lambda: near.datagrams(PORT))
+    assert all(SECRET in d[-1] for d in near.datagrams(PORT))
 
     # Closed.
     scanner.ask(enip.close_request(), enip.close_reply())
@@ -179,16 +197,30 @@ def test_a_scanner_behind_another_gateway(plants):
     scanner.ask(enip.close_request(), enip.close_reply())
     scanner.close()
     assert len(far.datagrams(PORT)) == count
-    assert not [d for d in wire.datagrams(PORT) if d[0] != SERVER and b"forged" not in d[-1]]
+    assert not [d for d in wire.datagrams(PORT) if d[0] != SERVER and d[2] != FORGED_TTL]
     ours = [f for f in wire.frames if SECRET in f]
+    # Were the kernel not told to, it would route: so the forgeries were worth something.
+    plants.ip("gb", "rule", "del", "pref", "101")
+    for each in forgeries:
+        spoof.sendto(each, ("br0", 0))
+    wait_until(lambda: any(b"forged" in frame for frame in far.read()))
     # The attacker's own: so the capture would have shown it.
     assert {f[26:30] for f in ours} == {socket.inet_aton(SERVER)}
 
 
-def forged(source, frame):
-    from scapy.layers.inet import IP, UDP
-
-    return bytes(IP(src=source, dst=GROUP, ttl=4) / UDP(sport=PORT, dport=PORT) / frame)
+def forged(plants, side):
+    """Ethernet frames that may bring a frame of class 1 past a gateway, were it only a router."""
+    card = plants.run("g" + side, "ip", "-o", "link", "show", CARDS[1])
+    mac = re.search("link/ether ([0-9a-f:]+)", card)[1]
+    group_mac = "01:00:5e:40:01:20"
+    ends = {"a": ("10.77.1.10", "10.77.1.255"), "b": ("10.77.2.10", "10.77.2.255")}[side]
+    made = []
+    for source in (DEVICES["a"], GATES["a"][0], SERVER):
+        datagram = UDP(sport=PORT, dport=PORT) / enip.frame(ID, 1 << 30, b"forged")
+        for to, target in ((mac, GROUP), (group_mac, GROUP), *((mac, end) for end in ends)):
+            packet = IP(src=source, dst=target, ttl=FORGED_TTL) / datagram
+            made += [Ether(dst=to) / part for part in (packet, *fragment(packet, 24))]
+    return [bytes(each) for each in made]
 
 
 def refusal(plants, side="a"):
@@ -238,5 +270,33 @@ def test_where_something_else_carries_multicast_it_refuses(plants):
     assert "A multicast router works on" in refusal(plants)
     router.close()
     member.write_text(json.dumps({**facts, "psk_file": "psk", "sender": True}))
+    plants.ip("ga", "rule", "del", "pref", "101")
+    assert f"in the name of {DEVICES['a']} is routed to {CARDS[0]}" in refusal(plants)
+    plants.ip("ga", *NO_UDP[:-1], "dport", str(PORT), "blackhole")  # fragments have no ports
+    assert "is routed to" in refusal(plants)
+    plants.ip("ga", *NO_UDP)
+    # A device by itself, as with proxy ARP, and an exception that is one too many.
+    plants.ip("ga", "route", "add", "10.77.0.77/32", "dev", CARDS[0])
+    exception = ("rule", "add", "pref", "100", "iif", CARDS[1], "to", "10.77.0.77")
+    plants.ip("ga", *exception, "lookup", "main")
+    assert "is routed to" in refusal(plants)
+    plants.ip("ga", "rule", "del", "pref", "100")
     with plants.inside("ga"):
         service.run(file, as_json=True, only_check=True)
+
+
+def test_where_the_kernel_would_route_to(plants):
+    with plants.inside("ga"):
+        found = {card: list(map(str, netlink.destinations(card))) for card in (*CARDS, "none")}
+    assert found[CARDS[0]] == ["10.77.1.1", "10.77.1.2"] and found["none"] == []
+    assert sorted(found[CARDS[1]]) == ["10.77.0.1", "10.77.0.2", "10.77.2.1", "10.77.2.2"]
+    for prefix in ("10.77.9.8/31", "10.77.9.6/32"):
+        plants.ip("ga", "route", "add", prefix, "dev", CARDS[0])
+    with plants.inside("ga"):
+        found = set(map(str, netlink.destinations(CARDS[0])))
+        assert found >= {"10.77.9.8", "10.77.9.9", "10.77.9.6"} and len(found) == 5
+        assert netlink.card_towards(IPv4Address("10.77.2.10")) == CARDS[1]
+        assert netlink.card_towards(IPv4Address("192.0.2.1")) is None
+        assert netlink.master_of(CARDS[0]) is None
+        with pytest.raises(OSError):
+            netlink.master_of("nothere")

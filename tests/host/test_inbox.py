@@ -4,6 +4,7 @@ import struct
 
 import pytest
 
+from covey import ike
 from covey_host.gcks import inbox
 from covey_host.gcks.inbox import Inbox
 from foreign_gm import GSA_AUTH, IKE_SA_INIT
@@ -43,6 +44,17 @@ def test_who_is_further_along_goes_first(begins, others, drawn):
     made = filled(begins, others)
     assert kinds(made.draw(32)) == drawn
     assert len(made) == begins + others - sum(drawn)
+
+
+def test_who_shows_a_cookie_is_further_along():
+    """Whether it is a good one is seen later."""
+    made = filled(begins=50)
+    data = bytearray(message(IKE_SA_INIT, 99))
+    data[16] = ike.NOTIFY
+    made.put(bytes(data), "a")
+    assert made.begins == 50
+    assert bytes(data) in [data for data, _ in made.draw(4)]
+    assert made.begins == 47
 
 
 def test_each_kind_in_the_order_of_its_coming():

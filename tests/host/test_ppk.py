@@ -28,6 +28,7 @@ from foreign_ppk import Ppk as Mixing
 from gcks_site import KEY, LINE1, PLAIN, SITE, take
 from ike_peer import Peer
 from test_certificates import CertSite
+from test_registration_certs import CertServer, member_credentials
 from test_registration_peer import KeyServer, config, work
 
 PPK = bytes(range(32))
@@ -123,6 +124,11 @@ def test_by_certificate(site):
     gm = PpkCertGM(key, made, site.ca, b"lamp-3").with_ppk(bytes(32), b"lamp-3")
     site.connect(gm, extra=[HASHES])
     assert site.refuses(gm) == "signature"
+    key, made = _certified(site, "lamp-4", ppk=PPK, is_ppk_optional=True)
+    gm = PpkCertGM(key, made, site.ca, b"lamp-4").with_ppk(bytes(32), b"unknown", True)
+    site.connect(gm, extra=[HASHES])
+    gm.take_group(site.ask(gm))  # by the signature in NO_PPK_AUTH
+    assert not gm.is_mixed
 
 
 @pytest.mark.parametrize(
@@ -296,3 +302,38 @@ def test_a_strict_server_with_a_ppk(bits, kwa):
     server.check_wishes(server.open(request, 40, 2))
     assert gm.receive(server.seal(40, 2, server.policy(2)), 0) == 0
     assert gm.state == "registered" and gm.drops.as_dict() == {}
+
+
+class PpkCertServer(CertServer):
+    """By certificates; SK_d, SK_pi and SK_pr are mixed when GSA_AUTH has come."""
+
+    said = (*CertServer.said, peer.notify(USE_PPK))
+    says = (*CertServer.says, peer.notify(USE_PPK))
+
+    def check_auth(self, request):
+        payloads = self.open(request, 39, 1)
+        assert payloads[5] == (41, b"\0\0\x40\x34\2press-7")
+        self.sk_d, self.sk_pi, self.sk_pr = (
+            peer.prf_plus(PPK, key, 32) for key in (self.sk_d, self.sk_pi, self.sk_pr)
+        )
+        self.kwk = peer.prf_plus(self.sk_d, b"Key Wrap for G-IKEv2", len(self.kwk))
+        self.open = lambda *_: payloads[:5] + payloads[6:]
+        super().check_auth(request)
+        del self.open
+
+    def proof(self):
+        return [*super().proof(), peer.notify(PPK_IDENTITY)]
+
+
+def test_a_strict_server_with_certificates_and_a_ppk():
+    server, own = PpkCertServer(), config()
+    own.credentials = member_credentials()
+    own.ppk = Ppk(bytearray(PPK), b"press-7")
+    gm = Registration(own, 0)
+    (request,) = work(gm)
+    assert gm.receive(server.answer_init(request), 0) == 0
+    (request,) = work(gm)
+    server.check_auth(request)
+    assert gm.receive(server.answer_auth(), 0) == 0 and work(gm) == []
+    assert gm.state == "registered" and gm.kwk == server.kwk
+    assert gm.drops.as_dict() == {}

@@ -145,6 +145,23 @@ def test_another_ca_leaves_the_key_that_members_have_pinned(site):
     gm.take_group(site.ask(gm, "press-7"))
 
 
+def test_another_key_for_a_key_server_whose_own_is_known(site):
+    """Who has pinned the old one doesn't take it; certificates hold, for the new one too."""
+    pinned, key = site.trust.spki, added(site)
+    proof = site.certified("valve-3")
+    trust.renew_key(site.server.ledger, site.trust, "gcks.example", site.clock)
+    site.server.refresh_trust()
+    assert site.trust.spki != pinned and site.trust.is_ready
+    assert issuing.spki(site.trust.chain[0].public_key()) == site.trust.spki
+    gm = site.connect(RawGM(key, pinned))
+    with pytest.raises(AssertionError):
+        site.ask(gm)
+    gm = gm_of(site, key)
+    gm.take_group(site.ask(gm, "press-7"))
+    gm = site.gm_of(proof, b"valve-3")
+    gm.take_group(site.ask(gm))
+
+
 def test_a_site_without_a_ca(tmp_path):
     site = Site(tmp_path / "state.db")
     key = issuing.new_key()

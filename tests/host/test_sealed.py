@@ -1,5 +1,7 @@
 """The store's values under the site key: nothing in clear, nothing moved, keys changed."""
 
+import hmac
+import io
 import os
 import re
 import shutil
@@ -9,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from covey_host import commands
 from covey_host import site as sites
@@ -17,8 +20,8 @@ from covey_host.gcks import authority
 from covey_host.site import Site
 from covey_host.store import sealed, sqlite
 from covey_host.store.sealed import Seal, SealedStore
-from covey_host.vault import sitekey
-from covey_host.vault.opening import create_store, open_store
+from covey_host.vault import sitekey, stream
+from covey_host.vault.opening import create_store, open_store, seal_of
 from gcks_site import CutStore, Killed
 from processes import ENVIRONMENT
 
@@ -422,3 +425,33 @@ __main__.main()
     words = [sys.executable, "-c", script]
     done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
     assert done.stdout == "True\n", done.stderr
+    refused = (
+        "def setrlimit(*limits):\n    raise PermissionError\nresource.setrlimit = setrlimit\n"
+    )
+    script = script.replace("cli.main = ", refused + "cli.main = ")
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert done.stdout in ("True\n", "False\n") and not done.stderr
+
+
+def test_the_octets_are_those_of_the_specification():
+    """Written apart, from docs/spec.md."""
+    octets = bytes(range(100, 132))
+    key = sitekey.SiteKey(bytearray(octets))
+    id, store, backup = (
+        hmac.digest(octets, b"covey " + what + b"\1", "sha256")
+        for what in (b"id", b"store", b"backup")
+    )
+    value = seal_of(key).close("group/g/state", b"plain")
+    assert value[:12] == b"\x93cvs" + id[:8]
+    opened = AESGCMSIV(store).decrypt(value[12:24], value[24:], b"covey store group/g/state")
+    assert opened == b"plain"
+    out = io.BytesIO()
+    sealing = stream.Sealing(out, key, 0x0102030405)
+    sealing.write(bytes(1 << 20) + b"rest")
+    sealing.finish()
+    file = out.getvalue()
+    assert file[:31] == b"covey backup 1\n" + id[:8] + bytes.fromhex("0000000102030405")
+    cipher, end = AESGCMSIV(hmac.digest(backup, file[:63], "sha256")), 63 + (1 << 20) + 16
+    assert cipher.decrypt(bytes(12), file[63:end], None) == bytes(1 << 20)
+    assert cipher.decrypt(bytes(10) + b"\1\1", file[end:], None) == b"rest"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from covey.drops import DROP_NO_SA
 from covey_host.gcks.roles import Role
-from gcks_site import LINE1, SITE, Site
+from gcks_site import KEY, LINE1, SITE, Site
 from tesla_plant import Plant
 from test_eviction import group_of
 
@@ -89,6 +89,19 @@ def test_who_may_not_send_any_more(tmp_path):
     assert press.it.state_name == "member" and press.it.sender_id is None
     assert press.send(b"on") == DROP_NO_SA
     assert proven(plant, "desk", "valve", "press") == [True, True]
+
+
+def test_who_only_sends(tmp_path):
+    plant = begun(tmp_path, ["press"], ["valve"])
+    plant.site.server.add_member("mute", ["line1"], role=Role.SENDER, psk=KEY)
+    mute = plant.begin("mute", True)
+    mute.member.is_receiver = False
+    mute.member.shut(False)
+    plant.settle()
+    assert proven(plant, "mute", "valve", "press") == [True, True]
+    plant.wait(3_000, speak=["press"])
+    assert mute.confirmed == {} and mute.kept == []
+    assert set(mute.member.drops.as_dict()) <= {"not_receiver", "rekey_repeat", "rekey_spi"}
 
 
 def test_after_the_eighth_start(tmp_path):

@@ -35,9 +35,9 @@ _ALWAYS = {"member remove", "rekey", "reload"}  # done even if it can't be enter
 _STRANGERS = {"authentication_failed"}
 _MEMBERS = {"registered", "left", "refused", "replaced"}
 # Of a request; all else in it may be secret, or is long.
-_FACTS = ("group", "member", "members", "sender", "role", "file", "auth", "delivery")
+_FACTS = ("group", "member", "members", "sender", "role", "file", "auth", "ppk", "delivery")
 _FACTS += ("settings", "servers", "interface", "ttl", "days", "revoke", "follow", "new")
-_FILES = ("ca_cert", "ca_key", "cert", "csr", "crl", "psk", "ppk", "key")  # only that they came
+_FILES = ("ca_cert", "ca_key", "cert", "csr", "crl", "psk", "public_key")  # only that they came
 
 
 class Recorder:

@@ -1,6 +1,6 @@
-"""`python -m covey_host.bench.flooder`: what somebody sends who wants to keep others from registering.
+"""`python -m covey_host.bench.flooder`: what is sent to keep others from registering.
 
-An order on stdin, as JSON, in a line; on stdout "ready". After a line "go" it floods until the next
+An order on stdin, as JSON, in a line; on stdout "ready". After a line "go" it floods until another
 line comes, then tells {"sent", "seconds"}. All of it comes from 127.0.0.0/8, whose addresses are
 everybody's: each datagram from another one, which a forger writes into it.
 

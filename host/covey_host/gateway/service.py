@@ -37,9 +37,9 @@ def run(path: Path, as_json: bool, only_check: bool) -> None:
 class Gateway:
     def __init__(self, plan: Plan, as_json: bool):
         """Problem where the files or the two cards don't fit the plan. Opens nothing."""
-        wires.check(plan.plant, plan.protected)
         self._plan, self._as_json = plan, as_json
         self._log = Log(as_json)
+        wires.check(plan.plant, plan.protected)
         self._bridge = Bridge(plan)
         self._emitters = {f.name: Emitter(f) for f in plan.flows if f.direction == OPEN}
         self._tunnels = {path: self._tunnel(path) for path in plan.members}
@@ -49,6 +49,7 @@ class Gateway:
                 raise Problem(
                     f"Flow {flow.name} can't be protected: {flow.member} is a receiver's.", MISUSE
                 )
+        self._check()
         self._out: socket.socket | None = None
         self._buf = bytearray(wires.MOST_OCTETS)
 
@@ -63,6 +64,13 @@ class Gateway:
             self._log.event(name, member=self._tunnels[path].name, detail=detail)
 
         return Tunnel(path, interface_address(self._plan.protected), dscp, deliver, tell)
+
+    def _check(self) -> None:
+        """Problem where something but us carries to the plant what is ours to carry."""
+        plant, protected = self._plan.plant, self._plan.protected
+        wires.check(plant, protected)
+        for producer in {flow.producer for flow in self._plan.flows}:
+            wires.check_unrouted(producer, plant, protected)
 
     async def run(self) -> None:
         task = asyncio.current_task()
@@ -164,7 +172,7 @@ class Gateway:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(_TURN_S)
-            wires.check(self._plan.plant, self._plan.protected)
+            self._check()
             self._bridge.expire(time.monotonic())
             self._tell_news()
             if self._as_json:

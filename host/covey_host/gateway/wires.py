@@ -9,6 +9,7 @@ import errno
 import socket
 import struct
 import sys
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from ..errors import FAILURE, MISUSE, Problem
@@ -61,6 +62,20 @@ def check(plant: str, protected: str) -> None:
             )
     for card in (plant, protected):
         interface_address(card)
+
+
+def check_unrouted(producer: IPv4Address, plant: str, protected: str) -> None:
+    """Problem where the kernel routes UDP in a producer's name into the plant: many a consumer
+    doesn't care whether a frame was sent to a group or to itself.
+    """
+    devices = netlink.destinations(plant)
+    if any(netlink.routes_udp(protected, producer, device) == plant for device in devices):
+        raise Problem(
+            f"UDP that comes by {protected} in the name of {producer} is routed to {plant}:"
+            " first say `ip rule add pref 101 iif"
+            f" {protected} ipproto udp blackhole`, and see docs/ethernet-ip.md.",
+            MISUSE,
+        )
 
 
 def _is_routing(card: str) -> bool:

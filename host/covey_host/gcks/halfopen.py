@@ -13,7 +13,7 @@ from typing import Any
 from covey import ike
 
 from . import sainit
-from .cookies import Cookies
+from .cookies import COOKIE_LEN, Cookies, bare_nonce
 from .epoch import Random
 from .ikesa import IkeSA
 from .natd import host_of
@@ -25,6 +25,11 @@ from .trust import Trust
 MOST_PER_HOST = 256  # half-open IKE SAs
 _CALMS_MS = 10_000  # how long cookies are asked for after that was last needed
 _NOTICES_PER_S = 10  # answers to what no IKEv2 peer of ours sends (section 2.21.4: limit the rate)
+_QUESTION = bytes(  # header and Notify payload, from SPIr to the cookie
+    ike.emit_message(
+        bytes(8), bytes(8), ike.IKE_SA_INIT, ike.FLAG_R, 0, [notify(ike.COOKIE, bytes(COOKIE_LEN))]
+    )
+)[8:-COOKIE_LEN]
 
 
 class Door:
@@ -138,6 +143,10 @@ class Door:
         self, header: ike.Header, data: bytes, address: Any, now_ms: int
     ) -> tuple[bool, list[bytes]]:
         """Whether the request shows a cookie of ours, and else how it is asked for one."""
+        bare = bare_nonce(header.next_payload, data)
+        if bare is not None:
+            of = header.spi_i, bare, str(host_of(address)), now_ms
+            return False, self._question(data, of)
         _, payloads = ike.parse_message(data)
         parts = Parts(payloads)
         nonce = ike.check_nonce(parts.needed(ike.NONCE))
@@ -147,11 +156,13 @@ class Door:
             return True, []
         if shown:
             self._counters["cookie_wrong"] += 1
+        return False, self._question(data, of)
+
+    def _question(self, data: bytes, of: tuple[bytes, bytes, str, int]) -> list[bytes]:
+        """Nothing but a cookie, for SPIi, Ni, host, at the time now; not longer than what came."""
         self._counters["cookie_asked"] += 1
-        head = header.spi_i, sainit.ZERO_SPI, ike.IKE_SA_INIT, ike.FLAG_R, 0
-        cookie = notify(ike.COOKIE, self._cookies.make(*of))
-        answer = bytes(ike.emit_message(*head, [cookie]))
-        return False, [answer] if len(answer) <= len(data) else []
+        answer = of[0] + _QUESTION + self._cookies.make(*of)
+        return [answer] if len(answer) <= len(data) else []
 
     def _may_notice(self, now_ms: int) -> bool:
         self._notices = [t for t in self._notices if now_ms - t < 1000]

@@ -1,9 +1,10 @@
 """IKE messages that have arrived and were not looked at yet: whoever is further along goes first.
 
 The system's own queue is short, and drops at random whatever is too much. So sockets are emptied
-at once, into here. IKE_SA_INIT requests wait apart from all others: when a whole plant comes at
-the same time, those who have begun are through before others begin. Of each draw a quarter is for
-the side that would not get a turn. A message that waits already is not taken again: members repeat
+at once, into here. IKE_SA_INIT requests wait apart from all others, but for those that show a
+cookie, which comes first in them: when a whole plant comes at the same time, or a flood, those who
+have begun are through before others begin. Of each draw a quarter is for the side that would not
+get a turn. A message that waits already is not taken again: members repeat
 what has not been answered yet.
 """
 
@@ -14,7 +15,9 @@ from covey import ike
 
 MOST = 16_384  # messages of each kind, and
 MOST_OCTETS = 8 << 20  # how long all of a kind may be together
-_FIRST, _EXCHANGE = 16, 18  # where a message says what its first payload is, and its exchange
+_FIRST, _EXCHANGE = 16, 18  # where a message says its first payload, and its exchange
+
+_SA_INIT = bytes([ike.IKE_SA_INIT])
 
 Message = tuple[bytes, Any]  # octets without marker, address
 
@@ -52,20 +55,21 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def begins(self) -> int:
+        """First requests that wait."""
+        return len(self._begins)
+
     def put(self, data: bytes, address: Any) -> bool:
         """False: there is no room."""
         message = data, address
+        begins = data[_EXCHANGE : _EXCHANGE + 1] == _SA_INIT and data[_FIRST] != ike.NOTIFY
         if message in self._waiting:
             return True
-        if not (self._begins if _begins(data) else self._goes_on).put(message):
+        if not (self._begins if begins else self._goes_on).put(message):
             return False
         self._waiting.add(message)
         return True
-
-    @property
-    def share(self) -> float:
-        """How full the room for those who begin is, 0 to 1."""
-        return len(self._begins) / MOST
 
     def draw(self, most: int) -> list[Message]:
         """The next ones, so many at most."""
@@ -74,11 +78,3 @@ class Inbox:
         found += self._begins.draw(most - len(found))
         self._waiting.difference_update(found)
         return found
-
-
-def _begins(data: bytes) -> bool:
-    """Whether it is an IKE_SA_INIT without a cookie, which would come first in it (RFC 7296
-    section 2.6). With one it comes from where it says."""
-    if data[_EXCHANGE : _EXCHANGE + 1] != bytes([ike.IKE_SA_INIT]):
-        return False
-    return data[_FIRST : _FIRST + 1] != bytes([ike.NOTIFY])

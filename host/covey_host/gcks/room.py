@@ -28,7 +28,7 @@ def check_room(rules: SitePolicy, authority: Authority, path) -> None:
 
 def _check_ppks(group: GroupPolicy, authority: Authority, path) -> None:
     for member in authority.members():
-        if member.role(group.name) and not _has_ppk(member):
+        if member.may_join(group.name) and not _has_ppk(member):
             place = place_of(path, group.name, "ppk")
             raise Problem(
                 f"{place}{member.name} is a member of {group.name} without a PPK that it must use:"

@@ -243,7 +243,7 @@ class Server:
     # Events of the loop
 
     def _readable(self, endpoint: Endpoint) -> None:
-        endpoint.thinning.follow(time.monotonic(), self._inbox.share)
+        endpoint.thinning.follow(time.monotonic(), self._inbox.begins)
         for arrived in endpoint.receive(_READS):
             if isinstance(arrived, Esp):
                 self.take_esp(*arrived)
@@ -304,7 +304,7 @@ class Server:
     def _thin(self) -> int:
         """Of a flood that is over nobody would wake us; ms until the next look."""
         for endpoint in self._endpoints:
-            endpoint.thinning.follow(time.monotonic(), self._inbox.share)
+            endpoint.thinning.follow(time.monotonic(), self._inbox.begins)
         return THIN_MS
 
     def _advance(self) -> int:

@@ -151,14 +151,12 @@ class Table:
         return self.displace(fullest, now_ms, 0 if has_many else YIELDS_MS)
 
     def displace(self, host: Any, now_ms: int, least_ms: int = YIELDS_MS) -> bool:
-        """Give up the oldest half-open IKE SA of this host, if it is so old; not one whose peer
-        has proven itself and only waits for keys."""
+        """Give up the oldest half-open IKE SA of this host, if it is so old."""
         for sa in self._half_open_by.get(host, {}).values():
-            if sa.deferred is None:
-                if now_ms - sa.begun_ms < least_ms:
-                    return False
-                self.forget(sa)
-                return True
+            if now_ms - sa.begun_ms < least_ms:
+                return False
+            self.forget(sa)
+            return True
         return False
 
     # Time

@@ -1,10 +1,10 @@
-"""More comes than is read: IKE_SA_INIT without a cookie is thinned, by lot, where it costs nothing.
+"""More comes than is worked on: first requests are thinned, by lot, where that costs nothing.
 
 What comes while a socket's queue is full is lost, whatever it is. Under a flood of first requests
 that would be the cookies and the proofs of those, too, who are on their way in. So while the queue
-is half full some of the first requests are turned away before it, by a filter in the kernel (Linux:
-SO_ATTACH_FILTER), and the less comes through the shorter the rest has to wait. Members repeat
-them. Everything else passes; so does all where the queue is short.
+is half full, or as much waits behind it (inbox.py), some of the first requests are turned away
+before it, by a filter in the kernel (Linux: SO_ATTACH_FILTER): the rest has less to wait for, and
+members repeat them. Everything else passes; so does all where the queues are short.
 """
 
 import ctypes
@@ -27,6 +27,7 @@ _UDP_LEN, _MARKER_LEN = 8, 4
 THIN_MS = 25  # from one look at a queue that was full to the next, where nothing arrives
 _TICK_S = 0.02  # from one change to the next
 _LESS, _MORE = 0.6, 1.15  # each changes what passes by so much
+_BEHIND = 8192  # first requests that were read and still wait: as a full queue
 _LEAST = 1 / 256  # of the first requests that pass
 
 
@@ -52,16 +53,15 @@ class Thinning:
         facts = self._facts()
         return facts[_LOST] if facts else 0
 
-    def follow(self, now_s: float, beside: float = 0.0) -> None:
-        """Let more or less of them through, as the queue is. beside: how full the one is that
-        they wait in behind it, 0 to 1."""
+    def follow(self, now_s: float, behind: int = 0) -> None:
+        """Let more or less of them through, as the queue is, and as many wait behind it."""
         if now_s < self._next_s:
             return
         self._next_s = now_s + _TICK_S
         facts = self._facts()
         if facts is None:
             return
-        share = max(beside, facts[_HELD] / max(1, facts[_MOST]))
+        share = max(facts[_HELD] / max(1, facts[_MOST]), behind / _BEHIND)
         if share > 1 / 2:
             self._let_pass(max(_LEAST, self._passes * _LESS))
         elif share < 1 / 8 and self.is_on:

@@ -264,6 +264,18 @@ def adopt(ledger: Ledger, name: str, ca: Certificate, key: Key | None, now: floa
     ledger.write({key: value for key, value in changes.items() if value or there[key]})
 
 
+def renew_key(ledger: Ledger, trust: Trust, name: str, now: float) -> None:
+    """Another key for the key server, and its certificate where the CA's key is here. The old
+    certificate holds on, for whoever has the old key. Problem: there is none yet."""
+    if trust.ca is None:
+        raise Problem(_NO_CA, MISUSE)
+    own, chain = issuing.new_key(), []
+    if trust.ca_key is not None:
+        how = own.public_key(), name, issuing.SERVER, DAYS, now
+        chain = [issuing.issue(trust.ca, trust.ca_key, *how)]
+    _keep_server(ledger, own, chain)
+
+
 def read_ca(
     certificate: bytes, key: bytes | None, where: str, key_where: str, now: float
 ) -> tuple[Certificate, Key | None]:

@@ -121,7 +121,7 @@ class Worker:
                     self._loop.remove_reader(endpoint.sock)
 
     def _readable(self, endpoint: Endpoint) -> None:
-        endpoint.thinning.follow(time.monotonic(), self._messages.share)
+        endpoint.thinning.follow(time.monotonic(), self._messages.begins)
         for arrived in endpoint.receive(_READS):
             if isinstance(arrived, Esp):
                 self._carry(KEEPER, frames.ESP, *arrived)
@@ -198,7 +198,7 @@ class Worker:
 
     def _step(self) -> None:
         for endpoint in self._endpoints:
-            endpoint.thinning.follow(time.monotonic(), self._messages.share)
+            endpoint.thinning.follow(time.monotonic(), self._messages.begins)
         outs = self._guard(lambda: self._lobby.step(now_ms()))
         if outs is None:
             self._timer = self._loop.call_later(_RETRY_MS / 1000, self._step)
