@@ -104,7 +104,7 @@ class Workers:
         except TimeoutError:
             if not any(worker.is_ready for worker in self._workers):
                 raise Problem(_NOT_STARTED.format("they end at once, or are too slow")) from None
-            keeper.trouble("Not all workers could be started: the others serve without them.")
+            keeper.trouble("Not all workers have started: some who register wait for them.")
 
     def follow(self) -> None:
         """Workers are told what is in force, if it is not what they know."""
