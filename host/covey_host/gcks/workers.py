@@ -119,6 +119,10 @@ class Workers:
         for worker in self._workers if orders else ():
             self._order(worker, orders)
 
+    def endpoints(self) -> list[Endpoint]:
+        """Of all of them."""
+        return [endpoint for worker in self._workers for endpoint in worker.endpoints]
+
     def processes(self) -> dict[str, int | None]:
         """By number; None: it has ended, and is about to be started again."""
         return {
