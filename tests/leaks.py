@@ -55,7 +55,9 @@ def note(secret):
 
 def note_stored(key, value):
     """What is secret in a value of a key server's store: see the tables in its sources."""
-    if value.startswith(b"{"):
+    if key == "audit/key":
+        note(value)
+    elif value.startswith(b"{"):
         _note_fields(json.loads(value))
     elif "/tree/" in key:  # IDs of four octets, then the keys
         note(value)
@@ -155,11 +157,11 @@ def _first(self, key, *args, **kwargs):
 
 
 def _psk_of(self, *args, **kwargs):
-    return [self.psk]
+    return [self.psk, self.ppk]
 
 
 def _config(self, *args, **kwargs):
-    return [self.secret]
+    return [self.secret, self.ppk.key if self.ppk else b""]
 
 
 def _all(self, *args, **kwargs):

@@ -136,7 +136,8 @@ class Bench:
 
     def _note_secrets(self):
         """Those that the site's files hold: whoever ran here had them."""
-        for file in (*self.root.glob("members/*/psk"), *self.root.glob("site.key")):
+        files = ("members/*/psk", "members/*/ppk", "site.key")
+        for file in (file for pattern in files for file in self.root.glob(pattern)):
             leaks.note(bytes.fromhex(file.read_text().split()[0]))
         with suppress(Problem):  # some tests spoil the store
             store = self.store()
