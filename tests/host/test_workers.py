@@ -1,14 +1,18 @@
 """Workers of the key server, sans-IO: who lets whom in, and what is carried to whom."""
 
+import asyncio
 import os
 import random
+import sys
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from covey_host import site as place
 from covey_host.errors import Problem
-from covey_host.gcks import frames, handover, ikesa, issuing, policy, trust
+from covey_host.gcks import frames, handover, ikesa, issuing, policy, trust, workers
 from covey_host.gcks.cookies import LIFE_MS, Shared
 from covey_host.gcks.sockets import Address
 from covey_host.gcks.spis import KEEPER, Spis
@@ -425,3 +429,26 @@ def test_a_pair_refuses_what_has_no_room_and_loses_nothing_it_took():
     assert [int.from_bytes(out.recv(2000)[:4]) for _ in range(sent)] == list(range(sent))
     out.close()
     into.close()
+
+
+# Processes
+
+
+@pytest.mark.parametrize("command", [["/nonexistent"], [sys.executable, "-c", "pass"]])
+def test_without_a_worker_there_is_no_server(tmp_path, monkeypatch, command):
+    monkeypatch.setattr(workers, "_COMMAND", command)
+    monkeypatch.setattr(workers, "_START_S", 0.5)
+    rules = policy.parse(SITE + LINE1)
+    told = []
+    keeper = SimpleNamespace(
+        keyserver=SimpleNamespace(policy=rules, trust=trust.Trust(), hear_workers=print),
+        event=lambda name, **facts: told.append(name),
+    )
+    made = workers.Workers(1, place.Site(tmp_path))
+    made.open([])
+    try:
+        with pytest.raises(Problem, match="Workers can't be started"):
+            asyncio.run(made.start(keeper))
+    finally:
+        made.close()
+    assert told == ["worker_ended"] * len(told) and len(told) < 10

@@ -142,6 +142,7 @@ class Server:
 
     def facts(self) -> dict:
         """What `covey status` says about the process itself."""
+        endpoints = self._workers.endpoints() if self._workers else self._endpoints
         return {
             "process": os.getpid(),
             "listen": [str(endpoint) for endpoint in self._endpoints],
@@ -149,7 +150,7 @@ class Server:
             "drops": self._drops.as_dict(),
             "unsent": self._unsent,
             "workers": self._workers.processes() if self._workers else {},
-            "lost": sum(endpoint.thinning.lost for endpoint in self._endpoints),
+            "lost": sum(endpoint.thinning.lost for endpoint in endpoints),
         }
 
     def check_routes(self, groups: list) -> None:

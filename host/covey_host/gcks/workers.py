@@ -35,6 +35,9 @@ _START_S = 15  # for which all of them are waited for at the start
 _WELL_S = 10  # a worker that ran so long is started again at once
 _MOST_PAUSE_S = 30
 Work = Callable[[int], list[Out]]  # given now_ms, what is to be sent then
+_NOT_STARTED = (
+    "Workers can't be started ({}): the server's user must be able to run its Python, with Covey."
+)
 _COMMAND = [sys.executable, "-P", "-m", f"{__package__}.worker"]
 
 
@@ -83,20 +86,25 @@ class Workers:
             self._workers.append(_Worker(number, own))
 
     async def start(self, keeper: Keeper) -> None:
-        """Ready when all of them are, or when that takes too long."""
+        """Ready when all of them are, or when that takes too long; Problem where there is none."""
         self._keeper = keeper
         self._told = keeper.keyserver.policy, keeper.keyserver.trust
         self._loop = asyncio.get_running_loop()
         for end in (self._handed, self._carried):
             self._loop.add_reader(end, self._read, end)
         self._all_ready = asyncio.Event()
-        for worker in self._workers:
-            self._launch(worker)
+        try:
+            for worker in self._workers:
+                self._launch(worker)
+        except OSError as error:
+            raise Problem(_NOT_STARTED.format(os.strerror(error.errno or 0))) from None
         try:
             async with asyncio.timeout(_START_S):
                 await self._all_ready.wait()
         except TimeoutError:
-            keeper.trouble("Not all workers could be started: the others serve without them.")
+            if not any(worker.is_ready for worker in self._workers):
+                raise Problem(_NOT_STARTED.format("they end at once, or are too slow")) from None
+            keeper.trouble("Not all workers have started: some who register wait for them.")
 
     def follow(self) -> None:
         """Workers are told what is in force, if it is not what they know."""
@@ -110,6 +118,10 @@ class Workers:
         self._told = policy, trust
         for worker in self._workers if orders else ():
             self._order(worker, orders)
+
+    def endpoints(self) -> list[Endpoint]:
+        """Of all of them."""
+        return [endpoint for worker in self._workers for endpoint in worker.endpoints]
 
     def processes(self) -> dict[str, int | None]:
         """By number; None: it has ended, and is about to be started again."""
@@ -144,18 +156,13 @@ class Workers:
         ways = {KEEPER: self._carry} | {w.number: w.way for w in self._workers if w is not worker}
         inherited = [e.sock for e in worker.endpoints] + [worker.inbox, self._hand, *ways.values()]
         worker.began = time.monotonic()
-        try:
-            worker.process = subprocess.Popen(
-                _COMMAND,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                pass_fds=[sock.fileno() for sock in inherited],
-                start_new_session=True,  # Ctrl-C is the keeper's
-            )
-        except OSError as error:
-            self._keeper.trouble(f"A worker can't be started: {os.strerror(error.errno or 0)}.")
-            self._loop.call_later(_MOST_PAUSE_S, self._launch, worker)
-            return
+        worker.process = subprocess.Popen(
+            _COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=[sock.fileno() for sock in inherited],
+            start_new_session=True,  # Ctrl-C is the keeper's
+        )
         os.set_blocking(worker.process.stdin.fileno(), False)
         policy, _ = self._told
         start = {
@@ -173,6 +180,13 @@ class Workers:
         }
         self._order(worker, start)
         self._loop.add_reader(worker.process.stdout, self._hear, worker)
+
+    def _launch_again(self, worker: _Worker) -> None:
+        try:
+            self._launch(worker)
+        except OSError as error:
+            self._keeper.trouble(_NOT_STARTED.format(os.strerror(error.errno or 0)))
+            self._loop.call_later(_MOST_PAUSE_S, self._launch_again, worker)
 
     def _order(self, worker: _Worker, order: dict) -> None:
         if worker.process is None:
@@ -196,7 +210,7 @@ class Workers:
         ran_well = time.monotonic() - worker.began >= _WELL_S
         pause_s = 0 if ran_well else worker.pause_s
         worker.pause_s = 0.5 if ran_well else min(_MOST_PAUSE_S, 2 * worker.pause_s + 0.5)
-        self._loop.call_later(pause_s, self._launch, worker)
+        self._loop.call_later(pause_s, self._launch_again, worker)
         self._hear_of({}, ())
         self._keeper.event("worker_ended", worker=worker.number, status=status)
 
