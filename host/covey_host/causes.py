@@ -21,8 +21,10 @@ class Cause(NamedTuple):
 
 _REFUSALS = {
     "authorization_failed": (
-        "it asked for more than it may: another group than its own, or to send as a receiver",
-        "Compare `group` and `sender` in its covey.json with `covey member list`.",
+        "it asked for more than it may: another group than its own, to send as a receiver, or to"
+        " receive as one that only sends",
+        "Compare `group`, `sender` and `receiver` in its covey.json with `covey member list`;"
+        " `covey member allow` changes what it may.",
     ),
     "invalid_group_id": (
         "it asked for a group that covey.toml does not have",
@@ -55,7 +57,12 @@ def causes(told: dict) -> list[Cause]:
         return [Cause("removed", what, again)]
     found = [*_server(told), *_files(told), *_at_the_door(told), *_twins(told)]
     for name, group in told["groups"].items():
-        found += _in_group(told, name, group)
+        if group["role"] == "none":
+            what = f"It may not join {name}."
+            yes = f"`covey member allow {told['member']} {name} receiver` lets it."
+            found.append(Cause("role_none", what, yes))
+        else:
+            found += _in_group(told, name, group)
     return found + list(_drops(told))
 
 
@@ -84,6 +91,13 @@ _CERTIFICATES = {
     ),
 }
 
+# What else a proof may lack.
+_KEYS = {
+    "ppk": ("wrong_ppk", "doesn't use the PPK that it must"),
+    "raw_key": ("wrong_raw_key", "doesn't have the key whose public half the site has for it"),
+    "no_signatures": ("wrong_raw_key", "says that it knows no signatures, and has a raw key here"),
+}
+
 
 def _by_certificate(name: str, row: dict, why: str) -> Cause:
     words, advice = _CERTIFICATES.get(
@@ -101,6 +115,12 @@ def _at_the_door(told: dict) -> Iterator[Cause]:
     """It comes, and is not let in."""
     for row in _since_registered(told, "authentication_failed"):
         why = row.get("reason", "key")
+        if why in _KEYS:
+            cause, words = _KEYS[why]
+            who = f"Whoever calls itself {told['member']} at {row.get('address')}"
+            what = f"{who} {words}: turned away {_times(row)}, {ago(row['last_s'])}."
+            yield Cause(cause, what, "If that is its board, make its image or its files anew.")
+            continue
         if why != "key":
             yield _by_certificate(told["member"], row, why)
             continue

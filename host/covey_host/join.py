@@ -174,9 +174,12 @@ def _load(wish: Wish):
         settings.ttl = wish.ttl
     if wish.text is not None and not settings.sender:
         raise Problem(
-            f"{wish.name} is a receiver: add it with `covey member add ... --sender` to send.",
+            f"{wish.name} is a receiver: add it with `covey member add ... --sender` to send, or"
+            " let it by `covey member allow`.",
             MISUSE,
         )
+    if wish.listen and not settings.receiver:
+        raise Problem(f"{wish.name} only sends: leave --listen out.", MISUSE)
     return settings
 
 

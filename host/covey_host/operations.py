@@ -13,21 +13,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from covey.fields import parse_psk
-
+from . import permissions, ppks
 from . import site as sites
 from .certificates import Certificates
 from .control import caller
 from .errors import MISUSE, Problem
-from .gcks import Out, policy, seats, sources
-from .gcks.authority import CERT, PSK, PSK_LEN, Authority
+from .gcks import Out, policy
+from .gcks.authority import CERT, KEY, PSK, Authority, Member
 from .gcks.diary import Diary
 from .gcks.keyserver import KeyServer
 from .gcks.ledger import Ledger
 from .gcks.policyvalues import Listen
 from .gcks.registrar import RELAY_NEEDS
-from .gcks.room import check_room, check_sender
+from .gcks.room import check_change, check_group, check_room
 from .gcks.sockets import own_address
+from .psk import psk_of
 from .site import Site, check_name
 from .store import Store
 from .why import check_files
@@ -35,6 +35,7 @@ from .why import check_files
 _MEMBER_FORMAT = 1  # "version" of covey.json
 _SEED_LEN = 32  # of what its board stirs into its generator of chance, and renews
 _RELAYED_LIVENESS_S = 15  # a NAT's new mapping, or a key server's start, is to be seen soon
+_HAS = {PSK: "a pre-shared key", KEY: "a raw public key"}
 _DEFAULT_SPREAD_S = 2  # what a member assumes where covey.json says nothing
 
 LISTEN_WAITS = "`listen` has changed in covey.toml: that counts from the key server's next start."
@@ -78,7 +79,10 @@ class Operations:
         if self._running:
             if settings.get("delivery") != policy.UNICAST:
                 self._running.check_routes([settings.get("address")])
-        made = policy.append_group(self._site.policy, name, **settings)
+        authority = self._authority()
+        made = policy.append_group(
+            self._site.policy, name, lambda group: check_group(group, authority), **settings
+        )
         if self._running:
             self.reload(request, now_ms)
         return {"group": name, "address": made.address, "port": made.port}
@@ -109,21 +113,25 @@ class Operations:
         name = check_name("member", _text(request, "member"))
         rules = policy.load(self._site.policy)
         group = _known_group(rules, _text(request, "group"))
-        sender = request.get("sender") is True
+        role = permissions.role_wanted(request)
         relayed = _is_relayed(name, group, request)
         self._check_new(name)
-        if sender:
-            check_sender(group, self._authority())
-        if group.source_auth != sources.NONE:
-            others = self._authority().of_group(group.name)
-            seats.check_room(group.name, group.source_auth, {**others, name: sender})
-        how = {"sender": sender, "relayed": relayed}
+        mixed = ppks.made_for(name, group, request.get("ppk"))
+        nobody = Member(name, b"")
+        new = Member(name, b"", {group.name: role}, **mixed)
+        check_change({group.name: group}, self._authority(), nobody, new)
+        how = {"role": role, "relayed": relayed, **mixed}
         if request.get("auth", PSK) == CERT:
             found = self._certificates.certified(name, rules.identity, request)
             files, proof, how["certificates"] = *found[:2], [found[2]]
+        elif request.get("auth") == KEY:
+            files, proof, how["key"] = self._certificates.raw(request)
         else:
-            how["psk"] = psk = _psk(request.get("psk"))
+            how["psk"] = psk = psk_of(request.get("psk"))
             files, proof = {"psk": psk.hex().encode() + b"\n"}, {"psk_file": "psk"}
+        files, proof = (
+            {**a, **b} for a, b in zip((files, proof), ppks.written(mixed), strict=True)
+        )
         fields = _covey_json(name, rules, group, request, relayed, proof)
         draft = self._draft_member(name, fields, files)
         try:
@@ -131,11 +139,12 @@ class Operations:
                 self._running.keyserver.add_member(name, [group.name], **how)
             else:
                 self._authority().add(name, [group.name], **how)
-                self._remember("added", member=name, groups=[group.name], sender=sender)
+                facts = {"sender": role.sends, "role": role.word}
+                self._remember("added", member=name, groups=[group.name], **facts)
             final = self._site.members / name
             sites.private_directory(final)
-            if "psk" not in files:  # of a removed member of this name, whose other files are
-                (final / "psk").unlink(missing_ok=True)  # replaced
+            for file in {"psk", "ppk"} - files.keys():  # of a removed member of this name, whose
+                (final / file).unlink(missing_ok=True)  # other files are replaced
             for file in (*files, "seed", "covey.json"):
                 os.replace(draft / file, final / file)
             sites.sync_directory(final)
@@ -153,8 +162,8 @@ class Operations:
         member = authority.find(name)
         if member is None or member.removed:
             raise Problem(f"There is no member {name}: see `covey member list`.", MISUSE)
-        if member.auth == PSK:
-            raise Problem(f"{name} has a pre-shared key, and no certificate.", MISUSE)
+        if member.auth != CERT:
+            raise Problem(f"{name} has {_HAS[member.auth]}, and no certificate.", MISUSE)
         folder = self._site.members / name
         if request.get("csr") is None and request.get("cert") is None:
             request = {**request, "old": _read(folder / "cert.pem").decode("latin-1")}
@@ -171,10 +180,11 @@ class Operations:
             raise Problem("The request needs a list of members.", MISUSE)
         names = [check_name("member", name) for name in names]
         known = [self._authority().find(name) for name in names]
-        by_key = [member.name for member in known if member is not None and member.auth == PSK]
+        by_key = [member for member in known if member is not None and member.auth != CERT]
         if by_key and request.get("revoke") is True:
             raise Problem(
-                f"{by_key[0]} has a pre-shared key, no certificate: use `covey member remove`.",
+                f"{by_key[0].name} has {_HAS[by_key[0].auth]}, no certificate: use `covey member"
+                " remove`.",
                 MISUSE,
             )
         found = self._remove(names, now_ms)
@@ -184,8 +194,9 @@ class Operations:
 
     def _remove(self, names: list[str], now_ms: int) -> dict:
         if not self._running:
-            for gone in self._authority().remove_without_server(*names):
-                self._remember("removed", member=gone.name, groups=list(gone.groups))
+            known = policy.load(self._site.policy).groups
+            for gone in self._authority().remove_without_server(*names, known=known):
+                self._remember("removed", member=gone.name, groups=list(gone.roles(known)))
             return {"members": names, "deferred": True, "groups": []}
         keyserver = self._running.keyserver
         self._running.send(keyserver.remove_members(names, now_ms))
@@ -195,12 +206,19 @@ class Operations:
         groups = policy.load(self._site.policy).groups
         found = []
         for m in self._authority().members():
-            for group, sender in m.groups.items():
+            for group, role in m.groups.items():
                 is_relayed = m.relayed or group in groups and groups[group].relays_all
                 delivery = policy.UNICAST if is_relayed else policy.MULTICAST
-                facts = {"member": m.name, "group": group, "sender": sender, "auth": m.auth}
-                found.append({**facts, "delivery": delivery})
+                facts = {"member": m.name, "group": group, "role": role.word}
+                facts |= {"sender": role.sends, "auth": m.auth, "delivery": delivery}
+                found.append({**facts, "ppk": ppks.shown(m)})
         return {"members": found}
+
+    def member_allow(self, request: dict, now_ms: int) -> dict:
+        """What it may do in a group, or in those of a pattern, becomes another thing."""
+        check_name("member", _text(request, "member"))
+        how = request, now_ms, self._remember
+        return permissions.allow(self._site, self._authority(), self._running, *how)
 
     def site_ca(self, request: dict, now_ms: int) -> dict:
         """What is to be changed of whom the site trusts; then, how it is."""
@@ -241,6 +259,10 @@ class Operations:
         else:
             found = KeyServer(self._store, policy.load(self._site.policy)).keys(now_ms)
         return {**found, "running": self._running is not None}
+
+    def entered(self, request: dict, now_ms: int) -> dict:
+        """What is done to the site's files elsewhere, and here only for the audit log."""
+        return {}
 
     def _remember(self, event: str, **facts) -> None:
         """For `covey why`, where no server does it. It goes without, if it can't be written."""
@@ -286,34 +308,14 @@ _WORK = {
     "member renew": Operations.member_renew,
     "site ca": Operations.site_ca,
     "member list": Operations.member_list,
+    "member allow": Operations.member_allow,
     "status": Operations.status,
     "why": Operations.why,
     "keys": Operations.keys,
+    "backup": Operations.entered,
+    "restore": Operations.entered,
+    "site key": Operations.entered,
 }
-
-
-def read_psk(path: Path) -> bytes:
-    """A pre-shared key from a file, as a member reads its own. Problem where it is none."""
-    try:
-        psk = parse_psk(path.read_bytes())
-    except OSError as error:
-        raise Problem(f"{path} can't be read: {os.strerror(error.errno or 0)}.", MISUSE) from error
-    if psk is None:
-        raise Problem(
-            f"{path} holds no pre-shared key: write 32 or more hexadecimal digits, in pairs, or at"
-            " least 16 octets of anything else.",
-            MISUSE,
-        )
-    return bytes(psk)
-
-
-def _psk(value) -> bytes:
-    if value is None:
-        return os.urandom(PSK_LEN)
-    try:
-        return bytes.fromhex(value)
-    except (ValueError, TypeError):
-        raise Problem("The pre-shared key of the request is not hexadecimal.", MISUSE) from None
 
 
 def _read(path: Path) -> bytes:
@@ -368,7 +370,7 @@ def _covey_json(
         "idr": rules.identity,
         "servers": [_server(rules, one) for one in _servers(request)],
         **proof,
-        "sender": request.get("sender") is True,
+        **permissions.asks_as(permissions.role_wanted(request)),
     }
     if relayed or group.relays_all:
         bare = next((s for s in fields["servers"] if not s["marker"]), None)

@@ -28,7 +28,7 @@ def show(found: dict) -> None:
         for member in group["waiting"][:_NAMED]:
             output.line(f"{name}: {member} waits for keys under which nothing was sent yet.")
     rows = [_member(m) for m in found["members"]]
-    output.table("member", ["member", "groups", "connected", "state", "keys"], rows)
+    output.table("member", ["member", "groups", "roles", "connected", "state", "keys"], rows)
     if found["more"]:
         output.line(
             "There are more members: `covey member list`; of one of them: `covey why NAME`."
@@ -55,7 +55,8 @@ def _states_of(name: str, group: dict) -> list:
 
 
 def _member(member: dict) -> list:
-    states = [member["states"][group] for group in member["groups"]]
-    lags = [member["lags"][group] or "-" for group in member["groups"]]
-    groups = " ".join(member["groups"])
-    return [member["member"], groups, member["connected"], " ".join(states), " ".join(lags)]
+    roles = member["roles"]
+    states = [member["states"].get(group, "-") for group in roles]
+    lags = [member["lags"].get(group) or "-" for group in roles]
+    what = " ".join(roles), " ".join(roles.values()), member["connected"]
+    return [member["member"], *what, " ".join(states), " ".join(lags)]

@@ -10,8 +10,9 @@ from covey.fields import parse_psk
 from .causes import ago, causes, span
 from .dropwords import in_words
 from .gcks import issuing, trust
-from .gcks.authority import PSK, Member
+from .gcks.authority import KEY, PSK, Member
 from .gcks.policy import SitePolicy
+from .gcks.roles import Role
 from .output import printable
 from .site import Site
 
@@ -22,6 +23,12 @@ _STATES = {
     "excluded": "had keys, which are over, and has not come back",
     "left": "has left it",
     "never": "was never in it",
+}
+_ROLES = {
+    "receiver": "be a receiver of",
+    "sender": "be a sender, and no receiver, of",
+    "both": "be a sender of",
+    "none": "not join",
 }
 _EVENTS = {
     "added": "added to the site",
@@ -70,7 +77,8 @@ def check_files(site: Site, member: Member, rules: SitePolicy) -> list[str]:
         found += _check_proof(folder, member)
         fields = json.loads((folder / "covey.json").read_bytes())
         idi, idr, group = (fields.get(key) for key in ("idi", "idr", "group"))
-        sender = fields.get("sender", False)
+        ppk_file = fields.get("ppk_file")
+        sender, receiver = fields.get("sender", False), fields.get("receiver", True)
     except OSError as error:
         return [*found, f"{error.filename} can't be read: {os.strerror(error.errno or 0)}."]
     except (ValueError, AttributeError):
@@ -80,18 +88,31 @@ def check_files(site: Site, member: Member, rules: SitePolicy) -> list[str]:
         found.append(f"{file} has idi {idi!r}: it must be {member.name!r}.")
     if idr not in (None, rules.identity):
         found.append(f"{file} has idr {idr!r}, but the key server is {rules.identity!r}.")
-    if group not in member.groups:
-        found.append(f"{file} has group {group!r}: it may join {', '.join(member.groups)}.")
-    elif sender is True and not member.groups[group]:
-        found.append(f"{file} has sender true, but it was added as a receiver.")
+    if member.ppk and not member.is_ppk_optional and ppk_file is None:
+        found.append(f"{file} has no ppk_file, but {member.name} must use its PPK.")
+    role = member.role(str(group))
+    if role is Role.NONE:
+        some = [name for name, one in member.roles(rules.groups).items() if one]
+        where = f"it may join {', '.join(some)}" if some else "it may join none"
+        found.append(f"{file} has group {group!r}: {where}.")
+    elif sender is True and not role.sends:
+        found.append(f"{file} has sender true, but it may only receive.")
+    elif sender is not True and not role.receives:
+        found.append(f"{file} has sender false, but it may only send.")
+    elif receiver is not False and not role.receives:
+        found.append(f"{file} lacks receiver false, and it may only send.")
     return found
 
 
 def _check_proof(folder: Path, member: Member) -> list[str]:
+    if member.ppk and parse_psk((folder / "ppk").read_bytes()) != member.ppk:
+        return [f"{folder / 'ppk'} is not the PPK that the site has for it."]
     if member.auth == PSK:
         if parse_psk((folder / "psk").read_bytes()) != member.psk:
             return [f"{folder / 'psk'} is not the key that the site has for it."]
         return []
+    if member.auth == KEY:
+        return _check_raw(folder / "key.pem", member)
     path, now = folder / "cert.pem", time.time()
     try:
         shown = issuing.load_chain(path.read_bytes())[0]
@@ -112,9 +133,22 @@ def _check_proof(folder: Path, member: Member) -> list[str]:
     return []
 
 
+def _check_raw(path: Path, member: Member) -> list[str]:
+    """Its private key, which may be on the board alone."""
+    try:
+        if path.exists():
+            public = issuing.load_key(path.read_bytes()).public_key()
+            if issuing.spki(public) != member.key:
+                return [f"{path} is not the key whose public half the site has for it."]
+    except issuing.Unfit as unfit:
+        return [f"{path} {unfit}"]
+    return []
+
+
 def _standing(name: str, group: str, facts: dict) -> str:
-    role = "a sender" if facts["sender"] else "a receiver"
-    words = f"{name} may be {role} of {group}, and {_STATES[facts['state']]}"
+    if facts["role"] == "none" and facts["state"] == "never":
+        return f"{name} may not join {group}."
+    words = f"{name} may {_ROLES[facts['role']]} {group}, and {_STATES[facts['state']]}"
     if facts["state"] != "member":
         return words + "."
     lag = {
@@ -157,7 +191,12 @@ def _words(row: dict) -> str:
             at = f" at {row['address']}" if row.get("address") else ""
             return f"was given the keys of {row['group']}, epoch {row['epoch']}{at}{anew}"
         case "refused":
-            return f"was refused: {row['reason'].replace('_', ' ')}"
+            asked = {"send": ", to send", "receive": ", to receive"}.get(row.get("asked"), "")
+            return f"was refused{asked}: {row['reason'].replace('_', ' ')}"
+        case "allowed":
+            rules = ", ".join(f"{rule} {word}" for rule, word in row["rules"].items())
+            out = f", and was put out of {', '.join(row['groups'])}" if row["groups"] else ""
+            return f"was given the rules {rules or 'none'}{out}"
         case "authentication_failed":
             why = row.get("reason", "key").replace("_", " ")
             how = "with another key" if why == "key" else f"and proved nothing: {why}"

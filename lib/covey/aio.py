@@ -119,6 +119,7 @@ class Joined:
             sender=settings.sender,
             reserves=True,
             waiting_slots=settings.limit_waiting,
+            receiver=settings.receiver,
         )
         self._addresses = Addresses(settings.servers, settings.interface)
         self.membership = Membership(settings, self.member, path_to=self._path_to)

@@ -28,6 +28,7 @@ DROP_SENDER_TABLE_FULL = -8  # more senders than windows: the unknown is refused
 DROP_REPLAY = -9  # RFC 4303 section 3.4.3: seen before, or behind the window
 DROP_TAG = -10  # RFC 4303 section 3.4.4.1: the ICV does not verify
 DROP_SILENT = -39  # the key server is silent for longer than policy has it, which says "stop"
+DROP_NOT_RECEIVER = -65  # this member only sends: nothing of the group is for it; quiet
 # Inside a packet whose tag verified
 DROP_PADDING = -11  # RFC 4303 section 2.4: not 1, 2, 3 ..., or longer than the payload
 DROP_DUMMY = -12  # RFC 4303 section 2.6: next header 59; quiet
@@ -58,6 +59,7 @@ DROP_IKE_PROPOSAL = -29  # the answer chooses what was not offered
 DROP_IKE_KE = -30  # RFC 8031 / 7748 section 6.1: a public value that is refused
 DROP_IKE_FRAGMENT = -31  # RFC 7383 section 2.6: a duplicate, or too many or too long to be kept
 DROP_IKE_CERT = -59  # RFC 4945: a certificate that doesn't parse or hold, or none is known there
+DROP_IKE_PPK = -64  # RFC 8784 section 3: it uses no PPK, and we need it to
 # Group policy and keys, RFC 9838
 DROP_GSA = -40  # a GSA payload that does not parse
 DROP_KD = -41  # a KD payload that does not parse
@@ -106,7 +108,7 @@ def name_of(reason):
     return names()[reason]
 
 
-_MOST = 64  # every reason is above -_MOST
+_MOST = 72  # every reason is above -_MOST
 
 
 class FormatError(Exception):

@@ -40,6 +40,7 @@ _INBANDS = const(4)  # that wait
 class KeyWork:
     """settings: config.Config; member and its group.Group, into which keys go."""
 
+    sends = None  # whether the registration that was taken last had asked for a Sender-ID
     reason = 0  # DROP_* of the registration or inband rekey that was refused last
     _has_looked = False  # whether the last slice was one of looking at what came
 
@@ -58,6 +59,11 @@ class KeyWork:
     def is_busy(self):
         """Whether keys are being verified or unwrapped, or wait for it."""
         return bool(self._job or self._waiting or self._group.rekey.is_waiting)
+
+    @property
+    def _is_sender(self):
+        """Whether rekeys are to find us with a Sender-ID."""
+        return self._settings.sender if self.sends is None else self.sends
 
     @property
     def has_work(self):
@@ -86,7 +92,8 @@ class KeyWork:
         """
         self.forget_waiting()
         policy = ike.gsa if ike.transport_mode else None
-        self._wait(True, self._take_keys(policy, ike.kd, ike.kwk, goes_on))
+        sends = ike.asked_to_send
+        self._wait(True, self._take_keys(policy, ike.kd, ike.kwk, goes_on, sends))
         ike.gsa = ike.kd = ike.kwk = None  # they are ours now
 
     def take_inband(self, inband):
@@ -156,7 +163,7 @@ class KeyWork:
 
     # Jobs
 
-    def _take_keys(self, policy, keys, kwk, goes_on):
+    def _take_keys(self, policy, keys, kwk, goes_on, sends):
         """GSA (None: not for transport mode) and KD of a registration, and its KWK; see take()."""
         settings = self._settings
         group = self._group
@@ -165,13 +172,14 @@ class KeyWork:
             if policy is None:
                 raise FormatError(DROP_POLICY)
             made = yield from assignment.build(
-                policy, keys, kwk, group.terms, True, settings.sender, self._member.sender_slots
+                policy, keys, kwk, group.terms, True, sends, self._member.sender_slots
             )
             made.goes_on = goes_on
             policy = keys = None  # the table of a verifier is long in the making
             if not made.terms.udp_port and settings.carrier == "udp":
                 made.terms.udp_port = settings.carrier_port
             yield from self._install(made, True)
+            self.sends = sends
         except FormatError as error:
             self.reason = self._member.drops.count(error.reason)
             # A rekey, or the clock, was faster than the answer: that is nobody's fault.
@@ -189,7 +197,6 @@ class KeyWork:
 
     def _follow_inband(self, inband):
         """GSA, KD and Deletes that came over the IKE SA, where they are acknowledged already."""
-        settings = self._settings
         group = self._group
         try:
             yield
@@ -202,7 +209,7 @@ class KeyWork:
                     inband.kwk,
                     group.terms,
                     False,
-                    settings.sender,
+                    self._is_sender,
                     self._member.sender_slots,
                     is_inband=True,
                 )
@@ -210,7 +217,7 @@ class KeyWork:
             yield from self._install(made, False)
         except FormatError as error:
             self.reason = self._member.drops.count(error.reason)
-            lacks_id = settings.sender and not group.terms.sender_ids  # it comes by registering
+            lacks_id = self._is_sender and not group.terms.sender_ids  # it comes by registering
             yield MISSED if lacks_id or error.reason == DROP_CAPACITY else REFUSED
             return
         finally:
@@ -221,7 +228,7 @@ class KeyWork:
         group = self._group
         try:
             made = yield from group.rekey.work(
-                group.terms, self._member.sender_slots, self._settings.sender
+                group.terms, self._member.sender_slots, self._is_sender
             )
             yield from self._install(made, False)
         except FormatError as error:

@@ -12,6 +12,7 @@ from covey.drops import (
     DROP_KEEPALIVE,
     DROP_LENGTH,
     DROP_NO_SA,
+    DROP_NOT_RECEIVER,
     DROP_NOT_ROSTERED,
     DROP_NOT_SENDER,
     DROP_RETIRED_SPI,
@@ -45,10 +46,11 @@ _LAST_SEQ = const(0x3FFFFFFE)  # the next is still a small int on a 32-bit board
 class Member(DataPath):
     """payload_max: the longest payload to send; datagram_max: the longest datagram to take, rekeys
     included; sa_slots: SAs at once; sender_slots: senders told apart under each, a power of two;
-    sender: whether this member may send at all. reserves: whether the memory of all keys, and of
-    their senders' windows, is made now, while the heap is in order. waiting_slots: packets that
-    can wait for a proof of who sent them, where proofs come later. A slot that is free serves
-    messages under IKE and Rekey SAs; what is longer than payload_max is opened in pieces.
+    sender: whether this member may send at all; receiver: False, it does nothing else. reserves:
+    whether the memory of all keys, and of their senders' windows, is made now, while the heap is
+    in order. waiting_slots: packets that can wait for a proof of who sent them, where proofs come
+    later. A slot that is free serves messages under IKE and Rekey SAs; what is longer than
+    payload_max is opened in pieces.
     """
 
     # The payload lies in rx from there on, until the next receive().
@@ -67,6 +69,7 @@ class Member(DataPath):
         sender=False,
         reserves=False,
         waiting_slots=16,
+        receiver=True,
     ):
         if not 0 <= payload_max <= _MOST_DATAGRAM - _OVERHEAD - 12:
             raise ConfigError("payload_max must lie between 0 and 1492 octets")
@@ -76,6 +79,7 @@ class Member(DataPath):
         self.sender_slots = sender_slots
         self.waiting_slots = waiting_slots
         self.is_sender = sender
+        self.is_receiver = receiver
         self.drops = Drops()
         # rx and tx stay what and as long as they are: the kernels know where they lie.
         self.rx = buffer(datagram_max)
@@ -91,6 +95,11 @@ class Member(DataPath):
             self._text_max = len(self.tx) - _OVERHEAD
             GCMContext.reserve(sa_slots, self._text_max)
             SenderTable.reserve(sa_slots, sender_slots)
+        self.shut(False)
+
+    def shut(self, is_shut):
+        """See DataPath: for who only sends it always is."""
+        super().shut(is_shut or not self.is_receiver)
 
     @property
     def confirmed(self):
@@ -256,7 +265,7 @@ class Member(DataPath):
                 reason = DROP_NOT_ROSTERED
         if reason == DROP_UNKNOWN_SPI:
             if self.is_shut and self.keys.find(self.rx, 0) is not None:
-                return self.drops.count(DROP_SILENT)
+                return self.drops.count(DROP_SILENT if self.is_receiver else DROP_NOT_RECEIVER)
             if self.keys.was_retired(self.rx, 0):
                 return self.drops.count(DROP_RETIRED_SPI)
             if self.keys.is_announced(self.rx, 0):

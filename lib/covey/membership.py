@@ -51,6 +51,7 @@ _REFUSED_S = const(10)  # first pause after a refusal; doubled up to
 _REFUSED_MOST_S = const(3600)
 _LATER_S = const(10)  # after what is no refusal, and up to as much again by chance
 _REFUSALS = (registration.REFUSED, registration.FAILED)
+_NOT_ALLOWED = "authorization_failed"
 _NO_REFUSAL = ("temporary_failure", registration.NO_MEMORY)
 _IDLE_MS = const(1000)
 _SLICES = const(6)  # of work on keys between two looks at timers
@@ -221,6 +222,8 @@ class Membership:
             if keys.made.data_sas:
                 self.rekeys += 1
                 self.events.append(("rekeyed", self.epoch))
+                if self.settings.sender and keys.sends is False:
+                    self._refresh.soon(self._now_ms)  # perhaps we may send by now
             self._refresh.followed(self._now_ms, bool(keys.made.data_sas))
             if self.state != MEMBER:
                 self.member.keys.silence()  # new keys let nobody in again
@@ -417,6 +420,8 @@ class Membership:
             refresh.at.start(self._now_ms, _LATER_S, self._random_ms(_LATER_S))
         elif outcome == registration.REFUSED:
             if self.state != REFUSED:  # else it only knows now that we refused its policy
+                if self._receives_only(ike, was_pulling):
+                    return
                 self.member.keys.silence()
                 self._refused("The key server refused: " + ike.reason + ".")
         elif outcome == registration.FAILED:
@@ -437,6 +442,20 @@ class Membership:
                 wipe(inband.kwk)
             elif not self._keys.take_inband(inband):
                 self._refresh.soon(self._now_ms)
+
+    def _receives_only(self, ike, was_pulling):
+        """We asked to send, and may not: ask to receive then. At the next change of keys we ask
+        to send again, since that may be allowed by now."""
+        if ike.reason != _NOT_ALLOWED or not (ike.asked_to_send and self.settings.receiver):
+            return False
+        self.member.keys.silence()
+        self._group.is_in = False  # until what we ask for now is here
+        self._said_awake = self._said_awake or was_pulling
+        if not ike.pull(self._now_ms, self._said_awake, False):
+            return False
+        if self._keys.sends is not False:
+            self.events.append(("may_not_send", "The key server lets us only receive."))
+        return True
 
     def _refused(self, reason):
         """The server answered, and said no."""

@@ -65,13 +65,14 @@ def _is_choice(answer, offered, spi_len):
     return all([t in offered.transforms for t in answer.transforms])
 
 
-def ask_for(config, awake=False):
+def ask_for(config, awake=False, sends=True):
     """The payloads that ask for the group: IDg, SAg, and of a sender for one Sender-ID.
 
-    awake: say that we have not started anew since we got the keys that we have.
+    awake: say that we have not started anew since we got the keys that we have. sends: False, to
+    receive only, whatever covey.json says.
     """
     payloads = [group_of(config), (ike.SA, _emit_sag())]
-    if config.sender:
+    if config.sender and sends:
         payloads.append(notify(ike.GROUP_SENDER, struct.pack(">I", 1)))
     if awake:
         payloads.append(notify(ike.COVEY_AWAKE))

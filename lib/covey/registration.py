@@ -99,6 +99,7 @@ class Registration:
         self.transport_mode = False  # whether N(USE_TRANSPORT_MODE) came with them
         self.kwk = None  # the default KWK (GSK_w), a bytearray; wiped with the IKE SA
         self._config = config
+        self.asked_to_send = config.sender  # the last time
         self._random = random
         if path is not None and path.has_marker:
             self._has_marker = True
@@ -179,9 +180,13 @@ class Registration:
         """The next requests.Inband, answered already, or None; whoever takes it owns its kwk."""
         return self._inbands.pop(0) if self._inbands else None
 
-    def pull(self, now_ms):
-        """Ask for policy and keys again, and for a fresh Sender-ID. False: not in this state."""
-        return self._ask(PULLING, offer.ask_for(self._config), now_ms)
+    def pull(self, now_ms, awake=False, sends=True):
+        """Ask for policy and keys again, and for a fresh Sender-ID; see offer.ask_for. False: not
+        in this state."""
+        if not self._ask(PULLING, offer.ask_for(self._config, awake, sends), now_ms):
+            return False
+        self.asked_to_send = self._config.sender and sends
+        return True
 
     def say(self, payloads, now_ms, most_s=3600):
         """See Unicast.say. False: not in this state, too."""

@@ -32,7 +32,7 @@ _VERSION = const(1)
 _SOFTWARE = b"\0\1\0"
 _HEAD = ">BBBB3sx4sIIII"
 _PAIR = ">BI"
-_MOST_REASON = const(64)  # the first number that none has
+_MOST_REASON = const(72)  # the first number that none has
 _MOST_REASONS = const(48)  # in one report; there are no more by now
 
 

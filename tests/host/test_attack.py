@@ -152,18 +152,24 @@ def test_groups_of_others_are_spared(bench):
 
 def test_who_may_watch(bench):
     group = rules().groups["line1"]
-    known = (("press-7", "line1", "member"), ("eye", "line1", "never"), ("far", "line2", "never"))
+    known = (
+        ("press-7", "line1", "member", "receiver"),
+        ("eye", "line1", "never", "both"),
+        ("far", "line2", "never", "receiver"),
+        ("mute", "line1", "never", "sender"),
+    )
     on_air = {
         "members": [
-            {"member": name, "groups": {group: False}, "states": {group: state}}
-            for name, group, state in known
+            {"member": name, "roles": {group: role}, "states": {group: state}}
+            for name, group, state, role in known
         ]
     }
     attack.check_watcher(on_air, "eye", group)
     for name, why in (
         ("press-7", "is in the group now"),
-        ("far", "no member of line1"),
-        ("nobody", "no member of line1"),
+        ("far", "no receiver of line1"),
+        ("mute", "no receiver of line1"),
+        ("nobody", "no receiver of line1"),
         ("../x", "can't name"),
     ):
         with pytest.raises(Problem, match=why):

@@ -14,6 +14,7 @@ from covey_host.gcks.authority import (
     make_signing_key,
 )
 from covey_host.gcks.ledger import Ledger, decode, encode
+from covey_host.gcks.roles import Role
 from covey_host.store import Fenced, sqlite
 
 
@@ -31,7 +32,7 @@ def authority(store):
 
 def test_add_find_list(authority, store):
     made = authority.add("press-7", ["line1"], sender=True)
-    assert made == Member("press-7", made.psk, {"line1": True})
+    assert made == Member("press-7", made.psk, {"line1": Role.BOTH})
     assert len(made.psk) == PSK_LEN
     lamp = authority.add("lamp-1", ["line1", "line2"], psk=b"x" * 16)
     assert authority.find("press-7") == made

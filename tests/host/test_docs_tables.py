@@ -34,6 +34,7 @@ from covey import (
 from covey import group as member_group
 from covey.port import cpy_path
 from covey_host import join
+from covey_host.audit import recorder
 from covey_host.gcks import (
     cookies,
     disclosure,
@@ -314,6 +315,14 @@ def test_the_log_of_the_server():
     named |= {"rekeyed", "excluded_all"}  # KeyServer._tell_of says one of them
     assert '"rekeyed" if' in Path(keyserver.__file__).read_text()
     assert codes(table(CLI, "The server's log")) == named
+
+
+def test_what_the_audit_log_has_of_its_own():
+    named = set(calls(sorted((HOST / "audit").glob("*.py")), "add"))
+    named |= set(calls([HOST / "gcks" / "chronicle.py"], "enter"))
+    assert codes(table(CLI, "The audit log")) == named
+    said = re.search(r"all but (.+?) and `serving`", section(CLI, "The audit log"), re.S)[1]
+    assert set(re.findall(r"`(\w+)`", said)) == recorder._QUIET
 
 
 def test_the_counters_of_the_server():

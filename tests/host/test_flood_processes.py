@@ -8,7 +8,6 @@ import time
 import pytest
 
 from covey_host.gcks.epoch import decode_state
-from covey_host.store import sqlite
 from foreign_esp import Air
 from forged_rekeys import ForgedRekeys
 from member_process import join, micropython
@@ -21,7 +20,7 @@ class Flood:
     """Goes on in a thread of its own until it is closed."""
 
     def __init__(self, bench):
-        store = sqlite.open_existing(bench.root / "state.db")
+        store = bench.store()
         epoch, _ = decode_state(store.read("group/line1/state")[0])
         store.close()
         rekey = epoch.rekey

@@ -64,6 +64,7 @@ def test_data_of_errors_are_ignored(foreign, type):
             *session.proof(),
             notification(type, data),
         ]
+        bench.server.on_pull = lambda session, wants, data=data: [notification(type, data)]
         member = bench.join("--count", "1", "--timeout", "1")
         assert member.end()[0] == 1
         detail = member.heard("failed")["detail"]

@@ -19,6 +19,7 @@ def group_error(type):
 
     def arrange(bench):
         bench.server.on_auth = lambda session, wants: [*session.proof(), notification(type)]
+        bench.server.on_pull = lambda session, wants: [notification(type)]
 
     return arrange
 
@@ -142,6 +143,8 @@ def outcomes(tmp_path_factory):
             heard = benches[name].server
             assert heard.count("refused") == (told == "refused") * (1 + (name in DESKTOP))
             assert heard.count("left") == 0
+            # who may not send asks whether it may receive
+            assert heard.count("pull") == (name == "not authorised")
     finally:
         for bench in benches.values():
             bench.close()

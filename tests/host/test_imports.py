@@ -98,8 +98,11 @@ GROUPS = {
             "offer",
             "nat",
             "exchange",
+            "ppk",
             "handshake",
+            "digital",
             "certs",
+            "rawkeys",
             "ikerekey",
             "requests",
             "renewal",
@@ -134,6 +137,7 @@ GROUPS = {
     ),
     "top": (
         [
+            "keyfiles",
             "certfiles",
             "fields",
             "config",
@@ -174,7 +178,7 @@ DOORS = {
     "port.mpy_address": ["network", "socket"],
     "port.mpy_esp": ["errno", "micropython", "socket", "sys"],
     "port.mpy_socket": ["errno", "micropython", "os", "select", "socket", "sys"],
-    "certfiles": ["binascii"],
+    "keyfiles": ["binascii"],
     "fields": ["json"],
     "aio": ["asyncio"],
     "signing": ["asyncio"],

@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from covey_host.errors import Problem
 from covey_host.gcks import policy
+from covey_host.gcks.roles import Role
 from covey_host.gcks.sockets import Address
 from foreign_gm import GSA_REGISTRATION, INFORMATIONAL, REGISTRATION_FAILED, notification
 from gcks_site import KEY, LINE1, SITE, CutStore, Killed, Site
@@ -519,3 +520,35 @@ def test_killed_at_any_call_of_the_store(tmp_path, after, gone):
             break
         at += 1
     assert at > 1  # it was cut once at least
+
+
+def allow(site, name, role):
+    was, now = site.server.authority.with_rule(name, "line1", role)
+    site.send(site.server.change_member(was, now, site.now))
+
+
+def test_unicast_delivery_goes_to_receivers_only(tmp_path):
+    site = Site(tmp_path / "state.db", MIXED)
+    for name, role in (("a", Role.SENDER), ("b", Role.BOTH), ("c", Role.RECEIVER)):
+        site.server.add_member(name, ["line1"], role=role, psk=KEY, relayed=True)
+    a, b = (Peer(site, name, wants=1).join() for name in ("a", "b"))
+    Peer(site, "c").join()
+    relay = site.server.relay
+    carried = relay.from_member(esp(a.tek, a.keys.sender_ids[0], 1), "a", site.now)
+    assert (carried.group, carried.addresses) == ("line1", ("b", "c"))
+    carried = relay.from_member(esp(b.tek, b.keys.sender_ids[0], 1), "b", site.now)
+    assert carried.addresses == ("c",)
+    site = site.restart()
+    assert group(site).relayed() == ["a", "b", "c"]
+    for name, receives in (("a", False), ("b", True)):
+        assert group(site).may_receive(name) is receives
+    for name in ("b", "c"):
+        allow(site, name, Role.NONE)
+    a = Peer(site, "a", wants=1).join()
+    relay = site.server.relay
+    assert relay.listening()  # so that what it sends can leave by the group's socket
+    carried = relay.from_member(esp(a.tek, a.keys.sender_ids[0], 1), "a", site.now)
+    assert (carried.group, carried.addresses) == ("line1", ())
+    allow(site, "a", Role.RECEIVER)
+    assert relay.from_member(esp(a.tek, a.keys.sender_ids[0], 2), "a", site.now) is None
+    site.store.close()

@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from gcks_site import LINE1, SITE, Site
+from covey.drops import DROP_NO_SA
+from covey_host.gcks.roles import Role
+from gcks_site import KEY, LINE1, SITE, Site
 from tesla_plant import Plant
 from test_eviction import group_of
 
@@ -73,6 +75,33 @@ def test_who_is_removed_and_comes_again(tmp_path):
     assert after["press"] != before["press"] and after["desk"] == before["desk"]
     assert proven(plant, "press", "valve", "desk") == [True, True]
     assert proven(plant, "desk", "valve", "press") == [True, True]
+
+
+def test_who_may_not_send_any_more(tmp_path):
+    """It comes back as a receiver, by itself."""
+    plant = begun(tmp_path, ["press", "desk"], ["valve"])
+    server = plant.site.server
+    was, now = server.authority.with_rule("press", "line1", Role.RECEIVER)
+    plant.said(server.change_member(was, now, plant.site.now))
+    assert set(secrets(plant)) == {"desk"}
+    plant.wait(60_000)
+    press = plant.ones["press"]
+    assert press.it.state_name == "member" and press.it.sender_id is None
+    assert press.send(b"on") == DROP_NO_SA
+    assert proven(plant, "desk", "valve", "press") == [True, True]
+
+
+def test_who_only_sends(tmp_path):
+    plant = begun(tmp_path, ["press"], ["valve"])
+    plant.site.server.add_member("mute", ["line1"], role=Role.SENDER, psk=KEY)
+    mute = plant.begin("mute", True)
+    mute.member.is_receiver = False
+    mute.member.shut(False)
+    plant.settle()
+    assert proven(plant, "mute", "valve", "press") == [True, True]
+    plant.wait(3_000, speak=["press"])
+    assert mute.confirmed == {} and mute.kept == []
+    assert set(mute.member.drops.as_dict()) <= {"not_receiver", "rekey_repeat", "rekey_spi"}
 
 
 def test_after_the_eighth_start(tmp_path):

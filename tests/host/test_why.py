@@ -403,7 +403,7 @@ def test_not_authorised(site):
     site.connect(gm, "a")
     site.ask(gm, "a")
     assert names(site, "a")[0] == "authorization_failed"
-    assert "`sender` in its covey.json" in "\n".join(why.lines(told(site, "a")))
+    assert "`receiver` in its covey.json" in "\n".join(why.lines(told(site, "a")))
 
 
 def test_two_devices_of_one_name(site):
@@ -478,7 +478,8 @@ def test_no_secret_is_told(site):
 
 def test_every_reason_has_words():
     spec = {code(cells[0]): cells[3] for cells in table(SPEC, "Reasons for a drop").values()}
-    quiet = {"empty", "keepalive", "own", "dummy", "rekey_repeat", "rekey_portion", "disclosure"}
+    quiet = {"empty", "keepalive", "own", "dummy", "not_receiver"}
+    quiet |= {"rekey_repeat", "rekey_portion", "disclosure"}
     assert diary._QUIET == quiet
     assert set(dropwords.DROPS) >= set(spec) - quiet
     assert set(dropwords.DROPS) - set(spec) <= {"silent"}
@@ -501,9 +502,10 @@ def test_every_refusal_has_words():
 def test_files_that_do_not_fit(tmp_path):
     from covey_host import site as sites
     from covey_host.gcks import authority, policy
+    from covey_host.gcks.roles import Role
 
     place = sites.Site(tmp_path)
-    member = authority.Member("press-7", KEY, {"line1": False})
+    member = authority.Member("press-7", KEY, {"line1": Role.RECEIVER})
     rules = policy.parse(SITE + LINE1)
     assert why.check_files(place, member, rules) == []  # they are elsewhere
     folder = tmp_path / "members" / "press-7"
@@ -521,6 +523,13 @@ def test_files_that_do_not_fit(tmp_path):
     assert "is not the key" in found(psk="ab" * 16) and "is not the key" in found(psk="short")
     assert "idr 'other'" in found(idr="other") and "idi 'x'" in found(idi="x")
     assert "group 'line9'" in found(group="line9") and "sender true" in found(sender=True)
+    member = replace(member, groups={"line*": Role.BOTH})
+    assert found(sender=True) == found() == ""
+    member = replace(member, groups={"line1": Role.SENDER})
+    assert "sender false" in found() and "receiver false" in found(sender=True)
+    assert found(sender=True, receiver=False) == ""
+    member = replace(member, groups={"line1": Role.NONE})
+    assert "join none" in found()
     assert "no JSON object" in found(text="[]") and "no JSON object" in found(text="{")
     (folder / "psk").unlink()
     assert "can't be read" in why.check_files(place, member, rules)[0]

@@ -51,6 +51,7 @@ class Script:
             self.kd.bags = [bag for bag in self.kd.bags if len(bag.spi) == 4]
         self.kwk = bytearray(KWK)
         self.transport_mode = True
+        self.asked_to_send = config.sender
         self.noted = None
         self.reason = self.refusal
         self._outcome = registration.REFUSED if self.refusal else registration.REGISTERED
@@ -76,7 +77,7 @@ class Script:
     def take_outgoing(self):
         return self.outgoing.pop(0) if self.outgoing else None
 
-    def pull(self, now_ms):
+    def pull(self, now_ms, awake=False, sends=True):
         return False
 
     def leave(self, now_ms):

@@ -19,6 +19,7 @@ class _Answer:
     """What a registration.Registration has."""
 
     transport_mode = True
+    asked_to_send = False
 
     def __init__(self):
         given = STORY["receiver"]

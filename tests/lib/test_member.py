@@ -4,6 +4,7 @@ from covey import esp, member
 from covey.drops import (
     DROP_EXHAUSTED,
     DROP_NO_SA,
+    DROP_NOT_RECEIVER,
     DROP_NOT_SENDER,
     DROP_OVERSIZE,
     DROP_OWN,
@@ -228,6 +229,18 @@ def test_nothing_to_send_under():
     receiver = a_receiver()
     assert send(receiver, b"x") == DROP_NOT_SENDER and not receiver.can_send(0)
     assert m.drops.as_dict() == {"no_sa": 1} and m.sent == 0
+
+
+def test_who_only_sends_is_delivered_nothing():
+    m = Member(payload_max=64, sender=True, receiver=False)
+    sa = data_sa()
+    sa.become_sender(0x41, 16)
+    m.keys.install(sa, 0)
+    m.keys.activate(sa.spi, 0, 0)
+    for is_shut in (False, True, False):  # as while the key server is silent, and after
+        m.shut(is_shut)
+        refuses(m, good(sender=7), DROP_NOT_RECEIVER)
+    assert send(m, b"x") and m.drops.as_dict() == {"not_receiver": 3}
 
 
 def test_before_atd_and_after_silence():

@@ -48,6 +48,7 @@ class Script:
         self.reason = self.noted = None
         self.gsa = self.kd = self.kwk = None
         self.transport_mode = True
+        self.sender = self.asked_to_send = config.sender
         self.outcome = None
         self.asked = []
         self.steps = 0
@@ -91,10 +92,11 @@ class Script:
     def take_inband(self):
         return self.inbands.pop(0) if self.inbands else None
 
-    def pull(self, now_ms):
+    def pull(self, now_ms, awake=False, sends=True):
         if self.state not in (registration.REGISTERED, registration.REFUSED):
             return False
-        self.asked.append("pull")
+        self.asked_to_send = self.sender and sends
+        self.asked.append("pull" if sends else "pull to receive")
         self.state = registration.PULLING
         return True
 
@@ -792,11 +794,15 @@ def _is_to_send(life):
 
 def test_who_is_out_sends_under_no_key_that_a_rekey_brings():
     """Not even between two slices of work."""
-    for out in (membership.REFUSED, membership.EXCLUDED):
+    for out, reason in (
+        (membership.REFUSED, "invalid_group_id"),
+        (membership.MEMBER, "authorization_failed"),  # it asks to receive
+        (membership.EXCLUDED, None),
+    ):
         life = Life(sending=True).registered(STORY["sender"])
         assert _is_to_send(life)
-        if out == membership.REFUSED:
-            life.ike.answer(registration.REFUSED, reason="authorization_failed")
+        if reason:
+            life.ike.answer(registration.REFUSED, reason=reason)
             life.it.step(life.now_ms)
         else:
             life.member.keys.silence()
@@ -807,6 +813,59 @@ def test_who_is_out_sends_under_no_key_that_a_rekey_brings():
             life.it.step(life.now_ms)
             assert not _is_to_send(life)
         assert life.it.rekeys == 1 and T2 in [sa.spi for sa in life.member.keys.live()]
+
+
+def test_a_sender_that_may_not_send_any_more_receives():
+    """And asks again at each change of keys."""
+    life = Life(sending=True).registered(STORY["sender"])
+    life.names()
+    life.it.refresh(life.now_ms)
+    life.run(2100)
+    life.ike.answer(registration.REFUSED, reason="authorization_failed")
+    life.run()
+    assert life.ike.asked == ["pull", "pull to receive"]
+    assert life.it.state == membership.MEMBER and not _is_to_send(life)
+    life.registered()
+    assert life.it.sender_id is None and not _is_to_send(life)
+    assert life.names() == ["may_not_send"] and life.it.state == membership.MEMBER
+    life.run(4000)
+    assert len(life.ike.asked) == 2
+    life.rekey(STORY["rekey1"])
+    assert life.it.rekeys == 1 and life.it.sender_id is None
+    life.run(2100)
+    assert life.ike.asked[2:] == ["pull"]
+    life.ike.answer(registration.REFUSED, reason="authorization_failed")
+    life.run()
+    assert life.ike.asked[3:] == ["pull to receive"]
+    assert life.names() == ["rekeyed"]  # it was told of that before
+
+
+def test_a_sender_that_is_promoted_gets_a_sender_id():
+    life = Life(sending=True)
+    life.ike.answer(registration.REFUSED, reason="authorization_failed")
+    life.run()
+    life.registered()
+    life.it.refresh(life.now_ms)
+    life.run(2100)
+    assert life.ike.asked == ["pull to receive", "pull"]
+    life.registered(STORY["sender"])
+    assert life.it.sender_id is not None and _is_to_send(life)
+    life.rekey(STORY["rekey1"])
+    life.run(2100)
+    assert len(life.ike.asked) == 2 and _is_to_send(life)
+
+
+def test_who_may_not_receive_either_is_refused():
+    life = Life(sending=True)
+    for _ in range(2):
+        assert life.it.state == membership.REGISTERING
+        life.ike.answer(registration.REFUSED, reason="authorization_failed")
+        life.run()
+    assert life.it.state == membership.REFUSED and life.ike.asked == ["pull to receive"]
+    alone = Life(sending=True, receiver=False)
+    alone.ike.answer(registration.REFUSED, reason="authorization_failed")
+    alone.run()
+    assert alone.it.state == membership.REFUSED and alone.ike.asked == []
 
 
 def test_windows_that_are_lost_while_the_answer_is_on_its_way():

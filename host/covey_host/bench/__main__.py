@@ -26,9 +26,11 @@ SUBJECTS = [
     "peers",
     "registrations",
     "rush",
+    "workers",
     "loopback",
     "relay",
     "confirmation",
+    "gateway",
     "floods",
 ]
 _WIDTH = 180  # where nobody looks at it

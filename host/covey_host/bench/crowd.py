@@ -78,6 +78,6 @@ def _members(prefix: str, count: int) -> Iterator[tuple[str, bytes]]:
 
 
 def _entitled(leavers: list[int]) -> Iterator[tuple[str, bytes]]:
-    row = {"psk": os.urandom(32), "groups": {GROUP: False}, "removed": False}
+    row = {"psk": os.urandom(32), "groups": {GROUP: "receiver"}, "removed": False}
     for leaf in leavers:
         yield f"authority/member/{name_of(leaf)}", encode(row)

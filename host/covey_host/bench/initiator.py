@@ -1,4 +1,4 @@
-"""An IKEv2 initiator that costs little, to load a responder: RFC 7296, 7427, 9838, from their text.
+"""An IKEv2 initiator that costs little, to load a responder: RFC 7296, 7427, 9838 from their text.
 
     IKE_SA_INIT   HDR, [N(COOKIE),] SA, KE, Ni, [N(SIGNATURE_HASH_ALGORITHMS)]
     GSA_AUTH      HDR, SK{IDi, [CERT,] AUTH, IDg}     of a key server: it registers with a group

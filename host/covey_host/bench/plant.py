@@ -66,8 +66,8 @@ class Plant:
         if self._serves:
             self.serve()
 
-    def serve(self) -> None:
-        words = ("-m", "covey_host", "serve", "--json", "--interface", INTERFACE)
+    def serve(self, *more: str) -> None:
+        words = ("-m", "covey_host", "serve", "--json", "--interface", INTERFACE, *more)
         server = self.server = self.start([sys.executable, *words], stderr=subprocess.PIPE)
         self.wait_for(server.stderr, "serving")
 

@@ -19,7 +19,8 @@ from ..demo.stage import free_ports
 from ..gcks import issuing, trust
 from ..gcks.authority import Authority
 from ..gcks.ledger import Ledger, encode
-from ..store import sqlite
+from ..site import Site
+from ..vault.opening import open_store
 from .charon import HOST, SERVER, Charon, Pems
 from .plant import GROUP, Plant
 from .results import Missing, Table
@@ -73,7 +74,7 @@ def _measure(table: Table, how: str, quick: bool) -> None:
 def admit(plant: Plant, names: list[str], psk: bytes | None) -> Pems | None:
     """Enter members, while no server runs. Without a psk: each with a certificate, whose keys are
     in keys.json → what charon needs."""
-    store = sqlite.open_existing(plant.folder / "state.db")
+    store = open_store(Site(plant.folder))
     try:
         ledger = Ledger(store)
         authority, site, now = Authority(ledger), trust.load(ledger), time.time()

@@ -13,9 +13,10 @@ from ..commands import perform
 from ..errors import MISUSE, Problem
 from ..gcks import policy
 from ..gcks.policy import ECDSA, MAC, NONE, TESLA, UNICAST, GroupPolicy
+from ..gcks.roles import Role, role_in, role_named
 
 SEED_LEN = 32
-_FILES = ("psk_file", "key_file", "certificate_file", "ca_file")
+_FILES = ("psk_file", "key_file", "certificate_file", "ca_file", "ppk_file", "server_key_file")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class Member:
         found = {"relay"} if self.fields.get("delivery") == UNICAST else set()
         if "ca_file" in self.fields:
             found.add("certificates")
+        if "server_key_file" in self.fields:
+            found.add("rawkeys")
+        if "ppk_file" in self.fields:
+            found.add("ppk")
         if self.policy is None:
             return found | {MAC, TESLA, ECDSA}
         return found | {self.policy.source_auth} - {NONE}
@@ -139,4 +144,7 @@ def _policy(site: sites.Site | None, group: str) -> GroupPolicy | None:
 
 
 def _senders(members: list[dict], group: str) -> int:
-    return sum(m["group"] == group and m["sender"] for m in members)
+    rules: dict[str, dict[str, Role]] = {}
+    for row in members:
+        rules.setdefault(row["member"], {})[row["group"]] = role_named(row["role"])
+    return sum(role_in(one, group).sends for one in rules.values())

@@ -81,11 +81,11 @@ def check_watcher(running: dict | None, name: str, group: GroupPolicy) -> None:
     check_name("member", name)
     if running is None:
         raise Problem(f"No key server is running: {name} can't watch. Start `covey serve`.")
-    known = {m["member"]: m["groups"] for m in running["members"]}
-    if group.name not in known.get(name, {}):
+    known = {m["member"]: m["roles"] for m in running["members"]}
+    if known.get(name, {}).get(group.name) not in ("receiver", "both"):
         raise Problem(
-            f"{name} is no member of {group.name}: add one to watch with, `covey member add {name}"
-            f" --group {group.name}`.",
+            f"{name} is no receiver of {group.name}: add one to watch with, `covey member add"
+            f" {name} --group {group.name}`.",
             MISUSE,
         )
     states = {m["member"]: m["states"] for m in running["members"]}

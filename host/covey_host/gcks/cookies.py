@@ -54,6 +54,25 @@ class Cookies:
         self._until_ms = now_ms + LIFE_MS
 
 
+class Shared(Cookies):
+    """Cookies of several processes: the secret of each minute follows from the one that all of
+    them know, and so do version and minute from the clock of the machine."""
+
+    def __init__(self, secret: bytes):
+        super().__init__(lambda _: b"")
+        self._shared = secret
+
+    def _turn(self, now_ms: int) -> None:
+        minute = now_ms // LIFE_MS
+        if self._until_ms == minute:
+            return
+        self._until_ms = minute
+        self._version = minute % 256
+        self._secret, self._former = (
+            hmac.digest(self._shared, m.to_bytes(8), "sha256") for m in (minute, minute - 1)
+        )
+
+
 def bare_nonce(kind: int, data: bytes) -> bytes | None:
     """Ni of an IKE_SA_INIT of the usual form that shows no cookie, as quickly as a flood wants it;
     None: it has to be read closely. kind: of its first payload."""

@@ -24,22 +24,32 @@ _RETRY_MS = 5000  # after a write that failed
 _AT_ONCE = 64  # rows in one write, and
 _WRITES = 8  # writes in one step
 # No sign of trouble
-_QUIET = {"empty", "keepalive", "own", "dummy", "rekey_repeat", "rekey_portion", "disclosure"}
+_QUIET = {
+    "empty",
+    "keepalive",
+    "own",
+    "dummy",
+    "not_receiver",
+    "rekey_repeat",
+    "rekey_portion",
+    "disclosure",
+}
 
 # Events of the log that are about one member, and which of their facts are kept.
 _EVENTS = {
-    "added": ("groups", "sender"),
+    "added": ("groups", "sender", "role"),
+    "allowed": ("rules", "groups"),
     "removed": ("groups",),
     "registered": ("group", "epoch", "boots", "address"),
     "left": ("group",),
     "waits": ("group", "until_s"),
-    "refused": ("group", "reason"),
+    "refused": ("group", "reason", "asked"),
     "authentication_failed": ("address", "reason"),
     "unanswered": (),
     "replaced": ("address", "former", "heard_s"),
     "moved": ("address", "former"),
 }
-_COMMANDS = {"added", "removed"}
+_COMMANDS = {"added", "allowed", "removed"}
 
 
 class Diary:

@@ -178,7 +178,8 @@ def _rekey_sa(fields: dict) -> RekeySA:
 
 
 def _seat(fields: dict) -> Seat:
-    return Seat(fields["member"], bytes.fromhex(fields["secret"]), fields["index"])
+    secret, receives = bytes.fromhex(fields["secret"]), fields.get("receives", True)
+    return Seat(fields["member"], secret, fields["index"], receives)
 
 
 def _parcel(fields: dict) -> Parcel:

@@ -38,6 +38,7 @@ from .newcomers import Newcomers, NotYet
 from .policy import INBAND, REKEY_AT, TESLA, GroupPolicy
 from .rekeyer import Rekeyer
 from .repeats import Repeats
+from .roles import Role
 from .roster import Enrolled, Roster
 from .succession import Plan
 from .timers import NEVER
@@ -194,10 +195,11 @@ class Group:
         fragments: bool = False,
         boots: bool = False,
         relayed: bool = False,
+        receives: bool = True,
     ) -> list[int]:
         """Register a member: its fresh Sender-IDs, none where wanted is None (a receiver). It has
         a new personal key: see path(). boots: it may remember nothing. relayed: it is to have
-        data keys only, and no path.
+        data keys only, and no path. receives: False, it sends alone.
 
         All of it is durable on return, or when the ledger's together() ends. GroupFull where it
         must not be; NotYet: it waits for other keys; Problem from the store.
@@ -208,7 +210,10 @@ class Group:
         if not self.has(member) and self._roster.count(self.epoch.era) >= self.policy.members:
             raise GroupFull
         has = None if relayed else fragments
-        self._freshen(member, has, boots, wanted is not None, now_ms)
+        role = Role.RECEIVER if receives else Role.NONE
+        if wanted is not None:
+            role |= Role.SENDER
+        self._freshen(member, has, boots, role, now_ms)
         if wanted is not None and self.epoch.shape.single_sender:
             wanted = 1
             self._make_way(member, now_ms)
@@ -216,12 +221,13 @@ class Group:
         leaf, draft = self._place(member, relayed)
         relayed &= leaf is None
         fragments |= relayed  # no rekey by multicast comes to it
-        enrolled = Enrolled(self.epoch.era, wanted is not None, False, fragments, leaf, relayed)
+        what = False, fragments, leaf, relayed
+        enrolled = Enrolled(self.epoch.era, role.sends, *what, receives=receives)
         changes = self._roster.entering(member, enrolled, picked)
         changes |= self._tree.pages(draft, self._prefix) if draft else {}
         self._write(changes, later=True)
         self._roster.enter(member, enrolled, picked)
-        self._newcomers.admitted(member, is_sender=wanted is not None)
+        self._newcomers.admitted(member, is_sender=role.sends)
         if self.epoch.clock:
             self._timed[member] = _NEVER_TOLD
         if draft:
@@ -264,6 +270,11 @@ class Group:
     def serves(self, member: str) -> bool:
         """Whether it is one of relayed()."""
         return self._roster.relayed_one(member, self.epoch.era) is not None
+
+    def may_receive(self, member: str) -> bool:
+        """Whether one of relayed() is to have what others send."""
+        enrolled = self._roster.relayed_one(member, self.epoch.era)
+        return enrolled is not None and enrolled.receives
 
     def may_send(self, member: str) -> bool:
         """Whether one of relayed() is registered as a sender."""
@@ -397,6 +408,11 @@ class Group:
         """Whether everything has been said."""
         return not self._repeats.outbox
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether a message waits for its time that has not been sent at all."""
+        return self._repeats.unsent > 0
+
     def is_fresh(self, now_ms: int) -> bool:
         """Whether members may still lack the current epoch: it has just been told."""
         return now_ms < self._born_ms + self.policy.dtd_s * 1000
@@ -514,39 +530,39 @@ class Group:
         return [(was, plan.end_ms), *former]
 
     def _freshen(
-        self, member: str, fragments: bool | None, boots: bool, sends: bool, now_ms: int
+        self, member: str, fragments: bool | None, boots: bool, role: Role, now_ms: int
     ) -> None:
         """Other keys for who must not have these, or NotYet. fragments: None, it gets no path."""
         has_tree = self._tree is not None and fragments is not None
         how = {"is_new": not self.has(member), "boots": boots, "tree": has_tree}
         ask = member, self.policy, now_ms
-        if not self._newcomers.can_have(*ask, **how, seated=self._is_seated(member, sends)):
-            due_ms = self._newcomers.wait(member, fragments, sends, self.policy, now_ms)
+        if not self._newcomers.can_have(*ask, **how, seated=self._is_seated(member, role)):
+            due_ms = self._newcomers.wait(member, fragments, role, self.policy, now_ms)
             if now_ms >= due_ms:
-                if self._lacks_index(member, sends):
+                if self._lacks_index(member, role.sends):
                     self.exclude(now_ms)  # which frees the indexes that are used up
                 else:
                     self.rekey(now_ms)
-                if self._newcomers.can_have(*ask, **how, seated=self._is_seated(member, sends)):
+                if self._newcomers.can_have(*ask, **how, seated=self._is_seated(member, role)):
                     return
-                due_ms = self._newcomers.wait(member, fragments, sends, self.policy, now_ms)
+                due_ms = self._newcomers.wait(member, fragments, role, self.policy, now_ms)
             raise NotYet(due_ms)
 
     def forget_waiting(self, member: str) -> None:
         """Who was removed is not to be given a seat, or a leaf."""
         self._newcomers.forget(member)
 
-    def _is_seated(self, member: str, sends: bool) -> bool:
+    def _is_seated(self, member: str, role: Role) -> bool:
         """GroupFull: no member more can be told apart."""
         source_auth = self.epoch.shape.source_auth
-        if not seats.needs_seat(source_auth, sends):
+        if not seats.needs_seat(source_auth, role.sends):
             return True
-        if seats.is_full(source_auth, self.epoch.seats, member, sends):
+        if seats.is_full(source_auth, self.epoch.seats, member, role):
             raise GroupFull
-        if not seats.is_seated(self.epoch.seats, member, sends):
+        if not seats.is_seated(self.epoch.seats, member, role):
             return False
         index = seats.seat_of(self.epoch.seats, member).index
-        return not sends or senders.has_value(self.rows, member, index, self.epoch)
+        return not role.sends or senders.has_value(self.rows, member, index, self.epoch)
 
     def _lacks_index(self, member: str, sends: bool) -> bool:
         """Whether no index would be there for a seat of this sender."""

@@ -33,14 +33,23 @@ _QUESTION = bytes(  # header and Notify payload, from SPIr to the cookie
 
 
 class Door:
-    def __init__(self, policy: SitePolicy, table: Table, counters: Counter, random: Random):
+    def __init__(
+        self,
+        policy: SitePolicy,
+        table: Table,
+        counters: Counter,
+        random: Random,
+        cookies: Cookies | None = None,
+    ):
+        """cookies: where other processes at the same ports make and take the same ones."""
         self.policy = policy
         self.trust = Trust()
+        self.elsewhere = 0  # half-open IKE SAs of other processes at the same ports
         self._table = table
         self._counters = counters
         self._random = random
         self._ephemeral = sainit.Ephemeral(random)
-        self._cookies = Cookies(random)
+        self._cookies = cookies or Cookies(random)
         self._notices: list[int] = []  # when the latest were sent
         self._calm_ms = 0  # from when on cookies need not be asked for
         self._is_calm = True  # as of the latest message
@@ -96,7 +105,7 @@ class Door:
         return [answer]
 
     def _is_crowded(self) -> bool:
-        return self._table.half_open >= self.policy.cookies_from
+        return self._table.half_open + self.elsewhere >= self.policy.cookies_from
 
     def _look(self, now_ms: int) -> None:
         """Not now so, now so: a peer that was asked for a cookie, and was then answered to an

@@ -21,7 +21,17 @@ _TURNS = 4  # of the last rows: what is like one of these repeats it
 FLUSH_MS = 1000  # after an event
 _MOST_PENDING = 100_000  # members with events that are not written yet
 _PREFIX = "history/"
-_VARY = {"epoch", "sender_ids", "reasons", "address", "former", "heard_s", "until_s", "epochs"}
+_VARY = {
+    "epoch",
+    "sender_ids",
+    "asked",
+    "reasons",
+    "address",
+    "former",
+    "heard_s",
+    "until_s",
+    "epochs",
+}
 _ONE_ROW = {"authentication_failed"}  # anybody can cause them: never more than one row
 _BURSTS = {"replaced"}  # how often counts: from the first one after a time without any
 _REST_S = 3600

@@ -7,15 +7,16 @@ has taken over: this one must stop. Any other Problem leaves it able to go on.
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..errors import MISUSE, Problem
 from ..store import Fenced, Store
-from . import Out, disclosure, seats, sources, trust
-from .authority import Authority, Member, load_signing_key
+from . import Out, disclosure, handover, putout, seats, sources, trust
+from .authority import Authority, Member, load_signing_key, lost_by
 from .clock import Boot, Clock
 from .diary import Diary
 from .epoch import Epoch
@@ -28,7 +29,10 @@ from .registrar import Registrar
 from .rekeyer import Rekeyer
 from .relay import Relay
 from .responder import Responder
+from .roles import Role, is_pattern, stored
+from .spis import Spis
 
+_LAST_WRITES = 1000  # at the end
 _MOST_EVENTS = 1000  # kept for whoever reads them; the oldest go first
 
 
@@ -43,15 +47,18 @@ class KeyServer:
         random: Callable[[int], bytes] = os.urandom,
         time: Callable[[], float] = time.time,
         boot: Boot | None = None,
+        spis: Spis | None = None,
     ):
         """time(): seconds since 1970, for people, and to judge certificates by; nothing else is
-        decided by it. boot: of what machine the clock is by which senders are proven."""
+        decided by it. boot: of what machine the clock is by which senders are proven. spis: where
+        there are workers."""
         self.counters: Counter[str] = Counter()
         self.events: list[tuple[str, dict]] = []  # what happened; the reader empties it
         self._store = store
         self._policy = policy
         self._random = random
         self._boot = boot or Boot()
+        self._spis = spis
         self._ledger = Ledger(store)
         self._clock = Clock(self._ledger, random, self._boot)
         self._authority = Authority(self._ledger, random)
@@ -100,6 +107,7 @@ class KeyServer:
             self._tell,
             self._random,
             self._time,
+            self._spis,
         )
         of_ours = self._ledger, trust.load(self._ledger)
         trust.renew_server(*of_ours, self._policy.identity, self._time())
@@ -109,13 +117,19 @@ class KeyServer:
 
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker; address is any hashable that Out.address gives back."""
-        if self._held is not None:
-            return self._responder.receive(data, address, now_ms)
-        try:
-            outs = self._responder.receive(data, address, now_ms)
-        finally:
-            self._responder.heard()
-        return outs + self._due(now_ms)
+        return self._answer(partial(self._responder.receive, data, address), now_ms)
+
+    def take_over(self, data: bytes, now_ms: int) -> list[Out]:
+        """What a worker hands over (see handover.py): a member that has proven itself to it."""
+        sa, opened = handover.parse(data, self._random)
+        return self._answer(partial(self._responder.take_over, sa, opened), now_ms)
+
+    def hear_workers(self, half_open: int, counters: dict[str, int], events: Iterable) -> None:
+        """half_open: IKE SAs of all of them; counters, events: since the last call."""
+        self._responder.crowd(half_open)
+        self.counters.update(counters)
+        for name, facts in events:
+            self._tell(name, **facts)
 
     @contextmanager
     def together(self, now_ms: int):
@@ -181,16 +195,22 @@ class KeyServer:
         groups: list[str],
         *,
         sender: bool = False,
+        role: Role | None = None,
         psk: bytes | None = None,
         relayed: bool = False,
         certificates: list[tuple[str, int]] | None = None,
+        ppk: bytes = b"",
+        is_ppk_optional: bool = False,
+        key: bytes = b"",
     ) -> Member:
         for group in groups:
-            if group not in self._policy.groups:
+            if not is_pattern(group) and group not in self._policy.groups:
                 raise Problem(f"There is no group {group!r}: see `covey group list`.", MISUSE)
-        how = {"sender": sender, "psk": psk, "relayed": relayed, "certificates": certificates}
-        member = self._authority.add(name, groups, **how)
-        self._tell("added", member=name, groups=list(groups), sender=sender)
+        how = {"psk": psk, "relayed": relayed, "certificates": certificates}
+        how |= {"ppk": ppk, "is_ppk_optional": is_ppk_optional, "key": key}
+        member = self._authority.add(name, groups, sender=sender, role=role, **how)
+        role = member.groups[groups[0]]
+        self._tell("added", member=name, groups=list(groups), sender=role.sends, role=role.word)
         return member
 
     @property
@@ -217,30 +237,14 @@ class KeyServer:
         delivery. Without a tree, or where the store knows of no leaf (it may be a restored
         backup), everybody is sent away, and those that remain come back."""
         members, changes = self._authority.removal(names)
-        plans = []
-        for group in self._groups.values():
-            group.refresh(now_ms)
-            for name in names:
-                group.forget_waiting(name)
-            gone = frozenset(m.name for m in members if group.may_hold_keys(m))
-            seated = frozenset(names) & group.seated
-            if gone or seated:
-                excludes = not group.can_evict(gone)
-                plan = group.plan(now_ms, excludes=excludes, gone=gone | seated)
-                plans.append((group, plan))
-                changes |= plan.changes
-            for name in set(names) - gone - seated:
-                changes |= group.forgetting(name)
+        plans, more = putout.planned(self._groups.values(), members, now_ms)
         for group in self._groups.values():
             group.is_stale = True  # what is in memory is read again should this fail
-        self._ledger.write(changes)
+        self._ledger.write(changes | more)
         self._authority.removed(*members)
         if any(member.certificates for member in members):
             self.refresh_trust()
-        for group, plan in plans:
-            group.believe(plan, now_ms)
-        self._left_groups = [group for group, _ in plans]
-        self.relay.is_stale = True
+        self._put_out(plans, now_ms)
         told = []
         for member in members:
             self.counters["removed"] += 1
@@ -248,6 +252,37 @@ class KeyServer:
             self._tell("removed", member=member.name, groups=groups)
             told += self._responder.dismiss(member.name, now_ms, is_excluded=True)  # it hears of
         return self._due(now_ms) + told  # no more keys
+
+    def change_member(self, was: Member, now: Member, now_ms: int) -> list[Out]:
+        """What it may do becomes another thing, see Authority.with_rule(). It is put out of groups
+        where it loses a right, and may come back as what it may be there."""
+        lost = [self._groups[name] for name in lost_by(was, now, self._groups)]
+        changes = self._authority.change(now)
+        plans, more = putout.planned(lost, [was], now_ms)
+        for group in lost:
+            group.is_stale = True
+        self._ledger.write(changes | more)
+        self._authority.changed(was, now)
+        self._put_out(plans, now_ms)
+        self.counters["roles_changed"] += 1
+        out = [group.policy.name for group, _ in plans]
+        self._tell("allowed", member=now.name, rules=stored(now.groups), groups=out)
+        self._responder.put_out(now.name, [group.policy.name for group in lost])
+        told = []
+        if not any(now.may_join(name) for name in self._groups):
+            told = self._responder.dismiss(now.name, now_ms, is_excluded=True)
+        return self._due(now_ms) + told
+
+    def _put_out(self, plans: putout.Plans, now_ms: int) -> None:
+        """The plans are in the store."""
+        putout.believe(plans, now_ms)
+        self._left_groups = [group for group, _ in plans]
+        self.relay.is_stale = True
+
+    @property
+    def policy(self) -> SitePolicy:
+        """In force, whatever covey.toml says by now."""
+        return self._policy
 
     def farewells(self, now_ms: int) -> list[dict]:
         """Of the latest removal: how long until it is through, in whole seconds."""
@@ -262,6 +297,8 @@ class KeyServer:
         groups that are gone are told to end. The sockets stay as they were opened."""
         self._check_receivers(policy)
         policy = replace(policy, listen=self._policy.listen)
+        before, after = self._policy.groups, policy.groups
+        changed = [n for n in {**before, **after} if before.get(n) != after.get(n)]
         for name in [name for name in self._groups if name not in policy.groups]:
             group = self._groups[name]
             group.exclude(now_ms)
@@ -276,7 +313,7 @@ class KeyServer:
         self._policy = self._responder.policy = policy
         self.relay.is_stale = True
         self._rekeyer.most_len = most_len(policy)
-        self._tell("reloaded", groups=list(policy.groups))
+        self._tell("reloaded", groups=list(policy.groups), changed=changed)
         return self._due(now_ms)
 
     def status(self, now_ms: int, member: str | None = None) -> dict:
@@ -284,6 +321,20 @@ class KeyServer:
         found = self._overview().status(now_ms, member)
         found["counters"] = dict(self.counters)
         return {**found, **(self._responder.status() if self._responder else {})}
+
+    def epochs(self) -> dict[str, int]:
+        """The number of each group's keys."""
+        return {name: group.epoch.number for name, group in self._groups.items()}
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all messages that tell of what was done have been sent once: a removal takes
+        two. What is left of repeats, the next start says again."""
+        return not any(group.has_unsent for group in self._all())
+
+    def flush(self) -> None:
+        """At the end: what is remembered of members, for `covey why`. Problem: it is lost."""
+        self._diary.flush(_LAST_WRITES)
 
     def why(self, member: str, now_ms: int) -> dict:
         """All that is known of one member; see status(). Problem where there is none."""
@@ -356,6 +407,16 @@ class KeyServer:
 
     def _all(self) -> list[Group]:
         return [*self._groups.values(), *self._retired]
+
+    def _answer(self, work: Callable[[int], list[Out]], now_ms: int) -> list[Out]:
+        """What is to be sent, and what else is by now, unless together() is to end first."""
+        if self._held is not None:
+            return work(now_ms)
+        try:
+            outs = work(now_ms)
+        finally:
+            self._responder.heard()
+        return outs + self._due(now_ms)
 
     def _due(self, now_ms: int) -> list[Out]:
         self._disclosure.note(self._keys_now(only_new=True), now_ms)

@@ -14,6 +14,7 @@ free again with the next one.
 
 from .epoch import Outbox
 from .policy import GroupPolicy
+from .roles import Role
 
 _MOST = 4096  # members that wait
 _FORGET_MS = 30_000
@@ -31,9 +32,8 @@ class Newcomers:
     """Of one group."""
 
     def __init__(self):
-        # Since when; whether it has fragments (None: it is to have no leaf), whether it wants to
-        # send.
-        self._waiting: dict[str, tuple[int, bool | None, bool]] = {}
+        # Since when; whether it has fragments (None: it is to have no leaf); as what it asks.
+        self._waiting: dict[str, tuple[int, bool | None, Role]] = {}
         self._due_ms: int | None = None  # when keys are changed for those who wait
         self._through_ms = 0  # when the last change of keys is through
         self._unused_ms = 0  # until when nobody sends under the TEK
@@ -94,13 +94,13 @@ class Newcomers:
         return not (looks_back and tree) or self._is_first or member in self._placed
 
     def wait(
-        self, member: str, fragments: bool | None, sends: bool, policy: GroupPolicy, now_ms: int
+        self, member: str, fragments: bool | None, role: Role, policy: GroupPolicy, now_ms: int
     ) -> int:
         """It waits, and is still there → when keys are to be changed."""
         if self._due_ms is None:
             self._due_ms = max(now_ms + policy.batch_window_ms, self._through_ms)
         if member in self._waiting or len(self._waiting) < _MOST:
-            self._waiting[member] = now_ms, fragments, sends
+            self._waiting[member] = now_ms, fragments, role
         return self._due_ms
 
     def waiting(self, now_ms: int) -> list[str]:
@@ -114,10 +114,10 @@ class Newcomers:
         waiting = self._waiting.items()
         return {member: has for member, (_, has, _) in waiting if has is not None}
 
-    def asking(self, now_ms: int) -> dict[str, bool]:
-        """All that wait, and whether each wants to send."""
+    def asking(self, now_ms: int) -> dict[str, Role]:
+        """All that wait, and as what."""
         self._forget_old(now_ms)
-        return {member: sends for member, (_, _, sends) in self._waiting.items()}
+        return {member: role for member, (_, _, role) in self._waiting.items()}
 
     def _forget_old(self, now_ms: int) -> None:
         for member, (since_ms, _, _) in list(self._waiting.items()):

@@ -16,6 +16,7 @@ from .diary import Diary
 from .group import Group
 from .policy import SitePolicy
 from .responder import Responder
+from .roles import Role, stored
 
 LISTED = 100  # names in each list
 _STALE = 4  # report intervals after which a report says nothing of now
@@ -56,7 +57,8 @@ class Overview:
             raise Problem(f"There is no member {name}: see `covey member list`.", MISUSE)
         diary = self._diary
         rows = diary.history.of(name)
-        groups = {group: self._standing(member, group, now_ms) for group in member.groups}
+        roles = member.roles(self._policy.groups)
+        groups = {group: self._standing(member, group, now_ms) for group in roles}
         sa = self._responder.open_sa(name) if self._responder else None
         heard_s = None if sa is None else max(0, now_ms - sa.heard_ms) // 1000
         if heard_s is None and (spoken := [row[1] for row in rows if row[3] in _SPOKEN]):
@@ -65,6 +67,7 @@ class Overview:
         return {
             "member": name,
             "removed": member.removed,
+            "rules": stored(member.groups),
             "groups": groups,
             "connected": sa is not None,
             "address": None if sa is None else str(sa.address),
@@ -138,12 +141,15 @@ class Overview:
 
     def _listed(self, member: Member, now_ms: int) -> dict:
         sa = self._responder.open_sa(member.name) if self._responder else None
-        standing = {g: self._standing(member, g, now_ms) for g in member.groups}
+        roles = member.roles(self._policy.groups)
+        may_join = {g: role for g, role in roles.items() if role is not Role.NONE}
+        standing = {g: self._standing(member, g, now_ms) for g in may_join}
         contact = self._diary.contacts.of(member.name)
         told_s = None if contact is None else self._diary.contacts.age_s(contact)
         return {
             "member": member.name,
-            "groups": member.groups,
+            "groups": {g: role.sends for g, role in may_join.items()},
+            "roles": stored(roles),
             "connected": sa is not None,
             "states": {group: facts["state"] for group, facts in standing.items()},
             "lags": {group: facts["lag"] for group, facts in standing.items()},
@@ -151,8 +157,10 @@ class Overview:
         }
 
     def _standing(self, member: Member, name: str, now_ms: int) -> dict:
-        """What a member is to a group that it may join."""
-        facts = {"sender": member.groups[name], "state": states.NEVER, "lag": None, "behind": 0}
+        """What a member is to a group that a rule of it covers."""
+        role = member.role(name)
+        facts = {"sender": role.sends, "role": role.word}
+        facts |= {"state": states.NEVER, "lag": None, "behind": 0}
         facts |= {"epoch": None, "senders": 0, "untimed": False, "unsure": False}
         group = self._groups.get(name)
         if group is None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -60,6 +61,7 @@ ike_idle = "10m"
 # private_attributes = true      # false, with "ip" only: say nothing that only Covey understands
 # single_sender = false          # true: one member sends, and replays are refused by anyone
 # integrity_only = false         # true: data go in clear, anyone can read and nobody change them
+# ppk = false                    # true: only who has a post-quantum preshared key is given keys
 # key_bits = 128                 # 128 or 256, of AES-GCM (data: AES-GMAC if integrity_only)
 # lifetime = "1h"                # of the keys of data; new ones come at 80 % of it
 # rekey_lifetime = "4h"          # of the key under which rekeys are sent
@@ -149,6 +151,7 @@ class GroupPolicy:
     private_attributes: bool = True
     single_sender: bool = False
     integrity_only: bool = False
+    ppk: bool = False
     key_bits: int = 128
     lifetime_s: int = 3600
     rekey_lifetime_s: int = 14400
@@ -296,11 +299,17 @@ def _place(text: str, name: str, table: str, key: str) -> str:
     return (f"{name}:{line}: " if line else f"{name}: ") + (f"{table}: " if table else "")
 
 
-def append_group(path: Path, name: str, **settings: Any) -> GroupPolicy:
+def append_group(
+    path: Path,
+    name: str,
+    check: Callable[[GroupPolicy], None] = lambda made: None,
+    /,
+    **settings: Any,
+) -> GroupPolicy:
     """Add [group.NAME] at the end of covey.toml, as it would have been typed.
 
     settings: keys of the table; those that are None are left out. Problem where the name is
-    taken or the result would be refused: then the file is untouched.
+    taken, the result would be refused, or by check(): then the file is untouched.
     """
     check_name("group", name)
     groups = load(path).groups
@@ -316,6 +325,7 @@ def append_group(path: Path, name: str, **settings: Any) -> GroupPolicy:
     block += [f"{key} = {_toml_value(value)}" for key, value in settings.items()]
     text = text.rstrip("\n") + "\n\n" + "\n".join(block) + "\n"
     made = parse(text, str(path)).groups[name]
+    check(made)
     _replace(path, text)
     return made
 
@@ -360,6 +370,7 @@ _GROUP = {
     "private_attributes": ("private_attributes", values.flag),
     "single_sender": ("single_sender", values.flag),
     "integrity_only": ("integrity_only", values.flag),
+    "ppk": ("ppk", values.flag),
     "key_bits": ("key_bits", values.one_of(128, 256)),
     "lifetime": ("lifetime_s", values.seconds(1, values.YEAR_S)),
     "rekey_lifetime": ("rekey_lifetime_s", values.seconds(1, values.YEAR_S)),

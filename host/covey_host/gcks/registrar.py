@@ -22,6 +22,7 @@ from .ikesa import OPEN, IkeSA
 from .natd import host_of
 from .newcomers import NotYet
 from .parts import Parts, Payloads, notify
+from .roles import Role
 
 NAMED = {ike.ID_KEY_ID, ike.ID_FQDN, ike.ID_RFC822_ADDR}  # ID types that hold a name of ours
 _LEAVES = {ike.NO_PROPOSAL_CHOSEN, ike.REGISTRATION_FAILED}
@@ -78,14 +79,18 @@ class Registrar:
             self._check_proof(sa)
             if leaves:
                 return self._leave(sa, group, now_ms)
-            self._check(sa, group, wanted is not None, offered)
+            role = self._role(sa, group, wanted is not None)
+            self._check(sa, group, offered)
             is_awake = any(n.type == ike.COVEY_AWAKE for n in parts.notifies)
             relayed = self._is_relayed(sa, group)
-            return self._admit(sa, group, wanted, is_awake, relayed, now_ms)
+            return self._admit(sa, group, role, wanted, is_awake, relayed, now_ms)
         except _Refused as refused:
             reason = REASONS[refused.type]
             self._counters[reason] += 1
-            self._tell("refused", member=sa.identity, group=shown(identity), reason=reason)
+            facts = {"asked": "receive" if wanted is None else "send"}
+            facts = facts if refused.type == ike.AUTHORIZATION_FAILED else {}
+            name = shown(identity)
+            self._tell("refused", member=sa.identity, group=name, reason=reason, **facts)
             return [notify(refused.type)]
 
     def tell(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
@@ -132,15 +137,18 @@ class Registrar:
         if member is not None and not member.removed and not member.is_proven_by(sa.proven_by):
             raise _Refused(ike.AUTHORIZATION_FAILED)
 
-    def _check(
-        self, sa: IkeSA, group: Group, is_sender: bool, offered: list[ike.Proposal] | None
-    ) -> None:
+    def _role(self, sa: IkeSA, group: Group, is_sender: bool) -> Role:
+        """As what it is admitted, of what it may be: who asks for no Sender-ID will receive, and
+        who does will receive, too, if it may."""
         member = self._authority.find(sa.identity)
-        name = group.policy.name
-        if member is None or not member.may_join(name):
+        role = Role.NONE if member is None else member.role(group.policy.name)
+        if not role & (Role.SENDER if is_sender else Role.RECEIVER):
             raise _Refused(ike.AUTHORIZATION_FAILED)
-        if is_sender and not member.may_send(name):
-            raise _Refused(ike.AUTHORIZATION_FAILED)
+        return role if is_sender else Role.RECEIVER
+
+    def _check(self, sa: IkeSA, group: Group, offered: list[ike.Proposal] | None) -> None:
+        if group.policy.ppk and not sa.is_mixed:
+            raise _Refused(ike.AUTHORIZATION_FAILED)  # its keys are for who can keep them for long
         if group.epoch.shape.source_auth != sources.NONE and not sa.has_fragments:
             raise _Refused(ike.NO_PROPOSAL_CHOSEN)  # its rekeys may be longer than a frame
         if offered is not None and not proposals.covers(offered, group.epoch.shape):
@@ -165,6 +173,7 @@ class Registrar:
         self,
         sa: IkeSA,
         group: Group,
+        role: Role,
         wanted: int | None,
         is_awake: bool,
         relayed: bool,
@@ -173,7 +182,7 @@ class Registrar:
         try:
             is_awake |= group.policy.name in sa.registered  # over this IKE SA, which it still has
             boots = not is_awake or not group.has(sa.identity)
-            how = {"boots": boots, "relayed": relayed}
+            how = {"boots": boots, "relayed": relayed, "receives": role.receives}
             sender_ids = group.admit(sa.identity, wanted, now_ms, sa.has_fragments, **how)
         except GroupFull:
             raise _Refused(ike.REGISTRATION_FAILED) from None

@@ -1,7 +1,7 @@
 """What is relayed for members with unicast delivery, to whom, and what is refused: sans-IO.
 
     of a member, by its IKE SA's way  -->  the group's address, and all other members by unicast
-    of the group, by multicast        -->  all members by unicast
+    of the group, by multicast        -->  all members by unicast; those that only send: no
 
 The same octets each time. Nothing leaves before a member's data path (covey.Member) has taken the
 packet: its ICV verifies under a TEK of the group, and its number is new. So nobody outside the
@@ -71,7 +71,7 @@ class Relay:
     def listening(self) -> dict[str, tuple[str, int]]:
         """Groups that also use multicast: name → address and port to be heard."""
         self._follow()
-        lines = [line for line in self._lines.values() if line.has_multicast and line.addresses]
+        lines = [line for line in self._lines.values() if line.has_multicast and line.is_used]
         return {line.name: line.group.epoch.destination for line in lines}
 
     def knows(self, address: Any) -> bool:
@@ -155,10 +155,13 @@ class Relay:
                 if line is None:
                     line = self._lines[name] = _Line(group)
                 place = place_of(sa.address)
-                found.setdefault(name, {})[place] = sa.address  # once, whoever claims it
+                if group.may_receive(sa.identity):
+                    found.setdefault(name, {})[place] = sa.address  # once, whoever claims it
                 places.setdefault(place, []).append((sa.identity, line))
         self._places = places
+        used = {line.name for some in places.values() for _, line in some}
         for name, line in self._lines.items():
+            line.is_used = name in used
             line.addresses = tuple(found.get(name, {}).values())
 
 
@@ -169,7 +172,8 @@ class _Line:
     def __init__(self, group: Group):
         self.group = group
         self.name = group.policy.name
-        self.addresses: tuple[Any, ...] = ()
+        self.is_used = False  # somebody has unicast delivery
+        self.addresses: tuple[Any, ...] = ()  # of those who receive
         slots = min(_MOST_SENDERS, 1 << group.epoch.shape.index_bits)
         self._era = group.epoch.era
         self._path = Member(

@@ -3,8 +3,9 @@
     group/NAME/sender/INDEX    see senders.py
     group/NAME/member/MEMBER   {"era": in which it registered last, "sender": bool, "left": bool,
                                 "fragments": bool, "relayed": true or missing, "placed": "never",
-                                "excluded" or missing, "leaf": its number in the key tree or null};
-                                rows that don't say "fragments" or "leaf" mean false and null
+                                "excluded" or missing, "receives": false or missing, "leaf": its
+                                number in the key tree or null}; rows that don't say "fragments"
+                                or "leaf" mean false and null
 
 A group may have a million members. Their rows stay octets until somebody asks for one, and what a
 rekey has to know of all of them is counted as they come and go.
@@ -25,7 +26,8 @@ from .senders import NOBODY, Row, decode_row, encode_row
 _SORTED = 10_000  # with more members the first ones by name are not looked for
 _LEAF = b',"leaf":'  # what stands behind it is all that most rows differ in
 _RELAYED = b',"relayed":true'
-_KIND = ("era", "sender", "left", "fragments", "relayed", "placed")  # what a row says before it
+# What a row says before it
+_KIND = ("era", "sender", "left", "fragments", "relayed", "placed", "receives")
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,8 @@ class Enrolled:
     fragments: bool = False  # whether it can put fragments of a rekey together
     leaf: int | None = None  # in the key tree of its era
     relayed: bool = False  # it has been given data keys only, in its era, over its IKE SA
-    placed: str = (
-        ""  # it has a leaf and never came for its keys: what it was before, if not "left"
-    )
+    placed: str = ""  # it has a leaf and never came for its keys: what it was before, or "left"
+    receives: bool = True  # False: it only sends
 
 
 class Members(Mapping[str, Enrolled]):
@@ -265,6 +266,8 @@ def _beginning(*values: Any) -> bytes:
     for name in ("relayed", "placed"):
         if not fields[name]:
             del fields[name]
+    if fields["receives"]:
+        del fields["receives"]
     return encode(fields).removesuffix(b"}")
 
 

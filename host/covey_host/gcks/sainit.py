@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from covey import ike
 from covey.drops import DROP_IKE_HEADER, FormatError
 
-from . import natd, proposals
+from . import natd, ppk, proposals
 from .epoch import Random
 from .ikerekey import agree
 from .ikesa import IkeSA
@@ -108,7 +108,9 @@ def respond(
     ]
     if sa.has_fragments:  # said only to who said it (RFC 7383 section 2.3)
         answer.append(notify(ike.IKEV2_FRAGMENTATION_SUPPORTED))
-    sa.has_signatures = trust.is_ready and _knows_sha256(parts)
+    sa.has_ppk = bool(ppk.answer(parts))
+    answer += ppk.answer(parts)
+    sa.has_signatures = trust.key is not None and _knows_sha256(parts)
     if sa.has_signatures:
         answer += trust.announcement()
     head = header.spi_i, spi_r, ike.IKE_SA_INIT, ike.FLAG_R, 0

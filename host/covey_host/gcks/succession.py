@@ -23,6 +23,7 @@ from .ledger import Changes
 from .moves import Moves, Standing, planned
 from .policy import GroupPolicy
 from .rekeyer import Rekeyer
+from .roles import Role
 from .roster import Enrolled
 from .seats import renewed, reseated
 from .senders import Row
@@ -60,14 +61,14 @@ def decide(
     started: bool,
     gone: frozenset[str],
     joins: dict[str, bool],
-    asking: Mapping[str, bool],
+    asking: Mapping[str, Role],
     chains: Chains,
     clock: bytes,
 ) -> Plan:
     """excludes: all have to register again. started: the key server was. gone: who is not to
     follow; with a key tree those who left by themselves don't either. joins: newcomers that wait
     for a leaf with new keys over it, and whether each can put fragments together. asking: who
-    waits, and whether it wants to send. clock: its name, where senders are proven by time."""
+    waits, and as what. clock: its name, where senders are proven by time."""
     old, policy = was.epoch, was.policy
     in_fragments = was.roster.can_all_fragment(old.era)
     moves = planned(was, rekeyer, random, gone, joins, in_fragments=in_fragments)
@@ -151,7 +152,7 @@ def _seated(
     new: Epoch,
     random: Random,
     unseated: frozenset[str],
-    asking: Mapping[str, bool],
+    asking: Mapping[str, Role],
     excludes: bool,
 ) -> tuple[Epoch, dict[int, Row]]:
     """The epoch with its seats, and rows that keep an index for each sender that is new there.

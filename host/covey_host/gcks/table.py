@@ -1,12 +1,14 @@
 """The IKE SAs of a key server: found by our SPI, by their first message, by their member."""
 
 from collections import deque
+from functools import partial
 from typing import Any
 
 from . import ikesa
 from .epoch import Random
 from .ikesa import NEVER, IkeSA
 from .natd import host_of
+from .spis import Spis
 from .timers import Timers
 
 ZERO_SPI = bytes(8)
@@ -18,8 +20,9 @@ MOST_LINGERING = 8  # IKE SAs of one member that were replaced or are being clos
 
 
 class Table:
-    def __init__(self, random: Random):
-        self._random = random
+    def __init__(self, random: Random, spis: Spis | None = None):
+        """spis: where our SPIs say whose they are; None: they are random as a whole."""
+        self._make_spi = partial(random, len(ZERO_SPI)) if spis is None else spis.make
         self.sas: dict[bytes, IkeSA] = {}  # by our SPI
         self.proven: dict[str, IkeSA] = {}  # by member: the one that is open
         self.unproven: set[bytes] = set()  # SPIs of those that are half-open or ended
@@ -35,7 +38,7 @@ class Table:
 
     def new_spi(self) -> bytes:
         while True:
-            spi = self._random(8)
+            spi = self._make_spi()
             if spi != ZERO_SPI and spi not in self.sas:
                 return spi
 

@@ -15,17 +15,16 @@ from contextlib import suppress
 
 from covey import ike
 
+_IS_LINUX = sys.platform.startswith("linux")
 _ATTACH_FILTER, _DETACH_FILTER, _MEMINFO = 26, 27, 55  # asm-generic/socket.h
 _FACTS = struct.Struct("9I")  # SK_MEMINFO_*, as far as these:
-_HELD, _MOST, _LOST = (
-    0,
-    1,
-    8,
-)  # octets in the queue, and at most; datagrams that never came into it
+# Octets in the queue, and at most; datagrams that never came into it
+_HELD, _MOST, _LOST = 0, 1, 8
 _RANDOM = (1 << 32) - 4096 + 56  # SKF_AD_OFF + SKF_AD_RANDOM
 _LOAD_OCTET, _LOAD_WORD, _IF_EQUAL, _IF_MORE, _RETURN = 0x30, 0x20, 0x15, 0x25, 6
 _UDP_LEN, _MARKER_LEN = 8, 4
 
+THIN_MS = 25  # from one look at a queue that was full to the next, where nothing arrives
 _TICK_S = 0.02  # from one change to the next
 _LESS, _MORE = 0.6, 1.15  # each changes what passes by so much
 _BEHIND = 4096  # first requests that were read and still wait: as a full queue
@@ -39,6 +38,9 @@ class Thinning:
         self._sock, self._marker = sock, marker
         self._passes = 1.0
         self._next_s = 0.0
+        if _IS_LINUX:
+            with suppress(OSError):  # of a process that had this socket before
+                sock.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, 0)
 
     @property
     def is_on(self) -> bool:
@@ -84,7 +86,7 @@ class Thinning:
         self._sock.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, told)
 
     def _facts(self) -> tuple[int, ...] | None:
-        if not sys.platform.startswith("linux"):
+        if not _IS_LINUX:
             return None
         with suppress(OSError):
             found = self._sock.getsockopt(socket.SOL_SOCKET, _MEMINFO, _FACTS.size)

@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 import sqlite3
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -180,6 +180,17 @@ class SQLiteStore:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
+
+    def snapshot(self) -> bytes:
+        """A file that holds all of this store as it is at one moment, whoever writes."""
+        with _plainly(self._path), closing(sqlite3.connect(":memory:")) as copy:
+            self._db.backup(copy)
+            return copy.serialize()
+
+    def checkpoint(self) -> None:
+        """Move the log into the file and cut it to nothing: what was replaced is in neither."""
+        with _plainly(self._path):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _head(self) -> tuple[int, int, str]:
         return self._db.execute("SELECT revision, term, owner FROM store").fetchone()
