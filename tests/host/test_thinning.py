@@ -94,6 +94,17 @@ def test_first_requests_without_a_cookie_are_thinned_and_nothing_else(line):
         assert line.read() == MANY
 
 
+def test_what_waits_behind_the_queue_counts_as_in_it(line):
+    line.thinning.follow(1.0, thinning._BEHIND // 2)
+    assert not line.thinning.is_on
+    line.thinning.follow(2.0, thinning._BEHIND // 2 + 1)
+    assert line.thinning.is_on
+    line.thinning.follow(3.0, thinning._BEHIND // 4)
+    assert line.thinning._passes == thinning._LESS
+    line.thinning.follow(4.0, 0)
+    assert line.thinning._passes > thinning._LESS
+
+
 def test_some_pass_however_long_it_lasts(line):
     """By lot: who repeats its request comes through."""
     for _ in range(3):

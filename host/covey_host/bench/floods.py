@@ -37,7 +37,7 @@ _SETTLES_S = {True: 0.2, False: 2.0}  # of a flood, before members come; quick o
 
 
 def run(table: Table, quick: bool) -> None:
-    size = 10 if quick else 300
+    size = 10 if quick else 100
     names = [f"m{number:05d}" for number in range(size * len(_KINDS) + 1)]
     psk = secrets.token_bytes(32)
     with Plant(policy=f"members = {len(names)}\n", serves=False) as plant:

@@ -27,7 +27,7 @@ _UDP_LEN, _MARKER_LEN = 8, 4
 THIN_MS = 25  # from one look at a queue that was full to the next, where nothing arrives
 _TICK_S = 0.02  # from one change to the next
 _LESS, _MORE = 0.6, 1.15  # each changes what passes by so much
-_BEHIND = 8192  # first requests that were read and still wait: as a full queue
+_BEHIND = 4096  # first requests that were read and still wait: as a full queue
 _LEAST = 1 / 256  # of the first requests that pass
 
 
