@@ -275,7 +275,7 @@ class Registration:
                 reason = e.reason
                 if error is not None:
                     self.noted = error_name(error)
-                if peer.sa.request is None:  # it was the answer, and no other will come
+                if request is not None and sa.request is None:  # it was the answer: no other comes
                     self._lose(peer, name_of(reason))
                 continue
             if end is None:

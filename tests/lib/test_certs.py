@@ -153,6 +153,24 @@ def test_the_proof_is_work_in_slices():
     assert slices > 300 and gm.r.state == "registered"
 
 
+def test_an_answer_that_is_repeated_while_it_is_judged():
+    """Anybody can do that: before the work begins, and in its midst."""
+    for at in (0, 1, 200):
+        gm, server = _Gm(), _Server()
+        sent = gm.ask(server)
+        granted = policy(server.sa.kwk, b"\0\0\1\1", with_rekey_sa=True)
+        answer = server.answer_auth(sent, granted)
+        assert gm.r.receive(answer, 0) == 0
+        slices = 0
+        while gm.r.state == "auth":
+            if slices == at:
+                assert names()[gm.r.receive(answer, 0)] == "ike_message_id"
+            gm.r.step(0)
+            slices += 1
+        assert gm.r.state == "registered" and gm.r.kwk == server.sa.kwk, at
+        assert gm.r.pull(0) and gm.work()
+
+
 def test_an_intermediate_ca():
     assert _Gm().join(_Server(("server_below", "middle"), "server_below")) == ("registered", None)
 
