@@ -118,7 +118,7 @@ class Ledger:
 
 def encode(fields: dict[str, Any]) -> bytes:
     """Plain values as JSON, octets among them as hexadecimal text."""
-    return json.dumps(fields, default=_hex, separators=(",", ":")).encode()
+    return _emit(fields).encode()
 
 
 def decode(value: bytes) -> dict[str, Any]:
@@ -129,3 +129,6 @@ def _hex(value: Any) -> str:
     if not isinstance(value, bytes | bytearray):
         raise TypeError(type(value).__name__)
     return value.hex()
+
+
+_emit = json.JSONEncoder(default=_hex, separators=(",", ":")).encode
