@@ -11,6 +11,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
 import nonces
+from leaks import (  # noqa: F401
+    pytest_collection_finish,
+    pytest_runtest_makereport,
+    pytest_runtest_setup,
+)
 
 if "COVEY_TURNS" in os.environ:
     from turns import pytest_runtestloop, pytest_sessionfinish  # noqa: F401

@@ -14,6 +14,7 @@ from foreign_gm import (
     GSA_AUTH,
     IDI,
     IDR,
+    KEY_ID,
     ForeignGM,
     identity,
     notification,
@@ -50,11 +51,11 @@ class CertGM(ForeignGM):
     def take_sa_init(self, data):
         super().take_sa_init(data)
         answered = self.clear(data)
-        (request,) = [body for kind, body in answered if kind == CERTREQ]
+        requests = [body for kind, body in answered if kind == CERTREQ]
         spki = self.ca.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-        assert request == b"\4" + hashlib.sha1(spki).digest()
+        assert requests == [b"\4" + hashlib.sha1(spki).digest(), b"\x0f"]
         assert notification(SIGNATURE_HASH_ALGORITHMS, b"\0\2") in answered
 
     def auth_payloads(self, **_):
@@ -79,3 +80,45 @@ class CertGM(ForeignGM):
     def answer(self, data):
         """To GSA_AUTH, as it stands."""
         return self.open(data, GSA_AUTH)
+
+
+def spki_of(public):
+    return public.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+class RawGM(ForeignGM):
+    """Raw public keys (RFC 7670). key: its own, private; pinned: the key server's, in DER."""
+
+    more_kinds = frozenset({CERTREQ})
+    shows = True  # its key, in CERT
+
+    def __init__(self, key, pinned, name=b"press-7", **more):
+        super().__init__(name, **more)
+        self.key, self.pinned = key, pinned
+        self.idi = identity(KEY_ID, name)
+
+    def sa_init(self, **offer):
+        return super().sa_init(**{"extra": [HASHES], **offer})
+
+    def take_sa_init(self, data):
+        super().take_sa_init(data)
+        answered = self.clear(data)
+        assert (CERTREQ, b"\x0f") in answered, "encoding 15, and no authority"
+        assert notification(SIGNATURE_HASH_ALGORITHMS, b"\0\2") in answered
+
+    def auth_payloads(self, **_):
+        octets = self.init_request + self.nonce_r + prf(self.sk_pi, self.idi)
+        certs = [(CERT, b"\x0f" + spki_of(self.key.public_key()))] if self.shows else []
+        return [(IDI, self.idi), *certs, (AUTH, body_of_auth(self.key, octets))]
+
+    def check_identity(self, payloads, site=b"gcks.example"):
+        (k1, idr), (k2, cert), (k3, auth) = payloads[:3]
+        assert (k1, k2, k3) == (IDR, CERT, AUTH) and idr == identity(FQDN, site)
+        assert cert == b"\x0f" + self.pinned
+        assert auth[:5] == b"\x0e\0\0\0\x0c" and auth[5:17] == ECDSA_WITH_SHA256
+        octets = self.init_response + self.nonce_i + prf(self.sk_pr, idr)
+        public = serialization.load_der_public_key(self.pinned)
+        public.verify(auth[17:], octets, ec.ECDSA(hashes.SHA256()))
+        return payloads[3:]

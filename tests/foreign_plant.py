@@ -1,13 +1,14 @@
 """A site of ours with a running key server, its members, and foreign ones."""
 
 import json
+from hashlib import sha256
 
 from foreign_esp import free_group
 from foreign_gm_udp import GM, Wire
 from member_process import join
 from site_bench import GROUP, Bench
 
-KEY = b"k" * 32
+KEY = sha256(b"of a foreign member").digest()
 
 
 class Plant(Bench):

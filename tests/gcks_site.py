@@ -46,8 +46,11 @@ class Site:
         self.air = []
         self.unasked = []  # messages to members that answer nothing
         self.policy = policy.parse(text)
-        self.server = keyserver.KeyServer(self.store, self.policy, boot=Machine(self, boot))
+        self.server = self.make(boot=Machine(self, boot))
         self.send(self.server.start(self.now))
+
+    def make(self, **how):
+        return keyserver.KeyServer(self.store, self.policy, **how)
 
     def restart(self, text=None, wrap=lambda store: store, later_ms=1000, boot=None):
         """The same store in a new process; whatever was in memory is gone. boot: another one."""

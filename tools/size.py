@@ -51,7 +51,10 @@ ROLES = {
     "the key server wants reports (report_interval)": ["report", "reporter"],
     "the ip carrier": ["ipcarrier", "ipv4", "port.mpy_esp"],
     "unicast delivery": ["relay"],
+    "a member with a certificate, or a raw public key": ["digital", "keyfiles"],
     "a member with a certificate": ["certfiles", "certs", "x509"],
+    "a member with a raw public key": ["rawkeys"],
+    "a member with a PPK": ["ppk"],
     "GCMContext.set_constant_time()": ["port.mpy_ghash_ct", "port.mpy_tag"],
     "a group with source authentication": ["sources"],
     "a group whose packets have MACs for their receivers (mac)": ["proofs", "mac"],
@@ -81,7 +84,7 @@ ROLES = {
     "EtherNet/IP, where the application imports it": ["cip"],
 }
 _PLAIN = ("udp", "ip")  # as a board has it; the others are measured beside
-_ALL_ROLES = (*_PLAIN, "relay", "mac", "tesla", "ecdsa", "certificates")
+_ALL_ROLES = (*_PLAIN, "relay", "mac", "tesla", "ecdsa", "certificates", "rawkeys", "ppk")
 _UNROLLED = "covey.port.mpy_ghash"  # the 32-bit MicroPython loads this one; others need
 _IN_LOOPS = {"covey.port.mpy_ghash_small", "covey.port.mpy_tag"}
 

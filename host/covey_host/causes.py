@@ -91,6 +91,13 @@ _CERTIFICATES = {
     ),
 }
 
+# What else a proof may lack.
+_KEYS = {
+    "ppk": ("wrong_ppk", "doesn't use the PPK that it must"),
+    "raw_key": ("wrong_raw_key", "doesn't have the key whose public half the site has for it"),
+    "no_signatures": ("wrong_raw_key", "says that it knows no signatures, and has a raw key here"),
+}
+
 
 def _by_certificate(name: str, row: dict, why: str) -> Cause:
     words, advice = _CERTIFICATES.get(
@@ -108,6 +115,12 @@ def _at_the_door(told: dict) -> Iterator[Cause]:
     """It comes, and is not let in."""
     for row in _since_registered(told, "authentication_failed"):
         why = row.get("reason", "key")
+        if why in _KEYS:
+            cause, words = _KEYS[why]
+            who = f"Whoever calls itself {told['member']} at {row.get('address')}"
+            what = f"{who} {words}: turned away {_times(row)}, {ago(row['last_s'])}."
+            yield Cause(cause, what, "If that is its board, make its image or its files anew.")
+            continue
         if why != "key":
             yield _by_certificate(told["member"], row, why)
             continue

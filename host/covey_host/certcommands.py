@@ -27,7 +27,8 @@ def member_renew(
 
 def site_ca(option: Path | None, as_json: bool, **wishes: Any) -> None:
     site = sites.find(option)
-    request: dict[str, Any] = {"do": "site ca", "new": wishes["new"]}
+    request: dict[str, Any] = {"do": "site ca"}
+    request |= {"new": wishes["new"], "new_key": wishes["new_key"]}
     for key in ("ca_cert", "ca_key", "cert", "crl"):
         if wishes[key] is not None:
             request[key] = read_file(wishes[key]).decode("latin-1")
@@ -44,6 +45,8 @@ def site_ca(option: Path | None, as_json: bool, **wishes: Any) -> None:
     if as_json:
         output.emit({"event": "ca", **answer})
         return
+    if wishes["new_key"]:
+        output.line("The key server has another key: boards added with --auth key need new files.")
     if answer["ca"] is None:
         output.line("The site has no CA: only pre-shared keys can register.")
         return

@@ -1,5 +1,5 @@
-"""What commands do to a site's certificates, in a running server or under the lock: a part of
-operations.py.
+"""What commands do to certificates and raw public keys of a site, in a running server or under the
+lock: a part of operations.py.
 """
 
 import time
@@ -15,6 +15,7 @@ from .site import Site
 from .store import Store
 
 _FIELDS = {"key_file": "key.pem", "certificate_file": "cert.pem", "ca_file": "ca.pem"}
+_RAW_FIELDS = {"key_file": "key.pem", "server_key_file": "server.pem"}
 
 
 class Certificates:
@@ -43,6 +44,25 @@ class Certificates:
         files |= {"cert.pem": issuing.pem(chain), "ca.pem": issuing.pem([known.ca])}
         return files, _FIELDS, (trust.id_of(chain[0]), trust.until_of(chain[0]))
 
+    def raw(self, request: dict) -> tuple[dict, dict, bytes]:
+        """Of a member with a raw public key (RFC 7670): the files of its board, the fields of
+        covey.json that name them, and its public key."""
+        server = self.known().spki
+        files = {}
+        if request.get("public_key") is None:
+            key = issuing.new_key()
+            public, files = key.public_key(), {"key.pem": issuing.key_pem(key)}
+        else:
+            try:
+                public = issuing.load_public(_octets(request, "public_key"))
+            except issuing.Unfit as unfit:
+                raise Problem(f"--public-key {unfit}", MISUSE) from None
+        spki = issuing.spki(public)
+        if spki == server:
+            raise Problem("--public-key is the key server's own: no member has that.", MISUSE)
+        files["server.pem"] = issuing.spki_pem(server)
+        return files, _RAW_FIELDS, spki
+
     def change(self, request: dict, identity: str) -> None:
         """What is wanted of whom the site trusts, one thing after the other."""
         now = time.time()
@@ -52,6 +72,8 @@ class Certificates:
                     "The site has a CA already: it is replaced by --ca-cert only.", MISUSE
                 )
             trust.make(self._ledger(), identity, now)
+        if request.get("new_key") is True:
+            trust.renew_key(self._ledger(), self.known(), identity, now)
         if request.get("ca_cert") is not None:
             key = None if request.get("ca_key") is None else _octets(request, "ca_key")
             files = "--ca-cert", "--ca-key"

@@ -13,10 +13,14 @@ from typing import Annotated
 import typer
 
 from . import certcommands, commands, output, rolecommands
+from .audit import cli as audit
 from .board import cli as board
 from .desk import cli as desk
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
-from .options import Interface, Json, Name, Names, Site, Ttl
+from .gateway import cli as gateway
+from .options import Interface, Json, Name, Names, Site, Ttl, Workers
+from .service import cli as service
+from .vault import cli as vault
 
 Csr = Annotated[
     Path | None, typer.Option(help="A certificate request: its key never leaves its owner.")
@@ -48,9 +52,13 @@ def init(
     ca_key: Annotated[
         Path | None, typer.Option(help="That CA's key; without it others sign certificates.")
     ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(help="Where the key that seals state.db is to be [site.key, in DIR]."),
+    ] = None,
 ) -> None:
     """Make a site: covey.toml (policy, commented) and state.db (the key server's keys, a CA)."""
-    commands.init(directory, identity, ca_cert, ca_key)
+    commands.init(directory, identity, ca_cert, ca_key, key_file)
 
 
 @group_app.command("add")
@@ -103,10 +111,24 @@ def member_add(
         str | None, typer.Option(help="What it may do there: receiver, sender, both [receiver].")
     ] = None,
     auth: Annotated[
-        str, typer.Option(help="psk: a pre-shared key. cert: a key of its own, and a certificate.")
+        str,
+        typer.Option(
+            help="psk: a pre-shared key. cert: its own key, with a certificate. key: without."
+        ),
     ] = "psk",
     psk_file: Annotated[
         Path | None, typer.Option(help="Use this pre-shared key [a new random one].")
+    ] = None,
+    ppk: Annotated[
+        bool,
+        typer.Option("--ppk", help="Its keys are to outlast quantum computers [as its group]."),
+    ] = False,
+    ppk_optional: Annotated[
+        bool, typer.Option("--ppk-optional", help="The same; but it may do without, unseen.")
+    ] = False,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(help="With key: the public one, of a key that never leaves its owner."),
     ] = None,
     csr: Csr = None,
     cert: Cert = None,
@@ -137,6 +159,8 @@ def member_add(
         sender=sender,
         role=role,
         psk_file=psk_file,
+        public_key=public_key,
+        ppk="optional" if ppk_optional else "required" if ppk else None,
         csr=csr,
         cert=cert,
         days=days,
@@ -205,6 +229,10 @@ def site_ca(
     ca_key: Annotated[
         Path | None, typer.Option(help="Its key, if certificates are made here.")
     ] = None,
+    new_key: Annotated[
+        bool,
+        typer.Option("--new-key", help="Give the key server another key: its own is known."),
+    ] = False,
     csr: Annotated[
         Path | None, typer.Option(help="Write the request for the key server's certificate.")
     ] = None,
@@ -221,15 +249,22 @@ def site_ca(
 ) -> None:
     """Certificates: the site's CA, its key server's certificate, what is revoked."""
     files = {"ca_cert": ca_cert, "ca_key": ca_key, "csr": csr, "cert": cert, "crl": crl}
-    certcommands.site_ca(site, json, new=new, export=export, **files)
+    certcommands.site_ca(site, json, new=new, new_key=new_key, export=export, **files)
 
 
 @app.command()
 def serve(
-    json: Json = False, interface: Interface = None, ttl: Ttl = None, site: Site = None
+    json: Json = False,
+    user: Annotated[
+        str | None, typer.Option(help="Open ports as root, and do all else as this user.")
+    ] = None,
+    interface: Interface = None,
+    ttl: Ttl = None,
+    workers: Workers = 0,
+    site: Site = None,
 ) -> int:
     """Run the key server. Its log goes to stderr."""
-    return commands.serve(site, json, interface, ttl)
+    return commands.serve(site, json, interface, ttl, user, workers)
 
 
 @app.command()
@@ -314,8 +349,12 @@ def join(
     )
 
 
+audit.register(app)
+service.register(app)
 board.register(app)
 desk.register(app)
+gateway.register(app)
+vault.register(app, site_app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -10,12 +10,15 @@ from typing import Any
 from . import control, output, overview
 from . import site as sites
 from . import why as words
+from .audit import recorder
 from .errors import MISUSE, Problem
 from .gcks import authority, policy, policyvalues, trust
 from .gcks.sockets import interface_address
-from .operations import LISTEN_WAITS, Operations, read_psk
+from .operations import LISTEN_WAITS, Operations
+from .psk import read_psk
 from .site import Site, check_name
-from .store import Locked, sqlite
+from .store import Locked
+from .vault.opening import create_store, open_store
 
 _LOCK_WAIT_S = 5  # another command, or a server that starts or stops, may hold it so long
 _LOCK_POLL_S = 0.05
@@ -23,10 +26,14 @@ _IDENTITY = "gcks.local"  # where this machine's own name can't be one
 
 
 def init(
-    directory: Path, identity: str | None, ca_cert: Path | None = None, ca_key: Path | None = None
+    directory: Path,
+    identity: str | None,
+    ca_cert: Path | None = None,
+    ca_key: Path | None = None,
+    key_file: Path | None = None,
 ) -> None:
     def fill(path: Path) -> None:
-        store = sqlite.create(path)
+        store = create_store(path, Site(directory).key, key_file)
         try:
             authority.make_signing_key(store)
             trust.create(store, name, ca, now)
@@ -60,7 +67,7 @@ def group_add(option: Path | None, name: str, settings: dict[str, Any]) -> None:
 
 def group_list(option: Path | None, as_json: bool) -> None:
     columns = ["address", "port", "carrier", "delivery", "rekey"]
-    columns += ["integrity_only", "source_auth", "key_bits", "lifetime_s"]
+    columns += ["integrity_only", "source_auth", "ppk", "key_bits", "lifetime_s"]
     found = policy.load(sites.find(option).policy).groups.values()
     rows = [[g.name, *(getattr(g, column) for column in columns)] for g in found]
     _show("group", ["group", *columns], rows, as_json)
@@ -68,13 +75,15 @@ def group_list(option: Path | None, as_json: bool) -> None:
 
 def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: Any) -> None:
     check_name("member", name)
-    if auth not in (authority.PSK, authority.CERT):
-        raise Problem(f"--auth {auth} is unknown: use psk or cert.", MISUSE)
+    if auth not in (authority.PSK, authority.CERT, authority.KEY):
+        raise Problem(f"--auth {auth} is unknown: use psk, cert or key.", MISUSE)
     of_certificates = [wishes["csr"], wishes["cert"], wishes["days"]]
-    if auth == authority.PSK and any(wish is not None for wish in of_certificates):
+    if auth != authority.CERT and any(wish is not None for wish in of_certificates):
         raise Problem("--csr, --cert and --days go with --auth cert.", MISUSE)
-    if auth == authority.CERT and wishes["psk_file"] is not None:
+    if auth != authority.PSK and wishes["psk_file"] is not None:
         raise Problem("--psk-file goes with --auth psk.", MISUSE)
+    if auth != authority.KEY and wishes["public_key"] is not None:
+        raise Problem("--public-key goes with --auth key.", MISUSE)
     request = {"do": "member add", "member": name, "group": group, "sender": wishes["sender"]}
     request["role"] = wishes["role"]
     if wishes["psk_file"] is not None:
@@ -84,6 +93,9 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
     if wishes["interface"] is not None:
         request["interface"] = interface_address(wishes["interface"])
     request |= {"auth": auth, **certificate_files(wishes)}
+    if wishes["public_key"] is not None:
+        request["public_key"] = read_file(wishes["public_key"]).decode("latin-1")
+    request["ppk"] = wishes["ppk"]
     request["ttl"] = wishes["ttl"]
     request["delivery"] = wishes["delivery"]
     answer = perform(sites.find(option), request)
@@ -145,7 +157,7 @@ def member_remove(option: Path | None, names: list[str], *, revoke: bool = False
 
 def member_list(option: Path | None, as_json: bool) -> None:
     found = perform(sites.find(option), {"do": "member list"})["members"]
-    columns = ["member", "group", "role", "sender", "auth", "delivery"]
+    columns = ["member", "group", "role", "sender", "auth", "delivery", "ppk"]
     _show("member", columns, [[m[c] for c in columns] for m in found], as_json)
 
 
@@ -157,11 +169,21 @@ def site_wifi(option: Path | None, ssid: str | None, is_open: bool) -> None:
     output.line(f"Wrote {site.wifi}: images and installs from now on bring it to their boards.")
 
 
-def serve(option: Path | None, as_json: bool, interface: str | None, ttl: int | None) -> int:
+def serve(
+    option: Path | None,
+    as_json: bool,
+    interface: str | None,
+    ttl: int | None,
+    user: str | None,
+    workers: int,
+) -> int:
     from .gcks.server import Server
+    from .service.account import Account
 
     address = None if interface is None else interface_address(interface)
-    return Server(sites.find(option), output.Log(as_json), address, ttl).run()
+    account = None if user is None else Account(user)
+    log = output.Log(as_json)
+    return Server(sites.find(option), log, address, ttl, account, workers).run()
 
 
 def rekey(option: Path | None, group: str) -> None:
@@ -186,6 +208,9 @@ def status(option: Path | None, as_json: bool) -> None:
     else:
         listen = ", ".join(server["listen"])
         output.line(f"The key server runs as process {server['process']} on {listen}.")
+        if server.get("workers"):
+            of_them = ", ".join(str(pid or "-") for pid in server["workers"].values())
+            output.line(f"Its workers are processes {of_them}.")
     overview.show(found)
 
 
@@ -259,10 +284,11 @@ def perform(site: Site, request: dict) -> dict:
         answer = control.call(site.control, request)
         if answer is not None:
             return answer
-        store = sqlite.open_existing(site.store)
+        store = open_store(site)
         try:
             store.lock(f"covey {request['do']}")
-            return Operations(site, store).perform(request, 0)
+            with recorder.alone(site, store, request):
+                return Operations(site, store).perform(request, 0)
         except Locked:
             if time.monotonic() > end:
                 raise

@@ -33,7 +33,7 @@ _UNKNOWN = {"user": None, "process": None}
 _caller: ContextVar[dict] = ContextVar("caller")
 
 
-def call(path: Path, request: dict) -> dict | None:
+def call(path: Path, request: dict, answer_s: float = _ANSWER_S) -> dict | None:
     """Ask the running server: its answer, or None where no server is running.
 
     Problem: what the server answers with, or that it does not answer.
@@ -41,7 +41,7 @@ def call(path: Path, request: dict) -> dict | None:
     line = json.dumps(request).encode() + b"\n"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(_ANSWER_S)
+            sock.settimeout(answer_s)
             sock.connect(_reachable(path))
             sock.sendall(line)
             answer = sock.makefile("rb").readline()

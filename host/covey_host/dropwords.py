@@ -140,6 +140,11 @@ DROPS = {
         "RFC 4945",
         "Compare its `ca_file` and `idr` with the site's, and its clock with yours.",
     ),
+    "ike_ppk": Words(
+        "of a key server that uses no PPK with it",
+        "RFC 8784 section 3",
+        "Is the key server an older one? Was the member added without --ppk? Make its image anew.",
+    ),
     "gsa": Words("whose policy does not parse", "RFC 9838 section 4.4"),
     "kd": Words("whose keys do not parse", "RFC 9838 section 4.5"),
     "policy": Words(

@@ -13,15 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from covey.fields import parse_psk
-
-from . import permissions
+from . import permissions, ppks
 from . import site as sites
 from .certificates import Certificates
 from .control import caller
 from .errors import MISUSE, Problem
 from .gcks import Out, policy
-from .gcks.authority import CERT, PSK, PSK_LEN, Authority, Member
+from .gcks.authority import CERT, KEY, PSK, Authority, Member
 from .gcks.diary import Diary
 from .gcks.keyserver import KeyServer
 from .gcks.ledger import Ledger
@@ -29,6 +27,7 @@ from .gcks.policyvalues import Listen
 from .gcks.registrar import RELAY_NEEDS
 from .gcks.room import check_change, check_group, check_room
 from .gcks.sockets import own_address
+from .psk import psk_of
 from .site import Site, check_name
 from .store import Store
 from .why import check_files
@@ -36,6 +35,7 @@ from .why import check_files
 _MEMBER_FORMAT = 1  # "version" of covey.json
 _SEED_LEN = 32  # of what its board stirs into its generator of chance, and renews
 _RELAYED_LIVENESS_S = 15  # a NAT's new mapping, or a key server's start, is to be seen soon
+_HAS = {PSK: "a pre-shared key", KEY: "a raw public key"}
 _DEFAULT_SPREAD_S = 2  # what a member assumes where covey.json says nothing
 
 LISTEN_WAITS = "`listen` has changed in covey.toml: that counts from the key server's next start."
@@ -116,16 +116,22 @@ class Operations:
         role = permissions.role_wanted(request)
         relayed = _is_relayed(name, group, request)
         self._check_new(name)
+        mixed = ppks.made_for(name, group, request.get("ppk"))
         nobody = Member(name, b"")
-        new = Member(name, b"", {group.name: role})
+        new = Member(name, b"", {group.name: role}, **mixed)
         check_change({group.name: group}, self._authority(), nobody, new)
-        how = {"role": role, "relayed": relayed}
+        how = {"role": role, "relayed": relayed, **mixed}
         if request.get("auth", PSK) == CERT:
             found = self._certificates.certified(name, rules.identity, request)
             files, proof, how["certificates"] = *found[:2], [found[2]]
+        elif request.get("auth") == KEY:
+            files, proof, how["key"] = self._certificates.raw(request)
         else:
-            how["psk"] = psk = _psk(request.get("psk"))
+            how["psk"] = psk = psk_of(request.get("psk"))
             files, proof = {"psk": psk.hex().encode() + b"\n"}, {"psk_file": "psk"}
+        files, proof = (
+            {**a, **b} for a, b in zip((files, proof), ppks.written(mixed), strict=True)
+        )
         fields = _covey_json(name, rules, group, request, relayed, proof)
         draft = self._draft_member(name, fields, files)
         try:
@@ -137,8 +143,8 @@ class Operations:
                 self._remember("added", member=name, groups=[group.name], **facts)
             final = self._site.members / name
             sites.private_directory(final)
-            if "psk" not in files:  # of a removed member of this name, whose other files are
-                (final / "psk").unlink(missing_ok=True)  # replaced
+            for file in {"psk", "ppk"} - files.keys():  # of a removed member of this name, whose
+                (final / file).unlink(missing_ok=True)  # other files are replaced
             for file in (*files, "seed", "covey.json"):
                 os.replace(draft / file, final / file)
             sites.sync_directory(final)
@@ -156,8 +162,8 @@ class Operations:
         member = authority.find(name)
         if member is None or member.removed:
             raise Problem(f"There is no member {name}: see `covey member list`.", MISUSE)
-        if member.auth == PSK:
-            raise Problem(f"{name} has a pre-shared key, and no certificate.", MISUSE)
+        if member.auth != CERT:
+            raise Problem(f"{name} has {_HAS[member.auth]}, and no certificate.", MISUSE)
         folder = self._site.members / name
         if request.get("csr") is None and request.get("cert") is None:
             request = {**request, "old": _read(folder / "cert.pem").decode("latin-1")}
@@ -174,10 +180,11 @@ class Operations:
             raise Problem("The request needs a list of members.", MISUSE)
         names = [check_name("member", name) for name in names]
         known = [self._authority().find(name) for name in names]
-        by_key = [member.name for member in known if member is not None and member.auth == PSK]
+        by_key = [member for member in known if member is not None and member.auth != CERT]
         if by_key and request.get("revoke") is True:
             raise Problem(
-                f"{by_key[0]} has a pre-shared key, no certificate: use `covey member remove`.",
+                f"{by_key[0].name} has {_HAS[by_key[0].auth]}, no certificate: use `covey member"
+                " remove`.",
                 MISUSE,
             )
         found = self._remove(names, now_ms)
@@ -204,7 +211,7 @@ class Operations:
                 delivery = policy.UNICAST if is_relayed else policy.MULTICAST
                 facts = {"member": m.name, "group": group, "role": role.word}
                 facts |= {"sender": role.sends, "auth": m.auth, "delivery": delivery}
-                found.append(facts)
+                found.append({**facts, "ppk": ppks.shown(m)})
         return {"members": found}
 
     def member_allow(self, request: dict, now_ms: int) -> dict:
@@ -252,6 +259,10 @@ class Operations:
         else:
             found = KeyServer(self._store, policy.load(self._site.policy)).keys(now_ms)
         return {**found, "running": self._running is not None}
+
+    def entered(self, request: dict, now_ms: int) -> dict:
+        """What is done to the site's files elsewhere, and here only for the audit log."""
+        return {}
 
     def _remember(self, event: str, **facts) -> None:
         """For `covey why`, where no server does it. It goes without, if it can't be written."""
@@ -301,31 +312,10 @@ _WORK = {
     "status": Operations.status,
     "why": Operations.why,
     "keys": Operations.keys,
+    "backup": Operations.entered,
+    "restore": Operations.entered,
+    "site key": Operations.entered,
 }
-
-
-def read_psk(path: Path) -> bytes:
-    """A pre-shared key from a file, as a member reads its own. Problem where it is none."""
-    try:
-        psk = parse_psk(path.read_bytes())
-    except OSError as error:
-        raise Problem(f"{path} can't be read: {os.strerror(error.errno or 0)}.", MISUSE) from error
-    if psk is None:
-        raise Problem(
-            f"{path} holds no pre-shared key: write 32 or more hexadecimal digits, in pairs, or at"
-            " least 16 octets of anything else.",
-            MISUSE,
-        )
-    return bytes(psk)
-
-
-def _psk(value) -> bytes:
-    if value is None:
-        return os.urandom(PSK_LEN)
-    try:
-        return bytes.fromhex(value)
-    except (ValueError, TypeError):
-        raise Problem("The pre-shared key of the request is not hexadecimal.", MISUSE) from None
 
 
 def _read(path: Path) -> bytes:

@@ -20,3 +20,7 @@ Ttl = Annotated[
 ]
 Name = Annotated[str, typer.Argument(help="Letters, digits, '.', '_', '-'; at most 63.")]
 Names = Annotated[list[str], typer.Argument(help="One or more.", metavar="NAME...")]
+Workers = Annotated[
+    int,
+    typer.Option(min=0, max=64, help="Processes beside this one that let members in [none]."),
+]

@@ -1,6 +1,7 @@
 """What a person or a program reads: lines on stdout, sentences on stderr, the server's log."""
 
 import json
+import os
 import sys
 from datetime import UTC, datetime
 
@@ -53,28 +54,55 @@ def _cell(value) -> str:
     return printable(str(value))
 
 
+_PRIORITIES = {"warning": 4, "notice": 5, "info": 6}  # of syslog
+_LEVELS = {
+    "trouble": "warning",
+    "skipped": "notice",
+    "refused": "notice",
+    "authentication_failed": "notice",
+    "removed": "notice",
+    "excluded_all": "notice",
+    "keys_exported": "notice",
+}
+
+
 class Log:
     """The server's log on stderr: a line an event; one JSON object a line with `as_json`.
 
-    Callers hand over names, numbers and reasons: no key, no datagram, no configuration.
+    Callers hand over names, numbers and reasons: no key, no datagram, no configuration. Where
+    stderr is systemd's journal, a line begins with its priority, which is taken off there.
     """
 
     def __init__(self, as_json: bool):
         self._as_json = as_json
+        self._has_priority = _is_journal()
 
     def event(self, name: str, **facts) -> None:
         """time is UTC, for people and log collectors; nothing is decided by it."""
+        level = _LEVELS.get(name, "info")
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if self._as_json:
-            text = json.dumps({"event": name, "time": time, **facts}, default=str)
+            text = {"event": name, "time": time, "level": level, **facts}
+            text = json.dumps(text, default=str)
         else:
             text = printable(
                 " ".join([time, name, *(f"{k}={_fact(v)}" for k, v in facts.items())])
             )
+        if self._has_priority:
+            text = f"<{_PRIORITIES[level]}>{text}"
         try:
             print(text, file=sys.stderr, flush=True)
         except OSError:
             pass  # nobody reads the log any more: no reason to stop serving
+
+
+def _is_journal() -> bool:
+    """Whether what is written to stderr goes to systemd's journal (systemd.exec(5))."""
+    try:
+        status = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):  # closed, or nothing of the system's
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def _fact(value) -> str:

@@ -2,7 +2,8 @@
 
 .gitignore          of a site, only policy belongs into a repository
 covey.toml          policy; the one file that a person edits
-state.db            members, keys and all that must survive (see covey_host.store)
+state.db            members, keys and all that must survive, sealed (see covey_host.store)
+site.key            what it is sealed under, or a link to that (see covey_host.vault)
 wifi.json           the Wi-Fi of its boards, once `covey site wifi` has asked (see covey_host.wifi)
 crl.pem             certificates that were revoked, for others; state.db says it to the key server
 members/NAME/       what the board of that name needs: covey.json, seed, and psk, or key.pem,
@@ -38,6 +39,7 @@ class Site:
         self.root = root
         self.policy = root / "covey.toml"
         self.store = root / "state.db"
+        self.key = root / "site.key"
         self.wifi = root / "wifi.json"
         self.crl = root / "crl.pem"
         self.members = root / "members"
@@ -61,9 +63,10 @@ def find(option: Path | None) -> Site:
     return site
 
 
-def create(root: Path, policy_text: str, fill) -> Site:
+def create(root: Path, policy_text: str | None, fill) -> Site:
     """Make a site in a new or empty directory: .gitignore, covey.toml, and state.db as fill(path)
-    makes it.
+    makes it, perhaps with other files beside it; policy_text is None where these are among them. A
+    site.key that is there already stays.
 
     All is built in a draft directory inside and renamed, state.db last: without it there is no
     site, so that an interrupted `covey init` can simply be run again.
@@ -135,15 +138,17 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def _build(root: Path, policy_text: str, fill) -> None:
+def _build(root: Path, policy_text: str | None, fill) -> None:
     draft = root / _DRAFT
     shutil.rmtree(draft, ignore_errors=True)
     private_directory(draft)
     os.chmod(root, 0o700)
-    write_private(draft / ".gitignore", _GITIGNORE.encode())
-    write_private(draft / "covey.toml", policy_text.encode())
+    if policy_text is not None:
+        write_private(draft / ".gitignore", _GITIGNORE.encode())
+        write_private(draft / "covey.toml", policy_text.encode())
     fill(draft / "state.db")
-    for name in (".gitignore", "covey.toml", "state.db"):  # before there is any secret
+    names = sorted(each.name for each in draft.iterdir())
+    for name in sorted(names, key="state.db".__eq__):
         os.rename(draft / name, root / name)
     sync_directory(root)
 
@@ -181,11 +186,11 @@ def _locked(root: Path):
         os.close(fd)
 
 
-def _check_empty(root: Path, policy_text: str) -> None:
-    found = {entry.name for entry in root.iterdir()} - {_DRAFT}
+def _check_empty(root: Path, policy_text: str | None) -> None:
+    found = {entry.name for entry in root.iterdir()} - {_DRAFT, "site.key"}
     if "state.db" in found:
         raise Problem(f"{root} is a site already: it is never overwritten.", MISUSE)
-    ours = {".gitignore": _GITIGNORE, "covey.toml": policy_text}
+    ours = {} if policy_text is None else {".gitignore": _GITIGNORE, "covey.toml": policy_text}
     left = {n for n in found & ours.keys() if (root / n).read_bytes() == ours[n].encode()}
     if found - left:  # what is left is of an init that was killed between its renames
         raise Problem(f"{root} is not empty: name a new directory for the site.", MISUSE)

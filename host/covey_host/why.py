@@ -10,7 +10,7 @@ from covey.fields import parse_psk
 from .causes import ago, causes, span
 from .dropwords import in_words
 from .gcks import issuing, trust
-from .gcks.authority import PSK, Member
+from .gcks.authority import KEY, PSK, Member
 from .gcks.policy import SitePolicy
 from .gcks.roles import Role
 from .output import printable
@@ -77,6 +77,7 @@ def check_files(site: Site, member: Member, rules: SitePolicy) -> list[str]:
         found += _check_proof(folder, member)
         fields = json.loads((folder / "covey.json").read_bytes())
         idi, idr, group = (fields.get(key) for key in ("idi", "idr", "group"))
+        ppk_file = fields.get("ppk_file")
         sender, receiver = fields.get("sender", False), fields.get("receiver", True)
     except OSError as error:
         return [*found, f"{error.filename} can't be read: {os.strerror(error.errno or 0)}."]
@@ -87,6 +88,8 @@ def check_files(site: Site, member: Member, rules: SitePolicy) -> list[str]:
         found.append(f"{file} has idi {idi!r}: it must be {member.name!r}.")
     if idr not in (None, rules.identity):
         found.append(f"{file} has idr {idr!r}, but the key server is {rules.identity!r}.")
+    if member.ppk and not member.is_ppk_optional and ppk_file is None:
+        found.append(f"{file} has no ppk_file, but {member.name} must use its PPK.")
     role = member.role(str(group))
     if role is Role.NONE:
         some = [name for name, one in member.roles(rules.groups).items() if one]
@@ -102,10 +105,14 @@ def check_files(site: Site, member: Member, rules: SitePolicy) -> list[str]:
 
 
 def _check_proof(folder: Path, member: Member) -> list[str]:
+    if member.ppk and parse_psk((folder / "ppk").read_bytes()) != member.ppk:
+        return [f"{folder / 'ppk'} is not the PPK that the site has for it."]
     if member.auth == PSK:
         if parse_psk((folder / "psk").read_bytes()) != member.psk:
             return [f"{folder / 'psk'} is not the key that the site has for it."]
         return []
+    if member.auth == KEY:
+        return _check_raw(folder / "key.pem", member)
     path, now = folder / "cert.pem", time.time()
     try:
         shown = issuing.load_chain(path.read_bytes())[0]
@@ -123,6 +130,18 @@ def _check_proof(folder: Path, member: Member) -> list[str]:
             return [f"{path} is not for the key in {key}."]
     except issuing.Unfit as unfit:
         return [f"{key} {unfit}"]
+    return []
+
+
+def _check_raw(path: Path, member: Member) -> list[str]:
+    """Its private key, which may be on the board alone."""
+    try:
+        if path.exists():
+            public = issuing.load_key(path.read_bytes()).public_key()
+            if issuing.spki(public) != member.key:
+                return [f"{path} is not the key whose public half the site has for it."]
+    except issuing.Unfit as unfit:
+        return [f"{path} {unfit}"]
     return []
 
 

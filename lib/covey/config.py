@@ -21,6 +21,11 @@
     key_file         path                 our private key, P-256, without a password
     certificate_file path                 our certificate; behind it the intermediate CA's, if any
     ca_file          path                 the CA whose key server we trust; needs idr
+    server_key_file  path                 with key_file alone, in place of certificates: the key
+                                          server's public key (RFC 7670)
+    ppk_file         path; none           a post-quantum preshared key, RFC 8784: 32 octets or more
+    ppk_id           text; idi            by which the key server knows it, PPK_ID_FIXED
+    ppk_optional     true, false; false   whether a key server that doesn't use it will do
     sender           true, false; false   whether we ask for a Sender-ID
     receiver         true, false; true    false: we only send, and nothing is delivered
     interface        address; OS's choice where the group is joined and sent to, IPv4
@@ -62,10 +67,11 @@ class Server:
 
 
 class Config:
-    """covey.json, checked. The owner of the pre-shared or private key: wipe() ends it."""
+    """covey.json, checked. The owner of the keys in it: wipe() ends them."""
 
     psk = None  # either this, a bytearray, or
-    credentials = None  # these, see certs.py
+    credentials = None  # these, see digital.py
+    ppk = None  # ppk.Ppk
 
     def __init__(self, fields, folder="", name="covey.json", psk=None):
         """Check a JSON object (a dict). `psk` (octets) takes the place of psk_file.
@@ -79,10 +85,10 @@ class Config:
         self.has_markers = all([server.marker for server in self.servers])
 
     def wipe(self):
-        """Overwrite the key: nothing can be registered with this object afterwards."""
-        key = self.secret
-        for i in range(len(key)):
-            key[i] = 0
+        """Overwrite the keys: nothing can be registered with this object afterwards."""
+        for key in (self.secret, self.ppk.key if self.ppk else b""):
+            for i in range(len(key)):
+                key[i] = 0
 
     @property
     def secret(self):
@@ -99,3 +105,4 @@ def load(path):
     finally:
         unload("fields")
         unload("certfiles")
+        unload("keyfiles")

@@ -64,9 +64,6 @@ def _parse_integer(data, off):
     return int.from_bytes(bytes(data[off : off + n]), "big"), off + n
 
 
-# ---- The key server's half, which boards are built without
-
-
 def emit_spki(point):
     """SubjectPublicKeyInfo of an uncompressed point of 65 octets."""
     assert len(point) == _POINT_LEN and point[0] == _UNCOMPRESSED

@@ -48,6 +48,7 @@ def names():
         -30: "ike_ke",
         -31: "ike_fragment",
         -59: "ike_cert",
+        -64: "ike_ppk",
         -40: "gsa",
         -41: "kd",
         -42: "policy",

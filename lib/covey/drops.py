@@ -59,6 +59,7 @@ DROP_IKE_PROPOSAL = -29  # the answer chooses what was not offered
 DROP_IKE_KE = -30  # RFC 8031 / 7748 section 6.1: a public value that is refused
 DROP_IKE_FRAGMENT = -31  # RFC 7383 section 2.6: a duplicate, or too many or too long to be kept
 DROP_IKE_CERT = -59  # RFC 4945: a certificate that doesn't parse or hold, or none is known there
+DROP_IKE_PPK = -64  # RFC 8784 section 3: it uses no PPK, and we need it to
 # Group policy and keys, RFC 9838
 DROP_GSA = -40  # a GSA payload that does not parse
 DROP_KD = -41  # a KD payload that does not parse

@@ -12,6 +12,7 @@ _VERSION = const(1)
 _PORT = const(4500)  # as in covey.config
 _ID_MOST = const(255)  # octets of an identity
 _PSK_LEAST = const(16)  # octets
+_PPK_LEAST = const(32)  # RFC 8784 section 4: 256 bits of entropy
 _SPACE = const(32)  # what is below it in ASCII is for terminals
 _HEX_LEAST = const(32)  # digits from which a text is taken for hexadecimal
 _HEX = b"0123456789abcdefABCDEF"
@@ -30,15 +31,26 @@ def fill(config, fields, folder, name, psk):
     config.idr = f.identity("idr", None)
     config.servers = [_server(s) for s in f.objects("servers", ("host", "port", "marker"))]
     ca_file = f.text("ca_file", None)
-    by_psk = psk is not None or ca_file is None
+    server_key_file = f.text("server_key_file", None)
+    by_psk = psk is not None or (ca_file or server_key_file) is None
     psk_file = f.text("psk_file", _NEEDED if psk is None and by_psk else None)
-    files = [f.text(n, None if by_psk else _NEEDED) for n in ("key_file", "certificate_file")]
-    if not by_psk and config.idr is None:
+    key_file = f.text("key_file", None if by_psk else _NEEDED)
+    certificate_file = f.text("certificate_file", _NEEDED if ca_file and not by_psk else None)
+    if ca_file and not by_psk and config.idr is None:
         f.refuse("idr", "there: by that name the key server has its certificate")
-    if psk_file is not None and ca_file is not None:
-        f.refuse("psk_file", "left out where ca_file is given")
-    if by_psk and any(files):
-        f.refuse("key_file" if files[0] else "certificate_file", "beside a ca_file")
+    for n, file in (("ca_file", ca_file), ("server_key_file", server_key_file)):
+        if psk_file is not None and file is not None:
+            f.refuse("psk_file", "left out where " + n + " is given")
+    if by_psk and key_file:
+        f.refuse("key_file", "beside a ca_file or a server_key_file")
+    if certificate_file and not ca_file:
+        f.refuse("certificate_file", "beside a ca_file")
+    if ca_file and server_key_file:
+        f.refuse("server_key_file", "left out where ca_file is given")
+    ppk_file = f.text("ppk_file", None)
+    ppk = f.identity("ppk_id", None), f.flag("ppk_optional", False)
+    if ppk_file is None and ppk != (None, False):
+        f.refuse("ppk_file", "there, too, for ppk_id and ppk_optional")
     config.sender = f.flag("sender", False)
     config.receiver = f.flag("receiver", True)
     if not (config.sender or config.receiver):
@@ -66,16 +78,27 @@ def fill(config, fields, folder, name, psk):
     r.done()
     f.done()
     if not by_psk:
-        from covey import certfiles
+        key_file = _beside(folder, key_file)
+        if ca_file:
+            from covey import certfiles
 
-        files = [_beside(folder, path) for path in files + [ca_file]]
-        config.credentials = certfiles.read(*files)
+            files = [_beside(folder, path) for path in (certificate_file, ca_file)]
+            config.credentials = certfiles.read(key_file, *files)
+        else:
+            from covey import keyfiles
+
+            config.credentials = keyfiles.raw_key(key_file, _beside(folder, server_key_file))
     elif psk is None:
-        config.psk = _read_psk(name, folder, psk_file)
+        config.psk = _read_key("psk_file", name, folder, psk_file, _PSK_LEAST)
     elif len(psk) < _PSK_LEAST:
         raise ConfigError("The pre-shared key must have at least 16 octets.")
     else:
         config.psk = bytearray(psk)
+    if ppk_file is not None:
+        from covey.ppk import Ppk
+
+        key = _read_key("ppk_file", name, folder, ppk_file, _PPK_LEAST)
+        config.ppk = Ppk(key, ppk[0] or config.idi, ppk[1])
 
 
 def read(path):
@@ -106,15 +129,23 @@ def parse_psk(data):
     return psk if len(psk) >= _PSK_LEAST else None
 
 
-def _read_psk(name, folder, psk_file):
-    path = _beside(folder, psk_file)
-    psk = parse_psk(read_file(path))
-    if psk is None:
+def _read_key(field, name, folder, file, least):
+    path = _beside(folder, file)
+    key = parse_psk(read_file(path))
+    if key is None or len(key) < least:
         raise ConfigError(
-            name + ": psk_file names " + path + ", which must hold a key of at least 16 octets, "
-            "or an even number of hexadecimal digits, at least 32."
+            name
+            + ": "
+            + field
+            + " names "
+            + path
+            + ", which must hold a key of at least "
+            + str(least)
+            + " octets, or an even number of hexadecimal digits, at least "
+            + str(2 * least)
+            + "."
         )
-    return psk
+    return key
 
 
 def _beside(folder, path):

@@ -4,8 +4,9 @@ Anybody can answer IKE_SA_INIT. Until the AUTH in its answer to GSA_AUTH has ver
 is nobody: several are followed side by side (section 2.4), and nothing that they say is believed.
 Each is asked where its own answer says: a forger who tells of a NAT moves nobody but himself.
 
-Who we are is proven by a pre-shared key, or by certificates (certs.py): then signing and judging
-are work as agreeing on keys is, and one answer is judged after the other.
+Who we are is proven by a pre-shared key, or by a signature (digital.py): then signing and judging
+are work as agreeing on keys is, and one answer is judged after the other. A PPK (ppk.py) goes
+with either.
 """
 
 from covey import ike, offer, x25519
@@ -52,6 +53,7 @@ class Peer:
         if method != ike.CURVE25519 or len(self.public) != _X25519_LEN:
             raise FormatError(DROP_IKE_KE)
         self.nonce = ike.check_nonce(only(payloads, ike.NONCE))
+        self.has_ppk = False  # whether we have one for it, it uses PPKs, and it isn't settled yet
         self.sa = None  # IkeSA, once agree() is through; taken over by whoever keeps it
         self.payloads = None  # of the answer to GSA_AUTH, while it is judged
         self._keys = None  # ike.Keys
@@ -76,6 +78,12 @@ class Peer:
 
     def prove(self, config, request, idi):
         """Job: the payloads that prove us. request: our IKE_SA_INIT; idi: body of our IDi."""
+        if self.has_ppk:
+            return config.ppk.prove(self._sign, self._keys.sk_pi, config, request, idi)
+        return self._sign(config, request, idi)
+
+    def _sign(self, config, request, idi):
+        """Job: the same by SK_pi as it is, AUTH at the end."""
         sk_pi = self._keys.sk_pi
         if config.credentials is not None:
             payloads = yield from config.credentials.prove(sk_pi, request, self.nonce, idi)
@@ -100,6 +108,11 @@ class Peer:
         method, proof = ike.parse_auth(only(payloads, ike.AUTH))
         if config.idr is not None and ike.parse_id(idr) != (ike.ID_FQDN, config.idr):
             raise FormatError(DROP_IKE_AUTH)
+        if self.has_ppk:
+            config.ppk.settle(payloads, self.sa.sk_d, self._keys.sk_pr)
+            self.has_ppk = (
+                False  # once, though memory may end behind it, and the answer come again
+            )
         if config.credentials is not None:
             self.payloads = payloads
             return WAITS
@@ -184,6 +197,8 @@ class Handshake:
         if header.spi_r == _NO_SPI:
             raise FormatError(DROP_IKE_SPI)
         peer = Peer(header, data, payloads)
+        if self._config.ppk is not None:
+            peer.has_ppk = self._config.ppk.is_known(payloads)
         if self._path is not None:
             peer.to, peer.is_natted = self._path.judge(self.spi_i, peer.spi_r, payloads)
         self._untried.append(peer)
@@ -234,6 +249,8 @@ class Handshake:
         payloads.append(notify(ike.IKEV2_FRAGMENTATION_SUPPORTED))
         if self._config.credentials is not None:
             payloads.append(self._config.credentials.announcement())
+        if self._config.ppk is not None:
+            payloads.append(self._config.ppk.announcement())
         spis = self.spi_i, _NO_SPI
         self.request = ike.emit_message(*spis, ike.IKE_SA_INIT, ike.FLAG_I, 0, payloads)
         self._outgoing.append((self.request, HOME))
@@ -254,10 +271,12 @@ class Handshake:
         """Job: the keys shared with someone who answered, then GSA_AUTH to it."""
         config = self._config
         most_len = most_len_of(config.fragment_size)
-        iv_space, id_type = 0, ike.ID_KEY_ID
-        if config.credentials is not None:  # no two of its signatures are the same
-            iv_space, id_type = self._followed, ike.ID_FQDN
+        iv_space = 0
+        if config.credentials is not None or config.ppk is not None:
+            # no two signatures are the same, nor what is said where USE_PPK was taken away
+            iv_space = self._followed
             self._followed += 1
+        id_type = config.credentials.id_type if config.credentials else ike.ID_KEY_ID
         yield from peer.agree(self._secret, self._nonce, self.spi_i, most_len, iv_space)
         idi = ike.emit_id(id_type, config.idi)
         payloads = [(ike.IDi, idi)]

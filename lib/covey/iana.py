@@ -117,6 +117,9 @@ COVEY_STONES = 40964
 COVEY_CHAINS_NOW = 40965
 IKEV2_FRAGMENTATION_SUPPORTED = 16430
 SIGNATURE_HASH_ALGORITHMS = 16431
+USE_PPK = 16435
+PPK_IDENTITY = 16436
+NO_PPK_AUTH = 16437
 
 # Attributes of ours for source authentication: in the policy of an ESP SA, in the group-wide one,
 # two in a member bag, and again in the group-wide one

@@ -5,6 +5,7 @@ the first change to the group; what came of it is what step() returns.
 """
 
 from covey import assignment
+from covey.candidates import Candidates
 from covey.drops import (
     DROP_CAPACITY,
     DROP_KEY_PATH,
@@ -13,13 +14,12 @@ from covey.drops import (
     DROP_POLICY,
     DROP_REKEY_BUSY,
     DROP_REKEY_MESSAGE_ID,
-    DROP_REKEY_REPEAT,
-    DROP_REKEY_SPI,
+    DROP_REKEY_PORTION,
     FormatError,
 )
 from covey.job import tidied
 from covey.octets import wipe
-from covey.port import const
+from covey.port import const, random_bytes
 
 # What step() returns, beside None: nothing has come of it yet
 IDLE = 1  # there is nothing to do
@@ -27,15 +27,13 @@ TAKEN = 2  # a registration's keys are installed: .made
 REFUSED = 3  # they are not taken: .reason
 FOLLOWED = 4  # a rekey, multicast or inband, is carried out: .made
 MISSED = 5  # something genuine could not be used: ask the key server for what it brought
+FLOODED = 6  # something genuine may have been lost among forgeries
 
 # A board's AES fails where it finds no memory. A tuple could not be made just then.
 _SHORT = (MemoryError, OSError)
 
 # Drops of a rekey whose signature is good
 _GENUINE = (DROP_CAPACITY, DROP_POLICY, DROP_KEY_WRAP, DROP_KEY_PATH)
-_TOO_EARLY = (DROP_REKEY_BUSY, DROP_REKEY_SPI)  # while keys are in work these may pass by
-_LATER = const(2)  # messages that are kept meanwhile, and
-_LATER_LEN = const(4096)  # octets of more, however many
 _INBANDS = const(4)  # that wait
 
 
@@ -46,7 +44,7 @@ class KeyWork:
     reason = 0  # DROP_* of the registration or inband rekey that was refused last
     _has_looked = False  # whether the last slice was one of looking at what came
 
-    def __init__(self, settings, member, group):
+    def __init__(self, settings, member, group, random=random_bytes):
         self.made = None  # the Assignment that was installed last
         self._settings = settings
         self._member = member
@@ -55,11 +53,7 @@ class KeyWork:
         self._job = None  # generator in work
         self._is_registration = False  # what it works on
         self._waiting = []  # (is it of a registration, generator) that wait for it, in order
-        self._later = []  # messages from the group: see hear()
-        self._room = _LATER_LEN  # octets that may still join them
-        self._seen = 0  # so many of them came too early
-        self._looked_at = None  # the one that is looked at, and
-        self._look = None  # generator: Rekey.begin
+        self._candidates = Candidates(group.rekey, member.drops, random)  # from the group
 
     @property
     def is_busy(self):
@@ -74,7 +68,7 @@ class KeyWork:
     @property
     def has_work(self):
         """Whether step() has something to do."""
-        return bool(self.is_busy or self._later or self._look)
+        return self.is_busy or self._candidates.is_any or self._candidates.is_flooded
 
     @property
     def is_registering(self):
@@ -84,33 +78,12 @@ class KeyWork:
         return any([is_registration for is_registration, _ in self._waiting])
 
     def hear(self, data):
-        """A message from the group, without marker: a GSA_REKEY, or a forgery. Whoever reads
-        packets goes on at once: it is looked at in steps. What its header alone rules out takes
-        no place of what waits.
+        """A message from the group, without marker: a GSA_REKEY, or a forgery.
 
         Key servers send two in a row, the second over the Rekey SA that the first one brings (RFC
         9838 section 3.2.1), and need not repeat them: while keys are in work, a few are kept.
         """
-        try:
-            reason = self._group.rekey.glance(data)[0]
-            if reason == DROP_REKEY_SPI and self.has_work:
-                reason = 0  # what is in work may bring it
-            if reason:
-                pass
-            elif data in self._later:
-                reason = DROP_REKEY_REPEAT
-            elif self._room >= len(data) or len(self._later) < _LATER:
-                self._keep(len(self._later), data)
-                return
-            else:
-                reason = DROP_REKEY_BUSY
-        except MemoryError:
-            reason = DROP_CAPACITY
-        self._member.drops.count(reason)
-
-    def _keep(self, at, data):
-        self._later.insert(at, data)
-        self._room -= len(data)
+        self._candidates.hear(data, self.has_work)
 
     def take(self, ike, goes_on=False):
         """The keys of a registration.Registration, in place of others that still wait.
@@ -139,10 +112,12 @@ class KeyWork:
     def step(self, now_ms):
         """One bounded slice; what has come of it."""
         self._now_ms = now_ms
-        if self._look or len(self._later) > self._seen:
-            if not (self._has_looked and self.is_busy):
-                self._has_looked = True
-                return self._look_on()
+        if self._candidates.is_flooded:
+            self._candidates.settle()
+            return FLOODED
+        if self._candidates.is_new and not (self._has_looked and self.is_busy):
+            self._has_looked = True  # while keys are in work, each second slice is theirs
+            return self._candidates.look(self.is_busy)
         self._has_looked = False
         if self._job is None and not self._begin():
             return None if self.has_work else IDLE
@@ -156,25 +131,6 @@ class KeyWork:
             return MISSED
         return None
 
-    def _look_on(self):
-        """A slice of looking at what came. While keys are in work, each second one is theirs."""
-        try:
-            if self._look is None:
-                self._looked_at = self._later.pop(self._seen)
-                self._room += len(self._looked_at)
-                self._look = self._group.rekey.begin(self._looked_at)
-            return next(self._look)
-        except StopIteration as end:
-            reason = end.value
-        except _SHORT:
-            reason = DROP_CAPACITY
-        data, self._looked_at, self._look = self._looked_at, None, None
-        if reason in _TOO_EARLY and self.is_busy:
-            self._keep(self._seen, data)
-            self._seen += 1
-        elif reason:
-            self._member.drops.count(reason)
-
     def _begin(self):
         """The next job, if there is one."""
         if self._waiting:
@@ -182,7 +138,7 @@ class KeyWork:
         elif self._group.rekey.is_waiting:
             self._is_registration, self._job = False, self._follow_rekey()
         else:
-            self._seen = 0  # what came too early is looked at again
+            self._candidates.look_again()
         return self._job is not None
 
     def forget_waiting(self):
@@ -193,9 +149,7 @@ class KeyWork:
     def forget(self):
         """Give up what is in work, too. What is installed stays."""
         self.forget_waiting()
-        look, self._look = self._look, None
-        if look is not None:
-            look.close()
+        self._candidates.stop()
         job, self._job = self._job, None
         if job is not None:
             try:
@@ -205,9 +159,7 @@ class KeyWork:
 
     def wipe(self):
         self.forget()
-        self._later = []
-        self._room = _LATER_LEN
-        self._seen = 0
+        self._candidates.clear()
 
     # Jobs
 
@@ -287,7 +239,10 @@ class KeyWork:
                 self._member.missed_rekey = True  # ours was lost, and may come yet; or we are out
             if error.reason in _GENUINE:
                 yield MISSED
+            elif not group.rekey.is_proven and error.reason != DROP_REKEY_PORTION:
+                self._candidates.doubt()
             return
+        self._candidates.settle()
         yield FOLLOWED
 
     def _install(self, made, registering):

@@ -85,7 +85,7 @@ class Membership:
         self.listening_changed = False  # whoever follows listening() clears it
         self._random = random
         self._group = Group(member)
-        self._keys = KeyWork(settings, member, self._group)
+        self._keys = KeyWork(settings, member, self._group, random)
         self._ike = None  # registration.Registration
         self._path_to = path_to
         self._servers = Servers(settings.servers, random)
@@ -230,6 +230,8 @@ class Membership:
             self._installed(False)
         elif result == keywork.MISSED:
             self._refresh.soon(self._now_ms)
+        elif result == keywork.FLOODED and self.state == MEMBER:
+            self._refresh.is_doubted = True
         return result != keywork.IDLE
 
     @property

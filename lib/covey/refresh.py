@@ -16,6 +16,7 @@ from covey.port import const
 _PULL_S = const(5)
 _MISSED_S = const(30)  # at most one registration in so long, whatever SPIs are shown to us;
 _MISSED_MOST_S = const(3600)  # doubled up to this while it brings no new keys
+_DOUBTED_S = const(30)  # from one question under a flood to the next, and up to as much more
 _OVERLAP_S = const(60)  # a server has given up a request long before
 
 
@@ -33,6 +34,8 @@ class Refresh:
         self._patience = Timer()  # for an answer over an old IKE SA
         self._missed_until = Timer()  # no further registration for a missed rekey before
         self._is_unheard = False  # .at runs only as a rekey was missed, or not heard yet
+        self.is_doubted = False  # something genuine may be lost among forgeries
+        self._doubted_until = Timer()  # no further question because of that before
         self._answered = Timer()  # a pull was answered a moment ago
         self._is_stale = False  # an inband rekey came since the pull went out
         self._is_doubtful = False  # one that is in work came soon after a pull
@@ -129,9 +132,14 @@ class Refresh:
             if soft_end.is_due(now_ms) and is_member and not self.is_pulling:
                 soft_end.stop()
                 self.soon(now_ms)
-        for over in (self._missed_until, self._answered):
+        for over in (self._missed_until, self._doubted_until, self._answered):
             if over.is_due(now_ms):
                 over.stop()
+        if self.is_doubted and is_member and not self.is_pulling:
+            if not self._doubted_until.is_running:  # else then: it is not forgotten
+                self.is_doubted = False
+                self._doubted_until.start(now_ms, _DOUBTED_S, self._spread_ms(_DOUBTED_S))
+                self.soon(now_ms)
         if (member.missed_rekey or member.wants_rekey) and is_member and not self.is_pulling:
             is_unheard = not (member.wants_rekey or self.at.is_running)
             member.missed_rekey = member.wants_rekey = False

@@ -80,6 +80,8 @@ class Rekey:
         self._held = []  # newest first
         self._last = ()  # notes of the latest message whose ICV verified, one a datagram
         self._busy = None  # _Candidate
+        self.is_proven = False  # whether the signature of the latest in work is good
+        self.has_displaced = False  # a fragment has taken the place of another message's
 
     @property
     def is_waiting(self):
@@ -205,6 +207,9 @@ class Rekey:
         note = yield from _note_of(data)
         if held not in self._held:
             return DROP_REKEY_SPI
+        self.has_displaced = header.next_payload == ike.SKF and held.parts.taken <= len(
+            held.coming
+        )
         notes = held.took(header, note, opened is not None)
         if opened is not None:
             self._last = notes
@@ -218,6 +223,7 @@ class Rekey:
         only here, after the signature.
         """
         candidate = self._busy
+        self.is_proven = False
         try:
             parts = yield from _take_apart(candidate)
             if parts.policy and was.key_path:
@@ -232,6 +238,7 @@ class Rekey:
             yield
             if not (yield from tidied(candidate.sa.verifier.verify(digest, r, s))):
                 raise FormatError(DROP_REKEY_SIGNATURE)
+            self.is_proven = True
             if candidate.message_id < candidate.sa.next_message_id:
                 raise FormatError(DROP_REKEY_MESSAGE_ID)
             if parts.policy:

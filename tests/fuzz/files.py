@@ -182,7 +182,7 @@ _COMMANDS = (
 )
 _FIELDS = (
     *("group", "member", "members", "settings", "sender", "psk", "servers", "delivery"),
-    *("interface", "ttl", "follow", "do"),
+    *("interface", "ttl", "follow", "do", "ppk", "auth", "public_key"),
 )
 _SETTINGS = "address", "port", "carrier", "lifetime", "delivery", "source_auth", "members", "\n"
 

@@ -240,11 +240,15 @@ def ip_headers(data):
 
 
 def cip_frames(data):
-    """EtherNet/IP class 1; the first octet says where the frame begins."""
+    """EtherNet/IP class 0 or 1; the first octet says where the frame begins, and of which kind."""
     program = Program(data)
-    off = program.u8() & 15
+    kind = program.u8()
+    off = kind & 15
     frame = program.rest()
-    return cip.parse(bytes(off) + frame, off, len(frame))
+    buf = bytes(off) + frame
+    consumer = cip.Consumer(frame[6:10], 1000, 4, 0, not kind & 16, bool(kind & 32))
+    taken = [consumer.take(buf, off, len(frame), 0) for _ in range(2)]
+    return [cip.parse(buf, off, len(frame)), taken, consumer.is_running, consumer.data_len]
 
 
 TARGETS = {

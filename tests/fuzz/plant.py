@@ -208,7 +208,7 @@ class Plant:
         if self.it is None:
             return
         assert len(self.it._group.rekey.live()) <= 3
-        assert sum(map(len, self.it._keys._later)) <= 2 * ike.MOST_LEN + 4096
+        assert sum(map(len, self.it._keys._candidates._waiting)) <= 2 * ike.MOST_LEN + 4096
         unicast = self.it._ike and self.it._ike._unicast
         assert unicast is None or len(unicast.lines) <= 3
 

@@ -82,6 +82,8 @@ def test_the_whole_of_it(on_micropython, tmp_path):
     rows = check_form(json.loads(out.read_text()))
     for row in rows.values():
         assert row["name"] in done.stdout
+    assert rows["rush: 200 members at once: registered"]["value"] == 200
+    assert rows["rush: 200 members at once: given up"]["value"] == 0
     for subject in (
         "GCM open, 64 octets",
         "Member.receive, 256 octets",
@@ -93,6 +95,8 @@ def test_the_whole_of_it(on_micropython, tmp_path):
         "loopback: packets lost",
         "relay: relayed, half come within",
         "leave of 200, degree 4: unwraps of a member",
+        "covey: registrations, for a second of CPU, PSK",
+        "covey: IKE SAs, 32 at once, P-256: p99",
     ):
         assert subject in rows, done.stdout
     pictures = [] if find_spec("matplotlib") is None else [out.with_name("keytree.png")]

@@ -80,7 +80,7 @@ class CertSite(Site):
     def refuses(self, gm):
         """AUTHENTICATION_FAILED, alone, as for whoever is not there → the reason in the log."""
         self.server.events.clear()
-        payloads = gm.answer(self.talk(gm.gsa_auth()))
+        payloads = gm.open(self.talk(gm.gsa_auth()), GSA_AUTH)
         assert payloads == [notification(AUTHENTICATION_FAILED)]
         (facts,) = [f for name, f in self.server.events if name == "authentication_failed"]
         return facts["reason"]

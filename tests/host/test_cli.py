@@ -1,5 +1,6 @@
 """The `covey` command without a server: what it makes, what it says, how it refuses."""
 
+import base64
 import errno
 import json
 import os
@@ -13,12 +14,17 @@ import time
 import pytest
 
 from covey import aio, config
+from covey.fields import parse_psk
 from covey_host import cli, commands
-from covey_host.store import sqlite
+from covey_host.errors import Problem
+from covey_host.psk import check, psk_of
+from covey_host.site import Site
+from covey_host.vault.opening import open_store
 from processes import ENVIRONMENT, PATIENCE_S, run, start
 
 _GROUP = ("group", "add", "line1", "--address", "239.192.1.32", "--port", "2222")
 _MEMBER = ("member", "add", "press-7", "--group", "line1")
+_RANDOM = bytes.fromhex("8f21c4b9d0037e5aa61178ff3c92e4550bd7196ea84f30c2517d8be69034acf1")
 _AT = ("--port", "2222", "--address")
 
 
@@ -83,7 +89,7 @@ def objects(said):
 
 def test_init_here_and_elsewhere(covey, tmp_path):
     assert covey("init").status == 0
-    assert sorted(os.listdir(".")) == [".gitignore", "covey.toml", "state.db"]
+    assert sorted(os.listdir(".")) == [".gitignore", "covey.toml", "site.key", "state.db"]
     said = covey("init", tmp_path / "there", "--identity", "gcks.example")
     assert said.status == 0 and str(tmp_path / "there") in said.out
     assert 'identity = "gcks.example"' in (tmp_path / "there" / "covey.toml").read_text()
@@ -108,7 +114,7 @@ def test_two_sites_have_two_signing_keys(covey, tmp_path):
     keys = []
     for name in ("a", "b"):
         covey("init", name)
-        store = sqlite.open_existing(tmp_path / "here" / name / "state.db")
+        store = open_store(Site(tmp_path / "here" / name))
         keys.append(store.read("authority/signing-key")[0])
         store.close()
     assert keys[0] and keys[1] and keys[0] != keys[1]
@@ -126,8 +132,10 @@ def test_every_file_is_private_whatever_the_umask(tmp_path, mask):
         ".",
         ".gitignore",
         "covey.toml",
+        "site.key",
         "state.db",
         "state.lock",
+        "audit.log",
         "members",
         "members/press-7",
         "members/press-7/covey.json",
@@ -253,7 +261,7 @@ def test_members_have_different_keys_and_are_listed(covey, site):
     assert len(keys) == 2
     assert len({path.read_bytes() for path in site.glob("members/*/seed")}) == 2
     found = objects(covey("member", "list", "--json"))
-    how = {"auth": "psk", "delivery": "multicast"}
+    how = {"auth": "psk", "delivery": "multicast", "ppk": "none"}
     assert found == [
         {"member": "press-7", "group": "line1", "role": "receiver", "sender": False, **how},
         {"member": "robot.2", "group": "line1", "role": "both", "sender": True, **how},
@@ -340,9 +348,10 @@ def test_servers_that_are_none(covey, site, server):
 @pytest.mark.parametrize(
     "octets, psk",
     [
-        (b"00112233445566778899aabbccddeeff\n", bytes.fromhex("00112233445566778899aabbccddeeff")),
-        (b"a passphrase of some length\n", b"a passphrase of some length"),
-        (bytes(range(200, 216)), bytes(range(200, 216))),
+        (_RANDOM.hex().encode() + b"\n", _RANDOM),
+        (_RANDOM.hex().upper().encode(), _RANDOM),
+        (_RANDOM, _RANDOM),
+        (_RANDOM + b"more\n", _RANDOM + b"more"),
     ],
 )
 def test_the_key_of_a_foreign_peer(covey, site, tmp_path, octets, psk):
@@ -351,6 +360,36 @@ def test_the_key_of_a_foreign_peer(covey, site, tmp_path, octets, psk):
     assert said.status == 0 and psk.hex() not in said.out
     settings = config.load(str(site / "members" / "press-7" / "covey.json"))
     assert bytes(settings.psk) == psk
+
+
+@pytest.mark.parametrize(
+    "octets, weakness",
+    [
+        (_RANDOM[:31], "of 31 octets"),
+        (b"00112233445566778899aabbccddeeff\n", "of 16 octets"),
+        (b"correct horse battery staple, and more of them", "which is text"),
+        (base64.b64encode(_RANDOM), "which is text"),
+        ("ein Kennwort mit Umlauten: äöü, und länger".encode(), "which is text"),
+        (b"\xff" + b"k" * 40, "of few different octets"),
+        (bytes(range(200, 240)), "which counts"),
+        (bytes(range(250, 180, -2)), "which counts"),
+        (_RANDOM[:20] * 2, "which repeats itself"),
+        (b"00" * 32, "which is text"),
+    ],
+)
+def test_a_key_that_can_be_guessed(covey, site, tmp_path, octets, weakness):
+    (tmp_path / "key").write_bytes(octets)
+    said = covey(*_MEMBER, "--psk-file", tmp_path / "key")
+    assert said.status == 2 and f"a weak pre-shared key, {weakness}: let" in said.refusal
+    assert not any(octets[at : at + 8].hex() in said.err for at in range(len(octets) - 8))
+    assert objects(covey("member", "list", "--json")) == []
+    with pytest.raises(Problem, match="The request holds a weak"):
+        psk_of(bytes(parse_psk(octets)).hex())
+
+
+def test_what_is_drawn_is_never_refused():
+    for _ in range(2000):
+        check(psk_of(None), "chance")
 
 
 @pytest.mark.parametrize("octets", [None, b"", b"too short", b"0" * 33])
@@ -491,7 +530,7 @@ def test_a_store_that_others_can_read(covey, site):
 
 
 def test_a_command_waits_for_another_one_and_then_gives_up(covey, site, monkeypatch):
-    store = sqlite.open_existing(site / "state.db")
+    store = open_store(Site(site))
     store.lock("a test")
     monkeypatch.setattr(commands, "_LOCK_WAIT_S", 0.2)
     said = covey("member", "list")

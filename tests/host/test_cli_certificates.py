@@ -67,6 +67,7 @@ def test_what_a_board_needs(bench):
         members.load(None, str(folder_of(bench, "lamp-1") / "covey.json")), board
     )
     left = {"covey/certs.py", "covey/certfiles.py", "covey/x509.py", "covey/p256_sign.py"}
+    left |= {"covey/digital.py", "covey/keyfiles.py"}
     assert left <= set(plain.left) and not left & set(found.left)
     assert code.SOURCE.joinpath("covey", "certs.py").exists()
 
@@ -122,9 +123,8 @@ def test_mistakes(bench, tmp_path):
 
 
 def test_a_site_from_before_there_were_certificates(bench):
-    from covey_host.store import sqlite
 
-    store = sqlite.open_existing(bench.root / "state.db")
+    store = bench.store()
     for key in ("trust/ca", "trust/server"):
         _, version = store.read(key)
         assert store.compare_and_swap([(key, version, None)], None)

@@ -12,6 +12,7 @@ import pytest
 from covey import (
     aio,
     assignment,
+    candidates,
     config,
     drops,
     fields,
@@ -33,11 +34,13 @@ from covey import (
 from covey import group as member_group
 from covey.port import cpy_path
 from covey_host import join
+from covey_host.audit import recorder
 from covey_host.gcks import (
     cookies,
     disclosure,
     group,
     halfopen,
+    inbox,
     keyserver,
     moves,
     policy,
@@ -101,6 +104,15 @@ def test_private_attributes_have_the_numbers_of_the_code():
     ("Limits", "Rekey SAs at once", [rekey._SLOTS]),
     ("Limits", "SPIs remembered of SAs that went, and announced ones", [keystore._REMEMBERED]),
     ("Limits", "unproven IKE SAs at a key server", [sas.MOST_UNPROVEN]),
+    ("Times",
+     "key server: after so long one that has proven nothing makes room, where there is none",
+     [sas.YIELDS_MS // 1000]),
+    ("Limits", "messages that wait to be looked at by a key server",
+     [inbox.MOST, inbox.MOST_OCTETS >> 20]),
+    ("Limits", "messages that a key server works on before its timers and commands get a turn",
+     [server._BURST]),
+    ("Times", "key server: goes on asking for cookies after that was last needed",
+     [halfopen._CALMS_MS // 1000]),
     ("Limits", "half-open IKE SAs of one host", [halfopen.MOST_PER_HOST]),
     ("Limits", "IKE SAs of one member that were replaced or are being closed",
      [sas.MOST_LINGERING]),
@@ -139,9 +151,13 @@ def test_private_attributes_have_the_numbers_of_the_code():
      [servers._FIRST_MS // 1000]),
     ("Times", "member: an inband rekey so soon behind a pull is followed by a pull",
      [refresh._OVERLAP_S]),
+    ("Times", "member: asks once more under a flood of forged rekeys, and up to as much later",
+     [refresh._DOUBTED_S]),
+    ("Limits", "doubts until a member asks: a message forged, a fragment that is odd, one lost",
+     [candidates._ENOUGH, candidates._FORGED, candidates._SPOILED, candidates._LOST]),
     ("Limits", "IKE SAs with one server at once", [unicast._MOST_SAS]),
     ("Limits", "fragments of a message", [ikefrag.MOST_FRAGMENTS, ike.MOST_LEN]),
-    ("Limits", "GSA_REKEYs that wait for another one", [keywork._LATER, keywork._LATER_LEN]),
+    ("Limits", "GSA_REKEYs that wait for another one", [candidates._LEAST, candidates._MOST_LEN]),
     ("Limits", "inband rekeys that wait for another one", [keywork._INBANDS]),
     ("Times", "key server: rekeys when this much of a lifetime is over, less a random 5 % at most",
      [policy.REKEY_AT]),
@@ -299,6 +315,14 @@ def test_the_log_of_the_server():
     named |= {"rekeyed", "excluded_all"}  # KeyServer._tell_of says one of them
     assert '"rekeyed" if' in Path(keyserver.__file__).read_text()
     assert codes(table(CLI, "The server's log")) == named
+
+
+def test_what_the_audit_log_has_of_its_own():
+    named = set(calls(sorted((HOST / "audit").glob("*.py")), "add"))
+    named |= set(calls([HOST / "gcks" / "chronicle.py"], "enter"))
+    assert codes(table(CLI, "The audit log")) == named
+    said = re.search(r"all but (.+?) and `serving`", section(CLI, "The audit log"), re.S)[1]
+    assert set(re.findall(r"`(\w+)`", said)) == recorder._QUIET
 
 
 def test_the_counters_of_the_server():

@@ -295,7 +295,7 @@ def test_a_site_whose_server_does_not_run(bench):
     assert taken["level"] == "fail" and "in use" in taken["said"]
 
 
-@pytest.mark.parametrize("path", ["state.db", "members/press-7/psk", "members", "."])
+@pytest.mark.parametrize("path", ["state.db", "site.key", "members/press-7/psk", "members", "."])
 def test_a_secret_that_others_can_read(bench, path):
     bench.member("press-7")
     target = bench.root / path

@@ -21,7 +21,6 @@ from covey_host.gcks.epoch import decode_state
 from covey_host.gcks.ledger import encode
 from covey_host.gcks.roster import Enrolled
 from covey_host.gcks.treelevel import PAGE
-from covey_host.store import sqlite
 from foreign_esp import Air
 from member_process import join, micropython
 from processes import wait_until
@@ -133,7 +132,7 @@ def numbers(member):
 
 
 def tek(bench):
-    store = sqlite.open_existing(bench.root / "state.db")
+    store = bench.store()
     epoch, _ = decode_state(store.read("group/line1/state")[0])
     store.close()
     return epoch.tek_spi, epoch.tek_keymat
@@ -226,7 +225,7 @@ GOING, STAYING = [5, 69, 20_000], [30_000, 30_001, 30_002]  # leaves
 def plant_tree(bench, free, named=()):
     """A tree of many whom nobody asks for, in which only these leaves are to be had. named: leaves
     of members that can be removed, crowd.name_of()."""
-    store = sqlite.open_existing(bench.root / "state.db")
+    store = bench.store()
     versions = {key: version for key, _, version in store.scan("group/line1/")}
     pages = dict(crowd.tree_pages(LEAVES, DEGREE))
     for leaf in free:

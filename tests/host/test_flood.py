@@ -8,9 +8,11 @@ import pytest
 
 from covey import ike
 from covey.config import Config
+from covey.drops import FormatError
 from covey.registration import REGISTERED, Registration
 from covey_host.gcks import halfopen, ikerekey, table
-from covey_host.gcks.cookies import COOKIE_LEN, LIFE_MS, Cookies
+from covey_host.gcks.cookies import COOKIE_LEN, LIFE_MS, Cookies, bare_nonce
+from covey_host.gcks.parts import Parts
 from covey_host.gcks.sockets import Address
 from foreign_gm import INFORMATIONAL, NONCE, ForeignGM, ike_proposal, notification, notifies
 from gcks_site import KEY, LINE1, SITE, Site
@@ -137,6 +139,8 @@ def test_a_proven_peer_makes_room_for_the_next(site):
     gm = ForeignGM(psk=KEY)
     cookie_of(gm, site.talk(gm.sa_init(), "b"))
     site.ask(gms[0], "a0")
+    cookie_of(gm, site.talk(gm.sa_init(), "b"))  # not now so, now so: it may have one under way
+    site.wait(10_000)
     gm.take_sa_init(site.talk(gm.sa_init(), "b"))
 
 
@@ -238,18 +242,126 @@ def test_one_host_gets_a_share_of_the_table_only(tmp_path, monkeypatch):
     assert site.server._responder._table.half_open == 1
 
 
+def host(number, port=4500):
+    return Address(0, f"192.0.{number >> 8}.{number & 255}", port, b"", 0)
+
+
+@pytest.fixture
+def crowded(tmp_path, monkeypatch):
+    """A table of 40 half-open IKE SAs, 16 of a host, all of them taken by four real hosts."""
+    monkeypatch.setattr(table, "MOST_UNPROVEN", 40)
+    monkeypatch.setattr(halfopen, "MOST_PER_HOST", 16)
+    site = Site(tmp_path / "state.db", "cookies_from = 1024\n" + SITE + LINE1)
+    site.add("press-7")
+    for port in range(10):
+        for number in range(4):
+            site.now += 1
+            assert site.talk(ForeignGM().sa_init(), host(number, port))
+    yield site
+    site.store.close()
+
+
+def shares(site):
+    of = site.server._responder._table.half_open_of
+    return [of(f"192.0.0.{number}") for number in range(4)]
+
+
+def test_few_hosts_keep_nobody_out_of_a_full_table(crowded):
+    """The oldest of whose share is the largest makes room, however fast they fill it again."""
+    gm = ForeignGM(psk=KEY)
+    gm.take_sa_init(crowded.talk(gm.sa_init(), host(9)))
+    assert crowded.server.status(0)["unproven"] == 40 and sum(shares(crowded)) == 39
+    for port in range(10, 60):
+        for number in range(4):
+            crowded.talk(ForeignGM().sa_init(), host(number, port))
+    gm.take_group(crowded.ask(gm, host(9)))
+    assert crowded.server.counters["half_open_displaced"] == 1
+    assert crowded.server.counters["half_open_full"] == 200
+
+
+def test_as_many_hosts_as_places_wait_for_the_oldest_to_yield(crowded):
+    for number in range(10, 46):  # each takes a place of those who have many
+        crowded.now += 1
+        assert crowded.talk(ForeignGM().sa_init(), host(number))
+    assert shares(crowded) == [1, 1, 1, 1]
+    late = host(99)
+    assert crowded.talk(ForeignGM().sa_init(), late) is None
+    crowded.wait(table.YIELDS_MS)
+    gm = ForeignGM(psk=KEY)
+    gm.take_sa_init(crowded.talk(gm.sa_init(), late))
+    gm.take_group(crowded.ask(gm, late))
+
+
+def test_behind_one_address_the_oldest_yields_in_time(tmp_path, monkeypatch):
+    """Members behind one NAT, and somebody there who fills its share."""
+    monkeypatch.setattr(halfopen, "MOST_PER_HOST", 5)
+    site = Site(tmp_path / "state.db", "cookies_from = 1024\n" + SITE + LINE1)
+    site.add("press-7")
+    first = ForeignGM(psk=KEY)
+    first.take_sa_init(site.talk(first.sa_init(), host(1, 1)))
+    site.now += 1000
+    for port in range(2, 9):
+        site.talk(ForeignGM().sa_init(), host(1, port))
+    assert site.server.counters["half_open_full"] == 3
+    first.take_group(site.ask(first, host(1, 1)))  # nobody has taken its place
+    assert site.talk(ForeignGM().sa_init(), host(1, 20))
+    site.wait(table.YIELDS_MS)
+    gm = ForeignGM(psk=KEY)
+    gm.take_sa_init(site.talk(gm.sa_init(), host(1, 30)))
+    gm.take_group(site.ask(gm, host(1, 30)))
+    site.store.close()
+
+
 def test_what_is_counted_as_half_open_is(site):
     """Through every way out of that state."""
     sas = site.server._responder._table
     good, bad, silent = (ForeignGM(psk=key) for key in (KEY, b"x" * 32, KEY))
     for name, gm in (("a", good), ("b", bad), ("c", silent)):
         site.connect(gm, name)
-    assert (sas.half_open, dict(sas.half_open_of)) == (3, {"a": 1, "b": 1, "c": 1})
+    assert (sas.half_open, [sas.half_open_of(host) for host in "abc"]) == (3, [1, 1, 1])
     site.ask(good, "a")
     site.talk(bad.gsa_auth(), "b")
-    assert (sas.half_open, dict(sas.half_open_of)) == (1, {"c": 1})
+    assert (sas.half_open, [sas.half_open_of(host) for host in "abc"]) == (1, [0, 0, 1])
     site.wait(table.UNPROVEN_MS + 1)
-    assert (sas.half_open, dict(sas.half_open_of)) == (0, {})
+    assert (sas.half_open, sas._half_open_by) == (0, {})
+
+
+def test_the_quick_reading_of_a_request_says_what_the_close_one_says():
+    """Where it says anything: of requests as they are, altered, cut, with a cookie anywhere."""
+    rng = random.Random(11)
+    one = ForeignGM()
+    nat = [notification(t, bytes(20)) for t in (NAT_SOURCE, NAT_DESTINATION)]
+    cookie = notification(COOKIE, bytes(17))
+    shapes = [
+        one.sa_init(),
+        one.sa_init(extra=nat),
+        one.sa_init(extra=[CRITICAL, *nat]),
+        one.sa_init(first=[cookie]),
+        one.sa_init(extra=[*nat, cookie]),
+        one.sa_init(extra=[(NONCE, bytes(32))]),
+        one.sa_init(extra=nat * 20),
+        one.sa_init(nonce=bytes(15)),
+        _bare_nonce(one),
+    ]
+    quick = 0
+    for number in range(20_000):
+        data = bytearray(rng.choice(shapes))
+        if number >= len(shapes) * 50:
+            for _ in range(rng.randrange(1, 4)):
+                at = rng.choice([16, *range(28, len(data))])
+                data[at] = rng.choice([0, 1, 4, 8, 40, 41, 44, rng.randrange(256)])
+        found = bare_nonce(data[16], bytes(data))
+        if found is None:
+            continue
+        quick += 1
+        try:
+            parts = Parts(ike.parse_message(bytes(data))[1])
+        except FormatError:  # a notification that is none, which nobody reads
+            continue
+        assert found == ike.check_nonce(parts.needed(NONCE))
+        assert COOKIE not in [n.type for n in parts.notifies]
+    assert quick > 5_000
+    assert bare_nonce(0, one.sa_init()[:28]) is None
 
 
 def test_secrets_of_cookies():

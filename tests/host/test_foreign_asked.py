@@ -116,9 +116,9 @@ def test_an_unknown_critical_payload(city, place):
 
 
 def test_extensions_are_not_answered(city):
-    """INTERMEDIATE_EXCHANGE_SUPPORTED, USE_PPK, REDIRECT_SUPPORTED. What is answered to
-    SIGNATURE_HASH_ALGORITHMS: test_certificates.py."""
-    offered = [(16438, b""), (16435, b""), (16406, b"")]
+    """INTERMEDIATE_EXCHANGE_SUPPORTED, USE_PPK_INT, REDIRECT_SUPPORTED. What is answered to
+    SIGNATURE_HASH_ALGORITHMS: test_certificates.py; to USE_PPK: test_ppk.py."""
+    offered = [(16438, b""), (16445, b""), (16406, b"")]
     gm = city.gm(fragments=False, nat=False)
     gm.connect(extra=[notification(*one) for one in offered])
     assert gm.types == []

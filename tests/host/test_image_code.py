@@ -65,8 +65,9 @@ def test_all_that_policy_may_switch_on_is_there(arch):
         assert f"covey/{name}.py" in found.kept, name
     assert all(found.left.values())
     allowed = {"cip", "iana", "job", "port/mpy_tag", "port/mpy_ghash", "port/mpy_ghash_small"}
-    allowed |= {"port/mpy_ghash_ct", "resume", "relay"}
-    certs = {f"covey/{name}.py" for name in ("certs", "certfiles", "x509", "p256_sign")}
+    allowed |= {"port/mpy_ghash_ct", "resume", "relay", "ppk", "rawkeys"}
+    signing = {f"covey/{name}.py" for name in ("digital", "keyfiles", "p256_sign")}
+    certs = {f"covey/{name}.py" for name in ("certs", "certfiles", "x509")} | signing
     roles = {
         role: set(code.select(applications, arch, ("udp", "ip", role), ()).kept) - set(found.kept)
         for role in ("mac", "tesla", "ecdsa")
@@ -77,9 +78,18 @@ def test_all_that_policy_may_switch_on_is_there(arch):
         found.left
     )
     kernels = {f"covey/port/mpy_ghash{kind}.py" for kind in ("", "_small", "_ct")}
-    assert missing - proving - certs <= kernels | {"covey/resume.py", "covey/relay.py"}
+    assert missing - proving - certs <= kernels | {
+        "covey/resume.py",
+        "covey/relay.py",
+        "covey/ppk.py",
+        "covey/rawkeys.py",
+    }
     certified = code.select(applications, arch, ("udp", "ip", "certificates"), ())
     assert set(certified.kept) - set(found.kept) == certs
+    raw = code.select(applications, arch, ("udp", "ip", "rawkeys"), ())
+    assert set(raw.kept) - set(found.kept) == signing | {"covey/rawkeys.py"}
+    mixed = code.select(applications, arch, ("udp", "ip", "ppk"), ())
+    assert set(mixed.kept) - set(found.kept) == {"covey/ppk.py"}
     relayed = code.select(applications, arch, ("udp", "relay"), ())
     assert set(relayed.kept) - set(found.kept) == {"covey/relay.py"}
     own = {f"covey/{name}.py" for name in ("mac", "proofs", "cmac", "sources")}

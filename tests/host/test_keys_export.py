@@ -12,7 +12,8 @@ import pytest
 
 from covey_host.gcks import disclosure
 from covey_host.gcks.epoch import decode_state
-from covey_host.store import sqlite
+from covey_host.site import Site as Directory
+from covey_host.vault.opening import open_store
 from covey_host.wireshark import ESP, IKE
 from foreign_gm import ForeignGM
 from gcks_site import KEY, Site
@@ -60,7 +61,7 @@ def secrets(out):
 
 
 def stored(root, group="line1"):
-    store = sqlite.open_existing(root / "state.db")
+    store = open_store(Directory(root))
     try:
         return decode_state(store.read(f"group/{group}/state")[0])[0]
     finally:

@@ -6,7 +6,7 @@ Members are another implementation (foreign_gm.py), which knows nothing of eithe
 import pytest
 
 from covey_host.errors import Problem
-from covey_host.gcks import moves, policy
+from covey_host.gcks import moves, policy, table
 from foreign_gm import (
     AUTHORIZATION_FAILED,
     GSA_AUTH,
@@ -473,4 +473,31 @@ def test_who_says_that_it_never_slept_is_believed_if_it_was_a_member(tmp_path, m
     assert (answer is not None) == member
     take(gm, answer or site.answered(gm, "b"))
     assert (group_of(site).epoch == old) == member
+    site.store.close()
+
+
+def test_who_waits_takes_no_strangers_room(tmp_path, monkeypatch):
+    """It has proven itself: neither cookies nor a full table are its doing."""
+    monkeypatch.setattr(table, "MOST_UNPROVEN", 3)
+    site = made(tmp_path / "state.db", FRESH)
+    site.gm("m0", wants=1)
+    site.wait(60_000)
+    waiting = [(name, *ask(site, name)) for name in NAMES[1:9]]
+    assert [answer for *_, answer in waiting] == [None] * 8
+    assert site.server.status(site.now)["unproven"] == 0
+    for name, gm, *_ in waiting:
+        take(gm, site.answered(gm, name))
+    site.store.close()
+
+
+def test_of_one_member_the_newest_waits(tmp_path):
+    site = made(tmp_path / "state.db", FRESH)
+    site.gm("m0", wants=1)
+    site.wait(60_000)
+    for start in range(20):
+        gm = ForeignGM(b"m1", KEY)
+        assert site.begin(gm, f"m1/{start}")[1] is None
+    sas = site.server._responder._sas.values()
+    assert [sa.address for sa in sas if sa.identity == "m1"] == ["m1/19"]
+    take(gm, site.answered(gm, "m1/19"))
     site.store.close()

@@ -65,11 +65,15 @@ class CertServer(KeyServer):
         return self.seal(39, 1, [*(proof or self.proof()), *self.policy(epoch)])
 
 
+def member_credentials():
+    key = bytearray(SCALARS["member"].to_bytes(32))
+    return Credentials(key, [DER["member"]], DER["ca"], utc=lambda: b"20300101000000")
+
+
 def asked(server):
     """A member of that server, up to its GSA_AUTH."""
     own = config()
-    key = bytearray(SCALARS["member"].to_bytes(32))
-    own.credentials = Credentials(key, [DER["member"]], DER["ca"], utc=lambda: b"20300101000000")
+    own.credentials = member_credentials()
     gm = Registration(own, 0)
     (request,) = work(gm)
     assert gm.receive(server.answer_init(request), 0) == 0

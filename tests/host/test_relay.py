@@ -365,8 +365,8 @@ def test_a_write_that_happened_though_it_failed_keeps_the_former_key(site):
     former, server_group = tek(site), group(site)
     ledger, write = server_group._ledger, server_group._ledger.write
 
-    def torn(changes):
-        write(changes)
+    def torn(changes, **how):
+        write(changes, **how)
         raise Problem("The disk is gone.")
 
     ledger.write = torn

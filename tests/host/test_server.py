@@ -13,7 +13,6 @@ import time
 
 import pytest
 
-from covey_host.store import sqlite
 from processes import PATIENCE_S, run, start, wait_until
 from site_bench import GROUP, Bench
 
@@ -85,7 +84,7 @@ def test_a_second_server_on_the_site_is_told_who_is_first(bench):
 
 
 def test_it_waits_for_a_command_that_holds_the_store(bench):
-    store = sqlite.open_existing(bench.root / "state.db")
+    store = bench.store()
     store.lock("covey member add")
     timer = threading.Timer(0.8, store.close)
     timer.start()
@@ -401,13 +400,13 @@ def test_esp_and_keepalives_on_a_port_with_marker_are_counted(bench, wire):
 def test_a_disk_that_is_full_is_told_and_survived(bench):
     """The server may not write a longer file: it says so, refuses, and goes on afterwards."""
     server = bench.serve()
-    store = sqlite.open_existing(bench.root / "state.db")  # a reader keeps the log from restarting
+    store = bench.store()  # a reader keeps the log from restarting
     before = bench.epoch()
     whole = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1, whole[1]))
     said = bench.covey("rekey", "line1", status=1)
     assert "state.db" in said and "check the disk" in said and said.count("\n") == 1
-    assert "members" in bench.covey("member", "add", "x", "--group", "line1", status=1)
+    assert "audit.log" in bench.covey("member", "add", "x", "--group", "line1", status=1)
     resource.prlimit(server.pid, resource.RLIMIT_FSIZE, whole)
     assert bench.covey("rekey", "line1") == "Rekeyed line1.\n"
     assert bench.epoch() > before
@@ -421,7 +420,7 @@ def test_a_disk_that_is_full_is_told_and_survived(bench):
 
 def test_a_server_whose_term_is_over_stops_by_itself(bench):
     server = bench.serve()
-    store = sqlite.open_existing(bench.root / "state.db")
+    store = bench.store()
     store.acquire_term("another key server")
     store.close()
     said = bench.covey("rekey", "line1", status=1)
@@ -439,7 +438,7 @@ def test_secrets_of_the_store_are_never_shown(bench):
     bench.covey("status", "--json")
     bench.covey("member", "list", "--json")
     bench.covey("group", "list", "--json")
-    store = sqlite.open_existing(bench.root / "state.db")
+    store = bench.store()
     found = [value for _, value, _ in store.scan("")]
     store.close()
     bench.end(server)

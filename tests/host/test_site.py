@@ -47,7 +47,14 @@ def test_a_new_site_is_private_whatever_the_umask(tmp_path, mask):
 def test_git_takes_nothing_of_a_site_but_its_policy(tmp_path):
     made = site.create(tmp_path / "site", _TEXT, fill)
     secrets = ["members/press-7/psk", "members/press-7/seed", "members/press-7/press-7-esp32.bin"]
-    secrets += ["wifi.json", "state.db-wal", "keys/esp_sa", "backup/state.db", "run.pcap"]
+    secrets += [
+        "wifi.json",
+        "site.key",
+        "state.db-wal",
+        "keys/esp_sa",
+        "backup/state.db",
+        "run.pcap",
+    ]
     for name in secrets:
         path = made.root / name
         path.parent.mkdir(parents=True, exist_ok=True)

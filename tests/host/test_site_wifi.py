@@ -43,7 +43,13 @@ def test_from_a_pipe(site):
     assert kept(site) == {"ssid": "other", "password": "another one"}
     wifi(site, "--ssid", "guests", "--open")
     assert kept(site) == {"ssid": "guests", "password": ""}
-    assert sorted(os.listdir(site)) == [".gitignore", "covey.toml", "state.db", "wifi.json"]
+    assert sorted(os.listdir(site)) == [
+        ".gitignore",
+        "covey.toml",
+        "site.key",
+        "state.db",
+        "wifi.json",
+    ]
 
 
 @pytest.mark.parametrize(

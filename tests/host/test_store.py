@@ -150,7 +150,7 @@ def test_it_behaves_as_a_dictionary_with_versions(steps):
             swap = [(k, model.get(k, (0, 0))[1] + (not right), v) for k, right, v in changes]
             before = dict(model)
             done = store.compare_and_swap(swap, None)
-            assert done == all(right for _, right, _ in changes)
+            assert bool(done) == all(right for _, right, _ in changes)
             for key, _, value in changes if done else ():
                 version = store.read(key)[1]
                 model.pop(key, None)

@@ -11,7 +11,6 @@ import pytest
 
 from covey_host.gcks.clock import FIRST_MS, Boot
 from covey_host.gcks.ledger import Ledger, decode, encode
-from covey_host.store import sqlite
 from member_process import join, micropython
 from processes import wait_until
 from site_bench import Bench
@@ -44,7 +43,7 @@ def bench(tmp_path):
 @contextmanager
 def stored_clock(bench):
     """What the key server's store has of it: {} at first; what it is then is written."""
-    store = sqlite.open_existing(bench.root / "state.db")
+    store = bench.store()
     ledger = Ledger(store)
     found = ledger.read("clock")
     facts = {} if found is None else decode(found)

@@ -5,7 +5,6 @@ import signal
 
 import pytest
 
-from covey_host.store import sqlite
 from processes import PATIENCE_S, wait_until
 from site_bench import Bench
 
@@ -19,7 +18,7 @@ def bench(tmp_path):
 
 def _reports(bench):
     """Members whose reports are in the store."""
-    store = sqlite.open_existing(bench.root / "state.db")
+    store = bench.store()
     try:
         return [key for key, _, _ in store.scan("contact/")]
     finally:

@@ -46,6 +46,19 @@ def begun(rekey, data):
     return finish(rekey.begin(data))
 
 
+def forged_anew(data, context, number):
+    """A whole GSA_REKEY as somebody with the group's keys makes it of another one: well sealed,
+    badly signed, and unlike those of other numbers.
+    """
+    made = bytearray(data)
+    text_len = len(made) - 32 - 8 - 16  # behind header and SK, IV; before the ICV
+    assert finish(context.open_job(made, 0, 32, text_len))
+    made[32:40] = b"\xe0\0\0\0" + bytes([number >> shift & 255 for shift in (24, 16, 8, 0)])
+    made[-18] ^= 1  # the end of the signature; pad length and ICV follow
+    context.seal(made, 0, 32, text_len)
+    return bytes(made)
+
+
 def why_not(work, *args):
     """The reason of the FormatError that work(*args) raises, None if it raises none."""
     try:

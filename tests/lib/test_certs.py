@@ -2,7 +2,7 @@
 
 import json
 
-from covey import certs, der, ike, p256, p256_sign
+from covey import certs, der, digital, ike, p256, p256_sign
 from covey.certs import Credentials
 from covey.config import Config
 from covey.drops import DROP_IKE_AUTH, DROP_IKE_CERT, FormatError, names
@@ -31,7 +31,7 @@ def _credentials(now=_NOW, anchor="ca"):
 def _signed(key, digest):
     """The data of an AUTH payload."""
     r, s = finish(p256_sign.sign_job(key, digest))
-    body = b"".join([certs._integer(n) for n in (r, s)])
+    body = b"".join([digital._integer(n) for n in (r, s)])
     signature = bytes((0x30, len(body))) + body
     return b"\x0c" + der.ECDSA_WITH_SHA256 + signature
 
@@ -193,7 +193,7 @@ def test_no_memory_proves_nothing():
     gm, server = _Gm(), _Server()
     sent = gm.ask(server)
     granted = policy(server.sa.kwk, b"\0\0\1\1", with_rekey_sa=True)
-    genuine, certs._verify = certs._verify, verify
+    genuine, certs.verify = certs.verify, verify
     try:
         failures = 0
         assert gm.r.receive(server.answer_auth(sent, granted), 0) == 0
@@ -203,7 +203,7 @@ def test_no_memory_proves_nothing():
             except MemoryError:
                 failures += 1
     finally:
-        certs._verify = genuine
+        certs.verify = genuine
     assert failures == 1 and (gm.r.state, gm.r.reason) == ("failed", "no_memory")
     assert gm.r.kwk is None and gm.r.drops.as_dict() == {"capacity": 1}
 
@@ -341,7 +341,7 @@ def test_numbers_as_der_has_them():
         (2**256 - 1, b"\x02\x21\x00" + b"\xff" * 32),
         (2**255 - 1, b"\x02\x20\x7f" + b"\xff" * 31),
     ):
-        assert certs._integer(value) == octets
+        assert digital._integer(value) == octets
 
 
 def test_a_wiped_key_is_gone():

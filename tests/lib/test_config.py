@@ -363,3 +363,21 @@ def test_fields_that_zero_switches_off():
     assert (c.fragment_size, c.liveness_s, c.ike_lifetime_s) == (0, 0, 0)
     c = _config(fragment_size=300, liveness_s=1, ike_lifetime_s=10)
     assert (c.fragment_size, c.liveness_s, c.ike_lifetime_s) == (300, 1, 10)
+
+
+def test_a_ppk():
+    assert _config().ppk is None
+    assert _sentence(_config, ppk_id="x").startswith("covey.json: ppk_file must be there, too")
+    assert _sentence(_config, ppk_optional=True).startswith("covey.json: ppk_file must be there")
+    with _Folder() as folder:
+        for text in (b"0" * 62, b"sixteen octets.." * 2 + b"\n", b"ab" * 33):
+            folder.write("own.ppk", text)
+            fields = _fields(ppk_file="own.ppk", ppk_id="a key")
+            if text == b"0" * 62:
+                said = _sentence(Config, fields, folder.path + "/", psk=_PSK)
+                assert said.startswith("covey.json: ppk_file names ") and "at least 32" in said
+                continue
+            c = Config(fields, folder.path + "/", psk=_PSK)
+            assert len(c.ppk.key) == (32 if text[:1] == b"s" else 33)
+            c.wipe()
+            assert not any(c.ppk.key) and not any(c.psk)

@@ -236,7 +236,7 @@ def test_what_waited_is_opened_a_step_each():
         for i in range(40):
             part[63] = i
             work.hear(bytes(part))
-        assert len(work._later) == 41
+        assert len(work._candidates._waiting) == 41
         begin = group.rekey.begin
         begun = []
 
@@ -270,7 +270,7 @@ def test_what_its_header_rules_out_takes_no_place():
     for garbage in (old, answer, other, unknown, b"", rekey[:-1]):
         for i in range(20):
             work.hear(bytes(garbage[:-1]) + bytes([i]) if garbage[27:] else bytes(garbage))
-    assert not work.has_work and work._later == []
+    assert not work.has_work and work._candidates._waiting == []
     drops = work._member.drops
     assert drops.as_dict() == {"rekey_message_id": 20, "rekey_format": 80, "rekey_spi": 20}
     work.hear(rekey)

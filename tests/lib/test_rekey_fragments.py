@@ -116,9 +116,11 @@ def test_a_member_can_spoil_one_but_not_its_repeat():
 
 def test_another_message_takes_the_place_of_one_that_is_not_whole():
     rekey, terms, context = member()
-    assert begun(rekey, cut(context, STORY["rekey1"])[0]) == 0
+    assert begun(rekey, cut(context, STORY["rekey1"])[0]) == 0 and not rekey.has_displaced
     parts = cut(context, STORY["later"])  # Message ID 9
-    assert [begun(rekey, part) for part in parts] == [0, 0, 0, 0]
+    assert begun(rekey, parts[0]) == 0 and rekey.has_displaced
+    for part in parts[1:]:
+        assert begun(rekey, part) == 0 and not rekey.has_displaced
     assert begun(rekey, cut(context, STORY["rekey1"])[1]) == DROP_REKEY_BUSY
     assert follow(rekey, terms).data_sas
     assert begun(rekey, cut(context, STORY["rekey1"])[1]) == DROP_REKEY_MESSAGE_ID
@@ -128,6 +130,7 @@ def test_a_whole_message_among_fragments():
     rekey, terms, context = member()
     parts = cut(context, STORY["rekey1"])
     assert begun(rekey, parts[0]) == 0 and begun(rekey, STORY["rekey1"]) == 0
+    assert not rekey.has_displaced
     assert follow(rekey, terms).data_sas
     assert begun(rekey, parts[1]) == DROP_REKEY_MESSAGE_ID
 
@@ -172,7 +175,9 @@ def test_what_waits_is_bounded():
     for i in range(8):
         part[0] = i + 1
         work.hear(bytes(part))
-    assert len(work._later) == 4 and work._member.drops.as_dict() == {"rekey_busy": 5}
+    assert len(work._candidates._waiting) == 4 and work._member.drops.as_dict() == {
+        "rekey_busy": 5
+    }
 
 
 def test_no_memory_for_fragments_is_a_drop():

@@ -26,6 +26,9 @@ class Machine:
         self.name = name
         self.is_sender = is_sender
         self.slow_ms = slow_ms
+        self.works_one_by_one = (
+            False  # slow_ms for each message from the group, not for all of them
+        )
         self.life = 0  # how often it was switched on
         self.seat = -1  # number of this life among all lives of all machines
         self.is_on = False
@@ -114,8 +117,8 @@ class Machine:
         elif said == IKE_MESSAGE:
             self.membership.multicast(message, now)
             keys = self.membership._keys
-            while keys._look or len(keys._later) > keys._seen:
-                keys._look_on()  # no time passes in between
+            while keys._candidates.is_new:
+                keys._candidates.look(keys.is_busy)  # no time passes in between
             if keys.is_busy:  # else it was a repeat, or not for us
                 self._alarm.set(self._clock.now_ms + self.slow_ms)
         else:
@@ -150,9 +153,14 @@ class Machine:
         if not self.is_on:
             return
         it = self.membership
+        worked = it._group.rekey.worked
         while True:
             wait = it.step(self.ticks)
             self._say()
+            if self.works_one_by_one and it._group.rekey.worked != worked:
+                for look in range(3):  # between so many slices timers are looked at often
+                    it._wait_of(look)
+                wait = self.slow_ms
             if it.listening_changed:
                 it.listening_changed = False
                 self.is_listening = bool(it.listening())

@@ -43,6 +43,7 @@ class Setting:
     look_ms: int = 5000  # how often a member looks at its timers
     most_members: int = 100_000  # that the key server takes
     more: str = "fresh_join = false\n"  # lines of the group's table
+    site: str = ""  # lines before it
 
     @property
     def text(self):
@@ -50,7 +51,7 @@ class Setting:
         tree = f"key_tree = {self.key_tree}\n"
         delays = f'evict_atd = "{self.atd_s}s"\nevict_dtd = "{self.dtd_s}s"\n'
         return (
-            f'identity = "{_IDENTITY}"\n'
+            f'identity = "{_IDENTITY}"\n{self.site}'
             f'[group.{_GROUP}]\naddress = "239.192.1.32"\nport = 2222\n'
             f'lifetime = "{self.lifetime_s}s"\nrekey_lifetime = "{4 * self.lifetime_s}s"\n'
             f'atd = "{self.atd_s}s"\ndtd = "{self.dtd_s}s"\n'

@@ -8,6 +8,7 @@ While a Swift is in force:
     keywrap.unwrap_job      lib's, once for each (KEK, wrapped key)
     rekey._take_apart       lib's, once for each text of a GSA_REKEY: what comes of it is only read
     KeyWork.step            as it is, one slice behind the other: no time passes in between anyway
+    Rekey.work              as it is, and counted: .worked
     GCMContext.seal         as it is, and watched: no (key, nonce) pair may come twice
 
 The rest of lib and of the key server runs as it is.
@@ -43,6 +44,8 @@ class Swift:
         self._patch(keywrap, "unwrap_job", self._shared_unwrap(keywrap.unwrap_job))
         self._patch(rekey, "_take_apart", self._shared_parts(rekey._take_apart))
         self._patch(KeyWork, "step", _whole(KeyWork.step))
+        self._patch(rekey.Rekey, "work", _counted(rekey.Rekey.work))
+        self._patch(rekey.Rekey, "worked", 0)
         for context in (cpy_gcm.GCMContext, cpy_gcm.GMACContext):
             self._patch(context, "__init__", _keeping_keymat(context.__init__))
             self._patch(context, "seal", self._watched(context.seal))
@@ -57,7 +60,7 @@ class Swift:
                 delattr(owner, name)
 
     def _patch(self, owner, name, value):
-        self._undo.append((owner, name, getattr(owner, name), name in vars(owner)))
+        self._undo.append((owner, name, getattr(owner, name, None), name in vars(owner)))
         setattr(owner, name, value)
 
     def _shared_verify(self, verify):
@@ -131,12 +134,23 @@ def _whole(step):
             result = step(keys, now_ms)
             if result is not None:
                 return result
+            has_worked = keys._job is not None
             for result in keys._job or ():
                 if result is not None:
                     return result
             keys._job = None
+            if has_worked:
+                return None
 
     return whole
+
+
+def _counted(work):
+    def counted(it, *args):
+        it.worked += 1
+        return work(it, *args)
+
+    return counted
 
 
 def _multiply(scalar, u):

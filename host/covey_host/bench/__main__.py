@@ -24,9 +24,14 @@ SUBJECTS = [
     "cpython",
     "keytree",
     "peers",
+    "registrations",
+    "rush",
+    "workers",
     "loopback",
     "relay",
     "confirmation",
+    "gateway",
+    "floods",
 ]
 _WIDTH = 180  # where nobody looks at it
 

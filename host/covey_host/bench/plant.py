@@ -16,15 +16,25 @@ from .board import BUILD
 from .results import Missing
 
 INTERFACE = "127.0.0.1"
-_GROUP = "line1"
+GROUP = "line1"
 _PATIENCE_S = 60
 
 
 class Plant:
-    """A context manager: a group whose key server runs while inside. policy: more of it."""
+    """A context manager: a group whose key server runs while inside. policy: more of it; serves:
+    False, where serve() is called later. is_default: the group is as `covey group add` makes it;
+    else keys are used at once, and whoever comes gets those that there are."""
 
-    def __init__(self, source_auth: str = "none", policy: str = ""):
-        self._source_auth, self._policy = source_auth, policy
+    def __init__(
+        self,
+        source_auth: str = "none",
+        policy: str = "",
+        *,
+        serves: bool = True,
+        is_default: bool = False,
+    ):
+        self._source_auth, self._policy, self._serves = source_auth, policy, serves
+        self._is_default = is_default
         self._children: list[subprocess.Popen] = []
 
     def __enter__(self):
@@ -38,21 +48,26 @@ class Plant:
         return self
 
     def _open(self):
-        listen, carrier = free_ports(2)
+        self.port, carrier = free_ports(2)
         group = f"239.{random.randrange(196, 200)}.{random.randrange(256)}.9"
         self.covey("init", ".")
         policy = self.folder / "covey.toml"
         lines = policy.read_text().splitlines()
-        where = f'listen = [{{ address = "{INTERFACE}:{listen}", marker = true }}]'
+        where = f'listen = [{{ address = "{INTERFACE}:{self.port}", marker = true }}]'
         lines = [where if line.startswith("listen = ") else line for line in lines]
         policy.write_text("\n".join(lines) + "\n")
         words = ["--address", group, "--port", "2222", "--source-auth", self._source_auth]
-        self.covey("group", "add", _GROUP, *words)
+        self.covey("group", "add", GROUP, *words)
         with open(policy, "a") as file:
-            atd_s = 0 if self._source_auth == "none" else 1
-            file.write(f'carrier_port = {carrier}\natd = "{atd_s}s"\ndtd = "3s"\n')
-            file.write(f"fresh_join = false\n{self._policy}")
-        words = ("-m", "covey_host", "serve", "--json", "--interface", INTERFACE)
+            file.write(f"carrier_port = {carrier}\n{self._policy}")
+            if not self._is_default:
+                atd_s = 0 if self._source_auth == "none" else 1
+                file.write(f'atd = "{atd_s}s"\ndtd = "3s"\nfresh_join = false\n')
+        if self._serves:
+            self.serve()
+
+    def serve(self, *more: str) -> None:
+        words = ("-m", "covey_host", "serve", "--json", "--interface", INTERFACE, *more)
         server = self.server = self.start([sys.executable, *words], stderr=subprocess.PIPE)
         self.wait_for(server.stderr, "serving")
 
@@ -76,11 +91,11 @@ class Plant:
 
     def member(self, name: str, *words: str) -> Path:
         """The covey.json of a new member."""
-        self.covey("member", "add", name, "--group", _GROUP, "--interface", INTERFACE, *words)
+        self.covey("member", "add", name, "--group", GROUP, "--interface", INTERFACE, *words)
         return self.folder / "members" / name / "covey.json"
 
     def rekey(self) -> None:
-        self.covey("rekey", _GROUP)
+        self.covey("rekey", GROUP)
 
     def start(self, command: list, **streams) -> subprocess.Popen:
         """A child that ends with us; stdin and stdout are ours, as text."""

@@ -1,11 +1,10 @@
-"""The commands around boards: images, and what brings them there."""
+"""The commands around boards: images, and what brings them there. esptool, which reads files of
+the user at home, is loaded by these only: a key server has no home."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from . import bring, commands
 
 Site = Annotated[
     Path | None,
@@ -54,6 +53,8 @@ def image(
 
     The file holds the member's secrets.
     """
+    from . import commands
+
     commands.image(
         site,
         name,
@@ -97,6 +98,8 @@ def flash(
     site: Site = None,
 ) -> None:
     """Write a member's image into the flash of its board, and verify it there."""
+    from . import bring
+
     bring.flash(
         site,
         name,
@@ -127,6 +130,8 @@ def install(
     site: Site = None,
 ) -> None:
     """Bring a member onto a board that runs MicroPython: all that has changed, or nothing."""
+    from . import bring
+
     bring.install(site, name, port, board, main=main, may_replace=replace)
 
 
@@ -139,4 +144,6 @@ def words(
     ] = None,
 ) -> None:
     """Give a board's traceback the names of the source in place of the short ones."""
+    from . import commands
+
     commands.words(names, traceback)

@@ -46,8 +46,11 @@ _PROVEN, _LATER = "mac tesla ecdsa", "tesla ecdsa"
 _ROLES = {
     "covey.ipcarrier": ("ip", "the board file has no ip carrier"),
     "covey.relay": ("relay", "covey.json has no unicast delivery"),
-    "covey.certs": ("certificates", "covey.json names a pre-shared key"),
-    "covey.certfiles": ("certificates", "covey.json names a pre-shared key"),
+    "covey.certs": ("certificates", "covey.json names no certificates"),
+    "covey.certfiles": ("certificates", "covey.json names no certificates"),
+    "covey.rawkeys": ("rawkeys", "covey.json names no server_key_file"),
+    "covey.keyfiles": ("certificates rawkeys", "covey.json names a pre-shared key"),
+    "covey.ppk": ("ppk", "covey.json names no PPK"),
     "covey.sources": (_PROVEN, "its group has no source authentication"),
     "covey.proofs": ("mac", "its group has no receiver-specific MACs"),
     "covey.port.mpy_cmac": ("mac tesla", "its group has no MACs that prove senders"),

@@ -16,7 +16,7 @@ from ..gcks.policy import ECDSA, MAC, NONE, TESLA, UNICAST, GroupPolicy
 from ..gcks.roles import Role, role_in, role_named
 
 SEED_LEN = 32
-_FILES = ("psk_file", "key_file", "certificate_file", "ca_file")
+_FILES = ("psk_file", "key_file", "certificate_file", "ca_file", "ppk_file", "server_key_file")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,10 @@ class Member:
         found = {"relay"} if self.fields.get("delivery") == UNICAST else set()
         if "ca_file" in self.fields:
             found.add("certificates")
+        if "server_key_file" in self.fields:
+            found.add("rawkeys")
+        if "ppk_file" in self.fields:
+            found.add("ppk")
         if self.policy is None:
             return found | {MAC, TESLA, ECDSA}
         return found | {self.policy.source_auth} - {NONE}

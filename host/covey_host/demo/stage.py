@@ -21,7 +21,7 @@ from pathlib import Path
 from .. import control
 from ..errors import Problem
 from ..site import Site
-from ..store import sqlite
+from ..vault.opening import open_store
 from .cast import ROOT, Child, Lost, Member
 from .imposture import MODES, Imposture
 from .recorder import Recorder
@@ -150,7 +150,7 @@ class Stage:
 
     def secrets(self) -> str:
         """The group's state as the store holds it, keys and all. For the attacker's ears only."""
-        store = sqlite.open_existing(self.site.store)
+        store = open_store(self.site)
         try:
             return store.read(f"group/{GROUP}/state")[0].hex()
         finally:

@@ -18,7 +18,7 @@ from ..demo.intruder import Intruder
 from ..demo.verdicts import Attack
 from ..errors import Problem
 from ..gcks.policy import GroupPolicy
-from ..store import sqlite
+from ..vault.opening import open_store
 from .knock import Door, Plan, settings_of
 
 _PLENTY = 25  # packets of each sender to choose from
@@ -130,7 +130,7 @@ class Raid:
 
     def _secrets(self) -> str:
         """The group's state as the store holds it. It goes nowhere but into the capture."""
-        store = sqlite.open_existing(self._plan.site.store)
+        store = open_store(self._plan.site)
         try:
             found = store.read(f"group/{self._plan.group.name}/state")
         finally:

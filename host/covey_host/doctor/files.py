@@ -56,7 +56,8 @@ def _private(site: Site) -> Iterator[Path]:
         yield directory
         with suppress(OSError):
             yield from (p for p in sorted(directory.iterdir()) if p.is_file())
-    yield from (path for path in (site.root / "wifi.json",) if path.exists())
+    elsewhere = site.key.resolve()  # it may be a link
+    yield from (path for path in (site.root / "wifi.json", elsewhere) if path.exists())
 
 
 def _is_open(path: Path) -> bool:

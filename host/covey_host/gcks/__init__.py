@@ -22,6 +22,9 @@ requests    what is to be asked of a member next; inband: GSA_INBAND_REKEY
 ikerekey    new keys for an IKE SA, from either side
 responder   IKE messages of members, from the first octet to the answer
 disclosure  keys in clear, for who has to look into a capture
+inbox       what has arrived and was not looked at yet
+spis        SPIs that say which process has their IKE SA; lobby: what a worker does with messages
+handover    an IKE SA that goes from a worker to the keeper; worker, workers: those processes
 keyserver   all of it together; server, sockets: around it, with clock and network
 """
 

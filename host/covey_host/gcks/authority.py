@@ -3,10 +3,11 @@
 In the store, so that who is a member and which keys are out change in one write:
 
     authority/signing-key    PKCS #8, P-256: signs rekeys; private to state.db (0600), made once
-    authority/member/NAME    {"psk": hex, "certificates": [[ID, until], ...], "groups": {GROUP or
-                              pattern: role, see roles.py}, "removed": bool, "relayed": bool};
-                              certificates only of who has these instead of a key; relayed
-                              missing: false
+    authority/member/NAME    {"psk": hex, "certificates": [[ID, until], ...], "ppk": hex,
+                              "ppk_optional": bool, "groups": {GROUP or pattern: role, see
+                              roles.py}, "removed": bool, "relayed": bool, "key": hex};
+                              certificates or key only of who has these instead of a pre-shared
+                              key, ppk of who has one; a bool missing: false
     authority/evict/GROUP    [NAME, ...] that lost a right there while no key server was running
 
 A removed member's pre-shared key is kept: so it can be told AUTHORIZATION_FAILED, and nobody else.
@@ -33,8 +34,8 @@ from . import roles, trust
 from .ledger import Changes, Ledger, decode, encode
 from .roles import Role, role_in
 
-PSK, CERT = "psk", "cert"  # ways to prove oneself
-PSK_LEN = 32
+PSK, CERT, KEY = "psk", "cert", "key"  # ways to prove oneself
+PSK_LEN = PPK_LEN = 32
 _PSK_LEAST = 16
 _NAME_MOST = 63
 _MOST_CERTIFICATES = 32  # remembered of a member
@@ -54,14 +55,23 @@ class Member:
     # Of who proves itself by certificates: (trust.id_of(), seconds since 1970 until which it
     # holds) of those that are known, the one used last at the end. None: by its pre-shared key.
     certificates: tuple[tuple[str, int], ...] | None = None
+    ppk: bytes = field(
+        default=b"", repr=False
+    )  # post-quantum preshared key, see ppk.py; b"": none
+    is_ppk_optional: bool = False  # it may do without
+    key: bytes = b""  # SubjectPublicKeyInfo, of who proves itself by a raw public key (RFC 7670)
 
     @property
     def auth(self) -> str:
+        if self.key:
+            return KEY
         return PSK if self.certificates is None else CERT
 
     def is_proven_by(self, id: str) -> bool:
         """Whether what has proven somebody of this name, see IkeSA.proven_by, is still its own:
         the name may have been given to another meanwhile."""
+        if self.auth == KEY:
+            return id == raw_id(self.key)
         if self.certificates is None:
             return id == key_id(self.psk)
         return any(id == known for known, _ in self.certificates)
@@ -88,6 +98,11 @@ def lost_by(was: Member, now: Member, groups: Iterable[str]) -> list[str]:
 def key_id(psk: bytes) -> str:
     """What tells a pre-shared key from others, and not what it is."""
     return f"{PSK}:{sha256(b'Covey key' + psk).hexdigest()}"
+
+
+def raw_id(spki: bytes) -> str:
+    """The same of a raw public key."""
+    return f"{KEY}:{sha256(spki).hexdigest()}"
 
 
 def make_signing_key(store: Store) -> None:
@@ -119,7 +134,8 @@ class Count(NamedTuple):
 
 
 class Authority:
-    """Members over a store. Nothing is cached but numbers: every answer is what the store says."""
+    """Members over a store. Nothing is cached but numbers, and what was made of a row: every
+    answer is what the store says."""
 
     def __init__(self, ledger: Ledger, random: Callable[[int], bytes] = os.urandom):
         self._ledger = ledger
@@ -128,13 +144,18 @@ class Authority:
         self._kinds: Counter[tuple[tuple[str, Role], ...]] | None = None
         self._counts: dict[str, Count] = {}
         self._is_unsure = False  # a write was begun, and may have happened
+        self._found: tuple[bytes, Member] | None = None  # the last one, and the row that it was
 
     def find(self, name: str) -> Member | None:
         """The member of that name, removed ones too."""
         if len(name) > _NAME_MOST or not name.isascii() or not name.isprintable():
             return None  # from the network: nobody is called that
         value = self._ledger.read(_MEMBER + name)
-        return None if value is None else _member(name, value)
+        if value is None:
+            return None
+        if self._found is None or self._found[1].name != name or self._found[0] != value:
+            self._found = value, _member(name, value)
+        return self._found[1]
 
     def members(self) -> Iterator[Member]:
         """All that may register, by name; there may be a million."""
@@ -183,6 +204,9 @@ class Authority:
         psk: bytes | None = None,
         relayed: bool = False,
         certificates: list[tuple[str, int]] | None = None,
+        ppk: bytes = b"",
+        is_ppk_optional: bool = False,
+        key: bytes = b"",
     ) -> Member:
         """A new member; its key is 256 random bits unless given, and it has none where it has
         certificates. role: without one it receives, and sends if it is a sender. Problem if the
@@ -198,13 +222,16 @@ class Authority:
                 f"The pre-shared key of {name} has {len(psk)} octets: use at least {_PSK_LEAST}.",
                 MISUSE,
             )
-        if certificates is None:
+        if key:
+            psk = b""
+        elif certificates is None:
             psk = psk or self._random(PSK_LEN)
         else:
             psk, certificates = b"", tuple(certificates)
         role = (Role.BOTH if sender else Role.RECEIVER) if role is None else role
         rules = dict.fromkeys(groups, role)
-        member = Member(name, bytes(psk), rules, False, relayed, certificates)
+        mixed = ppk, is_ppk_optional, key
+        member = Member(name, bytes(psk), rules, False, relayed, certificates, *mixed)
         self._writing()
         self._ledger.write({_MEMBER + name: _encoded(member)})
         self._written()
@@ -300,7 +327,7 @@ class Authority:
         self._keep(replace(member, certificates=((id, until), *known)))
 
     def _keep(self, member: Member) -> None:
-        self._ledger.write({_MEMBER + member.name: _encoded(member)})
+        self._ledger.write({_MEMBER + member.name: _encoded(member)}, later=True)
 
     def _writing(self) -> None:
         """Members are to be counted again, unless _written() follows."""
@@ -327,12 +354,18 @@ def _member(name: str, value: bytes) -> Member:
     found = fields.get("certificates")
     certificates = None if found is None else tuple((id, until) for id, until in found)
     psk, groups = bytes.fromhex(fields["psk"]), roles.loaded(fields["groups"])
-    return Member(name, psk, groups, fields["removed"], relayed, certificates)
+    ppk = bytes.fromhex(fields.get("ppk", "")), fields.get("ppk_optional", False)
+    ppk += (bytes.fromhex(fields.get("key", "")),)
+    return Member(name, psk, groups, fields["removed"], relayed, certificates, *ppk)
 
 
 def _encoded(member: Member) -> bytes:
     fields = {"psk": member.psk}
     if member.certificates is not None:
         fields["certificates"] = member.certificates
+    if member.key:
+        fields["key"] = member.key
+    if member.ppk:
+        fields |= {"ppk": member.ppk, "ppk_optional": member.is_ppk_optional}
     fields |= {"groups": roles.stored(member.groups), "removed": member.removed}
     return encode(fields | ({"relayed": True} if member.relayed else {}))

@@ -8,12 +8,18 @@ more.
 
 import hmac
 
+from covey import ike
+
 from .epoch import Random
 
 LIFE_MS = 60_000  # how long a secret makes cookies
 _SECRET_LEN = 32
 _HASH_LEN = 16
 COOKIE_LEN = 1 + _HASH_LEN
+
+_HEADER_LEN, _GENERIC_LEN = 28, 4
+_TYPE = ike.COOKIE.to_bytes(2)
+_USUAL = 16  # payloads of an IKE_SA_INIT at most
 
 
 class Cookies:
@@ -46,6 +52,47 @@ class Cookies:
         self._secret = self._random(_SECRET_LEN)
         self._version = (self._version + (2 if is_late else 1)) % 256
         self._until_ms = now_ms + LIFE_MS
+
+
+class Shared(Cookies):
+    """Cookies of several processes: the secret of each minute follows from the one that all of
+    them know, and so do version and minute from the clock of the machine."""
+
+    def __init__(self, secret: bytes):
+        super().__init__(lambda _: b"")
+        self._shared = secret
+
+    def _turn(self, now_ms: int) -> None:
+        minute = now_ms // LIFE_MS
+        if self._until_ms == minute:
+            return
+        self._until_ms = minute
+        self._version = minute % 256
+        self._secret, self._former = (
+            hmac.digest(self._shared, m.to_bytes(8), "sha256") for m in (minute, minute - 1)
+        )
+
+
+def bare_nonce(kind: int, data: bytes) -> bytes | None:
+    """Ni of an IKE_SA_INIT of the usual form that shows no cookie, as quickly as a flood wants it;
+    None: it has to be read closely. kind: of its first payload."""
+    off, end, nonce = _HEADER_LEN, len(data), None
+    for _ in range(_USUAL):
+        if off + _GENERIC_LEN > end:
+            return None
+        length = data[off + 2] << 8 | data[off + 3]
+        if kind == ike.NONCE:
+            if nonce is not None:
+                return None
+            nonce = data[off + _GENERIC_LEN : off + length]
+        elif kind == ike.NOTIFY and (length < 8 or data[off + 6 : off + 8] == _TYPE):
+            return None
+        kind, off = data[off], off + length
+        if length < _GENERIC_LEN or off > end:
+            return None
+        if not kind:
+            return nonce if off == end and nonce and 16 <= len(nonce) <= 256 else None
+    return None
 
 
 def _hash(secret: bytes, spi_i: bytes, nonce: bytes, host: str) -> bytes:

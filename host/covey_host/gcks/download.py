@@ -5,13 +5,15 @@ the member's own bag last. A newcomer gets the current TEK only: what was sent u
 is none of its business, and senders go over to the current one within ATD.
 """
 
-import ipaddress
+import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from covey import gsa, ike, keywrap
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap_with_padding
+
+from covey import gsa, ike
 from covey.der import ECDSA_WITH_SHA256
 
 from . import sources
@@ -56,6 +58,28 @@ def registration_gsa(
     if relayed or epoch.shape.rekey == INBAND:
         policies = [_inband_tek(epoch)]
     return bytes(gsa.emit_gsa(gsa.GSA(policies, wide)))
+
+
+class SameGSA:
+    """registration_gsa() as it was for the member before, where this one is told the same: of a
+    plant that powers up, all that come within a second are."""
+
+    def __init__(self):
+        self._made: tuple[tuple, bytes] | None = None
+
+    def of(
+        self,
+        epoch: Epoch,
+        policy: GroupPolicy,
+        attributes: Sequence[Attribute],
+        how: dict[str, int | bool],
+    ) -> bytes:
+        """how: the other arguments."""
+        what = epoch, policy, tuple(attributes), tuple(how.values())
+        if self._made is None or self._made[0] != what:
+            made = registration_gsa(epoch, policy, attributes=attributes, **how)
+            self._made = what, made
+        return self._made[1]
 
 
 def registration_kd(
@@ -231,7 +255,7 @@ def _rekey_bag(rekey: RekeySA, tops: Sequence[Node]) -> gsa.KeyBag:
 
 def _wrapped(wrap: Wrap) -> gsa.WrappedKey:
     node, under = wrap.node, wrap.under
-    data = bytes(keywrap.wrap(under.key, node.key))
+    data = aes_key_wrap_with_padding(bytes(under.key), bytes(node.key))
     return gsa.WrappedKey(_KEY_ID.pack(node.key_id), _KEY_ID.pack(under.key_id), data)
 
 
@@ -254,5 +278,5 @@ def _anyone() -> ike.TrafficSelector:
 
 
 def _group(shape: Shape, port: int) -> ike.TrafficSelector:
-    address = ipaddress.IPv4Address(shape.address).packed
+    address = socket.inet_aton(shape.address)
     return ike.TrafficSelector(_UDP, port, port, address, address)

@@ -201,8 +201,8 @@ class Group:
         a new personal key: see path(). boots: it may remember nothing. relayed: it is to have
         data keys only, and no path. receives: False, it sends alone.
 
-        All of it is durable on return. GroupFull where it must not be; NotYet: it waits for other
-        keys; Problem from the store.
+        All of it is durable on return, or when the ledger's together() ends. GroupFull where it
+        must not be; NotYet: it waits for other keys; Problem from the store.
         """
         self.refresh(now_ms)
         if now_ms >= self._born_ms + self.policy.lifetime_s * 1000:
@@ -224,7 +224,8 @@ class Group:
         what = False, fragments, leaf, relayed
         enrolled = Enrolled(self.epoch.era, role.sends, *what, receives=receives)
         changes = self._roster.entering(member, enrolled, picked)
-        self._write(changes | (self._tree.pages(draft, self._prefix) if draft else {}))
+        changes |= self._tree.pages(draft, self._prefix) if draft else {}
+        self._write(changes, later=True)
         self._roster.enter(member, enrolled, picked)
         self._newcomers.admitted(member, is_sender=role.sends)
         if self.epoch.clock:
@@ -248,7 +249,7 @@ class Group:
         self._timed.pop(member, None)
         if self.has(member):
             gone = replace(self._roster.members[member], left=True)
-            self._write(self._roster.entering(member, gone, {}))
+            self._write(self._roster.entering(member, gone, {}), later=True)
             self._roster.enter(member, gone, {})
 
     def active(self) -> dict[str, Enrolled]:
@@ -406,6 +407,11 @@ class Group:
     def is_quiet(self) -> bool:
         """Whether everything has been said."""
         return not self._repeats.outbox
+
+    @property
+    def has_unsent(self) -> bool:
+        """Whether a message waits for its time that has not been sent at all."""
+        return self._repeats.unsent > 0
 
     def is_fresh(self, now_ms: int) -> bool:
         """Whether members may still lack the current epoch: it has just been told."""
@@ -596,9 +602,9 @@ class Group:
         self._write(plan.changes | (more or {}))
         self.believe(plan, now_ms)
 
-    def _write(self, changes: Changes) -> None:
+    def _write(self, changes: Changes, *, later: bool = False) -> None:
         self.is_stale = True
-        self._ledger.write(changes)
+        self._ledger.write(changes, later=later)
         self.is_stale = False
 
     def _pick(self, member: str, wanted: int, now_ms: int) -> dict[int, senders.Row]:

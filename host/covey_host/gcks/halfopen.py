@@ -3,7 +3,7 @@
 From `cookies_from` half-open IKE SAs on, whoever asks for one more must first show a cookie. Until
 then nothing is remembered of it, nothing costly is computed for it, and no answer to it is longer
 than what it sent: this server helps nobody to flood a third. A peer that hears us may fill a
-share of the table, and no more.
+share of the table, and no more; where the table is full, who has the largest share makes room.
 """
 
 from collections import Counter
@@ -13,7 +13,7 @@ from typing import Any
 from covey import ike
 
 from . import sainit
-from .cookies import Cookies
+from .cookies import COOKIE_LEN, Cookies, bare_nonce
 from .epoch import Random
 from .ikesa import IkeSA
 from .natd import host_of
@@ -23,22 +23,41 @@ from .table import Table
 from .trust import Trust
 
 MOST_PER_HOST = 256  # half-open IKE SAs
+_CALMS_MS = 10_000  # how long cookies are asked for after that was last needed
 _NOTICES_PER_S = 10  # answers to what no IKEv2 peer of ours sends (section 2.21.4: limit the rate)
+_QUESTION = bytes(  # header and Notify payload, from SPIr to the cookie
+    ike.emit_message(
+        bytes(8), bytes(8), ike.IKE_SA_INIT, ike.FLAG_R, 0, [notify(ike.COOKIE, bytes(COOKIE_LEN))]
+    )
+)[8:-COOKIE_LEN]
 
 
 class Door:
-    def __init__(self, policy: SitePolicy, table: Table, counters: Counter, random: Random):
+    def __init__(
+        self,
+        policy: SitePolicy,
+        table: Table,
+        counters: Counter,
+        random: Random,
+        cookies: Cookies | None = None,
+    ):
+        """cookies: where other processes at the same ports make and take the same ones."""
         self.policy = policy
         self.trust = Trust()
+        self.elsewhere = 0  # half-open IKE SAs of other processes at the same ports
         self._table = table
         self._counters = counters
         self._random = random
-        self._cookies = Cookies(random)
+        self._ephemeral = sainit.Ephemeral(random)
+        self._cookies = cookies or Cookies(random)
         self._notices: list[int] = []  # when the latest were sent
+        self._calm_ms = 0  # from when on cookies need not be asked for
+        self._is_calm = True  # as of the latest message
 
     def receive(self, header: ike.Header, data: bytes, address: Any, now_ms: int) -> list[bytes]:
         """An IKE_SA_INIT request → its answer, or silence. FormatError: dropped."""
         sainit.check_header(header)
+        self._look(now_ms)
         origin = address, sha256(data).digest()
         known = self._table.begun_by(origin)
         if known is not None:
@@ -48,12 +67,12 @@ class Door:
             is_proven, answer = self._ask_cookie(header, data, address, now_ms)
             if not is_proven:
                 return answer
-        if not self._has_room(address):
+        if not self._has_room(address, now_ms):
             self._counters["half_open_full"] += 1
             return []
         try:
             spi, how = self._table.new_spi(), (address, self.policy.listen, self.trust)
-            sa = sainit.respond(header, data, spi, self._random, *how)
+            sa = sainit.respond(header, data, spi, self._random, self._ephemeral, *how)
         except sainit.Unacceptable as reason:
             self._counters[reason.reason] += 1
             if reason.type == ike.UNSUPPORTED_CRITICAL_PAYLOAD and not self._may_notice(now_ms):
@@ -66,9 +85,13 @@ class Door:
         self._counters["sa_init"] += 1
         return [sa.response]
 
+    def answered(self) -> None:
+        """All that arrived at once."""
+        self._ephemeral.forget()
+
     def is_loaded(self) -> bool:
         """Whether addresses that have shown nothing are to get no more than they sent."""
-        return self._table.half_open >= self.policy.cookies_from
+        return not self._is_calm or self._is_crowded()
 
     def refuse_version(self, data: bytes, now_ms: int) -> list[bytes]:
         """Section 2.5: dropped, and told which version we speak; sections 1.5, 2.21.4: how."""
@@ -80,6 +103,17 @@ class Door:
         if self.is_loaded() and len(answer) > len(data) or not self._may_notice(now_ms):
             return []
         return [answer]
+
+    def _is_crowded(self) -> bool:
+        return self._table.half_open + self.elsewhere >= self.policy.cookies_from
+
+    def _look(self, now_ms: int) -> None:
+        """Not now so, now so: a peer that was asked for a cookie, and was then answered to an
+        earlier repeat without one, could not tell which of its requests was meant (section 2.6),
+        and its AUTH would be wrong."""
+        if self._is_crowded():
+            self._calm_ms = now_ms + _CALMS_MS
+        self._is_calm = now_ms >= self._calm_ms
 
     def _again(self, known: IkeSA, header: ike.Header, data: bytes, now_ms: int) -> list[bytes]:
         """Section 2.1: the same answer while half-open, ignored from then on. Under a flood one
@@ -94,15 +128,25 @@ class Door:
             return [known.response] if is_proven else answer
         return [known.response]
 
-    def _has_room(self, address: Any) -> bool:
-        if self._table.half_open_of[host_of(address)] >= MOST_PER_HOST:
-            return False
-        return self._table.make_room()
+    def _has_room(self, address: Any, now_ms: int) -> bool:
+        host = host_of(address)
+        before = self._table.half_open
+        if self._table.half_open_of(host) >= MOST_PER_HOST:
+            has_room = self._table.displace(host, now_ms)
+        else:
+            has_room = self._table.make_room(host, now_ms)
+        if self._table.half_open < before:
+            self._counters["half_open_displaced"] += 1
+        return has_room
 
     def _ask_cookie(
         self, header: ike.Header, data: bytes, address: Any, now_ms: int
     ) -> tuple[bool, list[bytes]]:
         """Whether the request shows a cookie of ours, and else how it is asked for one."""
+        bare = bare_nonce(header.next_payload, data)
+        if bare is not None:
+            of = header.spi_i, bare, str(host_of(address)), now_ms
+            return False, self._question(data, of)
         _, payloads = ike.parse_message(data)
         parts = Parts(payloads)
         nonce = ike.check_nonce(parts.needed(ike.NONCE))
@@ -112,11 +156,13 @@ class Door:
             return True, []
         if shown:
             self._counters["cookie_wrong"] += 1
+        return False, self._question(data, of)
+
+    def _question(self, data: bytes, of: tuple[bytes, bytes, str, int]) -> list[bytes]:
+        """Nothing but a cookie, for SPIi, Ni, host, at the time now; not longer than what came."""
         self._counters["cookie_asked"] += 1
-        head = header.spi_i, sainit.ZERO_SPI, ike.IKE_SA_INIT, ike.FLAG_R, 0
-        cookie = notify(ike.COOKIE, self._cookies.make(*of))
-        answer = bytes(ike.emit_message(*head, [cookie]))
-        return False, [answer] if len(answer) <= len(data) else []
+        answer = of[0] + _QUESTION + self._cookies.make(*of)
+        return [answer] if len(answer) <= len(data) else []
 
     def _may_notice(self, now_ms: int) -> bool:
         self._notices = [t for t in self._notices if now_ms - t < 1000]

@@ -141,7 +141,7 @@ def _all(proposal: ike.Proposal) -> list[tuple[int, int, int]]:
 def _heir(old: IkeSA, new: IkeSA) -> IkeSA:
     """What an IKE SA hands on; Message IDs begin anew, in both directions with 0."""
     new.identity, new.address = old.identity, old.address
-    new.proven_by = old.proven_by
+    new.proven_by, new.is_mixed = old.proven_by, old.is_mixed
     new.has_fragments, new.most_len = old.has_fragments, old.most_len
     new.told, new.tell_ms = dict(old.told), old.tell_ms
     new.registered = old.registered

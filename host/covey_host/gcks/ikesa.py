@@ -1,7 +1,7 @@
 """One IKE SA as the key server sees it: keys, flags, Message IDs, the peer's request and ours.
 
     HALF_OPEN --GSA_AUTH--> OPEN --another IKE SA took over--> REPLACED --Delete, a while--> gone
-        |                     |
+        |\\--> WAITING --keys--^|
         |                     +--idle, a newer one, removed--> CLOSING --answered, given up--> gone
         +--failed-------------+--Delete, malformed--> ENDED --a while--> gone
 
@@ -10,6 +10,7 @@ repeat of its last request, from the cache. Who began is the original initiator,
 and the direction of the keys: a member, or we where we asked for new keys (section 2.8).
 """
 
+from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -19,10 +20,12 @@ from covey.octets import wipe
 
 from .epoch import Random
 from .inband import Told
+from .parts import Payloads
 from .proposals import Chosen
 from .timers import NEVER
 
 HALF_OPEN = "half-open"
+WAITING = "waiting"  # the peer has proven itself; its group has no keys for it yet
 OPEN = "open"
 REPLACED = "replaced"
 CLOSING = "closing"
@@ -69,17 +72,22 @@ class IkeSA:
         self.has_cookie = False  # whether that address has shown that it hears us
         self.identity: str | None = None  # of the member, once proven, and
         self.proven_by = ""  # by what: authority.key_id(), or trust.id_of() of a certificate
+        self.has_ppk = False  # whether both ends use PPKs (RFC 8784), and
+        self.is_mixed = False  # whether these keys have one in them
         self.has_signatures = False  # whether both ends know SHA2-256 in signatures (RFC 7427)
 
         self.request = b""  # IKE_SA_INIT as it came: part of what AUTH proves
         self.response = b""  # IKE_SA_INIT as it was answered
         self.nonce_i = b""
         self.nonce_r = b""
+        self.proof: Payloads | None = None  # AUTH has been checked: what proves us in turn
+        # trust.id_of() and until_of() of each certificate that has proven it, the CA's at the end
+        self.chain: tuple[tuple[str, int], ...] = ()
 
         self.next_request = 1  # Message ID of the peer's next request
         self.last_answer: list[bytes] = []
         self._last_hash = b""  # of the peer's last request, or of its first fragment
-        self._first_hash = b""  # of the first fragment of the request that is coming in
+        self.first_hash = b""  # of the first fragment of the request that is coming in
         self._requests = ikefrag.Reassembly()
         self._answers = ikefrag.Reassembly()
 
@@ -93,6 +101,7 @@ class IkeSA:
         self.is_excluded = False  # CLOSING: its groups are taken back first
         self.rival = None  # made by the peer while we were asking for new keys: ikerekey.Rival
 
+        self.begun_ms = 0  # when it became half-open
         self.heard_ms = 0  # when the newest authentic message came
         self.used_ms = 0  # and when it was more than a sign of life
         self.rekey_ms = NEVER  # when it is time for new keys
@@ -104,6 +113,14 @@ class IkeSA:
     @property
     def peer_spi(self) -> bytes:
         return self.spi_r if self.is_initiator else self.spi_i
+
+    def mix(self, mixed: Callable[[bytes], bytes]) -> None:
+        """Put a PPK into the keys that it goes into (RFC 8784 section 3)."""
+        for key in (self.keys.sk_d, self.keys.sk_pi, self.keys.sk_pr):
+            key[:] = mixed(bytes(key))
+        wipe(self.kwk)
+        self.kwk = ike.default_kwk(self.keys.sk_d, self.chosen.kwa)
+        self.is_mixed = True
 
     # Messages of the peer
 
@@ -127,7 +144,7 @@ class IkeSA:
         else:
             opened, number = self._requests.open(self._inbound, data), ikefrag.number_of(data)
         if number < 2:
-            self._first_hash = sha256(data).digest()
+            self.first_hash = sha256(data).digest()
         return opened
 
     def open_answer(self, data: bytes) -> ike.Opened | None:
@@ -141,7 +158,7 @@ class IkeSA:
     def answer(self, exchange: int, payloads: list) -> list[bytes]:
         """The answer to the request that was opened last: its datagrams, kept for repeats."""
         self.last_answer = self._seal(exchange, ike.FLAG_R, self.next_request, payloads)
-        self._last_hash = self._first_hash
+        self._last_hash = self.first_hash
         self._requests.clear()
         self.next_request += 1
         return self.last_answer

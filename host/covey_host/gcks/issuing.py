@@ -62,6 +62,31 @@ def key_pem(key: Key) -> bytes:
     return key.private_bytes(_PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
 
 
+def spki(public: ec.EllipticCurvePublicKey) -> bytes:
+    """SubjectPublicKeyInfo in DER."""
+    return public.public_bytes(_DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def spki_pem(data: bytes) -> bytes:
+    """The same key in PEM."""
+    public = serialization.load_der_public_key(data)
+    return public.public_bytes(_PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def load_public(data: bytes) -> ec.EllipticCurvePublicKey:
+    """PEM or DER of a SubjectPublicKeyInfo. Unfit: no P-256 key."""
+    load = serialization.load_der_public_key
+    if b"-----BEGIN" in data:
+        load = serialization.load_pem_public_key
+    try:
+        public = load(data)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise Unfit("holds no public key.") from None
+    if not _is_p256(public):
+        raise Unfit("holds a key that is not of P-256.")
+    return public
+
+
 def load_key(data: bytes) -> Key:
     """PEM or DER without a password. Unfit: no P-256 key."""
     load = serialization.load_der_private_key

@@ -7,13 +7,15 @@ has taken over: this one must stop. Any other Problem leaves it able to go on.
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..errors import MISUSE, Problem
 from ..store import Fenced, Store
-from . import Out, disclosure, putout, seats, sources, trust
+from . import Out, disclosure, handover, putout, seats, sources, trust
 from .authority import Authority, Member, load_signing_key, lost_by
 from .clock import Boot, Clock
 from .diary import Diary
@@ -28,7 +30,9 @@ from .rekeyer import Rekeyer
 from .relay import Relay
 from .responder import Responder
 from .roles import Role, is_pattern, stored
+from .spis import Spis
 
+_LAST_WRITES = 1000  # at the end
 _MOST_EVENTS = 1000  # kept for whoever reads them; the oldest go first
 
 
@@ -43,15 +47,18 @@ class KeyServer:
         random: Callable[[int], bytes] = os.urandom,
         time: Callable[[], float] = time.time,
         boot: Boot | None = None,
+        spis: Spis | None = None,
     ):
         """time(): seconds since 1970, for people, and to judge certificates by; nothing else is
-        decided by it. boot: of what machine the clock is by which senders are proven."""
+        decided by it. boot: of what machine the clock is by which senders are proven. spis: where
+        there are workers."""
         self.counters: Counter[str] = Counter()
         self.events: list[tuple[str, dict]] = []  # what happened; the reader empties it
         self._store = store
         self._policy = policy
         self._random = random
         self._boot = boot or Boot()
+        self._spis = spis
         self._ledger = Ledger(store)
         self._clock = Clock(self._ledger, random, self._boot)
         self._authority = Authority(self._ledger, random)
@@ -62,6 +69,7 @@ class KeyServer:
         self._left_groups: list[Group] = []  # by whom was removed last
         self._epochs: dict[str, Epoch] = {}  # as they were last told of
         self._responder: Responder | None = None
+        self._held: list[tuple[str, dict]] | None = None  # events of together(), until it is done
         self._disclosure = disclosure.Disclosure()
         self.trust = trust.load(self._ledger)
 
@@ -99,6 +107,7 @@ class KeyServer:
             self._tell,
             self._random,
             self._time,
+            self._spis,
         )
         of_ours = self._ledger, trust.load(self._ledger)
         trust.renew_server(*of_ours, self._policy.identity, self._time())
@@ -108,12 +117,53 @@ class KeyServer:
 
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker; address is any hashable that Out.address gives back."""
-        outs = self._responder.receive(data, address, now_ms)
-        return outs + self._due(now_ms)
+        return self._answer(partial(self._responder.receive, data, address), now_ms)
+
+    def take_over(self, data: bytes, now_ms: int) -> list[Out]:
+        """What a worker hands over (see handover.py): a member that has proven itself to it."""
+        sa, opened = handover.parse(data, self._random)
+        return self._answer(partial(self._responder.take_over, sa, opened), now_ms)
+
+    def hear_workers(self, half_open: int, counters: dict[str, int], events: Iterable) -> None:
+        """half_open: IKE SAs of all of them; counters, events: since the last call."""
+        self._responder.crowd(half_open)
+        self.counters.update(counters)
+        for name, facts in events:
+            self._tell(name, **facts)
+
+    @contextmanager
+    def together(self, now_ms: int):
+        """Messages that arrived at once: what receive() in here says of members is written by one
+        sync. Nothing that it hands back may be sent before this has ended; then step() is to
+        follow. A Problem as it ends: nobody who was to be answered was heard.
+        """
+        self._held = []
+        try:
+            with self._ledger.together():
+                yield
+        except BaseException:
+            self._held = None
+            self.counters["unheard"] += self._responder.unhear()
+            for group in self._groups.values():
+                group.is_stale = True
+            raise
+        held, self._held = self._held, None
+        self._responder.heard()
+        for name, facts in held:
+            self._tell(name, **facts)
 
     def step(self, now_ms: int) -> tuple[list[Out], int]:
         """Whatever time has brought → (messages, milliseconds until the next call)."""
-        outs = self._responder.step(now_ms)
+        failed = None
+        with self.together(now_ms):
+            try:
+                outs = self._responder.step(now_ms)
+            except Fenced:
+                raise
+            except Exception as error:  # one IKE SA's: what was written for others stays
+                failed = error
+        if failed is not None:
+            raise failed
         for group in self._all():
             try:
                 group.step(now_ms)
@@ -149,11 +199,15 @@ class KeyServer:
         psk: bytes | None = None,
         relayed: bool = False,
         certificates: list[tuple[str, int]] | None = None,
+        ppk: bytes = b"",
+        is_ppk_optional: bool = False,
+        key: bytes = b"",
     ) -> Member:
         for group in groups:
             if not is_pattern(group) and group not in self._policy.groups:
                 raise Problem(f"There is no group {group!r}: see `covey group list`.", MISUSE)
         how = {"psk": psk, "relayed": relayed, "certificates": certificates}
+        how |= {"ppk": ppk, "is_ppk_optional": is_ppk_optional, "key": key}
         member = self._authority.add(name, groups, sender=sender, role=role, **how)
         role = member.groups[groups[0]]
         self._tell("added", member=name, groups=list(groups), sender=role.sends, role=role.word)
@@ -243,6 +297,8 @@ class KeyServer:
         groups that are gone are told to end. The sockets stay as they were opened."""
         self._check_receivers(policy)
         policy = replace(policy, listen=self._policy.listen)
+        before, after = self._policy.groups, policy.groups
+        changed = [n for n in {**before, **after} if before.get(n) != after.get(n)]
         for name in [name for name in self._groups if name not in policy.groups]:
             group = self._groups[name]
             group.exclude(now_ms)
@@ -257,7 +313,7 @@ class KeyServer:
         self._policy = self._responder.policy = policy
         self.relay.is_stale = True
         self._rekeyer.most_len = most_len(policy)
-        self._tell("reloaded", groups=list(policy.groups))
+        self._tell("reloaded", groups=list(policy.groups), changed=changed)
         return self._due(now_ms)
 
     def status(self, now_ms: int, member: str | None = None) -> dict:
@@ -265,6 +321,20 @@ class KeyServer:
         found = self._overview().status(now_ms, member)
         found["counters"] = dict(self.counters)
         return {**found, **(self._responder.status() if self._responder else {})}
+
+    def epochs(self) -> dict[str, int]:
+        """The number of each group's keys."""
+        return {name: group.epoch.number for name, group in self._groups.items()}
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all messages that tell of what was done have been sent once: a removal takes
+        two. What is left of repeats, the next start says again."""
+        return not any(group.has_unsent for group in self._all())
+
+    def flush(self) -> None:
+        """At the end: what is remembered of members, for `covey why`. Problem: it is lost."""
+        self._diary.flush(_LAST_WRITES)
 
     def why(self, member: str, now_ms: int) -> dict:
         """All that is known of one member; see status(). Problem where there is none."""
@@ -338,6 +408,16 @@ class KeyServer:
     def _all(self) -> list[Group]:
         return [*self._groups.values(), *self._retired]
 
+    def _answer(self, work: Callable[[int], list[Out]], now_ms: int) -> list[Out]:
+        """What is to be sent, and what else is by now, unless together() is to end first."""
+        if self._held is not None:
+            return work(now_ms)
+        try:
+            outs = work(now_ms)
+        finally:
+            self._responder.heard()
+        return outs + self._due(now_ms)
+
     def _due(self, now_ms: int) -> list[Out]:
         self._disclosure.note(self._keys_now(only_new=True), now_ms)
         for group in self._all():
@@ -360,6 +440,9 @@ class KeyServer:
         self._tell(name, group=group.policy.name, epoch=epoch.number, spi=epoch.tek_spi.hex())
 
     def _tell(self, name: str, **facts: Any) -> None:
+        if self._held is not None:
+            self._held.append((name, facts))
+            return
         self.events.append((name, facts))
         self._diary.tell(name, facts)
         del self.events[:-_MOST_EVENTS]

@@ -61,6 +61,7 @@ ike_idle = "10m"
 # private_attributes = true      # false, with "ip" only: say nothing that only Covey understands
 # single_sender = false          # true: one member sends, and replays are refused by anyone
 # integrity_only = false         # true: data go in clear, anyone can read and nobody change them
+# ppk = false                    # true: only who has a post-quantum preshared key is given keys
 # key_bits = 128                 # 128 or 256, of AES-GCM (data: AES-GMAC if integrity_only)
 # lifetime = "1h"                # of the keys of data; new ones come at 80 % of it
 # rekey_lifetime = "4h"          # of the key under which rekeys are sent
@@ -150,6 +151,7 @@ class GroupPolicy:
     private_attributes: bool = True
     single_sender: bool = False
     integrity_only: bool = False
+    ppk: bool = False
     key_bits: int = 128
     lifetime_s: int = 3600
     rekey_lifetime_s: int = 14400
@@ -368,6 +370,7 @@ _GROUP = {
     "private_attributes": ("private_attributes", values.flag),
     "single_sender": ("single_sender", values.flag),
     "integrity_only": ("integrity_only", values.flag),
+    "ppk": ("ppk", values.flag),
     "key_bits": ("key_bits", values.one_of(128, 256)),
     "lifetime": ("lifetime_s", values.seconds(1, values.YEAR_S)),
     "rekey_lifetime": ("rekey_lifetime_s", values.seconds(1, values.YEAR_S)),

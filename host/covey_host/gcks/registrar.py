@@ -6,7 +6,7 @@ HDR, SK{..., IDg, [SAg,] [N(GROUP_SENDER)] [N(COVEY_AWAKE)]} -->
 HDR, SK{IDg, N(NO_PROPOSAL_CHOSEN or REGISTRATION_FAILED)} -->  it leaves: <-- HDR, SK{}
 """
 
-import ipaddress
+import socket
 from collections import Counter
 from collections.abc import Callable
 
@@ -64,6 +64,7 @@ class Registrar:
         self._counters = counters
         self._tell = tell
         self._hear = hear
+        self._gsa = download.SameGSA()
 
     def answer(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
         """What a request with IDg is answered with. FormatError: malformed, nothing changed;
@@ -120,11 +121,12 @@ class Registrar:
                     self._counters["report_malformed"] += 1
 
     def _find(self, id_type: int, identity: bytes) -> Group:
-        for name, group in self._groups.items():
-            if id_type in NAMED and identity == name.encode():
+        if id_type in NAMED:
+            group = self._groups.get(identity.decode("latin-1"))
+            if group is not None:
                 return group
-            address = ipaddress.IPv4Address(group.policy.address).packed
-            if id_type == ike.ID_IPV4_ADDR and identity == address:
+        for group in self._groups.values() if id_type == ike.ID_IPV4_ADDR else ():
+            if identity == socket.inet_aton(group.policy.address):
                 return group
         raise _Refused(ike.INVALID_GROUP_ID)
 
@@ -145,6 +147,8 @@ class Registrar:
         return role if is_sender else Role.RECEIVER
 
     def _check(self, sa: IkeSA, group: Group, offered: list[ike.Proposal] | None) -> None:
+        if group.policy.ppk and not sa.is_mixed:
+            raise _Refused(ike.AUTHORIZATION_FAILED)  # its keys are for who can keep them for long
         if group.epoch.shape.source_auth != sources.NONE and not sa.has_fragments:
             raise _Refused(ike.NO_PROPOSAL_CHOSEN)  # its rekeys may be longer than a frame
         if offered is not None and not proposals.covers(offered, group.epoch.shape):
@@ -193,16 +197,10 @@ class Registrar:
             raise
         epoch = group.epoch
         atd_s, dtd_s = group.delays_s(now_ms)
-        gsa = download.registration_gsa(
-            epoch,
-            group.policy,
-            age_s=group.age_s(now_ms),
-            atd_s=atd_s,
-            dtd_s=dtd_s,
-            is_sender=wanted is not None,
-            attributes=sources.of_group(epoch, group.rows, group.chains),
-            relayed=relayed,
-        )
+        how = {"age_s": group.age_s(now_ms), "atd_s": atd_s, "dtd_s": dtd_s}
+        how |= {"is_sender": wanted is not None, "relayed": relayed}
+        attributes = sources.of_group(epoch, group.rows, group.chains)
+        gsa = self._gsa.of(epoch, group.policy, attributes, how)
         own = sources.of_member(epoch, sa.identity, sa.kwk)
         keys = self._public_key, sender_ids, group.path(sa.identity), own
         kd = download.registration_kd(epoch, sa.kwk, *keys, relayed=relayed)

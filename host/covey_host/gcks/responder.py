@@ -25,10 +25,11 @@ from covey.drops import (
 
 from ..errors import Problem
 from . import Out, ikerekey, ikesa, natd
-from .authority import PSK, Authority
+from .authority import KEY, PSK, Authority
+from .cookies import Cookies
 from .epoch import Random
 from .group import Group
-from .halfopen import Door
+from .halfopen import Door, most_len
 from .ikesa import Deferred, IkeSA
 from .natd import host_of
 from .newcomers import NotYet
@@ -37,6 +38,7 @@ from .policy import SitePolicy
 from .proof import Proof
 from .registrar import Registrar
 from .requests import AT_ONCE, TAKE_BACK, TELL, Requests
+from .spis import Spis
 from .table import Table
 from .trust import Trust
 
@@ -55,16 +57,19 @@ class Responder:
         tell: Callable[..., None],
         random: Random,
         time: Callable[[], float],
+        spis: Spis | None = None,
+        cookies: Cookies | None = None,
     ):
         self._policy = policy
         self._registrar = registrar
         self._counters = counters
         self._tell = tell
         self._random = random
-        self._table = Table(random)
-        self._door = Door(policy, self._table, counters, random)
+        self._table = Table(random, spis)
+        self._door = Door(policy, self._table, counters, random, cookies)
         self._proof = Proof(policy, authority, counters, tell, random, time)
         self._requests = Requests(policy, self._table, groups, counters, tell, random)
+        self._answered: list[IkeSA] = []  # about a group, since heard() or unhear()
 
     @property
     def policy(self) -> SitePolicy:
@@ -88,6 +93,36 @@ class Responder:
         except FormatError as error:
             self._counters[name_of(error.reason)] += 1
             return []
+
+    def take_over(self, sa: IkeSA, opened: ike.Opened, now_ms: int) -> list[Out]:
+        """A half-open IKE SA whose peer has proven itself to a worker → the answer to that
+        request of it, and what else there is to send. Problem: from the store."""
+        host = host_of(sa.origin[0])
+        if sa.own_spi in self._sas or not self._table.make_room(host, now_ms):
+            self._counters["handover_refused"] += 1
+            return []
+        sa.most_len = most_len(self._policy)
+        self._table.add_half_open(sa, now_ms)
+        return _addressed(self._reply(sa, opened, now_ms), sa.address)
+
+    def crowd(self, elsewhere: int) -> None:
+        """So many half-open IKE SAs are with workers."""
+        self._door.elsewhere = elsewhere
+
+    def heard(self) -> None:
+        """What was answered is in the store."""
+        self._answered.clear()
+        self._door.answered()
+
+    def unhear(self) -> int:
+        """It is not, and no answer has left: those who asked never came. Their IKE SAs are gone,
+        since an answer may be cached there → how many."""
+        self._door.answered()
+        answered, self._answered = self._answered, []
+        for sa in answered:
+            if self._table.sas.get(sa.own_spi) is sa:
+                self._table.forget(sa)
+        return len(answered)
 
     def step(self, now_ms: int) -> list[Out]:
         """Some of what time has brought: requests of ours, repeats of them, IKE SAs that end.
@@ -122,7 +157,10 @@ class Responder:
             sa.registered.difference_update(groups)
 
     def status(self) -> dict:
-        return {"ike_sas": len(self._sas), "unproven": len(self._table.unproven)}
+        return {
+            "ike_sas": len(self._sas),
+            "unproven": len(self._table.unproven) + self._door.elsewhere,
+        }
 
     def open_sa(self, member: str) -> IkeSA | None:
         """The member's open IKE SA."""
@@ -138,7 +176,7 @@ class Responder:
     def certificates(self) -> dict[str, str]:
         """{member: trust.id_of() of what it has proven itself by} of the open IKE SAs."""
         found = {member: sa.proven_by for member, sa in self._proven.items()}
-        return {member: id for member, id in found.items() if not id.startswith(PSK)}
+        return {member: id for member, id in found.items() if not id.startswith((PSK, KEY))}
 
     def told(self) -> Iterator[IkeSA]:
         """The open IKE SAs over which members are told of new keys."""
@@ -211,7 +249,8 @@ class Responder:
                 return sa.last_answer if self._may_repeat(sa, data, address) else []
         if header.message_id != sa.next_request or sa.state == ikesa.ENDED:
             raise FormatError(DROP_IKE_MESSAGE_ID)
-        if sa.state == ikesa.HALF_OPEN and header.exchange not in (ike.GSA_AUTH, ike.IKE_AUTH):
+        is_unproven = sa.state in (ikesa.HALF_OPEN, ikesa.WAITING)
+        if is_unproven and header.exchange not in (ike.GSA_AUTH, ike.IKE_AUTH):
             raise FormatError(DROP_IKE_EXCHANGE)  # nobody is there yet to be told why
         if sa.deferred is not None:  # this one again, whatever it is: it has been taken
             self._counters["request_waits"] += 1
@@ -236,9 +275,12 @@ class Responder:
         try:
             payloads, ends = self._answer(sa, opened, others, now_ms)
         except NotYet as not_yet:
+            self._table.wait(sa)
             sa.deferred = Deferred(opened, not_yet.until_ms)
             self._requests.wake(sa)
             return []
+        if opened.header.exchange in (ike.GSA_AUTH, ike.GSA_REGISTRATION):
+            self._answered.append(sa)
         answer = sa.answer(opened.header.exchange, payloads)
         if ends:
             self._table.end(sa, now_ms)
@@ -272,7 +314,7 @@ class Responder:
                 answer = notify(ike.UNSUPPORTED_CRITICAL_PAYLOAD, bytes([critical]))
                 return [answer], sa.state == ikesa.HALF_OPEN
             parts = Parts(payloads)
-            if sa.state == ikesa.HALF_OPEN:
+            if sa.state in (ikesa.HALF_OPEN, ikesa.WAITING):
                 return self._authenticate(sa, exchange, parts, others, now_ms)
             if exchange == ike.INFORMATIONAL:
                 self._registrar.hear(sa, parts, now_ms)
@@ -292,8 +334,17 @@ class Responder:
         self, sa: IkeSA, exchange: int, parts: Parts, others: list[Out], now_ms: int
     ) -> tuple[Payloads, bool]:
         """GSA_AUTH, RFC 9838 section 2.3.1."""
-        proof = self._proof.check(sa, exchange, parts)
-        if proof is None:  # alone, and the same whoever it was
+        if sa.proof is None:
+            sa.proof = self._proof.check(sa, exchange, parts)
+        if sa.proof is None:  # alone, and the same whoever it was
+            return [notify(ike.AUTHENTICATION_FAILED)], True
+        return self._enter(sa, parts, others, now_ms)
+
+    def _enter(
+        self, sa: IkeSA, parts: Parts, others: list[Out], now_ms: int
+    ) -> tuple[Payloads, bool]:
+        """The peer has proven itself, here or to a worker."""
+        if not self._proof.holds(sa):
             return [notify(ike.AUTHENTICATION_FAILED)], True
         answer = self._registrar.answer(sa, parts, now_ms)
         older = self._proven.get(sa.identity)
@@ -304,7 +355,7 @@ class Responder:
         others += self.dismiss(sa.identity, now_ms)  # the newest wins, the older is told
         self._requests.opened(sa, now_ms)
         self._counters["authenticated"] += 1
-        return [*proof, *answer], False
+        return [*sa.proof, *answer], False
 
     def _rekey(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
         """CREATE_CHILD_SA: new keys for the IKE SA; nothing else is made here."""

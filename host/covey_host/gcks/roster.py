@@ -15,7 +15,9 @@ Rows are written by the group; each method that gives Changes has a partner that
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 from . import states
 from .ledger import Changes, decode, encode
@@ -24,6 +26,8 @@ from .senders import NOBODY, Row, decode_row, encode_row
 _SORTED = 10_000  # with more members the first ones by name are not looked for
 _LEAF = b',"leaf":'  # what stands behind it is all that most rows differ in
 _RELAYED = b',"relayed":true'
+# What a row says before it
+_KIND = ("era", "sender", "left", "fragments", "relayed", "placed", "receives")
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,7 @@ class Enrolled:
     fragments: bool = False  # whether it can put fragments of a rekey together
     leaf: int | None = None  # in the key tree of its era
     relayed: bool = False  # it has been given data keys only, in its era, over its IKE SA
-    placed: str = (
-        ""  # it has a leaf and never came for its keys: what it was before, if not "left"
-    )
+    placed: str = ""  # it has a leaf and never came for its keys: what it was before, or "left"
     receives: bool = True  # False: it only sends
 
 
@@ -251,15 +253,22 @@ class Roster:
 
 
 def _row(enrolled: Enrolled) -> bytes:
-    fields = asdict(enrolled)
-    leaf = fields.pop("leaf")
-    if not enrolled.relayed:
-        del fields["relayed"]  # of a million rows
-    if not enrolled.placed:
-        del fields["placed"]
-    if enrolled.receives:
+    fields = vars(enrolled)
+    beginning = _beginning(*(fields[name] for name in _KIND))
+    leaf = b"null" if enrolled.leaf is None else b"%d" % enrolled.leaf
+    return beginning + _LEAF + leaf + b"}"
+
+
+@lru_cache(64)
+def _beginning(*values: Any) -> bytes:
+    """All of a row but its leaf; of a million rows few differ."""
+    fields = dict(zip(_KIND, values, strict=True))
+    for name in ("relayed", "placed"):
+        if not fields[name]:
+            del fields[name]
+    if fields["receives"]:
         del fields["receives"]
-    return encode(fields | {"leaf": leaf})
+    return encode(fields).removesuffix(b"}")
 
 
 def _lists_of(enrolled: Enrolled, era: int) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ Nothing here is authentic. What is malformed is not answered: INVALID_SYNTAX may
 protection only (section 3.10.1).
 """
 
+from functools import lru_cache
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from covey import ike
 from covey.drops import DROP_IKE_HEADER, FormatError
 
-from . import natd, proposals
+from . import natd, ppk, proposals
 from .epoch import Random
 from .ikerekey import agree
 from .ikesa import IkeSA
@@ -25,6 +26,7 @@ from .table import ZERO_SPI
 from .trust import SHA2_256, Trust
 
 _NONCE_LEN = 32
+_MOST_OFFERS = 32  # kept with what was chosen of them; the one not seen for longest goes first
 
 
 class Unacceptable(Exception):
@@ -40,6 +42,25 @@ class Unacceptable(Exception):
         return bytes(ike.emit_message(*head, [notify(self.type, self.data)]))
 
 
+class Ephemeral:
+    """Our X25519 key, made when one is asked for. Who asks in the meantime gets the same (RFC 7296
+    section 2.12): it is forgotten as soon as the messages that arrived at once are answered."""
+
+    def __init__(self, random: Random):
+        self._random = random
+        self._made: tuple[X25519PrivateKey, bytes] | None = None
+
+    def pair(self) -> tuple[X25519PrivateKey, bytes]:
+        """→ (private key, public value)"""
+        if self._made is None:
+            private = X25519PrivateKey.from_private_bytes(self._random(32))
+            self._made = private, private.public_key().public_bytes_raw()
+        return self._made
+
+    def forget(self) -> None:
+        self._made = None
+
+
 def check_header(header: ike.Header) -> None:
     """FormatError where this can't be the first request of an initiator."""
     if not header.flags & ike.FLAG_I or header.flags & ike.FLAG_R or header.message_id:
@@ -53,6 +74,7 @@ def respond(
     data: bytes,
     spi_r: bytes,
     random: Random,
+    ephemeral: Ephemeral,
     address: Any,
     listen: tuple[Listen, ...],
     trust: Trust,
@@ -64,7 +86,7 @@ def respond(
         kind = bytes([critical])
         raise Unacceptable(ike.UNSUPPORTED_CRITICAL_PAYLOAD, kind, "unsupported_critical")
     parts = Parts(payloads)
-    chosen = proposals.choose(ike.parse_sa(parts.needed(ike.SA)))
+    chosen, answered = _chosen(parts.needed(ike.SA))
     method, value = ike.parse_ke(parts.needed(ike.KE))
     nonce_i = ike.check_nonce(parts.needed(ike.NONCE))
     if chosen is None:
@@ -72,27 +94,37 @@ def respond(
     if method != ike.CURVE25519:  # it was offered, or nothing would have been chosen
         wanted = ike.CURVE25519.to_bytes(2)
         raise Unacceptable(ike.INVALID_KE_PAYLOAD, wanted, "invalid_ke_payload")
-    private = X25519PrivateKey.from_private_bytes(random(32))
+    private, public = ephemeral.pair()
     shared = agree(private, value)
     nonce_r = random(_NONCE_LEN)
     keys = ike.derive(nonce_i, nonce_r, shared, header.spi_i, spi_r, chosen.key_bits)
     sa = IkeSA(header.spi_i, spi_r, chosen, keys, random)
     sa.has_fragments = any(n.type == ike.IKEV2_FRAGMENTATION_SUPPORTED for n in parts.notifies)
     answer = [
-        (ike.SA, ike.emit_sa([chosen.answer])),
-        (ike.KE, ike.emit_ke(ike.CURVE25519, private.public_key().public_bytes_raw())),
+        (ike.SA, answered),
+        (ike.KE, ike.emit_ke(ike.CURVE25519, public)),
         (ike.NONCE, nonce_r),
         *natd.answer(parts.notifies, header.spi_i, spi_r, address, listen),
     ]
     if sa.has_fragments:  # said only to who said it (RFC 7383 section 2.3)
         answer.append(notify(ike.IKEV2_FRAGMENTATION_SUPPORTED))
-    sa.has_signatures = trust.is_ready and _knows_sha256(parts)
+    sa.has_ppk = bool(ppk.answer(parts))
+    answer += ppk.answer(parts)
+    sa.has_signatures = trust.key is not None and _knows_sha256(parts)
     if sa.has_signatures:
         answer += trust.announcement()
     head = header.spi_i, spi_r, ike.IKE_SA_INIT, ike.FLAG_R, 0
     sa.request, sa.response = data, bytes(ike.emit_message(*head, answer))
     sa.nonce_i, sa.nonce_r = nonce_i, nonce_r
     return sa
+
+
+@lru_cache(_MOST_OFFERS)
+def _chosen(offer: bytes) -> tuple[proposals.Chosen | None, bytes]:
+    """What is taken of the body of an SA payload, and the body that says so. Members of one kind
+    all offer the same."""
+    chosen = proposals.choose(ike.parse_sa(offer))
+    return chosen, b"" if chosen is None else bytes(ike.emit_sa([chosen.answer]))
 
 
 def _knows_sha256(parts: Parts) -> bool:

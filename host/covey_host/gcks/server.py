@@ -8,11 +8,10 @@ the server; only a newer term (Fenced) does.
 import asyncio
 import os
 import signal
-import sys
 import time
-import traceback
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from covey.drops import DROP_UNKNOWN_SPI, Drops
 
@@ -20,22 +19,29 @@ from ..control import ControlSocket
 from ..errors import INTERRUPTED, Problem
 from ..operations import LISTEN_WAITS, Operations
 from ..output import Log
+from ..service.account import Account
+from ..service.notify import Notifier
 from ..site import Site
-from ..store import Fenced, Locked, Store, sqlite
+from ..store import Fenced, Locked, Store
+from ..vault.opening import open_store
 from . import Out, policy
 from .authority import Authority
+from .chronicle import Chronicle
+from .inbox import Inbox
 from .keyserver import KeyServer
 from .ledger import Ledger
 from .policyvalues import Listen
 from .relaying import Relaying
 from .room import check_room
-from .sockets import Endpoint, Esp, check_interface, check_route, is_multicast
+from .sockets import Address, Endpoint, Esp, check_interface, check_route, is_multicast
+from .thinning import THIN_MS
+from .workers import Work, Workers
 
-_BURST = 32  # datagrams read from one socket before timers and commands get their turn
-_IDLE_MS = 60_000  # the longest sleep between two steps
+_READS = 512  # datagrams read from one socket, and
+_BURST = 32  # messages worked on, before timers and commands get their turn
 _RETRY_MS = 1_000  # until the next step after one that failed
-_REPEAT_S = 10  # a trouble that goes on is told again so often
-_DROPS_S = 60  # new drops are told so often
+_FINISH_S = 10  # the most that is waited at the end, for a removal to be through
+_FINISH_POLL_S = 0.05
 _LOCK_WAIT_S = 5
 _LOCK_POLL_S = 0.05
 _OWNER = "covey serve"
@@ -50,22 +56,39 @@ def now_ms() -> int:
 class Server:
     """One run of the key server of a site."""
 
-    def __init__(self, site: Site, log: Log, interface: str | None, ttl: int | None):
+    def __init__(
+        self,
+        site: Site,
+        log: Log,
+        interface: str | None,
+        ttl: int | None,
+        account: Account | None = None,
+        workers: int = 0,
+    ):
+        """workers: so many processes beside this one do what strangers ask for; see workers.py."""
+        self._workers = Workers(workers, site) if workers else None
         self._site = site
         self._log = log
         self._interface = interface  # an address
         self._ttl = ttl or _DEFAULT_TTL
+        self._account = account
+        self._notifier = Notifier()
         self._endpoints: list[Endpoint] = []
         self._skipped: list[str] = []
         self._drops = Drops()
-        self._drops_told: dict[str, int] = {}
-        self._troubles: dict[str, float] = {}  # sentence → when it was told last
+        self._chronicle = Chronicle(site, log, self._drops, self.facts)
+        self._trouble = self._chronicle.troubles.trouble
+        self._fault = self._chronicle.troubles.fault
         self._unsent = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._inbox = Inbox()
+        self._works = False  # _work() is to be called
 
     def run(self) -> int:
         """Serve until a signal: the exit status. Problem where it can't start or go on."""
-        store = sqlite.open_existing(self._site.store)
+        if self._account:
+            self._account.assume()
+        store = open_store(self._site)
         try:
             _lock(store)
             rules = policy.load(self._site.policy)
@@ -74,11 +97,20 @@ class Server:
                 check_interface(self._interface)
             self.check_routes(rules.multicast_addresses)
             self._listen = rules.listen
-            self._open_endpoints(rules.listen)
-            self._keyserver = KeyServer(store, rules)
+            if self._account:
+                with self._account.as_root():
+                    self._open_endpoints(rules.listen)
+                self._account.drop()
+            else:
+                self._open_endpoints(rules.listen)
+            self._store = store
+            spis = self._workers.spis if self._workers else None
+            self._keyserver = KeyServer(store, rules, spis=spis)
             self._operations = Operations(self._site, store, self)
             return asyncio.run(self._serve())
         finally:
+            if self._workers:
+                self._workers.close()
             for endpoint in self._endpoints:
                 endpoint.close()
             store.close()
@@ -95,7 +127,9 @@ class Server:
         return self._keyserver
 
     def send(self, outs: list[Out]) -> None:
-        """Put messages on the wire. What the system refuses is counted and told."""
+        """Put messages on the wire. What the system refuses is counted and told. Nobody hears
+        of anything that the audit log doesn't tell, unless its disk is full."""
+        self._chronicle.tell()
         for out in outs:
             if out.address is not None:
                 endpoint = self._endpoints[out.address.endpoint]
@@ -114,6 +148,8 @@ class Server:
             "skipped": self._skipped,
             "drops": self._drops.as_dict(),
             "unsent": self._unsent,
+            "workers": self._workers.processes() if self._workers else {},
+            "lost": sum(endpoint.thinning.lost for endpoint in self._endpoints),
         }
 
     def check_routes(self, groups: list) -> None:
@@ -125,7 +161,8 @@ class Server:
     # Starting and stopping
 
     def _open_endpoints(self, listen: tuple[Listen, ...]) -> None:
-        """Each entry of `listen` or a Problem; beside port 4500 the plain ports, if free."""
+        """Each entry of `listen` or a Problem; beside port 4500 the plain ports, if free; workers
+        have as many."""
         for entry in listen:
             number = len(self._endpoints)
             self._endpoints.append(Endpoint(number, entry.host, entry.port, entry.marker))
@@ -141,6 +178,8 @@ class Server:
                     self._skipped.append(f"{entry.host}:{port}")
                     why = problem.sentence.partition(":")[0]  # covey.toml didn't ask for it
                     self._log.event("skipped", port=port, reason=f"{why.rstrip('.')}.")
+        if self._workers:
+            self._workers.open(self._endpoints)
 
     async def _serve(self) -> int:
         loop = asyncio.get_running_loop()
@@ -149,17 +188,26 @@ class Server:
             loop.add_signal_handler(number, self._stop, status)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         control = ControlSocket(self._site.control, self._perform)
-        self.send(self._keyserver.start(now_ms()))
+        outs = self._keyserver.start(now_ms())
+        self._chronicle.open(self._store, self._keyserver)
+        self.send(outs)
         what = self._keyserver.relay, self._endpoints, self._keyserver.counters
         self._relaying = Relaying(*what, self._way, self._trouble, now_ms)
         await control.open()
         try:
-            for endpoint in self._endpoints:
+            if self._workers:
+                await self._workers.start(self)
+            for endpoint in () if self._workers else self._endpoints:
                 loop.add_reader(endpoint.sock, self._readable, endpoint)
             self._step()
-            loop.call_later(_DROPS_S, self._tell_drops)
-            self._log.event("serving", site=str(self._site.root), **self.facts())
-            return await self._stopped
+            self._chronicle.serving()
+            self._notifier.ready(self._status())
+            self._keep_alive()
+            status = await self._stopped
+            self._notifier.stopping()
+            if status != INTERRUPTED:
+                await self._finish()
+            return status
         finally:
             for endpoint in self._endpoints:
                 loop.remove_reader(endpoint.sock)
@@ -167,28 +215,75 @@ class Server:
             if self._timer:
                 self._timer.cancel()
             await control.close()
-            self._tell_events()
-            self._log.event("stopped", **self.facts())
+            self._guard(self._keyserver.flush)
+            self._chronicle.close()
+            self._notifier.close()
+
+    async def _finish(self) -> None:
+        """What is said by halves is said to its end: a removal. A second signal ends this."""
+        self._has_time = True
+        end = time.monotonic() + _FINISH_S
+        while self._has_time and not self._keyserver.is_settled and time.monotonic() < end:
+            await asyncio.sleep(_FINISH_POLL_S)
 
     def _stop(self, status: int) -> None:
+        self._has_time = False
         if not self._stopped.done():
             self._stopped.set_result(status)
+
+    def _keep_alive(self) -> None:
+        """For systemd's watchdog: said by the loop itself, so that one that is stuck is silent."""
+        if self._notifier.watchdog_s:
+            self._notifier.alive()
+            asyncio.get_running_loop().call_later(self._notifier.watchdog_s, self._keep_alive)
+
+    def _status(self) -> str:
+        return f"{len(self._keyserver.epochs())} groups on {', '.join(map(str, self._endpoints))}"
 
     # Events of the loop
 
     def _readable(self, endpoint: Endpoint) -> None:
-        for arrived in endpoint.receive(_BURST):
+        endpoint.thinning.follow(time.monotonic(), self._inbox.begins)
+        for arrived in endpoint.receive(_READS):
             if isinstance(arrived, Esp):
-                if not self._relaying.take(*arrived):
-                    self._drops.count(DROP_UNKNOWN_SPI)
+                self.take_esp(*arrived)
             elif isinstance(arrived, int):
                 self._drops.count(arrived)
-            else:
-                self._guard(partial(self._receive, *arrived))
+            elif not self._inbox.put(*arrived):
+                self._keyserver.counters["inbox_full"] += 1
+        self._go_on()
+
+    def take_esp(self, data: bytes, address: Address) -> None:
+        if not self._relaying.take(data, address):
+            self._drops.count(DROP_UNKNOWN_SPI)
+
+    def _go_on(self) -> None:
+        if self._inbox and not self._works and not self._stopped.done():
+            self._works = True
+            asyncio.get_running_loop().call_soon(self._work)
+
+    def _work(self) -> None:
+        """On some of what has arrived; before the rest, the sockets are emptied again."""
+        self._works = False
+        receive = self._keyserver.receive
+        self.take([partial(receive, *message) for message in self._inbox.draw(_BURST)])
+        self._go_on()
+
+    def take(self, works: list[Work]) -> None:
+        """What came at once."""
+        if len(works) == 1:  # the store's Problem then goes to who asked
+            self.send(self._guard(partial(works[0], now_ms())) or [])
+        elif works:
+            self.send(self._guard(partial(self._take_all, works)) or [])
         self._step()
 
-    def _receive(self, data: bytes, address) -> None:
-        self.send(self._keyserver.receive(data, address, now_ms()))
+    def _take_all(self, works: list[Work]) -> list[Out]:
+        """Written by one sync: nobody is answered before that."""
+        outs: list[Out] = []
+        with self._keyserver.together(now_ms()):
+            for work in works:
+                outs += self._guard(partial(work, now_ms())) or []
+        return outs
 
     def _step(self) -> None:
         """Move the key server's clock, and come back when it next has something to do."""
@@ -196,9 +291,21 @@ class Server:
             self._timer.cancel()
         wait_ms = self._guard(self._advance)
         self._guard(self._relaying.follow)
-        self._tell_events()
-        wait_ms = _RETRY_MS if wait_ms is None else max(0, min(wait_ms, _IDLE_MS))
+        if self._workers:
+            self._workers.follow()
+        self._chronicle.tell()
+        self._guard(self._chronicle.step)
+        wait_ms = _RETRY_MS if wait_ms is None else max(0, wait_ms)
+        wait_ms = min(wait_ms, self._chronicle.wait_ms)
+        if any(endpoint.thinning.is_on for endpoint in self._endpoints):
+            wait_ms = min(wait_ms, self._thin())
         self._timer = asyncio.get_running_loop().call_later(wait_ms / 1000, self._step)
+
+    def _thin(self) -> int:
+        """Of a flood that is over nobody would wake us; ms until the next look."""
+        for endpoint in self._endpoints:
+            endpoint.thinning.follow(time.monotonic(), self._inbox.begins)
+        return THIN_MS
 
     def _advance(self) -> int:
         outs, wait_ms = self._keyserver.step(now_ms())
@@ -207,8 +314,18 @@ class Server:
 
     def _perform(self, request: dict) -> dict:
         """One command from the control socket; a Problem goes to whoever asked."""
+        if request.get("do") == "health":
+            return self._chronicle.health(self._keyserver.status(now_ms()))
+        return self._perform_by(None, request)
+
+    def _perform_by(self, who: dict[str, Any] | None, request: dict) -> dict:
+        """who: None for whoever is at the control socket."""
         try:
-            return self._operations.perform(request, now_ms())
+            with self._chronicle.command(request, who):
+                try:
+                    return self._operations.perform(request, now_ms())
+                finally:
+                    self._step()
         except Fenced as fenced:
             self._fail(fenced)
             raise
@@ -217,13 +334,14 @@ class Server:
         except Exception as error:
             self._fault(error)
             raise
-        finally:
-            self._step()
 
     def _reload(self) -> None:
-        answer = self._guard(partial(self._perform, {"do": "reload"}))
+        self._notifier.reloading()
+        what = partial(self._perform_by, {"signal": "SIGHUP"}, {"do": "reload"})
+        answer = self._guard(what)
         if answer and answer["listen_waits"]:
             self._trouble(LISTEN_WAITS)
+        self._notifier.ready(self._status())
 
     def _guard(self, work: Callable):
         """The work's result; None where it failed, which is told and goes no further."""
@@ -241,37 +359,16 @@ class Server:
         if not self._stopped.done():
             self._stopped.set_exception(problem)
 
-    # What the log is told
+    # What workers say
 
-    def _tell_events(self) -> None:
-        events = self._keyserver.events
-        while events:
-            name, facts = events.pop(0)
-            self._log.event(name, **facts)
+    def event(self, name: str, **facts: Any) -> None:
+        """Of what happens to workers."""
+        self._log.event(name, **facts)
 
-    def _tell_drops(self) -> None:
-        asyncio.get_running_loop().call_later(_DROPS_S, self._tell_drops)
-        counts = {**self._keyserver.counters, **self._drops.as_dict()}
-        if counts != self._drops_told:
-            self._drops_told = counts
-            self._log.event("drops", **counts)
+    def trouble(self, sentence: str) -> None:
+        self._trouble(sentence)
 
-    def _trouble(self, sentence: str) -> None:
-        """Told at once, then every _REPEAT_S while it goes on: a log is not to be flooded."""
-        now = time.monotonic()
-        if now - self._troubles.get(sentence, -_REPEAT_S) >= _REPEAT_S:
-            if len(self._troubles) > 1000:
-                self._troubles.clear()
-            self._troubles[sentence] = now
-            self._log.event("trouble", reason=sentence)
-
-    def _fault(self, error: Exception) -> None:
-        """A fault of ours: where it happened, not what it says (that may hold anything)."""
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        file = os.path.basename(place.filename)
-        self._trouble(f"A fault inside: {type(error).__name__} in {file}:{place.lineno}.")
-        if os.environ.get("COVEY_DEBUG") == "1":
-            traceback.print_exception(error, file=sys.stderr)
+    # Sending
 
     def _multicast(self, out: Out) -> int:
         """From the socket on the rekeys' own port if there is one: some members may check it."""

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from covey import drops
 
 from ..errors import MISUSE, Problem
+from .thinning import Thinning
 
 _MARKER = bytes(4)
 _MOST_OCTETS = 16384  # of one datagram; an IKE message of ours stays far below
@@ -27,6 +28,8 @@ _RCVBUF = 4 << 20  # octets asked of the system: a plant that powers up register
 _IP_PKTINFO = {"linux": 8, "darwin": 26}.get(sys.platform)
 _IP_MULTICAST_ALL = 49 if sys.platform == "linux" else None
 _PKTINFO = struct.Struct("@i4s4s")  # interface index, local address, destination address
+_ADDRESS = struct.Struct(">B4sH4sH??")
+PACKED_LEN = _ADDRESS.size
 
 
 class Address(NamedTuple):
@@ -42,6 +45,18 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
+    def packed(self) -> bytes:
+        """As it goes to another of our processes: PACKED_LEN octets."""
+        host, local = socket.inet_aton(self.host), self.local or bytes(4)
+        ours = self.local_port, bool(self.local), self.marker
+        return _ADDRESS.pack(self.endpoint, host, self.port, local, *ours)
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> "Address":
+        endpoint, host, port, local, local_port, has_local, marker = _ADDRESS.unpack(data)
+        local = local if has_local else b""
+        return cls(endpoint, socket.inet_ntoa(host), port, local, local_port, marker)
+
 
 class Esp(NamedTuple):
     """A datagram that is no IKE message."""
@@ -53,20 +68,42 @@ class Esp(NamedTuple):
 class Endpoint:
     """One bound socket. Sends and receives IKE messages; the marker stays in here."""
 
-    def __init__(self, number: int, host: str, port: int, marker: bool):
-        """Problem where the port can't be opened."""
+    def __init__(
+        self,
+        number: int,
+        host: str,
+        port: int,
+        marker: bool,
+        sock: socket.socket | None = None,
+    ):
+        """sock: bound already. Problem where the port can't be opened."""
         self.number, self.host, self.port, self.marker = number, host, port, marker
-        self.sock = _bound(host, port)
+        self.sock = sock or _bound(host, port)
         self.sock.setblocking(False)
         with suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RCVBUF)
         if _IP_PKTINFO is not None:
             self.sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        self.thinning = Thinning(self.sock, marker)
         if _IP_MULTICAST_ALL is not None:  # no datagrams of groups that others here have joined
             self.sock.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+    def twin(self) -> "Endpoint":
+        """Another socket of the same port: the system shares out among them what comes, by
+        whom it comes from. Linux alone does so. Problem where it can't be opened."""
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:  # only from here on can others of this user bind the port: the first was alone
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+                sock.setsockopt(socket.SOL_SOCKET, option, 1)
+            sock.bind((self.host, self.port))
+        except OSError as error:
+            sock.close()
+            raise _not_bound(error, self.host, self.port) from None
+        return Endpoint(self.number, self.host, self.port, self.marker, sock)
 
     def receive(self, most: int) -> Iterator[tuple[bytes, Address] | Esp | int]:
         """Up to `most` waiting datagrams: an IKE message and where it came from, ESP, a DROP_*."""

@@ -37,6 +37,7 @@ _CA, _SERVER = "trust/ca", "trust/server"
 _REVOKED, _CRL = "trust/revoked", "trust/crl"
 SHA2_256 = b"\x00\x02"  # RFC 7427 section 7
 _X509 = b"\x04"  # X.509 Certificate - Signature, RFC 7296 section 3.6
+_RAW = b"\x0f"  # Raw Public Key, RFC 7670 section 3
 _MOST_CERTS = 4  # of one message
 _NO_CA = "The site has no CA: make one with `covey site ca --new`, or name one with --ca-cert."
 _NO_KEY = (
@@ -61,15 +62,26 @@ class Trust:
         """Whether members with certificates can register."""
         return self.ca is not None and bool(self.chain)
 
+    @property
+    def spki(self) -> bytes:
+        """Our public key in DER, for members that have a raw one (RFC 7670). Problem: none yet."""
+        if self.key is None:
+            raise Problem(_NO_CA, MISUSE)
+        return issuing.spki(self.key.public_key())
+
     # What the protocol asks for
 
     def announcement(self) -> Payloads:
         """What IKE_SA_INIT answers who says that it knows SHA2-256."""
-        wanted = ike.CERTREQ, _X509 + issuing.key_id(self.ca)
-        return [wanted, notify(ike.SIGNATURE_HASH_ALGORITHMS, SHA2_256)]
+        wanted = [(ike.CERTREQ, _X509 + issuing.key_id(self.ca))] if self.is_ready else []
+        wanted.append((ike.CERTREQ, _RAW))  # which no CA belongs to
+        return [*wanted, notify(ike.SIGNATURE_HASH_ALGORITHMS, SHA2_256)]
 
     def certs(self) -> Payloads:
         return [(ike.CERT, _X509 + issuing.der(one)) for one in self.chain]
+
+    def raw_cert(self) -> Payloads:
+        return [(ike.CERT, _RAW + self.spki)]
 
     def sign(self, octets: bytes) -> bytes:
         """The data of our AUTH payload (RFC 7427 section 3)."""
@@ -87,13 +99,7 @@ class Trust:
         chain = _parsed(bodies)
         if not issuing.is_p256(chain[0]):
             raise Untrusted("certificate_key")
-        algorithm, _, signature = ike.parse_signature_auth(proof)
-        try:
-            chain[0].public_key().verify(signature, octets, ec.ECDSA(hashes.SHA256()))
-        except InvalidSignature:
-            raise Untrusted("signature") from None
-        if algorithm != der.ECDSA_WITH_SHA256:
-            raise Untrusted("signature")
+        check_signature(chain[0].public_key(), proof, octets)
         return issuing.verify(self.ca, chain, issuing.MEMBER, now)
 
     def voids(self, chain: list[Certificate]) -> bool:
@@ -177,6 +183,17 @@ class Trust:
         }
 
 
+def check_signature(public: ec.EllipticCurvePublicKey, proof: bytes, octets: bytes) -> None:
+    """proof: data of an AUTH payload (RFC 7427 section 3). Untrusted: no signature of this key."""
+    algorithm, _, signature = ike.parse_signature_auth(proof)
+    try:
+        public.verify(signature, octets, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        raise Untrusted("signature") from None
+    if algorithm != der.ECDSA_WITH_SHA256:
+        raise Untrusted("signature")
+
+
 def id_of(certificate: Certificate) -> str:
     """What it is revoked by: its issuer's name, digested, and its serial number."""
     return f"{_name_id(certificate.issuer)}:{certificate.serial_number:x}"
@@ -233,8 +250,9 @@ def make(ledger: Ledger, name: str, now: float) -> None:
 
 def adopt(ledger: Ledger, name: str, ca: Certificate, key: Key | None, now: float) -> None:
     """Take a CA, in place of any before it. Without its key others sign, the key server's
-    certificate too."""
-    own = issuing.new_key()
+    certificate too. The key server keeps its own key, which members may have pinned."""
+    before = json.loads(ledger.read(_SERVER) or b"{}")
+    own = issuing.load_key(bytes.fromhex(before["key"])) if before else issuing.new_key()
     chain = []
     if key is not None:
         public = own.public_key()
@@ -244,6 +262,18 @@ def adopt(ledger: Ledger, name: str, ca: Certificate, key: Key | None, now: floa
     changes = {_CA: encode(kept), _SERVER: encode(server), _REVOKED: None, _CRL: None}
     there = {key: ledger.read(key) for key in changes}
     ledger.write({key: value for key, value in changes.items() if value or there[key]})
+
+
+def renew_key(ledger: Ledger, trust: Trust, name: str, now: float) -> None:
+    """Another key for the key server, and its certificate where the CA's key is here. The old
+    certificate holds on, for whoever has the old key. Problem: there is none yet."""
+    if trust.ca is None:
+        raise Problem(_NO_CA, MISUSE)
+    own, chain = issuing.new_key(), []
+    if trust.ca_key is not None:
+        how = own.public_key(), name, issuing.SERVER, DAYS, now
+        chain = [issuing.issue(trust.ca, trust.ca_key, *how)]
+    _keep_server(ledger, own, chain)
 
 
 def read_ca(

@@ -52,8 +52,9 @@ class Store(Protocol):
         after: only keys behind that one; most: no more of them than so many, if not negative.
         """
 
-    def compare_and_swap(self, changes: list[Change], term: int | None) -> bool:
-        """Write all changes or none. False, and nothing written, where a version has moved on.
+    def compare_and_swap(self, changes: list[Change], term: int | None) -> int:
+        """Write all changes or none → their version from now on. 0, and nothing written, where a
+        version has moved on.
 
         With a term the write is conditional on it: Fenced where that is not the newest one.
         None is for what any replica may write.

@@ -9,7 +9,7 @@ import errno
 import fcntl
 import os
 import sqlite3
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -117,7 +117,7 @@ class SQLiteStore:
                 (begin[1], prefix + "\x7f", most),  # keys are ASCII: nothing sorts above
             ).fetchall()
 
-    def compare_and_swap(self, changes: list[Change], term: int | None) -> bool:
+    def compare_and_swap(self, changes: list[Change], term: int | None) -> int:
         with self._transaction():
             revision, newest, owner = self._head()
             if term is not None and term != newest:
@@ -125,12 +125,12 @@ class SQLiteStore:
                     f"Another key server ({owner}) has taken over {self._path}: stopping."
                 )
             for key, expected, _ in changes:
-                if self.read(key)[1] != expected:
-                    return False
+                if self._version(key) != expected:
+                    return 0
             self._db.execute("UPDATE store SET revision = ?", (revision + 1,))
             for key, _, value in changes:
                 self._write(key, value, revision + 1)
-        return True
+        return revision + 1
 
     def reserve(self, name: str, n: int) -> int:
         if n < 1:
@@ -181,8 +181,23 @@ class SQLiteStore:
             os.close(self._lock_fd)
             self._lock_fd = None
 
+    def snapshot(self) -> bytes:
+        """A file that holds all of this store as it is at one moment, whoever writes."""
+        with _plainly(self._path), closing(sqlite3.connect(":memory:")) as copy:
+            self._db.backup(copy)
+            return copy.serialize()
+
+    def checkpoint(self) -> None:
+        """Move the log into the file and cut it to nothing: what was replaced is in neither."""
+        with _plainly(self._path):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def _head(self) -> tuple[int, int, str]:
         return self._db.execute("SELECT revision, term, owner FROM store").fetchone()
+
+    def _version(self, key: str) -> int:
+        row = self._db.execute("SELECT version FROM entries WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else 0
 
     def _write(self, key: str, value: bytes | None, version: int) -> None:
         if value is None:

@@ -1,0 +1,224 @@
+"""The audit log's files: audit.log, and audit-N.log that begin with entry N and are full.
+
+Entries are made in memory and become durable by commit(), many at once: what they tell of is told
+to nobody before. Where the disk takes none they wait, a bounded number of them; the rest is
+counted, and the count is an entry. The store holds the key of their MACs and, a second behind at
+most while a server runs, the mark of the last one: so a log shows that is cut off at its end.
+
+    audit/key     32 octets
+    audit/mark    "N:SHA256"
+"""
+
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import Problem
+from ..gcks.ledger import Ledger
+from ..site import sync_directory
+from . import chain
+from .chain import BEGIN, Mark
+
+NAME = "audit.log"
+FULL = re.compile(r"audit-[0-9]{12}\.log")
+KEY, MARK = "audit/key", "audit/mark"
+MOST_OCTETS = 16 << 20  # of one file; a line more at most
+MOST_WAITING = 10_000  # entries that no disk has taken yet
+_TAIL = 2 * chain.MOST_OCTETS  # in which the last line is found
+_MARK_S = 1  # between two marks in the store
+
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has the latter only
+
+
+class Journal:
+    """One program writes at a time: whoever has the store's lock. time(): seconds since 1970."""
+
+    def __init__(
+        self,
+        directory: Path,
+        ledger: Ledger,
+        time: Callable[[], float],
+        random: Callable[[int], bytes] = os.urandom,
+    ):
+        """Problem where the log can't be read or written, or the store not."""
+        self._path = directory / NAME
+        self._ledger = ledger
+        self._time = time
+        self._fd = -1
+        self._size = 0  # octets of the file, of whole lines
+        self._first = 0  # number of the entry that it begins with; 0: it is empty
+        self._waiting: list[bytes] = []
+        self._lost = 0
+        self._marked_s = 0.0
+        self._key = self._ledger.read(KEY) or self._new_key(random(chain.KEY_LEN))
+        self._marked = read_mark(self._ledger)
+        self._last = self._marked
+        try:
+            self._open(self._found())
+        except OSError as error:
+            raise Problem(self._sentence(error)) from error
+
+    def add(self, event: str, by: Any, **facts: Any) -> None:
+        """An entry, durable with the next commit(). by: a name, or facts of whoever it was."""
+        if len(self._waiting) >= MOST_WAITING:
+            self._lost += 1
+            return
+        time = datetime.fromtimestamp(self._time(), UTC).isoformat(timespec="milliseconds")
+        entry = {"time": time.replace("+00:00", "Z"), "event": event, "by": by}
+        entry |= {name: value for name, value in facts.items() if name not in entry}
+        line, self._last = chain.seal(self._key, self._last, self._last.n + 1, entry)
+        self._waiting.append(line)
+
+    def commit(self) -> str | None:
+        """Make durable what was added; a sentence where it can't be, and it waits."""
+        if not self._waiting:
+            return None
+        try:
+            self._check_file()
+        except OSError as error:
+            return self._sentence(error)
+        data = b"".join(self._waiting)
+        try:
+            _write(self._fd, data)
+            _sync(self._fd)
+        except OSError as error:
+            with suppress(OSError):
+                os.ftruncate(self._fd, self._size)  # half a line, or lines that are written again
+            return self._sentence(error)
+        self._size += len(data)
+        self._first = self._first or self._last.n - len(self._waiting) + 1
+        self._waiting.clear()
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            self.add("lost", "server", count=lost)
+            return self.commit()
+        return None
+
+    def mark(self, now_s: float, *, at_once: bool = False) -> None:
+        """Tell the store how far the log has come, once in a while; begin another file where this
+        one is full. now_s: of any steady clock. Problem where that fails: it is tried again."""
+        if self._size >= MOST_OCTETS:
+            self._rotate()
+        if self._waiting or self._last == self._marked:
+            return
+        if at_once or not self._marked_s or now_s - self._marked_s >= _MARK_S:
+            self._marked_s = now_s
+            self._ledger.read(MARK)  # a write that failed may have been done
+            self._ledger.write({MARK: str(self._last).encode()})
+            self._marked = self._last
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether the store knows of all there is."""
+        return not self._waiting and self._last == self._marked
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    # Opening
+
+    def _new_key(self, key: bytes) -> bytes:
+        self._ledger.write({KEY: key})
+        return key
+
+    def _found(self) -> Mark:
+        """The last entry of the files, after what a kill left behind was cut off: half a line."""
+        self._fd = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        os.fchmod(self._fd, 0o600)
+        sync_directory(self._path.parent)
+        self._size = os.fstat(self._fd).st_size
+        tail = os.pread(self._fd, _TAIL, max(0, self._size - _TAIL))
+        torn = len(tail) - tail.rfind(b"\n") - 1
+        if torn:
+            os.ftruncate(self._fd, self._size - torn)
+            self._size -= torn
+        if self._size:
+            self._first = _number(os.pread(self._fd, 64, 0))
+            return _last_of(tail[: len(tail) - torn])
+        full = sorted(p for p in self._path.parent.iterdir() if FULL.fullmatch(p.name))
+        return _last_of(full[-1].read_bytes()[-_TAIL:]) if full else BEGIN
+
+    def _open(self, found: Mark) -> None:
+        """Go on behind what is there. What the store knows of and is not there is entered."""
+        self._last = found
+        if found.n < self._marked.n:
+            expected = self._marked
+            if self._first:
+                self._begin_anew()
+            self._last = Mark(expected.n, found.sha256)
+            self.add("cut", "server", expected=str(expected), found=str(found))
+
+    # The file
+
+    def _check_file(self) -> None:
+        """Somebody may have removed it, or written to it: then another one begins."""
+        if self._fd < 0:
+            return self._reopen()  # what failed when the one before was full
+        status = os.fstat(self._fd)
+        if status.st_nlink and status.st_size == self._size:
+            return
+        if status.st_nlink:
+            self._begin_anew()
+        else:
+            self._reopen()
+        self.add("cut", "server", found=f"{status.st_nlink} files, {status.st_size} octets")
+
+    def _rotate(self) -> None:
+        try:
+            self._begin_anew()
+        except OSError as error:
+            raise Problem(self._sentence(error)) from error
+
+    def _begin_anew(self) -> None:
+        full = self._path.with_name(f"audit-{self._first:012d}.log")
+        try:
+            os.link(self._path, full)  # unlike a renaming it never replaces what is there
+        except FileExistsError:
+            if not os.path.samefile(self._path, full):
+                raise
+        os.unlink(self._path)
+        self._reopen()
+
+    def _reopen(self) -> None:
+        self.close()
+        self._size = self._first = 0
+        self._fd = os.open(
+            self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+        os.fchmod(self._fd, 0o600)
+        sync_directory(self._path.parent)
+
+    def _sentence(self, error: OSError) -> str:
+        why = os.strerror(error.errno or 0)
+        return f"The audit log {self._path} can't be written ({why}): make room, or mend its mode."
+
+
+def read_mark(ledger: Ledger) -> Mark:
+    value = ledger.read(MARK)
+    return BEGIN if value is None else chain.parse_mark(value.decode())
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _number(data: bytes) -> int:
+    found = re.match(rb'\{"n":([0-9]{1,15}),', data)
+    return int(found[1]) if found else 0
+
+
+def _last_of(data: bytes) -> Mark:
+    """The mark of the last line that is one: whoever wrote something else is found by verify."""
+    for line in reversed(data.split(b"\n")):
+        mark = chain.read_mark(line)
+        if mark:
+            return mark
+    return BEGIN

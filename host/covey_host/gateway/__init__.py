@@ -1,0 +1,19 @@
+"""`covey gateway`: class 1 multicast of EtherNet/IP devices that can't be reflashed, protected.
+
+    legacy devices --- plant | gateway | protected --- key server, boards, other gateways
+                                 |
+      plain class 1 multicast  → |  → ESP of a group            flows that it protects
+      plain class 1 multicast  ← |  ← ESP of a group            flows that it opens
+      unicast, TCP, ARP      ← - kernel's routing - →           never seen here
+
+A Linux machine with two network cards that *routes* between them. That is what makes it fail
+closed: a kernel routes no multicast unless a multicast router asks it to (wires.py looks that none
+does), so with this program killed, stopped or broken at any point nothing plain crosses. What does
+cross has been sealed by a Member, or opened by one.
+
+    plan.py      gateway.toml, checked          encap.py   explicit messages on TCP 44818
+    bridge.py    what becomes of each frame     streams.py TCP segments to messages
+    learned.py   connections that are open      plain.py   a UDP datagram as its producer sent it
+    wires.py     sockets, and what is asked of the two cards
+    service.py   all of it at work              tunnel.py  one membership
+"""

@@ -1,0 +1,104 @@
+"""One membership of the gateway: joined while the gateway works, again whenever it ends."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from covey import aio, config, merkle
+from covey.drops import ConfigError
+from covey.sources import MOST_LEVELS
+
+from ..errors import MISUSE, Problem
+from . import wires
+
+# Octets, at most, by which what proves a packet is longer where many are signed together.
+_PATH = merkle.NODE * MOST_LEVELS
+_FIRST_PAUSE_S, _MOST_PAUSE_S = 1, 30
+
+
+class Tunnel:
+    """on_packet(payload, source): what the group delivers; on_event(name, detail): changes.
+
+    interface: address of the protected card. dscp: of what is sent into the group.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        interface: str,
+        dscp: int,
+        on_packet: Callable[[bytes, bytes | None], None],
+        on_event: Callable[[str, str | None], None],
+    ):
+        try:
+            self._settings = config.load(str(path))
+        except ConfigError as error:
+            raise Problem(f"{str(error).rstrip('.')}.", MISUSE) from None
+        self._settings.interface = interface
+        self.name = self._settings.idi.decode("utf-8", "replace")
+        self.is_sender = self._settings.sender
+        self._dscp, self._on_packet, self._on_event = dscp, on_packet, on_event
+        self._joined: aio.Joined | None = None
+
+    @property
+    def payload_most(self) -> int:
+        """The longest frame that can be sent now; -1: none can."""
+        return -1 if self._joined is None else self._joined.member.payload_most
+
+    async def send(self, frames: list[bytes]) -> int:
+        """How many left, the first ones; each is at most as long as payload_most."""
+        joined = self._joined
+        if joined is None:
+            return 0
+        sent = 0
+        most = self.payload_most - _PATH
+        batches = [frames] if max(map(len, frames)) <= most else [[frame] for frame in frames]
+        with suppress(ConfigError):  # what the policy says has just changed
+            for batch in batches:
+                sent += await joined.send_many(batch)
+        return sent
+
+    def status(self) -> dict:
+        return {"state": "out"} if self._joined is None else self._joined.status()
+
+    async def run(self) -> None:
+        """For ever. Leaves the group when cancelled. Problem where joining can't ever succeed."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                async with _Marked(self._settings, self._on_event, self._dscp) as joined:
+                    self._joined = joined
+                    pause_s = _FIRST_PAUSE_S
+                    async for packet in joined:
+                        self._on_packet(packet.payload, packet.source)
+            except aio.JoinError as error:
+                self._on_event("failed", str(error))
+            except ConfigError as error:
+                raise Problem(f"{self.name}: {str(error).rstrip('.')}.", MISUSE) from None
+            finally:
+                self._joined = None
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _MOST_PAUSE_S)
+
+    def wipe(self) -> None:
+        self._settings.wipe()
+
+
+class _Marked(aio.Joined):
+    """A membership whose packets bear a DSCP, and don't come back to this machine: whoever hears
+    the group is elsewhere, and each would be read once more.
+    """
+
+    def __init__(self, settings, on_event, dscp: int):
+        super().__init__(settings, on_event, None)
+        self._dscp = dscp
+
+    def _follow_groups(self):
+        super()._follow_groups()
+        for place, (carrier, _, _) in self._groups.items():
+            sock = self._unicast[0] if place is None else carrier.sock
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, self._dscp << 2)
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+            wires.widen(sock)

@@ -1,0 +1,80 @@
+"""IKE messages that have arrived and were not looked at yet: whoever is further along goes first.
+
+The system's own queue is short, and drops at random whatever is too much. So sockets are emptied
+at once, into here. IKE_SA_INIT requests wait apart from all others, but for those that show a
+cookie, which comes first in them: when a whole plant comes at the same time, or a flood, those who
+have begun are through before others begin. Of each draw a quarter is for the side that would not
+get a turn. A message that waits already is not taken again: members repeat
+what has not been answered yet.
+"""
+
+from collections import deque
+from typing import Any
+
+from covey import ike
+
+MOST = 16_384  # messages of each kind, and
+MOST_OCTETS = 8 << 20  # how long all of a kind may be together
+_FIRST, _EXCHANGE = 16, 18  # where a message says its first payload, and its exchange
+
+_SA_INIT = bytes([ike.IKE_SA_INIT])
+
+Message = tuple[bytes, Any]  # octets without marker, address
+
+
+class Queue:
+    """First in, first out."""
+
+    def __init__(self):
+        self._messages: deque[Message] = deque()
+        self._octets = 0
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def put(self, message: Message) -> bool:
+        octets = self._octets + len(message[0])
+        if len(self._messages) >= MOST or octets > MOST_OCTETS:
+            return False
+        self._messages.append(message)
+        self._octets = octets
+        return True
+
+    def draw(self, most: int) -> list[Message]:
+        found = [self._messages.popleft() for _ in range(min(most, len(self._messages)))]
+        self._octets -= sum(len(data) for data, _ in found)
+        return found
+
+
+class Inbox:
+    def __init__(self):
+        self._begins = Queue()
+        self._goes_on = Queue()
+        self._waiting: set[Message] = set()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def begins(self) -> int:
+        """First requests that wait."""
+        return len(self._begins)
+
+    def put(self, data: bytes, address: Any) -> bool:
+        """False: there is no room."""
+        message = data, address
+        begins = data[_EXCHANGE : _EXCHANGE + 1] == _SA_INIT and data[_FIRST] != ike.NOTIFY
+        if message in self._waiting:
+            return True
+        if not (self._begins if begins else self._goes_on).put(message):
+            return False
+        self._waiting.add(message)
+        return True
+
+    def draw(self, most: int) -> list[Message]:
+        """The next ones, so many at most."""
+        share = min(max(1, most // 4), len(self._begins))
+        found = self._goes_on.draw(most - share)
+        found += self._begins.draw(most - len(found))
+        self._waiting.difference_update(found)
+        return found

@@ -1,0 +1,239 @@
+"""The keeper's side of `covey serve --workers N`: it starts workers, and takes what they bring.
+
+    datagrams --> sockets, one set for each worker --> worker 1 ... N  --members--> keeper
+                                                              +--all else of ours--^
+
+The keeper opens all sockets and keeps them. So it answers from the members' side of them, a worker
+that is started again finds what has come meanwhile, and no port is ever bound a second time. The
+workers do what costs time or is done for strangers: IKE_SA_INIT, cookies, key agreement, AUTH. The
+keeper has the store, groups, timers, and every IKE SA whose peer is known.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Protocol
+
+from ..errors import MISUSE, Problem
+from ..site import Site
+from . import Out, frames
+from .keyserver import KeyServer
+from .policy import SitePolicy
+from .sockets import Address, Endpoint
+from .spis import KEEPER, SECRET_LEN, Spis
+from .trust import Trust
+
+_BURST = 32  # frames taken before others get their turn
+_START_S = 15  # for which all of them are waited for at the start
+_WELL_S = 10  # a worker that ran so long is started again at once
+_MOST_PAUSE_S = 30
+Work = Callable[[int], list[Out]]  # given now_ms, what is to be sent then
+_COMMAND = [sys.executable, "-P", "-m", f"{__package__}.worker"]
+
+
+class Keeper(Protocol):
+    """The server that these workers work for."""
+
+    keyserver: KeyServer
+
+    def take(self, works: list[Work]) -> None: ...
+    def take_esp(self, data: bytes, address: Address) -> None: ...
+    def event(self, name: str, **facts: Any) -> None: ...
+    def trouble(self, sentence: str) -> None: ...
+
+
+class _Worker:
+    def __init__(self, number: int, endpoints: list[Endpoint]):
+        self.number = number
+        self.endpoints = endpoints
+        self.inbox, self.way = frames.pair()  # to it, from other workers
+        self.process: subprocess.Popen | None = None
+        self.is_ready = False
+        self.half_open = 0
+        self.pause_s = 0.0
+        self.began = 0.0
+
+
+class Workers:
+    def __init__(self, count: int, site: Site):
+        if not sys.platform.startswith("linux"):
+            raise Problem("--workers needs Linux: serve without it here.", MISUSE)
+        self._count = count
+        self._site = site
+        self._secret = os.urandom(SECRET_LEN)
+        self._cookies = os.urandom(SECRET_LEN)
+        self.spis = Spis(self._secret, KEEPER, os.urandom)
+        self._workers: list[_Worker] = []
+        self._told: tuple[SitePolicy, Trust] | None = None
+        self._closing = False
+        self._pairs = [frames.pair(), frames.pair()]
+        (self._handed, self._hand), (self._carried, self._carry) = self._pairs
+
+    def open(self, endpoints: list[Endpoint]) -> None:
+        """The sockets of all workers, beside the keeper's own, which are the first one's."""
+        for number in range(1, self._count + 1):
+            own = endpoints if number == 1 else [endpoint.twin() for endpoint in endpoints]
+            self._workers.append(_Worker(number, own))
+
+    async def start(self, keeper: Keeper) -> None:
+        """Ready when all of them are, or when that takes too long."""
+        self._keeper = keeper
+        self._told = keeper.keyserver.policy, keeper.keyserver.trust
+        self._loop = asyncio.get_running_loop()
+        for end in (self._handed, self._carried):
+            self._loop.add_reader(end, self._read, end)
+        self._all_ready = asyncio.Event()
+        for worker in self._workers:
+            self._launch(worker)
+        try:
+            async with asyncio.timeout(_START_S):
+                await self._all_ready.wait()
+        except TimeoutError:
+            keeper.trouble("Not all workers could be started: the others serve without them.")
+
+    def follow(self) -> None:
+        """Workers are told what is in force, if it is not what they know."""
+        known, believed = self._told
+        policy, trust = self._keeper.keyserver.policy, self._keeper.keyserver.trust
+        orders = {}
+        if policy is not known:
+            orders["policy"] = frames.policy_facts(policy, self._count)
+        if trust is not believed:
+            orders["trust"] = True
+        self._told = policy, trust
+        for worker in self._workers if orders else ():
+            self._order(worker, orders)
+
+    def processes(self) -> dict[str, int | None]:
+        """By number; None: it has ended, and is about to be started again."""
+        return {
+            str(worker.number): worker.process.pid if worker.process else None
+            for worker in self._workers
+        }
+
+    def close(self) -> None:
+        """They end: what they were at is begun anew by the members."""
+        self._closing = True
+        for worker in self._workers:
+            if worker.process:
+                self._loop.remove_reader(worker.process.stdout)
+                _end(worker.process)
+            for endpoint in worker.endpoints:
+                endpoint.close()
+        if self._told is not None:
+            self._loop.remove_reader(self._handed)
+            self._loop.remove_reader(self._carried)
+        for end in [e for pair in self._pairs for e in pair]:
+            end.close()
+        for worker in self._workers:
+            worker.inbox.close()
+            worker.way.close()
+
+    # Processes
+
+    def _launch(self, worker: _Worker) -> None:
+        if self._closing:
+            return
+        ways = {KEEPER: self._carry} | {w.number: w.way for w in self._workers if w is not worker}
+        inherited = [e.sock for e in worker.endpoints] + [worker.inbox, self._hand, *ways.values()]
+        worker.began = time.monotonic()
+        try:
+            worker.process = subprocess.Popen(
+                _COMMAND,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=[sock.fileno() for sock in inherited],
+                start_new_session=True,  # Ctrl-C is the keeper's
+            )
+        except OSError as error:
+            self._keeper.trouble(f"A worker can't be started: {os.strerror(error.errno or 0)}.")
+            self._loop.call_later(_MOST_PAUSE_S, self._launch, worker)
+            return
+        os.set_blocking(worker.process.stdin.fileno(), False)
+        policy, _ = self._told
+        start = {
+            "number": worker.number,
+            "site": str(self._site.root),
+            "spis": self._secret.hex(),
+            "cookies": self._cookies.hex(),
+            "policy": frames.policy_facts(policy, self._count),
+            "endpoints": [
+                (e.number, e.host, e.port, e.marker, e.sock.fileno()) for e in worker.endpoints
+            ],
+            "hand": self._hand.fileno(),
+            "inbox": worker.inbox.fileno(),
+            "ways": {owner: sock.fileno() for owner, sock in ways.items()},
+        }
+        self._order(worker, start)
+        self._loop.add_reader(worker.process.stdout, self._hear, worker)
+
+    def _order(self, worker: _Worker, order: dict) -> None:
+        if worker.process is None:
+            return
+        try:
+            os.write(worker.process.stdin.fileno(), json.dumps(order).encode() + b"\n")
+        except OSError:  # it has ended, or hears nothing any more: another one begins with all
+            worker.process.kill()
+
+    def _hear(self, worker: _Worker) -> None:
+        """It says that it is there, and later, by saying nothing more, that it is not."""
+        if os.read(worker.process.stdout.fileno(), 64):
+            worker.is_ready = True
+            if all(each.is_ready for each in self._workers):
+                self._all_ready.set()
+            return
+        self._loop.remove_reader(worker.process.stdout)
+        _end(worker.process)
+        status, worker.process = worker.process.returncode, None
+        worker.is_ready, worker.half_open = False, 0
+        ran_well = time.monotonic() - worker.began >= _WELL_S
+        pause_s = 0 if ran_well else worker.pause_s
+        worker.pause_s = 0.5 if ran_well else min(_MOST_PAUSE_S, 2 * worker.pause_s + 0.5)
+        self._loop.call_later(pause_s, self._launch, worker)
+        self._hear_of({}, ())
+        self._keeper.event("worker_ended", worker=worker.number, status=status)
+
+    # What they bring
+
+    def _read(self, sock: socket.socket) -> None:
+        works = []
+        for _ in range(_BURST):
+            try:
+                frame = sock.recv(frames.MOST_LEN)
+            except OSError:
+                break
+            if frame[:1] == frames.HANDED:
+                works.append(partial(self._keeper.keyserver.take_over, frame[1:]))
+            elif frame[:1] == frames.IKE:
+                works.append(partial(self._keeper.keyserver.receive, *frames.parse_carried(frame)))
+            elif frame[:1] == frames.ESP:
+                self._keeper.take_esp(*frames.parse_carried(frame))
+            else:
+                self._take_report(json.loads(frame[1:]))
+        self._keeper.take(works)
+
+    def _take_report(self, report: dict) -> None:
+        self._workers[report["number"] - 1].half_open = report["half_open"]
+        self._hear_of(report["counters"], report["events"])
+        for sentence in report["troubles"]:
+            self._keeper.trouble(sentence)
+
+    def _hear_of(self, counters: dict[str, int], events: Iterable) -> None:
+        half_open = sum(worker.half_open for worker in self._workers)
+        self._keeper.keyserver.hear_workers(half_open, counters, events)
+
+
+def _end(process: subprocess.Popen) -> None:
+    """It has nothing that is not lost with it."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with suppress(OSError):
+            pipe.close()

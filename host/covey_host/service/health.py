@@ -1,0 +1,27 @@
+"""Whether a running key server does its work: for `covey health`."""
+
+from typing import Any
+
+from ..errors import Problem
+from ..store import Store
+
+_PROBES = "health"  # a number of it is used up by each question
+_LISTED = 20  # groups, and troubles
+
+
+def faults(store: Store, failed: str | None, status: dict[str, Any]) -> list[str]:
+    """Sentences; none where all is well. failed: what the audit log says. status: KeyServer's."""
+    found = []
+    try:
+        store.reserve(_PROBES, 1)  # a write: what can be read tells nothing of a full disk
+    except Problem as problem:
+        found.append(problem.sentence)
+    if failed:
+        found.append(failed)
+    groups = status["groups"].items()
+    found += [f"Group {name} has no keys." for name, facts in groups if facts["epoch"] is None]
+    return found[:_LISTED]
+
+
+def answer(faults: list[str], troubles: list[str]) -> dict[str, Any]:
+    return {"healthy": not faults, "faults": faults, "troubles": troubles[:_LISTED]}

@@ -1,0 +1,99 @@
+"""A systemd unit for a site's key server, with all shut that it does not need."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from ..errors import MISUSE, Problem
+from ..site import Site
+
+_UNIT = """\
+# Made by `covey unit`. Bring it to /etc/systemd/system/{name}.service, then
+# systemctl daemon-reload && systemctl enable --now {name}
+[Unit]
+Description=Covey key server of {site}
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={command}
+ExecReload=/bin/kill -HUP $MAINPID
+Restart=on-failure
+RestartSec=2
+# a mistake in what was typed or configured
+RestartPreventExitStatus=2
+WatchdogSec=30
+# it ends a removal that is under way
+TimeoutStopSec=20
+# workers end with it, not before
+KillMode=mixed
+
+User={user}
+# the site key, if it is kept apart from the site:
+#LoadCredential=covey-site-key:/etc/covey/site.key
+UMask=0077
+WorkingDirectory={site}
+ReadWritePaths={site}
+# ports 500 and 848, and nothing else that is root's
+AmbientCapabilities=CAP_NET_BIND_SERVICE
+CapabilityBoundingSet=CAP_NET_BIND_SERVICE
+NoNewPrivileges=yes
+# no key in a core dump
+LimitCORE=0
+KeyringMode=private
+
+ProtectSystem=strict
+ProtectHome={home}
+PrivateTmp=yes
+PrivateDevices=yes
+DevicePolicy=closed
+ProtectProc=invisible
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+RemoveIPC=yes
+RestrictAddressFamilies=AF_INET AF_UNIX AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+
+[Install]
+WantedBy=multi-user.target
+"""
+_HOMES = ("/home", "/root", "/run/user")
+_TEMPORARY = ("/tmp", "/var/tmp")
+
+
+def unit(site: Site, user: str, name: str, arguments: list[str]) -> str:
+    """The unit's text. Problem where a service could not reach the site."""
+    root, program = site.root.absolute(), _program()
+    if _lies_in(root, _TEMPORARY) or _lies_in(program, _TEMPORARY):
+        raise Problem(f"A service has a /tmp of its own: move {root} elsewhere.", MISUSE)
+    for word in (str(root), str(program), *arguments):
+        if not word.isprintable() or set(word) & set("\"'\\%$ "):
+            raise Problem(f"{word!r} can't stand in a unit: use a plainer name.", MISUSE)
+    in_home = _lies_in(root, _HOMES) or _lies_in(program, _HOMES)
+    command = shlex.join([str(program), "serve", "--site", str(root), *arguments])
+    home = "read-only" if in_home else "yes"
+    return _UNIT.format(name=name, site=root, command=command, user=user, home=home)
+
+
+def _program() -> Path:
+    """The `covey` of this Python."""
+    return Path(os.path.abspath(sys.executable)).with_name("covey")
+
+
+def _lies_in(path: Path, directories: tuple[str, ...]) -> bool:
+    return any(path.is_relative_to(directory) for directory in directories)

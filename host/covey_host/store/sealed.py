@@ -1,0 +1,170 @@
+"""Values sealed under the site key: a layer over any store, so that who reads the store, or a copy
+of it, learns no key and no fact but names, versions and lengths.
+
+    value = magic (4) | key ID (8) | nonce (12) | AES-256-GCM-SIV, tag at the end
+    associated data = b"covey store " | the value's own key
+
+So no value can be put in another one's place. It can be put back in its own place: a version
+would not hinder that, for who can write values can write versions. RFC 8452 in place of AES-GCM
+since a machine that is rolled back may draw the same nonce again: then equal values look equal,
+and that is all. Keys of the store, versions, counters and terms are in clear.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
+
+from ..errors import Problem
+from . import Change, Store
+
+_MAGIC = b"\x93cvs"
+_ID_LEN = 8
+_NONCE_LEN = 12
+_HEAD_LEN = len(_MAGIC) + _ID_LEN + _NONCE_LEN
+_ASSOCIATED = b"covey store "
+_PAGE = 100  # values that are sealed anew in one write
+_KEPT = 64  # values that are kept open,
+_KEPT_LEN = 4096  # if they are no longer than that
+
+
+class Seal:
+    """One key of 32 octets, and the ID of 8 octets by which values say that they are under it."""
+
+    def __init__(self, key: bytes, id: bytes):
+        try:
+            self._cipher = AESGCMSIV(key)
+        except UnsupportedAlgorithm:
+            raise Problem(
+                "This Python's cryptography has no AES-GCM-SIV: it needs OpenSSL 3.2 or newer."
+            ) from None
+        self._head = _MAGIC + id
+
+    def has_made(self, value: bytes) -> bool:
+        return value.startswith(self._head)
+
+    def close(self, key: str, value: bytes) -> bytes:
+        nonce = os.urandom(_NONCE_LEN)
+        return self._head + nonce + self._cipher.encrypt(nonce, value, _bound(key))
+
+    def open(self, key: str, sealed: bytes) -> bytes | None:
+        """None where it was altered, or is of another key of the store."""
+        nonce = sealed[len(_MAGIC) + _ID_LEN : _HEAD_LEN]
+        try:
+            return self._cipher.decrypt(nonce, sealed[_HEAD_LEN:], _bound(key))
+        except (InvalidTag, ValueError):
+            return None
+
+
+def is_sealed(value: bytes) -> bool:
+    """Under whichever key."""
+    return value.startswith(_MAGIC)
+
+
+class SealedStore:
+    """Implements covey_host.store.Store over another one.
+
+    older, takes_plain: what values may be under besides the newest seal. All of that is sealed
+    anew by whoever takes the lock, then settled() is called; killed before, it is begun again.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        newest: Seal,
+        older: Sequence[Seal] = (),
+        takes_plain: bool = False,
+        settled: Callable[[], None] = lambda: None,
+    ):
+        self._store = store
+        self._newest = newest
+        self._older = tuple(older)
+        self._takes_plain = takes_plain
+        self._settled = settled
+        # key → (sealed, plain) as last read or written: a registration asks for its member's row
+        # again and again, and for what it has just written
+        self._kept: dict[str, tuple[bytes, bytes]] = {}
+
+    def read(self, key: str) -> tuple[bytes | None, int]:
+        value, version = self._store.read(key)
+        if value is None:
+            return None, version
+        sealed, plain = self._kept.get(key, (b"", b""))
+        if sealed != value:
+            plain = self._open(key, value)
+            self._keep(key, value, plain)
+        return plain, version
+
+    def scan(self, prefix: str, after: str = "", most: int = -1) -> list[tuple[str, bytes, int]]:
+        rows = self._store.scan(prefix, after, most)
+        return [(key, self._open(key, value), version) for key, value, version in rows]
+
+    def compare_and_swap(self, changes: list[Change], term: int | None) -> int:
+        sealed = [(key, expected, self._close(key, value)) for key, expected, value in changes]
+        return self._store.compare_and_swap(sealed, term)
+
+    def reserve(self, name: str, n: int) -> int:
+        return self._store.reserve(name, n)
+
+    def acquire_term(self, owner: str) -> int:
+        return self._store.acquire_term(owner)
+
+    def lock(self, owner: str) -> None:
+        self._store.lock(owner)
+        if self._older or self._takes_plain:
+            self._seal_anew()
+
+    def seal_under(self, newest: Seal) -> None:
+        """All values anew; only under the lock."""
+        self._older, self._newest = (self._newest, *self._older), newest
+        self._seal_anew()
+
+    def close(self) -> None:
+        self._kept.clear()
+        self._store.close()
+
+    def _close(self, key: str, value: bytes | None) -> bytes | None:
+        if value is None:
+            self._kept.pop(key, None)
+            return None
+        plain = bytes(value)
+        sealed = self._newest.close(key, plain)
+        self._keep(key, sealed, plain)
+        return sealed
+
+    def _keep(self, key: str, sealed: bytes, plain: bytes) -> None:
+        if len(self._kept) >= _KEPT:
+            self._kept.clear()
+        if len(plain) <= _KEPT_LEN:
+            self._kept[key] = sealed, plain
+
+    def _open(self, key: str, value: bytes) -> bytes:
+        for seal in (self._newest, *self._older):
+            if seal.has_made(value):
+                opened = seal.open(key, value)
+                if opened is None:
+                    raise Problem(f"{key} in the store was altered: restore a backup.")
+                return opened
+        if is_sealed(value):
+            raise Problem(f"{key} in the store is sealed under another site key: bring that back.")
+        if self._takes_plain:
+            return value
+        raise Problem(f"{key} in the store is not sealed: restore a backup.")
+
+    def _seal_anew(self) -> None:
+        after = ""
+        while rows := self._store.scan("", after, _PAGE):
+            changes = [
+                (key, version, self._newest.close(key, self._open(key, value)))
+                for key, value, version in rows
+                if not self._newest.has_made(value)
+            ]
+            if not changes or self._store.compare_and_swap(changes, None):
+                after = rows[-1][0]  # else somebody has written meanwhile: look again
+        self._older, self._takes_plain = (), False
+        self._settled()
+
+
+def _bound(key: str) -> bytes:
+    return _ASSOCIATED + key.encode()

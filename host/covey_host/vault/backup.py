@@ -1,0 +1,169 @@
+"""What a backup consists of: all of a site that isn't passing, but its key; made beside a running
+server, its store from one moment.
+
+It is a tar of state.db (sealed as it is), covey.toml, the audit log, wifi.json, crl.pem and
+members/, sealed once more as a whole: the files of members are in clear in the site.
+"""
+
+import io
+import os
+import re
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from .. import site as sites
+from ..errors import MISUSE, Problem
+from ..site import Site
+from ..store import sqlite
+from . import sitekey
+from .opening import open_store, open_with
+from .sitekey import SiteKeys
+from .stream import Opening, Sealing
+
+_FILES = re.compile(r"\.gitignore|covey\.toml|wifi\.json|crl\.pem|audit(-[0-9]+)?\.log")
+_STORE = "state.db"
+_OF_MEMBER = re.compile(r"members/[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def make(site: Site, file: Path) -> bytes:
+    """A backup in a new file, 0600, on the disk when this returns → the ID of the key that it
+    opens with. Problem, and no file, where it can't be."""
+    keys = _settled_keys(site)
+    try:
+        with _new(file) as out:
+            _write(site, Sealing(out, keys.newest, int(time.time())))
+        return keys.newest.id
+    finally:
+        keys.wipe()
+
+
+def restore(file: Path, root: Path, key_file: Path | None) -> int:
+    """A site as it was, in a new or empty directory → when the backup was made, in seconds since
+    1970. Problem, and no site, where it can't be."""
+    moment = 0
+    place = Site(root).key
+    given = sitekey.find(place)
+    if given is not None and key_file is not None:
+        given.wipe()
+        raise Problem(f"{given.place} gives the site key: leave --key-file out.", MISUSE)
+    keys = sitekey.read(key_file) if given is None and key_file is not None else given
+    if keys is None:
+        raise Problem(
+            f"The site key is missing: bring it as {place}, name it by --key-file or give it by"
+            f" {sitekey.VARIABLE}.",
+            MISUSE,
+        )
+
+    def fill(path: Path) -> None:
+        nonlocal moment
+        moment = _read(file, path.parent, keys)
+        store = open_with(path, keys)
+        try:
+            store.scan("")  # all of it can be opened
+        finally:
+            store.close()
+        if key_file is not None:
+            sitekey.write(path.with_name(place.name), keys.newest, put=sites.write_private)
+
+    try:
+        sites.create(root, None, fill)
+    finally:
+        keys.wipe()
+    return moment
+
+
+def _settled_keys(site: Site) -> SiteKeys:
+    """All values are under the newest of them."""
+    keys = sitekey.find(site.key)
+    if keys is None or keys.in_change:
+        store = open_store(site)
+        try:
+            store.lock("covey backup")
+        finally:
+            store.close()
+        keys = sitekey.find(site.key)
+    return keys
+
+
+def _write(site: Site, out: Sealing) -> None:
+    store = sqlite.open_existing(site.store)
+    try:
+        snapshot = store.snapshot()
+    finally:
+        store.close()
+    with tarfile.open(fileobj=out, mode="w|") as tar:
+        _add(tar, _STORE, snapshot)
+        for name, path in _files(site):
+            _add(tar, name, path.read_bytes())
+    out.finish()
+
+
+def _files(site: Site) -> Iterator[tuple[str, Path]]:
+    """After the store: whoever is in there has its files here."""
+    for path in sorted(site.root.iterdir()):
+        if _FILES.fullmatch(path.name) and path.is_file():
+            yield path.name, path
+    for path in sorted(site.members.glob("[!.]*/[!.]*")):
+        if path.is_file():
+            yield str(path.relative_to(site.root)), path
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    head = tarfile.TarInfo(name)
+    head.size, head.mode = len(data), 0o600
+    tar.addfile(head, io.BytesIO(data))
+
+
+def _read(file: Path, folder: Path, keys: SiteKeys) -> int:
+    try:
+        with open(file, "rb") as sealed:
+            opening = Opening(sealed, keys.newest, str(file), keys.place)
+            with tarfile.open(fileobj=opening, mode="r|") as tar:
+                for head in tar:
+                    _take(tar, head, folder)
+            opening.finish()
+    except OSError as error:
+        what = f"{error.filename or folder} can't be used"
+        raise Problem(f"{what}: {os.strerror(error.errno or 0)}.") from error
+    except tarfile.TarError as error:
+        raise Problem(f"{file} is no backup that this Covey can read.") from error
+    return opening.time
+
+
+def _take(tar: tarfile.TarFile, head: tarfile.TarInfo, folder: Path) -> None:
+    name = head.name
+    is_known = name == _STORE or _FILES.fullmatch(name) or _OF_MEMBER.fullmatch(name)
+    if not head.isfile() or not is_known:
+        raise tarfile.TarError(head.name)
+    path = folder / head.name
+    for above in reversed(path.relative_to(folder).parents[:-1]):
+        sites.private_directory(folder / above)
+    sites.write_private(path, tar.extractfile(head).read())
+
+
+@contextmanager
+def _new(file: Path) -> Iterator[BinaryIO]:
+    """Whole and on the disk when the block has ended; gone again where it fails."""
+    try:
+        fd = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise Problem(f"{file} exists already: no backup is overwritten.", MISUSE) from None
+    except OSError as error:
+        raise Problem(f"{file} can't be written: {os.strerror(error.errno or 0)}.") from error
+    try:
+        with os.fdopen(fd, "wb") as out:
+            os.fchmod(fd, 0o600)
+            yield out
+            out.flush()
+            os.fsync(fd)
+        sites.sync_directory(file.absolute().parent)
+    except BaseException as error:
+        file.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            what = f"{error.filename or file} can't be used"
+            raise Problem(f"{what}: {os.strerror(error.errno or 0)}.") from error
+        raise
