@@ -450,9 +450,9 @@ class Membership:
             return False
         self.member.keys.silence()
         self._group.is_in = False  # until what we ask for now is here
-        self._said_awake = self._said_awake or was_pulling
-        if not ike.pull(self._now_ms, self._said_awake, False):
+        if not ike.pull(self._now_ms, self._said_awake and not was_pulling, False):
             return False
+        self._said_awake = self._said_awake or was_pulling  # it knows that of who pulls
         if self._keys.sends is not False:
             self.events.append(("may_not_send", "The key server lets us only receive."))
         return True

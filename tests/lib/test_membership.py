@@ -96,7 +96,7 @@ class Script:
         if self.state not in (registration.REGISTERED, registration.REFUSED):
             return False
         self.asked_to_send = self.sender and sends
-        self.asked.append("pull" if sends else "pull to receive")
+        self.asked.append(("pull" if sends else "pull to receive") + awake * ", awake")
         self.state = registration.PULLING
         return True
 
@@ -838,6 +838,18 @@ def test_a_sender_that_may_not_send_any_more_receives():
     life.run()
     assert life.ike.asked[3:] == ["pull to receive"]
     assert life.names() == ["rekeyed"]  # it was told of that before
+
+
+def test_who_has_keys_and_may_only_receive_says_that_it_has_not_started_anew():
+    """Over another IKE SA, where nobody knows it."""
+    life = Life(sending=True).registered(STORY["sender"])
+    life.it._register()
+    assert life.ike.awake
+    life.ike.answer(registration.REFUSED, reason="authorization_failed")
+    life.run()
+    assert life.ike.asked == ["pull to receive, awake"] and not _is_to_send(life)
+    life.registered()
+    assert life.it.state == membership.MEMBER
 
 
 def test_a_sender_that_is_promoted_gets_a_sender_id():

@@ -128,7 +128,10 @@ class Plant:
 
     @property
     def evict_dtd_ms(self):
-        return self.setting.dtd_s * 1000
+        """Where all register again ATD is longer by the time they have for it, and DTD by as
+        much: which a member goes by in the next eviction, too, unless it followed a rekey."""
+        spread_s = 0 if self.setting.key_tree else self.setting.spread_s
+        return (self.setting.dtd_s + spread_s) * 1000
 
     @property
     def grace_ms(self):
