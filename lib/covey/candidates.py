@@ -33,27 +33,32 @@ _LOST = const(1)  # what was turned away, or whose other fragments were displace
 class Candidates:
     """rekey: the Rekey whose begin() looks at a message. drops: where they are counted."""
 
+    # An instance has its own once they change: until a rekey comes it needs no room for them
+    _seen = 0  # so many of those that wait, the first, came too early
+    _is_crowded = False  # whether one was turned away since nothing waited
+    _look = None  # generator: Rekey.begin, of
+    _looked_at = None  # this one
+    _doubts = 0
+
     def __init__(self, rekey, drops, random):
         self._rekey = rekey
         self._drops = drops
         self._random = random
-        self._doubts = 0
-        self._look = None  # generator: Rekey.begin, of
-        self._looked_at = None  # this one
         self.clear()
 
     def clear(self):
         """Forget all that wait."""
+        if self._seen or self._is_crowded:
+            self._seen, self._is_crowded = 0, False
         self._waiting = []
         self._room = _MOST_LEN  # octets that may still join them
-        self._seen = 0  # so many of them, the first, came too early
-        self._is_crowded = False  # whether one was turned away since nothing waited
         self.stop()
 
     def stop(self):
         """Forget the one that is looked at."""
-        look, self._look, self._looked_at = self._look, None, None
+        look = self._look
         if look is not None:
+            self._look = self._looked_at = None
             look.close()
 
     @property
@@ -133,7 +138,8 @@ class Candidates:
 
     def settle(self):
         """Something genuine was followed, or the key server is asked."""
-        self._doubts = 0
+        if self._doubts:
+            self._doubts = 0
 
     # Inside
 

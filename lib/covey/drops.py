@@ -108,7 +108,7 @@ def name_of(reason):
     return names()[reason]
 
 
-_MOST = 72  # every reason is above -_MOST
+_MOST = 66  # every reason is above -_MOST
 
 
 class FormatError(Exception):

@@ -25,7 +25,10 @@ class Refresh:
     without most_s one as covey.json has it.
     """
 
-    _missed_s = _MISSED_S  # an instance has its own once it changes
+    # An instance has its own once they change
+    _missed_s = _MISSED_S
+    is_doubted = False  # something genuine may be lost among forgeries
+    _doubted_until = None  # Timer: no further question because of that before
 
     def __init__(self, spread_ms):
         self.at = Timer()  # when to register (again)
@@ -34,8 +37,6 @@ class Refresh:
         self._patience = Timer()  # for an answer over an old IKE SA
         self._missed_until = Timer()  # no further registration for a missed rekey before
         self._is_unheard = False  # .at runs only as a rekey was missed, or not heard yet
-        self.is_doubted = False  # something genuine may be lost among forgeries
-        self._doubted_until = Timer()  # no further question because of that before
         self._answered = Timer()  # a pull was answered a moment ago
         self._is_stale = False  # an inband rekey came since the pull went out
         self._is_doubtful = False  # one that is in work came soon after a pull
@@ -132,12 +133,15 @@ class Refresh:
             if soft_end.is_due(now_ms) and is_member and not self.is_pulling:
                 soft_end.stop()
                 self.soon(now_ms)
-        for over in (self._missed_until, self._doubted_until, self._answered):
+        for over in (self._missed_until, self._answered):
             if over.is_due(now_ms):
                 over.stop()
+        if self._doubted_until is not None and self._doubted_until.is_due(now_ms):
+            self._doubted_until = None
         if self.is_doubted and is_member and not self.is_pulling:
-            if not self._doubted_until.is_running:  # else then: it is not forgotten
+            if self._doubted_until is None:  # else then: it is not forgotten
                 self.is_doubted = False
+                self._doubted_until = Timer()
                 self._doubted_until.start(now_ms, _DOUBTED_S, self._spread_ms(_DOUBTED_S))
                 self.soon(now_ms)
         if (member.missed_rekey or member.wants_rekey) and is_member and not self.is_pulling:

@@ -76,12 +76,13 @@ class _Held:
 class Rekey:
     """The Rekey SAs of one group, and the one message that is in work."""
 
+    is_proven = False  # whether the signature of the latest in work is good
+    has_displaced = False  # a fragment has taken the place of another message's
+
     def __init__(self):
         self._held = []  # newest first
         self._last = ()  # notes of the latest message whose ICV verified, one a datagram
         self._busy = None  # _Candidate
-        self.is_proven = False  # whether the signature of the latest in work is good
-        self.has_displaced = False  # a fragment has taken the place of another message's
 
     @property
     def is_waiting(self):
