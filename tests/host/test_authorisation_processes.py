@@ -10,7 +10,8 @@ from site_bench import Bench
 @pytest.fixture
 def bench(tmp_path):
     made = Bench(tmp_path / "site")
-    made.edit('dtd = "1s"', 'dtd = "1s"\nevict_atd = "0s"\nevict_dtd = "1s"\nevict_gap = "200ms"')
+    evict = 'evict_atd = "4s"\nevict_dtd = "8s"\nevict_gap = "200ms"\n'  # on a busy machine, too
+    made.edit('atd = "0s"\ndtd = "1s"\n', f'atd = "4s"\ndtd = "8s"\n{evict}')
     made.members = []
     yield made
     for one in made.members:
