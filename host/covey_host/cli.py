@@ -18,9 +18,22 @@ from .board import cli as board
 from .desk import cli as desk
 from .errors import FAILURE, INTERRUPTED, MISUSE, Problem
 from .gateway import cli as gateway
-from .options import Interface, Json, Name, Names, Site, Ttl, Workers
+from .options import (
+    Interface,
+    Json,
+    Name,
+    Names,
+    Site,
+    StoreCa,
+    StoreCert,
+    StoreKey,
+    Ttl,
+    Workers,
+)
 from .service import cli as service
+from .store.location import place_of
 from .vault import cli as vault
+from .vault import storecli
 
 Csr = Annotated[
     Path | None, typer.Option(help="A certificate request: its key never leaves its owner.")
@@ -35,9 +48,13 @@ app = typer.Typer(help="Secure multicast for microcontrollers.", **_APP)
 group_app = typer.Typer(help="Groups: what covey.toml says.", **_APP)
 member_app = typer.Typer(help="Members: who may register.", **_APP)
 site_app = typer.Typer(help="The site: what all its boards share.", **_APP)
+store_app = typer.Typer(
+    help="The store: where the key server keeps what it must not forget.", **_APP
+)
 app.add_typer(group_app, name="group")
 app.add_typer(member_app, name="member")
 app.add_typer(site_app, name="site")
+app.add_typer(store_app, name="store")
 
 
 @app.command()
@@ -261,10 +278,20 @@ def serve(
     interface: Interface = None,
     ttl: Ttl = None,
     workers: Workers = 0,
+    store: Annotated[
+        str | None,
+        typer.Option(help="etcd://HOST:PORT,HOST:PORT/NAME, where the site is [as store.toml]."),
+    ] = None,
+    store_ca: StoreCa = None,
+    store_cert: StoreCert = None,
+    store_key: StoreKey = None,
     site: Site = None,
 ) -> int:
     """Run the key server. Its log goes to stderr."""
-    return commands.serve(site, json, interface, ttl, user, workers)
+    place = None if store is None else place_of(store, store_ca, store_cert, store_key)
+    if place is None and (store_ca or store_cert or store_key):
+        raise Problem("--store-ca, --store-cert and --store-key go with --store.", MISUSE)
+    return commands.serve(site, json, interface, ttl, user, workers, place)
 
 
 @app.command()
@@ -355,6 +382,7 @@ board.register(app)
 desk.register(app)
 gateway.register(app)
 vault.register(app, site_app)
+storecli.register(store_app)
 
 
 def main(arguments: list[str] | None = None) -> None:

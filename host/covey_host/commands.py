@@ -18,6 +18,7 @@ from .operations import LISTEN_WAITS, Operations
 from .psk import read_psk
 from .site import Site, check_name
 from .store import Locked
+from .store.place import Place
 from .vault.opening import create_store, open_store
 
 _LOCK_WAIT_S = 5  # another command, or a server that starts or stops, may hold it so long
@@ -176,6 +177,7 @@ def serve(
     ttl: int | None,
     user: str | None,
     workers: int,
+    place: Place | None = None,
 ) -> int:
     from .gcks.server import Server
     from .service.account import Account
@@ -183,7 +185,13 @@ def serve(
     address = None if interface is None else interface_address(interface)
     account = None if user is None else Account(user)
     log = output.Log(as_json)
-    return Server(sites.find(option), log, address, ttl, account, workers).run()
+    if place is None:
+        site = sites.find(option)
+    else:
+        from .vault.copying import attach
+
+        site = attach(option, place)
+    return Server(site, log, address, ttl, account, workers).run()
 
 
 def rekey(option: Path | None, group: str) -> None:

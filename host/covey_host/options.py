@@ -24,3 +24,10 @@ Workers = Annotated[
     int,
     typer.Option(min=0, max=64, help="Processes beside this one that let members in [none]."),
 ]
+StoreCa = Annotated[
+    Path | None, typer.Option("--store-ca", help="CA of etcd's certificates, as PEM.")
+]
+StoreCert = Annotated[
+    Path | None, typer.Option("--store-cert", help="What this machine proves itself to etcd by.")
+]
+StoreKey = Annotated[Path | None, typer.Option("--store-key", help="The key of that.")]

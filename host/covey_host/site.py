@@ -3,6 +3,7 @@
 .gitignore          of a site, only policy belongs into a repository
 covey.toml          policy; the one file that a person edits
 state.db            members, keys and all that must survive, sealed (see covey_host.store)
+store.toml          where all that is in place of state.db, if it is in etcd
 site.key            what it is sealed under, or a link to that (see covey_host.vault)
 wifi.json           the Wi-Fi of its boards, once `covey site wifi` has asked (see covey_host.wifi)
 crl.pem             certificates that were revoked, for others; state.db says it to the key server
@@ -39,6 +40,7 @@ class Site:
         self.root = root
         self.policy = root / "covey.toml"
         self.store = root / "state.db"
+        self.elsewhere = root / "store.toml"  # see covey_host.store.location
         self.key = root / "site.key"
         self.wifi = root / "wifi.json"
         self.crl = root / "crl.pem"
@@ -49,7 +51,8 @@ class Site:
 def find(option: Path | None) -> Site:
     """The site that --site, $COVEY_SITE or the current directory names. Problem if it is none."""
     site = Site(option or Path(os.environ.get("COVEY_SITE") or "."))
-    for file in (site.policy, site.store):
+    store = site.elsewhere if os.path.lexists(site.elsewhere) else site.store
+    for file in (site.policy, store):
         try:
             file.stat()
         except FileNotFoundError:

@@ -85,7 +85,9 @@ def load(option: Path | None, name: str) -> Member:
 def _site_of(folder: Path) -> sites.Site | None:
     """The site in whose members/ it lies; None where it was carried elsewhere."""
     root = folder.resolve().parents[1:2]
-    if folder.resolve().parent.name != "members" or not (root[0] / "state.db").is_file():
+    if folder.resolve().parent.name != "members":
+        return None
+    if not any((root[0] / name).is_file() for name in ("state.db", "store.toml")):
         return None
     return sites.find(root[0])
 

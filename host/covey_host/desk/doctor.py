@@ -46,8 +46,13 @@ def _here(option: Path | None, address: str | None) -> Iterator[Finding]:
         yield ok("site", "there is none here: --site names one")
     else:
         yield from files.findings(site)
-        needs_raw, newest_s = _needs_raw(site), site.store.stat().st_mtime
+        needs_raw, newest_s = _needs_raw(site), _newest_s(site)
     yield from laptop.findings(address, needs_raw=needs_raw, newest_s=newest_s)
+
+
+def _newest_s(site: Site) -> float:
+    store = site.store if site.store.exists() else site.elsewhere
+    return store.stat().st_mtime
 
 
 def _site(option: Path | None) -> Site | None:

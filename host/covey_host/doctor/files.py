@@ -51,7 +51,8 @@ def modes(site: Site) -> list[Finding]:
 
 def _private(site: Site) -> Iterator[Path]:
     """Directories whose mode keeps others out stand for all that lies in them."""
-    yield from (path for path in (site.root, site.store, site.members) if path.exists())
+    shared = (site.root, site.store, site.elsewhere, site.members)
+    yield from (path for path in shared if path.exists())
     for directory in sorted(site.members.glob("*")):
         yield directory
         with suppress(OSError):

@@ -75,5 +75,11 @@ class Store(Protocol):
         Locked where another process is. Reading needs no lock.
         """
 
+    def checkpoint(self) -> None:
+        """What was replaced is nowhere any more, as far as this store can see to that."""
+
+    def numbers(self) -> tuple[dict[str, int], int, str]:
+        """Of each name the next number, the newest term, and who acquired it."""
+
     def close(self) -> None:
         """Give the lock back and let go of the store. Twice is once."""

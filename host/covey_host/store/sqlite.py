@@ -172,6 +172,9 @@ class SQLiteStore:
                 f"Another program ({holder}) is working on {self._path}: stop it first.",
                 holder,
             ) from None
+        if not self._path.exists():  # `covey store copy` had the lock before us
+            os.close(fd)
+            raise Problem(f"{self._path} has moved elsewhere: start again.")
         self._lock_fd = fd
 
     def close(self) -> None:
@@ -180,6 +183,18 @@ class SQLiteStore:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
+
+    def numbers(self) -> tuple[dict[str, int], int, str]:
+        """Of each name the next number, the newest term, and who acquired it."""
+        with _plainly(self._path):
+            counters = dict(self._db.execute("SELECT name, next FROM counters").fetchall())
+            return counters, *self._head()[1:]
+
+    def take_numbers(self, counters: dict[str, int], term: int, owner: str) -> None:
+        """The same, into a store that has none."""
+        with self._transaction():
+            self._db.executemany("INSERT INTO counters VALUES (?, ?)", counters.items())
+            self._db.execute("UPDATE store SET term = ?, owner = ?", (term, owner))
 
     def snapshot(self) -> bytes:
         """A file that holds all of this store as it is at one moment, whoever writes."""

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from .. import site as sites
 from ..errors import MISUSE, Problem
 from ..site import Site
-from ..store import sqlite
+from ..store import location, sqlite
 from . import sitekey
 from .opening import open_store, open_with
 from .sitekey import SiteKeys
@@ -90,6 +90,13 @@ def _settled_keys(site: Site) -> SiteKeys:
 
 
 def _write(site: Site, out: Sealing) -> None:
+    place = location.read(site)
+    if place:
+        raise Problem(
+            f"The site is in {place[0].url}: save etcd by `etcdctl snapshot save`, or move the"
+            " site into state.db first by `covey store copy`.",
+            MISUSE,
+        )
     store = sqlite.open_existing(site.store)
     try:
         snapshot = store.snapshot()

@@ -6,7 +6,7 @@ from pathlib import Path
 from .. import site as sites
 from ..errors import MISUSE, Problem
 from ..site import Site
-from ..store import sqlite
+from ..store import Store, location, sqlite
 from ..store.sealed import Seal, SealedStore, is_sealed
 from . import sitekey
 from .sitekey import SiteKey, SiteKeys
@@ -20,7 +20,12 @@ def open_store(site: Site) -> SealedStore:
     """
     keys = sitekey.find(site.key) or _first_key(site)
     try:
-        return open_with(site.store, keys)
+        store = location.open_existing(site)
+        try:
+            return _sealed(store, keys, location.name(site))
+        except BaseException:
+            store.close()
+            raise
     finally:
         keys.wipe()
 
@@ -29,7 +34,7 @@ def open_with(path: Path, keys: SiteKeys) -> SealedStore:
     """Problem where these are not its keys. They can be wiped then."""
     store = sqlite.open_existing(path)
     try:
-        return _sealed(store, keys, path)
+        return _sealed(store, keys, str(path))
     except BaseException:
         store.close()
         raise
@@ -100,7 +105,7 @@ def create_store(path: Path, file: Path, key_file: Path | None) -> SealedStore:
     if keys is None:
         keys = _made(path.with_name(file.name), key_file)
     try:
-        return _sealed(sqlite.create(path), keys, path)
+        return _sealed(sqlite.create(path), keys, str(path))
     finally:
         keys.wipe()
 
@@ -128,15 +133,15 @@ def _made(file: Path, key_file: Path | None) -> SiteKeys:
 
 
 def _first_key(site: Site) -> SiteKeys:
-    store = sqlite.open_existing(site.store)
+    store = location.open_existing(site)
     try:
         rows = store.scan("", "", 1)
     finally:
         store.close()
     if rows and is_sealed(rows[0][1]):
         raise Problem(
-            f"The key of {site.store} is missing: bring it back as {site.key}, or give it by"
-            f" {sitekey.VARIABLE}."
+            f"The key of {location.name(site)} is missing: bring it back as {site.key}, or give"
+            f" it by {sitekey.VARIABLE}."
         )
     key = sitekey.generate()
     try:
@@ -162,7 +167,7 @@ def _put_whole(path: Path, data: bytes) -> None:
         draft.unlink()
 
 
-def _sealed(store: sqlite.SQLiteStore, keys: SiteKeys, path: Path) -> SealedStore:
+def _sealed(store: Store, keys: SiteKeys, path: str) -> SealedStore:
     newest, *older = (seal_of(key) for key in (keys.newest, *keys.older))
     for _, value, _ in store.scan("", "", 1):
         if is_sealed(value) and not any(seal.has_made(value) for seal in (newest, *older)):

@@ -1,0 +1,234 @@
+"""etcd's key-value calls as blocking HTTP: the JSON gateway of etcd 3.4 and newer (/v3/...).
+
+Nothing but the standard library. Every call may be made again with another node: what is asked
+for must bear being done twice. While no node answers, calls fail at once but one a second, so
+that whoever waits on us is not kept.
+"""
+
+import http.client
+import json
+import socket
+import ssl
+import time
+from base64 import b64decode, b64encode
+from typing import Any, NamedTuple
+
+from ..errors import MISUSE, Problem
+from .place import Place
+
+_PATIENCE_S = 5.0  # of one call, over all nodes: an election takes 1 to 3 s at etcd's defaults
+_PROBE_S = 0.3  # the same while none has answered lately
+_REST_S = 1.0  # between such calls
+_ATTEMPT_S = 2.0  # of one node, where there are others
+_PAUSE_S = 0.05
+_UNAVAILABLE = {4, 14}  # gRPC: deadline exceeded, unavailable
+_BUSY = "too many requests"
+_NO_SPACE = "database space exceeded"
+
+
+class Unreachable(Problem):
+    """No node answered: what was asked for may have been done, or be done yet."""
+
+
+class Found(NamedTuple):
+    """A key as etcd has it; mod 0: there is none."""
+
+    value: bytes = b""
+    mod: int = 0
+    create: int = 0
+    lease: int = 0
+    key: bytes = b""
+
+
+class Answer(NamedTuple):
+    is_done: bool
+    rows: list[list[Found]]  # of each operation, in their order; nothing of what only writes
+    revision: int
+
+
+# What a transaction asks and does
+
+
+def has_mod(key: bytes, mod: int) -> dict[str, str]:
+    return {"key": _text(key), "target": "MOD", "result": "EQUAL", "mod_revision": str(mod)}
+
+
+def was_made(key: bytes, create: int) -> dict[str, str]:
+    target = {"target": "CREATE", "result": "EQUAL", "create_revision": str(create)}
+    return {"key": _text(key), **target}
+
+
+def has_value(key: bytes, value: bytes) -> dict[str, str]:
+    return {"key": _text(key), "target": "VALUE", "result": "EQUAL", "value": _text(value)}
+
+
+def get(key: bytes, end: bytes = b"", limit: int = 0, revision: int = 0) -> dict[str, Any]:
+    """end: all from key to before that."""
+    asked = {"key": _text(key), "limit": str(limit), "revision": str(revision)}
+    return {"request_range": asked | ({"range_end": _text(end)} if end else {})}
+
+
+def put(key: bytes, value: bytes, lease: int = 0) -> dict[str, Any]:
+    return {"request_put": {"key": _text(key), "value": _text(value), "lease": str(lease)}}
+
+
+def keep(key: bytes) -> dict[str, Any]:
+    """The key is no longer under a lease; its value stays."""
+    return {"request_put": {"key": _text(key), "ignore_value": True}}
+
+
+def delete(key: bytes, end: bytes = b"") -> dict[str, Any]:
+    named = {"key": _text(key)} | ({"range_end": _text(end)} if end else {})
+    return {"request_delete_range": named}
+
+
+class Client:
+    """Owned by one thread."""
+
+    def __init__(self, place: Place):
+        """Problem where its files are none."""
+        place.check()
+        self._url = place.url
+        self._nodes = place.nodes
+        self._tls = _context(place) if place.ca else None
+        self._at = 0
+        self.tries = 0  # of the last call: all but the last of them may have been done
+        self._connection: http.client.HTTPConnection | None = None
+        self._why = ""  # the last call failed, since
+        self._rests_until = 0.0
+
+    def transact(self, compares: list, success: list, failure: list | None = None) -> Answer:
+        body = {"compare": compares, "success": success, "failure": failure or []}
+        done = self.call("kv/txn", body)
+        rows = [
+            [_found(each) for each in response.get("response_range", {}).get("kvs", ())]
+            for response in done.get("responses", ())
+        ]
+        return Answer(bool(done.get("succeeded")), rows, int(done["header"]["revision"]))
+
+    def grant(self, ttl_s: int) -> int:
+        return int(self.call("lease/grant", {"TTL": str(ttl_s), "ID": "0"})["ID"])
+
+    def renew(self, lease: int) -> bool:
+        """Whether it was there still."""
+        done = self.call("lease/keepalive", {"ID": str(lease)})
+        return int(done.get("result", {}).get("TTL", "0")) > 0
+
+    def revoke(self, lease: int) -> None:
+        """One that is gone is no error."""
+        self.call("lease/revoke", {"ID": str(lease)}, absent_is_fine=True)
+
+    def close(self) -> None:
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+    def call(self, path: str, body: dict, absent_is_fine: bool = False) -> dict[str, Any]:
+        """Problem where etcd refuses; Unreachable where no node answers in time."""
+        now = time.monotonic()
+        if now < self._rests_until:
+            raise Unreachable(self._why)
+        end = now + (_PROBE_S if self._why else _PATIENCE_S)
+        self.tries = 1
+        while True:
+            try:
+                status, done = self._ask(path, json.dumps(body).encode(), end)
+                if status == 200:
+                    self._why = ""
+                    return done
+                code, words = done.get("code"), str(done.get("message") or done.get("error"))
+                if code == 5 and absent_is_fine:
+                    return {}
+                if code not in _UNAVAILABLE and _BUSY not in words:
+                    raise self._refused(words)
+                why, is_tls = words, False
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                why, is_tls = _reason(error), isinstance(error, ssl.SSLError)
+            failed = self._nodes[self._at]
+            self.close()
+            self._at = (self._at + 1) % len(self._nodes)
+            if time.monotonic() >= end or (is_tls and self.tries >= len(self._nodes)):
+                break
+            if self.tries % len(self._nodes) == 0:
+                time.sleep(_PAUSE_S)
+            self.tries += 1
+        self._why = self._sentence(failed, why, is_tls)
+        self._rests_until = time.monotonic() + _REST_S
+        raise Unreachable(self._why)
+
+    def _ask(self, path: str, body: bytes, end: float) -> tuple[int, dict[str, Any]]:
+        left = max(0.05, end - time.monotonic())
+        wait_s = left if len(self._nodes) == 1 else min(left, _ATTEMPT_S)
+        if self._connection is None:
+            host, port = self._nodes[self._at]
+            host = host.strip("[]")
+            if self._tls:
+                self._connection = http.client.HTTPSConnection(
+                    host, port, timeout=wait_s, context=self._tls
+                )
+            else:
+                self._connection = http.client.HTTPConnection(host, port, timeout=wait_s)
+        elif self._connection.sock:
+            self._connection.sock.settimeout(wait_s)
+        self._connection.request("POST", f"/v3/{path}", body)
+        response = self._connection.getresponse()
+        text = response.read()
+        try:
+            done = json.loads(text)
+        except ValueError:
+            done = {"code": 14, "message": f"no etcd: HTTP {response.status}"}
+            return 0, done
+        return response.status, done if isinstance(done, dict) else {}
+
+    def _sentence(self, node: tuple[str, int], why: str, is_tls: bool) -> str:
+        where = f"{node[0]}:{node[1]}"
+        if is_tls:
+            return f"etcd at {where} and this machine don't take each other's certificates: {why}."
+        return f"{self._url} doesn't answer ({why}): check that most of its nodes run."
+
+    def _refused(self, words: str) -> Problem:
+        if _NO_SPACE in words:
+            return Problem(
+                f"{self._url} has no more room: compact and defragment it, see etcdctl."
+            )
+        return Problem(
+            f"{self._url} refuses to work for us: {words.removeprefix('etcdserver: ')}."
+        )
+
+
+def _context(place: Place) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=place.ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(place.cert, place.key, password="")  # nobody to ask
+    except OSError as error:
+        names = f"{place.ca}, {place.cert} and {place.key}"
+        what = f"{names} can't be used for etcd: {_reason(error)}"
+        raise Problem(f"{what}.", MISUSE) from error
+    return context
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message.rstrip(".")
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "TLS failed").lower().replace("_", " ")
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, socket.gaierror):
+        return "its name is not known"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return "it ended the connection"
+
+
+def _found(fields: dict[str, str]) -> Found:
+    numbers = (int(fields.get(f"{name}", "0")) for name in _NUMBERS)
+    return Found(b64decode(fields.get("value", "")), *numbers, b64decode(fields.get("key", "")))
+
+
+_NUMBERS = ("mod_revision", "create_revision", "lease")
+
+
+def _text(octets: bytes) -> str:
+    return b64encode(octets).decode()
