@@ -37,11 +37,11 @@ flash: ## the same into the flash of a board, verified (X=member BOARD=name PORT
 		$(if $(FIRMWARE),--firmware $(FIRMWARE)) $(if $(ERASE),--erase)
 
 test: ## every suite: CPython, 32-bit and 64-bit MicroPython, the host, many processes (JOBS=n)
-	$(setup) venv micropython mpy
+	$(setup) venv micropython mpy etcd
 	@exec $(PY) tools/suites.py
 
 test-cpy: ## the suites that need no MicroPython
-	$(setup) venv
+	$(setup) venv etcd
 	@WITHOUT_MICROPYTHON=1 exec $(PY) tools/suites.py --deselect tests/host/test_micropython.py
 
 test-mpy: ## the suite of lib/ on 32-bit and 64-bit MicroPython
@@ -70,7 +70,7 @@ size-diff: ## what has become larger or smaller since the last tag (REV=revision
 	@$(PY) tools/size.py diff $(REV)
 
 setup: ## only what the other targets begin with: .venv, MicroPython, compiled files (PYTHON=name)
-	$(setup) venv micropython mpy
+	$(setup) venv micropython mpy etcd
 
 lock: ## requirements.lock anew from pyproject.toml, with the newest versions
 	$(setup) venv

@@ -3,6 +3,7 @@
 venv         .venv with everything in requirements.lock, by hash, and covey itself (editable)
 micropython  .build/micropython/{x64,x86}: see fetch_micropython.py
 mpy          .build/lib-{x64,x86}: lib/covey compiled, see build_mpy.py
+etcd         .build/etcd/etcd, for the tests of the store; see fetch_etcd.py. They do without
 peers        in .venv too, what requirements-bench.lock names: others that `make bench` measures.
              It does without those that can't be had
 fuzzer       in .venv too, what requirements-fuzz.lock names, for `make fuzz`
@@ -29,7 +30,7 @@ LOCK = ROOT / "requirements.lock"
 INPUTS = ["requirements.lock", "pyproject.toml", "tools/setup.py"]
 PEERS = "requirements-bench.lock"
 FUZZER = "requirements-fuzz.lock"
-STEPS = ["venv", "micropython", "mpy", "peers", "fuzzer"]
+STEPS = ["venv", "micropython", "mpy", "etcd", "peers", "fuzzer"]
 
 
 def say(text):
@@ -172,6 +173,12 @@ def make_mpy():
         sys.exit(status)
 
 
+def make_etcd():
+    status = run([sys.executable, "-I", "tools/fetch_etcd.py"])
+    if status:
+        sys.exit(status)
+
+
 def make_peers():
     if not add(PEERS):
         say("pip could not install them (see the lines above): `make bench` leaves them out.")
@@ -199,7 +206,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("step", nargs="+", choices=STEPS)
     steps = parser.parse_args().step
-    makers = [make_venv, make_micropython, make_mpy, make_peers, make_fuzzer]
+    makers = [make_venv, make_micropython, make_mpy, make_etcd, make_peers, make_fuzzer]
     work = dict(zip(STEPS, makers, strict=True))
     try:
         (ROOT / ".build").mkdir(exist_ok=True)

@@ -1,4 +1,7 @@
-"""The store's promises, with real files, real processes and real `kill -9`."""
+"""The store's promises, by SQLite and by etcd, with real files, real processes and real `kill -9`.
+
+What only etcd does is in test_store_etcd.py.
+"""
 
 import os
 import random
@@ -13,16 +16,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import etcd_plant
 from covey_host.errors import Problem
-from covey_host.store import Fenced, sqlite
+from covey_host.store import Fenced, etcd, moving, sqlite
+from covey_host.store.place import Place
 from processes import run, start
 
 # Writes and reserves until it is killed, naming each promise after the store has made it.
 _WRITER = """
-import sys
-from pathlib import Path
-from covey_host.store import sqlite
-store = sqlite.open_existing(Path(sys.argv[1]))
 term = store.acquire_term("writer")
 print("term", term, flush=True)
 i = 0
@@ -36,25 +37,88 @@ while True:
 """
 
 
+class File:
+    """One store of each kind, opened as often as asked for, here or in other processes."""
+
+    code = """
+import sys
+from pathlib import Path
+from covey_host.store import sqlite
+store = sqlite.open_existing(Path(sys.argv[1]))
+"""
+
+    def __init__(self, folder):
+        self.words = [folder / "state.db"]
+
+    def create(self):
+        return sqlite.create(*self.words)
+
+    def open(self):
+        return sqlite.open_existing(*self.words)
+
+
+class InEtcd:
+    code = """
+import sys
+from pathlib import Path
+from covey_host.store import etcd
+from covey_host.store.place import Place
+store = etcd.open_existing(Place(sys.argv[1]), "", Path(sys.argv[2]))
+"""
+
+    def __init__(self, folder, node):
+        self.words = [f"etcd://{node.here}/{os.urandom(4).hex()}", folder / "state.lock"]
+
+    def create(self):
+        moving.create(Place(self.words[0]), "a site", moving.Content({}, {}, 0, ""))
+        return self.open()
+
+    def open(self):
+        return etcd.open_existing(Place(self.words[0]), "", self.words[1])
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """A real etcd."""
+    made = etcd_plant.Node(tmp_path_factory.mktemp("etcd"))
+    made.start().wait()
+    yield made
+    made.kill()
+
+
+@pytest.fixture(params=["sqlite", "etcd"])
+def home(request, tmp_path):
+    if request.param == "sqlite":
+        return File(tmp_path)
+    return InEtcd(tmp_path, request.getfixturevalue("node"))
+
+
+@pytest.fixture
+def store(home):
+    made = home.create()
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "state.db"
 
 
 @pytest.fixture
-def store(path):
+def file_store(path):
     made = sqlite.create(path)
     yield made
     made.close()
 
 
-def test_reads_what_was_written_after_reopening(store, path):
+def test_reads_what_was_written_after_reopening(store, home):
     assert store.read("group/a") == (None, 0)
     assert store.compare_and_swap([("group/a", 0, b"\x00one"), ("group/b", 0, b"")], None)
     version = store.read("group/a")[1]
     assert version > 0
     store.close()
-    again = sqlite.open_existing(path)
+    again = home.open()
     assert again.read("group/a") == (b"\x00one", version)
     assert again.read("group/b") == (b"", version)
     again.close()
@@ -140,29 +204,43 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(
+    max_examples=40,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    deadline=None,
+)
 @given(_STEPS)
-def test_it_behaves_as_a_dictionary_with_versions(steps):
+def test_it_behaves_as_a_dictionary_with_versions(home, steps):
     directory = Path(tempfile.mkdtemp())
     try:
-        store, model, seen = sqlite.create(directory / "state.db"), {}, set()
-        for (changes,) in steps:
-            swap = [(k, model.get(k, (0, 0))[1] + (not right), v) for k, right, v in changes]
-            before = dict(model)
-            done = store.compare_and_swap(swap, None)
-            assert bool(done) == all(right for _, right, _ in changes)
-            for key, _, value in changes if done else ():
-                version = store.read(key)[1]
-                model.pop(key, None)
-                if value is not None:
-                    assert (key, version) not in seen
-                    seen.add((key, version))
-                    model[key] = (value, version)
-            assert done or model == before
-            assert {k: (v, n) for k, v, n in store.scan("")} == model
+        mine = File(directory) if isinstance(home, File) else home
+        if mine is not home:
+            store = mine.create()
+        else:
+            home.words[0] += "0"  # another place
+            store = home.create()
+        _follow(store, steps)
         store.close()
     finally:
         shutil.rmtree(directory)
+
+
+def _follow(store, steps):
+    model, seen = {}, set()
+    for (changes,) in steps:
+        swap = [(k, model.get(k, (0, 0))[1] + (not right), v) for k, right, v in changes]
+        before = dict(model)
+        done = store.compare_and_swap(swap, None)
+        assert bool(done) == all(right for _, right, _ in changes)
+        for key, _, value in changes if done else ():
+            version = store.read(key)[1]
+            model.pop(key, None)
+            if value is not None:
+                assert (key, version) not in seen
+                seen.add((key, version))
+                model[key] = (value, version)
+        assert done or model == before
+        assert {k: (v, n) for k, v, n in store.scan("")} == model
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077, 0o777])
@@ -180,24 +258,24 @@ def test_every_file_is_private_whatever_the_umask(tmp_path, mask):
     store.close()
 
 
-def test_a_replaced_or_deleted_secret_leaves_no_copy(store, path):
+def test_a_replaced_or_deleted_secret_leaves_no_copy(file_store, path):
     secrets = [os.urandom(32) for _ in range(40)]
-    store.compare_and_swap([(f"key/{i}", 0, s) for i, s in enumerate(secrets)], None)
+    file_store.compare_and_swap([(f"key/{i}", 0, s) for i, s in enumerate(secrets)], None)
     for i in range(40):
-        version = store.read(f"key/{i}")[1]
-        store.compare_and_swap([(f"key/{i}", version, b"x" if i % 2 else None)], None)
-    store.close()  # the log goes into the file
+        version = file_store.read(f"key/{i}")[1]
+        file_store.compare_and_swap([(f"key/{i}", version, b"x" if i % 2 else None)], None)
+    file_store.close()  # the log goes into the file
     left = b"".join(f.read_bytes() for f in path.parent.iterdir())
     for secret in secrets:
         assert secret[:16] not in left and secret[16:] not in left
 
 
-def test_kill_nine_loses_no_promise_and_repeats_no_number(store, path):
+def test_kill_nine_loses_no_promise_and_repeats_no_number(store, home):
     store.close()
     rounds = random.Random(7)
     numbers, terms = set(), set()
     for _ in range(30):
-        child = start("-c", _WRITER, path)
+        child = start("-c", home.code + _WRITER, *home.words)
         terms.add(child.stdout.readline())
         time.sleep(rounds.random() * 0.12)
         child.kill()
@@ -210,7 +288,7 @@ def test_kill_nine_loses_no_promise_and_repeats_no_number(store, path):
                 numbers.add(int(words[1]))
             elif words[0] == "wrote" and len(words) == 3:
                 wrote = (int(words[1]), int(words[2]))
-        again = sqlite.open_existing(path)
+        again = home.open()
         a, b = again.read("pair/a"), again.read("pair/b")
         assert a == b, "half of a swap was written"
         if wrote:
@@ -223,12 +301,8 @@ def test_kill_nine_loses_no_promise_and_repeats_no_number(store, path):
     assert len(terms) == 30 and len(numbers) > 50
 
 
-def test_concurrent_processes_share_no_number_and_lose_no_swap(store, path):
+def test_concurrent_processes_share_no_number_and_lose_no_swap(store, home):
     worker = """
-import sys
-from pathlib import Path
-from covey_host.store import sqlite
-store = sqlite.open_existing(Path(sys.argv[1]))
 for _ in range(60):
     print(store.reserve("n", 2))
     while True:
@@ -236,7 +310,7 @@ for _ in range(60):
         if store.compare_and_swap([("sum", version, b"%d" % (int(value or 0) + 1))], None):
             break
 """
-    children = [start("-c", worker, path) for _ in range(3)]
+    children = [start("-c", home.code + worker, *home.words) for _ in range(3)]
     numbers = []
     for child in children:
         out, err = child.communicate(timeout=60)
@@ -246,17 +320,13 @@ for _ in range(60):
     assert store.read("sum")[0] == b"180"
 
 
-def test_one_holder_of_the_lock_until_it_is_killed(store, path):
+def test_one_holder_of_the_lock_until_it_is_killed(store, home):
     holder = """
-import sys
-from pathlib import Path
-from covey_host.store import sqlite
-store = sqlite.open_existing(Path(sys.argv[1]))
 store.lock("covey serve")
 print("locked", flush=True)
 sys.stdin.read()
 """
-    child = start("-c", holder, path)
+    child = start("-c", home.code + holder, *home.words)
     assert child.stdout.readline() == "locked\n"
     with pytest.raises(Problem, match=rf"covey serve, process {child.pid}.*stop it first"):
         store.lock("test")
@@ -265,16 +335,16 @@ sys.stdin.read()
     child.communicate()
     store.lock("test")
     store.lock("test")  # ours already
-    second = run("-c", holder, path)
+    second = run("-c", home.code + holder, *home.words)
     assert "test, process" in second.stderr.splitlines()[-1]
     store.close()
-    assert run("-c", holder, path).stdout == "locked\n"
+    assert run("-c", home.code + holder, *home.words).stdout == "locked\n"
 
 
-def test_disk_full_by_a_file_size_limit(store, path):
+def test_disk_full_by_a_file_size_limit(file_store, path):
     """The process may not write past 300 KB: the same path as a disk with no more room."""
-    store.compare_and_swap([("kept", 0, b"before")], None)
-    store.close()
+    file_store.compare_and_swap([("kept", 0, b"before")], None)
+    file_store.close()
     filler = """
 import resource, sys
 from pathlib import Path
@@ -308,36 +378,36 @@ except Problem as problem:
     again.close()
 
 
-def test_disk_full_as_sqlite_says_it(store):
-    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-    store._db.execute(f"PRAGMA max_page_count = {pages + 2}")
+def test_disk_full_as_sqlite_says_it(file_store):
+    pages = file_store._db.execute("PRAGMA page_count").fetchone()[0]
+    file_store._db.execute(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(Problem, match="is full: make room"):
-        store.compare_and_swap([("a", 0, bytes(100_000))], None)
-    assert store.read("a") == (None, 0)
-    assert store.compare_and_swap([("a", 0, b"small")], None)
+        file_store.compare_and_swap([("a", 0, bytes(100_000))], None)
+    assert file_store.read("a") == (None, 0)
+    assert file_store.compare_and_swap([("a", 0, b"small")], None)
 
 
-def test_a_writer_that_never_ends_is_named(store, path):
+def test_a_writer_that_never_ends_is_named(file_store, path):
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    store._db.execute("PRAGMA busy_timeout = 30")
+    file_store._db.execute("PRAGMA busy_timeout = 30")
     for call in (
-        lambda: store.reserve("n", 1),
-        lambda: store.acquire_term("me"),
-        lambda: store.compare_and_swap([("a", 0, b"")], None),
+        lambda: file_store.reserve("n", 1),
+        lambda: file_store.acquire_term("me"),
+        lambda: file_store.compare_and_swap([("a", 0, b"")], None),
     ):
         with pytest.raises(Problem, match="in use by another program"):
             call()
     other.execute("ROLLBACK")
     other.close()
-    assert store.reserve("n", 1) == 0
+    assert file_store.reserve("n", 1) == 0
 
 
-def test_it_is_never_overwritten(store, path):
-    store.compare_and_swap([("a", 0, b"1")], None)
+def test_it_is_never_overwritten(file_store, path):
+    file_store.compare_and_swap([("a", 0, b"1")], None)
     with pytest.raises(Problem, match="exists already"):
         sqlite.create(path)
-    assert store.read("a")[0] == b"1"
+    assert file_store.read("a")[0] == b"1"
 
 
 def test_missing_foreign_newer_older_and_open_to_others(tmp_path):
