@@ -279,6 +279,7 @@ class EtcdStore:
     def _carry_out(self, journal: Found) -> None:
         """Until it is done, by us or others."""
         said = json.loads(journal.value)
+        is_ours, self._head_mod = self._head_mod == journal.mod, -1
         start, end = span(self._at(f"j/{said['id']}/"))
         is_there = [has_mod(self._at("journal"), journal.mod)]
         parts = []
@@ -294,14 +295,16 @@ class EtcdStore:
         whole = [*is_there, has_value(applied, b"%d" % (i + 1))]
         ends = [delete(self._at("journal")), delete(applied), delete(start, end)]
         done = self._client.transact(whole, [*ends, put(self._at("head"), os.urandom(8))])
-        self._head_mod = done.revision if done.is_done else -1
+        if done.is_done and is_ours:
+            self._head_mod = done.revision
 
     # Reading
 
     def _look(self) -> None:
         while True:
-            names = [get(self._at(name)) for name in ("head", "term", "journal")]
-            head, term, journal = self._client.transact([], names).rows
+            names = [get(self._at(name)) for name in ("head", "term", "journal", "lock")]
+            head, term, journal, lock = self._client.transact([], names).rows
+            self._check_lock(lock, head)
             self._believe(head, term)
             if not journal:
                 return

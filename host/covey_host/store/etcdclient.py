@@ -19,7 +19,8 @@ from .place import Place
 _PATIENCE_S = 5.0  # of one call, over all nodes: an election takes 1 to 3 s at etcd's defaults
 _PROBE_S = 0.3  # the same while none has answered lately
 _REST_S = 1.0  # between such calls
-_ATTEMPT_S = 2.0  # of one node, where there are others
+_ATTEMPT_S = 0.5  # of one node, where there are others; each time as much more: what a leader had
+# taken when it died is answered never, asked anew it is done when there is another
 _PAUSE_S = 0.05
 _UNAVAILABLE = {4, 14}  # gRPC: deadline exceeded, unavailable
 _BUSY = "too many requests"
@@ -158,7 +159,7 @@ class Client:
 
     def _ask(self, path: str, body: bytes, end: float) -> tuple[int, dict[str, Any]]:
         left = max(0.05, end - time.monotonic())
-        wait_s = left if len(self._nodes) == 1 else min(left, _ATTEMPT_S)
+        wait_s = left if len(self._nodes) == 1 else min(left, _ATTEMPT_S * self.tries)
         if self._connection is None:
             host, port = self._nodes[self._at]
             host = host.strip("[]")

@@ -26,6 +26,9 @@ def into_etcd(site: Site, place: Place) -> int:
     store = sqlite.open_existing(site.store)
     try:
         store.lock(_OWNER)
+        store.checkpoint()
+        if any(path.stat().st_size for path in _logs(site.store) if path.name.endswith("-wal")):
+            raise Problem(f"Another program is reading {site.store}: stop it first.")
         id = os.urandom(_ID_LEN).hex()
         all = moving.content(store)
         moving.create(place, id, all)
@@ -36,6 +39,8 @@ def into_etcd(site: Site, place: Place) -> int:
             copy.close()
         location.write(site, place, id)
         os.replace(site.store, site.store.with_name(site.store.name + _LEFT))
+        for path in _logs(site.store):  # another state.db would be taken for theirs
+            path.unlink()
         sites.sync_directory(site.root)
     finally:
         store.close()
@@ -60,6 +65,7 @@ def into_file(site: Site) -> int:
             _verify(all, copy, str(site.store))
         finally:
             copy.close()
+        _remove(site.store)  # what was left beside it
         os.replace(draft, site.store)
         sites.sync_directory(site.root)
         store.mark_moved(str(site.store.resolve()))
@@ -117,6 +123,12 @@ def _verify(all: moving.Content, copy: Store, name: str) -> None:
         raise Problem(f"What {name} gives back is not what was written: the site stays.")
 
 
-def _remove(draft: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        draft.with_name(draft.name + suffix).unlink(missing_ok=True)
+def _logs(file: Path) -> list[Path]:
+    """SQLite's files beside this one."""
+    beside = [file.with_name(file.name + suffix) for suffix in ("-wal", "-shm")]
+    return [path for path in beside if path.exists()]
+
+
+def _remove(file: Path) -> None:
+    for path in (file, *_logs(file)):
+        path.unlink(missing_ok=True)
