@@ -23,6 +23,7 @@ _ATTEMPT_S = 0.5  # of one node, where there are others; each time as much more:
 # taken when it died is answered never, asked anew it is done when there is another
 _PAUSE_S = 0.05
 _UNAVAILABLE = {4, 14}  # gRPC: deadline exceeded, unavailable
+_ITSELF = "connection error"  # of the gateway to the node that it is a part of
 _BUSY = "too many requests"
 _NO_SPACE = "database space exceeded"
 
@@ -185,6 +186,11 @@ class Client:
         where = f"{node[0]}:{node[1]}"
         if is_tls:
             return f"etcd at {where} and this machine don't take each other's certificates: {why}."
+        if _ITSELF in why:
+            return (
+                f"etcd at {where} doesn't reach itself: its certificate has to serve clients too"
+                " (clientAuth)."
+            )
         return f"{self._url} doesn't answer ({why}): check that most of its nodes run."
 
     def _refused(self, words: str) -> Problem:
