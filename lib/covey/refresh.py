@@ -17,7 +17,7 @@ _PULL_S = const(5)
 _MISSED_S = const(30)  # at most one registration in so long, whatever SPIs are shown to us;
 _MISSED_MOST_S = const(3600)  # doubled up to this while it brings no new keys
 _DOUBTED_S = const(30)  # from one question under a flood to the next, and up to as much more
-_DOUBTED_WAIT_S = const(10)  # and to the first, however long a member else waits
+_DOUBTED_WAIT_S = const(10)  # until such a question at most, however long a member else waits
 _OVERLAP_S = const(60)  # a server has given up a request long before
 
 
