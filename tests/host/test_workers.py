@@ -477,25 +477,54 @@ def test_without_a_worker_there_is_no_server(
     assert made.faults()[0] == "No worker is running."
 
 
-def test_what_a_worker_can_not_tell_in_one_report_it_counts(tmp_path, monkeypatch):
-    site = WorkerSite(tmp_path / "state.db")
-    key, id = b"k" * 32, b"i" * 8
+@pytest.fixture
+def alone(site, tmp_path, monkeypatch):
+    """A worker without a network, and the socket by which its keeper hears it."""
+    key = b"k" * 32
     monkeypatch.setattr(worker, "open_under", lambda *of: site.store)
     out, into = frames.pair()
+    inbox, way = frames.pair()
     start = {
         "number": 1,
         "site": str(tmp_path),
         "spis": key.hex(),
         "cookies": key.hex(),
         "key": key.hex(),
-        "key_id": id.hex(),
+        "key_id": key[:8].hex(),
         "policy": frames.policy_facts(site.policy, 1),
         "endpoints": [],
         "hand": into.detach(),
-        "inbox": frames.pair()[0].detach(),
+        "inbox": inbox.detach(),
         "ways": {},
     }
-    made = worker.Worker(start)
+    yield worker.Worker(start), out
+    out.close()
+    way.close()
+
+
+def test_a_worker_says_again_and_again_that_it_lives(alone, monkeypatch):
+    monkeypatch.setattr(worker, "ALIVE_S", 0.001)
+    out, into = os.pipe()
+    made, _ = alone
+    with open(into, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+
+        async def run():
+            made._loop = asyncio.get_running_loop()
+            made._live()
+            heard = b""
+            while len(heard) < 5:
+                await asyncio.sleep(0.001)
+                heard += os.read(out, 100)
+            return heard
+
+        assert set(asyncio.run(asyncio.wait_for(run(), 30))) == set(b"\n")
+        monkeypatch.undo()
+    os.close(out)
+
+
+def test_what_a_worker_can_not_tell_in_one_report_it_counts(alone, tmp_path):
+    made, out = alone
     for number in range(60):
         made._tell("authentication_failed", member=f"m{number}", address="192.0.2.7:500")
     made._tell("replaced", member="press-7")
@@ -520,8 +549,6 @@ def test_what_a_worker_can_not_tell_in_one_report_it_counts(tmp_path, monkeypatc
     made._counters["x"] = 1
     made._report()
     assert json.loads(out.recv(frames.MOST_LEN)[1:])["left_out"] == {}
-    out.close()
-    site.store.close()
 
 
 def test_one_that_is_stuck_is_ended_and_started_again(tmp_path, monkeypatch, keeper):
