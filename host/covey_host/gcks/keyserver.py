@@ -119,6 +119,10 @@ class KeyServer:
         """One IKE message without marker; address is any hashable that Out.address gives back."""
         return self._answer(partial(self._responder.receive, data, address), now_ms)
 
+    def has_cookie(self, data: bytes, address: Any, now_ms: int) -> bool:
+        """Of a message that receive() is to be given later: see Inbox."""
+        return self._responder.has_cookie(data, address, now_ms)
+
     def take_over(self, data: bytes, now_ms: int) -> list[Out]:
         """What a worker hands over (see handover.py): a member that has proven itself to it."""
         sa, opened = handover.parse(data, self._random)

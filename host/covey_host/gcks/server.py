@@ -82,7 +82,7 @@ class Server:
         self._fault = self._chronicle.troubles.fault
         self._unsent = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._inbox = Inbox()
+        self._inbox = Inbox(lambda *of: self._keyserver.has_cookie(*of, now_ms()))
         self._works = False  # _work() is to be called
 
     def run(self) -> int:

@@ -63,7 +63,7 @@ class Worker:
         self._troubles: set[str] = set()
         self._waiting: deque[bytes] = deque()  # to be handed over
         self._is_reading = False
-        self._messages = Inbox()
+        self._messages = Inbox(lambda *of: self._lobby.has_cookie(*of, now_ms()))
         self._works = False  # _work() is to be called
         self._timer: asyncio.TimerHandle | None = None
         self._reporter: asyncio.TimerHandle | None = None
