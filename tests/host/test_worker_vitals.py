@@ -20,7 +20,7 @@ def test_silence():
 def test_the_longer_it_fails_the_longer_it_waits():
     one, now_s, pauses = Vitals(), 0.0, []
     for number in range(12):
-        assert one.fault(now_s) == (f"ended {number} times in a row" if number > 1 else None)
+        assert one.fault(now_s) == (f"has ended {number} times in a row" if number > 1 else None)
         one.begin(now_s)
         if number % 2:
             one.hear(now_s)

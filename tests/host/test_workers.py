@@ -474,7 +474,7 @@ def test_without_a_worker_there_is_no_server(
     finally:
         made.close()
     assert keeper.told[: len(told)] == told and len(keeper.told) < 20
-    assert made.faults()[0] == "No worker is running."
+    assert made.faults()[0] == "No worker is running: nobody can register."
 
 
 @pytest.fixture
@@ -566,7 +566,7 @@ def test_one_that_is_stuck_is_ended_and_started_again(tmp_path, monkeypatch, kee
         assert made.faults() == []
         while not made.processes()["1"] or made.processes()["1"] == pids[0]:
             await asyncio.sleep(0.01)
-        while "Worker 1 ended 2 times in a row." not in made.faults():
+        while "Worker 1 has ended 2 times in a row." not in made.faults():
             await asyncio.sleep(0.01)
 
     try:

@@ -50,7 +50,7 @@ class Vitals:
         """What a person is to be told, to follow its name."""
         if self.ended < 2 or self._runs_well(now_s):
             return None
-        return f"ended {self.ended} times in a row"
+        return f"has ended {self.ended} times in a row"
 
     def _runs_well(self, now_s: float) -> bool:
         return self.is_ready and now_s - self._began_s >= WELL_S

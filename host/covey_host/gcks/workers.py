@@ -144,7 +144,7 @@ class Workers:
         found = [(worker.number, worker.vitals.fault(now_s)) for worker in self._workers]
         ended = [f"Worker {number} {fault}." for number, fault in found if fault]
         is_any = any(worker.vitals.is_ready for worker in self._workers)
-        return ended if is_any else ["No worker is running.", *ended]
+        return ended if is_any else ["No worker is running: nobody can register.", *ended]
 
     def close(self) -> None:
         """They end: what they were at is begun anew by the members."""

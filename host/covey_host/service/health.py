@@ -9,11 +9,8 @@ _PROBES = "health"  # a number of it is used up by each question
 _LISTED = 20  # groups, and troubles
 
 
-def faults(
-    store: Store, failed: str | None, status: dict[str, Any], workers: list[str]
-) -> list[str]:
-    """Sentences; none where all is well. failed: what the audit log says. status: KeyServer's.
-    workers: what is wrong with them."""
+def faults(store: Store, failed: str | None, status: dict[str, Any]) -> list[str]:
+    """Sentences; none where all is well. failed: what the audit log says. status: KeyServer's."""
     found = []
     try:
         store.reserve(_PROBES, 1)  # a write: what can be read tells nothing of a full disk
@@ -21,7 +18,6 @@ def faults(
         found.append(problem.sentence)
     if failed:
         found.append(failed)
-    found += workers
     groups = status["groups"].items()
     found += [f"Group {name} has no keys." for name, facts in groups if facts["epoch"] is None]
     return found[:_LISTED]
