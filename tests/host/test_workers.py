@@ -523,7 +523,7 @@ def test_a_worker_says_again_and_again_that_it_lives(alone, monkeypatch):
     os.close(out)
 
 
-def test_what_a_worker_can_not_tell_in_one_report_it_counts(alone, tmp_path):
+def test_what_a_worker_can_not_tell_in_one_report_it_counts(alone, site, tmp_path):
     made, out = alone
     for number in range(60):
         made._tell("authentication_failed", member=f"m{number}", address="192.0.2.7:500")
@@ -533,16 +533,12 @@ def test_what_a_worker_can_not_tell_in_one_report_it_counts(alone, tmp_path):
     assert len(report["events"]) == 50
     assert report["left_out"] == {"authentication_failed": 10, "replaced": 1}
     # said once, and as an event of the keeper's
-    heard = []
     keeper = workers.Workers(1, place.Site(tmp_path))
     keeper.open([])
-    keeper._keeper = SimpleNamespace(
-        keyserver=SimpleNamespace(hear_workers=lambda *what: heard.append(what))
-    )
+    keeper._keeper = SimpleNamespace(keyserver=site.server.server)
     keeper._take_report(report)
     keeper.close()
-    [(_, _, events)] = heard
-    assert events[50:] == [
+    assert site.server.events[-2:] == [
         ("left_out", {"of": "authentication_failed", "count": 10}),
         ("left_out", {"of": "replaced", "count": 1}),
     ]

@@ -259,7 +259,7 @@ class Workers:
         worker.half_open = 0
         pause_s = worker.vitals.end(time.monotonic())
         self._loop.call_later(pause_s, self._launch_again, worker)
-        self._hear_of({}, ())
+        self._hear_of({}, (), {})
         self._keeper.event("worker_ended", worker=worker.number, status=status)
 
     # What they bring
@@ -283,14 +283,15 @@ class Workers:
 
     def _take_report(self, report: dict) -> None:
         self._workers[report["number"] - 1].half_open = report["half_open"]
-        left_out = [("left_out", {"of": of, "count": n}) for of, n in report["left_out"].items()]
-        self._hear_of(report["counters"], report["events"] + left_out)
+        self._hear_of(report["counters"], report["events"], report["left_out"])
         for sentence in report["troubles"]:
             self._keeper.trouble(sentence)
 
-    def _hear_of(self, counters: dict[str, int], events: Iterable) -> None:
+    def _hear_of(
+        self, counters: dict[str, int], events: Iterable, left_out: dict[str, int]
+    ) -> None:
         half_open = sum(worker.half_open for worker in self._workers)
-        self._keeper.keyserver.hear_workers(half_open, counters, events)
+        self._keeper.keyserver.hear_workers(half_open, counters, events, left_out)
 
 
 def _end(process: subprocess.Popen) -> None:
