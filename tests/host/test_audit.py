@@ -495,6 +495,16 @@ def test_many_strangers_share_one_place_and_make_room_later():
     assert quota.take("later", 100) and "later" in quota._seen
 
 
+def test_what_was_left_out_before_is_counted_with_the_rest():
+    quota = Quota(burst=1, every_s=10, most=2)
+    quota.leave_out("a", 7, 0)
+    assert quota.take("a", 0) and not quota.take("a", 0)
+    assert list(quota.left_out()) == [("a", 8)]
+    quota.take("b", 0)
+    quota.leave_out("c", 5, 0)
+    assert list(quota.left_out()) == [(None, 5)]
+
+
 class Told:
     def __init__(self):
         self.troubles = []
@@ -512,11 +522,13 @@ def test_a_flood_of_refusals_is_counted_not_written(site, log):
         made.event("authentication_failed", {**facts, "address": address}, number * 0.072)
         if number % 5000 == 0:
             made.step(number * 0.072)
+    by_workers = {"of": "authentication_failed", "count": 700}
+    made.event("left_out", by_workers, 3600)
     made.close()
     found = entries(site)
     left_out = sum(entry["count"] for entry in found if entry["event"] == "left_out")
     kept = sum(1 for entry in found if entry["event"] == "authentication_failed")
-    assert kept + left_out == 50_000
+    assert kept + left_out == 50_700
     in_an_hour = (site.root / journal.NAME).stat().st_size
     assert in_an_hour * 24 < 20 << 20
     assert whole(site).count == len(found)

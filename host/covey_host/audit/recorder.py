@@ -97,6 +97,9 @@ class Recorder:
         if name in _QUIET:
             return
         by = self.by
+        if name == "left_out":  # by a worker, which knows of strangers only
+            self._strangers.leave_out((facts["of"], None), facts["count"], now_s)
+            return
         if name in _STRANGERS:
             by = {"address": facts["address"]}
             if not self._strangers.take((name, facts["address"]), now_s):

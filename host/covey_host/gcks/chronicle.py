@@ -82,9 +82,9 @@ class Chronicle:
         asks = caller()
         return self._recorder.command(request, who or person(asks["user"], asks["process"]))
 
-    def health(self, status: dict[str, Any]) -> dict[str, Any]:
-        """status: the key server's."""
-        faults = health.faults(self._store, self._recorder.settle(), status)
+    def health(self, status: dict[str, Any], others: list[str]) -> dict[str, Any]:
+        """status: the key server's. others: faults that are known already."""
+        faults = others + health.faults(self._store, self._recorder.settle(), status)
         return health.answer(faults, self.troubles.recent())
 
     def close(self) -> None:

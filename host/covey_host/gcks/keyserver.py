@@ -119,17 +119,30 @@ class KeyServer:
         """One IKE message without marker; address is any hashable that Out.address gives back."""
         return self._answer(partial(self._responder.receive, data, address), now_ms)
 
+    def has_cookie(self, data: bytes, address: Any, now_ms: int) -> bool:
+        """Of a message that receive() is to be given later: see Inbox."""
+        return self._responder.has_cookie(data, address, now_ms)
+
     def take_over(self, data: bytes, now_ms: int) -> list[Out]:
         """What a worker hands over (see handover.py): a member that has proven itself to it."""
         sa, opened = handover.parse(data, self._random)
         return self._answer(partial(self._responder.take_over, sa, opened), now_ms)
 
-    def hear_workers(self, half_open: int, counters: dict[str, int], events: Iterable) -> None:
-        """half_open: IKE SAs of all of them; counters, events: since the last call."""
+    def hear_workers(
+        self,
+        half_open: int,
+        counters: dict[str, int],
+        events: Iterable,
+        left_out: dict[str, int],
+    ) -> None:
+        """half_open: IKE SAs of all of them; counters, events: since the last call; left_out: how
+        many more events there were, by their names."""
         self._responder.crowd(half_open)
         self.counters.update(counters)
         for name, facts in events:
             self._tell(name, **facts)
+        for name, count in left_out.items():
+            self._tell("left_out", of=name, count=count)
 
     @contextmanager
     def together(self, now_ms: int):

@@ -82,7 +82,7 @@ class Server:
         self._fault = self._chronicle.troubles.fault
         self._unsent = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._inbox = Inbox()
+        self._inbox = Inbox(lambda *of: self._keyserver.has_cookie(*of, now_ms()))
         self._works = False  # _work() is to be called
 
     def run(self) -> int:
@@ -318,7 +318,8 @@ class Server:
     def _perform(self, request: dict) -> dict:
         """One command from the control socket; a Problem goes to whoever asked."""
         if request.get("do") == "health":
-            return self._chronicle.health(self._keyserver.status(now_ms()))
+            others = self._workers.faults() if self._workers else []
+            return self._chronicle.health(self._keyserver.status(now_ms()), others)
         return self._perform_by(None, request)
 
     def _perform_by(self, who: dict[str, Any] | None, request: dict) -> dict:

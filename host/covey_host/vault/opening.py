@@ -11,6 +11,8 @@ from ..store.sealed import Seal, SealedStore, is_sealed
 from . import sitekey
 from .sitekey import SiteKey, SiteKeys
 
+_STORE = "store"  # what this key is derived for
+
 
 def open_store(site: Site) -> SealedStore:
     """Problem where the store or its key is missing, or they don't belong together.
@@ -33,6 +35,23 @@ def open_with(path: Path, keys: SiteKeys) -> SealedStore:
     except BaseException:
         store.close()
         raise
+
+
+def store_key(site: Site) -> tuple[bytearray, bytes]:
+    """The key that all values are under once the store was locked, and its ID: for processes that
+    belong to whoever has the lock. The caller wipes it. Problem where it is missing."""
+    keys = sitekey.find(site.key)
+    if keys is None:
+        raise Problem(f"The key of {site.store} is missing.")
+    try:
+        return bytearray(keys.newest.derive(_STORE)), keys.newest.id
+    finally:
+        keys.wipe()
+
+
+def open_under(site: Site, key: bytes, id: bytes) -> SealedStore:
+    """By such a process, wherever the key's file is by now."""
+    return SealedStore(sqlite.open_existing(site.store), Seal(key, id))
 
 
 def change_key(site: Site) -> bytes:
@@ -106,7 +125,7 @@ def create_store(path: Path, file: Path, key_file: Path | None) -> SealedStore:
 
 
 def seal_of(key: SiteKey) -> Seal:
-    return Seal(key.derive("store"), key.id)
+    return Seal(key.derive(_STORE), key.id)
 
 
 def _made(file: Path, key_file: Path | None) -> SiteKeys:
