@@ -3,7 +3,9 @@
 import asyncio
 import os
 import random
+import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -432,6 +434,42 @@ def test_a_pair_refuses_what_has_no_room_and_loses_nothing_it_took():
 
 
 # Processes
+
+
+def test_what_health_says_of_workers(tmp_path):
+    made = workers.Workers(2, place.Site(tmp_path))
+    made.open([])
+    none = "No worker is running: nobody can register."
+    assert made.faults() == [none]
+    one, two = made._workers
+    one.is_ready = two.is_ready = True
+    assert made.faults() == []
+    made._keeper = SimpleNamespace(
+        keyserver=SimpleNamespace(hear_workers=print), event=lambda *_, **__: None
+    )
+    made._loop = SimpleNamespace(remove_reader=lambda _: None, call_later=lambda *_: None)
+
+    def end(worker, ran_s):
+        how = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        worker.process = subprocess.Popen([sys.executable, "-c", ""], **how)
+        worker.process.wait()
+        worker.began = time.monotonic() - ran_s
+        made._hear(worker)
+
+    end(two, 1000)
+    end(two, 0)
+    assert made.faults() == []
+    end(two, 0)
+    assert made.faults() == ["Worker 2 has ended 2 times in a row."]
+    two.is_ready = True
+    assert len(made.faults()) == 1
+    two.began -= 1000
+    assert made.faults() == []
+    end(one, 1000)
+    end(two, 1000)
+    assert made.faults() == [none]
+    made._told = None
+    made.close()
 
 
 @pytest.mark.parametrize("command", [["/nonexistent"], [sys.executable, "-c", "pass"]])

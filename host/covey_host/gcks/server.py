@@ -316,7 +316,8 @@ class Server:
     def _perform(self, request: dict) -> dict:
         """One command from the control socket; a Problem goes to whoever asked."""
         if request.get("do") == "health":
-            return self._chronicle.health(self._keyserver.status(now_ms()))
+            others = self._workers.faults() if self._workers else []
+            return self._chronicle.health(self._keyserver.status(now_ms()), others)
         return self._perform_by(None, request)
 
     def _perform_by(self, who: dict[str, Any] | None, request: dict) -> dict:

@@ -62,6 +62,7 @@ class _Worker:
         self.half_open = 0
         self.pause_s = 0.0
         self.began = 0.0
+        self.failed = 0  # times in a row that it ended soon
 
 
 class Workers:
@@ -129,6 +130,17 @@ class Workers:
             str(worker.number): worker.process.pid if worker.process else None
             for worker in self._workers
         }
+
+    def faults(self) -> list[str]:
+        """For `covey health`: sentences."""
+        found = []
+        if not any(worker.is_ready for worker in self._workers):
+            found.append("No worker is running: nobody can register.")
+        for worker in self._workers:
+            runs_well = worker.is_ready and time.monotonic() - worker.began >= _WELL_S
+            if worker.failed > 1 and not runs_well:
+                found.append(f"Worker {worker.number} has ended {worker.failed} times in a row.")
+        return found
 
     def close(self) -> None:
         """They end: what they were at is begun anew by the members."""
@@ -208,6 +220,7 @@ class Workers:
         status, worker.process = worker.process.returncode, None
         worker.is_ready, worker.half_open = False, 0
         ran_well = time.monotonic() - worker.began >= _WELL_S
+        worker.failed = 0 if ran_well else worker.failed + 1
         pause_s = 0 if ran_well else worker.pause_s
         worker.pause_s = 0.5 if ran_well else min(_MOST_PAUSE_S, 2 * worker.pause_s + 0.5)
         self._loop.call_later(pause_s, self._launch_again, worker)

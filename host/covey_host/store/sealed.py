@@ -11,7 +11,7 @@ and that is all. Keys of the store, versions, counters and terms are in clear.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
@@ -67,6 +67,7 @@ class SealedStore:
 
     older, takes_plain: what values may be under besides the newest seal. All of that is sealed
     anew by whoever takes the lock, then settled() is called; killed before, it is begun again.
+    first: key → value that a plain store gets with its seal, unless it has that.
     """
 
     def __init__(
@@ -76,12 +77,14 @@ class SealedStore:
         older: Sequence[Seal] = (),
         takes_plain: bool = False,
         settled: Callable[[], None] = lambda: None,
+        first: Mapping[str, bytes] | None = None,
     ):
         self._store = store
         self._newest = newest
         self._older = tuple(older)
         self._takes_plain = takes_plain
         self._settled = settled
+        self._first = dict(first or {})
         # key → (sealed, plain) as last read or written: a registration asks for its member's row
         # again and again, and for what it has just written
         self._kept: dict[str, tuple[bytes, bytes]] = {}
@@ -112,8 +115,13 @@ class SealedStore:
 
     def lock(self, owner: str) -> None:
         self._store.lock(owner)
-        if self._older or self._takes_plain:
+        if not self.is_settled:
             self._seal_anew()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no value is believed that is not under the newest seal."""
+        return not self._older and not self._takes_plain
 
     def seal_under(self, newest: Seal) -> None:
         """All values anew; only under the lock."""
@@ -162,6 +170,8 @@ class SealedStore:
             ]
             if not changes or self._store.compare_and_swap(changes, None):
                 after = rows[-1][0]  # else somebody has written meanwhile: look again
+        for key, value in self._first.items() if self._takes_plain else ():
+            self._store.compare_and_swap([(key, 0, self._newest.close(key, value))], None)
         self._older, self._takes_plain = (), False
         self._settled()
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from .. import site as sites
+from ..audit import rows
 from ..errors import MISUSE, Problem
 from ..site import Site
 from ..store import sqlite
@@ -100,9 +101,11 @@ def create_store(path: Path, file: Path, key_file: Path | None) -> SealedStore:
     if keys is None:
         keys = _made(path.with_name(file.name), key_file)
     try:
-        return _sealed(sqlite.create(path), keys, path)
+        store = _sealed(sqlite.create(path), keys, path)
     finally:
         keys.wipe()
+    store.compare_and_swap([(key, 0, value) for key, value in rows.begun().items()], None)
+    return store
 
 
 def seal_of(key: SiteKey) -> Seal:
@@ -182,4 +185,4 @@ def _sealed(store: sqlite.SQLiteStore, keys: SiteKeys, path: Path) -> SealedStor
             sitekey.write(keys.file, current.newest)
             current.wipe()
 
-    return SealedStore(store, newest, older, keys.takes_plain, settled)
+    return SealedStore(store, newest, older, keys.takes_plain, settled, rows.begun())
