@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 
+from covey.drops import Drops
 from covey_host import cli
 from covey_host import site as sites
 from covey_host.audit import archive, chain, journal, reader, recorder, rows
@@ -16,16 +17,18 @@ from covey_host.audit.journal import Journal
 from covey_host.audit.quota import Quota
 from covey_host.audit.recorder import Recorder
 from covey_host.errors import Problem
-from covey_host.gcks import keyserver
+from covey_host.gcks import chronicle, keyserver
 from covey_host.gcks.authority import Authority, Member
 from covey_host.gcks.ledger import Ledger
-from covey_host.gcks.roles import Role
+from covey_host.gcks.roles import Role, role_named
+from covey_host.output import Log
 from covey_host.permissions import only_takes
 from covey_host.site import Site
 from covey_host.store import Fenced, sqlite
 from covey_host.vault.opening import create_store, open_store
 from foreign_gm import ForeignGM
 from gcks_site import KEY as PSK
+from gcks_site import LINE1, SITE
 from gcks_site import Site as Plant
 
 KEY = bytes(range(32))
@@ -700,23 +703,48 @@ def test_without_a_log_and_a_server_anybody_can_be_put_out(site, store, capsys):
             raise AssertionError
 
 
+@pytest.mark.parametrize("role, is_done", [("receiver", True), ("both", False)])
+def test_without_a_log_and_a_server_a_right_can_be_taken(site, store, role, is_done):
+    site.policy.write_text(SITE + LINE1)
+    rules = {"line1": Role.BOTH} if is_done else {"line1": Role.RECEIVER}
+    Authority(Ledger(store)).add("a", ["line1"], role=rules["line1"], psk=PSK)
+    (site.root / journal.NAME).mkdir()
+    request, done = {"do": "member allow", "member": "a", "group": "line1", "role": role}, []
+    with suppress(Problem), recorder.alone(site, store, request):
+        done.append(1)
+    assert bool(done) == is_done
+
+
+def test_a_running_server_knows_what_only_takes(tmp_path, monkeypatch):
+    plant = Plant(tmp_path / "state.db")
+    plant.add("a")
+    told = chronicle.Chronicle(Site(tmp_path), Log(True), Drops(), dict)
+    told.open(plant.store, plant.server)
+    Disk(monkeypatch).room = 0
+    done = []
+    for role in ("receiver", "both"):
+        request = {"do": "member allow", "member": "a", "group": "line1", "role": role}
+        was, now = plant.server.authority.with_rule("a", "line1", role_named(role))
+        with suppress(Problem), told.command(request, "me"):
+            plant.send(plant.server.change_member(was, now, plant.now))
+            done.append(role)
+    assert done == ["receiver"]
+    plant.store.close()
+
+
 def test_a_burst_of_events_is_entered_to_the_last_one(tmp_path, monkeypatch):
     """More of them than the key server keeps."""
     monkeypatch.setattr(keyserver, "_MOST_EVENTS", 3)
-    plant, told = Plant(tmp_path / "state.db"), []
-
-    def drain():
-        told.extend(plant.server.events)
-        plant.server.events.clear()
-
-    names = [f"m{number}" for number in range(10)]
+    plant, names = Plant(tmp_path / "state.db"), [f"m{number}" for number in range(10)]
     for name in names:
         plant.add(name)
-    plant.server.on_full = drain
+    told = chronicle.Chronicle(Site(tmp_path), Log(True), Drops(), dict)
+    told.open(plant.store, plant.server)
     plant.send(plant.server.remove_members(names, plant.now))
-    drain()
-    assert [facts["member"] for name, facts in told if name == "removed"] == names
+    told.tell()
     plant.store.close()
+    found = [json.loads(line) for line in reader.lines(tmp_path)]
+    assert [e["member"] for e in found if e["event"] == "removed"] == names
 
 
 def test_keys_are_not_given_out_where_that_can_t_be_entered(site, store, monkeypatch):
