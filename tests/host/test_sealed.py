@@ -396,7 +396,7 @@ def test_an_old_site_whose_key_comes_from_elsewhere(tmp_path, monkeypatch):
 
 
 def test_a_forgotten_word_lets_nothing_in_once_all_is_sealed(tmp_path, monkeypatch, capsys):
-    """`plain`, or an older key, still in the environment: the store itself says that it is over."""
+    """`plain`, or an older key, still in the environment: the store says that it is over."""
     site, old = old_site(tmp_path / "old"), seal(1)
     monkeypatch.setenv(sitekey.VARIABLE, "5a" * 32 + " plain")
     for _ in range(2):
