@@ -315,6 +315,7 @@ _WORK = {
     "backup": Operations.entered,
     "restore": Operations.entered,
     "site key": Operations.entered,
+    "failed": Operations.entered,
 }
 
 
