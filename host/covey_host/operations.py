@@ -322,6 +322,7 @@ _WORK = {
     "restore": Operations.entered,
     "site key": Operations.entered,
     "audit archive": Operations.audit_archive,
+    "failed": Operations.entered,
 }
 
 

@@ -30,6 +30,7 @@ from .journal import Journal
 from .quota import Quota
 
 SERVER = "server"  # did it by itself
+_TOLD = 500  # characters of what somebody tells of himself
 _LEFT_OUT_S = 600  # until entries of what was left out
 
 _QUIET = {"moved", "waits", "unanswered", "trouble", "skipped", "drops"}
@@ -76,6 +77,12 @@ class Recorder:
             yield
             return
         command = request["do"]
+        if command == "failed":  # of one that was entered before and is done by whoever asks
+            told = {name: str(request.get(name))[:_TOLD] for name in ("command", "reason")}
+            self._journal.add(command, by, **told)
+            self.settle()
+            yield
+            return
         by_event = command == "keys" and self._has_events  # whoever follows asks all the time
         if not by_event:
             for facts in _facts(request):

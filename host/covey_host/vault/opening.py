@@ -6,6 +6,7 @@ from pathlib import Path
 from .. import site as sites
 from ..audit import rows
 from ..errors import MISUSE, Problem
+from ..output import complain
 from ..site import Site
 from ..store import sqlite
 from ..store.sealed import Seal, SealedStore, is_sealed
@@ -102,6 +103,7 @@ def create_store(path: Path, file: Path, key_file: Path | None) -> SealedStore:
         keys = _made(path.with_name(file.name), key_file)
     try:
         store = _sealed(sqlite.create(path), keys, path)
+        store.begin()
     finally:
         keys.wipe()
     store.compare_and_swap([(key, 0, value) for key, value in rows.begun().items()], None)
@@ -184,5 +186,10 @@ def _sealed(store: sqlite.SQLiteStore, keys: SiteKeys, path: Path) -> SealedStor
             current = sitekey.read(keys.file)
             sitekey.write(keys.file, current.newest)
             current.wipe()
+        else:
+            complain(
+                f"All values are sealed under the first key that {keys.place} gives: take away"
+                " what is written behind it."
+            )
 
     return SealedStore(store, newest, older, keys.takes_plain, settled, rows.begun())
