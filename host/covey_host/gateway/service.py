@@ -11,7 +11,7 @@ from ..errors import MISUSE, Problem
 from ..gcks.sockets import interface_address
 from ..output import Log, emit, line
 from . import netlink, wires
-from .bridge import NOT_SENT, TOO_LONG, Bridge
+from .bridge import IN_CLEAR, NOT_SENT, TOO_LONG, Bridge
 from .plain import Emitter
 from .plan import LEARN, OPEN, PROTECT, Flow, Plan, load
 from .tunnel import Tunnel
@@ -55,7 +55,8 @@ class Gateway:
 
     def _tunnel(self, path: Path) -> Tunnel:
         sent = [f for f in self._plan.flows if f.member == path and f.direction == PROTECT]
-        dscp = sent[0].dscp if sent else 0  # they have one: see plan.py
+        # They have one: see plan.py.
+        dscp, in_clear = (sent[0].dscp, sent[0].in_clear) if sent else (0, False)
 
         def deliver(payload, source):
             self._deliver(path, payload, source)
@@ -63,7 +64,8 @@ class Gateway:
         def tell(name, detail):
             self._log.event(name, member=self._tunnels[path].name, detail=detail)
 
-        return Tunnel(path, interface_address(self._plan.protected), dscp, deliver, tell)
+        address = interface_address(self._plan.protected)
+        return Tunnel(path, address, dscp, in_clear, deliver, tell)
 
     def _check(self) -> None:
         """Problem where something but us carries to the plant what is ours to carry."""
@@ -140,7 +142,9 @@ class Gateway:
             frames = short
         sent = await tunnel.send(frames) if frames else 0
         self._bridge.passed[flow.name] += sent
-        self._count_off(NOT_SENT, len(frames) - sent)
+        if sent < len(frames):
+            reason = IN_CLEAR if tunnel.is_barred else NOT_SENT
+            self._count_off(reason, len(frames) - sent)
 
     async def _watch(self, sock: socket.socket) -> None:
         with _Waiter(sock) as waiter:
