@@ -10,20 +10,12 @@ import pytest
 
 import enip
 from covey import esp, port
-from covey_host.gateway import netlink, service, wires
+from covey_host.gateway import service
 from datapath import data_sa
+from gateway_stand import stand_in
 from test_gateway import ID, planned
 
 FRAME = enip.frame(ID, 1, b"SPEED-IS-1500-RPM")
-MEMBER = {
-    "version": 1,
-    "group": "line1",
-    "idi": "gate-1",
-    "idr": "gcks.example",
-    "servers": [{"host": "127.0.0.1"}],
-    "psk_file": "psk",
-    "sender": True,
-}
 
 
 class Wire:
@@ -41,13 +33,7 @@ class Wire:
 @pytest.fixture
 def gate(tmp_path, monkeypatch):
     """make(changes of the flow) → a gateway whose member has joined, but for its sockets."""
-    monkeypatch.setattr(wires, "check", lambda *_: None)
-    monkeypatch.setattr(wires, "check_unrouted", lambda *_: None)
-    monkeypatch.setattr(netlink, "card_towards", lambda _: "veth0")
-    monkeypatch.setattr(service, "interface_address", lambda _: "127.0.0.1")
-    (tmp_path / "members/gate").mkdir(parents=True)
-    (tmp_path / "members/gate/covey.json").write_text(json.dumps(MEMBER))
-    (tmp_path / "members/gate/psk").write_text("00" * 32)
+    stand_in(tmp_path, monkeypatch)
 
     def make(**changes):
         plan = planned(tmp_path, {"connections": '"any"', **changes})

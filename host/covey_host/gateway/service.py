@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import MISUSE, Problem
 from ..gcks.sockets import interface_address
 from ..output import Log, emit, line
+from ..service.notify import Notifier
 from . import netlink, wires
 from .bridge import IN_CLEAR, NOT_SENT, TOO_LONG, Bridge
 from .plain import Emitter
@@ -50,6 +51,7 @@ class Gateway:
                     f"Flow {flow.name} can't be protected: {flow.member} is a receiver's.", MISUSE
                 )
         self._check()
+        self._notifier = Notifier()
         self._out: socket.socket | None = None
         self._buf = bytearray(wires.MOST_OCTETS)
 
@@ -79,6 +81,7 @@ class Gateway:
         stopped = []
 
         def stop():
+            self._notifier.stopping()
             stopped.append(True)
             task.cancel()
 
@@ -98,11 +101,14 @@ class Gateway:
                 for tunnel in self._tunnels.values():
                     group.create_task(tunnel.run())
                 group.create_task(self._look())
-                self._log.event("gateway", plant=self._plan.plant, protected=self._plan.protected)
+                plant, protected = self._plan.plant, self._plan.protected
+                self._log.event("gateway", plant=plant, protected=protected)
+                self._notifier.ready(f"At work between {plant} and {protected}.")
         except asyncio.CancelledError:
             if not stopped:
                 raise  # Ctrl-C
         finally:
+            self._notifier.close()
             for sock in sockets:
                 sock.close()
             for tunnel in self._tunnels.values():
@@ -176,6 +182,7 @@ class Gateway:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(_TURN_S)
+            self._notifier.alive()
             self._check()
             self._bridge.expire(time.monotonic())
             self._tell_news()

@@ -19,7 +19,7 @@ from . import wires
 _PATH = merkle.NODE * MOST_LEVELS
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 1, 30
 _IN_CLEAR = (
-    "The group is integrity_only: everybody on the protected network could read what it is sent, so"
+    "The group is integrity_only: everybody on the protected network could read what is sent, so"
     " nothing is. Set integrity_only to false in covey.toml, or say in_clear = true in each flow."
 )
 
