@@ -306,7 +306,7 @@ class Authority:
         return lost
 
     def evicting(self, lost: dict[str, list[str]]) -> Changes:
-        """The write that has members put out when the groups start next. lost: by member, groups."""
+        """Has members put out when the groups start next. lost: by member, its groups."""
         changes: Changes = {}
         for group in sorted({group for groups in lost.values() for group in groups}):
             gone = {member for member, groups in lost.items() if group in groups}
