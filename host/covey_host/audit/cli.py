@@ -77,9 +77,8 @@ def archive(
     for path in files:
         path.unlink(missing_ok=True)
     sync_directory(found.root)
-    output.line(
-        f"Moved {len(files)} files to {directory}; the log here begins with entry {first}."
-    )
+    moved = ", ".join(names)
+    output.line(f"Moved {moved} to {directory}; the log here begins with entry {first}.")
 
 
 def _summary(found: reader.Verdict) -> str:
