@@ -15,6 +15,7 @@ from typing import Protocol
 
 from . import permissions, ppks
 from . import site as sites
+from .audit import archive
 from .certificates import Certificates
 from .control import caller
 from .errors import MISUSE, Problem
@@ -264,6 +265,11 @@ class Operations:
         """What is done to the site's files elsewhere, and here only for the audit log."""
         return {}
 
+    def audit_archive(self, request: dict, now_ms: int) -> dict:
+        """Files of the audit log that were copied elsewhere may be taken away."""
+        ledger = self._running.keyserver.ledger if self._running else Ledger(self._store)
+        return {"first": archive.record(ledger, self._site.root, request.get("names"))}
+
     def _remember(self, event: str, **facts) -> None:
         """For `covey why`, where no server does it. It goes without, if it can't be written."""
         diary = Diary(self._store, None, self._authority(), time.time)
@@ -315,6 +321,8 @@ _WORK = {
     "backup": Operations.entered,
     "restore": Operations.entered,
     "site key": Operations.entered,
+    "audit archive": Operations.audit_archive,
+    "failed": Operations.entered,
 }
 
 

@@ -53,7 +53,8 @@ class KeyServer:
         decided by it. boot: of what machine the clock is by which senders are proven. spis: where
         there are workers."""
         self.counters: Counter[str] = Counter()
-        self.events: list[tuple[str, dict]] = []  # what happened; the reader empties it
+        self.events: list[tuple[str, dict]] = []  # what happened; the reader empties it,
+        self.on_full: Callable[[], None] = lambda: None  # in here, before any is let go
         self._store = store
         self._policy = policy
         self._random = random
@@ -458,6 +459,8 @@ class KeyServer:
             return
         self.events.append((name, facts))
         self._diary.tell(name, facts)
+        if len(self.events) >= _MOST_EVENTS:
+            self.on_full()
         del self.events[:-_MOST_EVENTS]
 
 

@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 from .. import site as sites
+from ..audit import rows
 from ..errors import MISUSE, Problem
+from ..output import complain
 from ..site import Site
 from ..store import sqlite
 from ..store.sealed import Seal, SealedStore, is_sealed
@@ -119,9 +121,12 @@ def create_store(path: Path, file: Path, key_file: Path | None) -> SealedStore:
     if keys is None:
         keys = _made(path.with_name(file.name), key_file)
     try:
-        return _sealed(sqlite.create(path), keys, path)
+        store = _sealed(sqlite.create(path), keys, path)
+        store.begin()
     finally:
         keys.wipe()
+    store.compare_and_swap([(key, 0, value) for key, value in rows.begun().items()], None)
+    return store
 
 
 def seal_of(key: SiteKey) -> Seal:
@@ -200,5 +205,10 @@ def _sealed(store: sqlite.SQLiteStore, keys: SiteKeys, path: Path) -> SealedStor
             current = sitekey.read(keys.file)
             sitekey.write(keys.file, current.newest)
             current.wipe()
+        else:
+            complain(
+                f"All values are sealed under the first key that {keys.place} gives: take away"
+                " what is written behind it."
+            )
 
-    return SealedStore(store, newest, older, keys.takes_plain, settled)
+    return SealedStore(store, newest, older, keys.takes_plain, settled, rows.begun())
