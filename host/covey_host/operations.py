@@ -16,7 +16,7 @@ from typing import Protocol
 from . import permissions, ppks
 from . import site as sites
 from .audit import archive
-from .certificates import Certificates
+from .certificates import Certificates, stale
 from .control import caller
 from .errors import MISUSE, Problem
 from .gcks import Out, policy
@@ -144,8 +144,8 @@ class Operations:
                 self._remember("added", member=name, groups=[group.name], **facts)
             final = self._site.members / name
             sites.private_directory(final)
-            for file in {"psk", "ppk"} - files.keys():  # of a removed member of this name, whose
-                (final / file).unlink(missing_ok=True)  # other files are replaced
+            for file in stale(final, files, how.get("key")):  # of a removed member of this name
+                (final / file).unlink(missing_ok=True)
             for file in (*files, "seed", "covey.json"):
                 os.replace(draft / file, final / file)
             sites.sync_directory(final)

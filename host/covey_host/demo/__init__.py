@@ -11,6 +11,7 @@ traffic     the I/O data, and what a receiver makes of it
 attacker    the attacker's process; intruder: its ear and its mouth; attacks: what it sends;
             capture: what it knows; relay: its lies to a member that registers
 tap         a witness of every genuine packet
+usecases    motors and a photo eye: boards that run files of firmware/; powered: their power
 recorder    what CAPTURE leaves of the wire
 play        the acts, one after another
 verdicts    what must hold

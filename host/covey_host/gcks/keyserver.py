@@ -252,6 +252,8 @@ class KeyServer:
         backup), everybody is sent away, and those that remain come back."""
         members, changes = self._authority.removal(names)
         plans, more = putout.planned(self._groups.values(), members, now_ms)
+        rights = {m.name: [name for name in m.groups if m.may_join(name)] for m in members}
+        more |= self._authority.evicting({m: self._absent(rights[m]) for m in rights})
         for group in self._groups.values():
             group.is_stale = True  # what is in memory is read again should this fail
         self._ledger.write(changes | more)
@@ -270,9 +272,11 @@ class KeyServer:
     def change_member(self, was: Member, now: Member, now_ms: int) -> list[Out]:
         """What it may do becomes another thing, see Authority.with_rule(). It is put out of groups
         where it loses a right, and may come back as what it may be there."""
-        lost = [self._groups[name] for name in lost_by(was, now, self._groups)]
+        names = lost_by(was, now, self._groups)
+        lost = [self._groups[name] for name in names if name in self._groups]
         changes = self._authority.change(now)
         plans, more = putout.planned(lost, [was], now_ms)
+        more |= self._authority.evicting({was.name: self._absent(names)})
         for group in lost:
             group.is_stale = True
         self._ledger.write(changes | more)
@@ -286,6 +290,11 @@ class KeyServer:
         if not any(now.may_join(name) for name in self._groups):
             told = self._responder.dismiss(now.name, now_ms, is_excluded=True)
         return self._due(now_ms) + told
+
+    def _absent(self, names: list[str]) -> list[str]:
+        """Those of the groups that covey.toml has no more. They may come back, with the keys that
+        they had: then whoever has lost a right there meanwhile is put out."""
+        return [name for name in names if name not in self._groups and not is_pattern(name)]
 
     def _put_out(self, plans: putout.Plans, now_ms: int) -> None:
         """The plans are in the store."""
