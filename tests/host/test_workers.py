@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import socket
 import sys
 from types import SimpleNamespace
 
@@ -13,10 +14,21 @@ from hypothesis import strategies as st
 
 from covey_host import site as place
 from covey_host.errors import Problem
-from covey_host.gcks import frames, handover, ikesa, issuing, policy, trust, worker, workers
+from covey_host.gcks import (
+    frames,
+    handover,
+    ikesa,
+    issuing,
+    policy,
+    server,
+    trust,
+    worker,
+    workers,
+)
 from covey_host.gcks.cookies import LIFE_MS, Shared
-from covey_host.gcks.sockets import Address
+from covey_host.gcks.sockets import Address, Endpoint
 from covey_host.gcks.spis import KEEPER, Spis
+from covey_host.output import Log
 from foreign_gm import (
     AUTHENTICATION_FAILED,
     AUTHORIZATION_FAILED,
@@ -30,6 +42,7 @@ from foreign_gm import (
 )
 from gcks_site import KEY, LINE1, PLAIN, SITE, FullDisk, Site
 from ike_peer import COOKIE, Peer
+from site_bench import free_port
 from test_certificates import CertSite
 from workers_site import WithWorkers
 
@@ -570,3 +583,23 @@ def test_one_that_is_stuck_is_ended_and_started_again(tmp_path, monkeypatch, kee
     finally:
         made.close()
     assert keeper.told[:2] == ["trouble", ("worker_ended", -9)]
+
+
+def test_what_is_lost_at_any_workers_socket_is_told(tmp_path):
+    port = free_port()
+    made = server.Server(place.Site(tmp_path), Log(as_json=True), None, None, workers=2)
+    made._endpoints = [Endpoint(0, "127.0.0.1", port, True)]
+    made._workers.open(made._endpoints)
+    endpoints = made._workers.endpoints()
+    try:
+        for endpoint in endpoints:
+            endpoint.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        assert made.facts()["lost"] == 0
+        for _ in range(64):  # the system gives each sender's to one of the two
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                for _ in range(20):
+                    sock.sendto(bytes(1000), ("127.0.0.1", port))
+        lost = [endpoint.thinning.lost for endpoint in endpoints]
+        assert all(lost) and made.facts()["lost"] == sum(lost)
+    finally:
+        made._workers.close()
