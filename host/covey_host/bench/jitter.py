@@ -24,7 +24,7 @@ TITLE = "cyclic I/O with an interval of 10 ms, under rekeys and a removal"
 _INTERVAL_MS = 10
 _SCRIPTS = Path(__file__).parent / "scripts"
 _SCRIPT = _SCRIPTS / "cyclic.py"
-_WARM_S = 2  # until new members' first packets are over
+_WARM_S = {True: 0.5, False: 2}  # until new members' first packets are over
 _SPAN_S = {True: 0.6, False: 10}  # of a phase; quick or not
 _REKEYS = {True: 1, False: 3}
 _QUIET, _REKEYED, _REMOVED = "quiet", "keys change", "a member is removed"
@@ -34,7 +34,7 @@ _POLICY = 'atd = "2s"\ndtd = "6s"\nfresh_join = false\n'  # all have new keys be
 
 
 def run(table: Table, quick: bool) -> None:
-    for kind, arch in _KINDS.items():
+    for kind, arch in list(_KINDS.items())[: 1 if quick else None]:
         if arch and not _interpreter(arch)[0].exists():
             table.note(f"Left out: {TITLE}, {kind}; it is not here.")
             continue
@@ -94,7 +94,7 @@ def _report(child: subprocess.Popen) -> dict:
 
 
 def _measure(table: Table, name: str, loop: _Loop, quick: bool) -> None:
-    time.sleep(_WARM_S)
+    time.sleep(_WARM_S[quick])
     loop.phase(_QUIET)
     time.sleep(_SPAN_S[quick])
     if not loop.is_plain:
@@ -107,10 +107,10 @@ def _measure(table: Table, name: str, loop: _Loop, quick: bool) -> None:
         time.sleep(_SPAN_S[quick])
     told = loop.end()
     stayed = told[:2]
-    for phase in stayed[0]["phases"]:
+    for phase in (_QUIET,) if loop.is_plain else (_QUIET, _REKEYED, _REMOVED):
+        if not all(one["phases"][phase] for one in stayed):
+            raise Missing(f"a consumer heard nothing in the phase: {phase}")
         gaps = [us for one in stayed for us in one["phases"][phase]]
-        if not gaps:
-            raise Missing(f"no frame came: {phase}")
         floors = [f"{name}: plain UDP: {what}" for what in _WHAT]
         for what, floor, us in zip(_WHAT, floors, _figures(gaps), strict=True):
             if loop.is_plain:
