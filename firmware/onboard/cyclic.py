@@ -9,7 +9,7 @@ import gc
 
 from covey import cip, port
 
-_THRESHOLD = 32768  # octets between two collections, for who hears a hundred packets a second
+_THRESHOLD = 16384  # octets between two collections, for who hears a hundred packets a second
 
 
 def steady():

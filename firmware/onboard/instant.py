@@ -75,7 +75,7 @@ class Follower:
         to us; the others have it, and we stand.
         """
         number, value, left = unpack_from(_FORM, buf, off)
-        if number == self.number:
+        if number == self.number and value == self.value:
             return True
         due_ms = ticks_add(now_ms, left)
         if self._next != (number, value):

@@ -107,6 +107,28 @@ def test_a_setting_that_was_never_announced_stops_who_runs_at_another():
     assert line.frame(1010 + LEAD_MS) and not line.latch(5000)
 
 
+def test_a_producer_that_starts_again_stops_who_runs():
+    line = Line()
+    line.set(600, 0)
+    line.frame(0)
+    line.latch(LEAD_MS)
+    line.announcer = instant.Announcer(LEAD_MS)
+    assert not line.frame(1000) and line.follower.value == 0
+    line.set(900, 1010)  # its first one, too
+    line.frame(1010)
+    assert line.latch(1010 + LEAD_MS) and line.follower.value == 900
+
+
+def test_the_same_number_is_not_the_same_setting():
+    line = Line()
+    line.set(600, 0)
+    line.frame(0)
+    line.latch(LEAD_MS)
+    line.announcer = instant.Announcer(LEAD_MS)
+    line.set(900, 1000)
+    assert line.frame(1000) and line.latch(1000 + LEAD_MS) and line.follower.value == 900
+
+
 def test_numbers_wrap_and_values_have_a_sign():
     line = Line()
     line.announcer.number = 0xFFFF

@@ -2,7 +2,8 @@
 
 Two members run on MicroPython, two on CPython, one of each sends; they are rekeyed under traffic,
 one is removed, an attacker tries what it can, and at the end everything that must hold is judged.
-Meanwhile two more, each a `covey join`, get new keys of another group inband.
+Meanwhile two more, each a `covey join`, get new keys of another group inband, and boards do what
+the project is for.
 
 stage       the folder, the site, the processes' start and end
 cast        child processes and what they say; the members among them
