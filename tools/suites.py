@@ -42,7 +42,7 @@ IN_REAL_TIME = re.compile(
     r"(tests/host/)?test_(board_road|doctor|eviction_processes|firmware|firmware_faults"
     r"|firmware_sleep|foreign_\w+|inband_processes|integrity_processes|ip_carrier|join|keys_export"
     r"|quickstart|relay_processes|server|shipped|source_auth_ecdsa_processes|cli_certificates"
-    r"|tesla_processes|tshark|why_processes)\.py::"
+    r"|tesla_processes|tshark|usecases|why_processes)\.py::"
 )
 # What is too much if it happens once.
 GRAVE = re.compile(

@@ -3,6 +3,8 @@
 Below it lie real sockets on loopback: `link` keeps their packets back while it is not connected.
 """
 
+import time
+
 import desk
 import link
 
@@ -66,8 +68,15 @@ class WLAN:
         return (_OWN if self.isconnected() else "0.0.0.0", "255.0.0.0", _OWN, _OWN)
 
 
+_LOOK_S = 0.05  # between two looks at the access point: packets pass much more often
+_seen = [None, False]  # when, and whether it was there
+
+
 def _is_up():
-    return WLAN().isconnected()
+    now = time.time()
+    if _seen[0] is None or not 0 <= now - _seen[0] < _LOOK_S:
+        _seen[:] = now, WLAN().isconnected()
+    return _seen[1]
 
 
 link.is_up = _is_up

@@ -2,6 +2,7 @@
 
     python run.py DESK FOLDER          the board's files are those of a directory
     micropython run.py DESK IMAGE      ... or of a LittleFS image, as they would lie in flash
+    micropython run.py DESK FOLDER     ... or of a directory, too: covey is then on MICROPYPATH
 
 DESK is the directory that `desk` speaks of. boot.py and main.py run unchanged: `machine`,
 `network` and `esp32` are those of this directory. What main.py prints comes out as it is.
@@ -12,6 +13,7 @@ import time
 
 _HERE = __file__[: __file__.rfind("/") + 1]
 _BLOCK = 4096
+_FOLDER = 0x4000  # of a file's mode
 _ERASED = b"\xff" * _BLOCK  # made once: erasing takes no heap on a board
 
 
@@ -62,9 +64,9 @@ def put_around():
 
 
 def power_up(desk, where, what):
-    if desk.IS_CPYTHON:
-        import os
+    import os
 
+    if desk.IS_CPYTHON or os.stat(what)[0] & _FOLDER:
         sys.path[:0] = [what, what + "/lib"]
         desk.place(where + "/")
         os.chdir(what)

@@ -97,6 +97,7 @@ def test_the_whole_of_it(on_micropython, tmp_path):
         "leave of 200, degree 4: unwraps of a member",
         "covey: registrations, for a second of CPU, PSK",
         "covey: IKE SAs, 32 at once, P-256: p99",
+        "RPI 10 ms, MicroPython, plain UDP: quiet: longest gap",
     ):
         assert subject in rows, done.stdout
     pictures = [] if find_spec("matplotlib") is None else [out.with_name("keytree.png")]

@@ -31,6 +31,7 @@ SUBJECTS = [
     "relay",
     "confirmation",
     "gateway",
+    "jitter",
     "floods",
 ]
 _WIDTH = 180  # where nobody looks at it

@@ -2,7 +2,8 @@
 
 Two members run on MicroPython, two on CPython, one of each sends; they are rekeyed under traffic,
 one is removed, an attacker tries what it can, and at the end everything that must hold is judged.
-Meanwhile two more, each a `covey join`, get new keys of another group inband.
+Meanwhile two more, each a `covey join`, get new keys of another group inband, and boards do what
+the project is for.
 
 stage       the folder, the site, the processes' start and end
 cast        child processes and what they say; the members among them
@@ -11,6 +12,7 @@ traffic     the I/O data, and what a receiver makes of it
 attacker    the attacker's process; intruder: its ear and its mouth; attacks: what it sends;
             capture: what it knows; relay: its lies to a member that registers
 tap         a witness of every genuine packet
+usecases    motors and a photo eye: boards that run files of firmware/; powered: their power
 recorder    what CAPTURE leaves of the wire
 play        the acts, one after another
 verdicts    what must hold

@@ -144,7 +144,7 @@ class Member:
             words.append(self.connection)
         if self._period_ms:
             words.append(str(self._period_ms))
-        await self.child.start([*interpreter(self.arch), *words], _environment(self.arch))
+        await self.child.start([*interpreter(self.arch), *words], environment(self.arch))
 
     async def joined(self) -> None:
         """Until it listens to the group."""
@@ -197,7 +197,7 @@ def architectures() -> tuple[list[str], list[str]]:
     return [found[0], found[-1]], [f"{note}: {found[0]} is used twice." for note in notes]
 
 
-def _environment(arch: str | None) -> dict[str, str]:
+def environment(arch: str | None) -> dict[str, str]:
     if arch is None:
         return {}
     return {"MICROPYPATH": f".frozen:{ROOT / '.build' / f'lib-{arch}'}"}

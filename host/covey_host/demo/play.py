@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 
-from . import imposture, verdicts
+from . import imposture, usecases, verdicts
 from .attacks import KINDS
 from .cast import Lost, Member
 from .relay import LIES
@@ -53,15 +53,21 @@ class Play:
         await self._stage.until(self._is_ready, "all have the keys that the last one brought")
         await asyncio.sleep(ATD_S + _POLL_S)  # until these are used: it has no others
         self._go()
+        archs = [m.arch for m in self._stage.members if m.arch]
+        cases = [
+            usecases.UseCase(self._stage, self._screen, case, archs) for case in usecases.CASES
+        ]
         scenes = asyncio.gather(*(scene.play() for scene in self._stage.impostures))
+        cases = asyncio.gather(*(case.play() for case in cases))
         try:
-            return await self._acts(scenes)
+            return await self._acts(scenes, cases)
         finally:
-            scenes.cancel()
-            with suppress(asyncio.CancelledError, Lost):
-                await scenes
+            for some in (scenes, cases):
+                some.cancel()
+                with suppress(asyncio.CancelledError, Lost):
+                    await some
 
-    async def _acts(self, scenes: asyncio.Future) -> list[Verdict]:
+    async def _acts(self, scenes: asyncio.Future, cases: asyncio.Future) -> list[Verdict]:
         await self._until_s(0.1)
         await self._rekey("rekey 1")
         await self._rekey_inband()
@@ -77,6 +83,7 @@ class Play:
         await self._rekey("rekey 3, after all attacks")
         self._screen.phase("elsewhere a member poses as the producer of its group")
         self._told = await scenes
+        self._cases = await cases
         await self._until_s(1)
         return await self._end()
 
@@ -200,6 +207,7 @@ class Play:
             *self._judge_registrations(),
             verdicts.acknowledged(OTHER_GROUP, PAIR, **self._pair),
             *map(imposture.judged, self._told),
+            *map(usecases.judged, self._cases),
             verdicts.agreed(everybody, spi),
             verdicts.explained(regulars, self.attacks, self._book.rekey_repeats),
         ]

@@ -26,6 +26,7 @@ from .cast import ROOT, Child, Lost, Member
 from .imposture import MODES, Imposture
 from .recorder import Recorder
 from .tap import Tap
+from .usecases import CASES
 
 GROUP = "line1"
 OTHER_GROUP = "line2"  # rekeyed inband
@@ -43,6 +44,7 @@ rejoin_spread = "{SPREAD_S}s"
 repeat_spacing = "300ms"
 fresh_join = false
 """  # keys change when the play says so, and each drop is accounted for
+_UNHURRIED = _SETTINGS.replace(f'dtd = "{DTD_S}s"', 'dtd = "10s"')  # for boards that are busy
 _PATIENCE_S = 30
 
 
@@ -228,23 +230,35 @@ class Stage:
         await self.covey("group", "add", GROUP, "--address", self.group, "--port", port)
         with open(self.site.policy, "a") as policy:
             policy.write(f"carrier_port = {self.carrier}\n{_SETTINGS}")
-        other = self.group.rsplit(".", 1)[0] + ".8"
-        words = ["--address", other, "--port", port, "--rekey", "inband"]
+        net = self.group.rsplit(".", 1)[0]
+        words = ["--address", f"{net}.8", "--port", port, "--rekey", "inband"]
         await self.covey("group", "add", OTHER_GROUP, *words)
         for name in PAIR:
             words = ["--interface", INTERFACE, "--server", f"{INTERFACE}:{self.plain}"]
             await self.covey("member", "add", name, "--group", OTHER_GROUP, *words)
         for at, scene in enumerate(self.impostures, 9):
-            await self._make_imposture(scene, f"{self.group.rsplit('.', 1)[0]}.{at}", port)
+            await self._make_elsewhere(scene.group, f"{net}.{at}", scene.source_auth, _SETTINGS)
+            await self._make_imposture(scene)
+        for at, case in enumerate(CASES, 20):
+            await self._make_elsewhere(case.group, f"{net}.{at}", case.source_auth, _UNHURRIED)
 
-    async def _make_imposture(self, scene: Imposture, address: str, port: str) -> None:
-        words = ["--address", address, "--port", port, "--source-auth", scene.source_auth]
-        await self.covey("group", "add", scene.group, *words)
+    async def _make_elsewhere(
+        self, group: str, address: str, source_auth: str, settings: str
+    ) -> None:
+        port = str(APPLICATION_PORT)
+        words = ["--address", address, "--port", port, "--source-auth", source_auth]
+        await self.covey("group", "add", group, *words)
         with open(self.site.policy, "a") as policy:  # another port: the tap is not to hear it
-            policy.write(f"carrier_port = {self.elsewhere}\n{_SETTINGS}")
+            policy.write(f"carrier_port = {self.elsewhere}\n{settings}")
+
+    async def _make_imposture(self, scene: Imposture) -> None:
         for name, sends in scene.names.items():
-            words = ["--interface", INTERFACE, *(["--sender"] if sends else [])]
-            await self.covey("member", "add", name, "--group", scene.group, *words)
+            await self.add_board(name, scene.group, sends)
+
+    async def add_board(self, name: str, group: str, sends: bool) -> None:
+        """One that takes part in a group elsewhere: its directory at the site."""
+        words = ["--interface", INTERFACE, *(["--sender"] if sends else [])]
+        await self.covey("member", "add", name, "--group", group, *words)
 
     async def _add(self, member: Member) -> None:
         words = ["member", "add", member.name, "--group", GROUP, "--interface", INTERFACE]

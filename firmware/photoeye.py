@@ -1,0 +1,107 @@
+"""A photo eye that reports to many: in place of main.py, on the eye (the sender) and on who hears.
+
+Its data are a state, not events: how many have passed, and whether one is before it now. So a
+frame that is lost costs nothing, and who comes late is told all. Nobody hearing the eye any more
+is told from nothing passing by: the connection times out, and its light goes out.
+"""
+
+import asyncio
+from struct import pack_into, unpack_from
+
+import covey.aio
+from covey import cip
+from onboard.board import Board, Pauses
+from onboard.cyclic import Pace, Reader, Writer, steady
+from onboard.seed import renew
+from onboard.together import together
+from onboard.wifi import Wifi
+
+CONNECTION = b"\x02\x00\x20\x02"
+INTERVAL_MS = 10  # the requested packet interval, and how often the eye looks
+MULTIPLIER = 32  # so many without a frame, and the connection is over
+LEN = 4  # passed: 2 octets; blocked: 2, of which the first bit counts
+
+board = Board("board.json")
+wifi = Wifi("wifi.json", board.show)
+
+
+async def look(group):
+    """The eye. Its input is the button's."""
+    writer, pace = Writer(CONNECTION, LEN), Pace(INTERVAL_MS)
+    passed, was_blocked = 0, False
+    while True:
+        await pace.next()
+        is_blocked = board.is_pressed()
+        if is_blocked and not was_blocked:
+            passed = passed + 1 & 0xFFFF
+            board.show("passed", passed)
+        was_blocked = is_blocked
+        if group.can_send():
+            pack_into("<HH", writer.frame, writer.off, passed, int(is_blocked))
+            await group.send(writer.make())
+
+
+class Recipient:
+    def __init__(self):
+        self._reader = Reader(CONNECTION, INTERVAL_MS, MULTIPLIER)
+        self._passed = None  # as it was last heard
+
+    async def hear(self, group):
+        reader = self._reader
+        async for packet in group:
+            answer = reader.take(packet.payload, LEN)
+            if answer < 0:
+                continue
+            if reader.taken == 1:
+                board.show("connection", "open")
+            passed, is_blocked = unpack_from("<HH", packet.payload, reader.off)
+            board.drive(bool(is_blocked & 1))
+            if answer == cip.FRESH and passed != self._passed:
+                self._passed = passed
+                board.show("passed", passed)
+
+    async def watch(self):
+        """Whether there is an eye at all."""
+        while True:
+            await asyncio.sleep(INTERVAL_MS / 1000)
+            if self._reader.has_timed_out():
+                if self._reader.taken:
+                    board.show("frames", self._reader.facts())
+                    board.show("stopped", cip.NAMES[cip.TIMED_OUT])
+                self._passed = None
+                board.drive(False)
+                self._reader.open()
+
+
+async def take_part(pauses):
+    async with covey.aio.join("covey.json", board.show) as group:
+        pauses.end()
+        steady()
+        wifi.on_return = group.refresh
+        heard = Recipient()
+        works = [look(group)] if group.config.sender else [heard.hear(group), heard.watch()]
+        try:
+            await together(*works)
+        finally:
+            wifi.on_return = None
+            board.drive(False)
+
+
+async def member():
+    await wifi.up()
+    renew("seed")
+    pauses = Pauses(5, 300)
+    while True:
+        try:
+            await take_part(pauses)
+        except (covey.aio.JoinError, covey.aio.ConfigError) as error:
+            board.show("failed", error)
+        await pauses.rest()
+        await wifi.up()
+
+
+async def main():
+    await together(board.live(), wifi.keep(), member())
+
+
+board.run(main)

@@ -1,0 +1,308 @@
+"""firmware/motors.py and photoeye.py: what they stand on, alone; both as boards on a desktop, from
+the image that `covey image --main` makes; and what `make run` judges of them.
+"""
+
+import asyncio
+import importlib.util
+from dataclasses import replace
+
+import pytest
+
+from board_bench import BOARD, FIRMWARE
+from covey import cip, port
+from covey_host.demo import usecases
+from test_firmware import bench, on, plug  # noqa: F401
+
+
+def onboard(name):
+    spec = importlib.util.spec_from_file_location(name, FIRMWARE / "onboard" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+instant, cyclic = onboard("instant"), onboard("cyclic")
+LEAD_MS = 300
+CONNECTION = b"\1\2\3\4"
+
+
+class Line:
+    """A producer and a follower on a clock of our own; now_ms wraps where ticks do."""
+
+    def __init__(self, began_ms=0):
+        self.began_ms = began_ms
+        self.announcer, self.follower = instant.Announcer(LEAD_MS), instant.Follower()
+
+    def at(self, ms):
+        return port.ticks_add(self.began_ms, ms)
+
+    def set(self, value, ms):
+        return self.announcer.set(value, self.at(ms))
+
+    def frame(self, ms, late_ms=0):
+        """One that leaves then and comes so much later: what the follower says."""
+        buf = bytearray(3 + instant.LEN)
+        self.announcer.emit(buf, 3, self.at(ms))
+        return self.follower.hear(buf, 3, self.at(ms + late_ms))
+
+    def latch(self, ms):
+        return self.follower.latch(self.at(ms))
+
+
+@pytest.mark.parametrize("began_ms", [0, (1 << 30) - 100])
+def test_a_setting_is_taken_up_at_its_instant_and_not_before(began_ms):
+    line = Line(began_ms)
+    assert line.set(1500, 0)
+    for ms in range(0, LEAD_MS, 10):
+        assert line.frame(ms) and not line.latch(ms) and line.follower.value == 0
+    assert not line.latch(LEAD_MS - 1) and line.latch(LEAD_MS)
+    assert (line.follower.number, line.follower.value) == (1, 1500)
+    assert line.frame(LEAD_MS + 10) and not line.latch(LEAD_MS + 10)
+
+
+def test_the_quickest_frame_counts_whatever_the_others_waited():
+    line = Line()
+    line.set(-600, 0)
+    delays = [90, 40, 2, 200, 70]
+    for n, late_ms in enumerate(delays):
+        assert line.frame(n * 10, late_ms)
+    assert not line.latch(LEAD_MS + 1) and line.latch(LEAD_MS + 2)
+    assert line.follower.value == -600
+
+
+def test_one_frame_of_all_is_enough():
+    line = Line()
+    line.set(7, 0)
+    line.frame(LEAD_MS - 10)
+    assert line.follower.wait_ms(50, line.at(LEAD_MS - 10)) == 10
+    assert line.follower.wait_ms(5, line.at(LEAD_MS - 10)) == 5
+    assert line.latch(LEAD_MS) and line.follower.wait_ms(50, line.at(LEAD_MS)) == 50
+
+
+def test_no_second_setting_before_the_first_is_in_force():
+    line = Line()
+    assert line.set(1, 0) and not line.set(2, LEAD_MS - 1)
+    assert line.announcer.value == 1
+    assert line.set(2, LEAD_MS) and line.announcer.number == 2
+
+
+def test_whoever_comes_late_stands_until_the_next_setting():
+    line = Line()
+    line.set(600, 0)
+    assert line.frame(LEAD_MS + 10) and not line.latch(LEAD_MS + 20) and line.follower.value == 0
+    line.set(900, 1000)
+    line.frame(1010)
+    assert line.latch(1000 + LEAD_MS) and line.follower.value == 900
+    line.follower.stop()
+    assert line.frame(2000) and not line.latch(2000) and line.follower.value == 0
+
+
+def test_a_setting_that_was_never_announced_stops_who_runs_at_another():
+    line = Line()
+    line.set(600, 0)
+    line.frame(0)
+    line.latch(LEAD_MS)
+    line.set(1500, 1000)
+    assert not line.frame(1000 + LEAD_MS) and line.follower.value == 0
+    assert line.frame(1010 + LEAD_MS) and not line.latch(5000)
+
+
+def test_a_producer_that_starts_again_stops_who_runs():
+    line = Line()
+    line.set(600, 0)
+    line.frame(0)
+    line.latch(LEAD_MS)
+    line.announcer = instant.Announcer(LEAD_MS)
+    assert not line.frame(1000) and line.follower.value == 0
+    line.set(900, 1010)  # its first one, too
+    line.frame(1010)
+    assert line.latch(1010 + LEAD_MS) and line.follower.value == 900
+
+
+def test_the_same_number_is_not_the_same_setting():
+    line = Line()
+    line.set(600, 0)
+    line.frame(0)
+    line.latch(LEAD_MS)
+    line.announcer = instant.Announcer(LEAD_MS)
+    line.set(900, 1000)
+    assert line.frame(1000) and line.latch(1000 + LEAD_MS) and line.follower.value == 900
+
+
+def test_numbers_wrap_and_values_have_a_sign():
+    line = Line()
+    line.announcer.number = 0xFFFF
+    line.set(-32768, 0)
+    line.frame(0)
+    assert line.latch(LEAD_MS) and (line.follower.number, line.follower.value) == (0, -32768)
+
+
+@pytest.mark.parametrize("has_header", [False, True])
+def test_what_a_writer_makes_a_reader_takes(has_header):
+    writer = cyclic.Writer(CONNECTION, 2, has_header)
+    reader = cyclic.Reader(CONNECTION, 10, 4, has_header)
+    assert writer.off == reader.off
+    writer.frame[writer.off :] = b"ab"
+    assert reader.take(bytes(writer.make()), 2) == cip.FRESH
+    frame = bytes(writer.make())
+    assert reader.take(frame, 2) == cip.UNCHANGED and frame[reader.off :] == b"ab"
+    assert reader.take(frame, 2) == cip.LATE and reader.refused == 1
+    writer.frame[writer.off] = 0
+    for _ in range(3):
+        lost = bytes(writer.make())
+    assert reader.take(bytes(writer.make(is_running=False)), 2) == cip.FRESH
+    assert (reader.taken, reader.missed, reader.last) == (3, 3, 6)
+    assert reader.is_running is not has_header
+    assert reader.take(lost, 2) == cip.LATE
+    other = cyclic.Writer(b"\1\2\3\5", 2, has_header)
+    assert reader.take(bytes(other.make()), 2) == cip.FOREIGN
+    reader.open()
+    assert (reader.taken, reader.missed, reader.refused) == (0, 0, 0)
+
+
+def test_data_of_another_length_are_not_used():
+    writer, reader = cyclic.Writer(CONNECTION, 3), cyclic.Reader(CONNECTION, 10, 4)
+    assert reader.take(bytes(writer.make()), 2) == cip.DATA_LENGTH and reader.taken == 0
+    assert reader.take(b"", 2) == cip.SHORT and reader.refused == 2
+
+
+def test_what_is_overdue_is_left_out(monkeypatch):
+    now, slept = [1000], []
+
+    async def sleep(seconds):
+        slept.append(round(seconds * 1000))
+        now[0] += slept[-1]
+
+    monkeypatch.setattr(port, "ticks_ms", lambda: now[0])
+    monkeypatch.setattr(cyclic.asyncio, "sleep", sleep)
+    pace = cyclic.Pace(10)
+
+    async def play():
+        await pace.next()
+        now[0] += 4
+        await pace.next()
+        now[0] += 55
+        await pace.next()
+        await pace.next()
+
+    asyncio.run(play())
+    assert slept == [10, 6, 0, 10]
+
+
+# On a desktop, as they would lie in flash
+
+
+def impatient(text):
+    assert "MULTIPLIER = 32" in text
+    return text.replace("MULTIPLIER = 32", "MULTIPLIER = 300").replace(
+        "LEAD_MS = 500", "LEAD_MS = 3500"
+    )
+
+
+def make(plug, main, name, kind, *words, change=impatient):  # noqa: F811
+    board = plug(name, kind, words, main=main, change=change)
+    on(board)
+    return board
+
+
+def test_a_motor_follows_the_line_and_stops_without_it(bench, plug):  # noqa: F811
+    bench.edit('atd = "0s"\ndtd = "1s"', 'atd = "1s"\ndtd = "3s"\nsource_auth = "mac"')
+    bench.serve()
+    motor = make(plug, "motors.py", "motor-1", "x86")
+    line = make(plug, "motors.py", "line", "cpython", "--sender")
+    motor.says("covey: connection open")
+    line.press(True)
+    line.says("covey: announced 1: 600 rpm")
+    motor.says("covey: speed 1: 600 rpm")
+    motor.shows(BOARD["relay"], 1)
+    line.cut()
+    motor.says("covey: stopped timed_out")
+    motor.shows(BOARD["relay"], 0)
+
+
+def test_no_motor_obeys_who_is_not_proven(bench, plug):  # noqa: F811
+    """Without source_auth anybody in the group could have sent it."""
+
+    def tells(text):
+        asks = "            if not packet.confirmed or"
+        assert text.count(asks) == 1
+        said = '            packet.confirmed or board.show("unproven")\n'
+        return impatient(text).replace(asks, said + asks)
+
+    bench.serve()
+    motor = make(plug, "motors.py", "motor-1", "cpython", change=tells)
+    make(plug, "motors.py", "line", "cpython", "--sender")
+    motor.says("covey: unproven", 50)
+    assert motor.count("covey: connection") == 0
+
+
+def test_an_eye_tells_who_hears_it(bench, plug):  # noqa: F811
+    bench.serve()
+    eye = make(plug, "photoeye.py", "eye", "x86", "--sender")
+    eye.press(True)
+    eye.says("covey: passed 1")
+    lamp = make(plug, "photoeye.py", "lamp", "x86")  # late, and told all
+    lamp.says("covey: passed 1")
+    lamp.shows(BOARD["relay"], 1)
+    eye.press(False)
+    lamp.shows(BOARD["relay"], 0)
+    eye.press(True)
+    lamp.says("covey: passed 2")
+    eye.cut()
+    lamp.says("covey: stopped timed_out")
+    lamp.shows(BOARD["relay"], 0)
+
+
+# What `make run` judges
+
+TOLD = ["1: 600 rpm", "2: 1500 rpm", "3: -600 rpm"]
+GOOD = usecases.Told(
+    "motors",
+    TOLD,
+    2,
+    [usecases.Heard(name, list(TOLD), ["timed_out"], (700, 0, 0, 700)) for name in "ac"],
+    usecases.Heard("b", TOLD[:2], ["timed_out"], (400, 0, 0, 400)),
+)
+
+
+def test_all_that_should_hold():
+    verdict = usecases.judged(GOOD)
+    assert verdict.ok and "3 told, a, c did all of them" in verdict.detail
+
+
+def spoilt():
+    one = GOOD.stayed[0]
+    for changes in (
+        {"followed": TOLD[:2]},
+        {"followed": TOLD[::-1]},
+        {"frames": (699, 1, 0, 700)},
+        {"frames": (699, 0, 1, 700)},
+        {"frames": (699, 0, 0, 699)},
+        {"frames": None},
+        {"stops": ["timed_out", "timed_out"]},
+        {"stops": ["out of step"]},
+    ):
+        yield replace(GOOD, stayed=[replace(one, **changes), GOOD.stayed[1]])
+    for changes in (
+        {"followed": TOLD},
+        {"followed": TOLD[:1]},
+        {"stops": []},
+        {"stops": ["idle"]},
+        {"frames": None},
+    ):
+        yield replace(GOOD, removed=replace(GOOD.removed, **changes))
+    yield replace(GOOD, before=0, removed=replace(GOOD.removed, followed=[]))
+    yield replace(GOOD, before=3, removed=replace(GOOD.removed, followed=TOLD))
+
+
+@pytest.mark.parametrize("told", list(spoilt()))
+def test_what_should_not(told):
+    assert not usecases.judged(told).ok
+
+
+def test_a_run_is_patient():
+    for case in usecases.CASES:
+        text = (FIRMWARE / case.main).read_text()
+        patient = usecases._patient(text)
+        assert patient != text and "\nMULTIPLIER = 200 " in patient
+        assert "\nLEAD_MS = 500" not in patient and "\nINTERVAL_MS = 10 " in patient
