@@ -59,7 +59,7 @@ class Front:
         for lobby in self.lobbies.values():
             lobby.policy = frames.read_policy(frames.policy_facts(self.server.policy, self.count))
             lobby.believe(self.server.trust)
-        self.server.hear_workers(sum(x.half_open for x in self.lobbies.values()), {}, [])
+        self.server.hear_workers(sum(x.half_open for x in self.lobbies.values()), {}, [], {})
 
     def receive(self, data, address, now_ms):
         at = self._address(address)

@@ -160,7 +160,11 @@ def _in_group(told: dict, name: str, group: dict) -> Iterator[Cause]:
         what = f"The key server has never heard of {member}."
         yield Cause("never_heard", what, _NEVER_HEARD)
     elif state == "never":
-        yield Cause("never_registered", f"{member} was never let into {name}.", "")
+        what = (
+            f"{member} is not in {name}: it never came, or what it may do there was changed"
+            " (`covey member allow`) and it has not come back."
+        )
+        yield Cause("never_registered", what, "")
     elif state == "waiting":
         what = (
             f"It has asked, and waits for other keys of {name}, so that nothing old can be played"

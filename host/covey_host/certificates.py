@@ -4,6 +4,7 @@ lock: a part of operations.py.
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from . import site as sites
@@ -15,6 +16,7 @@ from .site import Site
 from .store import Store
 
 _FIELDS = {"key_file": "key.pem", "certificate_file": "cert.pem", "ca_file": "ca.pem"}
+_OWN = "psk", "ppk", "key.pem", "cert.pem", "ca.pem", "server.pem"  # of a member
 _RAW_FIELDS = {"key_file": "key.pem", "server_key_file": "server.pem"}
 
 
@@ -117,6 +119,25 @@ class Certificates:
 
     def _ledger(self) -> Ledger:
         return self._running.keyserver.ledger if self._running else Ledger(self._store)
+
+
+def stale(folder: Path, files: dict[str, bytes], raw: bytes | None) -> list[str]:
+    """Files of a member before that the new one of that name doesn't replace by its own. A private
+    key stays whose public half was given: its owner has put it there. raw: that half, as a
+    SubjectPublicKeyInfo, of who has a raw public key."""
+    if "cert.pem" in files:
+        raw = issuing.spki(issuing.load_chain(files["cert.pem"])[0].public_key())
+    return [name for name in _OWN if name not in files and not _is_of(folder / name, raw)]
+
+
+def _is_of(path: Path, raw: bytes | None) -> bool:
+    """Whether that is the private key whose public half is `raw`."""
+    if path.name != "key.pem" or raw is None:
+        return False
+    try:
+        return issuing.spki(issuing.load_key(path.read_bytes()).public_key()) == raw
+    except (OSError, issuing.Unfit):
+        return False
 
 
 def _key_of(request: dict) -> tuple[Any, dict[str, bytes]]:

@@ -15,7 +15,8 @@ from typing import Protocol
 
 from . import permissions, ppks
 from . import site as sites
-from .certificates import Certificates
+from .audit import archive
+from .certificates import Certificates, stale
 from .control import caller
 from .errors import MISUSE, Problem
 from .gcks import Out, policy
@@ -143,8 +144,8 @@ class Operations:
                 self._remember("added", member=name, groups=[group.name], **facts)
             final = self._site.members / name
             sites.private_directory(final)
-            for file in {"psk", "ppk"} - files.keys():  # of a removed member of this name, whose
-                (final / file).unlink(missing_ok=True)  # other files are replaced
+            for file in stale(final, files, how.get("key")):  # of a removed member of this name
+                (final / file).unlink(missing_ok=True)
             for file in (*files, "seed", "covey.json"):
                 os.replace(draft / file, final / file)
             sites.sync_directory(final)
@@ -264,6 +265,11 @@ class Operations:
         """What is done to the site's files elsewhere, and here only for the audit log."""
         return {}
 
+    def audit_archive(self, request: dict, now_ms: int) -> dict:
+        """Files of the audit log that were copied elsewhere may be taken away."""
+        ledger = self._running.keyserver.ledger if self._running else Ledger(self._store)
+        return {"first": archive.record(ledger, self._site.root, request.get("names"))}
+
     def _remember(self, event: str, **facts) -> None:
         """For `covey why`, where no server does it. It goes without, if it can't be written."""
         diary = Diary(self._store, None, self._authority(), time.time)
@@ -315,6 +321,8 @@ _WORK = {
     "backup": Operations.entered,
     "restore": Operations.entered,
     "site key": Operations.entered,
+    "audit archive": Operations.audit_archive,
+    "failed": Operations.entered,
 }
 
 

@@ -58,6 +58,7 @@ _emit = json.JSONEncoder(default=str).encode  # made once: that takes as long as
 _PRIORITIES = {"warning": 4, "notice": 5, "info": 6}  # of syslog
 _LEVELS = {
     "trouble": "warning",
+    "in_clear": "warning",
     "skipped": "notice",
     "refused": "notice",
     "authentication_failed": "notice",

@@ -3,7 +3,7 @@ part of operations.py.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,22 @@ def role_wanted(request: dict) -> Role:
     if role is Role.NONE:
         raise Problem("A new member with the role none could do nothing: name another.", MISUSE)
     return role
+
+
+def only_takes(authority: Authority, groups: Iterable[str], request: dict) -> bool:
+    """Whether this `member allow` gives no right, in a group that is added later neither."""
+    name, rule, word = (request.get(key) for key in ("member", "group", "role"))
+    if request.get("do") != "member allow" or not isinstance(rule, str):
+        return False
+    try:
+        role = None if word == DEFAULT else roles.role_named(word)
+        check = roles.check_pattern(rule)
+        was, now = authority.with_rule(sites.check_name("member", name), check, role)
+    except (Problem, TypeError):
+        return False
+    if roles.is_pattern(rule):
+        return role is not None and not role & ~was.groups.get(rule, Role.NONE)
+    return not any(now.role(group) & ~was.role(group) for group in {*groups, rule})
 
 
 def allow(

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from .errors import MISUSE, Problem
 
-_DRAFT = ".covey-init"  # where `covey init` builds; whatever it holds is no site
+_DRAFT = ".covey-init"  # where a site is built; whatever it holds is none
+_MOVED = ".names"  # in there: of what is being moved out of it
 _GITIGNORE = """\
 # Made by `covey init`. All else of a site is secret or passing: keys, state.db, members/, images,
 # captures. Nothing of it belongs into a repository, whatever it is called.
@@ -29,6 +30,7 @@ _GITIGNORE = """\
 !.gitignore
 !covey.toml
 """
+_OURS = re.compile(r"\.?[A-Za-z0-9][A-Za-z0-9._-]*")  # what may be in the draft, and no path
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -69,15 +71,18 @@ def create(root: Path, policy_text: str | None, fill) -> Site:
     site.key that is there already stays.
 
     All is built in a draft directory inside and renamed, state.db last: without it there is no
-    site, so that an interrupted `covey init` can simply be run again.
+    site, so that whoever was killed meanwhile can simply be run again. What was renamed by then is
+    taken away again: the draft says what it is, and still holds state.db.
     """
     made = _make_directory(root)
     try:
         with _locked(root):
-            _check_empty(root, policy_text)
+            _take_back(root)
+            _check_empty(root)
             try:
                 _build(root, policy_text, fill)
             finally:
+                _take_back(root)
                 shutil.rmtree(root / _DRAFT, ignore_errors=True)
                 if made and not os.path.lexists(root / "state.db"):
                     shutil.rmtree(root, ignore_errors=True)
@@ -148,9 +153,28 @@ def _build(root: Path, policy_text: str | None, fill) -> None:
         write_private(draft / "covey.toml", policy_text.encode())
     fill(draft / "state.db")
     names = sorted(each.name for each in draft.iterdir())
-    for name in sorted(names, key="state.db".__eq__):
+    names.sort(key="state.db".__eq__)
+    replace_private(draft / _MOVED, "\n".join(names).encode())
+    for name in names:
         os.rename(draft / name, root / name)
     sync_directory(root)
+
+
+def _take_back(root: Path) -> None:
+    """What was moved out of a draft that became no site."""
+    draft = root / _DRAFT
+    if not (draft / _MOVED).exists() or not os.path.lexists(draft / "state.db"):
+        return
+    for name in (draft / _MOVED).read_text().split("\n"):
+        path = root / name
+        if not _OURS.fullmatch(name):
+            continue  # whoever prepared this directory wants more away
+        if os.path.lexists(draft / name) or name == "site.key":
+            continue  # not moved yet; or the only copy of it, which may stay
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _shown(name: str) -> str:
@@ -186,11 +210,9 @@ def _locked(root: Path):
         os.close(fd)
 
 
-def _check_empty(root: Path, policy_text: str | None) -> None:
+def _check_empty(root: Path) -> None:
     found = {entry.name for entry in root.iterdir()} - {_DRAFT, "site.key"}
     if "state.db" in found:
         raise Problem(f"{root} is a site already: it is never overwritten.", MISUSE)
-    ours = {} if policy_text is None else {".gitignore": _GITIGNORE, "covey.toml": policy_text}
-    left = {n for n in found & ours.keys() if (root / n).read_bytes() == ours[n].encode()}
-    if found - left:  # what is left is of an init that was killed between its renames
+    if found:
         raise Problem(f"{root} is not empty: name a new directory for the site.", MISUSE)

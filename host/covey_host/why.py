@@ -22,7 +22,7 @@ _STATES = {
     "waiting": "waits for keys",
     "excluded": "had keys, which are over, and has not come back",
     "left": "has left it",
-    "never": "was never in it",
+    "never": "is not in it",
 }
 _ROLES = {
     "receiver": "be a receiver of",

@@ -102,7 +102,9 @@ class Candidates:
         try:
             if self._look is None:
                 at = self._by_lot(self._seen, 0) if self._is_crowded else self._seen
-                self._looked_at = self._take_out(at)
+                self._looked_at = self._waiting[at]
+                self._look = None  # both have room from here on, so it is not lost
+                self._take_out(at)
                 self._look = self._rekey.begin(self._looked_at)
             next(self._look)
             return

@@ -108,7 +108,7 @@ def name_of(reason):
     return names()[reason]
 
 
-_MOST = 66  # every reason is above -_MOST
+_MOST = 66  # the first number that none has, so that a board has room for no more
 
 
 class FormatError(Exception):
@@ -124,7 +124,12 @@ class ConfigError(Exception):
 
 
 class Drops:
-    """How often each reason occurred, in fixed memory. Counting allocates nothing."""
+    """How often each reason occurred, in fixed memory. Counting allocates nothing.
+
+    most: every reason is above -most.
+    """
+
+    most = _MOST
 
     def __init__(self):
         self._counts = [0] * _MOST

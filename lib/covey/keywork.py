@@ -227,6 +227,7 @@ class KeyWork:
     def _follow_rekey(self):
         group = self._group
         try:
+            group.rekey.is_proven = False
             made = yield from group.rekey.work(
                 group.terms, self._member.sender_slots, self._is_sender
             )
@@ -241,6 +242,12 @@ class KeyWork:
                 yield MISSED
             elif not group.rekey.is_proven and error.reason != DROP_REKEY_PORTION:
                 self._candidates.doubt()
+            return
+        except _SHORT:
+            if group.rekey.is_proven:
+                raise
+            self._member.drops.count(DROP_CAPACITY)
+            yield FLOODED  # anybody with the keys can make it up: asked no more often than so
             return
         self._candidates.settle()
         yield FOLLOWED

@@ -17,6 +17,7 @@ _PULL_S = const(5)
 _MISSED_S = const(30)  # at most one registration in so long, whatever SPIs are shown to us;
 _MISSED_MOST_S = const(3600)  # doubled up to this while it brings no new keys
 _DOUBTED_S = const(30)  # from one question under a flood to the next, and up to as much more
+_DOUBTED_WAIT_S = const(10)  # until such a question at most, however long a member else waits
 _OVERLAP_S = const(60)  # a server has given up a request long before
 
 
@@ -50,6 +51,12 @@ class Refresh:
         self._is_unheard = False
         if not self.at.is_running:
             self.at.start(now_ms, 0, self._spread_ms())
+
+    def _sooner(self, now_ms, wait_ms):
+        """In so long, or when it is to be anyway if that is before."""
+        self._is_unheard = False
+        if self.at.left_ms(now_ms) > wait_ms:
+            self.at.start(now_ms, 0, wait_ms)
 
     def missed(self, now_ms):
         """The key server says that we lack keys: as soon(), unless a repeat brings them."""
@@ -143,7 +150,7 @@ class Refresh:
                 self.is_doubted = False
                 self._doubted_until = Timer()
                 self._doubted_until.start(now_ms, _DOUBTED_S, self._spread_ms(_DOUBTED_S))
-                self.soon(now_ms)
+                self._sooner(now_ms, min(self._spread_ms(), self._spread_ms(_DOUBTED_WAIT_S)))
         if (member.missed_rekey or member.wants_rekey) and is_member and not self.is_pulling:
             is_unheard = not (member.wants_rekey or self.at.is_running)
             member.missed_rekey = member.wants_rekey = False

@@ -76,7 +76,7 @@ class _Held:
 class Rekey:
     """The Rekey SAs of one group, and the one message that is in work."""
 
-    is_proven = False  # whether the signature of the latest in work is good
+    is_proven = False  # whether the signature of what was in work last is good; work() says so
     has_displaced = False  # a fragment has taken the place of another message's
 
     def __init__(self):
@@ -224,7 +224,6 @@ class Rekey:
         only here, after the signature.
         """
         candidate = self._busy
-        self.is_proven = False
         try:
             parts = yield from _take_apart(candidate)
             if parts.policy and was.key_path:

@@ -32,13 +32,12 @@ _VERSION = const(1)
 _SOFTWARE = b"\0\1\0"
 _HEAD = ">BBBB3sx4sIIII"
 _PAIR = ">BI"
-_MOST_REASON = const(72)  # the first number that none has
 _MOST_REASONS = const(48)  # in one report; there are no more by now
 
 
 def emit_report(state, spi, epoch, seconds, opened, sent, changes, drops):
     """The notification's data. changes: [(state, seconds ago)]; drops: Drops."""
-    counts = [(number, drops.of(-number)) for number in range(1, _MOST_REASON)]
+    counts = [(number, drops.of(-number)) for number in range(1, drops.most)]
     drops = [pair for pair in counts if pair[1]][:_MOST_REASONS]
     head = _VERSION, state, len(changes), len(drops), _SOFTWARE, spi or bytes(4)
     out = struct.pack(_HEAD, *head, epoch or 0, seconds, opened, sent)

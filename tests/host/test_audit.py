@@ -4,23 +4,31 @@ import errno
 import json
 import os
 import stat
+from contextlib import suppress
 
 import pytest
 
+from covey.drops import Drops
 from covey_host import cli
 from covey_host import site as sites
-from covey_host.audit import chain, journal, reader, recorder
+from covey_host.audit import archive, chain, journal, reader, recorder, rows
 from covey_host.audit.chain import BEGIN, Mark, Verifier
 from covey_host.audit.journal import Journal
 from covey_host.audit.quota import Quota
 from covey_host.audit.recorder import Recorder
 from covey_host.errors import Problem
+from covey_host.gcks import chronicle, keyserver
+from covey_host.gcks.authority import Authority, Member
 from covey_host.gcks.ledger import Ledger
+from covey_host.gcks.roles import Role, role_named
+from covey_host.output import Log
+from covey_host.permissions import only_takes
 from covey_host.site import Site
-from covey_host.store import Fenced
+from covey_host.store import Fenced, sqlite
 from covey_host.vault.opening import create_store, open_store
 from foreign_gm import ForeignGM
 from gcks_site import KEY as PSK
+from gcks_site import LINE1, SITE
 from gcks_site import Site as Plant
 
 KEY = bytes(range(32))
@@ -149,7 +157,7 @@ def test_who_builds_the_chain_anew_needs_the_site_s_key(site, log):
 def test_who_has_the_key_is_found_by_the_store_s_mark_or_one_that_was_kept(site, store, log):
     fill(log, 4)
     kept = whole(site).mark
-    forged(site, store.read(journal.KEY)[0], change=lambda fields: {**fields, "group": "x"})
+    forged(site, store.read(rows.KEY)[0], change=lambda fields: {**fields, "group": "x"})
     whole(site)
     assert wrong(site, kept) == "Entry 4, of this mark, is not in the log."
     log.mark(0)
@@ -162,10 +170,45 @@ def test_a_mark_of_what_is_not_there(site, log):
         assert wrong(site, Mark(n, "a" * 64)) == f"Entry {n}, of this mark, is not in the log."
 
 
-def test_numbers_that_are_no_longer_here_are_named_not_blamed(site, log):
+def test_a_beginning_that_is_in_no_archive_is_missed(site, log):
     fill(log, 4)
+    kept = whole(site).mark
     rewrite(site, lambda lines: lines.__delitem__(slice(0, 2)))
-    assert whole(site).first == 3
+    assert wrong(site) == "Entries 1 to 2 are missing, and in no archive."
+    assert whole(site, kept).first == 4
+
+
+@pytest.mark.parametrize("taken", [[rows.KEY], [rows.MARK], [rows.KEY, rows.MARK]])
+def test_who_takes_the_log_and_what_the_store_knows_of_it_is_found(site, store, log, taken):
+    """Without the site key, by deleting."""
+    fill(log, 3)
+    log.mark(0)
+    log.close()
+    store.compare_and_swap([(name, store.read(name)[1], None) for name in taken], None)
+    (site.root / journal.NAME).unlink()
+    assert wrong(site) == f"The store knows {taken[0]} no more: somebody has taken it away."
+    other = again(site, store)
+    fill(other, 1)
+    other.mark(0)
+    other.close()
+    assert entries(site)[-2]["event"] == "cut" and entries(site)[-2]["missing"] == taken
+    assert "says that the log before it was cut" in "".join(reader.verify(site, BEGIN).found)
+
+
+def test_a_store_that_was_never_sealed_begins_its_log_with_its_seal(tmp_path):
+    made = sqlite.create(tmp_path / "state.db")
+    made.compare_and_swap([("a", 0, b"1")], None)
+    made.close()
+    site = Site(tmp_path)
+    site.policy.write_text("")
+    assert whole(site).count == 0  # no key yet, and nobody is blamed
+    store = open_store(site)
+    store.lock("test")
+    log = again(site, store)
+    fill(log, 1)
+    log.close()
+    store.close()
+    assert whole(site).count == 1
 
 
 def test_without_the_key_the_chain_alone_is_looked_at():
@@ -441,7 +484,7 @@ def test_the_store_hears_of_all_within_a_second(site, store, log):
     assert made.is_behind
     made.step(5)
     assert not made.is_behind
-    assert store.read(journal.MARK)[0].startswith(b"1:")
+    assert store.read(rows.MARK)[0].startswith(b"1:")
 
 
 def test_a_mark_that_failed_is_written_later(site, store):
@@ -456,7 +499,7 @@ def test_a_mark_that_failed_is_written_later(site, store):
     counted.is_full = False
     log.mark(20)
     log.close()
-    assert store.read(journal.MARK)[0].startswith(b"2:")
+    assert store.read(rows.MARK)[0].startswith(b"2:")
 
 
 def test_a_mark_is_fenced(site, store):
@@ -495,6 +538,16 @@ def test_many_strangers_share_one_place_and_make_room_later():
     assert quota.take("later", 100) and "later" in quota._seen
 
 
+def test_what_was_left_out_before_is_counted_with_the_rest():
+    quota = Quota(burst=1, every_s=10, most=2)
+    quota.leave_out("a", 7, 0)
+    assert quota.take("a", 0) and not quota.take("a", 0)
+    assert list(quota.left_out()) == [("a", 8)]
+    quota.take("b", 0)
+    quota.leave_out("c", 5, 0)
+    assert list(quota.left_out()) == [(None, 5)]
+
+
 class Told:
     def __init__(self):
         self.troubles = []
@@ -512,11 +565,13 @@ def test_a_flood_of_refusals_is_counted_not_written(site, log):
         made.event("authentication_failed", {**facts, "address": address}, number * 0.072)
         if number % 5000 == 0:
             made.step(number * 0.072)
+    by_workers = {"of": "authentication_failed", "count": 700}
+    made.event("left_out", by_workers, 3600)
     made.close()
     found = entries(site)
     left_out = sum(entry["count"] for entry in found if entry["event"] == "left_out")
     kept = sum(1 for entry in found if entry["event"] == "authentication_failed")
-    assert kept + left_out == 50_000
+    assert kept + left_out == 50_700
     in_an_hour = (site.root / journal.NAME).stat().st_size
     assert in_an_hour * 24 < 20 << 20
     assert whole(site).count == len(found)
@@ -572,8 +627,22 @@ def test_what_no_command_is_does_not_stop_the_log(site, log):
     with made.command({"do": "rekey", "group": deep, "members": ["\ud800"], "x": deep}, "me"):
         pass
     (entry,) = entries(site)
-    assert entry["group"] == "?" and entry["members"] == ["\ud800"]
+    assert entry["group"] == [["?"]] and entry["members"] == ["\ud800"]
     assert whole(site).count == 1
+
+
+def test_a_long_command_is_entered_in_full_and_no_line_is_too_long(site, log):
+    names = [f"m{number:060}" for number in range(18_000)]
+    made = Told().recorder(log, site)
+    request = {"do": "member remove", "members": names, "file": "x" * chain.MOST_OCTETS}
+    with made.command(request, "me"):
+        pass
+    log.add("reloaded", "server", groups=names)
+    log.commit()
+    assert whole(site).count == 181
+    *some, last = entries(site)
+    assert [name for entry in some for name in entry["members"]] == names
+    assert {entry["of"] for entry in some} == {18_000} and "octets" in last["left_out"]
 
 
 @pytest.mark.parametrize("request_", [{"do": "status"}, {"do": "site ca", "new": False}, {}])
@@ -594,6 +663,100 @@ def test_with_a_full_disk_nobody_is_let_in_and_anybody_is_put_out(site, store, m
         with made.command({"do": command}, 1):
             done.append(command)
     assert done == ["member remove", "rekey", "reload"] and told.troubles
+
+
+@pytest.mark.parametrize(
+    "request_, takes, is_done",
+    [
+        ({"do": "site ca", "crl": "x"}, False, True),
+        ({"do": "site ca", "crl": "x", "ca_cert": "x"}, False, False),
+        ({"do": "site ca", "crl": "x", "new_key": True}, False, False),
+        ({"do": "member allow", "role": "receiver"}, True, True),
+        ({"do": "member allow", "role": "receiver"}, False, False),
+        ({"do": "member allow", "role": "none"}, False, True),
+    ],
+)
+def test_with_a_full_disk_rights_can_be_taken(site, store, monkeypatch, request_, takes, is_done):
+    log, done = again(site, store), []
+    made = Told().recorder(log, site)
+    Disk(monkeypatch).room = 0
+    with suppress(Problem), made.command(request_, 1, lambda: takes):
+        done.append(1)
+    assert bool(done) == is_done
+
+
+def test_what_a_new_rule_takes_and_gives():
+    class Known(Authority):
+        def find(self, name):
+            rules = {"line1": Role.BOTH, "line2": Role.NONE, "cell*": Role.RECEIVER}
+            return Member(name, b"", rules) if name == "a" else None
+
+    def is_taken(rule, word, name="a"):
+        request = {"do": "member allow", "member": name, "group": rule, "role": word}
+        return only_takes(Known(None), {"line1": 1, "line2": 2, "cell1": 3}, request)
+
+    for rule, word in (("line1", "receiver"), ("line1", "default"), ("cell1", "none")):
+        assert is_taken(rule, word)
+    assert is_taken("cell*", "receiver") and is_taken("x*", "none")
+    for rule, word in (("line2", "receiver"), ("cell1", "both"), ("cell*", "sender")):
+        assert not is_taken(rule, word)
+    for rule, word in (("x*", "receiver"), ("cell*", "default"), ("line2", "default"), (1, 1)):
+        assert not is_taken(rule, word) or (rule, word) == ("line2", "default")
+    assert not is_taken("line1", "none", "b") and not is_taken("line1", "x", 7)
+
+
+def test_without_a_log_and_a_server_anybody_can_be_put_out(site, store, capsys):
+    (site.root / journal.NAME).mkdir()
+    with recorder.alone(site, store, {"do": "member remove", "members": ["a"]}):
+        pass
+    assert "audit.log can't be written" in capsys.readouterr().err
+    with pytest.raises(Problem, match="audit.log can't be written"):
+        with recorder.alone(site, store, {"do": "member add", "member": "a"}):
+            raise AssertionError
+
+
+@pytest.mark.parametrize("role, is_done", [("receiver", True), ("both", False)])
+def test_without_a_log_and_a_server_a_right_can_be_taken(site, store, role, is_done):
+    site.policy.write_text(SITE + LINE1)
+    rules = {"line1": Role.BOTH} if is_done else {"line1": Role.RECEIVER}
+    Authority(Ledger(store)).add("a", ["line1"], role=rules["line1"], psk=PSK)
+    (site.root / journal.NAME).mkdir()
+    request, done = {"do": "member allow", "member": "a", "group": "line1", "role": role}, []
+    with suppress(Problem), recorder.alone(site, store, request):
+        done.append(1)
+    assert bool(done) == is_done
+
+
+def test_a_running_server_knows_what_only_takes(tmp_path, monkeypatch):
+    plant = Plant(tmp_path / "state.db")
+    plant.add("a")
+    told = chronicle.Chronicle(Site(tmp_path), Log(True), Drops(), dict)
+    told.open(plant.store, plant.server)
+    Disk(monkeypatch).room = 0
+    done = []
+    for role in ("receiver", "both"):
+        request = {"do": "member allow", "member": "a", "group": "line1", "role": role}
+        was, now = plant.server.authority.with_rule("a", "line1", role_named(role))
+        with suppress(Problem), told.command(request, "me"):
+            plant.send(plant.server.change_member(was, now, plant.now))
+            done.append(role)
+    assert done == ["receiver"]
+    plant.store.close()
+
+
+def test_a_burst_of_events_is_entered_to_the_last_one(tmp_path, monkeypatch):
+    """More of them than the key server keeps."""
+    monkeypatch.setattr(keyserver, "_MOST_EVENTS", 3)
+    plant, names = Plant(tmp_path / "state.db"), [f"m{number}" for number in range(10)]
+    for name in names:
+        plant.add(name)
+    told = chronicle.Chronicle(Site(tmp_path), Log(True), Drops(), dict)
+    told.open(plant.store, plant.server)
+    plant.send(plant.server.remove_members(names, plant.now))
+    told.tell()
+    plant.store.close()
+    found = [json.loads(line) for line in reader.lines(tmp_path)]
+    assert [e["member"] for e in found if e["event"] == "removed"] == names
 
 
 def test_keys_are_not_given_out_where_that_can_t_be_entered(site, store, monkeypatch):
@@ -675,6 +838,50 @@ def test_verify_and_show(site, log, capsys):
     said = audit(site, capsys, "verify", status=1)
     assert said.err == "Entry 2 is missing.\n" and "not the log" in said.out
     assert audit(site, capsys, "verify", "--since", "x", status=2).err.count("\n") == 1
+
+
+def test_full_files_go_to_an_archive(site, store, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(journal, "MOST_OCTETS", 900)
+    shelf = tmp_path / "shelf"
+    assert "nothing to move" in audit(site, capsys, "archive", str(shelf)).out
+    log = again(site, store)
+    for number in range(12):
+        fill(log, 1, number)
+        log.mark(number)
+    log.close()
+    names = sorted(path.name for path in site.root.glob("audit-*"))
+    before = {name: (site.root / name).read_bytes() for name in names}
+    assert "can't be used" in audit(site, capsys, "archive", str(shelf), status=2).err
+    assert "is the site itself" in audit(site, capsys, "archive", str(site.root), status=2).err
+    shelf.mkdir()
+    (shelf / names[0]).write_text("another")
+    assert "another file" in audit(site, capsys, "archive", str(shelf), status=2).err
+    (shelf / names[0]).unlink()
+    with monkeypatch.context() as patch:  # killed before the store knows
+        patch.setattr(archive, "record", lambda *_: (_ for _ in ()).throw(Kill()))
+        with pytest.raises(Kill):
+            cli.main(["audit", "archive", str(shelf), "--site", str(site.root)])
+    assert whole(site).first == 1
+    monkeypatch.setattr(journal, "MOST_OCTETS", 1 << 20)
+    said = audit(site, capsys, "archive", str(shelf)).out
+    assert "the log here begins with entry" in said
+    assert {path.name: path.read_bytes() for path in shelf.iterdir()}.items() >= before.items()
+    first = whole(site).first
+    assert first > 1 and not {*names} & {path.name for path in site.root.iterdir()}
+    command = [e for e in entries(site) if e["event"] == "command"][0]
+    assert command["names"][: len(names)] == names
+    for name, data in before.items():  # killed before all were taken away
+        (site.root / name).write_bytes(data)
+    whole(site)
+    audit(site, capsys, "archive", str(shelf))
+    rewrite(site, lambda lines: lines.pop(0))
+    assert wrong(site).startswith("Entr") and "missing, and in no archive" in wrong(site)
+
+
+@pytest.mark.parametrize("names", [None, [], ["x"], ["audit-000000000009.log"], [1]])
+def test_what_is_no_file_of_the_log_is_not_taken_away(site, store, names):
+    with pytest.raises(Problem, match="not the oldest"):
+        archive.record(Ledger(store), site.root, names)
 
 
 def test_show_takes_whatever_stands_there(site, capsys):

@@ -202,6 +202,30 @@ def test_out_of_one_group_and_not_of_the_other(site):
     assert site.server._responder.open_sa("p") is None
 
 
+@pytest.mark.parametrize("how", ["allow", "remove"])
+def test_out_of_a_group_that_is_gone_from_covey_toml(tmp_path, how):
+    """It may come back, with the keys that it had: without who has lost its right meanwhile."""
+    both = SITE + LINE1 + LINE2
+    site = Site(tmp_path / "state.db", both)
+    for name in ("p", "q"):
+        site.server.add_member(name, ["line1", "line2"], sender=True, psk=KEY)
+    gm, other = (site.register(ForeignGM(n, KEY, b"line2"), n.decode()) for n in (b"p", b"q"))
+    site.text = SITE + LINE1
+    site = site.restart()
+    if how == "allow":
+        allow(site, "p", "line2", NONE)
+        assert site.server.farewells(site.now) == []
+    else:
+        site.send(site.server.remove_member("p", site.now))
+    site.text = both
+    site = site.restart()
+    site.wait(20_000)
+    heard = [[one.rekey(out.data) for out in site.air] for one in (gm, other)]
+    assert ["rekeyed" in one for one in heard] == [False, True]
+    assert site.server.authority.evicted("line2") == set()
+    site.store.close()
+
+
 def test_who_only_sends_gives_its_right_to_receive_back(site):
     site.add("p")
     gm = site.gm("p", wants=1)

@@ -3,13 +3,16 @@
 import io
 import json
 import os
+import re
 import shutil
 import stat
 import tarfile
+from pathlib import Path
 
 import pytest
 
 from covey_host import site as sites
+from covey_host.audit import reader
 from covey_host.errors import Problem
 from covey_host.site import Site
 from covey_host.store import sqlite
@@ -36,7 +39,8 @@ def values(root):
     """Of the store; the audit log's mark goes on."""
     store = opening.open_store(Site(root))
     try:
-        return {key: value for key, value, _ in store.scan("") if key != "audit/mark"}
+        found = {key: value for key, value, _ in store.scan("")}
+        return {key: found[key] for key in found.keys() - {"audit/mark", "seal/state"}}
     finally:
         store.close()
 
@@ -123,6 +127,9 @@ def test_a_backup_beside_a_running_server_is_restored_whole(bench, tmp_path):
     bench.member("press-7", "--sender")
     bench.member("press-8", "--auth", "cert")
     server = bench.serve()
+    assert "(covey serve, process" in bench.covey("site", "key", "--new", status=1)
+    entry = json.loads(reader.last_lines(bench.root, 1)[0])
+    assert (entry["event"], entry["command"]) == ("failed", "site key")
     for name in ("wifi.json", "audit-000000000000.log", "notes.txt"):
         (bench.root / name).write_text("{}")
     said = bench.covey("backup", tmp_path / "b.covey")
@@ -176,7 +183,7 @@ def test_a_restore_refuses_and_leaves_nothing(bench, tmp_path):
     for file, root, key_file, words in (
         (tmp_path / "b.covey", used, key, "not empty"),
         (tmp_path / "b.covey", bench.root, None, "a site already"),
-        (tmp_path / "b.covey", bench.root, key, "leave --key-file out"),
+        (tmp_path / "b.covey", bench.root, other, "leave --key-file out"),
         (tmp_path / "b.covey", new, None, "site key is missing"),
         (tmp_path / "b.covey", new, other, "sealed under the site key with the ID"),
         (tmp_path / "b.covey", new, tmp_path / "none", "can't be read"),
@@ -209,6 +216,9 @@ def test_no_backup_is_overwritten_and_a_failed_one_is_gone(bench, tmp_path, monk
     there.write_text("mine")
     assert "no backup is overwritten" in bench.covey("backup", there, status=2)
     assert there.read_text() == "mine"
+    last = json.loads(reader.last_lines(bench.root, 1)[0])
+    assert (last["event"], last["command"]) == ("failed", "backup")
+    assert "no backup is overwritten" in last["reason"] and last["by"]["uid"] == os.getuid()
     assert "can't be written" in bench.covey("backup", tmp_path / "no" / "b", status=1)
     for error, kind in ((OSError(28, "No space left on device"), Problem), (Killed(), Killed)):
 
@@ -221,14 +231,96 @@ def test_no_backup_is_overwritten_and_a_failed_one_is_gone(bench, tmp_path, monk
         assert not (tmp_path / "new").exists()
 
 
+def test_odd_files_are_named_and_left_out_at_both_ends(bench, tmp_path, monkeypatch, capsys):
+    """An editor's, a person's: the backup is one that can be restored."""
+    bench.member("press-7")
+    for name in ("covey.json~", "a note.txt", "schlüssel", "up\x1b[A"):
+        (bench.root / "members/press-7" / name).write_text("mine")
+    (bench.root / "members/my boards").mkdir()
+    (bench.root / "members/my boards/note").write_text("mine")
+    backup.make(Site(bench.root), tmp_path / "b.covey")
+    said = capsys.readouterr().err
+    for name in ("my boards/note", "covey.json~", "a note.txt", "schlüssel", "up\\x1b[A"):
+        assert f"members/{'' if 'my' in name else 'press-7/'}{name}" in said
+    key = bench.root / "site.key"
+    backup.restore(tmp_path / "b.covey", tmp_path / "new", key)
+    assert sorted(os.listdir(tmp_path / "new/members/press-7")) == ["covey.json", "psk", "seed"]
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(backup, "_OF_MEMBER", re.compile("members/.*", re.DOTALL))
+    backup.make(Site(bench.root), tmp_path / "of-before.covey")  # as one that took them along
+    monkeypatch.undo()
+    backup.restore(tmp_path / "of-before.covey", tmp_path / "newer", key)
+    assert "covey.json~" in capsys.readouterr().err
+    assert files(tmp_path / "newer") == files(tmp_path / "new")
+
+
+def test_a_backup_beside_a_full_log_and_a_removal(bench, tmp_path, monkeypatch):
+    """The log's file becomes a full one, and a member goes, between a look and a reading."""
+    bench.member("press-7")
+    bench.member("press-8")
+    log, full = bench.root / "audit.log", bench.root / "audit-000000000001.log"
+    (bench.root / "audit-000000000000.log").write_text("{}")
+    before, listed = log.read_bytes(), Path.iterdir
+
+    def meanwhile(path):
+        found = list(listed(path))
+        if path == bench.root and not full.exists():
+            log.rename(full)
+            log.write_text("{}")
+        if path == bench.root / "members/press-7":
+            shutil.rmtree(path)
+        if path == bench.root / "members" and (path / "press-8").exists():
+            shutil.rmtree(path / "press-8")
+        return iter(found)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", meanwhile)
+        backup.make(Site(bench.root), tmp_path / "b.covey")
+    backup.restore(tmp_path / "b.covey", tmp_path / "new", bench.root / "site.key")
+    assert not list(tmp_path.glob("new/members/*"))
+    assert (tmp_path / "new/audit.log").read_bytes() == before
+    logs = sorted(p.name for p in tmp_path.glob("new/audit*"))
+    assert logs == ["audit-000000000000.log", "audit.log"]
+
+
+@pytest.mark.parametrize("at", range(5))
+def test_a_restore_that_is_killed_can_be_run_again(bench, tmp_path, at, monkeypatch):
+    """Between its renamings: members, covey.toml and others are there, and no site is."""
+    bench.member("press-7")
+    backup.make(Site(bench.root), tmp_path / "b.covey")
+    new, key, rename, left = tmp_path / "new", bench.root / "site.key", os.rename, [at]
+
+    def rename_or_die(*names):
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        rename(*names)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", rename_or_die)
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # as if nobody had cleaned up
+        patch.setattr(sites, "_take_back", lambda _: None)
+        with pytest.raises(Killed):
+            backup.restore(tmp_path / "b.covey", new, key)
+    assert len(list(new.glob("[!.]*"))) >= at - 1 and not (new / "state.db").exists()
+    (new / "notes.txt").write_text("mine")
+    with pytest.raises(Problem, match="not empty"):
+        backup.restore(tmp_path / "b.covey", new, key)
+    assert (new / "notes.txt").read_text() == "mine"
+    (new / "notes.txt").unlink()
+    backup.restore(tmp_path / "b.covey", new, key)
+    assert files(new) == files(bench.root) and values(new) == values(bench.root)
+
+
 def test_a_tar_with_other_names_is_refused(tmp_path):
     """Only who has the site key can have made one; still it writes nowhere else."""
     for name, kind in (
         ("../out", tarfile.REGTYPE),
         ("/tmp/out", tarfile.REGTYPE),
         ("members/../../out", tarfile.REGTYPE),
-        ("members/.x/psk", tarfile.REGTYPE),
-        ("site.key", tarfile.REGTYPE),
+        ("members/press-7/psk", tarfile.SYMTYPE),
+        ("members/press-7/psk", tarfile.LNKTYPE),
+        ("members/press-7/odd name", tarfile.FIFOTYPE),
         ("covey.toml", tarfile.SYMTYPE),
         ("state.db", tarfile.DIRTYPE),
     ):
@@ -255,7 +347,7 @@ def test_a_backup_of_an_old_site_seals_it_first(tmp_path):
     store.close()
     backup.make(Site(root), tmp_path / "b.covey")
     backup.restore(tmp_path / "b.covey", tmp_path / "new", root / "site.key")
-    assert values(tmp_path / "new") == {"a": b"plain as day"}
+    assert values(tmp_path / "new")["a"] == b"plain as day"
 
 
 # The site key's commands
@@ -303,7 +395,7 @@ def test_a_key_that_others_give_is_theirs_to_change(bench, monkeypatch):
     assert values(bench.root) == before
 
 
-@pytest.mark.parametrize("at", range(6))
+@pytest.mark.parametrize("at", range(7))
 def test_a_change_of_keys_that_is_killed_is_brought_to_its_end(bench, at, monkeypatch):
     """At each write of a file or of the store."""
     left, before = [at], values(bench.root)
@@ -327,7 +419,7 @@ def test_a_change_of_keys_that_is_killed_is_brought_to_its_end(bench, at, monkey
             opening.change_key(Site(bench.root))
         except Killed:
             was_killed = True
-    assert was_killed == (at < 4)
+    assert was_killed == (at < 5)
     assert values(bench.root) == before
     bench.covey("member", "list")  # takes the lock
     assert values(bench.root) == before

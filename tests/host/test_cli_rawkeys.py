@@ -75,6 +75,28 @@ def test_a_key_that_stays_with_its_owner(bench, tmp_path):
     assert "is not the key whose public half" in said
 
 
+def test_a_name_that_is_given_anew(bench, tmp_path):
+    """Nothing of the member before stays but a key whose public half is given again."""
+    key, public = owned(tmp_path)
+    folder = folder_of(bench, "press-7")
+
+    def anew(*how):
+        bench.covey("member", "remove", "press-7")
+        said = bench.member("press-7", *how)
+        assert json.loads(bench.covey("why", "press-7", "--json"))["files"] == []
+        return said, {file.name for file in folder.iterdir()} - {"covey.json", "seed"}
+
+    bench.member("press-7", "--auth", "key", "--ppk")
+    assert anew("--auth", "key", "--public-key", public)[1] == {"server.pem"}
+    (folder / "key.pem").write_bytes(key.read_bytes())
+    said, files = anew("--auth", "key", "--public-key", public)
+    assert files == {"key.pem", "server.pem"} and "for its owner to add" not in said
+    csr = tmp_path / "own.csr"
+    openssl("req", "-new", "-key", key, "-subj", "/CN=whatever", "-out", csr)
+    assert anew("--auth", "cert", "--csr", csr)[1] == {"key.pem", "cert.pem", "ca.pem"}
+    assert anew("--auth", "psk")[1] == {"psk"}
+
+
 def test_mistakes(bench, tmp_path):
     bad, rsa = tmp_path / "bad", tmp_path / "rsa"
     bad.write_text("nothing")

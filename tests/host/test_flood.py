@@ -11,7 +11,7 @@ from covey.config import Config
 from covey.drops import FormatError
 from covey.registration import REGISTERED, Registration
 from covey_host.gcks import halfopen, ikerekey, table
-from covey_host.gcks.cookies import COOKIE_LEN, LIFE_MS, Cookies, bare_nonce
+from covey_host.gcks.cookies import COOKIE_LEN, LIFE_MS, Cookies, bare_nonce, shown
 from covey_host.gcks.parts import Parts
 from covey_host.gcks.sockets import Address
 from foreign_gm import INFORMATIONAL, NONCE, ForeignGM, ike_proposal, notification, notifies
@@ -169,11 +169,15 @@ def test_a_wrong_cookie_is_none(site, wrong):
             site.wait(LIFE_MS)
             fill(site)
     states = site.server.status(0)["ike_sas"]
-    answer = site.talk(gm.sa_init(first=[notification(COOKIE, cookie)]), where)
+    request = gm.sa_init(first=[notification(COOKIE, cookie)])
+    assert site.server.has_cookie(request, where, site.now) is False
+    answer = site.talk(request, where)
     again = cookie_of(gm, answer)  # it is told a right one
     assert again != cookie and site.server.counters["cookie_wrong"] == 1
     assert site.server.status(0)["ike_sas"] == states
-    gm.take_sa_init(site.talk(gm.sa_init(first=[notification(COOKIE, again)]), where))
+    request = gm.sa_init(first=[notification(COOKIE, again)])
+    assert site.server.has_cookie(request, where, site.now)
+    gm.take_sa_init(site.talk(request, where))
 
 
 def test_a_cookie_of_the_last_minute_counts_and_any_port_will_do(site):
@@ -326,6 +330,16 @@ def test_what_is_counted_as_half_open_is(site):
     assert (sas.half_open, sas._half_open_by) == (0, {})
 
 
+def _closely(data):
+    """Its first cookie, and Ni; None: nobody can read it."""
+    try:
+        parts = Parts(ike.parse_message(bytes(data))[1])
+        nonce = ike.check_nonce(parts.needed(NONCE))
+    except FormatError:
+        return None
+    return next(n.data for n in parts.notifies if n.type == COOKIE), nonce
+
+
 def test_the_quick_reading_of_a_request_says_what_the_close_one_says():
     """Where it says anything: of requests as they are, altered, cut, with a cookie anywhere."""
     rng = random.Random(11)
@@ -343,13 +357,17 @@ def test_the_quick_reading_of_a_request_says_what_the_close_one_says():
         one.sa_init(nonce=bytes(15)),
         _bare_nonce(one),
     ]
-    quick = 0
+    quick = cookies = 0
     for number in range(20_000):
         data = bytearray(rng.choice(shapes))
         if number >= len(shapes) * 50:
             for _ in range(rng.randrange(1, 4)):
                 at = rng.choice([16, *range(28, len(data))])
                 data[at] = rng.choice([0, 1, 4, 8, 40, 41, 44, rng.randrange(256)])
+        behind = shown(bytes(data)) if data[16] == 41 else None
+        if behind and behind[1]:
+            assert _closely(data) in ((behind[0], behind[1]), None)
+            cookies += 1
         found = bare_nonce(data[16], bytes(data))
         if found is None:
             continue
@@ -360,7 +378,8 @@ def test_the_quick_reading_of_a_request_says_what_the_close_one_says():
             continue
         assert found == ike.check_nonce(parts.needed(NONCE))
         assert COOKIE not in [n.type for n in parts.notifies]
-    assert quick > 5_000
+    assert quick > 5_000 and cookies > 1_000
+    assert shown(one.sa_init(first=nat[:1])) is None
     assert bare_nonce(0, one.sa_init()[:28]) is None
 
 

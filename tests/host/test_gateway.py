@@ -59,6 +59,7 @@ def test_what_a_file_says(tmp_path):
     assert (two.source, two.ttl, two.connections) == (b"gate-2", 4, plan.ANY)
     assert two.member == tmp_path / "x/other.json"
     assert planned(tmp_path, {}).flows[0].connections == plan.LEARN
+    assert [planned(tmp_path, f).flows[0].in_clear for f in ({}, {"in_clear": "true"})] == [0, 1]
 
 
 WRONG = {
@@ -69,6 +70,7 @@ WRONG = {
     "producer": ('"239.192.1.32"', "must be the address of one device"),
     "connections": ("[0]", "must be a whole number"),
     "dscp": ("64", "must be a whole number"),
+    "in_clear": ("1", "must be true or false"),
     "ttl": ("1", "is no key here"),
     "source": ('"gate"', "is no key here"),
     "spare": ("1", "is no key here"),
@@ -110,6 +112,7 @@ OVERLAPS = {
     "there and back": ({}, {"direction": '"open"'}),
     "out of one group": (OPENS, {**OPENS, "address": '"239.192.1.33"'}),
     "two marks in one group": ({}, {"address": '"239.192.1.33"', "dscp": "55"}),
+    "in clear or not in one group": ({}, {"address": '"239.192.1.33"', "in_clear": "true"}),
 }
 
 

@@ -14,8 +14,12 @@ def message(exchange, number, octets=40):
     return struct.pack(">16sBBBBII", b"s" * 16, 0, 0x20, exchange, 8, number, octets).ljust(octets)
 
 
+def empty():
+    return Inbox(lambda data, address: data[28] == 1)
+
+
 def filled(begins=0, others=0):
-    made = Inbox()
+    made = empty()
     for number in range(begins):
         assert made.put(message(IKE_SA_INIT, number), "a")
     for number in range(others):
@@ -46,15 +50,29 @@ def test_who_is_further_along_goes_first(begins, others, drawn):
     assert len(made) == begins + others - sum(drawn)
 
 
-def test_who_shows_a_cookie_is_further_along():
-    """Whether it is a good one is seen later."""
+def with_cookie(number, is_ours):
+    data = bytearray(message(IKE_SA_INIT, number))
+    data[16], data[28] = ike.NOTIFY, is_ours
+    return bytes(data)
+
+
+def test_who_shows_a_cookie_of_ours_is_further_along():
     made = filled(begins=50)
-    data = bytearray(message(IKE_SA_INIT, 99))
-    data[16] = ike.NOTIFY
-    made.put(bytes(data), "a")
+    assert made.put(with_cookie(99, False), "a") and made.put(with_cookie(99, True), "a")
     assert made.begins == 50
-    assert bytes(data) in [data for data, _ in made.draw(4)]
+    assert with_cookie(99, True) in [data for data, _ in made.draw(4)]
     assert made.begins == 47
+    assert [data for _ in range(13) for data, _ in made.draw(4)][-1] == with_cookie(99, False)
+
+
+def test_made_up_cookies_wait_behind_all_others_and_are_few():
+    made = empty()
+    taken = [made.put(with_cookie(number, False), "a") for number in range(20_000)]
+    assert sum(taken) == inbox.MOST_DOUBTFUL == len(made) and made.begins == 0
+    for number in range(40):
+        made.put(message(IKE_SA_INIT, number), "a")
+    assert kinds(made.draw(40)) == (40, 0) and len(made) == inbox.MOST_DOUBTFUL
+    assert made.put(message(GSA_AUTH, 1), "a") and kinds(made.draw(2)) == (1, 1)
 
 
 def test_each_kind_in_the_order_of_its_coming():
@@ -68,7 +86,7 @@ def test_each_kind_in_the_order_of_its_coming():
 
 
 def test_a_repeat_does_not_wait_twice():
-    made = Inbox()
+    made = empty()
     data = message(IKE_SA_INIT, 1)
     assert made.put(data, "a") and made.put(data, "a") and made.put(data, "b")
     assert made.draw(32) == [(data, "a"), (data, "b")]
@@ -81,7 +99,7 @@ def test_it_is_bounded_in_number_and_octets(monkeypatch):
     assert not made.put(message(IKE_SA_INIT, 99), "a")
     assert made.put(message(GSA_AUTH, 99), "a"), "the others have room of their own"
     monkeypatch.setattr(inbox, "MOST_OCTETS", 1000)
-    made = Inbox()
+    made = empty()
     assert made.put(message(GSA_AUTH, 1, 600), "a")
     assert not made.put(message(GSA_AUTH, 2, 600), "a")
     made.draw(1)
@@ -89,7 +107,7 @@ def test_it_is_bounded_in_number_and_octets(monkeypatch):
 
 
 def test_what_is_no_message_waits_with_the_others():
-    made = Inbox()
+    made = empty()
     for data in (b"", b"x", bytes(18), bytes(19)):
         assert made.put(data, "a")
     assert len(made.draw(32)) == 4

@@ -171,6 +171,16 @@ def test_use_ppk_that_somebody_takes_out(site):
     assert site.refuses(gm) == "key"
 
 
+def test_use_ppk_that_somebody_takes_out_of_the_answer(site):
+    """Who may do without goes on without; that shows, and it gets no keys under X25519 alone."""
+    site.server.add_member("lamp-1", ["line1"], psk=KEY, ppk=PPK, is_ppk_optional=True)
+    gm = site.connect(ForeignGM(b"lamp-1", KEY), "lamp-1", extra=[notification(USE_PPK)])
+    assert site.refuses(gm) == "ppk"
+    site.add("lamp-2")  # which has none here, asked all the same
+    gm = site.connect(ForeignGM(b"lamp-2", KEY), "lamp-2", extra=[notification(USE_PPK)])
+    gm.take_group(site.ask(gm, "lamp-2"))
+
+
 def test_optional(site):
     site.server.add_member("lamp-1", ["line1"], psk=KEY, ppk=PPK, is_ppk_optional=True)
     gm = gm_of(site, b"lamp-1")

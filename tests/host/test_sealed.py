@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
@@ -71,7 +72,7 @@ def old_site(root):
 def plain_values(site):
     store = open_store(site)
     try:
-        return {key: value for key, value, _ in store.scan("")}
+        return {key: value for key, value, _ in store.scan("") if key != "seal/state"}
     finally:
         store.close()
 
@@ -313,7 +314,9 @@ def test_an_old_site_is_sealed_at_its_next_start(tmp_path):
     store.lock("test")
     assert b"secret" not in everything(site.root), "beside the running server, too"
     store.close()
-    assert plain_values(site) == before
+    found = plain_values(site)
+    assert {key: found.pop(key) for key in before} == before
+    assert set(found) == {"audit/key", "audit/mark"}
     assert re.fullmatch(r"[0-9a-f]{64}\n", site.key.read_text()), "`plain` would stay believed"
     assert all(sealed.is_sealed(value) for _, value, _ in _raw(site))
 
@@ -329,7 +332,7 @@ def _raw(site):
 def test_killed_while_an_old_site_is_sealed(tmp_path, monkeypatch):
     opened = sqlite.open_existing
     before = None
-    for at in range(1, 4):  # of three writes: 251 values
+    for at in range(1, 6):  # of five writes: 251 values, and twice the state
         for after in (False, True):
             site = old_site(tmp_path / f"old-{at}-{after}")
             before = before or {k: v for k, v, _ in _raw(site) if k.startswith("k/")}
@@ -392,6 +395,55 @@ def test_an_old_site_whose_key_comes_from_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv(sitekey.VARIABLE, "5a" * 32)
     assert plain_values(site)["k/001"] == _SECRET + b"1"
     assert not site.key.exists()
+
+
+def test_a_forgotten_word_lets_nothing_in_once_all_is_sealed(tmp_path, monkeypatch, capsys):
+    """`plain`, or an older key, still in the environment: the store says that it is over."""
+    site, old = old_site(tmp_path / "old"), seal(1)
+    monkeypatch.setenv(sitekey.VARIABLE, "5a" * 32 + " plain")
+    for _ in range(2):
+        store = open_store(site)
+        store.lock("test")
+        store.close()
+        assert "take away what is written behind it" in capsys.readouterr().err
+    with closing(sqlite.open_existing(site.store)) as raw:
+        _put(raw, "member/evil", b"{}")
+    with closing(open_store(site)) as store:
+        with pytest.raises(Problem, match="member/evil in the store is not sealed"):
+            store.read("member/evil")
+    with closing(sqlite.open_existing(site.store)) as raw:
+        raw.compare_and_swap([("seal/state", raw.read("seal/state")[1], None)], None)
+    with pytest.raises(Problem, match="seal/state was taken out"):
+        open_store(site)
+    with closing(sqlite.open_existing(site.store)) as raw:
+        _put(raw, "seal/state", b"changing")
+    with pytest.raises(Problem, match="seal/state in the store is not sealed"):
+        open_store(site)
+    inner = sqlite.create(tmp_path / "state.db")
+    with closing(SealedStore(inner, seal(2), (old,), True)) as store:
+        store.begin()
+        _put(inner, "k", old.close("k", b"of long ago"))
+        with pytest.raises(Problem, match="another site key"):
+            store.read("k")
+        with pytest.raises(Problem, match="another site key"):
+            SealedStore(inner, seal(2), (old,)).read("k")
+
+
+def test_while_somebody_reads_the_log_is_not_taken_for_empty(tmp_path, monkeypatch):
+    """What was replaced lies in SQLite's log as long as a reader's view needs it."""
+    monkeypatch.setattr(sqlite, "_BUSY_S", 0)
+    site = old_site(tmp_path / "old")
+    reader = sqlite3.connect(site.store, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM entries").fetchall()
+    with closing(open_store(site)) as store, pytest.raises(Problem, match="is being read by ano"):
+        store.lock("test")
+    assert b"secret" in everything(site.root) and b"plain" in site.key.read_bytes()
+    reader.close()
+    with closing(open_store(site)) as store:
+        store.lock("test")
+        assert b"secret" not in everything(site.root)
+    assert b"plain" not in site.key.read_bytes()
 
 
 def test_a_plain_store_in_place_of_a_sealed_one_is_not_believed(site):

@@ -144,6 +144,38 @@ def test_a_killed_init_is_no_site_and_can_be_run_again(tmp_path, renames):
     assert sqlite.open_existing(root / "state.db").read("a")[0] == b"1"
 
 
+def test_a_failure_between_renamings_leaves_nothing(tmp_path, monkeypatch):
+    """Here somebody is left to clean up."""
+    rename, left = os.rename, [2]
+
+    def fail_at_last(*names):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        rename(*names)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fail_at_last)
+        with pytest.raises(Problem, match="No site can be made"):
+            site.create(tmp_path, _TEXT, fill)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_another_draft_says_takes_nothing_from_elsewhere(tmp_path):
+    root, other = tmp_path / "site", tmp_path / "other"
+    (root / ".covey-init").mkdir(parents=True)
+    other.mkdir()
+    (other / "mine").write_text("mine")
+    (root / "linked").symlink_to(other)
+    (root / "site.key").write_text("mine")
+    names = ["", ".", "..", "../other", str(other), "linked/mine", "site.key", "linked"]
+    (root / ".covey-init/.names").write_text("\n".join(names))
+    (root / ".covey-init/state.db").write_text("half")
+    site.create(root, _TEXT, fill)
+    assert (other / "mine").read_text() == (root / "site.key").read_text() == "mine"
+    assert not (root / "linked").is_symlink()
+
+
 def test_two_inits_at_once(tmp_path):
     fd = os.open(tmp_path, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)

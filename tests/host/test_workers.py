@@ -1,8 +1,10 @@
 """Workers of the key server, sans-IO: who lets whom in, and what is carried to whom."""
 
 import asyncio
+import json
 import os
 import random
+import socket
 import sys
 from types import SimpleNamespace
 
@@ -12,10 +14,21 @@ from hypothesis import strategies as st
 
 from covey_host import site as place
 from covey_host.errors import Problem
-from covey_host.gcks import frames, handover, ikesa, issuing, policy, trust, workers
+from covey_host.gcks import (
+    frames,
+    handover,
+    ikesa,
+    issuing,
+    policy,
+    server,
+    trust,
+    worker,
+    workers,
+)
 from covey_host.gcks.cookies import LIFE_MS, Shared
-from covey_host.gcks.sockets import Address
+from covey_host.gcks.sockets import Address, Endpoint
 from covey_host.gcks.spis import KEEPER, Spis
+from covey_host.output import Log
 from foreign_gm import (
     AUTHENTICATION_FAILED,
     AUTHORIZATION_FAILED,
@@ -29,6 +42,7 @@ from foreign_gm import (
 )
 from gcks_site import KEY, LINE1, PLAIN, SITE, FullDisk, Site
 from ike_peer import COOKIE, Peer
+from site_bench import free_port
 from test_certificates import CertSite
 from workers_site import WithWorkers
 
@@ -434,21 +448,158 @@ def test_a_pair_refuses_what_has_no_room_and_loses_nothing_it_took():
 # Processes
 
 
-@pytest.mark.parametrize("command", [["/nonexistent"], [sys.executable, "-c", "pass"]])
-def test_without_a_worker_there_is_no_server(tmp_path, monkeypatch, command):
-    monkeypatch.setattr(workers, "_COMMAND", command)
-    monkeypatch.setattr(workers, "_START_S", 0.5)
+@pytest.fixture
+def keeper(monkeypatch):
+    """What it is told, without sentences, is in `told`."""
+    monkeypatch.setattr(workers, "store_key", lambda site: (bytearray(32), b"i" * 8))
     rules = policy.parse(SITE + LINE1)
     told = []
-    keeper = SimpleNamespace(
+    return SimpleNamespace(
         keyserver=SimpleNamespace(policy=rules, trust=trust.Trust(), hear_workers=print),
-        event=lambda name, **facts: told.append(name),
+        event=lambda name, **facts: told.append((name, facts["status"])),
+        trouble=lambda sentence: told.append("trouble"),
+        told=told,
     )
+
+
+def _python(program):
+    return [sys.executable, "-c", program]
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence", "told"),
+    [
+        (["/nonexistent"], "Workers can't be started", []),
+        (_python("pass"), "Workers can't be started", [("worker_ended", 0)]),
+        (_python("print('It has no bed.')"), "It has no bed.", ["trouble", ("worker_ended", 0)]),
+    ],
+)
+def test_without_a_worker_there_is_no_server(
+    tmp_path, monkeypatch, keeper, command, sentence, told
+):
+    monkeypatch.setattr(workers, "_COMMAND", command)
+    monkeypatch.setattr(workers, "_START_S", 0.5)
     made = workers.Workers(1, place.Site(tmp_path))
     made.open([])
     try:
-        with pytest.raises(Problem, match="Workers can't be started"):
+        with pytest.raises(Problem, match=sentence):
             asyncio.run(made.start(keeper))
     finally:
         made.close()
-    assert told == ["worker_ended"] * len(told) and len(told) < 10
+    assert keeper.told[: len(told)] == told and len(keeper.told) < 20
+    assert made.faults()[0] == "No worker is running: nobody can register."
+
+
+@pytest.fixture
+def alone(site, tmp_path, monkeypatch):
+    """A worker without a network, and the socket by which its keeper hears it."""
+    key = b"k" * 32
+    monkeypatch.setattr(worker, "open_under", lambda *of: site.store)
+    out, into = frames.pair()
+    inbox, way = frames.pair()
+    start = {
+        "number": 1,
+        "site": str(tmp_path),
+        "spis": key.hex(),
+        "cookies": key.hex(),
+        "key": key.hex(),
+        "key_id": key[:8].hex(),
+        "policy": frames.policy_facts(site.policy, 1),
+        "endpoints": [],
+        "hand": into.detach(),
+        "inbox": inbox.detach(),
+        "ways": {},
+    }
+    yield worker.Worker(start), out
+    out.close()
+    way.close()
+
+
+def test_a_worker_says_again_and_again_that_it_lives(alone, monkeypatch):
+    monkeypatch.setattr(worker, "ALIVE_S", 0.001)
+    out, into = os.pipe()
+    made, _ = alone
+    with open(into, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+
+        async def run():
+            made._loop = asyncio.get_running_loop()
+            made._live()
+            heard = b""
+            while len(heard) < 5:
+                await asyncio.sleep(0.001)
+                heard += os.read(out, 100)
+            return heard
+
+        assert set(asyncio.run(asyncio.wait_for(run(), 30))) == set(b"\n")
+        monkeypatch.undo()
+    os.close(out)
+
+
+def test_what_a_worker_can_not_tell_in_one_report_it_counts(alone, site, tmp_path):
+    made, out = alone
+    for number in range(60):
+        made._tell("authentication_failed", member=f"m{number}", address="192.0.2.7:500")
+    made._tell("replaced", member="press-7")
+    made._report()
+    report = json.loads(out.recv(frames.MOST_LEN)[1:])
+    assert len(report["events"]) == 50
+    assert report["left_out"] == {"authentication_failed": 10, "replaced": 1}
+    # said once, and as an event of the keeper's
+    keeper = workers.Workers(1, place.Site(tmp_path))
+    keeper.open([])
+    keeper._keeper = SimpleNamespace(keyserver=site.server.server)
+    keeper._take_report(report)
+    keeper.close()
+    assert site.server.events[-2:] == [
+        ("left_out", {"of": "authentication_failed", "count": 10}),
+        ("left_out", {"of": "replaced", "count": 1}),
+    ]
+    made._counters["x"] = 1
+    made._report()
+    assert json.loads(out.recv(frames.MOST_LEN)[1:])["left_out"] == {}
+
+
+def test_one_that_is_stuck_is_ended_and_started_again(tmp_path, monkeypatch, keeper):
+    """It is ready once, and silent from then on."""
+    monkeypatch.setattr(workers, "_COMMAND", _python("print(flush=True); input(); input()"))
+    monkeypatch.setattr(workers, "_LOOK_S", 0.02)
+    monkeypatch.setattr("covey_host.gcks.vitals.SILENT_S", 0.1)
+    made = workers.Workers(1, place.Site(tmp_path))
+    made.open([])
+    pids = []
+
+    async def run():
+        await made.start(keeper)
+        pids.append(made.processes()["1"])
+        assert made.faults() == []
+        while not made.processes()["1"] or made.processes()["1"] == pids[0]:
+            await asyncio.sleep(0.01)
+        while "Worker 1 has ended 2 times in a row." not in made.faults():
+            await asyncio.sleep(0.01)
+
+    try:
+        asyncio.run(asyncio.wait_for(run(), 30))
+    finally:
+        made.close()
+    assert keeper.told[:2] == ["trouble", ("worker_ended", -9)]
+
+
+def test_what_is_lost_at_any_workers_socket_is_told(tmp_path):
+    port = free_port()
+    made = server.Server(place.Site(tmp_path), Log(as_json=True), None, None, workers=2)
+    made._endpoints = [Endpoint(0, "127.0.0.1", port, True)]
+    made._workers.open(made._endpoints)
+    endpoints = made._workers.endpoints()
+    try:
+        for endpoint in endpoints:
+            endpoint.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        assert made.facts()["lost"] == 0
+        for _ in range(64):  # the system gives each sender's to one of the two
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                for _ in range(20):
+                    sock.sendto(bytes(1000), ("127.0.0.1", port))
+        lost = [endpoint.thinning.lost for endpoint in endpoints]
+        assert all(lost) and made.facts()["lost"] == sum(lost)
+    finally:
+        made._workers.close()

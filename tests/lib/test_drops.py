@@ -48,6 +48,7 @@ def test_every_reason_can_be_counted():
     for number in names():
         counter.count(number)
     assert counter.as_dict() == {name: 1 for name in names().values()}
+    assert Drops.most == 1 - min(names())  # and there is no room besides
 
 
 def test_a_count_stops_before_it_needs_heap():

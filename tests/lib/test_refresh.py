@@ -93,6 +93,22 @@ class _Made:
         self.data_sas = [self]
 
 
+def test_who_doubts_asks_in_seconds_whatever_else_it_waits_for():
+    """Where a whole group is to come back within an hour, too."""
+    for is_waiting in (False, True):
+        refresh = Refresh(lambda most_s=3600: most_s * 1000)
+        if is_waiting:
+            refresh.soon(0)
+        refresh.is_doubted = True
+        refresh.check(0, _Member(), True)
+        assert not refresh.is_due(9999) and refresh.is_due(10000)
+    refresh = Refresh(_soon)
+    refresh.at.start(0, 0, 3)
+    refresh.is_doubted = True
+    refresh.check(0, _Member(), True)
+    assert refresh.is_due(3)
+
+
 def test_a_lifetime_that_ends_while_a_pull_is_out_is_not_asked_for_again():
     refresh = Refresh(_soon)
     refresh.installed(_Made(100), True, 0)

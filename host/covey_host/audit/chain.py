@@ -44,10 +44,13 @@ def parse_mark(text: str) -> Mark:
 
 
 def seal(key: bytes, last: Mark, n: int, entry: dict[str, Any]) -> tuple[bytes, Mark]:
-    """The line that follows `last`, with its end, and its own mark. entry: "time" stands first."""
+    """The line that follows `last`, with its end, and its own mark. entry: "time" stands first.
+    ValueError where it would be too long to be read again."""
     fields = {"n": n, **entry, "prev": last.sha256}
     body = _emit(fields).encode()[:-1]
     line = b'%s,"mac":"%s"}' % (body, hmac.digest(key, body, "sha256").hex().encode())
+    if len(line) >= MOST_OCTETS:
+        raise ValueError(f"has {len(line)} octets")
     return line + b"\n", mark_of(line, n)
 
 
@@ -64,10 +67,18 @@ def read_mark(line: bytes) -> Mark | None:
 class Verifier:
     """Takes the lines in their order. key: None where the site's is not at hand. since: an entry
     that was looked at before; nothing before it is looked at again. until: one that must be here.
+    kept_from: number of the entry with which the log begins at the latest, unless there is since.
     """
 
-    def __init__(self, key: bytes | None, since: Mark = BEGIN, until: Mark = BEGIN):
+    def __init__(
+        self,
+        key: bytes | None,
+        since: Mark = BEGIN,
+        until: Mark = BEGIN,
+        kept_from: int = 1,
+    ):
         self._key = key
+        self._kept_from = kept_from
         self._since = since
         self._until = until
         self.first: int | None = None
@@ -89,6 +100,8 @@ class Verifier:
         self.first = mark.n
         if self._since.n:
             return None
+        if mark.n > self._kept_from:
+            return f"{_missing(self._kept_from, mark.n)[:-1]}, and in no archive."
         return self._judge(found, Mark(mark.n - 1, found[3].decode()) if mark.n > 1 else BEGIN)
 
     def _judge(self, found: re.Match, former: Mark) -> str | None:

@@ -1,14 +1,18 @@
 """`covey audit`: whether the log is whole, and what stands in it."""
 
 import json as notation
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .. import output
 from .. import site as sites
+from ..commands import perform
 from ..errors import FAILURE, MISUSE, Problem
 from ..options import Json, Site
+from ..site import sync_directory
+from . import archive as archives
 from . import chain, reader
 
 audit_app = typer.Typer(help="The audit log: who did what.", no_args_is_help=False)
@@ -53,6 +57,28 @@ def show(
     for line in reader.last_lines(sites.find(site).root, last):
         text = line.decode("ascii", "replace").rstrip("\n")
         output.line(output.printable(text) if json else _shown(text))
+
+
+@audit_app.command("archive")
+def archive(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Outside of the site.")],
+    site: Site = None,
+) -> None:
+    """Move the log's full files elsewhere; the store knows that they may be missing here."""
+    found = sites.find(site)
+    files = archives.full_files(found.root)
+    if not files:
+        output.line("No file of the audit log is full yet: there is nothing to move.")
+        return
+    archives.copy(files, directory)
+    names = [path.name for path in files]
+    request = {"do": "audit archive", "file": str(directory.absolute()), "names": names}
+    first = perform(found, request)["first"]
+    for path in files:
+        path.unlink(missing_ok=True)
+    sync_directory(found.root)
+    moved = ", ".join(names)
+    output.line(f"Moved {moved} to {directory}; the log here begins with entry {first}.")
 
 
 def _summary(found: reader.Verdict) -> str:

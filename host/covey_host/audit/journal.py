@@ -2,11 +2,8 @@
 
 Entries are made in memory and become durable by commit(), many at once: what they tell of is told
 to nobody before. Where the disk takes none they wait, a bounded number of them; the rest is
-counted, and the count is an entry. The store holds the key of their MACs and, a second behind at
-most while a server runs, the mark of the last one: so a log shows that is cut off at its end.
-
-    audit/key     32 octets
-    audit/mark    "N:SHA256"
+counted, and the count is an entry. What the store knows of them (see rows.py) shows where the log
+is cut off at its end.
 """
 
 import os
@@ -20,12 +17,12 @@ from typing import Any
 from ..errors import Problem
 from ..gcks.ledger import Ledger
 from ..site import sync_directory
-from . import chain
+from . import chain, rows
 from .chain import BEGIN, Mark
+from .rows import KEY, MARK
 
 NAME = "audit.log"
 FULL = re.compile(r"audit-[0-9]{12}\.log")
-KEY, MARK = "audit/key", "audit/mark"
 MOST_OCTETS = 16 << 20  # of one file; a line more at most
 MOST_WAITING = 10_000  # entries that no disk has taken yet
 _TAIL = 2 * chain.MOST_OCTETS  # in which the last line is found
@@ -54,11 +51,12 @@ class Journal:
         self._waiting: list[bytes] = []
         self._lost = 0
         self._marked_s = 0.0
-        self._key = self._ledger.read(KEY) or self._new_key(random(chain.KEY_LEN))
-        self._marked = read_mark(self._ledger)
+        missing = rows.missing(ledger)
+        self._key = ledger.read(KEY) or self._new_key(random(chain.KEY_LEN))
+        self._marked = rows.read_mark(ledger)
         self._last = self._marked
         try:
-            self._open(self._found())
+            self._open(self._found(), missing)
         except OSError as error:
             raise Problem(self._sentence(error)) from error
 
@@ -70,7 +68,12 @@ class Journal:
         time = datetime.fromtimestamp(self._time(), UTC).isoformat(timespec="milliseconds")
         entry = {"time": time.replace("+00:00", "Z"), "event": event, "by": by}
         entry |= {name: value for name, value in facts.items() if name not in entry}
-        line, self._last = chain.seal(self._key, self._last, self._last.n + 1, entry)
+        behind = self._key, self._last, self._last.n + 1
+        try:
+            line, self._last = chain.seal(*behind, entry)
+        except ValueError as error:
+            short = {name: entry[name] for name in ("time", "event", "by")}
+            line, self._last = chain.seal(*behind, short | {"left_out": str(error)})
         self._waiting.append(line)
 
     def commit(self) -> str | None:
@@ -139,13 +142,14 @@ class Journal:
             os.ftruncate(self._fd, self._size - torn)
             self._size -= torn
         if self._size:
-            self._first = _number(os.pread(self._fd, 64, 0))
+            self._first = number_of(os.pread(self._fd, 64, 0))
             return _last_of(tail[: len(tail) - torn])
         full = sorted(p for p in self._path.parent.iterdir() if FULL.fullmatch(p.name))
         return _last_of(full[-1].read_bytes()[-_TAIL:]) if full else BEGIN
 
-    def _open(self, found: Mark) -> None:
-        """Go on behind what is there. What the store knows of and is not there is entered."""
+    def _open(self, found: Mark, missing: list[str]) -> None:
+        """Go on behind what is there. What the store knows of and is not there is entered.
+        missing: what the store knows no more."""
         self._last = found
         if found.n < self._marked.n:
             expected = self._marked
@@ -153,6 +157,8 @@ class Journal:
                 self._begin_anew()
             self._last = Mark(expected.n, found.sha256)
             self.add("cut", "server", expected=str(expected), found=str(found))
+        if missing:
+            self.add("cut", "server", missing=missing, found=str(found))
 
     # The file
 
@@ -199,18 +205,14 @@ class Journal:
         return f"The audit log {self._path} can't be written ({why}): make room, or mend its mode."
 
 
-def read_mark(ledger: Ledger) -> Mark:
-    value = ledger.read(MARK)
-    return BEGIN if value is None else chain.parse_mark(value.decode())
-
-
 def _write(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
-def _number(data: bytes) -> int:
+def number_of(data: bytes) -> int:
+    """With which entry a file begins; 0: with none."""
     found = re.match(rb'\{"n":([0-9]{1,15}),', data)
     return int(found[1]) if found else 0
 

@@ -32,6 +32,12 @@ class Quota:
         row[0] -= 1
         return True
 
+    def leave_out(self, key: Hashable, count: int, now_s: float) -> None:
+        """So many of key were left out before they came here."""
+        if key not in self._seen and len(self._seen) >= self._most:
+            key = None
+        self._seen.setdefault(key, [float(self._burst), now_s, 0])[2] += count
+
     def left_out(self) -> Iterator[tuple[Any, int]]:
         """(key, how many) since this was asked last; key is None for those that share one."""
         for key, row in self._seen.items():

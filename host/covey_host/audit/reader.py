@@ -9,9 +9,9 @@ from ..errors import Problem
 from ..gcks.ledger import Ledger
 from ..site import Site
 from ..vault.opening import open_store
-from . import chain
+from . import chain, rows
 from .chain import Mark, Verifier
-from .journal import FULL, KEY, NAME, read_mark
+from .journal import FULL, NAME
 
 _MOST_FOUND = 20  # sentences
 
@@ -28,10 +28,13 @@ def verify(site: Site, since: Mark) -> Verdict:
     store = open_store(site)
     try:
         ledger = Ledger(store)
-        key, until = ledger.read(KEY), read_mark(ledger)  # before the files: these go on
+        missing = rows.missing(ledger) if store.is_settled else []
+        key, until = ledger.read(rows.KEY), rows.read_mark(ledger)  # before the files: these go on
+        kept_from = rows.read_first(ledger)
     finally:
         store.close()
-    verifier, found = Verifier(key, since, until), []
+    verifier = Verifier(key, since, until, kept_from)
+    found = [f"The store knows {name} no more: somebody has taken it away." for name in missing]
     for line in lines(site.root):
         wrong = verifier.take(line[:-1]) if line.endswith(b"\n") else None  # half a line waits
         if wrong and len(found) < _MOST_FOUND:

@@ -5,20 +5,23 @@ as the system says it. Events of the key server are entered before anybody hears
 What members and strangers cause has a quota. No octet of a key, a message or a file is entered.
 
 Where nothing can be written, commands that let somebody in or give something out are refused;
-those that put somebody out are not, and the key server goes on.
+those that put somebody out or take a right away are not, and the key server goes on.
 """
 
 import hashlib
 import os
 import pwd
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from .. import permissions
 from ..errors import Problem
+from ..gcks import policy
+from ..gcks.authority import Authority
 from ..gcks.ledger import Ledger
 from ..output import complain
 from ..site import Site
@@ -27,6 +30,7 @@ from .journal import Journal
 from .quota import Quota
 
 SERVER = "server"  # did it by itself
+_TOLD = 500  # characters of what somebody tells of himself
 _LEFT_OUT_S = 600  # until entries of what was left out
 
 _QUIET = {"moved", "waits", "unanswered", "trouble", "skipped", "drops"}
@@ -36,7 +40,11 @@ _STRANGERS = {"authentication_failed"}
 _MEMBERS = {"registered", "left", "refused", "replaced"}
 # Of a request; all else in it may be secret, or is long.
 _FACTS = ("group", "member", "members", "sender", "role", "file", "auth", "ppk", "delivery")
-_FACTS += ("settings", "servers", "interface", "ttl", "days", "revoke", "follow", "new")
+_FACTS += ("settings", "servers", "interface", "ttl", "days", "revoke", "follow", "new", "new_key")
+_FACTS += ("names",)
+_LISTS = ("members", "names")  # entered in full, by several entries
+_MOST_NAMES = 100  # in one entry
+_MOST_TEXT = 500  # characters of a value
 _FILES = ("ca_cert", "ca_key", "cert", "csr", "crl", "psk", "public_key")  # only that they came
 
 
@@ -62,22 +70,31 @@ class Recorder:
         self._left_out_s: float | None = None
 
     @contextmanager
-    def command(self, request: dict, by: Any):
-        """Around what a person, or a signal, asks for: its events are theirs."""
+    def command(self, request: dict, by: Any, takes: Callable[[], bool] = lambda: False):
+        """Around what a person, or a signal, asks for: its events are theirs. takes(): whether it
+        takes rights and gives none, where the request alone doesn't say."""
         if not _is_entered(request):
             yield
             return
         command = request["do"]
+        if command == "failed":  # of one that was entered before and is done by whoever asks
+            told = {name: str(request.get(name))[:_TOLD] for name in ("command", "reason")}
+            self._journal.add(command, by, **told)
+            self.settle()
+            yield
+            return
         by_event = command == "keys" and self._has_events  # whoever follows asks all the time
         if not by_event:
-            self._journal.add("command", by, command=command, **_facts(request))
-        puts_out = command in _ALWAYS or request.get("role") == "none"
+            for facts in _facts(request):
+                self._journal.add("command", by, command=command, **facts)
         self.by = by
         try:
-            self._insist(puts_out)
+            failed = self.settle()
+            if failed and not (_puts_out(request) or takes()):
+                raise Problem(failed)
             yield
-            if by_event:
-                self._insist(puts_out)
+            if by_event and (failed := self.settle()):
+                raise Problem(failed)
         except Exception as error:
             is_fault = not isinstance(error, Problem)
             reason = type(error).__name__ if is_fault else error.sentence
@@ -87,16 +104,14 @@ class Recorder:
             self.settle()
             self.by = SERVER
 
-    def _insist(self, puts_out: bool) -> None:
-        failed = self.settle()
-        if failed and not puts_out:
-            raise Problem(failed)
-
     def event(self, name: str, facts: dict[str, Any], now_s: float) -> None:
         """One of the log. settle() is to follow, before anybody hears of it."""
         if name in _QUIET:
             return
         by = self.by
+        if name == "left_out":  # by a worker, which knows of strangers only
+            self._strangers.leave_out((facts["of"], None), facts["count"], now_s)
+            return
         if name in _STRANGERS:
             by = {"address": facts["address"]}
             if not self._strangers.take((name, facts["address"]), now_s):
@@ -163,10 +178,24 @@ def alone(site: Site, store: Store, request: dict):
     if not _is_entered(request):
         yield
         return
-    journal = Journal(site.root, Ledger(store), time.time)
+
+    def takes() -> bool:
+        with suppress(Problem):
+            groups = policy.load(site.policy).groups
+            return permissions.only_takes(Authority(Ledger(store)), groups, request)
+        return False
+
+    try:
+        journal = Journal(site.root, Ledger(store), time.time)
+    except Problem as problem:
+        if not (_puts_out(request) or takes()):
+            raise
+        complain(problem.sentence)
+        yield
+        return
     recorder = Recorder(journal, site.policy, complain, has_events=False)
     try:
-        with recorder.command(request, person(os.getuid(), os.getpid())):
+        with recorder.command(request, person(os.getuid(), os.getpid()), takes):
             yield
     finally:
         with suppress(Problem):  # the mark is found again in the file
@@ -191,24 +220,53 @@ def _is_entered(request: dict) -> bool:
     command = request.get("do")
     if not isinstance(command, str) or command in _READING:
         return False
-    return command != "site ca" or request.get("new") is True or bool(_files(request))
+    if command != "site ca":
+        return True
+    return request.get("new") is True or request.get("new_key") is True or bool(_files(request))
+
+
+def _puts_out(request: dict) -> bool:
+    """Whether it is done even if it can't be entered."""
+    if request["do"] == "site ca":
+        makes_keys = request.get("new") is True or request.get("new_key") is True
+        return _files(request) == ["crl"] and not makes_keys
+    return request["do"] in _ALWAYS or request.get("role") == "none"
 
 
 def _files(request: dict) -> list[str]:
     return [name for name in _FILES if request.get(name) is not None]
 
 
-def _facts(request: dict) -> dict[str, Any]:
+def _facts(request: dict) -> Iterator[dict[str, Any]]:
+    """Those of one entry, or of several where a list is long: nobody put out is left out."""
     facts = {name: request[name] for name in _FACTS if request.get(name) is not None}
-    facts = {name: value if _is_plain(value, 2) else "?" for name, value in facts.items()}
-    files = _files(request)
-    return facts | ({"files": files} if files else {})
+    long = {name: value for name, value in facts.items() if name in _LISTS and _is_long(value)}
+    facts = {name: _short(value, 2) for name, value in facts.items() if name not in long}
+    if files := _files(request):
+        facts["files"] = files
+    if not long:
+        yield facts
+    for name, value in long.items():
+        for at in range(0, len(value), _MOST_NAMES):
+            some = [_short(each, 1) for each in value[at : at + _MOST_NAMES]]
+            yield facts | {name: some, "of": len(value)}
 
 
-def _is_plain(value: Any, depth: int) -> bool:
-    """Whether it can be a command's: whoever speaks to the socket may nest what it likes."""
+def _is_long(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > _MOST_NAMES
+
+
+def _short(value: Any, depth: int) -> Any:
+    """Of a command's value what has room in a line: whoever speaks to the socket may nest what it
+    likes, and make it as long as it likes."""
+    if isinstance(value, str):
+        return value if len(value) <= _MOST_TEXT else value[:_MOST_TEXT] + "..."
+    if not isinstance(value, dict | list):
+        return value
+    if not depth:
+        return "?"
     if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list):
-        return depth > 0 and all(_is_plain(each, depth - 1) for each in value)
-    return True
+        some = list(value.items())[:_MOST_NAMES]
+        return {_short(name, 0): _short(each, depth - 1) for name, each in some}
+    some = [_short(each, depth - 1) for each in value[:_MOST_NAMES]]
+    return some if len(value) <= _MOST_NAMES else [*some, f"{len(value) - _MOST_NAMES} more"]

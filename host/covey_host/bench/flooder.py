@@ -7,6 +7,7 @@ everybody's: each datagram from another one, which a forger writes into it.
     {"to": [HOST, PORT], "kind": KIND, "rate": datagrams a second, "recorded": [hex, ...]}
 
 KIND  requests  IKE_SA_INIT, each of another SPI
+      cookies   likewise, each with a cookie that nobody has given
       repeats   a few IKE_SA_INIT, and what was recorded of a member and of the key server, again
                 and again: retransmissions, replays, reflected answers
       shapes    oversized, nested, cut, fragments of what nobody has begun, noise
@@ -28,19 +29,21 @@ MARKER = bytes(4)
 _TICK_S = 0.002
 _IP_PKTINFO = 8  # Linux; Python knows the name from 3.12 on
 _FEW = 64
+_COOKIE_LEN = 17  # as the key server's are
 _LONG = 9000
 _HOSTS = [f"127.9.0.{number}" for number in range(1, 5)]
 _KEPT = 4096  # requests to which a cookie may come
 
 
 def made(kind: str, recorded: list[bytes], count: int = 256) -> list[bytes]:
-    """Datagrams of a kind, to be sent in turns; of `requests` the SPI is still to be drawn."""
+    """Datagrams of a kind, to be sent in turns; of some the SPI is still to be drawn."""
     us = Us(b"line1", bytes(32))
     if kind == "repeats":
         return [Initiator(us, b"x").begin() for _ in range(_FEW)] + recorded
     if kind == "shapes":
         return [_shape(us, number) for number in range(count)]
-    return [Initiator(us, b"x").begin() for _ in range(count)]
+    cookies = (os.urandom(_COOKIE_LEN) if kind == "cookies" else None for _ in range(count))
+    return [Initiator(us, b"x").begin(cookie) for cookie in cookies]
 
 
 def _shape(us: Us, number: int) -> bytes:
@@ -75,7 +78,7 @@ class Forger:
     """From addresses that it doesn't have: whatever is answered, it doesn't hear."""
 
     def __init__(self, to: tuple[str, int], kind: str, recorded: list[bytes]):
-        self._to, self._is_fresh = to, kind == "requests"
+        self._to, self._is_fresh = to, kind in ("requests", "cookies")
         self._made = made(kind, recorded)
         self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)

@@ -27,6 +27,7 @@ _AT_ONCE = 8
 _KINDS = {
     "": "no flood",
     "requests": "IKE_SA_INIT from forged addresses",
+    "cookies": "IKE_SA_INIT with made-up cookies",
     "repeats": "repeats, replays, reflected answers",
     "shapes": "oversized, nested, cut, fragments",
     "hosts": "IKE_SA_INIT from four real hosts",

@@ -20,6 +20,7 @@ PRODUCER = "producer"  # sent by another device than the flow's
 CONNECTION = "connection"  # of no connection that may cross
 SOURCE = "source"  # not proven to be sent by whom the flow names
 TOO_LONG = "too_long"  # for a packet of the group
+IN_CLEAR = "in_clear"  # the group is one whose packets everybody can read
 NOT_SENT = "not_sent"  # the group, or the system, takes none just now
 LEARN_FULL = "learn_full"  # no room for another connection
 

@@ -13,6 +13,8 @@
     source = "gate-2"                 open only: who must be proven to have sent it into the group
     ttl = 1                           open only: of the plain datagrams
     dscp = 47                         of what leaves; 47 is CIP's for scheduled I/O
+    in_clear = true                   protect only: it may leave where all can read it, which is in
+                                      a group with integrity_only; else it stays
 
 A relative path leads from where gateway.toml lies. No two flows may have a connection in common:
 neither on the plant's side (address, port, producer), nor out of one group.
@@ -53,6 +55,7 @@ class Flow:
     source: bytes | None = None  # identity
     ttl: int = 1
     dscp: int = CIP_DSCP
+    in_clear: bool = False
 
     def shares(self, other: "Flow") -> bool:
         """Whether some connection ID may belong to both."""
@@ -111,7 +114,7 @@ class _Reader:
             self._refuse(at, "has letters, digits, '.', '_', '-' as a name, at most 63.")
         direction = self._value(table, (*at, "direction"), _direction)
         opens = direction == OPEN
-        mine = {"source": _identity, "ttl": _whole(1, 255)} if opens else {}
+        mine = {"source": _identity, "ttl": _whole(1, 255)} if opens else {"in_clear": _flag}
         self._refuse_unknown(table, at, {*_NEEDED, "direction", "connections", "dscp", *mine})
         facts = {key: self._value(table, (*at, key), _NEEDED[key]) for key in _NEEDED}
         facts["member"] = _config_of(self._path.parent / facts["member"])
@@ -142,6 +145,8 @@ class _Reader:
             self._refuse(at, f"and flow {one.name} take the same connection out of one group.")
         if one.direction == other.direction == PROTECT and one.dscp != other.dscp:
             self._refuse(at, f"and flow {one.name} are in one group, and so have one dscp.")
+        if one.direction == other.direction == PROTECT and one.in_clear != other.in_clear:
+            self._refuse(at, f"and flow {one.name} are in one group: in_clear is said of both.")
 
     def _value(self, table: dict, at: tuple[str, ...], read: Callable[[Any], Any]) -> Any:
         if at[-1] not in table:
@@ -209,6 +214,12 @@ def _device(value: Any) -> IPv4Address:
     ):
         raise ValueError("must be the address of one device.")
     return address
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false.")
+    return value
 
 
 def _whole(least: int, most: int) -> Callable[[Any], int]:

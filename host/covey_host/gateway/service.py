@@ -10,8 +10,9 @@ from pathlib import Path
 from ..errors import MISUSE, Problem
 from ..gcks.sockets import interface_address
 from ..output import Log, emit, line
+from ..service.notify import Notifier
 from . import netlink, wires
-from .bridge import NOT_SENT, TOO_LONG, Bridge
+from .bridge import IN_CLEAR, NOT_SENT, TOO_LONG, Bridge
 from .plain import Emitter
 from .plan import LEARN, OPEN, PROTECT, Flow, Plan, load
 from .tunnel import Tunnel
@@ -50,12 +51,14 @@ class Gateway:
                     f"Flow {flow.name} can't be protected: {flow.member} is a receiver's.", MISUSE
                 )
         self._check()
+        self._notifier = Notifier()
         self._out: socket.socket | None = None
         self._buf = bytearray(wires.MOST_OCTETS)
 
     def _tunnel(self, path: Path) -> Tunnel:
         sent = [f for f in self._plan.flows if f.member == path and f.direction == PROTECT]
-        dscp = sent[0].dscp if sent else 0  # they have one: see plan.py
+        # They have one: see plan.py.
+        dscp, in_clear = (sent[0].dscp, sent[0].in_clear) if sent else (0, False)
 
         def deliver(payload, source):
             self._deliver(path, payload, source)
@@ -63,7 +66,8 @@ class Gateway:
         def tell(name, detail):
             self._log.event(name, member=self._tunnels[path].name, detail=detail)
 
-        return Tunnel(path, interface_address(self._plan.protected), dscp, deliver, tell)
+        address = interface_address(self._plan.protected)
+        return Tunnel(path, address, dscp, in_clear, deliver, tell)
 
     def _check(self) -> None:
         """Problem where something but us carries to the plant what is ours to carry."""
@@ -77,6 +81,7 @@ class Gateway:
         stopped = []
 
         def stop():
+            self._notifier.stopping()
             stopped.append(True)
             task.cancel()
 
@@ -96,11 +101,14 @@ class Gateway:
                 for tunnel in self._tunnels.values():
                     group.create_task(tunnel.run())
                 group.create_task(self._look())
-                self._log.event("gateway", plant=self._plan.plant, protected=self._plan.protected)
+                plant, protected = self._plan.plant, self._plan.protected
+                self._log.event("gateway", plant=plant, protected=protected)
+                self._notifier.ready(f"At work between {plant} and {protected}.")
         except asyncio.CancelledError:
             if not stopped:
                 raise  # Ctrl-C
         finally:
+            self._notifier.close()
             for sock in sockets:
                 sock.close()
             for tunnel in self._tunnels.values():
@@ -140,7 +148,9 @@ class Gateway:
             frames = short
         sent = await tunnel.send(frames) if frames else 0
         self._bridge.passed[flow.name] += sent
-        self._count_off(NOT_SENT, len(frames) - sent)
+        if sent < len(frames):
+            reason = IN_CLEAR if tunnel.is_barred else NOT_SENT
+            self._count_off(reason, len(frames) - sent)
 
     async def _watch(self, sock: socket.socket) -> None:
         with _Waiter(sock) as waiter:
@@ -172,6 +182,7 @@ class Gateway:
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(_TURN_S)
+            self._notifier.alive()
             self._check()
             self._bridge.expire(time.monotonic())
             self._tell_news()

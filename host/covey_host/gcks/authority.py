@@ -267,7 +267,7 @@ class Authority:
         the groups that there are. → as they were."""
         members, changes = self.removal(list(names))
         lost = {m.name: [g for g in m.roles(known) if m.may_join(g)] for m in members}
-        self._ledger.write(changes | self._evicting(lost))
+        self._ledger.write(changes | self.evicting(lost))
         self.removed(*members)
         return members
 
@@ -301,12 +301,12 @@ class Authority:
         """Make a member what with_rule() gave while no key server runs: the next one puts it out
         of groups where it has lost a right. → these."""
         lost = lost_by(was, now, known)
-        self._ledger.write(self.change(now) | self._evicting({was.name: lost}))
+        self._ledger.write(self.change(now) | self.evicting({was.name: lost}))
         self.changed(was, now)
         return lost
 
-    def _evicting(self, lost: dict[str, list[str]]) -> Changes:
-        """The write that has the next key server put members out. lost: by member, groups."""
+    def evicting(self, lost: dict[str, list[str]]) -> Changes:
+        """Has members put out when the groups start next. lost: by member, its groups."""
         changes: Changes = {}
         for group in sorted({group for groups in lost.values() for group in groups}):
             gone = {member for member, groups in lost.items() if group in groups}

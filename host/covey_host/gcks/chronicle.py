@@ -5,10 +5,12 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from covey.drops import Drops
 
+from .. import permissions
 from ..audit.journal import Journal
 from ..audit.recorder import Recorder, person
 from ..control import caller
@@ -47,6 +49,7 @@ class Chronicle:
         policy = self._site.policy
         self._recorder = Recorder(journal, policy, self.troubles.trouble, has_events=True)
         self._keyserver = keyserver
+        keyserver.on_full = self.tell
         # A kill may have kept the entry of a rekey from being written: the numbers tell.
         facts = {"groups": keyserver.epochs(), **self._recorder.policy()}
         self._recorder.enter("started", run_by=person(os.getuid(), os.getpid()), **facts)
@@ -80,11 +83,14 @@ class Chronicle:
         """Around a command: by whoever is at the control socket, unless it says who."""
         self.tell()  # what is there is not of this command
         asks = caller()
-        return self._recorder.command(request, who or person(asks["user"], asks["process"]))
+        of_ours = self._keyserver.authority, self._keyserver.policy.groups, request
+        takes = partial(permissions.only_takes, *of_ours)
+        by = who or person(asks["user"], asks["process"])
+        return self._recorder.command(request, by, takes)
 
-    def health(self, status: dict[str, Any]) -> dict[str, Any]:
-        """status: the key server's."""
-        faults = health.faults(self._store, self._recorder.settle(), status)
+    def health(self, status: dict[str, Any], others: list[str]) -> dict[str, Any]:
+        """status: the key server's. others: faults that are known already."""
+        faults = others + health.faults(self._store, self._recorder.settle(), status)
         return health.answer(faults, self.troubles.recent())
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ _SECRET_LEN = 32
 _HASH_LEN = 16
 COOKIE_LEN = 1 + _HASH_LEN
 
-_HEADER_LEN, _GENERIC_LEN = 28, 4
+_HEADER_LEN, _GENERIC_LEN, _NOTIFY_LEN = 28, 4, 8
 _TYPE = ike.COOKIE.to_bytes(2)
 _USUAL = 16  # payloads of an IKE_SA_INIT at most
 
@@ -73,10 +73,10 @@ class Shared(Cookies):
         )
 
 
-def bare_nonce(kind: int, data: bytes) -> bytes | None:
+def bare_nonce(kind: int, data: bytes, off: int = _HEADER_LEN) -> bytes | None:
     """Ni of an IKE_SA_INIT of the usual form that shows no cookie, as quickly as a flood wants it;
-    None: it has to be read closely. kind: of its first payload."""
-    off, end, nonce = _HEADER_LEN, len(data), None
+    None: it has to be read closely. kind: of its first payload; off: where that begins."""
+    end, nonce = len(data), None
     for _ in range(_USUAL):
         if off + _GENERIC_LEN > end:
             return None
@@ -93,6 +93,16 @@ def bare_nonce(kind: int, data: bytes) -> bytes | None:
         if not kind:
             return nonce if off == end and nonce and 16 <= len(nonce) <= 256 else None
     return None
+
+
+def shown(data: bytes) -> tuple[bytes, bytes] | None:
+    """Cookie and Ni of an IKE_SA_INIT whose first payload is a Notify; an empty Ni where it is not
+    of the usual form but for that. None: it shows no cookie there, or an odd one."""
+    head = data[_HEADER_LEN : _HEADER_LEN + _NOTIFY_LEN]
+    if len(head) < _NOTIFY_LEN or head[5] or head[6:] != _TYPE:
+        return None
+    end = _HEADER_LEN + (head[2] << 8 | head[3])
+    return data[_HEADER_LEN + _NOTIFY_LEN : end], bare_nonce(head[0], data, end) or b""
 
 
 def _hash(secret: bytes, spi_i: bytes, nonce: bytes, host: str) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 from covey import ike
 
 from . import sainit
-from .cookies import COOKIE_LEN, Cookies, bare_nonce
+from .cookies import COOKIE_LEN, Cookies, bare_nonce, shown
 from .epoch import Random
 from .ikesa import IkeSA
 from .natd import host_of
@@ -84,6 +84,12 @@ class Door:
         self._table.add_half_open(sa, now_ms)
         self._counters["sa_init"] += 1
         return [sa.response]
+
+    def has_cookie(self, data: bytes, address: Any, now_ms: int) -> bool:
+        """Whether an IKE_SA_INIT whose first payload is a Notify begins with a cookie of ours, as
+        quickly as a flood wants it."""
+        cookie, nonce = shown(data) or (b"", b"")
+        return self._cookies.is_ours(cookie, data[:8], nonce, str(host_of(address)), now_ms)
 
     def answered(self) -> None:
         """All that arrived at once."""

@@ -2,19 +2,22 @@
 
 The system's own queue is short, and drops at random whatever is too much. So sockets are emptied
 at once, into here. IKE_SA_INIT requests wait apart from all others, but for those that show a
-cookie, which comes first in them: when a whole plant comes at the same time, or a flood, those who
-have begun are through before others begin. Of each draw a quarter is for the side that would not
-get a turn. A message that waits already is not taken again: members repeat
-what has not been answered yet.
+cookie of ours: when a whole plant comes at the same time, or a flood, those who have begun are
+through before others begin. Of each draw a quarter is for the side that would not get a turn.
+Those that begin with another notification are few, of who knew us before a restart, say, or very
+many and made up, since thinning.py lets them pass: some of them wait until nobody else does. A
+message that waits already is not taken again: members repeat what has not been answered yet.
 """
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from covey import ike
 
 MOST = 16_384  # messages of each kind, and
 MOST_OCTETS = 8 << 20  # how long all of a kind may be together
+MOST_DOUBTFUL = 256  # messages
 _FIRST, _EXCHANGE = 16, 18  # where a message says its first payload, and its exchange
 
 _SA_INIT = bytes([ike.IKE_SA_INIT])
@@ -25,7 +28,8 @@ Message = tuple[bytes, Any]  # octets without marker, address
 class Queue:
     """First in, first out."""
 
-    def __init__(self):
+    def __init__(self, most: int):
+        self._most = most
         self._messages: deque[Message] = deque()
         self._octets = 0
 
@@ -34,7 +38,7 @@ class Queue:
 
     def put(self, message: Message) -> bool:
         octets = self._octets + len(message[0])
-        if len(self._messages) >= MOST or octets > MOST_OCTETS:
+        if len(self._messages) >= self._most or octets > MOST_OCTETS:
             return False
         self._messages.append(message)
         self._octets = octets
@@ -47,9 +51,12 @@ class Queue:
 
 
 class Inbox:
-    def __init__(self):
-        self._begins = Queue()
-        self._goes_on = Queue()
+    def __init__(self, has_cookie: Callable[[bytes, Any], bool]):
+        """Of an IKE_SA_INIT request and its address: whether it begins with a cookie of ours."""
+        self._has_cookie = has_cookie
+        self._begins = Queue(MOST)
+        self._goes_on = Queue(MOST)
+        self._doubtful = Queue(MOST_DOUBTFUL)
         self._waiting: set[Message] = set()
 
     def __len__(self) -> int:
@@ -63,10 +70,9 @@ class Inbox:
     def put(self, data: bytes, address: Any) -> bool:
         """False: there is no room."""
         message = data, address
-        begins = data[_EXCHANGE : _EXCHANGE + 1] == _SA_INIT and data[_FIRST] != ike.NOTIFY
         if message in self._waiting:
             return True
-        if not (self._begins if begins else self._goes_on).put(message):
+        if not self._queue_of(data, address).put(message):
             return False
         self._waiting.add(message)
         return True
@@ -76,5 +82,13 @@ class Inbox:
         share = min(max(1, most // 4), len(self._begins))
         found = self._goes_on.draw(most - share)
         found += self._begins.draw(most - len(found))
+        found += self._doubtful.draw(most - len(found))
         self._waiting.difference_update(found)
         return found
+
+    def _queue_of(self, data: bytes, address: Any) -> Queue:
+        if data[_EXCHANGE : _EXCHANGE + 1] != _SA_INIT:
+            return self._goes_on
+        if data[_FIRST] != ike.NOTIFY:  # a cookie comes first (RFC 7296 section 2.6)
+            return self._begins
+        return self._goes_on if self._has_cookie(data, address) else self._doubtful

@@ -53,7 +53,8 @@ class KeyServer:
         decided by it. boot: of what machine the clock is by which senders are proven. spis: where
         there are workers."""
         self.counters: Counter[str] = Counter()
-        self.events: list[tuple[str, dict]] = []  # what happened; the reader empties it
+        self.events: list[tuple[str, dict]] = []  # what happened; the reader empties it,
+        self.on_full: Callable[[], None] = lambda: None  # in here, before any is let go
         self._store = store
         self._policy = policy
         self._random = random
@@ -119,17 +120,30 @@ class KeyServer:
         """One IKE message without marker; address is any hashable that Out.address gives back."""
         return self._answer(partial(self._responder.receive, data, address), now_ms)
 
+    def has_cookie(self, data: bytes, address: Any, now_ms: int) -> bool:
+        """Of a message that receive() is to be given later: see Inbox."""
+        return self._responder.has_cookie(data, address, now_ms)
+
     def take_over(self, data: bytes, now_ms: int) -> list[Out]:
         """What a worker hands over (see handover.py): a member that has proven itself to it."""
         sa, opened = handover.parse(data, self._random)
         return self._answer(partial(self._responder.take_over, sa, opened), now_ms)
 
-    def hear_workers(self, half_open: int, counters: dict[str, int], events: Iterable) -> None:
-        """half_open: IKE SAs of all of them; counters, events: since the last call."""
+    def hear_workers(
+        self,
+        half_open: int,
+        counters: dict[str, int],
+        events: Iterable,
+        left_out: dict[str, int],
+    ) -> None:
+        """half_open: IKE SAs of all of them; counters, events: since the last call; left_out: how
+        many more events there were, by their names."""
         self._responder.crowd(half_open)
         self.counters.update(counters)
         for name, facts in events:
             self._tell(name, **facts)
+        for name, count in left_out.items():
+            self._tell("left_out", of=name, count=count)
 
     @contextmanager
     def together(self, now_ms: int):
@@ -238,6 +252,8 @@ class KeyServer:
         backup), everybody is sent away, and those that remain come back."""
         members, changes = self._authority.removal(names)
         plans, more = putout.planned(self._groups.values(), members, now_ms)
+        rights = {m.name: [name for name in m.groups if m.may_join(name)] for m in members}
+        more |= self._authority.evicting({m: self._absent(rights[m]) for m in rights})
         for group in self._groups.values():
             group.is_stale = True  # what is in memory is read again should this fail
         self._ledger.write(changes | more)
@@ -256,9 +272,11 @@ class KeyServer:
     def change_member(self, was: Member, now: Member, now_ms: int) -> list[Out]:
         """What it may do becomes another thing, see Authority.with_rule(). It is put out of groups
         where it loses a right, and may come back as what it may be there."""
-        lost = [self._groups[name] for name in lost_by(was, now, self._groups)]
+        names = lost_by(was, now, self._groups)
+        lost = [self._groups[name] for name in names if name in self._groups]
         changes = self._authority.change(now)
         plans, more = putout.planned(lost, [was], now_ms)
+        more |= self._authority.evicting({was.name: self._absent(names)})
         for group in lost:
             group.is_stale = True
         self._ledger.write(changes | more)
@@ -272,6 +290,11 @@ class KeyServer:
         if not any(now.may_join(name) for name in self._groups):
             told = self._responder.dismiss(now.name, now_ms, is_excluded=True)
         return self._due(now_ms) + told
+
+    def _absent(self, names: list[str]) -> list[str]:
+        """Those of the groups that covey.toml has no more. They may come back, with the keys that
+        they had: then whoever has lost a right there meanwhile is put out."""
+        return [name for name in names if name not in self._groups and not is_pattern(name)]
 
     def _put_out(self, plans: putout.Plans, now_ms: int) -> None:
         """The plans are in the store."""
@@ -445,6 +468,8 @@ class KeyServer:
             return
         self.events.append((name, facts))
         self._diary.tell(name, facts)
+        if len(self.events) >= _MOST_EVENTS:
+            self.on_full()
         del self.events[:-_MOST_EVENTS]
 
 

@@ -11,8 +11,13 @@ section 3:
     yes                 | yes        | any         | any                       | it is used
     yes                 | no         | no          | any                       | no
     yes                 | no         | yes         | yes                       | IKEv2 as ever
-    no                  | any        |             | yes                       | IKEv2 as ever
+    no, with USE_PPK    | yes        |             | any                       | no
+    no, with USE_PPK    | no         |             | any                       | IKEv2 as ever
+    no, without         | any        |             | yes                       | IKEv2 as ever
     any, and it is not used          |             | no                        | no
+
+Who said USE_PPK, was answered so and names none has not heard the answer: somebody has taken it
+out on the way, to have the group's keys sent under X25519 alone.
 """
 
 from covey import ike
@@ -43,6 +48,7 @@ class Mixing:
         self.is_lost = False  # one is named that we don't have, and there is no way without
         self.sk_pi, self.proof = bytes(sa.keys.sk_pi), proof
         named = _data(parts, ike.PPK_IDENTITY) if sa.has_ppk else None
+        self._is_unnamed = sa.has_ppk and named is None
         if named is None:
             return
         owner = None
@@ -51,8 +57,7 @@ class Mixing:
         plain = _data(parts, ike.NO_PPK_AUTH)
         if owner is not None and owner.ppk:
             self._owner = owner
-            if not sa.is_mixed:  # else it is looked at again, once the group has changed keys
-                self.sk_pi = _mixed(owner.ppk, self.sk_pi)
+            self.sk_pi = _mixed(owner.ppk, self.sk_pi)
         elif plain is not None:
             self.proof = plain
         else:  # the same work
@@ -62,15 +67,14 @@ class Mixing:
     def suits(self, member: Member) -> bool:
         """Whether that will do for the member who has proven itself."""
         if self._owner is None:
-            return not member.ppk or member.is_ppk_optional
+            return not member.ppk or member.is_ppk_optional and not self._is_unnamed
         return self._owner.name == member.name
 
     def settle(self) -> Payloads:
         """It is used from now on, if it is: what the answer says of it."""
         if self._owner is None:
             return []
-        if not self._sa.is_mixed:
-            self._sa.mix(lambda key: _mixed(self._owner.ppk, key))
+        self._sa.mix(lambda key: _mixed(self._owner.ppk, key))
         return [notify(ike.PPK_IDENTITY)]
 
 

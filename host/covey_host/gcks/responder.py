@@ -105,6 +105,10 @@ class Responder:
         self._table.add_half_open(sa, now_ms)
         return _addressed(self._reply(sa, opened, now_ms), sa.address)
 
+    def has_cookie(self, data: bytes, address: Any, now_ms: int) -> bool:
+        """See Door: for whoever has messages wait."""
+        return self._door.has_cookie(data, address, now_ms)
+
     def crowd(self, elsewhere: int) -> None:
         """So many half-open IKE SAs are with workers."""
         self._door.elsewhere = elsewhere

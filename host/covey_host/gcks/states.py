@@ -8,7 +8,7 @@ MEMBER = "member"  # it was given keys of this era, and has not said that it goe
 WAITING = "waiting"  # it has asked, and is to be given keys under which nothing was sent yet
 EXCLUDED = "excluded"  # it had keys, which are over, and has not come back
 LEFT = "left"  # it said that it goes
-NEVER = "never"  # it may register, and never did
+NEVER = "never"  # it may register, and never did, or lost a right there since
 REMOVED = "removed"  # it may register no more
 STATES = (MEMBER, WAITING, EXCLUDED, LEFT, NEVER, REMOVED)
 

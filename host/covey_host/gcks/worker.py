@@ -3,7 +3,8 @@
     python -m covey_host.gcks.worker        started by the keeper (workers.py), by nobody else
 
 It has sockets and a clock around a Lobby, reads the store, and ends when the keeper does. What it
-has to say goes to the keeper: it writes no log. What is lost with it, if it is killed, are IKE SAs
+has to say goes to the keeper: it writes no log. Its standard output is for signs of life, and for
+why it can't begin. What is lost with it, if it is killed, are IKE SAs
 whose peers have proven nothing yet; these ask again.
 """
 
@@ -25,7 +26,7 @@ from covey.drops import name_of
 
 from ..errors import Problem
 from ..site import Site
-from ..vault.opening import open_store
+from ..vault.opening import open_under
 from . import frames, trust
 from .authority import Authority
 from .cookies import Shared
@@ -35,14 +36,15 @@ from .lobby import Lobby
 from .sockets import Address, Endpoint, Esp
 from .spis import KEEPER, Spis
 from .thinning import THIN_MS
+from .vitals import ALIVE_S
 
 _READS = 512  # datagrams read from one socket, and
 _BURST = 32  # messages worked on, before others get their turn
 _IDLE_MS = 60_000
 _RETRY_MS = 1_000
 _REPORT_S = 0.25  # what has happened is reported so often
-_MOST_EVENTS = 50  # in one report; the rest is only counted
-_MOST_TROUBLES = 20  # likewise
+_MOST_EVENTS = 50  # in one report; the rest is only counted, by what it is
+_MOST_TROUBLES = 20  # likewise, and not counted
 _MOST_WAITING = 64  # to be handed over: until some of these are gone nothing more is read
 
 
@@ -57,16 +59,18 @@ class Worker:
     def __init__(self, start: dict):
         self._counters: Counter[str] = Counter()
         self._events: list[tuple[str, dict]] = []
+        self._left_out: Counter[str] = Counter()  # events by their names
         self._troubles: set[str] = set()
         self._waiting: deque[bytes] = deque()  # to be handed over
         self._is_reading = False
-        self._messages = Inbox()
+        self._messages = Inbox(lambda *of: self._lobby.has_cookie(*of, now_ms()))
         self._works = False  # _work() is to be called
         self._timer: asyncio.TimerHandle | None = None
         self._reporter: asyncio.TimerHandle | None = None
         self._said: dict = {}  # of the last report
         self._number = start["number"]
-        self._ledger = Ledger(open_store(Site(Path(start["site"]))))
+        key = bytes.fromhex(start["key"]), bytes.fromhex(start["key_id"])
+        self._ledger = Ledger(open_under(Site(Path(start["site"])), *key))
         spis = Spis(bytes.fromhex(start["spis"]), start["number"], os.urandom)
         self._lobby = Lobby(
             frames.read_policy(start["policy"]),
@@ -98,9 +102,16 @@ class Worker:
         await self._loop.connect_read_pipe(lambda: protocol, sys.stdin)
         self._loop.add_reader(self._inbox, self._take_carried)
         self._read(True)
-        os.write(sys.stdout.fileno(), b"\n")  # it is there
+        os.set_blocking(sys.stdout.fileno(), False)
+        self._live()
         while line := await orders.readline():
             self._obey(json.loads(line))
+
+    def _live(self) -> None:
+        """The keeper hears that this loop goes round."""
+        with suppress(OSError):
+            os.write(sys.stdout.fileno(), b"\n")
+        self._loop.call_later(ALIVE_S, self._live)
 
     def _obey(self, order: dict) -> None:
         if "policy" in order:
@@ -229,6 +240,7 @@ class Worker:
         found = {
             "counters": dict(self._counters),
             "events": self._events,
+            "left_out": dict(self._left_out),
             "troubles": sorted(self._troubles),
         }
         if now == self._said and not any(found.values()):
@@ -237,7 +249,7 @@ class Worker:
         with suppress(OSError):  # else it is said the next time
             self._hand.send(report)
             self._said = now
-            for one in (self._counters, self._events, self._troubles):
+            for one in (self._counters, self._events, self._left_out, self._troubles):
                 one.clear()
             return
         self._reporter = self._loop.call_later(_REPORT_S, self._report)
@@ -245,6 +257,8 @@ class Worker:
     def _tell(self, name: str, **facts: Any) -> None:
         if len(self._events) < _MOST_EVENTS:
             self._events.append((name, facts))
+        else:
+            self._left_out[name] += 1
 
     def _guard(self, work: Callable):
         """The work's result; None where it failed, which ends nothing but this piece of work."""
@@ -286,8 +300,11 @@ def main() -> int:
     try:
         worker = Worker(json.loads(line))
     except Problem as problem:
-        print(problem.sentence, file=sys.stderr)
+        print(problem.sentence)
         return problem.status
+    except Exception as error:
+        print(fault(error))
+        return 1
     asyncio.run(worker.run())
     return 0
 

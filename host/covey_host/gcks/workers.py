@@ -23,17 +23,19 @@ from typing import Any, Protocol
 
 from ..errors import MISUSE, Problem
 from ..site import Site
+from ..vault.opening import store_key
 from . import Out, frames
 from .keyserver import KeyServer
 from .policy import SitePolicy
 from .sockets import Address, Endpoint
 from .spis import KEEPER, SECRET_LEN, Spis
 from .trust import Trust
+from .vitals import MOST_PAUSE_S, SILENT_S, Vitals
 
 _BURST = 32  # frames taken before others get their turn
 _START_S = 15  # for which all of them are waited for at the start
-_WELL_S = 10  # a worker that ran so long is started again at once
-_MOST_PAUSE_S = 30
+_LOOK_S = 1  # from one look at which of them live to the next
+_MOST_SAID = 4096  # octets of one sentence
 Work = Callable[[int], list[Out]]  # given now_ms, what is to be sent then
 _NOT_STARTED = (
     "Workers can't be started ({}): the server's user must be able to run its Python, with Covey."
@@ -58,10 +60,9 @@ class _Worker:
         self.endpoints = endpoints
         self.inbox, self.way = frames.pair()  # to it, from other workers
         self.process: subprocess.Popen | None = None
-        self.is_ready = False
+        self.vitals = Vitals()
+        self.said = b""  # what has no end yet
         self.half_open = 0
-        self.pause_s = 0.0
-        self.began = 0.0
 
 
 class Workers:
@@ -72,6 +73,9 @@ class Workers:
         self._site = site
         self._secret = os.urandom(SECRET_LEN)
         self._cookies = os.urandom(SECRET_LEN)
+        self._key, self._key_id = bytearray(), b""  # of the store
+        self._last_words: str | None = None  # of a worker that couldn't begin
+        self._looked_s = 0.0
         self.spis = Spis(self._secret, KEEPER, os.urandom)
         self._workers: list[_Worker] = []
         self._told: tuple[SitePolicy, Trust] | None = None
@@ -87,6 +91,7 @@ class Workers:
 
     async def start(self, keeper: Keeper) -> None:
         """Ready when all of them are, or when that takes too long; Problem where there is none."""
+        self._key, self._key_id = store_key(self._site)  # as it is now: its file may be moved
         self._keeper = keeper
         self._told = keeper.keyserver.policy, keeper.keyserver.trust
         self._loop = asyncio.get_running_loop()
@@ -102,9 +107,12 @@ class Workers:
             async with asyncio.timeout(_START_S):
                 await self._all_ready.wait()
         except TimeoutError:
-            if not any(worker.is_ready for worker in self._workers):
-                raise Problem(_NOT_STARTED.format("they end at once, or are too slow")) from None
+            if not any(worker.vitals.is_ready for worker in self._workers):
+                sentence = _NOT_STARTED.format("they end at once, or are too slow")
+                raise Problem(self._last_words or sentence) from None
             keeper.trouble("Not all workers have started: some who register wait for them.")
+        self._looked_s = time.monotonic()
+        self._loop.call_later(_LOOK_S, self._look)
 
     def follow(self) -> None:
         """Workers are told what is in force, if it is not what they know."""
@@ -130,6 +138,14 @@ class Workers:
             for worker in self._workers
         }
 
+    def faults(self) -> list[str]:
+        """Sentences for `covey health`; none where members can register."""
+        now_s = time.monotonic()
+        found = [(worker.number, worker.vitals.fault(now_s)) for worker in self._workers]
+        ended = [f"Worker {number} {fault}." for number, fault in found if fault]
+        is_any = any(worker.vitals.is_ready for worker in self._workers)
+        return ended if is_any else ["No worker is running: nobody can register.", *ended]
+
     def close(self) -> None:
         """They end: what they were at is begun anew by the members."""
         self._closing = True
@@ -144,6 +160,7 @@ class Workers:
             self._loop.remove_reader(self._carried)
         for end in [e for pair in self._pairs for e in pair]:
             end.close()
+        self._key[:] = bytes(len(self._key))
         for worker in self._workers:
             worker.inbox.close()
             worker.way.close()
@@ -155,7 +172,8 @@ class Workers:
             return
         ways = {KEEPER: self._carry} | {w.number: w.way for w in self._workers if w is not worker}
         inherited = [e.sock for e in worker.endpoints] + [worker.inbox, self._hand, *ways.values()]
-        worker.began = time.monotonic()
+        worker.vitals.begin(time.monotonic())
+        worker.said = b""
         worker.process = subprocess.Popen(
             _COMMAND,
             stdin=subprocess.PIPE,
@@ -170,6 +188,8 @@ class Workers:
             "site": str(self._site.root),
             "spis": self._secret.hex(),
             "cookies": self._cookies.hex(),
+            "key": self._key.hex(),
+            "key_id": self._key_id.hex(),
             "policy": frames.policy_facts(policy, self._count),
             "endpoints": [
                 (e.number, e.host, e.port, e.marker, e.sock.fileno()) for e in worker.endpoints
@@ -186,7 +206,7 @@ class Workers:
             self._launch(worker)
         except OSError as error:
             self._keeper.trouble(_NOT_STARTED.format(os.strerror(error.errno or 0)))
-            self._loop.call_later(_MOST_PAUSE_S, self._launch_again, worker)
+            self._loop.call_later(MOST_PAUSE_S, self._launch_again, worker)
 
     def _order(self, worker: _Worker, order: dict) -> None:
         if worker.process is None:
@@ -197,21 +217,49 @@ class Workers:
             worker.process.kill()
 
     def _hear(self, worker: _Worker) -> None:
-        """It says that it is there, and later, by saying nothing more, that it is not."""
-        if os.read(worker.process.stdout.fileno(), 64):
-            worker.is_ready = True
-            if all(each.is_ready for each in self._workers):
-                self._all_ready.set()
+        """It says that it lives, by an empty line, or why it doesn't, by a sentence. When it says
+        nothing more it has ended."""
+        said = os.read(worker.process.stdout.fileno(), _MOST_SAID)
+        if not said:
+            self._bury(worker)
             return
+        *lines, rest = (worker.said + said).split(b"\n")
+        worker.said = rest[:_MOST_SAID]
+        for line in lines:
+            if line:
+                self._last_words = line.decode(errors="replace")
+                self._keeper.trouble(f"Worker {worker.number}: {self._last_words}")
+            else:
+                worker.vitals.hear(time.monotonic())
+        if all(each.vitals.is_ready for each in self._workers):
+            self._all_ready.set()
+
+    def _look(self) -> None:
+        """Which of them are stuck: these are ended, as if they had done so by themselves."""
+        if self._closing:
+            return
+        now_s = time.monotonic()
+        was_away = now_s - self._looked_s > 2 * _LOOK_S
+        self._looked_s = now_s
+        for worker in self._workers:
+            if was_away:
+                worker.vitals.excuse(now_s)
+            elif worker.process and worker.vitals.is_silent(now_s):
+                self._keeper.trouble(
+                    f"Worker {worker.number} has said nothing for {SILENT_S} s or more: it is"
+                    " ended, and started again."
+                )
+                worker.process.kill()
+        self._loop.call_later(_LOOK_S, self._look)
+
+    def _bury(self, worker: _Worker) -> None:
         self._loop.remove_reader(worker.process.stdout)
         _end(worker.process)
         status, worker.process = worker.process.returncode, None
-        worker.is_ready, worker.half_open = False, 0
-        ran_well = time.monotonic() - worker.began >= _WELL_S
-        pause_s = 0 if ran_well else worker.pause_s
-        worker.pause_s = 0.5 if ran_well else min(_MOST_PAUSE_S, 2 * worker.pause_s + 0.5)
+        worker.half_open = 0
+        pause_s = worker.vitals.end(time.monotonic())
         self._loop.call_later(pause_s, self._launch_again, worker)
-        self._hear_of({}, ())
+        self._hear_of({}, (), {})
         self._keeper.event("worker_ended", worker=worker.number, status=status)
 
     # What they bring
@@ -235,13 +283,15 @@ class Workers:
 
     def _take_report(self, report: dict) -> None:
         self._workers[report["number"] - 1].half_open = report["half_open"]
-        self._hear_of(report["counters"], report["events"])
+        self._hear_of(report["counters"], report["events"], report["left_out"])
         for sentence in report["troubles"]:
             self._keeper.trouble(sentence)
 
-    def _hear_of(self, counters: dict[str, int], events: Iterable) -> None:
+    def _hear_of(
+        self, counters: dict[str, int], events: Iterable, left_out: dict[str, int]
+    ) -> None:
         half_open = sum(worker.half_open for worker in self._workers)
-        self._keeper.keyserver.hear_workers(half_open, counters, events)
+        self._keeper.keyserver.hear_workers(half_open, counters, events, left_out)
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -1,10 +1,13 @@
 """`covey health` and `covey unit`."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from .. import control, output
 from .. import site as sites
-from ..errors import FAILURE, Problem
+from ..errors import FAILURE, MISUSE, Problem
 from ..options import Interface, Json, Site, Ttl, Workers
 from . import unit as units
 
@@ -35,15 +38,30 @@ def health(json: Json = False, site: Site = None) -> int:
 
 
 def unit(
-    user: str = typer.Option("covey", help="Whose the site is, and as whom it runs."),
-    name: str = typer.Option("covey", help="What the service is called."),
+    user: Annotated[
+        str, typer.Option(help="Whose files they are, and as whom it runs.")
+    ] = "covey",
+    name: Annotated[
+        str | None, typer.Option(help="What the service is called [covey, covey-gateway].")
+    ] = None,
+    gateway: Annotated[
+        Path | None, typer.Option(help="For a gateway in place of a key server: gateway.toml.")
+    ] = None,
     interface: Interface = None,
     ttl: Ttl = None,
     workers: Workers = 0,
     site: Site = None,
 ) -> None:
-    """Print a systemd unit for this site's key server."""
+    """Print a systemd unit for this site's key server, or for a gateway."""
     arguments = [] if interface is None else ["--interface", interface]
     arguments += [] if ttl is None else ["--ttl", str(ttl)]
     arguments += ["--workers", str(workers)] if workers else []
-    output.line(units.unit(sites.find(site), user, name, arguments).rstrip())
+    if gateway is None:
+        text = units.unit(sites.find(site), user, name or "covey", arguments)
+    elif arguments or site is not None:
+        raise Problem("A gateway has all of it in its gateway.toml.", MISUSE)
+    else:
+        from ..gateway.unit import unit as gateway_unit
+
+        text = gateway_unit(gateway, user, name or "covey-gateway")
+    output.line(text.rstrip())

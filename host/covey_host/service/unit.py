@@ -1,4 +1,7 @@
-"""A systemd unit for a site's key server, with all shut that it does not need."""
+"""A systemd unit for a site's key server, with all shut that it does not need.
+
+The gateway's is in gateway/unit.py; what both are denied is here.
+"""
 
 import os
 import shlex
@@ -34,12 +37,15 @@ KillMode=mixed
 User={user}
 # the site key, if it is kept apart from the site:
 #LoadCredential=covey-site-key:/etc/covey/site.key
-UMask=0077
 WorkingDirectory={site}
 ReadWritePaths={site}
 # ports 500 and 848, and nothing else that is root's
 AmbientCapabilities=CAP_NET_BIND_SERVICE
 CapabilityBoundingSet=CAP_NET_BIND_SERVICE
+RestrictAddressFamilies=AF_INET AF_UNIX AF_NETLINK
+"""
+SHUT = """\
+UMask=0077
 NoNewPrivileges=yes
 # no key in a core dump
 LimitCORE=0
@@ -58,7 +64,6 @@ ProtectKernelModules=yes
 ProtectKernelTunables=yes
 ProtectControlGroups=yes
 RemoveIPC=yes
-RestrictAddressFamilies=AF_INET AF_UNIX AF_NETLINK
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
@@ -78,20 +83,32 @@ _TEMPORARY = ("/tmp", "/var/tmp")
 
 def unit(site: Site, user: str, name: str, arguments: list[str]) -> str:
     """The unit's text. Problem where a service could not reach the site."""
-    root, program = site.root.absolute(), _program()
-    if _lies_in(root, _TEMPORARY) or _lies_in(program, _TEMPORARY):
-        raise Problem(f"A service has a /tmp of its own: move {root} elsewhere.", MISUSE)
-    for word in (str(root), str(program), *arguments):
+    root = site.root.absolute()
+    command = command_of("serve", "--site", str(root), *arguments)
+    home = home_for([root])
+    return (_UNIT + SHUT).format(name=name, site=root, command=command, user=user, home=home)
+
+
+def command_of(*words: str) -> str:
+    """The `covey` of this Python. Problem for a word that systemd would take apart."""
+    command = [str(_program()), *words]
+    for word in command:
         if not word.isprintable() or set(word) & set("\"'\\%$ "):
             raise Problem(f"{word!r} can't stand in a unit: use a plainer name.", MISUSE)
-    in_home = _lies_in(root, _HOMES) or _lies_in(program, _HOMES)
-    command = shlex.join([str(program), "serve", "--site", str(root), *arguments])
-    home = "read-only" if in_home else "yes"
-    return _UNIT.format(name=name, site=root, command=command, user=user, home=home)
+    return shlex.join(command)
+
+
+def home_for(paths: list[Path]) -> str:
+    """What ProtectHome may be where these, and the program, are to be read. Problem where they
+    can't be.
+    """
+    for path in (*paths, _program()):
+        if _lies_in(path, _TEMPORARY):
+            raise Problem(f"A service has a /tmp of its own: move {path} elsewhere.", MISUSE)
+    return "read-only" if any(_lies_in(path, _HOMES) for path in (*paths, _program())) else "yes"
 
 
 def _program() -> Path:
-    """The `covey` of this Python."""
     return Path(os.path.abspath(sys.executable)).with_name("covey")
 
 

@@ -3,6 +3,7 @@ of it, learns no key and no fact but names, versions and lengths.
 
     value = magic (4) | key ID (8) | nonce (12) | AES-256-GCM-SIV, tag at the end
     associated data = b"covey store " | the value's own key
+    "seal/state" = b"changing": some values may be under older keys, or plain; b"settled": none is
 
 So no value can be put in another one's place. It can be put back in its own place: a version
 would not hinder that, for who can write values can write versions. RFC 8452 in place of AES-GCM
@@ -11,7 +12,7 @@ and that is all. Keys of the store, versions, counters and terms are in clear.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
@@ -24,6 +25,8 @@ _ID_LEN = 8
 _NONCE_LEN = 12
 _HEAD_LEN = len(_MAGIC) + _ID_LEN + _NONCE_LEN
 _ASSOCIATED = b"covey store "
+_STATE = "seal/state"
+_CHANGING, _SETTLED = b"changing", b"settled"
 _PAGE = 100  # values that are sealed anew in one write
 _KEPT = 64  # values that are kept open,
 _KEPT_LEN = 4096  # if they are no longer than that
@@ -65,8 +68,10 @@ def is_sealed(value: bytes) -> bool:
 class SealedStore:
     """Implements covey_host.store.Store over another one.
 
-    older, takes_plain: what values may be under besides the newest seal. All of that is sealed
-    anew by whoever takes the lock, then settled() is called; killed before, it is begun again.
+    older, takes_plain: what values may be under besides the newest seal, unless the store itself
+    says, under a seal, that this is over. All of that is sealed anew by whoever takes the lock,
+    then settled() is called; killed before, or where that raises Problem, it is begun again.
+    first: key → value that a plain store gets with its seal, unless it has that.
     """
 
     def __init__(
@@ -76,15 +81,25 @@ class SealedStore:
         older: Sequence[Seal] = (),
         takes_plain: bool = False,
         settled: Callable[[], None] = lambda: None,
+        first: Mapping[str, bytes] | None = None,
     ):
         self._store = store
         self._newest = newest
         self._older = tuple(older)
         self._takes_plain = takes_plain
         self._settled = settled
+        self._first = dict(first or {})
+        self._is_given_more = bool(older) or takes_plain
         # key → (sealed, plain) as last read or written: a registration asks for its member's row
         # again and again, and for what it has just written
         self._kept: dict[str, tuple[bytes, bytes]] = {}
+        if self._is_given_more:
+            self._heed_state()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no value is believed that is not under the newest seal."""
+        return not self._older and not self._takes_plain
 
     def read(self, key: str) -> tuple[bytes | None, int]:
         value, version = self._store.read(key)
@@ -112,13 +127,23 @@ class SealedStore:
 
     def lock(self, owner: str) -> None:
         self._store.lock(owner)
-        if self._older or self._takes_plain:
-            self._seal_anew()
+        if self._is_given_more:
+            self._heed_state()  # another one may have sealed all meanwhile
+            if not self.is_settled:
+                self._seal_anew()
+            self._settled()
+            self._is_given_more = False
 
     def seal_under(self, newest: Seal) -> None:
         """All values anew; only under the lock."""
         self._older, self._newest = (self._newest, *self._older), newest
         self._seal_anew()
+        self._settled()
+
+    def begin(self) -> None:
+        """Of a new store: nothing in it was ever under anything else."""
+        self._enter_state(_SETTLED)
+        self._older, self._takes_plain = (), False
 
     def close(self) -> None:
         self._kept.clear()
@@ -152,18 +177,50 @@ class SealedStore:
             return value
         raise Problem(f"{key} in the store is not sealed: restore a backup.")
 
+    def _heed_state(self) -> None:
+        """Believe no more than the store's own state allows, whatever words were forgotten where
+        the keys are given."""
+        value, _ = self._store.read(_STATE)
+        if value is None and self._has_new():
+            value, _ = self._store.read(_STATE)  # somebody may just have begun
+            if value is None:
+                raise Problem(f"{_STATE} was taken out of the store: restore a backup.")
+        if value is None:
+            return
+        takes_plain, self._takes_plain = self._takes_plain, False
+        if self._open(_STATE, value) == _CHANGING:
+            self._takes_plain = takes_plain
+        elif self._newest.has_made(value):
+            self._older = ()
+
+    def _has_new(self) -> bool:
+        after = ""
+        while rows := self._store.scan("", after, _PAGE):
+            if any(self._newest.has_made(value) for _, value, _ in rows):
+                return True
+            after = rows[-1][0]
+        return False
+
     def _seal_anew(self) -> None:
+        if self._store.read(_STATE)[0] is None:
+            self._enter_state(_CHANGING)
         after = ""
         while rows := self._store.scan("", after, _PAGE):
             changes = [
                 (key, version, self._newest.close(key, self._open(key, value)))
                 for key, value, version in rows
-                if not self._newest.has_made(value)
+                if key != _STATE and not self._newest.has_made(value)
             ]
             if not changes or self._store.compare_and_swap(changes, None):
                 after = rows[-1][0]  # else somebody has written meanwhile: look again
+        for key, value in self._first.items() if self._takes_plain else ():
+            self._store.compare_and_swap([(key, 0, self._newest.close(key, value))], None)
+        self._enter_state(_SETTLED)
         self._older, self._takes_plain = (), False
-        self._settled()
+
+    def _enter_state(self, state: bytes) -> None:
+        _, version = self._store.read(_STATE)
+        self._store.compare_and_swap([(_STATE, version, self._close(_STATE, state))], None)
 
 
 def _bound(key: str) -> bytes:

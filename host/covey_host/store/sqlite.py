@@ -188,9 +188,15 @@ class SQLiteStore:
             return copy.serialize()
 
     def checkpoint(self) -> None:
-        """Move the log into the file and cut it to nothing: what was replaced is in neither."""
+        """Move the log into the file and cut it to nothing: what was replaced is in neither.
+        Problem where somebody reads for so long that it can't be cut."""
         with _plainly(self._path):
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            is_busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if is_busy:
+            raise Problem(
+                f"{self._path} is being read by another program, and its log still holds what was"
+                " replaced: try again when that program has finished."
+            )
 
     def _head(self) -> tuple[int, int, str]:
         return self._db.execute("SELECT revision, term, owner FROM store").fetchone()

@@ -1,6 +1,8 @@
 """`covey backup`, `covey restore` and `covey site key`."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +30,8 @@ def backup(
     """Write all of a site but its key to one file, sealed; the key server may run meanwhile."""
     found = sites.find(site)
     perform(found, {"do": "backup", "file": str(file)})
-    id = backups.make(found, file)
+    with _failure_entered(found, "backup"):
+        id = backups.make(found, file)
     output.line(
         f"Wrote {file}. It opens with the site key alone (ID {id.hex()}), which is not in it:"
         " keep a copy of that in another place."
@@ -66,10 +69,11 @@ def key(
     found = sites.find(site)
     if new or move is not None:
         perform(found, {"do": "site key", "new": new, "file": str(move)})
-    if new:
-        opening.change_key(found)
-    if move is not None:
-        opening.move_key(found, move.absolute())
+    with _failure_entered(found, "site key"):
+        if new:
+            opening.change_key(found)
+        if move is not None:
+            opening.move_key(found, move.absolute())
     keys = sitekey.find(found.key)
     if keys is None:
         raise Problem(
@@ -86,3 +90,16 @@ def key(
         output.line(f"The site key with the ID {id} is in {place}.")
     if new and not json:
         output.line("Backups from before open with the one before only.")
+
+
+@contextmanager
+def _failure_entered(found: sites.Site, command: str) -> Iterator[None]:
+    """Into the audit log, which has the command already."""
+    try:
+        yield
+    except Problem as problem:
+        try:
+            perform(found, {"do": "failed", "command": command, "reason": problem.sentence})
+        except Problem as other:
+            output.complain(other.sentence)
+        raise

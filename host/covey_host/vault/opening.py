@@ -4,12 +4,16 @@ import os
 from pathlib import Path
 
 from .. import site as sites
+from ..audit import rows
 from ..errors import MISUSE, Problem
+from ..output import complain
 from ..site import Site
 from ..store import sqlite
 from ..store.sealed import Seal, SealedStore, is_sealed
 from . import sitekey
 from .sitekey import SiteKey, SiteKeys
+
+_STORE = "store"  # what this key is derived for
 
 
 def open_store(site: Site) -> SealedStore:
@@ -33,6 +37,23 @@ def open_with(path: Path, keys: SiteKeys) -> SealedStore:
     except BaseException:
         store.close()
         raise
+
+
+def store_key(site: Site) -> tuple[bytearray, bytes]:
+    """The key that all values are under once the store was locked, and its ID: for processes that
+    belong to whoever has the lock. The caller wipes it. Problem where it is missing."""
+    keys = sitekey.find(site.key)
+    if keys is None:
+        raise Problem(f"The key of {site.store} is missing.")
+    try:
+        return bytearray(keys.newest.derive(_STORE)), keys.newest.id
+    finally:
+        keys.wipe()
+
+
+def open_under(site: Site, key: bytes, id: bytes) -> SealedStore:
+    """By such a process, wherever the key's file is by now."""
+    return SealedStore(sqlite.open_existing(site.store), Seal(key, id))
 
 
 def change_key(site: Site) -> bytes:
@@ -100,13 +121,16 @@ def create_store(path: Path, file: Path, key_file: Path | None) -> SealedStore:
     if keys is None:
         keys = _made(path.with_name(file.name), key_file)
     try:
-        return _sealed(sqlite.create(path), keys, path)
+        store = _sealed(sqlite.create(path), keys, path)
+        store.begin()
     finally:
         keys.wipe()
+    store.compare_and_swap([(key, 0, value) for key, value in rows.begun().items()], None)
+    return store
 
 
 def seal_of(key: SiteKey) -> Seal:
-    return Seal(key.derive("store"), key.id)
+    return Seal(key.derive(_STORE), key.id)
 
 
 def _made(file: Path, key_file: Path | None) -> SiteKeys:
@@ -181,5 +205,10 @@ def _sealed(store: sqlite.SQLiteStore, keys: SiteKeys, path: Path) -> SealedStor
             current = sitekey.read(keys.file)
             sitekey.write(keys.file, current.newest)
             current.wipe()
+        else:
+            complain(
+                f"All values are sealed under the first key that {keys.place} gives: take away"
+                " what is written behind it."
+            )
 
-    return SealedStore(store, newest, older, keys.takes_plain, settled)
+    return SealedStore(store, newest, older, keys.takes_plain, settled, rows.begun())

@@ -1,0 +1,66 @@
+"""`covey audit archive`: full files of the log go elsewhere, and the store knows that they did."""
+
+import filecmp
+import os
+import shutil
+from pathlib import Path
+
+from ..errors import MISUSE, Problem
+from ..gcks.ledger import Ledger
+from ..site import sync_directory
+from . import rows
+from .journal import FULL, NAME, number_of
+
+
+def full_files(root: Path) -> list[Path]:
+    """The oldest first. One that has just become full may still be audit.log, too."""
+    newest = root / NAME
+    found = sorted(path for path in root.iterdir() if FULL.fullmatch(path.name))
+    return [path for path in found if not (newest.exists() and path.samefile(newest))]
+
+
+def copy(files: list[Path], directory: Path) -> None:
+    """Durable when this returns. What an interrupted one has copied stays. Problem where another
+    file is in the place of one."""
+    try:
+        for path in files:
+            _copy(path, directory / path.name)
+        sync_directory(directory)
+    except OSError as error:
+        where = f"{error.filename or directory} can't be used"
+        raise Problem(f"{where}: {os.strerror(error.errno or 0)}.", MISUSE) from error
+
+
+def record(ledger: Ledger, root: Path, names: object) -> int:
+    """These files, the oldest of the site's, need not be here any more → the number of the entry
+    with which the log begins then."""
+    present = full_files(root)
+    known = [path.name for path in present]
+    if not isinstance(names, list) or not names or names != known[: len(names)]:
+        raise Problem("These are not the oldest full files of the audit log: try again.", MISUSE)
+    behind = present[len(names)] if len(names) < len(present) else root / NAME
+    with behind.open("rb") as file:
+        first = number_of(file.read(64))
+    if not first:
+        raise Problem(f"{behind} begins with no entry: see `covey audit verify`.")
+    if first > rows.read_first(ledger):
+        ledger.write({rows.FIRST: str(first).encode()})
+    return first
+
+
+def _copy(path: Path, target: Path) -> None:
+    if not target.exists():
+        draft = target.with_name(f".{target.name}.new")
+        draft.unlink(missing_ok=True)
+        fd = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        with path.open("rb") as source, os.fdopen(fd, "wb") as out:
+            shutil.copyfileobj(source, out)
+            out.flush()
+            os.fsync(fd)
+        os.rename(draft, target)
+    if target.samefile(path):
+        raise Problem(f"{target.parent} is the site itself: name another directory.", MISUSE)
+    if not filecmp.cmp(path, target, shallow=False):
+        raise Problem(
+            f"{target} is there already, and another file: name another directory.", MISUSE
+        )

@@ -1,0 +1,26 @@
+"""A gateway without its two cards: what it asks the system is answered as it should be."""
+
+import json
+
+from covey_host.gateway import netlink, service, wires
+
+MEMBER = {
+    "version": 1,
+    "group": "line1",
+    "idi": "gate-1",
+    "idr": "gcks.example",
+    "servers": [{"host": "127.0.0.1"}],
+    "psk_file": "psk",
+    "sender": True,
+}
+
+
+def stand_in(tmp_path, monkeypatch):
+    """Beside a gateway.toml of test_gateway.planned(), with the member that it names."""
+    monkeypatch.setattr(wires, "check", lambda *_: None)
+    monkeypatch.setattr(wires, "check_unrouted", lambda *_: None)
+    monkeypatch.setattr(netlink, "card_towards", lambda _: "veth0")
+    monkeypatch.setattr(service, "interface_address", lambda _: "127.0.0.1")
+    (tmp_path / "members/gate").mkdir(parents=True)
+    (tmp_path / "members/gate/covey.json").write_text(json.dumps(MEMBER))
+    (tmp_path / "members/gate/psk").write_text("00" * 32)

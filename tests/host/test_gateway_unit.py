@@ -1,0 +1,115 @@
+"""A gateway under systemd: its unit, and what it tells."""
+
+import asyncio
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from covey_host.errors import MISUSE, Problem
+from covey_host.gateway import service, unit, wires
+from covey_host.gateway.plan import load
+from covey_host.gateway.tunnel import Tunnel
+from covey_host.service import cli
+from gateway_stand import stand_in
+from processes import PATIENCE_S
+from test_gateway import planned, written
+
+
+@pytest.fixture
+def text_of(tmp_path, monkeypatch):
+    """make(folder) → the unit, as if gateway.toml and its members lay there."""
+    plan = planned(tmp_path, {})
+
+    def there(file):
+        flows = [replace(f, member=file.parent / "members/gate/covey.json") for f in plan.flows]
+        return replace(plan, flows=tuple(flows))
+
+    monkeypatch.setattr(unit, "load", there)
+    return lambda folder="/srv/gate": unit.unit(Path(folder, "gateway.toml"), "covey", "gate")
+
+
+def test_a_gateway_has_raw_sockets_and_no_more(text_of):
+    text = text_of()
+    program = Path(sys.executable).with_name("covey")
+    assert f"\nExecStart={program} gateway /srv/gate/gateway.toml\n" in text
+    assert "\nCapabilityBoundingSet=CAP_NET_RAW\n" in text and "\nUser=covey\n" in text
+    assert "ReadWritePaths" not in text and "\nProtectSystem=strict\n" in text
+    assert "\nProtectHome=read-only\n" in text_of("/home/anna/gate")
+
+
+@pytest.mark.parametrize("folder", ("/tmp/gate", "/srv/my gate", "/srv/%h"))
+def test_gateways_that_no_unit_can_reach(text_of, folder):
+    with pytest.raises(Problem) as refused:
+        text_of(folder)
+    assert refused.value.status == MISUSE
+
+
+def test_a_wrong_gateway_gets_no_unit(tmp_path):
+    with pytest.raises(Problem, match="gateway.toml:[0-9]+: flow.f0.port must be"):
+        unit.unit(written(tmp_path, {"port": "0"}), "covey", "gate")
+
+
+@pytest.mark.parametrize("option", ({"ttl": 2}, {"workers": 1}, {"site": Path("/srv/plant")}))
+def test_it_takes_no_option_of_a_key_server(tmp_path, option):
+    with pytest.raises(Problem, match=r"in its gateway\.toml\."):
+        cli.unit(gateway=written(tmp_path, {}), **option)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
+def test_systemd_takes_the_unit_and_finds_little_exposed(text_of, tmp_path):
+    file = tmp_path / "gate.service"
+    file.write_text(text_of())
+    for words in (
+        ["verify"],
+        ["security", "--offline=yes", "--threshold=20", "--no-pager"],
+    ):
+        judged = subprocess.run(
+            ["systemd-analyze", *words, str(file)],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+        assert judged.returncode == 0, judged.stdout[-300:] + judged.stderr
+        assert "Unknown" not in judged.stderr
+
+
+def test_systemd_hears_of_its_start_and_end_and_that_it_lives(tmp_path, monkeypatch):
+    stand_in(tmp_path, monkeypatch)
+    plan = load(written(tmp_path, {}))
+
+    async def joins(_):
+        await asyncio.Event().wait()
+
+    def plain(*_):
+        return stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+
+    monkeypatch.setattr(Tunnel, "run", joins)
+    monkeypatch.setattr(service, "_TURN_S", 0.01)
+    for name in ("plain_out", "plain_in", "watch"):
+        monkeypatch.setattr(wires, name, plain)
+
+    async def lives(ear):
+        loop = asyncio.get_running_loop()
+        work = asyncio.create_task(service.Gateway(plan, False).run())
+        told = [await loop.sock_recv(ear, 100) for _ in range(2)]
+        signal.raise_signal(signal.SIGTERM)
+        await work
+        while told[-1] == b"WATCHDOG=1":
+            told[2:] = [await loop.sock_recv(ear, 100)]
+        return told
+
+    with ExitStack() as stack:
+        ear = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+        ear.bind(str(tmp_path / "notify"))
+        ear.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", ear.getsockname())
+        told = asyncio.run(asyncio.wait_for(lives(ear), PATIENCE_S))
+    ready = b"READY=1\nSTATUS=At work between veth0 and veth1."
+    assert told == [ready, b"WATCHDOG=1", b"STOPPING=1"]
