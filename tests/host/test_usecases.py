@@ -320,5 +320,5 @@ def test_a_run_is_patient():
     for case in usecases.CASES:
         text = (FIRMWARE / case.main).read_text()
         patient = usecases._patient(text)
-        assert patient != text and "\nMULTIPLIER = 200 " in patient
+        assert patient != text and "\nMULTIPLIER = 256 " in patient
         assert "\nLEAD_MS = 500" not in patient and "\nINTERVAL_MS = 10 " in patient
