@@ -5,7 +5,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +16,12 @@ from covey_host.gateway import service, unit, wires
 from covey_host.gateway.plan import load
 from covey_host.gateway.tunnel import Tunnel
 from covey_host.service import cli
+from covey_host.service import unit as service_unit
 from gateway_stand import stand_in
 from processes import PATIENCE_S
 from test_gateway import planned, written
+
+PROGRAM = Path("/opt/covey/bin/covey")
 
 
 @pytest.fixture
@@ -35,17 +37,22 @@ def text_of(tmp_path, monkeypatch):
     return lambda folder="/srv/gate": unit.unit(Path(folder, "gateway.toml"), "covey", "gate")
 
 
-def test_a_gateway_has_raw_sockets_and_no_more(text_of):
+@pytest.fixture
+def installed(monkeypatch):
+    """Wherever this tree lies, `covey` lies where a service can reach it."""
+    monkeypatch.setattr(service_unit, "_program", lambda: PROGRAM)
+
+
+def test_a_gateway_has_raw_sockets_and_no_more(text_of, installed):
     text = text_of()
-    program = Path(sys.executable).with_name("covey")
-    assert f"\nExecStart={program} gateway /srv/gate/gateway.toml\n" in text
+    assert f"\nExecStart={PROGRAM} gateway /srv/gate/gateway.toml\n" in text
     assert "\nCapabilityBoundingSet=CAP_NET_RAW\n" in text and "\nUser=covey\n" in text
     assert "ReadWritePaths" not in text and "\nProtectSystem=strict\n" in text
     assert "\nProtectHome=read-only\n" in text_of("/home/anna/gate")
 
 
 @pytest.mark.parametrize("folder", ("/tmp/gate", "/srv/my gate", "/srv/%h"))
-def test_gateways_that_no_unit_can_reach(text_of, folder):
+def test_gateways_that_no_unit_can_reach(text_of, installed, folder):
     with pytest.raises(Problem) as refused:
         text_of(folder)
     assert refused.value.status == MISUSE
@@ -63,7 +70,8 @@ def test_it_takes_no_option_of_a_key_server(tmp_path, option):
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
-def test_systemd_takes_the_unit_and_finds_little_exposed(text_of, tmp_path):
+def test_systemd_takes_the_unit_and_finds_little_exposed(text_of, monkeypatch, tmp_path):
+    monkeypatch.setattr(service_unit, "_TEMPORARY", ())  # it looks whether the program is there
     file = tmp_path / "gate.service"
     file.write_text(text_of())
     for words in (

@@ -229,5 +229,5 @@ def skips_atd(patch):
 def test_a_defect_is_found(monkeypatch, defect, weather, found):
     defect(monkeypatch)
     with pytest.raises(Broken) as broken:
-        tell(4, weather, more=_STALE, reboots=3, evictions=1, packets=60, replays=2, **PEACE)
+        tell(6, weather, more=_STALE, reboots=3, evictions=1, packets=60, replays=2, **PEACE)
     assert found in broken.value.invariants

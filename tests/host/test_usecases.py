@@ -4,6 +4,9 @@ the image that `covey image --main` makes; and what `make run` judges of them.
 
 import asyncio
 import importlib.util
+import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from board_bench import BOARD, FIRMWARE
 from covey import cip, port
 from covey_host.demo import usecases
+from processes import PATIENCE_S
 from test_firmware import bench, on, plug  # noqa: F401
 
 
@@ -253,6 +257,18 @@ def test_an_eye_tells_who_hears_it(bench, plug):  # noqa: F811
     lamp.shows(BOARD["relay"], 0)
 
 
+def test_a_boards_power_ends_with_stdin_and_what_it_says_is_an_event():
+    says = "print('covey: speed 1: 600 rpm'); print('x', flush=True); import time; time.sleep(600)"
+    command = [sys.executable, usecases._POWERED, sys.executable, "-c", says]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as power:
+        event = json.loads(power.stdout.readline())
+        assert (event["event"], event["what"], event["detail"]) == ("said", "speed", "1: 600 rpm")
+        assert power.stdout.readline() == "x\n"
+        power.stdin.close()
+        assert power.wait(PATIENCE_S) == 0 and power.stdout.read() == ""
+
+
 # What `make run` judges
 
 TOLD = ["1: 600 rpm", "2: 1500 rpm", "3: -600 rpm"]
@@ -304,5 +320,5 @@ def test_a_run_is_patient():
     for case in usecases.CASES:
         text = (FIRMWARE / case.main).read_text()
         patient = usecases._patient(text)
-        assert patient != text and "\nMULTIPLIER = 200 " in patient
+        assert patient != text and "\nMULTIPLIER = 256 " in patient
         assert "\nLEAD_MS = 500" not in patient and "\nINTERVAL_MS = 10 " in patient

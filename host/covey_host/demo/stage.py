@@ -44,7 +44,14 @@ rejoin_spread = "{SPREAD_S}s"
 repeat_spacing = "300ms"
 fresh_join = false
 """  # keys change when the play says so, and each drop is accounted for
-_UNHURRIED = _SETTINGS.replace(f'dtd = "{DTD_S}s"', 'dtd = "10s"')  # for boards that are busy
+_UNHURRIED = f"""\
+atd = "3s"
+evict_atd = "3s"
+dtd = "10s"
+evict_dtd = "10s"
+rejoin_spread = "{SPREAD_S}s"
+fresh_join = false
+"""  # for boards that have I/O to do while they verify, on a machine that is busy, too
 _PATIENCE_S = 30
 
 

@@ -44,14 +44,15 @@ class Plain:
     def __init__(self, group, number, interface):
         self._sock = port.group_socket(group, int(number), interface, 1)
         self._to = port.resolve(group, int(number))
-        self._waiter = covey.aio._Waiter(self._sock)
+        self._waiter = None  # of a consumer: what comes back to a producer nobody reads
         self._buf = bytearray(_LONGEST)
 
     async def __aenter__(self):
         return self
 
     async def __aexit__(self, *_):
-        self._waiter.close()
+        if self._waiter:
+            self._waiter.close()
         port.close(self._sock)
 
     def can_send(self):
@@ -61,6 +62,7 @@ class Plain:
         port.send(self._sock, payload, self._to)
 
     def __aiter__(self):
+        self._waiter = covey.aio._Waiter(self._sock)
         return self
 
     async def __anext__(self):
