@@ -22,6 +22,7 @@ INTERVAL_MS = 10  # the requested packet interval
 MULTIPLIER = 32  # so many without a frame, and the connection is over
 LEAD_MS = 500  # a speed is announced so long, which is longer than that
 SPEEDS = (600, 1500, -600, 0)  # rpm
+PRODUCER = None  # its name as a member, as octets, where the group has other senders, too
 
 board = Board("board.json")
 wifi = Wifi("wifi.json", board.show)
@@ -57,8 +58,10 @@ class Motor:
     async def hear(self, group):
         reader, follower = self._reader, self._follower
         async for packet in group:
-            if not packet.confirmed or reader.take(packet.payload, LEN) < 0:
+            if not packet.confirmed or PRODUCER not in (None, packet.source):
                 continue  # of another motor, perhaps
+            if reader.take(packet.payload, LEN) < 0:
+                continue
             if reader.taken == 1:
                 board.show("connection", "open")
             if not reader.is_running:

@@ -45,10 +45,14 @@ class Recipient:
     def __init__(self):
         self._reader = Reader(CONNECTION, INTERVAL_MS, MULTIPLIER)
         self._passed = None  # as it was last heard
+        self._is_proven = False  # whether this group says who sent a packet
 
     async def hear(self, group):
         reader = self._reader
         async for packet in group:
+            self._is_proven |= packet.confirmed
+            if self._is_proven and not packet.confirmed:
+                continue  # while the key server is silent, say
             answer = reader.take(packet.payload, LEN)
             if answer < 0:
                 continue

@@ -81,9 +81,12 @@ class Reader:
         return self._consumer.is_running
 
     def take(self, payload, data_len):
-        """cip.FRESH, cip.UNCHANGED, or why it is not to be used: negative."""
-        answer = self._consumer.take(payload, 0, len(payload), port.ticks_ms())
-        if answer > 0 and self._consumer.data_len != data_len:
+        """cip.FRESH, cip.UNCHANGED, or why it is not to be used: negative. What is of another
+        length keeps no connection alive."""
+        answer = cip.parse(payload, 0, len(payload))
+        if answer == data_len + self.off - cip.DATA:
+            answer = self._consumer.take(payload, 0, len(payload), port.ticks_ms())
+        elif answer >= 0:
             answer = cip.DATA_LENGTH
         if answer < 0:
             self.refused += answer != cip.TIMED_OUT

@@ -170,6 +170,19 @@ def test_data_of_another_length_are_not_used():
     assert reader.take(b"", 2) == cip.SHORT and reader.refused == 2
 
 
+def test_data_of_another_length_keep_no_connection_alive(monkeypatch):
+    now = [1000]
+    monkeypatch.setattr(port, "ticks_ms", lambda: now[0])
+    writer, longer = (cyclic.Writer(CONNECTION, n, has_header=True) for n in (2, 3))
+    reader = cyclic.Reader(CONNECTION, 10, 4, has_header=True)
+    assert reader.take(bytes(writer.make()), 2) == cip.FRESH
+    now[0] += 39
+    assert reader.take(bytes(longer.make(is_running=False)), 2) == cip.DATA_LENGTH
+    assert reader.is_running and not reader.has_timed_out()
+    now[0] += 1
+    assert reader.has_timed_out() and not reader.is_running
+
+
 def test_what_is_overdue_is_left_out(monkeypatch):
     now, slept = [1000], []
 
