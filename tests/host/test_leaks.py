@@ -150,9 +150,16 @@ def test_a_test_that_shows_a_secret_fails(tmp_path):
     assert "1 passed" in done.stdout
 
 
+def _alone():
+    """Other tests draw octets by the same seeds: what was a key there may be an SPI here. So their
+    secrets are forgotten → what they have left."""
+    leaks._pieces.clear()
+    return gc.get_objects()
+
+
 def _kinds_seen(before):
     """Every object of ours that there is, its repr looked through → what there is. before: what
-    other tests have left. Their octets are drawn by the same seeds: a key here, an SPI there."""
+    other tests have left."""
     gc.collect()
     kinds, known = set(), set(map(id, before))
     for each in gc.get_objects():
@@ -167,7 +174,7 @@ def _kinds_seen(before):
 
 def test_no_repr_of_what_a_key_server_has_shows_a_secret(tmp_path):
     """With members, one of them gone."""
-    before = gc.get_objects()
+    before = _alone()
     site = Site(
         tmp_path / "state.db",
         wrap=lambda store: SealedStore(store, Seal(_SECRET, bytes(8)), (), True),
@@ -187,7 +194,7 @@ def test_no_repr_of_what_a_key_server_has_shows_a_secret(tmp_path):
 
 
 def test_no_repr_of_what_members_have_shows_a_secret(monkeypatch):
-    seen, before = set(), gc.get_objects()
+    seen, before = set(), _alone()
 
     class Looked(Plant):
         def __exit__(self, *failure):
