@@ -50,7 +50,7 @@ def run(table: Table, quick: bool) -> None:
             table.note(f"Left out: {TITLE}, {kind}; it is not here.")
             continue
         for way, count in _WAYS[quick]:
-            with Plant("mac", policy=_POLICY, is_default=True) as plant:
+            with Plant(policy=_POLICY, is_default=True) as plant:
                 loop = _Loop(plant, arch, count, plain=way == _PLAIN)
                 _measure(table, f"RPI {_INTERVAL_MS} ms, {kind}, {way}", loop, quick)
     table.note(f"Cyclic I/O: {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}.")
