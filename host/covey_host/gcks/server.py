@@ -390,8 +390,8 @@ class Server:
 
 
 def _settle_garbage() -> None:
-    """What there is now stays: it is not looked through again. Of what comes, most dies by itself;
-    looking for circles after every 700 objects takes some 5 % of a registration."""
+    """What there is now stays: it is not looked through again. Of what comes, most dies by itself:
+    no need to look for circles after every 700 objects."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
