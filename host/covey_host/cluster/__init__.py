@@ -5,4 +5,7 @@ nodes       the etcd nodes
 leash       the `covey` command with a wall clock that can be set
 machines    the key servers: a site directory and a process each
 plant       all of it together: a folder, ports, start and end
+watch       every write that etcd does; wire: every datagram that passes
+history     what these, the members and the commands say of a run
+checks      what must hold of it
 """

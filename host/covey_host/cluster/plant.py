@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from .. import control
@@ -138,9 +139,8 @@ class Plant:
     async def joined(self, *members: Member) -> None:
         """Until they listen to their group. Lost where one can't, or it takes too long."""
         for member in members:
-            heard = member.events  # of all that it has been
-            await self.until(lambda: bool({"listening", "failed"} & set(heard)), member.name)
-            if "failed" in heard:
+            await self.until(partial(_has_begun, member), f"{member.name} registers")
+            if "failed" in member.events:
                 raise Lost(f"{member.name} could not join: see {member.child.name}.log.")
             await member.report()
 
@@ -229,6 +229,10 @@ class Plant:
         for machine in self.machines:
             ways = ",".join(f"{HOST}:{self._ways[machine.name, n.name]}" for n in self.nodes)
             machine.settle(maker.site, f"etcd://{ways}/plant")
+
+
+def _has_begun(member: Member) -> bool:
+    return "listening" in member.events or "failed" in member.events
 
 
 def tcp_ports(count: int) -> list[int]:
