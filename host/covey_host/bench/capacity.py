@@ -21,7 +21,7 @@ from ..gcks.keyserver import KeyServer
 from ..gcks.ledger import Ledger, encode
 from ..store import sqlite
 from ..store.sealed import Seal, SealedStore
-from . import crowd
+from . import crowd, etcdcost
 from .board import BUILD
 from .initiator import Initiator, Us
 from .results import Table
@@ -44,10 +44,11 @@ key_tree = 4
 
 
 def run(table: Table, quick: bool) -> None:
-    _registered(table, MEMBERS[quick])
+    rows = _registered(table, MEMBERS[quick])
     _started(table, _STARTED[quick])
     for count in GROUPS[quick]:
         _groups(table, count, _STEPS[quick])
+    etcdcost.run(table, rows, MEMBERS[quick], quick)
 
 
 def policy_of(groups: int, members: int) -> policy.SitePolicy:
@@ -58,8 +59,8 @@ def policy_of(groups: int, members: int) -> policy.SitePolicy:
     return policy.parse(text)
 
 
-def _registered(table: Table, count: int) -> None:
-    """Members come one burst after another, and stay; then the server starts anew."""
+def _registered(table: Table, count: int) -> etcdcost.Rows:
+    """Members come one burst after another, and stay → all rows of the store."""
     names = [crowd.name_of(number) for number in range(count)]
     psk = secrets.token_bytes(32)
     what = "capacity: a member that has registered: "
@@ -84,6 +85,7 @@ def _registered(table: Table, count: int) -> None:
         grown = len(below.snapshot()) - size
         table.add(f"{what}octets of SQLite's file", grown / count, "octets")
         table.add(f"{what}memory, its IKE SA included", memory[0] / count, "octets")
+        return [(key, value) for key, value, _ in below.scan("")]
 
 
 def _started(table: Table, count: int) -> None:
