@@ -8,4 +8,7 @@ plant       all of it together: a folder, ports, start and end
 watch       every write that etcd does; wire: every datagram that passes
 history     what these, the members and the commands say of a run
 checks      what must hold of it
+schedule    faults, and what people do meanwhile, drawn from a seed
+harm        one fault after the other; crowd: the members meanwhile
+faults      `make faults`: all of that together
 """

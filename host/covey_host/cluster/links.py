@@ -4,9 +4,10 @@
 done by {"event": "done", "order": n}; the end of stdin ends it.
 
     {"order": n, "open": {link: [own port, port it goes to]}}
-    {"order": n, "set": [[link, source, mode, delay in ms], ...]}
+    {"order": n, "set": [[link, source, mode], ...]}
+    {"order": n, "slow": ms that all links take from now on, with each piece}
 
-mode    pass     what comes goes on, after the delay
+mode    pass     what comes goes on
         hold     nothing passes, and nothing is lost: packets are, and come again by TCP when it
                  passes again; a connection can be made meanwhile, and says nothing
         cut      connections end, and so does each new one
@@ -27,21 +28,21 @@ _CHUNK = 1 << 16
 _POLL_S = 0.005
 _FROM = re.compile(rb"(?i)\r\nX-Server-From: ([0-9a-f]+)\r\n")
 _LOOKED_AT = 2048  # octets of a connection's beginning
-_FREE = (PASS, 0)
 
 
 class Link:
-    def __init__(self, port: int):
+    def __init__(self, port: int, links: "Links"):
         """port: where it goes to."""
+        self.links = links
         self._port = port
-        self._rules: dict[str, tuple[str, float]] = {}  # source → mode, delay in seconds
+        self._modes: dict[str, str] = {}  # by source
         self._pipes: set[_Pipe] = set()
 
-    def rule(self, source: str) -> tuple[str, float]:
-        return self._rules.get(source) or self._rules.get("", _FREE)
+    def mode(self, source: str) -> str:
+        return self._modes.get(source) or self._modes.get("", PASS)
 
-    def set(self, source: str, mode: str, delay_ms: int) -> None:
-        self._rules[source] = mode, delay_ms / 1000
+    def set(self, source: str, mode: str) -> None:
+        self._modes[source] = mode
         for pipe in list(self._pipes):
             pipe.heed()
 
@@ -80,7 +81,7 @@ class _Pipe:
             end.close()
 
     def heed(self) -> None:
-        if self._link.rule(self._source)[0] == CUT:
+        if self._link.mode(self._source) == CUT:
             for end in self._ends:
                 end.transport.abort()
 
@@ -90,7 +91,7 @@ class _Pipe:
         while data := await reader.read(_CHUNK):
             if is_there and len(self._seen) < _LOOKED_AT:
                 self._look(data)
-            await asyncio.sleep(self._link.rule(self._source)[1])
+            await asyncio.sleep(self._link.links.delay_s)
             await self._passable()
             writer.write(data)
             await writer.drain()
@@ -99,7 +100,7 @@ class _Pipe:
             writer.write_eof()
 
     async def _passable(self) -> None:
-        while self._link.rule(self._source)[0] == HOLD:
+        while self._link.mode(self._source) == HOLD:
             await asyncio.sleep(_POLL_S)
         self.heed()
 
@@ -113,15 +114,17 @@ class _Pipe:
 
 class Links:
     def __init__(self):
+        self.delay_s = 0.0
         self._links: dict[str, Link] = {}
         self._servers: list[asyncio.Server] = []
 
     async def obey(self, order: dict) -> None:
         for name, (own, to) in order.get("open", {}).items():
-            self._links[name] = link = Link(to)
+            self._links[name] = link = Link(to, self)
             self._servers.append(await asyncio.start_server(link.serve, HOST, own))
-        for name, source, mode, delay_ms in order.get("set", ()):
-            self._links[name].set(source, mode, delay_ms)
+        for name, source, mode in order.get("set", ()):
+            self._links[name].set(source, mode)
+        self.delay_s = order.get("slow", self.delay_s * 1000) / 1000
 
 
 async def main() -> None:

@@ -90,7 +90,7 @@ class Plant:
             ways[node.name] = int(node.url.rpartition(":")[2]), node.peer_port
         await self._order({"open": ways})
         for node in self.nodes:
-            await node.start(self.nodes, self._options)
+            await self.start_node(node)
         for node in self.nodes:
             await node.up()
         await self._make_site()
@@ -146,31 +146,40 @@ class Plant:
 
     # What harms it
 
-    async def part(self, a: str, b: str, mode: str = links.HOLD, delay_ms: int = 0) -> None:
+    async def part(self, a: str, b: str, mode: str = links.HOLD) -> None:
         """Between a server and a node, or two nodes: what passes from now on, see links."""
-        await self._order({"set": self._way(a, b, mode, delay_ms)})
+        await self._order({"set": self._way(a, b, mode)})
 
-    async def isolate(self, name: str, mode: str = links.HOLD, delay_ms: int = 0) -> None:
+    async def isolate(self, name: str, mode: str = links.HOLD) -> None:
         """A node from all others and all servers; a server from all nodes."""
         others = [node.name for node in self.nodes if node.name != name]
         if name.startswith("n"):
             others += [machine.name for machine in self.machines]
-        rules = [rule for other in others for rule in self._way(name, other, mode, delay_ms)]
+        rules = [rule for other in others for rule in self._way(name, other, mode)]
         await self._order({"set": rules})
+
+    async def slow(self, ms: int) -> None:
+        """All links take so long from now on, those between etcd's nodes too."""
+        await self._order({"slow": ms})
+
+    async def start_node(self, node: Node) -> None:
+        """Not waited for."""
+        await node.start(self.nodes, self._options)
 
     async def heal(self) -> None:
         """All passes again, at once."""
+        await self.slow(0)
         for machine in self.machines:
             await self.isolate(machine.name, links.PASS)
         for node in self.nodes:
             await self.isolate(node.name, links.PASS)
 
-    def _way(self, a: str, b: str, mode: str, delay_ms: int) -> list[list]:
+    def _way(self, a: str, b: str, mode: str) -> list[list]:
         ids = {node.name: node.id for node in self.nodes}
         if a in ids and b in ids:
-            return [[a, ids[b], mode, delay_ms], [b, ids[a], mode, delay_ms]]
+            return [[a, ids[b], mode], [b, ids[a], mode]]
         server, node = (b, a) if a in ids else (a, b)
-        return [[f"{server}-{node}", "", mode, delay_ms]]
+        return [[f"{server}-{node}", "", mode]]
 
     # Asking
 
@@ -191,6 +200,15 @@ class Plant:
             except OSError as error:
                 last = error
         raise Lost(f"No etcd node answers: {last}.")
+
+    async def holder(self) -> Machine | None:
+        """Of the newest term, as the first server says that answers; None where none does."""
+        for machine in self.machines:
+            found = await machine.status()
+            for one in (found or {}).get("replicas", ()):
+                if one["leads"]:
+                    return next((m for m in self.machines if m.name == one["replica"]), None)
+        return None
 
     async def leader(self) -> Node | None:
         """Of etcd's nodes."""
