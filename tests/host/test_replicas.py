@@ -232,7 +232,7 @@ def test_who_must_have_no_key_of_before_is_asked_for(tmp_path, text):
     for place, name in enumerate(NAMES[3:]):
         one = [*site.followers, site.holder][place]
         begun[name] = (*site.begun(name, one), one)
-    for name, (gm, auth, one) in begun.items():
+    for name, (_, auth, one) in begun.items():
         assert one.talk(auth, name) is None
     for name, (gm, _, one) in begun.items():
         crowd.join(name, take(gm, site.answered(one, name)))
