@@ -5,6 +5,7 @@ See etcdrows.py for what lies where, and etcdwriter.py for what every write comp
 
 import json
 import os
+from base64 import b64decode
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -261,24 +262,35 @@ class EtcdStore:
         if any(row.version != each[1] for row, each in zip(rows, changes, strict=True)):
             never = [was_made(self._at("site"), 0)]  # Fenced comes first
             return None if self._write(never, [], term).journal else 0
-        cut = etcdrows.split(etcdrows.pack(changes, rows))
+        octets = etcdrows.pack(changes, rows)
+        if len(octets) <= etcdrows.MOST_INLINE:
+            said = etcdrows.said(octets)
+            version = self._commit(changes, revision, [put(self._at("journal"), said)], term)
+        else:
+            said, version = self._stage(changes, octets, revision, term)
+        if version:
+            self._carry_out(Found(said, version))
+        return version or None
+
+    def _stage(
+        self, changes: list[Change], octets: bytes, revision: int, term: int | None
+    ) -> tuple[bytes, int]:
+        """What the journal is, and its version as _commit() says it."""
+        cut = etcdrows.split(octets)
         if len(cut) > MOST_PARTS:
             raise Problem(f"{self.place.url} can't take so much at once: it was not written.")
         name = os.urandom(8).hex()
         start = self._at(f"j/{name}/")
+        said = json.dumps({"id": name, "parts": len(cut)}).encode()
         lease = self._client.grant(_STAGED_S)
         try:
             for i in range(len(cut)):
                 self._client.transact([], [put(part(start, i), cut[i], lease)])
-            said = json.dumps({"id": name, "parts": len(cut)}).encode()
             success = [put(self._at("journal"), said)]
             success += [keep(part(start, i)) for i in range(len(cut))]
-            version = self._commit(changes, revision, success, term)
+            return said, self._commit(changes, revision, success, term)
         finally:
             self._client.revoke(lease)
-        if version:
-            self._carry_out(Found(said, version))
-        return version or None
 
     def _commit(
         self, changes: list[Change], revision: int, success: list, term: int | None
@@ -301,21 +313,26 @@ class EtcdStore:
     def _carry_out(self, journal: Found) -> None:
         """Until it is done, by us or others."""
         said = json.loads(journal.value)
-        start, end = span(self._at(f"j/{said['id']}/"))
         is_there = [has_mod(self._at("journal"), journal.mod)]
-        parts = []
-        for i in range(said["parts"]):
-            got = self._client.transact(is_there, [get(part(start, i))])
-            if not got.is_done:
-                return
-            parts.append(got.rows[0][0].value)
+        ends = [delete(self._at("journal")), delete(self._at("applied"))]
+        if "octets" in said:
+            octets = b64decode(said["octets"])
+        else:
+            start, end = span(self._at(f"j/{said['id']}/"))
+            ends.append(delete(start, end))
+            parts = []
+            for i in range(said["parts"]):
+                got = self._client.transact(is_there, [get(part(start, i))])
+                if not got.is_done:
+                    return
+                parts.append(got.rows[0][0].value)
+            octets = b"".join(parts)
         applied = self._at("applied")
-        for i, ops in enumerate(etcdrows.portions(self._prefix, journal.mod, b"".join(parts))):
+        portions = list(etcdrows.portions(self._prefix, journal.mod, octets))
+        for i, ops in enumerate(portions):
             turn = has_value(applied, b"%d" % i) if i else was_made(applied, 0)
-            self._client.transact([*is_there, turn], [*ops, put(applied, b"%d" % (i + 1))])
-        whole = [*is_there, has_value(applied, b"%d" % (i + 1))]
-        ends = [delete(self._at("journal")), delete(applied), delete(start, end)]
-        self._client.transact(whole, ends)
+            after = ends if i + 1 == len(portions) else [put(applied, b"%d" % (i + 1))]
+            self._client.transact([*is_there, turn], [*ops, *after])
 
     # Reading
 
