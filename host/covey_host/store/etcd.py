@@ -146,15 +146,15 @@ class EtcdStore:
     def beat(self, term: int, facts: bytes) -> None:
         self._settle()
         failure = [get(self._at("term")), get(self._at("owner"))]
-        failure += [get(self._lock.key), get(self._writer.head)]
+        failure += [get(self._writer.head), get(self._lock.key)]
         while True:
-            holds = [has_value(self._at("term"), b"%d" % term), *self._lock.held()]
+            holds = [has_value(self._at("term"), b"%d" % term), *self._writer.guard()]
             done = self._client.transact(holds, [put(self._at("beat"), facts)], failure)
             if done.is_done:
                 return
-            newest, owner, lock, head = done.rows
+            newest, owner, head, lock = done.rows
             self._writer.check_term(term, newest, owner)
-            self._writer.check_lock(lock, head)
+            self._writer.look(head, lock)
 
     def lead(self) -> Lead:
         return self._lead(self._client.transact([], self._asked_of_lead()).rows)[0]

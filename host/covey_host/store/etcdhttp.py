@@ -47,9 +47,12 @@ class Connection:
         headers = dict(line.lower().split(":", 1) for line in lines if ":" in line)
         text = self._body(headers, end)
         try:
-            return int(status.split()[1]), json.loads(text)
+            fields = json.loads(text)
+            if isinstance(fields, dict):
+                return int(status.split()[1]), fields
         except (ValueError, IndexError):
-            raise NoEtcd(f"no etcd: {status[:40]}") from None
+            pass
+        raise NoEtcd(f"no etcd: {status[:40]}")
 
     def close(self) -> None:
         self._socket.close()
