@@ -26,6 +26,7 @@ from .ledger import Ledger
 from .overview import Overview
 from .policy import GroupPolicy, SitePolicy
 from .registrar import Registrar
+from .redirects import Redirects
 from .rekeyer import Rekeyer
 from .relay import Relay
 from .responder import Responder
@@ -123,6 +124,15 @@ class KeyServer:
     def has_cookie(self, data: bytes, address: Any, now_ms: int) -> bool:
         """Of a message that receive() is to be given later: see Inbox."""
         return self._responder.has_cookie(data, address, now_ms)
+
+    @property
+    def redirects(self) -> Redirects:
+        """Where members are sent by drain()."""
+        return self._responder.redirects
+
+    def drain(self, now_ms: int) -> list[Out]:
+        """Send members elsewhere, from now on."""
+        return self._answer(self._responder.drain, now_ms)
 
     def take_over(self, data: bytes, now_ms: int) -> list[Out]:
         """What a worker hands over (see handover.py): a member that has proven itself to it."""

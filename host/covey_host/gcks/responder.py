@@ -36,6 +36,7 @@ from .newcomers import NotYet
 from .parts import Parts, Payloads, notify
 from .policy import SitePolicy
 from .proof import Proof
+from .redirects import Redirects
 from .registrar import Registrar
 from .requests import AT_ONCE, TAKE_BACK, TELL, Requests
 from .spis import Spis
@@ -69,6 +70,7 @@ class Responder:
         self._door = Door(policy, self._table, counters, random, cookies)
         self._proof = Proof(policy, authority, counters, tell, random, time)
         self._requests = Requests(policy, self._table, groups, counters, tell, random)
+        self._requests.redirects = self._door.redirects
         self._answered: list[IkeSA] = []  # about a group, since heard() or unhear()
 
     @property
@@ -93,6 +95,16 @@ class Responder:
         except FormatError as error:
             self._counters[name_of(error.reason)] += 1
             return []
+
+    @property
+    def redirects(self) -> Redirects:
+        """Where members are sent from here: whoever has an open IKE SA hears of it by drain()."""
+        return self._door.redirects
+
+    def drain(self, now_ms: int) -> list[Out]:
+        """Send members elsewhere, from now on."""
+        self.redirects.is_draining = True
+        return self._requests.redirect_all(now_ms)
 
     def take_over(self, sa: IkeSA, opened: ike.Opened, now_ms: int) -> list[Out]:
         """A half-open IKE SA whose peer has proven itself to a worker → the answer to that
