@@ -30,7 +30,7 @@ from .gcks.room import check_change, check_group, check_room
 from .gcks.sockets import own_address
 from .psk import psk_of
 from .site import Site, check_name
-from .store import Store
+from .store import Store, location
 from .why import check_files
 
 _MEMBER_FORMAT = 1  # "version" of covey.json
@@ -267,8 +267,9 @@ class Operations:
 
     def audit_archive(self, request: dict, now_ms: int) -> dict:
         """Files of the audit log that were copied elsewhere may be taken away."""
+        who = location.replica_of(self._site)
         ledger = self._running.keyserver.ledger if self._running else Ledger(self._store)
-        return {"first": archive.record(ledger, self._site.root, request.get("names"))}
+        return {"first": archive.record(ledger, self._site.root, request.get("names"), who)}
 
     def _remember(self, event: str, **facts) -> None:
         """For `covey why`, where no server does it. It goes without, if it can't be written."""

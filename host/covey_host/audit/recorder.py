@@ -25,7 +25,7 @@ from ..gcks.authority import Authority
 from ..gcks.ledger import Ledger
 from ..output import complain
 from ..site import Site
-from ..store import Store
+from ..store import Store, location
 from .journal import Journal
 from .quota import Quota
 
@@ -186,7 +186,8 @@ def alone(site: Site, store: Store, request: dict):
         return False
 
     try:
-        journal = Journal(site.root, Ledger(store), time.time)
+        who = location.replica_of(site)
+        journal = Journal(site.root, Ledger(store), time.time, who=who)
     except Problem as problem:
         if not (_puts_out(request) or takes()):
             raise

@@ -9,7 +9,9 @@ import os
 from pathlib import Path
 
 from .. import site as sites
+from ..audit import rows
 from ..errors import MISUSE, Problem
+from ..gcks.ledger import Ledger
 from ..site import Site
 from ..store import Store, etcd, location, moving, sqlite
 from ..store.place import Place
@@ -22,7 +24,7 @@ _LEFT = ".moved"
 
 def into_etcd(site: Site, place: Place) -> int:
     """→ how many entries. Problem, and the site stays where it is, where it can't be."""
-    _seal_all(site)
+    _seal_all(site, "", location.own_name())
     store = sqlite.open_existing(site.store)
     try:
         store.lock(_OWNER)
@@ -47,7 +49,7 @@ def into_etcd(site: Site, place: Place) -> int:
 
 def into_file(site: Site) -> int:
     """The same back into state.db."""
-    _seal_all(site)
+    _seal_all(site, location.replica_of(site), "")
     store = location.open_existing(site)
     draft = site.store.with_name(f".{site.store.name}.new")
     try:
@@ -107,11 +109,13 @@ def attach(option: Path | None, place: Place) -> Site:
     return sites.find(option)
 
 
-def _seal_all(site: Site) -> None:
-    """All values under the newest key; and whoever works on the site is heard of now."""
+def _seal_all(site: Site, former: str, who: str) -> None:
+    """All values under the newest key, and the audit log as that of a replica `who`, "" for none.
+    Whoever works on the site is heard of now."""
     store = open_store(site)
     try:
         store.lock(_OWNER)
+        rows.hand_over(Ledger(store), former, who)
     finally:
         store.close()
 
