@@ -25,6 +25,7 @@ def is_known(parts: Parts) -> bool:
 class Redirects:
     def __init__(self, random: Random):
         self.hosts: tuple[str, ...] = ()  # of replicas that take members, as members find them
+        self.holder = ""  # likewise, who has the term
         self.is_draining = False
         self._random = random
 

@@ -14,6 +14,7 @@ from ..errors import MISUSE, Problem
 from ..gcks.ledger import Ledger
 from ..site import Site
 from ..store import Store, etcd, location, moving, sqlite
+from ..store.location import Own
 from ..store.place import Place
 from .opening import open_store
 
@@ -76,9 +77,9 @@ def into_file(site: Site) -> int:
     return len(all.entries)
 
 
-def attach(option: Path | None, place: Place) -> Site:
+def attach(option: Path | None, place: Place, own: Own | None = None) -> Site:
     """The site whose store is there, with store.toml written if this directory has none. Problem
-    where its store is another one."""
+    where its store is another one. own: None: as store.toml has it."""
     site = Site(option or Path(os.environ.get("COVEY_SITE") or "."))
     known = location.read(site)
     if known is not None:
@@ -95,9 +96,10 @@ def attach(option: Path | None, place: Place) -> Site:
         store = etcd.open_existing(place, "")
         id = store.id
         store.close()
-    if known is None or known[0] != place:
+    own = location.own_of(site) if own is None else own
+    if known is None or known[0] != place or own != location.own_of(site):
         had = site.elsewhere.read_bytes() if known else None
-        location.write(site, place, id)
+        location.write(site, place, id, own)
         try:
             open_store(site).close()  # the site key is the one of that site
         except BaseException:
