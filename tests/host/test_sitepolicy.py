@@ -23,7 +23,7 @@ def test_listen_is_each_machines_own():
 def test_it_is_a_row_of_the_store(tmp_path):
     ledger = Ledger(sqlite.create(tmp_path / "state.db"))
     assert sitepolicy.read(ledger) is None
-    ledger.write(sitepolicy.changes(SITE))
+    sitepolicy.write(ledger, SITE)
     assert sitepolicy.read(ledger) == SITE
 
 

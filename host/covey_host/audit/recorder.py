@@ -34,7 +34,7 @@ _TOLD = 500  # characters of what somebody tells of himself
 _LEFT_OUT_S = 600  # until entries of what was left out
 
 _QUIET = {"moved", "waits", "unanswered", "trouble", "skipped", "drops"}
-_READING = {"status", "why", "member list", "health"}
+_READING = {"status", "why", "member list", "health", "policy"}
 _ALWAYS = {"member remove", "rekey", "reload"}  # done even if it can't be entered
 _STRANGERS = {"authentication_failed"}
 _MEMBERS = {"registered", "left", "refused", "replaced"}

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ..errors import Problem
 from . import policy
-from .ledger import Changes, Ledger
+from .ledger import Ledger
 from .policy import SitePolicy
 from .policyvalues import Listen
 
@@ -29,8 +29,10 @@ def read(ledger: Ledger) -> str | None:
     return None if value is None else value.decode()
 
 
-def changes(text: str) -> Changes:
-    return {ROW: text.encode()}
+def write(ledger: Ledger, text: str) -> None:
+    """Fenced where the ledger's term is not the newest."""
+    ledger.read(ROW)
+    ledger.write({ROW: text.encode()})
 
 
 def parse(text: str, listen: tuple[Listen, ...]) -> SitePolicy:
