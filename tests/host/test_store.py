@@ -269,8 +269,12 @@ def test_replicas_know_of_each_other_and_keep_the_lock_from_others(store, home):
     assert {key for key, _, _ in one.changed("", 0).rows} == {"a", "b"}
     with pytest.raises(Locked, match=r"\(replica (one|two), process \d+.*stop it first"):
         store.lock("covey restore")
+    third = home.open(3)
+    with pytest.raises(Locked, match=r"\(replica (one|two), process \d+.*stop it first"):
+        third.lock("covey restore")
     with pytest.raises(Locked, match="replica two, process"):
-        store.join("two")
+        third.join("two")
+    third.close()
     one.close()
     again = home.open()
     again.join("one")
