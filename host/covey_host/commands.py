@@ -259,6 +259,8 @@ def status(option: Path | None, as_json: bool) -> None:
         if server.get("workers"):
             of_them = ", ".join(str(pid or "-") for pid in server["workers"].values())
             output.line(f"Its workers are processes {of_them}.")
+        if found.get("cluster"):
+            overview.show_cluster(found["cluster"])
     overview.show(found)
 
 

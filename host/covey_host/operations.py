@@ -15,7 +15,7 @@ from typing import Protocol
 
 from . import permissions, ppks
 from . import site as sites
-from .audit import archive
+from .audit import archive, recorder
 from .certificates import Certificates, stale
 from .control import caller
 from .errors import MISUSE, Problem
@@ -51,7 +51,9 @@ class Running(Protocol):
     def listen(self) -> tuple[Listen, ...]: ...
     def send(self, outs: list[Out]) -> None: ...
     def facts(self) -> dict: ...
+    def cluster(self) -> dict | None: ...
     def check_routes(self, groups: list) -> None: ...
+    def reload(self, rules: policy.SitePolicy, text: str, now_ms: int) -> list[Out]: ...
     def drain(self) -> list[str]: ...
 
 
@@ -102,9 +104,7 @@ class Operations:
             waits = rules.listen != self._running.listen
             rules = replace(rules, listen=self._running.listen)
             self._running.check_routes(rules.multicast_addresses)
-            if self._who:
-                sitepolicy.write(self._running.keyserver.ledger, text)
-            self._running.send(self._running.keyserver.reload(rules, now_ms))
+            self._running.send(self._running.reload(rules, text, now_ms))
         return {"groups": list(rules.groups), "listen_waits": waits}
 
     def rekey(self, request: dict, now_ms: int) -> dict:
@@ -246,9 +246,10 @@ class Operations:
             member = _text(request, "member")
         if self._running:
             found = self._running.keyserver.status(now_ms, member)
-            return {"server": self._running.facts(), **found}
+            of_it = {"server": self._running.facts(), "cluster": self._running.cluster()}
+            return {**of_it, **found}
         rules = self._rules()
-        return {"server": None, **KeyServer(self._store, rules).status(now_ms)}
+        return {"server": None, "cluster": None, **KeyServer(self._store, rules).status(now_ms)}
 
     def why(self, request: dict, now_ms: int) -> dict:
         """All that is known of one member."""
@@ -285,7 +286,8 @@ class Operations:
 
     def audit_archive(self, request: dict, now_ms: int) -> dict:
         """Files of the audit log that were copied elsewhere may be taken away."""
-        ledger = self._running.keyserver.ledger if self._running else Ledger(self._store)
+        is_alone = self._running and not self._who
+        ledger = self._running.keyserver.ledger if is_alone else Ledger(self._store)
         return {"first": archive.record(ledger, self._site.root, request.get("names"), self._who)}
 
     def _rules(self) -> policy.SitePolicy:
@@ -351,6 +353,19 @@ _WORK = {
     "audit archive": Operations.audit_archive,
     "failed": Operations.entered,
 }
+
+
+# What reads, or is entered into the audit log alone.
+_CHANGES_NOTHING = {"status", "why", "member list", "keys", "policy", "drain", "audit archive"}
+
+
+def changes_state(request: dict) -> bool:
+    """Whether only the holder of the term may do it."""
+    what = request.get("do")
+    if what == "site ca":
+        return recorder.is_entered(request)
+    work = _WORK.get(what) if isinstance(what, str) else None
+    return work is not None and work is not Operations.entered and what not in _CHANGES_NOTHING
 
 
 def _read(path: Path) -> bytes:

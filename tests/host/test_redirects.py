@@ -113,3 +113,26 @@ def test_a_malformed_one_is_dropped(site):
     gm = ForeignGM(b"press-7", KEY)
     short = gm.sa_init(nonce=b"short", extra=[notification(SUPPORTED)])
     assert site.talk(short) is None
+
+
+def test_without_its_store_nobody_is_let_in(site):
+    """Who knows REDIRECT is sent on, everybody else asks the next server of its list."""
+    site.server.redirects.hosts = HOSTS
+    site.server.redirects.is_away = True
+    assert site.talk(ForeignGM(b"press-7", KEY).sa_init()) is None
+    gm = ForeignGM(b"press-7", KEY)
+    assert notifies(gm.clear(site.talk(begun(gm, (SUPPORTED, b""))))) == [REDIRECT]
+    site.server.redirects.hosts = ()
+    assert site.talk(begun(gm, (SUPPORTED, b""))) is None
+    counted = site.server.counters
+    assert (counted["no_store"], counted["redirected"]) == (2, 1)
+
+
+def test_when_all_have_heard_it_is_done(site):
+    peer = Peer(site)
+    peer.connect(extra=[notification(SUPPORTED)])
+    peer.join()
+    drain(site)
+    assert not site.server.is_drained
+    peer.served()
+    assert site.server.is_drained

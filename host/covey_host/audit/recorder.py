@@ -73,7 +73,7 @@ class Recorder:
     def command(self, request: dict, by: Any, takes: Callable[[], bool] = lambda: False):
         """Around what a person, or a signal, asks for: its events are theirs. takes(): whether it
         takes rights and gives none, where the request alone doesn't say."""
-        if not _is_entered(request):
+        if not is_entered(request):
             yield
             return
         command = request["do"]
@@ -175,7 +175,7 @@ class Recorder:
 @contextmanager
 def alone(site: Site, store: Store, request: dict):
     """Around a command that is done without a running server, under the store's lock."""
-    if not _is_entered(request):
+    if not is_entered(request):
         yield
         return
 
@@ -217,7 +217,7 @@ def person(user: int | None, process: int | None) -> dict[str, Any]:
     return {"user": name, "uid": user, "process": process}
 
 
-def _is_entered(request: dict) -> bool:
+def is_entered(request: dict) -> bool:
     command = request.get("do")
     if not isinstance(command, str) or command in _READING:
         return False

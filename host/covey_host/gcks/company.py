@@ -67,6 +67,11 @@ class Company:
             )
         )
 
+    def at(self, name: str, now_ms: int) -> str:
+        """Where members find that one; "" where nobody knows."""
+        known = self._heard.get(name)
+        return known[2].at if known and self._lives(known[1], now_ms) and known[2].takes else ""
+
     def shown(self, now_ms: int, revision: int, holder: str) -> list[dict]:
         """For `covey status`: those that live, by name. revision: of the store, as known here;
         holder: who has the term."""

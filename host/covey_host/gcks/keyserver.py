@@ -134,6 +134,11 @@ class KeyServer:
         """Send members elsewhere, from now on."""
         return self._answer(self._responder.drain, now_ms)
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether members have heard of drain()."""
+        return self._responder.is_drained
+
     def take_over(self, data: bytes, now_ms: int) -> list[Out]:
         """What a worker hands over (see handover.py): a member that has proven itself to it."""
         sa, opened = handover.parse(data, self._random)

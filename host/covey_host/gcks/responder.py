@@ -106,6 +106,12 @@ class Responder:
         self.redirects.is_draining = True
         return self._requests.redirect_all(now_ms)
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether all that can be told of that were, and have answered, or won't."""
+        told = (sa for sa in self._proven.values() if sa.has_redirect)
+        return all(sa.is_redirected and sa.pending is None for sa in told)
+
     def take_over(self, sa: IkeSA, opened: ike.Opened, now_ms: int) -> list[Out]:
         """A half-open IKE SA whose peer has proven itself to a worker → the answer to that
         request of it, and what else there is to send. Problem: from the store."""
