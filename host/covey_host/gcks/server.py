@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from covey.drops import DROP_UNKNOWN_SPI, Drops
 
@@ -27,7 +27,6 @@ from ..site import Site
 from ..store import Fenced, Locked, Store, WentBack, location
 from ..vault.opening import open_store
 from . import Out, policy
-from .among import Among
 from .authority import Authority
 from .chronicle import Chronicle
 from .inbox import Inbox
@@ -41,6 +40,9 @@ from .sockets import Address, Endpoint, Esp, check_interface, check_route, is_mu
 from .spis import Spis
 from .thinning import THIN_MS
 from .workers import Work, Workers
+
+if TYPE_CHECKING:
+    from .among import Among
 
 _READS = 512  # datagrams read from one socket, and
 _BURST = 32  # messages worked on, before timers and commands get their turn
@@ -89,7 +91,7 @@ class Server:
         self._timer: asyncio.TimerHandle | None = None
         self._inbox = Inbox(lambda *of: self._keyserver.has_cookie(*of, now_ms()))
         self._works = False  # _work() is to be called
-        self._among: Among | None = None  # where there are others
+        self._among: "Among | None" = None  # where there are others
         self._is_serving = False
 
     def run(self) -> int:
@@ -129,7 +131,9 @@ class Server:
                 endpoint.close()
             store.close()
 
-    def _among_others(self, store: Store, who: str, rules: SitePolicy) -> Among:
+    def _among_others(self, store: Store, who: str, rules: SitePolicy) -> "Among":
+        from .among import Among  # nothing that a site with a state.db needs
+
         at = location.own_of(self._site).advertise
         return Among(store, who, rules, self._site.policy, at, self._trouble, self._spis())
 
@@ -243,7 +247,6 @@ class Server:
                 await self._workers.start(self)
             for endpoint in () if self._workers else self._endpoints:
                 loop.add_reader(endpoint.sock, self._readable, endpoint)
-            self._keep_alive()
             self._step()
             status = await self._stopped
             self._notifier.stopping()
@@ -266,6 +269,7 @@ class Server:
         _settle_garbage()
         self._chronicle.serving()
         self._notifier.ready(self._status())
+        self._keep_alive()
 
     async def _drain(self) -> None:
         """Until members have heard of it; not for ever. Then end."""
