@@ -66,8 +66,11 @@ class Door:
             return self._again(known, header, data, now_ms)
         redirect = self.redirects.in_clear(header, data)
         if redirect is not None:
-            self._counters["redirected" if redirect else "no_store"] += 1
-            return [redirect] if redirect else []
+            if not redirect:
+                self._counters["no_store"] += 1
+                return []
+            self._counters["redirected"] += 1
+            return [redirect]
         is_proven = False
         if self.is_loaded():
             is_proven, answer = self._ask_cookie(header, data, address, now_ms)
