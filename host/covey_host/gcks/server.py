@@ -341,10 +341,10 @@ class Server:
     def _take_all(self, works: list[Work]) -> list[Out]:
         """Written by one sync: nobody is answered before that."""
         outs: list[Out] = []
-        with self._keyserver.together(now_ms()):
+        with self._keyserver.together(now_ms()) as late:
             for work in works:
                 outs += self._guard(partial(work, now_ms())) or []
-        return outs
+        return outs + late
 
     def _step(self) -> None:
         """Move the key server's clock, and come back when it next has something to do."""
