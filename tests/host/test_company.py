@@ -35,21 +35,24 @@ def test_what_can_not_be_read_was_not_said(facts):
 
 
 def test_members_are_sent_to_others_that_live_and_take_some(company):
-    assert company.hosts(1000) == ("192.0.2.2",)
-    assert company.hosts(1000 + LIVES_MS) == ()
+    assert company.hosts(1000, NORTH.at) == ("192.0.2.2",)
+    assert company.hosts(1000 + LIVES_MS, NORTH.at) == ()
     company.hear(rows(south=(Said(takes=True), 3)), 1000)
-    assert company.hosts(1000) == ()  # nobody knows where it is
+    assert company.hosts(1000, NORTH.at) == ()  # nobody knows where it is
+    assert company.others(1000)
+    company.hear(rows(south=(NORTH, 4)), 1000)
+    assert company.hosts(1000, NORTH.at) == () != company.others(1000)  # the same host
     leaves = Said("192.0.2.2", takes=False)
-    company.hear(rows(south=(leaves, 4)), 1000)
-    assert company.hosts(1000) == ()
+    company.hear(rows(south=(leaves, 5)), 1000)
+    assert company.hosts(1000, NORTH.at) == ()
 
 
 def test_a_version_that_stands_still_is_no_sign_of_life(company):
     later = 1000 + LIVES_MS
     company.hear(rows(north=(NORTH, 9), south=(SOUTH, 2)), later - 1)
-    assert company.hosts(later - 1) == ("192.0.2.2",) and company.hosts(later) == ()
+    assert company.hosts(later - 1, NORTH.at) == ("192.0.2.2",) and company.hosts(later, NORTH.at) == ()
     company.hear(rows(south=(SOUTH, 3)), later)
-    assert company.hosts(later) == ("192.0.2.2",)
+    assert company.hosts(later, NORTH.at) == ("192.0.2.2",)
 
 
 def test_what_is_shown(company):

@@ -112,17 +112,17 @@ class Among:
         """→ where members are sent, what is to be said. Problem where there is nobody else."""
         with suppress(Problem):
             self._company.hear(self._store.replicas(), now_ms)
-        hosts = self._company.hosts(now_ms)
-        if not hosts:
+        others = self._company.others(now_ms)
+        if not others:
             raise Problem(
                 "No other key server takes members: stop this one, and they go on with the keys"
                 " that they have."
             )
         self._is_draining = True
-        self.keyserver.redirects.hosts = hosts
+        self._aim(now_ms)
         outs = self.keyserver.drain(now_ms)
         self._replica.resign(now_ms)
-        return list(hosts), outs
+        return [said.at for said in others], outs
 
     @property
     def is_drained(self) -> bool:
@@ -177,7 +177,7 @@ class Among:
             return
         redirects, lead = self.keyserver.redirects, self.keyserver.lead_seen
         redirects.is_away = self._is_away(now_ms)
-        redirects.hosts = self._company.hosts(now_ms)
+        redirects.hosts = self._company.hosts(now_ms, self._at)
         redirects.holder = "" if lead is None else self._company.at(lead.owner, now_ms)
 
     # Policy

@@ -57,15 +57,18 @@ class Company:
                 heard[name] = known
         self._heard = heard
 
-    def hosts(self, now_ms: int) -> tuple[str, ...]:
-        """Where members can go instead of here."""
-        return tuple(
-            dict.fromkeys(
-                said.at
-                for name, (_, heard_ms, said) in self._heard.items()
-                if name != self.name and self._lives(heard_ms, now_ms) and said.takes and said.at
-            )
-        )
+    def others(self, now_ms: int) -> list[Said]:
+        """Those that live and take members."""
+        return [
+            said
+            for name, (_, heard_ms, said) in self._heard.items()
+            if name != self.name and self._lives(heard_ms, now_ms) and said.takes
+        ]
+
+    def hosts(self, now_ms: int, here: str) -> tuple[str, ...]:
+        """Where members can go instead of here, another port of which tells them nothing."""
+        found = [said.at for said in self.others(now_ms)]
+        return tuple(dict.fromkeys(host for host in found if host not in ("", here)))
 
     def at(self, name: str, now_ms: int) -> str:
         """Where members find that one; "" where nobody knows."""
