@@ -50,7 +50,10 @@ def test_members_are_sent_to_others_that_live_and_take_some(company):
 def test_a_version_that_stands_still_is_no_sign_of_life(company):
     later = 1000 + LIVES_MS
     company.hear(rows(north=(NORTH, 9), south=(SOUTH, 2)), later - 1)
-    assert company.hosts(later - 1, NORTH.at) == ("192.0.2.2",) and company.hosts(later, NORTH.at) == ()
+    assert (
+        company.hosts(later - 1, NORTH.at) == ("192.0.2.2",)
+        and company.hosts(later, NORTH.at) == ()
+    )
     company.hear(rows(south=(SOUTH, 3)), later)
     assert company.hosts(later, NORTH.at) == ("192.0.2.2",)
 

@@ -55,7 +55,7 @@ class Among:
         self.keyserver.on_policy = self._adopted
         self.keyserver.elsewhere = lambda sa: self.keyserver.redirects.to_holder(sa)
         self._company = Company(name)
-        self._replica = Replica(store, self.keyserver, name, self._facts, os.urandom)
+        self._replica = Replica(store, self.keyserver, self._facts, os.urandom)
         self._looked_ms = 0
         self._is_draining = False
 
@@ -64,10 +64,10 @@ class Among:
         return self.keyserver.policy
 
     def start(self, now_ms: int) -> list[Out]:
-        outs = self._replica.start(now_ms) or []
+        self._replica.start(now_ms)
         if self._text is not None:
             self._compare(self.policy)
-        return outs
+        return []
 
     @property
     def is_ready(self) -> bool:
@@ -76,16 +76,27 @@ class Among:
 
     def step(self, now_ms: int) -> tuple[list[Out], int]:
         """As KeyServer.step(). Problem: from the store; it goes on."""
+        outs, wait_ms = self._replica.step(now_ms)
+        if self._replica.trouble:
+            self._trouble(self._replica.trouble)
+        else:
+            outs += self._look(now_ms)
+        self._aim(now_ms)
+        more, next_ms = self.keyserver.step(now_ms)
+        return outs + more, min(wait_ms, next_ms)
+
+    def _look(self, now_ms: int) -> list[Out]:
+        """What there is to do while the store answers."""
         try:
-            outs, wait_ms = self._replica.step(now_ms)
-            if self.keyserver.is_holder:
-                outs += self._enter_policy(now_ms)
             if now_ms - self._looked_ms >= _LOOK_MS:
                 self._looked_ms = now_ms
                 self._company.hear(self._store.replicas(), now_ms)
-        finally:
-            self._aim(now_ms)
-        return outs, wait_ms
+            return self._enter_policy(now_ms) if self.keyserver.is_holder else []
+        except Fenced:
+            return self.keyserver.step_down(now_ms)
+        except Problem as problem:
+            self._trouble(problem.sentence)
+            return []
 
     # What people ask for
 
