@@ -96,7 +96,9 @@ class KeyServer:
         self._clock = Clock(self._ledger, self._random, self._boot)
         self._authority = Authority(self._ledger, self._random)
         self._check_receivers(self._policy)
-        self._diary = Diary(self._store, ledger.term, self._authority, self._time)
+        self._diary = Diary(
+            self._store, ledger.term, self._authority, self._time, is_shared=ledger.is_shared
+        )
         self._diary.contacts.load()
         registrar = Registrar(
             self._groups,
@@ -182,8 +184,7 @@ class KeyServer:
         except BaseException:
             self._held = None
             self.counters["unheard"] += self._responder.unhear()
-            for group in self._groups.values():
-                group.is_stale = True
+            self._distrust()
             raise
         held, self._held = self._held, None
         for name, facts in held:
@@ -260,7 +261,8 @@ class KeyServer:
     def refresh_trust(self) -> None:
         self.trust = trust.load(self._ledger)
         if self._responder:
-            self._responder.believe(self.trust)
+            rows = {key: self._ledger.version(key) for key in trust.ROWS}
+            self._responder.believe(self.trust, rows)
 
     def void(self) -> list[str]:
         """Members that have proven themselves by a certificate that is revoked by now."""
@@ -449,6 +451,11 @@ class KeyServer:
     def _written_together(self, now_ms: int):
         """The ledger's together()."""
         return self._ledger.together()
+
+    def _distrust(self) -> None:
+        """What is in memory is to be read again."""
+        for group in self._groups.values():
+            group.is_stale = True
 
     def _step_group(self, group: Group, now_ms: int) -> None:
         group.step(now_ms)

@@ -178,11 +178,11 @@ class Ledger:
 
     # Where others write, too
 
-    def rests_on(self, key: str) -> None:
-        """What is written next, or by together(), is written only if this row is as it was known,
-        or read, last."""
+    def rests_on(self, key: str, version: int | None = None) -> None:
+        """What is written next, or by together(), is written only if this row has this version,
+        else the one that it had when it was read last."""
         if self.is_shared and key not in self._rests:
-            self._rests[key] = self._versions.get(key, 0)
+            self._rests[key] = self.version(key) if version is None else version
 
     def rest_no_more(self) -> None:
         """What was to be written is not."""

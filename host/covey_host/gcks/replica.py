@@ -1,4 +1,4 @@
-r"""Which of several key servers holds, and when another one takes over: sans-IO, time is handed in.
+r"""Which of several key servers holds, and when another takes over: sans-IO, time is handed in.
 
     looks --somebody beats--> follows --nobody beats for 1 s--> holds
       \----nobody does for 1.5 s: a new run-------------------->  |

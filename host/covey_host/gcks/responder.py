@@ -98,9 +98,10 @@ class Responder:
         for sa in self._sas.values():  # perhaps by a shorter time
             self._requests.wake(sa)
 
-    def believe(self, trust: Trust) -> None:
-        """What proves a member from now on."""
+    def believe(self, trust: Trust, rows: dict[str, int]) -> None:
+        """What proves a member from now on. rows: from which it was made, key → version."""
         self._door.trust = self._proof.trust = trust
+        self._proof.trust_rows = rows
 
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker → what it is answered with. Problem: from the store."""

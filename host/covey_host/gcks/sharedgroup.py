@@ -19,7 +19,7 @@ from functools import partial
 
 from . import Out, succession, turns
 from .asks import EXCLUDE, REKEY, Ask
-from .authority import Member
+from .authority import MEMBER, Member
 from .clock import Clock
 from .epoch import Birth, Epoch, Outbox, Random, decode_state
 from .group import RETRY_MS, Group
@@ -110,15 +110,15 @@ class SharedGroup(Group):
             self._looked_ms = look.now_ms
 
     def _read(self, now_ms: int) -> None:
-        if self._office.is_holder:
-            for member in list(self._foreign):  # they may be admitted: asked for again, if not
-                self.forget_waiting(member)
-            return super()._read(now_ms)
+        for member in list(self._foreign):  # they may be admitted: asked for again, if not
+            self.forget_waiting(member)
         found = self._ledger.scan(self._prefix)
         self._roster.load(found)
         self._tree = KeyTree.loaded(found) if "tree" in found else None
         if "state" in found:
             self._see(*decode_state(found["state"]), found, now_ms)
+            if self._office.is_holder:  # after a write of which nothing is known
+                self._put_off(now_ms)
         self.is_stale = False
 
     def _take(self, found: dict[str, bytes | None], now_ms: int) -> bool:
@@ -205,18 +205,7 @@ class SharedGroup(Group):
         self._started_ms = now_ms
         self.refresh(now_ms)
         self._resend(now_ms)
-        outbox = self._repeats.outbox
-        if outbox:  # it may not have said any of it
-            delays_s = self.policy.delays_s(self._evicts)
-            said_ms = max(now_ms, self._repeats.begin_ms)
-            earliest_ms = succession.earliest_ms(
-                self.policy, said_ms, outbox[-1].excludes, delays_s
-            )
-            self._activate_ms = max(self._activate_ms, earliest_ms)
-            _, dtd_s = succession.told_s(self._activate_ms - said_ms, delays_s)
-            self._end_ms = max(self._end_ms, said_ms + dtd_s * 1000)
-            self._through_ms = max(self._through_ms, self._end_ms)
-            self._newcomers.put_off(self._through_ms)
+        self._put_off(now_ms)
         self._wants = ""
         if self.is_inband:  # the IKE SAs of its members are lost, and with them all ways
             self.exclude(now_ms)
@@ -225,6 +214,21 @@ class SharedGroup(Group):
         """Another one holds it."""
         self._wants = ""
         self._foreign.clear()
+
+    def _put_off(self, now_ms: int) -> None:
+        """Members may hear only now what is in the outbox."""
+        outbox = self._repeats.outbox
+        if not outbox:
+            return
+        delays_s = self.policy.delays_s(self._evicts)
+        said_ms = max(now_ms, self._repeats.begin_ms)
+        come_back = outbox[-1].excludes
+        earliest_ms = succession.earliest_ms(self.policy, said_ms, come_back, delays_s)
+        self._activate_ms = max(self._activate_ms, earliest_ms)
+        _, dtd_s = succession.told_s(self._activate_ms - said_ms, delays_s)
+        self._end_ms = max(self._end_ms, said_ms + dtd_s * 1000)
+        self._through_ms = max(self._through_ms, self._end_ms)
+        self._newcomers.put_off(self._through_ms)
 
     def _resend(self, now_ms: int) -> None:
         outbox, self._repeats = self._repeats.outbox, Repeats()
@@ -267,9 +271,7 @@ class SharedGroup(Group):
         self._foreign.intersection_update(self._newcomers.waiting(now_ms))
         return self._newcomers.due_ms if self._foreign else None
 
-    def hear(
-        self, ask: Ask, version: int, now_ms: int, may_join: Callable[[str], bool]
-    ) -> None:
+    def hear(self, ask: Ask, version: int, now_ms: int, may_join: Callable[[str], bool]) -> None:
         """What another key server asks for. version: of the row that says so; who has registered
         since waits no more."""
         if self.epoch is None or ask.epoch != self.epoch.number:
@@ -331,12 +333,14 @@ class SharedGroup(Group):
     ) -> list[int]:
         """NotYet besides: only the holder can change keys, and it is asked to."""
         self._check_turn(now_ms)
-        for key in (self._turn_key, RUN, POLICY):
-            self._ledger.rests_on(key)
-        standing = self._newcomers.standing(member)
-        self._ledger.on_lost(lambda _: self._newcomers.restore(member, standing))
+        epoch, standing = self.epoch, self._newcomers.standing(member)
         how = {"boots": boots, "relayed": relayed, "receives": receives}
-        return super().admit(member, wanted, now_ms, fragments, **how)
+        sender_ids = super().admit(member, wanted, now_ms, fragments, **how)
+        for key in (self._turn_key, RUN, POLICY, MEMBER + member):
+            self._ledger.rests_on(key)
+        if self.epoch is epoch:
+            self._ledger.on_lost(lambda _: self._newcomers.restore(member, standing))
+        return sender_ids
 
     def leave(self, member: str, now_ms: int) -> None:
         self._check_turn(now_ms)
@@ -347,6 +351,10 @@ class SharedGroup(Group):
         if member.may_join(self.policy.name):
             self._ledger.rests_on(self._turn_key)
         return super().may_hold_keys(member)
+
+    def waits_for(self, member: str) -> bool:
+        """Whether keys are to be changed for this one."""
+        return self._newcomers.is_waiting(member)
 
     def forget_waiting(self, member: str) -> None:
         super().forget_waiting(member)

@@ -81,7 +81,8 @@ class SharedKeyServer(KeyServer):
 
     def lead(self, now_ms: int, term: int, run: str) -> list[Out]:
         """Be the holder: the term was acquired with this run. Groups of another run get new keys,
-        those of this one go on as they are. Fenced: another one was faster."""
+        those of this one go on as they are. Problem: it follows again; Fenced: another one was
+        faster."""
         self._unsent += self._catch_up(now_ms)  # to what was written last before the term
         for group in self._groups.values():
             group.refresh(now_ms)
@@ -91,7 +92,7 @@ class SharedKeyServer(KeyServer):
             for policy in list(self._policy.groups.values()):
                 self._again(partial(self._lead_group, policy, now_ms), now_ms)
             self._again(self._renew, now_ms)
-        except Fenced:
+        except Problem:  # half a holder is none: what is left undone the next one finds
             self._unsent += self.step_down(now_ms)
             raise
         self.is_ready = True

@@ -1,8 +1,8 @@
 """A group's turn, where several key servers write into one store: who writes knew all before it.
 
-    group/NAME/turn   {"n": writes of this group's rows so far, "gone": [[n, [KEY, ...]], ...] which
-                      rows each of the last ones deleted, without group/NAME/, "full": who knew
-                      fewer writes than these has to read all rows}
+    group/NAME/turn   {"n": writes of this group's rows so far, "gone": [[n, [KEY, ...]], ...]
+                      which rows each of the last ones deleted, without group/NAME/, "full": who
+                      knew fewer writes than these has to read all rows}
 
 Every write of a group's rows compares the turn that its writer knows, and puts the next one. What
 was deleted shows in no row that is left: so it stands here, for a while.
