@@ -261,6 +261,8 @@ def status(option: Path | None, as_json: bool) -> None:
             output.line(f"Its workers are processes {of_them}.")
         if found.get("cluster"):
             overview.show_cluster(found["cluster"])
+    if "problem" in found:
+        raise Problem(found["problem"])
     overview.show(found)
 
 
@@ -339,8 +341,13 @@ def perform(site: Site, request: dict) -> dict:
             store.lock(f"covey {request['do']}")
             with recorder.alone(site, store, request):
                 return Operations(site, store).perform(request, 0)
-        except Locked:
+        except Locked as locked:
             if time.monotonic() > end:
+                if locked.holder.startswith("replica "):
+                    raise Problem(
+                        f"Key servers are at work on {location.name(site)} ({locked.holder}): type"
+                        " this on a machine where one of them runs."
+                    ) from None
                 raise
         finally:
             store.close()

@@ -245,9 +245,13 @@ class Operations:
         if member is not None:
             member = _text(request, "member")
         if self._running:
-            found = self._running.keyserver.status(now_ms, member)
             of_it = {"server": self._running.facts(), "cluster": self._running.cluster()}
-            return {**of_it, **found}
+            try:
+                return {**of_it, **self._running.keyserver.status(now_ms, member)}
+            except Problem as problem:  # a store that can't be reached is when others matter
+                if of_it["cluster"] is None:
+                    raise
+                return {**of_it, "problem": problem.sentence}
         rules = self._rules()
         return {"server": None, "cluster": None, **KeyServer(self._store, rules).status(now_ms)}
 

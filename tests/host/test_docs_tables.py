@@ -344,7 +344,7 @@ def test_the_status_of_the_server(tmp_path):
     top, process, cluster, of_group = tables
     site = Site(tmp_path / "state.db")
     facts = site.server.status(site.now)
-    assert codes(top) == {"event", "server", "cluster", *facts}
+    assert codes(top) == {"event", "server", "cluster", "problem", *facts}
     assert codes(of_group) == set(facts["groups"]["line1"])
     assert codes(process) == set(server.Server(None, None, None, None).facts())
     site.store.close()
