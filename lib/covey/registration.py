@@ -25,6 +25,7 @@ from covey.drops import (
     DROP_IKE_EXCHANGE,
     DROP_IKE_HEADER,
     DROP_IKE_MESSAGE_ID,
+    DROP_IKE_REDIRECT,
     DROP_IKE_SPI,
     Drops,
     FormatError,
@@ -36,7 +37,7 @@ from covey.octets import wipe
 from covey.patience import Patience
 from covey.payloads import error_name, error_of, notifies, notify, only
 from covey.port import const, random_bytes
-from covey.unicast import ALIVE, ANSWERED, DEAD, ENDED, INBAND, Unicast
+from covey.unicast import ALIVE, ANSWERED, DEAD, ENDED, INBAND, REDIRECT, Unicast
 
 STARTING = "starting"  # our public value is being computed
 INIT = "init"  # IKE_SA_INIT is out
@@ -50,6 +51,7 @@ LEFT = "left"  # it knows; the IKE SA is up
 FAILED = "failed"  # no IKE SA (.reason, .noted): none was made, or the server answers no more
 CLOSED = "closed"  # the IKE SA is over (.reason): ended by the server, or by close()
 
+REDIRECTED = "redirected"  # an outcome, or .reason: another server is to be asked, see several.py
 NO_MEMORY = "no_memory"  # .reason where the server's answer was good, and could not be read
 
 _NEXT = {
@@ -78,12 +80,14 @@ class Registration:
     config: a Config; its psk is read until the server has proven itself. random(n) draws SPI (8),
     nonce (32) and X25519 secret (32), in this order. drops: where each refused message is counted.
     path: a nat.Path to the server, None: no NAT is looked for. awake: we have keys and windows.
+    several: several.Several, if covey.json has more than one server.
     """
 
     # An instance has its own once they change.
     reason = None  # short name of why we are REFUSED, FAILED or CLOSED
     noted = None  # the last error that nothing proves, by name: a hint for a person
     kwa = None  # KWA transform of the IKE SA over which .gsa and .kd came
+    _several = None
     _has_marker = False
     # Of the last answer to a liveness check: its payloads, when that was asked first, and when the
     # answer came; until somebody takes it
@@ -91,7 +95,7 @@ class Registration:
     report_s = 0  # how far apart the server wants reports, see report.py; 0: none
     _inbands = ()  # requests.Inband
 
-    def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None, awake=False):
+    def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None, awake=False, several=None):
         self.state = STARTING
         self.drops = drops or Drops()
         self.gsa = None  # gsa.GSA and
@@ -104,7 +108,9 @@ class Registration:
         if path is not None and path.has_marker:
             self._has_marker = True
         self._outgoing = []  # (datagram, where to: see covey.nat)
-        self._handshake = Handshake(config, random, self._outgoing, path, awake)
+        if several is not None:
+            self._several = several
+        self._handshake = Handshake(config, random, self._outgoing, path, awake, several)
         self._spi_i = self._handshake.spi_i
         self._unicast = None  # Unicast with the server that has proven itself
         self._outcomes = []
@@ -206,6 +212,11 @@ class Registration:
         self.reason = reason
         return True
 
+    def part(self):
+        """Delete the IKE SA, which is established: another server is asked from now on."""
+        self._unicast.delete()
+        self._end(CLOSED, REDIRECTED)
+
     def close(self, reason="closed"):
         """Wipe every secret; nothing is sent (RFC 9838: the GCKS closes the IKE SA)."""
         if self.state not in (FAILED, CLOSED):
@@ -235,7 +246,8 @@ class Registration:
 
     def _take_clear(self, header, data):
         """A message without protection: an answer to IKE_SA_INIT, or an error to be noted."""
-        error = error_of(ike.parse_message(data)[1])
+        payloads = ike.parse_message(data)[1]
+        error = error_of(payloads)
         if error is not None:
             self.noted = error_name(error)
             raise FormatError(DROP_IKE_CLEAR_ERROR)
@@ -243,7 +255,15 @@ class Registration:
             raise FormatError(DROP_IKE_EXCHANGE)
         if header.message_id or self.state not in (INIT, AUTH):
             raise FormatError(DROP_IKE_MESSAGE_ID)
-        self._handshake.take_answer(header, data)
+        handshake = self._handshake
+        if self._several is None:
+            return handshake.take_answer(header, data)
+        if handshake.sends_on(payloads, self._now_ms):
+            return self._end(FAILED, REDIRECTED)
+        if handshake.has_heard(data):
+            self._patience.heard(self._now_ms)
+        handshake.take_answer(header, data)
+        self._patience.heard(self._now_ms)
 
     def _take_auth(self, header, data):
         """The answer to GSA_AUTH, of one of those who answered IKE_SA_INIT.
@@ -297,6 +317,13 @@ class Registration:
             elif kind == ALIVE:
                 if what[0] is not None:
                     self.alive = what[0], what[1], self._now_ms
+            elif kind == REDIRECT:
+                if self._several is None:
+                    continue
+                if self._several.follow(what[0], self._now_ms) == REDIRECTED:
+                    self._outcomes.append(REDIRECTED)
+                else:
+                    reason = self.drops.count(DROP_IKE_REDIRECT)
             elif kind == ENDED:
                 self._end(CLOSED, what[0])
             elif kind == DEAD:
@@ -322,6 +349,10 @@ class Registration:
             error = error_of(payloads)
             if error is not None:
                 return self._conclude(error_name(error))
+            if self._several is not None:
+                where = self._several.sends_on(payloads, self._now_ms)
+                if where is not None:
+                    return self._conclude(where)
             policy = gsa.parse_gsa(only(payloads, ike.GSA))
             keys = gsa.parse_kd(only(payloads, ike.KD))
             kwk = sa.kwk()
@@ -373,10 +404,16 @@ class Registration:
             self._take_judgement(handshake, *handshake.judged)
         elif self.state == STARTING and handshake.request:
             self._become(INIT)
-            self._patience.start(self._now_ms)
+            self._wait()
         elif self.state == INIT and handshake.peers:
             self._become(AUTH)
-            self._patience.start(self._now_ms)
+            self._wait()
+
+    def _wait(self):
+        """An answer is awaited from now on."""
+        if self._several is not None:
+            self._patience = self._several.patience(self.state == AUTH)
+        self._patience.start(self._now_ms)
 
     def _take_judgement(self, handshake, peer, found):
         """What the certificates of one who answered GSA_AUTH have come to."""
@@ -400,6 +437,8 @@ class Registration:
         """Up to a proven server; from then on Unicast does it."""
         if self.state not in _BEGINNING:
             return _IDLE_MS
+        if self._several is not None and self.state != STARTING and self._handshake.is_working:
+            self._patience.heard(self._now_ms)
         if self._patience.is_over(self._now_ms):
             self._end(FAILED, "timeout")
             return _IDLE_MS
@@ -437,6 +476,8 @@ class Registration:
             self._now_ms,
         )
         peer.sa = None
+        if self._several is not None:
+            unicast.most_s = self._several.most_s
         self._unicast = unicast
         self._end_handshake()
 

@@ -1,17 +1,32 @@
-"""Which key server is asked, and when: in the order of covey.json, round after round.
+"""Which key server is asked, and when: one after the other, round after round.
 
 A round without an answer is followed by a pause that doubles, half of it random, so that servers
-that come back are not met by everybody at once. An answer that lets us in ends it.
+that come back are not met by everybody at once. An answer that lets us in ends it. What else there
+is to know where covey.json has more than one of them is in several.py.
 """
 
+from covey.drops import ConfigError
 from covey.port import const
 
 _FIRST_MS = const(1000)
 _MOST_MS = const(300000)
 
 
+def servers_of(settings, random, path_to):
+    """Servers, or several.Several, which is loaded then. See there."""
+    if len(settings.servers) == 1:
+        return Servers(settings.servers, random)
+    try:
+        from covey.several import Several
+    except ImportError:
+        raise ConfigError("This image was made for one key server: make it anew.")
+    return Several(settings, random, path_to)
+
+
 class Servers:
     """listed: [config.Server]; random(n): octets."""
+
+    several = None  # itself, where it is a Several
 
     def __init__(self, listed, random):
         self._listed = listed
@@ -24,11 +39,16 @@ class Servers:
     def current(self):
         return self._listed[self._at]
 
+    @property
+    def has_asked_all(self):
+        """Whether a round is over."""
+        return self._silent % len(self._listed) == 0
+
     def next(self):
         """The current one does not answer → ms until the next is to be asked."""
         self._at = (self._at + 1) % len(self._listed)
         self._silent += 1
-        if self._silent % len(self._listed):
+        if not self.has_asked_all:
             return 0
         half_ms = self._pause_ms // 2
         self._pause_ms = min(2 * self._pause_ms, _MOST_MS)
