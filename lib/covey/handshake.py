@@ -191,10 +191,6 @@ class Handshake:
             self._untried.pop(0).wipe()
             raise
 
-    def has_heard(self, data):
-        """Whether this is an answer to IKE_SA_INIT that is followed: it was asked for again."""
-        return any([peer.response == data for peer in self._untried + self.peers])
-
     def sends_on(self, payloads, now_ms):
         """Whether an answer to IKE_SA_INIT sends us to another server; FormatError: that isn't
         followed. Who has had another answer doesn't listen to that."""
@@ -212,7 +208,8 @@ class Handshake:
                 return self._take_cookie(n.data)
         if self._config.credentials is not None:
             self._config.credentials.check_answer(payloads)
-        if len(self._untried) + len(self.peers) >= _PEERS or self.has_heard(data):
+        known = self._untried + self.peers
+        if len(known) >= _PEERS or any([peer.response == data for peer in known]):
             raise FormatError(DROP_IKE_MESSAGE_ID)
         if header.spi_r == _NO_SPI:
             raise FormatError(DROP_IKE_SPI)

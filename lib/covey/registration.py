@@ -260,7 +260,7 @@ class Registration:
             return handshake.take_answer(header, data)
         if handshake.sends_on(payloads, self._now_ms):
             return self._end(FAILED, REDIRECTED)
-        if handshake.has_heard(data):
+        if self.state == AUTH:  # it was asked again only to see whether it lives
             self._patience.heard(self._now_ms)
         handshake.take_answer(header, data)
         self._patience.heard(self._now_ms)
