@@ -141,14 +141,12 @@ class Handshake:
     """Our side: one SPI, one nonce, one X25519 secret, and whoever answers.
 
     What is to be sent is appended to `outgoing`, a list of (datagram, HOME or FLOATED). path: a
-    nat.Path to the server, or None: then no NAT is looked for. awake: see offer.ask_for. several:
-    several.Several, or None.
+    nat.Path to the server, or None: then no NAT is looked for. awake: see offer.ask_for.
     """
 
-    _several = None
-    _is_unused = True  # nobody has been followed: nothing was worked out with our secret
+    more = ()  # payloads behind all others of our IKE_SA_INIT
 
-    def __init__(self, config, random, outgoing, path=None, awake=False, several=None):
+    def __init__(self, config, random, outgoing, path=None, awake=False):
         self.spi_i = bytes(random(len(_NO_SPI)))
         self.peers = []  # Peer: GSA_AUTH is out to each
         self.request = None  # our IKE_SA_INIT as sent last
@@ -157,14 +155,8 @@ class Handshake:
         self._path = path
         self._awake = awake
         self._nonce = bytes(random(_NONCE_LEN))
+        self._secret = bytearray(random(_X25519_LEN))
         self._ke = None  # body of our KE payload
-        if several is not None:
-            self._several = several
-            pair, several.pair = several.pair, None
-        if several is None or pair is None:
-            self._secret = bytearray(random(_X25519_LEN))
-        else:
-            self._secret, self._ke = pair
         self._cookies = _COOKIES
         self._untried = []  # Peer: the first is in work, or will be
         self._to_judge = []  # Peer: likewise, and before those
@@ -190,13 +182,6 @@ class Handshake:
             self._job = None
             self._untried.pop(0).wipe()
             raise
-
-    def sends_on(self, payloads, now_ms):
-        """Whether an answer to IKE_SA_INIT sends us to another server; FormatError: that isn't
-        followed. Who has had another answer doesn't listen to that."""
-        if self.peers or self.is_working:
-            return False
-        return self._several.sends_on(payloads, now_ms, self._nonce) is not None
 
     def take_answer(self, header, data):
         """An answer to IKE_SA_INIT: a cookie, or work to be done."""
@@ -233,11 +218,9 @@ class Handshake:
         peer.wipe()
 
     def retransmit(self):
-        """Send again what is not answered: the same octets (RFC 7296 section 2.1). Where there are
-        other servers IKE_SA_INIT, too, which one that lives answers though it is busy."""
+        """Send again what is not answered: the same octets (RFC 7296 section 2.1)."""
         self._cookies = _COOKIES
-        is_asking = not self.peers or self._several is not None
-        if self.request and is_asking and not self._untried:
+        if self.request and not self.peers and not self._untried:
             self._outgoing.append((self.request, HOME))
         for peer in self.peers:
             self._send(peer)
@@ -247,17 +230,14 @@ class Handshake:
         if self._job is not None:
             self._job.close()  # it holds a copy of the secret, or what came of it
         self._job = None
-        if self._several is not None and self._is_unused and self._ke is not None:
-            self._several.pair = bytearray(self._secret), self._ke
         wipe(self._secret)
         for peer in self.peers + self._untried:
             peer.wipe()
 
     def _begin(self):
         """Job: our public value, then IKE_SA_INIT."""
-        if self._ke is None:
-            public = yield from x25519.multiply(self._secret, x25519.BASE)
-            self._ke = ike.emit_ke(ike.CURVE25519, public)
+        public = yield from x25519.multiply(self._secret, x25519.BASE)
+        self._ke = ike.emit_ke(ike.CURVE25519, public)
         self._send_init([])
 
     def _send_init(self, cookie):
@@ -273,8 +253,7 @@ class Handshake:
             payloads.append(self._config.credentials.announcement())
         if self._config.ppk is not None:
             payloads.append(self._config.ppk.announcement())
-        if self._several is not None:
-            payloads.append(self._several.announcement())
+        payloads += self.more
         spis = self.spi_i, _NO_SPI
         self.request = ike.emit_message(*spis, ike.IKE_SA_INIT, ike.FLAG_I, 0, payloads)
         self._outgoing.append((self.request, HOME))
@@ -293,8 +272,6 @@ class Handshake:
 
     def _follow(self, peer):
         """Job: the keys shared with someone who answered, then GSA_AUTH to it."""
-        if self._several is not None:
-            self._is_unused = False
         config = self._config
         most_len = most_len_of(config.fragment_size)
         iv_space = 0

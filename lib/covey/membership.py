@@ -17,6 +17,7 @@ from covey.drops import (
     DROP_IKE_EXCHANGE,
     DROP_IKE_SPI,
     DROP_KEEPALIVE,
+    ConfigError,
     name_of,
 )
 from covey.group import Group
@@ -25,7 +26,7 @@ from covey.nat import KEEPALIVE, addressed
 from covey.octets import wipe
 from covey.port import const, random_bytes
 from covey.refresh import Refresh
-from covey.servers import servers_of
+from covey.servers import Servers
 
 IDLE = 0  # not started
 REGISTERING = 1  # no keys yet, a server is being asked
@@ -52,10 +53,19 @@ _REFUSED_MOST_S = const(3600)
 _LATER_S = const(10)  # after what is no refusal, and up to as much again by chance
 _REFUSALS = (registration.REFUSED, registration.FAILED)
 _NOT_ALLOWED = "authorization_failed"
-_ELSEWHERE = ("registration_failed", "redirected_too_often")  # by one server; another may do it
 _NO_REFUSAL = ("temporary_failure", registration.NO_MEMORY)
 _IDLE_MS = const(1000)
 _SLICES = const(6)  # of work on keys between two looks at timers
+
+
+def _servers_of(settings, random, path_to):
+    if len(settings.servers) == 1:
+        return Servers(settings.servers, random)
+    try:
+        from covey.several import Several
+    except ImportError:
+        raise ConfigError("This image was made for one key server: make it anew.")
+    return Several(settings, random, path_to)
 
 
 class Membership:
@@ -72,7 +82,7 @@ class Membership:
     _last_words = ()  # what that one has to say, addressed
     _said_awake = False  # to the server of ._ike: that we have run since we got what we have
     _leaving = False
-    _moves = False  # another server is asked next, though the IKE SA with this one may live
+    moves = False  # another server is asked next, though the IKE SA with this one may live
     _silence = None  # silence.Silence, where policy has a max_silence
     _reporter = None  # Reporter, once a server has asked for reports
     is_amid = False  # the last step was a slice of work: there is nothing new to tell
@@ -90,7 +100,7 @@ class Membership:
         self._keys = KeyWork(settings, member, self._group, random)
         self._ike = None  # registration.Registration
         self._path_to = path_to
-        self._servers = servers_of(settings, random, path_to)
+        self._servers = _servers_of(settings, random, path_to)
         self._asked = None  # config.Server of ._ike
         self._refresh = Refresh(self._random_ms)
         self._pause_s = _REFUSED_S
@@ -262,8 +272,7 @@ class Membership:
         self._group.wipe()
         if self._ike is not None:
             self._ike.close()
-        if self._servers.several is not None:
-            self._servers.wipe()
+        self._servers.wipe()
 
     # What the application may know
 
@@ -333,9 +342,8 @@ class Membership:
         """A new IKE SA with the server whose turn it is."""
         self._refresh.at.stop()
         if self._ike is not None:
-            if self._moves:
-                self._moves = False
-                self._part()
+            if self.moves:
+                self._servers.part(self)
             if self._ike.state == registration.CLOSED:
                 self._before, self._before_asked = self._ike, self._asked
                 self._hear_out()
@@ -343,22 +351,14 @@ class Membership:
         server = self._asked = self._servers.current
         keys = self.member.keys
         self._said_awake = bool(keys.live()) and not keys.lapsed
-        self._ike = registration.Registration(
+        self._ike = self._servers.registration(
             self.settings,
             self._now_ms,
             random=self._random,
             drops=self.member.drops,
             path=self._path_to(server),
             awake=self._said_awake,
-            several=self._servers.several,
         )
-
-    def _part(self):
-        """From a server that we leave for another. Where the IKE SA is our only tie to the group,
-        its end would be our exclusion: then the server finds out by itself."""
-        is_tied = self.state == MEMBER and self._group.rekey.current is None
-        if self._ike.is_established and not is_tied:
-            self._ike.part()
 
     def _hear_out(self):
         """What the IKE SA before this one still has to say."""
@@ -374,9 +374,7 @@ class Membership:
         ike = self._ike
         if ike is None or ike.state in (registration.FAILED, registration.CLOSED):
             self._register()
-        elif self._moves:
-            self._register()
-        elif self.member.keys.lapsed and ike.is_established:
+        elif self.moves or self.member.keys.lapsed and ike.is_established:
             self._register()  # a pull may bring again what we had
         elif ike.pull(self._now_ms):
             self._refresh.pulled(self._now_ms)
@@ -426,11 +424,9 @@ class Membership:
         """What the registration has come to since we looked last."""
         ike = self._ike
         outcome = ike.take_outcome()
-        if outcome is None:
+        if outcome is None or self._servers.has_taken(self, outcome):
             return
         refresh = self._refresh
-        if outcome == registration.REDIRECTED:
-            return self._sent_on()
         was_pulling = refresh.is_pulling
         refresh.answered(self._now_ms)
         if self._leaving:
@@ -442,11 +438,7 @@ class Membership:
             self._keys.take(ike, was_pulling or self._said_awake)
         elif outcome in _REFUSALS and ike.reason in _NO_REFUSAL:
             refresh.at.start(self._now_ms, _LATER_S, self._random_ms(_LATER_S))
-        elif ike.reason == registration.REDIRECTED:
-            self._sent_on()
         elif outcome == registration.REFUSED:
-            if self._servers.several is not None and ike.reason in _ELSEWHERE:
-                return self._failed(ike.reason, None)
             if self.state != REFUSED:  # else it only knows now that we refused its policy
                 if self._receives_only(ike, was_pulling):
                     return
@@ -506,34 +498,12 @@ class Membership:
             self.reason += " (somebody said, without proof: " + noted + ")." if noted else "."
         self.events.append(("unanswered", self.reason))
         pause_ms = self._servers.next()
-        if self._servers.several is not None:
-            self._moves = True
         if not pause_ms:
-            return self._move(self._ike.kwa is not None)
+            return self._servers.move(self)
         if is_refusal and self.state != MEMBER:
             self._set_state(REFUSED)
         least_ms = _REFUSED_S * 1000 if is_refusal else 0
         self._refresh.at.start(self._now_ms, 0, max(pause_ms, least_ms))
-
-    def _move(self, has_time):
-        """Another server is to be asked. has_time: at a random moment, if we have keys: they go
-        on, and many others may have to ask."""
-        if self.state == REGISTERING and not self._keys.is_registering:
-            self._register()
-        elif self.state == MEMBER and not has_time:
-            self._register()
-        elif self.state in (MEMBER, REGISTERING):
-            self._refresh.at.start(self._now_ms, 0, self._random_ms())
-
-    def _sent_on(self):
-        """The server names another one, or can't serve us: see several.py."""
-        if self._leaving:
-            return
-        to = self._servers.current
-        told = "The key server sends us to %s port %d." % (to.host, to.port)
-        self.events.append((registration.REDIRECTED, told))
-        self._moves = True
-        self._move(True)
 
     def _closed(self, was_pulling):
         """The IKE SA is gone. With a Rekey SA we stay (RFC 9838 section 2.3.3)."""

@@ -25,7 +25,6 @@ from covey.drops import (
     DROP_IKE_EXCHANGE,
     DROP_IKE_HEADER,
     DROP_IKE_MESSAGE_ID,
-    DROP_IKE_REDIRECT,
     DROP_IKE_SPI,
     Drops,
     FormatError,
@@ -37,7 +36,7 @@ from covey.octets import wipe
 from covey.patience import Patience
 from covey.payloads import error_name, error_of, notifies, notify, only
 from covey.port import const, random_bytes
-from covey.unicast import ALIVE, ANSWERED, DEAD, ENDED, INBAND, REDIRECT, Unicast
+from covey.unicast import ALIVE, ANSWERED, DEAD, ENDED, INBAND, Unicast
 
 STARTING = "starting"  # our public value is being computed
 INIT = "init"  # IKE_SA_INIT is out
@@ -51,7 +50,7 @@ LEFT = "left"  # it knows; the IKE SA is up
 FAILED = "failed"  # no IKE SA (.reason, .noted): none was made, or the server answers no more
 CLOSED = "closed"  # the IKE SA is over (.reason): ended by the server, or by close()
 
-REDIRECTED = "redirected"  # an outcome, or .reason: another server is to be asked, see several.py
+REDIRECTED = "redirected"  # an outcome, and .reason: another server is to be asked, see several.py
 NO_MEMORY = "no_memory"  # .reason where the server's answer was good, and could not be read
 
 _NEXT = {
@@ -80,14 +79,12 @@ class Registration:
     config: a Config; its psk is read until the server has proven itself. random(n) draws SPI (8),
     nonce (32) and X25519 secret (32), in this order. drops: where each refused message is counted.
     path: a nat.Path to the server, None: no NAT is looked for. awake: we have keys and windows.
-    several: several.Several, if covey.json has more than one server.
     """
 
     # An instance has its own once they change.
     reason = None  # short name of why we are REFUSED, FAILED or CLOSED
     noted = None  # the last error that nothing proves, by name: a hint for a person
     kwa = None  # KWA transform of the IKE SA over which .gsa and .kd came
-    _several = None
     _has_marker = False
     # Of the last answer to a liveness check: its payloads, when that was asked first, and when the
     # answer came; until somebody takes it
@@ -95,7 +92,7 @@ class Registration:
     report_s = 0  # how far apart the server wants reports, see report.py; 0: none
     _inbands = ()  # requests.Inband
 
-    def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None, awake=False, several=None):
+    def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None, awake=False):
         self.state = STARTING
         self.drops = drops or Drops()
         self.gsa = None  # gsa.GSA and
@@ -108,9 +105,7 @@ class Registration:
         if path is not None and path.has_marker:
             self._has_marker = True
         self._outgoing = []  # (datagram, where to: see covey.nat)
-        if several is not None:
-            self._several = several
-        self._handshake = Handshake(config, random, self._outgoing, path, awake, several)
+        self._handshake = self._begin(path, awake)
         self._spi_i = self._handshake.spi_i
         self._unicast = None  # Unicast with the server that has proven itself
         self._outcomes = []
@@ -212,11 +207,6 @@ class Registration:
         self.reason = reason
         return True
 
-    def part(self):
-        """Delete the IKE SA, which is established: another server is asked from now on."""
-        self._unicast.delete()
-        self._end(CLOSED, REDIRECTED)
-
     def close(self, reason="closed"):
         """Wipe every secret; nothing is sent (RFC 9838: the GCKS closes the IKE SA)."""
         if self.state not in (FAILED, CLOSED):
@@ -225,6 +215,15 @@ class Registration:
         for inband in self._inbands:
             wipe(inband.kwk)
         self._wipe_kwk()
+
+    # What one of several servers is asked in another way, see hopping.py
+
+    def _begin(self, path, awake):
+        return Handshake(self._config, self._random, self._outgoing, path, awake)
+
+    def _wait(self):
+        """An answer is awaited from now on."""
+        self._patience.start(self._now_ms)
 
     # What comes in
 
@@ -246,8 +245,7 @@ class Registration:
 
     def _take_clear(self, header, data):
         """A message without protection: an answer to IKE_SA_INIT, or an error to be noted."""
-        payloads = ike.parse_message(data)[1]
-        error = error_of(payloads)
+        error = error_of(ike.parse_message(data)[1])
         if error is not None:
             self.noted = error_name(error)
             raise FormatError(DROP_IKE_CLEAR_ERROR)
@@ -255,15 +253,7 @@ class Registration:
             raise FormatError(DROP_IKE_EXCHANGE)
         if header.message_id or self.state not in (INIT, AUTH):
             raise FormatError(DROP_IKE_MESSAGE_ID)
-        handshake = self._handshake
-        if self._several is None:
-            return handshake.take_answer(header, data)
-        if handshake.sends_on(payloads, self._now_ms):
-            return self._end(FAILED, REDIRECTED)
-        if self.state == AUTH:  # it was asked again only to see whether it lives
-            self._patience.heard(self._now_ms)
-        handshake.take_answer(header, data)
-        self._patience.heard(self._now_ms)
+        self._handshake.take_answer(header, data)
 
     def _take_auth(self, header, data):
         """The answer to GSA_AUTH, of one of those who answered IKE_SA_INIT.
@@ -317,13 +307,6 @@ class Registration:
             elif kind == ALIVE:
                 if what[0] is not None:
                     self.alive = what[0], what[1], self._now_ms
-            elif kind == REDIRECT:
-                if self._several is None:
-                    continue
-                if self._several.follow(what[0], self._now_ms) == REDIRECTED:
-                    self._outcomes.append(REDIRECTED)
-                else:
-                    reason = self.drops.count(DROP_IKE_REDIRECT)
             elif kind == ENDED:
                 self._end(CLOSED, what[0])
             elif kind == DEAD:
@@ -349,10 +332,6 @@ class Registration:
             error = error_of(payloads)
             if error is not None:
                 return self._conclude(error_name(error))
-            if self._several is not None:
-                where = self._several.sends_on(payloads, self._now_ms)
-                if where is not None:
-                    return self._conclude(where)
             policy = gsa.parse_gsa(only(payloads, ike.GSA))
             keys = gsa.parse_kd(only(payloads, ike.KD))
             kwk = sa.kwk()
@@ -409,12 +388,6 @@ class Registration:
             self._become(AUTH)
             self._wait()
 
-    def _wait(self):
-        """An answer is awaited from now on."""
-        if self._several is not None:
-            self._patience = self._several.patience(self.state == AUTH)
-        self._patience.start(self._now_ms)
-
     def _take_judgement(self, handshake, peer, found):
         """What the certificates of one who answered GSA_AUTH have come to."""
         handshake.judged = None
@@ -437,8 +410,6 @@ class Registration:
         """Up to a proven server; from then on Unicast does it."""
         if self.state not in _BEGINNING:
             return _IDLE_MS
-        if self._several is not None and self.state != STARTING and self._handshake.is_working:
-            self._patience.heard(self._now_ms)
         if self._patience.is_over(self._now_ms):
             self._end(FAILED, "timeout")
             return _IDLE_MS
@@ -476,8 +447,6 @@ class Registration:
             self._now_ms,
         )
         peer.sa = None
-        if self._several is not None:
-            unicast.most_s = self._several.most_s
         self._unicast = unicast
         self._end_handshake()
 

@@ -5,28 +5,15 @@ that come back are not met by everybody at once. An answer that lets us in ends 
 is to know where covey.json has more than one of them is in several.py.
 """
 
-from covey.drops import ConfigError
+from covey import registration
 from covey.port import const
 
 _FIRST_MS = const(1000)
 _MOST_MS = const(300000)
 
 
-def servers_of(settings, random, path_to):
-    """Servers, or several.Several, which is loaded then. See there."""
-    if len(settings.servers) == 1:
-        return Servers(settings.servers, random)
-    try:
-        from covey.several import Several
-    except ImportError:
-        raise ConfigError("This image was made for one key server: make it anew.")
-    return Several(settings, random, path_to)
-
-
 class Servers:
     """listed: [config.Server]; random(n): octets."""
-
-    several = None  # itself, where it is a Several
 
     def __init__(self, listed, random):
         self._listed = listed
@@ -57,3 +44,16 @@ class Servers:
     def answered(self):
         self._silent = 0
         self._pause_ms = _FIRST_MS
+
+    # What a Several has more to do about
+
+    def registration(self, *args, **more):
+        """registration.Registration with the current one."""
+        return registration.Registration(*args, **more)
+
+    def has_taken(self, it, outcome):
+        """Whether what a registration has come to is no affair of Membership `it` any more."""
+        return False
+
+    def wipe(self):
+        pass

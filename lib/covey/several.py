@@ -2,13 +2,7 @@
 
 To a member they are one key server, on several machines, with one identity and one store. So each
 member asks them in an order that it draws as it starts: where one is dead, those that had it are
-spread over all others.
-
-    IKE_SA_INIT     again            nothing: the next one, and what X25519 took is used there
-        |--- 0.2 s ---|--- 0.3 s ---|        in the second round twice as long, and so on
-
-    GSA_AUTH        again, with IKE_SA_INIT      nothing, not even what that was answered with
-        |--- 0.5 s ---|--- 0.2 s, 0.3 s ---|     before: the next one. Else it is only busy
+spread over all others. How one of them is asked is in hopping.py.
 
 A key server that goes, or can't serve us, names another (REDIRECT, RFC 5685). That is a hint which
 of those in covey.json to ask, and never a way to anywhere else: in IKE_SA_INIT nothing proves it
@@ -17,13 +11,15 @@ but our nonce, which whoever is on the way can read.
 
 from covey import ike
 from covey.drops import DROP_IKE_REDIRECT, FormatError
+from covey.hopping import Hop, Patience
 from covey.octets import equal, wipe
 from covey.payloads import notifies, notify
-from covey.port import const, ticks_add, ticks_diff
-from covey.registration import REDIRECTED
+from covey.port import const, ticks_diff
+from covey.registration import REDIRECTED, REFUSED
 from covey.servers import Servers
 
-REDIRECTED_IN_VAIN = "redirected_too_often"
+_IN_VAIN = "redirected_too_often"
+_ELSEWHERE = ("registration_failed", _IN_VAIN)  # by one server; another may do it
 
 _KEPT_S = const(8)  # that a request over an IKE SA that is kept may be without an answer
 _REDIRECTS = const(5)  # RFC 5685 section 7: followed at most, within
@@ -40,7 +36,6 @@ class Several(Servers):
 
     def __init__(self, settings, random, path_to):
         Servers.__init__(self, _shuffled(settings.servers, random), random)
-        self.several = self
         self._path_to = path_to
         self._settings = settings
         self._hop_ms = settings.retransmit_first_ms
@@ -57,14 +52,19 @@ class Several(Servers):
         self._from = None
         self._hop_ms = self._settings.retransmit_first_ms
 
+    def registration(self, *args, **more):
+        return Hop(self, *args, **more)
+
     def patience(self, is_proving):
-        """For what is sent now: IKE_SA_INIT, or GSA_AUTH."""
+        """hopping.Patience for what is sent now: IKE_SA_INIT, or GSA_AUTH."""
         hop_ms = self._hop_ms * 4 // 5
         hop_ms += int.from_bytes(self._random(2), "big") % (hop_ms // 2 + 1)
         return Patience(self._settings, hop_ms, is_proving)
 
+    # REDIRECT
+
     def announcement(self):
-        """The notification of our IKE_SA_INIT that we follow REDIRECT."""
+        """The notification of our IKE_SA_INIT that we follow it."""
         if self._from is None:
             return notify(ike.REDIRECT_SUPPORTED)
         from covey.redirect import emit_redirect
@@ -73,7 +73,7 @@ class Several(Servers):
 
     def sends_on(self, payloads, now_ms, nonce=None):
         """What comes of a REDIRECT among these, which the current server has sent: None where
-        there is none; REDIRECTED: .current is another one; or REDIRECTED_IN_VAIN. nonce: ours,
+        there is none; REDIRECTED: .current is another one; else it is in vain. nonce: ours,
         where nothing else proves it; then FormatError if it isn't followed.
         """
         for notification in notifies(payloads):
@@ -91,7 +91,7 @@ class Several(Servers):
         if at is None:
             if nonce is not None:
                 raise FormatError(DROP_IKE_REDIRECT)
-            return REDIRECTED_IN_VAIN
+            return _IN_VAIN
         self._redirects = recent + [now_ms]
         self._from = self.current
         self._at = at
@@ -119,72 +119,55 @@ class Several(Servers):
         path = self._path_to(server)
         return path is not None and path.is_to(host)
 
+    # What it means to a membership
+
+    def has_taken(self, it, outcome):
+        reason = it._ike.reason
+        if outcome == REDIRECTED:
+            if not it._leaving:
+                self._go(it)
+            return True
+        if it._leaving:
+            return False
+        if reason == REDIRECTED:
+            it._refresh.answered(it._now_ms)
+            self._go(it)
+            return True
+        if outcome == REFUSED and reason in _ELSEWHERE:
+            it._refresh.answered(it._now_ms)
+            it.moves = True
+            it._failed(reason, None)
+            return True
+        return False
+
+    def _go(self, it):
+        to = self.current
+        told = "The key server sends us to %s port %d." % (to.host, to.port)
+        it.events.append((REDIRECTED, told))
+        it.moves = True
+        self.move(it, True)
+
+    def move(self, it, has_time=False):
+        """Another one is to be asked. has_time: at a random moment, if we have keys, or had an IKE
+        SA: they go on, and many others may have to ask."""
+        has_time = has_time or it._ike.kwa is not None
+        if it._keys.is_registering or it._group.is_in and has_time:
+            it._refresh.at.start(it._now_ms, 0, it._random_ms())
+        elif not it._refresh.at.is_running:
+            it._register()
+
+    def part(self, it):
+        """From a server that is left for another. Where the IKE SA is the only tie to the group,
+        its end would be an exclusion: then the server finds out by itself."""
+        it.moves = False
+        is_tied = it._group.is_in and it._group.rekey.current is None
+        if it._ike.is_established and not is_tied:
+            it._ike.part()
+
     def wipe(self):
         if self.pair is not None:
             wipe(self.pair[0])
             self.pair = None
-
-
-class Patience:
-    """patience.Patience for a key server that may be dead.
-
-    hop_ms: how long it may say nothing once we doubt that it lives. is_proving: it has answered
-    IKE_SA_INIT; so we don't, yet.
-    """
-
-    def __init__(self, settings, hop_ms, is_proving):
-        self._first_ms = settings.retransmit_first_ms
-        self._most_ms = settings.retransmit_total_s * 1000
-        self._hop_ms = hop_ms
-        self._has_doubts = True
-        self._is_proving = is_proving
-        self._pause_ms = self._first_ms // 2  # doubled: until we say something again
-        self._again_ms = 0  # the same, while there are doubts
-        self._due = 0  # ticks of the next repetition,
-        self._dead = 0  # of the end, while there are doubts, and
-        self._end = 0  # of the end anyway
-
-    def start(self, now_ms):
-        """What is awaited an answer to is out."""
-        self._end = ticks_add(now_ms, self._most_ms)
-        if self._is_proving:
-            self.heard(now_ms)
-        else:
-            self._doubt(now_ms)
-
-    def heard(self, now_ms):
-        """It lives, or somebody does in its place: which costs no more than time."""
-        if self._has_doubts:
-            self._has_doubts = False
-            self._pause_ms *= 2
-            self._due = ticks_add(now_ms, self._pause_ms)
-
-    def is_over(self, now_ms):
-        if self._has_doubts and ticks_diff(self._dead, now_ms) <= 0:
-            return True
-        return ticks_diff(self._end, now_ms) <= 0
-
-    def is_due(self, now_ms):
-        """Whether to say everything again now, so that a living one answers something."""
-        if ticks_diff(self._due, now_ms) > 0:
-            return False
-        if self._has_doubts:
-            self._again_ms *= 2
-            self._due = ticks_add(now_ms, self._again_ms)
-        else:
-            self._doubt(now_ms)
-        return True
-
-    def left_ms(self, now_ms):
-        """Until something is to be done."""
-        left_ms = min(ticks_diff(self._end, now_ms), ticks_diff(self._due, now_ms))
-        return min(left_ms, ticks_diff(self._dead, now_ms)) if self._has_doubts else left_ms
-
-    def _doubt(self, now_ms):
-        self._has_doubts = True
-        self._dead = ticks_add(now_ms, self._hop_ms)
-        self._again_ms = self._first_ms * 2 // 5
-        self._due = ticks_add(now_ms, self._again_ms)
 
 
 def _shuffled(listed, random):

@@ -33,7 +33,7 @@ class Script:
     state = registration.REGISTERED
     report_s = 0
 
-    def __init__(self, config, now_ms, random, drops, path, awake, several):
+    def __init__(self, config, now_ms, random, drops, path, awake):
         self.path = path
         self.sources = []
         self.heard = []

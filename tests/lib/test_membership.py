@@ -4,7 +4,7 @@ The IKE SA is a script here (its own tests are test_registration.py); everything
 policy and keys are octets from tests/recorded/group_story.py.
 """
 
-from covey import gsa, kd, keywork, membership, registration
+from covey import gsa, kd, keywork, membership, registration, several
 from covey.config import Config
 from covey.drops import (
     DROP_IKE_SPI,
@@ -38,7 +38,7 @@ class Script:
     made = []
     report_s = 0
 
-    def __init__(self, config, now_ms, random, drops, path, awake, several):
+    def __init__(self, config, now_ms, random, drops, path, awake):
         self.path = path
         self.awake = awake
         self.inbands = []
@@ -124,6 +124,10 @@ class Script:
         self.state = registration.CLOSED
 
 
+def _script(several, *args, **more):
+    return Script(*args, **more)
+
+
 class Life:
     """A Membership, its clock, and the script of its latest IKE SA."""
 
@@ -131,6 +135,7 @@ class Life:
         Script.made = []
         membership.Registration = Script
         registration.Registration = Script
+        several.Hop = _script
         given = dict(_FIELDS)
         given.update(fields)
         given["sender"] = sending

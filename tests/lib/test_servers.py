@@ -1,8 +1,9 @@
 """Which server is asked, and after which pause."""
 
 from covey.config import Server
-from covey.servers import Servers, servers_of
-from covey.several import Patience, Several
+from covey.hopping import Patience
+from covey.servers import Servers
+from covey.several import Several
 
 _A, _B, _C = [Server(name, 848, False) for name in ("a", "b", "c")]
 
@@ -78,16 +79,6 @@ class _Counted:
     def __call__(self, n):
         self.count = (self.count * 1103515245 + 12345) & 0x7FFFFFFF
         return (self.count >> 8 & 0xFFFF).to_bytes(n, "big")
-
-
-def test_one_alone_has_no_order_to_draw():
-    def nothing(n):
-        raise AssertionError
-
-    servers = servers_of(_Settings(_A), nothing, None)
-    assert type(servers) is Servers and servers.several is None
-    several = servers_of(_Settings(_A, _B), _least, None)
-    assert type(several) is Several and several.several is several
 
 
 def test_each_is_as_often_the_first_and_the_one_behind_each_other():
