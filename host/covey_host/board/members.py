@@ -41,7 +41,7 @@ class Member:
             found.add("certificates")
         if "server_key_file" in self.fields:
             found.add("rawkeys")
-        if len(self.fields["servers"]) > 1:
+        if len(self.fields.get("servers", ())) > 1:
             found.add("several")
         if "ppk_file" in self.fields:
             found.add("ppk")
