@@ -195,11 +195,15 @@ class Membership:
             return self._group.step(self._now_ms)
         if look == 1:
             return self._timers()
-        if self._ike is None:
+        ike = self._ike
+        if ike is None:
             return _IDLE_MS
         wait = self._step_ike()
         self._outcome()
-        return min(wait, _IDLE_MS)  # what has come of it starts timers that were looked at before
+        if self._ike is not ike:
+            return 0  # the next server is asked
+        # what has come of it starts timers that were looked at before
+        return min(wait, _IDLE_MS, self._refresh.at.left_ms(self._now_ms))
 
     def _step_ike(self):
         try:

@@ -24,7 +24,6 @@ def _most(n):
     return b"\xff" * (n - 3) + b"\xf0\0\0"
 
 
-
 def test_one_round_without_pauses_then_pauses_that_grow():
     servers = Servers([_A, _B, _C], _least)
     asked, pauses = [], []

@@ -2,13 +2,10 @@
 gcks_peer's.
 """
 
-import struct
-
 from covey import ike, membership, registration, several
 from covey.hopping import Hop
 from covey.member import Member
 from covey.nat import Path
-from covey.octets import u32
 from covey.port import ticks_add
 from covey.redirect import emit_redirect, parse_redirect
 from covey.registration import Registration
@@ -63,7 +60,7 @@ class Crowd(Life):
                 continue
             if at >= ms:
                 return sent
-            step = min(wait, ms - at, 10)
+            step = min(wait, ms - at)
             at += step
             self.now_ms = ticks_add(self.now_ms, step)
 
@@ -73,7 +70,7 @@ class Crowd(Life):
 
     def begin(self):
         """→ what it asks first, and whom."""
-        (at, host, data), = self.run()
+        ((at, host, data),) = self.run()
         assert at == 0
         return host, data
 
@@ -262,7 +259,7 @@ def test_who_dies_is_found_out_by_its_silence_and_data_go_on():
             if data[18] == ike.IKE_SA_INIT:
                 asked.append((host, life.now_ms))
         assert life.member.can_send(life.now_ms)
-    (host, at), = asked
+    ((host, at),) = asked
     assert host != first and 68000 <= at <= 71100  # 60, 8 until it is given up, up to 2 by chance
     assert "unanswered" in life.events()
 
@@ -275,7 +272,7 @@ def test_a_pull_without_an_answer_too():
     sent = life.run(9000)
     inits = [(at, host) for at, host, data in sent if data[18] == ike.IKE_SA_INIT]
     (at, host), (_, again), (later, other) = inits[:3]
-    assert host == again == first and 5000 <= at <= 7200  # perhaps it has only started anew
+    assert host == again == first and 5000 <= at <= 8100  # perhaps it has only started anew
     assert other != first and later - at <= 700
     assert life.member.can_send(life.now_ms)
 
@@ -286,8 +283,8 @@ def test_a_pull_without_an_answer_too():
 def test_who_fails_to_register_us_is_left_for_the_next():
     life = Crowd()
     hosts = []
+    host, init = life.begin()
     for _ in range(2):
-        host, init = life.begin() if not hosts else (sent[-1][1], sent[-1][2])
         hosts.append(host)
         gcks = Gcks(PSK)
         (auth,) = life.hear(gcks.answer_init(init))
@@ -297,8 +294,9 @@ def test_who_fails_to_register_us_is_left_for_the_next():
         assert [to for _, to, _ in sent] == [host, sent[-1][1]]
         header, payloads = gcks.sa.open(sent[0][2])
         assert header.exchange == ike.INFORMATIONAL and payloads == [(ike.DELETE, b"\1\0\0\0")]
-    assert sent[-1][1] not in hosts
-    life.enter(sent[-1][2])
+        _, host, init = sent[-1]
+    assert host not in hosts
+    life.enter(init)
 
 
 def test_where_all_fail_to_there_is_a_pause():
@@ -312,7 +310,7 @@ def test_where_all_fail_to_there_is_a_pause():
         sent = [out for out in life.run() if out[2][18] == ike.IKE_SA_INIT]
         if not sent:
             break
-        (_, host, init), = sent
+        ((_, host, init),) = sent
     assert asked == 3 and life.it.state == membership.REFUSED
     assert life.it.reason == "The key server refused: registration_failed."
     assert life.run(9900) == []
@@ -324,7 +322,7 @@ def test_a_member_that_is_refused_so_goes_on_with_its_keys():
     life = Crowd()
     first = life.join()
     life.it._refresh.soon(life.now_ms)
-    (_, _, pull), = [out for out in life.run(2000) if out[2][18] == ike.GSA_REGISTRATION][:1]
+    ((_, _, pull),) = [out for out in life.run(2000) if out[2][18] == ike.GSA_REGISTRATION][:1]
     life.it.unicast(life.sa.answer(pull, [notify(_AUTH_ERROR)]), life.now_ms)
     sent = life.run(3100)
     assert sent[-1][1] != first and sent[-1][2][18] == ike.IKE_SA_INIT
@@ -350,7 +348,7 @@ def test_the_server_that_is_named_is_asked_at_once():
         if host == first:
             assert sent == [] and life.drops == {"ike_redirect": 1}
             continue
-        (_, to, other), = sent
+        ((_, to, other),) = sent
         assert to == host and other[:8] != init[:8]
         assert _of(other, ike.KE) == _of(init, ike.KE)
         kinds = _kinds(other)
@@ -398,7 +396,7 @@ def test_five_in_five_minutes_are_followed():
         other = _HOSTS[(_HOSTS.index(host) + 1) % 3]
         sent = life.sent_on(init, other)
         if count < 5:
-            (_, host, init), = sent
+            ((_, host, init),) = sent
             assert host == other
     assert sent == [] and life.drops == {"ike_redirect": 1}
     life.now_ms = ticks_add(life.now_ms, 301000)
@@ -409,7 +407,11 @@ def test_five_in_five_minutes_are_followed():
 
 def test_a_proven_server_sends_us_on():
     """Its answer to GSA_AUTH: we leave it, and ask the one that it names, or any other."""
-    for named, told in ((_THIRD, None), ("198.51.100.1", None), (None, bytes((2, 16)) + bytes(16))):
+    for named, told in (
+        (_THIRD, None),
+        ("198.51.100.1", None),
+        (None, bytes((2, 16)) + bytes(16)),
+    ):
         life = Crowd()
         first, init = life.begin()
         gcks = Gcks(PSK)
@@ -445,7 +447,7 @@ def test_a_server_that_goes_tells_its_members():
 
 def test_more_than_five_of_these_are_answered_and_not_followed():
     life = Crowd()
-    first = life.join()
+    life.join()
     for count in range(7):
         request = life.sa.request(ike.INFORMATIONAL, [notify(ike.REDIRECT, b"\3\1x")])
         assert len([d for d in life.hear(request) if d[18] == ike.INFORMATIONAL]) == 1
@@ -455,7 +457,9 @@ def test_more_than_five_of_these_are_answered_and_not_followed():
 def test_where_there_is_one_it_means_nothing():
     life = Life()
     life.it.events = []
-    request = life.sa.request(ike.INFORMATIONAL, [notify(ike.REDIRECT, emit_redirect("192.0.2.2"))])
+    request = life.sa.request(
+        ike.INFORMATIONAL, [notify(ike.REDIRECT, emit_redirect("192.0.2.2"))]
+    )
     (answer,) = life.hear(request)
     assert life.sa.open(answer)[1] == []
     assert life.it.events == [] and life.drops == {}
