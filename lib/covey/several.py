@@ -143,7 +143,7 @@ class Several(Servers):
     def _go(self, it):
         to = self.current
         told = "The key server sends us to %s port %d." % (to.host, to.port)
-        it.events.append((REDIRECTED, told))
+        it.events.append(("redirected", told))
         it.moves = True
         self.move(it, True)
 

@@ -448,7 +448,7 @@ def test_a_server_that_goes_tells_its_members():
 def test_more_than_five_of_these_are_answered_and_not_followed():
     life = Crowd()
     life.join()
-    for count in range(7):
+    for _ in range(7):
         request = life.sa.request(ike.INFORMATIONAL, [notify(ike.REDIRECT, b"\3\1x")])
         assert len([d for d in life.hear(request) if d[18] == ike.INFORMATIONAL]) == 1
     assert life.drops == {"ike_redirect": 2}
