@@ -6,19 +6,17 @@ Acts follow each other when the last one has come about, not by the clock.
 import asyncio
 import signal
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..demo.cast import Lost, Member
 from . import links
 from .history import Recorder
+from .looks import Looks
 from .machines import Machine
 from .plant import GROUP, Plant
 from .probes import Probes
 
-_PATIENCE_S = 30
-_POLL_S = 0.05
 _SEEN_S = 1.5  # for how long what an act does is looked at
 _STOPPED_S = 3.0  # longer than a term is left to who doesn't renew it
 _DARK_S = 3.0  # without a quorum
@@ -49,6 +47,7 @@ class Acts:
         """present: members that are to follow all; leaver: the one that is removed."""
         self.done: list[Done] = []
         self._plant, self._probes, self._recorder = plant, probes, recorder
+        self._looks = Looks(plant)
         self._present, self._leaver = present, leaver
         self._tell = tell
 
@@ -79,18 +78,18 @@ class Acts:
     # Acts
 
     async def _rekey(self, done: Done) -> None:
-        await self._keys_change(await self._follower())
+        await self._keys_change(await self._looks.follower())
 
     async def _kill_follower(self, done: Done) -> None:
-        victim = await self._follower()
+        victim = await self._looks.follower()
         await victim.kill()
         self._tell(f"    kill -9: {victim.name}")
         await asyncio.sleep(_SEEN_S)
         await self._back(victim)
 
     async def _kill_holder(self, done: Done) -> None:
-        victim, other = await self._holder(), await self._follower()
-        before = await self._number(other)
+        victim, other = await self._looks.holder(), await self._looks.follower()
+        before = (await self._looks.group(other))["epoch"]
         await victim.kill()
         self._tell(f"    kill -9: {victim.name}, the holder; at {other.name}: remove a member")
         began_s = time.monotonic()
@@ -100,50 +99,51 @@ class Acts:
         if self._recorder:
             await self._recorder.removed(name)
         self._tell(f"    {name} is removed after {done.facts['removed_s']:.1f} s")
-        await self._followed(other)
+        await self._looks.followed(other, self._present)
         await self._back(victim)
 
     async def _stop_holder(self, done: Done) -> None:
-        victim = await self._holder()
+        victim = await self._looks.holder()
         victim.signal(signal.SIGSTOP)
         self._tell(f"    SIGSTOP: {victim.name}, the holder")
         await asyncio.sleep(_STOPPED_S)
-        other = await self._other(victim)
-        holder = await self._holder(but=victim)
+        other = self._looks.other(victim)
+        holder = await self._looks.holder(but=victim)
         self._tell(f"    {holder.name} holds the term")
         await self._keys_change(other)
-        number, spi = await self._number(other), await self._spi(other)
+        before = await self._looks.group(other)
         victim.signal(signal.SIGCONT)
         self._tell(f"    SIGCONT: {victim.name} goes on where it was")
         await asyncio.sleep(_SEEN_S)
-        await self._follows(victim)
-        done.facts = {"spi": spi, "epoch": number, "victim": victim.name}
-        done.facts |= {"spi_then": await self._spi(other), "epoch_then": await self._number(other)}
-        done.facts["leads_then"] = (await self._holder()).name
+        await self._looks.follows(victim)
+        then = await self._looks.group(other)
+        done.facts = {"spi": before["spi"], "epoch": before["epoch"], "victim": victim.name}
+        done.facts |= {"spi_then": then["spi"], "epoch_then": then["epoch"]}
+        done.facts["leads_then"] = (await self._looks.holder()).name
 
     async def _cut_holder(self, done: Done) -> None:
-        victim = await self._holder()
+        victim = await self._looks.holder()
         await self._plant.isolate(victim.name, links.HOLD)
         self._tell(f"    nothing passes between {victim.name}, the holder, and etcd")
-        holder = await self._holder(but=victim)
+        holder = await self._looks.holder(but=victim)
         self._tell(f"    {holder.name} holds the term")
         await self._keys_change(holder)
         await self._plant.isolate(victim.name, links.PASS)
-        await self._follows(victim)
+        await self._looks.follows(victim)
         self._tell(f"    {victim.name} is back, and follows")
 
     async def _kill_leader(self, done: Done) -> None:
-        node = await self._leader()
+        node = await self._looks.leader()
         await node.kill()
         self._tell(f"    kill -9: etcd's {node.name}")
-        await self._keys_change(await self._follower())
+        await self._keys_change(await self._looks.follower())
         await self._plant.start_node(node)
         await node.up()
 
     async def _no_quorum(self, done: Done) -> None:
-        leader = await self._leader()
+        leader = await self._looks.leader()
         others = [node for node in self._plant.nodes if node is not leader]
-        machine = await self._follower()
+        machine = await self._looks.follower()
         for node in others:
             node.signal(signal.SIGSTOP)
         sentence = ""
@@ -160,100 +160,25 @@ class Acts:
         self._tell(f"    a rekey is refused: {sentence}" if sentence else "    a rekey was done")
         for node in self._plant.nodes:
             await node.up()
-        await self._all_take()
+        await self._looks.all_take()
 
     async def _drain(self, done: Done) -> None:
-        victim = await self._holder()
+        victim = await self._looks.holder()
         await victim.covey("drain")
         await self._plant.until(lambda: not victim.is_running, f"{victim.name} ends")
         done.facts = {"status": victim.child.status, "victim": victim.name}
         self._tell(f"    {victim.name}, the holder, has ended")
         await self._back(victim)
 
-    # Asking
-
-    async def _holder(self, but: Machine | None = None) -> Machine:
-        return await self._found(self._plant.holder, "one server holds the term", but)
-
-    async def _leader(self):
-        return await self._found(self._plant.leader, "etcd has a leader")
-
-    async def _found(
-        self, ask: Callable[[], Awaitable], what: str, but: Machine | None = None
-    ) -> Machine:
-        end = time.monotonic() + _PATIENCE_S
-        while time.monotonic() < end:
-            found = await ask()
-            if found is not None and found is not but:
-                return found
-            await asyncio.sleep(_POLL_S)
-        raise Lost(f"This did not come about: {what}.")
-
-    async def _follower(self) -> Machine:
-        return await self._other(await self._holder())
-
-    async def _other(self, but: Machine) -> Machine:
-        return next(m for m in self._plant.machines if m is not but and m.is_running)
-
-    async def _number(self, machine: Machine) -> int:
-        """Of the group's epoch, as this server has it."""
-        return (await self._group(machine))["epoch"]
-
-    async def _spi(self, machine: Machine) -> str:
-        return (await self._group(machine))["spi"]
-
-    async def _group(self, machine: Machine) -> dict:
-        async def ask() -> dict | None:
-            found = await machine.status()
-            return found and found["groups"].get(GROUP)
-
-        return await self._found(ask, f"{machine.name} says how it is")
-
     # Bringing about
 
     async def _keys_change(self, machine: Machine) -> None:
         await machine.covey("rekey", GROUP)
         self._tell(f"    {machine.name} changes keys")
-        await self._followed(machine)
-
-    async def _followed(self, machine: Machine) -> None:
-        """Until all members have the keys that this server has."""
-
-        async def ask() -> bool | None:
-            spi = await self._spi(machine)
-            return (
-                all((m.facts["state"], m.facts["spi"]) == ("member", spi) for m in self._present)
-                or None
-            )
-
-        await self._found(ask, "all members have the newest keys")
+        await self._looks.followed(machine, self._present)
 
     async def _back(self, machine: Machine) -> None:
         await machine.start()
         await machine.serving()
-        await self._all_take()
+        await self._looks.all_take()
         self._tell(f"    {machine.name} is back")
-
-    async def _follows(self, machine: Machine) -> None:
-        """Until it doesn't say any more that it holds the term, and has caught up."""
-
-        async def ask() -> bool | None:
-            with suppress(Lost):
-                status = await machine.status()
-                for one in (status or {}).get("replicas", ()):
-                    if one["replica"] == machine.name:
-                        return (one["takes"] and not one["leads"]) or None
-            return None
-
-        await self._found(ask, f"{machine.name} follows")
-
-    async def _all_take(self) -> None:
-        """Until all servers that run take members, as one of them has it."""
-
-        async def ask() -> bool | None:
-            status = await (await self._holder()).status()
-            takes = {one["replica"] for one in (status or {}).get("replicas", ()) if one["takes"]}
-            running = {machine.name for machine in self._plant.machines if machine.is_running}
-            return running <= takes or None
-
-        await self._found(ask, "all servers take members")

@@ -19,26 +19,27 @@ def let_in(acts: list[Done], refused: list[dict]) -> Verdict:
 
 def removed_once(history: History, member: str) -> Verdict:
     """By one write, which brought the group its new keys, too."""
-    row, state = f"authority/member/{member}", f"group/{history.group}/state"
-    was_removed, revisions, numbers = False, [], {}
-    before = None
-    for each in history.rows:
-        if each.key == row and each.value is not None:
-            is_removed = decode(each.value)["removed"]
-            if is_removed and not was_removed:
-                revisions.append(each.revision)
-            was_removed = is_removed
-        elif each.key == state and each.value is not None:
-            number = decode_state(each.value)[0].number
-            numbers[each.revision] = before, number
-            before = number
-    troubles = [] if len(revisions) == 1 else [f"{member} was removed by {len(revisions)} writes"]
-    for revision in revisions:
-        was, number = numbers.get(revision, (None, None))
-        if number is None or number == was:
-            troubles.append("that write made no new keys")
+    count = removals(history, member)
+    troubles = [] if count == 1 else [f"{member} was removed {count} times"]
     detail = f"{member}, by one write, with new keys"
     return _verdict("a removal while the holder is dead is done once", troubles, detail)
+
+
+def removals(history: History, member: str) -> int:
+    """Writes that took the member's rights away and made new keys of the group."""
+    row, state = f"authority/member/{member}", f"group/{history.group}/state"
+    is_in, number, before = True, None, None
+    removed, made = set(), set()
+    for each in history.rows:
+        if each.value is None:
+            continue
+        if each.key == row:
+            was_in, is_in = is_in, not decode(each.value)["removed"]
+            removed |= {each.revision} if was_in and not is_in else set()
+        elif each.key == state:
+            before, number = number, decode_state(each.value)[0].number
+            made |= {each.revision} if number != before else set()
+    return len(removed & made)
 
 
 def kept_out(member: str, facts: dict) -> Verdict:
