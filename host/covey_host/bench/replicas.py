@@ -11,6 +11,7 @@ import re
 import secrets
 import subprocess
 import sys
+import threading
 import time
 
 from ..cluster import nodes
@@ -51,6 +52,7 @@ def _with_sqlite(each: int, psk: bytes) -> float:
     with single.Plant(policy=f"members = {len(names)}\n", serves=False) as plant:
         admit_single(plant, names, psk)
         plant.serve()
+        threading.Thread(target=plant.server.stderr.read, daemon=True).start()
         loaders = [_loader(names, psk, plant.port)]
         try:
             return _best([_round(loaders, [[plant.server.pid]]) for _ in range(_ROUNDS)])[0]
