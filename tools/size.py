@@ -81,6 +81,7 @@ ROLES = {
         "pebbles",
     ],
     "a board that goes on where it was, after deep sleep": ["resume"],
+    "another key server is to be asked (RFC 5685)": ["redirect"],
     "EtherNet/IP, where the application imports it": ["cip"],
 }
 _PLAIN = ("udp", "ip")  # as a board has it; the others are measured beside

@@ -337,10 +337,11 @@ def test_the_counters_of_the_server():
 
 
 def test_the_status_of_the_server(tmp_path):
-    top, process, of_group = (table(CLI, "The server's status", at) for at in range(3))
+    tables = (table(CLI, "The server's status", at) for at in range(4))
+    top, process, cluster, of_group = tables
     site = Site(tmp_path / "state.db")
     facts = site.server.status(site.now)
-    assert codes(top) == {"event", "server", *facts}
+    assert codes(top) == {"event", "server", "cluster", *facts}
     assert codes(of_group) == set(facts["groups"]["line1"])
     assert codes(process) == set(server.Server(None, None, None, None).facts())
     site.store.close()

@@ -85,6 +85,7 @@ GROUPS = {
             "timing",
             "signers",
             "report",
+            "redirect",
             "cip",
         ],
         ["errors", "port", "bytes", "cryptography"],

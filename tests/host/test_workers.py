@@ -26,6 +26,7 @@ from covey_host.gcks import (
     workers,
 )
 from covey_host.gcks.cookies import LIFE_MS, Shared
+from covey_host.gcks.redirects import Redirects
 from covey_host.gcks.sockets import Address, Endpoint
 from covey_host.gcks.spis import KEEPER, Spis
 from covey_host.output import Log
@@ -454,8 +455,10 @@ def keeper(monkeypatch):
     monkeypatch.setattr(workers, "store_key", lambda site: (bytearray(32), b"i" * 8))
     rules = policy.parse(SITE + LINE1)
     told = []
+    nowhere = Redirects(os.urandom)
+    facts = {"policy": rules, "trust": trust.Trust(), "redirects": nowhere}
     return SimpleNamespace(
-        keyserver=SimpleNamespace(policy=rules, trust=trust.Trust(), hear_workers=print),
+        keyserver=SimpleNamespace(**facts, hear_workers=print),
         event=lambda name, **facts: told.append((name, facts["status"])),
         trouble=lambda sentence: told.append("trouble"),
         told=told,
@@ -505,6 +508,7 @@ def alone(site, tmp_path, monkeypatch):
         "key": key.hex(),
         "key_id": key[:8].hex(),
         "policy": frames.policy_facts(site.policy, 1),
+        "redirects": Redirects(os.urandom).facts,
         "endpoints": [],
         "hand": into.detach(),
         "inbox": inbox.detach(),

@@ -9,6 +9,8 @@ HDR, SK{IDg, N(NO_PROPOSAL_CHOSEN or REGISTRATION_FAILED)} -->  it leaves: <-- H
 import socket
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from covey import ike
 from covey.drops import DROP_IKE_FORMAT, FormatError
@@ -19,6 +21,7 @@ from . import download, inband, proposals, sources, timekeeping
 from .authority import Authority
 from .group import Group, GroupFull
 from .ikesa import OPEN, IkeSA
+from .ledger import Moved
 from .natd import host_of
 from .newcomers import NotYet
 from .parts import Parts, Payloads, notify
@@ -38,6 +41,9 @@ RELAY_NEEDS = (
     "{member} can't have unicast delivery in group {group}: that takes carrier udp, or delivery ="
     ' "unicast" for the whole group; private_attributes; and no source_auth.'
 )
+
+
+_SOON_MS = 250  # until a group that is not open is looked at again
 
 
 class _Refused(Exception):
@@ -65,10 +71,16 @@ class Registrar:
         self._tell = tell
         self._hear = hear
         self._gsa = download.SameGSA()
+        self._then: list[Callable[[], None]] = []
+        # What is said to a member that another key server alone can register.
+        self.elsewhere: Callable[[IkeSA], Payloads] = lambda _: [notify(ike.REGISTRATION_FAILED)]
 
     def answer(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
         """What a request with IDg is answered with. FormatError: malformed, nothing changed;
-        NotYet: nobody is to hear of it before that time, when it is to be asked again."""
+        NotYet: nobody is to hear of it before that time, when it is to be asked again; Moved: as
+        soon as what others wrote was read. What is true only once it is in the store: take_then().
+        """
+        self._then = []
         id_type, identity = ike.parse_id(parts.needed(ike.IDg))
         wanted = _sender_ids_wanted(parts)
         sag = parts.one(ike.SA)
@@ -80,18 +92,34 @@ class Registrar:
             if leaves:
                 return self._leave(sa, group, now_ms)
             role = self._role(sa, group, wanted is not None)
+            if not group.is_open:
+                raise NotYet(now_ms + _SOON_MS)
             self._check(sa, group, offered)
             is_awake = any(n.type == ike.COVEY_AWAKE for n in parts.notifies)
             relayed = self._is_relayed(sa, group)
+            if group.is_elsewhere(relayed):
+                self._afterwards(self._count, "elsewhere")
+                return self.elsewhere(sa)
             return self._admit(sa, group, role, wanted, is_awake, relayed, now_ms)
         except _Refused as refused:
             reason = REASONS[refused.type]
-            self._counters[reason] += 1
+            self._afterwards(self._count, reason)
             facts = {"asked": "receive" if wanted is None else "send"}
             facts = facts if refused.type == ike.AUTHORIZATION_FAILED else {}
-            name = shown(identity)
-            self._tell("refused", member=sa.identity, group=name, reason=reason, **facts)
+            facts |= {"member": sa.identity, "group": shown(identity), "reason": reason}
+            self._afterwards(self._tell, "refused", **facts)
             return [notify(refused.type)]
+
+    def take_then(self) -> list[Callable[[], None]]:
+        """What is to be done once the last answer() holds."""
+        then, self._then = self._then, []
+        return then
+
+    def _afterwards(self, work: Callable, *args: Any, **facts: Any) -> None:
+        self._then.append(partial(work, *args, **facts))
+
+    def _count(self, name: str) -> None:
+        self._counters[name] += 1
 
     def tell(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
         """What an INFORMATIONAL is answered with."""
@@ -186,7 +214,7 @@ class Registrar:
             sender_ids = group.admit(sa.identity, wanted, now_ms, sa.has_fragments, **how)
         except GroupFull:
             raise _Refused(ike.REGISTRATION_FAILED) from None
-        except Fenced:
+        except (Fenced, Moved):
             raise
         except Problem as problem:  # the store: a matter of ours, not of this member
             self._tell("trouble", reason=problem.sentence)
@@ -204,10 +232,12 @@ class Registrar:
         own = sources.of_member(epoch, sa.identity, sa.kwk)
         keys = self._public_key, sender_ids, group.path(sa.identity), own
         kd = download.registration_kd(epoch, sa.kwk, *keys, relayed=relayed)
-        inband.registered(sa, group, relayed)
-        sa.registered.add(group.policy.name)
-        self._counters["registered"] += 1
-        self._tell(
+        told = inband.given(group, relayed)
+        self._afterwards(inband.registered, sa, group.policy.name, told)
+        self._afterwards(sa.registered.add, group.policy.name)
+        self._afterwards(self._count, "registered")
+        self._afterwards(
+            self._tell,
             "registered",
             member=sa.identity,
             group=group.policy.name,
@@ -221,15 +251,15 @@ class Registrar:
     def _leave(self, sa: IkeSA, group: Group, now_ms: int) -> Payloads:
         """Whoever asks is out, whether it was in or not. No keys change: it left by itself.
         Nothing more is sent to it."""
-        sa.told.pop(group.policy.name, None)
         try:
             group.leave(sa.identity, now_ms)
-        except Fenced:
+        except (Fenced, Moved):
             raise
         except Problem as problem:
             self._tell("trouble", reason=problem.sentence)
-        self._counters["left"] += 1
-        self._tell("left", member=sa.identity, group=group.policy.name)
+        self._afterwards(sa.told.pop, group.policy.name, None)
+        self._afterwards(self._count, "left")
+        self._afterwards(self._tell, "left", member=sa.identity, group=group.policy.name)
         return []
 
 
