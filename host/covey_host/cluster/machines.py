@@ -33,6 +33,7 @@ class Machine:
         self._folder = folder
         self._serve = serve
         self._starts = 0
+        self._logged = 0  # events before the last start
 
     @property
     def is_running(self) -> bool:
@@ -53,13 +54,15 @@ class Machine:
     async def start(self) -> None:
         """Not waited for: see serving()."""
         self._starts += 1
+        self._logged = len(self.events)
         self.child = Child(f"{self.name}-{self._starts}", self._folder, self._note)
         words = ["serve", "--json", "--interface", HOST, "--site", self.name, *self._serve]
         await self.child.start([sys.executable, "-m", self.module, *words])
 
     async def serving(self) -> None:
         """Until it is. Lost where it ends, or it takes too long."""
-        await self.child.hear(lambda event: event.get("event") == "serving")
+        if not any(event.get("event") == "serving" for event in self.events[self._logged :]):
+            await self.child.hear(lambda event: event.get("event") == "serving")
 
     def signal(self, number: int) -> None:
         if self.is_running:
