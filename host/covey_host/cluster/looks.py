@@ -19,16 +19,14 @@ class Looks:
         self._plant = plant
 
     async def holder(self, but: Machine | None = None) -> Machine:
-        """Of the newest term, as any server but that one has it."""
+        """Of the newest term, as all servers but that one have it; not that one."""
         others = [machine for machine in self._plant.machines if machine is not but]
 
         async def ask() -> Machine | None:
-            for machine in others:
-                status = await machine.status() if machine.is_running else None
-                for one in (status or {}).get("replicas", ()):
-                    if one["leads"]:
-                        return next((m for m in others if m.name == one["replica"]), None)
-            return None
+            found = await asyncio.gather(*map(_cluster, others))
+            known = [each for each in found if each]
+            name = max(known, key=lambda one: one["term"] or 0)["holder"] if known else None
+            return next((m for m in others if m.name == name and m.is_running), None)
 
         return await self._found(ask, "one server holds the term")
 
@@ -65,22 +63,19 @@ class Looks:
         """It doesn't say any more that it holds the term, and takes members."""
 
         async def ask() -> bool | None:
-            status = await machine.status()
-            for one in (status or {}).get("replicas", ()):
-                if one["replica"] == machine.name:
-                    return (one["takes"] and not one["leads"]) or None
-            return None
+            found = await _cluster(machine)
+            return (found is not None and found["ready"] and not found["leads"]) or None
 
         await self._found(ask, f"{machine.name} follows")
 
     async def all_take(self) -> None:
-        """All servers that run take members, as the holder has it."""
+        """There is a holder, and all servers that run take members."""
+        await self.holder()
+        running = [machine for machine in self._plant.machines if machine.is_running]
 
         async def ask() -> bool | None:
-            status = await (await self.holder()).status()
-            takes = {one["replica"] for one in (status or {}).get("replicas", ()) if one["takes"]}
-            running = {machine.name for machine in self._plant.machines if machine.is_running}
-            return running <= takes or None
+            found = await asyncio.gather(*map(_cluster, running))
+            return all(each is not None and each["ready"] for each in found) or None
 
         await self._found(ask, "all servers take members")
 
@@ -92,3 +87,9 @@ class Looks:
                 return found
             await asyncio.sleep(_POLL_S)
         raise Lost(f"This did not come about in {_PATIENCE_S} s: {what}.")
+
+
+async def _cluster(machine: Machine) -> dict | None:
+    """What it says of itself and the others."""
+    status = await machine.status() if machine.is_running else None
+    return status and status.get("cluster")
