@@ -139,6 +139,15 @@ class Replicas:
         gm.take_sa_init(one.talk(gm.sa_init(), name))
         return gm, gm.gsa_auth()
 
+    def begun_or_not(self, name, one):
+        """begun(), or twice None where nobody answers."""
+        gm = ForeignGM(name.encode(), KEY, wants=1)
+        answer = one.talk(gm.sa_init(), name)
+        if answer is None:
+            return None, None
+        gm.take_sa_init(answer)
+        return gm, gm.gsa_auth()
+
     def come(self, name, one, wants=1, ms=15_000, **more):
         """A member registers there; it may have to wait. AssertionError where it isn't."""
         gm, auth = self.begun(name, one, wants, **more)
@@ -157,6 +166,59 @@ class Replicas:
         return None
 
 
+class Crowd:
+    """Members that hear what any key server sends to the group, and what must hold of all of it:
+    no (key, nonce) twice, one line of epochs, no Message ID twice."""
+
+    def __init__(self, site):
+        self.site = site
+        self.gms = {}  # name → the last one of that name that registered
+        self.heard = {}  # name → what it made of each message
+        self._at = 0
+        self._ivs = {}  # (Rekey SA, IV) → the datagram
+        self._ids = {}  # (Rekey SA, Message ID) → the datagram
+        self._holders = {}  # (TEK, Sender-ID) → one registration's
+        self.epochs = {}  # number → TEK, Rekey SA
+
+    def join(self, name, gm):
+        self.gms[name] = gm
+        self.check()
+        return gm
+
+    def come(self, name, one, **more):
+        return self.join(name, self.site.come(name, one, **more))
+
+    def hear(self, deaf=()):
+        outs, self._at = self.site.air[self._at :], len(self.site.air)
+        for _, out in outs:
+            data = out.data
+            spi = data[:16]
+            assert self._ivs.setdefault((spi, data[32:40]), data) == data, "an IV twice"
+            assert self._ids.setdefault((spi, data[20:24]), data) == data, "a Message ID twice"
+            for name, gm in self.gms.items():
+                if name not in deaf:
+                    self.heard.setdefault(name, []).append(gm.rekey(data))
+        self.check()
+
+    def check(self):
+        for one in self.site.all.values():
+            group = one.server._groups.get("line1")
+            if group is not None and group.epoch is not None:
+                epoch = group.epoch
+                keys = epoch.tek_keymat, epoch.rekey.keymat
+                known = self.epochs.setdefault(epoch.number, keys)
+                assert known == keys, f"two epochs of the number {epoch.number}"
+        for gm in self.gms.values():
+            for sender_id in gm.sender_ids if gm.tek else ():
+                holder = self._holders.setdefault((gm.tek, sender_id), gm.sender_ids)
+                assert holder is gm.sender_ids, f"Sender-ID {sender_id} twice under one key"
+
+    def current(self):
+        """Who has the newest keys."""
+        epoch = self.site.holder.group.epoch
+        return {n for n, gm in self.gms.items() if gm.tek == (epoch.tek_spi, epoch.tek_keymat)}
+
+
 def take(gm, answer):
     return gm.take_group(gm.check_identity(gm.open(answer, GSA_AUTH)))
 
@@ -171,4 +233,4 @@ def copy(path, to):
     to.chmod(0o600)
 
 
-__all__ = ["Fenced", "One", "Problem", "Replicas", "WentBack", "copy", "take"]
+__all__ = ["Crowd", "Fenced", "One", "Problem", "Replicas", "WentBack", "copy", "take"]

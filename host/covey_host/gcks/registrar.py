@@ -9,8 +9,6 @@ HDR, SK{IDg, N(NO_PROPOSAL_CHOSEN or REGISTRATION_FAILED)} -->  it leaves: <-- H
 import socket
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 from covey import ike
 from covey.drops import DROP_IKE_FORMAT, FormatError
@@ -98,28 +96,25 @@ class Registrar:
             is_awake = any(n.type == ike.COVEY_AWAKE for n in parts.notifies)
             relayed = self._is_relayed(sa, group)
             if group.is_elsewhere(relayed):
-                self._afterwards(self._count, "elsewhere")
                 return self.elsewhere(sa)
             return self._admit(sa, group, role, wanted, is_awake, relayed, now_ms)
         except _Refused as refused:
             reason = REASONS[refused.type]
-            self._afterwards(self._count, reason)
             facts = {"asked": "receive" if wanted is None else "send"}
             facts = facts if refused.type == ike.AUTHORIZATION_FAILED else {}
             facts |= {"member": sa.identity, "group": shown(identity), "reason": reason}
-            self._afterwards(self._tell, "refused", **facts)
+
+            def told() -> None:
+                self._counters[reason] += 1
+                self._tell("refused", **facts)
+
+            self._then.append(told)
             return [notify(refused.type)]
 
     def take_then(self) -> list[Callable[[], None]]:
         """What is to be done once the last answer() holds."""
         then, self._then = self._then, []
         return then
-
-    def _afterwards(self, work: Callable, *args: Any, **facts: Any) -> None:
-        self._then.append(partial(work, *args, **facts))
-
-    def _count(self, name: str) -> None:
-        self._counters[name] += 1
 
     def tell(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
         """What an INFORMATIONAL is answered with."""
@@ -223,29 +218,45 @@ class Registrar:
             until_s = -(-(not_yet.until_ms - now_ms) // 1000)
             self._tell("waits", member=sa.identity, group=group.policy.name, until_s=until_s)
             raise
+        return self._given(sa, group, sender_ids, wanted is not None, boots, relayed, now_ms)
+
+    def _given(
+        self,
+        sa: IkeSA,
+        group: Group,
+        sender_ids: list[int],
+        is_sender: bool,
+        boots: bool,
+        relayed: bool,
+        now_ms: int,
+    ) -> Payloads:
+        """The group's keys, to who was admitted."""
         epoch = group.epoch
         atd_s, dtd_s = group.delays_s(now_ms)
         how = {"age_s": group.age_s(now_ms), "atd_s": atd_s, "dtd_s": dtd_s}
-        how |= {"is_sender": wanted is not None, "relayed": relayed}
+        how |= {"is_sender": is_sender, "relayed": relayed}
         attributes = sources.of_group(epoch, group.rows, group.chains)
         gsa = self._gsa.of(epoch, group.policy, attributes, how)
         own = sources.of_member(epoch, sa.identity, sa.kwk)
         keys = self._public_key, sender_ids, group.path(sa.identity), own
         kd = download.registration_kd(epoch, sa.kwk, *keys, relayed=relayed)
-        told = inband.given(group, relayed)
-        self._afterwards(inband.registered, sa, group.policy.name, told)
-        self._afterwards(sa.registered.add, group.policy.name)
-        self._afterwards(self._count, "registered")
-        self._afterwards(
-            self._tell,
-            "registered",
-            member=sa.identity,
-            group=group.policy.name,
-            epoch=epoch.number,
-            sender_ids=sender_ids,
-            boots=boots,
-            address=str(host_of(sa.address)),
-        )
+        told, name = inband.given(group, relayed), group.policy.name
+
+        def registered() -> None:
+            inband.registered(sa, name, told)
+            sa.registered.add(name)
+            self._counters["registered"] += 1
+            self._tell(
+                "registered",
+                member=sa.identity,
+                group=name,
+                epoch=epoch.number,
+                sender_ids=sender_ids,
+                boots=boots,
+                address=str(host_of(sa.address)),
+            )
+
+        self._then.append(registered)
         return [(ike.GSA, gsa), (ike.KD, kd), notify(ike.USE_TRANSPORT_MODE)]
 
     def _leave(self, sa: IkeSA, group: Group, now_ms: int) -> Payloads:
@@ -257,9 +268,13 @@ class Registrar:
             raise
         except Problem as problem:
             self._tell("trouble", reason=problem.sentence)
-        self._afterwards(sa.told.pop, group.policy.name, None)
-        self._afterwards(self._count, "left")
-        self._afterwards(self._tell, "left", member=sa.identity, group=group.policy.name)
+
+        def left() -> None:
+            sa.told.pop(group.policy.name, None)
+            self._counters["left"] += 1
+            self._tell("left", member=sa.identity, group=group.policy.name)
+
+        self._then.append(left)
         return []
 
 
