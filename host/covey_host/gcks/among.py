@@ -2,7 +2,7 @@
 
 It hears of the others and says of itself where members find it, takes the policy that is in force
 from the store, becomes the holder before it does what a person asks for, and sends members
-elsewhere before it ends. Who leads, and when, is in replica.py; what it may do, in sharedserver.py.
+elsewhere before it ends. Who leads, and when: replica.py; what it may do: sharedserver.py.
 """
 
 import os

@@ -25,8 +25,8 @@ from .halfopen import most_len
 from .ledger import Ledger
 from .overview import Overview
 from .policy import GroupPolicy, SitePolicy
-from .registrar import Registrar
 from .redirects import Redirects
+from .registrar import Registrar
 from .rekeyer import Rekeyer
 from .relay import Relay
 from .responder import Responder

@@ -98,10 +98,11 @@ class Responder:
         for sa in self._sas.values():  # perhaps by a shorter time
             self._requests.wake(sa)
 
-    def believe(self, trust: Trust, rows: dict[str, int]) -> None:
-        """What proves a member from now on. rows: from which it was made, key → version."""
+    def believe(self, trust: Trust, rows: dict[str, int] | None = None) -> None:
+        """What proves a member from now on. rows: from which it was made, key → version; None:
+        nothing is written here that rests on them."""
         self._door.trust = self._proof.trust = trust
-        self._proof.trust_rows = rows
+        self._proof.trust_rows = rows or {}
 
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker → what it is answered with. Problem: from the store."""

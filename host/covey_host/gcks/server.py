@@ -91,7 +91,7 @@ class Server:
         self._timer: asyncio.TimerHandle | None = None
         self._inbox = Inbox(lambda *of: self._keyserver.has_cookie(*of, now_ms()))
         self._works = False  # _work() is to be called
-        self._among: "Among | None" = None  # where there are others
+        self._among: Among | None = None  # where there are others
         self._is_serving = False
 
     def run(self) -> int:
@@ -472,8 +472,8 @@ def _settle_garbage() -> None:
 
 
 def _lock(store: Store, who: str) -> None:
-    """Be the one server of the site, or its replica `who`, as soon as a command that is at work has
-    ended."""
+    """Be the one server of the site, or its replica `who`, as soon as a command that is at work
+    has ended."""
     end = time.monotonic() + _LOCK_WAIT_S
     while True:
         try:

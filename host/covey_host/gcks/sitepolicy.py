@@ -1,4 +1,4 @@
-"""The policy of a site whose key server has replicas: one row of the store, and no file, is in force.
+"""The policy of a site whose key server has replicas: a row of the store, no file, is in force.
 
     site/policy    covey.toml, as text, of the machine where it was taken last
 

@@ -199,7 +199,7 @@ class Worker:
 
     def _after(self) -> None:
         """What follows from any work."""
-        self._lobby.heard()
+        self._send(self._lobby.heard(now_ms()))
         self._waiting += (frames.HANDED + octets for octets in self._lobby.take_handed())
         self._hand_over()
         if self._timer:
