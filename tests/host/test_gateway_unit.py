@@ -43,10 +43,12 @@ def installed(monkeypatch):
     monkeypatch.setattr(service_unit, "_program", lambda: PROGRAM)
 
 
-def test_a_gateway_has_raw_sockets_and_no_more(text_of, installed):
+def test_a_gateway_has_raw_sockets_a_fence_and_no_more(text_of, installed):
     text = text_of()
     assert f"\nExecStart={PROGRAM} gateway /srv/gate/gateway.toml\n" in text
-    assert "\nCapabilityBoundingSet=CAP_NET_RAW\n" in text and "\nUser=covey\n" in text
+    assert (
+        "\nCapabilityBoundingSet=CAP_NET_RAW CAP_NET_ADMIN\n" in text and "\nUser=covey\n" in text
+    )
     assert "ReadWritePaths" not in text and "\nProtectSystem=strict\n" in text
     assert "\nProtectHome=read-only\n" in text_of("/home/anna/gate")
 
