@@ -22,9 +22,14 @@ def stand_in(tmp_path, monkeypatch):
     monkeypatch.setattr(wires, "check", lambda *_: None)
     for name in ("check", "put"):
         monkeypatch.setattr(Fence, name, lambda _: None)
-    monkeypatch.setattr(Fence, "listen", lambda _: socket.socketpair()[0])
+    monkeypatch.setattr(Fence, "listen", _nothing_comes)
     monkeypatch.setattr(netlink, "card_towards", lambda _: "veth0")
     monkeypatch.setattr(service, "interface_address", lambda _: "127.0.0.1")
     (tmp_path / "members/gate").mkdir(parents=True)
     (tmp_path / "members/gate/covey.json").write_text(json.dumps(MEMBER))
     (tmp_path / "members/gate/psk").write_text("00" * 32)
+
+
+def _nothing_comes(fence):
+    fence._ear = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    return fence._ear

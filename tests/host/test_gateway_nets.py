@@ -33,6 +33,8 @@ from covey_host.bench.twoplants import (
 )
 from covey_host.errors import MISUSE, Problem
 from covey_host.gateway import nftables, service
+from covey_host.gateway.fence import Fence
+from covey_host.gateway.plan import load
 
 ESP = 4500
 FORGED_TTL = 9
@@ -173,6 +175,17 @@ def test_a_scanner_behind_another_gateway(plants):
     wait_until(lambda: near.datagrams(PORT))
     assert all(SECRET in d[-1] for d in near.datagrams(PORT))
 
+    # Somebody flushes the packet filter: it is put back.
+    other = Fence(load(plants.folder / "gateway-b.toml"))
+    with plants.inside("gb"):
+        other.take_away()
+    other.close()
+    gate_b.heard("fence", table="covey_" + CARDS[0])
+    for each in forgeries:
+        spoof.sendto(each, ("br0", 0))
+    goes_on()
+    assert all(SECRET in c[-1] for c in far.datagrams(PORT))
+
     # Closed.
     scanner.ask(enip.close_request(), enip.close_reply())
     gate_a.heard("closed", flow="speed", connection="0x12345678")
@@ -194,6 +207,15 @@ def test_a_scanner_behind_another_gateway(plants):
     gate_b.kill()
     produce(50)
     count = len(far.datagrams(PORT))
+
+    # Made a bridge: the fence stands.
+    plants.ip("ga", "link", "add", "br9", "type", "bridge", "mcast_snooping", "0")
+    plants.ip("ga", "link", "set", "br9", "up")
+    for card in CARDS:
+        plants.ip("ga", "link", "set", card, "master", "br9")
+    produce(50)
+    for card in CARDS:
+        plants.ip("ga", "link", "set", card, "nomaster")
     produce(1, sock=attacker)
     scanner.ask(enip.close_request(), enip.close_reply())
     scanner.close()
