@@ -181,6 +181,20 @@ def test_udp_enters_by_the_named_pairs_alone(fenced):
     assert fenced.enter(*entering) == {0, 1, 2, 3, 4, 5}
 
 
+def test_what_this_machine_sends_passes(fenced):
+    """And IGMP of its kernel, by which it joins."""
+    for card, capture in zip(CARDS, (fenced.near, fenced.far), strict=True):
+        sock = fenced.plants.socket("ga", socket.AF_INET, socket.SOCK_DGRAM)
+        with fenced.plants.inside("ga"):
+            place = struct.pack("@4s4si", bytes(4), bytes(4), socket.if_nametoindex(card))
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, place)
+        joined = socket.inet_aton("239.192.7.7") + place[4:]
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, joined)
+        sock.sendto(MARK, (GROUP, PORT))
+        wait_until(lambda: any(MARK in f for f in capture.read()))  # noqa: B023
+        wait_until(lambda: any(f[23:24] == b"\x02" for f in capture.read()))  # noqa: B023
+
+
 def test_what_others_take_away_is_put_back(fenced):
     fenced.route()
     forged = Ether(dst=fenced.near_mac) / datagram(1, DEVICES["b"], DEVICES["a"])
