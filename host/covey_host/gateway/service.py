@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import MISUSE, Problem
+from ..errors import FAILURE, MISUSE, Problem
 from ..gcks.sockets import interface_address
 from ..output import Log, emit, line
 from ..service.notify import Notifier
@@ -49,7 +49,7 @@ class Gateway:
         """Problem where the files or the two cards don't fit the plan. Opens nothing."""
         self._plan, self._as_json = plan, as_json
         self._log = Log(as_json)
-        wires.check(plan.plant, plan.protected)
+        self._cards = wires.check(plan.plant, plan.protected)
         self._bridge = Bridge(plan)
         self._emitters = {f.name: Emitter(f) for f in plan.flows if f.direction == OPEN}
         self._tunnels = {path: self._tunnel(path) for path in plan.members}
@@ -198,7 +198,12 @@ class Gateway:
         while True:
             await asyncio.sleep(_TURN_S)
             self._notifier.alive()
-            wires.check(self._plan.plant, self._plan.protected)
+            if wires.check(self._plan.plant, self._plan.protected) != self._cards:
+                raise Problem(
+                    f"{self._plan.plant} or {self._plan.protected} was taken out and put in: start"
+                    " the gateway again.",
+                    FAILURE,
+                )
             self._bridge.expire(time.monotonic())
             self._tell_news()
             if self._as_json:

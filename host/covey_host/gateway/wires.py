@@ -38,34 +38,40 @@ _FILTER = (
 )
 
 
-def check(plant: str, protected: str) -> None:
-    """Problem where something but us is to carry from card to card, or a card is gone."""
+def check(plant: str, protected: str) -> list[int]:
+    """Problem where something but us is to carry from card to card, or a card is gone. The cards'
+    numbers: of one that was taken out and put in it is another, and all that was opened on it,
+    the fence too, is gone.
+    """
     if sys.platform != "linux":
         raise Problem("covey gateway needs Linux.", FAILURE)
+    found = []
     for card in (plant, protected):
-        for each in _with_below(card):
-            master = netlink.master_of(each)
-            if master is not None:
-                raise Problem(
-                    f"{each} is a port of {master}: the gateway needs a card of its own on each"
-                    " side, and routes between them. A bridge passes frames by.",
-                    MISUSE,
-                )
-        if _is_routing(card):
-            raise Problem(
-                f"A multicast router works on {card}, and is to carry plain multicast by itself:"
-                " stop it first.",
-                MISUSE,
-            )
+        try:
+            found.append(socket.if_nametoindex(card))
+            _check_free(card)
+        except OSError:
+            raise Problem(f"There is no network card {card}.", MISUSE) from None
     for card in (plant, protected):
         interface_address(card)
+    return found
 
 
-def _with_below(card: str) -> list[str]:
-    try:
-        return [card, *netlink.below(card)]
-    except OSError:
-        raise Problem(f"There is no network card {card}.", MISUSE) from None
+def _check_free(card: str) -> None:
+    for each in (card, *netlink.below(card)):
+        master = netlink.master_of(each)
+        if master is not None:
+            raise Problem(
+                f"{each} is a port of {master}: the gateway needs a card of its own on each"
+                " side, and routes between them. A bridge passes frames by.",
+                MISUSE,
+            )
+    if _is_routing(card):
+        raise Problem(
+            f"A multicast router works on {card}, and is to carry plain multicast by itself:"
+            " stop it first.",
+            MISUSE,
+        )
 
 
 def _is_routing(card: str) -> bool:
