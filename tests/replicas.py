@@ -156,6 +156,7 @@ class Replicas:
 
     def come(self, name, one, wants=1, ms=15_000, **more):
         """A member registers there; it may have to wait. AssertionError where it isn't."""
+        self.unasked = [(by, out) for by, out in self.unasked if out.address != name]
         gm, auth = self.begun(name, one, wants, **more)
         answer = one.talk(auth, name) or self.answered(one, name, ms)
         assert answer, f"{name} has no answer of {one.name}"

@@ -82,6 +82,8 @@ class SharedKeyServer(KeyServer):
         self.since, self.lead_seen = first.revision, first.lead
         self._office.run = first.lead.run
         self._begin(Ledger(self._store, is_shared=True))
+        self._responder.make_room = self._ledger.make_room
+        self._ledger.on_written = self._responder.written
         self._registrar.elsewhere = lambda sa: self.elsewhere(sa)
         self.refresh_trust()
         rows = {key: (value, version) for key, value, version in first.rows}
@@ -170,6 +172,7 @@ class SharedKeyServer(KeyServer):
         if not self.is_holder:
             self._office.run = found.lead.run
         rows = {key: (value, version) for key, value, version in found.rows}
+        self._ledger.drop(rows)
         self._take_site(rows, now_ms)
         self._take_groups(rows, now_ms)
         names = [key.removeprefix(MEMBER) for key in rows if key.startswith(MEMBER)]
