@@ -33,7 +33,7 @@ class Announcer:
         self._lead_ms = lead_ms
         self.number = 0
         self.value = 0
-        self._due_ms = None  # None: it is in force
+        self.due_ms = None  # by our ticks; None: it is in force
 
     def set(self, value, now_ms):
         """A new setting; False while the last one is still being announced."""
@@ -41,7 +41,7 @@ class Announcer:
             return False
         self.number = self.number + 1 & 0xFFFF
         self.value = value
-        self._due_ms = ticks_add(now_ms, self._lead_ms)
+        self.due_ms = ticks_add(now_ms, self._lead_ms)
         return True
 
     def emit(self, buf, off, now_ms):
@@ -49,11 +49,11 @@ class Announcer:
         pack_into(_FORM, buf, off, self.number, self.value, self._left(now_ms))
 
     def _left(self, now_ms):
-        if self._due_ms is None:
+        if self.due_ms is None:
             return 0
-        left = ticks_diff(self._due_ms, now_ms)
+        left = ticks_diff(self.due_ms, now_ms)
         if left <= 0:
-            self._due_ms = None
+            self.due_ms = None
         return max(left, 0)
 
 
