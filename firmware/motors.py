@@ -3,7 +3,7 @@
 The sender's button gives the next speed. It announces that for a while before it counts; all that
 have heard so change at the same moment (onboard/instant.py says how well). Its group has
 source_auth = "mac": no motor obeys another motor. A motor that hears nothing stops, and starts
-again with the next speed alone; what was held back on its way is nothing.
+again with the next speed alone. A frame that was held back on its way is nothing.
 """
 
 import asyncio
@@ -80,9 +80,8 @@ class Motor:
             elif not follower.hear(packet.payload, reader.off, port.ticks_ms()):
                 board.show("stopped", "out of step")
             turn(follower.value)
-            while (
-                not self._latch()
-            ):  # the instant may be nearer than turn() knew as it fell asleep
+            # The instant may be nearer than turn() knew as it fell asleep.
+            while not self._latch():
                 wait_ms = follower.wait_ms(INTERVAL_MS, port.ticks_ms())
                 if wait_ms >= INTERVAL_MS:
                     break

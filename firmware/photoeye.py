@@ -2,8 +2,8 @@
 
 Its data are a state, not events: how many have passed, and whether one is before it now. So a
 frame that is lost costs nothing, and who comes late is told all. Nobody hearing the eye any more
-is told from nothing passing by: the connection times out, and its light goes out. What was held back on
-its way is nothing.
+is told from nothing passing by: the connection times out, and its light goes out. A frame that was
+held back on its way is nothing.
 """
 
 import asyncio

@@ -3,7 +3,7 @@
 A Reader's connection is a standing one: once it has timed out it is opened anew, as an originator
 would by Forward_Open. What the application did for the old one must have ended then.
 
-Where both ends say so (has_clock), data begin, behind a run/idle header, with the producer's clock:
+Where both ends say so (has_clock), data begin, behind a run/idle header, with the time that it is:
 
     0         4
     +---------+----------

@@ -1,10 +1,10 @@
 """Whether cyclic I/O keeps its interval while keys change and a member is removed: RPI 10 ms.
 
-A producer and consumers of one interpreter are members of a real group with source_auth = "mac", as
-firmware/motors.py has them; beside them the same loop over plain UDP, which is the floor that machine, interpreter and
-event loop set. Intervals are what a consumer sees between two frames. Four devices share what
-cores there are, and verify a rekey at the same time; two have a core each, as devices do, where
-this machine has two to spare.
+A producer and consumers of one interpreter are members of a real group with source_auth = "mac",
+as firmware/motors.py has them; beside them the same loop over plain UDP, which is the floor that
+machine, interpreter and event loop set. Intervals are what a consumer sees between two frames.
+Four devices share what cores there are, and verify a rekey at the same time; two have a core each,
+as devices do, where this machine has two to spare.
 """
 
 import json
