@@ -5,10 +5,10 @@ would by Forward_Open. What the application did for the old one must have ended 
 
 Where both ends say so (has_clock), data begin, behind a run/idle header, with the time that it is:
 
-    0         4
-    +---------+----------
-    | ms      | data ...    by its ticks, modulo 2^30, as the frame leaves; little-endian
-    +---------+----------
+    0         4         8
+    +---------+---------+----------   little-endian. run: drawn by lot as the producer starts; ms:
+    | run     | ms      | data ...    its ticks, modulo 2^30, as the frame leaves. Of both 30 bits
+    +---------+---------+----------   count.
 
 By it a Reader knows a frame that was held back on its way, also where it comes in order, and to a
 connection that was opened anew (onboard/lag.py). It makes no frame new: it is of no data.
@@ -23,12 +23,12 @@ from covey.port import const
 from onboard.lag import Lag
 
 _THRESHOLD = 16384  # octets between two collections, for who hears a hundred packets a second
-_CLOCK_LEN = const(4)
+_CLOCK_LEN = const(8)
 
 # Why a packet is none for us, beside what covey.cip says
 UNPROVEN = const(-13)  # nothing says who sent it
 ANOTHER = const(-14)  # of another member than the producer
-HELD_BACK = const(-15)  # later than the quickest before it by more than a connection's timeout
+HELD_BACK = const(-15)  # later than the quickest by more than a timeout, or of another run
 _MOST = const(15)
 
 NAMES = dict(cip.NAMES)
@@ -70,13 +70,14 @@ class Writer:
         self._has_header = has_header
         self._has_clock = has_clock
         self._last = None  # the data of before, behind whether it ran
+        self._run = _u30(port.random_bytes(4), 0)
 
     def make(self, is_running=True):
         """What the data are now becomes the next frame: with a count of its own, if it is new."""
         if self._has_header:
             cip.emit_header(self.frame, cip.DATA, is_running)
         if self._has_clock:
-            pack_into("<I", self.frame, self._clock, port.ticks_ms())
+            pack_into("<II", self.frame, self._clock, self._run, port.ticks_ms())
         data = bytes([is_running]) + bytes(memoryview(self.frame)[self.off :])
         self._producer.emit(self.frame, 0, len(self.frame) - cip.DATA, data != self._last)
         self._last = data
@@ -156,15 +157,16 @@ class Reader:
             return cip.FOREIGN
         if packet.confirmed and self._producer is not None and packet.source != self._producer:
             return ANOTHER
-        if self._lag and self._is_late(packet, now_ms):
+        if self._lag and self._is_held_back(payload, now_ms):
             return HELD_BACK
         return self._consumer.take(payload, 0, len(payload), now_ms)
 
-    def _is_late(self, packet, now_ms):
-        payload, at = packet.payload, self._clock
-        high = (payload[at + 3] & 0x3F) << 24
-        told_ms = high | payload[at + 2] << 16 | payload[at + 1] << 8 | payload[at]
-        return self._lag.of(packet.sender, told_ms, now_ms) > self._consumer.timeout_ms
+    def _is_held_back(self, payload, now_ms):
+        run = _u30(payload, self._clock)
+        if self.taken and run != self._lag.run:
+            return True  # a connection's frames are of one run
+        told_ms = _u30(payload, self._clock + 4)
+        return self._lag.of(run, told_ms, now_ms) > self._consumer.timeout_ms
 
     def has_timed_out(self):
         """To be asked now and then, whatever comes."""
@@ -182,3 +184,9 @@ class Reader:
             if self._refused[why]:
                 text += ", %s %d" % (NAMES[-why], self._refused[why])
         return text
+
+
+def _u30(buf, off):
+    """The lower 30 bits of four octets: what a 32-bit board has as a small integer."""
+    high = (buf[off + 3] & 0x3F) << 24
+    return high | buf[off + 2] << 16 | buf[off + 1] << 8 | buf[off]

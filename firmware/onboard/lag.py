@@ -6,9 +6,8 @@ so far is that of the quickest frame, and what lies above it is lag. Clocks of b
 the least grows by 1 ms in 1024, a fifth of which a crystal may be wrong by: who holds frames
 back can do so more and more at that pace, and is not found out.
 
-A producer that starts anew begins with another clock and, since it registers, another Sender-ID:
-by that it is told from a frame of before, which an ESP window refuses once the new one was heard.
-The first frame of a Sender-ID is what its others are held against: how old it is nothing says.
+A producer that starts anew begins with another clock, and says so by another run, a number drawn
+by lot. How old the first frame of a run is nothing says.
 """
 
 from covey.port import const, ticks_add, ticks_diff
@@ -19,22 +18,21 @@ _DRIFT = const(10)  # the least grows by 1 ms in 2 to the power of this
 
 
 class Lag:
-    """Of one producer's frames. Nothing here allocates."""
+    """Of one producer's frames. run: which of its clocks they are held against; -1: none yet.
+
+    Nothing here allocates.
+    """
 
     def __init__(self):
-        self._sender = None
+        self.run = -1
         self._least = 0  # our ticks less the producer's, of the quickest frame
         self._grown_ms = 0  # up to when the least has grown
 
-    def of(self, sender, told_ms, now_ms):
-        """ms, of a frame that left at told_ms and came now. sender: its Sender-ID; without one,
-        nothing is known.
-        """
-        if sender is None:
-            return 0
+    def of(self, run, told_ms, now_ms):
+        """ms, of a frame of this run that left at told_ms and came now."""
         apart = now_ms - told_ms & _WRAP
-        if sender != self._sender:
-            self._sender = sender
+        if run != self.run:
+            self.run = run
             self._least, self._grown_ms = apart, now_ms
             return 0
         self.go_on(now_ms)

@@ -304,7 +304,10 @@ def test_an_eyes_state_that_was_held_back_lights_nothing(play):
     play("photoeye.py", story)
 
 
-def test_a_producer_that_starts_again_is_heard_and_its_frames_of_before_are_not_needed(play):
+@pytest.mark.parametrize("clock_ms", [-900000, 0, 900000])
+def test_a_producer_that_starts_again_is_heard_whatever_its_clock_says(
+    play, monkeypatch, clock_ms
+):
     async def story(line):
         producer, motor = line.produce(), line.consume()
         await line.press(producer)
@@ -313,7 +316,24 @@ def test_a_producer_that_starts_again_is_heard_and_its_frames_of_before_are_not_
         line.tasks.remove(producer.task)
         await asyncio.sleep(1)
         assert motor.all_of("stopped") == ["timed_out"]
-        again = line.produce(sender=line.sender + 1)
+        cyclic = sys.modules["onboard.cyclic"]
+        ours = port.ticks_ms
+        theirs = SimpleNamespace(
+            ticks_ms=lambda: port.ticks_add(ours(), clock_ms), random_bytes=port.random_bytes
+        )
+
+        class Writer(cyclic.Writer):
+            def make(self, is_running=True):
+                monkeypatch.setattr(cyclic, "port", theirs)
+                try:
+                    return super().make(is_running)
+                finally:
+                    monkeypatch.setattr(cyclic, "port", port)
+
+        module = line.load()
+        module.Writer = Writer
+        again = line.produce(module=module)  # the same Sender-ID: so it may be once an era is over
+        await asyncio.sleep(0.05)
         await line.press(again)
         await asyncio.sleep(0.6)
         assert motor.all_of("speed") == ["1: 600 rpm", "1: 600 rpm"] and motor.is_on
@@ -380,10 +400,10 @@ def test_lag_is_against_the_quickest(lag, ours, theirs):
         assert lag.of(64, (theirs + left) % WRAP, (ours + came) % WRAP) == expected
 
 
-def test_another_sender_begins_anew_and_without_one_nothing_is_known(lag):
+def test_another_run_begins_anew(lag):
+    assert lag.run == -1
     assert lag.of(64, 1000, 2000) == 0 and lag.of(64, 1000, 2500) == 500
-    assert lag.of(65, 7, 9000) == 0 and lag.of(65, 7, 9100) == 100
-    assert lag.of(None, 7, 9900) == 0
+    assert lag.of(65, 7, 9000) == 0 and lag.of(65, 7, 9100) == 100 and lag.run == 65
 
 
 @pytest.mark.parametrize("per_million", [-240, 240])

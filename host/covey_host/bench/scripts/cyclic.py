@@ -79,6 +79,7 @@ class Bench:
         self._interval_ms = interval_ms
         self._phases = {}
         self._now = None  # the list of this phase
+        self._follower = Follower()
         self._latched = {}
         self._arrived = {}
         self._missed = 0
@@ -102,8 +103,8 @@ class Bench:
         reader = Reader(
             _CONNECTION, self._interval_ms, _MULTIPLIER, has_header=True, has_clock=True
         )
-        follower, last = Follower(), None
-        asyncio.create_task(self._latch(follower))
+        follower, last = self._follower, None
+        asyncio.create_task(self._turn())
         async for packet in member:
             if not reader.taken and reader.has_timed_out():  # the producer took its time
                 reader.open()
@@ -122,12 +123,23 @@ class Bench:
             number = data[0] | data[1] << 8
             if not data[4] | data[5] and number not in self._arrived:
                 self._arrived[number] = time.time_ns()
+            while not self._latch():  # as firmware/motors.py
+                wait_ms = follower.wait_ms(self._interval_ms, port.ticks_ms())
+                if wait_ms >= self._interval_ms:
+                    break
+                await asyncio.sleep(wait_ms / 1000)
 
-    async def _latch(self, follower):
+    async def _turn(self):
         while True:
-            if follower.latch(port.ticks_ms()):
-                self._latched[follower.number] = time.time_ns()
-            await asyncio.sleep(follower.wait_ms(self._interval_ms, port.ticks_ms()) / 1000)
+            self._latch()
+            wait_ms = self._follower.wait_ms(self._interval_ms, port.ticks_ms())
+            await asyncio.sleep(wait_ms / 1000)
+
+    def _latch(self):
+        if not self._follower.latch(port.ticks_ms()):
+            return False
+        self._latched[self._follower.number] = time.time_ns()
+        return True
 
     async def obey(self, lines):
         while True:
