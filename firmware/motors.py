@@ -75,9 +75,10 @@ class Motor:
                 continue
             if reader.taken == 1:
                 board.show("connection", "open")
+            came_ms = port.ticks_add(port.ticks_ms(), -reader.lag_ms)  # as if by the quickest way
             if not reader.is_running:
                 self.stop("idle")
-            elif not follower.hear(packet.payload, reader.off, port.ticks_ms()):
+            elif not follower.hear(packet.payload, reader.off, came_ms):
                 board.show("stopped", "out of step")
             turn(follower.value)
             # The instant may be nearer than turn() knew as it fell asleep.

@@ -120,6 +120,7 @@ class Reader:
         self.taken = 0  # fresh or unchanged
         self.missed = 0  # sequence numbers between them that never came
         self.last = 0  # the lower half of the newest sequence number
+        self.lag_ms = 0  # of the last frame, against the quickest; 0 where no clock is told
         self._refused = [0] * (_MOST + 1)  # by why, without its sign
 
     @property
@@ -165,8 +166,8 @@ class Reader:
         run = _u30(payload, self._clock)
         if self.taken and run != self._lag.run:
             return True  # a connection's frames are of one run
-        told_ms = _u30(payload, self._clock + 4)
-        return self._lag.of(run, told_ms, now_ms) > self._consumer.timeout_ms
+        self.lag_ms = self._lag.of(run, _u30(payload, self._clock + 4), now_ms)
+        return self.lag_ms > self._consumer.timeout_ms
 
     def has_timed_out(self):
         """To be asked now and then, whatever comes."""

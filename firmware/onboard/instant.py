@@ -7,8 +7,9 @@
 
 The producer says in each frame how long it takes until a new setting counts. To who hears it, that
 is: the moment at which it came, plus so long. A frame may come late, never early: the least of all
-these moments is the best, and what one frame waited somewhere does not matter. What remains is
-what the quickest of them took, in which consumers differ by microseconds on one switch, and a
+these moments is the best, and what one frame waited somewhere does not matter. Where frames tell
+the producer's clock, what each waited is known, and is taken off (cyclic.py). What remains is what
+the quickest of them took, in which consumers differ by microseconds on one switch, and a
 millisecond of the clock. Settings that must agree better need a clock that is shared, such as
 IEEE 1588 in CIP Sync.
 

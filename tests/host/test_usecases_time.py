@@ -222,17 +222,35 @@ def test_one_frame_that_came_straight_through_just_before_the_instant_is_enough(
         async def story(line, left_ms=left_ms):
             producer = line.produce()
             await asyncio.sleep(0.004)  # so that it wakes at other moments
-            motor = line.consume()
-            await asyncio.sleep(0.3)
-            motor.ear.late = lambda ms: (
-                0 if producer.all_of("instant") and instants(producer)[0] - ms <= RPI_MS else 95
+            motor = line.consume(
+                lambda ms: (
+                    0
+                    if producer.all_of("instant") and instants(producer)[0] - ms <= RPI_MS
+                    else 95
+                )
             )
+            await asyncio.sleep(0.3)
             await line.press(producer)
             line.stall_ms = 2 * RPI_MS - left_ms
             await asyncio.sleep(0.7)
             assert since(instants(motor), instants(producer)) == [0]
 
         play("motors.py", story)
+
+
+def test_what_each_frame_waited_is_taken_off(play):
+    """Also where none of an announcement came straight through."""
+
+    async def story(line):
+        producer, motor = line.produce(), line.consume()
+        await asyncio.sleep(0.1)
+        motor.ear.late = lambda ms: 150 + ms % 70
+        await asyncio.sleep(0.3)
+        await line.press(producer)
+        await asyncio.sleep(1)
+        assert since(instants(motor), instants(producer)) == [0]
+
+    play("motors.py", story)
 
 
 def test_silence_stops_a_motor_by_its_timeout_and_the_next_speed_starts_it(play):

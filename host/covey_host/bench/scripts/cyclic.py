@@ -119,7 +119,7 @@ class Bench:
             self._missed = reader.missed
             self._proven += packet.confirmed
             data = packet.payload[reader.off :]
-            follower.hear(data, 0, port.ticks_ms())
+            follower.hear(data, 0, port.ticks_add(port.ticks_ms(), -reader.lag_ms))
             number = data[0] | data[1] << 8
             if not data[4] | data[5] and number not in self._arrived:
                 self._arrived[number] = time.time_ns()
