@@ -32,6 +32,7 @@ SUBJECTS = [
     "confirmation",
     "gateway",
     "jitter",
+    "capacity",
     "floods",
 ]
 _WIDTH = 180  # where nobody looks at it

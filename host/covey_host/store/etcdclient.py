@@ -14,9 +14,11 @@ from base64 import b64decode, b64encode
 from typing import Any, NamedTuple
 
 from ..errors import MISUSE, Problem
+from . import WentBack
 from .place import Place
 
 _PATIENCE_S = 5.0  # of one call, over all nodes: an election takes 1 to 3 s at etcd's defaults
+_HURRY_S = 1.0  # the same where others wait meanwhile
 _PROBE_S = 0.3  # the same while none has answered lately
 _REST_S = 1.0  # between such calls
 _ATTEMPT_S = 0.5  # of one node, where there are others; each time as much more: what a leader had
@@ -64,9 +66,25 @@ def has_value(key: bytes, value: bytes) -> dict[str, str]:
     return {"key": _text(key), "target": "VALUE", "result": "EQUAL", "value": _text(value)}
 
 
-def get(key: bytes, end: bytes = b"", limit: int = 0, revision: int = 0) -> dict[str, Any]:
-    """end: all from key to before that."""
+def has_none(start: bytes, end: bytes) -> dict[str, str]:
+    """Of the keys from start to before end."""
+    return was_made(start, 0) | {"range_end": _text(end)}
+
+
+def is_no_newer(start: bytes, end: bytes, revision: int) -> dict[str, str]:
+    """None of those keys, where it is there, has been put after that revision."""
+    target = {"target": "MOD", "result": "LESS", "mod_revision": str(revision + 1)}
+    return {"key": _text(start), "range_end": _text(end), **target}
+
+
+def get(
+    key: bytes, end: bytes = b"", limit: int = 0, revision: int = 0, since: int = 0
+) -> dict[str, Any]:
+    """end: all from key to before that. revision: as they were then. since: only what was put
+    after that revision."""
     asked = {"key": _text(key), "limit": str(limit), "revision": str(revision)}
+    if since:
+        asked["min_mod_revision"] = str(since + 1)
     return {"request_range": asked | ({"range_end": _text(end)} if end else {})}
 
 
@@ -98,6 +116,9 @@ class Client:
         self._connection: http.client.HTTPConnection | None = None
         self._why = ""  # the last call failed, since
         self._rests_until = 0.0
+        self._patience_s = _PATIENCE_S
+        self._cluster = ""  # the ID of etcd, and the newest revision, as last seen
+        self._revision = 0
 
     def transact(self, compares: list, success: list, failure: list | None = None) -> Answer:
         body = {"compare": compares, "success": success, "failure": failure or []}
@@ -106,7 +127,19 @@ class Client:
             [_found(each) for each in response.get("response_range", {}).get("kvs", ())]
             for response in done.get("responses", ())
         ]
-        return Answer(bool(done.get("succeeded")), rows, int(done["header"]["revision"]))
+        header = done["header"]
+        revision, cluster = int(header["revision"]), header["cluster_id"]
+        if revision < self._revision or cluster != (self._cluster or cluster):
+            raise self.went_back()
+        self._revision, self._cluster = revision, cluster
+        return Answer(bool(done.get("succeeded")), rows, revision)
+
+    def went_back(self) -> WentBack:
+        return WentBack(f"{self._url} went back in time: start the key servers anew.")
+
+    def hurry(self) -> None:
+        """Whoever calls from now on has others waiting."""
+        self._patience_s = _HURRY_S
 
     def grant(self, ttl_s: int) -> int:
         return int(self.call("lease/grant", {"TTL": str(ttl_s), "ID": "0"})["ID"])
@@ -130,7 +163,7 @@ class Client:
         now = time.monotonic()
         if now < self._rests_until:
             raise Unreachable(self._why)
-        end = now + (_PROBE_S if self._why else _PATIENCE_S)
+        end = now + (_PROBE_S if self._why else self._patience_s)
         self.tries = 1
         while True:
             try:
