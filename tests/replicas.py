@@ -11,7 +11,7 @@ from contextlib import suppress
 from covey_host.errors import Problem
 from covey_host.gcks import authority, policy, sharedserver
 from covey_host.gcks.replica import Replica
-from covey_host.store import Fenced, WentBack, sqlite
+from covey_host.store import sqlite
 from foreign_gm import GSA_AUTH, ForeignGM
 from gcks_site import KEY, LINE1, SITE, Machine
 
@@ -238,6 +238,3 @@ def copy(path, to):
     made.close()
     source.close()
     to.chmod(0o600)
-
-
-__all__ = ["Crowd", "Fenced", "One", "Problem", "Replicas", "WentBack", "copy", "take"]
