@@ -8,6 +8,8 @@ import random
 import sqlite3
 from contextlib import suppress
 
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
+
 from covey_host.errors import Problem
 from covey_host.gcks import authority, policy, sharedserver
 from covey_host.gcks.replica import Replica
@@ -188,6 +190,7 @@ class Crowd:
         self._ids = {}  # (Rekey SA, Message ID) → the datagram
         self._holders = {}  # (TEK, Sender-ID) → one registration's
         self.epochs = {}  # number → TEK, Rekey SA
+        self._has_gone_back = False
         self._sends = {}  # TEK → when each that has it sends under it, at the earliest
 
     def join(self, name, gm):
@@ -198,6 +201,11 @@ class Crowd:
         self._gets(gm, self.site.now)
         self.check()
         return gm
+
+    def went_back(self):
+        """The store is an older copy: what was said since then may be said otherwise."""
+        self.epochs, self._ids = {}, {}
+        self._has_gone_back = True
 
     def _gets(self, gm, now_ms):
         atd_ms = gm.policy.wide.get(1, 0) * 900  # a clock may be a tenth too fast
@@ -213,9 +221,13 @@ class Crowd:
             spi = data[:16]
             assert self._ivs.setdefault((spi, data[32:40]), data) == data, "an IV twice"
             assert self._ids.setdefault((spi, data[20:24]), data) == data, "a Message ID twice"
-            for name, gm in self.gms.items():
+            for name, gm in list(self.gms.items()):
                 if name not in deaf:
-                    said = gm.rekey(data)
+                    try:
+                        said = gm.rekey(data)
+                    except InvalidUnwrap:  # Key IDs of the tree came again, with other keys
+                        assert self._has_gone_back
+                        said = self.gms.pop(name) and "lost"
                     self.heard.setdefault(name, []).append(said)
                     if said == "rekeyed":
                         self._gets(gm, now_ms)
