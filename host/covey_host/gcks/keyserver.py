@@ -25,6 +25,7 @@ from .halfopen import most_len
 from .ledger import Ledger
 from .overview import Overview
 from .policy import GroupPolicy, SitePolicy
+from .redirects import Redirects
 from .registrar import Registrar
 from .rekeyer import Rekeyer
 from .relay import Relay
@@ -99,7 +100,7 @@ class KeyServer:
             self._store, ledger.term, self._authority, self._time, is_shared=ledger.is_shared
         )
         self._diary.contacts.load()
-        registrar = Registrar(
+        self._registrar = Registrar(
             self._groups,
             self._authority,
             self._rekeyer.public_key,
@@ -111,7 +112,7 @@ class KeyServer:
             self._policy,
             self._groups,
             self._authority,
-            registrar,
+            self._registrar,
             self.counters,
             self._tell,
             self._random,
@@ -133,6 +134,20 @@ class KeyServer:
     def has_cookie(self, data: bytes, address: Any, now_ms: int) -> bool:
         """Of a message that receive() is to be given later: see Inbox."""
         return self._responder.has_cookie(data, address, now_ms)
+
+    @property
+    def redirects(self) -> Redirects:
+        """Where members are sent by drain()."""
+        return self._responder.redirects
+
+    def drain(self, now_ms: int) -> list[Out]:
+        """Send members elsewhere, from now on."""
+        return self._answer(self._responder.drain, now_ms)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether members have heard of drain()."""
+        return self._responder.is_drained
 
     def take_over(self, data: bytes, now_ms: int) -> list[Out]:
         """What a worker hands over (see handover.py): a member that has proven itself to it."""

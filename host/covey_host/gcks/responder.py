@@ -38,6 +38,7 @@ from .newcomers import NotYet
 from .parts import Parts, Payloads, notify
 from .policy import SitePolicy
 from .proof import Proof
+from .redirects import Redirects
 from .registrar import Registrar
 from .requests import AT_ONCE, TAKE_BACK, TELL, Requests
 from .spis import Spis
@@ -83,6 +84,8 @@ class Responder:
         self._door = Door(policy, self._table, counters, random, cookies)
         self._proof = Proof(policy, authority, counters, tell, random, time)
         self._requests = Requests(policy, self._table, groups, counters, tell, random)
+        self._requests.redirects = self._door.redirects
+        registrar.elsewhere = self._door.redirects.to_holder
         self._taken: list[_Taken] = []  # since heard() or unhear()
 
     @property
@@ -96,10 +99,11 @@ class Responder:
         for sa in self._sas.values():  # perhaps by a shorter time
             self._requests.wake(sa)
 
-    def believe(self, trust: Trust, rows: dict[str, int]) -> None:
-        """What proves a member from now on. rows: from which it was made, key → version."""
+    def believe(self, trust: Trust, rows: dict[str, int] | None = None) -> None:
+        """What proves a member from now on. rows: from which it was made, key → version; None:
+        nothing is written here that rests on them."""
         self._door.trust = self._proof.trust = trust
-        self._proof.trust_rows = rows
+        self._proof.trust_rows = rows or {}
 
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker → what it is answered with. Problem: from the store."""
@@ -108,6 +112,22 @@ class Responder:
         except FormatError as error:
             self._counters[name_of(error.reason)] += 1
             return []
+
+    @property
+    def redirects(self) -> Redirects:
+        """Where members are sent from here: whoever has an open IKE SA hears of it by drain()."""
+        return self._door.redirects
+
+    def drain(self, now_ms: int) -> list[Out]:
+        """Send members elsewhere, from now on."""
+        self.redirects.is_draining = True
+        return self._requests.redirect_all(now_ms)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether all that can be told of that were, and have answered, or won't."""
+        told = (sa for sa in self._proven.values() if sa.has_redirect)
+        return all(sa.is_redirected and sa.pending is None for sa in told)
 
     def take_over(self, sa: IkeSA, opened: ike.Opened, now_ms: int) -> list[Out]:
         """A half-open IKE SA whose peer has proven itself to a worker → the answer to that
