@@ -107,6 +107,7 @@ class Among:
             try:
                 return work()
             except Fenced:  # somebody asked another replica for something
+                send(self.keyserver.step_down(now()))
                 if not left:
                     raise
         return None
