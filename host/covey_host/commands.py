@@ -101,7 +101,7 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
     request["ttl"] = wishes["ttl"]
     request["delivery"] = wishes["delivery"]
     answer = perform(sites.find(option), request)
-    places = ", then ".join(f"{s['host']}:{s['port']}" for s in answer["servers"])
+    places = " or ".join(f"{s['host']}:{s['port']}" for s in answer["servers"])
     output.line(
         f"Wrote {answer['directory']}/ (covey.json, {', '.join(answer['files'])}): a member of"
         f" group {group} that finds its key server at {places}."

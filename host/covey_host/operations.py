@@ -427,7 +427,7 @@ def _covey_json(
         "group": group.name,
         "idi": name,
         "idr": rules.identity,
-        "servers": [_server(rules, one) for one in _servers(request)],
+        "servers": [_server(rules, one) for one in _servers(rules, request)],
         **proof,
         **permissions.asks_as(permissions.role_wanted(request)),
     }
@@ -448,15 +448,16 @@ def _covey_json(
     return fields
 
 
-def _servers(request: dict) -> list:
-    wanted = request.get("servers", [None])
+def _servers(rules: policy.SitePolicy, request: dict) -> list:
+    wanted = request.get("servers", [list(one) for one in rules.servers] or [None])
     if not isinstance(wanted, list) or not wanted:
         raise Problem("The servers of the request are no list.", MISUSE)
     return wanted
 
 
 def _server(rules: policy.SitePolicy, wanted) -> dict:
-    """Where a member finds the key server: as asked for, else the first entry of `listen`."""
+    """Where a member finds a key server: as asked for, or in `servers`; else the first entry of
+    `listen`."""
     entry = rules.listen[0]
     match wanted:
         case None:
