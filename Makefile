@@ -10,7 +10,7 @@ setup = @if [ -x $(PY) ] && $(PY) -I -c pass 2>/dev/null; then python=$(PY); \
 	else python="$$(tools/find_python.sh)" || exit 1; fi; \
 	"$$python" -I tools/setup.py
 
-.PHONY: help setup run serve image flash test test-cpy test-mpy bench fuzz lint size size-diff lock clean
+.PHONY: help setup run faults serve image flash test test-cpy test-mpy bench fuzz lint size size-diff lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
@@ -19,6 +19,10 @@ help: ## this list
 run: ## a key server, four members and an attacker on this machine (SECONDS=n, JSON=1, SEED=n, CAPTURE=dir)
 	$(setup) venv micropython mpy
 	@exec $(PY) -m covey_host.demo
+
+faults: ## key servers over etcd under random faults, and what must hold (MINUTES=n SEED=n ONLY="fault, fault" KEEP=1)
+	$(setup) venv micropython mpy etcd
+	@exec nice $(PY) -m covey_host.cluster.faults
 
 serve: ## the key server of the site in $COVEY_SITE or the current directory
 	$(setup) venv

@@ -319,6 +319,8 @@ def test_the_log_of_the_server():
     gcks = sorted((HOST / "gcks").glob("*.py"))
     named = set(calls(gcks, "_tell", "event"))
     named |= {"rekeyed", "excluded_all"}  # KeyServer._tell_of says one of them
+    source = Path(registrar.__file__).read_text()
+    named |= set(re.findall(r'_afterwards\(\s*self\._tell,\s*"(\w+)"', source))
     assert '"rekeyed" if' in Path(keyserver.__file__).read_text()
     assert codes(table(CLI, "The server's log")) == named
 
@@ -335,15 +337,17 @@ def test_the_counters_of_the_server():
     source = "".join(path.read_text() for path in sorted((HOST / "gcks").glob("*.py")))
     named = set(re.findall(r'counters\["(\w+)"\]', source)) | {"rekeyed", "excluded_all"}
     named |= set(re.findall(r'(?:Unacceptable|(?<!_)Refused)\([^"]*"(\w+)"\)', source))
+    named |= set(re.findall(r'_afterwards\(self\._count, "(\w+)"', source))
     named |= set(registrar.REASONS.values())
     assert codes(table(CLI, "Counters")) == named
 
 
 def test_the_status_of_the_server(tmp_path):
-    top, process, of_group = (table(CLI, "The server's status", at) for at in range(3))
+    tables = (table(CLI, "The server's status", at) for at in range(4))
+    top, process, cluster, of_group = tables
     site = Site(tmp_path / "state.db")
     facts = site.server.status(site.now)
-    assert codes(top) == {"event", "server", *facts}
+    assert codes(top) == {"event", "server", "cluster", "problem", *facts}
     assert codes(of_group) == set(facts["groups"]["line1"])
     assert codes(process) == set(server.Server(None, None, None, None).facts())
     site.store.close()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import etcd_plant
 from covey_host.errors import Problem
-from covey_host.store import Fenced, etcd, moving, sqlite
+from covey_host.store import KEEP, Fenced, Lead, Locked, WentBack, etcd, moving, sqlite
 from covey_host.store.place import Place
 from processes import run, start
 
@@ -53,7 +53,7 @@ store = sqlite.open_existing(Path(sys.argv[1]))
     def create(self):
         return sqlite.create(*self.words)
 
-    def open(self):
+    def open(self, machine=1):
         return sqlite.open_existing(*self.words)
 
 
@@ -73,8 +73,9 @@ store = etcd.open_existing(Place(sys.argv[1]), "", Path(sys.argv[2]))
         moving.create(Place(self.words[0]), "a site", moving.Content({}, {}, 0, ""))
         return self.open()
 
-    def open(self):
-        return etcd.open_existing(Place(self.words[0]), "", self.words[1])
+    def open(self, machine=1):
+        lock = self.words[1].with_suffix(f".lock{machine}")
+        return etcd.open_existing(Place(self.words[0]), "", lock if machine > 1 else self.words[1])
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,17 @@ def test_a_key_made_again_never_looks_unchanged(store):
     assert not store.compare_and_swap([("a", first, b"2")], None)
 
 
+def test_many_keys_at_once(store):
+    rows = [(f"k/{i}", 0, bytes([i % 256]) * (i % 7)) for i in range(250)]
+    version = store.compare_and_swap([*rows, ("large", 0, bytes(600_000))], None)
+    assert store.compare_and_swap([("k/7", version, None)], None)
+    asked = ["k/9", "large", "none", "k/7", *[key for key, _, _ in rows]]
+    found = store.read_many(asked)
+    assert found == [store.read(key) for key in asked] and len(found) == 254
+    assert found[:4] == [(b"\x09\x09", version), (bytes(600_000), version), (None, 0), (None, 0)]
+    assert store.read_many([]) == []
+
+
 def test_scan_keeps_to_its_prefix(store):
     keys = ["m/a", "m/b", "m", "m0", "n/a", "l~"]
     store.compare_and_swap([(key, 0, key.encode()) for key in keys], None)
@@ -188,6 +200,102 @@ def test_reserve_refuses_to_wrap(store):
     with pytest.raises(Problem, match="used up"):
         store.reserve("n", 2)
     assert store.reserve("n", 1) == 2**63 - 2
+
+
+def test_what_is_only_compared(store):
+    first = store.compare_and_swap([("a", 0, b"1"), ("b", 0, b"1")], None)
+    second = store.compare_and_swap([("a", first, KEEP), ("c", 0, KEEP), ("b", first, b"2")], None)
+    assert second > first and store.read("c") == (None, 0)
+    assert store.read("a") == (b"1", first) and store.read("b") == (b"2", second)
+    for kept in (("a", second, KEEP), ("a", 0, KEEP), ("c", first, KEEP)):
+        assert not store.compare_and_swap([kept, ("b", second, b"3")], None)
+    assert store.compare_and_swap([("a", first, KEEP)], None) > second
+    assert store.read("a") == (b"1", first) and store.read("b") == (b"2", second)
+
+
+def test_what_has_changed_since(store, home):
+    other = home.open()
+    assert store.changed("", 0).rows == []
+    first = other.compare_and_swap([(key, 0, key.encode()) for key in ("m/b", "m/a", "n")], None)
+    rows, revision, lead = store.changed("", 0)
+    assert rows == [(key, key.encode(), first) for key in ("m/a", "m/b", "n")]
+    assert revision >= first and lead == Lead()
+    assert store.changed("", revision).rows == [] == store.changed("", first).rows
+    second = store.compare_and_swap([("m/a", first, None), ("m/b", first, b"x")], None)
+    third = other.compare_and_swap([("n", first, b"y"), ("m/c", 0, b"")], None)
+    assert store.changed("m/", first).rows == [("m/b", b"x", second), ("m/c", b"", third)]
+    assert store.changed("", second).rows == [("m/c", b"", third), ("n", b"y", third)]
+    other.close()
+    again = home.open()
+    assert again.changed("", third).rows == []
+    with pytest.raises(WentBack, match="went back in time: start the key servers anew"):
+        again.changed("", third + 1000)
+    again.close()
+
+
+def test_who_leads_and_how_others_see_that_it_lives(store, home):
+    assert store.lead() == Lead()
+    one = store.acquire_term("one", 0, "a run", b"here")
+    assert one and not store.acquire_term("two", 0)
+    lead = store.lead()
+    assert lead == Lead(one, "one", "a run", b"here", lead.version) and lead.version
+    assert home.open().changed("", 0) == ([], lead.version, lead)
+    store.beat(one, b"still here")
+    assert store.lead().facts == b"still here" and store.lead().version > lead.version
+    assert not store.acquire_term("two", lead.version) and store.numbers()[1] == one
+    two = store.acquire_term("two", store.lead().version)
+    assert two > one and store.lead()[:4] == (two, "two", "a run", b"")
+    seen = store.lead()
+    for term in (one, two + 1):
+        with pytest.raises(Fenced, match="two"):
+            store.beat(term, b"it is me")
+    assert store.lead() == seen
+    assert store.acquire_term("three", None, "another") > two
+    assert store.lead().run == "another" and store.changed("", 0).rows == []
+
+
+def test_beats_take_nothing_from_entries(store):
+    term = store.acquire_term("one")
+    version = store.compare_and_swap([("a", 0, b"1")], term)
+    store.beat(term, b"")
+    version = store.compare_and_swap([("a", version, b"2")], term)
+    assert store.changed("", version).rows == []
+    store.beat(term, b"")
+    assert store.changed("", version).rows == [] and store.changed("", version - 1).rows
+
+
+def test_replicas_know_of_each_other_and_keep_the_lock_from_others(store, home):
+    one, two = home.open(), home.open(2)
+    with pytest.raises(ValueError):
+        one.present(b"")
+    one.join("one")
+    one.join("one")
+    two.join("two")
+    assert one.compare_and_swap([("a", 0, b"1")], None)
+    assert two.compare_and_swap([("b", 0, b"1")], None)
+    for each in (one, two, one):
+        each.present(b"at " + each.read("a")[0])
+    a, b = two.replicas()
+    assert a[:2] == ("one", b"at 1") and b[:2] == ("two", b"at 1") and a.version > b.version
+    assert {key for key, _, _ in one.changed("", 0).rows} == {"a", "b"}
+    with pytest.raises(Locked, match=r"\(replica (one|two), process \d+.*stop it first"):
+        store.lock("covey restore")
+    third = home.open(3)
+    with pytest.raises(Locked, match=r"\(replica (one|two), process \d+.*stop it first"):
+        third.lock("covey restore")
+    with pytest.raises(Locked, match="replica two, process"):
+        third.join("two")
+    third.close()
+    one.close()
+    again = home.open()
+    again.join("one")
+    again.present(b"anew")
+    assert again.replicas()[0][:2] == ("one", b"anew")
+    again.close()
+    two.close()
+    store.lock("covey restore")
+    with pytest.raises(Locked, match="covey restore"):
+        home.open(2).join("two")
 
 
 _KEYS = st.sampled_from(["a", "b", "c"])

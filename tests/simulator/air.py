@@ -73,16 +73,17 @@ class Air:
             for _ in range(self._copies()):
                 self._clock.after(self._delay_ms(), self._arrive, point, datagram, packet)
 
-    def to_station(self, machine, data):
+    def to_station(self, machine, data, host):
+        """host: which of the key servers that there are."""
         life = machine.life
         for _ in range(self._copies_by_wire(machine)):
             address = machine.place, life
-            self._clock.after(self._delay_ms(), self.station.receive, data, address)
+            self._clock.after(self._delay_ms(), self.station.receive, data, address, host)
 
-    def to_machine(self, machine, life, data):
+    def to_machine(self, machine, life, data, host):
         for _ in range(self._copies_by_wire(machine)):
             machine.reached_ms = self._clock.now_ms
-            self._clock.after(self._delay_ms(), machine.take_unicast, data, life)
+            self._clock.after(self._delay_ms(), machine.take_unicast, data, life, host)
 
     def _arrive(self, point, datagram, packet):
         weather = self.weather

@@ -12,7 +12,7 @@ from .clock import Alarm
 
 _TICKS = 1 << 30  # where clocks of boards wrap
 _MOST_PPM = 200  # a bad crystal
-_SERVER = {"host": "192.0.2.1", "port": 848, "marker": False}
+_SERVER = {"port": 848, "marker": False}
 _NUMBER_LEN = 4  # what a payload begins with: the packet's number
 _PAYLOAD = 24  # where it lies in rx
 _PAYLOAD_LEN = 16
@@ -60,7 +60,7 @@ class Machine:
                 "group": plant.group,
                 "idi": name,
                 "idr": plant.identity,
-                "servers": [_SERVER],
+                "servers": [{**_SERVER, "host": host} for host in plant.hosts],
                 "sender": is_sender,
                 "rejoin_spread_s": spread_s,
                 "limits": {"senders": 64, "payload": 64},
@@ -126,9 +126,10 @@ class Machine:
             if member.missed_rekey:
                 self._alarm.set(self._clock.now_ms + 1)
 
-    def take_unicast(self, data, life):
+    def take_unicast(self, data, life, host):
         if self.is_on and life == self.life:
-            self.membership.unicast(bytes(data), self.ticks)
+            source = host, _SERVER["port"], _SERVER["marker"]
+            self.membership.unicast(bytes(data), self.ticks, source)
             self._alarm.set(self._clock.now_ms + self.slow_ms)
 
     # What goes
@@ -174,10 +175,11 @@ class Machine:
 
     def _say(self):
         while True:
-            data, _ = self.membership.outgoing()
+            data, to = self.membership.outgoing()
             if data is None:
                 return
-            self._plant.air.to_station(self, bytes(data))
+            host = to[0] if isinstance(to, tuple) else to.host
+            self._plant.air.to_station(self, bytes(data), host)
 
     def _note(self):
         """What the checker has to know of the step before."""
@@ -198,6 +200,7 @@ class Machine:
             self.knows.setdefault(it.epoch, self._clock.now_ms)
             self.told_atd_ms.setdefault(it.epoch, it._group.terms.atd_s * 1000)
             self._note_keys()
+            self._plant.noted(self)
 
     def _note_keys(self):
         group = self.membership._group

@@ -15,7 +15,7 @@ from .checker import Checker
 from .clock import Clock
 from .evicted import Coalition, Eviction, Injected
 from .machine import Machine
-from .station import Station
+from .station import HOST, Station
 from .swift import Swift
 
 _MEMORY = Path("/dev/shm")  # where a sync of the store costs nothing
@@ -66,6 +66,7 @@ class Plant:
 
     identity = _IDENTITY
     group = _GROUP
+    hosts = (HOST,)  # of key servers
 
     def __init__(self, seed, setting=None, weather=CLEAR):
         self.seed = seed
@@ -92,9 +93,7 @@ class Plant:
         self.swift.__enter__()
         try:
             setting = self.setting
-            self.station = Station(
-                self.clock, self.air, self.chance, self._folder / "state.db", setting.text
-            )
+            self.station = self._make_station(self._folder / "state.db")
             self.station.machines = self.machines
             self.station.sent_hook = self._sent
             self.station.event_hook = self.checker.server_told
@@ -115,6 +114,9 @@ class Plant:
         if self.station.is_up:
             self.station.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _make_station(self, path):
+        return Station(self.clock, self.air, self.chance, path, self.setting.text)
 
     # What the checker has to know
 
@@ -163,6 +165,9 @@ class Plant:
         machine = self.machines[int(name[1:])]
         if machine.admitted_ms is None:
             machine.admitted_ms = self.clock.now_ms
+
+    def noted(self, machine):
+        """It has other keys, or is something else."""
 
     def new_seat(self):
         self._seats += 1

@@ -5,6 +5,7 @@ from covey_host.store import sqlite
 
 from .clock import Alarm
 
+HOST = "192.0.2.1"
 _BASE_MS = 10_000_000  # what its own clock shows when the world begins
 
 
@@ -59,7 +60,7 @@ class Station:
         self._alarm.clear()
         self.is_up = False
 
-    def receive(self, data, address):
+    def receive(self, data, address, host):
         if self.is_up:
             self.say(self.server.receive(data, address, self.now_ms))
 
@@ -87,7 +88,7 @@ class Station:
                     self.sent_hook(out.data)
             else:
                 place, life = out.address
-                self._air.to_machine(self.machines[place], life, out.data)
+                self._air.to_machine(self.machines[place], life, out.data, HOST)
         self._tell()
         self._alarm.set(self._clock.now_ms)
 

@@ -256,13 +256,17 @@ def template(identity: str) -> str:
 
 def load(path: Path) -> SitePolicy:
     """The policy in a file. Problem, with the line, where anything in it is wrong."""
+    return parse(text_of(path), str(path))
+
+
+def text_of(path: Path) -> str:
+    """Of a file that may hold a policy."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise Problem(f"{path} is not UTF-8 text.", MISUSE) from None
     except OSError as error:
         raise Problem(f"{path} can't be read: {os.strerror(error.errno or 0)}.", MISUSE) from error
-    return parse(text, str(path))
 
 
 def parse(text: str, name: str = "covey.toml") -> SitePolicy:

@@ -1,20 +1,24 @@
-"""The lock of a site in etcd: a key under a lease that a thread keeps alive.
+"""Who works on a site in etcd: one alone, or replicas: a key each under a lease that a thread
+keeps alive.
 
 It ends with its process: at once for the next process on this machine, which sees by a lock of
 the operating system on a file of the site that the one before is dead; within TTL_S for others.
-A process that was stopped for longer than that takes it anew where nobody has written since.
+A process that was stopped for longer than that takes it anew: a replica where nobody has its
+name, or works alone; one that worked alone where nobody has written since.
 """
 
 import fcntl
 import json
 import os
 import threading
+from base64 import b64decode, b64encode
 from contextlib import suppress
 from pathlib import Path
 
 from ..errors import Problem
-from . import Fenced, Locked
-from .etcdclient import Client, Found, delete, get, has_mod, put, was_made
+from . import Fenced, Locked, Replica
+from .etcdclient import Client, Found, delete, get, has_mod, has_none, put, was_made
+from .etcdrows import span
 from .place import Place
 
 TTL_S = 10
@@ -26,34 +30,40 @@ class Lock:
 
     def __init__(self, place: Place, file: Path | None):
         self.made = 0
+        self.key = place.prefix + b"lock"
         self._place = place
-        self._key = place.prefix + b"lock"
+        self._name = ""  # of a replica
         self._file = file
         self._fd: int | None = None
         self._lease = 0
-        self._said = b""
+        self._said: dict[str, str] = {}
         self._ended: threading.Event | None = None
 
-    def take(self, client: Client, owner: str) -> bool:
-        """Whether it wasn't ours already. Locked where another process has it."""
+    def held(self) -> list[dict]:
+        """What holds while it is ours."""
+        return [was_made(self.key, self.made)] if self.made else []
+
+    def take(self, client: Client, owner: str, name: str = "") -> bool:
+        """Whether it wasn't ours already. name: of a replica; "": to be alone. Locked where
+        another process is in the way."""
         if self.made:
             return False
         here = self._take_file(owner)
-        name = f"{owner}, process {os.getpid()} on {os.uname().nodename}"
-        self._said = json.dumps({"name": name, "here": here}).encode()
+        self._name = name
+        self.key = self._place.prefix + (b"r/" + name.encode() if name else b"lock")
+        who = f"{owner}, process {os.getpid()} on {os.uname().nodename}"
+        self._said = {"name": who, "here": here, "facts": ""}
         try:
             while not self._put(client, []):
-                lock = client.transact([], [get(self._key)]).rows[0]
-                if not lock:
-                    continue
-                holder, where = _parsed(lock[0].value)
-                if not here or where != here:
-                    raise Locked(
-                        f"Another program ({holder}) is working on {self._place.url}:"
-                        " stop it first.",
-                        holder,
-                    )
-                client.transact([has_mod(self._key, lock[0].mod)], [delete(self._key)])
+                for found in self._in_the_way(client):
+                    holder, where = _parsed(found.value)
+                    if not here or where != here:
+                        raise Locked(
+                            f"Another program ({holder}) is working on {self._place.url}:"
+                            " stop it first.",
+                            holder,
+                        )
+                    client.transact([has_mod(found.key, found.mod)], [delete(found.key)])
         except BaseException:
             self._let_go()
             raise
@@ -61,13 +71,20 @@ class Lock:
         threading.Thread(target=self._keep, args=(self._ended,), daemon=True).start()
         return True
 
-    def take_again(self, client: Client, lock: list[Found], head_mod: int) -> None:
-        """After it went: our lease was not kept alive in time. head_mod: of the last that was
-        written here, 0 if that was by others."""
-        holder = _parsed(lock[0].value)[0] if lock else "which has ended"
-        head = self._place.prefix + b"head"
-        if lock or not head_mod or not self._put(client, [has_mod(head, head_mod)]):
+    def take_again(self, client: Client, lock: list[Found], head: bytes, head_mod: int) -> None:
+        """After it went: our lease was not kept alive in time. head, and head_mod: of the last
+        that was written here, 0 if that was by others."""
+        unchanged = [has_mod(head, head_mod), has_mod(self._used, self.made)]
+        is_mine = not lock and (self._name or head_mod)
+        if not is_mine or not self._put(client, [] if self._name else unchanged):
+            there = [*lock, *self._in_the_way(client)]
+            holder = _parsed(there[0].value)[0] if there else "which has ended"
             raise Fenced(f"Another program ({holder}) has taken over {self._place.url}: stopping.")
+
+    def saying(self, facts: bytes) -> dict:
+        """A put of what others are to know of us."""
+        self._said["facts"] = b64encode(facts).decode()
+        return put(self.key, self._value(), self._lease)
 
     def give_back(self, client: Client) -> None:
         if self._ended:
@@ -79,10 +96,25 @@ class Lock:
             self.made = 0
         self._let_go()
 
+    @property
+    def _used(self) -> bytes:
+        return self._place.prefix + b"used"
+
+    def _in_the_way(self, client: Client) -> list[Found]:
+        lock, start = self._place.prefix + b"lock", self._place.prefix + b"r/"
+        asked = [get(lock), get(self.key) if self._name else get(*span(start))]
+        locks, replicas = client.transact([], asked).rows
+        return [*locks, *replicas]
+
     def _put(self, client: Client, compares: list) -> bool:
         lease = client.grant(TTL_S)
-        compares = [was_made(self._key, 0), *compares]
-        done = client.transact(compares, [put(self._key, self._said, lease)], [get(self._key)])
+        compares = [was_made(self.key, 0), *compares]
+        if self._name:
+            compares.append(was_made(self._place.prefix + b"lock", 0))
+        else:
+            compares.append(has_none(*span(self._place.prefix + b"r/")))
+        puts = [put(self.key, self._value(), lease), put(self._used, os.urandom(8))]
+        done = client.transact(compares, puts, [get(self.key)])
         if not done.is_done:
             found = done.rows[0]
             if not found or found[0].lease != lease:  # else an attempt before had been done
@@ -91,6 +123,9 @@ class Lock:
         self.made = done.revision if done.is_done else done.rows[0][0].create
         self._lease = lease
         return True
+
+    def _value(self) -> bytes:
+        return json.dumps(self._said).encode()
 
     def _keep(self, ended: threading.Event) -> None:
         client = Client(self._place)
@@ -131,6 +166,14 @@ class Lock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def replica_of(found: Found) -> Replica:
+    try:
+        facts = b64decode(json.loads(found.value)["facts"])
+    except (ValueError, KeyError, TypeError):
+        facts = b""
+    return Replica(found.key.rpartition(b"/")[2].decode(), facts, found.mod)
 
 
 def _parsed(value: bytes) -> tuple[str, str]:

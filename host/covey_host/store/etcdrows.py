@@ -2,14 +2,19 @@
 
     site              JSON {"covey": schema, "id": of the site, and "moved": where to, if it was}
     copying           random, while a site is on its way to here: nothing else counts then
-    head              random, new with every write of entries or of the term
-    term, owner       the newest term in decimal; who acquired it
-    lock              who works here, under a lease of its own
+    head/NAME         of a replica, "" of the others: new with every write, see etcdwriter.py
+    c/NAME/i          which entries its last writes were of
+    term, owner, run  the newest term in decimal; who acquired it, and the run it was told
+    beat              what its holder last said; its mod_revision is the lead's version
+    lock              who works here alone, under a lease of its own
+    used              put when lock or an r/NAME is taken
+    r/NAME            a replica that works here: JSON {"name", "here", "facts"}, under its lease
     e/KEY             an entry
     n/NAME            the next number of that name, in decimal
     p/REVISION.n/i    part i of an entry that is longer than PART_LEN
-    j/ID/i            part i of a journal
-    journal           the one that is being carried out, if any
+    journal           the one that is being carried out, if any: JSON {"octets"} or {"id", "parts"}
+    j/ID/i            part i of a longer one
+    applied           how many portions of it have been
 
 A version is the revision of etcd at which all of a swap was written. A swap that one request
 of etcd can't hold is a journal first: its parts, then in one transaction all comparisons and
@@ -22,20 +27,24 @@ of these keys are later ones.
               2 | version (8) | parts (4) | number (4)   in p/VERSION.NUMBER/
 """
 
+import json
 import struct
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from . import Change
+from . import KEEP, Change
 from .etcdclient import Found, delete, put
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had one head for all: as if there was none
 PART_LEN = 512 << 10
 MOST_PARTS = 100  # of one journal: it is committed by one transaction
 _PLAIN, _DATED, _PARTED = 0, 1, 2
 _DATE = struct.Struct(">BQ")
 _PARTS = struct.Struct(">BQII")
 _ITEM = struct.Struct(">HqQI")  # lengths of key and value, -1: none; VERSION.NUMBER it had
+MOST_INLINE = 128 << 10  # of a journal without parts of its own
+MOST_OPS = 110  # in one swap, besides what every write needs
 _LIMIT_OPS = 100  # of one transaction; etcd's own limit is 128
 _LIMIT_LEN = 1 << 20  # of one transaction; etcd's own limit is 1.5 MiB
 
@@ -67,9 +76,11 @@ def plain(value: bytes) -> bytes:
 
 
 def is_small(changes: list[Change]) -> bool:
-    """Whether one transaction holds it; half of it may be for parts that are replaced."""
-    length = sum(len(key) + len(value or b"") for key, _, value in changes)
-    return len(changes) <= _LIMIT_OPS // 2 and length <= PART_LEN
+    """Whether one transaction holds it, if no more than a few have parts that are replaced."""
+    length = sum(
+        len(key) + (len(value) if isinstance(value, bytes) else 0) for key, _, value in changes
+    )
+    return len(changes) <= _LIMIT_OPS and length <= PART_LEN
 
 
 def parts_of(prefix: bytes, version: int, number: int) -> tuple[bytes, bytes]:
@@ -94,10 +105,17 @@ def pack(changes: list[Change], rows: list[Row]) -> bytes:
     """What a journal says; rows: as they were before."""
     out = bytearray()
     for (key, _, value), row in zip(changes, rows, strict=True):
+        if value is KEEP:
+            continue
         length = -1 if value is None else len(value)
         had = (row.version, row.number) if row.parts else (0, 0)
         out += _ITEM.pack(len(key), length, *had) + key.encode() + (value or b"")
     return bytes(out)
+
+
+def said(journal: bytes) -> bytes:
+    """What `journal` is where it has no parts."""
+    return json.dumps({"octets": b64encode(journal).decode()}).encode()
 
 
 def portions(prefix: bytes, version: int, journal: bytes) -> Iterator[list[dict[str, Any]]]:

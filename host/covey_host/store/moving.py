@@ -11,8 +11,8 @@ from .etcdclient import Client, delete, get, has_mod, put, was_made
 from .etcdrows import Row, span
 from .place import Place
 
-_RANGES = (b"e/", b"n/", b"p/", b"j/")
-_SINGLE = (b"head", b"term", b"owner", b"lock", b"journal", b"applied")
+_RANGES = (b"e/", b"n/", b"p/", b"j/", b"c/", b"r/", b"head/")
+_SINGLE = (b"term", b"owner", b"run", b"beat", b"lock", b"used", b"journal", b"applied")
 _PAGE = 100
 
 
@@ -64,7 +64,7 @@ def create(place: Place, id: str, all: Content) -> None:
             some = counters[at : at + _PAGE]
             write([put(prefix + b"n/" + name.encode(), b"%d" % n) for name, n in some])
         said = json.dumps({"covey": etcdrows.SCHEMA, "id": id}).encode()
-        ends = [put(prefix + b"site", said), put(prefix + b"head", os.urandom(8)), delete(marker)]
+        ends = [put(prefix + b"site", said), delete(marker)]
         if all.term:
             ends.append(put(prefix + b"term", b"%d" % all.term))
             ends.append(put(prefix + b"owner", all.owner.encode()))

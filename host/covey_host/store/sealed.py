@@ -8,7 +8,9 @@ of it, learns no key and no fact but names, versions and lengths.
 So no value can be put in another one's place. It can be put back in its own place: a version
 would not hinder that, for who can write values can write versions. RFC 8452 in place of AES-GCM
 since a machine that is rolled back may draw the same nonce again: then equal values look equal,
-and that is all. Keys of the store, versions, counters and terms are in clear.
+and that is all. Keys of the store, versions, counters, terms and runs are in clear. What replicas
+say of themselves is sealed as if it were the value of "lead" or "replica/NAME"; what can't be
+opened was not said.
 """
 
 import os
@@ -18,7 +20,7 @@ from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from ..errors import Problem
-from . import Change, Store
+from . import KEEP, Change, Changed, Lead, Replica, Store, Value
 
 _MAGIC = b"\x93cvs"
 _ID_LEN = 8
@@ -26,6 +28,7 @@ _NONCE_LEN = 12
 _HEAD_LEN = len(_MAGIC) + _ID_LEN + _NONCE_LEN
 _ASSOCIATED = b"covey store "
 _STATE = "seal/state"
+_LEAD, _REPLICA = "lead", "replica/"  # no keys of the store
 _CHANGING, _SETTLED = b"changing", b"settled"
 _PAGE = 100  # values that are sealed anew in one write
 _KEPT = 64  # values that are kept open,
@@ -90,6 +93,7 @@ class SealedStore:
         self._settled = settled
         self._first = dict(first or {})
         self._is_given_more = bool(older) or takes_plain
+        self._name = ""  # as which replica
         # key → (sealed, plain) as last read or written: a registration asks for its member's row
         # again and again, and for what it has just written
         self._kept: dict[str, tuple[bytes, bytes]] = {}
@@ -102,14 +106,11 @@ class SealedStore:
         return not self._older and not self._takes_plain
 
     def read(self, key: str) -> tuple[bytes | None, int]:
-        value, version = self._store.read(key)
-        if value is None:
-            return None, version
-        sealed, plain = self._kept.get(key, (b"", b""))
-        if sealed != value:
-            plain = self._open(key, value)
-            self._keep(key, value, plain)
-        return plain, version
+        return self._plain(key, *self._store.read(key))
+
+    def read_many(self, keys: Sequence[str]) -> list[tuple[bytes | None, int]]:
+        rows = self._store.read_many(keys)
+        return [self._plain(key, *row) for key, row in zip(keys, rows, strict=True)]
 
     def scan(self, prefix: str, after: str = "", most: int = -1) -> list[tuple[str, bytes, int]]:
         rows = self._store.scan(prefix, after, most)
@@ -122,8 +123,43 @@ class SealedStore:
     def reserve(self, name: str, n: int) -> int:
         return self._store.reserve(name, n)
 
-    def acquire_term(self, owner: str) -> int:
-        return self._store.acquire_term(owner)
+    def acquire_term(
+        self, owner: str, seen: int | None = None, run: str | None = None, facts: bytes = b""
+    ) -> int:
+        return self._store.acquire_term(owner, seen, run, self._newest.close(_LEAD, facts))
+
+    def changed(self, prefix: str, since: int) -> Changed:
+        rows, revision, lead = self._store.changed(prefix, since)
+        opened = [(key, self._open(key, value), version) for key, value, version in rows]
+        return Changed(opened, revision, self._heard(lead))
+
+    def beat(self, term: int, facts: bytes) -> None:
+        self._store.beat(term, self._newest.close(_LEAD, facts))
+
+    def lead(self) -> Lead:
+        return self._heard(self._store.lead())
+
+    def present(self, facts: bytes) -> None:
+        self._store.present(self._newest.close(_REPLICA + self._name, facts))
+
+    def replicas(self) -> list[Replica]:
+        return [
+            each._replace(facts=self._said(_REPLICA + each.name, each.facts))
+            for each in self._store.replicas()
+        ]
+
+    def join(self, name: str) -> None:
+        self._store.join(name)
+        self._name = name
+        if self._is_given_more:
+            self._heed_state()
+            if not self.is_settled:
+                raise Problem(
+                    "The store is being sealed under another site key: finish that first, by"
+                    " the command that began it."
+                )
+            self._settled()
+            self._is_given_more = False
 
     def lock(self, owner: str) -> None:
         self._store.lock(owner)
@@ -149,7 +185,15 @@ class SealedStore:
         self._kept.clear()
         self._store.close()
 
-    def _close(self, key: str, value: bytes | None) -> bytes | None:
+    def _heard(self, lead: Lead) -> Lead:
+        return lead._replace(facts=self._said(_LEAD, lead.facts))
+
+    def _said(self, name: str, facts: bytes) -> bytes:
+        return (self._newest.has_made(facts) and self._newest.open(name, facts)) or b""
+
+    def _close(self, key: str, value: Value) -> Value:
+        if value is KEEP:
+            return KEEP
         if value is None:
             self._kept.pop(key, None)
             return None
@@ -163,6 +207,15 @@ class SealedStore:
             self._kept.clear()
         if len(plain) <= _KEPT_LEN:
             self._kept[key] = sealed, plain
+
+    def _plain(self, key: str, value: bytes | None, version: int) -> tuple[bytes | None, int]:
+        if value is None:
+            return None, version
+        sealed, plain = self._kept.get(key, (b"", b""))
+        if sealed != value:
+            plain = self._open(key, value)
+            self._keep(key, value, plain)
+        return plain, version
 
     def _open(self, key: str, value: bytes) -> bytes:
         for seal in (self._newest, *self._older):

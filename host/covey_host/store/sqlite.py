@@ -9,12 +9,13 @@ import errno
 import fcntl
 import os
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from ..errors import Problem
-from . import Change, Fenced, Locked
+from . import KEEP, Change, Changed, Fenced, Lead, Locked, Replica, WentBack
 
 _APPLICATION_ID = 0x436F7679  # "Covy": tells our file from any other SQLite file
 _SCHEMA = 1
@@ -28,6 +29,18 @@ _TABLES = (
     "CREATE TABLE counters (name TEXT PRIMARY KEY, next INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE store (revision INTEGER NOT NULL, term INTEGER NOT NULL, owner TEXT NOT NULL)",
     "INSERT INTO store VALUES (0, 0, '')",
+)
+
+# What replicas share. A file is on one machine, and `covey serve` there has it for itself; that
+# several may work on it is for their tests.
+_SHARED = (
+    """CREATE TABLE IF NOT EXISTS lead (
+        run TEXT NOT NULL, facts BLOB NOT NULL, version INTEGER NOT NULL
+    )""",
+    "INSERT INTO lead SELECT '', x'', 0 WHERE NOT EXISTS (SELECT * FROM lead)",
+    """CREATE TABLE IF NOT EXISTS replicas (
+        name TEXT PRIMARY KEY, facts BLOB NOT NULL, version INTEGER NOT NULL
+    ) WITHOUT ROWID""",
 )
 
 # First match wins; SQLite's extended result codes begin with the plain one's name.
@@ -99,7 +112,9 @@ class SQLiteStore:
     def __init__(self, path: Path, db: sqlite3.Connection):
         self._path = Path(path)
         self._db = db
-        self._lock_fd: int | None = None
+        self._lock_fds: list[int] = []
+        self._name = ""  # as which replica
+        self._revision = 0  # the newest that was seen
 
     def read(self, key: str) -> tuple[bytes | None, int]:
         with _plainly(self._path):
@@ -107,6 +122,10 @@ class SQLiteStore:
                 "SELECT value, version FROM entries WHERE key = ?", (key,)
             ).fetchone()
         return row if row else (None, 0)
+
+    def read_many(self, keys: Sequence[str]) -> list[tuple[bytes | None, int]]:
+        with self._moment():
+            return [self.read(key) for key in keys]
 
     def scan(self, prefix: str, after: str = "", most: int = -1) -> list[tuple[str, bytes, int]]:
         begin = ("key > ?", after) if after > prefix else ("key >= ?", prefix)
@@ -119,18 +138,30 @@ class SQLiteStore:
 
     def compare_and_swap(self, changes: list[Change], term: int | None) -> int:
         with self._transaction():
-            revision, newest, owner = self._head()
-            if term is not None and term != newest:
-                raise Fenced(
-                    f"Another key server ({owner}) has taken over {self._path}: stopping."
-                )
+            if term is not None:
+                self._check_term(term)
             for key, expected, _ in changes:
                 if self._version(key) != expected:
                     return 0
-            self._db.execute("UPDATE store SET revision = ?", (revision + 1,))
+            revision = self._next_revision()
             for key, _, value in changes:
-                self._write(key, value, revision + 1)
-        return revision + 1
+                if value is not KEEP:
+                    self._write(key, value, revision)
+        return revision
+
+    def changed(self, prefix: str, since: int) -> Changed:
+        with self._moment():
+            revision, lead, rows = self._head()[0], self._lead(), []
+            if revision < max(since, self._revision):
+                raise WentBack(f"{self._path} went back in time: start the key servers anew.")
+            if revision > since:
+                rows = self._db.execute(
+                    "SELECT key, value, version FROM entries"
+                    " WHERE key >= ? AND key < ? AND version > ? ORDER BY key",
+                    (prefix, prefix + "\x7f", since),
+                ).fetchall()
+        self._revision = revision
+        return Changed(rows, revision, lead)
 
     def reserve(self, name: str, n: int) -> int:
         if n < 1:
@@ -143,46 +174,64 @@ class SQLiteStore:
             self._db.execute("INSERT OR REPLACE INTO counters VALUES (?, ?)", (name, first + n))
         return first
 
-    def acquire_term(self, owner: str) -> int:
+    def acquire_term(
+        self, owner: str, seen: int | None = None, run: str | None = None, facts: bytes = b""
+    ) -> int:
         with self._transaction():
-            term = self._head()[1] + 1
-            self._db.execute("UPDATE store SET term = ?, owner = ?", (term, owner))
-        return term
+            lead = self._lead()
+            if seen is not None and seen != lead.version:
+                return 0
+            self._db.execute("UPDATE store SET term = ?, owner = ?", (lead.term + 1, owner))
+            self._tell(lead.run if run is None else run, facts)
+        return lead.term + 1
+
+    def beat(self, term: int, facts: bytes) -> None:
+        with self._transaction():
+            self._check_term(term)
+            self._tell(self._lead().run, facts)
+
+    def lead(self) -> Lead:
+        with self._moment():
+            return self._lead()
 
     def lock(self, owner: str) -> None:
         """A lock of the operating system on a file beside the store: it dies with its process."""
-        if self._lock_fd is not None:
+        if not self._lock_fds:
+            self._take_file(".lock", fcntl.LOCK_EX, f"{owner}, process {os.getpid()}")
+
+    def join(self, name: str) -> None:
+        if self._name:
             return
-        path = self._path.with_suffix(".lock")
+        holder = f"replica {name}, process {os.getpid()}"
+        self._take_file(".lock", fcntl.LOCK_SH, holder)
         try:
-            fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise Problem(_os_sentence(path, error)) from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.fchmod(fd, 0o600)
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{owner}, process {os.getpid()}".encode(), 0)
-        except OSError as error:
-            holder = os.pread(fd, 200, 0).decode("ascii", "replace") or "unknown"
-            os.close(fd)
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise Problem(_os_sentence(path, error)) from error
-            raise Locked(
-                f"Another program ({holder}) is working on {self._path}: stop it first.",
-                holder,
-            ) from None
-        if not self._path.exists():  # `covey store copy` had the lock before us
-            os.close(fd)
-            raise Problem(f"{self._path} has moved elsewhere: start again.")
-        self._lock_fd = fd
+            self._take_file(f".{name}.lock", fcntl.LOCK_EX, holder)
+        except Problem:
+            self._give_back()
+            raise
+        self._name = name
+
+    def present(self, facts: bytes) -> None:
+        if not self._name:
+            raise ValueError("join first")
+        with self._transaction():
+            self._make_shared()
+            self._db.execute(
+                "INSERT OR REPLACE INTO replicas VALUES (?, ?, ?)",
+                (self._name, facts, self._next_revision()),
+            )
+
+    def replicas(self) -> list[Replica]:
+        with self._moment():
+            if not self._is_shared():
+                return []
+            rows = self._db.execute("SELECT name, facts, version FROM replicas ORDER BY name")
+            return [Replica(*row) for row in rows.fetchall()]
 
     def close(self) -> None:
         with suppress(sqlite3.Error):  # all that was promised is in the log already
             self._db.close()
-        if self._lock_fd is not None:
-            os.close(self._lock_fd)
-            self._lock_fd = None
+        self._give_back()
 
     def numbers(self) -> tuple[dict[str, int], int, str]:
         """Of each name the next number, the newest term, and who acquired it."""
@@ -216,6 +265,67 @@ class SQLiteStore:
     def _head(self) -> tuple[int, int, str]:
         return self._db.execute("SELECT revision, term, owner FROM store").fetchone()
 
+    def _next_revision(self) -> int:
+        """In a transaction: a new one."""
+        revision = self._head()[0] + 1
+        self._db.execute("UPDATE store SET revision = ?", (revision,))
+        return revision
+
+    def _check_term(self, term: int) -> None:
+        _, newest, owner = self._head()
+        if term != newest:
+            raise Fenced(f"Another key server ({owner}) has taken over {self._path}: stopping.")
+
+    def _is_shared(self) -> bool:
+        found = self._db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'replicas'")
+        return found.fetchone() is not None
+
+    def _make_shared(self) -> None:
+        if not self._is_shared():
+            for statement in _SHARED:
+                self._db.execute(statement)
+
+    def _lead(self) -> Lead:
+        _, term, owner = self._head()
+        told = ("", b"", 0)
+        if self._is_shared():
+            told = self._db.execute("SELECT run, facts, version FROM lead").fetchone()
+        return Lead(term, owner, *told)
+
+    def _tell(self, run: str, facts: bytes) -> None:
+        self._make_shared()
+        revision = self._next_revision()
+        self._db.execute("UPDATE lead SET run = ?, facts = ?, version = ?", (run, facts, revision))
+
+    def _take_file(self, suffix: str, how: int, holder: str) -> None:
+        path = self._path.with_suffix(suffix)
+        try:
+            fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Problem(_os_sentence(path, error)) from error
+        try:
+            fcntl.flock(fd, how | fcntl.LOCK_NB)
+            os.fchmod(fd, 0o600)
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, holder.encode(), 0)
+        except OSError as error:
+            other = os.pread(fd, 200, 0).decode("ascii", "replace") or "unknown"
+            os.close(fd)
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise Problem(_os_sentence(path, error)) from error
+            raise Locked(
+                f"Another program ({other}) is working on {self._path}: stop it first.", other
+            ) from None
+        if not self._path.exists():  # `covey store copy` had the lock before us
+            os.close(fd)
+            raise Problem(f"{self._path} has moved elsewhere: start again.")
+        self._lock_fds.append(fd)
+
+    def _give_back(self) -> None:
+        while self._lock_fds:
+            os.close(self._lock_fds.pop())
+        self._name = ""
+
     def _version(self, key: str) -> int:
         row = self._db.execute("SELECT version FROM entries WHERE key = ?", (key,)).fetchone()
         return row[0] if row else 0
@@ -228,11 +338,18 @@ class SQLiteStore:
                 "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", (key, bytes(value), version)
             )
 
-    @contextmanager
     def _transaction(self):
         """All of the block, synced when it ends, or nothing of it where it raises."""
+        return self._between("BEGIN IMMEDIATE")  # the write lock first: no stale read below
+
+    def _moment(self):
+        """All of the block reads from one moment."""
+        return self._between("BEGIN")
+
+    @contextmanager
+    def _between(self, begin: str):
         with _plainly(self._path):
-            self._db.execute("BEGIN IMMEDIATE")  # the write lock first: no stale read below
+            self._db.execute(begin)
             try:
                 yield
                 self._db.execute("COMMIT")
