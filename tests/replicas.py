@@ -6,6 +6,7 @@ one is not called; what it would have heard is lost.
 
 import random
 import sqlite3
+from contextlib import suppress
 
 from covey_host.errors import Problem
 from covey_host.gcks import authority, policy, sharedserver
@@ -34,7 +35,11 @@ class One:
             boot=Machine(site, f"boot of {name}"),
         )
         self.replica = Replica(self.store, self.server, dict, self.random)
-        self.replica.start(site.now)
+        try:
+            self.replica.start(site.now)
+        except Problem:
+            self.store.close()
+            raise
 
     @property
     def is_holder(self):
@@ -47,8 +52,9 @@ class One:
     def step(self):
         outs, _ = self.replica.step(self.site.now)
         self.site.send(outs, self)
-        outs, _ = self.server.step(self.site.now)
-        self.site.send(outs, self)
+        with suppress(Problem):  # told, and tried again
+            outs, _ = self.server.step(self.site.now)
+            self.site.send(outs, self)
 
     def talk(self, data, address):
         """What it answers at once, if anything."""

@@ -101,7 +101,7 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
     request["ttl"] = wishes["ttl"]
     request["delivery"] = wishes["delivery"]
     answer = perform(sites.find(option), request)
-    places = ", then ".join(f"{s['host']}:{s['port']}" for s in answer["servers"])
+    places = " or ".join(f"{s['host']}:{s['port']}" for s in answer["servers"])
     output.line(
         f"Wrote {answer['directory']}/ (covey.json, {', '.join(answer['files'])}): a member of"
         f" group {group} that finds its key server at {places}."
@@ -269,6 +269,8 @@ def status(option: Path | None, as_json: bool) -> None:
             output.line(f"Its workers are processes {of_them}.")
         if found.get("cluster"):
             overview.show_cluster(found["cluster"])
+    if "problem" in found:
+        raise Problem(found["problem"])
     overview.show(found)
 
 
@@ -347,8 +349,13 @@ def perform(site: Site, request: dict) -> dict:
             store.lock(f"covey {request['do']}")
             with recorder.alone(site, store, request):
                 return Operations(site, store).perform(request, 0)
-        except Locked:
+        except Locked as locked:
             if time.monotonic() > end:
+                if locked.holder.startswith("replica "):
+                    raise Problem(
+                        f"Key servers are at work on {location.name(site)} ({locked.holder}): type"
+                        " this on a machine where one of them runs."
+                    ) from None
                 raise
         finally:
             store.close()

@@ -245,9 +245,13 @@ class Operations:
         if member is not None:
             member = _text(request, "member")
         if self._running:
-            found = self._running.keyserver.status(now_ms, member)
             of_it = {"server": self._running.facts(), "cluster": self._running.cluster()}
-            return {**of_it, **found}
+            try:
+                return {**of_it, **self._running.keyserver.status(now_ms, member)}
+            except Problem as problem:  # a store that can't be reached is when others matter
+                if of_it["cluster"] is None:
+                    raise
+                return {**of_it, "problem": problem.sentence}
         rules = self._rules()
         return {"server": None, "cluster": None, **KeyServer(self._store, rules).status(now_ms)}
 
@@ -418,7 +422,7 @@ def _covey_json(
         "group": group.name,
         "idi": name,
         "idr": rules.identity,
-        "servers": [_server(rules, one) for one in _servers(request)],
+        "servers": [_server(rules, one) for one in _servers(rules, request)],
         **proof,
         **permissions.asks_as(permissions.role_wanted(request)),
     }
@@ -439,15 +443,16 @@ def _covey_json(
     return fields
 
 
-def _servers(request: dict) -> list:
-    wanted = request.get("servers", [None])
+def _servers(rules: policy.SitePolicy, request: dict) -> list:
+    wanted = request.get("servers", [list(one) for one in rules.servers] or [None])
     if not isinstance(wanted, list) or not wanted:
         raise Problem("The servers of the request are no list.", MISUSE)
     return wanted
 
 
 def _server(rules: policy.SitePolicy, wanted) -> dict:
-    """Where a member finds the key server: as asked for, else the first entry of `listen`."""
+    """Where a member finds a key server: as asked for, or in `servers`; else the first entry of
+    `listen`."""
     entry = rules.listen[0]
     match wanted:
         case None:

@@ -11,7 +11,7 @@ _LAGS = [CURRENT, BEHIND, SILENT, UNKNOWN]
 _NAMED = 20  # members that lag, of each group
 
 
-_REPLICAS = ["replica", "at", "host", "process", "leads", "takes", "behind", "heard_ms"]
+_REPLICAS = ["replica", "at", "host", "process", "leads", "takes", "revision", "lag_ms"]
 
 
 def show_cluster(found: dict) -> None:

@@ -7,8 +7,8 @@ import pytest
 from covey_host.gcks.company import LIVES_MS, Company, Said, parse
 from covey_host.store import Replica
 
-NORTH = Said("192.0.2.1", ("0.0.0.0:4500",), "m1", 7, 90, True)
-SOUTH = Said("192.0.2.2", ("0.0.0.0:4500",), "m2", 8, 80, True)
+NORTH = Said("192.0.2.1", ("0.0.0.0:4500",), "m1", 7, 90, 12, False, True)
+SOUTH = Said("192.0.2.2", ("0.0.0.0:4500",), "m2", 8, 80, None, True, True)
 
 
 def rows(**said):
@@ -59,8 +59,8 @@ def test_a_version_that_stands_still_is_no_sign_of_life(company):
 
 
 def test_what_is_shown(company):
-    north, south = company.shown(1500, 90, "south")
-    assert (north["replica"], north["leads"], north["behind"]) == ("north", False, 0)
-    assert (south["replica"], south["leads"], south["behind"]) == ("south", True, 10)
+    north, south = company.shown(1500)
+    assert (north["replica"], north["leads"], north["lag_ms"]) == ("north", False, 12)
+    assert (south["replica"], south["leads"], south["lag_ms"]) == ("south", True, None)
     assert (south["at"], south["process"], south["heard_ms"]) == ("192.0.2.2", 8, 500)
-    assert company.shown(1000 + LIVES_MS, 90, "south") == []
+    assert company.shown(1000 + LIVES_MS) == []

@@ -132,6 +132,8 @@ GROUPS = {
             "silence",
             "reporter",
             "servers",
+            "hopping",
+            "several",
         ],
         ["errors", "port", "bytes", "cryptography", "state", "formats"],
         ["struct"],

@@ -540,6 +540,7 @@ def test_what_is_only_compared_and_what_has_changed_pass_through(tmp_path):
     newer = store.compare_and_swap([("a", version, KEEP), ("b", version, b"2")], None)
     assert store.read("a") == (b"1", version)
     assert store.changed("", version).rows == [("b", b"2", newer)]
+    assert store.read_many(["b", "c", "a"]) == [(b"2", newer), (None, 0), (b"1", version)]
     assert not store.compare_and_swap([("a", newer, KEEP), ("b", newer, b"3")], None)
     store.close()
 

@@ -331,7 +331,7 @@ def test_by_certificate(certsite):
 
 
 def test_a_store_that_fails_before_anything_is_answered(tmp_path):
-    """What a certificate has proven is remembered first: until then a repeat finds it proven."""
+    """What a certificate has proven is remembered first, or nothing is given to who has it."""
     site = WorkerCertSite(tmp_path / "state.db", wrap=FullDisk)
     key, chain = site.certified()
     again = issuing.der(site.trust.issue(key.public_key(), "press-7", 9, site.clock))
@@ -341,10 +341,11 @@ def test_a_store_that_fails_before_anything_is_answered(tmp_path):
     assert site.talk(request) is None
     [octets], site.server.held = site.server.held, None
     site.store.full = True
-    with pytest.raises(Problem):
-        site.server.hand_over(octets, site.now)
+    [out] = site.server.hand_over(octets, site.now)
+    refused = gm.check_identity(gm.open(out.data, GSA_AUTH))
+    assert refused == [notification(REGISTRATION_FAILED)]
     site.store.full = False
-    gm.take_group(gm.check_identity(gm.open(site.talk(request), GSA_AUTH)))
+    site.register(site.gm_of((key, [again]), wants=1))
 
 
 def test_a_certificate_that_is_revoked_on_its_way(certsite):

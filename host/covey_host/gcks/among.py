@@ -53,10 +53,9 @@ class Among:
         rules = rules if self._text is None else sitepolicy.parse(self._text, rules.listen)
         self.keyserver = SharedKeyServer(store, rules, replica=name, spis=spis)
         self.keyserver.on_policy = self._adopted
-        self.keyserver.elsewhere = lambda sa: self.keyserver.redirects.to_holder(sa)
         self._company = Company(name)
         self._replica = Replica(store, self.keyserver, self._facts, os.urandom)
-        self._looked_ms = 0
+        self._looked_ms = self._stepped_ms = 0
         self._is_draining = False
 
     @property
@@ -76,6 +75,7 @@ class Among:
 
     def step(self, now_ms: int) -> tuple[list[Out], int]:
         """As KeyServer.step(). Problem: from the store; it goes on."""
+        self._stepped_ms = now_ms
         outs, wait_ms = self._replica.step(now_ms)
         if self._replica.trouble:
             self._trouble(self._replica.trouble)
@@ -154,7 +154,7 @@ class Among:
             "term": lead.term if lead is not None else None,
             "revision": self.keyserver.since,
             "lag_ms": self._lag_ms(now_ms),
-            "replicas": self._company.shown(now_ms, self.keyserver.since, holder),
+            "replicas": self._company.shown(now_ms),
         }
 
     def faults(self, now_ms: int) -> list[str]:
@@ -180,7 +180,8 @@ class Among:
         takes = self.is_ready and not self._is_draining
         listen = tuple(f"{entry.host}:{entry.port}" for entry in self._listen)
         machine = os.uname().nodename, os.getpid()
-        return asdict(Said(self._at, listen, *machine, self.keyserver.since, takes))
+        known = self.keyserver.since, self._lag_ms(self._stepped_ms)
+        return asdict(Said(self._at, listen, *machine, *known, self.keyserver.is_holder, takes))
 
     def _aim(self, now_ms: int) -> None:
         """Where members are sent, if they are."""

@@ -22,7 +22,9 @@ class Said:
     listen: tuple[str, ...] = ()
     host: str = ""  # the machine's name, and
     process: int = 0
-    revision: int = 0  # of the store, as it knew it when it said so
+    revision: int = 0  # of the store, up to which it knew all, and
+    lag_ms: int | None = None  # since it did; None: it never has
+    leads: bool = False  # whether it has the term, as far as it knows
     takes: bool = False  # whether it takes members: it has followed, and is not about to end
 
     def emit(self) -> bytes:
@@ -36,7 +38,9 @@ def parse(facts: bytes) -> Said:
         at, host = str(told["at"]), str(told["host"])
         process, revision = int(told["process"]), int(told["revision"])
         listen = tuple(str(each) for each in told["listen"])
-        return Said(at, listen, host, process, revision, bool(told["takes"]))
+        lag_ms = None if told["lag_ms"] is None else int(told["lag_ms"])
+        does = bool(told["leads"]), bool(told["takes"])
+        return Said(at, listen, host, process, revision, lag_ms, *does)
     except (ValueError, TypeError, KeyError):
         return Said()
 
@@ -75,9 +79,8 @@ class Company:
         known = self._heard.get(name)
         return known[2].at if known and self._lives(known[1], now_ms) and known[2].takes else ""
 
-    def shown(self, now_ms: int, revision: int, holder: str) -> list[dict]:
-        """For `covey status`: those that live, by name. revision: of the store, as known here;
-        holder: who has the term."""
+    def shown(self, now_ms: int) -> list[dict]:
+        """For `covey status`: those that live, by name, as they said."""
         return [
             {
                 "replica": name,
@@ -85,10 +88,11 @@ class Company:
                 "listen": list(said.listen),
                 "host": said.host or None,
                 "process": said.process or None,
-                "leads": name == holder,
+                "leads": said.leads,
                 "takes": said.takes,
+                "revision": said.revision,
+                "lag_ms": said.lag_ms,
                 "heard_ms": now_ms - heard_ms,
-                "behind": max(0, revision - said.revision),
             }
             for name, (_, heard_ms, said) in sorted(self._heard.items())
             if self._lives(heard_ms, now_ms)

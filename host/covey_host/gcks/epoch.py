@@ -57,6 +57,7 @@ class Birth:
     activate_in_ms: int = 0  # from then on: when senders use the TEK
     end_in_ms: int = 0  # when nobody takes what comes under the TEK before it
     evicts: bool = False  # it puts somebody out, while all others follow
+    placed: tuple[str, ...] = ()  # newcomers for whom there is a leaf
 
 
 @dataclass(frozen=True)
@@ -180,13 +181,17 @@ def decode_state(value: bytes) -> tuple[Epoch, Outbox]:
         rekey=_rekey_sa(fields["rekey"]),
         seats=tuple(_seat(seat) for seat in fields.get("seats", ())),
         clock=bytes.fromhex(fields.get("clock", "")),
-        birth=Birth(**fields["birth"]) if "birth" in fields else None,
+        birth=_birth(fields["birth"]) if "birth" in fields else None,
         **{name: bytes.fromhex(fields[name]) for name in _OCTETS},
     )
     return epoch, tuple(_parcel(parcel) for parcel in state["outbox"])
 
 
 _OCTETS = ("tek_spi", "tek_keymat", "next_rekey_spi", "next_tek_spi")
+
+
+def _birth(fields: dict) -> Birth:
+    return Birth(**{**fields, "placed": tuple(fields["placed"])})
 
 
 def _rekey_sa(fields: dict) -> RekeySA:

@@ -131,11 +131,12 @@ class Door:
         self._is_calm = now_ms >= self._calm_ms
 
     def _again(self, known: IkeSA, header: ike.Header, data: bytes, now_ms: int) -> list[bytes]:
-        """Section 2.1: the same answer while half-open, ignored from then on. Under a flood one
-        that is longer than the repeat is not given: with the cookie that is asked for instead,
-        the peer begins another IKE SA."""
+        """Section 2.1: the same answer while half-open, or while the peer waits for new keys and
+        may ask whether we live; ignored from then on. Under a flood one that is longer than the
+        repeat is not given: with the cookie that is asked for instead, the peer begins another IKE
+        SA."""
         self._counters["sa_init_repeat"] += 1
-        if known.next_request > 1:
+        if known.next_request > 1 and known.deferred is None:
             return []
         is_longer = len(known.response) > len(data) and not known.has_cookie
         if is_longer and self.is_loaded():

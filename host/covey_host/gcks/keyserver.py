@@ -100,7 +100,7 @@ class KeyServer:
             self._store, ledger.term, self._authority, self._time, is_shared=ledger.is_shared
         )
         self._diary.contacts.load()
-        registrar = Registrar(
+        self._registrar = Registrar(
             self._groups,
             self._authority,
             self._rekeyer.public_key,
@@ -112,7 +112,7 @@ class KeyServer:
             self._policy,
             self._groups,
             self._authority,
-            registrar,
+            self._registrar,
             self.counters,
             self._tell,
             self._random,

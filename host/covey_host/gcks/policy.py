@@ -36,6 +36,9 @@ identity = "{identity}"
 # each message on port 4500 only, where not said: {{ address = "ADDRESS:PORT", marker = true }}.
 listen = ["0.0.0.0:4500"]
 
+# Where members find the key servers, all of them: what `covey member add` writes without --server.
+# servers = ["192.0.2.10", "192.0.2.11"]
+
 # After this long without a message from a member its IKE SA is closed. It stays in its groups.
 ike_idle = "10m"
 #
@@ -230,6 +233,7 @@ class SitePolicy:
     ike_lifetime_s: int = 28800
     cookies_from: int = 64
     fragment_size: int = 1280
+    servers: tuple[tuple[str, int | None], ...] = ()  # as members find them: hosts, ports
 
     @property
     def multicast_addresses(self) -> list[str]:
@@ -356,6 +360,7 @@ def _replace(path: Path, text: str) -> None:
 _SITE = {
     "identity": ("identity", values.identity),
     "listen": ("listen", values.listen),
+    "servers": ("servers", values.servers),
     "ike_idle": ("ike_idle_s", values.seconds(10, 7 * 86400)),
     "liveness": ("liveness_s", values.seconds(5, 86400)),
     "ike_lifetime": ("ike_lifetime_s", values.seconds(10, 30 * 86400)),

@@ -14,7 +14,7 @@ by the latter (all have the keys by then). What only the holder may do it is ask
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from . import Out, succession, turns
@@ -33,7 +33,6 @@ from .succession import Plan
 from .timers import NEVER
 
 RUN, POLICY = "site/run", "site/policy"  # rows that every registration rests on
-_PLACED = b'"placed":'
 _LOOK_MS = 250  # that a look may take: an epoch was not born later than that after it began
 _SOON_MS = 250  # until what has to wait for others is tried again, should nobody say so before
 _LATER_MS = 1000
@@ -47,14 +46,8 @@ class Office:
     time: Callable[[], float]
     run: str = ""  # of the key servers: see SharedKeyServer
     is_holder: bool = False
-
-
-@dataclass(frozen=True)
-class Look:
-    """When the store was looked at, and the time before that (None: never)."""
-
-    now_ms: int
-    before_ms: int | None
+    looked_ms: int | None = None  # when the last look at the store began of which all is known
+    asking: set[str] = field(default_factory=set)  # groups that may need something of the holder
 
 
 class SharedGroup(Group):
@@ -70,7 +63,6 @@ class SharedGroup(Group):
         super().__init__(policy, ledger, rekeyer, random, clock)
         self._office = office
         self._turn_key = self._prefix + "turn"
-        self._looked_ms: int | None = None  # when the store was last seen to have this epoch
         self._wants = ""  # REKEY or EXCLUDE: what is asked of the holder, or was asked of us,
         self._wants_in = 0  # in the epoch of this number
         self._foreign: set[str] = set()  # who waits at other key servers
@@ -83,31 +75,27 @@ class SharedGroup(Group):
 
     # What the store says
 
-    def load(self, look: Look) -> None:
+    def load(self, now_ms: int) -> None:
         """All there is."""
-        self._looked_ms = look.before_ms
-        self._read(look.now_ms)
-        self._looked_ms = look.now_ms
+        self._read(now_ms)
 
-    def catch_up(self, rows: dict[str, tuple[bytes, int]], look: Look) -> None:
-        """Rows that were written since the last look: key without prefix → value, version. None of
-        this group: then it is as it was."""
-        at = self._turn_key
+    def catch_up(self, rows: dict[str, tuple[bytes, int]], now_ms: int) -> None:
+        """Rows that were written since the last look: key without prefix → value, version. What is
+        not called with any is as it was."""
         value, version = rows.get("turn", (None, 0))
-        if value is not None and version != self._ledger.version(at) and not self.is_stale:
-            turn = turns.parsed(value)
-            gone = turn.gone_since(self._ledger.turn(self._prefix))
-            if gone is None:
-                self._read(look.now_ms)
-            else:
-                self._ledger.take_turn(self._prefix, turn, gone)
-                for tail, (_, written) in rows.items():
-                    self._ledger.take(self._prefix + tail, written)
-                found = dict.fromkeys(gone) | {tail: value for tail, (value, _) in rows.items()}
-                if not self._take(found, look.now_ms):
-                    self._read(look.now_ms)
-        if not self.is_stale:
-            self._looked_ms = look.now_ms
+        if value is None or version == self._ledger.version(self._turn_key):
+            return
+        turn = turns.parsed(value)
+        gone = turn.gone_since(self._ledger.turn(self._prefix))
+        if gone is None or self.is_stale:
+            self._read(now_ms)
+            return
+        self._ledger.take_turn(self._prefix, turn, gone)
+        for tail, (_, written) in rows.items():
+            self._ledger.take(self._prefix + tail, written)
+        found = dict.fromkeys(gone) | {tail: value for tail, (value, _) in rows.items()}
+        if not self._take(found, now_ms):
+            self._read(now_ms)
 
     def _read(self, now_ms: int) -> None:
         for member in list(self._foreign):  # they may be admitted: asked for again, if not
@@ -116,7 +104,7 @@ class SharedGroup(Group):
         self._roster.load(found)
         self._tree = KeyTree.loaded(found) if "tree" in found else None
         if "state" in found:
-            self._see(*decode_state(found["state"]), found, now_ms)
+            self._see(*decode_state(found["state"]), now_ms)
             if self._office.is_holder:  # after a write of which nothing is known
                 self._put_off(now_ms)
         self.is_stale = False
@@ -127,43 +115,37 @@ class SharedGroup(Group):
         for tail, value in found.items():
             if tail.startswith(("member/", "sender/")):
                 self._roster.take(tail, value)
-                self._was_admitted(tail.removeprefix("member/"), value)
+                self._was_admitted(tail.removeprefix("member/"))
             elif tail.startswith("tree"):
                 tree[tail] = value
         if tree and (self._tree is None or not self._tree.take(tree)):
             return False
         if found.get("state") is not None and not self._office.is_holder:
-            self._see(*decode_state(found["state"]), found, now_ms)
+            self._see(*decode_state(found["state"]), now_ms)
         if self.epoch is not None and self._has_senders():
             self._newcomers.touched()
         return True
 
-    def _was_admitted(self, member: str, row: bytes | None) -> None:
+    def _was_admitted(self, member: str) -> None:
         """Perhaps: then it waits no more, here or elsewhere."""
-        if row is not None and _PLACED not in row and self._newcomers.is_waiting(member):
-            self.forget_waiting(member)
+        if self._newcomers.is_waiting(member):
+            enrolled = self._roster.members.get(member)
+            if enrolled is not None and not enrolled.left:
+                self.forget_waiting(member)
 
-    def _see(
-        self, epoch: Epoch, outbox: Outbox, found: dict[str, bytes | None], now_ms: int
-    ) -> None:
-        """The state that another key server has written; found: what stands beside it."""
+    def _see(self, epoch: Epoch, outbox: Outbox, now_ms: int) -> None:
+        """The state that another key server has written."""
         if epoch == self.epoch:
             self._repeats = _kept(outbox, self.policy, now_ms, self._activate_ms)
             return
         birth = epoch.birth or Birth("", 0)
-        since_ms = None if self.epoch is None else self._looked_ms
+        since_ms = None if self.epoch is None else self._office.looked_ms
         latest_ms = now_ms + _LOOK_MS
         how = {"tree": self._tree, "evicts": birth.evicts}
         times = latest_ms + birth.activate_in_ms, latest_ms + birth.end_in_ms
         self._repeats = Repeats()
         self.believe(Plan(epoch, outbox, {}, *times, **how), now_ms)
-        written = self._ledger.version(self._prefix + "state")
-        placed = frozenset(
-            tail.removeprefix("member/")
-            for tail, row in found.items()
-            if tail.startswith("member/") and row is not None and _PLACED in row
-            if self._ledger.version(self._prefix + tail) == written
-        )
+        placed = self._placed(birth)
         self._earliest_ms = -NEVER if since_ms is None else since_ms + birth.activate_in_ms
         unused_ms = self._earliest_ms - self.policy.atd_s * 100  # as Newcomers.began() has it
         is_first = epoch.number == 1
@@ -175,6 +157,11 @@ class SharedGroup(Group):
         else:
             self._born_ms = max(since_ms, now_ms - self._most_age_ms)
         self._wants = ""
+
+    def _placed(self, birth: Birth) -> frozenset[str]:
+        """For whom the epoch has a leaf that they have not come for yet."""
+        some = {member: self._roster.members.get(member) for member in birth.placed}
+        return frozenset(m for m, e in some.items() if e and e.left and e.leaf is not None)
 
     def _reckon(self, birth: Birth, now_ms: int) -> None:
         """By the time of day, for want of better: it may be wrong, and must do no harm then."""
@@ -210,10 +197,13 @@ class SharedGroup(Group):
         if self.is_inband:  # the IKE SAs of its members are lost, and with them all ways
             self.exclude(now_ms)
 
-    def step_down(self) -> None:
+    def step_down(self, now_ms: int) -> None:
         """Another one holds it."""
         self._wants = ""
-        self._foreign.clear()
+        for member in list(self._foreign):
+            self.forget_waiting(member)
+        if self._newcomers.waiting(now_ms):
+            self._office.asking.add(self.policy.name)
 
     def _put_off(self, now_ms: int) -> None:
         """Members may hear only now what is in the outbox."""
@@ -288,7 +278,7 @@ class SharedGroup(Group):
     # As a follower
 
     def ask(self, now_ms: int) -> Ask:
-        """What it needs of the holder now."""
+        """What it needs of the holder now, if it is one of those that are asking."""
         if self._office.is_holder or self.epoch is None:
             return Ask()
         wants = self._wants if self._wants_in == self.epoch.number else ""
@@ -335,7 +325,11 @@ class SharedGroup(Group):
         self._check_turn(now_ms)
         epoch, standing = self.epoch, self._newcomers.standing(member)
         how = {"boots": boots, "relayed": relayed, "receives": receives}
-        sender_ids = super().admit(member, wanted, now_ms, fragments, **how)
+        try:
+            sender_ids = super().admit(member, wanted, now_ms, fragments, **how)
+        except NotYet:
+            self._office.asking.add(self.policy.name)
+            raise
         for key in (self._turn_key, RUN, POLICY, MEMBER + member):
             self._ledger.rests_on(key)
         if self.epoch is epoch:

@@ -19,6 +19,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from covey import ike
+
 from ..errors import Problem
 from ..store import Changed, Fenced, Lead, Store
 from . import Out, asks
@@ -26,10 +28,13 @@ from .asks import Ask
 from .authority import MEMBER, Member
 from .group import Group
 from .halfopen import most_len
+from .ikesa import IkeSA
 from .keyserver import KeyServer
 from .ledger import Changes, Ledger, Moved
+from .overview import Overview
+from .parts import Payloads, notify
 from .policy import GroupPolicy, SitePolicy
-from .sharedgroup import POLICY, RUN, Look, Office, SharedGroup
+from .sharedgroup import POLICY, RUN, Office, SharedGroup
 
 _TRIES = 20  # of the same work, while others write
 _ASK_AGAIN_MS = 5000  # while somebody waits: the holder forgets
@@ -43,12 +48,13 @@ class SharedKeyServer(KeyServer):
     def __init__(self, store: Store, policy: SitePolicy, *, replica: str, **how: Any):
         super().__init__(store, policy, **how)
         self.replica = replica
-        self.lead_seen = Lead()  # as the store was last looked at, at
-        self.caught_up_ms: int | None = None
+        self.lead_seen = Lead()  # as the store was last looked at
         self.since = 0  # the revision that is known
         self.is_ready = False  # somebody holds, who lives: members may come
         # What is made of a row `site/policy` that came; None: the policy stays as it is.
         self.on_policy: Callable[[bytes], SitePolicy | None] = lambda _: None
+        # What is said to a member that the holder alone can register.
+        self.elsewhere: Callable[[IkeSA], Payloads] = lambda _: [notify(ike.REGISTRATION_FAILED)]
         self._office = Office(replica, self._time)
         self._unborn: dict[str, SharedGroup] = {}  # of policy, and not in the store yet
         self._unsent: list[Out] = []  # what came up while members were looked at
@@ -57,6 +63,11 @@ class SharedKeyServer(KeyServer):
     @property
     def is_holder(self) -> bool:
         return self._office.is_holder
+
+    @property
+    def caught_up_ms(self) -> int | None:
+        """When all that had been written was known last."""
+        return self._office.looked_ms
 
     @property
     def term(self) -> int | None:
@@ -71,13 +82,14 @@ class SharedKeyServer(KeyServer):
         self.since, self.lead_seen = first.revision, first.lead
         self._office.run = first.lead.run
         self._begin(Ledger(self._store, is_shared=True))
+        self._registrar.elsewhere = lambda sa: self.elsewhere(sa)
         self.refresh_trust()
         rows = {key: (value, version) for key, value, version in first.rows}
         self._take_site(rows, now_ms)
         for policy in self._policy.groups.values():
             if policy.name not in self._groups and policy.name not in self._unborn:
                 self._follow_group(policy, now_ms)
-        self.caught_up_ms = now_ms
+        self._office.looked_ms = now_ms
 
     def lead(self, now_ms: int, term: int, run: str) -> list[Out]:
         """Be the holder: the term was acquired with this run. Groups of another run get new keys,
@@ -106,7 +118,7 @@ class SharedKeyServer(KeyServer):
         self._ledger.is_fenced = False
         self._retired.clear()
         for group in self._groups.values():
-            group.step_down()
+            group.step_down(now_ms)
         if was_holder:
             self._tell("follows", term=self.lead_seen.term)
         outs = []
@@ -124,7 +136,7 @@ class SharedKeyServer(KeyServer):
         group = self._groups.get(name) or self._unborn.get(name)
         if group is None:
             group = self._made(policy)
-            group.load(Look(now_ms, None))
+            group.load(now_ms)
         evicted = frozenset(self._authority.evicted(name))
         if evicted or not group.is_open:
             group.start(now_ms, evicted, self._authority.evicted_done(name))
@@ -143,14 +155,13 @@ class SharedKeyServer(KeyServer):
         return outs + self._due(now_ms)
 
     def _catch_up(self, now_ms: int) -> list[Out]:
-        look = Look(now_ms, self.caught_up_ms)
         found = self._store.changed("", self.since)
-        outs = self._take(found, look)
-        self.since, self.caught_up_ms = found.revision, now_ms
+        outs = self._take(found, now_ms)
+        self.since, self._office.looked_ms = found.revision, now_ms
         return outs
 
-    def _take(self, found: Changed, look: Look) -> list[Out]:
-        now_ms, outs = look.now_ms, []
+    def _take(self, found: Changed, now_ms: int) -> list[Out]:
+        outs = []
         if found.lead.term != self.lead_seen.term:
             self._asked.clear()  # whoever holds now has not heard it
         self.lead_seen = found.lead
@@ -160,7 +171,7 @@ class SharedKeyServer(KeyServer):
             self._office.run = found.lead.run
         rows = {key: (value, version) for key, value, version in found.rows}
         self._take_site(rows, now_ms)
-        self._take_groups(rows, look)
+        self._take_groups(rows, now_ms)
         names = [key.removeprefix(MEMBER) for key in rows if key.startswith(MEMBER)]
         if names:
             self._authority.recount()
@@ -182,33 +193,34 @@ class SharedKeyServer(KeyServer):
                 self._follow_policy(policy, now_ms)
             self._ledger.take(POLICY, version)
 
-    def _take_groups(self, rows: dict[str, tuple[bytes, int]], look: Look) -> None:
+    def _take_groups(self, rows: dict[str, tuple[bytes, int]], now_ms: int) -> None:
         by_group: dict[str, dict[str, tuple[bytes, int]]] = {}
         for key, row in rows.items():
             if key.startswith(_GROUP):
                 name, _, tail = key.removeprefix(_GROUP).partition("/")
                 by_group.setdefault(name, {})[tail] = row
         is_new = False
-        for name, group in self._groups.items():
-            was = group.epoch
-            group.catch_up(by_group.get(name, {}), look)
-            is_new |= group.epoch is not was
-        for name in [name for name in self._unborn if name in by_group]:
-            group = self._unborn[name]
-            group.load(look)
-            if group.epoch is not None:
-                self._groups[name] = self._unborn.pop(name)
-        if is_new or by_group:
+        for name, some in by_group.items():
+            if name in self._groups:
+                group = self._groups[name]
+                was = group.epoch
+                group.catch_up(some, now_ms)
+                is_new |= group.epoch is not was
+            elif name in self._unborn:
+                self._unborn[name].load(now_ms)
+                if self._unborn[name].epoch is not None:
+                    self._groups[name] = self._unborn.pop(name)
             self.relay.is_stale = True
         if is_new:
-            self._responder.hurry(look.now_ms)
+            self._responder.hurry(now_ms)
 
     def _take_members(self, names: list[str], now_ms: int) -> list[Out]:
         """What they may do may have changed."""
         outs = []
         for name in names:
             sa = self._responder.open_sa(name)
-            waits = [group for group in self._groups.values() if group.waits_for(name)]
+            asking = [self._groups[n] for n in self._office.asking if n in self._groups]
+            waits = [group for group in asking if group.waits_for(name)]
             if sa is None and not waits:
                 continue
             member = self._authority.find(name)
@@ -232,12 +244,12 @@ class SharedKeyServer(KeyServer):
     def _ask(self, now_ms: int) -> None:
         """Of the holder, what is needed and was not asked for yet, or long ago."""
         changes: Changes = {}
-        for name, group in self._groups.items():
-            ask = group.ask(now_ms)
+        for name in sorted(self._office.asking):
+            ask = self._groups[name].ask(now_ms) if name in self._groups else Ask()
             former, since_ms = self._asked.get(name, (Ask(), 0))
-            if not ask and not former:
-                continue
-            if ask == former and now_ms < since_ms + _ASK_AGAIN_MS:
+            if not ask:
+                self._office.asking.discard(name)
+            if ask == former and (not ask or now_ms < since_ms + _ASK_AGAIN_MS):
                 continue
             key = asks.key_of(self.replica, name)
             self._ledger.read(key)
@@ -283,7 +295,7 @@ class SharedKeyServer(KeyServer):
 
     def _follow_group(self, policy: GroupPolicy, now_ms: int) -> None:
         group = self._made(policy)
-        group.load(Look(now_ms, None))
+        group.load(now_ms)
         held = self._unborn if group.epoch is None else self._groups
         held[policy.name] = group
 
@@ -293,6 +305,14 @@ class SharedKeyServer(KeyServer):
 
     def _start_group(self, policy: GroupPolicy, now_ms: int) -> None:
         self._lead_group(policy, now_ms)
+
+    def _overview(self) -> Overview:
+        """Of groups that there are already."""
+        if self._responder is None:
+            return super()._overview()
+        born = {n: p for n, p in self._policy.groups.items() if n in self._groups}
+        policy = replace(self._policy, groups=born)
+        return Overview(policy, self._groups, self._authority, self._diary, self._responder)
 
     # As every key server, though others write
 

@@ -110,7 +110,8 @@ def decide(
     end_ms = said_ms + dtd_s * 1000
     if birth is not None:
         times = {"activate_in_ms": activate_ms - now_ms, "end_in_ms": end_ms - now_ms}
-        new = replace(new, birth=replace(birth, **times, evicts=evicts))
+        birth = replace(birth, **times, evicts=evicts, placed=tuple(moves.joined))
+        new = replace(new, birth=birth)
     changes = {was.prefix + "state": encode_state(new, outbox)}
     changes |= was.roster.vacating(vacated) | was.roster.removing(gone, keeps=keeps)
     for name, enrolled in moves.joined.items():

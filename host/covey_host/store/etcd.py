@@ -6,7 +6,7 @@ See etcdrows.py for what lies where, and etcdwriter.py for what every write comp
 import json
 import os
 from base64 import b64decode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import Problem
@@ -66,6 +66,10 @@ class EtcdStore:
     def read(self, key: str) -> tuple[bytes | None, int]:
         self._writer.settle()
         return self._reader.read(key)
+
+    def read_many(self, keys: Sequence[str]) -> list[tuple[bytes | None, int]]:
+        self._writer.settle()
+        return self._reader.read_many(keys)
 
     def scan(self, prefix: str, after: str = "", most: int = -1) -> list[tuple[str, bytes, int]]:
         self._writer.settle()

@@ -1,6 +1,6 @@
 """What lies in etcd as entries, read from one moment: their values, versions, and what is new."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ..errors import Problem
 from . import Changed, Lead, etcdwriter
@@ -9,7 +9,7 @@ from .etcdrows import Row, part, parts_of, row_of
 from .etcdwriter import keys_in
 
 _PAGE = 200  # rows that are read at once
-_ROWS = 50  # keys that are asked for at once
+_ROWS = 100  # keys that are asked for at once
 _COMPACTED = "compacted"
 
 
@@ -23,17 +23,13 @@ class Reader:
         self._odd: dict[str, Row] = {}  # entries whose version is not their mod, as last seen
 
     def read(self, key: str) -> tuple[bytes | None, int]:
+        return self.read_many([key])[0]
+
+    def read_many(self, keys: Sequence[str]) -> list[tuple[bytes | None, int]]:
         while True:
-            rows, journal, revision = self._entries([key])
-            if journal:
-                self._carry_out(journal)
-                continue
-            row = rows[0]
-            if not row.parts:
-                return row.value, row.version
-            value = self._joined(row, revision)
-            if value is not None:
-                return value, row.version
+            found = self._whole(keys)
+            if found is not None:
+                return found
 
     def scan(self, prefix: str, after: str, most: int) -> list[tuple[str, bytes, int]]:
         while True:
@@ -57,6 +53,19 @@ class Reader:
 
     def asked_of_lead(self) -> list:
         return [get(self._at(name)) for name in ("term", "owner", "run", "beat")]
+
+    def _whole(self, keys: Sequence[str]) -> list[tuple[bytes | None, int]] | None:
+        """None: look again."""
+        found = self.rows(keys)
+        if found is None:
+            return None
+        values: list[tuple[bytes | None, int]] = []
+        for row in found[0]:
+            value = self._joined(row, found[1]) if row.parts else row.value
+            if row.parts and value is None:
+                return None
+            values.append((value, row.version))
+        return values
 
     def _changed(self, prefix: str, since: int) -> Changed | None:
         """None: look again."""
@@ -109,27 +118,25 @@ class Reader:
             rows.append((key, value, row.version))
         return rows
 
-    def rows(self, keys: list[str]) -> tuple[list[Row], int] | None:
-        """Of one moment, and which; None: look again."""
+    def rows(self, keys: Sequence[str]) -> tuple[list[Row], int] | None:
+        """Without their parts, of one moment, and which; None: look again."""
         rows: list[Row] = []
         revision = 0
         for at in range(0, len(keys), _ROWS):
-            found, journal, revision = self._entries(keys[at : at + _ROWS], revision)
-            if journal:
-                self._carry_out(journal)
+            some = keys[at : at + _ROWS]
+            asked = [get(self._at("e/" + key), revision=revision) for key in some]
+            answer = self._past([*asked, get(self._at("journal"))])
+            if answer is None:
                 return None
-            rows += found
+            *found, journal = answer.rows
+            if journal:
+                self._carry_out(journal[0])
+                return None
+            for key, each in zip(some, found, strict=True):
+                rows.append(row_of(each[0] if each else Found()))
+                self.note(key, rows[-1])
+            revision = revision or answer.revision
         return rows, revision
-
-    def _entries(self, keys: list[str], revision: int = 0) -> tuple[list[Row], Found | None, int]:
-        """Without their parts → also a journal that comes before, and the revision of all."""
-        ops = [get(self._at("e/" + key), revision=revision) for key in keys]
-        answer = self._client.transact([], [*ops, get(self._at("journal"))])
-        rows = [row_of(found[0] if found else Found()) for found in answer.rows[:-1]]
-        for key, row in zip(keys, rows, strict=True):
-            self.note(key, row)
-        journal = answer.rows[-1]
-        return rows, journal[0] if journal else None, revision or answer.revision
 
     def note(self, key: str, row: Row) -> None:
         if row.version != row.mod:
