@@ -85,6 +85,7 @@ GROUPS = {
             "timing",
             "signers",
             "report",
+            "redirect",
             "cip",
         ],
         ["errors", "port", "bytes", "cryptography"],
@@ -131,6 +132,8 @@ GROUPS = {
             "silence",
             "reporter",
             "servers",
+            "hopping",
+            "several",
         ],
         ["errors", "port", "bytes", "cryptography", "state", "formats"],
         ["struct"],
@@ -297,7 +300,18 @@ STOCK |= {"sys", "time"}
 FIRMWARE = ROOT / "firmware"
 SHIM = ROOT / "host" / "shim"
 # Each may name those before it.
-ONBOARD = ["board", "wifi", "seed", "asleep", "install", "together", "cyclic", "instant", ""]
+ONBOARD = [
+    "board",
+    "wifi",
+    "seed",
+    "asleep",
+    "install",
+    "together",
+    "lag",
+    "cyclic",
+    "instant",
+    "",
+]
 
 
 def test_main_names_only_what_a_board_has():
