@@ -97,7 +97,7 @@ class Front:
             self.carried.append((number, owner))
             return self._take(owner, data, at, now_ms)
         outs = lobby.receive(data, at, now_ms)
-        lobby.heard()
+        outs += lobby.heard(now_ms)
         handed = lobby.take_handed()
         if self.held is not None:
             self.held += handed

@@ -81,10 +81,13 @@ ROLES = {
         "pebbles",
     ],
     "a board that goes on where it was, after deep sleep": ["resume"],
+    "more than one key server": ["several", "hopping"],
+    "a key server names another (RFC 5685)": ["redirect"],
     "EtherNet/IP, where the application imports it": ["cip"],
 }
 _PLAIN = ("udp", "ip")  # as a board has it; the others are measured beside
 _ALL_ROLES = (*_PLAIN, "relay", "mac", "tesla", "ecdsa", "certificates", "rawkeys", "ppk")
+_ALL_ROLES += ("several",)
 _UNROLLED = "covey.port.mpy_ghash"  # the 32-bit MicroPython loads this one; others need
 _IN_LOOPS = {"covey.port.mpy_ghash_small", "covey.port.mpy_tag"}
 

@@ -285,13 +285,32 @@ def serve(
     store_ca: StoreCa = None,
     store_cert: StoreCert = None,
     store_key: StoreKey = None,
+    replica: Annotated[
+        str | None, typer.Option(help="Its name among others at the same etcd [the machine's].")
+    ] = None,
+    advertise: Annotated[
+        str | None,
+        typer.Option(help="Where members find it: an address or a name [as it listens]."),
+    ] = None,
     site: Site = None,
 ) -> int:
     """Run the key server. Its log goes to stderr."""
     place = None if store is None else place_of(store, store_ca, store_cert, store_key)
     if place is None and (store_ca or store_cert or store_key):
         raise Problem("--store-ca, --store-cert and --store-key go with --store.", MISUSE)
-    return commands.serve(site, json, interface, ttl, user, workers, place)
+    return commands.serve(site, json, interface, ttl, user, workers, place, replica, advertise)
+
+
+@app.command()
+def drain(site: Site = None) -> None:
+    """Send the members of this key server to the others, let another lead, and end it."""
+    commands.drain(site)
+
+
+@app.command("policy")
+def show_policy(site: Site = None) -> None:
+    """Print the policy in force: with several key servers, it may be none of their files."""
+    commands.show_policy(site)
 
 
 @app.command()

@@ -17,12 +17,13 @@ from .gcks.sockets import interface_address
 from .operations import LISTEN_WAITS, Operations
 from .psk import read_psk
 from .site import Site, check_name
-from .store import Locked
+from .store import Locked, location
 from .store.place import Place
 from .vault.opening import create_store, open_store
 
 _LOCK_WAIT_S = 5  # another command, or a server that starts or stops, may hold it so long
 _LOCK_POLL_S = 0.05
+_DRAINED_S = 30  # in which a server that drains ends
 _IDENTITY = "gcks.local"  # where this machine's own name can't be one
 
 
@@ -100,7 +101,7 @@ def member_add(option: Path | None, name: str, group: str, auth: str, **wishes: 
     request["ttl"] = wishes["ttl"]
     request["delivery"] = wishes["delivery"]
     answer = perform(sites.find(option), request)
-    places = ", then ".join(f"{s['host']}:{s['port']}" for s in answer["servers"])
+    places = " or ".join(f"{s['host']}:{s['port']}" for s in answer["servers"])
     output.line(
         f"Wrote {answer['directory']}/ (covey.json, {', '.join(answer['files'])}): a member of"
         f" group {group} that finds its key server at {places}."
@@ -178,6 +179,8 @@ def serve(
     user: str | None,
     workers: int,
     place: Place | None = None,
+    replica: str | None = None,
+    advertise: str | None = None,
 ) -> int:
     from .gcks.server import Server
     from .service.account import Account
@@ -185,13 +188,50 @@ def serve(
     address = None if interface is None else interface_address(interface)
     account = None if user is None else Account(user)
     log = output.Log(as_json)
-    if place is None:
-        site = sites.find(option)
-    else:
-        from .vault.copying import attach
-
-        site = attach(option, place)
+    site = _site_to_serve(option, place, replica, advertise)
     return Server(site, log, address, ttl, account, workers).run()
+
+
+def _site_to_serve(
+    option: Path | None, place: Place | None, replica: str | None, advertise: str | None
+) -> Site:
+    """With what was typed in its store.toml, so that every command has it from there."""
+    if place is None and replica is None and advertise is None:
+        return sites.find(option)
+    if place is None:
+        known = location.read(sites.find(option))
+        if known is None:
+            raise Problem("--replica and --advertise go with a store in etcd.", MISUSE)
+        place = known[0]
+    from .vault.copying import attach
+
+    had = location.own_of(Site(option or Path(os.environ.get("COVEY_SITE") or ".")))
+    own = location.Own(
+        had.replica if replica is None else replica,
+        had.advertise if advertise is None else advertise,
+    )
+    own.check()
+    return attach(option, place, own)
+
+
+def drain(option: Path | None) -> None:
+    """Until the server has ended."""
+    site = sites.find(option)
+    answer = control.call(site.control, {"do": "drain"})
+    if answer is None:
+        raise Problem("No key server is running.")
+    where = ", ".join(answer["hosts"])
+    output.line(f"Members go to {where} from now on; this key server ends when they know.")
+    end = time.monotonic() + _DRAINED_S
+    while control.call(site.control, {"do": "health"}) is not None:
+        if time.monotonic() > end:
+            raise Problem("The key server doesn't end: look at its log.")
+        time.sleep(_LOCK_POLL_S)
+
+
+def show_policy(option: Path | None) -> None:
+    answer = perform(sites.find(option), {"do": "policy"})
+    output.line(answer["text"].rstrip("\n"))  # TOML: nothing in it moves a cursor
 
 
 def rekey(option: Path | None, group: str) -> None:
@@ -219,6 +259,10 @@ def status(option: Path | None, as_json: bool) -> None:
         if server.get("workers"):
             of_them = ", ".join(str(pid or "-") for pid in server["workers"].values())
             output.line(f"Its workers are processes {of_them}.")
+        if found.get("cluster"):
+            overview.show_cluster(found["cluster"])
+    if "problem" in found:
+        raise Problem(found["problem"])
     overview.show(found)
 
 
@@ -297,8 +341,13 @@ def perform(site: Site, request: dict) -> dict:
             store.lock(f"covey {request['do']}")
             with recorder.alone(site, store, request):
                 return Operations(site, store).perform(request, 0)
-        except Locked:
+        except Locked as locked:
             if time.monotonic() > end:
+                if locked.holder.startswith("replica "):
+                    raise Problem(
+                        f"Key servers are at work on {location.name(site)} ({locked.holder}): type"
+                        " this on a machine where one of them runs."
+                    ) from None
                 raise
         finally:
             store.close()

@@ -145,6 +145,11 @@ DROPS = {
         "RFC 8784 section 3",
         "Is the key server an older one? Was the member added without --ppk? Make its image anew.",
     ),
+    "ike_redirect": Words(
+        "of a key server that sent it to one that its covey.json doesn't name, or too often",
+        "RFC 5685",
+        "Name all key servers in `servers` of covey.toml, and make its image anew.",
+    ),
     "gsa": Words("whose policy does not parse", "RFC 9838 section 4.4"),
     "kd": Words("whose keys do not parse", "RFC 9838 section 4.5"),
     "policy": Words(

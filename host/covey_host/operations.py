@@ -15,11 +15,11 @@ from typing import Protocol
 
 from . import permissions, ppks
 from . import site as sites
-from .audit import archive
+from .audit import archive, recorder
 from .certificates import Certificates, stale
 from .control import caller
 from .errors import MISUSE, Problem
-from .gcks import Out, policy
+from .gcks import Out, policy, sitepolicy
 from .gcks.authority import CERT, KEY, PSK, Authority, Member
 from .gcks.diary import Diary
 from .gcks.keyserver import KeyServer
@@ -30,7 +30,7 @@ from .gcks.room import check_change, check_group, check_room
 from .gcks.sockets import own_address
 from .psk import psk_of
 from .site import Site, check_name
-from .store import Store
+from .store import Store, location
 from .why import check_files
 
 _MEMBER_FORMAT = 1  # "version" of covey.json
@@ -51,7 +51,10 @@ class Running(Protocol):
     def listen(self) -> tuple[Listen, ...]: ...
     def send(self, outs: list[Out]) -> None: ...
     def facts(self) -> dict: ...
+    def cluster(self) -> dict | None: ...
     def check_routes(self, groups: list) -> None: ...
+    def reload(self, rules: policy.SitePolicy, text: str, now_ms: int) -> list[Out]: ...
+    def drain(self) -> list[str]: ...
 
 
 class Operations:
@@ -61,6 +64,7 @@ class Operations:
         self._site = site
         self._store = store
         self._running = running
+        self._who = location.replica_of(site)  # "": there are no replicas
         self._certificates = Certificates(site, store, running)
 
     def perform(self, request: dict, now_ms: int) -> dict:
@@ -80,6 +84,8 @@ class Operations:
         if self._running:
             if settings.get("delivery") != policy.UNICAST:
                 self._running.check_routes([settings.get("address")])
+        if not sitepolicy.is_same(policy.load(self._site.policy), self._rules()):
+            raise Problem(sitepolicy.DIFFERS, MISUSE)
         authority = self._authority()
         made = policy.append_group(
             self._site.policy, name, lambda group: check_group(group, authority), **settings
@@ -90,14 +96,15 @@ class Operations:
 
     def reload(self, request: dict, now_ms: int) -> dict:
         """All but `listen`: sockets are opened at the start only."""
-        rules = policy.load(self._site.policy)
+        text = policy.text_of(self._site.policy)
+        rules = policy.parse(text, str(self._site.policy))
         check_room(rules, self._authority(), self._site.policy)
         waits = False
         if self._running:
             waits = rules.listen != self._running.listen
             rules = replace(rules, listen=self._running.listen)
             self._running.check_routes(rules.multicast_addresses)
-            self._running.send(self._running.keyserver.reload(rules, now_ms))
+            self._running.send(self._running.reload(rules, text, now_ms))
         return {"groups": list(rules.groups), "listen_waits": waits}
 
     def rekey(self, request: dict, now_ms: int) -> dict:
@@ -105,14 +112,14 @@ class Operations:
         if self._running:  # by the policy in force, whatever covey.toml says by now
             self._running.send(self._running.keyserver.rekey(name, now_ms))
         else:
-            _known_group(policy.load(self._site.policy), name)
+            _known_group(self._rules(), name)
         return {"group": name, "deferred": not self._running}
 
     # Members
 
     def member_add(self, request: dict, now_ms: int) -> dict:
         name = check_name("member", _text(request, "member"))
-        rules = policy.load(self._site.policy)
+        rules = self._rules()
         group = _known_group(rules, _text(request, "group"))
         role = permissions.role_wanted(request)
         relayed = _is_relayed(name, group, request)
@@ -168,7 +175,7 @@ class Operations:
         folder = self._site.members / name
         if request.get("csr") is None and request.get("cert") is None:
             request = {**request, "old": _read(folder / "cert.pem").decode("latin-1")}
-        identity = policy.load(self._site.policy).identity
+        identity = self._rules().identity
         files, _, (id, until) = self._certificates.certified(name, identity, request)
         authority.issued(member, id, until)
         sites.replace_private(folder / "cert.pem", files["cert.pem"])
@@ -195,7 +202,7 @@ class Operations:
 
     def _remove(self, names: list[str], now_ms: int) -> dict:
         if not self._running:
-            known = policy.load(self._site.policy).groups
+            known = self._rules().groups
             for gone in self._authority().remove_without_server(*names, known=known):
                 self._remember("removed", member=gone.name, groups=list(gone.roles(known)))
             return {"members": names, "deferred": True, "groups": []}
@@ -204,7 +211,7 @@ class Operations:
         return {"members": names, "deferred": False, "groups": keyserver.farewells(now_ms)}
 
     def member_list(self, request: dict, now_ms: int) -> dict:
-        groups = policy.load(self._site.policy).groups
+        groups = self._rules().groups
         found = []
         for m in self._authority().members():
             for group, role in m.groups.items():
@@ -218,12 +225,12 @@ class Operations:
     def member_allow(self, request: dict, now_ms: int) -> dict:
         """What it may do in a group, or in those of a pattern, becomes another thing."""
         check_name("member", _text(request, "member"))
-        how = request, now_ms, self._remember
+        how = request, now_ms, self._remember, self._rules()
         return permissions.allow(self._site, self._authority(), self._running, *how)
 
     def site_ca(self, request: dict, now_ms: int) -> dict:
         """What is to be changed of whom the site trusts; then, how it is."""
-        identity = policy.load(self._site.policy).identity
+        identity = self._rules().identity
         self._certificates.change(request, identity)
         found = self._certificates.facts(identity)
         evicted = self._certificates.void(self._authority) if request.get("crl") else []
@@ -238,15 +245,20 @@ class Operations:
         if member is not None:
             member = _text(request, "member")
         if self._running:
-            found = self._running.keyserver.status(now_ms, member)
-            return {"server": self._running.facts(), **found}
-        rules = policy.load(self._site.policy)
-        return {"server": None, **KeyServer(self._store, rules).status(now_ms)}
+            of_it = {"server": self._running.facts(), "cluster": self._running.cluster()}
+            try:
+                return {**of_it, **self._running.keyserver.status(now_ms, member)}
+            except Problem as problem:  # a store that can't be reached is when others matter
+                if of_it["cluster"] is None:
+                    raise
+                return {**of_it, "problem": problem.sentence}
+        rules = self._rules()
+        return {"server": None, "cluster": None, **KeyServer(self._store, rules).status(now_ms)}
 
     def why(self, request: dict, now_ms: int) -> dict:
         """All that is known of one member."""
         name = check_name("member", _text(request, "member"))
-        rules = policy.load(self._site.policy)
+        rules = self._rules()
         server = self._running.keyserver if self._running else KeyServer(self._store, rules)
         found = server.why(name, now_ms)
         files = check_files(self._site, self._authority().find(name), rules)
@@ -258,8 +270,19 @@ class Operations:
             follow = request.get("follow") is True
             found = self._running.keyserver.keys(now_ms, follow=follow, **caller())
         else:
-            found = KeyServer(self._store, policy.load(self._site.policy)).keys(now_ms)
+            found = KeyServer(self._store, self._rules()).keys(now_ms)
         return {**found, "running": self._running is not None}
+
+    def policy_text(self, request: dict, now_ms: int) -> dict:
+        """The text of what is in force."""
+        text = sitepolicy.read(Ledger(self._store)) if self._who else None
+        return {"text": policy.text_of(self._site.policy) if text is None else text}
+
+    def drain(self, request: dict, now_ms: int) -> dict:
+        """Members are sent to other replicas, and this one ends."""
+        if not self._running:
+            raise Problem("No key server is running.")
+        return {"hosts": self._running.drain()}
 
     def entered(self, request: dict, now_ms: int) -> dict:
         """What is done to the site's files elsewhere, and here only for the audit log."""
@@ -267,8 +290,15 @@ class Operations:
 
     def audit_archive(self, request: dict, now_ms: int) -> dict:
         """Files of the audit log that were copied elsewhere may be taken away."""
-        ledger = self._running.keyserver.ledger if self._running else Ledger(self._store)
-        return {"first": archive.record(ledger, self._site.root, request.get("names"))}
+        is_alone = self._running and not self._who
+        ledger = self._running.keyserver.ledger if is_alone else Ledger(self._store)
+        return {"first": archive.record(ledger, self._site.root, request.get("names"), self._who)}
+
+    def _rules(self) -> policy.SitePolicy:
+        """As covey.toml has them now, or, with replicas, as the store has them."""
+        rules = policy.load(self._site.policy)
+        text = sitepolicy.read(Ledger(self._store)) if self._who else None
+        return rules if text is None else sitepolicy.parse(text, rules.listen)
 
     def _remember(self, event: str, **facts) -> None:
         """For `covey why`, where no server does it. It goes without, if it can't be written."""
@@ -318,6 +348,8 @@ _WORK = {
     "status": Operations.status,
     "why": Operations.why,
     "keys": Operations.keys,
+    "policy": Operations.policy_text,
+    "drain": Operations.drain,
     "backup": Operations.entered,
     "restore": Operations.entered,
     "site key": Operations.entered,
@@ -325,6 +357,19 @@ _WORK = {
     "audit archive": Operations.audit_archive,
     "failed": Operations.entered,
 }
+
+
+# What reads, or is entered into the audit log alone.
+_CHANGES_NOTHING = {"status", "why", "member list", "keys", "policy", "drain", "audit archive"}
+
+
+def changes_state(request: dict) -> bool:
+    """Whether only the holder of the term may do it."""
+    what = request.get("do")
+    if what == "site ca":
+        return recorder.is_entered(request)
+    work = _WORK.get(what) if isinstance(what, str) else None
+    return work is not None and work is not Operations.entered and what not in _CHANGES_NOTHING
 
 
 def _read(path: Path) -> bytes:
@@ -377,7 +422,7 @@ def _covey_json(
         "group": group.name,
         "idi": name,
         "idr": rules.identity,
-        "servers": [_server(rules, one) for one in _servers(request)],
+        "servers": [_server(rules, one) for one in _servers(rules, request)],
         **proof,
         **permissions.asks_as(permissions.role_wanted(request)),
     }
@@ -398,15 +443,16 @@ def _covey_json(
     return fields
 
 
-def _servers(request: dict) -> list:
-    wanted = request.get("servers", [None])
+def _servers(rules: policy.SitePolicy, request: dict) -> list:
+    wanted = request.get("servers", [list(one) for one in rules.servers] or [None])
     if not isinstance(wanted, list) or not wanted:
         raise Problem("The servers of the request are no list.", MISUSE)
     return wanted
 
 
 def _server(rules: policy.SitePolicy, wanted) -> dict:
-    """Where a member finds the key server: as asked for, else the first entry of `listen`."""
+    """Where a member finds a key server: as asked for, or in `servers`; else the first entry of
+    `listen`."""
     entry = rules.listen[0]
     match wanted:
         case None:

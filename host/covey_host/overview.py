@@ -11,6 +11,25 @@ _LAGS = [CURRENT, BEHIND, SILENT, UNKNOWN]
 _NAMED = 20  # members that lag, of each group
 
 
+_REPLICAS = ["replica", "at", "host", "process", "leads", "takes", "revision", "lag_ms"]
+
+
+def show_cluster(found: dict) -> None:
+    """Of several key servers on one store."""
+    if not found["ready"]:
+        what = "does not know yet what the others have done"
+    elif found["draining"]:
+        what = "sends its members to the others, and ends"
+    elif found["leads"]:
+        what = f"leads (term {found['term']})"
+    else:
+        what = f"follows {found['holder'] or 'nobody'} (term {found['term']})"
+    known = "" if found["lag_ms"] is None else f" It knew all there was {found['lag_ms']} ms ago."
+    output.line(f"It is replica {found['name']}, and {what}.{known}")
+    rows = [[row[column] for column in _REPLICAS] for row in found["replicas"]]
+    output.table("replica", _REPLICAS, rows)
+
+
 def show(found: dict) -> None:
     """The answer to {"do": "status"}, but for the server's line."""
     rows = [_keys_of(name, group) for name, group in found["groups"].items()]

@@ -54,14 +54,15 @@ def allow(
     request: dict,
     now_ms: int,
     remember: Callable[..., None],
+    rules: policy.SitePolicy,
 ) -> dict:
     """Give a member a rule, or take one away. running: an operations.Running, or None;
-    remember(event, **facts): for who asks why, where no server does it."""
+    remember(event, **facts): for who asks why, where no server does it; rules: without one."""
     rule, word = request.get("group"), request.get("role")
     if not isinstance(rule, str):
         raise Problem("The request lacks the name of its group.", MISUSE)
     role = None if word == DEFAULT else roles.role_named(word)
-    rules = running.keyserver.policy if running else policy.load(site.policy)
+    rules = running.keyserver.policy if running else rules
     name = request["member"]
     was, now = authority.with_rule(name, roles.check_pattern(rule), role)
     is_known = roles.is_pattern(rule) or rule in rules.groups or rule in was.groups

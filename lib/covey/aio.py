@@ -416,7 +416,7 @@ class Joined:
         events = self.membership.events
         while events:
             name, detail = events.pop(0)
-            if name == "unanswered":
+            if name == "unanswered" and self.membership.has_asked_all:
                 self._addresses.forget()
             if self._on_event:
                 self._on_event(name, detail)

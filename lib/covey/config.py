@@ -15,8 +15,9 @@
     group            text                 IDg, ID_KEY_ID (RFC 9838 section 4.2)
     idi              text                 who we are, ID_KEY_ID
     idr              text; anyone         who the key server must prove to be, ID_FQDN
-    servers          list of objects      in the order to be tried: host; port (4500); marker: four
-                                          zero octets lead each message (true on port 4500)
+    servers          list of objects      all of them; each start draws in which order to ask them:
+                                          host; port (4500); marker: four zero octets lead each
+                                          message (true on port 4500)
     psk_file         path                 the pre-shared key, see parse_psk; or in its place all of
     key_file         path                 our private key, P-256, without a password
     certificate_file path                 our certificate; behind it the intermediate CA's, if any

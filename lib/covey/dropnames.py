@@ -49,6 +49,7 @@ def names():
         -31: "ike_fragment",
         -59: "ike_cert",
         -64: "ike_ppk",
+        -66: "ike_redirect",
         -40: "gsa",
         -41: "kd",
         -42: "policy",

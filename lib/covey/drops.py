@@ -60,6 +60,7 @@ DROP_IKE_KE = -30  # RFC 8031 / 7748 section 6.1: a public value that is refused
 DROP_IKE_FRAGMENT = -31  # RFC 7383 section 2.6: a duplicate, or too many or too long to be kept
 DROP_IKE_CERT = -59  # RFC 4945: a certificate that doesn't parse or hold, or none is known there
 DROP_IKE_PPK = -64  # RFC 8784 section 3: it uses no PPK, and we need it to
+DROP_IKE_REDIRECT = -66  # RFC 5685: to nowhere that we know, too often, or not with our nonce
 # Group policy and keys, RFC 9838
 DROP_GSA = -40  # a GSA payload that does not parse
 DROP_KD = -41  # a KD payload that does not parse
@@ -108,7 +109,7 @@ def name_of(reason):
     return names()[reason]
 
 
-_MOST = 66  # the first number that none has, so that a board has room for no more
+_MOST = 67  # the first number that none has, so that a board has room for no more
 
 
 class FormatError(Exception):

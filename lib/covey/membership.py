@@ -17,6 +17,7 @@ from covey.drops import (
     DROP_IKE_EXCHANGE,
     DROP_IKE_SPI,
     DROP_KEEPALIVE,
+    ConfigError,
     name_of,
 )
 from covey.group import Group
@@ -57,6 +58,16 @@ _IDLE_MS = const(1000)
 _SLICES = const(6)  # of work on keys between two looks at timers
 
 
+def _servers_of(settings, random, path_to):
+    if len(settings.servers) == 1:
+        return Servers(settings.servers, random)
+    try:
+        from covey.several import Several
+    except ImportError:
+        raise ConfigError("This image was made for one key server: make it anew.")
+    return Several(settings, random, path_to)
+
+
 class Membership:
     """settings: config.Config. member: the Member whose key store this fills.
 
@@ -71,6 +82,7 @@ class Membership:
     _last_words = ()  # what that one has to say, addressed
     _said_awake = False  # to the server of ._ike: that we have run since we got what we have
     _leaving = False
+    moves = False  # another server is asked next, though the IKE SA with this one may live
     _silence = None  # silence.Silence, where policy has a max_silence
     _reporter = None  # Reporter, once a server has asked for reports
     is_amid = False  # the last step was a slice of work: there is nothing new to tell
@@ -88,7 +100,7 @@ class Membership:
         self._keys = KeyWork(settings, member, self._group, random)
         self._ike = None  # registration.Registration
         self._path_to = path_to
-        self._servers = Servers(settings.servers, random)
+        self._servers = _servers_of(settings, random, path_to)
         self._asked = None  # config.Server of ._ike
         self._refresh = Refresh(self._random_ms)
         self._pause_s = _REFUSED_S
@@ -183,11 +195,15 @@ class Membership:
             return self._group.step(self._now_ms)
         if look == 1:
             return self._timers()
-        if self._ike is None:
+        ike = self._ike
+        if ike is None:
             return _IDLE_MS
         wait = self._step_ike()
         self._outcome()
-        return min(wait, _IDLE_MS)  # what has come of it starts timers that were looked at before
+        if self._ike is not ike:
+            return 0  # the next server is asked
+        # what has come of it starts timers that were looked at before
+        return min(wait, _IDLE_MS, self._refresh.at.left_ms(self._now_ms))
 
     def _step_ike(self):
         try:
@@ -260,6 +276,7 @@ class Membership:
         self._group.wipe()
         if self._ike is not None:
             self._ike.close()
+        self._servers.wipe()
 
     # What the application may know
 
@@ -306,6 +323,11 @@ class Membership:
         return self._group.terms.epoch
 
     @property
+    def has_asked_all(self):
+        """Whether each key server was asked since one has answered."""
+        return self._servers.has_asked_all
+
+    @property
     def server(self):
         """The config.Server asked last, where ESP goes to it: behind no marker, but framed."""
         return self._asked.floated()
@@ -324,6 +346,8 @@ class Membership:
         """A new IKE SA with the server whose turn it is."""
         self._refresh.at.stop()
         if self._ike is not None:
+            if self.moves:
+                self._servers.part(self)
             if self._ike.state == registration.CLOSED:
                 self._before, self._before_asked = self._ike, self._asked
                 self._hear_out()
@@ -331,7 +355,7 @@ class Membership:
         server = self._asked = self._servers.current
         keys = self.member.keys
         self._said_awake = bool(keys.live()) and not keys.lapsed
-        self._ike = registration.Registration(
+        self._ike = self._servers.registration(
             self.settings,
             self._now_ms,
             random=self._random,
@@ -354,7 +378,7 @@ class Membership:
         ike = self._ike
         if ike is None or ike.state in (registration.FAILED, registration.CLOSED):
             self._register()
-        elif self.member.keys.lapsed and ike.is_established:
+        elif self.moves or self.member.keys.lapsed and ike.is_established:
             self._register()  # a pull may bring again what we had
         elif ike.pull(self._now_ms):
             self._refresh.pulled(self._now_ms)
@@ -404,7 +428,7 @@ class Membership:
         """What the registration has come to since we looked last."""
         ike = self._ike
         outcome = ike.take_outcome()
-        if outcome is None:
+        if outcome is None or self._servers.has_taken(self, outcome):
             return
         refresh = self._refresh
         was_pulling = refresh.is_pulling
@@ -479,7 +503,7 @@ class Membership:
         self.events.append(("unanswered", self.reason))
         pause_ms = self._servers.next()
         if not pause_ms:
-            return self._register()
+            return self._servers.move(self)
         if is_refusal and self.state != MEMBER:
             self._set_state(REFUSED)
         least_ms = _REFUSED_S * 1000 if is_refusal else 0

@@ -28,6 +28,10 @@ class Path:
         self._own = own or _UNKNOWN, own_port
         self._theirs = theirs, their_port
 
+    def is_to(self, host):
+        """Whether this text is the server's address."""
+        return host == "%d.%d.%d.%d" % tuple(self._theirs[0])
+
     def notify(self, spi_i):
         """The notifications of our IKE_SA_INIT; none where there is no SHA-1."""
         source = ike.nat_detection(spi_i, bytes(8), *self._own)

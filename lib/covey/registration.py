@@ -50,6 +50,7 @@ LEFT = "left"  # it knows; the IKE SA is up
 FAILED = "failed"  # no IKE SA (.reason, .noted): none was made, or the server answers no more
 CLOSED = "closed"  # the IKE SA is over (.reason): ended by the server, or by close()
 
+REDIRECTED = "redirected"  # an outcome, and .reason: another server is to be asked, see several.py
 NO_MEMORY = "no_memory"  # .reason where the server's answer was good, and could not be read
 
 _NEXT = {
@@ -104,7 +105,7 @@ class Registration:
         if path is not None and path.has_marker:
             self._has_marker = True
         self._outgoing = []  # (datagram, where to: see covey.nat)
-        self._handshake = Handshake(config, random, self._outgoing, path, awake)
+        self._handshake = self._begin(path, awake)
         self._spi_i = self._handshake.spi_i
         self._unicast = None  # Unicast with the server that has proven itself
         self._outcomes = []
@@ -214,6 +215,15 @@ class Registration:
         for inband in self._inbands:
             wipe(inband.kwk)
         self._wipe_kwk()
+
+    # What one of several servers is asked in another way, see hopping.py
+
+    def _begin(self, path, awake):
+        return Handshake(self._config, self._random, self._outgoing, path, awake)
+
+    def _wait(self):
+        """An answer is awaited from now on."""
+        self._patience.start(self._now_ms)
 
     # What comes in
 
@@ -373,10 +383,10 @@ class Registration:
             self._take_judgement(handshake, *handshake.judged)
         elif self.state == STARTING and handshake.request:
             self._become(INIT)
-            self._patience.start(self._now_ms)
+            self._wait()
         elif self.state == INIT and handshake.peers:
             self._become(AUTH)
-            self._patience.start(self._now_ms)
+            self._wait()
 
     def _take_judgement(self, handshake, peer, found):
         """What the certificates of one who answered GSA_AUTH have come to."""

@@ -21,6 +21,8 @@ _DONE = ()  # an empty SK
 class Judged:
     """reply: payloads of the answer; None while a rekey of the IKE SA is to be worked on."""
 
+    redirect = None  # data of a REDIRECT: another server is to be asked
+
     def __init__(self, reply=_DONE, end=None, reason=0, inband=None, rekey=None):
         self.reply = None if rekey else list(reply)
         self.end = end  # why the IKE SA ends, or None
@@ -51,7 +53,11 @@ def judge(opened):
         exchange = opened.header.exchange
         if exchange == ike.INFORMATIONAL:
             deletes = [d.protocol for d in _deletes(payloads)]
-            return Judged(end="deleted" if ike.IKE in deletes else None)
+            judged = Judged(end="deleted" if ike.IKE in deletes else None)
+            for n in said:
+                if n.type == ike.REDIRECT:
+                    judged.redirect = n.data
+            return judged
         if exchange == ike.GSA_INBAND_REKEY:
             return Judged(inband=_inband(payloads))
         if exchange == ike.CREATE_CHILD_SA:

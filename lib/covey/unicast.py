@@ -28,6 +28,7 @@ from covey.port import const
 ANSWERED = "answered"  # payloads (None: they don't parse), DROP_* then, the IkeSA: what was asked
 INBAND = "inband"  # requests.Inband
 ALIVE = "alive"  # payloads or None, of the answer to a liveness check; when that was asked first
+REDIRECT = "redirect"  # its data, see several.py
 ENDED = "ended"  # why: the server, or its age, has ended the last IKE SA
 DEAD = "dead"  # the server answers no more
 
@@ -61,6 +62,7 @@ class Unicast:
     """sa: the proven IkeSA; outgoing: list of (datagram, where to), see covey.nat."""
 
     _gone = ()  # IkeSA without keys
+    most_s = 3600  # that a request of ours may be without an answer, at the latest
 
     def __init__(self, config, sa, to, keeps_alive, outgoing, random, drops, now_ms):
         self.events = []
@@ -177,7 +179,7 @@ class Unicast:
     def _send(self, line, purpose, exchange, payloads, most_s=3600):
         """MemoryError: nothing is asked."""
         patience = Patience(self._config)
-        patience.start(self._now_ms, most_s)
+        patience.start(self._now_ms, min(most_s, self.most_s))
         line.sa.ask(exchange, payloads)
         line.patience = patience
         line.asked = purpose
@@ -285,6 +287,8 @@ class Unicast:
             self._drops.count(judged.reason)
         if judged.inband is not None:
             self.events.append((INBAND, judged.inband))
+        if judged.redirect is not None:
+            self.events.append((REDIRECT, judged.redirect))
         if judged.end:
             self._end_line(line, judged.end)
 

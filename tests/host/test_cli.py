@@ -323,14 +323,30 @@ def test_unicast_delivery_of_a_member(covey, site):
     assert (far[0]["delivery"], far[0]["rekey"]) == ("unicast", "inband")
 
 
-def test_several_servers_in_the_order_in_which_they_are_tried(covey, site):
+def test_several_servers(covey, site):
     said = covey(*_MEMBER, "--server", "10.0.0.1:848", "--server", "10.0.0.2")
-    assert said.status == 0 and "10.0.0.1:848, then 10.0.0.2:4500" in said.out
+    assert said.status == 0 and "at 10.0.0.1:848 or 10.0.0.2:4500." in said.out
     servers = config.load(str(site / "members/press-7/covey.json")).servers
     assert [(s.host, s.port, s.marker) for s in servers] == [
         ("10.0.0.1", 848, False),
         ("10.0.0.2", 4500, True),
     ]
+
+
+def test_all_servers_that_the_site_names(covey, site):
+    text = (site / "covey.toml").read_text()
+    (site / "covey.toml").write_text('servers = ["10.0.0.1", "gcks.example:848"]\n' + text)
+    said = covey(*_MEMBER)
+    assert said.status == 0 and "at 10.0.0.1:4500 or gcks.example:848." in said.out
+    servers = config.load(str(site / "members/press-7/covey.json")).servers
+    assert [(s.host, s.port, s.marker) for s in servers] == [
+        ("10.0.0.1", 4500, True),
+        ("gcks.example", 848, False),
+    ]
+    covey("member", "add", "b", "--group", "line1", "--server", "10.0.0.3")
+    assert len(config.load(str(site / "members/b/covey.json")).servers) == 1
+    said = covey("member", "add", "c", "--group", "line1", "--delivery", "unicast")
+    assert said.status == 2 and "gcks.example:848, where IKE" in said.refusal
 
 
 def test_one_of_several_servers_that_is_none(covey, site):

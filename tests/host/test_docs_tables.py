@@ -29,6 +29,7 @@ from covey import (
     rekey,
     renewal,
     servers,
+    several,
     unicast,
 )
 from covey import group as member_group
@@ -149,6 +150,8 @@ def test_private_attributes_have_the_numbers_of_the_code():
     ("Times",
      "member: pause after all servers were asked in vain, doubled up to 300 s, half of it random",
      [servers._FIRST_MS // 1000]),
+    ("Times", "the same: gives a request over an IKE SA up that is kept", [several._KEPT_S]),
+    ("Times", "the same: follows REDIRECT", [several._REDIRECTS, several._PERIOD_MS // 1000]),
     ("Times", "member: an inband rekey so soon behind a pull is followed by a pull",
      [refresh._OVERLAP_S]),
     ("Times",
@@ -305,7 +308,7 @@ def calls(paths, *functions):
 def test_the_events_of_a_member():
     states = set(membership.NAMES.values()) - {"idle"}  # where it begins: told to nobody
     named = {join._EVENTS.get(state, state) for state in states}
-    named |= set(calls([Path(membership.__file__)], "append"))
+    named |= set(calls([Path(membership.__file__), Path(several.__file__)], "append"))
     named |= set(calls([Path(join.__file__)], "tell"))
     source = Path(join.__file__).read_text()
     named |= set(re.findall(r'"event": "(\w+)"', source))
@@ -316,6 +319,8 @@ def test_the_log_of_the_server():
     gcks = sorted((HOST / "gcks").glob("*.py"))
     named = set(calls(gcks, "_tell", "event"))
     named |= {"rekeyed", "excluded_all"}  # KeyServer._tell_of says one of them
+    source = Path(registrar.__file__).read_text()
+    named |= set(re.findall(r'_afterwards\(\s*self\._tell,\s*"(\w+)"', source))
     assert '"rekeyed" if' in Path(keyserver.__file__).read_text()
     assert codes(table(CLI, "The server's log")) == named
 
@@ -332,15 +337,17 @@ def test_the_counters_of_the_server():
     source = "".join(path.read_text() for path in sorted((HOST / "gcks").glob("*.py")))
     named = set(re.findall(r'counters\["(\w+)"\]', source)) | {"rekeyed", "excluded_all"}
     named |= set(re.findall(r'(?:Unacceptable|(?<!_)Refused)\([^"]*"(\w+)"\)', source))
+    named |= set(re.findall(r'_afterwards\(self\._count, "(\w+)"', source))
     named |= set(registrar.REASONS.values())
     assert codes(table(CLI, "Counters")) == named
 
 
 def test_the_status_of_the_server(tmp_path):
-    top, process, of_group = (table(CLI, "The server's status", at) for at in range(3))
+    tables = (table(CLI, "The server's status", at) for at in range(4))
+    top, process, cluster, of_group = tables
     site = Site(tmp_path / "state.db")
     facts = site.server.status(site.now)
-    assert codes(top) == {"event", "server", *facts}
+    assert codes(top) == {"event", "server", "cluster", "problem", *facts}
     assert codes(of_group) == set(facts["groups"]["line1"])
     assert codes(process) == set(server.Server(None, None, None, None).facts())
     site.store.close()

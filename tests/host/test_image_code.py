@@ -66,6 +66,7 @@ def test_all_that_policy_may_switch_on_is_there(arch):
     assert all(found.left.values())
     allowed = {"cip", "iana", "job", "port/mpy_tag", "port/mpy_ghash", "port/mpy_ghash_small"}
     allowed |= {"port/mpy_ghash_ct", "resume", "relay", "ppk", "rawkeys"}
+    allowed |= {"several", "hopping", "redirect"}
     signing = {f"covey/{name}.py" for name in ("digital", "keyfiles", "p256_sign")}
     certs = {f"covey/{name}.py" for name in ("certs", "certfiles", "x509")} | signing
     roles = {
@@ -83,11 +84,16 @@ def test_all_that_policy_may_switch_on_is_there(arch):
         "covey/relay.py",
         "covey/ppk.py",
         "covey/rawkeys.py",
+        "covey/several.py",
     }
     certified = code.select(applications, arch, ("udp", "ip", "certificates"), ())
     assert set(certified.kept) - set(found.kept) == certs
     raw = code.select(applications, arch, ("udp", "ip", "rawkeys"), ())
     assert set(raw.kept) - set(found.kept) == signing | {"covey/rawkeys.py"}
+    many = code.select(applications, arch, ("udp", "ip", "several"), ())
+    assert set(many.kept) - set(found.kept) == {
+        f"covey/{name}.py" for name in ("several", "hopping", "redirect")
+    }
     mixed = code.select(applications, arch, ("udp", "ip", "ppk"), ())
     assert set(mixed.kept) - set(found.kept) == {"covey/ppk.py"}
     relayed = code.select(applications, arch, ("udp", "relay"), ())

@@ -19,7 +19,7 @@ from covey_host import site as sites
 from covey_host.errors import MISUSE, Problem
 from covey_host.gcks import authority
 from covey_host.site import Site
-from covey_host.store import sealed, sqlite
+from covey_host.store import KEEP, sealed, sqlite
 from covey_host.store.sealed import Seal, SealedStore
 from covey_host.vault import sitekey, stream
 from covey_host.vault.opening import create_store, open_store, seal_of
@@ -507,3 +507,55 @@ def test_the_octets_are_those_of_the_specification():
     cipher, end = AESGCMSIV(hmac.digest(backup, file[:63], "sha256")), 63 + (1 << 20) + 16
     assert cipher.decrypt(bytes(12), file[63:end], None) == bytes(1 << 20)
     assert cipher.decrypt(bytes(10) + b"\1\1", file[end:], None) == b"rest"
+
+
+# Replicas
+
+
+def test_what_replicas_say_is_sealed_and_what_was_altered_was_not_said(tmp_path):
+    inner = sqlite.create(tmp_path / "state.db")
+    store = SealedStore(inner, seal(1))
+    store.begin()
+    store.join("one")
+    term = store.acquire_term("one", None, "a run", b"at 192.0.2.1")
+    assert store.lead()[:4] == (term, "one", "a run", b"at 192.0.2.1")
+    store.beat(term, b"at 192.0.2.2")
+    store.present(b"at 192.0.2.3")
+    assert store.lead().facts == store.changed("", 0).lead.facts == b"at 192.0.2.2"
+    assert store.replicas()[0][:2] == ("one", b"at 192.0.2.3")
+    assert b"192.0.2" not in inner.lead().facts + inner.replicas()[0].facts
+    sealed = inner.replicas()[0].facts
+    for said in (sealed, b"plain", b"", inner.lead().facts[:-1]):  # of another name, too
+        inner.beat(term, said)
+        assert store.lead().facts == b"" and store.lead().version
+    other = SealedStore(sqlite.open_existing(tmp_path / "state.db"), seal(2))
+    assert other.replicas()[0][:2] == ("one", b"")
+    store.close()
+
+
+def test_what_is_only_compared_and_what_has_changed_pass_through(tmp_path):
+    store = SealedStore(sqlite.create(tmp_path / "state.db"), seal(1))
+    store.begin()
+    version = store.compare_and_swap([("a", 0, b"1"), ("b", 0, b"1")], None)
+    newer = store.compare_and_swap([("a", version, KEEP), ("b", version, b"2")], None)
+    assert store.read("a") == (b"1", version)
+    assert store.changed("", version).rows == [("b", b"2", newer)]
+    assert store.read_many(["b", "c", "a"]) == [(b"2", newer), (None, 0), (b"1", version)]
+    assert not store.compare_and_swap([("a", newer, KEEP), ("b", newer, b"3")], None)
+    store.close()
+
+
+def test_replicas_begin_only_where_all_is_under_the_newest_key(tmp_path):
+    inner = sqlite.create(tmp_path / "state.db")
+    inner.compare_and_swap([("a", 0, b"plain")], None)
+    store = SealedStore(inner, seal(1), takes_plain=True)
+    with pytest.raises(Problem, match="being sealed under another site key: finish that first"):
+        store.join("one")
+    store.close()
+    alone = SealedStore(sqlite.open_existing(tmp_path / "state.db"), seal(1), takes_plain=True)
+    alone.lock("test")
+    alone.close()
+    store = SealedStore(sqlite.open_existing(tmp_path / "state.db"), seal(1), takes_plain=True)
+    store.join("one")
+    assert store.read("a")[0] == b"plain" and store.is_settled
+    store.close()

@@ -144,6 +144,17 @@ def test_a_key_made_again_never_looks_unchanged(store):
     assert not store.compare_and_swap([("a", first, b"2")], None)
 
 
+def test_many_keys_at_once(store):
+    rows = [(f"k/{i}", 0, bytes([i % 256]) * (i % 7)) for i in range(250)]
+    version = store.compare_and_swap([*rows, ("large", 0, bytes(600_000))], None)
+    assert store.compare_and_swap([("k/7", version, None)], None)
+    asked = ["k/9", "large", "none", "k/7", *[key for key, _, _ in rows]]
+    found = store.read_many(asked)
+    assert found == [store.read(key) for key in asked] and len(found) == 254
+    assert found[:4] == [(b"\x09\x09", version), (bytes(600_000), version), (None, 0), (None, 0)]
+    assert store.read_many([]) == []
+
+
 def test_scan_keeps_to_its_prefix(store):
     keys = ["m/a", "m/b", "m", "m0", "n/a", "l~"]
     store.compare_and_swap([(key, 0, key.encode()) for key in keys], None)

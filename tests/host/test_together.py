@@ -50,9 +50,10 @@ def begun(site, names=NAMES):
 def at_once(site, messages):
     """{address: message} → {address: answer}"""
     outs = []
-    with site.server.together(site.now):
+    with site.server.together(site.now) as late:
         for address, data in messages.items():
             outs += site.server.receive(data, address, site.now)
+    outs += late
     return {out.address: out.data for out in outs if out.address is not None}
 
 

@@ -26,6 +26,7 @@ from covey_host.gcks import (
     workers,
 )
 from covey_host.gcks.cookies import LIFE_MS, Shared
+from covey_host.gcks.redirects import Redirects
 from covey_host.gcks.sockets import Address, Endpoint
 from covey_host.gcks.spis import KEEPER, Spis
 from covey_host.output import Log
@@ -330,7 +331,7 @@ def test_by_certificate(certsite):
 
 
 def test_a_store_that_fails_before_anything_is_answered(tmp_path):
-    """What a certificate has proven is remembered first: until then a repeat finds it proven."""
+    """What a certificate has proven is remembered first, or nothing is given to who has it."""
     site = WorkerCertSite(tmp_path / "state.db", wrap=FullDisk)
     key, chain = site.certified()
     again = issuing.der(site.trust.issue(key.public_key(), "press-7", 9, site.clock))
@@ -340,10 +341,11 @@ def test_a_store_that_fails_before_anything_is_answered(tmp_path):
     assert site.talk(request) is None
     [octets], site.server.held = site.server.held, None
     site.store.full = True
-    with pytest.raises(Problem):
-        site.server.hand_over(octets, site.now)
+    [out] = site.server.hand_over(octets, site.now)
+    refused = gm.check_identity(gm.open(out.data, GSA_AUTH))
+    assert refused == [notification(REGISTRATION_FAILED)]
     site.store.full = False
-    gm.take_group(gm.check_identity(gm.open(site.talk(request), GSA_AUTH)))
+    site.register(site.gm_of((key, [again]), wants=1))
 
 
 def test_a_certificate_that_is_revoked_on_its_way(certsite):
@@ -454,8 +456,10 @@ def keeper(monkeypatch):
     monkeypatch.setattr(workers, "store_key", lambda site: (bytearray(32), b"i" * 8))
     rules = policy.parse(SITE + LINE1)
     told = []
+    nowhere = Redirects(os.urandom)
+    facts = {"policy": rules, "trust": trust.Trust(), "redirects": nowhere}
     return SimpleNamespace(
-        keyserver=SimpleNamespace(policy=rules, trust=trust.Trust(), hear_workers=print),
+        keyserver=SimpleNamespace(**facts, hear_workers=print),
         event=lambda name, **facts: told.append((name, facts["status"])),
         trouble=lambda sentence: told.append("trouble"),
         told=told,
@@ -505,6 +509,7 @@ def alone(site, tmp_path, monkeypatch):
         "key": key.hex(),
         "key_id": key[:8].hex(),
         "policy": frames.policy_facts(site.policy, 1),
+        "redirects": Redirects(os.urandom).facts,
         "endpoints": [],
         "hand": into.detach(),
         "inbox": inbox.detach(),

@@ -4,7 +4,7 @@ The IKE SA is a script here (its own tests are test_registration.py); everything
 policy and keys are octets from tests/recorded/group_story.py.
 """
 
-from covey import gsa, kd, keywork, membership, registration
+from covey import gsa, kd, keywork, membership, registration, several
 from covey.config import Config
 from covey.drops import (
     DROP_IKE_SPI,
@@ -46,7 +46,7 @@ class Script:
         self.alive = None
         self.state = registration.STARTING
         self.reason = self.noted = None
-        self.gsa = self.kd = self.kwk = None
+        self.gsa = self.kd = self.kwk = self.kwa = None
         self.transport_mode = True
         self.sender = self.asked_to_send = config.sender
         self.outcome = None
@@ -61,6 +61,7 @@ class Script:
             self.gsa = gsa.parse_gsa(policy["gsa"])
             self.kd = kd.parse_kd(policy["kd"])
             self.kwk = bytearray(KWK)
+            self.kwa = 1
         self.state = self.outcome = state
         self.reason = reason
 
@@ -123,6 +124,10 @@ class Script:
         self.state = registration.CLOSED
 
 
+def _script(several, *args, **more):
+    return Script(*args, **more)
+
+
 class Life:
     """A Membership, its clock, and the script of its latest IKE SA."""
 
@@ -130,6 +135,7 @@ class Life:
         Script.made = []
         membership.Registration = Script
         registration.Registration = Script
+        several.Hop = _script
         given = dict(_FIELDS)
         given.update(fields)
         given["sender"] = sending
@@ -372,7 +378,7 @@ def test_pauses_grow_until_somebody_answers():
         made += 1
         assert len(Script.made) == made
     life.registered()
-    for pause_ms in (0, 1100):
+    for pause_ms in (1000, 1100):
         life.ike.answer(registration.FAILED, reason="timeout")
         life.run(pause_ms)
         made += 1
@@ -401,6 +407,9 @@ def test_a_server_that_vanished_is_followed_by_the_next_and_data_go_on():
     life.run()
     assert life.names() == ["unanswered"] and life.it.state == membership.MEMBER
     assert life.member.can_send(life.now_ms)
+    assert len(Script.made) == 1  # at a random moment, up to rejoin_spread_s: so do all others
+    life.run(2000)
+    assert len(Script.made) == 2 and life.member.can_send(life.now_ms)
     life.ike.outgoing = [(b"hello", HOME)]
     data, server = life.it.outgoing()
     assert (data, server.host, server.port) == (b"hello", "192.0.2.2", 848)

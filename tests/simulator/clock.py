@@ -21,12 +21,13 @@ class Clock:
         self.at(self.now_ms + ms, call, *args)
 
     def run_until(self, ms):
-        """Everything that is due up to this moment, in order."""
+        """Everything that is due up to this moment, in order. What is called may call this: time
+        passes while it stands still."""
         due = self._due
         while due and due[0][0] <= ms:
             self.now_ms, _, call, args = heapq.heappop(due)
             call(*args)
-        self.now_ms = ms
+        self.now_ms = max(self.now_ms, ms)
 
 
 class Alarm:

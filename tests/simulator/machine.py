@@ -200,6 +200,7 @@ class Machine:
             self.knows.setdefault(it.epoch, self._clock.now_ms)
             self.told_atd_ms.setdefault(it.epoch, it._group.terms.atd_s * 1000)
             self._note_keys()
+            self._plant.noted(self)
 
     def _note_keys(self):
         group = self.membership._group

@@ -166,6 +166,9 @@ class Plant:
         if machine.admitted_ms is None:
             machine.admitted_ms = self.clock.now_ms
 
+    def noted(self, machine):
+        """It has other keys, or is something else."""
+
     def new_seat(self):
         self._seats += 1
         return self._seats - 1

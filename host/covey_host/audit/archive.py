@@ -31,7 +31,7 @@ def copy(files: list[Path], directory: Path) -> None:
         raise Problem(f"{where}: {os.strerror(error.errno or 0)}.", MISUSE) from error
 
 
-def record(ledger: Ledger, root: Path, names: object) -> int:
+def record(ledger: Ledger, root: Path, names: object, who: str = "") -> int:
     """These files, the oldest of the site's, need not be here any more → the number of the entry
     with which the log begins then."""
     present = full_files(root)
@@ -43,8 +43,8 @@ def record(ledger: Ledger, root: Path, names: object) -> int:
         first = number_of(file.read(64))
     if not first:
         raise Problem(f"{behind} begins with no entry: see `covey audit verify`.")
-    if first > rows.read_first(ledger):
-        ledger.write({rows.FIRST: str(first).encode()})
+    if first > rows.read_first(ledger, who):
+        ledger.write({rows.of(rows.FIRST, who): str(first).encode()})
     return first
 
 

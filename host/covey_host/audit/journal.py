@@ -32,7 +32,8 @@ _sync = getattr(os, "fdatasync", os.fsync)  # macOS has the latter only
 
 
 class Journal:
-    """One program writes at a time: whoever has the store's lock. time(): seconds since 1970."""
+    """One program writes at a time: whoever has the store's lock, or is the replica `who`. time():
+    seconds since 1970."""
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class Journal:
         ledger: Ledger,
         time: Callable[[], float],
         random: Callable[[int], bytes] = os.urandom,
+        who: str = "",
     ):
         """Problem where the log can't be read or written, or the store not."""
         self._path = directory / NAME
@@ -51,12 +53,14 @@ class Journal:
         self._waiting: list[bytes] = []
         self._lost = 0
         self._marked_s = 0.0
-        missing = rows.missing(ledger)
+        missing = rows.missing(ledger, who)
         self._key = ledger.read(KEY) or self._new_key(random(chain.KEY_LEN))
-        self._marked = rows.read_mark(ledger)
+        self._mark_row = rows.of(MARK, who)
+        self._marked = rows.read_mark(ledger, who)
         self._last = self._marked
         try:
-            self._open(self._found(), missing)
+            found = self._found()
+            self._open(found, rows.lost(missing, who, is_empty=found == BEGIN))
         except OSError as error:
             raise Problem(self._sentence(error)) from error
 
@@ -110,8 +114,8 @@ class Journal:
             return
         if at_once or not self._marked_s or now_s - self._marked_s >= _MARK_S:
             self._marked_s = now_s
-            self._ledger.read(MARK)  # a write that failed may have been done
-            self._ledger.write({MARK: str(self._last).encode()})
+            self._ledger.read(self._mark_row)  # a write that failed may have been done
+            self._ledger.write({self._mark_row: str(self._last).encode()})
             self._marked = self._last
 
     @property

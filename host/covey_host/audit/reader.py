@@ -8,6 +8,7 @@ from typing import BinaryIO, NamedTuple
 from ..errors import Problem
 from ..gcks.ledger import Ledger
 from ..site import Site
+from ..store import location
 from ..vault.opening import open_store
 from . import chain, rows
 from .chain import Mark, Verifier
@@ -28,19 +29,26 @@ def verify(site: Site, since: Mark) -> Verdict:
     store = open_store(site)
     try:
         ledger = Ledger(store)
-        missing = rows.missing(ledger) if store.is_settled else []
-        key, until = ledger.read(rows.KEY), rows.read_mark(ledger)  # before the files: these go on
-        kept_from = rows.read_first(ledger)
+        who = location.replica_of(site)
+        missing = rows.missing(ledger, who) if store.is_settled else []
+        key = ledger.read(rows.KEY)
+        until = rows.read_mark(ledger, who)  # before the files: these go on
+        kept_from = rows.read_first(ledger, who)
     finally:
         store.close()
     verifier = Verifier(key, since, until, kept_from)
-    found = [f"The store knows {name} no more: somebody has taken it away." for name in missing]
+    found = []
     for line in lines(site.root):
         wrong = verifier.take(line[:-1]) if line.endswith(b"\n") else None  # half a line waits
         if wrong and len(found) < _MOST_FOUND:
             found.append(wrong)
     if wrong := verifier.end():
         found.append(wrong)
+    lost = rows.lost(missing, who, is_empty=not verifier.count)
+    found = [
+        *(f"The store knows {name} no more: somebody has taken it away." for name in lost),
+        *found,
+    ]
     return Verdict(verifier.first, verifier.count, verifier.last, found)
 
 

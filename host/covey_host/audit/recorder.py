@@ -25,7 +25,7 @@ from ..gcks.authority import Authority
 from ..gcks.ledger import Ledger
 from ..output import complain
 from ..site import Site
-from ..store import Store
+from ..store import Store, location
 from .journal import Journal
 from .quota import Quota
 
@@ -34,7 +34,7 @@ _TOLD = 500  # characters of what somebody tells of himself
 _LEFT_OUT_S = 600  # until entries of what was left out
 
 _QUIET = {"moved", "waits", "unanswered", "trouble", "skipped", "drops"}
-_READING = {"status", "why", "member list", "health"}
+_READING = {"status", "why", "member list", "health", "policy"}
 _ALWAYS = {"member remove", "rekey", "reload"}  # done even if it can't be entered
 _STRANGERS = {"authentication_failed"}
 _MEMBERS = {"registered", "left", "refused", "replaced"}
@@ -73,7 +73,7 @@ class Recorder:
     def command(self, request: dict, by: Any, takes: Callable[[], bool] = lambda: False):
         """Around what a person, or a signal, asks for: its events are theirs. takes(): whether it
         takes rights and gives none, where the request alone doesn't say."""
-        if not _is_entered(request):
+        if not is_entered(request):
             yield
             return
         command = request["do"]
@@ -175,7 +175,7 @@ class Recorder:
 @contextmanager
 def alone(site: Site, store: Store, request: dict):
     """Around a command that is done without a running server, under the store's lock."""
-    if not _is_entered(request):
+    if not is_entered(request):
         yield
         return
 
@@ -186,7 +186,8 @@ def alone(site: Site, store: Store, request: dict):
         return False
 
     try:
-        journal = Journal(site.root, Ledger(store), time.time)
+        who = location.replica_of(site)
+        journal = Journal(site.root, Ledger(store), time.time, who=who)
     except Problem as problem:
         if not (_puts_out(request) or takes()):
             raise
@@ -216,7 +217,7 @@ def person(user: int | None, process: int | None) -> dict[str, Any]:
     return {"user": name, "uid": user, "process": process}
 
 
-def _is_entered(request: dict) -> bool:
+def is_entered(request: dict) -> bool:
     command = request.get("do")
     if not isinstance(command, str) or command in _READING:
         return False

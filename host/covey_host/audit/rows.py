@@ -5,7 +5,8 @@
     audit/first   "N": what is before this entry was put into an archive; missing: all is here
 
 The first two are in every store from its beginning, or from when it was sealed. Where one is
-missing, somebody has taken it away.
+missing, somebody has taken it away. Each replica has a log of its own, and of the last two rows
+those of its name: audit/mark/NAME. Until it has made its first entry these are missing.
 """
 
 import os
@@ -23,14 +24,32 @@ def begun(random: Callable[[int], bytes] = os.urandom) -> Changes:
     return {KEY: random(chain.KEY_LEN), MARK: str(BEGIN).encode()}
 
 
-def missing(ledger: Ledger) -> list[str]:
-    return [name for name in (KEY, MARK) if ledger.read(name) is None]
+def of(row: str, who: str) -> str:
+    """MARK or FIRST of the replica of that name; "": of a key server that is the only one."""
+    return f"{row}/{who}" if who else row
 
 
-def read_mark(ledger: Ledger) -> Mark:
-    value = ledger.read(MARK)
+def missing(ledger: Ledger, who: str) -> list[str]:
+    return [name for name in (KEY, of(MARK, who)) if ledger.read(name) is None]
+
+
+def lost(missing: list[str], who: str, *, is_empty: bool) -> list[str]:
+    """Those that somebody has taken away. is_empty: whether the files have no entry."""
+    return [name for name in missing if name == KEY or not (who and is_empty)]
+
+
+def read_mark(ledger: Ledger, who: str) -> Mark:
+    value = ledger.read(of(MARK, who))
     return BEGIN if value is None else chain.parse_mark(value.decode())
 
 
-def read_first(ledger: Ledger) -> int:
-    return int(ledger.read(FIRST) or b"1")
+def read_first(ledger: Ledger, who: str) -> int:
+    return int(ledger.read(of(FIRST, who)) or b"1")
+
+
+def hand_over(ledger: Ledger, former: str, who: str) -> None:
+    """The log of `former` goes on under another name."""
+    found = {of(row, who): ledger.read(of(row, former)) for row in (MARK, FIRST)}
+    for row in found:
+        ledger.read(row)  # which version it has
+    ledger.write({row: value for row, value in found.items() if value is not None})

@@ -69,7 +69,7 @@ def _measure(how: str, each: int, counts: tuple[int, ...]) -> dict[int, list[dic
 
 def _round(plant: Plant, loaders: list) -> dict:
     keeper = plant.server.pid
-    processes = [keeper, *_children(keeper)]
+    processes = [keeper, *children_of(keeper)]
     before = {pid: cpu_s(pid) for pid in processes}
     began = time.perf_counter()
     for one in loaders:
@@ -89,7 +89,7 @@ def _round(plant: Plant, loaders: list) -> dict:
     }
 
 
-def _children(pid: int) -> list[int]:
+def children_of(pid: int) -> list[int]:
     try:
         with open(f"/proc/{pid}/task/{pid}/children") as file:
             return [int(word) for word in file.read().split()]

@@ -50,6 +50,8 @@ _ROLES = {
     "covey.certfiles": ("certificates", "covey.json names no certificates"),
     "covey.rawkeys": ("rawkeys", "covey.json names no server_key_file"),
     "covey.keyfiles": ("certificates rawkeys", "covey.json names a pre-shared key"),
+    "covey.several": ("several", "covey.json names one key server"),
+    "covey.redirect": ("several", "covey.json names one key server"),
     "covey.ppk": ("ppk", "covey.json names no PPK"),
     "covey.sources": (_PROVEN, "its group has no source authentication"),
     "covey.proofs": ("mac", "its group has no receiver-specific MACs"),

@@ -41,6 +41,8 @@ class Member:
             found.add("certificates")
         if "server_key_file" in self.fields:
             found.add("rawkeys")
+        if len(self.fields.get("servers", ())) > 1:
+            found.add("several")
         if "ppk_file" in self.fields:
             found.add("ppk")
         if self.policy is None:

@@ -39,13 +39,14 @@ class Crowd:
             schedule.REMOVE: self._remove,
             schedule.REKEY: self._rekey,
         }
-        await acts[what](which)
-        self.done[what] += 1
+        if await acts[what](which):
+            self.done[what] += 1
 
-    async def join(self, which: int) -> None:
-        """A new one: its files are made at some server, and it is switched on."""
+    async def join(self, which: int) -> bool:
+        """A new one, if there is room: its files are made at some server, and it is switched
+        on."""
         if len(self.present) >= _MOST:
-            return
+            return False
         n = self._count
         self._count += 1
         name, sends = f"m{n}", n % _SENDERS == 0
@@ -57,6 +58,7 @@ class Crowd:
         self._homes[name] = at
         self.present[name] = member
         await self._switch_on(member)
+        return True
 
     async def settle(self) -> None:
         """Until a server leads again, and whoever fell down is on."""
@@ -89,24 +91,25 @@ class Crowd:
             await asyncio.sleep(_POLL_S)
         raise Lost("No server says how it is.")
 
-    async def _restart(self, which: int, number: int | None) -> None:
+    async def _restart(self, which: int, number: int | None) -> bool:
         """It comes back as another process, and registers anew. number: of a signal; None: it
         leaves in good order."""
         if (member := self._one(which)) is None:
-            return
+            return False
         self._busy.add(member.name)
         try:
             await member.child.end(number)
             await self._switch_on(member)
         finally:
             self._busy.discard(member.name)
+        return True
 
-    async def _remove(self, which: int) -> None:
+    async def _remove(self, which: int) -> bool:
         """At some server, and at the next one until it is acknowledged: before that nobody
         knows."""
         member = self._one(which) if len(self.present) > _LEAST else None
         if member is None:
-            return
+            return False
         name = member.name
         del self.present[name]
         while True:
@@ -120,9 +123,11 @@ class Crowd:
             which += 7
             await asyncio.sleep(_AGAIN_S)
         await self._recorder.removed(name)
+        return True
 
-    async def _rekey(self, which: int) -> None:
+    async def _rekey(self, which: int) -> bool:
         await self._covey(which, "rekey", GROUP)
+        return True
 
     async def _covey(self, which: int, *words: str) -> None:
         machine: Machine = self._plant.machines[which % len(self._plant.machines)]

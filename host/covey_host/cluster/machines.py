@@ -17,6 +17,8 @@ from ..site import Site
 
 HOST = "127.0.0.1"
 _LEASH = "covey_host.cluster.leash"
+_START_S = 30
+_POLL_S = 0.02
 
 
 class Machine:
@@ -33,6 +35,7 @@ class Machine:
         self._folder = folder
         self._serve = serve
         self._starts = 0
+        self._before = 0  # of the events: those of processes that have ended
 
     @property
     def is_running(self) -> bool:
@@ -48,18 +51,26 @@ class Machine:
         policy, store = self.site.policy, self.site.elsewhere
         listen = f'listen = ["{HOST}:{self.port}"]'
         policy.write_text(re.sub(r"(?m)^listen = .*$", listen, policy.read_text(), count=1))
-        store.write_text(re.sub(r"(?m)^url = .*$", f'url = "{url}"', store.read_text(), count=1))
+        text = re.sub(r"(?m)^url = .*$", f'url = "{url}"', store.read_text(), count=1)
+        store.write_text(f'{text}replica = "{self.name}"\n')
 
     async def start(self) -> None:
         """Not waited for: see serving()."""
         self._starts += 1
+        self._before = len(self.events)
         self.child = Child(f"{self.name}-{self._starts}", self._folder, self._note)
         words = ["serve", "--json", "--interface", HOST, "--site", self.name, *self._serve]
         await self.child.start([sys.executable, "-m", self.module, *words])
 
     async def serving(self) -> None:
         """Until it is. Lost where it ends, or it takes too long."""
-        await self.child.hear(lambda event: event.get("event") == "serving")
+        end = asyncio.get_running_loop().time() + _START_S
+        while not any(event.get("event") == "serving" for event in self.events[self._before :]):
+            if not self.is_running:
+                raise Lost(f"{self.name} has ended: see {self.name}-{self._starts}.log.")
+            if asyncio.get_running_loop().time() > end:
+                raise Lost(f"{self.name} does not serve: see {self.name}-{self._starts}.log.")
+            await asyncio.sleep(_POLL_S)
 
     def signal(self, number: int) -> None:
         if self.is_running:

@@ -47,6 +47,11 @@ class Node:
     def is_running(self) -> bool:
         return self._child is not None and self._child.status is None
 
+    @property
+    def pid(self) -> int:
+        """Of the process that etcd is a child of."""
+        return self._child.pid
+
     async def start(self, nodes: list["Node"], options: tuple[str, ...]) -> None:
         """Not waited for. Its data lie in the folder, and outlive it."""
         self._starts += 1

@@ -40,6 +40,7 @@ fresh_join = false
 """
 _PORTS = range(20000, 32000)  # below those that systems give out by themselves
 _PATIENCE_S = 60
+_ANSWER_S = 1
 _POLL_S = 0.05
 
 
@@ -202,13 +203,13 @@ class Plant:
         raise Lost(f"No etcd node answers: {last}.")
 
     async def holder(self) -> Machine | None:
-        """Of the newest term, as the first server says that answers; None where none does."""
-        for machine in self.machines:
-            found = await machine.status()
-            for one in (found or {}).get("replicas", ()):
-                if one["leads"]:
-                    return next((m for m in self.machines if m.name == one["replica"]), None)
-        return None
+        """Of the newest term that any server knows of; None where none does."""
+        found = await asyncio.gather(*(machine.status(_ANSWER_S) for machine in self.machines))
+        known = [each["cluster"] for each in found if each and each.get("cluster")]
+        if not known:
+            return None
+        name = max(known, key=lambda one: one["term"] or 0)["holder"]
+        return next((machine for machine in self.machines if machine.name == name), None)
 
     async def leader(self) -> Node | None:
         """Of etcd's nodes."""

@@ -33,31 +33,40 @@ class Probe(NamedTuple):
 class Probes:
     """admit(), while no server runs; then start(), and go() and stop() as often as wanted."""
 
-    def __init__(self, plant: Plant, count: int, period_ms: int):
+    def __init__(self, plant: Plant, count: int, period_ms: int, name: str = "probe"):
         """count: of members that take turns, one each period."""
         self.found: list[Probe] = []
         self.refused: list[dict] = []
         self._coming: dict[str, float] = {}  # who is not in yet: when it began
         self._plant = plant
-        self._names = [f"probe-{number:04d}" for number in range(count)]
+        self.names = [f"{name}-{number:04d}" for number in range(count)]
         self._period_ms = period_ms
         self._psk = secrets.token_bytes(32)
-        self._child = Child("probes", plant.folder, self._hear)
+        self._child = Child(f"{name}s", plant.folder, self._hear)
 
     def admit(self) -> None:
-        admit(self._plant.machines[0].site, self._names, self._psk)
+        admit(self._plant.machines[0].site, self.names, self._psk)
 
     async def start(self) -> None:
         await self._child.start([sys.executable, "-m", "covey_host.cluster.prober"])
         order = {
             "group": GROUP,
             "psk": self._psk.hex(),
-            "names": self._names,
+            "names": self.names,
             "servers": [[HOST, machine.port] for machine in self._plant.machines],
             "period_ms": self._period_ms,
         }
         self._child.tell(json.dumps(order))
         await self._child.hear(lambda event: event["event"] == "ready")
+
+    async def all_in(self) -> None:
+        """Each has registered once; then the process ends."""
+        await self.start()
+        self.go()
+        await self._plant.until(
+            lambda: {p.member for p in self.found} >= set(self.names), "all are in"
+        )
+        await self.end()
 
     def go(self) -> None:
         self._child.tell("go")

@@ -49,6 +49,10 @@ class Child:
         )
         self._reading = asyncio.create_task(self._read())
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def tell(self, line: str) -> None:
         with suppress(OSError):
             self._process.stdin.write(line.encode() + b"\n")

@@ -15,6 +15,7 @@ group       one group over time: every change is in the store before anyone hear
 proposals   which IKE proposal is taken, and whether SAg covers a group's policy
 ikesa       one IKE SA: keys, message IDs, fragments, the cached answer; table: all of them; timers
 sainit      IKE_SA_INIT; parts: the payloads of a message by their kinds; natd: NAT detection
+redirects   where members are sent by a replica that is about to end
 halfopen    whose IKE_SA_INIT is taken, and the flood; cookies: what an address proves
 proof       AUTH, both ways
 registrar   a member asks for a group

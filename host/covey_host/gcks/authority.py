@@ -40,7 +40,7 @@ _PSK_LEAST = 16
 _NAME_MOST = 63
 _MOST_CERTIFICATES = 32  # remembered of a member
 _SIGNING_KEY = "authority/signing-key"
-_MEMBER = "authority/member/"
+MEMBER = "authority/member/"  # and the name: its row
 _EVICT = "authority/evict/"
 _GROUPS = b',"groups":'  # what stands behind it is all that most rows differ in, but for the key
 
@@ -150,7 +150,7 @@ class Authority:
         """The member of that name, removed ones too."""
         if len(name) > _NAME_MOST or not name.isascii() or not name.isprintable():
             return None  # from the network: nobody is called that
-        value = self._ledger.read(_MEMBER + name)
+        value = self._ledger.read(MEMBER + name)
         if value is None:
             return None
         if self._found is None or self._found[1].name != name or self._found[0] != value:
@@ -159,7 +159,7 @@ class Authority:
 
     def members(self) -> Iterator[Member]:
         """All that may register, by name; there may be a million."""
-        for name, value in self._ledger.each(_MEMBER):
+        for name, value in self._ledger.each(MEMBER):
             member = _member(name, value)
             if not member.removed:
                 yield member
@@ -169,7 +169,7 @@ class Authority:
         if self._kinds is None or self._is_unsure:
             self._is_unsure = False
             self._kinds, self._counts = Counter(), {}
-            tails = Counter(v.partition(_GROUPS)[2] for _, v in self._ledger.each(_MEMBER))
+            tails = Counter(v.partition(_GROUPS)[2] for _, v in self._ledger.each(MEMBER))
             for tail, number in tails.items():  # few differ: no row is looked into by itself
                 fields = decode(b"{" + _GROUPS[1:] + tail)
                 rules = roles.loaded(fields["groups"])
@@ -180,6 +180,15 @@ class Authority:
                 found = found.with_more(role_in(dict(kind), group), number)
             self._counts[group] = found
         return self._counts[group]
+
+    def rests_on(self, rows: dict[str, int]) -> None:
+        """What is written next is written only if these have these versions still."""
+        for key, version in rows.items():
+            self._ledger.rests_on(key, version)
+
+    def recount(self) -> None:
+        """Another key server has written."""
+        self._kinds = None
 
     def _add(self, rules: dict[str, Role], number: int) -> None:
         """So many more like this one."""
@@ -233,7 +242,7 @@ class Authority:
         mixed = ppk, is_ppk_optional, key
         member = Member(name, bytes(psk), rules, False, relayed, certificates, *mixed)
         self._writing()
-        self._ledger.write({_MEMBER + name: _encoded(member)})
+        self._ledger.write({MEMBER + name: _encoded(member)})
         self._written()
         self._add(member.groups, 1)
         return member
@@ -256,7 +265,7 @@ class Authority:
             if member.removed:
                 raise Problem(f"{name} has been removed already.", FAILURE)
             members.append(member)
-            changes[_MEMBER + name] = _encoded(replace(member, groups={}, removed=True))
+            changes[MEMBER + name] = _encoded(replace(member, groups={}, removed=True))
         void = {id: until for member in members for id, until in member.certificates or ()}
         changes |= trust.revocation(self._ledger, void, time.time())
         self._writing()
@@ -289,7 +298,7 @@ class Authority:
     def change(self, now: Member) -> Changes:
         """The write that makes a member what with_rule() gave; then: changed()."""
         self._writing()
-        return {_MEMBER + now.name: _encoded(now)}
+        return {MEMBER + now.name: _encoded(now)}
 
     def changed(self, was: Member, now: Member) -> None:
         """What change() gave is written."""
@@ -327,7 +336,7 @@ class Authority:
         self._keep(replace(member, certificates=((id, until), *known)))
 
     def _keep(self, member: Member) -> None:
-        self._ledger.write({_MEMBER + member.name: _encoded(member)}, later=True)
+        self._ledger.write({MEMBER + member.name: _encoded(member)}, later=True)
 
     def _writing(self) -> None:
         """Members are to be counted again, unless _written() follows."""

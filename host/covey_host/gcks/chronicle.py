@@ -18,7 +18,7 @@ from ..errors import Problem
 from ..output import Log
 from ..service import health
 from ..site import Site
-from ..store import Store
+from ..store import Store, location
 from .keyserver import KeyServer
 from .ledger import Ledger
 from .troubles import Troubles
@@ -44,8 +44,9 @@ class Chronicle:
         """keyserver: started, and nothing of what it said is sent. Problem where there can be no
         audit log: a person is there to read it."""
         self._store = store
-        term = keyserver.ledger.term
-        journal = Journal(self._site.root, Ledger(store, term), time.time)
+        who = location.replica_of(self._site)
+        ledger = Ledger(store, None if who else keyserver.ledger.term)
+        journal = Journal(self._site.root, ledger, time.time, who=who)
         policy = self._site.policy
         self._recorder = Recorder(journal, policy, self.troubles.trouble, has_events=True)
         self._keyserver = keyserver

@@ -17,7 +17,7 @@ from .authority import Authority
 from .contacts import Contacts
 from .group import Group
 from .history import History
-from .ledger import Ledger
+from .ledger import Ledger, Moved
 from .timers import NEVER
 
 _RETRY_MS = 5000  # after a write that failed
@@ -56,9 +56,15 @@ class Diary:
     """time(): seconds since 1970. term: of the running key server, None for a command."""
 
     def __init__(
-        self, store: Store, term: int | None, authority: Authority, time: Callable[[], float]
+        self,
+        store: Store,
+        term: int | None,
+        authority: Authority,
+        time: Callable[[], float],
+        *,
+        is_shared: bool = False,
     ):
-        self._ledger = Ledger(store, term)
+        self._ledger = Ledger(store, term, is_shared=is_shared)
         self._authority = authority
         self.time = time
         self.history = History(self._ledger, time)
@@ -136,6 +142,8 @@ class Diary:
                 members, changes = part.draw(_AT_ONCE)
                 try:
                     self._ledger.write(changes)
+                except Moved:  # another key server knows more of one of them
+                    continue
                 finally:
                     self._ledger.forget(changes)
                 part.written(members)

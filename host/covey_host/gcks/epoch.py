@@ -1,6 +1,7 @@
 """One generation of a group's keys (epoch), and what is still to be sent, as the store holds them.
 
-group/NAME/state    {"epoch": {...}, "outbox": [{...}, ...]}, octets as hexadecimal text
+group/NAME/state    {"epoch": {...}, "outbox": [{...}, ...]}, octets as hexadecimal text;
+                    "birth" in an epoch only where several key servers share the store
 """
 
 from collections.abc import Callable
@@ -48,6 +49,18 @@ class RekeySA:
 
 
 @dataclass(frozen=True)
+class Birth:
+    """What other key servers are told of how an epoch began: they have other clocks."""
+
+    run: str  # of the key servers, see SharedKeyServer
+    time_s: int  # when, since 1970; for its age, as far as nothing is decided by that
+    activate_in_ms: int = 0  # from then on: when senders use the TEK
+    end_in_ms: int = 0  # when nobody takes what comes under the TEK before it
+    evicts: bool = False  # it puts somebody out, while all others follow
+    placed: tuple[str, ...] = ()  # newcomers for whom there is a leaf
+
+
+@dataclass(frozen=True)
 class Epoch:
     """What is the same for all members between two rekeys."""
 
@@ -62,6 +75,7 @@ class Epoch:
     next_tek_spi: bytes
     seats: Seats = ()  # with source authentication: who may send, who checks
     clock: bytes = b""  # by which senders are proven: its name
+    birth: Birth | None = None  # where several key servers share the store
 
     @property
     def destination(self) -> tuple[str, int]:
@@ -150,7 +164,10 @@ def sent_over(sa: RekeySA) -> RekeySA:
 
 
 def encode_state(epoch: Epoch, outbox: Outbox) -> bytes:
-    return encode({"epoch": asdict(epoch), "outbox": [asdict(parcel) for parcel in outbox]})
+    fields = asdict(epoch)
+    if epoch.birth is None:
+        del fields["birth"]
+    return encode({"epoch": fields, "outbox": [asdict(parcel) for parcel in outbox]})
 
 
 def decode_state(value: bytes) -> tuple[Epoch, Outbox]:
@@ -164,12 +181,17 @@ def decode_state(value: bytes) -> tuple[Epoch, Outbox]:
         rekey=_rekey_sa(fields["rekey"]),
         seats=tuple(_seat(seat) for seat in fields.get("seats", ())),
         clock=bytes.fromhex(fields.get("clock", "")),
+        birth=_birth(fields["birth"]) if "birth" in fields else None,
         **{name: bytes.fromhex(fields[name]) for name in _OCTETS},
     )
     return epoch, tuple(_parcel(parcel) for parcel in state["outbox"])
 
 
 _OCTETS = ("tek_spi", "tek_keymat", "next_rekey_spi", "next_tek_spi")
+
+
+def _birth(fields: dict) -> Birth:
+    return Birth(**{**fields, "placed": tuple(fields["placed"])})
 
 
 def _rekey_sa(fields: dict) -> RekeySA:

@@ -23,6 +23,7 @@ from .authority import Member
 from .chains import Chains
 from .clock import Clock
 from .epoch import (
+    Birth,
     Epoch,
     Outbox,
     Random,
@@ -44,7 +45,7 @@ from .succession import Plan
 from .timers import NEVER
 
 _JITTER = 5  # % of a lifetime: groups that began together are not rekeyed together
-_RETRY_MS = 5000  # after a write that failed
+RETRY_MS = 5000  # after a write that failed
 _MISSED = 4  # times that a member should have asked for the time: then it knows it no more
 _UNSURE_MS = 10_000  # who does not know the time asks again before, many times
 _NEVER_TOLD = (-NEVER, 0)
@@ -78,6 +79,7 @@ class Group:
         self._newcomers = Newcomers()
         self._born_ms = 0
         self._activate_ms = 0  # from when senders use the TEK
+        self._earliest_ms = 0  # the same at the earliest: before that nobody has
         self._end_ms = 0  # until when receivers may take what comes under the TEK before
         self._through_ms = 0  # when the last change of keys is through
         self._rekey_ms = 0  # when the next rekey is due
@@ -151,6 +153,7 @@ class Group:
         asking = self._newcomers.asking(now_ms)
         how = {"excludes": excludes, "started": started, "gone": gone, "joins": joins}
         how |= {"asking": asking, "chains": self.chains, "clock": self._clock_name()}
+        how["birth"] = self._birth()
         return succession.decide(was, self._rekeyer, self._random, now_ms, **how)
 
     def believe(self, plan: Plan, now_ms: int) -> None:
@@ -163,7 +166,7 @@ class Group:
             self.chains.forget()
             self._timed.clear()
         self._born_ms = now_ms
-        self._activate_ms = plan.activate_ms
+        self._activate_ms = self._earliest_ms = plan.activate_ms
         self._end_ms = plan.end_ms
         lifetime_ms = self.policy.lifetime_s * 1000
         jitter = int.from_bytes(self._random(2)) * lifetime_ms * _JITTER // 100 >> 16
@@ -360,6 +363,16 @@ class Group:
         return now_ms + self.chains.prepare(self.epoch)
 
     @property
+    def is_open(self) -> bool:
+        """Whether anybody can register here now."""
+        return True
+
+    def is_elsewhere(self, relayed: bool) -> bool:
+        """Whether another key server alone can register such a member. relayed: its delivery is
+        unicast."""
+        return False
+
+    @property
     def is_inband(self) -> bool:
         """Whether members are told of the current epoch's end over their IKE SAs."""
         return self.epoch.shape.rekey == INBAND
@@ -382,7 +395,7 @@ class Group:
         """Rekey when it is time, forget messages that are out. Problem: it is tried again."""
         if now_ms < self._retry_ms:
             return
-        self._retry_ms = now_ms + _RETRY_MS  # if one of these fails
+        self._retry_ms = now_ms + RETRY_MS  # if one of these fails
         if now_ms >= self._rekey_ms or self._has_other_clock:
             self.rekey(now_ms)
         self._tidy(now_ms)
@@ -514,11 +527,15 @@ class Group:
 
     def _founded(self, now_ms: int, more: Changes) -> Plan:
         epoch = first_epoch(self.policy.shape, self._random)
-        epoch = replace(epoch, clock=self._clock_name())
+        epoch = replace(epoch, clock=self._clock_name(), birth=self._birth())
         tree, changes = succession.new_tree(self._prefix, self.policy, None, self._random)
         changes[self._prefix + "state"] = encode_state(epoch, ())
         self._write(changes | more)
         return Plan(epoch, (), changes, now_ms, tree=tree)
+
+    def _birth(self) -> Birth | None:
+        """What others are told of the next epoch."""
+        return None
 
     def _after(self, plan: Plan, now_ms: int) -> list[tuple[Epoch, int]]:
         """What is still received under once this plan is believed. Not across a start: which
@@ -640,7 +657,7 @@ class Group:
         if self._roster.has_sender(epoch.era, besides=member):
             raise GroupFull
         was_given = any(row.era == epoch.era for row in self._roster.rows.values())
-        if was_given and now_ms >= self._activate_ms:
+        if was_given and now_ms >= self._earliest_ms:
             if now_ms < self._through_ms:
                 raise GroupFull  # too soon, as in _pick
             self.rekey(now_ms)

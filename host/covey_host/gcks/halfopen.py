@@ -19,6 +19,7 @@ from .ikesa import IkeSA
 from .natd import host_of
 from .parts import Parts, notify
 from .policy import SitePolicy
+from .redirects import Redirects
 from .table import Table
 from .trust import Trust
 
@@ -44,6 +45,7 @@ class Door:
         """cookies: where other processes at the same ports make and take the same ones."""
         self.policy = policy
         self.trust = Trust()
+        self.redirects = Redirects(random)
         self.elsewhere = 0  # half-open IKE SAs of other processes at the same ports
         self._table = table
         self._counters = counters
@@ -62,6 +64,13 @@ class Door:
         known = self._table.begun_by(origin)
         if known is not None:
             return self._again(known, header, data, now_ms)
+        redirect = self.redirects.in_clear(header, data)
+        if redirect is not None:
+            if not redirect:
+                self._counters["no_store"] += 1
+                return []
+            self._counters["redirected"] += 1
+            return [redirect]
         is_proven = False
         if self.is_loaded():
             is_proven, answer = self._ask_cookie(header, data, address, now_ms)
@@ -122,11 +131,12 @@ class Door:
         self._is_calm = now_ms >= self._calm_ms
 
     def _again(self, known: IkeSA, header: ike.Header, data: bytes, now_ms: int) -> list[bytes]:
-        """Section 2.1: the same answer while half-open, ignored from then on. Under a flood one
-        that is longer than the repeat is not given: with the cookie that is asked for instead,
-        the peer begins another IKE SA."""
+        """Section 2.1: the same answer while half-open, or while the peer waits for new keys and
+        may ask whether we live; ignored from then on. Under a flood one that is longer than the
+        repeat is not given: with the cookie that is asked for instead, the peer begins another IKE
+        SA."""
         self._counters["sa_init_repeat"] += 1
-        if known.next_request > 1:
+        if known.next_request > 1 and known.deferred is None:
             return []
         is_longer = len(known.response) > len(data) and not known.has_cookie
         if is_longer and self.is_loaded():

@@ -143,6 +143,7 @@ def _heir(old: IkeSA, new: IkeSA) -> IkeSA:
     new.identity, new.address = old.identity, old.address
     new.proven_by, new.is_mixed = old.proven_by, old.is_mixed
     new.has_fragments, new.most_len = old.has_fragments, old.most_len
+    new.has_redirect, new.is_redirected = old.has_redirect, old.is_redirected
     new.told, new.tell_ms = dict(old.told), old.tell_ms
     new.registered = old.registered
     new.heard_ms, new.used_ms = old.heard_ms, old.used_ms

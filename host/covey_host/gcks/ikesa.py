@@ -72,6 +72,8 @@ class IkeSA:
         self.has_cookie = False  # whether that address has shown that it hears us
         self.identity: str | None = None  # of the member, once proven, and
         self.proven_by = ""  # by what: authority.key_id(), or trust.id_of() of a certificate
+        self.has_redirect = False  # whether the peer can be sent elsewhere (RFC 5685), and
+        self.is_redirected = False  # whether it was
         self.has_ppk = False  # whether both ends use PPKs (RFC 8784), and
         self.is_mixed = False  # whether these keys have one in them
         self.has_signatures = False  # whether both ends know SHA2-256 in signatures (RFC 7427)

@@ -44,13 +44,20 @@ class Telling:
     now: Told | None
 
 
-def registered(sa: IkeSA, group: Group, relayed: bool) -> None:
-    """A member was given the group's keys in answer to its own request. relayed: its delivery is
-    unicast; such a one is told inband whatever the group's other members are."""
-    epoch, name = group.epoch, group.policy.name
-    sa.told.pop(name, None)
-    if relayed or group.is_inband:
-        sa.told[name] = Told(epoch.era, epoch.number, (epoch.tek_spi,))
+def given(group: Group, relayed: bool) -> Told | None:
+    """What a member holds that is given the group's keys in answer to its own request; None: it
+    is not told inband. relayed: its delivery is unicast; such a one is told inband whatever the
+    group's other members are."""
+    epoch = group.epoch
+    is_told = relayed or group.is_inband
+    return Told(epoch.era, epoch.number, (epoch.tek_spi,)) if is_told else None
+
+
+def registered(sa: IkeSA, group: str, told: Told | None) -> None:
+    """It was."""
+    sa.told.pop(group, None)
+    if told is not None:
+        sa.told[group] = told
 
 
 def due(sa: IkeSA, groups: dict[str, Group], now_ms: int) -> tuple[Payloads, Telling] | None:

@@ -25,6 +25,7 @@ from .halfopen import most_len
 from .ledger import Ledger
 from .overview import Overview
 from .policy import GroupPolicy, SitePolicy
+from .redirects import Redirects
 from .registrar import Registrar
 from .rekeyer import Rekeyer
 from .relay import Relay
@@ -81,17 +82,25 @@ class KeyServer:
     def start(self, now_ms: int) -> list[Out]:
         """Take over the store, and rekey each group over its stored Rekey SA: whatever was given
         out under the stored keys, none of it is given out again."""
+        self._begin(Ledger(self._store, self._store.acquire_term(f"key server {os.getpid()}")))
+        for policy in self._policy.groups.values():
+            self._start_group(policy, now_ms)
+        self._renew()
+        return self._due(now_ms)
+
+    def _begin(self, ledger: Ledger) -> None:
+        """All but the groups."""
         self._rekeyer = Rekeyer(load_signing_key(self._store), self._random)
         self._rekeyer.most_len = most_len(self._policy)
-        self._ledger = Ledger(self._store, self._store.acquire_term(f"key server {os.getpid()}"))
+        self._ledger = ledger
         self._clock = Clock(self._ledger, self._random, self._boot)
         self._authority = Authority(self._ledger, self._random)
         self._check_receivers(self._policy)
-        self._diary = Diary(self._store, self._ledger.term, self._authority, self._time)
+        self._diary = Diary(
+            self._store, ledger.term, self._authority, self._time, is_shared=ledger.is_shared
+        )
         self._diary.contacts.load()
-        for policy in self._policy.groups.values():
-            self._start_group(policy, now_ms)
-        registrar = Registrar(
+        self._registrar = Registrar(
             self._groups,
             self._authority,
             self._rekeyer.public_key,
@@ -103,18 +112,20 @@ class KeyServer:
             self._policy,
             self._groups,
             self._authority,
-            registrar,
+            self._registrar,
             self.counters,
             self._tell,
             self._random,
             self._time,
             self._spis,
         )
+        self.relay = Relay(self._groups, self._responder.told, self.counters)
+
+    def _renew(self) -> None:
+        """The key server's certificate, if it is time."""
         of_ours = self._ledger, trust.load(self._ledger)
         trust.renew_server(*of_ours, self._policy.identity, self._time())
         self.refresh_trust()
-        self.relay = Relay(self._groups, self._responder.told, self.counters)
-        return self._due(now_ms)
 
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker; address is any hashable that Out.address gives back."""
@@ -123,6 +134,20 @@ class KeyServer:
     def has_cookie(self, data: bytes, address: Any, now_ms: int) -> bool:
         """Of a message that receive() is to be given later: see Inbox."""
         return self._responder.has_cookie(data, address, now_ms)
+
+    @property
+    def redirects(self) -> Redirects:
+        """Where members are sent by drain()."""
+        return self._responder.redirects
+
+    def drain(self, now_ms: int) -> list[Out]:
+        """Send members elsewhere, from now on."""
+        return self._answer(self._responder.drain, now_ms)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether members have heard of drain()."""
+        return self._responder.is_drained
 
     def take_over(self, data: bytes, now_ms: int) -> list[Out]:
         """What a worker hands over (see handover.py): a member that has proven itself to it."""
@@ -148,28 +173,28 @@ class KeyServer:
     @contextmanager
     def together(self, now_ms: int):
         """Messages that arrived at once: what receive() in here says of members is written by one
-        sync. Nothing that it hands back may be sent before this has ended; then step() is to
-        follow. A Problem as it ends: nobody who was to be answered was heard.
+        sync. Nothing that it hands back may be sent before this has ended; then what it yields, a
+        list, holds the rest, and step() is to follow. A Problem as it ends: nobody who was to be
+        answered was heard.
         """
-        self._held = []
+        self._held, late = [], []
         try:
-            with self._ledger.together():
-                yield
+            with self._written_together(now_ms):
+                yield late
         except BaseException:
             self._held = None
             self.counters["unheard"] += self._responder.unhear()
-            for group in self._groups.values():
-                group.is_stale = True
+            self._distrust()
             raise
         held, self._held = self._held, None
-        self._responder.heard()
         for name, facts in held:
             self._tell(name, **facts)
+        late += self._responder.heard(now_ms)
 
     def step(self, now_ms: int) -> tuple[list[Out], int]:
         """Whatever time has brought → (messages, milliseconds until the next call)."""
         failed = None
-        with self.together(now_ms):
+        with self.together(now_ms) as late:
             try:
                 outs = self._responder.step(now_ms)
             except Fenced:
@@ -178,9 +203,10 @@ class KeyServer:
                 failed = error
         if failed is not None:
             raise failed
+        outs += late
         for group in self._all():
             try:
-                group.step(now_ms)
+                self._step_group(group, now_ms)
             except Fenced:
                 raise
             except Problem as problem:  # it tries again; other groups go on
@@ -235,7 +261,8 @@ class KeyServer:
     def refresh_trust(self) -> None:
         self.trust = trust.load(self._ledger)
         if self._responder:
-            self._responder.believe(self.trust)
+            rows = {key: self._ledger.version(key) for key in trust.ROWS}
+            self._responder.believe(self.trust, rows)
 
     def void(self) -> list[str]:
         """Members that have proven themselves by a certificate that is revoked by now."""
@@ -421,6 +448,18 @@ class KeyServer:
                 members = self._authority.of_group(group.name)
                 seats.check_room(group.name, group.source_auth, members)
 
+    def _written_together(self, now_ms: int):
+        """The ledger's together()."""
+        return self._ledger.together()
+
+    def _distrust(self) -> None:
+        """What is in memory is to be read again."""
+        for group in self._groups.values():
+            group.is_stale = True
+
+    def _step_group(self, group: Group, now_ms: int) -> None:
+        group.step(now_ms)
+
     def _start_group(self, policy: GroupPolicy, now_ms: int) -> None:
         name = policy.name
         group = Group(policy, self._ledger, self._rekeyer, self._random, self._clock)
@@ -437,9 +476,10 @@ class KeyServer:
             return work(now_ms)
         try:
             outs = work(now_ms)
-        finally:
-            self._responder.heard()
-        return outs + self._due(now_ms)
+        except BaseException:
+            self._responder.unhear()
+            raise
+        return outs + self._responder.heard(now_ms) + self._due(now_ms)
 
     def _due(self, now_ms: int) -> list[Out]:
         self._disclosure.note(self._keys_now(only_new=True), now_ms)

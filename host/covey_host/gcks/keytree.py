@@ -91,12 +91,59 @@ class KeyTree:
         tree._free = tree._levels[0].nobodies()
         return tree
 
+    def row(self, tail: str) -> bytes | None:
+        """As it is stored now: "tree", or "tree/LEVEL/PAGE"; None where there is none."""
+        if tail == "tree":
+            return self._facts(self.next_id, self.sizes)
+        level, page = map(int, tail.split("/")[1:])
+        sizes = self.sizes
+        if level >= len(sizes) or page >= page_count(sizes[level]):
+            return None
+        return self._levels[level].page(page, (), sizes[level])
+
+    def take(self, found: dict[str, bytes | None]) -> bool:
+        """Rows that another key server has written, as row() has them; None: it is gone. False:
+        it is another tree now, and to be loaded as a whole."""
+        if "tree" in found:
+            if found["tree"] is None:
+                return False
+            facts = decode(found["tree"])
+            if (facts["degree"], facts["kwk_len"]) != (self.degree, self.kwk_len):
+                return False
+            self.next_id = facts["next_id"]
+            self._resize(facts["sizes"])
+        for tail, page in found.items():
+            if tail == "tree" or page is None:
+                continue
+            level, number = map(int, tail.split("/")[1:])
+            if level < len(self._levels):
+                self._levels[level].take(number, page)
+            if level == 0:
+                at = bisect_left(self._free, number * PAGE)
+                end = bisect_left(self._free, (number + 1) * PAGE)
+                self._free[at:end] = self._levels[0].nobodies_in(number)
+        return True
+
+    def _resize(self, sizes: list[int]) -> None:
+        del self._levels[len(sizes) :]
+        for level, size in enumerate(sizes):
+            if level == len(self._levels):
+                self._levels.append(Level(self.kwk_len))
+            was = len(self._levels[level])
+            self._levels[level].grow(max(size, was))
+            self._levels[level].cut(size)
+            if level == 0:
+                del self._free[bisect_left(self._free, size) :]
+                self._free.extend(range(was, size))
+
+    def _facts(self, next_id: int, sizes: list[int]) -> bytes:
+        facts = {"degree": self.degree, "kwk_len": self.kwk_len, "next_id": next_id}
+        return encode(facts | {"sizes": sizes})
+
     def pages(self, draft: "Draft", prefix: str) -> Changes:
         """What is to be written before apply(draft). prefix: group/NAME/."""
         draft.check()
-        facts = {"degree": self.degree, "kwk_len": self.kwk_len, "next_id": draft.next_id}
-        facts["sizes"] = draft.sizes
-        changes: Changes = {f"{prefix}tree": encode(facts)}
+        changes: Changes = {f"{prefix}tree": self._facts(draft.next_id, draft.sizes)}
         nodes: dict[Place, list[tuple[int, Node]]] = {}  # by level and page
         for (level, index), node in draft.nodes.items():
             nodes.setdefault((level, index // PAGE), []).append((index, node))

@@ -2,31 +2,50 @@
 
 State in memory follows the store and never leads it: a change is written first, then believed,
 then told to anyone. After a failed write the outcome is unknown: the owner reads its keys again.
+
+Where several key servers share the store, a write of a group's rows takes the group's turn, too
+(turns.py), and compares what its writer rests on besides. Who was not the first to write has
+written nothing, and hears so (Moved): it catches up, and does its work again.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ..errors import Problem
-from ..store import Store
+from ..store import KEEP, Change, Fenced, Store
+from . import turns
+from .turns import Turn
 
 _PAGE = 1000  # keys that are read at once, where there may be very many
+_GROUP = "group/"
 
 Changes = dict[str, bytes | None]  # key → the new value; None deletes
 
 
+class Moved(Problem):
+    """Another key server has written meanwhile, and this one nothing: catch up, and try again."""
+
+
 class Ledger:
-    def __init__(self, store: Store, term: int | None = None):
-        """term: of the running key server; None for a command that works without one."""
+    def __init__(self, store: Store, term: int | None = None, *, is_shared: bool = False):
+        """term: of the running key server; None for a command that works without one, and where
+        this is no holder. is_shared: others write, too."""
         self._store = store
         self.term = term
+        self.is_shared = is_shared
+        self.is_fenced = False  # a newer term was met inside together(): see there
         self._versions: dict[str, int] = {}
-        # Inside together(): what is written when it ends, what was read, whether that was lost.
+        # Inside together(): what is written when it ends, what was read, how that was lost.
         self._later: Changes | None = None
         self._seen: dict[str, bytes | None] = {}
-        self._is_lost = False
+        self._lost: Problem | None = None
+        # Only where it is shared. The turns that are known, by group/NAME/; what the next write,
+        # or all of together(), rests on; what takes back from memory what was not written yet.
+        self._turns: dict[str, Turn] = {}
+        self._rests: dict[str, int] = {}
+        self._undos: list[Callable[[bool], None]] = []
 
     def read(self, key: str) -> bytes | None:
         if self._later is not None:
@@ -46,8 +65,12 @@ class Ledger:
     def scan(self, prefix: str) -> dict[str, bytes]:
         """Key without the prefix → value."""
         rows = self._store.scan(prefix)
+        if self.is_shared:
+            self._forget_under(prefix)
         self._versions.update((key, version) for key, _, version in rows)
         found = {key[len(prefix) :]: value for key, value, _ in rows}
+        if self.is_shared and prefix.startswith(_GROUP):
+            self._turns[prefix] = turns.parsed(found.get("turn"))
         for key, value in (self._later or {}).items():
             if key.startswith(prefix):
                 found[key[len(prefix) :]] = value
@@ -64,16 +87,18 @@ class Ledger:
 
     def write(self, changes: Changes, *, later: bool = False) -> None:
         """All of it is durable when this returns; later: when together() ends, where this is in
-        one. Problem: it may or may not have happened.
+        one. Problem: it may or may not have happened; Moved: it has not.
 
         A key that was never read is taken to be absent. Fenced: another key server took over.
+        Where others write, too, what is for later is what each of them may write, term or not.
         """
-        if self._is_lost:
-            raise Problem("A write before this one was lost: try again.")
+        if self._lost is not None:
+            kind = Moved if isinstance(self._lost, Moved) else Problem
+            raise kind("A write before this one was lost: try again.")
         if later and self._later is not None:
             self._later |= changes
         elif changes and not self._later:
-            self._swap(changes)
+            self._swap(changes, is_anybodys=later)
         elif changes:
             self._write_all(self._later | changes)
 
@@ -81,39 +106,137 @@ class Ledger:
     def together(self):
         """What is written for later in here is written at once when it ends, or with the next
         write that is not for later. Where it ends with a Problem, what was held back is to be
-        read again, and nobody may have heard of it. No other program writes meanwhile: what was
-        read once is not asked for again."""
+        read again, and nobody may have heard of it: undo(). What was read once is not asked for
+        again: either no other program writes meanwhile, or what it rests on is compared.
+
+        Fenced by a write in here is Moved, and is_fenced, where the store is shared: what was
+        asked for is done again, as any other key server may.
+        """
         self._later, self._seen = {}, {}
+        self._rests.clear()
         try:
             yield
-            if self._is_lost:
+            if isinstance(self._lost, Moved):
+                raise Moved(self._lost.sentence)
+            if self._lost is not None:
                 raise Problem("What members asked for was not written.")
-            if self._later:
-                self._write_all(self._later)
+            if self._later or self._rests:
+                self._write_all(self._later, is_anybodys=True)
         finally:
-            self._later, self._is_lost = None, False
+            self._later, self._lost = None, None
             self._seen.clear()
+            self._rests.clear()
 
-    def _write_all(self, changes: Changes) -> None:
+    def _write_all(self, changes: Changes, *, is_anybodys: bool = False) -> None:
         """With all that was held back."""
-        self._is_lost, self._later = True, {}
-        self._swap(changes)
-        self._is_lost = False
+        self._later = {}
+        try:
+            self._swap(changes, is_anybodys=is_anybodys)
+        except Problem as problem:
+            self._lost = problem
+            raise
+        except BaseException:
+            self._lost = Problem("It was not written to its end.")
+            raise
 
-    def _swap(self, changes: Changes) -> None:
-        expected = [(key, self._versions.get(key, 0), value) for key, value in changes.items()]
+    def _swap(self, changes: Changes, *, is_anybodys: bool) -> None:
+        taken = self._taken_turns(changes) if self.is_shared else {}
+        changes = changes | {key: turns.emitted(turn) for key, turn in taken.items()}
+        known = {key: self._versions.get(key, 0) for key in changes} | self._rests
+        expected: list[Change] = [(key, known[key], changes.get(key, KEEP)) for key in known]
         for key in changes:
             self._versions.pop(key, None)
             self._seen.pop(key, None)
-        version = self._store.compare_and_swap(expected, self.term)
+        term = None if self.is_shared and is_anybodys else self.term
+        try:
+            version = self._store.compare_and_swap(expected, term)
+        except Fenced as fenced:
+            if self._later is None or not self.is_shared:
+                raise
+            self.is_fenced, version = True, 0
+            said = fenced.sentence
+        else:
+            said = "The store was changed by another program: try again."
         if not version:
-            raise Problem("The store was changed by another program: try again.")
+            if not self.is_shared:
+                raise Problem(said)
+            self._versions |= {key: known[key] for key in changes if known[key]}
+            raise Moved(said)
         self._versions |= {key: version for key, value in changes.items() if value is not None}
+        if self.is_shared:
+            self._turns |= {key.removesuffix("turn"): turn for key, turn in taken.items()}
+            self._undos.clear()
+            if self._later is None:
+                self._rests.clear()
+            for key in self._rests.keys() & changes.keys():
+                self._rests[key] = version
 
     def forget(self, keys: Iterable[str]) -> None:
         """The versions of what is not written often: read it again before it is written."""
         for key in keys:
             self._versions.pop(key, None)
+
+    # Where others write, too
+
+    def rests_on(self, key: str, version: int | None = None) -> None:
+        """What is written next, or by together(), is written only if this row has this version,
+        else the one that it had when it was read last."""
+        if self.is_shared and key not in self._rests:
+            self._rests[key] = self.version(key) if version is None else version
+
+    def rest_no_more(self) -> None:
+        """What was to be written is not."""
+        self._rests.clear()
+
+    def on_lost(self, undo: Callable[[bool], None]) -> None:
+        """Of what was believed before it was written, by together(): called by undo()."""
+        self._undos.append(undo)
+
+    def undo(self, is_known: bool) -> None:
+        """What together() held back was not written; is_known: for certain."""
+        while self._undos:
+            self._undos.pop()(is_known)
+
+    def move(self, why: str) -> None:
+        """Moved: what is held back by together() was decided by other rows."""
+        self._lost = Moved(why)
+        raise self._lost
+
+    def has_later(self, prefix: str) -> bool:
+        """Whether together() holds something back under this."""
+        return any(key.startswith(prefix) for key in self._later or ())
+
+    def turn(self, prefix: str) -> Turn:
+        """Of group/NAME/, as it was known last."""
+        return self._turns.get(prefix, Turn())
+
+    def version(self, key: str) -> int:
+        """As it was known last; 0: there was none."""
+        return self._versions.get(key, 0)
+
+    def take(self, key: str, version: int) -> None:
+        """Another has written this row, and its reader knows now what stands there."""
+        self._versions[key] = version
+
+    def take_turn(self, prefix: str, turn: Turn, gone: Iterable[str]) -> None:
+        """All that was written up to this turn is known now; gone: rows that it deleted."""
+        self._turns[prefix] = turn
+        self.forget(prefix + tail for tail in gone)
+
+    def _taken_turns(self, changes: Changes) -> dict[str, Turn]:
+        """Of each group that has rows among these: key → its next turn."""
+        deleted: dict[str, list[str]] = {}
+        for key, value in changes.items():
+            if key.startswith(_GROUP):
+                end = key.index("/", len(_GROUP)) + 1
+                gone = deleted.setdefault(key[:end], [])
+                if value is None:
+                    gone.append(key[end:])
+        return {at + "turn": self.turn(at).after(gone) for at, gone in deleted.items()}
+
+    def _forget_under(self, prefix: str) -> None:
+        for key in [key for key in self._versions if key.startswith(prefix)]:
+            del self._versions[key]
 
 
 def encode(fields: dict[str, Any]) -> bytes:

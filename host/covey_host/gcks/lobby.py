@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from covey import ike
 
-from . import Out, handover
+from . import handover
 from .authority import Authority
 from .cookies import Cookies
 from .epoch import Random
@@ -32,6 +32,16 @@ class _Proven(Exception):
     """The peer is who it says: not to be answered here."""
 
 
+class _Groups:
+    """In place of a registrar: there are none here."""
+
+    def answer(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
+        raise _Proven
+
+    def take_then(self) -> list[Callable[[], None]]:
+        return []
+
+
 class Lobby(Responder):
     def __init__(
         self,
@@ -45,7 +55,7 @@ class Lobby(Responder):
         cookies: Cookies,
     ):
         how = counters, tell, random, time, spis, cookies
-        super().__init__(policy, {}, authority, None, *how)
+        super().__init__(policy, {}, authority, _Groups(), *how)
         self._spis = spis
         self._handed: list[bytes] = []
 
@@ -78,8 +88,3 @@ class Lobby(Responder):
             self._handed.append(handover.emit(sa, opened, sa.proof))
             self._table.forget(sa)
             return []
-
-    def _enter(
-        self, sa: IkeSA, parts: Parts, others: list[Out], now_ms: int
-    ) -> tuple[Payloads, bool]:
-        raise _Proven

@@ -64,6 +64,41 @@ class Newcomers:
         self._is_first = self._is_untouched = True
         self._through_ms = 0
 
+    def followed(
+        self, unused_ms: int, placed: frozenset[str], *, is_first: bool, is_untouched: bool
+    ) -> None:
+        """After began(), of an epoch that another key server has made: what this one knows of it.
+        unused_ms: until when nobody sends under the TEK, at the earliest that it may have been."""
+        self._unused_ms = unused_ms
+        self._placed = placed
+        self._is_first |= is_first
+        self._is_untouched = is_untouched
+
+    def touched(self) -> None:
+        """A sender has the TEK, wherever it registered."""
+        self._is_untouched = False
+
+    def put_off(self, through_ms: int) -> None:
+        """The last change of keys is through then, not before."""
+        self._through_ms = max(self._through_ms, through_ms)
+
+    def standing(self, member: str) -> tuple:
+        """For restore()."""
+        return self._waiting.get(member), member in self._placed, self._is_untouched
+
+    def restore(self, member: str, standing: tuple) -> None:
+        """It was not admitted after all."""
+        waiting, is_placed, self._is_untouched = standing
+        if waiting is not None:
+            self._waiting[member] = waiting
+        if is_placed:
+            self._placed |= {member}
+
+    @property
+    def due_ms(self) -> int | None:
+        """When keys are to be changed for those who wait; None: not for anybody."""
+        return self._due_ms
+
     def admitted(self, member: str, is_sender: bool) -> None:
         self.forget(member)
         self._is_untouched &= not is_sender
@@ -103,6 +138,9 @@ class Newcomers:
             self._waiting[member] = now_ms, fragments, role
         return self._due_ms
 
+    def is_waiting(self, member: str) -> bool:
+        return member in self._waiting
+
     def waiting(self, now_ms: int) -> list[str]:
         """All that wait, without those that have given up."""
         self._forget_old(now_ms)
@@ -113,6 +151,11 @@ class Newcomers:
         self._forget_old(now_ms)
         waiting = self._waiting.items()
         return {member: has for member, (_, has, _) in waiting if has is not None}
+
+    def waiters(self, now_ms: int) -> dict[str, tuple[bool | None, Role]]:
+        """All that wait: whether each has fragments, None: it is to have no leaf; and as what."""
+        self._forget_old(now_ms)
+        return {member: (has, role) for member, (_, has, role) in self._waiting.items()}
 
     def asking(self, now_ms: int) -> dict[str, Role]:
         """All that wait, and as what."""

@@ -36,6 +36,9 @@ identity = "{identity}"
 # each message on port 4500 only, where not said: {{ address = "ADDRESS:PORT", marker = true }}.
 listen = ["0.0.0.0:4500"]
 
+# Where members find the key servers, all of them: what `covey member add` writes without --server.
+# servers = ["192.0.2.10", "192.0.2.11"]
+
 # After this long without a message from a member its IKE SA is closed. It stays in its groups.
 ike_idle = "10m"
 #
@@ -230,6 +233,7 @@ class SitePolicy:
     ike_lifetime_s: int = 28800
     cookies_from: int = 64
     fragment_size: int = 1280
+    servers: tuple[tuple[str, int | None], ...] = ()  # as members find them: hosts, ports
 
     @property
     def multicast_addresses(self) -> list[str]:
@@ -252,13 +256,17 @@ def template(identity: str) -> str:
 
 def load(path: Path) -> SitePolicy:
     """The policy in a file. Problem, with the line, where anything in it is wrong."""
+    return parse(text_of(path), str(path))
+
+
+def text_of(path: Path) -> str:
+    """Of a file that may hold a policy."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise Problem(f"{path} is not UTF-8 text.", MISUSE) from None
     except OSError as error:
         raise Problem(f"{path} can't be read: {os.strerror(error.errno or 0)}.", MISUSE) from error
-    return parse(text, str(path))
 
 
 def parse(text: str, name: str = "covey.toml") -> SitePolicy:
@@ -352,6 +360,7 @@ def _replace(path: Path, text: str) -> None:
 _SITE = {
     "identity": ("identity", values.identity),
     "listen": ("listen", values.listen),
+    "servers": ("servers", values.servers),
     "ike_idle": ("ike_idle_s", values.seconds(10, 7 * 86400)),
     "liveness": ("liveness_s", values.seconds(5, 86400)),
     "ike_lifetime": ("ike_lifetime_s", values.seconds(10, 30 * 86400)),

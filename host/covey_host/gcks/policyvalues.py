@@ -19,6 +19,7 @@ _BATCHES = tuple(1 << levels for levels in range(MOST_LEVELS + 1))
 _ANY = "0.0.0.0"
 _NAT_PORT = 4500  # IKE messages follow the marker there, else they are ESP (RFC 3948 section 2.2)
 _FQDN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,253}[A-Za-z0-9])?")
+_SERVER = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]{0,252})(?::([0-9]{1,5}))?")
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 YEAR_S = 366 * 86400
@@ -176,6 +177,22 @@ def listen(value: Any) -> tuple[Listen, ...]:
                     f"holds {other.host}:{other.port} and {one.host}:{one.port}, which overlap:"
                     " remove one."
                 )
+    return tuple(found)
+
+
+def servers(value: Any) -> tuple[tuple[str, int | None], ...]:
+    """Hosts of key servers, each with its port where it says one."""
+    if not isinstance(value, list):
+        raise ValueError('must be a list such as ["192.0.2.10", "192.0.2.11:4500"].')
+    found = []
+    for entry in value:
+        match = _SERVER.fullmatch(entry) if isinstance(entry, str) else None
+        port = int(match[2]) if match and match[2] else None
+        if not match or (port is not None and not 1 <= port <= _U16):
+            raise ValueError(f"holds {entry!r}: write HOST or HOST:PORT.")
+        if (match[1], port) in found:
+            raise ValueError(f"holds {entry} twice.")
+        found.append((match[1], port))
     return tuple(found)
 
 

@@ -36,6 +36,7 @@ class Proof:
         self._time = time
         self.policy = policy
         self.trust = trust.Trust()
+        self.trust_rows: dict[str, int] = {}  # from which it was made: key → version
         self._authority = authority
         self._counters = counters
         self._tell = tell
@@ -130,6 +131,7 @@ class Proof:
         member = self._authority.find(sa.identity)
         if member is None or member.removed:
             return True  # it is told that it may do nothing
+        self._authority.rests_on(self.trust_rows)
         (id, until), *_ = sa.chain
         is_void = any(self.trust.is_void(one) for one, _ in sa.chain)
         if is_void or not self.trust.is_ready or sa.chain[-1][0] != trust.id_of(self.trust.ca):

@@ -19,6 +19,7 @@ from . import download, inband, proposals, sources, timekeeping
 from .authority import Authority
 from .group import Group, GroupFull
 from .ikesa import OPEN, IkeSA
+from .ledger import Moved
 from .natd import host_of
 from .newcomers import NotYet
 from .parts import Parts, Payloads, notify
@@ -38,6 +39,9 @@ RELAY_NEEDS = (
     "{member} can't have unicast delivery in group {group}: that takes carrier udp, or delivery ="
     ' "unicast" for the whole group; private_attributes; and no source_auth.'
 )
+
+
+_SOON_MS = 250  # until a group that is not open is looked at again
 
 
 class _Refused(Exception):
@@ -65,10 +69,16 @@ class Registrar:
         self._tell = tell
         self._hear = hear
         self._gsa = download.SameGSA()
+        self._then: list[Callable[[], None]] = []
+        # What is said to a member that another key server alone can register.
+        self.elsewhere: Callable[[IkeSA], Payloads] = lambda _: [notify(ike.REGISTRATION_FAILED)]
 
     def answer(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
         """What a request with IDg is answered with. FormatError: malformed, nothing changed;
-        NotYet: nobody is to hear of it before that time, when it is to be asked again."""
+        NotYet: nobody is to hear of it before that time, when it is to be asked again; Moved: as
+        soon as what others wrote was read. What is true only once it is in the store: take_then().
+        """
+        self._then = []
         id_type, identity = ike.parse_id(parts.needed(ike.IDg))
         wanted = _sender_ids_wanted(parts)
         sag = parts.one(ike.SA)
@@ -80,18 +90,31 @@ class Registrar:
             if leaves:
                 return self._leave(sa, group, now_ms)
             role = self._role(sa, group, wanted is not None)
+            if not group.is_open:
+                raise NotYet(now_ms + _SOON_MS)
             self._check(sa, group, offered)
             is_awake = any(n.type == ike.COVEY_AWAKE for n in parts.notifies)
             relayed = self._is_relayed(sa, group)
+            if group.is_elsewhere(relayed):
+                return self.elsewhere(sa)
             return self._admit(sa, group, role, wanted, is_awake, relayed, now_ms)
         except _Refused as refused:
             reason = REASONS[refused.type]
-            self._counters[reason] += 1
             facts = {"asked": "receive" if wanted is None else "send"}
             facts = facts if refused.type == ike.AUTHORIZATION_FAILED else {}
-            name = shown(identity)
-            self._tell("refused", member=sa.identity, group=name, reason=reason, **facts)
+            facts |= {"member": sa.identity, "group": shown(identity), "reason": reason}
+
+            def told() -> None:
+                self._counters[reason] += 1
+                self._tell("refused", **facts)
+
+            self._then.append(told)
             return [notify(refused.type)]
+
+    def take_then(self) -> list[Callable[[], None]]:
+        """What is to be done once the last answer() holds."""
+        then, self._then = self._then, []
+        return then
 
     def tell(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
         """What an INFORMATIONAL is answered with."""
@@ -186,7 +209,7 @@ class Registrar:
             sender_ids = group.admit(sa.identity, wanted, now_ms, sa.has_fragments, **how)
         except GroupFull:
             raise _Refused(ike.REGISTRATION_FAILED) from None
-        except Fenced:
+        except (Fenced, Moved):
             raise
         except Problem as problem:  # the store: a matter of ours, not of this member
             self._tell("trouble", reason=problem.sentence)
@@ -195,41 +218,63 @@ class Registrar:
             until_s = -(-(not_yet.until_ms - now_ms) // 1000)
             self._tell("waits", member=sa.identity, group=group.policy.name, until_s=until_s)
             raise
+        return self._given(sa, group, sender_ids, wanted is not None, boots, relayed, now_ms)
+
+    def _given(
+        self,
+        sa: IkeSA,
+        group: Group,
+        sender_ids: list[int],
+        is_sender: bool,
+        boots: bool,
+        relayed: bool,
+        now_ms: int,
+    ) -> Payloads:
+        """The group's keys, to who was admitted."""
         epoch = group.epoch
         atd_s, dtd_s = group.delays_s(now_ms)
         how = {"age_s": group.age_s(now_ms), "atd_s": atd_s, "dtd_s": dtd_s}
-        how |= {"is_sender": wanted is not None, "relayed": relayed}
+        how |= {"is_sender": is_sender, "relayed": relayed}
         attributes = sources.of_group(epoch, group.rows, group.chains)
         gsa = self._gsa.of(epoch, group.policy, attributes, how)
         own = sources.of_member(epoch, sa.identity, sa.kwk)
         keys = self._public_key, sender_ids, group.path(sa.identity), own
         kd = download.registration_kd(epoch, sa.kwk, *keys, relayed=relayed)
-        inband.registered(sa, group, relayed)
-        sa.registered.add(group.policy.name)
-        self._counters["registered"] += 1
-        self._tell(
-            "registered",
-            member=sa.identity,
-            group=group.policy.name,
-            epoch=epoch.number,
-            sender_ids=sender_ids,
-            boots=boots,
-            address=str(host_of(sa.address)),
-        )
+        told, name = inband.given(group, relayed), group.policy.name
+
+        def registered() -> None:
+            inband.registered(sa, name, told)
+            sa.registered.add(name)
+            self._counters["registered"] += 1
+            self._tell(
+                "registered",
+                member=sa.identity,
+                group=name,
+                epoch=epoch.number,
+                sender_ids=sender_ids,
+                boots=boots,
+                address=str(host_of(sa.address)),
+            )
+
+        self._then.append(registered)
         return [(ike.GSA, gsa), (ike.KD, kd), notify(ike.USE_TRANSPORT_MODE)]
 
     def _leave(self, sa: IkeSA, group: Group, now_ms: int) -> Payloads:
         """Whoever asks is out, whether it was in or not. No keys change: it left by itself.
         Nothing more is sent to it."""
-        sa.told.pop(group.policy.name, None)
         try:
             group.leave(sa.identity, now_ms)
-        except Fenced:
+        except (Fenced, Moved):
             raise
         except Problem as problem:
             self._tell("trouble", reason=problem.sentence)
-        self._counters["left"] += 1
-        self._tell("left", member=sa.identity, group=group.policy.name)
+
+        def left() -> None:
+            sa.told.pop(group.policy.name, None)
+            self._counters["left"] += 1
+            self._tell("left", member=sa.identity, group=group.policy.name)
+
+        self._then.append(left)
         return []
 
 

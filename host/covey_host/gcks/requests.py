@@ -28,6 +28,7 @@ from .ikesa import NEVER, IkeSA
 from .inband import Told
 from .parts import Parts, Payloads
 from .policy import SitePolicy
+from .redirects import Redirects
 from .table import Table
 
 RETRANSMIT_MS = (1000, 2000, 4000, 8000)  # how long each sending of a request is waited for
@@ -36,6 +37,7 @@ BUSY_MS = 10_000  # after TEMPORARY_FAILURE, and up to as much again at random
 _JITTER = 10  # % of the life of an IKE SA: not all get new keys at once
 
 DELETE, ALIVE, REKEY, TELL, TAKE_BACK = "delete", "alive", "rekey", "tell", "take back"
+REDIRECT = "redirect"
 _DELETE_IKE: Payloads = [(ike.DELETE, ike.emit_delete(ike.Delete(ike.IKE, 0, [])))]
 
 
@@ -68,6 +70,7 @@ class Requests:
         self._counters = counters
         self._tell = tell
         self._random = random
+        self.redirects = Redirects(random)
         self._epochs: dict[str, tuple] = {}  # of inband groups, as members were last told of
 
     def opened(self, sa: IkeSA, now_ms: int) -> None:
@@ -95,11 +98,19 @@ class Requests:
         if epochs == self._epochs:
             return []
         self._epochs = epochs
+        return self._proceed_all([sa for sa in self._table.proven.values() if sa.told], now_ms)
+
+    def redirect_all(self, now_ms: int) -> list[Out]:
+        """Whoever can be sent elsewhere is, from now on."""
+        return self._proceed_all(
+            [sa for sa in self._table.proven.values() if sa.has_redirect], now_ms
+        )
+
+    def _proceed_all(self, sas: list[IkeSA], now_ms: int) -> list[Out]:
         outs = []
-        told = [sa for sa in self._table.proven.values() if sa.told]
-        for sa in told[:AT_ONCE]:
+        for sa in sas[:AT_ONCE]:
             outs += self.proceed(sa, now_ms)
-        for sa in told[AT_ONCE:]:  # by step(), as soon as whoever waits has been heard
+        for sa in sas[AT_ONCE:]:  # by step(), as soon as whoever waits has been heard
             self._table.timers.put(sa, now_ms)
         return outs
 
@@ -165,6 +176,8 @@ class Requests:
                 inband.sent(sa, found[1])
                 self._table.is_changed = True
                 return TELL, ike.GSA_INBAND_REKEY, *found
+        if self._is_redirected(sa):
+            return REDIRECT, ike.INFORMATIONAL, self.redirects.told(), None
         if now_ms >= sa.rekey_ms:
             return (
                 REKEY,
@@ -178,6 +191,13 @@ class Requests:
         self._counters["idle_closed"] += 1
         self._table.close(sa)
         return DELETE, ike.INFORMATIONAL, _DELETE_IKE, None
+
+    def _is_redirected(self, sa: IkeSA) -> bool:
+        """Whether it is to be sent elsewhere now: once."""
+        if not (self.redirects.is_draining and sa.has_redirect and self.redirects.hosts):
+            return False
+        was_redirected, sa.is_redirected = sa.is_redirected, True
+        return not was_redirected
 
     def _silent_ms(self, sa: IkeSA) -> int:
         """When silence has lasted too long: a kept IKE SA is checked then, another one closed."""

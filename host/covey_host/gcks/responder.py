@@ -12,6 +12,7 @@ answer whatever address a forger writes into a packet.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from covey import ike
@@ -30,12 +31,14 @@ from .cookies import Cookies
 from .epoch import Random
 from .group import Group
 from .halfopen import Door, most_len
-from .ikesa import Deferred, IkeSA
+from .ikesa import NEVER, Deferred, IkeSA
+from .ledger import Moved
 from .natd import host_of
 from .newcomers import NotYet
 from .parts import Parts, Payloads, notify
 from .policy import SitePolicy
 from .proof import Proof
+from .redirects import Redirects
 from .registrar import Registrar
 from .requests import AT_ONCE, TAKE_BACK, TELL, Requests
 from .spis import Spis
@@ -44,6 +47,18 @@ from .trust import Trust
 
 _HEADER_LEN = 28
 _ENDS = {ike.UNSUPPORTED_CRITICAL_PAYLOAD, ike.INVALID_SYNTAX, ike.AUTHENTICATION_FAILED}
+
+
+@dataclass
+class _Taken:
+    """A request about a group, whose answer is known, and is not sealed before it is in the store.
+    payloads: None where it is to be asked again, by what others have written."""
+
+    sa: IkeSA
+    opened: ike.Opened
+    payloads: Payloads | None = field(default=None, repr=False)
+    ends: bool = False
+    then: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Responder:
@@ -69,7 +84,9 @@ class Responder:
         self._door = Door(policy, self._table, counters, random, cookies)
         self._proof = Proof(policy, authority, counters, tell, random, time)
         self._requests = Requests(policy, self._table, groups, counters, tell, random)
-        self._answered: list[IkeSA] = []  # about a group, since heard() or unhear()
+        self._requests.redirects = self._door.redirects
+        registrar.elsewhere = self._door.redirects.to_holder
+        self._taken: list[_Taken] = []  # since heard() or unhear()
 
     @property
     def policy(self) -> SitePolicy:
@@ -82,9 +99,11 @@ class Responder:
         for sa in self._sas.values():  # perhaps by a shorter time
             self._requests.wake(sa)
 
-    def believe(self, trust: Trust) -> None:
-        """What proves a member from now on."""
+    def believe(self, trust: Trust, rows: dict[str, int] | None = None) -> None:
+        """What proves a member from now on. rows: from which it was made, key → version; None:
+        nothing is written here that rests on them."""
         self._door.trust = self._proof.trust = trust
+        self._proof.trust_rows = rows or {}
 
     def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
         """One IKE message without marker → what it is answered with. Problem: from the store."""
@@ -93,6 +112,22 @@ class Responder:
         except FormatError as error:
             self._counters[name_of(error.reason)] += 1
             return []
+
+    @property
+    def redirects(self) -> Redirects:
+        """Where members are sent from here: whoever has an open IKE SA hears of it by drain()."""
+        return self._door.redirects
+
+    def drain(self, now_ms: int) -> list[Out]:
+        """Send members elsewhere, from now on."""
+        self.redirects.is_draining = True
+        return self._requests.redirect_all(now_ms)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether all that can be told of that were, and have answered, or won't."""
+        told = (sa for sa in self._proven.values() if sa.has_redirect)
+        return all(sa.is_redirected and sa.pending is None for sa in told)
 
     def take_over(self, sa: IkeSA, opened: ike.Opened, now_ms: int) -> list[Out]:
         """A half-open IKE SA whose peer has proven itself to a worker → the answer to that
@@ -113,20 +148,39 @@ class Responder:
         """So many half-open IKE SAs are with workers."""
         self._door.elsewhere = elsewhere
 
-    def heard(self) -> None:
-        """What was answered is in the store."""
-        self._answered.clear()
+    def heard(self, now_ms: int) -> list[Out]:
+        """What members have asked for is in the store: now they are answered."""
         self._door.answered()
+        taken, self._taken = self._taken, []
+        outs = []
+        for one in taken:
+            if self._table.sas.get(one.sa.own_spi) is one.sa:  # else it had to make room
+                outs += _addressed(self._finish(one, now_ms), one.sa.address)
+        return outs
+
+    def again(self, now_ms: int) -> None:
+        """It is not, since others have written: what they asked for is looked at once more."""
+        taken, self._taken = self._taken, []
+        for one in taken:
+            if self._table.sas.get(one.sa.own_spi) is one.sa:
+                self._reply(one.sa, one.opened, now_ms)
 
     def unhear(self) -> int:
-        """It is not, and no answer has left: those who asked never came. Their IKE SAs are gone,
-        since an answer may be cached there → how many."""
+        """It is not, and no answer has left: those who asked never came, and their IKE SAs are
+        gone → how many."""
         self._door.answered()
-        answered, self._answered = self._answered, []
-        for sa in answered:
-            if self._table.sas.get(sa.own_spi) is sa:
-                self._table.forget(sa)
-        return len(answered)
+        taken, self._taken = self._taken, []
+        for one in taken:
+            if self._table.sas.get(one.sa.own_spi) is one.sa:
+                self._table.forget(one.sa)
+        return len(taken)
+
+    def hurry(self, now_ms: int) -> None:
+        """Those who wait for keys may find some now."""
+        for sa in self._table.waiting():
+            if sa.deferred is not None and sa.deferred.until_ms < NEVER:
+                sa.deferred = sa.deferred._replace(until_ms=now_ms)
+                self._requests.wake(sa)
 
     def step(self, now_ms: int) -> list[Out]:
         """Some of what time has brought: requests of ours, repeats of them, IKE SAs that end.
@@ -271,22 +325,43 @@ class Responder:
         return self._reply(sa, opened, now_ms)
 
     def _reply(self, sa: IkeSA, opened: ike.Opened, now_ms: int) -> list:
-        """To a request that was taken: now, or later if its group changes keys first. If that
-        fails, it may come again as if it never came."""
-        others: list[Out] = []
+        """To a request that was taken: now; or by heard(), where it is about a group; or later if
+        that changes keys first. If that fails, it may come again as if it never came."""
         sa.deferred = None
         self._table.is_changed |= opened.header.exchange != ike.INFORMATIONAL
+        taken = _Taken(sa, opened)
+        self._registrar.take_then()
         try:
-            payloads, ends = self._answer(sa, opened, others, now_ms)
+            taken.payloads, taken.ends = self._answer(sa, opened, now_ms)
+            taken.then = self._registrar.take_then()
         except NotYet as not_yet:
-            self._table.wait(sa)
-            sa.deferred = Deferred(opened, not_yet.until_ms)
-            self._requests.wake(sa)
+            self._defer(sa, opened, not_yet.until_ms)
             return []
-        if opened.header.exchange in (ike.GSA_AUTH, ike.GSA_REGISTRATION):
-            self._answered.append(sa)
-        answer = sa.answer(opened.header.exchange, payloads)
-        if ends:
+        except Moved:
+            pass
+        if taken.payloads is None or _is_registration(sa, opened):
+            self._defer(sa, opened, NEVER)
+            self._taken.append(taken)
+            return []
+        return self._finish(taken, now_ms)
+
+    def _defer(self, sa: IkeSA, opened: ike.Opened, until_ms: int) -> None:
+        self._table.wait(sa)
+        sa.deferred = Deferred(opened, until_ms)
+        self._requests.wake(sa)
+
+    def _finish(self, taken: _Taken, now_ms: int) -> list:
+        """Bare octets are an answer."""
+        sa, opened = taken.sa, taken.opened
+        sa.deferred = None
+        for work in taken.then:
+            work()
+        others = []
+        is_unproven = sa.state in (ikesa.HALF_OPEN, ikesa.WAITING)
+        if is_unproven and sa.proof is not None and not taken.ends:
+            others += self._enter(sa, now_ms)
+        answer = sa.answer(opened.header.exchange, taken.payloads)
+        if taken.ends:
             self._table.end(sa, now_ms)
         else:
             others += self._requests.proceed(sa, now_ms)
@@ -302,13 +377,8 @@ class Responder:
             return True
         return sum(map(len, sa.last_answer)) <= len(data)
 
-    def _answer(
-        self, sa: IkeSA, opened: ike.Opened, others: list[Out], now_ms: int
-    ) -> tuple[Payloads, bool]:
-        """What an authentic request is answered with, and whether that ends the IKE SA.
-
-        others: receives what else there is to send.
-        """
+    def _answer(self, sa: IkeSA, opened: ike.Opened, now_ms: int) -> tuple[Payloads, bool]:
+        """What an authentic request is answered with, and whether that ends the IKE SA."""
         exchange = opened.header.exchange
         try:
             payloads = ike.parse_chain(opened.first, opened.inner)
@@ -319,7 +389,7 @@ class Responder:
                 return [answer], sa.state == ikesa.HALF_OPEN
             parts = Parts(payloads)
             if sa.state in (ikesa.HALF_OPEN, ikesa.WAITING):
-                return self._authenticate(sa, exchange, parts, others, now_ms)
+                return self._authenticate(sa, exchange, parts, now_ms)
             if exchange == ike.INFORMATIONAL:
                 self._registrar.hear(sa, parts, now_ms)
                 return self._registrar.tell(sa, parts, now_ms), _ends(parts)
@@ -335,31 +405,26 @@ class Responder:
             return [notify(ike.INVALID_SYNTAX)], True
 
     def _authenticate(
-        self, sa: IkeSA, exchange: int, parts: Parts, others: list[Out], now_ms: int
+        self, sa: IkeSA, exchange: int, parts: Parts, now_ms: int
     ) -> tuple[Payloads, bool]:
-        """GSA_AUTH, RFC 9838 section 2.3.1."""
+        """GSA_AUTH, RFC 9838 section 2.3.1: the peer has proven itself, here or to a worker."""
         if sa.proof is None:
             sa.proof = self._proof.check(sa, exchange, parts)
-        if sa.proof is None:  # alone, and the same whoever it was
+        if sa.proof is None or not self._proof.holds(sa):  # alone, and the same whoever it was
             return [notify(ike.AUTHENTICATION_FAILED)], True
-        return self._enter(sa, parts, others, now_ms)
+        return [*sa.proof, *self._registrar.answer(sa, parts, now_ms)], False
 
-    def _enter(
-        self, sa: IkeSA, parts: Parts, others: list[Out], now_ms: int
-    ) -> tuple[Payloads, bool]:
-        """The peer has proven itself, here or to a worker."""
-        if not self._proof.holds(sa):
-            return [notify(ike.AUTHENTICATION_FAILED)], True
-        answer = self._registrar.answer(sa, parts, now_ms)
+    def _enter(self, sa: IkeSA, now_ms: int) -> list[Out]:
+        """The IKE SA is its member's from now on."""
         older = self._proven.get(sa.identity)
         if older is not None:  # it has started anew, or two devices have one identity
             where = natd.move(older.address, sa.address)
             heard_s = (now_ms - older.heard_ms) // 1000
             self._tell("replaced", member=sa.identity, **where, heard_s=heard_s)
-        others += self.dismiss(sa.identity, now_ms)  # the newest wins, the older is told
+        others = self.dismiss(sa.identity, now_ms)  # the newest wins, the older is told
         self._requests.opened(sa, now_ms)
         self._counters["authenticated"] += 1
-        return [*sa.proof, *answer], False
+        return others
 
     def _rekey(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
         """CREATE_CHILD_SA: new keys for the IKE SA; nothing else is made here."""
@@ -374,6 +439,12 @@ class Responder:
             return [refused.answer]
         self._requests.peer_rekeyed(sa, new, lowest, now_ms)
         return answer
+
+
+def _is_registration(sa: IkeSA, opened: ike.Opened) -> bool:
+    """Whether a request, of who has proven itself, may have changed what the store is to say."""
+    is_one = opened.header.exchange in (ike.GSA_AUTH, ike.GSA_REGISTRATION)
+    return is_one and sa.identity is not None
 
 
 def _addressed(outs: list, address: Any) -> list[Out]:

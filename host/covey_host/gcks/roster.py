@@ -93,6 +93,24 @@ class Roster:
             some = [member for member, beginning in pairs if beginning in leaving]
             self._leavers = {member for member in some if self.members[member].leaf is not None}
 
+    def row(self, tail: str) -> bytes | None:
+        """As it is stored: "member/MEMBER" or "sender/INDEX"; None where there is none."""
+        kind, _, name = tail.partition("/")
+        if kind == "member":
+            return self._members.get(name)
+        row = self.rows.get(int(name))
+        return None if row is None else encode_row(row)
+
+    def take(self, tail: str, value: bytes | None) -> None:
+        """Such a row that another key server has written."""
+        kind, _, name = tail.partition("/")
+        if kind == "member":
+            self._put(name, None if value is None else Enrolled(**decode(value)))
+        elif value is None:
+            self.rows.pop(int(name), None)
+        else:
+            self.rows[int(name)] = decode_row(value)
+
     def active(self, era: int) -> dict[str, Enrolled]:
         """Who is registered, as far as a key server can know. It looks at all there are."""
         return {m: e for m, e in self.members.items() if e.era == era and not e.left}

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from covey import ike
 from covey.drops import DROP_IKE_HEADER, FormatError
 
-from . import natd, ppk, proposals
+from . import natd, ppk, proposals, redirects
 from .epoch import Random
 from .ikerekey import agree
 from .ikesa import IkeSA
@@ -100,6 +100,7 @@ def respond(
     keys = ike.derive(nonce_i, nonce_r, shared, header.spi_i, spi_r, chosen.key_bits)
     sa = IkeSA(header.spi_i, spi_r, chosen, keys, random)
     sa.has_fragments = any(n.type == ike.IKEV2_FRAGMENTATION_SUPPORTED for n in parts.notifies)
+    sa.has_redirect = redirects.is_known(parts)
     answer = [
         (ike.SA, answered),
         (ike.KE, ike.emit_ke(ike.CURVE25519, public)),

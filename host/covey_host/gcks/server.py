@@ -2,7 +2,8 @@
 
 One event loop, one thread. Whatever KeyServer hands back has been written to the store already;
 here it is only sent. One bad datagram, one fault or one full disk ends one piece of work, never
-the server; only a newer term (Fenced) does.
+the server; only a newer term (Fenced) does, where it is the only one on its store. Where others
+work on that, too, see among.py.
 """
 
 import asyncio
@@ -12,18 +13,18 @@ import signal
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from covey.drops import DROP_UNKNOWN_SPI, Drops
 
 from ..control import ControlSocket
-from ..errors import INTERRUPTED, Problem
-from ..operations import LISTEN_WAITS, Operations
+from ..errors import INTERRUPTED, MISUSE, Problem
+from ..operations import LISTEN_WAITS, Operations, changes_state
 from ..output import Log
 from ..service.account import Account
 from ..service.notify import Notifier
 from ..site import Site
-from ..store import Fenced, Locked, Store
+from ..store import Fenced, Locked, Store, WentBack, location
 from ..vault.opening import open_store
 from . import Out, policy
 from .authority import Authority
@@ -31,18 +32,24 @@ from .chronicle import Chronicle
 from .inbox import Inbox
 from .keyserver import KeyServer
 from .ledger import Ledger
+from .policy import SitePolicy
 from .policyvalues import Listen
 from .relaying import Relaying
 from .room import check_room
 from .sockets import Address, Endpoint, Esp, check_interface, check_route, is_multicast
+from .spis import Spis
 from .thinning import THIN_MS
 from .workers import Work, Workers
+
+if TYPE_CHECKING:
+    from .among import Among
 
 _READS = 512  # datagrams read from one socket, and
 _BURST = 32  # messages worked on, before timers and commands get their turn
 _RETRY_MS = 1_000  # until the next step after one that failed
 _FINISH_S = 10  # the most that is waited at the end, for a removal to be through
 _FINISH_POLL_S = 0.05
+_DRAIN_S = 1  # the least for which members that come are sent elsewhere
 _LOCK_WAIT_S = 5
 _LOCK_POLL_S = 0.05
 _OWNER = "covey serve"
@@ -84,6 +91,8 @@ class Server:
         self._timer: asyncio.TimerHandle | None = None
         self._inbox = Inbox(lambda *of: self._keyserver.has_cookie(*of, now_ms()))
         self._works = False  # _work() is to be called
+        self._among: Among | None = None  # where there are others
+        self._is_serving = False
 
     def run(self) -> int:
         """Serve until a signal: the exit status. Problem where it can't start or go on."""
@@ -91,8 +100,12 @@ class Server:
             self._account.assume()
         store = open_store(self._site)
         try:
-            _lock(store)
+            who = location.replica_of(self._site)
+            _lock(store, who)
             rules = policy.load(self._site.policy)
+            if who:
+                self._among = self._among_others(store, who, rules)
+                rules = self._among.policy
             check_room(rules, Authority(Ledger(store)), self._site.policy)
             if self._interface:
                 check_interface(self._interface)
@@ -105,8 +118,10 @@ class Server:
             else:
                 self._open_endpoints(rules.listen)
             self._store = store
-            spis = self._workers.spis if self._workers else None
-            self._keyserver = KeyServer(store, rules, spis=spis)
+            if self._among:
+                self._keyserver = self._among.keyserver
+            else:
+                self._keyserver = KeyServer(store, rules, spis=self._spis())
             self._operations = Operations(self._site, store, self)
             return asyncio.run(self._serve())
         finally:
@@ -115,6 +130,15 @@ class Server:
             for endpoint in self._endpoints:
                 endpoint.close()
             store.close()
+
+    def _among_others(self, store: Store, who: str, rules: SitePolicy) -> "Among":
+        from .among import Among  # nothing that a site with a state.db needs
+
+        at = location.own_of(self._site).advertise
+        return Among(store, who, rules, self._site.policy, at, self._trouble, self._spis())
+
+    def _spis(self) -> Spis | None:
+        return self._workers.spis if self._workers else None
 
     # What Operations calls: the running server's side of a command
 
@@ -152,7 +176,28 @@ class Server:
             "unsent": self._unsent,
             "workers": self._workers.processes() if self._workers else {},
             "lost": sum(endpoint.thinning.lost for endpoint in endpoints),
+            **({"replica": self._among.name} if self._among else {}),
         }
+
+    def cluster(self) -> dict | None:
+        """What it says of the others."""
+        return self._among.status(now_ms()) if self._among else None
+
+    def reload(self, rules: SitePolicy, text: str, now_ms: int) -> list[Out]:
+        """text: what the policy was read from."""
+        if self._among:
+            return self._among.reload(rules, text, now_ms)
+        return self._keyserver.reload(rules, now_ms)
+
+    def drain(self) -> list[str]:
+        """Members go to those hosts; when they know, this server ends."""
+        if not self._among:
+            raise Problem("This key server is the only one of its site: stop it.", MISUSE)
+        hosts, outs = self._among.drain(now_ms())
+        self.send(outs)
+        if self._drains is None:
+            self._drains = asyncio.get_running_loop().create_task(self._drain())
+        return hosts
 
     def check_routes(self, groups: list) -> None:
         """Problem where one of these addresses can't be reached; policy says which are none."""
@@ -190,7 +235,8 @@ class Server:
             loop.add_signal_handler(number, self._stop, status)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         control = ControlSocket(self._site.control, self._perform)
-        outs = self._keyserver.start(now_ms())
+        self._drains: asyncio.Task | None = None
+        outs = (self._among or self._keyserver).start(now_ms())
         self._chronicle.open(self._store, self._keyserver)
         self.send(outs)
         what = self._keyserver.relay, self._endpoints, self._keyserver.counters
@@ -202,10 +248,6 @@ class Server:
             for endpoint in () if self._workers else self._endpoints:
                 loop.add_reader(endpoint.sock, self._readable, endpoint)
             self._step()
-            _settle_garbage()
-            self._chronicle.serving()
-            self._notifier.ready(self._status())
-            self._keep_alive()
             status = await self._stopped
             self._notifier.stopping()
             if status != INTERRUPTED:
@@ -221,6 +263,22 @@ class Server:
             self._guard(self._keyserver.flush)
             self._chronicle.close()
             self._notifier.close()
+
+    def _begin_to_serve(self) -> None:
+        self._is_serving = True
+        _settle_garbage()
+        self._chronicle.serving()
+        self._notifier.ready(self._status())
+        self._keep_alive()
+
+    async def _drain(self) -> None:
+        """Until members have heard of it; not for ever. Then end."""
+        least, end = time.monotonic() + _DRAIN_S, time.monotonic() + _FINISH_S
+        while time.monotonic() < end:
+            if self._among.is_drained and time.monotonic() >= least:
+                break
+            await asyncio.sleep(_FINISH_POLL_S)
+        self._stop(0)
 
     async def _finish(self) -> None:
         """What is said by halves is said to its end: a removal. A second signal ends this."""
@@ -283,10 +341,10 @@ class Server:
     def _take_all(self, works: list[Work]) -> list[Out]:
         """Written by one sync: nobody is answered before that."""
         outs: list[Out] = []
-        with self._keyserver.together(now_ms()):
+        with self._keyserver.together(now_ms()) as late:
             for work in works:
                 outs += self._guard(partial(work, now_ms())) or []
-        return outs
+        return outs + late
 
     def _step(self) -> None:
         """Move the key server's clock, and come back when it next has something to do."""
@@ -303,6 +361,8 @@ class Server:
         if any(endpoint.thinning.is_on for endpoint in self._endpoints):
             wait_ms = min(wait_ms, self._thin())
         self._timer = asyncio.get_running_loop().call_later(wait_ms / 1000, self._step)
+        if not self._is_serving and (not self._among or self._among.is_ready):
+            self._begin_to_serve()
 
     def _thin(self) -> int:
         """Of a flood that is over nobody would wake us; ms until the next look."""
@@ -311,7 +371,7 @@ class Server:
         return THIN_MS
 
     def _advance(self) -> int:
-        outs, wait_ms = self._keyserver.step(now_ms())
+        outs, wait_ms = (self._among or self._keyserver).step(now_ms())
         self.send(outs)
         return wait_ms
 
@@ -319,6 +379,7 @@ class Server:
         """One command from the control socket; a Problem goes to whoever asked."""
         if request.get("do") == "health":
             others = self._workers.faults() if self._workers else []
+            others += self._among.faults(now_ms()) if self._among else []
             return self._chronicle.health(self._keyserver.status(now_ms()), others)
         return self._perform_by(None, request)
 
@@ -327,17 +388,26 @@ class Server:
         try:
             with self._chronicle.command(request, who):
                 try:
-                    return self._operations.perform(request, now_ms())
+                    return self._do(request)
                 finally:
                     self._step()
         except Fenced as fenced:
-            self._fail(fenced)
+            if not self._among:
+                self._fail(fenced)
             raise
         except Problem:
             raise
         except Exception as error:
             self._fault(error)
             raise
+
+    def _do(self, request: dict) -> dict:
+        def work() -> dict:
+            return self._operations.perform(request, now_ms())
+
+        if self._among and changes_state(request):
+            return self._among.lead_for(work, self.send, now_ms)
+        return work()
 
     def _reload(self) -> None:
         self._notifier.reloading()
@@ -351,8 +421,12 @@ class Server:
         """The work's result; None where it failed, which is told and goes no further."""
         try:
             return work()
+        except WentBack as problem:
+            self._fail(problem)
         except Fenced as fenced:
-            self._fail(fenced)
+            if not self._among:
+                self._fail(fenced)
+            self._trouble(fenced.sentence)
         except Problem as problem:
             self._trouble(problem.sentence)
         except Exception as error:
@@ -397,12 +471,13 @@ def _settle_garbage() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
-def _lock(store: Store) -> None:
-    """Be the one server of the site, as soon as a command that is at work has ended."""
+def _lock(store: Store, who: str) -> None:
+    """Be the one server of the site, or its replica `who`, as soon as a command that is at work
+    has ended."""
     end = time.monotonic() + _LOCK_WAIT_S
     while True:
         try:
-            return store.lock(_OWNER)
+            return store.join(who) if who else store.lock(_OWNER)
         except Locked as locked:
             if locked.holder.startswith(_OWNER) or time.monotonic() > end:
                 raise

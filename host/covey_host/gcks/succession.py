@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from . import senders, sources
 from .chains import Chains
-from .epoch import Epoch, Outbox, Parcel, Random, between, encode_state, kwk_len
+from .epoch import Birth, Epoch, Outbox, Parcel, Random, between, encode_state, kwk_len
 from .epoch import next_epoch as epoch_after
 from .keytree import Draft, KeyTree
 from .ledger import Changes
@@ -64,11 +64,13 @@ def decide(
     asking: Mapping[str, Role],
     chains: Chains,
     clock: bytes,
+    birth: Birth | None,
 ) -> Plan:
     """excludes: all have to register again. started: the key server was. gone: who is not to
     follow; with a key tree those who left by themselves don't either. joins: newcomers that wait
     for a leaf with new keys over it, and whether each can put fragments together. asking: who
-    waits, and as what. clock: its name, where senders are proven by time."""
+    waits, and as what. clock: its name, where senders are proven by time. birth: where others are
+    to be told of it."""
     old, policy = was.epoch, was.policy
     in_fragments = was.roster.can_all_fragment(old.era)
     moves = planned(was, rekeyer, random, gone, joins, in_fragments=in_fragments)
@@ -105,6 +107,11 @@ def decide(
     outbox = (*outbox, *parcels)[-max(_MOST_PARCELS, unsent + len(parcels)) :]
     vacated = frozenset(moves.leaving) - gone
     keeps = new.era == old.era and new.shape.source_auth != sources.NONE
+    end_ms = said_ms + dtd_s * 1000
+    if birth is not None:
+        times = {"activate_in_ms": activate_ms - now_ms, "end_in_ms": end_ms - now_ms}
+        birth = replace(birth, **times, evicts=evicts, placed=tuple(moves.joined))
+        new = replace(new, birth=birth)
     changes = {was.prefix + "state": encode_state(new, outbox)}
     changes |= was.roster.vacating(vacated) | was.roster.removing(gone, keeps=keeps)
     for name, enrolled in moves.joined.items():
@@ -116,7 +123,6 @@ def decide(
         changes |= more
     elif draft:
         changes |= tree.pages(draft, was.prefix)
-    end_ms = said_ms + dtd_s * 1000
     what = vacated, tree, draft, moves.joined, evicts, reserved, keeps
     return Plan(new, outbox, changes, activate_ms, end_ms, gone, *what)
 

@@ -88,6 +88,10 @@ class Table:
             self.forget(former)
         self._waiting[sa.identity] = sa
 
+    def waiting(self) -> list[IkeSA]:
+        """Whose peers wait for keys, or for the store."""
+        return list(self._waiting.values())
+
     def open(self, sa: IkeSA) -> None:
         """It is the member's from now on; it may have been half-open until now."""
         self._pass(sa)

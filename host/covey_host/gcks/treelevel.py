@@ -68,6 +68,27 @@ class Level:
         self._ids.extend([NOBODY] * more)
         self._keys += bytes(more * self._kwk_len)
 
+    def cut(self, size: int) -> None:
+        """It is to have so many nodes, as many as now or fewer."""
+        del self._ids[size:]
+        del self._keys[size * self._kwk_len :]
+
+    def take(self, number: int, page: bytes) -> None:
+        """A page as it is stored, in place of the one here, if the level has as many nodes."""
+        count, first = len(page) // (_ID_LEN + self._kwk_len), number * PAGE
+        count = min(count, len(self._ids) - first)
+        if count > 0:
+            part = Level.loaded(self._kwk_len, [page])
+            self._ids[first : first + count] = part._ids[:count]
+            at, length = first * self._kwk_len, count * self._kwk_len
+            self._keys[at : at + length] = part._keys[:length]
+
+    def nobodies_in(self, number: int) -> array:
+        """nobodies() of one page."""
+        first = number * PAGE
+        last = min(first + PAGE, len(self._ids))
+        return array("I", [i for i in range(first, last) if not self._ids[i]])
+
     def put(self, index: int, node: Node) -> None:
         self._ids[index] = node.key_id
         at = index * self._kwk_len

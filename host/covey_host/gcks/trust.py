@@ -35,6 +35,7 @@ _CA_DAYS = 7300
 _CRL_DAYS = 30
 _CA, _SERVER = "trust/ca", "trust/server"
 _REVOKED, _CRL = "trust/revoked", "trust/crl"
+ROWS = (_CA, _SERVER, _REVOKED, _CRL)
 SHA2_256 = b"\x00\x02"  # RFC 7427 section 7
 _X509 = b"\x04"  # X.509 Certificate - Signature, RFC 7296 section 3.6
 _RAW = b"\x0f"  # Raw Public Key, RFC 7670 section 3

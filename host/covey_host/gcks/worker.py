@@ -83,6 +83,7 @@ class Worker:
             Shared(bytes.fromhex(start["cookies"])),
         )
         self._lobby.believe(trust.load(self._ledger))
+        self._lobby.redirects.adopt(start["redirects"])
         self._endpoints = [
             Endpoint(number, host, port, marker, _inherited(fd, socket.AF_INET))
             for number, host, port, marker, fd in start["endpoints"]
@@ -116,6 +117,8 @@ class Worker:
     def _obey(self, order: dict) -> None:
         if "policy" in order:
             self._lobby.policy = frames.read_policy(order["policy"])
+        if "redirects" in order:
+            self._lobby.redirects.adopt(order["redirects"])
         if "trust" in order:
             self._guard(lambda: self._lobby.believe(trust.load(self._ledger)))
 
@@ -196,7 +199,7 @@ class Worker:
 
     def _after(self) -> None:
         """What follows from any work."""
-        self._lobby.heard()
+        self._send(self._lobby.heard(now_ms()))
         self._waiting += (frames.HANDED + octets for octets in self._lobby.take_handed())
         self._hand_over()
         if self._timer:

@@ -79,6 +79,7 @@ class Workers:
         self.spis = Spis(self._secret, KEEPER, os.urandom)
         self._workers: list[_Worker] = []
         self._told: tuple[SitePolicy, Trust] | None = None
+        self._redirects: dict[str, Any] = {}  # as they know them
         self._closing = False
         self._pairs = [frames.pair(), frames.pair()]
         (self._handed, self._hand), (self._carried, self._carry) = self._pairs
@@ -94,6 +95,7 @@ class Workers:
         self._key, self._key_id = store_key(self._site)  # as it is now: its file may be moved
         self._keeper = keeper
         self._told = keeper.keyserver.policy, keeper.keyserver.trust
+        self._redirects = keeper.keyserver.redirects.facts
         self._loop = asyncio.get_running_loop()
         for end in (self._handed, self._carried):
             self._loop.add_reader(end, self._read, end)
@@ -123,6 +125,8 @@ class Workers:
             orders["policy"] = frames.policy_facts(policy, self._count)
         if trust is not believed:
             orders["trust"] = True
+        if self._keeper.keyserver.redirects.facts != self._redirects:
+            orders["redirects"] = self._redirects = self._keeper.keyserver.redirects.facts
         self._told = policy, trust
         for worker in self._workers if orders else ():
             self._order(worker, orders)
@@ -191,6 +195,7 @@ class Workers:
             "key": self._key.hex(),
             "key_id": self._key_id.hex(),
             "policy": frames.policy_facts(policy, self._count),
+            "redirects": self._redirects,
             "endpoints": [
                 (e.number, e.host, e.port, e.marker, e.sock.fileno()) for e in worker.endpoints
             ],

@@ -13,6 +13,7 @@ split it itself, and still write all or none.
 """
 
 import enum
+from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple, Protocol
 
 from ..errors import Problem
@@ -86,6 +87,10 @@ class Store(Protocol):
         A version is the store's revision at the last write of the key: it is never used twice, so
         that a key deleted and made again does not look unchanged.
         """
+
+    def read_many(self, keys: Sequence[str]) -> list[tuple[bytes | None, int]]:
+        """The same of each, in their order, from one moment. Where a store is far away this is
+        the way to read what is not together under one prefix."""
 
     def scan(self, prefix: str, after: str = "", most: int = -1) -> list[tuple[str, bytes, int]]:
         """(key, value, version) of every key that begins with prefix, by key, from one moment.

@@ -5,13 +5,13 @@ See etcdrows.py for what lies where, and etcdwriter.py for what every write comp
 
 import json
 import os
-from collections.abc import Iterable
+from base64 import b64decode
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import Problem
 from . import KEEP, Change, Changed, Lead, Replica, Value, etcdrows, etcdwriter
 from .etcdclient import (
-    Answer,
     Client,
     Found,
     delete,
@@ -24,15 +24,13 @@ from .etcdclient import (
     was_made,
 )
 from .etcdlock import Lock, replica_of
-from .etcdrows import MOST_OPS, MOST_PARTS, Row, is_small, part, parts_of, plain, row_of, span
+from .etcdreader import Reader, lead_of
+from .etcdrows import MOST_OPS, MOST_PARTS, is_small, part, parts_of, plain, row_of, span
 from .etcdwriter import Writer, Written, keys_in, named
 from .place import Place
 
-_PAGE = 200  # rows that are read at once
-_ROWS = 50  # keys that are asked for at once
 _STAGED_S = 120  # a journal that is not committed by then is gone
 _MOST = 2**63 - 1  # as SQLite's, so that a site can move there
-_COMPACTED = "compacted"
 
 
 def open_existing(place: Place, id: str, lock_file: Path | None = None) -> "EtcdStore":
@@ -61,33 +59,28 @@ class EtcdStore:
         self.place, self.id = place, id
         self._client = client
         self._prefix = place.prefix
-        self._odd: dict[str, Row] = {}  # entries whose version is not their mod, as last seen
         self._lock = Lock(place, lock_file)
         self._writer = Writer(client, place.url, place.prefix, self._lock)
+        self._reader = Reader(client, place.prefix, self._carry_out)
 
     def read(self, key: str) -> tuple[bytes | None, int]:
-        self._settle()
-        while True:
-            rows, journal, revision = self._entries([key])
-            if journal:
-                self._carry_out(journal)
-                continue
-            row = rows[0]
-            if not row.parts:
-                return row.value, row.version
-            value = self._joined(row, revision)
-            if value is not None:
-                return value, row.version
+        self._writer.settle()
+        return self._reader.read(key)
+
+    def read_many(self, keys: Sequence[str]) -> list[tuple[bytes | None, int]]:
+        self._writer.settle()
+        return self._reader.read_many(keys)
 
     def scan(self, prefix: str, after: str = "", most: int = -1) -> list[tuple[str, bytes, int]]:
-        self._settle()
-        while True:
-            found = self._scan(prefix, after, most)
-            if found is not None:
-                return found
+        self._writer.settle()
+        return self._reader.scan(prefix, after, most)
+
+    def changed(self, prefix: str, since: int) -> Changed:
+        self._writer.settle()
+        return self._reader.changed(prefix, since)
 
     def compare_and_swap(self, changes: list[Change], term: int | None) -> int:
-        self._settle()
+        self._writer.settle()
         changes = [(key, version, _octets(value)) for key, version, value in changes]
         swap = self._swap if is_small(changes) else self._swap_by_journal
         done = None
@@ -95,20 +88,13 @@ class EtcdStore:
             done = swap(changes, term)
         for key, _, value in changes:
             if done and value is not KEEP:
-                self._odd.pop(key, None)
+                self._reader.forget(key)
         return done
-
-    def changed(self, prefix: str, since: int) -> Changed:
-        self._settle()
-        while True:
-            found = self._changed(prefix, since)
-            if found is not None:
-                return found
 
     def reserve(self, name: str, n: int) -> int:
         if n < 1:
             raise ValueError("reserve at least one number")
-        self._settle()
+        self._writer.settle()
         key = self._at("n/" + name)
         seen = self._client.transact([], [get(key)]).rows[0]
         while True:
@@ -127,9 +113,10 @@ class EtcdStore:
     def acquire_term(
         self, owner: str, seen: int | None = None, run: str | None = None, facts: bytes = b""
     ) -> int:
-        self._settle()
+        self._writer.settle()
         while True:
-            lead, mods = self._lead(self._client.transact([], self._asked_of_lead()).rows)
+            found = self._client.transact([], self._reader.asked_of_lead()).rows
+            lead = lead_of(found)
             if seen is not None and seen != lead.version:
                 return 0
             success = [
@@ -139,32 +126,34 @@ class EtcdStore:
             ]
             if run is not None:
                 success.append(put(self._at("run"), run.encode()))
-            if self._write(mods, success).revision:
+            term_mod = found[0][0].mod if found[0] else 0
+            still = [has_mod(self._at("term"), term_mod), has_mod(self._at("beat"), lead.version)]
+            if self._write(still, success).revision:
                 return lead.term + 1
 
     def beat(self, term: int, facts: bytes) -> None:
-        self._settle()
+        self._writer.settle()
         failure = [get(self._at("term")), get(self._at("owner"))]
-        failure += [get(self._lock.key), get(self._writer.head)]
+        failure += [get(self._writer.head), get(self._lock.key)]
         while True:
-            holds = [has_value(self._at("term"), b"%d" % term), *self._lock.held()]
+            holds = [has_value(self._at("term"), b"%d" % term), *self._writer.guard()]
             done = self._client.transact(holds, [put(self._at("beat"), facts)], failure)
             if done.is_done:
                 return
-            newest, owner, lock, head = done.rows
+            newest, owner, head, lock = done.rows
             self._writer.check_term(term, newest, owner)
-            self._writer.check_lock(lock, head)
+            self._writer.look(head, lock)
 
     def lead(self) -> Lead:
-        return self._lead(self._client.transact([], self._asked_of_lead()).rows)[0]
+        return lead_of(self._client.transact([], self._reader.asked_of_lead()).rows)
 
     def lock(self, owner: str) -> None:
-        self._settle()
+        self._writer.settle()
         if self._lock.take(self._client, owner):
             self._begin("")
 
     def join(self, name: str) -> None:
-        self._settle()
+        self._writer.settle()
         if self._lock.take(self._client, f"replica {name}", name):
             self._begin(name)
             self._client.hurry()
@@ -172,7 +161,7 @@ class EtcdStore:
     def present(self, facts: bytes) -> None:
         if not self._writer.name:
             raise ValueError("join first")
-        self._settle()
+        self._writer.settle()
         while not self._write([], [self._lock.saying(facts)]).revision:
             pass
 
@@ -205,7 +194,7 @@ class EtcdStore:
 
     def _swap(self, changes: list[Change], term: int | None) -> int | None:
         """None: look again."""
-        rows = [self._expected(key, version) for key, version, _ in changes]
+        rows = [self._reader.expected(key, version) for key, version, _ in changes]
         compares = [
             has_mod(self._at("e/" + key), row.mod)
             for (key, _, _), row in zip(changes, rows, strict=True)
@@ -228,7 +217,7 @@ class EtcdStore:
             return None
         seen = [row_of(found[0] if found else Found()) for found in done.rows]
         for (key, _, _), row in zip(changes, seen, strict=True):
-            self._note(key, row)
+            self._reader.note(key, row)
         is_expected = all(row.version == each[1] for row, each in zip(seen, changes, strict=True))
         return None if is_expected else 0
 
@@ -246,39 +235,46 @@ class EtcdStore:
             self._carry_out(done.journal)
         return done
 
-    def _expected(self, key: str, version: int) -> Row:
-        row = self._odd.get(key)
-        return row if row and row.version == version else Row(None, version, version)
-
     # More than one transaction
 
     def _swap_by_journal(self, changes: list[Change], term: int | None) -> int | None:
         """None: look again."""
-        found = self._rows([key for key, _, _ in changes])
+        found = self._reader.rows([key for key, _, _ in changes])
         if found is None:
             return None
         rows, revision = found
         if any(row.version != each[1] for row, each in zip(rows, changes, strict=True)):
             never = [was_made(self._at("site"), 0)]  # Fenced comes first
             return None if self._write(never, [], term).journal else 0
-        cut = etcdrows.split(etcdrows.pack(changes, rows))
+        octets = etcdrows.pack(changes, rows)
+        if len(octets) <= etcdrows.MOST_INLINE:
+            said = etcdrows.said(octets)
+            version = self._commit(changes, revision, [put(self._at("journal"), said)], term)
+        else:
+            said, version = self._stage(changes, octets, revision, term)
+        if version:
+            self._carry_out(Found(said, version))
+        return version or None
+
+    def _stage(
+        self, changes: list[Change], octets: bytes, revision: int, term: int | None
+    ) -> tuple[bytes, int]:
+        """What the journal is, and its version as _commit() says it."""
+        cut = etcdrows.split(octets)
         if len(cut) > MOST_PARTS:
             raise Problem(f"{self.place.url} can't take so much at once: it was not written.")
         name = os.urandom(8).hex()
         start = self._at(f"j/{name}/")
+        said = json.dumps({"id": name, "parts": len(cut)}).encode()
         lease = self._client.grant(_STAGED_S)
         try:
             for i in range(len(cut)):
                 self._client.transact([], [put(part(start, i), cut[i], lease)])
-            said = json.dumps({"id": name, "parts": len(cut)}).encode()
             success = [put(self._at("journal"), said)]
             success += [keep(part(start, i)) for i in range(len(cut))]
-            version = self._commit(changes, revision, success, term)
+            return said, self._commit(changes, revision, success, term)
         finally:
             self._client.revoke(lease)
-        if version:
-            self._carry_out(Found(said, version))
-        return version or None
 
     def _commit(
         self, changes: list[Change], revision: int, success: list, term: int | None
@@ -301,166 +297,28 @@ class EtcdStore:
     def _carry_out(self, journal: Found) -> None:
         """Until it is done, by us or others."""
         said = json.loads(journal.value)
-        start, end = span(self._at(f"j/{said['id']}/"))
         is_there = [has_mod(self._at("journal"), journal.mod)]
-        parts = []
-        for i in range(said["parts"]):
-            got = self._client.transact(is_there, [get(part(start, i))])
-            if not got.is_done:
-                return
-            parts.append(got.rows[0][0].value)
+        ends = [delete(self._at("journal")), delete(self._at("applied"))]
+        if "octets" in said:
+            octets = b64decode(said["octets"])
+        else:
+            start, end = span(self._at(f"j/{said['id']}/"))
+            ends.append(delete(start, end))
+            parts = []
+            for i in range(said["parts"]):
+                got = self._client.transact(is_there, [get(part(start, i))])
+                if not got.is_done:
+                    return
+                parts.append(got.rows[0][0].value)
+            octets = b"".join(parts)
         applied = self._at("applied")
-        for i, ops in enumerate(etcdrows.portions(self._prefix, journal.mod, b"".join(parts))):
+        portions = list(etcdrows.portions(self._prefix, journal.mod, octets))
+        for i, ops in enumerate(portions):
             turn = has_value(applied, b"%d" % i) if i else was_made(applied, 0)
-            self._client.transact([*is_there, turn], [*ops, put(applied, b"%d" % (i + 1))])
-        whole = [*is_there, has_value(applied, b"%d" % (i + 1))]
-        ends = [delete(self._at("journal")), delete(applied), delete(start, end)]
-        self._client.transact(whole, ends)
-
-    # Reading
-
-    def _asked_of_lead(self) -> list:
-        return [get(self._at(name)) for name in ("term", "owner", "run", "beat")]
-
-    def _lead(self, rows: list[list[Found]]) -> tuple[Lead, list]:
-        """Also what holds while it is so."""
-        term, owner, run, beat = (found[0] if found else Found() for found in rows)
-        texts = int(term.value or b"0"), owner.value.decode(), run.value.decode()
-        holds = [has_mod(self._at("term"), term.mod), has_mod(self._at("beat"), beat.mod)]
-        return Lead(*texts, beat.value, beat.mod), holds
-
-    def _changed(self, prefix: str, since: int) -> Changed | None:
-        """None: look again."""
-        asked = [etcdwriter.slots(self._prefix, since), get(self._at("journal"))]
-        answer = self._client.transact([], asked + self._asked_of_lead())
-        slots, journal, *told = answer.rows
-        if answer.revision < since:
-            raise self._client.went_back()
-        if journal:
-            self._carry_out(journal[0])
-            return None
-        keys = keys_in(slots)
-        if not since:
-            rows = self._scan(prefix, revision=answer.revision)
-        elif keys is None:
-            rows = self._newer(prefix, since, answer.revision)
-        else:
-            rows = self._those(sorted(k for k in keys if k.startswith(prefix)), answer.revision)
-        if rows is None:
-            return None
-        newer = [row for row in rows if row[2] > since]
-        return Changed(newer, answer.revision, self._lead(told)[0])
-
-    def _newer(self, prefix: str, since: int, revision: int) -> list | None:
-        """Those, and perhaps others. None where etcd has forgotten that moment."""
-        start = self._at("e/" + prefix)
-        answer = self._past([get(start, start + b"\x7f", revision=revision, since=since)])
-        return None if answer is None else self._opened(answer.rows[0], revision)
-
-    def _those(self, keys: list[str], revision: int) -> list | None:
-        rows: list[tuple[str, bytes, int]] = []
-        for at in range(0, len(keys), _ROWS):
-            asked = [get(self._at("e/" + key), revision=revision) for key in keys[at : at + _ROWS]]
-            answer = self._past(asked)
-            some = answer and self._opened([f for found in answer.rows for f in found], revision)
-            if some is None:
-                return None
-            rows += some
-        return rows
-
-    def _opened(self, found: list[Found], revision: int) -> list | None:
-        """(key, value, version) of each; None where etcd has forgotten a part."""
-        rows, skip = [], len(self._at("e/"))
-        for each in found:
-            row, key = row_of(each), each.key[skip:].decode()
-            self._note(key, row)
-            value = self._joined(row, revision) if row.parts else row.value
-            if value is None:
-                return None
-            rows.append((key, value, row.version))
-        return rows
-
-    def _rows(self, keys: list[str]) -> tuple[list[Row], int] | None:
-        """Of one moment, and which; None: look again."""
-        rows: list[Row] = []
-        revision = 0
-        for at in range(0, len(keys), _ROWS):
-            found, journal, revision = self._entries(keys[at : at + _ROWS], revision)
-            if journal:
-                self._carry_out(journal)
-                return None
-            rows += found
-        return rows, revision
-
-    def _entries(self, keys: list[str], revision: int = 0) -> tuple[list[Row], Found | None, int]:
-        """Without their parts → also a journal that comes before, and the revision of all."""
-        ops = [get(self._at("e/" + key), revision=revision) for key in keys]
-        answer = self._client.transact([], [*ops, get(self._at("journal"))])
-        rows = [row_of(found[0] if found else Found()) for found in answer.rows[:-1]]
-        for key, row in zip(keys, rows, strict=True):
-            self._note(key, row)
-        journal = answer.rows[-1]
-        return rows, journal[0] if journal else None, revision or answer.revision
-
-    def _note(self, key: str, row: Row) -> None:
-        if row.version != row.mod:
-            self._odd[key] = row
-        else:
-            self._odd.pop(key, None)
-
-    def _joined(self, row: Row, revision: int) -> bytes | None:
-        """A value in parts; None where it was replaced, and etcd has forgotten it."""
-        start, _ = parts_of(self._prefix, row.version, row.number)
-        value = bytearray()
-        for i in range(row.parts):
-            answer = self._past([get(part(start, i), revision=revision)])
-            if answer is None or not answer.rows[0]:
-                return None
-            value += answer.rows[0][0].value
-        return bytes(value)
-
-    def _scan(
-        self, prefix: str, after: str = "", most: int = -1, revision: int = 0
-    ) -> list[tuple[str, bytes, int]] | None:
-        """revision: of the moment, 0 for now. None: look again."""
-        start = self._at("e/" + prefix)
-        end = start + b"\x7f"  # keys are ASCII: nothing sorts above
-        if after > prefix:
-            start = self._at("e/" + after) + b"\0"
-        rows: list[tuple[str, bytes, int]] = []
-        while (most < 0 or len(rows) < most) and start < end:
-            limit = _PAGE if most < 0 else min(_PAGE, most - len(rows))
-            asked = [get(start, end, limit, revision), get(self._at("journal"), revision=revision)]
-            answer = self._past(asked)
-            if answer is None:
-                return None
-            found, journal = answer.rows
-            if journal:
-                self._carry_out(journal[0])
-                return None
-            revision = revision or answer.revision
-            some = self._opened(found, revision)
-            if some is None:
-                return None
-            rows += some
-            if len(found) < limit:
-                break
-            start = found[-1].key + b"\0"
-        return rows
-
-    def _past(self, asked: list) -> Answer | None:
-        """None where etcd has compacted that moment away."""
-        try:
-            return self._client.transact([], asked)
-        except Problem as problem:
-            if _COMPACTED not in problem.sentence:
-                raise
-            return None
+            after = ends if i + 1 == len(portions) else [put(applied, b"%d" % (i + 1))]
+            self._client.transact([*is_there, turn], [*ops, *after])
 
     # Locks and doubts
-
-    def _settle(self) -> None:
-        self._writer.settle()
 
     def _begin(self, name: str) -> None:
         """As the lock is ours: what was under way before is too late, and the site is there."""

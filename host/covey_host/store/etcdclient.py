@@ -1,28 +1,32 @@
 """etcd's key-value calls as blocking HTTP: the JSON gateway of etcd 3.4 and newer (/v3/...).
 
 Nothing but the standard library. Every call may be made again with another node: what is asked
-for must bear being done twice. While no node answers, calls fail at once but one a second, so
-that whoever waits on us is not kept.
+for must bear being done twice. While no node answers, calls fail at once, so that whoever waits
+on us is not kept: all but one a second; all of them after hurry(), for then a thread looks for
+a node that answers.
 """
 
-import http.client
 import json
 import socket
 import ssl
+import threading
 import time
 from base64 import b64decode, b64encode
 from typing import Any, NamedTuple
 
 from ..errors import MISUSE, Problem
 from . import WentBack
+from .etcdhttp import Connection, NoEtcd
 from .place import Place
 
 _PATIENCE_S = 5.0  # of one call, over all nodes: an election takes 1 to 3 s at etcd's defaults
-_HURRY_S = 1.0  # the same where others wait meanwhile
+_HURRY_S = 1.0  # the same after hurry(), unless etcd is slow
 _PROBE_S = 0.3  # the same while none has answered lately
 _REST_S = 1.0  # between such calls
-_ATTEMPT_S = 0.5  # of one node, where there are others; each time as much more: what a leader had
+_ATTEMPT_S = 0.3  # of one node, where there are others; each time as much more: what a leader had
 # taken when it died is answered never, asked anew it is done when there is another
+_SLOWEST_S = 2.0  # as which etcd's own pace makes that
+_SCOUT_S = 0.1  # between a thread's tries
 _PAUSE_S = 0.05
 _UNAVAILABLE = {4, 14}  # gRPC: deadline exceeded, unavailable
 _ITSELF = "connection error"  # of the gateway to the node that it is a part of
@@ -108,15 +112,19 @@ class Client:
     def __init__(self, place: Place):
         """Problem where its files are none."""
         place.check()
+        self._place = place
         self._url = place.url
         self._nodes = place.nodes
         self._tls = _context(place) if place.ca else None
         self._at = 0
         self.tries = 0  # of the last call: all but the last of them may have been done
-        self._connection: http.client.HTTPConnection | None = None
+        self._connection: Connection | None = None
+        self._addresses: dict[str, str] = {}  # of nodes that have names: asked for once
+        self._attempt_s = _ATTEMPT_S
         self._why = ""  # the last call failed, since
         self._rests_until = 0.0
-        self._patience_s = _PATIENCE_S
+        self._is_hurried = False
+        self._scout: _Scout | None = None
         self._cluster = ""  # the ID of etcd, and the newest revision, as last seen
         self._revision = 0
 
@@ -139,7 +147,7 @@ class Client:
 
     def hurry(self) -> None:
         """Whoever calls from now on has others waiting."""
-        self._patience_s = _HURRY_S
+        self._is_hurried = True
 
     def grant(self, ttl_s: int) -> int:
         return int(self.call("lease/grant", {"TTL": str(ttl_s), "ID": "0"})["ID"])
@@ -154,16 +162,14 @@ class Client:
         self.call("lease/revoke", {"ID": str(lease)}, absent_is_fine=True)
 
     def close(self) -> None:
-        if self._connection:
-            self._connection.close()
-            self._connection = None
+        if self._scout:
+            self._scout.stop()
+            self._scout = None
+        self._hang_up()
 
     def call(self, path: str, body: dict, absent_is_fine: bool = False) -> dict[str, Any]:
         """Problem where etcd refuses; Unreachable where no node answers in time."""
-        now = time.monotonic()
-        if now < self._rests_until:
-            raise Unreachable(self._why)
-        end = now + (_PROBE_S if self._why else self._patience_s)
+        end = time.monotonic() + self._time_for_a_call()
         self.tries = 1
         while True:
             try:
@@ -177,10 +183,10 @@ class Client:
                 if code not in _UNAVAILABLE and _BUSY not in words:
                     raise self._refused(words)
                 why, is_tls = words, False
-            except (OSError, http.client.HTTPException, ValueError) as error:
+            except (OSError, NoEtcd) as error:
                 why, is_tls = _reason(error), isinstance(error, ssl.SSLError)
             failed = self._nodes[self._at]
-            self.close()
+            self._hang_up()
             self._at = (self._at + 1) % len(self._nodes)
             if time.monotonic() >= end or (is_tls and self.tries >= len(self._nodes)):
                 break
@@ -189,31 +195,48 @@ class Client:
             self.tries += 1
         self._why = self._sentence(failed, why, is_tls)
         self._rests_until = time.monotonic() + _REST_S
+        if self._is_hurried:
+            self._scout = _Scout(self._place)
         raise Unreachable(self._why)
 
+    def _time_for_a_call(self) -> float:
+        """Unreachable where none is to be made."""
+        if self._scout:
+            if not self._scout.has_found:
+                raise Unreachable(self._why)
+            found, self._scout = self._scout.client, None
+            self._at, self._addresses = found._at, found._addresses
+            self._attempt_s = max(self._attempt_s, found._attempt_s)
+        elif self._why and time.monotonic() < self._rests_until:
+            raise Unreachable(self._why)
+        elif self._why:
+            return _PROBE_S
+        return max(_HURRY_S, 2 * self._attempt_s) if self._is_hurried else _PATIENCE_S
+
     def _ask(self, path: str, body: bytes, end: float) -> tuple[int, dict[str, Any]]:
-        left = max(0.05, end - time.monotonic())
-        wait_s = left if len(self._nodes) == 1 else min(left, _ATTEMPT_S * self.tries)
+        now = time.monotonic()
+        if len(self._nodes) > 1:
+            end = min(end, now + self._attempt_s * self.tries)
+        end = max(end, now + 0.05)
         if self._connection is None:
-            host, port = self._nodes[self._at]
-            host = host.strip("[]")
-            if self._tls:
-                self._connection = http.client.HTTPSConnection(
-                    host, port, timeout=wait_s, context=self._tls
-                )
-            else:
-                self._connection = http.client.HTTPConnection(host, port, timeout=wait_s)
-        elif self._connection.sock:
-            self._connection.sock.settimeout(wait_s)
-        self._connection.request("POST", f"/v3/{path}", body)
-        response = self._connection.getresponse()
-        text = response.read()
-        try:
-            done = json.loads(text)
-        except ValueError:
-            done = {"code": 14, "message": f"no etcd: HTTP {response.status}"}
-            return 0, done
-        return response.status, done if isinstance(done, dict) else {}
+            self._connection = Connection(self._nodes[self._at], self._address(), self._tls, end)
+        answer = self._connection.post(path, body, end)
+        took = time.monotonic() - now
+        self._attempt_s = max(_ATTEMPT_S, min(2 * took, _SLOWEST_S), 0.9 * self._attempt_s)
+        return answer
+
+    def _address(self) -> str:
+        """Names are asked for once, since that may take long; again where a thread does it."""
+        host, port = self._nodes[self._at]
+        if host not in self._addresses:
+            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+            self._addresses[host] = str(found[0][4][0])
+        return self._addresses[host]
+
+    def _hang_up(self) -> None:
+        if self._connection:
+            self._connection.close()
+            self._connection = None
 
     def _sentence(self, node: tuple[str, int], why: str, is_tls: bool) -> str:
         where = f"{node[0]}:{node[1]}"
@@ -236,6 +259,34 @@ class Client:
         )
 
 
+class _Scout:
+    """A thread that tries the nodes until one has written something: there is a leader."""
+
+    def __init__(self, place: Place):
+        self.client = Client(place)
+        self.has_found = False
+        self._is_over = threading.Event()
+        self._nothing = [was_made(place.prefix + b"site", 0)], [put(place.prefix + b"site", b"")]
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def stop(self) -> None:
+        self._is_over.set()
+
+    def _run(self) -> None:
+        while not self._is_over.wait(_SCOUT_S):
+            self.client._why = ""  # with patience: etcd may be slow
+            self.client._addresses.clear()
+            try:
+                self.client.transact(*self._nothing)
+            except Unreachable:
+                continue
+            except Problem:
+                pass  # an answer too
+            self.client._hang_up()
+            self.has_found = True
+            return
+
+
 def _context(place: Place) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=place.ca)
@@ -255,6 +306,8 @@ def _reason(error: Exception) -> str:
         return (error.reason or "TLS failed").lower().replace("_", " ")
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, NoEtcd):
+        return str(error)
     if isinstance(error, socket.gaierror):
         return "its name is not known"
     if isinstance(error, OSError) and error.strerror:

@@ -12,8 +12,9 @@
     e/KEY             an entry
     n/NAME            the next number of that name, in decimal
     p/REVISION.n/i    part i of an entry that is longer than PART_LEN
-    j/ID/i            part i of a journal
-    journal           the one that is being carried out, if any
+    journal           the one that is being carried out, if any: JSON {"octets"} or {"id", "parts"}
+    j/ID/i            part i of a longer one
+    applied           how many portions of it have been
 
 A version is the revision of etcd at which all of a swap was written. A swap that one request
 of etcd can't hold is a journal first: its parts, then in one transaction all comparisons and
@@ -26,7 +27,9 @@ of these keys are later ones.
               2 | version (8) | parts (4) | number (4)   in p/VERSION.NUMBER/
 """
 
+import json
 import struct
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -40,6 +43,7 @@ _PLAIN, _DATED, _PARTED = 0, 1, 2
 _DATE = struct.Struct(">BQ")
 _PARTS = struct.Struct(">BQII")
 _ITEM = struct.Struct(">HqQI")  # lengths of key and value, -1: none; VERSION.NUMBER it had
+MOST_INLINE = 128 << 10  # of a journal without parts of its own
 MOST_OPS = 110  # in one swap, besides what every write needs
 _LIMIT_OPS = 100  # of one transaction; etcd's own limit is 128
 _LIMIT_LEN = 1 << 20  # of one transaction; etcd's own limit is 1.5 MiB
@@ -107,6 +111,11 @@ def pack(changes: list[Change], rows: list[Row]) -> bytes:
         had = (row.version, row.number) if row.parts else (0, 0)
         out += _ITEM.pack(len(key), length, *had) + key.encode() + (value or b"")
     return bytes(out)
+
+
+def said(journal: bytes) -> bytes:
+    """What `journal` is where it has no parts."""
+    return json.dumps({"octets": b64encode(journal).decode()}).encode()
 
 
 def portions(prefix: bytes, version: int, journal: bytes) -> Iterator[list[dict[str, Any]]]:

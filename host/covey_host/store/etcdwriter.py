@@ -137,7 +137,10 @@ class Writer:
         self.name, self._mod, self._in_doubt = name, -1, False
 
     def _believe(self, head: list[Found]) -> None:
-        self._mod = head[0].mod if head else 0
+        mod = head[0].mod if head else 0
+        if self.name and mod < self._mod:  # nobody else writes there
+            raise self._client.went_back()
+        self._mod = mod
         self._count = int.from_bytes(head[0].value[_ID_LEN:], "big") if head else 0
 
     def _puts(self, id: bytes, changed: bytes | None) -> list:

@@ -7,23 +7,78 @@ store.toml, 0600, is written by `covey store copy` and `covey serve --store`:
     ca = "/etc/covey/etcd-ca.pem"
     cert = "/etc/covey/etcd-cert.pem"
     key = "/etc/covey/etcd-key.pem"
+    replica = "north"                             what this key server is called among others
+    advertise = "192.0.2.10"                      where members find it, as their covey.json has it
 """
 
 import json
 import os
+import re
 import tomllib
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from ..errors import MISUSE, Problem
-from ..site import Site, replace_private
+from ..site import Site, check_name, replace_private
 from . import Store, sqlite
 from .place import Place
 
 _FIELDS = ("url", "id", "ca", "cert", "key")
+_OWN = ("replica", "advertise")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
+
+
+@dataclass(frozen=True)
+class Own:
+    """What a key server is among others of its site; "": not said."""
+
+    replica: str = ""
+    advertise: str = ""
+
+    def check(self) -> None:
+        """Problem where it can't be that."""
+        if self.replica:
+            check_name("replica", self.replica)
+        if self.advertise and not _HOST.fullmatch(self.advertise):
+            raise Problem(
+                f"{self.advertise!r} can't be advertised: write an IPv4 address or a name, without"
+                " a port.",
+                MISUSE,
+            )
 
 
 def read(site: Site) -> tuple[Place, str] | None:
     """The place in etcd and the site's ID there; None: the store is state.db."""
+    fields = _fields(site)
+    if fields is None:
+        return None
+    url, id, *files = (fields[name] for name in _FIELDS)
+    place = Place(url, *files)
+    place.check()
+    return place, id
+
+
+def own_of(site: Site) -> Own:
+    fields = _fields(site) or {}
+    found = Own(*(fields.get(name, "") for name in _OWN))
+    found.check()
+    return found
+
+
+def replica_of(site: Site) -> str:
+    """What this key server is called among others; "" where it is the only one."""
+    return (own_of(site).replica or own_name()) if _fields(site) is not None else ""
+
+
+def own_name() -> str:
+    """The machine's, if that can be one."""
+    name = os.uname().nodename
+    return name if _NAME.fullmatch(name) else "replica"
+
+
+def _fields(site: Site) -> dict[str, str] | None:
+    """None: there is no store.toml."""
     try:
         fields = tomllib.loads(site.elsewhere.read_text())
     except FileNotFoundError:
@@ -34,18 +89,17 @@ def read(site: Site) -> tuple[Place, str] | None:
         ) from error
     except ValueError as error:
         raise Problem(f"{site.elsewhere} is no TOML: {error}.", MISUSE) from error
-    values = [fields.get(name, "") for name in _FIELDS]
-    if set(fields) - set(_FIELDS) or not all(isinstance(value, str) for value in values):
-        raise Problem(f"{site.elsewhere} takes {', '.join(_FIELDS)}, each a text.", MISUSE)
-    url, id, *files = values
-    place = Place(url, *files)
-    place.check()
-    return place, id
+    known = (*_FIELDS, *_OWN)
+    if set(fields) - set(known) or not all(isinstance(value, str) for value in fields.values()):
+        raise Problem(f"{site.elsewhere} takes {', '.join(known)}, each a text.", MISUSE)
+    return {name: fields.get(name, "") for name in known}
 
 
-def write(site: Site, place: Place, id: str) -> None:
-    values = (place.url, id, place.ca, place.cert, place.key)
-    pairs = zip(_FIELDS, values, strict=True)
+def write(site: Site, place: Place, id: str, own: Own | None = None) -> None:
+    """own: as it was, where it is not given."""
+    own = own_of(site) if own is None else own
+    values = (place.url, id, place.ca, place.cert, place.key, *astuple(own))
+    pairs = zip((*_FIELDS, *_OWN), values, strict=True)
     lines = [f"{name} = {json.dumps(value)}\n" for name, value in pairs if value]
     replace_private(site.elsewhere, "".join(lines).encode())
 

@@ -106,14 +106,11 @@ class SealedStore:
         return not self._older and not self._takes_plain
 
     def read(self, key: str) -> tuple[bytes | None, int]:
-        value, version = self._store.read(key)
-        if value is None:
-            return None, version
-        sealed, plain = self._kept.get(key, (b"", b""))
-        if sealed != value:
-            plain = self._open(key, value)
-            self._keep(key, value, plain)
-        return plain, version
+        return self._plain(key, *self._store.read(key))
+
+    def read_many(self, keys: Sequence[str]) -> list[tuple[bytes | None, int]]:
+        rows = self._store.read_many(keys)
+        return [self._plain(key, *row) for key, row in zip(keys, rows, strict=True)]
 
     def scan(self, prefix: str, after: str = "", most: int = -1) -> list[tuple[str, bytes, int]]:
         rows = self._store.scan(prefix, after, most)
@@ -210,6 +207,15 @@ class SealedStore:
             self._kept.clear()
         if len(plain) <= _KEPT_LEN:
             self._kept[key] = sealed, plain
+
+    def _plain(self, key: str, value: bytes | None, version: int) -> tuple[bytes | None, int]:
+        if value is None:
+            return None, version
+        sealed, plain = self._kept.get(key, (b"", b""))
+        if sealed != value:
+            plain = self._open(key, value)
+            self._keep(key, value, plain)
+        return plain, version
 
     def _open(self, key: str, value: bytes) -> bytes:
         for seal in (self._newest, *self._older):

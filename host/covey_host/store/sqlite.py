@@ -9,6 +9,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -121,6 +122,10 @@ class SQLiteStore:
                 "SELECT value, version FROM entries WHERE key = ?", (key,)
             ).fetchone()
         return row if row else (None, 0)
+
+    def read_many(self, keys: Sequence[str]) -> list[tuple[bytes | None, int]]:
+        with self._moment():
+            return [self.read(key) for key in keys]
 
     def scan(self, prefix: str, after: str = "", most: int = -1) -> list[tuple[str, bytes, int]]:
         begin = ("key > ?", after) if after > prefix else ("key >= ?", prefix)

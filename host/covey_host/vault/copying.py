@@ -9,9 +9,12 @@ import os
 from pathlib import Path
 
 from .. import site as sites
+from ..audit import rows
 from ..errors import MISUSE, Problem
+from ..gcks.ledger import Ledger
 from ..site import Site
 from ..store import Store, etcd, location, moving, sqlite
+from ..store.location import Own
 from ..store.place import Place
 from .opening import open_store
 
@@ -22,7 +25,7 @@ _LEFT = ".moved"
 
 def into_etcd(site: Site, place: Place) -> int:
     """→ how many entries. Problem, and the site stays where it is, where it can't be."""
-    _seal_all(site)
+    _seal_all(site, "", location.own_name())
     store = sqlite.open_existing(site.store)
     try:
         store.lock(_OWNER)
@@ -47,7 +50,7 @@ def into_etcd(site: Site, place: Place) -> int:
 
 def into_file(site: Site) -> int:
     """The same back into state.db."""
-    _seal_all(site)
+    _seal_all(site, location.replica_of(site), "")
     store = location.open_existing(site)
     draft = site.store.with_name(f".{site.store.name}.new")
     try:
@@ -74,9 +77,9 @@ def into_file(site: Site) -> int:
     return len(all.entries)
 
 
-def attach(option: Path | None, place: Place) -> Site:
+def attach(option: Path | None, place: Place, own: Own | None = None) -> Site:
     """The site whose store is there, with store.toml written if this directory has none. Problem
-    where its store is another one."""
+    where its store is another one. own: None: as store.toml has it."""
     site = Site(option or Path(os.environ.get("COVEY_SITE") or "."))
     known = location.read(site)
     if known is not None:
@@ -93,9 +96,10 @@ def attach(option: Path | None, place: Place) -> Site:
         store = etcd.open_existing(place, "")
         id = store.id
         store.close()
-    if known is None or known[0] != place:
+    own = location.own_of(site) if own is None else own
+    if known is None or known[0] != place or own != location.own_of(site):
         had = site.elsewhere.read_bytes() if known else None
-        location.write(site, place, id)
+        location.write(site, place, id, own)
         try:
             open_store(site).close()  # the site key is the one of that site
         except BaseException:
@@ -107,11 +111,13 @@ def attach(option: Path | None, place: Place) -> Site:
     return sites.find(option)
 
 
-def _seal_all(site: Site) -> None:
-    """All values under the newest key; and whoever works on the site is heard of now."""
+def _seal_all(site: Site, former: str, who: str) -> None:
+    """All values under the newest key, and the audit log as that of a replica `who`, "" for none.
+    Whoever works on the site is heard of now."""
     store = open_store(site)
     try:
         store.lock(_OWNER)
+        rows.hand_over(Ledger(store), former, who)
     finally:
         store.close()
 

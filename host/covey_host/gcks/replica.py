@@ -1,0 +1,192 @@
+r"""Which of several key servers holds, and when another takes over: sans-IO, time is handed in.
+
+    looks --somebody beats--> follows --nobody beats for 1 s--> holds
+      \----nobody does for 1.5 s: a new run-------------------->  |
+                                ^----a newer term, or it resigns--/
+
+    lead facts   {"name": of the replica, "free": true where it has resigned, ...}: seen by all
+
+Whoever holds beats; the others look. Nothing rests on clocks: who takes over has a newer term, and
+who held before can write nothing with its own. Only looks that succeed count as silence, and only
+as long as they are apart: a follower that was stopped, or couldn't read, has heard of nobody
+because of that. A take-over names the lead that its owner has seen: of two that try, one does.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import Problem
+from ..store import Fenced, Lead, Store, WentBack
+from . import Out
+from .epoch import Random
+from .sharedserver import SharedKeyServer
+
+BEAT_MS = 250
+LOOK_MS = 100
+SILENT_MS = 1000  # without a beat: then a follower takes over
+COLD_MS = 1500  # the same of one that has seen nobody yet
+_DUEL_MS = 200  # at random, on top of that
+_PRESENT_MS = 1000
+_MOST_APART_MS = 250  # that two looks count for
+_RUN_LEN = 8
+
+
+class Replica:
+    """facts(): what others are to know of it, besides its name: where members find it."""
+
+    def __init__(
+        self,
+        store: Store,
+        keyserver: SharedKeyServer,
+        facts: Callable[[], dict[str, Any]],
+        random: Random,
+    ):
+        self._store = store
+        self._keyserver = keyserver
+        self._facts = facts
+        self._random = random
+        self.name = keyserver.replica
+        self.trouble = ""  # why the store was not to be read or written, the last time; "": it was
+        self.is_resigned = False  # it is to hold no more, and takes nothing over
+        self._lead = Lead()
+        self._silent_ms = 0  # for which no beat was seen
+        self._patience_ms = 0  # how long that may take
+        self._looked_ms: int | None = None  # when the last look succeeded
+        self._look_ms = self._beat_ms = self._present_ms = 0  # when each is due
+        self._has_seen = False  # somebody beat, while we looked
+
+    def start(self, now_ms: int) -> None:
+        """Locked where another one has this name. Problem: the store can't be read."""
+        self._store.join(self.name)
+        self._keyserver.follow(now_ms)
+        self._lead = self._keyserver.lead_seen
+        self._look_ms = self._beat_ms = self._present_ms = now_ms
+        self._wait_anew()
+
+    def step(self, now_ms: int) -> tuple[list[Out], int]:
+        """What is due → what is to be sent, and when to come again, in ms. WentBack: the store is
+        not what it was, and this process is to end. Any other Problem is told as trouble: it is
+        tried again."""
+        outs: list[Out] = []
+        try:
+            if now_ms >= self._look_ms:
+                self._look_ms = now_ms + LOOK_MS
+                outs += self._look(now_ms)
+            if self._keyserver.is_holder and now_ms >= self._beat_ms:
+                self._beat_ms = now_ms + BEAT_MS
+                self._store.beat(self._keyserver.term, self._said())
+            if now_ms >= self._present_ms:
+                self._present_ms = now_ms + _PRESENT_MS
+                self._store.present(self._said())
+            self.trouble = ""
+        except WentBack:
+            raise
+        except Fenced:
+            outs += self._keyserver.step_down(now_ms)
+            self._wait_anew()
+        except Problem as problem:
+            self.trouble, self._looked_ms = problem.sentence, None
+        return outs, max(0, min(self._times()) - now_ms)
+
+    def take(self, now_ms: int) -> list[Out]:
+        """Hold from now on, whoever does: before a command that writes. Problem: the store."""
+        if self._keyserver.is_holder:
+            return []
+        return self._take(None, self._keyserver.lead_seen.run if self._may_go_on else "", now_ms)
+
+    def resign(self, now_ms: int) -> list[Out]:
+        """Let another one hold, at once: this one is about to end. What is not said yet of a
+        removal is to be said before that. Problem: it takes the others a second to see."""
+        self.is_resigned = True
+        if not self._keyserver.is_holder:
+            return []
+        try:
+            self._store.beat(self._keyserver.term, self._said())
+        finally:
+            outs = self._keyserver.step_down(now_ms)
+        return outs
+
+    def status(self, now_ms: int) -> dict:
+        """Plain values, for people. Problem: the store can't be read."""
+        lead = self._keyserver.lead_seen
+        caught_up_ms = self._keyserver.caught_up_ms
+        return {
+            "name": self.name,
+            "is_holder": self._keyserver.is_holder,
+            "is_ready": self._keyserver.is_ready,
+            "term": lead.term,
+            "holder": _facts_of(lead.facts).get("name", lead.owner),
+            "lag_ms": None if caught_up_ms is None else now_ms - caught_up_ms,
+            "revision": self._keyserver.since,
+            "trouble": self.trouble,
+            "replicas": [
+                {"version": one.version, **_facts_of(one.facts), "name": one.name}
+                for one in self._store.replicas()
+            ],
+        }
+
+    # Inside
+
+    def _times(self) -> tuple[int, ...]:
+        beat_ms = (self._beat_ms,) if self._keyserver.is_holder else ()
+        return (self._look_ms, self._present_ms, *beat_ms)
+
+    def _look(self, now_ms: int) -> list[Out]:
+        outs = self._keyserver.catch_up(now_ms)
+        lead, former = self._keyserver.lead_seen, self._lead
+        apart_ms = 0 if self._looked_ms is None else now_ms - self._looked_ms
+        self._lead, self._looked_ms = lead, now_ms
+        if self._keyserver.is_holder:
+            self._silent_ms = 0
+            return outs
+        if lead.version != former.version:
+            self._wait_anew()
+            self._has_seen = self._keyserver.is_ready = True
+        else:
+            self._silent_ms += min(apart_ms, _MOST_APART_MS)
+        if self.is_resigned:
+            return outs
+        is_free = self._may_go_on and _facts_of(lead.facts).get("free") is True
+        if is_free or self._silent_ms >= self._patience_ms:
+            self._wait_anew()
+            outs += self._take(lead.version, lead.run if self._may_go_on else "", now_ms)
+        return outs
+
+    def _take(self, seen: int | None, run: str, now_ms: int) -> list[Out]:
+        """run: that goes on, if any."""
+        is_new = not run
+        run = run or self._random(_RUN_LEN).hex()
+        facts = self._said()
+        term = self._store.acquire_term(self.name, seen, run if is_new else None, facts)
+        if not term:
+            return []  # somebody lives, or was faster
+        self._has_seen = True
+        self._beat_ms = now_ms + BEAT_MS
+        try:
+            return self._keyserver.lead(now_ms, term, run)
+        finally:
+            self._wait_anew()
+
+    @property
+    def _may_go_on(self) -> bool:
+        """Whether nothing can have been given out that this store does not know of: this one has
+        followed since somebody lived, and has read all that was written."""
+        return self._has_seen and self._keyserver.lead_seen.run != ""
+
+    def _wait_anew(self) -> None:
+        self._silent_ms = 0
+        least_ms = SILENT_MS if self._has_seen else COLD_MS
+        self._patience_ms = least_ms + int.from_bytes(self._random(2)) % _DUEL_MS
+
+    def _said(self) -> bytes:
+        free = {"free": True} if self.is_resigned else {}
+        return json.dumps({**self._facts(), "name": self.name, **free}).encode()
+
+
+def _facts_of(said: bytes) -> dict:
+    try:
+        found = json.loads(said)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

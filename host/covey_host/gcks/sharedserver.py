@@ -1,0 +1,425 @@
+"""One of several key servers over one store: every one registers members, and one of them holds.
+
+    follow() --> follower --lead()--> holder
+                     ^------step_down()-----/     somebody else has a newer term
+
+The holder alone changes keys, puts out members and changes policy: each such write is conditional
+on its term. What any of them writes is conditional on all that it rests on (sharedgroup.py): who
+comes too late catches up, and does the same work again, before anybody is answered.
+
+A run begins where nobody who lives has followed a key server that lived: the store may be an older
+copy of itself, and what was given out since nobody knows. So each group gets new keys first, as
+when a single key server starts; its state says the run, and no registration is written in another
+one's. A follower that takes over goes on with the run: it has seen all that was written.
+"""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from covey import ike
+
+from ..errors import Problem
+from ..store import Changed, Fenced, Lead, Store
+from . import Out, asks
+from .asks import Ask
+from .authority import MEMBER, Member
+from .group import Group
+from .halfopen import most_len
+from .ikesa import IkeSA
+from .keyserver import KeyServer
+from .ledger import Changes, Ledger, Moved
+from .overview import Overview
+from .parts import Payloads, notify
+from .policy import GroupPolicy, SitePolicy
+from .sharedgroup import POLICY, RUN, Office, SharedGroup
+
+_TRIES = 20  # of the same work, while others write
+_ASK_AGAIN_MS = 5000  # while somebody waits: the holder forgets
+
+_TRUST, _GROUP = "trust/", "group/"
+
+
+class SharedKeyServer(KeyServer):
+    """replica: its name. It follows, until it is told to lead; before both it answers nobody."""
+
+    def __init__(self, store: Store, policy: SitePolicy, *, replica: str, **how: Any):
+        super().__init__(store, policy, **how)
+        self.replica = replica
+        self.lead_seen = Lead()  # as the store was last looked at
+        self.since = 0  # the revision that is known
+        self.is_ready = False  # somebody holds, who lives: members may come
+        # What is made of a row `site/policy` that came; None: the policy stays as it is.
+        self.on_policy: Callable[[bytes], SitePolicy | None] = lambda _: None
+        # What is said to a member that the holder alone can register.
+        self.elsewhere: Callable[[IkeSA], Payloads] = lambda _: [notify(ike.REGISTRATION_FAILED)]
+        self._office = Office(replica, self._time)
+        self._unborn: dict[str, SharedGroup] = {}  # of policy, and not in the store yet
+        self._unsent: list[Out] = []  # what came up while members were looked at
+        self._asked: dict[str, tuple[Ask, int]] = {}  # by group: what we ask for, since when
+
+    @property
+    def is_holder(self) -> bool:
+        return self._office.is_holder
+
+    @property
+    def caught_up_ms(self) -> int | None:
+        """When all that had been written was known last."""
+        return self._office.looked_ms
+
+    @property
+    def term(self) -> int | None:
+        """Of the holder; None: this one follows."""
+        return self._ledger.term
+
+    # From one to the other
+
+    def follow(self, now_ms: int) -> None:
+        """In place of start(): read all there is, and write nothing."""
+        first = self._store.changed("site/", 0)
+        self.since, self.lead_seen = first.revision, first.lead
+        self._office.run = first.lead.run
+        self._begin(Ledger(self._store, is_shared=True))
+        self._registrar.elsewhere = lambda sa: self.elsewhere(sa)
+        self.refresh_trust()
+        rows = {key: (value, version) for key, value, version in first.rows}
+        self._take_site(rows, now_ms)
+        for policy in self._policy.groups.values():
+            if policy.name not in self._groups and policy.name not in self._unborn:
+                self._follow_group(policy, now_ms)
+        self._office.looked_ms = now_ms
+
+    def lead(self, now_ms: int, term: int, run: str) -> list[Out]:
+        """Be the holder: the term was acquired with this run. Groups of another run get new keys,
+        those of this one go on as they are. Problem: it follows again; Fenced: another one was
+        faster."""
+        self._unsent += self._catch_up(now_ms)  # to what was written last before the term
+        for group in self._groups.values():
+            group.refresh(now_ms)
+        self._ledger.term, self._office.is_holder = term, True
+        try:
+            self._again(partial(self._begin_run, run), now_ms)
+            for policy in list(self._policy.groups.values()):
+                self._again(partial(self._lead_group, policy, now_ms), now_ms)
+            self._again(self._renew, now_ms)
+        except Problem:  # half a holder is none: what is left undone the next one finds
+            self._unsent += self.step_down(now_ms)
+            raise
+        self.is_ready = True
+        self._tell("leads", term=term)
+        return self._due(now_ms)
+
+    def step_down(self, now_ms: int) -> list[Out]:
+        """Another one holds: follow. Members that are told inband are sent there."""
+        was_holder = self._office.is_holder
+        self._ledger.term, self._office.is_holder = None, False
+        self._ledger.is_fenced = False
+        self._retired.clear()
+        for group in self._groups.values():
+            group.step_down(now_ms)
+        if was_holder:
+            self._tell("follows", term=self.lead_seen.term)
+        outs = []
+        for sa in list(self._responder.told()):
+            outs += self._responder.dismiss(sa.identity, now_ms)
+        return outs
+
+    def _begin_run(self, run: str) -> None:
+        if self._ledger.read(RUN) != run.encode():
+            self._ledger.write({RUN: run.encode()})
+        self._office.run = run
+
+    def _lead_group(self, policy: GroupPolicy, now_ms: int) -> None:
+        name = policy.name
+        group = self._groups.get(name) or self._unborn.get(name)
+        if group is None:
+            group = self._made(policy)
+            group.load(now_ms)
+        evicted = frozenset(self._authority.evicted(name))
+        if evicted or not group.is_open:
+            group.start(now_ms, evicted, self._authority.evicted_done(name))
+        else:
+            group.take_over(now_ms)
+        self._unborn.pop(name, None)
+        self._groups[name] = group
+
+    # What others have written
+
+    def catch_up(self, now_ms: int) -> list[Out]:
+        """See what others have written, by one cheap read where that is nothing. Problem: the
+        store can't be read, or (WentBack) it is not what it was."""
+        outs = self._catch_up(now_ms)
+        self._ask(now_ms)
+        return outs + self._due(now_ms)
+
+    def _catch_up(self, now_ms: int) -> list[Out]:
+        found = self._store.changed("", self.since)
+        outs = self._take(found, now_ms)
+        self.since, self._office.looked_ms = found.revision, now_ms
+        return outs
+
+    def _take(self, found: Changed, now_ms: int) -> list[Out]:
+        outs = []
+        if found.lead.term != self.lead_seen.term:
+            self._asked.clear()  # whoever holds now has not heard it
+        self.lead_seen = found.lead
+        if self.is_holder and found.lead.term != self._ledger.term:
+            outs += self.step_down(now_ms)
+        if not self.is_holder:
+            self._office.run = found.lead.run
+        rows = {key: (value, version) for key, value, version in found.rows}
+        self._take_site(rows, now_ms)
+        self._take_groups(rows, now_ms)
+        names = [key.removeprefix(MEMBER) for key in rows if key.startswith(MEMBER)]
+        if names:
+            self._authority.recount()
+            outs += self._take_members(names, now_ms)
+        if any(key.startswith(_TRUST) for key in rows):
+            self.refresh_trust()
+        if self.is_holder:
+            for key in (key for key in rows if key.startswith(asks.PREFIX)):
+                self._hear_ask(key, *rows[key], now_ms)
+        return outs
+
+    def _take_site(self, rows: dict[str, tuple[bytes, int]], now_ms: int) -> None:
+        if RUN in rows:
+            self._ledger.take(RUN, rows[RUN][1])
+        if POLICY in rows and rows[POLICY][1] != self._ledger.version(POLICY):
+            value, version = rows[POLICY]
+            policy = self.on_policy(value)
+            if policy is not None and not self.is_holder:
+                self._follow_policy(policy, now_ms)
+            self._ledger.take(POLICY, version)
+
+    def _take_groups(self, rows: dict[str, tuple[bytes, int]], now_ms: int) -> None:
+        by_group: dict[str, dict[str, tuple[bytes, int]]] = {}
+        for key, row in rows.items():
+            if key.startswith(_GROUP):
+                name, _, tail = key.removeprefix(_GROUP).partition("/")
+                by_group.setdefault(name, {})[tail] = row
+        is_new = False
+        for name, some in by_group.items():
+            if name in self._groups:
+                group = self._groups[name]
+                was = group.epoch
+                group.catch_up(some, now_ms)
+                is_new |= group.epoch is not was
+            elif name in self._unborn:
+                self._unborn[name].load(now_ms)
+                if self._unborn[name].epoch is not None:
+                    self._groups[name] = self._unborn.pop(name)
+            self.relay.is_stale = True
+        if is_new:
+            self._responder.hurry(now_ms)
+
+    def _take_members(self, names: list[str], now_ms: int) -> list[Out]:
+        """What they may do may have changed."""
+        outs = []
+        for name in names:
+            sa = self._responder.open_sa(name)
+            asking = [self._groups[n] for n in self._office.asking if n in self._groups]
+            waits = [group for group in asking if group.waits_for(name)]
+            if sa is None and not waits:
+                continue
+            member = self._authority.find(name)
+            for group in waits:
+                if member is None or not member.may_join(group.policy.name):
+                    group.forget_waiting(name)
+            if sa is None:
+                continue
+            gone = member is None or not member.is_proven_by(sa.proven_by)
+            if gone or not any(member.may_join(group) for group in self._groups):
+                outs += self._responder.dismiss(name, now_ms, is_excluded=True)
+                continue
+            lost = [
+                g for g in sa.registered if g in self._groups and not self._groups[g].has(name)
+            ]
+            self._responder.put_out(name, lost)
+        return outs
+
+    # What only the holder may do
+
+    def _ask(self, now_ms: int) -> None:
+        """Of the holder, what is needed and was not asked for yet, or long ago."""
+        changes: Changes = {}
+        for name in sorted(self._office.asking):
+            ask = self._groups[name].ask(now_ms) if name in self._groups else Ask()
+            former, since_ms = self._asked.get(name, (Ask(), 0))
+            if not ask:
+                self._office.asking.discard(name)
+            if ask == former and (not ask or now_ms < since_ms + _ASK_AGAIN_MS):
+                continue
+            key = asks.key_of(self.replica, name)
+            self._ledger.read(key)
+            changes[key] = asks.emitted(ask)
+            self._asked[name] = ask, now_ms
+        if changes:
+            try:
+                self._ledger.write(changes, later=True)
+            except Problem:
+                self._asked.clear()
+                raise
+
+    def _hear_ask(self, key: str, value: bytes, version: int, now_ms: int) -> None:
+        replica, _, name = key.removeprefix(asks.PREFIX).partition("/")
+        group = self._groups.get(name)
+        if group is None or replica == self.replica:
+            return
+
+        def may_join(member: str) -> bool:
+            found = self._authority.find(member)
+            return found is not None and found.may_join(name)
+
+        group.hear(asks.parsed(value), version, now_ms, may_join)
+
+    # Policy
+
+    def _follow_policy(self, policy: SitePolicy, now_ms: int) -> None:
+        """The holder's is another one by now."""
+        policy = replace(policy, listen=self._policy.listen)
+        for held in (self._groups, self._unborn):
+            for name in [name for name in held if name not in policy.groups]:
+                del held[name]
+        self._policy = policy
+        for name, wanted in policy.groups.items():
+            group = self._groups.get(name) or self._unborn.get(name)
+            if group is None:
+                self._follow_group(wanted, now_ms)
+            else:
+                group.policy = wanted
+        self._responder.policy = policy
+        self.relay.is_stale = True
+        self._rekeyer.most_len = most_len(policy)
+
+    def _follow_group(self, policy: GroupPolicy, now_ms: int) -> None:
+        group = self._made(policy)
+        group.load(now_ms)
+        held = self._unborn if group.epoch is None else self._groups
+        held[policy.name] = group
+
+    def _made(self, policy: GroupPolicy) -> SharedGroup:
+        what = self._ledger, self._rekeyer, self._random, self._clock
+        return SharedGroup(policy, *what, self._office)
+
+    def _start_group(self, policy: GroupPolicy, now_ms: int) -> None:
+        self._lead_group(policy, now_ms)
+
+    def _overview(self) -> Overview:
+        """Of groups that there are already."""
+        if self._responder is None:
+            return super()._overview()
+        born = {n: p for n, p in self._policy.groups.items() if n in self._groups}
+        policy = replace(self._policy, groups=born)
+        return Overview(policy, self._groups, self._authority, self._diary, self._responder)
+
+    # As every key server, though others write
+
+    def receive(self, data: bytes, address: Any, now_ms: int) -> list[Out]:
+        if not self.is_ready:
+            self.counters["not_ready"] += 1
+            return []
+        return super().receive(data, address, now_ms)
+
+    def take_over(self, data: bytes, now_ms: int) -> list[Out]:
+        if not self.is_ready:
+            self.counters["not_ready"] += 1
+            return []
+        return super().take_over(data, now_ms)
+
+    def _answer(self, work: Callable[[int], list[Out]], now_ms: int) -> list[Out]:
+        if self._held is not None:
+            return work(now_ms)
+        with self.together(now_ms) as late:
+            outs = work(now_ms)
+        return outs + late + self._due(now_ms)
+
+    def _due(self, now_ms: int) -> list[Out]:
+        outs, self._unsent = self._unsent, []
+        return outs + super()._due(now_ms)
+
+    def rekey(self, group: str, now_ms: int) -> list[Out]:
+        return self._as_holder(partial(super().rekey, group, now_ms), now_ms)
+
+    def add_member(self, name: str, groups: list[str], **how: Any) -> Member:
+        return self._as_holder(partial(super().add_member, name, groups, **how), None)
+
+    def remove_members(self, names: list[str], now_ms: int) -> list[Out]:
+        return self._as_holder(partial(super().remove_members, names, now_ms), now_ms)
+
+    def change_member(self, was: Member, now: Member, now_ms: int) -> list[Out]:
+        return self._as_holder(partial(super().change_member, was, now, now_ms), now_ms)
+
+    def reload(self, policy: SitePolicy, now_ms: int) -> list[Out]:
+        return self._as_holder(partial(super().reload, policy, now_ms), now_ms)
+
+    def _as_holder(self, work: Callable[[], Any], now_ms: int | None) -> Any:
+        """Fenced: another one is, and this one follows from now on."""
+        try:
+            if not self.is_holder:
+                raise Fenced("Another key server holds the term: acquire it first.")
+            return self._again(work, now_ms)
+        except Fenced:
+            self._unsent += self.step_down(self.caught_up_ms)
+            raise
+
+    def _again(self, work: Callable[[], Any], now_ms: int | None) -> Any:
+        """The work's result, though others write meanwhile. now_ms: None where it rests on no
+        group."""
+        for _ in range(_TRIES):
+            was_stale = self._stale()
+            try:
+                return work()
+            except Moved:
+                self._settle(was_stale)
+                if now_ms is not None:
+                    self._unsent += self._catch_up(now_ms)
+            finally:
+                self._ledger.rest_no_more()
+        raise Problem("Other key servers write all the time: try again.")
+
+    def _step_group(self, group: Group, now_ms: int) -> None:
+        try:
+            self._again(partial(group.step, now_ms), now_ms)
+        except Fenced:
+            self._unsent += self.step_down(now_ms)
+
+    @contextmanager
+    def _written_together(self, now_ms: int):
+        """The ledger's together(); where others have written, members are looked at again."""
+        was_stale = self._stale()
+        try:
+            with self._ledger.together():
+                yield
+            return
+        except Moved:
+            pass
+        for _ in range(_TRIES):
+            self._settle(was_stale)
+            self._ledger.undo(True)
+            self.counters["moved"] += 1
+            if self._ledger.is_fenced:
+                self._unsent += self.step_down(now_ms)
+            self._unsent += self._catch_up(now_ms)
+            was_stale = self._stale()
+            try:
+                with self._ledger.together():
+                    self._responder.again(now_ms)
+                return
+            except Moved:
+                pass
+        raise Problem("Other key servers write all the time: nobody was heard.")
+
+    def _stale(self) -> set[Group]:
+        return {group for group in self._all() if group.is_stale}
+
+    def _settle(self, was_stale: set[Group]) -> None:
+        """Nothing was written, for certain: what was known before is still known."""
+        for group in self._all():
+            if group not in was_stale:
+                group.is_stale = False
+
+    def _distrust(self) -> None:
+        """Whether something was written is not known: only of what was to be."""
+        self._ledger.undo(False)

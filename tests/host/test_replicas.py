@@ -1,0 +1,517 @@
+"""Several key servers over one store: whoever writes first has written, and nobody else anything.
+
+Each has its own connection to one SQLite file, on one virtual clock. Members are another
+implementation (foreign_gm.py).
+"""
+
+import json
+
+import pytest
+
+from covey_host.errors import Problem
+from covey_host.gcks.ledger import Ledger
+from covey_host.store import WentBack, sqlite
+from foreign_gm import AUTHORIZATION_FAILED, GSA_AUTH, GSA_REGISTRATION, notification
+from gcks_site import PLAIN, SITE, FullDisk
+from replicas import Crowd, Fenced, Replicas, copy, take
+
+NAMES = [f"m{number}" for number in range(6)]
+FRESH = SITE + PLAIN
+BACKWARD = SITE + PLAIN + "fresh_join = false\nbackward_secrecy = true\n"
+
+
+@pytest.fixture
+def site(tmp_path):
+    made = Replicas(tmp_path / "state.db")
+    made.settle()
+    made.add(*NAMES)
+    yield made
+    for one in made.all.values():
+        one.store.close()
+
+
+def row(site, key):
+    store = sqlite.open_existing(site.path)
+    value = store.read(key)[0]
+    store.close()
+    return None if value is None else json.loads(value)
+
+
+def turn(site):
+    return row(site, "group/line1/turn")["n"]
+
+
+# Registration
+
+
+def test_one_holds_and_each_registers(site):
+    crowd = Crowd(site)
+    ones = [site.holder, *site.followers]
+    for place, name in enumerate(NAMES):
+        crowd.come(name, ones[place % 3])
+    assert len({gm.sender_ids[0] for gm in crowd.gms.values()}) == len(NAMES)
+    site.wait(200)
+    for one in ones:
+        assert set(one.group.active()) == set(NAMES)
+        assert one.group.epoch == site.holder.group.epoch
+        assert one.group._tree.sizes == ones[0].group._tree.sizes
+        assert one.group._tree._free == ones[0].group._tree._free
+    site.send(site.holder.server.rekey("line1", site.now), site.holder)
+    site.wait(2_000)
+    crowd.hear()
+    assert crowd.current() == set(NAMES)
+    assert {name for name, _ in site.air} == {site.holder.name}
+
+
+def test_what_a_follower_has_in_memory_is_what_the_store_holds(site):
+    """After joins, leaves, evictions, a new era: as one that reads all of it now."""
+    crowd = Crowd(site)
+    one, other = site.followers
+    for name in NAMES:
+        crowd.come(name, one)
+    gm = crowd.gms["m1"]
+    gm.open(one.talk(gm.leave(), "m1"), GSA_REGISTRATION)
+    site.send(site.holder.server.remove_members(["m2", "m3"], site.now), site.holder)
+    site.wait(3_000)
+    crowd.come("m4", other)
+    site.wait(200)
+    site.holder.group.exclude(site.now)
+    site.wait(3_000)
+    crowd.hear()
+    crowd.come("m5", other)
+    crowd.come("m0", one)
+    site.wait(300)
+    for each in site.followers:
+        group = each.group
+        kept = dict(group._roster._members), dict(group._roster.rows), group._tree
+        rows = {tail: kept[2].row(tail) for tail in ("tree", "tree/0/0")}
+        counts = group.counts(), group.sender_count(), list(group._tree._free)
+        group._read(site.now)
+        assert kept[:2] == (group._roster._members, group._roster.rows)
+        assert rows == {tail: group._tree.row(tail) for tail in rows}
+        assert counts == (group.counts(), group.sender_count(), list(group._tree._free))
+
+
+def test_the_same_member_at_two_at_once(site):
+    one, other = site.followers
+    gm, auth = site.begun("m0", one)
+    twin, its = site.begun("m0", other)
+    with one.server.together(site.now) as late:
+        assert one.server.receive(auth, "m0", site.now) == []
+        found = take(twin, other.talk(its, "m0"))
+    (out,) = late
+    crowd = Crowd(site)
+    crowd.join("m0", found)
+    crowd.join("m0 again", take(gm, out.data))
+    assert one.server.counters["moved"] == 1
+
+
+def test_many_at_once_are_done_again_at_once(site):
+    one, other = site.followers
+    begun = {name: site.begun(name, one) for name in NAMES[:5]}
+    alone, its = site.begun("m5", other)
+    crowd = Crowd(site)
+    with one.server.together(site.now) as late:
+        for name, (_, auth) in begun.items():
+            one.server.receive(auth, name, site.now)
+        crowd.join("m5", take(alone, other.talk(its, "m5")))
+    for out in late:
+        crowd.join(out.address, take(begun[out.address][0], out.data))
+    assert set(crowd.gms) == set(NAMES)
+    assert one.server.counters["registered"] == 5
+    told = [facts["member"] for event, facts in one.server.events if event == "registered"]
+    assert sorted(told) == NAMES[:5]
+
+
+def test_a_member_that_is_removed_meanwhile_gets_no_keys(site):
+    one = site.followers[0]
+    gm, auth = site.begun("m0", one)
+    with one.server.together(site.now) as late:
+        one.server.receive(auth, "m0", site.now)
+        site.holder.server.remove_member("m0", site.now)
+    (out,) = [out for out in late if out.address == "m0"]
+    payloads = gm.check_identity(gm.open(out.data, GSA_AUTH))
+    assert payloads == [notification(AUTHORIZATION_FAILED)]
+    site.wait(200)
+    assert not any("m0" in each.group._roster.members for each in site.living)
+
+
+def test_whoever_registered_before_it_was_removed_is_put_out(site):
+    """Whether the holder has seen the registration or not."""
+    crowd = Crowd(site)
+    for name in NAMES[:3]:
+        crowd.come(name, site.followers[0])
+    site.wait(200)
+    before = site.holder.group.epoch.number
+    crowd.come("m5", site.followers[0])  # the holder doesn't know
+    site.send(site.holder.server.remove_member("m5", site.now), site.holder)
+    assert site.holder.group.epoch.number == before + 1
+    site.wait(5_000)
+    crowd.hear()
+    assert crowd.current() == set(NAMES[:3])
+    assert crowd.heard["m5"][-1] in ("put out", "unknown")
+
+
+def test_a_removed_member_is_dismissed_where_it_has_its_ike_sa(site):
+    one = site.followers[0]
+    site.come("m0", one)
+    site.wait(200)
+    site.holder.server.remove_member("m0", site.now)
+    site.wait(200)
+    assert one.server._responder.open_sa("m0") is None
+    assert row(site, "authority/member/m0")["removed"]
+
+
+def test_a_group_that_was_rekeyed_meanwhile(site):
+    one = site.followers[0]
+    crowd = Crowd(site)
+    gm, auth = site.begun("m0", one)
+    with one.server.together(site.now) as late:
+        one.server.receive(auth, "m0", site.now)
+        site.send(site.holder.server.rekey("line1", site.now), site.holder)
+    crowd.join("m0", take(gm, late[0].data))
+    assert crowd.current() == {"m0"}
+
+
+def test_a_receiver_that_comes_again_changes_no_row_and_is_compared_all_the_same(site):
+    """Its registration is as it was, but for the keys that it is given."""
+    site.add("lone", sender=False)
+    one = site.followers[0]
+    site.come("lone", one, wants=None)
+    gm, auth = site.begun("lone", one, wants=None)
+    with one.server.together(site.now) as late:
+        one.server.receive(auth, "lone", site.now)
+        site.holder.server.remove_member("lone", site.now)
+    (out,) = [out for out in late if out.address == "lone" and out.data[18] == GSA_AUTH]
+    payloads = gm.check_identity(gm.open(out.data, GSA_AUTH))
+    assert payloads == [notification(AUTHORIZATION_FAILED)]
+
+
+def test_a_store_that_fails_leaves_nobody_half_registered(tmp_path):
+    disks = []
+
+    def wrapped(store):
+        disks.append(FullDisk(store))
+        return disks[-1]
+
+    site = Replicas(tmp_path / "state.db", wrap=wrapped)
+    site.settle()
+    site.add(*NAMES)
+    site.wait(200)
+    one = site.followers[0]
+    crowd = Crowd(site)
+    for lies in (False, True):
+        gm, auth = site.begun("m0", one)
+        one.store.full, one.store.lies = True, lies
+        with pytest.raises(Problem):
+            one.talk(auth, "m0")
+        one.store.full = False
+        crowd.come("m0", one)
+        crowd.come("m1", site.followers[1])
+    site.wait(200)
+    assert {frozenset(each.group.active()) for each in site.living} == {frozenset({"m0", "m1"})}
+
+
+# Newcomers
+
+
+@pytest.mark.parametrize("text", [FRESH, BACKWARD])
+def test_who_must_have_no_key_of_before_is_asked_for(tmp_path, text):
+    """At a follower: the holder changes keys, once for all, and it is admitted where it asked."""
+    site = Replicas(tmp_path / "state.db", text=text)
+    site.settle()
+    site.add(*NAMES)
+    crowd = Crowd(site)
+    for name in NAMES[:3]:
+        crowd.come(name, site.followers[0])
+        site.wait(1_000)
+        crowd.hear()
+    site.wait(30_000)
+    before = site.holder.group.epoch.number
+    begun = {}
+    for place, name in enumerate(NAMES[3:]):
+        one = [*site.followers, site.holder][place]
+        begun[name] = (*site.begun(name, one), one)
+    for name, (_, auth, one) in begun.items():
+        assert one.talk(auth, name) is None
+    for name, (gm, _, one) in begun.items():
+        crowd.join(name, take(gm, site.answered(one, name)))
+    assert site.holder.group.epoch.number == before + 1
+    site.wait(10_000)
+    crowd.hear()
+    assert crowd.current() == set(NAMES)
+    assert not [
+        ask for one in site.followers if (ask := row(site, f"asks/{one.name}/line1")["waiting"])
+    ]
+
+
+# Who holds
+
+
+def test_a_follower_takes_over_and_nobody_gets_new_keys(site):
+    crowd = Crowd(site)
+    for name in NAMES:
+        crowd.come(name, site.followers[0])
+    epoch, former = site.holder.group.epoch, site.holder
+    former.kill()
+    began = site.now
+    site.settle()
+    assert site.now - began < 1_800
+    assert site.holder is not former and site.holder.group.epoch == epoch
+    site.send(site.holder.server.rekey("line1", site.now), site.holder)
+    site.wait(1_000)
+    crowd.hear()
+    assert crowd.current() == set(NAMES)
+    crowd.come("m0", site.followers[0])
+
+
+def test_an_eviction_is_told_to_its_end_by_another(site):
+    """The holder dies between its two messages."""
+    crowd = Crowd(site)
+    for name in NAMES:
+        crowd.come(name, site.followers[0])
+    site.wait(200)
+    former = site.holder
+    said = former.server.remove_member("m3", site.now)
+    site.send(said, former)
+    crowd.hear()
+    assert crowd.heard["m0"] == ["passed on"] and crowd.heard["m3"] == ["put out"]
+    former.kill()
+    site.settle()
+    site.wait(5_000)
+    crowd.hear()
+    assert crowd.current() == set(NAMES) - {"m3"}
+    assert site.holder.group.epoch.number == max(crowd.epochs)
+
+
+def test_an_eviction_of_which_nothing_was_sent(site):
+    crowd = Crowd(site)
+    for name in NAMES:
+        crowd.come(name, site.followers[0])
+    site.wait(200)
+    former = site.holder
+    former.server.remove_member("m3", site.now)
+    former.kill()
+    site.settle()
+    site.wait(5_000)
+    crowd.hear()
+    assert crowd.current() == set(NAMES) - {"m3"}
+
+
+def test_a_holder_that_was_stopped_can_do_nothing(site):
+    """It goes on as if no time had passed, before it looks at anything."""
+    crowd = Crowd(site)
+    for name in NAMES:
+        crowd.come(name, site.followers[0])
+    former = site.holder
+    former.server.rekey("line1", site.now)
+    said = {p.messages for p in former.group._repeats.outbox}
+    former.is_stopped = True
+    site.wait(3_000)
+    crowd.hear()
+    assert crowd.current() == set(NAMES)
+    site.send(site.holder.server.remove_member("m5", site.now), site.holder)
+    site.wait(3_000)
+    crowd.hear()
+    number, before = site.holder.group.epoch.number, turn(site)
+    former.is_stopped = False
+    former.group._rekey_ms = 0  # and it has something to do
+    outs, _ = former.server.step(site.now)
+    site.send(outs, former)
+    assert {(out.data,) for out in outs if out.address is None} <= said
+    assert turn(site) == before and not former.is_holder
+    crowd.hear()
+    with pytest.raises(Fenced):
+        former.server.remove_member("m4", site.now)
+    assert not row(site, "authority/member/m4")["removed"]
+    site.wait(500)
+    crowd.come("m0", former)  # as any follower
+    crowd.hear()
+    assert crowd.current() == set(NAMES) - {"m5"}
+    assert site.holder.group.epoch.number == number
+
+
+def test_a_stopped_holder_after_which_nobody_has_written(site):
+    former = site.holder
+    site.wait(30_000)
+    former.is_stopped = True
+    before = turn(site)
+    site.wait(3_000)
+    assert turn(site) == before and site.holder is not former
+    with pytest.raises(Fenced):
+        former.server.rekey("line1", site.now)
+    assert turn(site) == before
+
+
+def test_a_stopped_holder_that_is_asked_first(site):
+    """By a member, and by a command."""
+    former = site.holder
+    former.is_stopped = True
+    site.wait(3_000)
+    site.send(site.holder.server.rekey("line1", site.now), site.holder)
+    former.is_stopped = False
+    crowd = Crowd(site)
+    crowd.come("m0", former)
+    assert crowd.current() == {"m0"}
+    with pytest.raises(Fenced):
+        former.server.rekey("line1", site.now)
+    assert not former.is_holder
+
+
+def test_a_command_takes_the_term_first(site):
+    former, one = site.holder, site.followers[0]
+    site.send(one.replica.take(site.now), one)
+    site.send(one.server.remove_member("m0", site.now), one)
+    site.wait(500)
+    assert one.is_holder and not former.is_holder
+    assert one.group.epoch == former.group.epoch
+
+
+def test_who_resigns_is_followed_at_once(site):
+    former = site.holder
+    site.send(former.replica.resign(site.now), former)
+    site.wait(300)
+    assert not former.is_holder and site.holder is not former
+    site.wait(3_000)
+    assert not former.is_holder
+
+
+def test_two_that_try_are_one(site):
+    """Both have seen the same lead."""
+    former = site.holder
+    former.kill()
+    one, other = site.followers
+    seen = one.server.lead_seen
+    assert one.replica._take(seen.version, seen.run, site.now) is not None and one.is_holder
+    assert other.replica._take(seen.version, seen.run, site.now) == [] and not other.is_holder
+
+
+def test_followers_that_cannot_read_are_not_those_who_take_over(tmp_path):
+    class Deaf(FullDisk):
+        is_deaf = False
+
+        def changed(self, *args):
+            if self.is_deaf:
+                raise Problem("No answer.")
+            return self._store.changed(*args)
+
+    site = Replicas(tmp_path / "state.db", wrap=Deaf)
+    site.settle()
+    one = site.followers[0]
+    one.store.is_deaf = True
+    site.wait(5_000)
+    assert one.replica.trouble == "No answer." and not one.is_holder
+    one.store.is_deaf = False
+    site.wait(300)
+    assert one.replica.trouble == "" and not one.is_holder
+
+
+# Runs
+
+
+def test_nothing_is_given_out_of_an_older_copy(site, tmp_path):
+    crowd = Crowd(site)
+    for name in NAMES[:3]:
+        crowd.come(name, site.followers[0])
+    site.wait(300)
+    copy(site.path, tmp_path / "older.db")
+    for name in NAMES[3:]:
+        crowd.come(name, site.followers[1])
+    crowd.come("m0", site.followers[1])
+    site.wait(1_000)
+    crowd.hear()
+    lost = site.holder.group.epoch
+    for one in site.living:
+        one.kill()
+    copy(tmp_path / "older.db", site.path)
+    crowd.epochs = {}
+    site.all = {}
+    for name in "ab":
+        site.restart(name)
+    gm, auth = site.begun_or_not("m5", site["a"])
+    assert gm is None and auth is None  # not ready: nobody is known to live
+    site.settle()
+    crowd.hear()
+    epoch = site.holder.group.epoch
+    assert epoch.life == lost.life + 1 and epoch.tek_keymat != lost.tek_keymat
+    for place, name in enumerate(NAMES):
+        crowd.come(name, [site.holder, *site.followers][place % 2])
+        crowd.check()
+
+
+def test_a_store_that_goes_back_under_a_living_one(site, tmp_path):
+    site.wait(200)
+    copy(site.path, tmp_path / "older.db")
+    site.come("m0", site.followers[0])
+    site.wait(500)
+    one = site.followers[0]
+    one.store.close()
+    one.store = one.server._store = one.replica._store = sqlite.open_existing(
+        tmp_path / "older.db"
+    )
+    with pytest.raises(WentBack):
+        one.replica.step(site.now + 1_000)
+
+
+def test_all_are_started_anew_and_members_follow(site):
+    crowd = Crowd(site)
+    for name in NAMES:
+        crowd.come(name, site.followers[0])
+    life = site.holder.group.epoch.life
+    for one in site.living:
+        one.kill()
+    for name in "abc":
+        site.restart(name)
+    began = site.now
+    site.settle()
+    assert site.now - began < 2_500
+    site.wait(2_000)
+    crowd.hear()
+    assert site.holder.group.epoch.life == life + 1
+    assert crowd.current() == set(NAMES)
+
+
+# Defects
+
+
+class NoTurn(Ledger):
+    """Takes whichever turn it finds."""
+
+    def _taken_turns(self, changes):
+        taken = super()._taken_turns(changes)
+        for key in taken:
+            self._versions[key] = self._rests[key] = self._store.read(key)[1]
+        return taken
+
+
+class NoRests(Ledger):
+    """Compares the rows that it writes, and no others."""
+
+    def rests_on(self, key, version=None):
+        pass
+
+
+class NoTerm(Ledger):
+    """Writes what only the holder may, whoever holds."""
+
+    def _swap(self, changes, *, is_anybodys):
+        super()._swap(changes, is_anybodys=True)
+
+
+CAUGHT = (AssertionError, ValueError, pytest.fail.Exception)
+
+
+@pytest.mark.parametrize(
+    "defect, story",
+    [
+        (NoTurn, test_a_group_that_was_rekeyed_meanwhile),
+        (NoRests, test_a_member_that_is_removed_meanwhile_gets_no_keys),
+        (NoRests, test_a_receiver_that_comes_again_changes_no_row_and_is_compared_all_the_same),
+        (NoTerm, test_a_stopped_holder_after_which_nobody_has_written),
+    ],
+)
+def test_a_defect_is_seen(site, defect, story):
+    for one in site.all.values():
+        one.server._ledger.__class__ = defect
+    with pytest.raises(CAUGHT):
+        story(site)

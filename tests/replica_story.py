@@ -1,0 +1,264 @@
+"""A story of several key servers, drawn from a seed: joins, leaves, removals, rekeys, take-overs,
+kills, stops, stores that fail or lie; and at any call of the store another key server may act
+first. What must hold is checked all along (replicas.Crowd), and at its end all are back.
+
+    python tests/replica_story.py [FIRST [LAST]]    seeds; tells the first that fails
+"""
+
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from covey_host.errors import Problem
+from covey_host.store import Fenced
+from foreign_gm import GSA_AUTH, GSA_REGISTRATION
+from gcks_site import PLAIN, SITE
+from replicas import Crowd, Replicas, take
+
+NAMES = [f"m{number}" for number in range(8)]
+TEXTS = [
+    SITE + PLAIN + "fresh_join = false\n",
+    SITE + PLAIN,
+    SITE + PLAIN + "fresh_join = false\nbackward_secrecy = true\n",
+    SITE + PLAIN + "fresh_join = false\nlifetime = 60\n",
+    SITE + PLAIN + "fresh_join = false\nsender_id_form = [4, 4]\n",
+]
+_MOST_DEEP = 2
+
+
+class Meddled:
+    """A store at each call of which others may act first, or it fails: before, or after it has
+    done it all the same."""
+
+    def __init__(self, store, story):
+        self._store, self._story = store, story
+
+    def __getattr__(self, name):
+        method = getattr(self._store, name)
+        if name not in ("compare_and_swap", "changed", "scan", "read", "acquire_term", "beat"):
+            return method
+
+        def call(*args):
+            story = self._story
+            story.meddle(self)
+            fails = story.fails()
+            if fails == "before":
+                raise Problem("The store doesn't answer.")
+            result = method(*args)
+            if fails == "after":
+                raise Problem("The store doesn't answer any more.")
+            return result
+
+        return call
+
+
+class Story:
+    def __init__(self, path, seed):
+        self.chance = random.Random(seed)
+        self.text = TEXTS[seed % len(TEXTS)]
+        self.deep = 0  # of store calls in others' store calls
+        self.is_calm = True
+        self.site = Replicas(path, text=self.text, seed=seed, wrap=lambda s: Meddled(s, self))
+        self.crowd = Crowd(self.site)
+        self.out = {}  # removed: name → the epoch that it has no keys of
+        self.busy = []  # who is in a call
+        self.site.settle()
+        for name in NAMES:
+            self.site.add(name)
+
+    def run(self, steps=60):
+        self.is_calm = False
+        for _ in range(steps):
+            self.act()
+            self.site.wait(self.chance.choice((10, 20, 50, 100, 400)))
+            self.crowd.hear()
+            self.check()
+        self.end()
+
+    def end(self):
+        self.is_calm = True
+        for name, one in self.site.all.items():
+            one.is_stopped = False
+            if one.is_dead:
+                self.site.restart(name)
+        self.site.settle()
+        self.site.wait(20_000)
+        self.crowd.hear()
+        self.check()
+        for name in NAMES:
+            if name not in self.out and name not in self.crowd.current():
+                one = self.chance.choice(self.site.living)
+                self.crowd.join(name, self.site.come(name, one, ms=40_000))
+                self.site.wait(500)
+                self.crowd.hear()
+        self.site.wait(20_000)
+        self.crowd.hear()
+        self.check()
+        assert self.crowd.current() == set(NAMES) - self.out.keys()
+        holder = self.site.holder
+        for one in self.site.followers:
+            assert one.group.epoch == holder.group.epoch
+            assert one.group._roster._members == holder.group._roster._members
+            assert one.group._roster.rows == holder.group._roster.rows
+
+    # What happens
+
+    def act(self):
+        kinds = [self.join] * 6 + [self.rekey, self.remove, self.leave, self.take, self.kill]
+        kinds += [self.stop, self.go_on, self.go_on, self.restart, self.resign]
+        self.chance.choice(kinds)()
+
+    def meddle(self, store):
+        """Before a call of this store: others do something."""
+        if self.is_calm or self.deep >= _MOST_DEEP or self.chance.random() > 0.05:
+            return
+        self.deep += 1
+        busy = len(self.busy)
+        self.busy += [one.name for one in self.site.all.values() if one.store is store]
+        try:
+            self.chance.choice([self.join, self.join, self.rekey, self.look, self.take])()
+        finally:
+            del self.busy[busy:]
+            self.deep -= 1
+
+    def fails(self):
+        if self.is_calm or self.chance.random() > 0.01:
+            return None
+        return self.chance.choice(["before", "after"])
+
+    def one(self, *, holds=False):
+        """Who is in no call."""
+        some = [one for one in self.site.living if one.name not in self.busy]
+        some = [one for one in some if one.is_holder or not holds]
+        return self.chance.choice(some) if some else None
+
+    def by(self, one, work):
+        """The work's result; None where there is nobody, or it failed."""
+        if one is None:
+            return None
+        self.busy.append(one.name)
+        try:
+            return work(one)
+        except Problem:
+            return None
+        finally:
+            self.busy.remove(one.name)
+
+    def join(self):
+        self.by(self.one(), self._join)
+
+    def _join(self, one):
+        some = self.chance.sample(NAMES, self.chance.randint(1, 3))
+        begun = {name: self.site.begun_or_not(name, one) for name in some}
+        begun = {name: found for name, found in begun.items() if found[0] is not None}
+        answers = one.at_once({name: auth for name, (_, auth) in begun.items()})
+        for name, (gm, _) in begun.items():
+            if name in answers and answers[name][18] == GSA_AUTH:
+                payloads = gm.check_identity(gm.open(answers[name], GSA_AUTH))
+                if len(payloads) == 3:
+                    self.crowd.join(name, gm.take_group(payloads))
+                    assert name not in self.out, f"{name} was removed, and has keys"
+
+    def look(self):
+        def looked(one):
+            outs, _ = one.replica.step(self.site.now)
+            self.site.send(outs, one)
+
+        self.by(self.one(), looked)
+
+    def rekey(self):
+        def rekeyed(one):
+            self.site.send(one.server.rekey("line1", self.site.now), one)
+
+        self.by(self.one(holds=True), rekeyed)
+
+    def remove(self):
+        if len(self.out) > 3 or self.busy:
+            return
+        name = self.chance.choice(NAMES)
+
+        def removed(one):
+            self.site.send(one.replica.take(self.site.now), one)
+            self.site.send(one.server.remove_member(name, self.site.now), one)
+            return one.group.epoch.number
+
+        number = self.by(self.one(), removed)
+        if number is not None:
+            self.out[name] = number
+            self.crowd.check()
+
+    def leave(self):
+        name = self.chance.choice(NAMES)
+        gm = self.crowd.gms.get(name)
+
+        def left(one):
+            if gm is not None and one.server._responder.open_sa(name):
+                one.talk(gm.leave(), name)
+
+        self.by(self.one(), left)
+        if gm is not None and self.chance.random() < 0.5:
+            self.crowd.gms.pop(name)
+
+    def take(self):
+        def taken(one):
+            self.site.send(one.replica.take(self.site.now), one)
+
+        self.by(self.one(), taken)
+
+    def resign(self):
+        def resigned(one):
+            self.site.send(one.replica.resign(self.site.now), one)
+            one.kill()
+
+        if len(self.site.living) > 1 and not self.busy:
+            self.by(self.one(holds=True), resigned)
+
+    def kill(self):
+        if len(self.site.living) > 1 and not self.busy:
+            self.one().kill()
+
+    def stop(self):
+        if len(self.site.living) > 1 and not self.busy:
+            self.one().is_stopped = True
+
+    def go_on(self):
+        for one in self.site.all.values():
+            if one.is_stopped and not one.is_dead:
+                one.is_stopped = False
+                return
+
+    def restart(self):
+        for name, one in self.site.all.items():
+            if one.is_dead and not self.busy:
+                try:
+                    self.site.restart(name)
+                except Problem:
+                    pass
+                return
+
+    # What must hold
+
+    def check(self):
+        numbers = {keys[0]: number for number, keys in self.crowd.epochs.items()}
+        for name, number in self.out.items():
+            gm = self.crowd.gms.get(name)
+            if gm is not None and gm.tek is not None:
+                known = numbers.get(gm.tek[1])
+                assert known is None or known < number, f"{name} was removed, and follows"
+
+
+__all__ = ["Fenced", "GSA_REGISTRATION", "Story", "take"]
+
+
+def main(first=0, last=None):
+    seed = int(first)
+    while last is None or seed <= int(last):
+        with tempfile.TemporaryDirectory() as folder:
+            print("seed", seed, flush=True)
+            Story(Path(folder) / "state.db", seed).run()
+        seed += 1
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,242 @@
+"""Several key servers over one store, on one virtual clock, and members that talk to any of them.
+
+Each has its own connection to the file, its own memory and its own air: what it sends. A stopped
+one is not called; what it would have heard is lost.
+"""
+
+import random
+import sqlite3
+from contextlib import suppress
+
+from covey_host.errors import Problem
+from covey_host.gcks import authority, policy, sharedserver
+from covey_host.gcks.replica import Replica
+from covey_host.store import Fenced, WentBack, sqlite
+from foreign_gm import GSA_AUTH, ForeignGM
+from gcks_site import KEY, LINE1, SITE, Machine
+
+STEP_MS = 10
+
+
+class One:
+    """A key server. wrap: of its store."""
+
+    def __init__(self, site, name, wrap=lambda store: store):
+        self.site, self.name = site, name
+        self.is_stopped = self.is_dead = False
+        self.store = wrap(sqlite.open_existing(site.path))
+        self.random = random.Random(f"{site.seed} {name} {site.now}").randbytes
+        self.server = sharedserver.SharedKeyServer(
+            self.store,
+            site.policy,
+            replica=name,
+            random=self.random,
+            time=lambda: 1_700_000_000 + site.now / 1000,
+            boot=Machine(site, f"boot of {name}"),
+        )
+        self.replica = Replica(self.store, self.server, dict, self.random)
+        try:
+            self.replica.start(site.now)
+        except Problem:
+            self.store.close()
+            raise
+
+    @property
+    def is_holder(self):
+        return self.server.is_holder
+
+    @property
+    def group(self):
+        return self.server._groups["line1"]
+
+    def step(self):
+        outs, _ = self.replica.step(self.site.now)
+        self.site.send(outs, self)
+        with suppress(Problem):  # told, and tried again
+            outs, _ = self.server.step(self.site.now)
+            self.site.send(outs, self)
+
+    def talk(self, data, address):
+        """What it answers at once, if anything."""
+        if self.is_stopped or self.is_dead:
+            return None
+        outs = self.server.receive(data, address, self.site.now)
+        mine = [out for out in outs if out.address == address]
+        self.site.send([out for out in outs if out not in mine[:1]], self)
+        return mine[0].data if mine else None
+
+    def at_once(self, messages):
+        """{address: message} → {address: answer}"""
+        outs = []
+        with self.server.together(self.site.now) as late:
+            for address, data in messages.items():
+                outs += self.server.receive(data, address, self.site.now)
+        outs += late
+        self.site.send([out for out in outs if out.address is None], self)
+        return {out.address: out.data for out in outs if out.address is not None}
+
+    def kill(self):
+        self.is_dead = True
+        self.store.close()
+
+
+class Replicas:
+    """air: [Out] to groups, with who sent each; unasked: to members."""
+
+    def __init__(self, path, names="abc", text=SITE + LINE1, seed=1, wrap=lambda store: store):
+        self.path, self.text, self.seed = path, text, seed
+        self.now = 1_000_000
+        self.air, self.unasked = [], []
+        self.policy = policy.parse(text)
+        made = sqlite.create(path)
+        authority.make_signing_key(made)
+        made.close()
+        self.wrap = wrap
+        self.all = {name: One(self, name, wrap) for name in names}
+
+    def __getitem__(self, name):
+        return self.all[name]
+
+    @property
+    def living(self):
+        return [one for one in self.all.values() if not one.is_dead and not one.is_stopped]
+
+    @property
+    def holder(self):
+        (found,) = [one for one in self.living if one.is_holder]
+        return found
+
+    @property
+    def followers(self):
+        return [one for one in self.living if not one.is_holder]
+
+    def restart(self, name):
+        self.all[name] = One(self, name, self.wrap)
+        return self.all[name]
+
+    def send(self, outs, one):
+        for out in outs:
+            (self.air if out.address is None else self.unasked).append((one.name, out))
+
+    def wait(self, ms):
+        end = self.now + ms
+        while self.now < end:
+            self.now += STEP_MS
+            for one in self.living:
+                one.step()
+
+    def settle(self):
+        """Until one holds, and all others follow it."""
+        for _ in range(500):
+            self.wait(STEP_MS)
+            if sum(one.is_holder for one in self.living) == 1:
+                if all(one.server.is_ready for one in self.living):
+                    break
+        self.wait(300)
+        return self.holder
+
+    def add(self, *names, sender=True):
+        for name in names:
+            self.holder.server.add_member(name, ["line1"], sender=sender, psk=KEY)
+
+    def begun(self, name, one, wants=1, **more):
+        """A member behind IKE_SA_INIT → it, and its GSA_AUTH."""
+        gm = ForeignGM(name.encode(), KEY, wants=wants, **more)
+        gm.take_sa_init(one.talk(gm.sa_init(), name))
+        return gm, gm.gsa_auth()
+
+    def begun_or_not(self, name, one):
+        """begun(), or twice None where nobody answers."""
+        gm = ForeignGM(name.encode(), KEY, wants=1)
+        answer = one.talk(gm.sa_init(), name)
+        if answer is None:
+            return None, None
+        gm.take_sa_init(answer)
+        return gm, gm.gsa_auth()
+
+    def come(self, name, one, wants=1, ms=15_000, **more):
+        """A member registers there; it may have to wait. AssertionError where it isn't."""
+        gm, auth = self.begun(name, one, wants, **more)
+        answer = one.talk(auth, name) or self.answered(one, name, ms)
+        assert answer, f"{name} has no answer of {one.name}"
+        return take(gm, answer)
+
+    def answered(self, one, address, ms=15_000):
+        end = self.now + ms
+        while self.now < end:
+            for at, (name, out) in enumerate(self.unasked):
+                if (name, out.address) == (one.name, address) and out.data[18] == GSA_AUTH:
+                    del self.unasked[at]
+                    return out.data
+            self.wait(STEP_MS)
+        return None
+
+
+class Crowd:
+    """Members that hear what any key server sends to the group, and what must hold of all of it:
+    no (key, nonce) twice, one line of epochs, no Message ID twice."""
+
+    def __init__(self, site):
+        self.site = site
+        self.gms = {}  # name → the last one of that name that registered
+        self.heard = {}  # name → what it made of each message
+        self._at = 0
+        self._ivs = {}  # (Rekey SA, IV) → the datagram
+        self._ids = {}  # (Rekey SA, Message ID) → the datagram
+        self._holders = {}  # (TEK, Sender-ID) → one registration's
+        self.epochs = {}  # number → TEK, Rekey SA
+
+    def join(self, name, gm):
+        self.gms[name] = gm
+        self.check()
+        return gm
+
+    def come(self, name, one, **more):
+        return self.join(name, self.site.come(name, one, **more))
+
+    def hear(self, deaf=()):
+        outs, self._at = self.site.air[self._at :], len(self.site.air)
+        for _, out in outs:
+            data = out.data
+            spi = data[:16]
+            assert self._ivs.setdefault((spi, data[32:40]), data) == data, "an IV twice"
+            assert self._ids.setdefault((spi, data[20:24]), data) == data, "a Message ID twice"
+            for name, gm in self.gms.items():
+                if name not in deaf:
+                    self.heard.setdefault(name, []).append(gm.rekey(data))
+        self.check()
+
+    def check(self):
+        for one in self.site.all.values():
+            group = one.server._groups.get("line1")
+            if group is not None and group.epoch is not None:
+                epoch = group.epoch
+                keys = epoch.tek_keymat, epoch.rekey.keymat
+                known = self.epochs.setdefault(epoch.number, keys)
+                assert known == keys, f"two epochs of the number {epoch.number}"
+        for gm in self.gms.values():
+            for sender_id in gm.sender_ids if gm.tek else ():
+                holder = self._holders.setdefault((gm.tek, sender_id), gm.sender_ids)
+                assert holder is gm.sender_ids, f"Sender-ID {sender_id} twice under one key"
+
+    def current(self):
+        """Who has the newest keys."""
+        epoch = self.site.holder.group.epoch
+        return {n for n, gm in self.gms.items() if gm.tek == (epoch.tek_spi, epoch.tek_keymat)}
+
+
+def take(gm, answer):
+    return gm.take_group(gm.check_identity(gm.open(answer, GSA_AUTH)))
+
+
+def copy(path, to):
+    """The store as it is now, in another file."""
+    to.unlink(missing_ok=True)
+    source, made = sqlite3.connect(path), sqlite3.connect(to)
+    source.backup(made)
+    made.close()
+    source.close()
+    to.chmod(0o600)
+
+
+__all__ = ["Crowd", "Fenced", "One", "Problem", "Replicas", "WentBack", "copy", "take"]
