@@ -69,6 +69,20 @@ class Ledger:
             self._seen[key] = value
         return value
 
+    def read_many(self, keys: list[str]) -> dict[str, bytes | None]:
+        """As read() of each; asked for at once, where the store is far away."""
+        known = self._seen | self._later if self._later is not None else {}
+        unknown = [key for key in keys if key not in known]
+        found = {key: known[key] for key in keys if key in known}
+        for key, (value, version) in zip(unknown, self._store.read_many(unknown), strict=True):
+            self._versions.pop(key, None)
+            if value is not None:
+                self._versions[key] = version
+            found[key] = value
+        if self._later is not None:
+            self._seen |= {key: found[key] for key in unknown}
+        return found
+
     def scan(self, prefix: str) -> dict[str, bytes]:
         """Key without the prefix → value."""
         rows = self._store.scan(prefix)

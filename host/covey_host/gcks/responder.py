@@ -86,7 +86,6 @@ class Responder:
         self._proof = Proof(policy, authority, counters, tell, random, time)
         self._requests = Requests(policy, self._table, groups, counters, tell, random)
         self._requests.redirects = self._door.redirects
-        registrar.elsewhere = self._door.redirects.to_holder
         self._taken: list[_Taken] = []  # since heard() or unhear()
         self.make_room: Callable[[], None] = lambda: None  # before one more is looked at
 
