@@ -158,6 +158,7 @@ class Story:
         some = self.chance.sample(NAMES, self.chance.randint(1, 3))
         begun = {name: self.site.begun_or_not(name, one) for name in some}
         begun = {name: found for name, found in begun.items() if found[0] is not None}
+        former = {name: self.crowd.gms.pop(name) for name in begun if name in self.crowd.gms}
         answers = one.at_once({name: auth for name, (_, auth) in begun.items()})
         for name, (gm, _) in begun.items():
             if name in answers and answers[name][18] == GSA_AUTH:
@@ -165,6 +166,8 @@ class Story:
                 if len(payloads) == 3:
                     self.crowd.join(name, gm.take_group(payloads))
                     assert name not in self.out, f"{name} was removed, and has keys"
+                elif name in former:  # refused: what it has it keeps, and must not follow
+                    self.crowd.gms[name] = former[name]
 
     def look(self):
         def looked(one):
