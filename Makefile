@@ -10,15 +10,19 @@ setup = @if [ -x $(PY) ] && $(PY) -I -c pass 2>/dev/null; then python=$(PY); \
 	else python="$$(tools/find_python.sh)" || exit 1; fi; \
 	"$$python" -I tools/setup.py
 
-.PHONY: help setup run faults serve image flash test test-cpy test-mpy bench fuzz lint size size-diff lock clean
+.PHONY: help setup run cluster faults serve image flash test test-cpy test-mpy bench cluster-bench fuzz lint size size-diff lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
-		awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+		awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
 
 run: ## a key server, four members and an attacker on this machine (SECONDS=n, JSON=1, SEED=n, CAPTURE=dir)
 	$(setup) venv micropython mpy
 	@exec $(PY) -m covey_host.demo
+
+cluster: ## three key servers over etcd, killed, stopped and cut off in turn, and members that don't mind (JSON=1)
+	$(setup) venv micropython mpy etcd
+	@exec $(PY) -m covey_host.cluster.show
 
 faults: ## key servers over etcd under random faults, and what must hold (MINUTES=n SEED=n ONLY="fault, fault" KEEP=1)
 	$(setup) venv micropython mpy etcd
@@ -55,6 +59,10 @@ test-mpy: ## the suite of lib/ on 32-bit and 64-bit MicroPython
 bench: ## what packets and keys cost, beside others: a table, and bench/results.json (ONLY="gcm path")
 	$(setup) venv micropython mpy peers
 	@exec $(PY) -m covey_host.bench $(ONLY)
+
+cluster-bench: ## how soon registrations go on when servers or etcd nodes are killed: as bench; half an hour (QUICK=1)
+	$(setup) venv micropython mpy etcd
+	@exec $(PY) -m covey_host.bench failover $(if $(QUICK),--quick)
 
 fuzz: ## look for octets that break a parser (MINUTES=n, ONLY="target ...", KEEP=1: a new corpus)
 	$(setup) venv fuzzer

@@ -194,7 +194,8 @@ def test_a_scanner_behind_another_gateway(plants):
     wait_until(lambda: drops(gate_a)["connection"] >= 13)
     assert passed(gate_a) == count
 
-    # Out of memory, stopped, killed, gone: nothing plain crosses, and unicast goes on.
+    # Given no more memory (test_gateway_memory.py has it run out), stopped, killed, gone: nothing
+    # plain crosses, and unicast goes on.
     scanner.ask(enip.open_request(), enip.open_reply(ID, GROUP))
     wait_until(lambda: sum(e["event"] == "opened" for e in gate_a.events) == 2)
     resource.prlimit(gate_a.process.pid, resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))

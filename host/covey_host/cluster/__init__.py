@@ -11,4 +11,8 @@ checks      what must hold of it
 schedule    faults, and what people do meanwhile, drawn from a seed
 harm        one fault after the other; crowd: the members meanwhile
 faults      `make faults`: all of that together
+
+probes      new members one after another, by prober, a process of its own
+looks       asking until something is so
+acts        what `make cluster` does; judged: what must hold of it; show: all of it together
 """

@@ -17,6 +17,11 @@ from .machines import Machine
 from .plant import GROUP, Plant
 from .probes import Probes
 
+# Acts of which more is judged
+STOPPED = "the holder is stopped, and goes on later"
+QUORUM = "two of etcd's nodes stand still: no quorum"
+DRAINED = "the holder is drained and started anew, as for an upgrade"
+
 _SEEN_S = 1.5  # for how long what an act does is looked at
 _STOPPED_S = 3.0  # longer than a term is left to who doesn't renew it
 _DARK_S = 3.0  # without a quorum
@@ -57,11 +62,11 @@ class Acts:
             ("new keys, asked for at a server that follows", self._rekey),
             ("a server that follows is killed", self._kill_follower),
             ("the holder is killed, and a member removed meanwhile", self._kill_holder),
-            ("the holder is stopped, and goes on later", self._stop_holder),
+            (STOPPED, self._stop_holder),
             ("the holder is cut off from etcd", self._cut_holder),
             ("etcd's leader is killed", self._kill_leader),
-            ("two of etcd's nodes stand still: no quorum", self._no_quorum),
-            ("a server is drained and started anew, as for an upgrade", self._drain),
+            (QUORUM, self._no_quorum),
+            (DRAINED, self._drain),
             ("new keys, after all of that", self._rekey),
         ):
             self._tell(what)

@@ -27,13 +27,12 @@ from ..demo.screen import Screen, show_json
 from ..demo.verdicts import Verdict, Witness
 from ..errors import FAILURE, Problem
 from ..output import complain
-from . import checks, judged, nodes
-from .acts import Acts
+from . import acts, checks, judged, nodes
 from .history import History, Recorder
 from .plant import GROUP, Plant
 from .probes import Probes
 
-_PROBES, _PERIOD_MS = 100, 50  # new members that take turns
+_PROBES, _PERIOD_MS = 100, 100  # new members that take turns
 _GO_S = 1.0  # traffic before anything is done
 _DRAIN_S = 0.5
 
@@ -52,7 +51,7 @@ class Show:
         self._probes = Probes(self._plant, _PROBES, _PERIOD_MS)
         self._history = History(GROUP)
         self._recorder: Recorder | None = None
-        self._acts: Acts | None = None
+        self._acts: acts.Acts | None = None
         self._verdicts: list[Verdict] = []
         self._signal = 0
         self._began = time.monotonic()
@@ -82,12 +81,11 @@ class Show:
 
     def summary(self) -> dict:
         """See above."""
-        acts = self._acts.done if self._acts else []
         return {
             "ok": self._is_good,
             "took_s": round(time.monotonic() - self._began, 1),
             "folder": None if self._is_good else str(self._plant.folder),
-            "acts": [asdict(done) for done in acts],
+            "acts": [asdict(done) for done in (self._acts.done if self._acts else ())],
             "phases": self._screen.phases,
             "expectations": [asdict(verdict) for verdict in self._verdicts],
         }
@@ -132,13 +130,13 @@ class Show:
 
     async def _play(self) -> None:
         screen, plant = self._screen, self._plant
-        screen.phase("go: press and desk send, new members come twenty times a second")
+        screen.phase("go: press and desk send, new members come ten times a second")
         for member in self._members:
             if member.connection:
                 member.child.tell("go")
         self._probes.go()
         await asyncio.sleep(_GO_S)
-        self._acts = Acts(
+        self._acts = acts.Acts(
             plant, self._probes, self._recorder, self._members, self._leaver, screen.phase
         )
         await self._acts.play()
@@ -157,10 +155,6 @@ class Show:
     def _judge(self, spi: str) -> None:
         witnesses = [Witness(m.name, m.connection, m.facts) for m in self._members]
         done = {each.what: each for each in self._acts.done}
-        stopped, quorum, drained = (
-            next(each for what, each in done.items() if word in what)
-            for word in ("is stopped", "no quorum", "is drained")
-        )
         self._verdicts += [
             traffic.nothing_lost(witnesses),
             traffic.nothing_twice(witnesses),
@@ -168,9 +162,9 @@ class Show:
             traffic.agreed(witnesses, spi),
             judged.let_in(self._acts.done, self._probes.refused),
             judged.kept_out(self._leaver.name, self._leaver.facts),
-            judged.stood_still(stopped),
-            judged.said_no(quorum),
-            judged.drained(drained),
+            judged.stood_still(done[acts.STOPPED]),
+            judged.said_no(done[acts.QUORUM]),
+            judged.drained(done[acts.DRAINED]),
         ]
         if self._recorder:
             self._verdicts.append(judged.removed_once(self._history, self._leaver.name))

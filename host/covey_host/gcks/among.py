@@ -197,15 +197,12 @@ class Among:
     # Policy
 
     def _adopted(self, value: bytes) -> SitePolicy | None:
-        """What the store says is in force; None where this machine can't have it."""
+        """What the store says is in force; None: it is already. Problem where this machine can't
+        have it."""
         text = value.decode()
         if text == self._text:
             return None
-        try:
-            rules = sitepolicy.parse(text, self._listen)
-        except Problem as problem:
-            self._trouble(problem.sentence)
-            return None
+        rules = sitepolicy.parse(text, self._listen)
         self._text = text
         self._compare(rules)
         return rules
