@@ -224,7 +224,9 @@ def test_what_a_newer_covey_put_in_force_is_told_by_an_older_one(plant):
     for machine in plant.living:
         if machine is not holder:
             assert in_force(machine) == ["line1"]
-            assert any("older than the others" in said for said in machine.troubles)
+            told = [facts["reason"] for name, facts in machine.server.events if name == "trouble"]
+            assert any("older than the others" in said for said in told)
+            assert machine.server.receive(b"whatever it is", "a", plant.now) == []  # nobody
 
 
 def test_a_group_is_added_only_to_what_is_in_force(plant):
