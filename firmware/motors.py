@@ -3,7 +3,7 @@
 The sender's button gives the next speed. It announces that for a while before it counts; all that
 have heard so change at the same moment (onboard/instant.py says how well). Its group has
 source_auth = "mac": no motor obeys another motor. A motor that hears nothing stops, and starts
-again with the next speed alone.
+again with the next speed alone. A frame that was held back on its way is nothing.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ INTERVAL_MS = 10  # the requested packet interval
 MULTIPLIER = 32  # so many without a frame, and the connection is over
 LEAD_MS = 500  # a speed is announced so long, which is longer than that
 SPEEDS = (600, 1500, -600, 0)  # rpm
-PRODUCER = None  # its name as a member, as octets, where the group has other senders, too
+PRODUCER = None  # its name as a member, in octets; None: the first one heard, from then on
 
 board = Board("board.json")
 wifi = Wifi("wifi.json", board.show)
@@ -34,7 +34,8 @@ def turn(speed):
 
 
 async def lead(group):
-    writer, announcer = Writer(CONNECTION, LEN, has_header=True), Announcer(LEAD_MS)
+    writer = Writer(CONNECTION, LEN, has_header=True, has_clock=True)
+    announcer = Announcer(LEAD_MS)
     pace, was_pressed, at = Pace(INTERVAL_MS), False, 0
     while True:
         await pace.next()
@@ -44,6 +45,7 @@ async def lead(group):
             if announcer.set(SPEEDS[at % len(SPEEDS)], now_ms):
                 at += 1
                 board.show("announced", "%d: %d rpm" % (announcer.number, announcer.value))
+                board.show("instant", "%d at %d" % (announcer.number, announcer.due_ms))
         was_pressed = is_pressed
         if group.can_send():
             announcer.emit(writer.frame, writer.off, now_ms)
@@ -51,68 +53,91 @@ async def lead(group):
 
 
 class Motor:
+    """It outlives a membership: what it knows of the producer is to."""
+
     def __init__(self):
-        self._reader = Reader(CONNECTION, INTERVAL_MS, MULTIPLIER, has_header=True)
+        self._reader = Reader(
+            CONNECTION,
+            INTERVAL_MS,
+            MULTIPLIER,
+            has_header=True,
+            has_clock=True,
+            producer=PRODUCER,
+            needs_proof=True,
+        )
         self._follower = Follower()
 
     async def hear(self, group):
         reader, follower = self._reader, self._follower
+        reader.open()
         async for packet in group:
-            if not packet.confirmed or PRODUCER not in (None, packet.source):
-                continue  # of another motor, perhaps
-            if reader.take(packet.payload, LEN) < 0:
+            if reader.take(packet, LEN) < 0:
                 continue
             if reader.taken == 1:
                 board.show("connection", "open")
+            came_ms = port.ticks_add(port.ticks_ms(), -reader.lag_ms)  # as if by the quickest way
             if not reader.is_running:
-                self._stop("idle")
-            elif not follower.hear(packet.payload, reader.off, port.ticks_ms()):
+                self.stop("idle")
+            elif not follower.hear(packet.payload, reader.off, came_ms):
                 board.show("stopped", "out of step")
             turn(follower.value)
+            # The instant may be nearer than turn() knew as it fell asleep.
+            while not self._latch():
+                wait_ms = follower.wait_ms(INTERVAL_MS, port.ticks_ms())
+                if wait_ms >= INTERVAL_MS:
+                    break
+                await asyncio.sleep(wait_ms / 1000)
 
     async def turn(self):
         """Each speed at its instant; none once the connection is over."""
-        reader, follower = self._reader, self._follower
+        reader = self._reader
         while True:
             if reader.has_timed_out():
-                if reader.taken:
-                    board.show("frames", reader.facts())
-                self._stop(cip.NAMES[cip.TIMED_OUT])
+                facts = reader.facts()
+                if facts:
+                    board.show("frames", facts)
+                self.stop(cip.NAMES[cip.TIMED_OUT])
                 reader.open()
-            if follower.latch(port.ticks_ms()):
-                turn(follower.value)
-                board.show("speed", "%d: %d rpm" % (follower.number, follower.value))
-            wait_ms = follower.wait_ms(INTERVAL_MS, port.ticks_ms())
+            self._latch()
+            wait_ms = self._follower.wait_ms(INTERVAL_MS, port.ticks_ms())
             await asyncio.sleep(wait_ms / 1000)
 
-    def _stop(self, why):
+    def _latch(self):
+        follower, now_ms = self._follower, port.ticks_ms()
+        if follower.latch(now_ms):
+            turn(follower.value)
+            board.show("speed", "%d: %d rpm" % (follower.number, follower.value))
+            board.show("instant", "%d at %d" % (follower.number, now_ms))
+            return True
+        return False
+
+    def stop(self, why):
         if self._follower.number is not None:
             board.show("stopped", why)
         self._follower.stop()
         turn(0)
 
 
-async def take_part(pauses):
+async def take_part(pauses, motor):
     async with covey.aio.join("covey.json", board.show) as group:
         pauses.end()
         steady()
         wifi.on_return = group.refresh
-        motor = Motor()
         works = [lead(group)] if group.config.sender else [motor.hear(group), motor.turn()]
         try:
             await together(*works)
         finally:
             wifi.on_return = None
-            turn(0)
+            motor.stop("no member")
 
 
 async def member():
     await wifi.up()
     renew("seed")
-    pauses = Pauses(5, 300)
+    pauses, motor = Pauses(5, 300), Motor()
     while True:
         try:
-            await take_part(pauses)
+            await take_part(pauses, motor)
         except (covey.aio.JoinError, covey.aio.ConfigError) as error:
             board.show("failed", error)
         await pauses.rest()

@@ -2,7 +2,8 @@
 
 Its data are a state, not events: how many have passed, and whether one is before it now. So a
 frame that is lost costs nothing, and who comes late is told all. Nobody hearing the eye any more
-is told from nothing passing by: the connection times out, and its light goes out.
+is told from nothing passing by: the connection times out, and its light goes out. A frame that was
+held back on its way is nothing.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from onboard.wifi import Wifi
 CONNECTION = b"\x02\x00\x20\x02"
 INTERVAL_MS = 10  # the requested packet interval, and how often the eye looks
 MULTIPLIER = 32  # so many without a frame, and the connection is over
+PRODUCER = None  # its name as a member, in octets; None: where it is proven, the first one heard
 LEN = 4  # passed: 2 octets; blocked: 2, of which the first bit counts
 
 board = Board("board.json")
@@ -27,7 +29,7 @@ wifi = Wifi("wifi.json", board.show)
 
 async def look(group):
     """The eye. Its input is the button's."""
-    writer, pace = Writer(CONNECTION, LEN), Pace(INTERVAL_MS)
+    writer, pace = Writer(CONNECTION, LEN, has_clock=True), Pace(INTERVAL_MS)
     passed, was_blocked = 0, False
     while True:
         await pace.next()
@@ -42,18 +44,20 @@ async def look(group):
 
 
 class Recipient:
+    """It outlives a membership: what it knows of the eye is to."""
+
     def __init__(self):
-        self._reader = Reader(CONNECTION, INTERVAL_MS, MULTIPLIER)
+        self._reader = Reader(
+            CONNECTION, INTERVAL_MS, MULTIPLIER, has_clock=True, producer=PRODUCER
+        )
         self._passed = None  # as it was last heard
-        self._is_proven = False  # whether this group says who sent a packet
 
     async def hear(self, group):
         reader = self._reader
+        reader.open()
+        self._passed = None
         async for packet in group:
-            self._is_proven |= packet.confirmed
-            if self._is_proven and not packet.confirmed:
-                continue  # while the key server is silent, say
-            answer = reader.take(packet.payload, LEN)
+            answer = reader.take(packet, LEN)
             if answer < 0:
                 continue
             if reader.taken == 1:
@@ -66,23 +70,25 @@ class Recipient:
 
     async def watch(self):
         """Whether there is an eye at all."""
+        reader = self._reader
         while True:
             await asyncio.sleep(INTERVAL_MS / 1000)
-            if self._reader.has_timed_out():
-                if self._reader.taken:
-                    board.show("frames", self._reader.facts())
+            if reader.has_timed_out():
+                facts = reader.facts()
+                if facts:
+                    board.show("frames", facts)
+                if reader.taken:
                     board.show("stopped", cip.NAMES[cip.TIMED_OUT])
                 self._passed = None
                 board.drive(False)
-                self._reader.open()
+                reader.open()
 
 
-async def take_part(pauses):
+async def take_part(pauses, heard):
     async with covey.aio.join("covey.json", board.show) as group:
         pauses.end()
         steady()
         wifi.on_return = group.refresh
-        heard = Recipient()
         works = [look(group)] if group.config.sender else [heard.hear(group), heard.watch()]
         try:
             await together(*works)
@@ -94,10 +100,10 @@ async def take_part(pauses):
 async def member():
     await wifi.up()
     renew("seed")
-    pauses = Pauses(5, 300)
+    pauses, heard = Pauses(5, 300), Recipient()
     while True:
         try:
-            await take_part(pauses)
+            await take_part(pauses, heard)
         except (covey.aio.JoinError, covey.aio.ConfigError) as error:
             board.show("failed", error)
         await pauses.rest()

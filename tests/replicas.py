@@ -11,7 +11,7 @@ from contextlib import suppress
 from covey_host.errors import Problem
 from covey_host.gcks import authority, policy, sharedserver
 from covey_host.gcks.replica import Replica
-from covey_host.store import Fenced, WentBack, sqlite
+from covey_host.store import sqlite
 from foreign_gm import GSA_AUTH, ForeignGM
 from gcks_site import KEY, LINE1, SITE, Machine
 
@@ -156,6 +156,7 @@ class Replicas:
 
     def come(self, name, one, wants=1, ms=15_000, **more):
         """A member registers there; it may have to wait. AssertionError where it isn't."""
+        self.unasked = [(by, out) for by, out in self.unasked if out.address != name]
         gm, auth = self.begun(name, one, wants, **more)
         answer = one.talk(auth, name) or self.answered(one, name, ms)
         assert answer, f"{name} has no answer of {one.name}"
@@ -237,6 +238,3 @@ def copy(path, to):
     made.close()
     source.close()
     to.chmod(0o600)
-
-
-__all__ = ["Crowd", "Fenced", "One", "Problem", "Replicas", "WentBack", "copy", "take"]

@@ -7,8 +7,9 @@
 
 The producer says in each frame how long it takes until a new setting counts. To who hears it, that
 is: the moment at which it came, plus so long. A frame may come late, never early: the least of all
-these moments is the best, and what one frame waited somewhere does not matter. What remains is
-what the quickest of them took, in which consumers differ by microseconds on one switch, and a
+these moments is the best, and what one frame waited somewhere does not matter. Where frames tell
+the producer's clock, what each waited is known, and is taken off (cyclic.py). What remains is what
+the quickest of them took, in which consumers differ by microseconds on one switch, and a
 millisecond of the clock. Settings that must agree better need a clock that is shared, such as
 IEEE 1588 in CIP Sync.
 
@@ -33,7 +34,7 @@ class Announcer:
         self._lead_ms = lead_ms
         self.number = 0
         self.value = 0
-        self._due_ms = None  # None: it is in force
+        self.due_ms = None  # by our ticks; None: it is in force
 
     def set(self, value, now_ms):
         """A new setting; False while the last one is still being announced."""
@@ -41,7 +42,7 @@ class Announcer:
             return False
         self.number = self.number + 1 & 0xFFFF
         self.value = value
-        self._due_ms = ticks_add(now_ms, self._lead_ms)
+        self.due_ms = ticks_add(now_ms, self._lead_ms)
         return True
 
     def emit(self, buf, off, now_ms):
@@ -49,11 +50,11 @@ class Announcer:
         pack_into(_FORM, buf, off, self.number, self.value, self._left(now_ms))
 
     def _left(self, now_ms):
-        if self._due_ms is None:
+        if self.due_ms is None:
             return 0
-        left = ticks_diff(self._due_ms, now_ms)
+        left = ticks_diff(self.due_ms, now_ms)
         if left <= 0:
-            self._due_ms = None
+            self.due_ms = None
         return max(left, 0)
 
 

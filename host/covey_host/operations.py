@@ -30,7 +30,7 @@ from .gcks.room import check_change, check_group, check_room
 from .gcks.sockets import own_address
 from .psk import psk_of
 from .site import Site, check_name
-from .store import Store, location
+from .store import Fenced, Store, location
 from .why import check_files
 
 _MEMBER_FORMAT = 1  # "version" of covey.json
@@ -87,11 +87,16 @@ class Operations:
         if not sitepolicy.is_same(policy.load(self._site.policy), self._rules()):
             raise Problem(sitepolicy.DIFFERS, MISUSE)
         authority = self._authority()
+        former = policy.text_of(self._site.policy)
         made = policy.append_group(
             self._site.policy, name, lambda group: check_group(group, authority), **settings
         )
-        if self._running:
-            self.reload(request, now_ms)
+        try:
+            if self._running:
+                self.reload(request, now_ms)
+        except Fenced:  # it is not in force, and is about to be tried again
+            policy.replace_text(self._site.policy, former)
+            raise
         return {"group": name, "address": made.address, "port": made.port}
 
     def reload(self, request: dict, now_ms: int) -> dict:

@@ -15,6 +15,7 @@ plant       a key server and a member on one virtual clock
 mole        a member with valid keys who means harm
 deeds       who does what in a plant; what must hold in the end
 files       what is read from files, from the control socket, and from a sleeping member
+gateway     explicit messages and frames at a gateway, and its file
 targets     all of them by name, and their corpus
 
 `make fuzz MINUTES=n` looks for more by coverage (tools/fuzz.py); tests/host/test_fuzz.py runs the

@@ -111,13 +111,13 @@ _LITERALS = (
 )
 
 
-def _toml(program, text, keys):
+def changed_toml(program, text, keys, values=()):
     """The text, with lines taken out, put in, and other values."""
     lines = text.split("\n")
     for _ in range(program.u8() & 15):
         at = program.u8() % len(lines)
         how = program.u8() & 7
-        value = program.pick(_LITERALS)
+        value = program.pick((*_LITERALS, *values))
         if how == 0:
             lines[at] = program.octets().decode("utf-8", "replace")
         elif how == 1 and len(lines) > 1:
@@ -139,7 +139,7 @@ _KEYS = sorted(policy._SITE | policy._GROUP)
 def policies(data):
     """covey.toml."""
     try:
-        policy.parse(_toml(Program(data), SITE + LINE1, _KEYS))
+        policy.parse(changed_toml(Program(data), SITE + LINE1, _KEYS))
     except Problem as problem:
         _check_sentence(problem.sentence)
 
@@ -157,7 +157,7 @@ _BOARD_KEYS = sorted(set(re.findall(r"(?m)^(\w+) =", "\n".join(_BOARD_FILES))))
 def board_files(data):
     """boards/NAME.toml."""
     program = Program(data)
-    text = _toml(program, program.pick(_BOARD_FILES), _BOARD_KEYS)
+    text = changed_toml(program, program.pick(_BOARD_FILES), _BOARD_KEYS)
     try:
         boards.parse(text, "board", "board.toml")
     except Problem as problem:

@@ -5,13 +5,14 @@ A corpus is a text file, one input a line in hexadecimal, the shorter ones first
 
 from pathlib import Path
 
-from fuzz import answers, deeds, files, proven
+from fuzz import answers, deeds, files, gateway, proven
 from fuzz import vault as vaults
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
 
 PORTABLE = answers.TARGETS  # on MicroPython too
 TARGETS = {**PORTABLE, **files.TARGETS, **proven.TARGETS, **deeds.TARGETS, **vaults.TARGETS}
+TARGETS |= gateway.TARGETS
 
 
 def corpus(name):

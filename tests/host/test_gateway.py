@@ -43,6 +43,7 @@ def planned(tmp_path, *flows, **options):
 
 
 OPENS = {"direction": '"open"', "producer": '"192.168.2.30"'}
+BACK = {**OPENS, "address": '"239.192.1.64"'}
 
 
 # The file
@@ -52,7 +53,7 @@ def test_what_a_file_says(tmp_path):
     one, two = planned(
         tmp_path,
         {"connections": f"[{ID}, {OTHER}]", "dscp": "55"},
-        {**OPENS, "source": '"gate-2"', "ttl": "4", "member": '"x/other.json"'},
+        {**BACK, "source": '"gate-2"', "ttl": "4", "member": '"x/other.json"'},
     ).flows
     assert one.connections == {struct.pack("<I", ID), struct.pack("<I", OTHER)}
     assert (one.dscp, one.member) == (55, tmp_path / "members/gate/covey.json")
@@ -110,6 +111,15 @@ OVERLAPS = {
         {"member": '"b"', "connections": f"[{ID}]"},
     ),
     "there and back": ({}, {"direction": '"open"'}),
+    "one address, two producers, two groups": (
+        {},
+        {"producer": '"192.168.1.21"', "member": '"b"'},
+    ),
+    "one address, two producers": (
+        {"connections": f"[{ID}]"},
+        {"producer": '"192.168.1.21"', "connections": f"[{OTHER}]"},
+    ),
+    "one address there and back": ({}, OPENS),
     "out of one group": (OPENS, {**OPENS, "address": '"239.192.1.33"'}),
     "two marks in one group": ({}, {"address": '"239.192.1.33"', "dscp": "55"}),
     "in clear or not in one group": ({}, {"address": '"239.192.1.33"', "in_clear": "true"}),
@@ -126,8 +136,8 @@ APART = {
     "other IDs": ({"connections": f"[{ID}]"}, {"member": '"b"', "connections": f"[{OTHER}]"}),
     "other address": ({}, {"address": '"239.192.1.33"'}),
     "other port": ({}, {"port": "2223"}),
-    "other producer": ({}, {"producer": '"192.168.1.21"', "member": '"b"'}),
-    "there and others back": ({}, OPENS),
+    "other producer, other port": ({}, {"producer": '"192.168.1.21"', "port": "2223"}),
+    "there and others back": ({}, BACK),
 }
 
 
@@ -154,6 +164,53 @@ def test_a_file_that_says_nothing_sound(tmp_path, text):
     with pytest.raises(Problem) as refused:
         plan.load(tmp_path / "gateway.toml")
     assert refused.value.status == MISUSE and refused.value.sentence.count("\n") == 0
+
+
+UNICAST = '\n[unicast.plc]\nfrom = "192.168.2.9"\nto = "192.168.1.20"\n'
+
+
+def with_unicast(tmp_path, text):
+    path = written(tmp_path, {}, BACK)
+    path.write_text(path.read_text() + text)
+    return path
+
+
+def test_pairs_that_may_send_udp_into_the_plant(tmp_path):
+    more = UNICAST.replace("plc", "hmi").replace('2.9"', '8.0/24"').replace('1.20"', '1.0/24"')
+    found = plan.load(with_unicast(tmp_path, UNICAST + more)).pairs
+    assert [(str(p.source), str(p.to)) for p in found] == [
+        ("192.168.2.9/32", "192.168.1.20/32"),
+        ("192.168.8.0/24", "192.168.1.0/24"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "old, new, said",
+    (
+        ("192.168.2.9", "192.168.2.30", "plc.from has 192.168.2.30, who produces flow f1"),
+        ("192.168.2.9", TARGET, f"plc.from has {TARGET}, who produces flow f0"),
+        ("192.168.2.9", "192.168.2.0/24", "plc.from has 192.168.2.30, who"),
+        ("192.168.2.9", "0.0.0.0/0", "plc.from must not have multicast"),
+        ("192.168.1.20", "239.192.1.32", "plc.to must not have multicast"),
+        ("192.168.1.20", "fe80::1", "plc.to must be an IPv4 address, or"),
+        ("192.168.2.9", "192.168.2.9/24", "plc.from must be an IPv4 address, or"),
+        ("to =", "port =", "plc.port is no key here"),
+        ('to = "192.168.1.20"', "", "plc.to is missing"),
+        ("[unicast.plc]", "[unicast]", "unicast.from must be a table"),
+        ("[unicast.plc]", '[unicast."a b"]', "unicast.a b has letters"),
+        (UNICAST, "[[unicast]]", "unicast must be tables"),
+    ),
+)
+def test_pairs_that_are_refused(tmp_path, old, new, said):
+    with pytest.raises(Problem, match="gateway.toml:[0-9]+: unicast") as refused:
+        plan.load(with_unicast(tmp_path, UNICAST.replace(old, new, 1)))
+    assert said in refused.value.sentence and refused.value.status == MISUSE
+
+
+def test_what_is_too_much(tmp_path):
+    many = "".join(UNICAST.replace("plc", f"p{n}") for n in range(257))
+    with pytest.raises(Problem, match="more than 256"):
+        plan.load(with_unicast(tmp_path, many))
 
 
 def test_learning_what_nobody_has_proven_is_refused(tmp_path):
@@ -451,7 +508,7 @@ def test_bad_replies_are_counted_by_name(tmp_path):
 
 
 def test_frames_that_are_none_are_counted_by_name(tmp_path):
-    bridge = Bridge(planned(tmp_path, {"connections": '"any"'}, OPENS))
+    bridge = Bridge(planned(tmp_path, {"connections": '"any"'}, BACK))
     good = enip.frame(ID, 1, b"speed")
     bad = {
         "short": good[:17],

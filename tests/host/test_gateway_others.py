@@ -10,7 +10,7 @@ import threading
 from ethernetip.ethernetip import EtherNetIP
 
 import enip
-from covey_host.bench.twoplants import CARDS, DEVICES, GROUP, PORT, begin, wait_until
+from covey_host.bench.twoplants import DEVICES, GROUP, PORT, begin, wait_until
 from test_gateway_nets import plants  # noqa: F401
 
 ID = 0x12345678
@@ -41,9 +41,8 @@ class Adapter:
 
 def test_it_works_through_two_gateways(plants, caplog):  # noqa: F811
     caplog.set_level(logging.CRITICAL, "ethernetip")
-    gate_a, _ = begin(plants, "mac", "", 'source = "gate-a"\n')
-    pair = ("from", DEVICES["b"], "to", DEVICES["a"], "lookup", "main")
-    plants.ip("ga", "rule", "add", "pref", "100", "iif", CARDS[1], *pair)
+    pair = f'[unicast.scanner]\nfrom = "{DEVICES["b"]}"\nto = "{DEVICES["a"]}"\n'
+    gate_a, _ = begin(plants, "mac", pair, 'source = "gate-a"\n')
     adapter = Adapter(plants)
     with plants.inside("pb"):
         scanner = EtherNetIP(DEVICES["a"])

@@ -43,10 +43,12 @@ def installed(monkeypatch):
     monkeypatch.setattr(service_unit, "_program", lambda: PROGRAM)
 
 
-def test_a_gateway_has_raw_sockets_and_no_more(text_of, installed):
+def test_a_gateway_has_raw_sockets_a_fence_and_no_more(text_of, installed):
     text = text_of()
     assert f"\nExecStart={PROGRAM} gateway /srv/gate/gateway.toml\n" in text
-    assert "\nCapabilityBoundingSet=CAP_NET_RAW\n" in text and "\nUser=covey\n" in text
+    assert (
+        "\nCapabilityBoundingSet=CAP_NET_RAW CAP_NET_ADMIN\n" in text and "\nUser=covey\n" in text
+    )
     assert "ReadWritePaths" not in text and "\nProtectSystem=strict\n" in text
     assert "\nProtectHome=read-only\n" in text_of("/home/anna/gate")
 
@@ -88,7 +90,9 @@ def test_systemd_takes_the_unit_and_finds_little_exposed(text_of, monkeypatch, t
         assert "Unknown" not in judged.stderr
 
 
-def test_systemd_hears_of_its_start_and_end_and_that_it_lives(tmp_path, monkeypatch):
+@pytest.fixture
+def at_work(tmp_path, monkeypatch):
+    """make() → a gateway without its cards, that never joins and looks often."""
     stand_in(tmp_path, monkeypatch)
     plan = load(written(tmp_path, {}))
 
@@ -102,10 +106,22 @@ def test_systemd_hears_of_its_start_and_end_and_that_it_lives(tmp_path, monkeypa
     monkeypatch.setattr(service, "_TURN_S", 0.01)
     for name in ("plain_out", "plain_in", "watch"):
         monkeypatch.setattr(wires, name, plain)
+    with ExitStack() as stack:
+        yield lambda: service.Gateway(plan, False)
 
+
+def test_a_card_that_was_put_in_again_has_no_fence(at_work, monkeypatch):
+    gateway = at_work()
+    monkeypatch.setattr(wires, "check", lambda *_: [3, 9])
+    with pytest.raises(BaseExceptionGroup) as ended:
+        asyncio.run(asyncio.wait_for(gateway.run(), PATIENCE_S))
+    assert "was taken out and put in" in ended.value.exceptions[0].sentence
+
+
+def test_systemd_hears_of_its_start_and_end_and_that_it_lives(at_work, tmp_path, monkeypatch):
     async def lives(ear):
         loop = asyncio.get_running_loop()
-        work = asyncio.create_task(service.Gateway(plan, False).run())
+        work = asyncio.create_task(at_work().run())
         told = [await loop.sock_recv(ear, 100) for _ in range(2)]
         signal.raise_signal(signal.SIGTERM)
         await work
@@ -113,8 +129,7 @@ def test_systemd_hears_of_its_start_and_end_and_that_it_lives(tmp_path, monkeypa
             told[2:] = [await loop.sock_recv(ear, 100)]
         return told
 
-    with ExitStack() as stack:
-        ear = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
         ear.bind(str(tmp_path / "notify"))
         ear.setblocking(False)
         monkeypatch.setenv("NOTIFY_SOCKET", ear.getsockname())

@@ -300,7 +300,18 @@ STOCK |= {"sys", "time"}
 FIRMWARE = ROOT / "firmware"
 SHIM = ROOT / "host" / "shim"
 # Each may name those before it.
-ONBOARD = ["board", "wifi", "seed", "asleep", "install", "together", "cyclic", "instant", ""]
+ONBOARD = [
+    "board",
+    "wifi",
+    "seed",
+    "asleep",
+    "install",
+    "together",
+    "lag",
+    "cyclic",
+    "instant",
+    "",
+]
 
 
 def test_main_names_only_what_a_board_has():

@@ -9,11 +9,20 @@ import json
 import pytest
 
 from covey_host.errors import Problem
+from covey_host.gcks import policy, trust
 from covey_host.gcks.ledger import Ledger
-from covey_host.store import WentBack, sqlite
-from foreign_gm import AUTHORIZATION_FAILED, GSA_AUTH, GSA_REGISTRATION, notification
-from gcks_site import PLAIN, SITE, FullDisk
-from replicas import Crowd, Fenced, Replicas, copy, take
+from covey_host.store import Fenced, WentBack, sqlite
+from foreign_gm import (
+    AUTHORIZATION_FAILED,
+    GSA_AUTH,
+    GSA_REGISTRATION,
+    REGISTRATION_FAILED,
+    ForeignGM,
+    notification,
+)
+from gcks_site import KEY, PLAIN, SITE, FullDisk
+from replica_story import Story
+from replicas import Crowd, Replicas, copy, take
 
 NAMES = [f"m{number}" for number in range(6)]
 FRESH = SITE + PLAIN
@@ -245,6 +254,152 @@ def test_who_must_have_no_key_of_before_is_asked_for(tmp_path, text):
     ]
 
 
+# What only the holder can do
+
+FRAGMENTATION = (41, bytes(2) + (16430).to_bytes(2))
+
+
+def said_to(site, one, name):
+    """GSA_AUTH of a member that can do fragments → the types of payloads in the answer."""
+    gm = ForeignGM(name.encode(), KEY, wants=1)
+    gm.take_sa_init(one.talk(gm.sa_init(extra=[FRAGMENTATION]), name))
+    answer = one.talk(gm.gsa_auth(), name) or site.answered(one, name)
+    return gm.check_identity(gm.open(answer, GSA_AUTH))
+
+
+@pytest.mark.parametrize(
+    "more", ['rekey = "inband"', 'delivery = "unicast"', 'source_auth = "tesla"']
+)
+def test_groups_whose_members_hang_on_one_key_server(tmp_path, more):
+    site = Replicas(tmp_path / "state.db", text=f"{SITE}{PLAIN}fresh_join = false\n{more}\n")
+    site.settle()
+    site.add(*NAMES)
+    one = site.followers[0]
+    assert said_to(site, one, "m0") == [notification(REGISTRATION_FAILED)]
+    one.server.elsewhere = lambda sa: [notification(16407, sa.identity.encode())]
+    assert said_to(site, one, "m1") == [notification(16407, b"m1")]
+    assert len(said_to(site, site.holder, "m2")) == 3
+    epoch, former = site.holder.group.epoch, site.holder
+    site.wait(500)
+    (other,) = {*site.followers} - {one}
+    site.send(other.replica.take(site.now), other)
+    site.wait(500)
+    assert former.server._responder.open_sa("m2") is None or "tesla" in more
+    after = other.group.epoch
+    assert after.era == epoch.era + (0 if "tesla" in more else 1)
+    assert after.number > epoch.number and after.clock != epoch.clock or "tesla" not in more
+    assert len(said_to(site, other, "m2")) == 3
+
+
+@pytest.mark.parametrize("kind", ["mac", "ecdsa"])
+def test_seats_are_asked_for(tmp_path, kind):
+    text = f'{SITE}{PLAIN}fresh_join = false\nsource_auth = "{kind}"\n'
+    site = Replicas(tmp_path / "state.db", text=text)
+    site.settle()
+    site.add(*NAMES)
+    for name, one in zip(NAMES, [*site.followers, site.holder], strict=False):
+        assert len(said_to(site, one, name)) == 3
+    site.wait(300)
+    for one in site.living:
+        assert {seat.member for seat in one.group.epoch.seats} == set(NAMES[:3])
+
+
+def test_an_ask_of_a_removed_member_is_heard_by_nobody(tmp_path):
+    site = Replicas(tmp_path / "state.db", text=FRESH)
+    site.settle()
+    site.add(*NAMES)
+    site.come("m1", site.followers[0])
+    site.wait(30_000)
+    one = site.followers[0]
+    _, auth = site.begun("m0", one)
+    assert one.talk(auth, "m0") is None
+    site.holder.server.remove_member("m0", site.now)
+    site.wait(2_000)
+    assert site.holder.group.waiting(site.now) == one.group.waiting(site.now) == []
+
+
+# Policy, and whom the site trusts
+
+
+def test_followers_take_the_policy_of_the_store_and_register_by_no_other(site):
+    crowd = Crowd(site)
+    one = site.followers[0]
+    more = site.text.replace("line1", "line2").replace("1.32", "1.33").partition("\n")[2]
+    for each in site.living:
+        each.server.on_policy = lambda value: policy.parse(value.decode())
+    gm, auth = site.begun("m0", one)
+    with one.server.together(site.now) as late:
+        one.server.receive(auth, "m0", site.now)
+        new = policy.parse(site.text.replace("[group.line1]", "[group.line1]\nppk = true") + more)
+        text = site.text.replace("[group.line1]", "[group.line1]\nppk = true") + more
+        ledger = site.holder.server.ledger
+        ledger.read("site/policy")
+        ledger.write({"site/policy": text.encode()})
+        site.send(site.holder.server.reload(new, site.now), site.holder)
+    payloads = gm.check_identity(gm.open(late[0].data, GSA_AUTH))
+    assert payloads == [notification(AUTHORIZATION_FAILED)]  # it has no PPK
+    site.wait(300)
+    for each in site.living:
+        assert set(each.server.epochs()) == {"line1", "line2"} and each.group.policy.ppk
+    assert not crowd.gms
+
+
+def test_a_policy_that_a_machine_cannot_have_keeps_members_away(site):
+    def refused(value):
+        raise Problem("No.")
+
+    one = site.followers[0]
+    one.server.on_policy = refused
+    ledger = site.holder.server.ledger
+    ledger.write({"site/policy": site.text.encode()})
+    site.wait(300)
+    assert not one.server.is_ready
+    assert site.begun_or_not("m0", one) == (None, None)
+    assert site.begun_or_not("m0", site.holder)[0] is not None
+
+
+def test_a_certificate_that_is_revoked_meanwhile(site):
+    """What proves it was judged by rows that are compared."""
+    one = site.followers[0]
+    trust.make(site.holder.server.ledger, "gcks.example", 1_700_000_000)
+    site.wait(300)
+    gm, auth = site.begun("m0", one)
+    rows = {}
+    with one.server.together(site.now) as late:
+        one.server.receive(auth, "m0", site.now)
+        one.server.authority.rests_on(one.server._responder._proof.trust_rows)
+        rows |= one.server._responder._proof.trust_rows
+        ledger = site.holder.server.ledger
+        ledger.read("trust/revoked")
+        ledger.write({"trust/revoked": b"{}"})
+    take(gm, late[0].data)
+    assert one.server.counters["moved"] == 1
+    assert one.server._responder._proof.trust_rows["trust/revoked"] != rows["trust/revoked"]
+
+
+def test_a_long_batch_is_written_in_parts_and_nobody_registers_twice(tmp_path):
+    """Others write after its first part: only the rest is done again."""
+    site = Replicas(tmp_path / "state.db")
+    site.settle()
+    names = [f"n{number}" for number in range(40)]
+    site.add(*names)
+    site.wait(200)
+    one, other = site.followers
+    begun = {name: site.begun(name, one) for name in names[:-1]}
+    last, its = site.begun(names[-1], other)
+    crowd = Crowd(site)
+    before = turn(site)
+    with one.server.together(site.now) as late:
+        for name, (_, auth) in begun.items():
+            one.server.receive(auth, name, site.now)
+        assert turn(site) > before
+        crowd.join(names[-1], take(last, other.talk(its, names[-1])))
+    for out in late:
+        crowd.join(out.address, take(begun[out.address][0], out.data))
+    assert set(crowd.gms) == set(names) and one.server.counters["moved"] == 1
+    assert all(row.used == 1 for row in one.group._roster.rows.values())
+
+
 # Who holds
 
 
@@ -469,6 +624,14 @@ def test_all_are_started_anew_and_members_follow(site):
     crowd.hear()
     assert site.holder.group.epoch.life == life + 1
     assert crowd.current() == set(NAMES)
+
+
+# Stories
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_happens(tmp_path, seed):
+    Story(tmp_path / "state.db", seed).run(40)
 
 
 # Defects

@@ -9,8 +9,9 @@ import random
 
 import pytest
 
-from covey import ike
+from covey import ike, several
 from covey.config import Config
+from covey.hopping import Hop
 from covey.member import Member
 from covey.membership import MEMBER, Membership
 from covey.nat import Path
@@ -21,7 +22,7 @@ from simulator.clock import Alarm, Clock
 from simulator.swift import Swift
 
 HOSTS = ("192.0.2.1", "192.0.2.2", "192.0.2.3")
-CROWD = int(os.environ.get("COVEY_CROWD", "400"))
+CROWD = int(os.environ.get("COVEY_CROWD", "300"))
 
 
 class Plant:
@@ -133,7 +134,8 @@ class Board:
 
 
 @pytest.fixture
-def swift():
+def swift(monkeypatch):
+    monkeypatch.setattr(several, "Hop", Hop)  # not the script of other tests
     look_ms = machine.membership._IDLE_MS
     machine.look_every(5000)
     with Swift(lambda *pair: pytest.fail(f"twice: {pair}")):

@@ -211,3 +211,21 @@ def test_the_ledger_shows_what_it_holds_back(tmp_path):
     ledger.write({"a/3": b"drei"}, later=True)  # by itself: at once
     assert other.read("a/3") == b"drei"
     store.close()
+
+
+def test_many_rows_read_at_once_are_as_if_read_one_by_one(tmp_path):
+    store = sqlite.create(tmp_path / "state.db")
+    store.compare_and_swap([(key, 0, key.encode()) for key in "abcd"], None)
+    ledger = Ledger(store)
+    assert ledger.read_many(["a", "x", "b"]) == {"a": b"a", "x": None, "b": b"b"}
+    ledger.write({"a": b"2", "b": None, "x": b"1"})
+    with pytest.raises(Problem, match="was not written"), ledger.together():
+        ledger.write({"a": b"3"}, later=True)
+        assert ledger.read("c") == b"c"
+        other = store.compare_and_swap([("c", store.read("c")[1], b"of another")], None)
+        assert ledger.read_many(["a", "c", "d"]) == {"a": b"3", "c": b"c", "d": b"d"}
+        assert ledger.read("d") == b"d"
+        with pytest.raises(Problem, match="changed by another program"):
+            ledger.write({"c": b"mine"})
+    assert store.read("c") == (b"of another", other)
+    store.close()

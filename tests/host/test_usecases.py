@@ -3,7 +3,7 @@ the image that `covey image --main` makes; and what `make run` judges of them.
 """
 
 import asyncio
-import importlib.util
+import importlib
 import json
 import subprocess
 import sys
@@ -13,16 +13,19 @@ import pytest
 
 from board_bench import BOARD, FIRMWARE
 from covey import cip, port
+from covey.aio import Packet
 from covey_host.demo import usecases
 from processes import PATIENCE_S
 from test_firmware import bench, on, plug  # noqa: F401
 
 
 def onboard(name):
-    spec = importlib.util.spec_from_file_location(name, FIRMWARE / "onboard" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """A file of firmware/onboard/, which may import others of it."""
+    sys.path.append(str(FIRMWARE))
+    try:
+        return importlib.import_module(f"onboard.{name}")
+    finally:
+        sys.path.remove(str(FIRMWARE))
 
 
 instant, cyclic = onboard("instant"), onboard("cyclic")
@@ -141,33 +144,123 @@ def test_numbers_wrap_and_values_have_a_sign():
     assert line.latch(LEAD_MS) and (line.follower.number, line.follower.value) == (0, -32768)
 
 
+def packet(writer, source=b"line", sender=64, **options):
+    """Its next frame. source: None where nothing proves who sent it."""
+    frame = bytes(writer.make(**options))
+    return Packet(frame, sender, source is not None, source)
+
+
+@pytest.mark.parametrize("has_clock", [False, True])
 @pytest.mark.parametrize("has_header", [False, True])
-def test_what_a_writer_makes_a_reader_takes(has_header):
-    writer = cyclic.Writer(CONNECTION, 2, has_header)
-    reader = cyclic.Reader(CONNECTION, 10, 4, has_header)
-    assert writer.off == reader.off
+def test_what_a_writer_makes_a_reader_takes(has_header, has_clock):
+    writer = cyclic.Writer(CONNECTION, 2, has_header, has_clock)
+    reader = cyclic.Reader(CONNECTION, 10, 4, has_header, has_clock)
+    assert writer.off == reader.off and reader.facts() == ""
     writer.frame[writer.off :] = b"ab"
-    assert reader.take(bytes(writer.make()), 2) == cip.FRESH
-    frame = bytes(writer.make())
-    assert reader.take(frame, 2) == cip.UNCHANGED and frame[reader.off :] == b"ab"
-    assert reader.take(frame, 2) == cip.LATE and reader.refused == 1
+    assert reader.take(packet(writer), 2) == cip.FRESH
+    again = packet(writer)
+    assert reader.take(again, 2) == cip.UNCHANGED and again.payload[reader.off :] == b"ab"
+    assert reader.take(again, 2) == cip.LATE
     writer.frame[writer.off] = 0
     for _ in range(3):
-        lost = bytes(writer.make())
-    assert reader.take(bytes(writer.make(is_running=False)), 2) == cip.FRESH
+        lost = packet(writer)
+    assert reader.take(packet(writer, is_running=False), 2) == cip.FRESH
     assert (reader.taken, reader.missed, reader.last) == (3, 3, 6)
     assert reader.is_running is not has_header
     assert reader.take(lost, 2) == cip.LATE
-    other = cyclic.Writer(b"\1\2\3\5", 2, has_header)
-    assert reader.take(bytes(other.make()), 2) == cip.FOREIGN
+    other = cyclic.Writer(b"\1\2\3\5", 2, has_header, has_clock)
+    assert reader.take(packet(other), 2) == cip.FOREIGN
+    assert reader.facts() == "taken 3, missed 3, last 6, foreign 1, late 2"
     reader.open()
-    assert (reader.taken, reader.missed, reader.refused) == (0, 0, 0)
+    assert (reader.taken, reader.missed, reader.facts()) == (0, 0, "")
+
+
+def test_time_alone_makes_no_frame_new(monkeypatch):
+    now = [1000]
+    monkeypatch.setattr(port, "ticks_ms", lambda: now[0])
+    writer = cyclic.Writer(CONNECTION, 2, has_clock=True)
+    reader = cyclic.Reader(CONNECTION, 10, 4, has_clock=True)
+    assert reader.take(packet(writer), 2) == cip.FRESH
+    now[0] += 10
+    assert reader.take(packet(writer), 2) == cip.UNCHANGED
+
+
+def test_a_frame_that_was_held_back_is_none_though_it_is_newer(monkeypatch):
+    """By more than the connection's timeout, in this connection and in the next."""
+    now = [1000]
+    monkeypatch.setattr(port, "ticks_ms", lambda: now[0])
+    writer = cyclic.Writer(CONNECTION, 2, has_clock=True)
+    reader = cyclic.Reader(CONNECTION, 10, 4, has_clock=True)
+    assert reader.take(packet(writer), 2) == cip.FRESH
+    now[0] += 10
+    held = packet(writer)
+    now[0] += 41
+    assert reader.has_timed_out()
+    reader.open()
+    assert reader.take(held, 2) == cyclic.HELD_BACK
+    prompt = packet(writer)
+    now[0] += 40
+    assert reader.take(prompt, 2) >= 0 and reader.lag_ms == 40
+    assert reader.facts() == "taken 1, missed 0, last 3, held_back 1"
+    anew = cyclic.Writer(CONNECTION, 2, has_clock=True)
+    for _ in range(9):
+        started = packet(anew)
+    assert reader.take(started, 2) == cyclic.HELD_BACK  # while the other's connection is open
+    now[0] += 50
+    reader.open()
+    assert reader.take(packet(anew), 2) == cip.FRESH
+
+
+def test_who_may_have_sent_a_frame():
+    writer = cyclic.Writer(CONNECTION, 2)
+    reader = cyclic.Reader(CONNECTION, 10, 4)
+    assert reader.take(packet(writer, None), 2) == cip.FRESH  # a group that proves nothing
+    foreign = cyclic.Writer(b"\1\2\3\5", 2)
+    assert reader.take(packet(foreign, b"other"), 2) == cip.FOREIGN  # nor does that say who
+    assert reader.take(packet(writer), 2) >= 0
+    assert reader.take(packet(writer, None), 2) == cyclic.UNPROVEN
+    assert reader.take(packet(writer, b"other"), 2) == cyclic.ANOTHER
+    reader.open()
+    assert reader.take(packet(writer, b"other"), 2) == cyclic.ANOTHER
+    assert reader.facts() == "taken 0, missed 0, last 0, another_source 1"
+    reader = cyclic.Reader(CONNECTION, 10, 4, producer=b"line", needs_proof=True)
+    assert reader.take(packet(writer, None), 2) == cyclic.UNPROVEN
+    assert reader.take(packet(writer, b"other"), 2) == cyclic.ANOTHER
+    assert reader.take(packet(writer), 2) == cip.FRESH
+
+
+def test_each_way_to_be_no_frame_has_a_name_and_a_count():
+    writer = cyclic.Writer(CONNECTION, 4, has_header=True)
+    reader = cyclic.Reader(CONNECTION, 10, 4, has_header=True)
+    good = bytes(writer.make())
+
+    def put(at, octets):
+        return good[:at] + octets + good[at + len(octets) :]
+
+    odd = {
+        "short": good[:19],
+        "item_count": put(0, b"\3\0"),  # as with a sockaddr item more
+        "address_item": put(2, b"\xa1\0"),
+        "address_length": put(4, b"\4\0"),
+        "data_item": put(14, b"\xb2\0"),
+        "data_length": put(16, b"\1\0"),
+        "cut": put(16, b"\xff\xff"),
+        "trailing": good + bytes(1400),
+        "foreign": put(6, b"\x77"),
+    }
+    for octets in odd.values():
+        assert reader.take(Packet(octets, 64, True, b"line"), 4) < 0
+    assert reader.facts() == "taken 0, missed 0, last 0, " + ", ".join(f"{n} 1" for n in odd)
+    longer = cyclic.Writer(CONNECTION, 1300, has_header=True)
+    assert reader.take(packet(longer), 4) == cip.DATA_LENGTH
+    assert set(cyclic.NAMES.values()) > {"held_back", *odd} and reader.taken == 0
 
 
 def test_data_of_another_length_are_not_used():
     writer, reader = cyclic.Writer(CONNECTION, 3), cyclic.Reader(CONNECTION, 10, 4)
-    assert reader.take(bytes(writer.make()), 2) == cip.DATA_LENGTH and reader.taken == 0
-    assert reader.take(b"", 2) == cip.SHORT and reader.refused == 2
+    assert reader.take(packet(writer), 2) == cip.DATA_LENGTH and reader.taken == 0
+    assert reader.take(Packet(b"", None, False), 2) == cip.SHORT
+    assert reader.facts().endswith("last 0, short 1, data_length 1")
 
 
 def test_data_of_another_length_keep_no_connection_alive(monkeypatch):
@@ -175,9 +268,9 @@ def test_data_of_another_length_keep_no_connection_alive(monkeypatch):
     monkeypatch.setattr(port, "ticks_ms", lambda: now[0])
     writer, longer = (cyclic.Writer(CONNECTION, n, has_header=True) for n in (2, 3))
     reader = cyclic.Reader(CONNECTION, 10, 4, has_header=True)
-    assert reader.take(bytes(writer.make()), 2) == cip.FRESH
+    assert reader.take(packet(writer), 2) == cip.FRESH
     now[0] += 39
-    assert reader.take(bytes(longer.make(is_running=False)), 2) == cip.DATA_LENGTH
+    assert reader.take(packet(longer, is_running=False), 2) == cip.DATA_LENGTH
     assert reader.is_running and not reader.has_timed_out()
     now[0] += 1
     assert reader.has_timed_out() and not reader.is_running
@@ -241,10 +334,10 @@ def test_no_motor_obeys_who_is_not_proven(bench, plug):  # noqa: F811
     """Without source_auth anybody in the group could have sent it."""
 
     def tells(text):
-        asks = "            if not packet.confirmed or"
+        asks = "            if reader.take(packet, LEN) < 0:\n"
         assert text.count(asks) == 1
-        said = '            packet.confirmed or board.show("unproven")\n'
-        return impatient(text).replace(asks, said + asks)
+        said = '                board.show("unproven")\n'
+        return impatient(text).replace(asks, asks + said)
 
     bench.serve()
     motor = make(plug, "motors.py", "motor-1", "cpython", change=tells)
@@ -289,14 +382,28 @@ GOOD = usecases.Told(
     "motors",
     TOLD,
     2,
-    [usecases.Heard(name, list(TOLD), ["timed_out"], (700, 0, 0, 700)) for name in "ac"],
-    usecases.Heard("b", TOLD[:2], ["timed_out"], (400, 0, 0, 400)),
+    [usecases.Heard(name, list(TOLD), ["timed_out"], (700, 0, 700)) for name in "ac"],
+    usecases.Heard("b", TOLD[:2], ["timed_out"], (400, 0, 400)),
+)
+INSTANTS = {"1": (1 << 30) - 2, "2": 5000, "3": 9000}  # in ticks, which wrap
+LATER = {"1": 1, "2": 5000, "3": 9012}
+TIMED = replace(
+    GOOD,
+    stayed=[
+        replace(GOOD.stayed[0], instants=dict(LATER)),
+        replace(GOOD.stayed[1], instants=dict(INSTANTS)),
+    ],
+    removed=replace(GOOD.removed, instants={"1": 0, "2": 5001}),
+    instants=INSTANTS,
 )
 
 
 def test_all_that_should_hold():
     verdict = usecases.judged(GOOD)
     assert verdict.ok and "3 told, a, c did all of them" in verdict.detail
+    assert "instant" not in verdict.detail
+    verdict = usecases.judged(TIMED)
+    assert verdict.ok and "at its instant, 12 ms late at most, 12 ms apart" in verdict.detail
 
 
 def spoilt():
@@ -304,9 +411,9 @@ def spoilt():
     for changes in (
         {"followed": TOLD[:2]},
         {"followed": TOLD[::-1]},
-        {"frames": (699, 1, 0, 700)},
-        {"frames": (699, 0, 1, 700)},
-        {"frames": (699, 0, 0, 699)},
+        {"frames": (699, 1, 700)},
+        {"refused": "held_back 1"},
+        {"frames": (699, 0, 699)},
         {"frames": None},
         {"stops": ["timed_out", "timed_out"]},
         {"stops": ["out of step"]},
@@ -318,8 +425,21 @@ def spoilt():
         {"stops": []},
         {"stops": ["idle"]},
         {"frames": None},
+        {"refused": "late 2"},
     ):
         yield replace(GOOD, removed=replace(GOOD.removed, **changes))
+    late = TIMED.stayed[0].instants
+    for instants in (
+        {},
+        INSTANTS | {"2": 4998},  # before it
+        INSTANTS | {"1": (1 << 30) - 4},
+        {"1": 1, "2": 5000},
+        late | {"4": 12000},
+    ):
+        yield replace(TIMED, stayed=[replace(TIMED.stayed[0], instants=instants), TIMED.stayed[1]])
+    for instants in ({"1": 0}, {"1": 0, "2": 4998}, LATER):
+        yield replace(TIMED, removed=replace(TIMED.removed, instants=instants))
+    yield replace(TIMED, instants={"1": 0, "2": 5000})
     yield replace(GOOD, before=0, removed=replace(GOOD.removed, followed=[]))
     yield replace(GOOD, before=3, removed=replace(GOOD.removed, followed=TOLD))
 

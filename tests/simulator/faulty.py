@@ -1,10 +1,10 @@
 """A store that fails, as etcd does, and says what was written through it.
 
-    cut      no call arrives: Problem
-    doubt    a write's answer is lost: Problem, and it was done, or never is, or is done later;
-             but not after its writer's next call, for that settles it (see store/etcdwriter.py)
-    dwell    the process stands still at the door, before a write or after it, while the world
-             goes on; it may be killed there
+cut      no call arrives: Problem
+doubt    a write's answer is lost: Problem, and it was done, or never is, or is done later;
+         but not after its writer's next call, for that settles it (see store/etcdwriter.py)
+dwell    the process stands still at the door, before a write or after it, while the world
+         goes on; it may be killed there
 """
 
 from covey_host.cluster.history import Row

@@ -85,6 +85,8 @@ class Process:
             self._waiting.append((data, address))
             return
         self._do(lambda: self.server.receive(data, address, self.now_ms))
+        if self.is_up:
+            self._alarm.set(self._clock.now_ms + 1)
 
     def command(self, work):
         """As `covey` here: work(server, now) as the holder. Problem where it fails."""
@@ -92,6 +94,7 @@ class Process:
             self._say(self.replica.take(self.now_ms))
             try:
                 self._say(work(self.server, self.now_ms))
+                self._alarm.set(self._clock.now_ms + 1)
                 return
             except sharedserver.Fenced:
                 if not left:
@@ -138,8 +141,6 @@ class Process:
             self.kill()
         except Problem:  # told as trouble; it is tried again
             pass
-        if self.is_up:
-            self._alarm.set(self._clock.now_ms + 1)
 
     def _say(self, outs):
         if not self.is_up:

@@ -1,10 +1,10 @@
 """Whether cyclic I/O keeps its interval while keys change and a member is removed: RPI 10 ms.
 
-A producer and consumers of one interpreter are members of a real group, as firmware/motors.py has
-them; beside them the same loop over plain UDP, which is the floor that machine, interpreter and
-event loop set. Intervals are what a consumer sees between two frames. Four devices share what
-cores there are, and verify a rekey at the same time; two have a core each, as devices do, where
-this machine has two to spare.
+A producer and consumers of one interpreter are members of a real group with source_auth = "mac",
+as firmware/motors.py has them; beside them the same loop over plain UDP, which is the floor that
+machine, interpreter and event loop set. Intervals are what a consumer sees between two frames.
+Four devices share what cores there are, and verify a rekey at the same time; two have a core each,
+as devices do, where this machine has two to spare.
 """
 
 import json
@@ -50,7 +50,7 @@ def run(table: Table, quick: bool) -> None:
             table.note(f"Left out: {TITLE}, {kind}; it is not here.")
             continue
         for way, count in _WAYS[quick]:
-            with Plant(policy=_POLICY, is_default=True) as plant:
+            with Plant("mac", policy=_POLICY, is_default=True) as plant:
                 loop = _Loop(plant, arch, count, plain=way == _PLAIN)
                 _measure(table, f"RPI {_INTERVAL_MS} ms, {kind}, {way}", loop, quick)
     table.note(f"Cyclic I/O: {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}.")
@@ -83,6 +83,12 @@ class _Loop:
         self.plant.wait_for(child.stdout, "ready")
         return child
 
+    def heard(self) -> None:
+        """Once all hear the producer. Where senders are proven its first keys are those that tell
+        who hears it, and rest for ATD."""
+        for child in (*self._stay, self._others[0]):
+            self.plant.wait_for(child.stdout, "hears")
+
     def phase(self, name: str) -> None:
         for child in (*self._stay, *self._others):
             child.stdin.write(f"{name}\n")
@@ -112,6 +118,8 @@ def _measure(table: Table, name: str, loop: _Loop, quick: bool) -> None:
     for phase in stayed[0]["phases"]:
         if not all(one["phases"][phase] for one in stayed):
             raise Missing(f"a consumer heard nothing in the phase: {phase}")
+        if not loop.is_plain and not all(one["proven"] for one in stayed):
+            raise Missing("frames came that nothing proves")
         gaps = [us for one in stayed for us in one["phases"][phase]]
         for what, us in zip(_WHAT, _figures(gaps), strict=True):
             floor = f"{name.replace(_TWO, _PLAIN).replace(_FOUR, _PLAIN)}: {_QUIET}: {what}"
@@ -127,6 +135,7 @@ def _measure(table: Table, name: str, loop: _Loop, quick: bool) -> None:
 
 def _play(loop: _Loop, quick: bool) -> list[dict]:
     """What those consumers say that stay to the end, phases in order."""
+    loop.heard()
     time.sleep(_WARM_S[quick])
     phases = [_QUIET]
     loop.phase(_QUIET)

@@ -30,7 +30,6 @@ SERVER = "10.77.0.1"
 GATES = {"a": ("10.77.0.2", "10.77.1.1"), "b": ("10.77.0.3", "10.77.2.1")}  # protected, plant
 DEVICES = {"a": "10.77.1.10", "b": "10.77.2.10"}
 CARDS = "eplant", "eprot"  # of a gateway
-NO_UDP = ("rule", "add", "pref", "101", "iif", CARDS[1], "ipproto", "udp", "blackhole")
 GROUP, PORT = "239.192.1.32", 2222
 FLOW = f"""
 plant = "{CARDS[0]}"
@@ -90,7 +89,6 @@ class TwoPlants:
             self._address(device, "eth0", f"{DEVICES[side]}/24")
             self.ip(device, "route", "add", "default", "via", plant)
             self.run(gate, "sysctl", "-qw", "net.ipv4.ip_forward=1")
-            self.ip(gate, *NO_UDP)
         self.ip("ga", "route", "add", "10.77.2.0/24", "via", GATES["b"][0])
         self.ip("gb", "route", "add", "10.77.1.0/24", "via", GATES["a"][0])
 

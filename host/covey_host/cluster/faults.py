@@ -41,6 +41,7 @@ class Run:
         self._plant = Plant(options=(*nodes.TUNED, "--quota-backend-bytes", str(QUOTA)))
         self._history = History(GROUP)
         self._tasks: set[asyncio.Task] = set()
+        self._helpers: list[asyncio.Task] = []
         self._troubles: list[str] = []  # of the run itself
         self._began = time.monotonic()
 
@@ -58,6 +59,7 @@ class Run:
             archs, _ = architectures()
             self._crowd = Crowd(plant, self._recorder, [None, *archs])
             await self._begin()
+            self._helpers.append(asyncio.create_task(self._harm.restart()))
             await self._play()
             spi = await self._end()
             await self._recorder.close()
@@ -67,9 +69,10 @@ class Run:
             return [Verdict("the run comes to its end", False, str(lost))]
 
     async def close(self, keep: bool) -> None:
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._helpers]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._plant.close(keep)
 
     def kill(self) -> None:

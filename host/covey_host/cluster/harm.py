@@ -18,6 +18,7 @@ _FILLING = 1 << 20
 _FILLER = b"/filler/"
 _UPTO = _FILLER[:-1] + b"0"
 _PATIENCE_S = 30
+_RESTART_S = 0.5
 
 Fault = Callable[[Event], Awaitable[None]]
 
@@ -65,14 +66,24 @@ class Harm:
         await asyncio.gather(*(node.up() for node in plant.nodes))
         await self._empty()
         for machine in plant.machines:
-            if not machine.is_running:
-                self._blame(machine)
-                await machine.start()
+            await self._restart(machine)
 
-    def _blame(self, machine: Machine) -> None:
-        """Whoever kills one starts it again."""
-        said = machine.events[-1] if machine.events else {}
-        self.ended.append(f"{machine.name} has ended by itself ({said})")
+    async def restart(self) -> None:
+        """What ended by itself starts again, as a service manager sees to it. Until cancelled."""
+        while True:
+            await asyncio.sleep(_RESTART_S)
+            for machine in self._plant.machines:
+                if machine.name not in self._busy:
+                    await self._restart(machine)
+
+    async def _restart(self, machine: Machine) -> None:
+        if machine.is_running:
+            return
+        self._recorder.note("ended", server=machine.name, served=machine.has_served)
+        if machine.has_served:  # else etcd wouldn't have it at that moment, as it says
+            said = machine.events[-1] if machine.events else {}
+            self.ended.append(f"{machine.name} has ended by itself ({said})")
+        await machine.start()
 
     # Who
 
@@ -104,10 +115,8 @@ class Harm:
         async def end(_: Event) -> None:
             await machine.start()
 
-        if machine and not machine.is_running and machine.name not in self._busy:
-            self._blame(machine)
-            await machine.start()
-        await self._during(event, machine and machine.name, lambda _: machine.kill(), end)
+        name = machine.name if machine and machine.is_running else None
+        await self._during(event, name, lambda _: machine.kill(), end)
 
     async def _kill_holder(self, event: Event) -> None:
         await self._kill_machine(event, await self._plant.holder())

@@ -54,6 +54,11 @@ class Machine:
         text = re.sub(r"(?m)^url = .*$", f'url = "{url}"', store.read_text(), count=1)
         store.write_text(f'{text}replica = "{self.name}"\n')
 
+    @property
+    def has_served(self) -> bool:
+        """Since its last start."""
+        return any(event.get("event") == "serving" for event in self.events[self._before :])
+
     async def start(self) -> None:
         """Not waited for: see serving()."""
         self._starts += 1
@@ -65,7 +70,7 @@ class Machine:
     async def serving(self) -> None:
         """Until it is. Lost where it ends, or it takes too long."""
         end = asyncio.get_running_loop().time() + _START_S
-        while not any(event.get("event") == "serving" for event in self.events[self._before :]):
+        while not self.has_served:
             if not self.is_running:
                 raise Lost(f"{self.name} has ended: see {self.name}-{self._starts}.log.")
             if asyncio.get_running_loop().time() > end:

@@ -13,8 +13,10 @@ import re
 import shutil
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from covey import port
 
 from .cast import ROOT, Child, Lost, environment, interpreter
 from .verdicts import Verdict
@@ -30,41 +32,50 @@ _PATIENCE_S = 60
 _POLL_S = 0.05
 _PULSE_S = 0.3  # for which the button is held, and let go
 _NOTHING = "0"  # has passed an eye: no event
-_FRAMES = re.compile(r"taken (\d+), missed (\d+), refused (\d+), last (\d+)")
+_FRAMES = re.compile(r"taken (\d+), missed (\d+), last (\d+)(?:, (.*))?")
+_NONE_TAKEN = "taken 0,"  # a connection that nothing came to
+_INSTANT = re.compile(r"(\d+) at (\d+)")
+_TICKS = 0x3FFFFFFF  # port.ticks_ms() wraps there
+_READ_APART_MS = 1  # by which clocks of two interpreters may differ, each in whole ms
 
 
 @dataclass(frozen=True)
 class Heard:
-    """One consumer at the end: all that it said of settings and passages, why it stopped, and its
-    frames: taken, missed, refused, the last one's number."""
+    """One consumer at the end: all that it said of settings and passages, why it stopped, its
+    frames (taken, missed, the last one's number), what it refused by name, and the instant of each
+    setting, its number before it, in ms on this machine's clock."""
 
     name: str
     followed: list[str]
     stops: list[str]
-    frames: tuple[int, int, int, int] | None
+    frames: tuple[int, int, int] | None
+    refused: str = ""
+    instants: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Told:
-    """told: what the producer announced, of which so many before the removal."""
+    """told: what the producer announced, of which so many before the removal. instants: from when
+    on it counts, as those of a Heard; none where an event counts as it comes."""
 
     case: str
     told: list[str]
     before: int
     stayed: list[Heard]
     removed: Heard
+    instants: dict[str, int] = field(default_factory=dict)
 
 
 def judged(told: Told) -> Verdict:
-    """All that stayed did the same, without a frame lost; who was removed did no more of it, and
-    found out by itself."""
+    """All that stayed did the same, without a frame lost, and nothing before its instant; who was
+    removed did no more of it, and found out by itself."""
     troubles = []
-    lasts = {heard.frames[3] for heard in told.stayed if heard.frames}
+    lasts = {heard.frames[2] for heard in told.stayed if heard.frames}
     for heard in told.stayed:
         if heard.followed != told.told:
             troubles.append(f"{heard.name} did {heard.followed} of {told.told}")
-        if heard.frames is None or heard.frames[1] or heard.frames[2]:
-            troubles.append(f"{heard.name}: frames {heard.frames}")
+        if heard.frames is None or heard.frames[1] or heard.refused:
+            troubles.append(f"{heard.name}: frames {heard.frames} {heard.refused}")
         if heard.stops not in ([], ["timed_out"]):  # at the end, when the producer is off
             troubles.append(f"{heard.name} stopped: {heard.stops}")
     if len(lasts) != 1:
@@ -76,15 +87,48 @@ def judged(told: Told) -> Verdict:
         troubles.append(f"{gone.name} did {gone.followed} of {told.told[: told.before]}")
     if gone.stops != ["timed_out"]:
         troubles.append(f"{gone.name} stopped: {gone.stops}")
-    if gone.frames is None or gone.frames[1] or gone.frames[2]:
-        troubles.append(f"{gone.name}: frames {gone.frames}")
+    if gone.frames is None or gone.frames[1] or gone.refused:
+        troubles.append(f"{gone.name}: frames {gone.frames} {gone.refused}")
+    troubles += _early(told)
     frames = sum(heard.frames[0] for heard in told.stayed if heard.frames)
     detail = (
         f"{len(told.told)} told, {', '.join(h.name for h in told.stayed)} did all of them"
         f" ({frames} frames taken, none missed); {gone.name} did {told.before},"
         " was removed, timed out by itself and did nothing later"
     )
-    return Verdict(told.case, not troubles, "; ".join(troubles) or detail)
+    return Verdict(told.case, not troubles, "; ".join(troubles) or detail + _spread(told))
+
+
+def _early(told: Told) -> list[str]:
+    """Whoever took up a setting before its instant, or said nothing of when. How long after is the
+    machine's doing: that is told, not judged."""
+    if not told.instants:
+        return []
+    troubles = []
+    numbers = list(told.instants)
+    if len(numbers) != len(told.told):
+        troubles.append(f"instants of {numbers}, {len(told.told)} told")
+    heard_of = [(heard, numbers) for heard in told.stayed]
+    for heard, meant in (*heard_of, (told.removed, numbers[: told.before])):
+        if list(heard.instants) != meant:
+            troubles.append(f"{heard.name} said instants of {list(heard.instants)}")
+        elif early := [n for n in meant if _after(told, heard, n) < -_READ_APART_MS]:
+            troubles.append(f"{heard.name} did {early} before the instant")
+    return troubles
+
+
+def _after(told: Told, heard: Heard, number: str) -> int:
+    """ms from the instant until this one took up the setting."""
+    return port.ticks_diff(heard.instants[number], told.instants[number])
+
+
+def _spread(told: Told) -> str:
+    if not told.instants:
+        return ""
+    after = [[_after(told, heard, number) for heard in told.stayed] for number in told.instants]
+    apart = max(max(each) - min(each) for each in after)
+    latest = max(max(each) for each in after)
+    return f"; each at its instant, {max(latest, 0)} ms late at most, {apart} ms apart"
 
 
 class Board:
@@ -125,10 +169,24 @@ class Board:
         return [detail for one, detail in self.said if one == what]
 
     def heard(self, what: str) -> Heard:
-        frames = [_FRAMES.fullmatch(text) for text in self.all_of("frames")]
-        numbers = tuple(map(int, frames[0].groups())) if len(frames) == 1 and frames[0] else None
+        found = [_FRAMES.fullmatch(text) for text in self.taken()]
+        frames, refused = None, ""
+        if len(found) == 1 and found[0]:
+            frames, refused = tuple(map(int, found[0].groups()[:3])), found[0][4] or ""
         followed = [text for text in self.all_of(what) if text != _NOTHING]
-        return Heard(self.name, followed, self.all_of("stopped"), numbers)
+        stops = self.all_of("stopped")
+        return Heard(self.name, followed, stops, frames, refused, self.instants())
+
+    def taken(self) -> list[str]:
+        """What it said of connections to which something came."""
+        return [text for text in self.all_of("frames") if not text.startswith(_NONE_TAKEN)]
+
+    def instants(self) -> dict[str, int]:
+        """As it said them, by the clock that all of them have: MicroPython's stands still while
+        the machine is suspended, which CPython's does not."""
+        ahead_ms = 0 if self._arch else _suspended_ms()
+        found = [_INSTANT.fullmatch(text) for text in self.all_of("instant")]
+        return {each[1]: int(each[2]) - ahead_ms & _TICKS for each in found if each}
 
     def _note(self, event: dict) -> None:
         if event["event"] == "said":
@@ -186,14 +244,15 @@ class UseCase:
         await asyncio.gather(self._rekey(boards), self._tell(self._stayed))
         await self._cut(self.producer)
         await self._until(
-            lambda: all(board.all_of("frames") for board in self._stayed),
+            lambda: all(board.taken() for board in self._stayed),
             "the others find out that the producer is off",
         )
         for board in self.consumers:
             await self._cut(board)
         what = self.case.followed
         stayed = [board.heard(what) for board in self._stayed]
-        return Told(self.case.name, self._told, before, stayed, self._removed.heard(what))
+        removed, instants = self._removed.heard(what), self.producer.instants()
+        return Told(self.case.name, self._told, before, stayed, removed, instants)
 
     @property
     def _told(self) -> list[str]:
@@ -246,6 +305,14 @@ class UseCase:
             if time.monotonic() > end:
                 raise Lost(f"{self.case.group}: this did not come about: {what}.")
             await asyncio.sleep(_POLL_S)
+
+
+def _suspended_ms() -> int:
+    """How long this machine has been suspended since it started."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0
+    since_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    return round((time.clock_gettime_ns(time.CLOCK_BOOTTIME) - since_ns) / 1e6)
 
 
 def _patient(text: str) -> str:

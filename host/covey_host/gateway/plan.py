@@ -16,8 +16,12 @@
     in_clear = true                   protect only: it may leave where all can read it, which is in
                                       a group with integrity_only; else it stays
 
-A relative path leads from where gateway.toml lies. No two flows may have a connection in common:
-neither on the plant's side (address, port, producer), nor out of one group.
+    [unicast.line-plc]                UDP that the kernel may route into the plant (O→T); no other
+    from = "192.168.2.9"              address or subnet, without any flow's producer
+    to = "192.168.1.20"               address or subnet
+
+A relative path leads from where gateway.toml lies. An address and port have one producer, and no
+two flows have a connection in common: neither there, nor out of one group.
 """
 
 import re
@@ -35,9 +39,11 @@ PROTECT, OPEN = "protect", "open"
 ANY, LEARN = "any", "learn"
 CIP_DSCP = 47  # of scheduled I/O, as devices have it by their QoS object's default
 
-_MOST_FLOWS = 256
+_MOST_FLOWS = 512
+_MOST_PAIRS = 256
 _MOST_IDS = 256
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_MULTICAST = IPv4Network("224.0.0.0/4")
 _NO_GROUP = IPv4Network("224.0.0.0/24")  # RFC 5771 section 4: never routed, and IGMP's own
 
 
@@ -65,10 +71,19 @@ class Flow:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """UDP that may be routed into the plant: from whom, as its datagrams say, and to whom."""
+
+    source: IPv4Network
+    to: IPv4Network
+
+
+@dataclass(frozen=True)
 class Plan:
     plant: str
     protected: str
     flows: tuple[Flow, ...] = field(default=())
+    pairs: tuple[Pair, ...] = field(default=())
 
     @property
     def members(self) -> list[Path]:
@@ -93,25 +108,48 @@ class _Reader:
 
     def plan(self) -> Plan:
         cards = [self._value(self._found, (key,), _card) for key in ("plant", "protected")]
-        self._refuse_unknown(self._found, (), {"plant", "protected", "flow"})
+        self._refuse_unknown(self._found, (), {"plant", "protected", "flow", "unicast"})
         if cards[0] == cards[1]:
             self._refuse(("protected",), "must not be the plant's card: nothing would be between.")
-        tables = self._found.get("flow")
-        if not isinstance(tables, dict) or not tables:
+        flows = tuple(self._flow(*each) for each in self._tables("flow", _MOST_FLOWS))
+        if not flows:
             raise Problem(f"{self._path} has no flow: add a table [flow.NAME].", MISUSE)
-        if len(tables) > _MOST_FLOWS:
-            raise Problem(f"{self._path} has more than {_MOST_FLOWS} flows.", MISUSE)
-        flows = tuple(self._flow(name, table) for name, table in tables.items())
         for one, other in combinations(flows, 2):
             self._hold_apart(one, other)
-        return Plan(*cards, flows)
+        found = self._tables("unicast", _MOST_PAIRS)
+        return Plan(*cards, flows, tuple(self._pair(*each, flows) for each in found))
 
-    def _flow(self, name: str, table: Any) -> Flow:
+    def _tables(self, kind: str, most: int) -> list[tuple[str, dict]]:
+        """[(name, table)] of all [kind.NAME]."""
+        found = self._found.get(kind, {})
+        if not isinstance(found, dict):
+            self._refuse((kind,), f"must be tables: [{kind}.NAME].")
+        if len(found) > most:
+            raise Problem(f"{self._path} has more than {most} tables [{kind}.NAME].", MISUSE)
+        for name, table in found.items():
+            if not isinstance(table, dict):
+                self._refuse((kind, name), f"must be a table: [{kind}.NAME].")
+            if not _NAME.fullmatch(name):
+                self._refuse(
+                    (kind, name), "has letters, digits, '.', '_', '-' as a name, at most 63."
+                )
+        return list(found.items())
+
+    def _pair(self, name: str, table: dict, flows: tuple[Flow, ...]) -> Pair:
+        at = ("unicast", name)
+        self._refuse_unknown(table, at, {"from", "to"})
+        source, to = (self._value(table, (*at, key), _subnet) for key in ("from", "to"))
+        for flow in flows:
+            if flow.producer in source:
+                self._refuse(
+                    (*at, "from"),
+                    f"has {flow.producer}, who produces flow {flow.name}: anybody could send in"
+                    " its name, to a consumer itself.",
+                )
+        return Pair(source, to)
+
+    def _flow(self, name: str, table: dict) -> Flow:
         at = ("flow", name)
-        if not isinstance(table, dict):
-            self._refuse(at, "must be a table: [flow.NAME].")
-        if not _NAME.fullmatch(name):
-            self._refuse(at, "has letters, digits, '.', '_', '-' as a name, at most 63.")
         direction = self._value(table, (*at, "direction"), _direction)
         opens = direction == OPEN
         mine = {"source": _identity, "ttl": _whole(1, 255)} if opens else {"in_clear": _flag}
@@ -134,11 +172,17 @@ class _Reader:
     def _hold_apart(self, one: Flow, other: Flow) -> None:
         """A frame has one way, or none."""
         at = ("flow", other.name)
-        place = [(f.address, f.port, f.producer) for f in (one, other)]
-        if place[0] == place[1] and one.shares(other):
-            self._refuse(
-                at, f"and flow {one.name} have a connection of {other.producer} in common."
-            )
+        if (one.address, one.port) == (other.address, other.port):
+            if one.producer != other.producer:
+                self._refuse(
+                    at,
+                    f"and flow {one.name} have one address and port, {one.address}:{one.port}, for"
+                    " two producers: give one of these devices another multicast address.",
+                )
+            if one.shares(other):
+                self._refuse(
+                    at, f"and flow {one.name} have a connection of {other.producer} in common."
+                )
         if one.member != other.member:
             return
         if one.direction == other.direction == OPEN and one.shares(other):
@@ -214,6 +258,16 @@ def _device(value: Any) -> IPv4Address:
     ):
         raise ValueError("must be the address of one device.")
     return address
+
+
+def _subnet(value: Any) -> IPv4Network:
+    try:
+        network = IPv4Network(_text(value))
+    except ValueError:
+        raise ValueError("must be an IPv4 address, or a subnet such as 192.168.1.0/24.") from None
+    if network.overlaps(_MULTICAST):
+        raise ValueError("must not have multicast addresses: those are the flows'.")
+    return network
 
 
 def _flag(value: Any) -> bool:

@@ -7,12 +7,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import MISUSE, Problem
+from ..errors import FAILURE, MISUSE, Problem
 from ..gcks.sockets import interface_address
 from ..output import Log, emit, line
 from ..service.notify import Notifier
 from . import netlink, wires
 from .bridge import IN_CLEAR, NOT_SENT, TOO_LONG, Bridge
+from .fence import Fence
 from .plain import Emitter
 from .plan import LEARN, OPEN, PROTECT, Flow, Plan, load
 from .tunnel import Tunnel
@@ -35,12 +36,20 @@ def run(path: Path, as_json: bool, only_check: bool) -> None:
         raise group.exceptions[0] from None
 
 
+def unfence(path: Path) -> None:
+    """What holds while no gateway works, and after it has gone for good, is taken away."""
+    fence = Fence(load(path))
+    fence.take_away()
+    fence.close()
+    line(f"The fence {fence.table} is gone: UDP is routed into the plant as the kernel likes.")
+
+
 class Gateway:
     def __init__(self, plan: Plan, as_json: bool):
         """Problem where the files or the two cards don't fit the plan. Opens nothing."""
         self._plan, self._as_json = plan, as_json
         self._log = Log(as_json)
-        wires.check(plan.plant, plan.protected)
+        self._cards = wires.check(plan.plant, plan.protected)
         self._bridge = Bridge(plan)
         self._emitters = {f.name: Emitter(f) for f in plan.flows if f.direction == OPEN}
         self._tunnels = {path: self._tunnel(path) for path in plan.members}
@@ -50,7 +59,8 @@ class Gateway:
                 raise Problem(
                     f"Flow {flow.name} can't be protected: {flow.member} is a receiver's.", MISUSE
                 )
-        self._check()
+        self._fence = Fence(plan)
+        self._fence.check()
         self._notifier = Notifier()
         self._out: socket.socket | None = None
         self._buf = bytearray(wires.MOST_OCTETS)
@@ -69,13 +79,6 @@ class Gateway:
         address = interface_address(self._plan.protected)
         return Tunnel(path, address, dscp, in_clear, deliver, tell)
 
-    def _check(self) -> None:
-        """Problem where something but us carries to the plant what is ours to carry."""
-        plant, protected = self._plan.plant, self._plan.protected
-        wires.check(plant, protected)
-        for producer in {flow.producer for flow in self._plan.flows}:
-            wires.check_unrouted(producer, plant, protected)
-
     async def run(self) -> None:
         task = asyncio.current_task()
         stopped = []
@@ -88,6 +91,8 @@ class Gateway:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
         sockets = []
         try:
+            heard = self._fence.listen()
+            self._fence.put()
             self._out = wires.plain_out(self._plan.plant)
             sockets.append(self._out)
             async with asyncio.TaskGroup() as group:
@@ -100,6 +105,7 @@ class Gateway:
                     group.create_task(self._protect(place, sockets[-1]))
                 for tunnel in self._tunnels.values():
                     group.create_task(tunnel.run())
+                group.create_task(self._hold_fence(heard))
                 group.create_task(self._look())
                 plant, protected = self._plan.plant, self._plan.protected
                 self._log.event("gateway", plant=plant, protected=protected)
@@ -111,6 +117,7 @@ class Gateway:
             self._notifier.close()
             for sock in sockets:
                 sock.close()
+            self._fence.close()
             for tunnel in self._tunnels.values():
                 tunnel.wipe()
 
@@ -179,11 +186,24 @@ class Gateway:
 
     # Beside
 
+    async def _hold_fence(self, heard: socket.socket) -> None:
+        """Somebody else may take it away, as `nft flush ruleset` does."""
+        with _Waiter(heard) as waiter:
+            while True:
+                await waiter.wait()
+                if self._fence.mend():
+                    self._log.event("fence", table=self._fence.table)
+
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(_TURN_S)
             self._notifier.alive()
-            self._check()
+            if wires.check(self._plan.plant, self._plan.protected) != self._cards:
+                raise Problem(
+                    f"{self._plan.plant} or {self._plan.protected} was taken out and put in: start"
+                    " the gateway again.",
+                    FAILURE,
+                )
             self._bridge.expire(time.monotonic())
             self._tell_news()
             if self._as_json:

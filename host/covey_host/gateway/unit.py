@@ -1,4 +1,4 @@
-"""A systemd unit for a gateway: raw sockets, and nothing else that is root's."""
+"""A systemd unit for a gateway: raw sockets, the fence, and nothing else that is root's."""
 
 from pathlib import Path
 
@@ -19,15 +19,17 @@ StartLimitIntervalSec=0
 Type=notify
 NotifyAccess=main
 ExecStart={command}
+# the kernel routes once the fence stands, not before
+ExecStartPost=+/bin/sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'
 Restart=on-failure
 RestartSec=5
 WatchdogSec=30
 
 User={user}
 WorkingDirectory={folder}
-# sockets on one card, and datagrams that bear a device's address
-AmbientCapabilities=CAP_NET_RAW
-CapabilityBoundingSet=CAP_NET_RAW
+# sockets on one card, datagrams that bear a device's address; the fence in the packet filter
+AmbientCapabilities=CAP_NET_RAW CAP_NET_ADMIN
+CapabilityBoundingSet=CAP_NET_RAW CAP_NET_ADMIN
 RestrictAddressFamilies=AF_INET AF_PACKET AF_UNIX AF_NETLINK
 """
 

@@ -9,7 +9,6 @@ import errno
 import socket
 import struct
 import sys
-from ipaddress import IPv4Address
 from pathlib import Path
 
 from ..errors import FAILURE, MISUSE, Problem
@@ -39,41 +38,38 @@ _FILTER = (
 )
 
 
-def check(plant: str, protected: str) -> None:
-    """Problem where something but us may carry multicast from card to card, or a card is gone."""
+def check(plant: str, protected: str) -> list[int]:
+    """Problem where something but us is to carry from card to card, or a card is gone. The cards'
+    numbers: of one that was taken out and put in it is another, and all that was opened on it,
+    the fence too, is gone.
+    """
     if sys.platform != "linux":
         raise Problem("covey gateway needs Linux.", FAILURE)
+    found = []
     for card in (plant, protected):
         try:
-            master = netlink.master_of(card)
+            found.append(socket.if_nametoindex(card))
+            _check_free(card)
         except OSError:
             raise Problem(f"There is no network card {card}.", MISUSE) from None
-        if master is not None:
-            raise Problem(
-                f"{card} is a port of {master}: the gateway needs a card of its own on each side,"
-                " and routes between them, since a bridge carries plain multicast by itself.",
-                MISUSE,
-            )
-        if _is_routing(card):
-            raise Problem(
-                f"A multicast router works on {card}, and carries plain multicast by itself: stop"
-                " it first.",
-                MISUSE,
-            )
     for card in (plant, protected):
         interface_address(card)
+    return found
 
 
-def check_unrouted(producer: IPv4Address, plant: str, protected: str) -> None:
-    """Problem where the kernel routes UDP in a producer's name into the plant: many a consumer
-    doesn't care whether a frame was sent to a group or to itself.
-    """
-    devices = netlink.destinations(plant)
-    if any(netlink.routes_udp(protected, producer, device) == plant for device in devices):
+def _check_free(card: str) -> None:
+    for each in (card, *netlink.below(card)):
+        master = netlink.master_of(each)
+        if master is not None:
+            raise Problem(
+                f"{each} is a port of {master}: the gateway needs a card of its own on each"
+                " side, and routes between them. A bridge passes frames by.",
+                MISUSE,
+            )
+    if _is_routing(card):
         raise Problem(
-            f"UDP that comes by {protected} in the name of {producer} is routed to {plant}:"
-            " first say `ip rule add pref 101 iif"
-            f" {protected} ipproto udp blackhole`, and see docs/ethernet-ip.md.",
+            f"A multicast router works on {card}, and is to carry plain multicast by itself:"
+            " stop it first.",
             MISUSE,
         )
 

@@ -53,6 +53,7 @@ class Among:
         rules = rules if self._text is None else sitepolicy.parse(self._text, rules.listen)
         self.keyserver = SharedKeyServer(store, rules, replica=name, spis=spis)
         self.keyserver.on_policy = self._adopted
+        self.keyserver.elsewhere = lambda sa: self.keyserver.redirects.to_holder(sa)
         self._company = Company(name)
         self._replica = Replica(store, self.keyserver, self._facts, os.urandom)
         self._looked_ms = self._stepped_ms = 0
@@ -107,6 +108,7 @@ class Among:
             try:
                 return work()
             except Fenced:  # somebody asked another replica for something
+                send(self.keyserver.step_down(now()))
                 if not left:
                     raise
         return None
@@ -195,15 +197,12 @@ class Among:
     # Policy
 
     def _adopted(self, value: bytes) -> SitePolicy | None:
-        """What the store says is in force; None where this machine can't have it."""
+        """What the store says is in force; None: it is already. Problem where this machine can't
+        have it."""
         text = value.decode()
         if text == self._text:
             return None
-        try:
-            rules = sitepolicy.parse(text, self._listen)
-        except Problem as problem:
-            self._trouble(problem.sentence)
-            return None
+        rules = sitepolicy.parse(text, self._listen)
         self._text = text
         self._compare(rules)
         return rules

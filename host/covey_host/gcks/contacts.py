@@ -102,8 +102,7 @@ class Contacts:
     def draw(self, most: int) -> tuple[list[str], Changes]:
         """As History.draw()."""
         members = list(self._dirty)[:most]
-        for member in members:
-            self._ledger.read(_PREFIX + member)  # which version is to be replaced
+        self._ledger.read_many([_PREFIX + m for m in members])  # which versions are replaced
         return members, {_PREFIX + m: self._row(m) for m in members}
 
     def written(self, members: list[str]) -> None:

@@ -88,8 +88,13 @@ class History:
     def draw(self, most: int) -> tuple[list[str], Changes]:
         """Members with events, and the write that keeps these; then: written()."""
         members = list(self._pending)[:most]
+        keys = [_PREFIX + member for member in members]
+        rows = self._ledger.read_many(keys)
         return members, {
-            _PREFIX + m: json.dumps(self.of(m), separators=(",", ":")).encode() for m in members
+            key: json.dumps(
+                self._joined(rows[key], self._pending[member]), separators=(",", ":")
+            ).encode()
+            for key, member in zip(keys, members, strict=True)
         }
 
     def written(self, members: list[str]) -> None:

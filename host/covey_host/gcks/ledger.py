@@ -20,6 +20,9 @@ from .turns import Turn
 
 _PAGE = 1000  # keys that are read at once, where there may be very many
 _GROUP = "group/"
+_KEPT = "authority/member/"  # rows that every registration asks for
+_MOST_KEPT = 20_000
+_ROOM = 60  # rows that are written, and compared, at once: a store has a limit
 
 Changes = dict[str, bytes | None]  # key → the new value; None deletes
 
@@ -46,6 +49,8 @@ class Ledger:
         self._turns: dict[str, Turn] = {}
         self._rests: dict[str, int] = {}
         self._undos: list[Callable[[bool], None]] = []
+        self._kept: dict[str, tuple[bytes, int]] = {}  # rows, until somebody writes them
+        self.on_written: Callable[[], None] = lambda: None  # what together() holds back until now
 
     def read(self, key: str) -> bytes | None:
         if self._later is not None:
@@ -53,14 +58,30 @@ class Ledger:
                 return self._later[key]
             if key in self._seen:
                 return self._seen[key]
-        value, version = self._store.read(key)
+        value, version = self._kept.get(key) or self._store.read(key)
         if value is None:
             self._versions.pop(key, None)  # names from the network leave nothing behind
         else:
             self._versions[key] = version
+            if self.is_shared and key.startswith(_KEPT):
+                self._keep(key, value, version)
         if self._later is not None:
             self._seen[key] = value
         return value
+
+    def read_many(self, keys: list[str]) -> dict[str, bytes | None]:
+        """As read() of each; asked for at once, where the store is far away."""
+        known = self._seen | self._later if self._later is not None else {}
+        unknown = [key for key in keys if key not in known]
+        found = {key: known[key] for key in keys if key in known}
+        for key, (value, version) in zip(unknown, self._store.read_many(unknown), strict=True):
+            self._versions.pop(key, None)
+            if value is not None:
+                self._versions[key] = version
+            found[key] = value
+        if self._later is not None:
+            self._seen |= {key: found[key] for key in unknown}
+        return found
 
     def scan(self, prefix: str) -> dict[str, bytes]:
         """Key without the prefix → value."""
@@ -147,6 +168,7 @@ class Ledger:
         for key in changes:
             self._versions.pop(key, None)
             self._seen.pop(key, None)
+            self._kept.pop(key, None)
         term = None if self.is_shared and is_anybodys else self.term
         try:
             version = self._store.compare_and_swap(expected, term)
@@ -170,6 +192,8 @@ class Ledger:
                 self._rests.clear()
             for key in self._rests.keys() & changes.keys():
                 self._rests[key] = version
+            if self._later is not None:
+                self.on_written()
 
     def forget(self, keys: Iterable[str]) -> None:
         """The versions of what is not written often: read it again before it is written."""
@@ -187,6 +211,13 @@ class Ledger:
     def rest_no_more(self) -> None:
         """What was to be written is not."""
         self._rests.clear()
+
+    def make_room(self) -> None:
+        """Write what together() holds back, if that is much; what comes next rests on none of it.
+        Moved: it is lost."""
+        if self._later and self._lost is None and len(self._later) + len(self._rests) > _ROOM:
+            self._write_all(self._later, is_anybodys=True)
+            self._rests.clear()
 
     def on_lost(self, undo: Callable[[bool], None]) -> None:
         """Of what was believed before it was written, by together(): called by undo()."""
@@ -214,6 +245,11 @@ class Ledger:
         """As it was known last; 0: there was none."""
         return self._versions.get(key, 0)
 
+    def drop(self, keys: Iterable[str]) -> None:
+        """Others have written these rows: what is kept of them is not what they are."""
+        for key in keys:
+            self._kept.pop(key, None)
+
     def take(self, key: str, version: int) -> None:
         """Another has written this row, and its reader knows now what stands there."""
         self._versions[key] = version
@@ -233,6 +269,12 @@ class Ledger:
                 if value is None:
                     gone.append(key[end:])
         return {at + "turn": self.turn(at).after(gone) for at, gone in deleted.items()}
+
+    def _keep(self, key: str, value: bytes, version: int) -> None:
+        """It may be out of date: whoever gives out keys by it compares it."""
+        if len(self._kept) >= _MOST_KEPT:
+            self._kept.clear()
+        self._kept[key] = value, version
 
     def _forget_under(self, prefix: str) -> None:
         for key in [key for key in self._versions if key.startswith(prefix)]:

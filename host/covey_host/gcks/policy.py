@@ -334,11 +334,11 @@ def append_group(
     text = text.rstrip("\n") + "\n\n" + "\n".join(block) + "\n"
     made = parse(text, str(path)).groups[name]
     check(made)
-    _replace(path, text)
+    replace_text(path, text)
     return made
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str) -> None:
     """The whole new text or the whole old one, whatever is killed in between."""
     draft = path.with_name(path.name + ".new")
     try:

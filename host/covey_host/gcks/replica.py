@@ -142,7 +142,8 @@ class Replica:
             return outs
         if lead.version != former.version:
             self._wait_anew()
-            self._has_seen = self._keyserver.is_ready = True
+            self._has_seen = True
+            self._keyserver.open()
         else:
             self._silent_ms += min(apart_ms, _MOST_APART_MS)
         if self.is_resigned:

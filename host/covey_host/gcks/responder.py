@@ -59,6 +59,7 @@ class _Taken:
     payloads: Payloads | None = field(default=None, repr=False)
     ends: bool = False
     then: list[Callable[[], None]] = field(default_factory=list)
+    is_written: bool = False  # already, whatever becomes of those that came after it
 
 
 class Responder:
@@ -85,8 +86,8 @@ class Responder:
         self._proof = Proof(policy, authority, counters, tell, random, time)
         self._requests = Requests(policy, self._table, groups, counters, tell, random)
         self._requests.redirects = self._door.redirects
-        registrar.elsewhere = self._door.redirects.to_holder
         self._taken: list[_Taken] = []  # since heard() or unhear()
+        self.make_room: Callable[[], None] = lambda: None  # before one more is looked at
 
     @property
     def policy(self) -> SitePolicy:
@@ -162,8 +163,15 @@ class Responder:
         """It is not, since others have written: what they asked for is looked at once more."""
         taken, self._taken = self._taken, []
         for one in taken:
-            if self._table.sas.get(one.sa.own_spi) is one.sa:
+            if one.is_written:
+                self._taken.append(one)
+            elif self._table.sas.get(one.sa.own_spi) is one.sa:
                 self._reply(one.sa, one.opened, now_ms)
+
+    def written(self) -> None:
+        """What those have asked for who were looked at until now."""
+        for one in self._taken:
+            one.is_written = one.payloads is not None
 
     def unhear(self) -> int:
         """It is not, and no answer has left: those who asked never came, and their IKE SAs are
@@ -332,6 +340,7 @@ class Responder:
         taken = _Taken(sa, opened)
         self._registrar.take_then()
         try:
+            self.make_room()
             taken.payloads, taken.ends = self._answer(sa, opened, now_ms)
             taken.then = self._registrar.take_then()
         except NotYet as not_yet:

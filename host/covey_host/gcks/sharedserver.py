@@ -50,8 +50,9 @@ class SharedKeyServer(KeyServer):
         self.replica = replica
         self.lead_seen = Lead()  # as the store was last looked at
         self.since = 0  # the revision that is known
-        self.is_ready = False  # somebody holds, who lives: members may come
-        # What is made of a row `site/policy` that came; None: the policy stays as it is.
+        self._is_open = self._lacks_policy = False
+        # What is made of a row `site/policy` that came; None: the policy stays as it is. Problem:
+        # this key server can't have it, and registers nobody until there is another one.
         self.on_policy: Callable[[bytes], SitePolicy | None] = lambda _: None
         # What is said to a member that the holder alone can register.
         self.elsewhere: Callable[[IkeSA], Payloads] = lambda _: [notify(ike.REGISTRATION_FAILED)]
@@ -63,6 +64,15 @@ class SharedKeyServer(KeyServer):
     @property
     def is_holder(self) -> bool:
         return self._office.is_holder
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether members may come: somebody holds, who lives, and the policy is here."""
+        return self._is_open and not self._lacks_policy
+
+    def open(self) -> None:
+        """Somebody holds, who lives."""
+        self._is_open = True
 
     @property
     def caught_up_ms(self) -> int | None:
@@ -82,6 +92,8 @@ class SharedKeyServer(KeyServer):
         self.since, self.lead_seen = first.revision, first.lead
         self._office.run = first.lead.run
         self._begin(Ledger(self._store, is_shared=True))
+        self._responder.make_room = self._ledger.make_room
+        self._ledger.on_written = self._responder.written
         self._registrar.elsewhere = lambda sa: self.elsewhere(sa)
         self.refresh_trust()
         rows = {key: (value, version) for key, value, version in first.rows}
@@ -107,7 +119,7 @@ class SharedKeyServer(KeyServer):
         except Problem:  # half a holder is none: what is left undone the next one finds
             self._unsent += self.step_down(now_ms)
             raise
-        self.is_ready = True
+        self.open()
         self._tell("leads", term=term)
         return self._due(now_ms)
 
@@ -170,6 +182,7 @@ class SharedKeyServer(KeyServer):
         if not self.is_holder:
             self._office.run = found.lead.run
         rows = {key: (value, version) for key, value, version in found.rows}
+        self._ledger.drop(rows)
         self._take_site(rows, now_ms)
         self._take_groups(rows, now_ms)
         names = [key.removeprefix(MEMBER) for key in rows if key.startswith(MEMBER)]
@@ -188,7 +201,13 @@ class SharedKeyServer(KeyServer):
             self._ledger.take(RUN, rows[RUN][1])
         if POLICY in rows and rows[POLICY][1] != self._ledger.version(POLICY):
             value, version = rows[POLICY]
-            policy = self.on_policy(value)
+            self._lacks_policy = True
+            try:
+                policy = self.on_policy(value)
+                self._lacks_policy = False
+            except Problem as problem:
+                self._tell("trouble", reason=problem.sentence)
+                policy = None
             if policy is not None and not self.is_holder:
                 self._follow_policy(policy, now_ms)
             self._ledger.take(POLICY, version)

@@ -3,7 +3,8 @@
     cyclic.py produce|consume INTERVAL COVEY.JSON
     cyclic.py produce|consume INTERVAL - GROUP PORT INTERFACE
 
-The second is the same loop without Covey, plain UDP. It says "ready" once it takes part. A line
+The second is the same loop without Covey, plain UDP. It says "ready" once it takes part, and a
+consumer "hears" with the first frame. A line
 on stdin is the name of the phase that begins; "end" ends, and then the last line of stdout is a
 JSON object: by phase the intervals between frames in µs; of settings ("number": ns since 1970)
 when they came into force, and when the first frame came by which they were; frames missed.
@@ -78,12 +79,15 @@ class Bench:
         self._interval_ms = interval_ms
         self._phases = {}
         self._now = None  # the list of this phase
+        self._follower = Follower()
         self._latched = {}
         self._arrived = {}
         self._missed = 0
+        self._proven = 0  # frames of which it is known who sent them
 
     async def produce(self, member):
-        writer, announcer = Writer(_CONNECTION, LEN, has_header=True), Announcer(_LEAD_MS)
+        writer = Writer(_CONNECTION, LEN, has_header=True, has_clock=True)
+        announcer = Announcer(_LEAD_MS)
         pace, since = Pace(self._interval_ms), 0
         while True:
             await pace.next()
@@ -96,30 +100,46 @@ class Bench:
                 await member.send(writer.make())
 
     async def consume(self, member):
-        reader = Reader(_CONNECTION, self._interval_ms, _MULTIPLIER, has_header=True)
-        follower, last = Follower(), None
-        asyncio.create_task(self._latch(follower))
+        reader = Reader(
+            _CONNECTION, self._interval_ms, _MULTIPLIER, has_header=True, has_clock=True
+        )
+        follower, last = self._follower, None
+        asyncio.create_task(self._turn())
         async for packet in member:
             if not reader.taken and reader.has_timed_out():  # the producer took its time
                 reader.open()
-            if reader.take(packet.payload, LEN) < 0:
+            if reader.take(packet, LEN) < 0:
                 continue
+            if last is None:
+                print("hears")
             now = _clock()
             if last is not None and self._now is not None:
                 self._now.append(_since(now, last))
             last = now
             self._missed = reader.missed
+            self._proven += packet.confirmed
             data = packet.payload[reader.off :]
-            follower.hear(data, 0, port.ticks_ms())
+            follower.hear(data, 0, port.ticks_add(port.ticks_ms(), -reader.lag_ms))
             number = data[0] | data[1] << 8
             if not data[4] | data[5] and number not in self._arrived:
                 self._arrived[number] = time.time_ns()
+            while not self._latch():  # as firmware/motors.py
+                wait_ms = follower.wait_ms(self._interval_ms, port.ticks_ms())
+                if wait_ms >= self._interval_ms:
+                    break
+                await asyncio.sleep(wait_ms / 1000)
 
-    async def _latch(self, follower):
+    async def _turn(self):
         while True:
-            if follower.latch(port.ticks_ms()):
-                self._latched[follower.number] = time.time_ns()
-            await asyncio.sleep(follower.wait_ms(self._interval_ms, port.ticks_ms()) / 1000)
+            self._latch()
+            wait_ms = self._follower.wait_ms(self._interval_ms, port.ticks_ms())
+            await asyncio.sleep(wait_ms / 1000)
+
+    def _latch(self):
+        if not self._follower.latch(port.ticks_ms()):
+            return False
+        self._latched[self._follower.number] = time.time_ns()
+        return True
 
     async def obey(self, lines):
         while True:
@@ -129,7 +149,7 @@ class Bench:
             self._now = self._phases.setdefault(name, [])
 
     def report(self):
-        facts = {"phases": self._phases, "missed": self._missed}
+        facts = {"phases": self._phases, "missed": self._missed, "proven": self._proven}
         facts["latched"], facts["arrived"] = self._latched, self._arrived
         print(json.dumps(facts))
 

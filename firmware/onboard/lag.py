@@ -1,0 +1,50 @@
+"""How much later a frame came than the quickest one before, by no clock that is shared.
+
+What is held against each other are two clocks' differences: the moment at which a frame came, by
+ours, less the moment at which it left, by the producer's, which the frame tells. The least of all
+so far is that of the quickest frame, and what lies above it is lag. Clocks of boards go apart, so
+the least grows by 1 ms in 1024, a fifth of which a crystal may be wrong by: who holds frames
+back can do so more and more at that pace, and is not found out.
+
+A producer that starts anew begins with another clock, and says so by another run, a number drawn
+by lot. How old the first frame of a run is nothing says.
+"""
+
+from covey.port import const, ticks_add, ticks_diff
+
+_WRAP = const(0x3FFFFFFF)  # of ticks
+_HALF = const(0x20000000)
+_DRIFT = const(10)  # the least grows by 1 ms in 2 to the power of this
+
+
+class Lag:
+    """Of one producer's frames. run: which of its clocks they are held against; -1: none yet.
+
+    Nothing here allocates.
+    """
+
+    def __init__(self):
+        self.run = -1
+        self._least = 0  # our ticks less the producer's, of the quickest frame
+        self._grown_ms = 0  # up to when the least has grown
+
+    def of(self, run, told_ms, now_ms):
+        """ms, of a frame of this run that left at told_ms and came now."""
+        apart = now_ms - told_ms & _WRAP
+        if run != self.run:
+            self.run = run
+            self._least, self._grown_ms = apart, now_ms
+            return 0
+        self.go_on(now_ms)
+        lag = apart - self._least & _WRAP
+        if lag < _HALF:
+            return lag
+        self._least, self._grown_ms = apart, now_ms  # none was as quick
+        return 0
+
+    def go_on(self, now_ms):
+        """To be called now and then where nothing comes, too: ticks know no more than six days."""
+        steps = ticks_diff(now_ms, self._grown_ms) >> _DRIFT
+        if steps > 0:
+            self._least = ticks_add(self._least, steps)
+            self._grown_ms = ticks_add(self._grown_ms, steps << _DRIFT)
