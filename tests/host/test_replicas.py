@@ -354,6 +354,16 @@ def test_a_policy_that_a_machine_cannot_have_keeps_members_away(site):
     ledger.write({"site/policy": site.text.encode()})
     site.wait(300)
     assert not one.server.is_ready
+    for each in site.living:
+        if each is not one:
+            each.is_stopped = True
+    site.wait(3_000)
+    with pytest.raises(Problem, match="can't have the policy"):
+        one.replica.take(site.now)
+    assert not one.is_holder  # whatever it would do, it would do by the wrong policy
+    for each in site.all.values():
+        each.is_stopped = False
+    site.settle()
     assert site.begun_or_not("m0", one) == (None, None)
     assert site.begun_or_not("m0", site.holder)[0] is not None
 
