@@ -9,8 +9,9 @@ import json
 import pytest
 
 from covey_host.errors import Problem
-from covey_host.gcks import policy, trust
+from covey_host.gcks import policy, trust, turns
 from covey_host.gcks.ledger import Ledger
+from covey_host.gcks.turns import Turn
 from covey_host.store import Fenced, WentBack, sqlite
 from foreign_gm import (
     AUTHORIZATION_FAILED,
@@ -21,7 +22,7 @@ from foreign_gm import (
     notification,
 )
 from gcks_site import KEY, PLAIN, SITE, FullDisk
-from replica_story import Story
+from replica_story import Story, rows_of
 from replicas import Crowd, Replicas, copy, take
 
 NAMES = [f"m{number}" for number in range(6)]
@@ -48,6 +49,42 @@ def row(site, key):
 
 def turn(site):
     return row(site, "group/line1/turn")["n"]
+
+
+# What is known of the store
+
+
+def test_a_turn_names_what_was_deleted_for_a_while():
+    first = Turn()
+    assert first.gone_since(first) == []
+    second = first.after([])
+    third = second.after(["member/m0", "sender/3"])
+    assert third.gone_since(first) == third.gone_since(second) == ["member/m0", "sender/3"]
+    assert third.gone_since(third) == []
+    assert turns.parsed(turns.emitted(third)) == third and turns.parsed(None) == first
+    many = third.after([f"tree/0/{page}" for page in range(100)])
+    assert many.gone_since(third) is None and many.after([]).gone_since(many) == []
+    later = third
+    for _ in range(300):
+        later = later.after([])
+    assert later.gone_since(second) is None and later.gone_since(third) == []
+    assert first.gone_since(third) is None  # it went back
+
+
+def test_who_has_missed_much_reads_all(site):
+    one = site.followers[0]
+    site.come("m0", site.holder)
+    site.wait(200)
+    one.is_stopped = True
+    site.holder.server.remove_member("m0", site.now)
+    for _ in range(3):
+        site.holder.group.exclude(site.now)  # the tree's rows go
+    for name in NAMES[1:3]:
+        site.come(name, site.holder)
+    one.is_stopped = False
+    site.wait(300)
+    assert set(one.group.active()) == {"m1", "m2"}
+    assert rows_of(one.group._tree) == rows_of(site.holder.group._tree)
 
 
 # Registration
