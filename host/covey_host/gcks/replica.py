@@ -101,8 +101,8 @@ class Replica:
             )
         if not self._may_go_on:
             raise Problem(
-                "This key server has just started, and doesn't know yet what others do: try again in"
-                " two seconds."
+                "This key server has just started, and doesn't know yet what others do: try again"
+                " in two seconds."
             )
         return self._take(None, self._keyserver.lead_seen.run, now_ms)
 
