@@ -137,8 +137,14 @@ class Among:
         self._replica.resign(now_ms)
         return [said.at for said in others], outs
 
+    def leave(self, now_ms: int) -> list[Out]:
+        """At the end: another one leads at once. Problem: it finds out by silence."""
+        self._is_draining = True
+        return self._replica.resign(now_ms)
+
     @property
     def is_drained(self) -> bool:
+        """Whether members have heard of drain()."""
         return self.keyserver.is_drained
 
     # What is told
