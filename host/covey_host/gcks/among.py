@@ -102,7 +102,10 @@ class Among:
     # What people ask for
 
     def lead_for(self, work: Callable[[], dict], send: Callable[[list[Out]], None], now: Callable):
-        """Do what only the holder may, as the holder."""
+        """Do what only the holder may, as the holder. Problem: this one could lead only by a new
+        run, though others may live, or the store can't be written."""
+        if not self.is_ready:
+            raise Problem("The key server has just started: try again in some seconds.")
         for left in reversed(range(_AGAIN)):
             send(self._replica.take(now()))
             try:
