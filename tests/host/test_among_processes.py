@@ -10,7 +10,6 @@ from covey_host import commands
 from processes import ENVIRONMENT, wait_until
 from site_bench import Bench, free_port
 
-
 SPACING = 'repeat_spacing = "100ms"'
 
 
