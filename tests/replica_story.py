@@ -21,7 +21,7 @@ TEXTS = [
     SITE + PLAIN,
     SITE + PLAIN + "fresh_join = false\nbackward_secrecy = true\n",
     SITE + PLAIN + "fresh_join = false\nlifetime = 60\n",
-    SITE + PLAIN + "fresh_join = false\nsender_id_form = [6, 4]\n",
+    SITE + PLAIN + "fresh_join = false\nsender_id_form = [8, 4]\n",
 ]
 _MOST_DEEP = 2
 
