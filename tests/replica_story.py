@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from covey_host.errors import Problem
+from covey_host.gcks.treelevel import page_count
 from foreign_gm import GSA_AUTH
 from gcks_site import PLAIN, SITE
 from replicas import Crowd, Replicas, copy
@@ -105,6 +106,7 @@ class Story:
             assert one.group.epoch == holder.group.epoch
             assert one.group._roster._members == holder.group._roster._members
             assert one.group._roster.rows == holder.group._roster.rows
+            assert rows_of(one.group._tree) == rows_of(holder.group._tree)
 
     def back(self, name):
         """It comes until it is let in: it may be too soon for the numbers that are left."""
@@ -287,6 +289,16 @@ class Story:
             if gm is not None and gm.tek is not None:
                 known = numbers.get(gm.tek[1])
                 assert known is None or known < number, f"{name} was removed, and follows"
+
+
+def rows_of(tree):
+    """All that is stored of it, and the leaves that are free."""
+    pages = [
+        f"tree/{level}/{page}"
+        for level, size in enumerate(tree.sizes)
+        for page in range(page_count(size))
+    ]
+    return {tail: tree.row(tail) for tail in ("tree", *pages)}, list(tree._free)
 
 
 def main(first=0, last=None):

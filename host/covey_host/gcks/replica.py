@@ -99,7 +99,12 @@ class Replica:
             raise Problem(
                 "This machine can't have the policy in force: ask another one, or mend it."
             )
-        return self._take(None, self._keyserver.lead_seen.run if self._may_go_on else "", now_ms)
+        if not self._may_go_on:
+            raise Problem(
+                "This key server has just started, and doesn't know yet what others do: try again"
+                " in two seconds."
+            )
+        return self._take(None, self._keyserver.lead_seen.run, now_ms)
 
     def resign(self, now_ms: int) -> list[Out]:
         """Let another one hold, at once: this one is about to end. What is not said yet of a

@@ -36,7 +36,8 @@ from .parts import Payloads, notify
 from .policy import GroupPolicy, SitePolicy
 from .sharedgroup import POLICY, RUN, Office, SharedGroup
 
-_TRIES = 20  # of the same work, while others write
+_TRIES = 20  # of what members ask for, while others write
+_TRIES_HELD = 60  # of what the holder does: others write shorter works, and more often
 _ASK_AGAIN_MS = 5000  # while somebody waits: the holder forgets
 
 _TRUST, _GROUP = "trust/", "group/"
@@ -405,7 +406,7 @@ class SharedKeyServer(KeyServer):
     def _again(self, work: Callable[[], Any], now_ms: int | None) -> Any:
         """The work's result, though others write meanwhile. now_ms: None where it rests on no
         group."""
-        for _ in range(_TRIES):
+        for _ in range(_TRIES_HELD):
             was_stale = self._stale()
             try:
                 return work()
