@@ -344,6 +344,25 @@ def test_followers_take_the_policy_of_the_store_and_register_by_no_other(site):
     assert not crowd.gms
 
 
+def test_a_reload_that_was_not_done_to_its_end(site):
+    """The policy is in the store, and then the holder died."""
+    text = site.text.replace("port = 2222", "port = 2223")
+    for each in site.living:
+        each.server.on_policy = lambda value: policy.parse(value.decode())
+    crowd = Crowd(site)
+    crowd.come("m0", site.followers[0])
+    former = site.holder
+    former.server.ledger.write({"site/policy": text.encode()})
+    former.kill()
+    site.settle()
+    site.wait(500)
+    crowd.hear()
+    assert site.holder.group.epoch.shape.port == 2223
+    assert "excluded" in crowd.heard["m0"]
+    crowd.come("m0", site.followers[0])
+    assert crowd.current() == {"m0"}
+
+
 def test_a_policy_that_a_machine_cannot_have_keeps_members_away(site):
     def refused(value):
         raise Problem("No.")
@@ -354,6 +373,16 @@ def test_a_policy_that_a_machine_cannot_have_keeps_members_away(site):
     ledger.write({"site/policy": site.text.encode()})
     site.wait(300)
     assert not one.server.is_ready
+    for each in site.living:
+        if each is not one:
+            each.is_stopped = True
+    site.wait(3_000)
+    with pytest.raises(Problem, match="can't have the policy"):
+        one.replica.take(site.now)
+    assert not one.is_holder  # whatever it would do, it would do by the wrong policy
+    for each in site.all.values():
+        each.is_stopped = False
+    site.settle()
     assert site.begun_or_not("m0", one) == (None, None)
     assert site.begun_or_not("m0", site.holder)[0] is not None
 

@@ -50,7 +50,8 @@ class SharedKeyServer(KeyServer):
         self.replica = replica
         self.lead_seen = Lead()  # as the store was last looked at
         self.since = 0  # the revision that is known
-        self._is_open = self._lacks_policy = False
+        self._is_open = False
+        self.lacks_policy = False  # the one in force is not for this machine
         # What is made of a row `site/policy` that came; None: the policy stays as it is. Problem:
         # this key server can't have it, and registers nobody until there is another one.
         self.on_policy: Callable[[bytes], SitePolicy | None] = lambda _: None
@@ -68,7 +69,7 @@ class SharedKeyServer(KeyServer):
     @property
     def is_ready(self) -> bool:
         """Whether members may come: somebody holds, who lives, and the policy is here."""
-        return self._is_open and not self._lacks_policy
+        return self._is_open and not self.lacks_policy
 
     def open(self) -> None:
         """Somebody holds, who lives."""
@@ -91,6 +92,8 @@ class SharedKeyServer(KeyServer):
         first = self._store.changed("site/", 0)
         self.since, self.lead_seen = first.revision, first.lead
         self._office.run = first.lead.run
+        self._groups.clear()
+        self._unborn.clear()
         self._begin(Ledger(self._store, is_shared=True))
         self._responder.make_room = self._ledger.make_room
         self._ledger.on_written = self._responder.written
@@ -103,18 +106,29 @@ class SharedKeyServer(KeyServer):
                 self._follow_group(policy, now_ms)
         self._office.looked_ms = now_ms
 
-    def lead(self, now_ms: int, term: int, run: str) -> list[Out]:
+    def lead(
+        self,
+        now_ms: int,
+        term: int,
+        run: str,
+        started: Callable[[int], None] = lambda _: None,
+    ) -> list[Out]:
         """Be the holder: the term was acquired with this run. Groups of another run get new keys,
-        those of this one go on as they are. Problem: it follows again; Fenced: another one was
-        faster."""
+        those of this one go on as they are. started: is told how many were given some. Problem:
+        it follows again; Fenced: another one was faster."""
         self._unsent += self._catch_up(now_ms)  # to what was written last before the term
         for group in self._groups.values():
             group.refresh(now_ms)
         self._ledger.term, self._office.is_holder = term, True
         try:
             self._again(partial(self._begin_run, run), now_ms)
+            evicted, count = self._authority.with_evicted(), 0
             for policy in list(self._policy.groups.values()):
-                self._again(partial(self._lead_group, policy, now_ms), now_ms)
+                is_evicted = policy.name in evicted
+                work = partial(self._lead_group, policy, now_ms, is_evicted=is_evicted)
+                if self._again(work, now_ms):
+                    count += 1
+                    started(count)
             self._again(self._renew, now_ms)
         except Problem:  # half a holder is none: what is left undone the next one finds
             self._unsent += self.step_down(now_ms)
@@ -143,19 +157,24 @@ class SharedKeyServer(KeyServer):
             self._ledger.write({RUN: run.encode()})
         self._office.run = run
 
-    def _lead_group(self, policy: GroupPolicy, now_ms: int) -> None:
+    def _lead_group(self, policy: GroupPolicy, now_ms: int, *, is_evicted: bool = True) -> bool:
+        """Whether it was given new keys. is_evicted: some may have lost rights there while no key
+        server was running."""
         name = policy.name
         group = self._groups.get(name) or self._unborn.get(name)
         if group is None:
             group = self._made(policy)
             group.load(now_ms)
-        evicted = frozenset(self._authority.evicted(name))
-        if evicted or not group.is_open:
-            group.start(now_ms, evicted, self._authority.evicted_done(name))
+        evicted = frozenset(self._authority.evicted(name)) if is_evicted else frozenset()
+        starts = bool(evicted) or not group.is_open
+        if starts:
+            done = self._authority.evicted_done(name) if is_evicted else {}
+            group.start(now_ms, evicted, done)
         else:
             group.take_over(now_ms)
         self._unborn.pop(name, None)
         self._groups[name] = group
+        return starts
 
     # What others have written
 
@@ -201,10 +220,10 @@ class SharedKeyServer(KeyServer):
             self._ledger.take(RUN, rows[RUN][1])
         if POLICY in rows and rows[POLICY][1] != self._ledger.version(POLICY):
             value, version = rows[POLICY]
-            self._lacks_policy = True
+            self.lacks_policy = True
             try:
                 policy = self.on_policy(value)
-                self._lacks_policy = False
+                self.lacks_policy = False
             except Problem as problem:
                 self._tell("trouble", reason=problem.sentence)
                 policy = None
