@@ -8,9 +8,10 @@ is found.
 import pytest
 
 from covey_host.cluster import checks
-from covey_host.gcks import turns
+from covey_host.gcks.epoch import decode_state
 from covey_host.gcks.ledger import Ledger
-from covey_host.store import KEEP
+from covey_host.store import KEEP, Fenced
+from replicas import Replicas
 from simulator import faults
 from simulator.checker import Broken
 
@@ -29,6 +30,58 @@ def test_whatever_befalls_the_servers(seed):
 def test_a_seed_is_a_run():
     digests = {faults.endure(5)[0].checker.digest for _ in range(2)}
     assert len(digests) == 1
+
+
+class Overtaken:
+    """A store under which, as soon as armed, another one writes before a write of this one, and
+    has the term after it."""
+
+    def __init__(self, store):
+        self.before = self.after = None
+        self.written = []  # (keys, term), since
+        self._store = store
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def compare_and_swap(self, changes, term):
+        if self.before is None:
+            return self._store.compare_and_swap(changes, term)
+        before, self.before = self.before, None
+        before()
+        done = self._store.compare_and_swap(changes, term)
+        self.after()
+        self.before = lambda: None
+        self.after = lambda: None
+        self.written.append(done and term)
+        return done
+
+
+def epoch_of(one):
+    return decode_state(one.store.read("group/line1/state")[0])[0].number
+
+
+@pytest.mark.parametrize("command", ["rekey", "remove"])
+def test_who_loses_the_term_while_it_catches_up_does_nothing_more(tmp_path, command):
+    site = Replicas(tmp_path / "state.db", "ab", wrap=Overtaken)
+    holder = site.settle()
+    (other,) = site.followers
+    site.add("press", "drill")
+    site.wait(300)
+    site.come("press", holder)
+    site.wait(300)
+    gm, auth = site.begun("drill", other)
+    holder.store.before = lambda: other.talk(auth, "drill")
+    holder.store.after = lambda: other.replica.take(site.now)
+    epoch = epoch_of(other)
+    with pytest.raises(Fenced):
+        if command == "rekey":
+            holder.server.rekey("line1", site.now)
+        else:
+            holder.server.remove_members(["press"], site.now)
+    assert holder.store.written == [0] and not holder.is_holder and other.is_holder
+    assert epoch_of(other) == epoch
+    assert not holder.server.authority.find("press").removed
 
 
 def without_the_term(patch):
@@ -66,7 +119,6 @@ def without_the_turn(patch):
     """A write of a group's rows is conditional on those rows alone."""
     patch.setattr(Ledger, "_taken_turns", lambda ledger, changes: {})
     patch.setattr(Ledger, "rests_on", lambda ledger, key: None)
-    assert turns
 
 
 @pytest.mark.parametrize("defect", [without_the_term, without_the_turn])
