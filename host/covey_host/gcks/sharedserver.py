@@ -59,7 +59,7 @@ class SharedKeyServer(KeyServer):
         self.on_policy: Callable[[bytes], SitePolicy | None] = lambda _: None
         # What is said to a member that the holder alone can register.
         self.elsewhere: Callable[[IkeSA], Payloads] = lambda _: [notify(ike.REGISTRATION_FAILED)]
-        self._office = Office(replica, self._time)
+        self._office = Office(replica, self._time, self._by_now)
         self._unborn: dict[str, SharedGroup] = {}  # of policy, and not in the store yet
         self._unsent: list[Out] = []  # what came up while members were looked at
         self._crowded_ms = 0  # until when others are likely to write at the same time
@@ -189,6 +189,7 @@ class SharedKeyServer(KeyServer):
         return outs + self._due(now_ms)
 
     def _catch_up(self, now_ms: int) -> list[Out]:
+        self._has_lost_time()
         try:
             found = self._store.changed("", self.since)
         except WentBack:
@@ -196,7 +197,13 @@ class SharedKeyServer(KeyServer):
             raise
         outs = self._take(found, now_ms)
         self.since, self._office.looked_ms = found.revision, now_ms
+        self._office.is_unsure = False
         return outs
+
+    def _has_lost_time(self) -> bool:
+        has_lost = super()._has_lost_time()
+        self._office.is_unsure |= has_lost
+        return has_lost
 
     def _take(self, found: Changed, now_ms: int) -> list[Out]:
         outs = []
@@ -217,6 +224,8 @@ class SharedKeyServer(KeyServer):
             outs += self._take_members(names, now_ms)
         if any(key.startswith(_TRUST) for key in rows):
             self.refresh_trust()
+            for name in self._responder.void():
+                outs += self._responder.dismiss(name, now_ms, is_excluded=True)
         if self.is_holder:
             for key in (key for key in rows if key.startswith(asks.PREFIX)):
                 self._hear_ask(key, *rows[key], now_ms)
