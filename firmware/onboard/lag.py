@@ -7,8 +7,8 @@ the least grows by 1 ms in 1024, a fifth of which a crystal may be wrong by: who
 back can do so more and more at that pace, and is not found out.
 
 A producer that starts anew begins with another clock, and says so by another run, a number drawn
-by lot. How old the first frame of a run is nothing says; but the runs that were left last don't come
-back: their frames were held back.
+by lot. How old the first frame of a run is nothing says; but the runs that were left last don't
+come back: their frames were held back.
 """
 
 from covey.port import const, ticks_add, ticks_diff
