@@ -721,6 +721,7 @@ def test_a_store_that_goes_back_under_a_living_one(site, tmp_path):
     )
     with pytest.raises(WentBack):
         one.replica.step(site.now + 1_000)
+    assert site.begun_or_not("m0", one) == (None, None)
 
 
 def test_all_are_started_anew_and_members_follow(site):

@@ -46,7 +46,10 @@ _KINDS = (
     {"luck": Luck(doubt=0.15, dwell=0.05)},
     {"luck": STILL},
     {"luck": Luck(doubt=0.3, dwell=0, cuts=0.3)},
-    {"luck": Luck(members=20, senders=10, reboots=1, evictions=0.15), "more": "fresh_join = true\n"},
+    {
+        "luck": Luck(members=20, senders=10, reboots=1, evictions=0.15),
+        "more": "fresh_join = true\n",
+    },
 )
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from covey import ike
 
 from ..errors import Problem
-from ..store import Changed, Fenced, Lead, Store
+from ..store import Changed, Fenced, Lead, Store, WentBack
 from . import Out, asks
 from .asks import Ask
 from .authority import MEMBER, Member
@@ -38,6 +38,7 @@ from .sharedgroup import POLICY, RUN, Office, SharedGroup
 
 _TRIES = 20  # of what members ask for, while others write
 _TRIES_HELD = 60  # of what the holder does: others write shorter works, and more often
+_CROWDED_MS = 1000  # after others were faster: it is looked first what they have written
 _ASK_AGAIN_MS = 5000  # while somebody waits: the holder forgets
 
 _TRUST, _GROUP = "trust/", "group/"
@@ -51,7 +52,7 @@ class SharedKeyServer(KeyServer):
         self.replica = replica
         self.lead_seen = Lead()  # as the store was last looked at
         self.since = 0  # the revision that is known
-        self._is_open = False
+        self._is_open = self._went_back = False
         self.lacks_policy = False  # the one in force is not for this machine
         # What is made of a row `site/policy` that came; None: the policy stays as it is. Problem:
         # this key server can't have it, and registers nobody until there is another one.
@@ -61,6 +62,7 @@ class SharedKeyServer(KeyServer):
         self._office = Office(replica, self._time)
         self._unborn: dict[str, SharedGroup] = {}  # of policy, and not in the store yet
         self._unsent: list[Out] = []  # what came up while members were looked at
+        self._crowded_ms = 0  # until when others are likely to write at the same time
         self._asked: dict[str, tuple[Ask, int]] = {}  # by group: what we ask for, since when
 
     @property
@@ -70,7 +72,7 @@ class SharedKeyServer(KeyServer):
     @property
     def is_ready(self) -> bool:
         """Whether members may come: somebody holds, who lives, and the policy is here."""
-        return self._is_open and not self.lacks_policy
+        return self._is_open and not self.lacks_policy and not self._went_back
 
     def open(self) -> None:
         """Somebody holds, who lives."""
@@ -187,7 +189,11 @@ class SharedKeyServer(KeyServer):
         return outs + self._due(now_ms)
 
     def _catch_up(self, now_ms: int) -> list[Out]:
-        found = self._store.changed("", self.since)
+        try:
+            found = self._store.changed("", self.since)
+        except WentBack:
+            self._went_back = True
+            raise
         outs = self._take(found, now_ms)
         self.since, self._office.looked_ms = found.revision, now_ms
         return outs
@@ -405,7 +411,8 @@ class SharedKeyServer(KeyServer):
 
     def _again(self, work: Callable[[], Any], now_ms: int | None) -> Any:
         """The work's result, though others write meanwhile. now_ms: None where it rests on no
-        group."""
+        group. Fenced where it was begun as the holder, and somebody else has become that."""
+        was_holder = self.is_holder
         for _ in range(_TRIES_HELD):
             was_stale = self._stale()
             try:
@@ -414,6 +421,8 @@ class SharedKeyServer(KeyServer):
                 self._settle(was_stale)
                 if now_ms is not None:
                     self._unsent += self._catch_up(now_ms)
+                if was_holder and not self.is_holder:
+                    raise Fenced("Another key server has the term by now.") from None
             finally:
                 self._ledger.rest_no_more()
         raise Problem("Other key servers write all the time: try again.")
@@ -427,6 +436,8 @@ class SharedKeyServer(KeyServer):
     @contextmanager
     def _written_together(self, now_ms: int):
         """The ledger's together(); where others have written, members are looked at again."""
+        if now_ms < self._crowded_ms:
+            self._unsent += self._catch_up(now_ms)
         was_stale = self._stale()
         try:
             with self._ledger.together():
@@ -438,6 +449,7 @@ class SharedKeyServer(KeyServer):
             self._settle(was_stale)
             self._ledger.undo(True)
             self.counters["moved"] += 1
+            self._crowded_ms = now_ms + _CROWDED_MS
             if self._ledger.is_fenced:
                 self._unsent += self.step_down(now_ms)
             self._unsent += self._catch_up(now_ms)
