@@ -29,6 +29,8 @@ handover    an IKE SA that goes from a worker to the keeper; worker, workers: th
 turns       whose write of a group was the last, where several key servers share a store
 sharedgroup a group then; asks: what only its holder may do; sharedserver: a keyserver then
 replica     which of them holds, and when another one takes over
+company     what they say of themselves; sitepolicy: the policy that they share
+among       the server of one of them: commands, policy, drains
 keyserver   all of it together; server, sockets: around it, with clock and network
 """
 

@@ -433,7 +433,8 @@ class SharedKeyServer(KeyServer):
 
     def _again(self, work: Callable[[], Any], now_ms: int | None) -> Any:
         """The work's result, though others write meanwhile. now_ms: None where it rests on no
-        group."""
+        group. Fenced where it was begun as the holder, and somebody else has become that."""
+        was_holder = self.is_holder
         for _ in range(_TRIES_HELD):
             was_stale = self._stale()
             try:
@@ -442,6 +443,8 @@ class SharedKeyServer(KeyServer):
                 self._settle(was_stale)
                 if now_ms is not None:
                     self._unsent += self._catch_up(now_ms)
+                if was_holder and not self.is_holder:
+                    raise Fenced("Another key server has the term by now.") from None
             finally:
                 self._ledger.rest_no_more()
         raise Problem("Other key servers write all the time: try again.")
