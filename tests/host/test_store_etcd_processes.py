@@ -132,7 +132,9 @@ def test_a_second_directory_of_the_same_site_needs_its_key(bench, node, tmp_path
         shutil.copy(bench.root / "covey.toml", other.root / "covey.toml")
         other.edit(str(bench.port), str(other.port))
         server = other.serve("--store", url)
-        assert "Key servers are at work on" in bench.covey("member", "add", "m9", "--group", "line1", status=1)
+        assert "Key servers are at work on" in bench.covey(
+            "member", "add", "m9", "--group", "line1", status=1
+        )
         other.end(server)
         bench.member("m9")
         assert "m9" in other.covey("member", "list")
