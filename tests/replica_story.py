@@ -13,7 +13,7 @@ from pathlib import Path
 from covey_host.errors import Problem
 from foreign_gm import GSA_AUTH
 from gcks_site import PLAIN, SITE
-from replicas import Crowd, Replicas
+from replicas import Crowd, Replicas, copy
 
 NAMES = [f"m{number}" for number in range(8)]
 TEXTS = [
@@ -53,8 +53,11 @@ class Meddled:
 
 
 class Story:
-    def __init__(self, path, seed):
+    """goes_back: older copies of the store are put in its place."""
+
+    def __init__(self, path, seed, goes_back=False):
         self.chance = random.Random(seed)
+        self.goes_back, self.older = goes_back, path.with_suffix(".older")
         self.text = TEXTS[seed % len(TEXTS)]
         self.deep = 0  # of store calls in others' store calls
         self.is_calm = True
@@ -109,6 +112,7 @@ class Story:
     def act(self):
         kinds = [self.join] * 6 + [self.rekey, self.remove, self.leave, self.take, self.kill]
         kinds += [self.stop, self.go_on, self.go_on, self.restart, self.resign]
+        kinds += [self.keep, self.put_back] if self.goes_back else []
         self.chance.choice(kinds)()
 
     def meddle(self, store):
@@ -239,6 +243,26 @@ class Story:
                     pass
                 return
 
+    def keep(self):
+        """A copy of the store."""
+        copy(self.site.path, self.older)
+
+    def put_back(self):
+        """All die, and are started anew over a copy that was made before."""
+        if not self.older.exists():
+            return
+        for one in self.site.all.values():
+            if not one.is_dead:
+                one.kill()
+        copy(self.older, self.site.path)
+        self.crowd.went_back()
+        calm, self.is_calm = self.is_calm, True
+        for name in self.site.all:
+            self.site.restart(name)
+        authority = self.site.settle().server.authority
+        self.out = {n: e for n, e in self.out.items() if authority.find(n).removed}
+        self.is_calm = calm
+
     # What must hold
 
     def check(self):
@@ -255,7 +279,7 @@ def main(first=0, last=None):
     while last is None or seed <= int(last):
         with tempfile.TemporaryDirectory() as folder:
             print("seed", seed, flush=True)
-            Story(Path(folder) / "state.db", seed).run()
+            Story(Path(folder) / "state.db", seed, goes_back=seed % 3 == 2).run()
         seed += 1
 
 

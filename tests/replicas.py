@@ -8,6 +8,8 @@ import random
 import sqlite3
 from contextlib import suppress
 
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
+
 from covey_host.errors import Problem
 from covey_host.gcks import authority, policy, sharedserver
 from covey_host.gcks.replica import Replica
@@ -86,7 +88,7 @@ class Replicas:
     def __init__(self, path, names="abc", text=SITE + LINE1, seed=1, wrap=lambda store: store):
         self.path, self.text, self.seed = path, text, seed
         self.now = 1_000_000
-        self.air, self.unasked = [], []
+        self.air, self.aired_ms, self.unasked = [], [], []
         self.policy = policy.parse(text)
         made = sqlite.create(path)
         authority.make_signing_key(made)
@@ -117,6 +119,7 @@ class Replicas:
     def send(self, outs, one):
         for out in outs:
             (self.air if out.address is None else self.unasked).append((one.name, out))
+            self.aired_ms += [self.now] if out.address is None else []
 
     def wait(self, ms):
         end = self.now + ms
@@ -175,7 +178,8 @@ class Replicas:
 
 class Crowd:
     """Members that hear what any key server sends to the group, and what must hold of all of it:
-    no (key, nonce) twice, one line of epochs, no Message ID twice."""
+    no (key, nonce) twice, one line of epochs, no Message ID twice; with fresh_join, nobody has
+    sent under a TEK that a newcomer is given."""
 
     def __init__(self, site):
         self.site = site
@@ -186,25 +190,47 @@ class Crowd:
         self._ids = {}  # (Rekey SA, Message ID) → the datagram
         self._holders = {}  # (TEK, Sender-ID) → one registration's
         self.epochs = {}  # number → TEK, Rekey SA
+        self._has_gone_back = False
+        self._sends = {}  # TEK → when each that has it sends under it, at the earliest
 
     def join(self, name, gm):
         self.gms[name] = gm
+        if self.site.policy.groups["line1"].fresh_join:
+            first = min(self._sends.get(gm.tek, ()), default=self.site.now)
+            assert self.site.now <= first, "a newcomer has a TEK that is in use"
+        self._gets(gm, self.site.now)
         self.check()
         return gm
+
+    def went_back(self):
+        """The store is an older copy: what was said since then may be said otherwise."""
+        self.epochs, self._ids = {}, {}
+        self._has_gone_back = True
+
+    def _gets(self, gm, now_ms):
+        atd_ms = gm.policy.wide.get(1, 0) * 900  # a clock may be a tenth too fast
+        self._sends.setdefault(gm.tek, []).append(now_ms + atd_ms)
 
     def come(self, name, one, **more):
         return self.join(name, self.site.come(name, one, **more))
 
     def hear(self, deaf=()):
-        outs, self._at = self.site.air[self._at :], len(self.site.air)
-        for _, out in outs:
+        at, self._at = self._at, len(self.site.air)
+        for (_, out), now_ms in zip(self.site.air[at:], self.site.aired_ms[at:], strict=True):
             data = out.data
             spi = data[:16]
             assert self._ivs.setdefault((spi, data[32:40]), data) == data, "an IV twice"
             assert self._ids.setdefault((spi, data[20:24]), data) == data, "a Message ID twice"
-            for name, gm in self.gms.items():
+            for name, gm in list(self.gms.items()):
                 if name not in deaf:
-                    self.heard.setdefault(name, []).append(gm.rekey(data))
+                    try:
+                        said = gm.rekey(data)
+                    except InvalidUnwrap:  # Key IDs of the tree came again, with other keys
+                        assert self._has_gone_back
+                        said = self.gms.pop(name) and "lost"
+                    self.heard.setdefault(name, []).append(said)
+                    if said == "rekeyed":
+                        self._gets(gm, now_ms)
         self.check()
 
     def check(self):

@@ -10,7 +10,7 @@ from typing import Any
 from . import control, output, overview
 from . import site as sites
 from . import why as words
-from .audit import recorder
+from .audit import naming, recorder
 from .errors import MISUSE, Problem
 from .gcks import authority, policy, policyvalues, trust
 from .gcks.sockets import interface_address
@@ -205,13 +205,20 @@ def _site_to_serve(
         place = known[0]
     from .vault.copying import attach
 
-    had = location.own_of(Site(option or Path(os.environ.get("COVEY_SITE") or ".")))
+    root = option or Path(os.environ.get("COVEY_SITE") or ".")
+    had = location.own_of(Site(root))
     own = location.Own(
         had.replica if replica is None else replica,
         had.advertise if advertise is None else advertise,
     )
     own.check()
-    return attach(option, place, own)
+    former = location.replica_of(Site(root))
+    site = attach(option, place, own)
+    if former not in ("", location.replica_of(site)) and not control.call(
+        site.control, {"do": "health"}
+    ):
+        naming.rename(site, former, location.replica_of(site))
+    return site
 
 
 def drain(option: Path | None) -> None:

@@ -20,11 +20,12 @@ _FQDN = const(3)  # a name's text
 
 
 def emit_redirect(host, nonce=b""):
-    """host: text, an IPv4 address with dots, or a name."""
+    """host: text, an IPv4 address with dots, or a name of 255 octets at most."""
     parts = host.split(".")
-    if len(parts) == 4 and all([part.isdigit() for part in parts]):
+    if len(parts) == 4 and all([part.isdigit() and int(part) < 256 for part in parts]):
         return bytes([_IPV4, 4] + [int(part) for part in parts]) + nonce
-    return bytes([_FQDN, len(host)]) + host.encode() + nonce
+    name = host.encode()[:255]
+    return bytes([_FQDN, len(name)]) + name + nonce
 
 
 def parse_redirect(data):

@@ -15,7 +15,7 @@ from covey.hopping import Hop, Patience
 from covey.octets import equal, wipe
 from covey.payloads import notifies, notify
 from covey.port import const, ticks_diff
-from covey.registration import REDIRECTED, REFUSED
+from covey.registration import FAILED, REDIRECTED, REFUSED
 from covey.servers import Servers
 
 _IN_VAIN = "redirected_too_often"
@@ -129,6 +129,8 @@ class Several(Servers):
             return True
         if it._leaving:
             return False
+        if outcome == FAILED and it.moves:
+            return True  # it is left anyway, and whom to ask is settled
         if reason == REDIRECTED:
             it._refresh.answered(it._now_ms)
             self._go(it)

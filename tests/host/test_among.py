@@ -1,12 +1,14 @@
 """`covey serve` among others: several on one store, on a virtual clock."""
 
 import re
+from functools import partial
 
 import pytest
 
 from covey_host import site as sites
 from covey_host.errors import Problem
 from covey_host.gcks import among, authority, policy, sitepolicy
+from covey_host.gcks.sharedserver import SharedKeyServer
 from covey_host.operations import _WORK, Operations, changes_state
 from covey_host.store import Fenced, sqlite
 from foreign_gm import REGISTRATION_FAILED, notification
@@ -130,12 +132,19 @@ class Plant:
 
 
 @pytest.fixture
-def make(tmp_path):
+def make(tmp_path, monkeypatch):
     made = []
 
+    def clock():
+        return 1_700_000_000 + made[-1].now / 1000
+
     def plant(**texts):
-        made.append(Plant(tmp_path, texts))
-        return made[-1]
+        plant = Plant.__new__(Plant)
+        made.append(plant)
+        plant.__init__(tmp_path, texts)
+        return plant
+
+    monkeypatch.setattr(among, "SharedKeyServer", partial(SharedKeyServer, time=clock))
 
     yield plant
     for each in made:
@@ -215,7 +224,9 @@ def test_what_a_newer_covey_put_in_force_is_told_by_an_older_one(plant):
     for machine in plant.living:
         if machine is not holder:
             assert in_force(machine) == ["line1"]
-            assert any("older than the others" in said for said in machine.troubles)
+            told = [facts["reason"] for name, facts in machine.server.events if name == "trouble"]
+            assert any("older than the others" in said for said in told)
+            assert machine.server.receive(b"whatever it is", "a", plant.now) == []  # nobody
 
 
 def test_a_group_is_added_only_to_what_is_in_force(plant):
@@ -315,6 +326,31 @@ def test_a_drain_hands_over_at_once(plant):
     plant.wait(3_000)
     epochs = {machine.server.epochs()["line1"] for machine in plant.living}
     assert epochs == {1}, "nobody needed new keys"
+
+
+def test_no_rekey_is_missed_while_each_is_upgraded(make):
+    """Drained, ended, started again, one after the other, the holder too; keys are due at 48 s."""
+    text = SITE + LINE1 + "lifetime = 60\n"
+    plant = make(a=text, b=text, c=text)
+    begun, born = plant.now, {1: plant.now}
+
+    def wait(ms):
+        for _ in range(ms // 100):
+            plant.wait(100)
+            for machine in plant.living:
+                born.setdefault(machine.server.epochs()["line1"], plant.now)
+
+    while plant.now < begun + 150_000:
+        for name in "abc":
+            plant[name].perform({"do": "drain"})
+            wait(1_000)
+            plant[name].kill()
+            wait(4_000)
+            plant.all[name] = Machine(plant, name, text)
+            wait(2_000)
+    assert list(born) == list(range(1, len(born) + 1)) and len(born) >= 3
+    apart = [born[n + 1] - born[n] for n in range(1, len(born))]
+    assert all(41_000 <= ms <= 49_000 for ms in apart), apart
 
 
 def test_who_is_alone_does_not_drain(make):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from covey_host import site as sites
-from covey_host.audit import journal, reader, rows
+from covey_host.audit import journal, naming, reader, rows
 from covey_host.audit.chain import BEGIN
 from covey_host.audit.journal import Journal
 from covey_host.errors import Problem
@@ -42,10 +42,14 @@ class Plant:
         log.close()
         return [json.loads(line) for line in reader.lines(self.at(who))]
 
-    def found(self, who):
-        """What verify says on that replica's machine."""
+    def site(self, who):
         site = Site(self.at(who))
         site.store, site.key = self.root / "state.db", self.root / "site.key"
+        return site
+
+    def found(self, who):
+        """What verify says on that replica's machine."""
+        site = self.site(who)
         self._patch.setattr(location, "replica_of", lambda _: who)
         return reader.verify(site, BEGIN).found
 
@@ -111,9 +115,25 @@ def test_it_goes_on_under_another_name(plant):
     shutil.copy(plant.root / journal.NAME, plant.at("north") / journal.NAME)
     assert [e["n"] for e in plant.log("north", "started")] == [1, 2, 3]
     assert plant.found("north") == []
+    mark = plant.ledger().read("audit/mark/north")
     rows.hand_over(plant.ledger(), "north", "")
     rows.hand_over(plant.ledger(), "north", "")  # after a kill, once more
-    assert plant.ledger().read("audit/mark") == plant.ledger().read("audit/mark/north")
+    assert plant.ledger().read("audit/mark") == mark
+    assert plant.ledger().read("audit/mark/north") == mark
+
+
+def test_a_replica_gets_another_name(plant):
+    plant.log("north", "started", "stopped")
+    plant.log("south", "started")
+    assert plant.found("north") == plant.found("south") == []
+    north, south = plant.site("north"), plant.site("south")
+    naming.rename(south, "north", "west")  # whose store.toml was copied from there
+    assert plant.found("north") == [] and plant.ledger().read("audit/mark/west") is None
+    naming.rename(north, "north", "west")
+    assert plant.ledger().read("audit/mark/north") is None
+    plant.at("north").rename(plant.root / "west")
+    assert [e["n"] for e in plant.log("west", "started")] == [1, 2, 3]
+    assert plant.found("west") == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import test_ike
 import test_ikebody
 import test_ikesa
 import test_kd
-from covey import gsa, ike
+from covey import gsa, ike, redirect
 from covey.drops import DROP_GSA, DROP_KD, FormatError
 from covey.gcm import GCMContext
 
@@ -67,6 +67,7 @@ FORMATS = (
     (ike.check_nonce, bytes, bytes(32), None),
     (ike.parse_notify, ike.emit_notify, test_ikebody.REKEY_SA, None),
     (ike.parse_delete, ike.emit_delete, test_ikebody.DELETE_ESP, None),
+    (redirect.parse_redirect, _spread(redirect.emit_redirect), b"\3\4gcks" + bytes(32), None),
     (_parse_ts, ike.emit_ts, test_ikebody.TS_V6, None),
     (
         gsa.parse_gsa,

@@ -513,6 +513,30 @@ def test_a_stopped_holder_that_is_asked_first(site):
     assert not former.is_holder
 
 
+def test_a_stopped_holder_that_changes_keys_for_a_newcomer(tmp_path):
+    """It finds that it holds no more as it writes that: the newcomer is asked for instead."""
+    site = Replicas(tmp_path / "state.db", text=FRESH)
+    site.settle()
+    site.add(*NAMES)
+    crowd = Crowd(site)
+    crowd.come("m1", site.holder)
+    site.wait(30_000)
+    former = site.holder
+    former.is_stopped = True
+    before = turn(site)
+    site.wait(3_000)
+    former.is_stopped = False
+    gm, auth = site.begun("m0", former)
+    assert former.talk(auth, "m0") is None
+    outs, _ = former.server.step(site.now + 5_000)
+    assert not [out for out in outs if out.address is None]
+    assert turn(site) == before and not former.is_holder
+    site.send(outs, former)
+    crowd.join("m0", take(gm, site.answered(former, "m0")))
+    crowd.hear()
+    assert crowd.current() == {"m0", "m1"}
+
+
 def test_a_command_takes_the_term_first(site):
     former, one = site.holder, site.followers[0]
     site.send(one.replica.take(site.now), one)
@@ -631,7 +655,7 @@ def test_all_are_started_anew_and_members_follow(site):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_whatever_happens(tmp_path, seed):
-    Story(tmp_path / "state.db", seed).run(40)
+    Story(tmp_path / "state.db", seed, goes_back=seed > 3).run(40)
 
 
 # Defects

@@ -172,6 +172,16 @@ def test_a_unit_names_its_site_and_shuts_the_rest(installed):
     assert "ProtectHome=read-only" in text_of("/home/anna/plant")
 
 
+def test_the_unit_of_one_of_several_drains_first(installed, tmp_path, monkeypatch):
+    monkeypatch.setattr(unit, "_TEMPORARY", ())
+    files = 'ca = "/home/anna/ca"\ncert = "/etc/cert"\nkey = "/etc/key"\n'
+    (tmp_path / "store.toml").write_text('url = "etcd://a/x"\n' + files)
+    text = text_of(tmp_path)
+    assert f"\nExecStop=-{PROGRAM} drain --site {tmp_path}\n" in text
+    assert "\nTimeoutStopSec=40\n" in text and "ExecStop" not in text_of()
+    assert "ProtectHome=read-only" in text  # a certificate is there
+
+
 @pytest.mark.parametrize("root", ["/tmp/plant", "/srv/my plant", "/srv/%h", '/srv/"x', "/srv/\n"])
 def test_sites_that_no_unit_can_reach(installed, root):
     with pytest.raises(Problem) as refused:

@@ -17,6 +17,7 @@ from covey.membership import MEMBER, Membership
 from covey.nat import Path
 from covey_host.gcks.sockets import Address
 from gcks_site import KEY, PLAIN, SITE, Site
+from replicas import STEP_MS, Replicas
 from simulator import machine
 from simulator.clock import Alarm, Clock
 from simulator.swift import Swift
@@ -42,6 +43,9 @@ class Plant:
         self.boards = [Board(self, number) for number in range(members)]
         self._alarm = Alarm(self.clock, self._step)
 
+    def add(self, name):
+        self.site.add(name)
+
     def run(self, ms):
         self.clock.run_until(self.clock.now_ms + ms)
 
@@ -66,8 +70,11 @@ class Plant:
     def _say(self, outs, host=None):
         for out in outs:
             if out.address is not None and HOSTS[out.address.endpoint] in self.lives:
-                high, low = out.address.host.split(".")[2:]
-                self.clock.after(1, self.boards[256 * int(high) + int(low)].hear, out.data)
+                self._tell(out)
+
+    def _tell(self, out):
+        high, low = out.address.host.split(".")[2:]
+        self.clock.after(1, self.boards[256 * int(high) + int(low)].hear, out.data)
 
 
 class Board:
@@ -78,7 +85,7 @@ class Board:
         self.name = f"m{number}"
         self.number = number
         chance = random.Random(f"{plant.seed} {self.name}")
-        plant.site.add(self.name, sender=True)
+        plant.add(self.name)
         config = Config(
             {
                 "version": 1,
@@ -131,6 +138,48 @@ class Board:
             self.rounds.append((now_ms, self.it.server.host, ids))
         self.gaps += bool(self.rounds) and not self.member.can_send(now_ms)
         self._alarm.set(now_ms + max(1, wait_ms))
+
+
+class Company(Plant):
+    """The same with three real replicas over one store, as members of this Python hear them."""
+
+    def __init__(self, folder, members, seed=7, **more):
+        self.clock = Clock()
+        self.site = Replicas(folder / "state.db", HOSTS, seed=seed)
+        self.clock.now_ms = self.site.now
+        self.site.settle()
+        self.clock.run_until(self.site.now)
+        self.begun, self.seed, self.more = [], seed, more
+        self.boards = [Board(self, number) for number in range(members)]
+
+    def add(self, name):
+        self.site.add(name)
+
+    def run(self, ms):
+        for _ in range(ms // STEP_MS):
+            self.site.wait(STEP_MS)
+            self._carry()
+            self.clock.run_until(self.site.now)
+
+    def send(self, board, host, data):
+        if data[18] == ike.IKE_SA_INIT:
+            self.begun.append((self.clock.now_ms, host, board.number))
+        self.clock.after(1, self._take, self.site[host], data, board.address(host))
+
+    def _take(self, one, data, address):
+        if not (one.is_dead or one.is_stopped):
+            self.site.send(one.server.receive(data, address, self.site.now), one)
+            self._carry()
+
+    def _carry(self):
+        told, self.site.unasked = self.site.unasked, []
+        for name, out in told:
+            if not (self.site[name].is_dead or self.site[name].is_stopped):
+                self._tell(out)
+
+    def members_of(self, host):
+        """Whose IKE SA is open there."""
+        return set(self.site[host].server._responder._proven)
 
 
 @pytest.fixture
@@ -196,3 +245,50 @@ def test_who_has_to_wait_for_new_keys_stays_where_it_is(tmp_path, swift):
     assert at - began > 1500  # the last one did wait
     assert plant.site.server.counters["sa_init_repeat"] >= 3
     assert plant.site.server.counters["sa_init"] == 4
+
+
+def test_a_replica_that_drains_is_left_and_nobody_is_missed(tmp_path, swift):
+    """REDIRECT over open IKE SAs, and to whoever comes."""
+    plant = Company(tmp_path, 24)
+    for board in plant.boards[:18]:
+        board.switch_on()
+    plant.run(500)
+    assert all(len(board.rounds) == 1 for board in plant.boards[:18])
+    left, others = HOSTS[0], HOSTS[1:]
+    assert all(plant.members_of(host) for host in HOSTS)
+    told = plant.members_of(left)
+    one = plant.site[left].server
+    one.redirects.hosts = others
+    plant.site.send(one.drain(plant.site.now), plant.site[left])
+    for board in plant.boards[18:]:
+        board.switch_on()
+    plant.run(4000)
+    assert one.is_drained and not plant.members_of(left)
+    for board in plant.boards:
+        assert len(board.rounds) == 1 + (board.name in told) and board.gaps == 0
+        assert board.rounds[-1][1] in others
+        said = [name for name, _ in board.it.events]
+        assert "unanswered" not in said
+        assert "redirected" in said or board.name not in told
+    begun = [number for _, host, number in plant.begun if host == left]
+    new = [number for number in begun if number >= 18]
+    assert new and all(plant.boards[number].it.events[1][0] == "redirected" for number in new)
+    assert one.counters["redirected"] == len(new)
+
+
+def test_a_replica_that_dies_is_missed_by_nobody_for_a_second(tmp_path, swift):
+    """Also by who is just registering there: between its two messages, or before."""
+    plant = Company(tmp_path, 20)
+    dead = plant.site.holder.name
+    for number, board in enumerate(plant.boards):
+        plant.clock.after(number, board.switch_on)
+    plant.run(STEP_MS)  # half of them are at it, and some of them there
+    plant.site[dead].kill()
+    began = plant.clock.now_ms
+    plant.run(5000)
+    assert all(board.rounds for board in plant.boards)
+    late = sorted(board.rounds[0][0] - began for board in plant.boards)
+    asked = {number for _, host, number in plant.begun if host == dead}
+    left = [board for board in plant.boards if board.rounds[0][1] != dead]
+    assert sum(ms > 400 for ms in late) == len(asked & {board.number for board in left}) >= 4
+    assert 800 < late[-1] < 1200 and late[-2] < 700  # that one was between its two messages

@@ -18,7 +18,10 @@ def test_octets_of_a_name():
     data = bytes((3, 12)) + b"gcks.example"
     assert emit_redirect("gcks.example", NONCE) == data + NONCE
     assert parse_redirect(data + NONCE) == ("gcks.example", NONCE)
-    assert emit_redirect("1.2.3.x") == bytes((3, 7)) + b"1.2.3.x"
+    for name in ("1.2.3.x", "1.2.3.256", "a" * 255):
+        assert parse_redirect(emit_redirect(name, NONCE)) == (name, NONCE)
+        assert emit_redirect(name)[0] == 3
+    assert len(emit_redirect("a" * 256)) == 257
 
 
 def test_what_is_none():

@@ -24,12 +24,12 @@ class Verdict(NamedTuple):
     found: list[str]  # what is wrong
 
 
-def verify(site: Site, since: Mark) -> Verdict:
-    """since: what was looked at before."""
+def verify(site: Site, since: Mark, who: str | None = None) -> Verdict:
+    """since: what was looked at before. who: of which replica; None: of this one."""
     store = open_store(site)
     try:
         ledger = Ledger(store)
-        who = location.replica_of(site)
+        who = location.replica_of(site) if who is None else who
         missing = rows.missing(ledger, who) if store.is_settled else []
         key = ledger.read(rows.KEY)
         until = rows.read_mark(ledger, who)  # before the files: these go on

@@ -47,9 +47,13 @@ def read_first(ledger: Ledger, who: str) -> int:
     return int(ledger.read(of(FIRST, who)) or b"1")
 
 
-def hand_over(ledger: Ledger, former: str, who: str) -> None:
-    """The log of `former` goes on under another name."""
-    found = {of(row, who): ledger.read(of(row, former)) for row in (MARK, FIRST)}
-    for row in found:
-        ledger.read(row)  # which version it has
-    ledger.write({row: value for row, value in found.items() if value is not None})
+def hand_over(ledger: Ledger, former: str, who: str, *, forget: bool = False) -> None:
+    """The log of `former` goes on under another name. forget: nothing is left of that one."""
+    found = {row: ledger.read(of(row, former)) for row in (MARK, FIRST)}
+    changes: Changes = {}
+    for row, value in found.items():
+        if value is not None:
+            ledger.read(of(row, who))  # which version it has
+            changes |= {of(row, former): None} if forget else {}
+            changes |= {of(row, who): value}
+    ledger.write(changes)

@@ -119,7 +119,11 @@ class Ledger:
         if later and self._later is not None:
             self._later |= changes
         elif changes and not self._later:
-            self._swap(changes, is_anybodys=later)
+            try:
+                self._swap(changes, is_anybodys=later)
+            except Moved as moved:
+                self._lost = None if self._later is None else moved
+                raise
         elif changes:
             self._write_all(self._later | changes)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import MISUSE, Problem
 from ..site import Site
+from ..store import location
 
 _UNIT = """\
 # Made by `covey unit`. Bring it to /etc/systemd/system/{name}.service, then
@@ -24,13 +25,13 @@ Type=notify
 NotifyAccess=main
 ExecStart={command}
 ExecReload=/bin/kill -HUP $MAINPID
-Restart=on-failure
+{stop}Restart=on-failure
 RestartSec=2
 # a mistake in what was typed or configured
 RestartPreventExitStatus=2
 WatchdogSec=30
 # it ends a removal that is under way
-TimeoutStopSec=20
+TimeoutStopSec={stop_s}
 # workers end with it, not before
 KillMode=mixed
 
@@ -77,6 +78,10 @@ SystemCallErrorNumber=EPERM
 [Install]
 WantedBy=multi-user.target
 """
+_DRAIN = """\
+# its members go to the other key servers first, if there are any
+ExecStop=-{command}
+"""
 _HOMES = ("/home", "/root", "/run/user")
 _TEMPORARY = ("/tmp", "/var/tmp")
 
@@ -84,9 +89,14 @@ _TEMPORARY = ("/tmp", "/var/tmp")
 def unit(site: Site, user: str, name: str, arguments: list[str]) -> str:
     """The unit's text. Problem where a service could not reach the site."""
     root = site.root.absolute()
-    command = command_of("serve", "--site", str(root), *arguments)
-    home = home_for([root])
-    return (_UNIT + SHUT).format(name=name, site=root, command=command, user=user, home=home)
+    of_it = {"name": name, "site": root, "user": user, "stop": "", "stop_s": 20}
+    of_it["command"] = command_of("serve", "--site", str(root), *arguments)
+    place, files = location.read(site), []
+    if place is not None:
+        files = [Path(path) for path in (place[0].ca, place[0].cert, place[0].key) if path]
+        drain = command_of("drain", "--site", str(root))
+        of_it |= {"stop": _DRAIN.format(command=drain), "stop_s": 40}
+    return (_UNIT + SHUT).format(home=home_for([root, *files]), **of_it)
 
 
 def command_of(*words: str) -> str:
