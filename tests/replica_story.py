@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from covey_host.errors import Problem
+from covey_host.gcks.treelevel import page_count
 from foreign_gm import GSA_AUTH
 from gcks_site import PLAIN, SITE
 from replicas import Crowd, Replicas, copy
@@ -21,7 +22,7 @@ TEXTS = [
     SITE + PLAIN,
     SITE + PLAIN + "fresh_join = false\nbackward_secrecy = true\n",
     SITE + PLAIN + "fresh_join = false\nlifetime = 60\n",
-    SITE + PLAIN + "fresh_join = false\nsender_id_form = [4, 4]\n",
+    SITE + PLAIN + "fresh_join = false\nsender_id_form = [8, 4]\n",
 ]
 _MOST_DEEP = 2
 
@@ -93,8 +94,7 @@ class Story:
         assert self.out.keys() <= gone
         for name in NAMES:
             if name not in gone and name not in self.crowd.current():
-                one = self.chance.choice(self.site.living)
-                self.crowd.join(name, self.site.come(name, one, ms=40_000))
+                self.back(name)
                 self.site.wait(500)
                 self.crowd.hear()
         self.site.wait(20_000)
@@ -106,6 +106,20 @@ class Story:
             assert one.group.epoch == holder.group.epoch
             assert one.group._roster._members == holder.group._roster._members
             assert one.group._roster.rows == holder.group._roster.rows
+            assert rows_of(one.group._tree) == rows_of(holder.group._tree)
+
+    def back(self, name):
+        """It comes until it is let in: it may be too soon for the numbers that are left."""
+        for left in reversed(range(4)):
+            one = self.chance.choice(self.site.living)
+            gm, auth = self.site.begun(name, one)
+            answer = one.talk(auth, name) or self.site.answered(one, name, 40_000)
+            payloads = gm.check_identity(gm.open(answer, GSA_AUTH))
+            if len(payloads) == 3 or not left:
+                break
+            self.site.wait(15_000)
+            self.crowd.hear()
+        self.crowd.join(name, gm.take_group(payloads))
 
     # What happens
 
@@ -158,6 +172,7 @@ class Story:
         some = self.chance.sample(NAMES, self.chance.randint(1, 3))
         begun = {name: self.site.begun_or_not(name, one) for name in some}
         begun = {name: found for name, found in begun.items() if found[0] is not None}
+        former = {name: self.crowd.gms.pop(name) for name in begun if name in self.crowd.gms}
         answers = one.at_once({name: auth for name, (_, auth) in begun.items()})
         for name, (gm, _) in begun.items():
             if name in answers and answers[name][18] == GSA_AUTH:
@@ -165,6 +180,8 @@ class Story:
                 if len(payloads) == 3:
                     self.crowd.join(name, gm.take_group(payloads))
                     assert name not in self.out, f"{name} was removed, and has keys"
+                elif name in former:  # refused: what it has it keeps, and must not follow
+                    self.crowd.gms[name] = former[name]
 
     def look(self):
         def looked(one):
@@ -272,6 +289,16 @@ class Story:
             if gm is not None and gm.tek is not None:
                 known = numbers.get(gm.tek[1])
                 assert known is None or known < number, f"{name} was removed, and follows"
+
+
+def rows_of(tree):
+    """All that is stored of it, and the leaves that are free."""
+    pages = [
+        f"tree/{level}/{page}"
+        for level, size in enumerate(tree.sizes)
+        for page in range(page_count(size))
+    ]
+    return {tail: tree.row(tail) for tail in ("tree", *pages)}, list(tree._free)
 
 
 def main(first=0, last=None):

@@ -144,6 +144,7 @@ class Replicas:
 
     def begun(self, name, one, wants=1, **more):
         """A member behind IKE_SA_INIT → it, and its GSA_AUTH."""
+        self.unasked = [(by, out) for by, out in self.unasked if out.address != name]
         gm = ForeignGM(name.encode(), KEY, wants=wants, **more)
         gm.take_sa_init(one.talk(gm.sa_init(), name))
         return gm, gm.gsa_auth()
@@ -159,7 +160,6 @@ class Replicas:
 
     def come(self, name, one, wants=1, ms=15_000, **more):
         """A member registers there; it may have to wait. AssertionError where it isn't."""
-        self.unasked = [(by, out) for by, out in self.unasked if out.address != name]
         gm, auth = self.begun(name, one, wants, **more)
         answer = one.talk(auth, name) or self.answered(one, name, ms)
         assert answer, f"{name} has no answer of {one.name}"

@@ -188,6 +188,8 @@ def serve(
     address = None if interface is None else interface_address(interface)
     account = None if user is None else Account(user)
     log = output.Log(as_json)
+    if account:
+        account.assume()  # what is written to the site is the user's
     site = _site_to_serve(option, place, replica, advertise)
     return Server(site, log, address, ttl, account, workers).run()
 

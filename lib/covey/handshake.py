@@ -144,7 +144,7 @@ class Handshake:
     nat.Path to the server, or None: then no NAT is looked for. awake: see offer.ask_for.
     """
 
-    more = ()  # payloads behind all others of our IKE_SA_INIT
+    payloads = ()  # payloads behind all others of our IKE_SA_INIT
 
     def __init__(self, config, random, outgoing, path=None, awake=False):
         self.spi_i = bytes(random(len(_NO_SPI)))
@@ -253,7 +253,7 @@ class Handshake:
             payloads.append(self._config.credentials.announcement())
         if self._config.ppk is not None:
             payloads.append(self._config.ppk.announcement())
-        payloads += self.more
+        payloads += self.payloads
         spis = self.spi_i, _NO_SPI
         self.request = ike.emit_message(*spis, ike.IKE_SA_INIT, ike.FLAG_I, 0, payloads)
         self._outgoing.append((self.request, HOME))

@@ -17,8 +17,10 @@ from covey.nat import HOME
 from covey.octets import wipe
 from covey.payloads import error_of
 from covey.port import ticks_add, ticks_diff
-from covey.registration import AUTH, CLOSED, FAILED, INIT, REDIRECTED, STARTING, Registration
+from covey.registration import AUTH, CLOSED, FAILED, INIT, STARTING, Registration
 from covey.unicast import REDIRECT
+
+REDIRECTED = "redirected"  # an outcome, and .reason: another server is to be asked, see several.py
 
 
 class Hop(Registration):
@@ -96,7 +98,7 @@ class _Handshake(Handshake):
     def go_on(self, several):
         """With what the last one left."""
         self._several = several
-        self.more = (several.announcement(),)
+        self.payloads = (several.announcement(),)
         pair, several.pair = several.pair, None
         if pair is not None:
             wipe(self._secret)

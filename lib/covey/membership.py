@@ -58,16 +58,6 @@ _IDLE_MS = const(1000)
 _SLICES = const(6)  # of work on keys between two looks at timers
 
 
-def _servers_of(settings, random, path_to):
-    if len(settings.servers) == 1:
-        return Servers(settings.servers, random)
-    try:
-        from covey.several import Several
-    except ImportError:
-        raise ConfigError("This image was made for one key server: make it anew.")
-    return Several(settings, random, path_to)
-
-
 class Membership:
     """settings: config.Config. member: the Member whose key store this fills.
 
@@ -100,7 +90,14 @@ class Membership:
         self._keys = KeyWork(settings, member, self._group, random)
         self._ike = None  # registration.Registration
         self._path_to = path_to
-        self._servers = _servers_of(settings, random, path_to)
+        if len(settings.servers) == 1:
+            self._servers = Servers(settings.servers, random)
+        else:
+            try:
+                from covey.several import Several
+            except ImportError:
+                raise ConfigError("This image was made for one key server: make it anew.")
+            self._servers = Several(settings, random, path_to)
         self._asked = None  # config.Server of ._ike
         self._refresh = Refresh(self._random_ms)
         self._pause_s = _REFUSED_S

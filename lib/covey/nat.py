@@ -28,7 +28,7 @@ class Path:
         self._own = own or _UNKNOWN, own_port
         self._theirs = theirs, their_port
 
-    def is_to(self, host):
+    def is_of(self, host):
         """Whether this text is the server's address."""
         return host == "%d.%d.%d.%d" % tuple(self._theirs[0])
 

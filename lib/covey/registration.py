@@ -50,7 +50,6 @@ LEFT = "left"  # it knows; the IKE SA is up
 FAILED = "failed"  # no IKE SA (.reason, .noted): none was made, or the server answers no more
 CLOSED = "closed"  # the IKE SA is over (.reason): ended by the server, or by close()
 
-REDIRECTED = "redirected"  # an outcome, and .reason: another server is to be asked, see several.py
 NO_MEMORY = "no_memory"  # .reason where the server's answer was good, and could not be read
 
 _NEXT = {

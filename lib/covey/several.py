@@ -11,11 +11,11 @@ but our nonce, which whoever is on the way can read.
 
 from covey import ike
 from covey.drops import DROP_IKE_REDIRECT, FormatError
-from covey.hopping import Hop, Patience
+from covey.hopping import REDIRECTED, Hop, Patience
 from covey.octets import equal, wipe
 from covey.payloads import notifies, notify
 from covey.port import const, ticks_diff
-from covey.registration import FAILED, REDIRECTED, REFUSED
+from covey.registration import FAILED, REFUSED
 from covey.servers import Servers
 
 _IN_VAIN = "redirected_too_often"
@@ -117,7 +117,7 @@ class Several(Servers):
         if server.host == host:
             return True
         path = self._path_to(server)
-        return path is not None and path.is_to(host)
+        return path is not None and path.is_of(host)
 
     # What it means to a membership
 

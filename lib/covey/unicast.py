@@ -28,7 +28,7 @@ from covey.port import const
 ANSWERED = "answered"  # payloads (None: they don't parse), DROP_* then, the IkeSA: what was asked
 INBAND = "inband"  # requests.Inband
 ALIVE = "alive"  # payloads or None, of the answer to a liveness check; when that was asked first
-REDIRECT = "redirect"  # its data, see several.py
+REDIRECT = ike.REDIRECT  # its data, see several.py
 ENDED = "ended"  # why: the server, or its age, has ended the last IKE SA
 DEAD = "dead"  # the server answers no more
 

@@ -380,6 +380,36 @@ def test_without_its_store_it_sends_members_on_and_comes_back(plant, monkeypatch
     assert not one.server.redirects.is_away and one.among.faults(plant.now) == []
 
 
+def test_an_hour_without_a_quorum(make, monkeypatch):
+    """Nothing is half-written; keys that were due come once, and who leads is as it was."""
+    plant = make(**dict.fromkeys("abc", SITE + LINE1 + 'lifetime = "30m"\n'))
+    holder = plant.holder
+    term = holder.server.term
+
+    def away(*_):
+        raise Problem("etcd doesn't answer.")
+
+    with monkeypatch.context() as patch:
+        for machine in plant.living:
+            for name in ("changed", "present", "replicas", "beat", "read", "scan", "acquire_term"):
+                patch.setattr(machine.store._store, name, away)
+            machine.store.full = True
+        for _ in range(3600):
+            plant.now += 1_000
+            for machine in plant.living:
+                machine.step()
+        with pytest.raises(Problem):
+            holder.perform({"do": "rekey", "group": "line1"})
+        with pytest.raises(Problem):
+            plant.follower.perform({"do": "rekey", "group": "line1"})
+    for machine in plant.living:
+        machine.store.full = False
+        assert set(machine.troubles) == {"etcd doesn't answer."}
+    plant.wait(8_000)
+    assert [machine.server.epochs() for machine in plant.living] == [{"line1": 2}] * 3
+    assert plant.holder is holder and holder.server.term == term
+
+
 def test_what_only_the_holder_lets_in_is_sent_there(make):
     text = SITE + LINE1 + 'rekey = "inband"\n'
     plant = make(a=text, b=text)
@@ -424,6 +454,8 @@ def test_what_is_told_of_them(plant):
 def test_one_that_has_just_come_is_not_ready(plant):
     late = Machine(plant, "d", SITE + LINE1)
     assert late.among.faults(plant.now)[0].startswith("It does not know yet")
+    with pytest.raises(Problem, match="just started"):
+        late.perform({"do": "rekey", "group": "line1"})
     plant.all["d"] = late
     plant.wait(1_000)
     assert late.among.faults(plant.now) == []

@@ -137,7 +137,13 @@ def test_a_replica_gets_another_name(plant):
 
 
 @pytest.mark.parametrize(
-    "own", [location.Own("a/b"), location.Own("x" * 64), location.Own("", "host:4500")]
+    "own",
+    [
+        location.Own("a/b"),
+        location.Own("x" * 64),
+        location.Own("", "host:4500"),
+        location.Own("", "1.2.3.999"),
+    ],
 )
 def test_what_is_no_name_or_address_is_refused(own):
     with pytest.raises(Problem) as e:

@@ -26,6 +26,11 @@ def test_what_is_said_is_read():
     assert parse(NORTH.emit()) == NORTH
 
 
+@pytest.mark.parametrize("at", ["1.2.3.999", "1.2.3", "a b", "", "\n", "x" * 300, "١.2.3.4"])
+def test_where_nobody_can_be_found_is_nowhere(at):
+    assert parse(Said(at, takes=True).emit()) == Said(takes=True)
+
+
 @pytest.mark.parametrize(
     "facts",
     [b"", b"?", b"[]", b"7", b'{"at": 1}', json.dumps({"at": "a", "listen": 3}).encode(), b"\xff"],

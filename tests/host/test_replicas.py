@@ -5,14 +5,18 @@ implementation (foreign_gm.py).
 """
 
 import json
+from functools import partial
 
 import pytest
 
 from covey_host.errors import Problem
-from covey_host.gcks import policy, trust
+from covey_host.gcks import issuing, policy, trust, turns
 from covey_host.gcks.ledger import Ledger
+from covey_host.gcks.turns import Turn
 from covey_host.store import Fenced, WentBack, sqlite
+from foreign_certs import CertGM
 from foreign_gm import (
+    AUTHENTICATION_FAILED,
     AUTHORIZATION_FAILED,
     GSA_AUTH,
     GSA_REGISTRATION,
@@ -21,7 +25,7 @@ from foreign_gm import (
     notification,
 )
 from gcks_site import KEY, PLAIN, SITE, FullDisk
-from replica_story import Story
+from replica_story import Story, rows_of
 from replicas import Crowd, Replicas, copy, take
 
 NAMES = [f"m{number}" for number in range(6)]
@@ -48,6 +52,42 @@ def row(site, key):
 
 def turn(site):
     return row(site, "group/line1/turn")["n"]
+
+
+# What is known of the store
+
+
+def test_a_turn_names_what_was_deleted_for_a_while():
+    first = Turn()
+    assert first.gone_since(first) == []
+    second = first.after([])
+    third = second.after(["member/m0", "sender/3"])
+    assert third.gone_since(first) == third.gone_since(second) == ["member/m0", "sender/3"]
+    assert third.gone_since(third) == []
+    assert turns.parsed(turns.emitted(third)) == third and turns.parsed(None) == first
+    many = third.after([f"tree/0/{page}" for page in range(100)])
+    assert many.gone_since(third) is None and many.after([]).gone_since(many) == []
+    later = third
+    for _ in range(300):
+        later = later.after([])
+    assert later.gone_since(second) is None and later.gone_since(third) == []
+    assert first.gone_since(third) is None  # it went back
+
+
+def test_who_has_missed_much_reads_all(site):
+    one = site.followers[0]
+    site.come("m0", site.holder)
+    site.wait(200)
+    one.is_stopped = True
+    site.holder.server.remove_member("m0", site.now)
+    for _ in range(3):
+        site.holder.group.exclude(site.now)  # the tree's rows go
+    for name in NAMES[1:3]:
+        site.come(name, site.holder)
+    one.is_stopped = False
+    site.wait(300)
+    assert set(one.group.active()) == {"m1", "m2"}
+    assert rows_of(one.group._tree) == rows_of(site.holder.group._tree)
 
 
 # Registration
@@ -344,6 +384,25 @@ def test_followers_take_the_policy_of_the_store_and_register_by_no_other(site):
     assert not crowd.gms
 
 
+def test_a_reload_that_was_not_done_to_its_end(site):
+    """The policy is in the store, and then the holder died."""
+    text = site.text.replace("port = 2222", "port = 2223")
+    for each in site.living:
+        each.server.on_policy = lambda value: policy.parse(value.decode())
+    crowd = Crowd(site)
+    crowd.come("m0", site.followers[0])
+    former = site.holder
+    former.server.ledger.write({"site/policy": text.encode()})
+    former.kill()
+    site.settle()
+    site.wait(500)
+    crowd.hear()
+    assert site.holder.group.epoch.shape.port == 2223
+    assert "excluded" in crowd.heard["m0"]
+    crowd.come("m0", site.followers[0])
+    assert crowd.current() == {"m0"}
+
+
 def test_a_policy_that_a_machine_cannot_have_keeps_members_away(site):
     def refused(value):
         raise Problem("No.")
@@ -354,27 +413,46 @@ def test_a_policy_that_a_machine_cannot_have_keeps_members_away(site):
     ledger.write({"site/policy": site.text.encode()})
     site.wait(300)
     assert not one.server.is_ready
+    for each in site.living:
+        if each is not one:
+            each.is_stopped = True
+    site.wait(3_000)
+    with pytest.raises(Problem, match="can't have the policy"):
+        one.replica.take(site.now)
+    assert not one.is_holder  # whatever it would do, it would do by the wrong policy
+    for each in site.all.values():
+        each.is_stopped = False
+    site.settle()
     assert site.begun_or_not("m0", one) == (None, None)
     assert site.begun_or_not("m0", site.holder)[0] is not None
 
 
-def test_a_certificate_that_is_revoked_meanwhile(site):
-    """What proves it was judged by rows that are compared."""
-    one = site.followers[0]
-    trust.make(site.holder.server.ledger, "gcks.example", 1_700_000_000)
+@pytest.mark.parametrize("is_revoked", [False, True])
+def test_a_certificate_that_is_revoked_meanwhile(site, is_revoked):
+    """What proves a member was judged by rows that are compared."""
+    now = 1_700_000_000 + site.now // 1000
+    holder, one = site.holder.server, site.followers[0]
+    trust.make(holder.ledger, "gcks.example", now)
+    holder.refresh_trust()
+    key = issuing.new_key()
+    made = holder.trust.issue(key.public_key(), "lathe", 30, now)
+    known = [(trust.id_of(made), trust.until_of(made))]
+    holder.add_member("lathe", ["line1"], sender=True, certificates=known)
     site.wait(300)
-    gm, auth = site.begun("m0", one)
-    rows = {}
+    gm = CertGM(key, [issuing.der(made)], issuing.der(holder.trust.ca), b"lathe", wants=1)
+    gm.take_sa_init(one.talk(gm.sa_init(), "lathe"))
+    auth = gm.gsa_auth()
     with one.server.together(site.now) as late:
-        one.server.receive(auth, "m0", site.now)
-        one.server.authority.rests_on(one.server._responder._proof.trust_rows)
-        rows |= one.server._responder._proof.trust_rows
-        ledger = site.holder.server.ledger
-        ledger.read("trust/revoked")
-        ledger.write({"trust/revoked": b"{}"})
-    take(gm, late[0].data)
-    assert one.server.counters["moved"] == 1
-    assert one.server._responder._proof.trust_rows["trust/revoked"] != rows["trust/revoked"]
+        one.server.receive(auth, "lathe", site.now)
+        if is_revoked:
+            holder.ledger.write(trust.revocation(holder.ledger, dict(known), now))
+    payloads = gm.open(late[0].data, GSA_AUTH)
+    if is_revoked:
+        assert payloads == [notification(AUTHENTICATION_FAILED)]
+    else:
+        gm.take_group(gm.check_identity(payloads))
+    assert one.server.counters["moved"] == is_revoked
+    assert ("lathe" in one.group.active()) != is_revoked
 
 
 def test_a_long_batch_is_written_in_parts_and_nobody_registers_twice(tmp_path):
@@ -546,6 +624,19 @@ def test_a_command_takes_the_term_first(site):
     assert one.group.epoch == former.group.epoch
 
 
+def test_who_has_just_started_does_not_begin_a_run_for_a_command(site):
+    """The others live, and their keys are good."""
+    former, epoch = site.holder, site.holder.group.epoch
+    site.followers[0].kill()
+    (name,) = [name for name, one in site.all.items() if one.is_dead]
+    one = site.restart(name)
+    with pytest.raises(Problem, match="just started"):
+        one.replica.take(site.now)
+    site.wait(500)
+    site.send(one.replica.take(site.now), one)
+    assert one.is_holder and one.group.epoch == epoch == former.group.epoch
+
+
 def test_who_resigns_is_followed_at_once(site):
     former = site.holder
     site.send(former.replica.resign(site.now), former)
@@ -630,6 +721,7 @@ def test_a_store_that_goes_back_under_a_living_one(site, tmp_path):
     )
     with pytest.raises(WentBack):
         one.replica.step(site.now + 1_000)
+    assert site.begun_or_not("m0", one) == (None, None)
 
 
 def test_all_are_started_anew_and_members_follow(site):
@@ -694,6 +786,7 @@ CAUGHT = (AssertionError, ValueError, pytest.fail.Exception)
         (NoTurn, test_a_group_that_was_rekeyed_meanwhile),
         (NoRests, test_a_member_that_is_removed_meanwhile_gets_no_keys),
         (NoRests, test_a_receiver_that_comes_again_changes_no_row_and_is_compared_all_the_same),
+        (NoRests, partial(test_a_certificate_that_is_revoked_meanwhile, is_revoked=True)),
         (NoTerm, test_a_stopped_holder_after_which_nobody_has_written),
     ],
 )

@@ -6,11 +6,13 @@ name that is dead hears nothing. Each takes a millisecond for a message, as on a
 
 import os
 import random
+import sys
 
 import pytest
 
 from covey import ike, several
 from covey.config import Config
+from covey.drops import ConfigError
 from covey.hopping import Hop
 from covey.member import Member
 from covey.membership import MEMBER, Membership
@@ -292,3 +294,9 @@ def test_a_replica_that_dies_is_missed_by_nobody_for_a_second(tmp_path, swift):
     left = [board for board in plant.boards if board.rounds[0][1] != dead]
     assert sum(ms > 400 for ms in late) == len(asked & {board.number for board in left}) >= 4
     assert 800 < late[-1] < 1200 and late[-2] < 700  # that one was between its two messages
+
+
+def test_an_image_for_one_key_server_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "covey.several", None)
+    with pytest.raises(ConfigError, match="made for one key server: make it anew"):
+        Company(tmp_path, 1)

@@ -25,6 +25,11 @@ def test_it_is_a_row_of_the_store(tmp_path):
     assert sitepolicy.read(ledger) is None
     sitepolicy.write(ledger, SITE)
     assert sitepolicy.read(ledger) == SITE
+    sitepolicy.write(ledger, SITE + LINE1)
+    assert sitepolicy.read(Ledger(ledger._store)) == SITE + LINE1
+    for _ in range(2):
+        sitepolicy.forget(ledger)
+        assert sitepolicy.read(ledger) is None
 
 
 def test_a_newer_coveys_is_refused_in_one_sentence():

@@ -100,6 +100,7 @@ def test_a_site_in_etcd_through_the_death_of_etcd_and_of_its_server(bench, node)
     assert "holds something already" in said
     server = bench.serve()
     assert bench.status()["groups"]["line1"]["epoch"] >= status["epoch"]
+    assert bench.covey("audit", "verify").startswith("The log is whole")
     names = [
         json.loads(line)["member"]
         for line in bench.covey("member", "list", "--json").split("\n")

@@ -11,10 +11,11 @@ from covey_host.cluster import checks
 
 from .air import Weather
 from .plant import Setting
-from .replicas import HOSTS, SharedPlant
+from .replicas import SharedPlant
 
 _WEATHER = Weather(delay_ms=(1, 40))
 _QUIET_MS = 40_000
+_RECENT_MS = 5000
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,27 @@ class Luck:
     doubt: float = 0.02  # chance of each write of a server
     dwell: float = 0.01
     longest_ms: int = 6000  # of a fault
+
+
+STILL = Luck(doubt=0.05, dwell=0.15, kills=0.2)  # processes stand still in the middle of a write
+_KINDS = (
+    {},
+    {"more": "fresh_join = true\n"},
+    {"more": "fresh_join = false\nbackward_secrecy = true\n"},
+    {"key_tree": 0},
+    {"luck": Luck(doubt=0.15, dwell=0.05)},
+    {"luck": STILL},
+    {"luck": Luck(doubt=0.3, dwell=0, cuts=0.3)},
+    {
+        "luck": Luck(members=20, senders=10, reboots=1, evictions=0.15),
+        "more": "fresh_join = true\n",
+    },
+)
+
+
+def kind(seed):
+    """What endure() takes: another group, other luck, in turns."""
+    return _KINDS[seed % len(_KINDS)]
 
 
 class Faults:
@@ -58,6 +80,10 @@ class Faults:
             plant.wait(1000)
         self._heal()
         plant.wait(_QUIET_MS)
+        newest = None
+        while newest != plant.station.epoch.number:  # so that nobody is amid a rekey
+            newest = plant.station.epoch.number
+            plant.wait(_RECENT_MS)
         self._judge()
 
     def _judge(self):
@@ -157,6 +183,3 @@ def endure(seed, luck=None, more="fresh_join = false\n", key_tree=4):
         faults = Faults(plant, luck)
         faults.run()
         return plant, faults
-
-
-__all__ = ["HOSTS", "Faults", "Luck", "endure"]

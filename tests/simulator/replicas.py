@@ -226,9 +226,10 @@ class Company:
         key = f"group/{self.group_policy.name}/member/{name}"
         for row in reversed(rows):
             if row.key == key and row.value is None:
-                state = next(s for s in self.history.states() if s.revision == row.revision)
-                last = state.outbox[-1].messages if state.outbox else ()
-                return state.epoch.number, set(last) - self.said
+                state = [s for s in self.history.states() if s.revision <= row.revision][-1]
+                said_by = state.outbox[-1:] if state.revision == row.revision else ()
+                last = {message for parcel in said_by for message in parcel.messages}
+                return state.epoch.number, last - self.said
         return self.epoch.number, set()
 
     def note(self, row):

@@ -26,6 +26,11 @@ disclosure  keys in clear, for who has to look into a capture
 inbox       what has arrived and was not looked at yet
 spis        SPIs that say which process has their IKE SA; lobby: what a worker does with messages
 handover    an IKE SA that goes from a worker to the keeper; worker, workers: those processes
+turns       whose write of a group was the last, where several key servers share a store
+sharedgroup a group then; asks: what only its holder may do; sharedserver: a keyserver then
+replica     which of them holds, and when another one takes over
+company     what they say of themselves; sitepolicy: the policy that they share
+among       the server of one of them: commands, policy, drains
 keyserver   all of it together; server, sockets: around it, with clock and network
 """
 

@@ -102,7 +102,10 @@ class Among:
     # What people ask for
 
     def lead_for(self, work: Callable[[], dict], send: Callable[[list[Out]], None], now: Callable):
-        """Do what only the holder may, as the holder."""
+        """Do what only the holder may, as the holder. Problem: this one could lead only by a new
+        run, though others may live, or the store can't be written."""
+        if not self.is_ready:
+            raise Problem("The key server has just started: try again in some seconds.")
         for left in reversed(range(_AGAIN)):
             send(self._replica.take(now()))
             try:
@@ -137,8 +140,14 @@ class Among:
         self._replica.resign(now_ms)
         return [said.at for said in others], outs
 
+    def leave(self, now_ms: int) -> list[Out]:
+        """At the end: another one leads at once. Problem: it finds out by silence."""
+        self._is_draining = True
+        return self._replica.resign(now_ms)
+
     @property
     def is_drained(self) -> bool:
+        """Whether members have heard of drain()."""
         return self.keyserver.is_drained
 
     # What is told

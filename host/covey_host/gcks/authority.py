@@ -352,6 +352,10 @@ class Authority:
         value = self._ledger.read(_EVICT + group)
         return set() if value is None else set(json.loads(value))
 
+    def with_evicted(self) -> set[str]:
+        """The groups where there are some."""
+        return {group for group, _ in self._ledger.each(_EVICT)}
+
     def evicted_done(self, group: str) -> Changes:
         """The write that goes with starting the group anew."""
         return {_EVICT + group: None} if self.evicted(group) else {}

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from ..store import Replica
+from ..store.location import is_host
 
 LIVES_MS = 3_500  # since it was last heard of
 
@@ -36,6 +37,7 @@ def parse(facts: bytes) -> Said:
     try:
         told = json.loads(facts)
         at, host = str(told["at"]), str(told["host"])
+        at = at if is_host(at) else ""
         process, revision = int(told["process"]), int(told["revision"])
         listen = tuple(str(each) for each in told["listen"])
         lag_ms = None if told["lag_ms"] is None else int(told["lag_ms"])

@@ -86,7 +86,7 @@ class Ledger:
     def scan(self, prefix: str) -> dict[str, bytes]:
         """Key without the prefix → value."""
         rows = self._store.scan(prefix)
-        if self.is_shared:
+        if prefix in self._turns:
             self._forget_under(prefix)
         self._versions.update((key, version) for key, _, version in rows)
         found = {key[len(prefix) :]: value for key, value, _ in rows}

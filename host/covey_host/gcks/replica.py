@@ -30,6 +30,7 @@ _DUEL_MS = 200  # at random, on top of that
 _PRESENT_MS = 1000
 _MOST_APART_MS = 250  # that two looks count for
 _RUN_LEN = 8
+_STARTED_A_BEAT = 20
 
 
 class Replica:
@@ -90,10 +91,20 @@ class Replica:
         return outs, max(0, min(self._times()) - now_ms)
 
     def take(self, now_ms: int) -> list[Out]:
-        """Hold from now on, whoever does: before a command that writes. Problem: the store."""
+        """Hold from now on, whoever does: before a command that writes. Problem: from the store,
+        or it can't."""
         if self._keyserver.is_holder:
             return []
-        return self._take(None, self._keyserver.lead_seen.run if self._may_go_on else "", now_ms)
+        if self._keyserver.lacks_policy:
+            raise Problem(
+                "This machine can't have the policy in force: ask another one, or mend it."
+            )
+        if not self._may_go_on:
+            raise Problem(
+                "This key server has just started, and doesn't know yet what others do: try again"
+                " in two seconds."
+            )
+        return self._take(None, self._keyserver.lead_seen.run, now_ms)
 
     def resign(self, now_ms: int) -> list[Out]:
         """Let another one hold, at once: this one is about to end. What is not said yet of a
@@ -106,25 +117,6 @@ class Replica:
         finally:
             outs = self._keyserver.step_down(now_ms)
         return outs
-
-    def status(self, now_ms: int) -> dict:
-        """Plain values, for people. Problem: the store can't be read."""
-        lead = self._keyserver.lead_seen
-        caught_up_ms = self._keyserver.caught_up_ms
-        return {
-            "name": self.name,
-            "is_holder": self._keyserver.is_holder,
-            "is_ready": self._keyserver.is_ready,
-            "term": lead.term,
-            "holder": _facts_of(lead.facts).get("name", lead.owner),
-            "lag_ms": None if caught_up_ms is None else now_ms - caught_up_ms,
-            "revision": self._keyserver.since,
-            "trouble": self.trouble,
-            "replicas": [
-                {"version": one.version, **_facts_of(one.facts), "name": one.name}
-                for one in self._store.replicas()
-            ],
-        }
 
     # Inside
 
@@ -146,7 +138,7 @@ class Replica:
             self._keyserver.open()
         else:
             self._silent_ms += min(apart_ms, _MOST_APART_MS)
-        if self.is_resigned:
+        if self.is_resigned or self._keyserver.lacks_policy:
             return outs
         is_free = self._may_go_on and _facts_of(lead.facts).get("free") is True
         if is_free or self._silent_ms >= self._patience_ms:
@@ -165,9 +157,14 @@ class Replica:
         self._has_seen = True
         self._beat_ms = now_ms + BEAT_MS
         try:
-            return self._keyserver.lead(now_ms, term, run)
+            return self._keyserver.lead(now_ms, term, run, self._between)
         finally:
             self._wait_anew()
+
+    def _between(self, started: int) -> None:
+        """So many groups were given new keys: that may take long, and others are to see us."""
+        if started % _STARTED_A_BEAT == 0:
+            self._store.beat(self._keyserver.term, self._said())
 
     @property
     def _may_go_on(self) -> bool:

@@ -127,6 +127,8 @@ class Responder:
     @property
     def is_drained(self) -> bool:
         """Whether all that can be told of that were, and have answered, or won't."""
+        if not self.redirects.hosts:
+            return True
         told = (sa for sa in self._proven.values() if sa.has_redirect)
         return all(sa.is_redirected and sa.pending is None for sa in told)
 

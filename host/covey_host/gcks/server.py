@@ -252,6 +252,8 @@ class Server:
             self._notifier.stopping()
             if status != INTERRUPTED:
                 await self._finish()
+            if self._among:
+                self.send(self._guard(partial(self._among.leave, now_ms())) or [])
             return status
         finally:
             for endpoint in self._endpoints:

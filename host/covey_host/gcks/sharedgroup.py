@@ -196,6 +196,8 @@ class SharedGroup(Group):
         self._wants = ""
         if self.is_inband:  # the IKE SAs of its members are lost, and with them all ways
             self.exclude(now_ms)
+        elif self.epoch.shape != self.policy.shape:  # a reload that was not done to its end
+            self.rekey(now_ms)
 
     def step_down(self, now_ms: int) -> None:
         """Another one holds it."""

@@ -22,7 +22,7 @@ from typing import Any
 from covey import ike
 
 from ..errors import Problem
-from ..store import Changed, Fenced, Lead, Store
+from ..store import Changed, Fenced, Lead, Store, WentBack
 from . import Out, asks
 from .asks import Ask
 from .authority import MEMBER, Member
@@ -36,7 +36,9 @@ from .parts import Payloads, notify
 from .policy import GroupPolicy, SitePolicy
 from .sharedgroup import POLICY, RUN, Office, SharedGroup
 
-_TRIES = 20  # of the same work, while others write
+_TRIES = 20  # of what members ask for, while others write
+_TRIES_HELD = 60  # of what the holder does: others write shorter works, and more often
+_CROWDED_MS = 1000  # after others were faster: it is looked first what they have written
 _ASK_AGAIN_MS = 5000  # while somebody waits: the holder forgets
 
 _TRUST, _GROUP = "trust/", "group/"
@@ -50,7 +52,8 @@ class SharedKeyServer(KeyServer):
         self.replica = replica
         self.lead_seen = Lead()  # as the store was last looked at
         self.since = 0  # the revision that is known
-        self._is_open = self._lacks_policy = False
+        self._is_open = self._went_back = False
+        self.lacks_policy = False  # the one in force is not for this machine
         # What is made of a row `site/policy` that came; None: the policy stays as it is. Problem:
         # this key server can't have it, and registers nobody until there is another one.
         self.on_policy: Callable[[bytes], SitePolicy | None] = lambda _: None
@@ -59,6 +62,7 @@ class SharedKeyServer(KeyServer):
         self._office = Office(replica, self._time)
         self._unborn: dict[str, SharedGroup] = {}  # of policy, and not in the store yet
         self._unsent: list[Out] = []  # what came up while members were looked at
+        self._crowded_ms = 0  # until when others are likely to write at the same time
         self._asked: dict[str, tuple[Ask, int]] = {}  # by group: what we ask for, since when
 
     @property
@@ -68,7 +72,7 @@ class SharedKeyServer(KeyServer):
     @property
     def is_ready(self) -> bool:
         """Whether members may come: somebody holds, who lives, and the policy is here."""
-        return self._is_open and not self._lacks_policy
+        return self._is_open and not self.lacks_policy and not self._went_back
 
     def open(self) -> None:
         """Somebody holds, who lives."""
@@ -91,6 +95,8 @@ class SharedKeyServer(KeyServer):
         first = self._store.changed("site/", 0)
         self.since, self.lead_seen = first.revision, first.lead
         self._office.run = first.lead.run
+        self._groups.clear()
+        self._unborn.clear()
         self._begin(Ledger(self._store, is_shared=True))
         self._responder.make_room = self._ledger.make_room
         self._ledger.on_written = self._responder.written
@@ -103,18 +109,29 @@ class SharedKeyServer(KeyServer):
                 self._follow_group(policy, now_ms)
         self._office.looked_ms = now_ms
 
-    def lead(self, now_ms: int, term: int, run: str) -> list[Out]:
+    def lead(
+        self,
+        now_ms: int,
+        term: int,
+        run: str,
+        started: Callable[[int], None] = lambda _: None,
+    ) -> list[Out]:
         """Be the holder: the term was acquired with this run. Groups of another run get new keys,
-        those of this one go on as they are. Problem: it follows again; Fenced: another one was
-        faster."""
+        those of this one go on as they are. started: is told how many were given some. Problem:
+        it follows again; Fenced: another one was faster."""
         self._unsent += self._catch_up(now_ms)  # to what was written last before the term
         for group in self._groups.values():
             group.refresh(now_ms)
         self._ledger.term, self._office.is_holder = term, True
         try:
             self._again(partial(self._begin_run, run), now_ms)
+            evicted, count = self._authority.with_evicted(), 0
             for policy in list(self._policy.groups.values()):
-                self._again(partial(self._lead_group, policy, now_ms), now_ms)
+                is_evicted = policy.name in evicted
+                work = partial(self._lead_group, policy, now_ms, is_evicted=is_evicted)
+                if self._again(work, now_ms):
+                    count += 1
+                    started(count)
             self._again(self._renew, now_ms)
         except Problem:  # half a holder is none: what is left undone the next one finds
             self._unsent += self.step_down(now_ms)
@@ -143,19 +160,24 @@ class SharedKeyServer(KeyServer):
             self._ledger.write({RUN: run.encode()})
         self._office.run = run
 
-    def _lead_group(self, policy: GroupPolicy, now_ms: int) -> None:
+    def _lead_group(self, policy: GroupPolicy, now_ms: int, *, is_evicted: bool = True) -> bool:
+        """Whether it was given new keys. is_evicted: some may have lost rights there while no key
+        server was running."""
         name = policy.name
         group = self._groups.get(name) or self._unborn.get(name)
         if group is None:
             group = self._made(policy)
             group.load(now_ms)
-        evicted = frozenset(self._authority.evicted(name))
-        if evicted or not group.is_open:
-            group.start(now_ms, evicted, self._authority.evicted_done(name))
+        evicted = frozenset(self._authority.evicted(name)) if is_evicted else frozenset()
+        starts = bool(evicted) or not group.is_open
+        if starts:
+            done = self._authority.evicted_done(name) if is_evicted else {}
+            group.start(now_ms, evicted, done)
         else:
             group.take_over(now_ms)
         self._unborn.pop(name, None)
         self._groups[name] = group
+        return starts
 
     # What others have written
 
@@ -167,7 +189,11 @@ class SharedKeyServer(KeyServer):
         return outs + self._due(now_ms)
 
     def _catch_up(self, now_ms: int) -> list[Out]:
-        found = self._store.changed("", self.since)
+        try:
+            found = self._store.changed("", self.since)
+        except WentBack:
+            self._went_back = True
+            raise
         outs = self._take(found, now_ms)
         self.since, self._office.looked_ms = found.revision, now_ms
         return outs
@@ -201,10 +227,10 @@ class SharedKeyServer(KeyServer):
             self._ledger.take(RUN, rows[RUN][1])
         if POLICY in rows and rows[POLICY][1] != self._ledger.version(POLICY):
             value, version = rows[POLICY]
-            self._lacks_policy = True
+            self.lacks_policy = True
             try:
                 policy = self.on_policy(value)
-                self._lacks_policy = False
+                self.lacks_policy = False
             except Problem as problem:
                 self._tell("trouble", reason=problem.sentence)
                 policy = None
@@ -386,7 +412,7 @@ class SharedKeyServer(KeyServer):
     def _again(self, work: Callable[[], Any], now_ms: int | None) -> Any:
         """The work's result, though others write meanwhile. now_ms: None where it rests on no
         group."""
-        for _ in range(_TRIES):
+        for _ in range(_TRIES_HELD):
             was_stale = self._stale()
             try:
                 return work()
@@ -407,6 +433,8 @@ class SharedKeyServer(KeyServer):
     @contextmanager
     def _written_together(self, now_ms: int):
         """The ledger's together(); where others have written, members are looked at again."""
+        if now_ms < self._crowded_ms:
+            self._unsent += self._catch_up(now_ms)
         was_stale = self._stale()
         try:
             with self._ledger.together():
@@ -418,6 +446,7 @@ class SharedKeyServer(KeyServer):
             self._settle(was_stale)
             self._ledger.undo(True)
             self.counters["moved"] += 1
+            self._crowded_ms = now_ms + _CROWDED_MS
             if self._ledger.is_fenced:
                 self._unsent += self.step_down(now_ms)
             self._unsent += self._catch_up(now_ms)

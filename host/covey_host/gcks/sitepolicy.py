@@ -35,6 +35,12 @@ def write(ledger: Ledger, text: str) -> None:
     ledger.write({ROW: text.encode()})
 
 
+def forget(ledger: Ledger) -> None:
+    """covey.toml counts, until a first holder puts one in force again."""
+    if ledger.read(ROW) is not None:
+        ledger.write({ROW: None})
+
+
 def parse(text: str, listen: tuple[Listen, ...]) -> SitePolicy:
     """What it is on a machine that listens there. Problem: it is of a newer Covey."""
     try:

@@ -26,8 +26,9 @@ class Account:
             raise Problem(f"Only root can become {name}: leave --user out.", MISUSE)
 
     def assume(self) -> None:
-        """Be the user, with root in reserve. Problem where the system doesn't let us."""
-        if not self._is_root:
+        """Be the user, with root in reserve. Twice is once. Problem where the system doesn't let
+        us."""
+        if not self._is_root or os.geteuid() == self._user:
             return
         try:
             os.initgroups(self.name, self._group)

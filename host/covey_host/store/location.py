@@ -40,7 +40,7 @@ class Own:
         """Problem where it can't be that."""
         if self.replica:
             check_name("replica", self.replica)
-        if self.advertise and not _HOST.fullmatch(self.advertise):
+        if self.advertise and not is_host(self.advertise):
             raise Problem(
                 f"{self.advertise!r} can't be advertised: write an IPv4 address or a name, without"
                 " a port.",
@@ -69,6 +69,14 @@ def own_of(site: Site) -> Own:
 def replica_of(site: Site) -> str:
     """What this key server is called among others; "" where it is the only one."""
     return (own_of(site).replica or own_name()) if _fields(site) is not None else ""
+
+
+def is_host(text: str) -> bool:
+    """Whether it is an IPv4 address or a name."""
+    parts = text.split(".")
+    if text.isascii() and all(part.isdigit() for part in parts):
+        return len(parts) == 4 and all(len(part) < 4 and int(part) < 256 for part in parts)
+    return _HOST.fullmatch(text) is not None
 
 
 def own_name() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from .. import site as sites
 from ..audit import rows
 from ..errors import MISUSE, Problem
+from ..gcks import sitepolicy
 from ..gcks.ledger import Ledger
 from ..site import Site
 from ..store import Store, etcd, location, moving, sqlite
@@ -118,6 +119,8 @@ def _seal_all(site: Site, former: str, who: str) -> None:
     try:
         store.lock(_OWNER)
         rows.hand_over(Ledger(store), former, who)
+        if who:  # what an earlier time in etcd has left; the file may have changed since
+            sitepolicy.forget(Ledger(store))
     finally:
         store.close()
 
