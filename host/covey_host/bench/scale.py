@@ -315,7 +315,6 @@ def _simulation(model: "Model", wish: Wish, members: int, seed: int) -> tuple[st
     ]
     rows = [head]
     for what, count, dies_ms in (
-        ("1", 1, None),
         (f"{wish.servers}", wish.servers, None),
         (f"{wish.servers}, one dies after 2 s", wish.servers, 2_000.0),
     ):
