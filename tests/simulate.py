@@ -4,13 +4,14 @@
 .venv/bin/python tests/simulate.py --stories 50 --members 150 --rekeys 50
 .venv/bin/python tests/simulate.py --experiment loss --members 1000
 .venv/bin/python tests/simulate.py --experiment rollover
+.venv/bin/python tests/simulate.py --experiment replicas --seed 1 --stories 100
 """
 
 import argparse
 import sys
 import time
 
-from simulator import loss, rollover, silence, story
+from simulator import faults, loss, rollover, silence, story
 from simulator.air import Kept
 from simulator.checker import Broken
 from simulator.plant import Setting
@@ -107,7 +108,29 @@ def _silence(given):
     return 0
 
 
-_EXPERIMENTS = {"loss": _loss, "rollover": _rollover, "silence": _silence}
+def _replicas(given):
+    """Several key servers over one store, and bad luck: see simulator/faults.py."""
+    failed = 0
+    for seed in range(given.seed, given.seed + given.stories):
+        began = time.process_time()
+        try:
+            plant, told = faults.endure(seed, **faults.kind(seed))
+        except Broken as broken:
+            failed += 1
+            print(broken, flush=True)
+            continue
+        done = ", ".join(f"{count} {what}" for what, count in told.done.items())
+        cpu_s = time.process_time() - began
+        print(
+            f"seed {seed}: {plant.station.epochs} epochs, {done};"
+            f" {plant.checker.counts['delivered']} deliveries;"
+            f" {plant.clock.now_ms // 1000} s in {cpu_s:.1f} s of CPU",
+            flush=True,
+        )
+    return 1 if failed else 0
+
+
+_EXPERIMENTS = {"loss": _loss, "replicas": _replicas, "rollover": _rollover, "silence": _silence}
 
 if __name__ == "__main__":
     sys.exit(main())

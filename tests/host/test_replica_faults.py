@@ -1,6 +1,6 @@
 """Several key servers over one store under random faults: what must hold holds, for seeds that
-anybody can run again; and a server that writes without its term, or not knowing what others wrote,
-is found.
+anybody can run again; and a server that writes without its term, or over what others wrote, is
+found.
 
     .venv/bin/python tests/simulate.py --experiment replicas --seed 3 --stories 100
 """
@@ -8,13 +8,15 @@ is found.
 import pytest
 
 from covey_host.cluster import checks
-from covey_host.gcks import turns
-from covey_host.gcks.ledger import Ledger
-from covey_host.store import KEEP
+from covey_host.gcks.epoch import decode_state
+from covey_host.store import Fenced
+from replicas import Replicas
 from simulator import faults
+from simulator import replicas as shared_plant
 from simulator.checker import Broken
+from simulator.faulty import FaultyStore
 
-SEEDS = 12  # that a defect has to be found in
+SEEDS = 6  # that the defect has to be found in
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -27,51 +29,97 @@ def test_whatever_befalls_the_servers(seed):
 
 
 def test_a_seed_is_a_run():
-    digests = {faults.endure(5)[0].checker.digest for _ in range(2)}
+    luck = faults.Luck(seconds=20, members=6)
+    digests = {faults.endure(5, luck)[0].checker.digest for _ in range(2)}
     assert len(digests) == 1
 
 
-def without_the_term(patch):
-    """A holder that was stopped, and wakes up, writes as if it were one still."""
-    swap = Ledger._swap
+class Overtaken:
+    """A store under which, as soon as armed, another one writes before a write of this one, and
+    has the term after it."""
 
-    def careless(ledger, changes, **how):
-        term, ledger.term = ledger.term, None
-        try:
-            swap(ledger, changes, **how)
-        finally:
-            ledger.term = term
+    def __init__(self, store):
+        self.before = self.after = None
+        self.written = []  # (keys, term), since
+        self._store = store
 
-    patch.setattr(Ledger, "_swap", careless)
-    without_versions(patch)
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def compare_and_swap(self, changes, term):
+        if self.before is None:
+            return self._store.compare_and_swap(changes, term)
+        before, self.before = self.before, None
+        before()
+        done = self._store.compare_and_swap(changes, term)
+        self.after()
+        self.before = lambda: None
+        self.after = lambda: None
+        self.written.append(done and term)
+        return done
 
 
-def without_versions(patch):
+def epoch_of(one):
+    return decode_state(one.store.read("group/line1/state")[0])[0].number
+
+
+@pytest.mark.parametrize("command", ["rekey", "remove"])
+def test_who_loses_the_term_while_it_catches_up_does_nothing_more(tmp_path, command):
+    site = Replicas(tmp_path / "state.db", "ab", wrap=Overtaken)
+    holder = site.settle()
+    (other,) = site.followers
+    site.add("press", "drill")
+    site.wait(300)
+    site.come("press", holder)
+    site.wait(300)
+    gm, auth = site.begun("drill", other)
+    holder.store.before = lambda: other.talk(auth, "drill")
+    holder.store.after = lambda: other.replica.take(site.now)
+    epoch = epoch_of(other)
+    with pytest.raises(Fenced):
+        if command == "rekey":
+            holder.server.rekey("line1", site.now)
+        else:
+            holder.server.remove_members(["press"], site.now)
+    assert holder.store.written == [0] and not holder.is_holder and other.is_holder
+    assert epoch_of(other) == epoch
+    assert not holder.server.authority.find("press").removed
+
+
+class WithoutTheTerm(FaultyStore):
+    """Whatever is to be conditional on the term is not: who was stopped, and wakes up, writes."""
+
+    def _do(self, store, name, args, kwargs):
+        if name == "compare_and_swap":
+            args = args[0], None
+        return super()._do(store, name, args, kwargs)
+
+
+class WithoutVersions(FaultyStore):
     """Whatever others have written meanwhile is written over."""
-    from simulator.faulty import FaultyStore
 
-    do = FaultyStore._do
-
-    def careless(it, store, name, args, kwargs):
+    def _do(self, store, name, args, kwargs):
         if name == "compare_and_swap":
             changes, term = args
-            known = [(key, store.read(key)[1], value) for key, _, value in changes]
-            args = ([c for c in known if c[2] is not KEEP], term)
-        return do(it, store, name, args, kwargs)
-
-    patch.setattr(FaultyStore, "_do", careless)
+            args = [(key, store.read(key)[1], value) for key, _, value in changes], term
+        return super()._do(store, name, args, kwargs)
 
 
-def without_the_turn(patch):
-    """A write of a group's rows is conditional on those rows alone."""
-    patch.setattr(Ledger, "_taken_turns", lambda ledger, changes: {})
-    patch.setattr(Ledger, "rests_on", lambda ledger, key: None)
-    assert turns
-
-
-@pytest.mark.parametrize("defect", [without_the_term, without_the_turn])
-def test_a_defect_is_found(defect, monkeypatch):
-    defect(monkeypatch)
-    with pytest.raises(Broken):
-        for seed in range(SEEDS):
+@pytest.mark.parametrize(
+    "defect, expected",
+    [
+        (WithoutTheTerm, "one lineage of KEKs"),
+        (WithoutVersions, "no (key, nonce) pair is used twice"),
+    ],
+)
+def test_a_defect_is_found(defect, expected, monkeypatch):
+    monkeypatch.setattr(shared_plant, "FaultyStore", defect)
+    found = set()
+    for seed in range(2, 2 + SEEDS):
+        try:
             faults.endure(seed, faults.STILL)
+        except Broken as broken:
+            found |= set(broken.invariants)
+        if expected in found:
+            return
+    pytest.fail(f"only {found}")

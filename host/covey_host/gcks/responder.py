@@ -406,6 +406,8 @@ class Responder:
                 return self._registrar.tell(sa, parts, now_ms), _ends(parts)
             if sa.state in (ikesa.CLOSING, ikesa.REPLACED):
                 return [notify(ike.TEMPORARY_FAILURE)], False
+            if exchange == ike.GSA_REGISTRATION and self._proof.is_void(sa):
+                return [notify(ike.AUTHORIZATION_FAILED)], False
             if exchange == ike.GSA_REGISTRATION:
                 return self._registrar.answer(sa, parts, now_ms), False
             if exchange == ike.CREATE_CHILD_SA:
