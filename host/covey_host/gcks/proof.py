@@ -131,8 +131,9 @@ class Proof:
         member = self._authority.find(sa.identity)
         if member is None or member.removed:
             return True  # it is told that it may do nothing
+        self._authority.rests_on(self.trust_rows)
         (id, until), *_ = sa.chain
-        is_void = self.is_void(sa)
+        is_void = any(self.trust.is_void(one) for one, _ in sa.chain)
         if is_void or not self.trust.is_ready or sa.chain[-1][0] != trust.id_of(self.trust.ca):
             self._fail(sa, sa.identity.encode(), "certificate_revoked")
             return False
@@ -141,15 +142,12 @@ class Proof:
         return True
 
     def is_void(self, sa: IkeSA) -> bool:
-        """Whether what has proven the member is revoked by now; what is written next rests on
-        that."""
-        if sa.chain:
-            self._authority.rests_on(self.trust_rows)
-        return self.is_revoked(sa)
-
-    def is_revoked(self, sa: IkeSA) -> bool:
-        """The same, to know it."""
-        return any(self.trust.is_void(one) for one, _ in sa.chain)
+        """Whether what has proven an open IKE SA was revoked since."""
+        ids = [id for id, _ in sa.chain] or [sa.proven_by]
+        if ids[0].startswith((f"{PSK}:", f"{KEY}:")):
+            return False
+        self._authority.rests_on(self.trust_rows)
+        return any(self.trust.is_void(id) for id in ids)
 
     def _named(self, id_type: int, identity: bytes, certificate: Certificate) -> Member:
         """The member that IDi and certificate agree on (RFC 4945 section 3.1): letter by letter,

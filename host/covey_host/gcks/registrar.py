@@ -72,8 +72,6 @@ class Registrar:
         self._gsa = download.SameGSA()
         self._then: list[Callable[[], None]] = []
         self._until_ms = NEVER
-        # Whether a certificate that has proven a member is revoked by now.
-        self.is_void: Callable[[IkeSA], bool] = lambda _: False
         # What is said to a member that another key server alone can register.
         self.elsewhere: Callable[[IkeSA], Payloads] = lambda _: [notify(ike.REGISTRATION_FAILED)]
 
@@ -159,9 +157,7 @@ class Registrar:
 
     def _check_proof(self, sa: IkeSA) -> None:
         """What was proven may be of a former member: its IKE SA can be older than the name's new
-        owner, or its certificate void."""
-        if self.is_void(sa):
-            raise _Refused(ike.AUTHORIZATION_FAILED)
+        owner."""
         member = self._authority.find(sa.identity)
         if member is not None and not member.removed and not member.is_proven_by(sa.proven_by):
             raise _Refused(ike.AUTHORIZATION_FAILED)

@@ -87,7 +87,6 @@ class Responder:
         self._proof = Proof(policy, authority, counters, tell, random, time)
         self._requests = Requests(policy, self._table, groups, counters, tell, random)
         self._requests.redirects = self._door.redirects
-        registrar.is_void = self._proof.is_void
         self._taken: list[_Taken] = []  # since heard() or unhear()
         self.make_room: Callable[[], None] = lambda: None  # before one more is looked at
 
@@ -255,10 +254,6 @@ class Responder:
         found = {member: sa.proven_by for member, sa in self._proven.items()}
         return {member: id for member, id in found.items() if not id.startswith((PSK, KEY))}
 
-    def void(self) -> list[str]:
-        """Members whose open IKE SA was proven by what is revoked by now."""
-        return [m for m, sa in self._proven.items() if self._proof.is_revoked(sa)]
-
     def told(self) -> Iterator[IkeSA]:
         """The open IKE SAs over which members are told of new keys."""
         return (sa for sa in self._proven.values() if sa.told)
@@ -419,6 +414,8 @@ class Responder:
                 return self._registrar.tell(sa, parts, now_ms), _ends(parts)
             if sa.state in (ikesa.CLOSING, ikesa.REPLACED):
                 return [notify(ike.TEMPORARY_FAILURE)], False
+            if exchange == ike.GSA_REGISTRATION and self._proof.is_void(sa):
+                return [notify(ike.AUTHORIZATION_FAILED)], False
             if exchange == ike.GSA_REGISTRATION:
                 return self._registrar.answer(sa, parts, now_ms), False
             if exchange == ike.CREATE_CHILD_SA:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from ..store import Fenced
 from . import Out, succession, turns
 from .asks import EXCLUDE, REKEY, Ask
 from .authority import MEMBER, Member
@@ -51,6 +52,7 @@ class Office:
     is_holder: bool = False
     looked_ms: int | None = None  # when the last look at the store began of which all is known
     is_unsure: bool = False  # the clock stood still since then
+    is_shut: bool = False  # nobody is to be registered, for want of policy, or of a store
     asking: set[str] = field(default_factory=set)  # groups that may need something of the holder
 
 
@@ -313,7 +315,7 @@ class SharedGroup(Group):
 
     @property
     def is_open(self) -> bool:
-        return self.run == self._office.run != ""
+        return self.run == self._office.run != "" and not self._office.is_shut
 
     def is_elsewhere(self, relayed: bool) -> bool:
         if self._office.is_holder:
@@ -373,6 +375,8 @@ class SharedGroup(Group):
         self.refresh(now_ms)
 
     def _write(self, changes: Changes, *, later: bool = False) -> None:
+        if not later and not self._office.is_holder:
+            raise Fenced("Another key server has the term by now.")
         if later:
             before = {key: self._row(key.removeprefix(self._prefix)) for key in changes}
             self._ledger.on_lost(partial(self._take_back, before))
