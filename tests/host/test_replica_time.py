@@ -14,6 +14,7 @@ from foreign_gm import (
     AUTHORIZATION_FAILED,
     GSA_AUTH,
     GSA_REGISTRATION,
+    REGISTRATION_FAILED,
     ForeignGM,
     notification,
 )
@@ -123,6 +124,25 @@ def test_a_write_that_takes_long(site, place):
     assert one.server.counters["registered"] == 1
     site.wait(1_000)
     assert all("m2" in each.group.active() for each in site.living)
+
+
+def test_the_only_sender_that_is_told_too_late(tmp_path):
+    """Who was it before may have sent by then."""
+    site = made(tmp_path, SITE + PLAIN + "fresh_join = false\nsingle_sender = true\n")
+    crowd = Crowd(site)
+    one = site.followers[0]
+    former = crowd.come("m1", one)
+    site.leap(20_000)
+    rekey(site)
+    site.wait(3_000)
+    former.open(one.talk(former.leave(), "m1"), GSA_REGISTRATION)
+    gm, auth = site.begun("m2", one)
+    one.store.slow, one.store.ms = "compare_and_swap", 3_000
+    assert one.talk(auth, "m2") is None
+    found = gm.check_identity(gm.open(site.answered(one, "m2"), GSA_AUTH))
+    assert found == [notification(REGISTRATION_FAILED)]  # keys were changed just now
+    site.leap(15_000)
+    assert crowd.come("m2", one).tek != former.tek
 
 
 def test_a_pause_between_look_and_write_with_one_key_server(tmp_path):
