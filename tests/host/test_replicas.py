@@ -652,8 +652,8 @@ def test_two_that_try_are_one(site):
     former.kill()
     one, other = site.followers
     seen = one.server.lead_seen
-    assert one.replica._take(seen.version, seen.run, site.now) is not None and one.is_holder
-    assert other.replica._take(seen.version, seen.run, site.now) == [] and not other.is_holder
+    assert one.replica._take(seen.version, site.now) is not None and one.is_holder
+    assert other.replica._take(seen.version, site.now) == [] and not other.is_holder
 
 
 def test_followers_that_cannot_read_are_not_those_who_take_over(tmp_path):

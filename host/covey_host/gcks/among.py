@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Problem
-from ..store import Fenced, Store
+from ..store import Fenced, Ousted, Store
 from . import Out, policy, sitepolicy
 from .company import Company, Said
 from .ledger import Ledger
@@ -93,6 +93,8 @@ class Among:
                 self._looked_ms = now_ms
                 self._company.hear(self._store.replicas(), now_ms)
             return self._enter_policy(now_ms) if self.keyserver.is_holder else []
+        except Ousted:
+            raise
         except Fenced:
             return self.keyserver.step_down(now_ms)
         except Problem as problem:
@@ -110,6 +112,8 @@ class Among:
             send(self._replica.take(now()))
             try:
                 return work()
+            except Ousted:
+                raise
             except Fenced:  # somebody asked another replica for something
                 send(self.keyserver.step_down(now()))
                 if not left:

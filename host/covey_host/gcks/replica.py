@@ -2,7 +2,7 @@ r"""Which of several key servers holds, and when another takes over: sans-IO, ti
 
     looks --somebody beats--> follows --nobody beats for 1 s--> holds
       \----nobody does for 1.5 s: a new run-------------------->  |
-                                ^----a newer term, or it resigns--/
+                                ^--a newer term, no store for 3 s, or it resigns--/
 
     lead facts   {"name": of the replica, "free": true where it has resigned, ...}: seen by all
 
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import Problem
-from ..store import Fenced, Lead, Store, WentBack
+from ..store import Fenced, Lead, Ousted, Store, WentBack
 from . import Out
 from .epoch import Random
 from .sharedserver import SharedKeyServer
@@ -25,6 +25,7 @@ from .sharedserver import SharedKeyServer
 BEAT_MS = 250
 LOOK_MS = 100
 SILENT_MS = 1000  # without a beat: then a follower takes over
+AWAY_MS = 3000  # without its store: then whoever held lets its members go, another one may hold
 COLD_MS = 1500  # the same of one that has seen nobody yet
 _DUEL_MS = 200  # at random, on top of that
 _PRESENT_MS = 1000
@@ -67,7 +68,7 @@ class Replica:
 
     def step(self, now_ms: int) -> tuple[list[Out], int]:
         """What is due → what is to be sent, and when to come again, in ms. WentBack: the store is
-        not what it was, and this process is to end. Any other Problem is told as trouble: it is
+        not what it was; Ousted: another one has this name. Then this process is to end. Any other Problem is told as trouble: it is
         tried again."""
         outs: list[Out] = []
         try:
@@ -81,13 +82,16 @@ class Replica:
                 self._present_ms = now_ms + _PRESENT_MS
                 self._store.present(self._said())
             self.trouble = ""
-        except WentBack:
+        except (WentBack, Ousted):
             raise
         except Fenced:
             outs += self._keyserver.step_down(now_ms)
             self._wait_anew()
         except Problem as problem:
             self.trouble, self._looked_ms = problem.sentence, None
+            if self._keyserver.is_holder and now_ms - self._keyserver.caught_up_ms > AWAY_MS:
+                outs += self._keyserver.step_down(now_ms)
+                self._wait_anew()
         return outs, max(0, min(self._times()) - now_ms)
 
     def take(self, now_ms: int) -> list[Out]:
@@ -104,7 +108,7 @@ class Replica:
                 "This key server has just started, and doesn't know yet what others do: try again"
                 " in two seconds."
             )
-        return self._take(None, self._keyserver.lead_seen.run, now_ms)
+        return self._take(None, now_ms)
 
     def resign(self, now_ms: int) -> list[Out]:
         """Let another one hold, at once: this one is about to end. What is not said yet of a
@@ -143,21 +147,19 @@ class Replica:
         is_free = self._may_go_on and _facts_of(lead.facts).get("free") is True
         if is_free or self._silent_ms >= self._patience_ms:
             self._wait_anew()
-            outs += self._take(lead.version, lead.run if self._may_go_on else "", now_ms)
+            outs += self._take(lead.version, now_ms)
         return outs
 
-    def _take(self, seen: int | None, run: str, now_ms: int) -> list[Out]:
-        """run: that goes on, if any."""
-        is_new = not run
-        run = run or self._random(_RUN_LEN).hex()
-        facts = self._said()
-        term = self._store.acquire_term(self.name, seen, run if is_new else None, facts)
+    def _take(self, seen: int | None, now_ms: int) -> list[Out]:
+        """The run goes on, whatever it is by then, or a new one begins."""
+        run = None if self._may_go_on else self._random(_RUN_LEN).hex()
+        term = self._store.acquire_term(self.name, seen, run, self._said())
         if not term:
             return []  # somebody lives, or was faster
         self._has_seen = True
         self._beat_ms = now_ms + BEAT_MS
         try:
-            return self._keyserver.lead(now_ms, term, run, self._between)
+            return self._keyserver.lead(now_ms, term, self._between)
         finally:
             self._wait_anew()
 

@@ -402,8 +402,11 @@ class Responder:
             if sa.state in (ikesa.HALF_OPEN, ikesa.WAITING):
                 return self._authenticate(sa, exchange, parts, now_ms)
             if exchange == ike.INFORMATIONAL:
+                ends = _ends(parts)
+                if not ends:
+                    self._registrar.check_current(sa, now_ms)
                 self._registrar.hear(sa, parts, now_ms)
-                return self._registrar.tell(sa, parts, now_ms), _ends(parts)
+                return self._registrar.tell(sa, parts, now_ms), ends
             if sa.state in (ikesa.CLOSING, ikesa.REPLACED):
                 return [notify(ike.TEMPORARY_FAILURE)], False
             if exchange == ike.GSA_REGISTRATION:

@@ -22,7 +22,7 @@ from typing import Any
 from covey import ike
 
 from ..errors import Problem
-from ..store import Changed, Fenced, Lead, Store, WentBack
+from ..store import Changed, Fenced, Lead, Ousted, Store, WentBack
 from . import Out, asks
 from .asks import Ask
 from .authority import MEMBER, Member
@@ -39,6 +39,7 @@ from .sharedgroup import POLICY, RUN, Office, SharedGroup
 _TRIES = 20  # of what members ask for, while others write
 _TRIES_HELD = 60  # of what the holder does: others write shorter works, and more often
 _CROWDED_MS = 1000  # after others were faster: it is looked first what they have written
+_CURRENT_MS = 1500  # so old may be what members are told of keys
 _ASK_AGAIN_MS = 5000  # while somebody waits: the holder forgets
 
 _TRUST, _GROUP = "trust/", "group/"
@@ -83,6 +84,10 @@ class SharedKeyServer(KeyServer):
         """When all that had been written was known last."""
         return self._office.looked_ms
 
+    def _is_current(self, now_ms: int) -> bool:
+        looked_ms = self.caught_up_ms
+        return looked_ms is not None and now_ms - looked_ms <= _CURRENT_MS
+
     @property
     def term(self) -> int | None:
         """Of the holder; None: this one follows."""
@@ -101,6 +106,7 @@ class SharedKeyServer(KeyServer):
         self._responder.make_room = self._ledger.make_room
         self._ledger.on_written = self._responder.written
         self._registrar.elsewhere = lambda sa: self.elsewhere(sa)
+        self._registrar.is_current = self._is_current
         self.refresh_trust()
         rows = {key: (value, version) for key, value, version in first.rows}
         self._take_site(rows, now_ms)
@@ -113,13 +119,15 @@ class SharedKeyServer(KeyServer):
         self,
         now_ms: int,
         term: int,
-        run: str,
         started: Callable[[int], None] = lambda _: None,
     ) -> list[Out]:
-        """Be the holder: the term was acquired with this run. Groups of another run get new keys,
-        those of this one go on as they are. started: is told how many were given some. Problem:
-        it follows again; Fenced: another one was faster."""
+        """Be the holder: the term was acquired. Groups of another run than the lead says by now get
+        new keys, those of that one go on as they are. started: is told how many were given some.
+        Problem: it follows again; Fenced: another one was faster."""
         self._unsent += self._catch_up(now_ms)  # to what was written last before the term
+        if self.lead_seen.term != term:
+            raise Fenced("Another key server has the term by now.")
+        run = self.lead_seen.run
         for group in self._groups.values():
             group.refresh(now_ms)
         self._ledger.term, self._office.is_holder = term, True
@@ -141,7 +149,7 @@ class SharedKeyServer(KeyServer):
         return self._due(now_ms)
 
     def step_down(self, now_ms: int) -> list[Out]:
-        """Another one holds: follow. Members that are told inband are sent there."""
+        """Another one holds, or may by now: follow. Members that are told inband are sent there."""
         was_holder = self._office.is_holder
         self._ledger.term, self._office.is_holder = None, False
         self._ledger.is_fenced = False
@@ -430,6 +438,8 @@ class SharedKeyServer(KeyServer):
     def _step_group(self, group: Group, now_ms: int) -> None:
         try:
             self._again(partial(group.step, now_ms), now_ms)
+        except Ousted:
+            raise
         except Fenced:
             self._unsent += self.step_down(now_ms)
 
