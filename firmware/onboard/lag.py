@@ -7,7 +7,8 @@ the least grows by 1 ms in 1024, a fifth of which a crystal may be wrong by: who
 back can do so more and more at that pace, and is not found out.
 
 A producer that starts anew begins with another clock, and says so by another run, a number drawn
-by lot. How old the first frame of a run is nothing says.
+by lot. How old the first frame of a run is nothing says; but the runs that were left last don't
+come back: their frames were held back.
 """
 
 from covey.port import const, ticks_add, ticks_diff
@@ -15,6 +16,8 @@ from covey.port import const, ticks_add, ticks_diff
 _WRAP = const(0x3FFFFFFF)  # of ticks
 _HALF = const(0x20000000)
 _DRIFT = const(10)  # the least grows by 1 ms in 2 to the power of this
+_LEFT = const(4)  # runs that are remembered
+FOR_EVER = const(0x20000000)  # ms: more than any lag that is measured
 
 
 class Lag:
@@ -25,13 +28,20 @@ class Lag:
 
     def __init__(self):
         self.run = -1
+        self._left = [-1] * _LEFT  # the runs before
+        self._oldest = 0  # of these
         self._least = 0  # our ticks less the producer's, of the quickest frame
         self._grown_ms = 0  # up to when the least has grown
 
     def of(self, run, told_ms, now_ms):
-        """ms, of a frame of this run that left at told_ms and came now."""
+        """ms, of a frame of this run that left at told_ms and came now. FOR_EVER, and nothing is
+        taken from it, where the run was left for another one."""
         apart = now_ms - told_ms & _WRAP
         if run != self.run:
+            if run in self._left:
+                return FOR_EVER
+            self._left[self._oldest] = self.run
+            self._oldest = (self._oldest + 1) % _LEFT
             self.run = run
             self._least, self._grown_ms = apart, now_ms
             return 0

@@ -20,6 +20,7 @@ from foreign_gm import (
     AUTHORIZATION_FAILED,
     GSA_AUTH,
     GSA_REGISTRATION,
+    INFORMATIONAL,
     REGISTRATION_FAILED,
     ForeignGM,
     notification,
@@ -580,7 +581,7 @@ def test_a_stopped_holder_that_is_asked_first(site):
     """By a member, and by a command."""
     former = site.holder
     former.is_stopped = True
-    site.wait(3_000)
+    site.wait(1_700)
     site.send(site.holder.server.rekey("line1", site.now), site.holder)
     former.is_stopped = False
     crowd = Crowd(site)
@@ -602,7 +603,7 @@ def test_a_stopped_holder_that_changes_keys_for_a_newcomer(tmp_path):
     former = site.holder
     former.is_stopped = True
     before = turn(site)
-    site.wait(3_000)
+    site.wait(1_700)
     former.is_stopped = False
     gm, auth = site.begun("m0", former)
     assert former.talk(auth, "m0") is None
@@ -613,6 +614,92 @@ def test_a_stopped_holder_that_changes_keys_for_a_newcomer(tmp_path):
     crowd.join("m0", take(gm, site.answered(former, "m0")))
     crowd.hear()
     assert crowd.current() == {"m0", "m1"}
+
+
+def test_who_is_without_its_store_says_nothing_of_groups(tmp_path):
+    """Members that hear from it would think that they have the newest keys."""
+
+    class Away(FullDisk):
+        def changed(self, *args):
+            if self.full:
+                raise Problem("No answer.")
+            return self._store.changed(*args)
+
+    site = Replicas(tmp_path / "state.db", wrap=Away)
+    site.settle()
+    site.add("m0")
+    one = site.followers[0]
+    gm = site.come("m0", one)
+    assert gm.open(one.talk(gm.seal(INFORMATIONAL, []), "m0"), INFORMATIONAL) == []
+    one.store.full = True
+    site.wait(3_000)
+    request = gm.seal(INFORMATIONAL, [])
+    assert one.talk(request, "m0") is None
+    one.store.full = False
+    site.wait(300)
+    assert gm.open(one.talk(request, "m0"), INFORMATIONAL) == []
+
+
+def test_who_was_away_goes_on_with_the_run_that_there_is_now(tmp_path):
+    """All others have died, and others have begun another run meanwhile."""
+
+    class Away(FullDisk):
+        def changed(self, *args):
+            if self.full:
+                raise Problem("No answer.")
+            return self._store.changed(*args)
+
+    site = Replicas(tmp_path / "state.db", wrap=Away)
+    site.settle()
+    site.add("m0")
+    one = site.followers[0]
+    one.store.full = True
+    for each in site.living:
+        if each is not one:
+            each.kill()
+    for name, each in list(site.all.items()):
+        if each.is_dead:
+            site.restart(name)
+    site.wait(3_000)
+    one.store.full = False
+    site.send(one.replica.take(site.now), one)
+    site.wait(500)
+    assert one.is_holder and one.group.run == one.server.lead_seen.run
+    crowd = Crowd(site)
+    crowd.come("m0", one)
+    crowd.come("m0", site.followers[0])
+
+
+def test_a_long_reload_is_no_silence(site):
+    beats = []
+    holder = site.holder
+    holder.replica._store = type(
+        "Heard", (FullDisk,), {"beat": lambda self, *how: beats.append(how)}
+    )(holder.store)
+    more = "".join(
+        site.text.partition("\n")[2].replace("line1", f"g{n}").replace("1.32", f"2.{n}")
+        for n in range(1, 45)
+    )
+    site.send(holder.server.reload(policy.parse(site.text + more), site.now), holder)
+    assert len(beats) == 2
+
+
+def test_what_is_read_anew_has_senders_still(tmp_path):
+    """A follower's write fails, and nobody knows: what it reads then says who has sent."""
+    site = Replicas(tmp_path / "state.db", text=FRESH, wrap=FullDisk)
+    site.settle()
+    site.add(*NAMES)
+    site.wait(200)
+    one, other = site.followers
+    crowd = Crowd(site)
+    _, auth = site.begun("m1", one)
+    with pytest.raises(Problem), one.server.together(site.now):
+        one.server.receive(auth, "m1", site.now)
+        one.store.full = True
+    one.store.full = False
+    crowd.come("m0", other)
+    site.wait(60_000)
+    crowd.come("m1", one)
 
 
 def test_a_command_takes_the_term_first(site):

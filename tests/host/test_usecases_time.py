@@ -424,6 +424,16 @@ def test_another_run_begins_anew(lag):
     assert lag.of(65, 7, 9000) == 0 and lag.of(65, 7, 9100) == 100 and lag.run == 65
 
 
+def test_a_run_that_was_left_does_not_come_back(lag):
+    for_ever = importlib.import_module("onboard.lag").FOR_EVER
+    for run in range(64, 69):
+        assert lag.of(run, 1000, 2000) == 0
+    for run in range(64, 68):  # the four before this one
+        assert lag.of(run, 1010, 2010) == for_ever and lag.run == 68
+    assert lag.of(68, 1010, 2510) == 500  # by the clock that it had
+    assert lag.of(70, 0, 2520) == 0 and lag.of(68, 1020, 2530) == for_ever
+
+
 @pytest.mark.parametrize("per_million", [-240, 240])
 def test_crystals_are_forgiven_what_they_are_wrong_by(lag, per_million):
     """A week, a frame each ten seconds and what a connection asks meanwhile."""

@@ -353,13 +353,16 @@ class KeyServer:
             group = self._groups[name]
             group.exclude(now_ms)
             self._retired.append(self._groups.pop(name))
+            self._changed_one()
         for name, wanted in policy.groups.items():
             group = self._groups.get(name)
             if group is None:
                 self._retired = [g for g in self._retired if g.policy.name != name]
                 self._start_group(wanted, now_ms)
+                self._changed_one()
             elif group.policy != wanted:
                 group.adopt(wanted, now_ms)
+                self._changed_one()
         self._policy = self._responder.policy = policy
         self.relay.is_stale = True
         self._rekeyer.most_len = most_len(policy)
@@ -451,6 +454,9 @@ class KeyServer:
     def _written_together(self, now_ms: int):
         """The ledger's together()."""
         return self._ledger.together()
+
+    def _changed_one(self) -> None:
+        """Of perhaps many groups: it may take long until all are."""
 
     def _distrust(self) -> None:
         """What is in memory is to be read again."""

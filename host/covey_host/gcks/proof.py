@@ -141,6 +141,14 @@ class Proof:
             self._authority.used(member, id, until)
         return True
 
+    def is_void(self, sa: IkeSA) -> bool:
+        """Whether what has proven an open IKE SA was revoked since."""
+        ids = [id for id, _ in sa.chain] or [sa.proven_by]
+        if ids[0].startswith((f"{PSK}:", f"{KEY}:")):
+            return False
+        self._authority.rests_on(self.trust_rows)
+        return any(self.trust.is_void(id) for id in ids)
+
     def _named(self, id_type: int, identity: bytes, certificate: Certificate) -> Member:
         """The member that IDi and certificate agree on (RFC 4945 section 3.1): letter by letter,
         since names of ours can differ in their case alone."""

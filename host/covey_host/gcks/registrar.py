@@ -42,7 +42,6 @@ RELAY_NEEDS = (
 
 
 _SOON_MS = 250  # until a group that is not open is looked at again
-_LATER_MS = 1000  # until what is known of groups is
 
 
 class _Refused(Exception):
@@ -71,8 +70,6 @@ class Registrar:
         self._hear = hear
         self._gsa = download.SameGSA()
         self._then: list[Callable[[], None]] = []
-        # Whether what is known of groups is what holds now: not where others change it unseen.
-        self.is_current: Callable[[int], bool] = lambda now_ms: True
         # What is said to a member that another key server alone can register.
         self.elsewhere: Callable[[IkeSA], Payloads] = lambda _: [notify(ike.REGISTRATION_FAILED)]
 
@@ -122,22 +119,12 @@ class Registrar:
     def tell(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
         """What an INFORMATIONAL is answered with."""
         told = timekeeping.answer(sa, parts, self._groups, self._counters, now_ms)
-        return [*self._current(sa, now_ms), *told]
+        return [*self._current(sa), *told]
 
-    def check_current(self, sa: IkeSA, now_ms: int) -> None:
-        """Before a sign of life. NotYet where it would say that nothing is missed, or that new keys
-        would be told from here, and nobody here knows."""
-        if sa.state != OPEN or self.is_current(now_ms):
-            return
-        groups = [self._groups[name] for name in sa.registered if name in self._groups]
-        if sa.told or any(group.policy.max_silence_s for group in groups):
-            self._counters["not_current"] += 1
-            raise NotYet(now_ms + _LATER_MS)
-
-    def _current(self, sa: IkeSA, now_ms: int) -> Payloads:
+    def _current(self, sa: IkeSA) -> Payloads:
         """What a sign of life says of groups with a max_silence: which TEKs are the current ones.
         So a member notices that somebody keeps the rekeys from it."""
-        if sa.state != OPEN or not self.is_current(now_ms):
+        if sa.state != OPEN:
             return []
         groups = [self._groups[name] for name in sorted(sa.registered) if name in self._groups]
         spis = b"".join(group.epoch.tek_spi for group in groups if group.policy.max_silence_s)

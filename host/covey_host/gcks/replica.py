@@ -62,14 +62,15 @@ class Replica:
         """Locked where another one has this name. Problem: the store can't be read."""
         self._store.join(self.name)
         self._keyserver.follow(now_ms)
+        self._keyserver.between = self._between
         self._lead = self._keyserver.lead_seen
         self._look_ms = self._beat_ms = self._present_ms = now_ms
         self._wait_anew()
 
     def step(self, now_ms: int) -> tuple[list[Out], int]:
         """What is due → what is to be sent, and when to come again, in ms. WentBack: the store is
-        not what it was; Ousted: another one has this name. Then this process is to end. Any other Problem is told as trouble: it is
-        tried again."""
+        not what it was; Ousted: another process has this one's name. Then this one is to end. Any
+        other Problem is told as trouble: it is tried again."""
         outs: list[Out] = []
         try:
             if now_ms >= self._look_ms:
@@ -159,13 +160,13 @@ class Replica:
         self._has_seen = True
         self._beat_ms = now_ms + BEAT_MS
         try:
-            return self._keyserver.lead(now_ms, term, self._between)
+            return self._keyserver.lead(now_ms, term)
         finally:
             self._wait_anew()
 
-    def _between(self, started: int) -> None:
+    def _between(self, count: int) -> None:
         """So many groups were given new keys: that may take long, and others are to see us."""
-        if started % _STARTED_A_BEAT == 0:
+        if count % _STARTED_A_BEAT == 0 and self._keyserver.is_holder:
             self._store.beat(self._keyserver.term, self._said())
 
     @property

@@ -402,13 +402,12 @@ class Responder:
             if sa.state in (ikesa.HALF_OPEN, ikesa.WAITING):
                 return self._authenticate(sa, exchange, parts, now_ms)
             if exchange == ike.INFORMATIONAL:
-                ends = _ends(parts)
-                if not ends:
-                    self._registrar.check_current(sa, now_ms)
                 self._registrar.hear(sa, parts, now_ms)
-                return self._registrar.tell(sa, parts, now_ms), ends
+                return self._registrar.tell(sa, parts, now_ms), _ends(parts)
             if sa.state in (ikesa.CLOSING, ikesa.REPLACED):
                 return [notify(ike.TEMPORARY_FAILURE)], False
+            if exchange == ike.GSA_REGISTRATION and self._proof.is_void(sa):
+                return [notify(ike.AUTHORIZATION_FAILED)], False
             if exchange == ike.GSA_REGISTRATION:
                 return self._registrar.answer(sa, parts, now_ms), False
             if exchange == ike.CREATE_CHILD_SA:

@@ -47,6 +47,8 @@ class Office:
     run: str = ""  # of the key servers: see SharedKeyServer
     is_holder: bool = False
     looked_ms: int | None = None  # when the last look at the store began of which all is known
+    look_ms: int = 0  # that it took
+    is_shut: bool = False  # nobody is to be registered, for want of policy, or of a store
     asking: set[str] = field(default_factory=set)  # groups that may need something of the holder
 
 
@@ -105,6 +107,8 @@ class SharedGroup(Group):
         self._tree = KeyTree.loaded(found) if "tree" in found else None
         if "state" in found:
             self._see(*decode_state(found["state"]), now_ms)
+            if self._has_senders():
+                self._newcomers.touched()
             if self._office.is_holder:  # after a write of which nothing is known
                 self._put_off(now_ms)
         self.is_stale = False
@@ -140,7 +144,7 @@ class SharedGroup(Group):
             return
         birth = epoch.birth or Birth("", 0)
         since_ms = None if self.epoch is None else self._office.looked_ms
-        latest_ms = now_ms + _LOOK_MS
+        latest_ms = now_ms + _LOOK_MS + self._office.look_ms
         how = {"tree": self._tree, "evicts": birth.evicts}
         times = latest_ms + birth.activate_in_ms, latest_ms + birth.end_in_ms
         self._repeats = Repeats()
@@ -306,7 +310,7 @@ class SharedGroup(Group):
 
     @property
     def is_open(self) -> bool:
-        return self.run == self._office.run != ""
+        return self.run == self._office.run != "" and not self._office.is_shut
 
     def is_elsewhere(self, relayed: bool) -> bool:
         if self._office.is_holder:

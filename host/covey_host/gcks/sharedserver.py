@@ -39,9 +39,11 @@ from .sharedgroup import POLICY, RUN, Office, SharedGroup
 _TRIES = 20  # of what members ask for, while others write
 _TRIES_HELD = 60  # of what the holder does: others write shorter works, and more often
 _CROWDED_MS = 1000  # after others were faster: it is looked first what they have written
-_CURRENT_MS = 1500  # so old may be what members are told of keys
+_MOST_LOOK_MS = 10_000
+_AWAY_MS = 2000  # without the store: then members are better off elsewhere
 _ASK_AGAIN_MS = 5000  # while somebody waits: the holder forgets
 
+_IKE_SA_INIT = bytes([ike.IKE_SA_INIT])
 _TRUST, _GROUP = "trust/", "group/"
 
 
@@ -53,16 +55,19 @@ class SharedKeyServer(KeyServer):
         self.replica = replica
         self.lead_seen = Lead()  # as the store was last looked at
         self.since = 0  # the revision that is known
-        self._is_open = self._went_back = False
+        self._is_open = False
         self.lacks_policy = False  # the one in force is not for this machine
         # What is made of a row `site/policy` that came; None: the policy stays as it is. Problem:
         # this key server can't have it, and registers nobody until there is another one.
         self.on_policy: Callable[[bytes], SitePolicy | None] = lambda _: None
+        # Told how many groups were given new keys since the start, while there are more.
+        self.between: Callable[[int], None] = lambda _: None
         # What is said to a member that the holder alone can register.
         self.elsewhere: Callable[[IkeSA], Payloads] = lambda _: [notify(ike.REGISTRATION_FAILED)]
         self._office = Office(replica, self._time)
         self._unborn: dict[str, SharedGroup] = {}  # of policy, and not in the store yet
         self._unsent: list[Out] = []  # what came up while members were looked at
+        self._changes = 0
         self._crowded_ms = 0  # until when others are likely to write at the same time
         self._asked: dict[str, tuple[Ask, int]] = {}  # by group: what we ask for, since when
 
@@ -73,7 +78,7 @@ class SharedKeyServer(KeyServer):
     @property
     def is_ready(self) -> bool:
         """Whether members may come: somebody holds, who lives, and the policy is here."""
-        return self._is_open and not self.lacks_policy and not self._went_back
+        return self._is_open and not self._office.is_shut
 
     def open(self) -> None:
         """Somebody holds, who lives."""
@@ -83,10 +88,6 @@ class SharedKeyServer(KeyServer):
     def caught_up_ms(self) -> int | None:
         """When all that had been written was known last."""
         return self._office.looked_ms
-
-    def _is_current(self, now_ms: int) -> bool:
-        looked_ms = self.caught_up_ms
-        return looked_ms is not None and now_ms - looked_ms <= _CURRENT_MS
 
     @property
     def term(self) -> int | None:
@@ -106,7 +107,6 @@ class SharedKeyServer(KeyServer):
         self._responder.make_room = self._ledger.make_room
         self._ledger.on_written = self._responder.written
         self._registrar.elsewhere = lambda sa: self.elsewhere(sa)
-        self._registrar.is_current = self._is_current
         self.refresh_trust()
         rows = {key: (value, version) for key, value, version in first.rows}
         self._take_site(rows, now_ms)
@@ -115,31 +115,24 @@ class SharedKeyServer(KeyServer):
                 self._follow_group(policy, now_ms)
         self._office.looked_ms = now_ms
 
-    def lead(
-        self,
-        now_ms: int,
-        term: int,
-        started: Callable[[int], None] = lambda _: None,
-    ) -> list[Out]:
-        """Be the holder: the term was acquired. Groups of another run than the lead says by now get
-        new keys, those of that one go on as they are. started: is told how many were given some.
-        Problem: it follows again; Fenced: another one was faster."""
+    def lead(self, now_ms: int, term: int) -> list[Out]:
+        """Be the holder: the term was acquired. Groups of another run than the lead has by now get
+        new keys, those of that one go on as they are. Problem: it follows again; Fenced: another
+        one was faster."""
         self._unsent += self._catch_up(now_ms)  # to what was written last before the term
         if self.lead_seen.term != term:
             raise Fenced("Another key server has the term by now.")
-        run = self.lead_seen.run
         for group in self._groups.values():
             group.refresh(now_ms)
         self._ledger.term, self._office.is_holder = term, True
         try:
-            self._again(partial(self._begin_run, run), now_ms)
-            evicted, count = self._authority.with_evicted(), 0
+            self._again(partial(self._begin_run, self.lead_seen.run), now_ms)
+            evicted = self._authority.with_evicted()
             for policy in list(self._policy.groups.values()):
                 is_evicted = policy.name in evicted
                 work = partial(self._lead_group, policy, now_ms, is_evicted=is_evicted)
                 if self._again(work, now_ms):
-                    count += 1
-                    started(count)
+                    self._changed_one()
             self._again(self._renew, now_ms)
         except Problem:  # half a holder is none: what is left undone the next one finds
             self._unsent += self.step_down(now_ms)
@@ -149,7 +142,7 @@ class SharedKeyServer(KeyServer):
         return self._due(now_ms)
 
     def step_down(self, now_ms: int) -> list[Out]:
-        """Another one holds, or may by now: follow. Members that are told inband are sent there."""
+        """Another one holds, or may by now: follow. Members that are told inband go there."""
         was_holder = self._office.is_holder
         self._ledger.term, self._office.is_holder = None, False
         self._ledger.is_fenced = False
@@ -162,6 +155,10 @@ class SharedKeyServer(KeyServer):
         for sa in list(self._responder.told()):
             outs += self._responder.dismiss(sa.identity, now_ms)
         return outs
+
+    def _changed_one(self) -> None:
+        self._changes += 1
+        self.between(self._changes)
 
     def _begin_run(self, run: str) -> None:
         if self._ledger.read(RUN) != run.encode():
@@ -197,11 +194,14 @@ class SharedKeyServer(KeyServer):
         return outs + self._due(now_ms)
 
     def _catch_up(self, now_ms: int) -> list[Out]:
+        began_s = self._time()
         try:
             found = self._store.changed("", self.since)
         except WentBack:
-            self._went_back = True
+            self._office.is_shut = True
             raise
+        took_ms = int((self._time() - began_s) * 1000)
+        self._office.look_ms = min(max(0, took_ms), _MOST_LOOK_MS)
         outs = self._take(found, now_ms)
         self.since, self._office.looked_ms = found.revision, now_ms
         return outs
@@ -225,6 +225,9 @@ class SharedKeyServer(KeyServer):
             outs += self._take_members(names, now_ms)
         if any(key.startswith(_TRUST) for key in rows):
             self.refresh_trust()
+            for name, id in self._responder.certificates().items():
+                if self.trust.is_void(id):  # the holder knows of the one that it used last
+                    outs += self._responder.dismiss(name, now_ms)
         if self.is_holder:
             for key in (key for key in rows if key.startswith(asks.PREFIX)):
                 self._hear_ask(key, *rows[key], now_ms)
@@ -235,10 +238,10 @@ class SharedKeyServer(KeyServer):
             self._ledger.take(RUN, rows[RUN][1])
         if POLICY in rows and rows[POLICY][1] != self._ledger.version(POLICY):
             value, version = rows[POLICY]
-            self.lacks_policy = True
+            self.lacks_policy = self._office.is_shut = True
             try:
                 policy = self.on_policy(value)
-                self.lacks_policy = False
+                self.lacks_policy = self._office.is_shut = False
             except Problem as problem:
                 self._tell("trouble", reason=problem.sentence)
                 policy = None
@@ -373,6 +376,9 @@ class SharedKeyServer(KeyServer):
         if not self.is_ready:
             self.counters["not_ready"] += 1
             return []
+        if data[18:19] != _IKE_SA_INIT and self._is_away(now_ms):
+            self.counters["no_store"] += 1
+            return []
         return super().receive(data, address, now_ms)
 
     def take_over(self, data: bytes, now_ms: int) -> list[Out]:
@@ -380,6 +386,11 @@ class SharedKeyServer(KeyServer):
             self.counters["not_ready"] += 1
             return []
         return super().take_over(data, now_ms)
+
+    def _is_away(self, now_ms: int) -> bool:
+        """Whether what it knows of groups may be out of date, so that members who hear from it
+        would be kept from the others."""
+        return now_ms - self._office.looked_ms > _AWAY_MS
 
     def _answer(self, work: Callable[[int], list[Out]], now_ms: int) -> list[Out]:
         if self._held is not None:

@@ -37,8 +37,8 @@ class Fenced(Problem):
 
 
 class Ousted(Fenced):
-    """This process was stopped for so long that its place is another's: the lock, or its name among
-    replicas. It can write nothing any more, whoever has the term."""
+    """This process was stopped for so long that its place is another's: the lock, or its name
+    among replicas. It can write nothing any more, whoever has the term: it is to end."""
 
 
 class Locked(Problem):
