@@ -217,11 +217,10 @@ class Story:
 
         def left(one):
             if gm is not None and one.server._responder.open_sa(name):
+                self.crowd.gms.pop(name)
                 one.talk(gm.leave(), name)
 
         self.by(self.one(), left)
-        if gm is not None and self.chance.random() < 0.5:
-            self.crowd.gms.pop(name)
 
     def take(self):
         def taken(one):

@@ -75,29 +75,37 @@ def test_made_up_cookies_wait_behind_all_others_and_are_few():
     assert made.put(message(GSA_AUTH, 1), "a") and kinds(made.draw(2)) == (1, 1)
 
 
-def test_each_kind_in_the_order_of_its_coming():
+def test_who_is_further_along_in_the_order_of_coming_who_begins_the_other_way_round():
     made = filled(40, 40)
     found = []
     while made:
         found += made.draw(7)
-    for exchange in (IKE_SA_INIT, GSA_AUTH):
+    for exchange, is_reversed in ((IKE_SA_INIT, True), (GSA_AUTH, False)):
         numbers = [data[20:24] for data, _ in found if data[18] == exchange]
-        assert numbers == sorted(numbers) and len(numbers) == 40
+        assert numbers == sorted(numbers, reverse=is_reversed) and len(numbers) == 40
 
 
 def test_a_repeat_does_not_wait_twice():
     made = empty()
     data = message(IKE_SA_INIT, 1)
     assert made.put(data, "a") and made.put(data, "a") and made.put(data, "b")
-    assert made.draw(32) == [(data, "a"), (data, "b")]
+    assert made.draw(32) == [(data, "b"), (data, "a")]
     assert made.put(data, "a") and len(made) == 1  # but once more behind an answer
+
+
+def test_who_asks_again_is_before_who_has_not():
+    made = filled(3)
+    assert made.put(message(IKE_SA_INIT, 0), "a") and len(made) == 3
+    assert [data[23] for data, _ in made.draw(3)] == [0, 2, 1]
 
 
 def test_it_is_bounded_in_number_and_octets(monkeypatch):
     monkeypatch.setattr(inbox, "MOST", 10)
     made = filled(10, 9)
-    assert not made.put(message(IKE_SA_INIT, 99), "a")
+    assert not made.put(message(IKE_SA_INIT, 99), "a") and made.begins == 10, "the oldest goes"
+    assert not made.put(message(IKE_SA_INIT, 0), "a"), "it is not known any more"
     assert made.put(message(GSA_AUTH, 99), "a"), "the others have room of their own"
+    assert [data[23] for data, _ in made.draw(3)] == [0, 1, 0] and len(made) == 17
     monkeypatch.setattr(inbox, "MOST_OCTETS", 1000)
     made = empty()
     assert made.put(message(GSA_AUTH, 1, 600), "a")

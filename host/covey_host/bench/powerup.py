@@ -1,21 +1,23 @@
 """All members of a site come back at once, to several servers, on a virtual clock.
 
-When and whom a member asks is the member's own code (covey.patience, covey.servers), who is next
-at a server its own (gcks/inbox.py). A registration is two requests there, each of a time that is
-given; its answer is on its way for no time at all, and nothing is lost but what finds an inbox
-full. Left out: cookies, certificates in fragments, the kernel's queues, rekeys that newcomers ask
-for, and the store, whose time is in that of a request where it was measured so.
+When and whom a member asks is the member's own code (covey.several, covey.hopping; where there is
+one server covey.servers and covey.patience), who is next at a server its own (gcks/inbox.py). A
+registration is two requests there, each of a time that is given, also where it is asked for again;
+its answer is on its way for no time at all, and nothing is lost but what finds an inbox full. Left
+out: cookies, certificates in fragments, the kernel's queues, rekeys that newcomers ask for, and
+the store, whose time is in that of a request where it was measured so.
 """
 
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 
-from covey import ike
+from covey import hopping, ike
 from covey.patience import Patience
 from covey.servers import Servers
+from covey.several import Several
 
 from ..gcks.inbox import Inbox
 
@@ -23,7 +25,8 @@ _BURST = 32  # requests of one turn, as in gcks/server.py
 _EXCHANGES = (ike.IKE_SA_INIT, ike.GSA_AUTH)
 _LENGTHS = (330, 400)  # octets of such a request, about: an inbox has room for so many octets
 _BEGIN_MS = 2_000  # within which all have begun
-_SETTINGS = SimpleNamespace(retransmit_first_ms=500, retransmit_total_s=30)  # covey.json's own
+_OWN = {"retransmit_first_ms": 500, "retransmit_total_s": 30}  # covey.json's, if it has none
+_INIT, _AUTH, _IN = 0, 1, 2  # how far a member is
 
 
 @dataclass
@@ -38,9 +41,10 @@ class Outcome:
 @dataclass
 class _Member:
     servers: Servers
-    patience: Patience = field(default_factory=lambda: Patience(_SETTINGS))
-    at: int = 0  # which exchange; 2: it is in
+    patience: Patience | hopping.Patience | None = None
+    at: int = _INIT
     turn: int = 0  # of its requests; one that an older timer means is over
+    attempt: int = 0  # of its IKE SAs; what is about an older one is none of its own
 
 
 class _Server:
@@ -71,9 +75,9 @@ class _Run:
         self._ended: list[float] = []
         self._told = Outcome()
         for number in range(members):
-            listed = list(self._servers)
-            rng.shuffle(listed)
-            self._members.append(_Member(Servers(listed, rng.randbytes)))
+            settings = SimpleNamespace(servers=self._servers, **_OWN)
+            asked = Several(settings, rng.randbytes, None) if servers > 1 else None
+            self._members.append(_Member(asked or Servers(self._servers, rng.randbytes)))
             self._at(rng.uniform(0, _BEGIN_MS), self._ask, number)
 
     def outcome(self) -> Outcome:
@@ -94,19 +98,27 @@ class _Run:
         """A request of its own, for the first time."""
         member = self._members[number]
         member.turn += 1
+        if isinstance(member.servers, Several):
+            member.patience = member.servers.patience(member.at == _AUTH)
+        else:
+            member.patience = Patience(SimpleNamespace(**_OWN))
         member.patience.start(int(now_ms))
-        self._send(now_ms, number)
+        self._send(now_ms, number, member.at)
+        self._sleep(now_ms, number)
 
-    def _send(self, now_ms: float, number: int) -> None:
+    def _send(self, now_ms: float, number: int, exchange: int) -> None:
         member = self._members[number]
         server = member.servers.current
-        data = bytearray(_LENGTHS[member.at])
-        data[:8] = number.to_bytes(8)
-        data[18] = _EXCHANGES[member.at]
+        data = bytearray(_LENGTHS[exchange])
+        data[:8] = number.to_bytes(4) + member.attempt.to_bytes(4)
+        data[18] = _EXCHANGES[exchange]
         if server.lives(now_ms):
             if not server.inbox.put(bytes(data), number):
                 self._told.full += 1
             self._go_on(now_ms, server)
+
+    def _sleep(self, now_ms: float, number: int) -> None:
+        member = self._members[number]
         left_ms = max(1, member.patience.left_ms(int(now_ms)))
         self._at(now_ms + left_ms, self._wait, number, member.turn)
 
@@ -117,15 +129,17 @@ class _Run:
             return
         if member.patience.is_over(int(now_ms)):
             member.turn += 1
-            member.at = 0
+            member.attempt += 1
+            member.at = _INIT
             self._told.moves += 1
             self._at(now_ms + member.servers.next(), self._ask, number)
-        elif member.patience.is_due(int(now_ms)):
+            return
+        if member.patience.is_due(int(now_ms)):
             self._told.repeats += 1
-            self._send(now_ms, number)
-        else:
-            left_ms = max(1, member.patience.left_ms(int(now_ms)))
-            self._at(now_ms + left_ms, self._wait, number, turn)
+            self._send(now_ms, number, member.at)
+            if member.at == _AUTH and isinstance(member.servers, Several):
+                self._send(now_ms, number, _INIT)  # a living one answers that, if nothing else
+        self._sleep(now_ms, number)
 
     def _go_on(self, now_ms: float, server: _Server) -> None:
         if not server.is_busy and len(server.inbox):
@@ -141,13 +155,17 @@ class _Run:
             return
         for data, number in some:
             member = self._members[number]
-            is_current = member.servers.current is server
-            if is_current and member.at < 2 and data[18] == _EXCHANGES[member.at]:
+            is_old = int.from_bytes(data[4:8]) != member.attempt
+            if is_old or member.servers.current is not server or member.at == _IN:
+                continue
+            if data[18] == _EXCHANGES[member.at]:
                 member.turn += 1
                 member.at += 1
-                if member.at == 2:
+                if member.at == _IN:
                     member.servers.answered()
                     self._ended.append(now_ms)
                 else:
                     self._ask(now_ms, number)
+            elif member.at == _AUTH:
+                member.patience.heard(int(now_ms))
         self._go_on(now_ms, server)

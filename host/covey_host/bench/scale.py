@@ -31,6 +31,8 @@ _MEMBER = "capacity: a member that has registered: "
 _FOUND = "capacity: a member that the server finds as it starts: "
 _GROUPS = "capacity: {count:,} groups: "
 _ETCD = "capacity: etcd: "
+_CPU = "cluster: CPU of a registration, {how}"
+_SHARED = ("etcd, 1 server", "etcd, 2 servers", "etcd, 3 servers")
 _RUSHED = 10_000
 _RUSH = f"rush: {_RUSHED:,} members at once: "
 
@@ -42,6 +44,7 @@ _SUBJECTS = {
     "many leave: ": "keytree",
     "rush: ": "rush",
     "capacity: ": "capacity",
+    "cluster: ": "failover",
 }
 
 
@@ -130,8 +133,9 @@ class Model:
     # A site
 
     def registration_us(self, groups: float) -> float:
-        """Of the server's only thread while all come at once, with so many groups in its site:
-        CPU, and the wait for etcd, by which nobody else gets a turn."""
+        """Of all servers' only threads while all come at once, with so many groups in their site:
+        CPU, the others' catching up included, and the wait for etcd, by which nobody else gets a
+        turn."""
         of = self._of
         turn_us = self.turn_us(groups) + 1e3 * of(
             f"{_ETCD}a write of {_PER_TURN} registrations, p50"
@@ -139,6 +143,8 @@ class Model:
         cpu_us = of(f"{_RUSH}CPU of the server") * 1e6 / _RUSHED
         more_us = 1e6 / of(_REGISTRATION.format(how=self._wish.how))  # than by PSK
         more_us -= 1e6 / of(_REGISTRATION.format(how="PSK"))
+        shared = _CPU.format(how=_SHARED[min(self._wish.servers, len(_SHARED)) - 1])
+        more_us += of(shared) - of(_CPU.format(how="SQLite"))
         return cpu_us + more_us + turn_us / _PER_TURN
 
     def turn_us(self, groups: float) -> float:
@@ -309,7 +315,6 @@ def _simulation(model: "Model", wish: Wish, members: int, seed: int) -> tuple[st
     ]
     rows = [head]
     for what, count, dies_ms in (
-        ("1", 1, None),
         (f"{wish.servers}", wish.servers, None),
         (f"{wish.servers}, one dies after 2 s", wish.servers, 2_000.0),
     ):

@@ -24,11 +24,11 @@ import time
 
 from covey import config, nat
 from covey.member import Member
-from covey.membership import MEMBER, REFUSED, Membership
+from covey.membership import MEMBER, Membership
 
 _MARKER = bytes(4)
 _MOST = 8192  # octets of a datagram
-_MOST_S = 60  # then it is given up
+_MOST_S = 50  # then it is given up
 
 
 class _Probe:
@@ -148,7 +148,7 @@ class Prober:
         if state == MEMBER:
             self._end(probe)
             _tell(event="in", **facts, port=probe.port)
-        elif state == REFUSED or now_s - probe.began_s > _MOST_S:
+        elif now_s - probe.began_s > _MOST_S:  # who was refused asks again, as members do
             self._end(probe)
             _tell(event="refused", **facts, why=probe.membership.reason)
         else:

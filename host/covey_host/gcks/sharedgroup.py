@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from ..store import Fenced
 from . import Out, succession, turns
 from .asks import EXCLUDE, REKEY, Ask
 from .authority import MEMBER, Member
@@ -53,6 +54,8 @@ class Office:
 
 
 class SharedGroup(Group):
+    is_shared = True
+
     def __init__(
         self,
         policy: GroupPolicy,
@@ -370,6 +373,8 @@ class SharedGroup(Group):
         self.refresh(now_ms)
 
     def _write(self, changes: Changes, *, later: bool = False) -> None:
+        if not later and not self._office.is_holder:
+            raise Fenced("Another key server has the term by now.")
         if later:
             before = {key: self._row(key.removeprefix(self._prefix)) for key in changes}
             self._ledger.on_lost(partial(self._take_back, before))
