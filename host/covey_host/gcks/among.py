@@ -204,7 +204,8 @@ class Among:
             return
         redirects, lead = self.keyserver.redirects, self.keyserver.lead_seen
         redirects.is_away = self._is_away(now_ms)
-        redirects.hosts = self._company.hosts(now_ms, self._at)
+        if not redirects.is_away:  # else as it was when that was known last
+            redirects.hosts = self._company.hosts(now_ms, self._at)
         redirects.holder = "" if lead is None else self._company.at(lead.owner, now_ms)
 
     # Policy

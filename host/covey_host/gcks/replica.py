@@ -2,7 +2,7 @@ r"""Which of several key servers holds, and when another takes over: sans-IO, ti
 
     looks --somebody beats--> follows --nobody beats for 1 s--> holds
       \----nobody does for 1.5 s: a new run-------------------->  |
-                                ^--a newer term, no store for 3 s, or it resigns--/
+                                ^----a newer term, or it resigns--/
 
     lead facts   {"name": of the replica, "free": true where it has resigned, ...}: seen by all
 
@@ -25,7 +25,7 @@ from .sharedserver import SharedKeyServer
 BEAT_MS = 250
 LOOK_MS = 100
 SILENT_MS = 1000  # without a beat: then a follower takes over
-AWAY_MS = 3000  # without its store: then whoever held lets its members go, another one may hold
+AWAY_MS = 3000  # without the store: then another one holds, if any has it
 COLD_MS = 1500  # the same of one that has seen nobody yet
 _DUEL_MS = 200  # at random, on top of that
 _PRESENT_MS = 1000
@@ -90,9 +90,8 @@ class Replica:
             self._wait_anew()
         except Problem as problem:
             self.trouble, self._looked_ms = problem.sentence, None
-            if self._keyserver.is_holder and now_ms - self._keyserver.caught_up_ms > AWAY_MS:
-                outs += self._keyserver.step_down(now_ms)
-                self._wait_anew()
+            if now_ms - self._keyserver.caught_up_ms > AWAY_MS:
+                outs += self._keyserver.send_on(now_ms)
         return outs, max(0, min(self._times()) - now_ms)
 
     def take(self, now_ms: int) -> list[Out]:

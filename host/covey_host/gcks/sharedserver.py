@@ -43,7 +43,6 @@ _MOST_LOOK_MS = 10_000
 _AWAY_MS = 2000  # without the store: then members are better off elsewhere
 _ASK_AGAIN_MS = 5000  # while somebody waits: the holder forgets
 
-_IKE_SA_INIT = bytes([ike.IKE_SA_INIT])
 _TRUST, _GROUP = "trust/", "group/"
 
 
@@ -142,7 +141,7 @@ class SharedKeyServer(KeyServer):
         return self._due(now_ms)
 
     def step_down(self, now_ms: int) -> list[Out]:
-        """Another one holds, or may by now: follow. Members that are told inband go there."""
+        """Another one holds: follow. Members that are told inband are sent there."""
         was_holder = self._office.is_holder
         self._ledger.term, self._office.is_holder = None, False
         self._ledger.is_fenced = False
@@ -155,6 +154,12 @@ class SharedKeyServer(KeyServer):
         for sa in list(self._responder.told()):
             outs += self._responder.dismiss(sa.identity, now_ms)
         return outs
+
+    def send_on(self, now_ms: int) -> list[Out]:
+        """Without the store for so long that another one may hold: members that are told of new
+        keys from here alone are sent to the others. They keep the keys that they have until one
+        of these lets them in: perhaps none has the store."""
+        return self._responder.send_on(now_ms)
 
     def _changed_one(self) -> None:
         self._changes += 1
@@ -202,6 +207,7 @@ class SharedKeyServer(KeyServer):
             raise
         took_ms = int((self._time() - began_s) * 1000)
         self._office.look_ms = min(max(0, took_ms), _MOST_LOOK_MS)
+        self._responder.redirects.is_parting = False
         outs = self._take(found, now_ms)
         self.since, self._office.looked_ms = found.revision, now_ms
         return outs
@@ -376,7 +382,7 @@ class SharedKeyServer(KeyServer):
         if not self.is_ready:
             self.counters["not_ready"] += 1
             return []
-        if data[18:19] != _IKE_SA_INIT and self._is_away(now_ms):
+        if self._is_away(now_ms) and not _is_harmless(data):
             self.counters["no_store"] += 1
             return []
         return super().receive(data, address, now_ms)
@@ -495,3 +501,8 @@ class SharedKeyServer(KeyServer):
     def _distrust(self) -> None:
         """Whether something was written is not known: only of what was to be."""
         self._ledger.undo(False)
+
+
+def _is_harmless(data: bytes) -> bool:
+    """Whether nothing of groups is told thereupon: a first message, or an answer."""
+    return len(data) > 19 and (data[18] == ike.IKE_SA_INIT or bool(data[19] & ike.FLAG_R))
