@@ -195,6 +195,7 @@ class SharedKeyServer(KeyServer):
         """See what others have written, by one cheap read where that is nothing. Problem: the
         store can't be read, or (WentBack) it is not what it was."""
         outs = self._catch_up(now_ms)
+        self._responder.redirects.is_parting = False
         self._ask(now_ms)
         return outs + self._due(now_ms)
 
@@ -207,7 +208,6 @@ class SharedKeyServer(KeyServer):
             raise
         took_ms = int((self._time() - began_s) * 1000)
         self._office.look_ms = min(max(0, took_ms), _MOST_LOOK_MS)
-        self._responder.redirects.is_parting = False
         outs = self._take(found, now_ms)
         self.since, self._office.looked_ms = found.revision, now_ms
         return outs
