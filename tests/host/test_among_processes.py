@@ -2,12 +2,16 @@
 
 import json
 import shutil
+from contextlib import suppress
 
 import pytest
 
 import etcd_plant
 from covey_host import commands
-from processes import ENVIRONMENT, wait_until
+from covey_host.store import Locked
+from covey_host.store.etcdclient import Client, get
+from covey_host.store.place import Place
+from processes import ENVIRONMENT, PATIENCE_S, wait_until
 from site_bench import Bench, free_port
 
 SPACING = 'repeat_spacing = "100ms"'
@@ -49,7 +53,19 @@ def cluster(bench):
     return bench.status()["cluster"]
 
 
-def test_two_key_servers(machines):
+def has_taken(node, store, name):
+    """As another process, after its lease has ended."""
+    place = Place(f"etcd://{node.here}/plant1")
+    client = Client(place)
+    for found in client.transact([], [get(place.prefix + b"r/" + name.encode())]).rows[0]:
+        client.revoke(found.lease)
+    client.close()
+    with suppress(Locked):  # it was faster
+        store.join(name)
+        return True
+
+
+def test_two_key_servers(node, machines):
     north, south = machines
     first = north.serve("--replica", "north")
     second = south.serve("--replica", "south", "--advertise", "192.0.2.2")
@@ -99,6 +115,13 @@ def test_two_key_servers(machines):
     assert cluster(north)["leads"] and member.poll() is None
     wait_until(lambda: len(cluster(north)["replicas"]) == 1)
     assert "No other key server takes members" in north.covey("drain", status=1)
-    assert north.end(first)[0] == 0
+
+    # and whoever was stopped for so long that another one has its name ends
+    other = south.store()
+    wait_until(lambda: has_taken(node, other, "north"))
+    assert first.wait(PATIENCE_S) == 1
+    assert "(replica north, process" in (said := north.end(first)[2].splitlines()[-1])
+    assert said.endswith("stopping.")
+    other.close()
     for bench in machines:
         assert bench.covey("audit", "verify").startswith("The log is whole")

@@ -695,18 +695,6 @@ def test_who_was_away_goes_on_with_the_run_that_there_is_now(tmp_path):
     crowd.come("m0", site.followers[0])
 
 
-def test_whose_name_another_process_has_ends(site):
-    one = site.followers[0]
-
-    class Taken(FullDisk):
-        def present(self, facts):
-            raise Fenced("Another program has taken over.")
-
-    one.replica._store = Taken(one.store)
-    with pytest.raises(WentBack):
-        site.wait(2_000)
-
-
 def test_a_long_reload_is_no_silence(site):
     beats = []
     holder = site.holder
@@ -776,8 +764,8 @@ def test_two_that_try_are_one(site):
     former.kill()
     one, other = site.followers
     seen = one.server.lead_seen
-    assert one.replica._take(seen.version, seen.run, site.now) is not None and one.is_holder
-    assert other.replica._take(seen.version, seen.run, site.now) == [] and not other.is_holder
+    assert one.replica._take(seen.version, site.now) is not None and one.is_holder
+    assert other.replica._take(seen.version, site.now) == [] and not other.is_holder
 
 
 def test_followers_that_cannot_read_are_not_those_who_take_over(tmp_path):

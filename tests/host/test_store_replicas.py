@@ -15,6 +15,7 @@ from covey_host.store import (
     KEEP,
     Fenced,
     Locked,
+    Ousted,
     WentBack,
     etcd,
     etcdclient,
@@ -261,7 +262,7 @@ def test_a_replica_that_was_stopped_goes_on_unless_its_place_is_taken(place, joi
         lambda: one.beat(term, b""),
         lambda: one.present(b""),
     ):
-        with pytest.raises(Fenced, match="replica one, process.*taken over"):
+        with pytest.raises(Ousted, match="replica one, process.*taken over"):
             write()
     another.close()
     for each in ("r/two", "r/one"):
@@ -269,7 +270,7 @@ def test_a_replica_that_was_stopped_goes_on_unless_its_place_is_taken(place, joi
             expire(place, each)
     alone = etcd.open_existing(place, "this one")
     alone.lock("covey restore")
-    with pytest.raises(Fenced, match="covey restore, process.*taken over"):
+    with pytest.raises(Ousted, match="covey restore, process.*taken over"):
         two.reserve("n", 1)
     alone.close()
 
@@ -281,10 +282,10 @@ def test_one_that_was_alone_and_stopped_does_nothing_after_a_replica_was_there(p
     expire(place, "lock")
     one = joined("one")
     assert one.compare_and_swap([("a", version, b"2")], None)
-    with pytest.raises(Fenced, match="replica one, process.*taken over"):
+    with pytest.raises(Ousted, match="replica one, process.*taken over"):
         alone.reserve("n", 1)
     one.close()
-    with pytest.raises(Fenced, match="which has ended"):
+    with pytest.raises(Ousted, match="which has ended"):
         alone.reserve("n", 1)
     alone.close()
 

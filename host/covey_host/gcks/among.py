@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Problem
-from ..store import Fenced, Store
+from ..store import Fenced, Ousted, Store
 from . import Out, policy, sitepolicy
 from .company import Company, Said
 from .ledger import Ledger
@@ -95,6 +95,8 @@ class Among:
                 self._looked_ms = now_ms
                 self._company.hear(self._store.replicas(), now_ms)
             return self._enter_policy(now_ms) if self.keyserver.is_holder else []
+        except Ousted:
+            raise
         except Fenced:
             return self.keyserver.step_down(now_ms)
         except Problem as problem:
@@ -112,6 +114,8 @@ class Among:
             send(self._replica.take(now()))
             try:
                 return work()
+            except Ousted:
+                raise
             except Fenced:  # somebody asked another replica for something
                 send(self.keyserver.step_down(now()))
                 if not left:
@@ -202,7 +206,8 @@ class Among:
             return
         redirects, lead = self.keyserver.redirects, self.keyserver.lead_seen
         redirects.is_away = self._is_away(now_ms)
-        redirects.hosts = self._company.hosts(now_ms, self._at)
+        if not redirects.is_away:  # else as it was when that was known last
+            redirects.hosts = self._company.hosts(now_ms, self._at)
         redirects.holder = "" if lead is None else self._company.at(lead.owner, now_ms)
 
     # Policy

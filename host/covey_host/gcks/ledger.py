@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import Problem
-from ..store import KEEP, Change, Fenced, Store, WentBack
+from ..store import KEEP, Change, Fenced, Ousted, Store
 from . import turns
 from .turns import Turn
 
@@ -177,9 +177,7 @@ class Ledger:
         try:
             version = self._store.compare_and_swap(expected, term)
         except Fenced as fenced:
-            if self.is_shared and term is None:  # not by a term: its place is another's
-                raise WentBack(fenced.sentence) from None
-            if self._later is None or not self.is_shared:
+            if self._later is None or not self.is_shared or isinstance(fenced, Ousted):
                 raise
             self.is_fenced, version = True, 0
             said = fenced.sentence

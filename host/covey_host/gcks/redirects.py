@@ -34,6 +34,7 @@ class Redirects:
         self.holder = ""  # likewise, of the one that alone takes those of some groups
         self.is_draining = False
         self.is_away = False  # the store can't be reached: nobody can be let in here
+        self.is_parting = False  # for so long that those go who are told of new keys from here
         self._random = random
 
     @property

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import Problem
-from ..store import Fenced, Lead, Store, WentBack
+from ..store import Fenced, Lead, Ousted, Store, WentBack
 from . import Out
 from .epoch import Random
 from .sharedserver import SharedKeyServer
@@ -25,6 +25,7 @@ from .sharedserver import SharedKeyServer
 BEAT_MS = 250
 LOOK_MS = 100
 SILENT_MS = 1000  # without a beat: then a follower takes over
+AWAY_MS = 3000  # without the store: then another one holds, if any has it
 COLD_MS = 1500  # the same of one that has seen nobody yet
 _DUEL_MS = 200  # at random, on top of that
 _PRESENT_MS = 1000
@@ -68,8 +69,8 @@ class Replica:
 
     def step(self, now_ms: int) -> tuple[list[Out], int]:
         """What is due → what is to be sent, and when to come again, in ms. WentBack: the store is
-        not what it was, or another process has this one's name, and this one is to end. Any other
-        Problem is told as trouble: it is tried again."""
+        not what it was; Ousted: another process has this one's name. Then this one is to end. Any
+        other Problem is told as trouble: it is tried again."""
         outs: list[Out] = []
         try:
             if now_ms >= self._look_ms:
@@ -80,15 +81,17 @@ class Replica:
                 self._store.beat(self._keyserver.term, self._said())
             if now_ms >= self._present_ms:
                 self._present_ms = now_ms + _PRESENT_MS
-                self._present()
+                self._store.present(self._said())
             self.trouble = ""
-        except WentBack:
+        except (WentBack, Ousted):
             raise
         except Fenced:
             outs += self._keyserver.step_down(now_ms)
             self._wait_anew()
         except Problem as problem:
             self.trouble, self._looked_ms = problem.sentence, None
+            if now_ms - self._keyserver.caught_up_ms > AWAY_MS:
+                outs += self._keyserver.send_on(now_ms)
         return outs, max(0, min(self._times()) - now_ms)
 
     def take(self, now_ms: int) -> list[Out]:
@@ -105,7 +108,7 @@ class Replica:
                 "This key server has just started, and doesn't know yet what others do: try again"
                 " in two seconds."
             )
-        return self._take(None, self._keyserver.lead_seen.run, now_ms)
+        return self._take(None, now_ms)
 
     def resign(self, now_ms: int) -> list[Out]:
         """Let another one hold, at once: this one is about to end. What is not said yet of a
@@ -120,12 +123,6 @@ class Replica:
         return outs
 
     # Inside
-
-    def _present(self) -> None:
-        try:
-            self._store.present(self._said())
-        except Fenced as fenced:  # not by a term: another process has this name
-            raise WentBack(fenced.sentence) from None
 
     def _times(self) -> tuple[int, ...]:
         beat_ms = (self._beat_ms,) if self._keyserver.is_holder else ()
@@ -150,23 +147,19 @@ class Replica:
         is_free = self._may_go_on and _facts_of(lead.facts).get("free") is True
         if is_free or self._silent_ms >= self._patience_ms:
             self._wait_anew()
-            outs += self._take(lead.version, lead.run if self._may_go_on else "", now_ms)
+            outs += self._take(lead.version, now_ms)
         return outs
 
-    def _take(self, seen: int | None, run: str, now_ms: int) -> list[Out]:
-        """run: that goes on, if any."""
-        is_new = not run
-        run = run or self._random(_RUN_LEN).hex()
-        facts = self._said()
-        term = self._store.acquire_term(self.name, seen, run if is_new else None, facts)
+    def _take(self, seen: int | None, now_ms: int) -> list[Out]:
+        """The run goes on, whatever it is by then, or a new one begins."""
+        run = None if self._may_go_on else self._random(_RUN_LEN).hex()
+        term = self._store.acquire_term(self.name, seen, run, self._said())
         if not term:
             return []  # somebody lives, or was faster
         self._has_seen = True
         self._beat_ms = now_ms + BEAT_MS
         try:
-            if not is_new:  # as it was acquired: it may be another one by now
-                run = self._store.lead().run
-            return self._keyserver.lead(now_ms, term, run)
+            return self._keyserver.lead(now_ms, term)
         finally:
             self._wait_anew()
 

@@ -194,7 +194,9 @@ class Requests:
 
     def _is_redirected(self, sa: IkeSA) -> bool:
         """Whether it is to be sent elsewhere now: once."""
-        if not (self.redirects.is_draining and sa.has_redirect and self.redirects.hosts):
+        to = self.redirects
+        is_sent = to.is_draining or (to.is_parting and bool(sa.told))
+        if not (is_sent and sa.has_redirect and to.hosts):
             return False
         was_redirected, sa.is_redirected = sa.is_redirected, True
         return not was_redirected

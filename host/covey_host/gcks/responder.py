@@ -125,6 +125,13 @@ class Responder:
         self.redirects.is_draining = True
         return self._requests.redirect_all(now_ms)
 
+    def send_on(self, now_ms: int) -> list[Out]:
+        """Likewise, those that are told of new keys over their IKE SAs."""
+        if self.redirects.is_parting or not self.redirects.hosts:
+            return []
+        self.redirects.is_parting = True
+        return self._requests.redirect_all(now_ms)
+
     @property
     def is_drained(self) -> bool:
         """Whether all that can be told of that were, and have answered, or won't."""

@@ -2,8 +2,8 @@
 
 One event loop, one thread. Whatever KeyServer hands back has been written to the store already;
 here it is only sent. One bad datagram, one fault or one full disk ends one piece of work, never
-the server; only a newer term (Fenced) does, where it is the only one on its store. Where others
-work on that, too, see among.py.
+the server; only a newer term (Fenced) does, where it is the only one on its store. Among
+others (among.py) it ends where its name has become another's (Ousted).
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from ..output import Log
 from ..service.account import Account
 from ..service.notify import Notifier
 from ..site import Site
-from ..store import Fenced, Locked, Store, WentBack, location
+from ..store import Fenced, Locked, Ousted, Store, WentBack, location
 from ..vault.opening import open_store
 from . import Out, policy
 from .authority import Authority
@@ -391,7 +391,7 @@ class Server:
                 finally:
                     self._step()
         except Fenced as fenced:
-            if not self._among:
+            if not self._among or isinstance(fenced, Ousted):
                 self._fail(fenced)
             raise
         except Problem:
@@ -420,7 +420,7 @@ class Server:
         """The work's result; None where it failed, which is told and goes no further."""
         try:
             return work()
-        except WentBack as problem:
+        except (WentBack, Ousted) as problem:
             self._fail(problem)
         except Fenced as fenced:
             if not self._among:

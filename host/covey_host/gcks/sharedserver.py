@@ -22,7 +22,7 @@ from typing import Any
 from covey import ike
 
 from ..errors import Problem
-from ..store import Changed, Fenced, Lead, Store, WentBack
+from ..store import Changed, Fenced, Lead, Ousted, Store, WentBack
 from . import Out, asks
 from .asks import Ask
 from .authority import MEMBER, Member
@@ -42,7 +42,6 @@ _CROWDED_MS = 1000  # after others were faster: it is looked first what they hav
 _AWAY_MS = 2000  # without the store: then members are better off elsewhere
 _ASK_AGAIN_MS = 5000  # while somebody waits: the holder forgets
 
-_IKE_SA_INIT = bytes([ike.IKE_SA_INIT])
 _TRUST, _GROUP = "trust/", "group/"
 
 
@@ -114,21 +113,18 @@ class SharedKeyServer(KeyServer):
                 self._follow_group(policy, now_ms)
         self._office.looked_ms = now_ms
 
-    def lead(
-        self,
-        now_ms: int,
-        term: int,
-        run: str,
-    ) -> list[Out]:
-        """Be the holder: the term was acquired with this run. Groups of another run get new keys,
-        those of this one go on as they are. Problem: it follows again; Fenced: another one was
-        faster."""
+    def lead(self, now_ms: int, term: int) -> list[Out]:
+        """Be the holder: the term was acquired. Groups of another run than the lead has by now get
+        new keys, those of that one go on as they are. Problem: it follows again; Fenced: another
+        one was faster."""
         self._unsent += self._catch_up(now_ms)  # to what was written last before the term
+        if self.lead_seen.term != term:
+            raise Fenced("Another key server has the term by now.")
         for group in self._groups.values():
             group.refresh(now_ms)
         self._ledger.term, self._office.is_holder = term, True
         try:
-            self._again(partial(self._begin_run, run), now_ms)
+            self._again(partial(self._begin_run, self.lead_seen.run), now_ms)
             evicted = self._authority.with_evicted()
             for policy in list(self._policy.groups.values()):
                 is_evicted = policy.name in evicted
@@ -157,6 +153,12 @@ class SharedKeyServer(KeyServer):
         for sa in list(self._responder.told()):
             outs += self._responder.dismiss(sa.identity, now_ms)
         return outs
+
+    def send_on(self, now_ms: int) -> list[Out]:
+        """Without the store for so long that another one may hold: members that are told of new
+        keys from here alone are sent to the others. They keep the keys that they have until one
+        of these lets them in: perhaps none has the store."""
+        return self._responder.send_on(now_ms)
 
     def _changed_one(self) -> None:
         self._changes += 1
@@ -192,6 +194,7 @@ class SharedKeyServer(KeyServer):
         """See what others have written, by one cheap read where that is nothing. Problem: the
         store can't be read, or (WentBack) it is not what it was."""
         outs = self._catch_up(now_ms)
+        self._responder.redirects.is_parting = False
         self._ask(now_ms)
         return outs + self._due(now_ms)
 
@@ -382,7 +385,7 @@ class SharedKeyServer(KeyServer):
         if not self.is_ready:
             self.counters["not_ready"] += 1
             return []
-        if data[18:19] != _IKE_SA_INIT and self._is_away(now_ms):
+        if self._is_away(now_ms) and not _is_harmless(data):
             self.counters["no_store"] += 1
             return []
         return super().receive(data, address, now_ms)
@@ -455,6 +458,8 @@ class SharedKeyServer(KeyServer):
     def _step_group(self, group: Group, now_ms: int) -> None:
         try:
             self._again(partial(group.step, now_ms), now_ms)
+        except Ousted:
+            raise
         except Fenced:
             self._unsent += self.step_down(now_ms)
 
@@ -499,3 +504,8 @@ class SharedKeyServer(KeyServer):
     def _distrust(self) -> None:
         """Whether something was written is not known: only of what was to be."""
         self._ledger.undo(False)
+
+
+def _is_harmless(data: bytes) -> bool:
+    """Whether nothing of groups is told thereupon: a first message, or an answer."""
+    return len(data) > 19 and (data[18] == ike.IKE_SA_INIT or bool(data[19] & ike.FLAG_R))

@@ -36,6 +36,11 @@ class Fenced(Problem):
     """A newer term exists: another key server has taken over, this one must stop writing."""
 
 
+class Ousted(Fenced):
+    """This process was stopped for so long that its place is another's: the lock, or its name
+    among replicas. It can write nothing any more, whoever has the term: it is to end."""
+
+
 class Locked(Problem):
     """Another process acts on this store: the holder, as it called itself."""
 

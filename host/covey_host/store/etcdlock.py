@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import Problem
-from . import Fenced, Locked, Replica
+from . import Locked, Ousted, Replica
 from .etcdclient import Client, Found, delete, get, has_mod, has_none, put, was_made
 from .etcdrows import span
 from .place import Place
@@ -79,7 +79,7 @@ class Lock:
         if not is_mine or not self._put(client, [] if self._name else unchanged):
             there = [*lock, *self._in_the_way(client)]
             holder = _parsed(there[0].value)[0] if there else "which has ended"
-            raise Fenced(f"Another program ({holder}) has taken over {self._place.url}: stopping.")
+            raise Ousted(f"Another program ({holder}) has taken over {self._place.url}: stopping.")
 
     def saying(self, facts: bytes) -> dict:
         """A put of what others are to know of us."""

@@ -117,7 +117,7 @@ class Writer:
             raise Fenced(f"Another key server ({name}) has taken over {self._url}: stopping.")
 
     def check_lock(self, lock: list[Found], head: list[Found]) -> None:
-        """Take it anew where it was ours and went. Fenced where others may have it."""
+        """Take it anew where it was ours and went. Ousted where others may have it."""
         if not self.lock.made or (lock and lock[0].create == self.lock.made):
             return
         is_ours = head and (head[0].mod == self._mod or head[0].value.startswith(self._last_id))
