@@ -262,6 +262,31 @@ def test_a_store_that_fails_leaves_nobody_half_registered(tmp_path):
     assert {frozenset(each.group.active()) for each in site.living} == {frozenset({"m0", "m1"})}
 
 
+@pytest.mark.parametrize("role", ["holder", "follower"])
+def test_who_comes_while_the_store_is_away_is_not_refused(tmp_path, role):
+    """A refusal would keep a member away from all key servers for ten seconds."""
+
+    class Away(FullDisk):
+        def scan(self, *args):
+            if self.full:
+                raise Problem("No answer.")
+            return self._store.scan(*args)
+
+    site = Replicas(tmp_path / "state.db", wrap=Away)
+    site.settle()
+    site.add(*NAMES)
+    site.wait(200)
+    one = site.holder if role == "holder" else site.followers[0]
+    gm, auth = site.begun("m0", one)
+    one.group.is_stale = True  # after a write that failed
+    one.store.full = True
+    assert one.talk(auth, "m0") is None
+    one.store.full = False
+    crowd = Crowd(site)
+    crowd.join("m0", take(gm, site.answered(one, "m0", 1_000)))
+    assert not one.server.counters["registration_failed"]
+
+
 # Newcomers
 
 

@@ -56,6 +56,8 @@ class GroupFull(Exception):
 
 
 class Group:
+    is_shared = False  # whether other key servers work on it, too
+
     def __init__(
         self,
         policy: GroupPolicy,

@@ -42,6 +42,7 @@ RELAY_NEEDS = (
 
 
 _SOON_MS = 250  # until a group that is not open is looked at again
+_AWAY_MS = 500  # until one whose rows could not be read or written is
 
 
 class _Refused(Exception):
@@ -212,6 +213,8 @@ class Registrar:
         except (Fenced, Moved):
             raise
         except Problem as problem:  # the store: a matter of ours, not of this member
+            if group.is_shared:  # which is away for a moment, or other key servers will do
+                raise NotYet(now_ms + _AWAY_MS) from None
             self._tell("trouble", reason=problem.sentence)
             raise _Refused(ike.REGISTRATION_FAILED) from None
         except NotYet as not_yet:

@@ -54,6 +54,8 @@ class Office:
 
 
 class SharedGroup(Group):
+    is_shared = True
+
     def __init__(
         self,
         policy: GroupPolicy,
