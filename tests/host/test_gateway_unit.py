@@ -14,6 +14,7 @@ import pytest
 
 from covey_host.errors import MISUSE, Problem
 from covey_host.gateway import netlink, service, unit, wires
+from covey_host.gateway.fence import Fence
 from covey_host.gateway.plan import load
 from covey_host.gateway.tunnel import Tunnel
 from covey_host.service import cli
@@ -124,6 +125,18 @@ def test_a_card_that_is_another_ends_it(at_work, monkeypatch, now, said):
     with pytest.raises(BaseExceptionGroup) as ended:
         asyncio.run(asyncio.wait_for(gateway.run(), PATIENCE_S))
     assert said in ended.value.exceptions[0].sentence
+
+
+def test_a_second_gateway_touches_no_fence(at_work, monkeypatch):
+    def held(plant):
+        raise Problem(f"Another works on {plant}.", MISUSE)
+
+    gateway, put = at_work(), []
+    monkeypatch.setattr(Fence, "put", put.append)
+    monkeypatch.setattr(wires, "claim", held)
+    with pytest.raises(Problem, match="Another works on veth0"):
+        asyncio.run(asyncio.wait_for(gateway.run(), PATIENCE_S))
+    assert not put
 
 
 def test_two_members_of_one_group_do_not_open_both(tmp_path, monkeypatch):
