@@ -1,6 +1,7 @@
 """A gateway under systemd: its unit, and what it tells."""
 
 import asyncio
+import json
 import shutil
 import signal
 import socket
@@ -12,14 +13,15 @@ from pathlib import Path
 import pytest
 
 from covey_host.errors import MISUSE, Problem
-from covey_host.gateway import service, unit, wires
+from covey_host.gateway import netlink, service, unit, wires
+from covey_host.gateway.fence import Fence
 from covey_host.gateway.plan import load
 from covey_host.gateway.tunnel import Tunnel
 from covey_host.service import cli
 from covey_host.service import unit as service_unit
-from gateway_stand import stand_in
+from gateway_stand import CARDS, MEMBER, stand_in
 from processes import PATIENCE_S
-from test_gateway import planned, written
+from test_gateway import BACK, OPENS, planned, written
 
 PROGRAM = Path("/opt/covey/bin/covey")
 
@@ -110,12 +112,52 @@ def at_work(tmp_path, monkeypatch):
         yield lambda: service.Gateway(plan, False)
 
 
-def test_a_card_that_was_put_in_again_has_no_fence(at_work, monkeypatch):
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        ((9, "127.0.0.1"), "veth1 was taken out and put in"),  # without its fence
+        ((4, "192.0.2.7"), "veth1 has the address 192.0.2.7 now, not 127.0.0.1"),
+    ],
+)
+def test_a_card_that_is_another_ends_it(at_work, monkeypatch, now, said):
     gateway = at_work()
-    monkeypatch.setattr(wires, "check", lambda *_: [3, 9])
+    monkeypatch.setattr(wires, "check", lambda *_: [CARDS[0], now])
     with pytest.raises(BaseExceptionGroup) as ended:
         asyncio.run(asyncio.wait_for(gateway.run(), PATIENCE_S))
-    assert "was taken out and put in" in ended.value.exceptions[0].sentence
+    assert said in ended.value.exceptions[0].sentence
+
+
+def test_a_second_gateway_touches_no_fence(at_work, monkeypatch):
+    def held(plant):
+        raise Problem(f"Another works on {plant}.", MISUSE)
+
+    gateway, put = at_work(), []
+    monkeypatch.setattr(Fence, "put", put.append)
+    monkeypatch.setattr(wires, "claim", held)
+    with pytest.raises(Problem, match="Another works on veth0"):
+        asyncio.run(asyncio.wait_for(gateway.run(), PATIENCE_S))
+    assert not put
+
+
+def test_two_members_of_one_group_do_not_open_both(tmp_path, monkeypatch):
+    stand_in(tmp_path, monkeypatch)
+    monkeypatch.setattr(netlink, "card_towards", lambda _: "veth1")
+    other = tmp_path / "members/other"
+    other.mkdir()
+    (other / "psk").write_text("00" * 32)
+    there = {"host": "192.0.2.1"}
+    plan = planned(tmp_path, OPENS, {**BACK, "member": '"members/other"'})
+    for facts, is_one in (
+        ({"servers": [there, *MEMBER["servers"]]}, True),
+        ({"servers": [there]}, False),
+        ({"group": "line2"}, False),
+    ):
+        (other / "covey.json").write_text(json.dumps({**MEMBER, "idi": "gate-2", **facts}))
+        if not is_one:
+            service.Gateway(plan, False)
+            continue
+        with pytest.raises(Problem, match="Flows f0 and f1 are opened out of one group by two"):
+            service.Gateway(plan, False)
 
 
 def test_systemd_hears_of_its_start_and_end_and_that_it_lives(at_work, tmp_path, monkeypatch):

@@ -16,6 +16,6 @@ nothing plain crosses. What does cross has been sealed by a Member, or opened by
     learned.py   connections that are open      plain.py   a UDP datagram as its producer sent it
     fence.py     what the kernel lets pass      nftables.py words of its packet filter
     wires.py     sockets, and what must be      netlink.py  questions about cards
-                 true of the two cards
+                 true of the two cards          apart.py   whether they are two wires
     service.py   all of it at work              tunnel.py   one membership
 """

@@ -21,7 +21,8 @@
     to = "192.168.1.20"               address or subnet
 
 A relative path leads from where gateway.toml lies. An address and port have one producer, and no
-two flows have a connection in common: neither there, nor out of one group.
+two flows have a connection in common: neither there, nor out of one group. A connection is its ID
+at one address and port: at another it is another one.
 """
 
 import re

@@ -5,10 +5,10 @@ import signal
 import socket
 import time
 from contextlib import suppress
+from itertools import combinations
 from pathlib import Path
 
 from ..errors import FAILURE, MISUSE, Problem
-from ..gcks.sockets import interface_address
 from ..output import Log, emit, line
 from ..service.notify import Notifier
 from . import netlink, wires
@@ -59,6 +59,7 @@ class Gateway:
                 raise Problem(
                     f"Flow {flow.name} can't be protected: {flow.member} is a receiver's.", MISUSE
                 )
+        self._hold_groups_apart()
         self._fence = Fence(plan)
         self._fence.check()
         self._notifier = Notifier()
@@ -76,8 +77,19 @@ class Gateway:
         def tell(name, detail):
             self._log.event(name, member=self._tunnels[path].name, detail=detail)
 
-        address = interface_address(self._plan.protected)
+        address = self._cards[1][1]
         return Tunnel(path, address, dscp, in_clear, deliver, tell)
+
+    def _hold_groups_apart(self) -> None:
+        """plan.py holds apart what one member opens. Two of one group hear the same frames."""
+        opened = [f for f in self._plan.flows if f.direction == OPEN]
+        for one, other in combinations({f.member: f for f in opened}.values(), 2):
+            if self._tunnels[one.member].shares_group(self._tunnels[other.member]):
+                raise Problem(
+                    f"Flows {one.name} and {other.name} are opened out of one group by two"
+                    " members, and what is sent there would come twice: give them one member.",
+                    MISUSE,
+                )
 
     async def run(self) -> None:
         task = asyncio.current_task()
@@ -91,6 +103,7 @@ class Gateway:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
         sockets = []
         try:
+            sockets.append(wires.claim(self._plan.plant))
             heard = self._fence.listen()
             self._fence.put()
             self._out = wires.plain_out(self._plan.plant)
@@ -198,12 +211,10 @@ class Gateway:
         while True:
             await asyncio.sleep(_TURN_S)
             self._notifier.alive()
-            if wires.check(self._plan.plant, self._plan.protected) != self._cards:
-                raise Problem(
-                    f"{self._plan.plant} or {self._plan.protected} was taken out and put in: start"
-                    " the gateway again.",
-                    FAILURE,
-                )
+            names = self._plan.plant, self._plan.protected
+            now = wires.check(*names)
+            for name, old, new in zip(names, self._cards, now, strict=True):
+                _check_same(name, old, new)
             self._bridge.expire(time.monotonic())
             self._tell_news()
             if self._as_json:
@@ -233,6 +244,17 @@ class Gateway:
     def _count_off(self, reason: str, count: int) -> None:
         if count:
             self._bridge.refuse(reason, count)
+
+
+def _check_same(card: str, old: tuple[int, str], new: tuple[int, str]) -> None:
+    """Problem where what was opened on a card serves no more."""
+    if old[0] != new[0]:
+        what = f"{card} was taken out and put in"
+    elif old[1] != new[1]:
+        what = f"{card} has the address {new[1]} now, not {old[1]}"
+    else:
+        return
+    raise Problem(f"{what}: start the gateway again.", FAILURE)
 
 
 def _check_side(flow: Flow, plant: str) -> None:

@@ -52,6 +52,13 @@ class Tunnel:
         self._joined: _Marked | None = None
         self._has_told = False  # that the group is in clear, since it is
 
+    def shares_group(self, other: "Tunnel") -> bool:
+        """Whether they are two members of one group, by what their files say."""
+        mine, its = self._settings, other._settings
+        places = {(server.host, server.port) for server in mine.servers}
+        shared = places & {(server.host, server.port) for server in its.servers}
+        return bytes(mine.group) == bytes(its.group) and bool(shared)
+
     @property
     def payload_most(self) -> int:
         """The longest frame that can be sent now; -1: none can."""

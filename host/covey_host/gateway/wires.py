@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import FAILURE, MISUSE, Problem
 from ..gcks.sockets import interface_address
-from . import encap, netlink
+from . import apart, encap, netlink
 
 MOST_OCTETS = 2048  # of a plain datagram that is read
 
@@ -38,10 +38,11 @@ _FILTER = (
 )
 
 
-def check(plant: str, protected: str) -> list[int]:
-    """Problem where something but us is to carry from card to card, or a card is gone. The cards'
-    numbers: of one that was taken out and put in it is another, and all that was opened on it,
-    the fence too, is gone.
+def check(plant: str, protected: str) -> list[tuple[int, str]]:
+    """Problem where something but us is to carry from card to card, where they are no two wires,
+    or a card is gone. The number and the address of each: of one that was taken out and put in it
+    is another number, and all that was opened on it, the fence too, is gone; the memberships are
+    bound to the address.
     """
     if sys.platform != "linux":
         raise Problem("covey gateway needs Linux.", FAILURE)
@@ -52,9 +53,33 @@ def check(plant: str, protected: str) -> list[int]:
             _check_free(card)
         except OSError:
             raise Problem(f"There is no network card {card}.", MISUSE) from None
-    for card in (plant, protected):
-        interface_address(card)
-    return found
+    try:
+        apart.check(plant, protected, netlink.cards())
+    except KeyError as error:
+        raise Problem(f"There is no network card {error.args[0]}.", MISUSE) from None
+    except OSError as error:
+        raise Problem(f"What cards there are can't be told: {error.strerror}.", FAILURE) from None
+    addresses = [interface_address(card) for card in (plant, protected)]
+    return list(zip(found, addresses, strict=True))
+
+
+def claim(plant: str) -> socket.socket:
+    """This network namespace's only gateway of a plant's card, until the socket is closed: two
+    would put their fences in place of each other's, without an end.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        sock.bind(f"\0covey-gateway/{plant}")
+    except OSError as error:
+        sock.close()
+        if error.errno != errno.EADDRINUSE:
+            raise _problem(error, "the gateway's lock") from error
+        raise Problem(
+            f"Another gateway works on {plant}: one for each plant's card. Stop it first, or give"
+            " it this file's flows too.",
+            MISUSE,
+        ) from None
+    return sock
 
 
 def _check_free(card: str) -> None:
