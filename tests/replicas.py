@@ -18,14 +18,16 @@ from foreign_gm import GSA_AUTH, ForeignGM
 from gcks_site import KEY, LINE1, SITE, Machine
 
 STEP_MS = 10
+LEAP_MS = 300
 
 
 class One:
-    """A key server. wrap: of its store."""
+    """A key server. wrap: of its store. Its clock can stand still."""
 
     def __init__(self, site, name, wrap=lambda store: store):
         self.site, self.name = site, name
         self.is_stopped = self.is_dead = False
+        self.boot = Machine(site, f"boot of {name}")
         self.store = wrap(sqlite.open_existing(site.path))
         self.random = random.Random(f"{site.seed} {name} {site.now}").randbytes
         self.server = sharedserver.SharedKeyServer(
@@ -34,14 +36,26 @@ class One:
             replica=name,
             random=self.random,
             time=lambda: 1_700_000_000 + site.now / 1000,
-            boot=Machine(site, f"boot of {name}"),
+            boot=self.boot,
+            now=lambda: self.now,
         )
         self.replica = Replica(self.store, self.server, dict, self.random)
         try:
-            self.replica.start(site.now)
+            self.replica.start(self.now)
         except Problem:
             self.store.close()
             raise
+
+    @property
+    def now(self):
+        return self.site.now - self.boot.stood_ms
+
+    def stand_still(self, ms):
+        """The whole machine, while the others go on."""
+        self.is_stopped = True
+        self.site.leap(ms)
+        self.boot.stood_ms += ms
+        self.is_stopped = False
 
     @property
     def is_holder(self):
@@ -52,17 +66,17 @@ class One:
         return self.server._groups["line1"]
 
     def step(self):
-        outs, _ = self.replica.step(self.site.now)
+        outs, _ = self.replica.step(self.now)
         self.site.send(outs, self)
         with suppress(Problem):  # told, and tried again
-            outs, _ = self.server.step(self.site.now)
+            outs, _ = self.server.step(self.now)
             self.site.send(outs, self)
 
     def talk(self, data, address):
         """What it answers at once, if anything."""
         if self.is_stopped or self.is_dead:
             return None
-        outs = self.server.receive(data, address, self.site.now)
+        outs = self.server.receive(data, address, self.now)
         mine = [out for out in outs if out.address == address]
         self.site.send([out for out in outs if out not in mine[:1]], self)
         return mine[0].data if mine else None
@@ -70,9 +84,9 @@ class One:
     def at_once(self, messages):
         """{address: message} → {address: answer}"""
         outs = []
-        with self.server.together(self.site.now) as late:
+        with self.server.together(self.now) as late:
             for address, data in messages.items():
-                outs += self.server.receive(data, address, self.site.now)
+                outs += self.server.receive(data, address, self.now)
         outs += late
         self.site.send([out for out in outs if out.address is None], self)
         return {out.address: out.data for out in outs if out.address is not None}
@@ -127,6 +141,11 @@ class Replicas:
             self.now += STEP_MS
             for one in self.living:
                 one.step()
+
+    def leap(self, ms):
+        """The same, without looking much."""
+        self.now += ms - LEAP_MS
+        self.wait(LEAP_MS)
 
     def settle(self):
         """Until one holds, and all others follow it."""

@@ -47,7 +47,7 @@ class Process:
         random = company.chance.randbytes
         name = f"r{HOSTS.index(host)}"
         self.server = sharedserver.SharedKeyServer(
-            self.store, company.policy, replica=name, random=random
+            self.store, company.policy, replica=name, random=random, now=lambda: self.now_ms
         )
         self.replica = Replica(self.store, self.server, dict, random)
         self.replica.start(self.now_ms)

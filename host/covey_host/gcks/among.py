@@ -30,7 +30,8 @@ _AGAIN = 3  # how often a command is begun anew where another became the holder 
 
 
 class Among:
-    """rules: of this machine's covey.toml. advertise: where members find it; "": as it listens."""
+    """rules: of this machine's covey.toml. advertise: where members find it; "": as it listens.
+    now(): as KeyServer has it."""
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Among:
         advertise: str,
         trouble: Callable[[str], None],
         spis: Spis | None = None,
+        now: Callable[[], int] | None = None,
     ):
         self.name = name
         self._store = store
@@ -51,7 +53,7 @@ class Among:
         self._text = sitepolicy.read(Ledger(store))  # as the store has it; None: not yet
         self._unfinished: SitePolicy | None = None  # in the store, and not all of it done
         rules = rules if self._text is None else sitepolicy.parse(self._text, rules.listen)
-        self.keyserver = SharedKeyServer(store, rules, replica=name, spis=spis)
+        self.keyserver = SharedKeyServer(store, rules, replica=name, spis=spis, now=now)
         self.keyserver.on_policy = self._adopted
         self.keyserver.elsewhere = lambda sa: self.keyserver.redirects.to_holder(sa)
         self._company = Company(name)

@@ -9,6 +9,7 @@ A virtual machine that was paused, or goes on from a snapshot, has the same boot
 stood still: whoever asks would believe keys that are out. What betrays it is the time of day,
 which has gone ahead by more than the clock: then another one begins, too. Else the time of day
 has no part in this: nobody moves the clock by setting that, and a false alarm costs a rekey.
+The same is asked of the clock by which the key server lives (now_ms()): see Standstill.
 
     clock    {"name": ..., "boot": ..., "offset_ms": ..., "apart_ms": ...}
 """
@@ -28,6 +29,13 @@ _MOST_AHEAD_MS = 100  # that the time of day may gain; who steps it steps it fur
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
+def now_ms() -> int:
+    """Of a machine, in all its processes: the time for which it sleeps is in it, where the system
+    has such a clock."""
+    boot = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime_ns(boot) // 1_000_000
+
+
 class Boot:
     """Of the machine: which one this is, and how long ago it was."""
 
@@ -39,12 +47,33 @@ class Boot:
             return None
 
     def now_ms(self) -> int:
-        boot = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-        return time.clock_gettime_ns(boot) // 1_000_000
+        return now_ms()
 
     def day_ms(self) -> int:
         """The time of day."""
         return time.time_ns() // 1_000_000
+
+
+class Standstill:
+    """Whether the machine's clock stood still for a while, in which others went on."""
+
+    def __init__(self, boot: Boot):
+        self._boot = boot
+        self._apart_ms = self._now_apart_ms()  # the time of day less the clock, where least
+
+    def is_new(self) -> bool:
+        """Whether it did since this was asked last; so, too, once the time of day was set on."""
+        apart_ms = self._now_apart_ms()
+        if self._boot.day_ms() - self._boot.now_ms() > self._apart_ms + _MOST_AHEAD_MS:
+            self._apart_ms = self._now_apart_ms()
+            return True
+        self._apart_ms = min(self._apart_ms, apart_ms)
+        return False
+
+    def _now_apart_ms(self) -> int:
+        """At the most: we may be stopped between the two."""
+        boot_ms = self._boot.now_ms()
+        return self._boot.day_ms() - boot_ms
 
 
 class Clock:

@@ -92,6 +92,7 @@ class Group:
         # When members were told the time, and how often in a row they did not know it before.
         self._timed: dict[str, tuple[int, int]] = {}
         self._started_ms = 0
+        self.until_ms = NEVER  # when who was admitted last must have been told the keys
 
     # The life of a group
 
@@ -204,7 +205,8 @@ class Group:
     ) -> list[int]:
         """Register a member: its fresh Sender-IDs, none where wanted is None (a receiver). It has
         a new personal key: see path(). boots: it may remember nothing. relayed: it is to have
-        data keys only, and no path. receives: False, it sends alone.
+        data keys only, and no path. receives: False, it sends alone. From until_ms on it must not
+        be told any of this: then it has to leave(), and to be admitted anew.
 
         All of it is durable on return, or when the ledger's together() ends. GroupFull where it
         must not be; NotYet: it waits for other keys; Problem from the store.
@@ -219,6 +221,7 @@ class Group:
         if wanted is not None:
             role |= Role.SENDER
         self._freshen(member, has, boots, role, now_ms)
+        self.until_ms = self._newcomers.until_ms
         if wanted is not None and self.epoch.shape.single_sender:
             wanted = 1
             self._make_way(member, now_ms)
@@ -256,6 +259,11 @@ class Group:
             gone = replace(self._roster.members[member], left=True)
             self._write(self._roster.entering(member, gone, {}), later=True)
             self._roster.enter(member, gone, {})
+
+    def lose_time(self) -> None:
+        """The clock stood still: the TEK may have been in use for long."""
+        self._newcomers.lose_time()
+        self._earliest_ms = -NEVER
 
     def active(self) -> dict[str, Enrolled]:
         """Who is registered, as far as the key server can know."""
@@ -663,6 +671,8 @@ class Group:
             if now_ms < self._through_ms:
                 raise GroupFull  # too soon, as in _pick
             self.rekey(now_ms)
+        elif was_given:
+            self.until_ms = min(self.until_ms, self._earliest_ms)
 
     def _tidy(self, now_ms: int) -> None:
         self.refresh(now_ms)

@@ -142,6 +142,7 @@ def _heir(old: IkeSA, new: IkeSA) -> IkeSA:
     """What an IKE SA hands on; Message IDs begin anew, in both directions with 0."""
     new.identity, new.address = old.identity, old.address
     new.proven_by, new.is_mixed = old.proven_by, old.is_mixed
+    new.chain = old.chain
     new.has_fragments, new.most_len = old.has_fragments, old.most_len
     new.has_redirect, new.is_redirected = old.has_redirect, old.is_redirected
     new.told, new.tell_ms = dict(old.told), old.tell_ms

@@ -94,6 +94,7 @@ class IkeSA:
         self._answers = ikefrag.Reassembly()
 
         self.deferred: Deferred | None = None
+        self.is_late = False  # it was admitted to the group, and it was too late to say so
         self.registered: set[str] = set()  # groups, since the peer has proven itself
 
         self.next_own = 0  # Message ID of our next request

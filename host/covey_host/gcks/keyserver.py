@@ -17,7 +17,7 @@ from ..errors import MISUSE, Problem
 from ..store import Fenced, Store
 from . import Out, disclosure, handover, putout, seats, sources, trust
 from .authority import Authority, Member, load_signing_key, lost_by
-from .clock import Boot, Clock
+from .clock import Boot, Clock, Standstill
 from .diary import Diary
 from .epoch import Epoch
 from .group import Group
@@ -32,6 +32,7 @@ from .relay import Relay
 from .responder import Responder
 from .roles import Role, is_pattern, stored
 from .spis import Spis
+from .timers import NEVER
 
 _LAST_WRITES = 1000  # at the end
 _MOST_EVENTS = 1000  # kept for whoever reads them; the oldest go first
@@ -49,10 +50,11 @@ class KeyServer:
         time: Callable[[], float] = time.time,
         boot: Boot | None = None,
         spis: Spis | None = None,
+        now: Callable[[], int] | None = None,
     ):
         """time(): seconds since 1970, for people, and to judge certificates by; nothing else is
-        decided by it. boot: of what machine the clock is by which senders are proven. spis: where
-        there are workers."""
+        decided by it. boot: of what machine the clock is by which senders are proven, and now_ms.
+        spis: where there are workers. now(): what now_ms is by now; None: as it was handed in."""
         self.counters: Counter[str] = Counter()
         self.events: list[tuple[str, dict]] = []  # what happened; the reader empties it,
         self.on_full: Callable[[], None] = lambda: None  # in here, before any is let go
@@ -60,6 +62,8 @@ class KeyServer:
         self._policy = policy
         self._random = random
         self._boot = boot or Boot()
+        self._standstill = Standstill(self._boot)
+        self._now = now
         self._spis = spis
         self._ledger = Ledger(store)
         self._clock = Clock(self._ledger, random, self._boot)
@@ -189,7 +193,7 @@ class KeyServer:
         held, self._held = self._held, None
         for name, facts in held:
             self._tell(name, **facts)
-        late += self._responder.heard(now_ms)
+        late += self._heard(now_ms)
 
     def step(self, now_ms: int) -> tuple[list[Out], int]:
         """Whatever time has brought → (messages, milliseconds until the next call)."""
@@ -485,7 +489,25 @@ class KeyServer:
         except BaseException:
             self._responder.unhear()
             raise
-        return outs + self._responder.heard(now_ms) + self._due(now_ms)
+        return outs + self._heard(now_ms) + self._due(now_ms)
+
+    def _heard(self, now_ms: int) -> list[Out]:
+        """What members have asked for is written: who must not have keys that are in use is told
+        none that may be by now, however long that took."""
+        by_ms = NEVER - 1 if self._has_lost_time() else self._by_now(now_ms)
+        return self._responder.heard(now_ms, by_ms)
+
+    def _by_now(self, now_ms: int) -> int:
+        """What that has become while something was done."""
+        return now_ms if self._now is None else max(now_ms, self._now())
+
+    def _has_lost_time(self) -> bool:
+        """Whether the clock has stood still since this was asked last."""
+        if not self._standstill.is_new():
+            return False
+        for group in self._all():
+            group.lose_time()
+        return True
 
     def _due(self, now_ms: int) -> list[Out]:
         self._disclosure.note(self._keys_now(only_new=True), now_ms)

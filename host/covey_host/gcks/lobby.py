@@ -19,7 +19,7 @@ from . import handover
 from .authority import Authority
 from .cookies import Cookies
 from .epoch import Random
-from .ikesa import IkeSA
+from .ikesa import NEVER, IkeSA
 from .parts import Parts, Payloads
 from .policy import SitePolicy
 from .responder import Responder
@@ -38,8 +38,8 @@ class _Groups:
     def answer(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
         raise _Proven
 
-    def take_then(self) -> list[Callable[[], None]]:
-        return []
+    def take_then(self) -> tuple[list[Callable[[], None]], int]:
+        return [], NEVER
 
 
 class Lobby(Responder):

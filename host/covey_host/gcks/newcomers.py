@@ -15,6 +15,7 @@ free again with the next one.
 from .epoch import Outbox
 from .policy import GroupPolicy
 from .roles import Role
+from .timers import NEVER
 
 _MOST = 4096  # members that wait
 _FORGET_MS = 30_000
@@ -38,6 +39,7 @@ class Newcomers:
         self._through_ms = 0  # when the last change of keys is through
         self._unused_ms = 0  # until when nobody sends under the TEK
         self._is_untouched = False  # no sender ever had the TEK
+        self.until_ms = NEVER  # when who can_have() the keys must have been told them
         self._is_first = False  # the first epoch of an era: no key of its tree has led anywhere
         self._placed: frozenset[str] = frozenset()  # whose path is as new as the TEK
 
@@ -77,6 +79,10 @@ class Newcomers:
     def touched(self) -> None:
         """A sender has the TEK, wherever it registered."""
         self._is_untouched = False
+
+    def lose_time(self) -> None:
+        """Nobody knows for how long the TEK has been in use."""
+        self._unused_ms = -NEVER
 
     def put_off(self, through_ms: int) -> None:
         """The last change of keys is through then, not before."""
@@ -118,7 +124,9 @@ class Newcomers:
         tree: bool,
         seated: bool,
     ) -> bool:
-        """Whether the group's keys will do for a member as they are. seated: if that matters."""
+        """Whether the group's keys will do for a member as they are, until until_ms. seated: if
+        that matters."""
+        self.until_ms = NEVER
         if not seated:
             return False
         looks_back = is_new and policy.backward_secrecy
@@ -126,6 +134,8 @@ class Newcomers:
             return True
         if not self._is_untouched and now_ms >= self._unused_ms:
             return False
+        if not self._is_untouched:
+            self.until_ms = self._unused_ms
         return not (looks_back and tree) or self._is_first or member in self._placed
 
     def wait(

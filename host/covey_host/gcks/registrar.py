@@ -24,6 +24,7 @@ from .natd import host_of
 from .newcomers import NotYet
 from .parts import Parts, Payloads, notify
 from .roles import Role
+from .timers import NEVER
 
 NAMED = {ike.ID_KEY_ID, ike.ID_FQDN, ike.ID_RFC822_ADDR}  # ID types that hold a name of ours
 _LEAVES = {ike.NO_PROPOSAL_CHOSEN, ike.REGISTRATION_FAILED}
@@ -71,6 +72,7 @@ class Registrar:
         self._hear = hear
         self._gsa = download.SameGSA()
         self._then: list[Callable[[], None]] = []
+        self._until_ms = NEVER
         # What is said to a member that another key server alone can register.
         self.elsewhere: Callable[[IkeSA], Payloads] = lambda _: [notify(ike.REGISTRATION_FAILED)]
 
@@ -79,7 +81,7 @@ class Registrar:
         NotYet: nobody is to hear of it before that time, when it is to be asked again; Moved: as
         soon as what others wrote was read. What is true only once it is in the store: take_then().
         """
-        self._then = []
+        self._then, self._until_ms = [], NEVER
         id_type, identity = ike.parse_id(parts.needed(ike.IDg))
         wanted = _sender_ids_wanted(parts)
         sag = parts.one(ike.SA)
@@ -112,10 +114,10 @@ class Registrar:
             self._then.append(told)
             return [notify(refused.type)]
 
-    def take_then(self) -> list[Callable[[], None]]:
-        """What is to be done once the last answer() holds."""
+    def take_then(self) -> tuple[list[Callable[[], None]], int]:
+        """What is to be done once the last answer() holds; from when on that must not leave."""
         then, self._then = self._then, []
-        return then
+        return then, self._until_ms
 
     def tell(self, sa: IkeSA, parts: Parts, now_ms: int) -> Payloads:
         """What an INFORMATIONAL is answered with."""
@@ -204,10 +206,13 @@ class Registrar:
         now_ms: int,
     ) -> Payloads:
         try:
+            if sa.is_late:  # it has no keys, and is to be let in as anybody who never was
+                group.leave(sa.identity, now_ms)
             is_awake |= group.policy.name in sa.registered  # over this IKE SA, which it still has
             boots = not is_awake or not group.has(sa.identity)
             how = {"boots": boots, "relayed": relayed, "receives": role.receives}
             sender_ids = group.admit(sa.identity, wanted, now_ms, sa.has_fragments, **how)
+            self._until_ms = group.until_ms
         except GroupFull:
             raise _Refused(ike.REGISTRATION_FAILED) from None
         except (Fenced, Moved):

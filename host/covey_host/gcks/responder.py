@@ -59,6 +59,7 @@ class _Taken:
     payloads: Payloads | None = field(default=None, repr=False)
     ends: bool = False
     then: list[Callable[[], None]] = field(default_factory=list)
+    until_ms: int = NEVER  # from then on it must not leave
     is_written: bool = False  # already, whatever becomes of those that came after it
 
 
@@ -151,13 +152,20 @@ class Responder:
         """So many half-open IKE SAs are with workers."""
         self._door.elsewhere = elsewhere
 
-    def heard(self, now_ms: int) -> list[Out]:
-        """What members have asked for is in the store: now they are answered."""
+    def heard(self, now_ms: int, by_ms: int = 0) -> list[Out]:
+        """What members have asked for is in the store: now they are answered. by_ms: as late as
+        it may be by now; for whom that is too late it is looked at once more."""
         self._door.answered()
         taken, self._taken = self._taken, []
         outs = []
         for one in taken:
-            if self._table.sas.get(one.sa.own_spi) is one.sa:  # else it had to make room
+            if self._table.sas.get(one.sa.own_spi) is not one.sa:
+                continue  # it had to make room
+            if by_ms >= one.until_ms:
+                self._counters["too_late"] += 1
+                one.sa.is_late = True
+                self._defer(one.sa, one.opened, now_ms)
+            else:
                 outs += _addressed(self._finish(one, now_ms), one.sa.address)
         return outs
 
@@ -344,7 +352,7 @@ class Responder:
         try:
             self.make_room()
             taken.payloads, taken.ends = self._answer(sa, opened, now_ms)
-            taken.then = self._registrar.take_then()
+            taken.then, taken.until_ms = self._registrar.take_then()
         except NotYet as not_yet:
             self._defer(sa, opened, not_yet.until_ms)
             return []
@@ -364,7 +372,7 @@ class Responder:
     def _finish(self, taken: _Taken, now_ms: int) -> list:
         """Bare octets are an answer."""
         sa, opened = taken.sa, taken.opened
-        sa.deferred = None
+        sa.deferred, sa.is_late = None, False
         for work in taken.then:
             work()
         others = []

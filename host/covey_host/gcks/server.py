@@ -29,6 +29,7 @@ from ..vault.opening import open_store
 from . import Out, policy
 from .authority import Authority
 from .chronicle import Chronicle
+from .clock import now_ms
 from .inbox import Inbox
 from .keyserver import KeyServer
 from .ledger import Ledger
@@ -55,10 +56,6 @@ _LOCK_POLL_S = 0.05
 _OWNER = "covey serve"
 _DEFAULT_TTL = 1
 _PLAIN_PORTS = (848, 500)  # RFC 9838 section 2.1.1, RFC 7296 section 2: no marker there
-
-
-def now_ms() -> int:
-    return time.monotonic_ns() // 1_000_000
 
 
 class Server:
@@ -121,7 +118,7 @@ class Server:
             if self._among:
                 self._keyserver = self._among.keyserver
             else:
-                self._keyserver = KeyServer(store, rules, spis=self._spis())
+                self._keyserver = KeyServer(store, rules, spis=self._spis(), now=now_ms)
             self._operations = Operations(self._site, store, self)
             return asyncio.run(self._serve())
         finally:
@@ -135,7 +132,7 @@ class Server:
         from .among import Among  # nothing that a site with a state.db needs
 
         at = location.own_of(self._site).advertise
-        return Among(store, who, rules, self._site.policy, at, self._trouble, self._spis())
+        return Among(store, who, rules, self._site.policy, at, self._trouble, self._spis(), now_ms)
 
     def _spis(self) -> Spis | None:
         return self._workers.spis if self._workers else None

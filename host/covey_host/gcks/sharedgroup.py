@@ -10,7 +10,9 @@ and does its work again. So all that is decided here was decided by the rows as 
 
 A follower does not know when an epoch began, but when it looked last before, and first afterwards.
 What must not be too late is reckoned by the former (nobody sends yet), what must not be too early
-by the latter (all have the keys by then). What only the holder may do it is asked for: asks.py.
+by the latter (all have the keys by then). Where its clock stood still in between, it knows nothing
+of the former, and takes the keys for keys in use. What only the holder may do it is asked for:
+asks.py.
 """
 
 from collections.abc import Callable
@@ -34,21 +36,22 @@ from .succession import Plan
 from .timers import NEVER
 
 RUN, POLICY = "site/run", "site/policy"  # rows that every registration rests on
-_LOOK_MS = 250  # that a look may take: an epoch was not born later than that after it began
 _SOON_MS = 250  # until what has to wait for others is tried again, should nobody say so before
 _LATER_MS = 1000
 
 
 @dataclass
 class Office:
-    """What a key server is among those of its site. time(): seconds since 1970."""
+    """What a key server is among those of its site. time(): seconds since 1970. by_now(now_ms):
+    what that has become since a look began."""
 
     name: str
     time: Callable[[], float]
+    by_now: Callable[[int], int] = lambda now_ms: now_ms
     run: str = ""  # of the key servers: see SharedKeyServer
     is_holder: bool = False
     looked_ms: int | None = None  # when the last look at the store began of which all is known
-    look_ms: int = 0  # that it took
+    is_unsure: bool = False  # the clock stood still since then
     is_shut: bool = False  # nobody is to be registered, for want of policy, or of a store
     asking: set[str] = field(default_factory=set)  # groups that may need something of the holder
 
@@ -110,10 +113,10 @@ class SharedGroup(Group):
         self._tree = KeyTree.loaded(found) if "tree" in found else None
         if "state" in found:
             self._see(*decode_state(found["state"]), now_ms)
-            if self._has_senders():
-                self._newcomers.touched()
             if self._office.is_holder:  # after a write of which nothing is known
                 self._put_off(now_ms)
+        if self.epoch is not None and self._has_senders():
+            self._newcomers.touched()
         self.is_stale = False
 
     def _take(self, found: dict[str, bytes | None], now_ms: int) -> bool:
@@ -146,8 +149,9 @@ class SharedGroup(Group):
             self._repeats = _kept(outbox, self.policy, now_ms, self._activate_ms)
             return
         birth = epoch.birth or Birth("", 0)
-        since_ms = None if self.epoch is None else self._office.looked_ms
-        latest_ms = now_ms + _LOOK_MS + self._office.look_ms
+        is_unsure = self.epoch is None or self._office.is_unsure
+        since_ms = None if is_unsure else self._office.looked_ms
+        latest_ms = self._office.by_now(now_ms)
         how = {"tree": self._tree, "evicts": birth.evicts}
         times = latest_ms + birth.activate_in_ms, latest_ms + birth.end_in_ms
         self._repeats = Repeats()

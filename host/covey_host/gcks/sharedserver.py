@@ -39,7 +39,6 @@ from .sharedgroup import POLICY, RUN, Office, SharedGroup
 _TRIES = 20  # of what members ask for, while others write
 _TRIES_HELD = 60  # of what the holder does: others write shorter works, and more often
 _CROWDED_MS = 1000  # after others were faster: it is looked first what they have written
-_MOST_LOOK_MS = 10_000
 _AWAY_MS = 2000  # without the store: then members are better off elsewhere
 _ASK_AGAIN_MS = 5000  # while somebody waits: the holder forgets
 
@@ -64,7 +63,7 @@ class SharedKeyServer(KeyServer):
         self.between: Callable[[int], None] = lambda _: None
         # What is said to a member that the holder alone can register.
         self.elsewhere: Callable[[IkeSA], Payloads] = lambda _: [notify(ike.REGISTRATION_FAILED)]
-        self._office = Office(replica, self._time)
+        self._office = Office(replica, self._time, self._by_now)
         self._unborn: dict[str, SharedGroup] = {}  # of policy, and not in the store yet
         self._unsent: list[Out] = []  # what came up while members were looked at
         self._changes = 0
@@ -194,17 +193,21 @@ class SharedKeyServer(KeyServer):
         return outs + self._due(now_ms)
 
     def _catch_up(self, now_ms: int) -> list[Out]:
-        began_s = self._time()
+        self._has_lost_time()
         try:
             found = self._store.changed("", self.since)
         except WentBack:
             self._office.is_shut = True
             raise
-        took_ms = int((self._time() - began_s) * 1000)
-        self._office.look_ms = min(max(0, took_ms), _MOST_LOOK_MS)
         outs = self._take(found, now_ms)
         self.since, self._office.looked_ms = found.revision, now_ms
+        self._office.is_unsure = False
         return outs
+
+    def _has_lost_time(self) -> bool:
+        has_lost = super()._has_lost_time()
+        self._office.is_unsure |= has_lost
+        return has_lost
 
     def _take(self, found: Changed, now_ms: int) -> list[Out]:
         outs = []

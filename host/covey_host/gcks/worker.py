@@ -29,6 +29,7 @@ from ..site import Site
 from ..vault.opening import open_under
 from . import frames, trust
 from .authority import Authority
+from .clock import now_ms
 from .cookies import Shared
 from .inbox import Inbox
 from .ledger import Ledger
@@ -46,11 +47,6 @@ _REPORT_S = 0.25  # what has happened is reported so often
 _MOST_EVENTS = 50  # in one report; the rest is only counted, by what it is
 _MOST_TROUBLES = 20  # likewise, and not counted
 _MOST_WAITING = 64  # to be handed over: until some of these are gone nothing more is read
-
-
-def now_ms() -> int:
-    """The same clock in all processes of a machine."""
-    return time.monotonic_ns() // 1_000_000
 
 
 class Worker:
