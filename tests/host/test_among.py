@@ -8,6 +8,7 @@ import pytest
 from covey_host import site as sites
 from covey_host.errors import Problem
 from covey_host.gcks import among, authority, policy, sitepolicy
+from covey_host.gcks.epoch import decode_state
 from covey_host.gcks.sharedserver import SharedKeyServer
 from covey_host.operations import _WORK, Operations, changes_state
 from covey_host.store import Fenced, sqlite
@@ -215,6 +216,128 @@ def test_a_reload_that_failed_halfway_goes_on(plant):
     plant.wait(1_000)
     assert [in_force(machine) for machine in plant.living] == [["line1", "line2"]] * 3
     assert {machine.server.epochs().get("line2") for machine in plant.living} == {1}
+
+
+def trap(machine, prefix):
+    """Its next write of such a row fails, and nothing reaches its store afterwards, until the
+    list that is returned is emptied."""
+    store, caught = machine.store._store, []
+
+    class Away:
+        def __getattr__(self, name):
+            def work(*what):
+                if name == "compare_and_swap":
+                    caught.extend(key for key, _, _ in what[0] if key.startswith(prefix))
+                if caught and name != "close":
+                    raise Problem("etcd doesn't answer.")
+                return getattr(store, name)(*what)
+
+            return work
+
+    machine.store._store = Away()
+
+    def mend():
+        machine.store._store = store
+
+    return mend
+
+
+def test_an_older_policy_does_not_come_back(plant):
+    """Its reload failed halfway, and then another one was put in force elsewhere."""
+    former = plant.holder
+    mend = trap(former, "group/line2/")
+    with pytest.raises(Problem, match="doesn't answer"):
+        former.put(SITE + LINE1 + LINE2)
+    plant.wait(4_000)
+    other = next(m for m in plant.living if m is not former and m.server.is_holder)
+    assert in_force(other) == ["line1", "line2"]  # done to its end
+    other.put(SITE + LINE1)
+    mend()
+    plant.wait(2_000)
+    former.perform({"do": "rekey", "group": "line1"})
+    plant.wait(1_000)
+    assert plant.holder is former
+    assert [in_force(machine) for machine in plant.living] == [["line1"]] * 3
+
+
+def test_who_fails_halfway_and_follows_has_the_policy_in_force(plant):
+    former = plant.holder
+    mend = trap(former, "group/line2/")
+    with pytest.raises(Problem, match="doesn't answer"):
+        former.put(SITE + LINE1 + LINE2)
+    plant.wait(4_000)
+    mend()
+    plant.wait(1_000)
+    assert not former.server.is_holder
+    assert [in_force(machine) for machine in plant.living] == [["line1", "line2"]] * 3
+
+
+def test_a_policy_that_was_written_though_nobody_was_told(plant):
+    """Its writer has it in force as everybody else."""
+    holder = plant.holder
+    swap = holder.store._store.compare_and_swap
+
+    def lies(changes, term):
+        done = swap(changes, term)
+        if any(key == sitepolicy.ROW for key, _, _ in changes):
+            holder.store._store.compare_and_swap = swap
+            raise Problem("etcd doesn't answer.")
+        return done
+
+    holder.store._store.compare_and_swap = lies
+    with pytest.raises(Problem, match="doesn't answer"):
+        holder.put(SITE + LINE1 + LINE2)
+    plant.wait(1_000)
+    assert [in_force(machine) for machine in plant.living] == [["line1", "line2"]] * 3
+    assert {machine.server.epochs()["line2"] for machine in plant.living} == {1}
+
+
+def test_a_group_that_was_taken_out_ends_though_its_holder_died(make):
+    """Between the policy and the group's end; and again before the end was told."""
+    text = SITE + LINE1 + LINE2
+    plant = make(**dict.fromkeys("abc", text))
+    plant.holder.perform({"do": "member add", "member": "press-7", "group": "line2"})
+    plant.wait(300)
+    peer = Peer(Air(plant.holder))
+    peer.gm.psk = plant.holder.server.authority.find("press-7").psk
+    peer.gm.group = b"line2"
+    peer.connect()
+    peer.authenticate()
+    store = sqlite.open_existing(plant.folder / "state.db")
+    era = decode_state(store.read("group/line2/state")[0])[0].era
+    assert store.scan("group/line2/member/")
+    first = plant.holder
+    trap(first, "group/")
+    with pytest.raises(Problem, match="doesn't answer"):
+        first.put(SITE + LINE1)
+    first.is_dead = True
+    plant.wait(2_000)
+    second = plant.holder
+    ended, outbox = decode_state(store.read("group/line2/state")[0])
+    assert ended.era == era + 1 and outbox[-1].excludes
+    assert [group.policy.name for group in second.server._retired] == ["line2"]
+    second.is_dead = True
+    plant.wait(2_000)
+    third = plant.holder
+    assert [group.policy.name for group in third.server._retired] == ["line2"]
+    assert decode_state(store.read("group/line2/state")[0])[0] == ended  # said again, as it is
+    plant.wait(120_000)
+    assert not third.server._retired and not store.scan("site/former/")
+    assert in_force(third) == ["line1"]
+    store.close()
+
+
+def test_a_policy_of_which_half_the_groups_had_keys_is_done_to_its_end(make):
+    """It changes nothing in what the keys are, but in how long they live."""
+    text = SITE + LINE1 + LINE2
+    plant = make(**dict.fromkeys("abc", text))
+    former = plant.holder
+    trap(former, "group/line2/")
+    with pytest.raises(Problem, match="doesn't answer"):
+        former.put(SITE + LINE1 + "lifetime = 7200\n" + LINE2 + "lifetime = 7200\n")
+    former.is_dead = True
+    plant.wait(3_000)
+    assert plant.holder.server.epochs() == {"line1": 2, "line2": 2}
 
 
 def test_what_a_newer_covey_put_in_force_is_told_by_an_older_one(plant):

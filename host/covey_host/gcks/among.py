@@ -51,7 +51,6 @@ class Among:
         self._at = advertise or _own_host(rules.listen)
         self._trouble = trouble
         self._text = sitepolicy.read(Ledger(store))  # as the store has it; None: not yet
-        self._unfinished: SitePolicy | None = None  # in the store, and not all of it done
         rules = rules if self._text is None else sitepolicy.parse(self._text, rules.listen)
         self.keyserver = SharedKeyServer(store, rules, replica=name, spis=spis, now=now)
         self.keyserver.on_policy = self._adopted
@@ -124,11 +123,12 @@ class Among:
 
     def reload(self, rules: SitePolicy, text: str, now_ms: int) -> list[Out]:
         """That text is in force, everywhere. Only as the holder."""
-        sitepolicy.write(self.keyserver.ledger, text)
-        self._text, self._unfinished = text, rules
-        outs = self.keyserver.reload(rules, now_ms)
-        self._unfinished = None
-        return outs
+        ledger = self.keyserver.ledger
+        if self._text is not None and self.policy.groups.keys() - rules.groups.keys():
+            sitepolicy.remember(ledger, self._text)
+        sitepolicy.write(ledger, text)
+        self._text = text
+        return self.keyserver.reload(rules, now_ms)
 
     def drain(self, now_ms: int) -> tuple[list[str], list[Out]]:
         """→ where members are sent, what is to be said. Problem where there is nobody else."""
@@ -238,14 +238,8 @@ class Among:
                 return self.reload(rules, text, now_ms)  # it was edited since the start
             sitepolicy.write(self.keyserver.ledger, text)
             self._text = text
-        if self._unfinished is not None:
-            rules, self._unfinished = self._unfinished, None
-            try:
-                return self.keyserver.reload(rules, now_ms)
-            except Problem:
-                self._unfinished = rules
-                raise
-        return []
+        unfinished = self.keyserver.unfinished
+        return [] if unfinished is None else self.keyserver.reload(unfinished, now_ms)
 
 
 def _own_host(listen: tuple[Listen, ...]) -> str:

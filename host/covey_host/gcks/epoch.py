@@ -58,6 +58,7 @@ class Birth:
     end_in_ms: int = 0  # when nobody takes what comes under the TEK before it
     evicts: bool = False  # it puts somebody out, while all others follow
     placed: tuple[str, ...] = ()  # newcomers for whom there is a leaf
+    policy: str = ""  # which one the keys were made under, see SharedGroup
 
 
 @dataclass(frozen=True)

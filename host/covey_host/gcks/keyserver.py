@@ -282,7 +282,7 @@ class KeyServer:
         delivery. Without a tree, or where the store knows of no leaf (it may be a restored
         backup), everybody is sent away, and those that remain come back."""
         members, changes = self._authority.removal(names)
-        plans, more = putout.planned(self._groups.values(), members, now_ms)
+        plans, more = putout.planned(self._groups.values(), members, now_ms, self._changed_one)
         rights = {m.name: [name for name in m.groups if m.may_join(name)] for m in members}
         more |= self._authority.evicting({m: self._absent(rights[m]) for m in rights})
         for group in self._groups.values():
@@ -306,7 +306,7 @@ class KeyServer:
         names = lost_by(was, now, self._groups)
         lost = [self._groups[name] for name in names if name in self._groups]
         changes = self._authority.change(now)
-        plans, more = putout.planned(lost, [was], now_ms)
+        plans, more = putout.planned(lost, [was], now_ms, self._changed_one)
         more |= self._authority.evicting({was.name: self._absent(names)})
         for group in lost:
             group.is_stale = True

@@ -5,7 +5,7 @@ may do something else there: what was told to it before is void, and it comes ba
 be. With one TEK a key server can take no right from who holds the key but by another key.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from .authority import Member
 from .group import Group
@@ -16,10 +16,13 @@ Plans = list[tuple[Group, Plan]]
 
 
 def planned(
-    groups: Iterable[Group], members: Iterable[Member], now_ms: int
+    groups: Iterable[Group],
+    members: Iterable[Member],
+    now_ms: int,
+    between: Callable[[], None] = lambda: None,
 ) -> tuple[Plans, Changes]:
     """What puts members, as they were, out of these groups; and the write that goes first. Then:
-    believe()."""
+    believe(). between: called after each group."""
     known = {member.name: member for member in members}
     plans: Plans = []
     changes: Changes = {}
@@ -36,6 +39,7 @@ def planned(
             changes |= plan.changes
         for name in known.keys() - gone - seated:
             changes |= group.forgetting(name)
+        between()
     return plans, changes
 
 

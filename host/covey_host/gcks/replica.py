@@ -31,7 +31,6 @@ _DUEL_MS = 200  # at random, on top of that
 _PRESENT_MS = 1000
 _MOST_APART_MS = 250  # that two looks count for
 _RUN_LEN = 8
-_STARTED_A_BEAT = 20
 
 
 class Replica:
@@ -163,10 +162,13 @@ class Replica:
         finally:
             self._wait_anew()
 
-    def _between(self, count: int) -> None:
-        """So many groups were given new keys: that may take long, and others are to see us."""
-        if count % _STARTED_A_BEAT == 0 and self._keyserver.is_holder:
-            self._store.beat(self._keyserver.term, self._said())
+    def _between(self, passed_ms: int) -> bool:
+        """So long is it since it was called with True for an answer, in a work that takes long:
+        others are to see us meanwhile."""
+        if abs(passed_ms) < BEAT_MS or not self._keyserver.is_holder:
+            return False
+        self._store.beat(self._keyserver.term, self._said())
+        return True
 
     @property
     def _may_go_on(self) -> bool:

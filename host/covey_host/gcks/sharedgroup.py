@@ -15,6 +15,7 @@ of the former, and takes the keys for keys in use. What only the holder may do i
 asks.py.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -188,10 +189,18 @@ class SharedGroup(Group):
     def _has_senders(self) -> bool:
         return any(row.era == self.epoch.era for row in self._roster.rows.values())
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether everybody is being put out of it, in this run, and nobody came since."""
+        outbox = self._repeats.outbox
+        is_told = bool(outbox) and outbox[-1].excludes
+        return is_told and self.run == self._office.run and not self.active()
+
     # As the holder
 
     def _birth(self) -> Birth:
-        return Birth(self._office.run, int(self._office.time()))
+        policy = _digest(self.policy)
+        return Birth(self._office.run, int(self._office.time()), policy=policy)
 
     def start(self, now_ms: int, evicted: frozenset[str], more: Changes) -> None:
         """As the first key server of a run: new keys over whatever Rekey SA is stored."""
@@ -207,7 +216,7 @@ class SharedGroup(Group):
         self._wants = ""
         if self.is_inband:  # the IKE SAs of its members are lost, and with them all ways
             self.exclude(now_ms)
-        elif self.epoch.shape != self.policy.shape:  # a reload that was not done to its end
+        elif self.epoch.birth.policy != _digest(self.policy):  # a reload not done to its end
             self.rekey(now_ms)
 
     def step_down(self, now_ms: int) -> None:
@@ -416,6 +425,10 @@ class SharedGroup(Group):
     @property
     def has_unsent(self) -> bool:
         return self._office.is_holder and super().has_unsent
+
+
+def _digest(policy: GroupPolicy) -> str:
+    return hashlib.sha256(repr(policy).encode()).hexdigest()[:16]
 
 
 def _kept(outbox: Outbox, policy: GroupPolicy, now_ms: int, come_back_ms: int) -> Repeats:

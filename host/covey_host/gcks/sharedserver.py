@@ -14,7 +14,7 @@ one's. A follower that takes over goes on with the run: it has seen all that was
 """
 
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from covey import ike
 
 from ..errors import Problem
 from ..store import Changed, Fenced, Lead, Ousted, Store, WentBack
-from . import Out, asks
+from . import Out, asks, sitepolicy
 from .asks import Ask
 from .authority import MEMBER, Member
 from .group import Group
@@ -58,14 +58,19 @@ class SharedKeyServer(KeyServer):
         # What is made of a row `site/policy` that came; None: the policy stays as it is. Problem:
         # this key server can't have it, and registers nobody until there is another one.
         self.on_policy: Callable[[bytes], SitePolicy | None] = lambda _: None
-        # Told how many groups were given new keys since the start, while there are more.
-        self.between: Callable[[int], None] = lambda _: None
+        # Told between one group and the next of a long work for how long it was not, in ms; True:
+        # from now on.
+        self.between: Callable[[int], bool] = lambda _: True
+        # In force by the store, and not all of it done here: a follower does it as it catches up,
+        # the holder (it failed halfway, or wrote it and had no answer) is to reload() it.
+        self.unfinished: SitePolicy | None = None
         # What is said to a member that the holder alone can register.
         self.elsewhere: Callable[[IkeSA], Payloads] = lambda _: [notify(ike.REGISTRATION_FAILED)]
         self._office = Office(replica, self._time, self._by_now)
         self._unborn: dict[str, SharedGroup] = {}  # of policy, and not in the store yet
         self._unsent: list[Out] = []  # what came up while members were looked at
-        self._changes = 0
+        self._between_s = 0.0
+        self._has_former = False  # perhaps, in the store: groups that end
         self._crowded_ms = 0  # until when others are likely to write at the same time
         self._asked: dict[str, tuple[Ask, int]] = {}  # by group: what we ask for, since when
 
@@ -129,8 +134,9 @@ class SharedKeyServer(KeyServer):
             for policy in list(self._policy.groups.values()):
                 is_evicted = policy.name in evicted
                 work = partial(self._lead_group, policy, now_ms, is_evicted=is_evicted)
-                if self._again(work, now_ms):
-                    self._changed_one()
+                self._again(work, now_ms)
+                self._changed_one()
+            self._again(partial(self._end_former, now_ms), now_ms)
             self._again(self._renew, now_ms)
         except Problem:  # half a holder is none: what is left undone the next one finds
             self._unsent += self.step_down(now_ms)
@@ -161,32 +167,53 @@ class SharedKeyServer(KeyServer):
         return self._responder.send_on(now_ms)
 
     def _changed_one(self) -> None:
-        self._changes += 1
-        self.between(self._changes)
+        now_s = self._time()
+        if self.between(int((now_s - self._between_s) * 1000)):
+            self._between_s = now_s
 
     def _begin_run(self, run: str) -> None:
         if self._ledger.read(RUN) != run.encode():
             self._ledger.write({RUN: run.encode()})
         self._office.run = run
 
-    def _lead_group(self, policy: GroupPolicy, now_ms: int, *, is_evicted: bool = True) -> bool:
-        """Whether it was given new keys. is_evicted: some may have lost rights there while no key
-        server was running."""
+    def _lead_group(self, policy: GroupPolicy, now_ms: int, *, is_evicted: bool = True) -> None:
+        """is_evicted: some may have lost rights there while no key server was running."""
         name = policy.name
         group = self._groups.get(name) or self._unborn.get(name)
         if group is None:
             group = self._made(policy)
             group.load(now_ms)
         evicted = frozenset(self._authority.evicted(name)) if is_evicted else frozenset()
-        starts = bool(evicted) or not group.is_open
-        if starts:
+        if evicted or not group.is_open:
             done = self._authority.evicted_done(name) if is_evicted else {}
             group.start(now_ms, evicted, done)
         else:
             group.take_over(now_ms)
         self._unborn.pop(name, None)
         self._groups[name] = group
-        return starts
+
+    def _end_former(self, now_ms: int) -> None:
+        """Groups that a reload has taken out, and that may not have been told so to the end."""
+        self._has_former = True
+        known = {group.policy.name for group in self._retired}
+        for name, policy in sitepolicy.ending(self._ledger, self._policy).items():
+            group = self._made(policy)
+            group.load(now_ms)
+            if name in known or group.epoch is None:
+                continue
+            if group.is_ending:  # and perhaps nobody has heard of it
+                group.take_over(now_ms)
+            else:
+                group.exclude(now_ms)
+            self._retired.append(group)
+            self._changed_one()
+
+    def _forget_former(self) -> None:
+        """All that they were to be told was said."""
+        if self.is_holder and self._has_former and not self._retired and not self.unfinished:
+            self._has_former = False
+            with suppress(Problem):  # the next holder says it again
+                sitepolicy.forget_former(self._ledger)
 
     # What others have written
 
@@ -254,9 +281,11 @@ class SharedKeyServer(KeyServer):
             except Problem as problem:
                 self._tell("trouble", reason=problem.sentence)
                 policy = None
-            if policy is not None and not self.is_holder:
-                self._follow_policy(policy, now_ms)
+            self.unfinished = policy or self.unfinished
             self._ledger.take(POLICY, version)
+        if self.unfinished is not None and not self.is_holder:
+            self._follow_policy(self.unfinished, now_ms)
+            self.unfinished = None
 
     def _take_groups(self, rows: dict[str, tuple[bytes, int]], now_ms: int) -> None:
         by_group: dict[str, dict[str, tuple[bytes, int]]] = {}
@@ -340,6 +369,11 @@ class SharedKeyServer(KeyServer):
         group.hear(asks.parsed(value), version, now_ms, may_join)
 
     # Policy
+
+    def step(self, now_ms: int) -> tuple[list[Out], int]:
+        found = super().step(now_ms)
+        self._forget_former()
+        return found
 
     def _follow_policy(self, policy: SitePolicy, now_ms: int) -> None:
         """The holder's is another one by now."""
@@ -425,7 +459,11 @@ class SharedKeyServer(KeyServer):
         return self._as_holder(partial(super().change_member, was, now, now_ms), now_ms)
 
     def reload(self, policy: SitePolicy, now_ms: int) -> list[Out]:
-        return self._as_holder(partial(super().reload, policy, now_ms), now_ms)
+        if self.is_holder:
+            self.unfinished, self._has_former = policy, True
+        outs = self._as_holder(partial(super().reload, policy, now_ms), now_ms)
+        self.unfinished = None
+        return outs
 
     def _as_holder(self, work: Callable[[], Any], now_ms: int | None) -> Any:
         """Fenced: another one is, and this one follows from now on."""
