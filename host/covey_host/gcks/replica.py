@@ -165,7 +165,7 @@ class Replica:
     def _between(self, passed_ms: int) -> bool:
         """So long is it since it was called with True for an answer, in a work that takes long:
         others are to see us meanwhile."""
-        if abs(passed_ms) < BEAT_MS or not self._keyserver.is_holder:
+        if passed_ms < BEAT_MS or not self._keyserver.is_holder:
             return False
         self._store.beat(self._keyserver.term, self._said())
         return True

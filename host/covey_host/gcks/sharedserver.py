@@ -69,7 +69,7 @@ class SharedKeyServer(KeyServer):
         self._office = Office(replica, self._time, self._by_now)
         self._unborn: dict[str, SharedGroup] = {}  # of policy, and not in the store yet
         self._unsent: list[Out] = []  # what came up while members were looked at
-        self._between_s = 0.0
+        self._between_ms = 0
         self._has_former = False  # perhaps, in the store: groups that end
         self._crowded_ms = 0  # until when others are likely to write at the same time
         self._asked: dict[str, tuple[Ask, int]] = {}  # by group: what we ask for, since when
@@ -167,9 +167,9 @@ class SharedKeyServer(KeyServer):
         return self._responder.send_on(now_ms)
 
     def _changed_one(self) -> None:
-        now_s = self._time()
-        if self.between(int((now_s - self._between_s) * 1000)):
-            self._between_s = now_s
+        now_ms = self._by_now(0)
+        if self.between(now_ms - self._between_ms):
+            self._between_ms = now_ms
 
     def _begin_run(self, run: str) -> None:
         if self._ledger.read(RUN) != run.encode():
