@@ -199,8 +199,9 @@ class Membership:
         self._outcome()
         if self._ike is not ike:
             return 0  # the next server is asked
-        # what has come of it starts timers that were looked at before
-        return min(wait, _IDLE_MS, self._refresh.at.left_ms(self._now_ms))
+        if not self._leaving:  # what has come of it starts timers that were looked at before
+            wait = min(wait, self._refresh.at.left_ms(self._now_ms))
+        return min(wait, _IDLE_MS)
 
     def _step_ike(self):
         try:

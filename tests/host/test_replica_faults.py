@@ -120,6 +120,8 @@ def test_a_defect_is_found(defect, expected, monkeypatch):
             faults.endure(seed, faults.STILL)
         except Broken as broken:
             found |= set(broken.invariants)
+        except IndexError:  # of a key tree that two have written over each other
+            found.add("a crash")
         if expected in found:
             return
     pytest.fail(f"only {found}")

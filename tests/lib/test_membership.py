@@ -602,6 +602,16 @@ def test_leaving_without_an_answer_registers_no_more():
     assert life.it.state == membership.LEFT and len(Script.made) == 1
 
 
+def test_leaving_while_a_question_is_due_keeps_nobody_busy():
+    life = Life().registered()
+    life.it._refresh.at.start(0, 0)
+    life.it.leave(0)
+    assert life.it.step(1) > 0
+    life.ike.answer(registration.LEFT)
+    life.run(2000)
+    assert life.it.state == membership.LEFT
+
+
 def test_a_sender_short_of_numbers_asks_once_in_a_while():
     life = Life(sending=True).registered(STORY["sender"])
     for _ in range(3):

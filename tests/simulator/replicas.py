@@ -24,6 +24,22 @@ _COMMAND_AGAIN_MS = 700
 _NO_SERVER = "No key server answers."
 
 
+class Machine:
+    """Of a process: its clock, and the time of day, which nobody sets."""
+
+    def __init__(self, process):
+        self._process = process
+
+    def id(self):
+        return self._process.host
+
+    def now_ms(self):
+        return self._process.now_ms
+
+    def day_ms(self):
+        return self._process.now_ms
+
+
 class Process:
     """One key server. kill() ends it; a new one on the same host takes its place."""
 
@@ -47,7 +63,13 @@ class Process:
         random = company.chance.randbytes
         name = f"r{HOSTS.index(host)}"
         self.server = sharedserver.SharedKeyServer(
-            self.store, company.policy, replica=name, random=random, now=lambda: self.now_ms
+            self.store,
+            company.policy,
+            replica=name,
+            random=random,
+            time=lambda: 1_700_000_000 + company.clock.now_ms / 1000,
+            boot=Machine(self),
+            now=lambda: self.now_ms,
         )
         self.replica = Replica(self.store, self.server, dict, random)
         self.replica.start(self.now_ms)
