@@ -40,7 +40,7 @@ class Machine:
         rules = policy.load(self.site.policy)
         at = f"192.0.2.{ord(self.name)}"
         how = self.store, self.name, rules, self.site.policy, at, self.troubles.append
-        self.among = among.Among(*how)
+        self.among = among.Among(*how, now=lambda: self.now)
         self.server = self.among.keyserver
         self.send(self.among.start(self.plant.now))
 
