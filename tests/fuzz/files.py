@@ -13,7 +13,7 @@ from pathlib import Path
 from unittest import mock
 
 import test_resume
-from covey import fields, registration, resume
+from covey import fields, registration, resume, several
 from covey import membership as memberships
 from covey.config import Config
 from covey.drops import ConfigError
@@ -230,6 +230,12 @@ class _Server(Running):
     def facts(self):
         return {}
 
+    def cluster(self):
+        return None
+
+    def drain(self):
+        raise Problem("This key server is the only one of its site: stop it.")
+
 
 def _fill(path):
     store = sqlite.create(path)
@@ -247,7 +253,10 @@ def sleepers(data):
     with mock.patch.object(
         memberships, "Registration", None, create=True
     ):  # others put scripts in its place
-        with mock.patch.object(registration, "Registration", None):
+        with (
+            mock.patch.object(registration, "Registration", None),
+            mock.patch.object(several, "Hop", None),
+        ):
             _revive(program)
 
 
