@@ -343,6 +343,7 @@ class Membership:
     def _register(self):
         """A new IKE SA with the server whose turn it is."""
         self._refresh.at.stop()
+        self._group.rekey.asked()
         if self._ike is not None:
             if self.moves:
                 self._servers.part(self)
@@ -379,6 +380,7 @@ class Membership:
         elif self.moves or self.member.keys.lapsed and ike.is_established:
             self._register()  # a pull may bring again what we had
         elif ike.pull(self._now_ms):
+            self._group.rekey.asked()
             self._refresh.pulled(self._now_ms)
 
     def _timers(self):

@@ -28,6 +28,7 @@ class Refresh:
 
     # An instance has its own once they change
     _missed_s = _MISSED_S
+    _is_missing = False  # and it is too early to register for that
     is_doubted = False  # something genuine may be lost among forgeries
     _doubted_until = None  # Timer: no further question because of that before
 
@@ -104,6 +105,8 @@ class Refresh:
 
     def followed(self, now_ms, has_teks):
         """A rekey is carried out."""
+        if has_teks:
+            self._lacks(False)
         if self._is_unheard and has_teks:  # a repeat was in time
             self._is_unheard = False
             self.at.stop()
@@ -114,11 +117,14 @@ class Refresh:
 
     def installed(self, made, registering, now_ms):
         """The lifetimes of what was installed count from now."""
+        if registering:
+            self._lacks(False)
         if made.has_news:
             if self._missed_s != _MISSED_S:
                 self._missed_s = _MISSED_S
-            if self._missed_until.is_running:
-                self._missed_until.start(now_ms, _MISSED_S)
+            over = self._missed_until
+            if over.is_running and over.left_ms(now_ms) > _MISSED_S * 1000:
+                over.start(now_ms, _MISSED_S)  # not anew: rekeys may come more often than that
         rekey_sas = [made.rekey_sa] if made.rekey_sa is not None else []
         for soft_end, sas in zip(self._soft_ends, (made.data_sas, rekey_sas)):
             soft_s = soft_lifetime_s(sas)
@@ -151,11 +157,17 @@ class Refresh:
                 self._doubted_until = Timer()
                 self._doubted_until.start(now_ms, _DOUBTED_S, self._spread_ms(_DOUBTED_S))
                 self._sooner(now_ms, min(self._spread_ms(), self._spread_ms(_DOUBTED_WAIT_S)))
-        if (member.missed_rekey or member.wants_rekey) and is_member and not self.is_pulling:
+        is_missing = member.missed_rekey or member.wants_rekey or self._is_missing
+        if is_missing and is_member and not self.is_pulling:
             is_unheard = not (member.wants_rekey or self.at.is_running)
             member.missed_rekey = member.wants_rekey = False
-            if not self._missed_until.is_running:
+            self._lacks(self._missed_until.is_running)
+            if not self._is_missing:
                 self._missed_until.start(now_ms, self._missed_s)
                 self._missed_s = min(2 * self._missed_s, _MISSED_MOST_S)
                 self.soon(now_ms)
                 self._is_unheard = is_unheard
+
+    def _lacks(self, is_missing):
+        if is_missing != self._is_missing:
+            self._is_missing = is_missing

@@ -924,6 +924,33 @@ def test_windows_that_are_lost_while_the_answer_is_on_its_way():
         assert [sa.spi for sa in life.member.keys.live()] == [T1] and not life.member.keys.lapsed
 
 
+def test_an_answer_from_before_another_rekey_sa_is_not_taken():
+    """A key server repeats its answer as it was. By then the old Rekey SA may be forgotten, and
+    the old TEK with its window: whoever took them would take replays, and hear no rekey.
+    """
+    for is_pull in (True, False):
+        life = Life().registered()
+        if is_pull:
+            life.it.refresh(life.now_ms)
+            life.run(2100)
+            assert life.ike.asked == ["pull"]
+        else:
+            life.it._register()
+        made = len(Script.made)
+        life.rekey(STORY["rekey1"])
+        life.run(2500)  # DTD
+        assert [sa.spi for sa in life.member.keys.live()] == [T2]
+        life.registered()
+        assert [sa.spi for sa in life.member.keys.live()] == [T2]
+        assert life.member.drops.of(DROP_REKEY_MESSAGE_ID) == 1
+        life.rekey(STORY["rekey2"])
+        assert life.it.rekeys == 2
+        life.run(2100)
+        assert life.ike.asked[-1] == "pull" and len(Script.made) == made  # by now that is over
+        life.registered(STORY["late"])
+        assert life.member.drops.of(DROP_REKEY_MESSAGE_ID) == 1
+
+
 def test_a_server_without_marker_relays_nothing():
     """At its port ESP and IKE could not be told apart: see fields.py."""
     bare = [{"host": "192.0.2.2", "port": 848, "marker": False}]

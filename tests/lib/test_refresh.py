@@ -68,6 +68,44 @@ def test_a_repeat_that_comes_in_time_saves_the_asking():
     assert refresh.at.is_running
 
 
+def _asks(refresh, member, until_ms, each_ms=5000):
+    """When it asks, where a rekey is followed every each_ms."""
+    asked = []
+    for now_ms in range(0, until_ms, 1000):
+        refresh.check(now_ms, member, True)
+        if refresh.is_due(now_ms):
+            asked.append(now_ms)
+            refresh.installed(_Made(100), True, now_ms)
+        elif now_ms % each_ms == each_ms - 1000:
+            refresh.followed(now_ms, True)
+            refresh.installed(_Made(100), False, now_ms)
+    return asked
+
+
+def test_rekeys_that_come_often_do_not_put_off_the_next_question():
+    refresh, member = _missing()
+    assert _asks(refresh, member, 20_000) == [1000]
+    member.missed_rekey = True
+    refresh.check(31_000, member, True)
+    assert refresh.at.is_running
+
+
+def test_what_is_missed_too_soon_after_a_question_is_asked_for_then():
+    """Who lacks the Rekey SA hears of no SPI that it could know by an announcement."""
+    for has_followed in (False, True):
+        refresh, member = _missing()
+        assert _asks(refresh, member, 4000) == [1000]
+        member.missed_rekey = True
+        refresh.check(5000, member, True)
+        assert not member.missed_rekey and not refresh.at.is_running
+        if has_followed:
+            refresh.followed(6000, True)
+        refresh.check(29_000, member, True)
+        assert not refresh.at.is_running
+        refresh.check(31_000, member, True)
+        assert refresh.at.is_running is not has_followed
+
+
 def test_what_else_there_is_to_ask_for_stays():
     refresh, _ = _missing()
     refresh.followed(3, False)  # no keys of data: the first of two messages
