@@ -4,7 +4,7 @@
          |--- 0.2 s ---|------ 0.3 s ------|      in the second round after 1 s, and so on
 
     GSA_AUTH         again, both          nothing, not even what IKE_SA_INIT was answered with
-         |--- 0.5 s ---|- 0.2 s -|- 0.3 s -|      before: the next one. Else it is only busy
+         |-- 0.25 s -|- 0.2 s -|- 0.3 s -|        before: the next one. Else it is only busy
 
 What X25519 took a board for IKE_SA_INIT is used with the next one, if nobody has answered: with a
 new nonce, and before anything was worked out with the secret (RFC 7296 section 2.12).
@@ -143,7 +143,7 @@ class Patience:
         self._hop_ms = hop_ms
         self._has_doubts = True
         self._is_proving = is_proving
-        self._pause_ms = self._first_ms // 2  # doubled: until we say something again
+        self._pause_ms = self._first_ms // 4  # doubled: until we say something again
         self._again_ms = 0  # the same, while there are doubts
         self._due = 0  # ticks of the next repetition,
         self._dead = 0  # of the end, while there are doubts, and

@@ -190,14 +190,14 @@ def test_rounds_of_silence_take_longer_and_have_pauses():
     assert [host for host, _ in asked[:3]] == [host for host, _ in asked[3:6]]
 
 
-def test_who_dies_between_the_two_messages_is_left_within_a_second_or_so():
+def test_who_dies_between_the_two_messages_is_left_within_a_second():
     life = Crowd()
     first, init = life.begin()
     (auth,) = life.hear(Gcks(PSK).answer_init(init))
-    sent = life.run(1200)
+    sent = life.run(900)
     assert [data for _, _, data in sent[:-1]] == [auth, init, auth, init]
     at, second, other = sent[-1]
-    assert second != first and other[18] == ike.IKE_SA_INIT and 900 <= at <= 1110
+    assert second != first and other[18] == ike.IKE_SA_INIT and 650 <= at <= 860
     life.enter(other)
 
 
@@ -216,7 +216,7 @@ def test_who_is_only_busy_is_waited_for():
             if data == init:
                 asked += 1
                 life.it.unicast(answer, life.now_ms)
-    assert asked == 4
+    assert asked == 5
     assert life.hear(gcks.answer_auth([auth], life.keys(0)(gcks.sa))) == []
     assert life.it.state == membership.MEMBER and life.it.server.host == first
 
@@ -225,7 +225,7 @@ def test_one_that_has_started_anew_meanwhile_is_asked_again():
     life = Crowd()
     first, init = life.begin()
     life.hear(Gcks(PSK).answer_init(init))
-    sent = life.run(510)
+    sent = life.run(260)
     assert sent[1][2] == init and len(sent) == 2
     life.enter(init, gcks=Gcks(PSK, b"s" * 32, spi_r=b"anew" * 2))  # it knows nothing of the first
     assert life.it.server.host == first
