@@ -44,7 +44,7 @@ class Bench:
     def __init__(self, root):
         self.root = root
         self.port, self.carrier_port = free_port(), free_port()
-        self.environment = {**ENVIRONMENT, "COVEY_SITE": str(root)}
+        self.environment = {**ENVIRONMENT, "COVEY_SITE": str(root), "PYTHONFAULTHANDLER": "1"}
         self.said = ""  # all that any process has written anywhere
         self._running = []
         self.witness = Witness(GROUP, self.port, self.carrier_port)

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 import threading
 import time
 
@@ -57,7 +58,11 @@ class Joined:
 
     def end(self):
         """It ends by itself: (exit status, stderr)."""
-        status = self.process.wait(PATIENCE_S)
+        try:
+            status = self.process.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # it says where it is: PYTHONFAULTHANDLER
+            raise AssertionError(f"it goes on: {self.process.stderr.read()}") from None
         self._reader.join()
         err = self.process.stderr.read()
         self.bench.said += err
