@@ -6,11 +6,13 @@ import random
 import shutil
 import socket
 import threading
+import time
 from itertools import count
 
 import pytest
 
 import etcd_plant
+from covey_host.errors import Problem
 from covey_host.store import (
     KEEP,
     Fenced,
@@ -24,7 +26,7 @@ from covey_host.store import (
     moving,
 )
 from covey_host.store.etcdclient import Client, Unreachable, get, put
-from covey_host.store.etcdrows import PART_LEN
+from covey_host.store.etcdrows import PART_LEN, span
 from covey_host.store.place import Place
 
 EMPTY = moving.Content({}, {}, 0, "")
@@ -217,6 +219,55 @@ def test_what_one_gave_up_is_too_late_though_only_others_have_written(place, joi
     assert two.read("a")[0] == b"1"
 
 
+@pytest.mark.parametrize("lands", ["never", "before", "after"])
+@pytest.mark.parametrize("is_alone", [False, True], ids=["replica", "alone"])
+def test_an_attempt_that_was_given_up_is_done_or_too_late(
+    place, joined, lands, is_alone, monkeypatch
+):
+    """The next one met a journal: when that is gone it could be done behind our back, and the
+    same swap tried anew be told that another's write was there first."""
+    two = joined("two")
+    one = etcd.open_existing(place, "this one") if is_alone else joined("one")
+    version = one.compare_and_swap([("a", 0, b"0")], None)
+    carry, ask, bump = etcd.EtcdStore._carry_out, one._client._ask, etcdwriter.Writer.bump
+    mine, late = one._writer, []
+    monkeypatch.setattr(etcd.EtcdStore, "_carry_out", lambda *_: None)
+    many = two.compare_and_swap([(f"k/{i}", 0, b"") for i in range(200)], None)  # not carried out
+
+    def land():
+        done = Client(place)._ask("kv/txn", late[0], time.monotonic() + 5)[1]
+        return done.get("succeeded", False)
+
+    def given_up(path, body, end):
+        if not late:
+            late.append(body)
+            raise TimeoutError
+        return ask(path, body, end)
+
+    landed = []
+
+    def carried(store, journal):
+        carry(store, journal)
+        if lands == "after" and store is one:
+            landed.append(land())
+
+    def bumped(writer):
+        if lands == "before" and writer is mine and not landed:
+            carry(two, one._client.transact([], [get(place.prefix + b"journal")]).rows[0][0])
+            landed.append(land())
+        return bump(writer)
+
+    monkeypatch.setattr(one._client, "_ask", given_up)
+    monkeypatch.setattr(etcd.EtcdStore, "_carry_out", carried)
+    monkeypatch.setattr(etcdwriter.Writer, "bump", bumped)
+    written = one.compare_and_swap([("a", version, b"1")], None)
+    assert landed == {"never": [], "before": [True], "after": [False]}[lands]
+    assert written > many and two.read("a") == (b"1", written)
+    assert not land() and two.changed("", many).rows == [("a", b"1", written)]
+    assert one.compare_and_swap([("a", written, b"2")], None)
+    one.close()
+
+
 def test_a_beat_or_another_term_between_looking_and_taking_over(joined, monkeypatch):
     one, two = joined("one"), joined("two")
     term = one.acquire_term("one", None, "a run")
@@ -272,6 +323,69 @@ def test_a_replica_that_was_stopped_goes_on_unless_its_place_is_taken(place, joi
     alone.lock("covey restore")
     with pytest.raises(Ousted, match="covey restore, process.*taken over"):
         two.reserve("n", 1)
+    alone.close()
+
+
+@pytest.mark.parametrize("how", ["a command that writes", "a copy to elsewhere"])
+def test_a_replica_that_was_stopped_ends_if_somebody_worked_alone_and_went(place, joined, how):
+    one = joined("one")
+    version = one.compare_and_swap([("authority/evict/line1", 0, b"")], None)
+    term = one.acquire_term("one", None, "a run")
+    expire(place, "r/one")
+    alone = etcd.open_existing(place, "this one")
+    alone.lock("covey remove")
+    if how == "a command that writes":
+        assert alone.compare_and_swap([("authority/evict/line1", version, b"m1")], None)
+    else:
+        copied = moving.content(alone)
+        alone.mark_moved("/srv/plant/state.db")
+    alone.close()
+    for write in (
+        lambda: one.beat(term, b"alive"),
+        lambda: one.compare_and_swap([("group/line1/state", 0, b"")], term),
+        lambda: one.compare_and_swap([(f"k{i}", 0, b"") for i in range(300)], term),
+        lambda: one.reserve("n", 1),
+        lambda: one.acquire_term("one"),
+        lambda: one.present(b""),
+    ):
+        with pytest.raises(
+            Ousted, match="covey remove, process .*, which has ended. has taken over"
+        ):
+            write()
+    assert one.replicas() == []
+    if how == "a command that writes":
+        again = joined("one")  # started anew it knows all of it
+        assert again.read("authority/evict/line1")[0] == b"m1"
+        assert again.acquire_term("one", again.lead().version) == term + 1
+    else:
+        assert moving.content(one) == copied
+        with pytest.raises(Problem, match="has moved to /srv/plant/state.db"):
+            joined("one")
+
+
+def test_who_worked_alone_before_a_replica_came_is_nothing_to_it(place, joined):
+    for _ in range(2):
+        alone = etcd.open_existing(place, "this one")
+        alone.lock("covey remove")
+        alone.close()
+        one = joined("one")
+        for _ in range(2):
+            expire(place, "r/one")
+            assert one.reserve("n", 1) is not None
+        one.close()
+
+
+def test_a_copy_that_was_stopped_does_not_say_that_a_site_has_moved(place, joined):
+    """Others may have worked there since."""
+    alone = etcd.open_existing(place, "this one")
+    alone.lock("covey store copy")
+    expire(place, "lock")
+    one = joined("one")
+    for _ in range(2):
+        with pytest.raises(Ousted, match="taken over"):
+            alone.mark_moved("/srv/plant/state.db")
+        one.close()
+    joined("one")
     alone.close()
 
 
@@ -453,6 +567,17 @@ def test_while_no_node_answers_the_caller_is_not_kept(tmp_path, silent, monkeypa
         store.close()
     finally:
         node.kill()
+
+
+def test_looking_for_a_node_that_writes_leaves_nothing_in_an_etcd_that_was_emptied(node):
+    there = Place(f"etcd://{node.here}/emptied{next(_NUMBERS)}")
+    scout = etcdclient._Scout(there)
+    while not scout.has_found:
+        time.sleep(0.01)
+    client = Client(there)
+    assert client.transact([], [get(*span(there.prefix))]).rows == [[]]
+    client.close()
+    moving.create(there, "this one", EMPTY)
 
 
 class Pace:

@@ -187,8 +187,10 @@ class EtcdStore:
 
     def mark_moved(self, where: str) -> None:
         """Nobody opens this store again."""
-        said = {"covey": etcdrows.SCHEMA, "id": self.id, "moved": where}
-        self._client.transact([], [put(self._at("site"), json.dumps(said).encode())])
+        said = json.dumps({"covey": etcdrows.SCHEMA, "id": self.id, "moved": where}).encode()
+        self._writer.settle()
+        while not self._write([], [put(self._at("site"), said)]).revision:
+            pass
 
     # One transaction
 
@@ -325,10 +327,13 @@ class EtcdStore:
         try:
             self._writer.forget(name)
             self._writer.bump()
-            site = self._client.transact([], [get(self._at("site"))]).rows[0]
-            _check(self.place.url, site[0].value if site else b"", self.id)
-            if site[0].value != (said := _site(self.id)):
-                self._client.transact([], [put(self._at("site"), said)])
+            key = self._at("site")
+            while True:
+                site = self._client.transact([], [get(key)]).rows[0]
+                _check(self.place.url, site[0].value if site else b"", self.id)
+                if site[0].value == (said := _site(self.id)):
+                    break
+                self._write([has_mod(key, site[0].mod)], [put(key, said)])
         except BaseException:
             self._lock.give_back(self._client)
             raise

@@ -261,13 +261,17 @@ class Client:
 
 
 class _Scout:
-    """A thread that tries the nodes until one has written something: there is a leader."""
+    """A thread that tries the nodes until one has answered a write of nothing: there is a leader.
+
+    What it compares contradicts itself, so that nothing is written though etcd was emptied.
+    """
 
     def __init__(self, place: Place):
         self.client = Client(place)
         self.has_found = False
         self._is_over = threading.Event()
-        self._nothing = [was_made(place.prefix + b"site", 0)], [put(place.prefix + b"site", b"")]
+        never = [was_made(place.prefix + b"site", 0), has_mod(place.prefix + b"site", 1)]
+        self._nothing = never, [put(place.prefix + b"site", b"")]
         threading.Thread(target=self._run, daemon=True).start()
 
     def stop(self) -> None:

@@ -4,7 +4,8 @@ keeps alive.
 It ends with its process: at once for the next process on this machine, which sees by a lock of
 the operating system on a file of the site that the one before is dead; within TTL_S for others.
 A process that was stopped for longer than that takes it anew: a replica where nobody has its
-name, or works alone; one that worked alone where nobody has written since.
+name, and nobody has worked alone since, which leaves a mark; one that worked alone where nobody
+has come since.
 """
 
 import fcntl
@@ -36,6 +37,7 @@ class Lock:
         self._file = file
         self._fd: int | None = None
         self._lease = 0
+        self._alone = 0  # the mark of who was alone last, as we took ours
         self._said: dict[str, str] = {}
         self._ended: threading.Event | None = None
 
@@ -74,12 +76,13 @@ class Lock:
     def take_again(self, client: Client, lock: list[Found], head: bytes, head_mod: int) -> None:
         """After it went: our lease was not kept alive in time. head, and head_mod: of the last
         that was written here, 0 if that was by others."""
-        unchanged = [has_mod(head, head_mod), has_mod(self._used, self.made)]
+        if self._name:
+            unchanged = [has_mod(self._mark, self._alone)]
+        else:
+            unchanged = [has_mod(head, head_mod), has_mod(self._used, self.made)]
         is_mine = not lock and (self._name or head_mod)
-        if not is_mine or not self._put(client, [] if self._name else unchanged):
-            there = [*lock, *self._in_the_way(client)]
-            holder = _parsed(there[0].value)[0] if there else "which has ended"
-            raise Ousted(f"Another program ({holder}) has taken over {self._place.url}: stopping.")
+        if not is_mine or not self._put(client, unchanged):
+            raise self._ousted(client, lock)
 
     def saying(self, facts: bytes) -> dict:
         """A put of what others are to know of us."""
@@ -100,6 +103,23 @@ class Lock:
     def _used(self) -> bytes:
         return self._place.prefix + b"used"
 
+    @property
+    def _mark(self) -> bytes:
+        return self._place.prefix + b"alone"
+
+    def _ousted(self, client: Client, lock: list[Found]) -> Problem:
+        there = [*lock, *self._in_the_way(client)]
+        mark = client.transact([], [get(self._mark)]).rows[0]
+        alone = mark[0].mod if mark else 0
+        if alone < self._alone:
+            return client.went_back()
+        holder = "which has ended"
+        if there:
+            holder = _parsed(there[0].value)[0]
+        elif alone > self._alone:
+            holder = f"{_parsed(mark[0].value)[0]}, {holder}"
+        return Ousted(f"Another program ({holder}) has taken over {self._place.url}: stopping.")
+
     def _in_the_way(self, client: Client) -> list[Found]:
         lock, start = self._place.prefix + b"lock", self._place.prefix + b"r/"
         asked = [get(lock), get(self.key) if self._name else get(*span(start))]
@@ -114,14 +134,15 @@ class Lock:
         else:
             compares.append(has_none(*span(self._place.prefix + b"r/")))
         puts = [put(self.key, self._value(), lease), put(self._used, os.urandom(8))]
-        done = client.transact(compares, puts, [get(self.key)])
-        if not done.is_done:
-            found = done.rows[0]
-            if not found or found[0].lease != lease:  # else an attempt before had been done
-                client.revoke(lease)
-                return False
-        self.made = done.revision if done.is_done else done.rows[0][0].create
-        self._lease = lease
+        if not self._name:
+            puts.append(put(self._mark, self._value()))
+        asked = [get(self.key), get(self._mark)]
+        found, mark = client.transact(compares, [*puts, *asked], asked).rows[-2:]
+        if not found or found[0].lease != lease:  # ours too where an attempt before had been done
+            client.revoke(lease)
+            return False
+        self.made, self._lease = found[0].create, lease
+        self._alone = mark[0].mod if mark else 0
         return True
 
     def _value(self) -> bytes:

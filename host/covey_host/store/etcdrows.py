@@ -7,6 +7,7 @@
     term, owner, run  the newest term in decimal; who acquired it, and the run it was told
     beat              what its holder last said; its mod_revision is the lead's version
     lock              who works here alone, under a lease of its own
+    alone             as lock, when that was taken last; of nobody if it never was
     used              put when lock or an r/NAME is taken
     r/NAME            a replica that works here: JSON {"name", "here", "facts"}, under its lease
     e/KEY             an entry

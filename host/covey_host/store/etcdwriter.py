@@ -57,8 +57,8 @@ class Writer:
         if self._in_doubt:
             self.bump()
 
-    def bump(self) -> None:
-        """A write of nothing."""
+    def bump(self) -> Found:
+        """A write of nothing → the head that was there before."""
         while True:
             names = [get(self.head), get(self.lock.key)]
             head, lock = self._client.transact([], names).rows
@@ -70,6 +70,7 @@ class Writer:
                 break
         self._in_doubt, self._last_id, self._count = False, id, self._count + 1
         self._mod = done.revision if done.is_done else done.rows[0][0].mod
+        return head[0] if head else Found()
 
     def write(
         self,
@@ -94,19 +95,24 @@ class Writer:
             [*self._puts(id, changed), *success],
             [*map(get, names), *failure],
         )
-        self._in_doubt = False
+        self._in_doubt = not done.is_done and self._client.tries > 1
         if done.is_done:
             self._mod, self._count = done.revision, self._count + (changed is not None)
             return Written(done.revision)
         head, lock, journal, newest, owner = done.rows[:5]
         if head and head[0].value.startswith(id):  # an attempt before had been done
+            self._in_doubt = False
             self._believe(head)
             return Written(self._mod)
+        known = self._mod
         self.check_lock(lock, head)
-        has_moved = self._mod != (head[0].mod if head else 0)
         self._believe(head)
-        if has_moved and self._client.tries > 1:
-            raise Problem(f"{self._url} doesn't say whether it has written that: look again.")
+        if self._in_doubt:  # an attempt before may be under way: it's done by now, or too late
+            before = self.bump()
+            if before.value.startswith(id):
+                return Written(before.mod)
+            if before.mod != known:
+                raise Problem(f"{self._url} doesn't say whether it has written that: look again.")
         if term is not None:
             self.check_term(term, newest, owner)
         return Written(0, done.rows[5:], journal[0] if journal else None)

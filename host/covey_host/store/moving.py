@@ -12,7 +12,7 @@ from .etcdrows import Row, span
 from .place import Place
 
 _RANGES = (b"e/", b"n/", b"p/", b"j/", b"c/", b"r/", b"head/")
-_SINGLE = (b"term", b"owner", b"run", b"beat", b"lock", b"used", b"journal", b"applied")
+_SINGLE = (b"term", b"owner", b"run", b"beat", b"lock", b"alone", b"used", b"journal", b"applied")
 _PAGE = 100
 
 
