@@ -12,7 +12,9 @@ from itertools import count
 import pytest
 
 import etcd_plant
+from covey_host import site as sites
 from covey_host.errors import Problem
+from covey_host.site import Site
 from covey_host.store import (
     KEEP,
     Fenced,
@@ -28,6 +30,8 @@ from covey_host.store import (
 from covey_host.store.etcdclient import Client, Unreachable, get, put
 from covey_host.store.etcdrows import PART_LEN, span
 from covey_host.store.place import Place
+from covey_host.vault import copying
+from covey_host.vault.opening import create_store
 
 EMPTY = moving.Content({}, {}, 0, "")
 _NUMBERS = count()
@@ -375,18 +379,35 @@ def test_who_worked_alone_before_a_replica_came_is_nothing_to_it(place, joined):
         one.close()
 
 
-def test_a_copy_that_was_stopped_does_not_say_that_a_site_has_moved(place, joined):
-    """Others may have worked there since."""
-    alone = etcd.open_existing(place, "this one")
-    alone.lock("covey store copy")
-    expire(place, "lock")
-    one = joined("one")
-    for _ in range(2):
-        with pytest.raises(Ousted, match="taken over"):
-            alone.mark_moved("/srv/plant/state.db")
-        one.close()
-    joined("one")
-    alone.close()
+def test_a_copy_that_was_stopped_leaves_the_site_where_others_have_worked_since(
+    node, tmp_path, monkeypatch
+):
+    site, place = Site(tmp_path / "site"), Place(f"etcd://{node.here}/back{next(_NUMBERS)}")
+    sites.create(site.root, "", lambda at: create_store(at, site.key, None).close())
+    copying.into_etcd(site, place)
+    mark, others = etcd.EtcdStore.mark_moved, []
+
+    def late(store, where):
+        if not others:
+            expire(place, "lock")
+            others.append(etcd.open_existing(place, ""))
+            others[0].join("one")
+            assert others[0].compare_and_swap([("member/m1", 0, b"")], None)
+            with pytest.raises(Ousted, match="replica one, .*taken over"):
+                mark(store, where)
+            others[0].close()
+        mark(store, where)
+
+    monkeypatch.setattr(etcd.EtcdStore, "mark_moved", late)
+    with pytest.raises(Ousted, match="which has ended"):
+        copying.into_file(site)
+    assert site.elsewhere.exists() and not site.store.exists()
+    again = etcd.open_existing(place, "")
+    at, version = again.read("member/m1")
+    assert at == b"" and again.compare_and_swap([("member/m1", version, None)], None)
+    again.close()
+    copying.into_file(site)
+    assert site.store.exists() and not site.elsewhere.exists()
 
 
 def test_one_that_was_alone_and_stopped_does_nothing_after_a_replica_was_there(place, joined):

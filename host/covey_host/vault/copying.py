@@ -14,7 +14,7 @@ from ..errors import MISUSE, Problem
 from ..gcks import sitepolicy
 from ..gcks.ledger import Ledger
 from ..site import Site
-from ..store import Store, etcd, location, moving, sqlite
+from ..store import Ousted, Store, etcd, location, moving, sqlite
 from ..store.location import Own
 from ..store.place import Place
 from .opening import open_store
@@ -70,7 +70,11 @@ def into_file(site: Site) -> int:
         _remove(site.store)  # what was left beside it
         os.replace(draft, site.store)
         sites.sync_directory(site.root)
-        store.mark_moved(str(site.store.resolve()))
+        try:
+            store.mark_moved(str(site.store.resolve()))
+        except Ousted:  # we were stopped: others may have worked there since
+            _remove(site.store)
+            raise
         site.elsewhere.unlink()
         sites.sync_directory(site.root)
     finally:
