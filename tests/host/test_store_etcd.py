@@ -13,11 +13,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import etcd_plant
+from covey_host import site as sites
 from covey_host.errors import MISUSE, Problem
-from covey_host.store import Fenced, Locked, etcd, etcdclient, etcdlock, moving
+from covey_host.site import Site
+from covey_host.store import Fenced, Locked, Ousted, etcd, etcdclient, etcdlock, moving
 from covey_host.store.etcdclient import Client, Unreachable, get, put
 from covey_host.store.etcdrows import PART_LEN, span
 from covey_host.store.place import Place
+from covey_host.vault import copying
+from covey_host.vault.opening import create_store
 from processes import start
 
 EMPTY = moving.Content({}, {}, 0, "")
@@ -400,6 +404,37 @@ def test_a_site_that_moved_away_is_not_opened_nor_locked(store, place):
     with pytest.raises(Problem, match="has moved to /somewhere/state.db"):
         early.lock("covey serve")
     assert "lock" not in raw(place)
+
+
+def test_a_copy_that_was_stopped_leaves_the_site_where_others_have_worked_since(
+    node, tmp_path, monkeypatch
+):
+    site, place = Site(tmp_path / "site"), Place(f"etcd://{node.here}/back{next(_NUMBERS)}")
+    sites.create(site.root, "", lambda at: create_store(at, site.key, None).close())
+    copying.into_etcd(site, place)
+    mark, others = etcd.EtcdStore.mark_moved, []
+
+    def late(store, where):
+        if not others:
+            Client(place).revoke(store._lock._lease)
+            others.append(etcd.open_existing(place, ""))
+            others[0].join("one")
+            assert others[0].compare_and_swap([("member/m1", 0, b"")], None)
+            with pytest.raises(Ousted, match="replica one, .*taken over"):
+                mark(store, where)
+            others[0].close()
+        mark(store, where)
+
+    monkeypatch.setattr(etcd.EtcdStore, "mark_moved", late)
+    with pytest.raises(Ousted, match="which has ended"):
+        copying.into_file(site)
+    assert site.elsewhere.exists() and not site.store.exists()
+    again = etcd.open_existing(place, "")
+    at, version = again.read("member/m1")
+    assert at == b"" and again.compare_and_swap([("member/m1", version, None)], None)
+    again.close()
+    copying.into_file(site)
+    assert site.store.exists() and not site.elsewhere.exists()
 
 
 def test_half_of_a_copy_is_no_site_and_is_done_again(node, monkeypatch):
