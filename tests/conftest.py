@@ -1,7 +1,10 @@
-"""What holds for every suite: hypothesis without deadlines, vectors drawn before they are read."""
+"""What holds for every suite: hypothesis without deadlines, vectors drawn before they are read,
+Ctrl-C as at a terminal.
+"""
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -21,6 +24,11 @@ if "COVEY_TURNS" in os.environ:
     from turns import pytest_runtestloop, pytest_sessionfinish  # noqa: F401
 
 nonces.mark_own()
+
+# Scripts start what they leave in the background with SIGINT ignored (POSIX, "Asynchronous
+# Lists"), and children inherit that: none of those that tests send Ctrl-C to would end by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / ".build"

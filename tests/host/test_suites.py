@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from processes import PATIENCE_S, ROOT, wait_until
+from processes import PATIENCE_S, ROOT, run, wait_until
 
 sys.path.insert(0, str(ROOT / "tools"))
 import suites  # noqa: E402
@@ -149,6 +149,17 @@ def test_ctrl_c_ends_both_and_they_put_away_what_they_had(suite, tmp_path, numbe
     for line in lines(tmp_path / "ran"):
         with pytest.raises(ProcessLookupError):
             os.kill(int(line.split()[1]), 0)
+
+
+def test_ctrl_c_ends_children_of_a_suite_in_a_scripts_background():
+    test = "tests/host/test_cli.py::test_ctrl_c_while_modules_load_is_quiet_too"
+    done = run(
+        *("-m", "pytest", "-p", "no:cacheprovider", test),
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0 and " 1 passed" in done.stdout, done.stdout
 
 
 def test_killed_it_takes_them_along(suite, tmp_path):
