@@ -180,6 +180,10 @@ class Patience:
             self._doubt(now_ms)
         return True
 
+    def waited_ms(self, now_ms):
+        """Since start()."""
+        return self._most_ms - ticks_diff(self._end, now_ms)
+
     def left_ms(self, now_ms):
         """Until something is to be done."""
         left_ms = min(ticks_diff(self._end, now_ms), ticks_diff(self._due, now_ms))

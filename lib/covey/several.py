@@ -154,8 +154,10 @@ class Several(Servers):
         SA: they go on, and many others may have to ask."""
         has_time = has_time or it._ike.kwa is not None
         if it._keys.is_registering or it._group.is_in and has_time:
-            it._refresh.at.start(it._now_ms, 0, it._random_ms())
-        elif not it._refresh.at.is_running:
+            it._refresh.start(it._now_ms, 0, it._random_ms())
+        elif it._refresh.at.is_running:
+            it._refresh.soon(it._now_ms)  # no rekey saves it
+        else:
             it._register()
 
     def part(self, it):
