@@ -224,8 +224,6 @@ def test_a_rekey_does_not_keep_us_at_a_server_that_sends_us_on():
 # Leaving
 
 
-
-
 def test_leaving_ends_in_every_state():
     """Where something is out, by its answer or with the IKE SA; else at once."""
     for state in registration._NEXT:
