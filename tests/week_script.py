@@ -112,8 +112,10 @@ def main():
         registering = hour & 7 == 0
         if registering:
             x25519.multiply(bytes(31) + b"\x40", b"\x09" + bytes(31))  # as the handshake does
-            group.rekey.asked()
-        group.install(keys_of(hour, group.terms, registering), registering, now_ms)
+        made = keys_of(hour, group.terms, registering)
+        made.turns = group.rekey.turns
+        group.install(made, registering, now_ms)
+        made = None
         for second in range(1, 5):  # ATD and DTD come
             now_ms = ticks_add(now_ms, 1000)
             group.step(now_ms)

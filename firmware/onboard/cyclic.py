@@ -158,15 +158,15 @@ class Reader:
             return cip.FOREIGN
         if packet.confirmed and self._producer is not None and packet.source != self._producer:
             return ANOTHER
-        if self._lag and self._is_held_back(payload, now_ms):
+        if self._lag and self._is_held_back(payload, now_ms, packet.confirmed):
             return HELD_BACK
         return self._consumer.take(payload, 0, len(payload), now_ms)
 
-    def _is_held_back(self, payload, now_ms):
+    def _is_held_back(self, payload, now_ms, is_proven):
         run = _u30(payload, self._clock)
         if self.taken and run != self._lag.run:
             return True  # a connection's frames are of one run
-        self.lag_ms = self._lag.of(run, _u30(payload, self._clock + 4), now_ms)
+        self.lag_ms = self._lag.of(run, _u30(payload, self._clock + 4), now_ms, is_proven)
         return self.lag_ms > self._consumer.timeout_ms
 
     def has_timed_out(self):

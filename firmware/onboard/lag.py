@@ -8,7 +8,8 @@ back can do so more and more at that pace, and is not found out.
 
 A producer that starts anew begins with another clock, and says so by another run, a number drawn
 by lot. How old the first frame of a run is nothing says; but the runs that were left last don't
-come back: their frames were held back.
+come back: their frames were held back. Only a frame that is proven to be the producer's says that
+it has left one: else any member could, and the producer would be silent for good.
 """
 
 from covey.port import const, ticks_add, ticks_diff
@@ -33,15 +34,16 @@ class Lag:
         self._least = 0  # our ticks less the producer's, of the quickest frame
         self._grown_ms = 0  # up to when the least has grown
 
-    def of(self, run, told_ms, now_ms):
+    def of(self, run, told_ms, now_ms, is_proven=True):
         """ms, of a frame of this run that left at told_ms and came now. FOR_EVER, and nothing is
         taken from it, where the run was left for another one."""
         apart = now_ms - told_ms & _WRAP
         if run != self.run:
             if run in self._left:
                 return FOR_EVER
-            self._left[self._oldest] = self.run
-            self._oldest = (self._oldest + 1) % _LEFT
+            if is_proven:
+                self._left[self._oldest] = self.run
+                self._oldest = (self._oldest + 1) % _LEFT
             self.run = run
             self._least, self._grown_ms = apart, now_ms
             return 0

@@ -62,6 +62,7 @@ class Assignment:
         self.new_keys = []  # of the Working Key Path
         self.new_sources = None  # proofs.Sources that only this one knows
         self.goes_on = False  # of a registration: see keywork.take()
+        self.turns = 0  # the same
         self.has_news = False  # once it is installed: whether a data SA of it was not there yet
 
     def wipe(self, was):

@@ -171,7 +171,8 @@ class Group:
         slots: how many it takes more than it frees.
         """
         keys = self._keys
-        if registering and made.rekey_sa is not None and self.rekey.is_stale(made.rekey_sa):
+        sa = made.rekey_sa
+        if registering and sa is not None and self.rekey.is_stale(sa, made.turns):
             raise FormatError(DROP_REKEY_MESSAGE_ID)  # a rekey has overtaken it
         for sa in made.data_sas:
             held = keys.find(sa.spi, 0)
@@ -242,6 +243,8 @@ class Group:
                 for spi in [None] if is_all else delete.spis:
                     self.rekey.retire(spi, now_ms, dtd_s)
                 made.excludes = made.excludes or is_all
+        if made.excludes:
+            self.rekey.turns += 1
 
 
 def soft_lifetime_s(sas):

@@ -11,13 +11,13 @@ new nonce, and before anything was worked out with the secret (RFC 7296 section 
 """
 
 from covey import ike
-from covey.drops import DROP_IKE_REDIRECT, FormatError
+from covey.drops import DROP_CAPACITY, DROP_IKE_REDIRECT, FormatError
 from covey.handshake import Handshake
 from covey.nat import HOME
 from covey.octets import wipe
 from covey.payloads import error_of
 from covey.port import ticks_add, ticks_diff
-from covey.registration import AUTH, CLOSED, FAILED, INIT, STARTING, Registration
+from covey.registration import AUTH, CLOSED, FAILED, INIT, NO_MEMORY, STARTING, Registration
 from covey.unicast import REDIRECT
 
 REDIRECTED = "redirected"  # an outcome, and .reason: another server is to be asked, see several.py
@@ -74,6 +74,9 @@ class Hop(Registration):
                 where = self._several.sends_on(payloads, self._now_ms)
         except FormatError:
             pass  # found below, too
+        except MemoryError:
+            self.drops.count(DROP_CAPACITY)
+            return self._conclude(NO_MEMORY)
         if where is not None:
             return self._conclude(where)
         Registration._take_policy(self, payloads, sa)
@@ -183,6 +186,10 @@ class Patience:
         else:
             self._doubt(now_ms)
         return True
+
+    def waited_ms(self, now_ms):
+        """Since start()."""
+        return self._most_ms - ticks_diff(self._end, now_ms)
 
     def left_ms(self, now_ms):
         """Until something is to be done."""

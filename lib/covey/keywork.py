@@ -85,15 +85,16 @@ class KeyWork:
         """
         self._candidates.hear(data, self.has_work)
 
-    def take(self, ike, goes_on=False):
+    def take(self, ike, turns, goes_on=False):
         """The keys of a registration.Registration, in place of others that still wait.
 
-        goes_on: the server takes it that we have had its keys, and their windows, all along.
+        turns: Rekey.turns as they were asked for. goes_on: the server takes it that we have had
+        its keys, and their windows, all along.
         """
         self.forget_waiting()
         policy = ike.gsa if ike.transport_mode else None
         sends = ike.asked_to_send
-        self._wait(True, self._take_keys(policy, ike.kd, ike.kwk, goes_on, sends))
+        self._wait(True, self._take_keys(policy, ike.kd, ike.kwk, turns, goes_on, sends))
         ike.gsa = ike.kd = ike.kwk = None  # they are ours now
 
     def take_inband(self, inband):
@@ -163,7 +164,7 @@ class KeyWork:
 
     # Jobs
 
-    def _take_keys(self, policy, keys, kwk, goes_on, sends):
+    def _take_keys(self, policy, keys, kwk, turns, goes_on, sends):
         """GSA (None: not for transport mode) and KD of a registration, and its KWK; see take()."""
         settings = self._settings
         group = self._group
@@ -174,6 +175,7 @@ class KeyWork:
             made = yield from assignment.build(
                 policy, keys, kwk, group.terms, True, sends, self._member.sender_slots
             )
+            made.turns = turns
             made.goes_on = goes_on
             policy = keys = None  # the table of a verifier is long in the making
             if not made.terms.udp_port and settings.carrier == "udp":

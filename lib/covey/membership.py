@@ -50,7 +50,9 @@ NAMES = {
 
 _REFUSED_S = const(10)  # first pause after a refusal; doubled up to
 _REFUSED_MOST_S = const(3600)
+_AGAIN_S = const(1)  # where it can't be asked now
 _LATER_S = const(10)  # after what is no refusal, and up to as much again by chance
+_OUT = (registration.PULLING, registration.REFUSING, registration.LEAVING)  # of questions
 _REFUSALS = (registration.REFUSED, registration.FAILED)
 _NOT_ALLOWED = "authorization_failed"
 _NO_REFUSAL = ("temporary_failure", registration.NO_MEMORY)
@@ -72,6 +74,7 @@ class Membership:
     _last_words = ()  # what that one has to say, addressed
     _said_awake = False  # to the server of ._ike: that we have run since we got what we have
     _leaving = False
+    _asked_at = 0  # group.rekey.turns, as what is out was asked
     moves = False  # another server is asked next, though the IKE SA with this one may live
     _silence = None  # silence.Silence, where policy has a max_silence
     _reporter = None  # Reporter, once a server has asked for reports
@@ -115,9 +118,15 @@ class Membership:
         """Tell the key server that we go; LEFT once it has answered, or won't."""
         self._now_ms = now_ms
         self._leaving = True
+        self._depart()
+
+    def _depart(self):
+        """Leave now, or once what is out is answered; in the end in any case."""
         ike = self._ike
-        if ike is None or not (ike.leave(now_ms) or self._refresh.is_pulling):
-            self._end()  # else a pull is to be answered first, see _outcome
+        if ike is not None and (ike.leave(self._now_ms) or ike.state in _OUT):
+            return
+        if self.state != LEFT:
+            self._end()
 
     def unicast(self, data, now_ms, source=None):
         """An IKE message from the key server, without marker.
@@ -215,7 +224,7 @@ class Membership:
         self.member.drops.count(DROP_CAPACITY)
         self.listening_changed = True
         if not self._refresh.at.is_running:
-            self._refresh.at.start(self._now_ms, _LATER_S)
+            self._refresh.start(self._now_ms, _LATER_S)
 
     def _work(self):
         """A slice of work on keys, and what comes of it. False: there is none."""
@@ -342,8 +351,8 @@ class Membership:
 
     def _register(self):
         """A new IKE SA with the server whose turn it is."""
-        self._refresh.at.stop()
-        self._group.rekey.asked()
+        self._refresh.begun()
+        self._asks()
         if self._ike is not None:
             if self.moves:
                 self._servers.part(self)
@@ -379,15 +388,31 @@ class Membership:
             self._register()
         elif self.moves or self.member.keys.lapsed and ike.is_established:
             self._register()  # a pull may bring again what we had
-        elif ike.pull(self._now_ms):
-            self._group.rekey.asked()
-            self._refresh.pulled(self._now_ms)
+        elif self._pull():
+            self._said_awake = True  # it knows that of who pulls
+        else:
+            self._refresh.start(self._now_ms, _AGAIN_S)  # something else is out
+
+    def _pull(self, *how):
+        """As Registration.pull."""
+        if not self._ike.pull(self._now_ms, *how):
+            return False
+        self._asks()
+        self._refresh.pulled(self._now_ms)
+        return True
+
+    def _asks(self):
+        """A question is out: its answer is of before what is heard from now on."""
+        turns = self._group.rekey.turns
+        if self._asked_at != turns:
+            self._asked_at = turns
 
     def _timers(self):
         """Do what is due; the ms until the next is."""
         now_ms = self._now_ms
         refresh = self._refresh
         if self._leaving:
+            self._depart()
             return _IDLE_MS
         if refresh.is_due(now_ms):
             if self.state in (EXCLUDED, REFUSED):
@@ -434,14 +459,13 @@ class Membership:
         was_pulling = refresh.is_pulling
         refresh.answered(self._now_ms)
         if self._leaving:
-            if outcome == registration.LEFT or not ike.leave(self._now_ms):
-                self._end()
+            self._depart()
         elif outcome == registration.REGISTERED and was_pulling and refresh.is_stale:
             refresh.soon(self._now_ms)  # an inband rekey has overtaken it
         elif outcome == registration.REGISTERED:
-            self._keys.take(ike, was_pulling or self._said_awake)
+            self._keys.take(ike, self._asked_at, self._said_awake)
         elif outcome in _REFUSALS and ike.reason in _NO_REFUSAL:
-            refresh.at.start(self._now_ms, _LATER_S, self._random_ms(_LATER_S))
+            refresh.start(self._now_ms, _LATER_S, self._random_ms(_LATER_S))
         elif outcome == registration.REFUSED:
             if self.state != REFUSED:  # else it only knows now that we refused its policy
                 if self._receives_only(ike, was_pulling):
@@ -474,9 +498,8 @@ class Membership:
             return False
         self.member.keys.silence()
         self._group.is_in = False  # until what we ask for now is here
-        if not ike.pull(self._now_ms, self._said_awake and not was_pulling, False):
+        if not self._pull(self._said_awake and not was_pulling, False):
             return False
-        self._said_awake = self._said_awake or was_pulling  # it knows that of who pulls
         if self._keys.sends is not False:
             self.events.append(("may_not_send", "The key server lets us only receive."))
         return True
@@ -485,7 +508,7 @@ class Membership:
         """The server answered, and said no."""
         self.reason = reason
         self._set_state(REFUSED)
-        self._refresh.at.start(self._now_ms, self._pause_s)
+        self._refresh.start(self._now_ms, self._pause_s)
         self._pause_s = min(2 * self._pause_s, _REFUSED_MOST_S)
 
     def _failed(self, reason, noted):
@@ -507,7 +530,7 @@ class Membership:
         if is_refusal and self.state != MEMBER:
             self._set_state(REFUSED)
         least_ms = _REFUSED_S * 1000 if is_refusal else 0
-        self._refresh.at.start(self._now_ms, 0, max(pause_ms, least_ms))
+        self._refresh.start(self._now_ms, 0, max(pause_ms, least_ms))
 
     def _closed(self, was_pulling):
         """The IKE SA is gone. With a Rekey SA we stay (RFC 9838 section 2.3.3)."""
@@ -532,6 +555,9 @@ class Membership:
             self.reason = ""
         self._set_state(MEMBER)
         self._installed(True)
+        if self._ike.is_late:
+            self._ike.is_late = False
+            self._refresh.soon(self._now_ms)  # of before rekeys that we could not know, perhaps
         if self._group.rekey.current is None and self._ike.state == registration.CLOSED:
             self._keys.forget()
             self.member.keys.silence()  # section 2.3.3: excluded as soon as we are in
@@ -572,7 +598,7 @@ class Membership:
         elif refresh.is_pulling and not refresh.is_stale or not self._ike.is_established:
             refresh.answered(self._now_ms)
             self._ike.close()
-        refresh.at.start(self._now_ms, 0, self._random_ms())
+        refresh.start(self._now_ms, 0, self._random_ms())
 
     def _end(self):
         self.wipe()

@@ -29,6 +29,10 @@ class Patience:
         self._due = ticks_add(now_ms, self._interval_ms)
         return True
 
+    def waited_ms(self, now_ms):
+        """Since start(), without most_s."""
+        return self._config.retransmit_total_s * 1000 - ticks_diff(self._end, now_ms)
+
     def left_ms(self, now_ms):
         """Until something is to be done."""
         return min(ticks_diff(self._end, now_ms), ticks_diff(self._due, now_ms))

@@ -47,6 +47,16 @@ class Refresh:
     def is_pulling(self):
         return self._patience.is_running
 
+    def start(self, now_ms, seconds, ms=0):
+        """In so long, whatever was to be before."""
+        self._is_unheard = False
+        self.at.start(now_ms, seconds, ms)
+
+    def begun(self):
+        """A new IKE SA is begun: what was to be asked is, and what is out has no answer."""
+        self.at.stop()
+        self._patience.stop()
+
     def soon(self, now_ms):
         """After a random delay, unless it is to be anyway."""
         self._is_unheard = False

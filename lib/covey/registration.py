@@ -70,6 +70,7 @@ _BEGINNING = (STARTING, INIT, AUTH)
 _ESTABLISHED = (REGISTERED, PULLING, REFUSED, REFUSING, LEAVING, LEFT)
 
 _IDLE_MS = const(60000)
+_LATE_MS = const(5000)  # from GSA_AUTH to its answer, which is repeated as it was
 
 
 class Registration:
@@ -84,6 +85,7 @@ class Registration:
     reason = None  # short name of why we are REFUSED, FAILED or CLOSED
     noted = None  # the last error that nothing proves, by name: a hint for a person
     kwa = None  # KWA transform of the IKE SA over which .gsa and .kd came
+    is_late = False  # the server may have made .gsa and .kd long ago: see _LATE_MS
     _has_marker = False
     # Of the last answer to a liveness check: its payloads, when that was asked first, and when the
     # answer came; until somebody takes it
@@ -434,6 +436,8 @@ class Registration:
 
     def _keep(self, peer):
         """This is the server: its IKE SA stays, all other secrets go."""
+        if self._patience.waited_ms(self._now_ms) > _LATE_MS:
+            self.is_late = True
         unicast = Unicast(
             self._config,
             peer.sa,

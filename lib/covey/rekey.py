@@ -78,9 +78,7 @@ class Rekey:
 
     is_proven = False  # whether the signature of what was in work last is good; work() says so
     has_displaced = False  # a fragment has taken the place of another message's
-    has_moved = (
-        False  # a rekey brought another Rekey SA since the key server was asked; see asked()
-    )
+    turns = 0  # how often the group has gone on without asking the key server; see is_stale
 
     def __init__(self):
         self._held = []  # newest first
@@ -104,7 +102,8 @@ class Rekey:
     def install(self, sa, now_ms, dtd_s):
         """From a rekey: the Rekey SAs before it go after DTD (section 2.4.1.4)."""
         self.retire(None, now_ms, dtd_s)
-        self.has_moved = bool(self._held)
+        if self._held:
+            self.turns += 1
         while len(self._held) >= _SLOTS:
             self._held.pop().sa.wipe()
         self._held.insert(0, _Held(sa, now_ms))
@@ -120,23 +119,22 @@ class Rekey:
                 return True
         return False
 
-    def asked(self):
-        """The key server is asked from now on what is current."""
-        if self.has_moved:
-            self.has_moved = False
-
-    def is_stale(self, sa):
-        """Whether a registration tells of a Rekey SA over which we have heard more since.
+    def is_stale(self, sa, turns):
+        """Whether a registration tells of a Rekey SA over which we have heard more since. turns:
+        what they were as its question was asked.
 
         Section 2.3.3: its answer was overtaken by a rekey, or two registrations ran in parallel. A
-        key server repeats an answer as it was, however late. Over our Rekey SA the Message ID
-        says so. Another one may be older than ours or newer, if ours came since we asked: asking
-        again costs less than to follow an old one, whose TEKs had windows that are gone.
+        key server repeats an answer as it was, however late. Over a Rekey SA that we have the
+        Message ID says so. Another one may be older than ours or newer, if ours came since we
+        asked, or the group ended: asking again costs less than to follow an old one, whose TEKs
+        had windows that are gone.
         """
+        for held in self._held:
+            if held.sa.spi == sa.spi and sa.next_message_id < held.sa.next_message_id:
+                return True
         current = self.current
-        if current is not None and current.spi == sa.spi:
-            return sa.next_message_id < current.next_message_id
-        return self.has_moved
+        is_ours = current is not None and current.spi == sa.spi
+        return not is_ours and self.turns != turns
 
     def replace(self, sa, now_ms):
         """From a registration (sa None: without Rekey SA): all before it go now (section 2.3.3).

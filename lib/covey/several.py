@@ -41,6 +41,10 @@ class Several(Servers):
         self._hop_ms = settings.retransmit_first_ms
 
     def next(self):
+        if self._from is not None:  # else whoever sent us on would do it again
+            gone, self._at = self._at, self._listed.index(self._from)
+            if (self._at + 1) % len(self._listed) == gone:
+                self._at = gone
         self._from = None
         pause_ms = Servers.next(self)
         if pause_ms:
@@ -87,37 +91,32 @@ class Several(Servers):
         for ms in self._redirects:
             if 0 <= ticks_diff(now_ms, ms) < _PERIOD_MS:
                 recent.append(ms)
-        at = self._where(data, nonce) if len(recent) < _REDIRECTS else None
-        if at is None:
-            if nonce is not None:
-                raise FormatError(DROP_IKE_REDIRECT)
-            return _IN_VAIN
-        self._redirects = recent + [now_ms]
-        self._from = self.current
-        self._at = at
-        return REDIRECTED
+        host, echo = _parsed(data)
+        if len(recent) < _REDIRECTS and (nonce is None or equal(echo, nonce)):
+            self._redirects = recent + [now_ms]  # also if it names nobody: see _where
+            at = self._where(host)
+            if at is None and nonce is None:
+                at = (self._at + 1) % len(self._listed)  # it is proven, and doesn't serve us
+            if at is not None:
+                self._from = self.current
+                self._at = at
+                return REDIRECTED
+        if nonce is not None:
+            raise FormatError(DROP_IKE_REDIRECT)
+        return _IN_VAIN
 
-    def _where(self, data, nonce):
-        """The place in our list of whom a REDIRECT names. One that we don't know: None, or the
-        next one where the server is proven, as it doesn't serve us."""
-        from covey.redirect import parse_redirect
-
-        try:
-            host, echo = parse_redirect(data)
-            if nonce is not None and not equal(echo, nonce):
-                return None
-            for at in range(len(self._listed)):
-                if at != self._at and self._is_at(self._listed[at], host):
-                    return at
-        except FormatError:
-            pass
-        return (self._at + 1) % len(self._listed) if nonce is None else None
-
-    def _is_at(self, server, host):
-        if server.host == host:
-            return True
-        path = self._path_to(server)
-        return path is not None and path.is_of(host)
+    def _where(self, host):
+        """The place in our list of whom a REDIRECT names; None: we don't know it. Where it is an
+        address, the names in our list may have to be looked up, which takes long."""
+        others = [at for at in range(len(self._listed)) if at != self._at]
+        for at in others:
+            if self._listed[at].host == host:
+                return at
+        for at in others if host.replace(".", "").isdigit() else ():
+            path = self._path_to(self._listed[at])
+            if path is not None and path.is_of(host):
+                return at
+        return None
 
     # What it means to a membership
 
@@ -154,8 +153,10 @@ class Several(Servers):
         SA: they go on, and many others may have to ask."""
         has_time = has_time or it._ike.kwa is not None
         if it._keys.is_registering or it._group.is_in and has_time:
-            it._refresh.at.start(it._now_ms, 0, it._random_ms())
-        elif not it._refresh.at.is_running:
+            it._refresh.start(it._now_ms, 0, it._random_ms())
+        elif it._refresh.at.is_running:
+            it._refresh.soon(it._now_ms)  # no rekey saves it
+        else:
             it._register()
 
     def part(self, it):
@@ -170,6 +171,16 @@ class Several(Servers):
         if self.pair is not None:
             wipe(self.pair[0])
             self.pair = None
+
+
+def _parsed(data):
+    """parse_redirect; of what is malformed: nobody."""
+    from covey.redirect import parse_redirect
+
+    try:
+        return parse_redirect(data)
+    except FormatError:
+        return "", b""
 
 
 def _shuffled(listed, random):

@@ -211,6 +211,29 @@ def test_a_frame_that_was_held_back_is_none_though_it_is_newer(monkeypatch):
     assert reader.take(packet(anew), 2) == cip.FRESH
 
 
+@pytest.mark.parametrize("is_proven", [False, True])
+def test_where_nothing_proves_it_nobody_says_that_the_producer_has_left_its_run(
+    monkeypatch, is_proven
+):
+    """A member that was first at a connection: once it is put out, the producer is heard again."""
+    now = [1000]
+    monkeypatch.setattr(port, "ticks_ms", lambda: now[0])
+    source = b"line" if is_proven else None
+    writer, other = (cyclic.Writer(CONNECTION, 2, has_clock=True) for _ in range(2))
+    reader = cyclic.Reader(CONNECTION, 10, 4, has_clock=True)
+    assert reader.take(packet(writer, source), 2) == cip.FRESH
+    now[0] += 50
+    assert reader.has_timed_out()
+    reader.open()
+    assert reader.take(packet(other, source), 2) == cip.FRESH
+    assert reader.take(packet(writer, source), 2) == cyclic.HELD_BACK
+    now[0] += 50
+    assert reader.has_timed_out()
+    reader.open()
+    held_back = reader.take(packet(writer, source), 2) == cyclic.HELD_BACK
+    assert held_back is is_proven  # then the producer itself has begun another run
+
+
 def test_who_may_have_sent_a_frame():
     writer = cyclic.Writer(CONNECTION, 2)
     reader = cyclic.Reader(CONNECTION, 10, 4)

@@ -32,6 +32,7 @@ class Script:
     refusal = None
     state = registration.REGISTERED
     report_s = 0
+    is_late = False
 
     def __init__(self, config, now_ms, random, drops, path, awake):
         self.path = path

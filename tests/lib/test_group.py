@@ -112,8 +112,9 @@ def test_a_registration_replaces_what_it_does_not_name():
     rekey(group, STORY["rekey1"], 0)
     group.step(2000)
     assert [sa.spi for sa in member.keys.live()] == [T2]
-    group.rekey.asked()
-    group.install(registered(was=group.terms), True, 5000)  # back to T1, as if restored
+    made = registered(was=group.terms)
+    made.turns = group.rekey.turns
+    group.install(made, True, 5000)  # back to T1, as if restored
     assert sorted([sa.spi for sa in member.keys.live()]) == sorted([T1, T2])
     group.step(7000)
     assert [sa.spi for sa in member.keys.live()] == [T1]
@@ -126,7 +127,7 @@ def test_a_sender_that_asks_goes_on_under_its_former_key_until_the_new_ones_atd_
     group.step(2000)
     made = registered(STORY["sender"], True, group.terms)
     made.terms.atd_s, made.terms.dtd_s = 3, 4
-    group.rekey.asked()
+    made.turns = group.rekey.turns
     group.install(made, True, 4000)
     for now_ms, spi in ((4000, T2), (6999, T2), (7000, T1)):
         group.step(now_ms)

@@ -37,6 +37,7 @@ class Script:
 
     made = []
     report_s = 0
+    is_late = False
 
     def __init__(self, config, now_ms, random, drops, path, awake):
         self.path = path
@@ -119,6 +120,10 @@ class Script:
         self.state = self.outcome = registration.REFUSED  # answered at once
         self.reason = reason
         return True
+
+    def part(self):
+        self.asked.append("part")
+        self.state = registration.CLOSED
 
     def close(self, reason="closed"):
         self.state = registration.CLOSED

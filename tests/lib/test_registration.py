@@ -379,6 +379,18 @@ def test_lost_requests_and_answers():
     assert gm.r.state == "registered" and gm.pass_time(_FOR_EVER_MS) == []
 
 
+def test_an_answer_that_came_late_is_known_as_such():
+    """It may be a repeat of one that was made as GSA_AUTH was said first."""
+    for wait_ms in (4900, 5100):
+        for wraps in (False, True):
+            gm = _Gm((1 << 30) - 4000 if wraps else 0, **_QUIET).to("init")
+            gm.pass_time(10000)  # this far nothing was asked of the group
+            gm.take(W["init_answer"])
+            gm.now_ms = gm.now_ms + wait_ms & 0x3FFFFFFF
+            gm.take(W["auth_answer"])
+            assert gm.r.state == "registered" and gm.r.is_late is (wait_ms > 5000)
+
+
 def test_doubled_and_reordered_datagrams():
     gm = _Gm().to("init")
     assert gm.hear(W["auth_answer"]) == ("ike_spi", [])

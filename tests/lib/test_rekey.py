@@ -66,10 +66,23 @@ def test_the_initial_message_id_is_kept():
 
 def test_an_older_initial_message_id_is_stale():
     rekey, terms = member()
-    assert not rekey.is_stale(registered().rekey_sa)
+    assert not rekey.is_stale(registered().rekey_sa, 0)
     assert follow(rekey, terms, STORY["later"]).data_sas  # Message ID 9
-    assert rekey.is_stale(registered().rekey_sa)
-    assert rekey.is_stale(registered(STORY["late"]).rekey_sa)  # 7
+    assert rekey.is_stale(registered().rekey_sa, 0)
+    assert rekey.is_stale(registered(STORY["late"]).rekey_sa, 0)  # 7
+
+
+def test_a_rekey_sa_of_before_is_stale_by_its_message_id_whenever_it_was_asked_for():
+    rekey, terms = member()
+    made = follow(rekey, terms, STORY["rekey1"])
+    rekey.install(made.rekey_sa, 0, 2)
+    old = registered().rekey_sa
+    assert rekey.turns == 1 and rekey.holds(old)
+    assert rekey.is_stale(old, 0) and rekey.is_stale(old, 1)
+    rekey.expire(2000)
+    assert not rekey.holds(old)
+    assert rekey.is_stale(old, 0) and not rekey.is_stale(old, 1)  # as a server that is restored
+    assert not rekey.is_stale(made.rekey_sa, 0)  # ours
 
 
 def test_a_repeat_is_quiet_while_in_work_and_after():

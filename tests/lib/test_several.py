@@ -2,7 +2,7 @@
 gcks_peer's.
 """
 
-from covey import ike, membership, registration, several
+from covey import hopping, ike, membership, registration, several
 from covey.hopping import Hop
 from covey.member import Member
 from covey.nat import Path
@@ -12,6 +12,7 @@ from covey.registration import Registration
 from gcks_peer import Gcks, notify
 from life import SPIS, Life
 from talk import HERE, PSK, Chance, config
+from test_no_memory import _Full
 
 _HOSTS = ["192.0.2.1", "192.0.2.2", "gcks.example"]
 _THIRD = "192.0.2.3"  # what its name stands for
@@ -219,6 +220,8 @@ def test_who_is_only_busy_is_waited_for():
     assert asked == 5
     assert life.hear(gcks.answer_auth([auth], life.keys(0)(gcks.sa))) == []
     assert life.it.state == membership.MEMBER and life.it.server.host == first
+    exchanges = [data[18] for _, _, data in life.run(2100)]
+    assert exchanges[:1] == [ike.GSA_REGISTRATION]  # an answer that came so late may be old
 
 
 def test_one_that_has_started_anew_meanwhile_is_asked_again():
@@ -420,6 +423,76 @@ def test_five_in_five_minutes_are_followed():
     _, host, init = life.until_init()
     other = _HOSTS[(_HOSTS.index(host) + 1) % 3]
     assert life.sent_on(init, other)[0][1] == other
+
+
+def test_forged_ones_that_name_nobody_have_names_looked_up_no_more_often():
+    life = Crowd()
+    first, init = life.begin()
+    looked_up = []
+    life.it._servers._path_to = looked_up.append
+    nonce = _of(init, ike.NONCE)
+    for number in range(9):
+        assert life.sent_on(init, "evil%d.example" % number, nonce) == []
+    assert looked_up == [] and life.drops == {"ike_redirect": 9}
+    life = Crowd()
+    first, init = life.begin()
+    life.it._servers._path_to = looked_up.append
+    for number in range(9):
+        assert life.sent_on(init, "198.51.100.%d" % number, _of(init, ike.NONCE)) == []
+    assert len(looked_up) == 10 and life.drops == {"ike_redirect": 9}
+    others = [host for host in _HOSTS if host != first]
+    assert life.sent_on(init, others[0]) == []  # for five minutes
+    life.now_ms = ticks_add(life.now_ms, 301000)
+    _, host, init = life.until_init()
+    other = _HOSTS[(_HOSTS.index(host) + 1) % 3]
+    assert life.sent_on(init, other)[0][1] == other
+
+
+def test_who_sends_us_to_a_dead_one_is_not_asked_whether_it_still_would():
+    """Both others are tried within a second and a half, whatever their order in our list."""
+    for further in (1, 2):
+        life = Crowd()
+        drains, init = life.begin()
+        listed = [server.host for server in life.it._servers._listed]
+        dead, alive = (listed[(listed.index(drains) + n) % 3] for n in (further, 3 - further))
+        ((_, host, _),) = life.sent_on(init, _THIRD if dead == "gcks.example" else dead)
+        assert host == dead
+        hosts = [dead]
+        for _ in range(150):
+            for _, host, data in life.run(10):
+                if data[18] == ike.IKE_SA_INIT and host != hosts[-1]:
+                    hosts.append(host)
+        assert drains not in hosts[: hosts.index(alive)], hosts
+    life = Crowd(hosts=_HOSTS[:2])
+    drains, init = life.begin()
+    ((_, dead, _),) = life.sent_on(init, [host for host in _HOSTS[:2] if host != drains][0])
+    hosts = [host for _, host, data in life.run(2000) if data[18] == ike.IKE_SA_INIT]
+    assert hosts[0] == dead and drains in hosts  # there is no other
+
+
+def test_no_memory_for_what_an_answer_says_is_asked_for_again():
+    for is_pull in (False, True):
+        life = Crowd()
+        if is_pull:
+            life.join()
+            life.it._refresh.soon(life.now_ms)
+            (pull,) = [o[2] for o in life.run(2000) if o[2][18] == ike.GSA_REGISTRATION][:1]
+            answer = life.sa.answer(pull, life.keys(1)(life.sa))
+        else:
+            _, init = life.begin()
+            gcks = Gcks(PSK)
+            auth = life.hear(gcks.answer_init(init))
+            life.sa = gcks.sa
+            answer = gcks.answer_auth(auth, life.keys(1)(life.sa))
+        with _Full(hopping, "error_of"):
+            life.it.unicast(answer, life.now_ms)
+        assert life.drops == {"capacity": 1}
+        assert life.it._ike.state == registration.REFUSED
+        pulls = []
+        while not pulls:
+            pulls = [data for _, _, data in life.run(10) if data[18] == ike.GSA_REGISTRATION]
+        life.hear(life.sa.answer(pulls[0], life.keys(1)(life.sa)))
+        assert life.it.state == membership.MEMBER and SPIS[1] in life.spis
 
 
 def test_a_proven_server_sends_us_on():
