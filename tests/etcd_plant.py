@@ -7,12 +7,19 @@ import socket
 import subprocess
 import time
 import urllib.request
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from covey_host.store import moving
+from covey_host.store.place import Place
+
 ROOT = Path(__file__).resolve().parents[1]
+EMPTY = moving.Content({}, {}, 0, "")
 _HOME = ROOT / ".build" / "etcd"
+_NUMBERS = count()
 
 
 def program():
@@ -81,6 +88,16 @@ class Node:
         os.kill(self._process.pid, number)
 
 
+@contextmanager
+def running(folder):
+    """A node that answers, until the end of the block."""
+    node = Node(folder)
+    try:
+        yield node.start().wait()
+    finally:
+        node.kill()
+
+
 def three(folder):
     nodes = [Node(folder, name=f"n{i}") for i in range(3)]
     cluster = ",".join(f"{n.name}=http://127.0.0.1:{n.peer_port}" for n in nodes)
@@ -90,6 +107,13 @@ def three(folder):
     for node in nodes:
         node.wait()
     return nodes
+
+
+def new_place(node):
+    """A site of its own in that etcd, with nothing in it."""
+    place = Place(f"etcd://{node.here}/site{next(_NUMBERS)}")
+    moving.create(place, "this one", EMPTY)
+    return place
 
 
 def ask(node, path, body):

@@ -1,11 +1,8 @@
 """No (key, nonce) pair twice: a witness of what the processes of a test send, watching by itself.
 
 Each Bench (site_bench, foreign_bench) has a Witness of its ports from its making to its end, and
-fails where a nonce came again under one key with other octets. Which key it was the SPIs tell:
-
-    ESP              (SPI, IV)
-    GSA_REKEY        (both SPIs, IV): under the Rekey SA; of its repeats each octet is the same
-    other messages   (both SPIs, direction, IV): under the IKE SA, SK and SKF
+fails where a nonce came again under one key with other octets. Which key it was the SPIs tell (see
+host/covey_host/cluster/wire.py).
 
 What the test's own process sends is none of ours: it forges, replays, and plays foreign peers. Its
 sockets mark their packets in the IP header (mark_own(), called by conftest.py).
@@ -13,21 +10,15 @@ sockets mark their packets in the IP header (mark_own(), called by conftest.py).
 It takes a packet socket, thus root on Linux; elsewhere nothing is watched.
 """
 
-import ctypes
 import socket
 import struct
 from contextlib import suppress
 from hashlib import sha256
 
-from covey import ike
+from covey_host.cluster import wire
 
 TOS = 0x68  # of what this process sends
-_SK, _SKF = 46, 53
-_IKE_LEAST, _ESP_LEAST = 28, 36
-_ETHERNET_IP, _UDP, _ESP = 0x0800, 17, 50
-_OUTGOING = 4  # PACKET_OUTGOING: on its way out; it comes in, too
-_SOL_PACKET, _STATISTICS = 263, 6
-_SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
+_ESP = 50  # IP protocol
 _ROOM = 32 << 20
 
 
@@ -55,7 +46,7 @@ class Book:
     def note(self, data):
         """A UDP payload, or ESP."""
         message = data[4:] if data[:4] == bytes(4) else data
-        found = ike_use(message) if is_ike(message) else esp_use(data)
+        found = wire.use_of(data)
         if found is None:
             return
         digest = sha256(message).digest()
@@ -66,33 +57,6 @@ class Book:
             self.repeated.append(f"{kind}: nonce {iv.hex()} again under {key.hex()}")
 
 
-def is_ike(data):
-    return (
-        len(data) >= _IKE_LEAST
-        and data[17] == 0x20
-        and struct.unpack_from(">I", data, 24)[0] == len(data)
-    )
-
-
-def ike_use(data):
-    """(kind, key, IV) of an IKE message, None where it has nothing encrypted."""
-    kind, off = data[16], _IKE_LEAST
-    while kind not in (_SK, _SKF):
-        if not kind or off + 4 > len(data):
-            return None
-        kind, off = data[off], off + max(4, struct.unpack_from(">H", data, off + 2)[0])
-    iv = off + (4 if kind == _SK else 8)
-    if data[18] == ike.GSA_REKEY:
-        return "GSA_REKEY", data[:16], data[iv : iv + 8]
-    return "IKE SA", data[:16] + bytes([data[19] & ike.FLAG_I]), data[iv : iv + 8]
-
-
-def esp_use(data):
-    if len(data) < _ESP_LEAST or not any(data[:4]):
-        return None
-    return "ESP", data[:4], data[8:16]
-
-
 class Witness:
     """group: dotted, whose raw ESP is heard; ports: any of these, at either end. host: of the key
     server; what is neither of it nor to the group is others' that have the same well-known port.
@@ -101,19 +65,17 @@ class Witness:
     def __init__(self, group, *ports, host="127.0.0.1"):
         self.book = Book()
         self._ends = {socket.inet_aton(host), socket.inet_aton(group)}
-        self._sock = _packet_socket()
-        if self._sock:
-            (number,) = struct.unpack(">I", socket.inet_aton(group))
-            _attach(self._sock, _filter(number, ports))
+        (number,) = struct.unpack(">I", socket.inet_aton(group))
+        self._sock = _packet_socket(_filter(number, ports))
 
     def look(self):
         """Note what has come until now → the Book."""
         with suppress(BlockingIOError):
             while self._sock:
                 data, address = self._sock.recvfrom(1 << 16)
-                if address[2] != _OUTGOING and self._ends & {data[12:16], data[16:20]}:
+                if address[2] != wire.OUTGOING and self._ends & {data[12:16], data[16:20]}:
                     start = (data[0] & 15) * 4
-                    self.book.note(data[start + (8 if data[9] == _UDP else 0) :])
+                    self.book.note(data[start + (8 if data[9] == wire.UDP else 0) :])
         return self.book
 
     def close(self):
@@ -121,31 +83,19 @@ class Witness:
         if not self._sock:
             return
         self.look()
-        lost = struct.unpack("II", self._sock.getsockopt(_SOL_PACKET, _STATISTICS, 8))[1]
+        lost = wire.lost_by(self._sock)
         self._sock.close()
         self._sock = None
         assert not self.book.repeated, self.book.repeated
         assert not lost, f"{lost} packets went by unseen"
 
 
-def _packet_socket():
+def _packet_socket(code):
+    """None where it may not be."""
     try:
-        sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
-        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
+        return wire.packet_socket(_ROOM, code)
     except (OSError, AttributeError):
         return None
-    _attach(sock, [(0x06, 0, 0, 0)])  # nothing, until we know what
-    sock.bind(("lo", _ETHERNET_IP))
-    sock.setblocking(False)
-    return sock
-
-
-def _attach(sock, code):
-    """code: (operation, jump if true, if false, operand) of classic BPF."""
-    octets = b"".join(struct.pack("HBBI", *line) for line in code)
-    program = ctypes.create_string_buffer(octets)
-    words = struct.pack("HL", len(code), ctypes.addressof(program))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, words)
 
 
 def _filter(group, ports):
@@ -156,7 +106,7 @@ def _filter(group, ports):
         (0x15, 2 * n + 9, 0, TOS),
         (0x30, 0, 0, 9),  # protocol
         (0x15, 2 * n + 5, 0, _ESP),
-        (0x15, 0, 2 * n + 6, _UDP),
+        (0x15, 0, 2 * n + 6, wire.UDP),
         (0xB1, 0, 0, 0),  # X: where the IP header ends
         (0x48, 0, 0, 0),  # source port
         *((0x15, 2 * n + 4 - place, 0, port) for place, port in enumerate(ports)),

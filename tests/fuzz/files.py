@@ -22,6 +22,7 @@ from covey_host import site as sites
 from covey_host.board import boards, espressif, firmware, mpyfile, uf2
 from covey_host.errors import Problem
 from covey_host.gcks import authority, policy
+from covey_host.gcks.policy import groups, reading
 from covey_host.operations import Operations
 from covey_host.store import sqlite
 from fuzz.program import Program
@@ -133,7 +134,7 @@ def changed_toml(program, text, keys, values=()):
     return "\n".join(lines)
 
 
-_KEYS = sorted(policy._SITE | policy._GROUP)
+_KEYS = sorted(reading.SITE | groups.GROUP)
 
 
 def policies(data):

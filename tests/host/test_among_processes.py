@@ -32,10 +32,8 @@ class Beside(Bench):
 
 @pytest.fixture
 def node(tmp_path):
-    made = etcd_plant.Node(tmp_path)
-    made.start().wait()
-    yield made
-    made.kill()
+    with etcd_plant.running(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from covey_host.cluster import faults, links, plant, schedule
+from covey_host.cluster import faults, links, schedule
+from covey_host.demo.ports import tcp_ports
 from covey_host.errors import Problem
 from processes import ENVIRONMENT, run
 
@@ -22,7 +23,7 @@ def with_link(scene):
     """scene(links, connect): behind the link "a" somebody says all again."""
 
     async def play():
-        own, behind = plant.tcp_ports(2)
+        own, behind = tcp_ports(2)
         server = await asyncio.start_server(echo, links.HOST, behind)
         made = links.Links()
         await made.obey({"open": {"a": [own, behind]}})

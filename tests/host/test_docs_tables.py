@@ -54,6 +54,7 @@ from covey_host.gcks import (
 from covey_host.gcks import (
     table as sas,
 )
+from covey_host.gcks.policy import groups, reading
 from covey_host.store import sqlite
 from gcks_site import Site
 from markdown import CLI, DESIGN, ROOT, SPEC, THREATS, blocks, code, codes, numbers, section, table
@@ -209,8 +210,8 @@ def test_the_layers_are_those_that_a_test_keeps():
 
 
 @pytest.mark.parametrize("at, readers, shape", [
-    (0, policy._SITE, policy.SitePolicy),
-    (1, policy._GROUP, policy.GroupPolicy),
+    (0, reading.SITE, policy.SitePolicy),
+    (1, groups.GROUP, policy.GroupPolicy),
 ])  # fmt: skip
 def test_every_key_of_covey_toml_with_its_default(at, readers, shape):
     shown = table(CLI, "covey.toml", at)

@@ -643,15 +643,17 @@ def test_a_stopped_holder_that_changes_keys_for_a_newcomer(tmp_path):
     assert crowd.current() == {"m0", "m1"}
 
 
+class Away(FullDisk):
+    """A store that isn't heard of, either, while it is full."""
+
+    def changed(self, *args):
+        if self.full:
+            raise Problem("No answer.")
+        return self._store.changed(*args)
+
+
 def test_who_is_without_its_store_says_nothing_of_groups(tmp_path):
     """Members that hear from it would think that they have the newest keys."""
-
-    class Away(FullDisk):
-        def changed(self, *args):
-            if self.full:
-                raise Problem("No answer.")
-            return self._store.changed(*args)
-
     site = Replicas(tmp_path / "state.db", wrap=Away)
     site.settle()
     site.add("m0")
@@ -669,13 +671,6 @@ def test_who_is_without_its_store_says_nothing_of_groups(tmp_path):
 
 def test_who_was_away_goes_on_with_the_run_that_there_is_now(tmp_path):
     """All others have died, and others have begun another run meanwhile."""
-
-    class Away(FullDisk):
-        def changed(self, *args):
-            if self.full:
-                raise Problem("No answer.")
-            return self._store.changed(*args)
-
     site = Replicas(tmp_path / "state.db", wrap=Away)
     site.settle()
     site.add("m0")

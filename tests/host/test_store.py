@@ -81,10 +81,8 @@ store = etcd.open_existing(Place(sys.argv[1]), "", Path(sys.argv[2]))
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
     """A real etcd."""
-    made = etcd_plant.Node(tmp_path_factory.mktemp("etcd"))
-    made.start().wait()
-    yield made
-    made.kill()
+    with etcd_plant.running(tmp_path_factory.mktemp("etcd")) as made:
+        yield made
 
 
 @pytest.fixture(params=["sqlite", "etcd"])

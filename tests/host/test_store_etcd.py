@@ -24,23 +24,16 @@ from covey_host.vault import copying
 from covey_host.vault.opening import create_store
 from processes import start
 
-EMPTY = moving.Content({}, {}, 0, "")
-_NUMBERS = count()
-
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
-    made = etcd_plant.Node(tmp_path_factory.mktemp("etcd"))
-    made.start().wait()
-    yield made
-    made.kill()
+    with etcd_plant.running(tmp_path_factory.mktemp("etcd")) as made:
+        yield made
 
 
 @pytest.fixture
 def place(node):
-    made = Place(f"etcd://{node.here}/site{next(_NUMBERS)}")
-    moving.create(made, "this one", EMPTY)
-    return made
+    return etcd_plant.new_place(node)
 
 
 @pytest.fixture
@@ -287,11 +280,9 @@ def patience(monkeypatch):
 
 
 def test_etcd_killed_and_started_again_has_lost_nothing(tmp_path, patience):
-    node = etcd_plant.Node(tmp_path)
-    node.start().wait()
-    try:
+    with etcd_plant.running(tmp_path) as node:
         place = Place(f"etcd://{node.here}")
-        moving.create(place, "this one", EMPTY)
+        moving.create(place, "this one", etcd_plant.EMPTY)
         store = again(place)
         store.lock("covey serve")
         version, n = 0, 0
@@ -314,15 +305,13 @@ def test_etcd_killed_and_started_again_has_lost_nothing(tmp_path, patience):
             assert store.read("a") == (b"%d" % turn, version)
             assert store.scan("member/") == [] and store.reserve("n", 1) == n
         store.close()
-    finally:
-        node.kill()
 
 
 def test_of_three_nodes_one_may_die_and_two_may_not(tmp_path, patience):
     nodes = etcd_plant.three(tmp_path)
     try:
         place = Place(f"etcd://{','.join(node.here for node in nodes)}/plant")
-        moving.create(place, "this one", EMPTY)
+        moving.create(place, "this one", etcd_plant.EMPTY)
         store = again(place)
         store.lock("covey serve")
         term = store.acquire_term("me")
@@ -357,7 +346,7 @@ def test_a_node_that_is_stopped_is_passed_over(tmp_path, patience):
     nodes = etcd_plant.three(tmp_path)
     try:
         place = Place(f"etcd://{','.join(node.here for node in nodes)}/plant")
-        moving.create(place, "this one", EMPTY)
+        moving.create(place, "this one", etcd_plant.EMPTY)
         store = again(place)
         nodes[0].signal(signal.SIGSTOP)
         assert store.reserve("n", 1) in range(5)
@@ -379,9 +368,9 @@ def test_nothing_there_foreign_newer_older_moved_or_another_site(node, place):
     with pytest.raises(Problem, match="is not a Covey store"):
         etcd.open_existing(other, "")
     with pytest.raises(Problem, match="holds something already"):
-        moving.create(other, "x", EMPTY)
+        moving.create(other, "x", etcd_plant.EMPTY)
     with pytest.raises(Problem, match="holds something already"):
-        moving.create(place, "x", EMPTY)
+        moving.create(place, "x", etcd_plant.EMPTY)
     with pytest.raises(Problem, match="holds another site"):
         etcd.open_existing(place, "that one")
     for value, words in (
@@ -566,7 +555,7 @@ def test_certificates_on_both_sides(tmp_path, monkeypatch):
     try:
         url = f"etcd://{node.here}"
         good = Place(url, ours.file, *ours.issue("gcks"))
-        moving.create(good, "this one", EMPTY)
+        moving.create(good, "this one", etcd_plant.EMPTY)
         store = again(good)
         store.lock("covey serve")
         assert store.compare_and_swap([("a", 0, LARGE)], None) and store.read("a")[0] == LARGE

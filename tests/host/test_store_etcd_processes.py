@@ -18,10 +18,8 @@ from site_bench import Bench
 
 @pytest.fixture
 def node(tmp_path):
-    made = etcd_plant.Node(tmp_path)
-    made.start().wait()
-    yield made
-    made.kill()
+    with etcd_plant.running(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import shutil
 import socket
 import threading
 import time
-from itertools import count
 
 import pytest
 
@@ -29,23 +28,16 @@ from covey_host.store.etcdclient import Client, Unreachable, get, put
 from covey_host.store.etcdrows import PART_LEN
 from covey_host.store.place import Place
 
-EMPTY = moving.Content({}, {}, 0, "")
-_NUMBERS = count()
-
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
-    made = etcd_plant.Node(tmp_path_factory.mktemp("etcd"))
-    made.start().wait()
-    yield made
-    made.kill()
+    with etcd_plant.running(tmp_path_factory.mktemp("etcd")) as made:
+        yield made
 
 
 @pytest.fixture
 def place(node):
-    made = Place(f"etcd://{node.here}/shared{next(_NUMBERS)}")
-    moving.create(made, "this one", EMPTY)
-    return made
+    return etcd_plant.new_place(node)
 
 
 @pytest.fixture
@@ -432,7 +424,7 @@ def test_a_copy_takes_no_replica_along(place, joined, node):
     one.close()
     alone = etcd.open_existing(place, "this one")
     alone.lock("covey store copy")
-    there = Place(f"etcd://{node.here}/copy{next(_NUMBERS)}")
+    there = Place(f"etcd://{node.here}/copy")
     moving.create(there, "this one", moving.content(alone))
     alone.close()
     copy = etcd.open_existing(there, "this one")
@@ -448,11 +440,9 @@ def test_a_copy_takes_no_replica_along(place, joined, node):
 @pytest.mark.parametrize("has_gone_on", [False, True], ids=["just restored", "and gone on"])
 def test_an_older_copy_of_etcd_is_found_out_and_nothing_is_written_there(tmp_path, has_gone_on):
     """Its revision says so; that of one's own head, where others have written since."""
-    node = etcd_plant.Node(tmp_path)
-    node.start().wait()
-    try:
+    with etcd_plant.running(tmp_path) as node:
         place = Place(f"etcd://{node.here}")
-        moving.create(place, "this one", EMPTY)
+        moving.create(place, "this one", etcd_plant.EMPTY)
         names = ("reads", "swaps", "reserves", "beats", "asks")
         stores = {name: etcd.open_existing(place, "this one") for name in names}
         for name, store in stores.items():
@@ -500,8 +490,6 @@ def test_an_older_copy_of_etcd_is_found_out_and_nothing_is_written_there(tmp_pat
                 fresh.changed("", since)
         for store in (*stores.values(), fresh):
             store.close()
-    finally:
-        node.kill()
 
 
 # While others wait for the caller
@@ -530,7 +518,7 @@ def test_while_no_node_answers_the_caller_is_not_kept(tmp_path, silent, monkeypa
     monkeypatch.setattr(etcdclient, "_HURRY_S", 0.3)
     try:
         place = Place(f"etcd://{node.here},{silent}")
-        moving.create(place, "this one", EMPTY)
+        moving.create(place, "this one", etcd_plant.EMPTY)
         store = etcd.open_existing(place, "this one")
         store.join("one")
         node.kill()
@@ -556,14 +544,14 @@ def test_while_no_node_answers_the_caller_is_not_kept(tmp_path, silent, monkeypa
 
 
 def test_looking_for_a_node_that_writes_leaves_nothing_in_an_etcd_that_was_emptied(node):
-    there = Place(f"etcd://{node.here}/emptied{next(_NUMBERS)}")
+    there = Place(f"etcd://{node.here}/emptied")
     scout = etcdclient._Scout(there)
     while not scout.has_found:
         time.sleep(0.01)
     client = Client(there)
     assert client.transact([], [get(there.prefix, there.prefix + b"\xff")]).rows == [[]]
     client.close()
-    moving.create(there, "this one", EMPTY)
+    moving.create(there, "this one", etcd_plant.EMPTY)
 
 
 class Pace:

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 
 from ..cluster import nodes
-from ..cluster.plant import tcp_ports
 from ..demo.cast import Lost
+from ..demo.ports import tcp_ports
 from ..store.etcdclient import Client, has_mod, put
 from ..store.place import Place
 from .board import BUILD

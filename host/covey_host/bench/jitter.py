@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from ..demo.cast import ROOT
-from ..demo.stage import free_ports
+from ..demo.ports import udp_ports
 from .board import BUILD
 from .plant import INTERFACE, Plant
 from .results import Missing, Table
@@ -63,7 +63,7 @@ class _Loop:
         """count: of consumers that stay. Where it is one, who is to be removed is always this
         Python, which needs next to nothing of a core."""
         self.plant, self.is_plain = plant, plain
-        self._where = ["-", f"239.200.{random.randrange(256)}.9", *free_ports(1), INTERFACE]
+        self._where = ["-", f"239.200.{random.randrange(256)}.9", *udp_ports(1), INTERFACE]
         self._stay = [self._start(arch, "consume", f"consumer-{n}") for n in range(count)]
         self._others = [
             self._start(arch if count > 1 else None, "consume", _LEAVER),

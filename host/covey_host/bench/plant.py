@@ -11,7 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ..demo.stage import free_ports
+from ..demo import person
+from ..demo.ports import udp_ports
 from .board import BUILD
 from .results import Missing
 
@@ -48,14 +49,11 @@ class Plant:
         return self
 
     def _open(self):
-        self.port, carrier = free_ports(2)
+        self.port, carrier = udp_ports(2)
         group = f"239.{random.randrange(196, 200)}.{random.randrange(256)}.9"
         self.covey("init", ".")
         policy = self.folder / "covey.toml"
-        lines = policy.read_text().splitlines()
-        where = f'listen = [{{ address = "{INTERFACE}:{self.port}", marker = true }}]'
-        lines = [where if line.startswith("listen = ") else line for line in lines]
-        policy.write_text("\n".join(lines) + "\n")
+        person.listen(policy, f'{{ address = "{INTERFACE}:{self.port}", marker = true }}')
         words = ["--address", group, "--port", "2222", "--source-auth", self._source_auth]
         self.covey("group", "add", GROUP, *words)
         with open(policy, "a") as file:

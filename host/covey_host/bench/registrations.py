@@ -15,7 +15,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from ..demo.stage import free_ports
+from ..demo.ports import udp_ports
 from ..gcks import issuing, trust
 from ..gcks.authority import Authority
 from ..gcks.ledger import Ledger, encode
@@ -59,7 +59,7 @@ def _measure(table: Table, how: str, quick: bool) -> None:
         order |= {"psk": psk and psk.hex(), "keys": str(plant.folder / "keys.json")}
         sides = {}
         try:
-            charon = stack.enter_context(Charon(free_ports(2), psk, pems, may_fetch=not quick))
+            charon = stack.enter_context(Charon(udp_ports(2), psk, pems, may_fetch=not quick))
         except Missing as error:
             table.note(f"Left out: strongSwan's charon, {how}; {error}.")
         else:

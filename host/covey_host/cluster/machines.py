@@ -1,8 +1,6 @@
 """The machines of a cluster that are key servers: a site directory each, and its `covey serve`."""
 
 import asyncio
-import json
-import os
 import re
 import shutil
 import signal
@@ -11,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import control
+from ..demo import person
 from ..demo.cast import Child, Lost
 from ..errors import Problem
 from ..site import Site
@@ -48,9 +47,8 @@ class Machine:
         for path in (original.key, original.policy, original.elsewhere):
             shutil.copy(path, root / path.name)
             (root / path.name).chmod(0o600)
-        policy, store = self.site.policy, self.site.elsewhere
-        listen = f'listen = ["{HOST}:{self.port}"]'
-        policy.write_text(re.sub(r"(?m)^listen = .*$", listen, policy.read_text(), count=1))
+        store = self.site.elsewhere
+        person.listen(self.site.policy, f'"{HOST}:{self.port}"')
         text = re.sub(r"(?m)^url = .*$", f'url = "{url}"', store.read_text(), count=1)
         store.write_text(f'{text}replica = "{self.name}"\n')
 
@@ -101,24 +99,8 @@ class Machine:
 
     async def covey(self, *words: str, status: int = 0) -> list[dict]:
         """A command typed here: the JSON objects that it printed. Lost where it ends otherwise."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "covey_host", *words),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=self._folder,
-            env={**os.environ, "COVEY_SITE": str(self.site.root)},
-            start_new_session=True,
-        )
-        try:
-            out, complaint = await process.communicate()
-        except asyncio.CancelledError:
-            process.kill()
-            raise
-        if process.returncode != status:
-            raise Lost(f"covey {' '.join(words)}: {complaint.decode().strip()}")
-        return [json.loads(line) for line in out.splitlines() if line.startswith(b"{")]
+        site = str(self.site.root)
+        return await person.covey(*words, folder=self._folder, site=site, status=status)
 
     def _note(self, event: dict) -> None:
         self.events.append(event)

@@ -9,10 +9,8 @@ the loopback interface, and are not harmed: they lose what they send to a server
 import asyncio
 import json
 import random
-import re
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -21,8 +19,9 @@ from functools import partial
 from pathlib import Path
 
 from .. import control
+from ..demo import person
 from ..demo.cast import ROOT, Child, Lost, Member
-from ..demo.stage import free_ports
+from ..demo.ports import tcp_ports, udp_ports
 from ..store.etcdrows import span
 from ..store.place import Place
 from . import links, nodes
@@ -38,7 +37,6 @@ rejoin_spread = "1s"
 repeat_spacing = "300ms"
 fresh_join = false
 """
-_PORTS = range(20000, 32000)  # below those that systems give out by themselves
 _PATIENCE_S = 60
 _ANSWER_S = 1
 _POLL_S = 0.05
@@ -61,7 +59,7 @@ class Plant:
         self.group = f"239.{chance.randrange(192, 196)}.{chance.randrange(256)}.9"
         (ROOT / ".build").mkdir(exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix="cluster-", dir=ROOT / ".build"))
-        self.carrier, *listen = free_ports(1 + servers)
+        self.carrier, *listen = udp_ports(1 + servers)
         tcp = iter(tcp_ports(3 * etcds + servers * etcds))
         self.nodes = [
             Node(self.folder, f"n{i}", *(next(tcp) for _ in "abc")) for i in range(etcds)
@@ -238,8 +236,7 @@ class Plant:
         maker = Machine(self.folder, "maker", self.machines[0].port)
         await maker.covey("init", "maker", "--identity", "gcks.cluster")
         policy = maker.site.policy
-        listen = f'listen = ["{HOST}:{maker.port}"]'
-        policy.write_text(re.sub(r"(?m)^listen = .*$", listen, policy.read_text(), count=1))
+        person.listen(policy, f'"{HOST}:{maker.port}"')
         port = str(APPLICATION_PORT)
         await maker.covey("group", "add", GROUP, "--address", self.group, "--port", port)
         with open(policy, "a") as file:
@@ -252,21 +249,3 @@ class Plant:
 
 def _has_begun(member: Member) -> bool:
     return "listening" in member.events or "failed" in member.events
-
-
-def tcp_ports(count: int) -> list[int]:
-    """Ports of TCP that nobody uses."""
-    found: dict[int, socket.socket] = {}
-    try:
-        while len(found) < count:
-            sock = socket.socket()
-            number = random.choice(_PORTS)
-            try:
-                sock.bind((HOST, number))
-                found[number] = sock
-            except OSError:
-                sock.close()
-    finally:
-        for sock in found.values():
-            sock.close()
-    return list(found)

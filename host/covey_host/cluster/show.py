@@ -15,18 +15,14 @@ import asyncio
 import os
 import signal
 import sys
-import time
-import traceback
 from dataclasses import asdict
 
-from covey.drops import ConfigError
-
 from ..demo import verdicts as traffic
-from ..demo.cast import Lost, Member, architectures
-from ..demo.screen import Screen, show_json
-from ..demo.verdicts import Verdict, Witness
-from ..errors import FAILURE, Problem
-from ..output import complain
+from ..demo.cast import Member, architectures
+from ..demo.performance import Performance, present
+from ..demo.screen import Screen
+from ..demo.verdicts import Witness
+from ..errors import Problem
 from . import acts, checks, judged, nodes
 from .history import History, Recorder
 from .plant import GROUP, Plant
@@ -37,10 +33,9 @@ _GO_S = 1.0  # traffic before anything is done
 _DRAIN_S = 0.5
 
 
-class Show:
+class Show(Performance):
     def __init__(self, screen: Screen):
         archs, self._notes = architectures()
-        self._screen = screen
         self._members = [
             Member("press", archs[0], connection="01100001"),
             Member("drill", archs[1]),
@@ -48,53 +43,17 @@ class Show:
         ]
         self._leaver = Member("panel", None)
         self._plant = Plant(options=nodes.TUNED, serve=lambda name: ("--replica", name))
+        super().__init__(self._plant, screen, "show.log")
         self._probes = Probes(self._plant, _PROBES, _PERIOD_MS)
         self._history = History(GROUP)
         self._recorder: Recorder | None = None
         self._acts: acts.Acts | None = None
-        self._verdicts: list[Verdict] = []
-        self._signal = 0
-        self._began = time.monotonic()
 
-    async def run(self) -> int:
-        """The exit status. Whatever happens, nothing is left running."""
-        self._catch_signals(asyncio.current_task())
-        try:
-            await self._perform()
-        except asyncio.CancelledError:
-            if not self._signal:
-                raise
-        except (Lost, Problem, ConfigError) as error:
-            self._verdicts.append(Verdict("the run comes to its end", False, str(error)))
-        except Exception as error:  # a fault of the show itself
-            (self._plant.folder / "show.log").write_text(traceback.format_exc())
-            sentence = f"{type(error).__name__}, see show.log."
-            self._verdicts.append(Verdict("the run comes to its end", False, sentence))
-        finally:
-            self._screen.stop()
-            await self._plant.close(keep=not self._is_good and not self._signal)
-        if self._signal:
-            complain("Interrupted: nothing is left running.")
-            return 128 + self._signal
-        self._conclude()
-        return 0 if self._is_good else FAILURE
-
-    def summary(self) -> dict:
+    def facts(self) -> dict:
         """See above."""
-        return {
-            "ok": self._is_good,
-            "took_s": round(time.monotonic() - self._began, 1),
-            "folder": None if self._is_good else str(self._plant.folder),
-            "acts": [asdict(done) for done in (self._acts.done if self._acts else ())],
-            "phases": self._screen.phases,
-            "expectations": [asdict(verdict) for verdict in self._verdicts],
-        }
+        return {"acts": [asdict(done) for done in (self._acts.done if self._acts else ())]}
 
-    @property
-    def _is_good(self) -> bool:
-        return bool(self._verdicts) and all(verdict.ok for verdict in self._verdicts)
-
-    async def _perform(self) -> None:
+    async def perform(self) -> None:
         plant, screen = self._plant, self._screen
         screen.line(f"files in {plant.folder}")
         for note in self._notes:
@@ -179,42 +138,9 @@ class Show:
             statuses[machine.name] = await machine.child.end(signal.SIGTERM)
         self._verdicts.append(traffic.ended(statuses, [], True))
 
-    def _conclude(self) -> None:
-        for verdict in self._verdicts:
-            self._screen.verdict(verdict)
-        bad = sum(not verdict.ok for verdict in self._verdicts)
-        took = f"{time.monotonic() - self._began:.0f} s"
-        if bad:
-            where = f"see {self._plant.folder}"
-            self._screen.line(f"{bad} of {len(self._verdicts)} do not hold ({took}): {where}")
-        else:
-            self._screen.line(f"all {len(self._verdicts)} hold ({took})")
-
-    def _catch_signals(self, task: asyncio.Task) -> None:
-        """The first one ends the run in good order, the next one at once."""
-
-        def stop(number: int) -> None:
-            if self._signal:
-                self._plant.kill()
-            else:
-                self._signal = number
-                task.cancel()
-
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, stop, number)
-
 
 def main() -> int:
-    as_json = os.environ.get("JSON", "0") not in ("", "0")
-    try:
-        show = Show(Screen(as_json))
-    except (Problem, Lost, ConfigError) as error:
-        complain(str(error))
-        return error.status if isinstance(error, Problem) else FAILURE
-    status = asyncio.run(show.run())
-    if as_json:
-        show_json(show.summary())
-    return status
+    return present(Show, os.environ.get("JSON", "0") not in ("", "0"))
 
 
 if __name__ == "__main__":

@@ -23,14 +23,16 @@ from ..errors import Problem
 
 GSA_REKEY, ESP, IKE_SA = "GSA_REKEY", "ESP", "IKE SA"
 SK, SKF = 46, 53  # payloads that are encrypted
+UDP = 17
+OUTGOING = 4  # PACKET_OUTGOING: on its way out; it comes in, too
+_ETHERNET_IP = 0x0800
 _IKE_LEAST, _ESP_LEAST = 28, 36
-_ETHERNET_IP, _UDP = 0x0800, 17
-_OUTGOING = 4  # PACKET_OUTGOING: on its way out; it comes in, too
 _SOL_PACKET, _STATISTICS = 263, 6
 _SO_ATTACH_FILTER, _SO_RCVBUFFORCE = 26, 33
 _RCVBUF = 64 << 20
 _MOST = 1 << 16
-_FILTER = [(0x30, 0, 0, 9), (0x15, 0, 1, _UDP), (0x06, 0, 0, _MOST), (0x06, 0, 0, 0)]
+Code = list[tuple[int, int, int, int]]  # classic BPF: operation, jump if true, if false, operand
+_FILTER: Code = [(0x30, 0, 0, 9), (0x15, 0, 1, UDP), (0x06, 0, 0, _MOST), (0x06, 0, 0, 0)]
 
 
 class Datagram(NamedTuple):
@@ -56,18 +58,10 @@ class Ear:
 
     def open(self) -> None:
         try:
-            sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+            self._sock = packet_socket(_RCVBUF, _FILTER)
         except (OSError, AttributeError):
             raise Problem("The wire is heard by a packet socket: be root, on Linux.") from None
-        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RCVBUF)
-        octets = b"".join(struct.pack("HBBI", *line) for line in _FILTER)
-        code = ctypes.create_string_buffer(octets)
-        program = struct.pack("HL", len(_FILTER), ctypes.addressof(code))
-        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
-        sock.bind(("lo", _ETHERNET_IP))
-        sock.setblocking(False)
-        self._sock = sock
-        asyncio.get_running_loop().add_reader(sock, self._readable)
+        asyncio.get_running_loop().add_reader(self._sock, self._readable)
 
     def close(self) -> None:
         """All that has come was heard."""
@@ -75,8 +69,7 @@ class Ear:
             return
         asyncio.get_running_loop().remove_reader(self._sock)
         self._readable()
-        counts = self._sock.getsockopt(_SOL_PACKET, _STATISTICS, 8)
-        self.lost += struct.unpack("II", counts)[1]
+        self.lost += lost_by(self._sock)
         self._sock.close()
         self._sock = None
 
@@ -85,7 +78,7 @@ class Ear:
             while True:
                 packet, address = self._sock.recvfrom(_MOST)
                 start = (packet[0] & 15) * 4
-                if address[2] == _OUTGOING or packet[9] != _UDP or len(packet) < start + 8:
+                if address[2] == OUTGOING or packet[9] != UDP or len(packet) < start + 8:
                     continue
                 source, to = struct.unpack_from(">HH", packet, start)
                 if source in self._ports or to in self._ports:
@@ -98,6 +91,25 @@ class Ear:
                             packet[start + 8 :],
                         )
                     )
+
+
+def packet_socket(room: int, code: Code) -> socket.socket:
+    """One that hears IP on the loopback interface, as code lets it by. room: octets, for what is
+    not read yet. OSError, or AttributeError, where it may not."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, room)
+    octets = b"".join(struct.pack("HBBI", *line) for line in code)
+    program = ctypes.create_string_buffer(octets)
+    words = struct.pack("HL", len(code), ctypes.addressof(program))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, words)
+    sock.bind(("lo", _ETHERNET_IP))
+    sock.setblocking(False)
+    return sock
+
+
+def lost_by(sock: socket.socket) -> int:
+    """Packets that there was no room for since it was asked last."""
+    return struct.unpack("II", sock.getsockopt(_SOL_PACKET, _STATISTICS, 8))[1]
 
 
 def use_of(data: bytes) -> tuple[str, bytes, bytes] | None:

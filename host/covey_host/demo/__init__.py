@@ -11,19 +11,21 @@ player      a member: one file and traffic.py, on both interpreters
 traffic     the I/O data, and what a receiver makes of it
 attacker    the attacker's process; intruder: its ear and its mouth; attacks: what it sends;
             capture: what it knows; relay: its lies to a member that registers
+person      what is typed at the site; ports: that nobody uses
 tap         a witness of every genuine packet
 usecases    motors and a photo eye: boards that run files of firmware/; powered: their power
 recorder    what CAPTURE leaves of the wire
 play        the acts, one after another
 verdicts    what must hold
 screen      what a person sees
+performance from the first to the last of it, whatever happens; of `make cluster`, too
 
 SECONDS=n sets how long traffic flows (20 unless told), SEED=n makes the attacker's choices
 repeatable, CAPTURE=DIR leaves the packets and the keys there (see recorder, and ../keys.py),
 JSON=1 puts one object on stdout (and all else on stderr):
 
-    {"ok": bool, "seconds": of traffic asked for, "took_s": in all, "seed": n, "folder": of a run
-     that failed, or null,
+    {"ok": bool, "took_s": in all, "folder": of a run that failed, or null,
+     "seconds": of traffic asked for, "seed": n,
      "members": [{"member", "interpreter", "state", "epoch", "spi", "sender_id", "sent", "opened",
                   "rekeys", "drops": {reason: n}, "flows": {connection: {"first", "last", "count",
                   "duplicates", "late", "wrong", "gaps"}}, ...}],

@@ -8,10 +8,8 @@ import asyncio
 import json
 import os
 import random
-import re
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -22,8 +20,10 @@ from .. import control
 from ..errors import Problem
 from ..site import Site
 from ..vault.opening import open_store
+from . import person
 from .cast import ROOT, Child, Lost, Member
 from .imposture import MODES, Imposture
+from .ports import udp_ports
 from .recorder import Recorder
 from .tap import Tap
 from .usecases import CASES
@@ -36,7 +36,6 @@ APPLICATION_PORT = 2222
 ATD_S, DTD_S, SPREAD_S = 1, 3, 1
 INTERFACE = "127.0.0.1"
 
-_PORTS = range(20000, 32000)  # below those that systems give out by themselves
 _SETTINGS = f"""\
 atd = "{ATD_S}s"
 dtd = "{DTD_S}s"
@@ -71,7 +70,7 @@ class Stage:
         self.tap: Tap | None = None
         self._children: list[Child] = []
         self._seed = seed
-        self.carrier, self.listen, self.plain, self.relay, self.elsewhere = free_ports(5)
+        self.carrier, self.listen, self.plain, self.relay, self.elsewhere = udp_ports(5)
         (ROOT / ".build").mkdir(exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix="run-", dir=ROOT / ".build"))
         self.site = Site(self.folder / "site")
@@ -128,24 +127,7 @@ class Stage:
 
     async def covey(self, *words: str, status: int = 0) -> list[dict]:
         """Run the command: the JSON objects that it printed. Lost where it ends otherwise."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "covey_host", *words),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=self.folder,
-            env={**os.environ, "COVEY_SITE": "site"},
-            start_new_session=True,
-        )
-        try:
-            out, complaint = await process.communicate()
-        except asyncio.CancelledError:
-            process.kill()
-            raise
-        if process.returncode != status:
-            raise Lost(f"covey {' '.join(words)}: {complaint.decode().strip()}")
-        return [json.loads(line) for line in out.splitlines() if line.startswith(b"{")]
+        return await person.covey(*words, folder=self.folder, site="site", status=status)
 
     async def rekey(self) -> str:
         """New keys: their SPI."""
@@ -227,12 +209,8 @@ class Stage:
 
     async def _make_site(self) -> None:
         await self.covey("init", "site", "--identity", "gcks.demo")
-        listen = (
-            f'listen = [{{ address = "{INTERFACE}:{self.listen}", marker = true }},'
-            f' "{INTERFACE}:{self.plain}"]'
-        )
-        text = self.site.policy.read_text()
-        self.site.policy.write_text(re.sub(r"(?m)^listen = .*$", listen, text, count=1))
+        marked = f'{{ address = "{INTERFACE}:{self.listen}", marker = true }}'
+        person.listen(self.site.policy, marked, f'"{INTERFACE}:{self.plain}"')
         port = str(APPLICATION_PORT)
         await self.covey("group", "add", GROUP, "--address", self.group, "--port", port)
         with open(self.site.policy, "a") as policy:
@@ -329,21 +307,3 @@ class Stage:
             self.tap.recorder = None
             self.recorder.close()
         return ended
-
-
-def free_ports(count: int) -> list[int]:
-    """UDP ports that nobody uses."""
-    found: dict[int, socket.socket] = {}
-    try:
-        while len(found) < count:
-            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            number = random.choice(_PORTS)
-            try:
-                sock.bind(("0.0.0.0", number))
-                found[number] = sock
-            except OSError:
-                sock.close()
-    finally:
-        for sock in found.values():
-            sock.close()
-    return list(found)

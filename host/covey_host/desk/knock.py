@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from covey import aio, config, ike, offer
 
 from .. import control
+from ..demo.ports import udp_ports
 from ..demo.relay import LIES, Relay
-from ..demo.stage import free_ports
 from ..demo.verdicts import Verdict
 from ..doctor.ways import answers
 from ..gcks.policy import GroupPolicy, load
@@ -84,7 +84,7 @@ class Door:
         if plain is None:
             self._screen.skipped("lies", what, "the key server has no port without a marker")
             return
-        [number] = free_ports(1)
+        [number] = udp_ports(1)
         relay = Relay((_HERE, number), plain)
         await relay.open()
         settings = settings_of(self._plan)
