@@ -398,7 +398,7 @@ def test_a_site_that_moved_away_is_not_opened_nor_locked(store, place):
 def test_a_copy_that_was_stopped_leaves_the_site_where_others_have_worked_since(
     node, tmp_path, monkeypatch
 ):
-    site, place = Site(tmp_path / "site"), Place(f"etcd://{node.here}/back{next(_NUMBERS)}")
+    site, place = Site(tmp_path / "site"), Place(f"etcd://{node.here}/back")
     sites.create(site.root, "", lambda at: create_store(at, site.key, None).close())
     copying.into_etcd(site, place)
     mark, others = etcd.EtcdStore.mark_moved, []

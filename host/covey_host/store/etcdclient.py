@@ -23,8 +23,8 @@ _PATIENCE_S = 5.0  # of one call, over all nodes: an election takes 1 to 3 s at 
 _HURRY_S = 1.0  # the same after hurry(), unless etcd is slow
 _PROBE_S = 0.3  # the same while none has answered lately
 _REST_S = 1.0  # between such calls
-# Of one node, where there are others; twice that for the next, and more once all were asked: what a
-# leader had taken when it died is answered never, asked anew it is done by the next one
+# Of one node, where there are others; twice that for the next, and more once all were asked: what
+# a leader had taken when it died is answered never, asked anew it is done by the next one
 _ATTEMPT_S = 0.3
 _SLOWEST_S = 2.0  # as which etcd's own pace makes that
 _SCOUT_S = 0.1  # between a thread's tries
