@@ -27,6 +27,7 @@ from string import ascii_letters
 
 from .identifiers import DEFINITIONS, FUNCTIONS, Names, arguments, is_const, stored
 from .known import FOREIGN, SHORT, SHORTEST
+from .spheres import Spheres
 
 PACKAGE = "covey"
 # What an application may call, whatever main.py says: all public names of a file, or these.
@@ -143,11 +144,10 @@ def _choose(
         for word in names.words:
             files[word].add(file)
     wanted = (bound | others & files.keys() | handed - asked) - fixed
-    spheres = _Spheres(trees, known, wanted)
-    anywhere = _strays(trees, known)
+    spheres = Spheres(trees, known, wanted)
     chosen = {}
     for word in sorted(wanted, key=lambda word: (-len(files[word]), -often[word], word)):
-        taken, beside = spheres.of(word, files[word], everywhere=word in anywhere)
+        taken, beside = spheres.of(word, files[word])
         free = [new for new in _POOL if _is_in_none(new, taken)]
         free = [new for new in free if _is_in_none(new, beside)] or free
         new = free[0] if free else next(new for new in _letters() if _is_in_none(new, taken))
@@ -156,76 +156,6 @@ def _choose(
         for names in taken:
             names.add(chosen.get(word, word))
     return chosen
-
-
-def _strays(trees: dict[str, ast.Module], known: dict[str, Names]) -> set[str]:
-    """Attributes of objects that a function sets from outside, if there is no class that binds
-    all that it sets of one: what else such an object has, nobody here knows.
-    """
-    kinds = defaultdict(list)
-    for names in known.values():
-        for kind in names.classes:
-            kinds[kind.name].append(kind)
-
-    def fields(kind: ast.ClassDef) -> set[str]:
-        names = Names(kind)
-        found = names.members() | names.stored_in_self
-        for base in kind.bases:
-            name = getattr(base, "id", kind.name)
-            if name != kind.name and len(kinds.get(name, ())) == 1:
-                found |= fields(kinds[name][0])
-        return found
-
-    complete = [fields(kind) for some in kinds.values() for kind in some]
-    strays = set()
-    for file, tree in trees.items():
-        outside = [node for node in tree.body if not isinstance(node, DEFINITIONS)]
-        for part in known[file].functions + outside:
-            for attributes in _set_from_outside(part).values():
-                if not any(attributes <= having for having in complete):
-                    strays |= attributes
-    return strays
-
-
-def _set_from_outside(part: ast.AST) -> dict[str, set[str]]:
-    """{an object: its attributes that are set there}"""
-    found = defaultdict(set)
-    for node in ast.walk(part):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            where = ast.unparse(node.value)
-            if where != "self":
-                found[where].add(node.attr)
-    return found
-
-
-class _Spheres:
-    """Where words can meet: in each file those that stand alone, and those behind dots. A word
-    that does both anywhere is in both.
-    """
-
-    def __init__(self, trees: dict[str, ast.Module], known: dict[str, Names], wanted: set[str]):
-        self._near = _neighbours(trees, known)  # (bare, dotted)
-        self._words = [set(), set()]
-        self._taken = ({}, {})
-        for file, names in known.items():
-            for at, words in enumerate((names.bare, names.dotted)):
-                self._words[at] |= words
-                self._taken[at][file] = words - wanted
-
-    def of(
-        self, word: str, files: set[str], *, everywhere: bool
-    ) -> tuple[list[set[str]], list[set[str]]]:
-        """The sets of names that a new one must not be in, to be added to as it is taken; and
-        those where it would mean another thing, too, which is no more than hard to read.
-        """
-        places, beside = [], []
-        for words, near, taken in zip(self._words, self._near, self._taken, strict=True):
-            if word not in words:
-                beside += [taken[file] for file in files]
-                continue
-            meets = set(near) if everywhere else set().union(*map(near.get, files))
-            places += [taken[file] for file in meets]
-        return places, beside
 
 
 def _is_in_none(name: str, sets: list[set[str]]) -> bool:
@@ -238,34 +168,6 @@ def _letters() -> Iterator[str]:
     for pair in product(ascii_letters, repeat=2):
         if "".join(pair) not in _NO_NAMES:
             yield "".join(pair)
-
-
-def _neighbours(
-    trees: dict[str, ast.Module], known: dict[str, Names]
-) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
-    """The files whose names meet: in one module, by `from x import *`; in one object, by
-    inheritance.
-    """
-    modules = {file: {file} for file in trees}
-    objects = {file: {file} for file in trees}
-    homes = {kind.name: file for file in trees for kind in known[file].classes}
-
-    def bring_together(near: dict[str, set[str]], one: str, other: str) -> None:
-        both = near[one] | near[other]
-        for file in both:
-            near[file] = both
-
-    for file, tree in trees.items():
-        for kind in known[file].classes:
-            for base in kind.bases:
-                name = getattr(base, "attr", getattr(base, "id", None))
-                bring_together(objects, file, homes.get(name, file))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
-                other = node.module.replace(".", "/") + ".py"
-                if other in trees:
-                    bring_together(modules, file, other)
-    return modules, objects
 
 
 class _Renamed(ast.NodeVisitor):
