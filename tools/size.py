@@ -156,9 +156,11 @@ def command(folder, script, *words):
     return ["env", path, wrapper, "-X", f"heapsize={_HEAP}", _SCRIPTS / script, *words]
 
 
-def micropython(folder, script, *words):
-    """What a script prints there. Missing where there is none, or it fails."""
-    done = subprocess.run(command(folder, script, *words), capture_output=True, text=True)
+def micropython(folder, script, *words, given=None):
+    """What a script prints there. Missing where there is none, or it fails. given: its stdin."""
+    done = subprocess.run(
+        command(folder, script, *words), input=json.dumps(given), capture_output=True, text=True
+    )
     if done.returncode:
         raise Missing(f"{script} failed: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
     return json.loads(done.stdout)
@@ -187,7 +189,7 @@ def note_loaded(modules, loaded):
 def fill_heap(modules, root, folder, loaded):
     """Note what each module keeps on the heap: those of a member first."""
     by_name = {module.dotted: module for module in modules.values()}
-    taken = micropython(folder, "imports.py", *in_order(by_name, root, loaded))
+    taken = micropython(folder, "imports.py", given=in_order(by_name, root, loaded))
     for dotted, octets in taken.items():
         by_name[dotted].heap = octets
 

@@ -176,6 +176,54 @@ def test_what_is_asked_of_an_object_that_is_not_ours_stays(same):
     assert ".sized" in made.texts["covey/it.py"]
 
 
+def test_a_global_and_an_attribute_may_share_a_name(same, monkeypatch):
+    """What a class says itself is in between: there one would hide the other."""
+    monkeypatch.setattr(shorten, "_POOL", ("abs", "any"))
+    made = same(
+        "from covey.it import f\nprint(f())",
+        it="step_of_it = 3\n\ndef plus(n):\n    return n + step_of_it\n\n"
+        "class Thing:\n    size_of_it = step_of_it\n    twice = plus(size_of_it)\n\n"
+        "    def __init__(self, added=step_of_it):\n        self.added_so_far = added\n\n"
+        "    def sum_of_it(self):\n"
+        "        return plus(self.added_so_far) + self.size_of_it + self.twice\n\n"
+        "def f():\n    thing = Thing()\n    added_so_far = plus(thing.added_so_far)\n"
+        "    return thing.sum_of_it(), added_so_far\n",
+    )
+    assert any("|" in old for old in made.names["it"].values())
+    assert made.texts["covey/it.py"].count("abs") > 2
+
+
+def test_what_is_set_from_outside_meets_all_that_an_object_may_have(same, monkeypatch):
+    """Where no class has all that is set of one object, nobody knows what else it has."""
+    monkeypatch.setattr(shorten, "_POOL", ("abs", "any", "pow", "chr"))
+    texts = {
+        "thing": "class Thing:\n    def __init__(self):\n        self._mine = 1\n\n"
+        "    def mine_of_it(self):\n        return self._mine\n",
+        "other": "class Other:\n    def __init__(self):\n        self.first_one = 2\n",
+    }
+    for file in ("thing", "other"):
+        kind = file.capitalize()
+        same(
+            "from covey.user import f\nprint(f())",
+            user=f"from covey.{file} import {kind}\n\ndef f():\n    t = {kind}()\n"
+            "    t.first_one = 5\n    t.second_one = 6\n"
+            "    return t.first_one, t.second_one, getattr(t, '_mine', 0)\n",
+            **texts,
+        )
+
+
+def test_what_stays_behind_is_ours_too(shrunk, tmp_path):
+    (tmp_path / "covey").mkdir()
+    (tmp_path / "covey" / "behind.py").write_text(
+        "class Behind:\n    def its_own(self):\n        pass\n"
+    )
+    made = shrunk(
+        "from covey.it import f",
+        it="def f(thing):\n    return thing.its_own, thing.not_ours\n",
+    )
+    assert "its_own" not in made.texts["covey/it.py"] and "not_ours" in made.texts["covey/it.py"]
+
+
 def test_two_names_of_one_object_stay_two(same):
     """By inheritance, from outside, and by `import *`."""
     same(
@@ -382,7 +430,9 @@ def test_each_short_name_stands_for_one():
     for file, text in made.texts.items():
         mine = made.names.get(made.short_name(file), {})
         assert len(set(mine.values())) == len(mine), file
-        known_here = {old for old in mine.values() if not hasattr(builtins, old)}
+        olds = [old for some in mine.values() for old in some.split("|")]
+        assert len(set(olds)) == len(olds), file
+        known_here = {old for old in olds if not hasattr(builtins, old)}
         words = set(code_words(text))
         assert not words & known_here - set(mine), f"{file}: spelt here, and short elsewhere"
 

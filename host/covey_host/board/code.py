@@ -30,7 +30,7 @@ SOURCE = Path(covey.__file__).resolve().parents[1]
 _BUILD = SOURCE.parent / ".build"  # of a checkout
 # What rewrites: a result that others have made is no result.
 _REWRITERS = [sys.version]
-for _name in ("fold", "identifiers", "known", "shake", "shorten", "shrink"):
+for _name in ("fold", "identifiers", "known", "shake", "shorten", "shrink", "spheres"):
     _REWRITERS.append(Path(__file__).with_name(f"{_name}.py").read_text(encoding="utf-8"))
 FOR_BOARDS = 3  # the level of what boards get: no asserts, no line numbers
 

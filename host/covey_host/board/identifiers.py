@@ -14,6 +14,8 @@ class Names:
 
     def __init__(self, tree: ast.AST):
         self.words = Counter()  # every identifier, as often as it stands there
+        self.bare = set()  # those that stand alone somewhere
+        self.dotted = set()  # those behind a dot, and what a class says outside of its methods
         self.texts = set()  # those that could be a name
         self.keywords = set()  # by which arguments are handed over
         self.attributes = set()  # that are asked for or set
@@ -22,8 +24,10 @@ class Names:
         self.functions = []  # outer ones first, lambdas among them
         self.classes = []
         self._declared = set()  # by `global`
+        self._methods = set()
         for node in ast.walk(tree):
-            self._hear(node)
+            self._hear(node)  # each class before what is in it
+        self.dotted |= self.attributes
 
     @property
     def asks_by_text(self) -> bool:
@@ -32,7 +36,7 @@ class Names:
 
     def _hear(self, node: ast.AST) -> None:
         if isinstance(node, ast.Name):
-            self.words[node.id] += 1
+            self._say(node.id)
         elif isinstance(node, ast.Attribute):
             self.words[node.attr] += 1
             self.attributes.add(node.attr)
@@ -43,32 +47,50 @@ class Names:
             if isinstance(node.value, str) and node.value.isidentifier():
                 self.texts.add(node.value)
         elif isinstance(node, ast.arg):
-            self.words[node.arg] += 1
+            self._say(node.arg)
         elif isinstance(node, ast.keyword):
             if node.arg:
-                self.words[node.arg] += 1
+                self._say(node.arg)
                 self.keywords.add(node.arg)
         elif isinstance(node, ast.alias):
-            self.words.update(node.name.split("."))
+            self._say(*node.name.split("."))
             if node.asname:
-                self.words[node.asname] += 1
+                self._say(node.asname)
         elif isinstance(node, ast.Global | ast.Nonlocal):
-            self.words.update(node.names)
+            self._say(*node.names)
             self._declared |= set(node.names)
         elif isinstance(node, ast.ExceptHandler):
             if node.name:
-                self.words[node.name] += 1
+                self._say(node.name)
         elif isinstance(node, FUNCTIONS | ast.Lambda):
             self.functions.append(node)
-            if not isinstance(node, ast.Lambda):
+            if node in self._methods:
                 self.words[node.name] += 1
+            elif not isinstance(node, ast.Lambda):
+                self._say(node.name)
         elif isinstance(node, ast.ClassDef):
             self.classes.append(node)
-            self.words[node.name] += 1
+            self._say(node.name)
+            for inner in _in_class(node):
+                if isinstance(inner, ast.Name):
+                    self.dotted.add(inner.id)
+                elif isinstance(inner, DEFINITIONS):
+                    self.dotted.add(inner.name)
+                if isinstance(inner, FUNCTIONS):
+                    self._methods.add(inner)
+
+    def _say(self, *words: str) -> None:
+        self.words.update(words)
+        self.bare.update(words)
 
     def globals(self, tree: ast.Module) -> set[str]:
         """What the module of this tree binds itself, imports apart."""
         return self._declared | set(_bound(tree.body))
+
+    def bound(self, tree: ast.Module) -> set[str]:
+        """What comes from this file: its globals, and attributes that it sets."""
+        own = self.globals(tree) | self.members()
+        return own | self.stored_in_self | self.stored_elsewhere
 
     def members(self) -> set[str]:
         """Attributes that come from here: methods, and what is bound in a class."""
@@ -105,3 +127,19 @@ def _bound(body: list[ast.stmt]) -> Iterator[str]:
             yield from _bound(getattr(node, field, []))
         for handler in getattr(node, "handlers", []):
             yield from _bound(handler.body)
+
+
+def _in_class(kind: ast.ClassDef) -> Iterator[ast.AST]:
+    """All that stands in the class itself. Of its methods only what is evaluated with them."""
+    nodes = list(kind.body)
+    while nodes:
+        node = nodes.pop()
+        yield node
+        if isinstance(node, FUNCTIONS):
+            nodes += [
+                *node.decorator_list,
+                *node.args.defaults,
+                *filter(None, node.args.kw_defaults),
+            ]
+        else:
+            nodes += ast.iter_child_nodes(node)

@@ -10,12 +10,13 @@ outside knows gets one of those, as long as there are any:
 These names stay: what MicroPython and its modules have; what stands in the texts that come along,
 such as main.py; what an application may call (API); texts, in a file that calls getattr();
 `__x__`; `_X = const(...)`, which leaves no trace anyhow; modules. And what is asked of an object,
-but bound by no file of ours: nobody here knows whose it is.
+but bound by no file of ours, be it in the image or not: nobody here knows whose it is.
 
-Two names may become one where they can't meet: in files that know only one of them, unless
-inheritance, `from x import *`, or who sets an attribute of another's object brings them together.
-An argument is known to its function alone, unless a caller names it: there they are the same few
-over and over.
+Two names may become one where they can't meet: one stands alone and the other behind a dot; or in
+files that know only one of them, unless inheritance, `from x import *`, or who sets an attribute
+of another's object brings them together. An argument is known to its function alone, unless a
+caller names it: there they are the same few over and over. What few names there are counts on a
+board: its table of names doubles (tests/host/test_names.py).
 """
 
 import ast
@@ -26,6 +27,7 @@ from string import ascii_letters
 
 from .identifiers import DEFINITIONS, FUNCTIONS, Names, arguments, is_const, stored
 from .known import FOREIGN, SHORT, SHORTEST
+from .spheres import Spheres
 
 PACKAGE = "covey"
 # What an application may call, whatever main.py says: all public names of a file, or these.
@@ -49,11 +51,12 @@ _NO_NAMES = ("as", "if", "in", "is", "or")
 
 
 def shorten(
-    trees: dict[str, ast.Module], outside: set[str], handed: set[str]
+    trees: dict[str, ast.Module], outside: set[str], handed: set[str], others: set[str]
 ) -> dict[str, dict[str, str]]:
     """Shorten the names in the trees of all files, {covey/sa.py: tree}.
 
-    outside: the identifiers that others know; handed: by which of them they name an argument.
+    outside: the identifiers that others know; handed: by which of them they name an argument;
+    others: what files of Covey's bind that are not among these.
     → {covey/sa.py: {short name: what it was}}.
     """
     known = {file: Names(tree) for file, tree in trees.items()}
@@ -62,7 +65,11 @@ def shorten(
     for file, tree in trees.items():
         called |= public(file, tree, known[file])
         fixed |= _fixed(file, tree, known[file])
-    chosen = _choose(trees, known, fixed, called)
+    words = outside.union(*(names.words for names in known.values()))
+    for file, tree in trees.items():
+        _set_apart(known[file].functions, called, words)
+        known[file] = Names(tree)
+    chosen = _choose(trees, known, fixed, called, others)
     called = {chosen.get(word, word) for word in called}
     said = {}
     for file, tree in trees.items():
@@ -71,8 +78,16 @@ def shorten(
         for function in known[file].functions:
             _shorten_arguments(function, called)
         _make_relative(tree, file)
-        said[file] = {new: old for old, new in sorted(mine.items())}
+        said[file] = _meanings(mine)
     return said
+
+
+def _meanings(chosen: dict[str, str]) -> dict[str, str]:
+    """{short name: what it was}: two words, where one stands alone and one behind a dot."""
+    found = defaultdict(list)
+    for old, new in sorted(chosen.items()):
+        found[new].append(old)
+    return {new: "|".join(olds) for new, olds in found.items()}
 
 
 def public(file: str, tree: ast.Module, names: Names) -> set[str]:
@@ -112,64 +127,47 @@ def _is_foreign(node: ast.ImportFrom) -> bool:
 
 
 def _choose(
-    trees: dict[str, ast.Module], known: dict[str, Names], fixed: set[str], called: set[str]
+    trees: dict[str, ast.Module],
+    known: dict[str, Names],
+    fixed: set[str],
+    called: set[str],
+    others: set[str],
 ) -> dict[str, str]:
     """{name: the short one}, those first that stand in most files."""
-    bound, handed, asked, anywhere = set(), set(), set(), set()
+    bound, handed, asked = set(), set(), set()
     files, often = defaultdict(set), Counter()
     for file, names in known.items():
-        bound |= names.globals(trees[file]) | names.members()
-        bound |= names.stored_in_self | names.stored_elsewhere
+        bound |= names.bound(trees[file])
         asked |= names.attributes
-        anywhere |= names.stored_elsewhere
         handed |= {arg.arg for node in names.functions for arg in arguments(node)} & called
         often += names.words
         for word in names.words:
             files[word].add(file)
-    wanted = (bound | handed - asked) - fixed
-    taken = {file: names.words.keys() - wanted for file, names in known.items()}
-    near = _neighbours(trees, known)
+    wanted = (bound | others & files.keys() | handed - asked) - fixed
+    spheres = Spheres(trees, known, wanted)
     chosen = {}
     for word in sorted(wanted, key=lambda word: (-len(files[word]), -often[word], word)):
-        meets = set(trees) if word in anywhere else set().union(*map(near.get, files[word]))
-        new = next(new for new in _names() if not any(new in taken[file] for file in meets))
+        taken, beside = spheres.of(word, files[word])
+        free = [new for new in _POOL if _is_in_none(new, taken)]
+        free = [new for new in free if _is_in_none(new, beside)] or free
+        new = free[0] if free else next(new for new in _letters() if _is_in_none(new, taken))
         if new in _POOL or len(new) < len(word):
             chosen[word] = new
-        for file in meets:
-            taken[file].add(chosen.get(word, word))
+        for names in taken:
+            names.add(chosen.get(word, word))
     return chosen
 
 
-def _names() -> Iterator[str]:
-    """From the shortest on, as a .mpy file says them: in one octet, two, three ..."""
-    yield from _POOL
+def _is_in_none(name: str, sets: list[set[str]]) -> bool:
+    return not any(name in some for some in sets)
+
+
+def _letters() -> Iterator[str]:
+    """What a .mpy file spells, from the shortest on."""
     yield from ascii_letters
     for pair in product(ascii_letters, repeat=2):
         if "".join(pair) not in _NO_NAMES:
             yield "".join(pair)
-
-
-def _neighbours(trees: dict[str, ast.Module], known: dict[str, Names]) -> dict[str, set[str]]:
-    """The files whose names meet in one object, by inheritance or by `from x import *`."""
-    near = {file: {file} for file in trees}
-    homes = {kind.name: file for file in trees for kind in known[file].classes}
-
-    def bring_together(one: str, other: str) -> None:
-        both = near[one] | near[other]
-        for file in both:
-            near[file] = both
-
-    for file, tree in trees.items():
-        for kind in known[file].classes:
-            for base in kind.bases:
-                name = getattr(base, "attr", getattr(base, "id", None))
-                bring_together(file, homes.get(name, file))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
-                other = node.module.replace(".", "/") + ".py"
-                if other in trees:
-                    bring_together(file, other)
-    return near
 
 
 class _Renamed(ast.NodeVisitor):
@@ -188,13 +186,37 @@ class _Renamed(ast.NodeVisitor):
         super().generic_visit(node)
 
 
-# Arguments
+# Arguments, and what else is a function's own
+
+
+def _set_apart(functions: list, called: set[str], words: set[str]) -> None:
+    """Give arguments and variables names that no other thing has: those of variables the compiler
+    forgets, arguments are shortened below. Those that are called so stay, and inner functions.
+    """
+    inner = {node for function in functions for node in ast.walk(function) if node is not function}
+    for function in functions:
+        if isinstance(function, ast.Lambda) or function in inner:
+            continue
+        args = {arg.arg for arg in arguments(function)}
+        own = args.union(*map(stored, function.body)) - {*called, "self"}
+        own = own.difference(*map(_bound_inside, function.body))
+        mine = {word: word + "_" for word in own if word + "_" not in words}
+        for arg in arguments(function):
+            arg.arg = mine.get(arg.arg, arg.arg)
+        _rename(function.body, mine)
+
+
+def _rename(body: list[ast.AST], names: dict[str, str]) -> None:
+    for statement in body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name):
+                node.id = names.get(node.id, node.id)
 
 
 def _shorten_arguments(function: FUNCTIONS | ast.Lambda, called: set[str]) -> None:
     """By names that nothing in the function has. Those that are called so stay."""
     body = function.body if isinstance(function.body, list) else [function.body]
-    known = {arg.arg for arg in arguments(function)}.union(*(Names(node).words for node in body))
+    known = {arg.arg for arg in arguments(function)}.union(*(Names(node).bare for node in body))
     theirs = called.union(*map(_bound_inside, body))
     names = (word for word in _FOR_ARGUMENTS if word not in known)
     mine = {}
@@ -202,10 +224,7 @@ def _shorten_arguments(function: FUNCTIONS | ast.Lambda, called: set[str]) -> No
         if arg.arg not in theirs:
             mine[arg.arg] = next(names, arg.arg)
             arg.arg = mine[arg.arg]
-    for statement in body:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Name):
-                node.id = mine.get(node.id, node.id)
+    _rename(body, mine)
 
 
 def _bound_inside(statement: ast.AST) -> Iterator[str]:

@@ -72,12 +72,22 @@ def _shrink(kept: tuple, heard: tuple[str, ...], root: Path) -> Shrunk:
         outside |= {*names.words, *names.texts}
         handed |= names.keywords
     shake(trees, outside)
-    names = shorten(trees, outside, handed)
+    names = shorten(trees, outside, handed, _bound_by_others(trees, root))
     texts |= {name: ast.unparse(tree) + "\n" for name, tree in trees.items()}
     return Shrunk(
         dict(sorted(texts.items())),
         {Shrunk.short_name(name): names[name] for name in sorted(names) if names[name]},
     )
+
+
+def _bound_by_others(trees: dict[str, ast.Module], root: Path) -> set[str]:
+    """What files of Covey's bind that stay behind: who asks for it means none but ours."""
+    found = set()
+    for path in sorted((root / PACKAGE).rglob("*.py")):
+        if path.relative_to(root).as_posix() not in trees and not path.name.startswith("cpy"):
+            tree = ast.parse(fold(path, root))
+            found |= Names(tree).bound(tree)
+    return found
 
 
 def parse_names(data: bytes) -> dict[str, dict[str, str]]:

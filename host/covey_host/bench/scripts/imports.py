@@ -1,4 +1,6 @@
-"""On MicroPython: what each module keeps on the heap once it is imported. Arguments: their names.
+"""On MicroPython: what each module keeps on the heap once it is imported. Stdin: their names.
+
+As JSON: MicroPython keeps arguments as it keeps names, those of modules that are not loaded too.
 
 The names come in an order in which each comes behind most of what it imports, for the C stack
 holds only few imports within each other; the hook tells apart those that do.
@@ -10,7 +12,8 @@ import gc
 import json
 import sys
 
-taken = dict.fromkeys(sys.argv[1:], 0)
+names = json.load(sys.stdin)
+taken = dict.fromkeys(names, 0)
 within = [0]  # what imports inside the current ones have kept
 original = builtins.__import__
 current = []  # the modules that are being loaded, the innermost last
@@ -48,6 +51,6 @@ def hook(name, globals=None, locals=None, names=None, level=0):
 
 
 builtins.__import__ = hook
-for name in sys.argv[1:]:
+for name in names:
     __import__(name)
 print(json.dumps(taken))
