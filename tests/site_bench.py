@@ -127,7 +127,7 @@ class Bench:
                 continue
             child.kill()
             out, err = child.communicate()
-            self.said += out + err
+            self.said += (out or "") + (err or "")  # None where nobody was to hear it
         self.witness.close()
         self._note_secrets()
         for text in (self.said, *(f.read_text() for f in self.root.glob("*.log"))):
