@@ -1,6 +1,6 @@
-"""A story of several key servers, drawn from a seed: joins, leaves, removals, rekeys, take-overs,
-kills, stops, stores that fail or lie; and at any call of the store another key server may act
-first. What must hold is checked all along (replicas.Crowd), and at its end all are back.
+"""A story of several key servers, drawn from a seed: joins, leaves, removals, rekeys, reloads,
+take-overs, kills, stops, stores that fail or lie; and at any call of the store another key server
+may act first. What must hold is checked all along (replicas.Crowd), and at its end all are back.
 
     python tests/replica_story.py [FIRST [LAST]]    seeds; tells the first that fails
 """
@@ -24,7 +24,11 @@ TEXTS = [
     SITE + PLAIN + "fresh_join = false\nlifetime = 60\n",
     SITE + PLAIN + "fresh_join = false\nsender_id_form = [8, 4]\n",
 ]
+MORE = ["", "key_tree = 0\n", "key_tree = 2\n", "key_tree = 3\n", "key_bits = 256\n"]  # of reloads
+_STRONG = 3  # the key wrap that serves keys of 256 bits, too: RFC 5649 with such
 _MOST_DEEP = 2
+_FAILS = 0.02  # of the calls of a store
+_CALLS = "compare_and_swap", "changed", "scan", "read", "read_many", "acquire_term", "beat"
 
 
 class Meddled:
@@ -36,7 +40,7 @@ class Meddled:
 
     def __getattr__(self, name):
         method = getattr(self._store, name)
-        if name not in ("compare_and_swap", "changed", "scan", "read", "acquire_term", "beat"):
+        if name not in _CALLS:
             return method
 
         def call(*args):
@@ -62,7 +66,8 @@ class Story:
         self.text = TEXTS[seed % len(TEXTS)]
         self.deep = 0  # of store calls in others' store calls
         self.is_calm = True
-        self.site = Replicas(path, text=self.text, seed=seed, wrap=lambda s: Meddled(s, self))
+        how = {"text": self.text, "seed": seed, "kwa": _STRONG}
+        self.site = Replicas(path, wrap=lambda s: Meddled(s, self), **how)
         self.crowd = Crowd(self.site)
         self.out = {}  # removed: name → the epoch that it has no keys of
         self.busy = []  # who is in a call
@@ -125,7 +130,7 @@ class Story:
 
     def act(self):
         kinds = [self.join] * 6 + [self.rekey, self.remove, self.leave, self.take, self.kill]
-        kinds += [self.stop, self.go_on, self.go_on, self.restart, self.resign]
+        kinds += [self.stop, self.go_on, self.go_on, self.restart, self.resign, self.reload]
         kinds += [self.keep, self.put_back] if self.goes_back else []
         self.chance.choice(kinds)()
 
@@ -136,14 +141,15 @@ class Story:
         self.deep += 1
         busy = len(self.busy)
         self.busy += [one.name for one in self.site.all.values() if one.store is store]
+        kinds = [self.join, self.join, self.rekey, self.look, self.take, self.reload]
         try:
-            self.chance.choice([self.join, self.join, self.rekey, self.look, self.take])()
+            self.chance.choice(kinds)()
         finally:
             del self.busy[busy:]
             self.deep -= 1
 
     def fails(self):
-        if self.is_calm or self.chance.random() > 0.01:
+        if self.is_calm or self.chance.random() > _FAILS:
             return None
         return self.chance.choice(["before", "after"])
 
@@ -195,6 +201,15 @@ class Story:
             self.site.send(one.server.rekey("line1", self.site.now), one)
 
         self.by(self.one(holds=True), rekeyed)
+
+    def reload(self):
+        text = self.text + self.chance.choice(MORE)
+
+        def reloaded(one):
+            self.site.send(one.replica.take(self.site.now), one)
+            one.reload(text)
+
+        self.by(self.one(), reloaded)
 
     def remove(self):
         if len(self.out) > 3 or self.busy:
@@ -291,7 +306,9 @@ class Story:
 
 
 def rows_of(tree):
-    """All that is stored of it, and the leaves that are free."""
+    """All that is stored of it, and the leaves that are free. None of none."""
+    if tree is None:
+        return None
     pages = [
         f"tree/{level}/{page}"
         for level, size in enumerate(tree.sizes)

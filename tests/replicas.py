@@ -11,7 +11,7 @@ from contextlib import suppress
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
 from covey_host.errors import Problem
-from covey_host.gcks import authority, policy, sharedserver
+from covey_host.gcks import authority, policy, sharedserver, sitepolicy
 from covey_host.gcks.replica import Replica
 from covey_host.store import sqlite
 from foreign_gm import GSA_AUTH, ForeignGM
@@ -39,6 +39,8 @@ class One:
             boot=self.boot,
             now=lambda: self.now,
         )
+        self.text = site.text  # of the policy that it knows
+        self.server.on_policy = self._adopted
         self.replica = Replica(self.store, self.server, dict, self.random)
         try:
             self.replica.start(self.now)
@@ -71,6 +73,22 @@ class One:
         with suppress(Problem):  # told, and tried again
             outs, _ = self.server.step(self.now)
             self.site.send(outs, self)
+        if self.is_holder and self.server.unfinished and not self.replica.trouble:
+            with suppress(Problem):
+                self.site.send(self.server.reload(self.server.unfinished, self.now), self)
+
+    def reload(self, text):
+        """As `covey reload` does, on the holder."""
+        sitepolicy.write(self.server.ledger, text)
+        self.text = text
+        self.site.send(self.server.reload(policy.parse(text), self.now), self)
+
+    def _adopted(self, value):
+        text = value.decode()
+        if text == self.text:
+            return None
+        self.text = text
+        return policy.parse(text)
 
     def talk(self, data, address):
         """What it answers at once, if anything."""
@@ -97,10 +115,13 @@ class One:
 
 
 class Replicas:
-    """air: [Out] to groups, with who sent each; unasked: to members."""
+    """air: [Out] to groups, with who sent each; unasked: to members. kwa: the key wrap that these
+    ask for."""
 
-    def __init__(self, path, names="abc", text=SITE + LINE1, seed=1, wrap=lambda store: store):
-        self.path, self.text, self.seed = path, text, seed
+    def __init__(
+        self, path, names="abc", text=SITE + LINE1, seed=1, wrap=lambda store: store, kwa=1
+    ):
+        self.path, self.text, self.seed, self.kwa = path, text, seed, kwa
         self.now = 1_000_000
         self.air, self.aired_ms, self.unasked = [], [], []
         self.policy = policy.parse(text)
@@ -164,13 +185,13 @@ class Replicas:
     def begun(self, name, one, wants=1, **more):
         """A member behind IKE_SA_INIT → it, and its GSA_AUTH."""
         self.unasked = [(by, out) for by, out in self.unasked if out.address != name]
-        gm = ForeignGM(name.encode(), KEY, wants=wants, **more)
+        gm = ForeignGM(name.encode(), KEY, wants=wants, kwa=self.kwa, **more)
         gm.take_sa_init(one.talk(gm.sa_init(), name))
         return gm, gm.gsa_auth()
 
     def begun_or_not(self, name, one):
         """begun(), or twice None where nobody answers."""
-        gm = ForeignGM(name.encode(), KEY, wants=1)
+        gm = ForeignGM(name.encode(), KEY, wants=1, kwa=self.kwa)
         answer = one.talk(gm.sa_init(), name)
         if answer is None:
             return None, None

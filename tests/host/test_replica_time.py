@@ -126,6 +126,27 @@ def test_a_write_that_takes_long(site, place):
     assert all("m2" in each.group.active() for each in site.living)
 
 
+def test_a_rekey_whose_write_takes_long(tmp_path):
+    """Who registers then is silent until all others may have heard of it: nobody sends before a
+    follower, which saw the former keys until the write was done, thinks so."""
+    site = made(tmp_path, FRESH)
+    crowd = Crowd(site)
+    crowd.come("m1", site.followers[1])
+    site.leap(30_000)
+    holder, number = site.holder, site.holder.group.epoch.number
+    began_ms = site.now
+    holder.store.slow, holder.store.ms = "compare_and_swap", 900
+    rekey(site)
+    assert site.holder is holder and site.now == began_ms + 900
+    site.wait(100)
+    crowd.hear()
+    crowd.come("m2", holder)
+    site.wait(began_ms + 5_200 - site.now)
+    crowd.hear()
+    crowd.come("m3", site.followers[0])
+    assert holder.group.epoch.number == number + 1
+
+
 def test_the_only_sender_that_is_told_too_late(tmp_path):
     """Who was it before may have sent by then."""
     site = made(tmp_path, SITE + PLAIN + "fresh_join = false\nsingle_sender = true\n")

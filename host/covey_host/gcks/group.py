@@ -169,8 +169,9 @@ class Group:
             self.chains.forget()
             self._timed.clear()
         self._born_ms = now_ms
-        self._activate_ms = self._earliest_ms = plan.activate_ms
-        self._end_ms = plan.end_ms
+        self._activate_ms = plan.activate_ms + plan.late_ms
+        self._earliest_ms = plan.activate_ms
+        self._end_ms = plan.end_ms + plan.late_ms
         lifetime_ms = self.policy.lifetime_s * 1000
         jitter = int.from_bytes(self._random(2)) * lifetime_ms * _JITTER // 100 >> 16
         self._rekey_ms = now_ms + lifetime_ms * REKEY_AT // 100 - jitter
@@ -186,10 +187,10 @@ class Group:
         self._roster.rows |= plan.reserved
         if plan.outbox:
             self._said = _size_of(plan.outbox)
-        self._through_ms = max(now_ms + self.policy.dtd_s * 1000, plan.end_ms)
-        began = plan.outbox, frozenset(plan.joined), self._through_ms, plan.activate_ms
+        self._through_ms = max(now_ms + self.policy.dtd_s * 1000, self._end_ms)
+        began = plan.outbox, frozenset(plan.joined), self._through_ms, self._earliest_ms
         self._newcomers.began(self.policy, *began)
-        self._repeats.schedule(plan.outbox, self.policy, now_ms, plan.activate_ms)
+        self._repeats.schedule(plan.outbox, self.policy, now_ms, self._activate_ms)
 
     # Members
 
@@ -554,7 +555,7 @@ class Group:
         if was is None or (was.era, was.life) != (plan.epoch.era, plan.epoch.life):
             return []
         former = [(epoch, end_ms) for epoch, end_ms in self._former if now_ms < end_ms]
-        return [(was, plan.end_ms), *former]
+        return [(was, plan.end_ms + plan.late_ms), *former]
 
     def _freshen(
         self, member: str, fragments: bool | None, boots: bool, role: Role, now_ms: int

@@ -17,7 +17,7 @@ asks.py.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ..store import Fenced
@@ -55,6 +55,8 @@ class Office:
     is_unsure: bool = False  # the clock stood still since then
     is_shut: bool = False  # nobody is to be registered, for want of policy, or of a store
     asking: set[str] = field(default_factory=set)  # groups that may need something of the holder
+    # Of RUN and POLICY, as they are known here, whatever became of a write of ours.
+    versions: dict[str, int] = field(default_factory=dict)
 
 
 class SharedGroup(Group):
@@ -96,15 +98,14 @@ class SharedGroup(Group):
             return
         turn = turns.parsed(value)
         gone = turn.gone_since(self._ledger.turn(self._prefix))
-        if gone is None or self.is_stale:
+        found = dict.fromkeys(gone or ()) | {tail: value for tail, (value, _) in rows.items()}
+        if gone is None or self.is_stale or not self._take(found, now_ms):
+            self.is_stale = True  # until it was read, which may fail
             self._read(now_ms)
             return
-        self._ledger.take_turn(self._prefix, turn, gone)
+        self._ledger.take_turn(self._prefix, turn, gone)  # the last: now memory is what it says
         for tail, (_, written) in rows.items():
             self._ledger.take(self._prefix + tail, written)
-        found = dict.fromkeys(gone) | {tail: value for tail, (value, _) in rows.items()}
-        if not self._take(found, now_ms):
-            self._read(now_ms)
 
     def _read(self, now_ms: int) -> None:
         for member in list(self._foreign):  # they may be admitted: asked for again, if not
@@ -152,11 +153,10 @@ class SharedGroup(Group):
         birth = epoch.birth or Birth("", 0)
         is_unsure = self.epoch is None or self._office.is_unsure
         since_ms = None if is_unsure else self._office.looked_ms
-        latest_ms = self._office.by_now(now_ms)
         how = {"tree": self._tree, "evicts": birth.evicts}
-        times = latest_ms + birth.activate_in_ms, latest_ms + birth.end_in_ms
+        times = now_ms + birth.activate_in_ms, now_ms + birth.end_in_ms
         self._repeats = Repeats()
-        self.believe(Plan(epoch, outbox, {}, *times, **how), now_ms)
+        self.believe(Plan(epoch, outbox, {}, *times, **how), now_ms)  # as late as it is by now
         placed = self._placed(birth)
         self._earliest_ms = -NEVER if since_ms is None else since_ms + birth.activate_in_ms
         unused_ms = self._earliest_ms - self.policy.atd_s * 100  # as Newcomers.began() has it
@@ -247,7 +247,9 @@ class SharedGroup(Group):
         self._repeats.schedule(outbox, self.policy, now_ms, self._activate_ms)
 
     def believe(self, plan: Plan, now_ms: int) -> None:
-        super().believe(plan, now_ms)
+        """It took until now to write it, or to read: others saw the former epoch until then."""
+        late_ms = self._office.by_now(now_ms) - now_ms
+        super().believe(replace(plan, late_ms=late_ms), now_ms)
         self._wants = ""
         self._foreign.intersection_update(self._newcomers.waiting(now_ms))
 
@@ -352,8 +354,10 @@ class SharedGroup(Group):
         except NotYet:
             self._office.asking.add(self.policy.name)
             raise
-        for key in (self._turn_key, RUN, POLICY, MEMBER + member):
+        for key in (self._turn_key, MEMBER + member):
             self._ledger.rests_on(key)
+        for key in (RUN, POLICY):
+            self._ledger.rests_on(key, self._office.versions.get(key, 0))
         if self.epoch is epoch:
             self._ledger.on_lost(lambda _: self._newcomers.restore(member, standing))
         return sender_ids

@@ -104,6 +104,7 @@ class SharedKeyServer(KeyServer):
         first = self._store.changed("site/", 0)
         self.since, self.lead_seen = first.revision, first.lead
         self._office.run = first.lead.run
+        self._office.versions.clear()
         self._groups.clear()
         self._unborn.clear()
         self._begin(Ledger(self._store, is_shared=True))
@@ -138,7 +139,7 @@ class SharedKeyServer(KeyServer):
                 self._changed_one()
             self._again(partial(self._end_former, now_ms), now_ms)
             self._again(self._renew, now_ms)
-        except Problem:  # half a holder is none: what is left undone the next one finds
+        except BaseException:  # half a holder is none: what is left undone the next one finds
             self._unsent += self.step_down(now_ms)
             raise
         self.open()
@@ -174,7 +175,7 @@ class SharedKeyServer(KeyServer):
     def _begin_run(self, run: str) -> None:
         if self._ledger.read(RUN) != run.encode():
             self._ledger.write({RUN: run.encode()})
-        self._office.run = run
+        self._office.run, self._office.versions[RUN] = run, self._ledger.version(RUN)
 
     def _lead_group(self, policy: GroupPolicy, now_ms: int, *, is_evicted: bool = True) -> None:
         """is_evicted: some may have lost rights there while no key server was running."""
@@ -270,8 +271,6 @@ class SharedKeyServer(KeyServer):
         return outs
 
     def _take_site(self, rows: dict[str, tuple[bytes, int]], now_ms: int) -> None:
-        if RUN in rows:
-            self._ledger.take(RUN, rows[RUN][1])
         if POLICY in rows and rows[POLICY][1] != self._ledger.version(POLICY):
             value, version = rows[POLICY]
             self.lacks_policy = self._office.is_shut = True
@@ -286,6 +285,7 @@ class SharedKeyServer(KeyServer):
         if self.unfinished is not None and not self.is_holder:
             self._follow_policy(self.unfinished, now_ms)
             self.unfinished = None
+        self._office.versions |= {key: rows[key][1] for key in (RUN, POLICY) if key in rows}
 
     def _take_groups(self, rows: dict[str, tuple[bytes, int]], now_ms: int) -> None:
         by_group: dict[str, dict[str, tuple[bytes, int]]] = {}

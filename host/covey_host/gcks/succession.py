@@ -49,6 +49,7 @@ class Plan:
     evicts: bool = False  # somebody is put out, while all others follow
     reserved: dict[int, Row] = field(default_factory=dict)  # sender indexes of seats
     keeps: bool = False  # sender indexes of those that are gone from others
+    late_ms: int = 0  # for which members hear of it later than decided, but are told the same
 
 
 def decide(
