@@ -59,12 +59,7 @@ class Ledger:
             if key in self._seen:
                 return self._seen[key]
         value, version = self._kept.get(key) or self._store.read(key)
-        if value is None:
-            self._versions.pop(key, None)  # names from the network leave nothing behind
-        else:
-            self._versions[key] = version
-            if self.is_shared and key.startswith(_KEPT):
-                self._keep(key, value, version)
+        self._note(key, value, version)
         if self._later is not None:
             self._seen[key] = value
         return value
@@ -73,11 +68,13 @@ class Ledger:
         """As read() of each; asked for at once, where the store is far away."""
         known = self._seen | self._later if self._later is not None else {}
         unknown = [key for key in keys if key not in known]
+        rows = {key: self._kept[key] for key in unknown if key in self._kept}
+        far = [key for key in unknown if key not in rows]
+        if far:
+            rows |= zip(far, self._store.read_many(far), strict=True)
         found = {key: known[key] for key in keys if key in known}
-        for key, (value, version) in zip(unknown, self._store.read_many(unknown), strict=True):
-            self._versions.pop(key, None)
-            if value is not None:
-                self._versions[key] = version
+        for key, (value, version) in rows.items():
+            self._note(key, value, version)
             found[key] = value
         if self._later is not None:
             self._seen |= {key: found[key] for key in unknown}
@@ -273,6 +270,15 @@ class Ledger:
                 if value is None:
                     gone.append(key[end:])
         return {at + "turn": self.turn(at).after(gone) for at, gone in deleted.items()}
+
+    def _note(self, key: str, value: bytes | None, version: int) -> None:
+        """It was read."""
+        if value is None:
+            self._versions.pop(key, None)  # names from the network leave nothing behind
+            return
+        self._versions[key] = version
+        if self.is_shared and key.startswith(_KEPT):
+            self._keep(key, value, version)
 
     def _keep(self, key: str, value: bytes, version: int) -> None:
         """It may be out of date: whoever gives out keys by it compares it."""
