@@ -164,6 +164,7 @@ class Among:
         return {
             "name": self.name,
             "ready": self.is_ready,
+            "lacks_policy": self.keyserver.lacks_policy,
             "away": self._is_away(now_ms),
             "leads": self.keyserver.is_holder,
             "draining": self._is_draining,
