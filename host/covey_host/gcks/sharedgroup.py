@@ -395,8 +395,8 @@ class SharedGroup(Group):
         self._foreign.discard(member)
 
     def _check_turn(self, now_ms: int) -> None:
-        """NotYet where nothing may be given out, or the holder is to be left to it. Moved: what was decided before, in what is
-        written together with this, was decided by other rows."""
+        """NotYet where nothing may be given out, or the holder is to be let through. Moved: what
+        was decided before, in what is written together with this, was decided by other rows."""
         if not self.is_open or self._is_left_alone(now_ms):
             raise NotYet(now_ms + _SOON_MS)
         if self.is_stale and self._ledger.has_later(self._prefix):
