@@ -1,6 +1,8 @@
 """Several key servers over one store, with many groups, many members that wait, and others that
 write all the time: what one costs does not grow with the rest, and nobody is kept out for ever."""
 
+import sys
+
 import pytest
 
 from covey_host.errors import Problem
@@ -112,6 +114,38 @@ def test_a_take_over_asks_of_each_group_once_or_so_whether_it_is_stale(make, mon
         assert one.is_holder
         costs.append(len(looks) / count)
     assert costs[1] < 1.2 * costs[0]
+
+
+def lines_of(work):
+    """Lines of the key server that this runs."""
+    count, former = 0, sys.gettrace()
+
+    def trace(frame, event, _):
+        nonlocal count
+        if "covey_host" not in frame.f_code.co_filename:
+            return None
+        count += event == "line"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(former)
+    return count
+
+
+def test_a_new_run_takes_as_long_for_each_group_however_many_there_are(make):
+    costs = []
+    for count in (10, 60):
+        site = make(lines(count), names="a")
+        one = site.holder
+        one.server.step_down(site.now)
+        one.server._office.run = "a former one"
+        one.replica._has_seen = False
+        costs.append(lines_of(lambda one=one: one.replica._take(None, one.now)) / count)
+        assert one.is_holder and one.group.epoch.number == 2
+    assert costs[1] < 1.1 * costs[0]
 
 
 # Many that wait
