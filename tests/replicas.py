@@ -296,6 +296,11 @@ def take(gm, answer):
     return gm.take_group(gm.check_identity(gm.open(answer, GSA_AUTH)))
 
 
+def lead_of(store):
+    """Who leads, as that store says."""
+    return store.changed("of nothing/", 0).lead
+
+
 def copy(path, to):
     """The store as it is now, in another file."""
     to.unlink(missing_ok=True)

@@ -16,7 +16,9 @@ _REPLICAS = ["replica", "at", "host", "process", "leads", "takes", "revision", "
 
 def show_cluster(found: dict) -> None:
     """Of several key servers on one store."""
-    if not found["ready"]:
+    if found["lacks_policy"]:
+        what = "can't have the policy in force, and lets nobody in"
+    elif not found["ready"]:
         what = "does not know yet what the others have done"
     elif found["away"]:
         what = "does not reach its store: another one may lead by now"

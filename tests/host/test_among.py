@@ -420,6 +420,41 @@ def test_who_loses_each_time_says_so(plant):
     assert plant.holder is b
 
 
+def test_who_was_overtaken_as_it_took_over_does_so_again(plant):
+    """Another one has the term before it has read what was written last."""
+    a, b = [machine for machine in plant.living if not machine.server.is_holder]
+    acquire, done = a.store.acquire_term, []
+
+    def overtaken(*how):
+        term = acquire(*how)
+        if not done:
+            done.append(b.perform({"do": "rekey", "group": "line1"}))
+        return term
+
+    a.store.acquire_term = overtaken
+    a.perform({"do": "rekey", "group": "line1"})
+    plant.wait(300)
+    assert plant.holder is a and a.server.epochs()["line1"] == 3
+
+
+def test_a_machine_that_cannot_have_the_policy_says_so(plant, monkeypatch, capsys):
+    one = plant.follower
+    with monkeypatch.context() as patch:
+
+        def refused(value):
+            raise Problem("No.")
+
+        patch.setattr(one.server, "on_policy", refused)
+        plant.holder.put(SITE + LINE1 + LINE2)
+        plant.wait(500)
+    with pytest.raises(Problem, match="This machine can't have the policy in force"):
+        one.perform({"do": "rekey", "group": "line1"})
+    [said] = one.among.faults(plant.now)
+    assert said.startswith("This machine can't have the policy in force")
+    overview.show_cluster(one.among.status(plant.now))
+    assert "can't have the policy in force" in capsys.readouterr().out
+
+
 def test_every_command_is_known_to_change_something_or_not():
     reads = {"status", "why", "member list", "keys", "policy"}
     entered = {"backup", "restore", "site key", "store copy", "failed"}

@@ -123,7 +123,7 @@ def test_names_from_the_network_leave_nothing_behind(tmp_path_factory, name):
     store = sqlite.create(tmp_path_factory.mktemp("a") / "state.db")
     ledger = Ledger(store)
     assert Authority(ledger).find(name.decode("latin-1")) is None
-    assert ledger._versions == {}
+    assert ledger._versions._of == {}
     store.close()
 
 

@@ -911,7 +911,8 @@ class NoTurn(Ledger):
     def _taken_turns(self, changes):
         taken = super()._taken_turns(changes)
         for key in taken:
-            self._versions[key] = self._rests[key] = self._store.read(key)[1]
+            self._rests[key] = self._store.read(key)[1]
+            self._versions.put(key, self._rests[key])
         return taken
 
 

@@ -25,6 +25,7 @@ from covey_host.vault import sitekey, stream
 from covey_host.vault.opening import create_store, open_store, seal_of
 from gcks_site import CutStore, Killed
 from processes import ENVIRONMENT
+from replicas import lead_of
 
 _SECRET = b"0123456789abcdef secret" * 3
 
@@ -518,16 +519,16 @@ def test_what_replicas_say_is_sealed_and_what_was_altered_was_not_said(tmp_path)
     store.begin()
     store.join("one")
     term = store.acquire_term("one", None, "a run", b"at 192.0.2.1")
-    assert store.lead()[:4] == (term, "one", "a run", b"at 192.0.2.1")
+    assert lead_of(store)[:4] == (term, "one", "a run", b"at 192.0.2.1")
     store.beat(term, b"at 192.0.2.2")
     store.present(b"at 192.0.2.3")
-    assert store.lead().facts == store.changed("", 0).lead.facts == b"at 192.0.2.2"
+    assert lead_of(store).facts == store.changed("", 0).lead.facts == b"at 192.0.2.2"
     assert store.replicas()[0][:2] == ("one", b"at 192.0.2.3")
-    assert b"192.0.2" not in inner.lead().facts + inner.replicas()[0].facts
+    assert b"192.0.2" not in lead_of(inner).facts + inner.replicas()[0].facts
     sealed = inner.replicas()[0].facts
-    for said in (sealed, b"plain", b"", inner.lead().facts[:-1]):  # of another name, too
+    for said in (sealed, b"plain", b"", lead_of(inner).facts[:-1]):  # of another name, too
         inner.beat(term, said)
-        assert store.lead().facts == b"" and store.lead().version
+        assert lead_of(store).facts == b"" and lead_of(store).version
     other = SealedStore(sqlite.open_existing(tmp_path / "state.db"), seal(2))
     assert other.replicas()[0][:2] == ("one", b"")
     store.close()

@@ -21,6 +21,7 @@ from covey_host.errors import Problem
 from covey_host.store import KEEP, Fenced, Lead, Locked, WentBack, etcd, moving, sqlite
 from covey_host.store.place import Place
 from processes import run, start
+from replicas import lead_of
 
 # Writes and reserves until it is killed, naming each promise after the store has made it.
 _WRITER = """
@@ -232,24 +233,24 @@ def test_what_has_changed_since(store, home):
 
 
 def test_who_leads_and_how_others_see_that_it_lives(store, home):
-    assert store.lead() == Lead()
+    assert lead_of(store) == Lead()
     one = store.acquire_term("one", 0, "a run", b"here")
     assert one and not store.acquire_term("two", 0)
-    lead = store.lead()
+    lead = lead_of(store)
     assert lead == Lead(one, "one", "a run", b"here", lead.version) and lead.version
     assert home.open().changed("", 0) == ([], lead.version, lead)
     store.beat(one, b"still here")
-    assert store.lead().facts == b"still here" and store.lead().version > lead.version
+    assert lead_of(store).facts == b"still here" and lead_of(store).version > lead.version
     assert not store.acquire_term("two", lead.version) and store.numbers()[1] == one
-    two = store.acquire_term("two", store.lead().version)
-    assert two > one and store.lead()[:4] == (two, "two", "a run", b"")
-    seen = store.lead()
+    two = store.acquire_term("two", lead_of(store).version)
+    assert two > one and lead_of(store)[:4] == (two, "two", "a run", b"")
+    seen = lead_of(store)
     for term in (one, two + 1):
         with pytest.raises(Fenced, match="two"):
             store.beat(term, b"it is me")
-    assert store.lead() == seen
+    assert lead_of(store) == seen
     assert store.acquire_term("three", None, "another") > two
-    assert store.lead().run == "another" and store.changed("", 0).rows == []
+    assert lead_of(store).run == "another" and store.changed("", 0).rows == []
 
 
 def test_beats_take_nothing_from_entries(store):

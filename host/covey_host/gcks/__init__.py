@@ -2,7 +2,7 @@
 
 policy      covey.toml; policyvalues: its single values
 authority   members, their pre-shared keys and roles; the site's rekey signing key
-ledger      what the store is believed to hold, and the one way to change it
+ledger      what the store is believed to hold, and the one way to change it; versions: of its rows
 epoch       one generation of a group's keys, as it is stored
 senders     which Sender-ID goes to whom, so that none is used twice under one key
 download    GSA and KD payloads

@@ -19,13 +19,12 @@ from .company import Company, Said
 from .ledger import Ledger
 from .policy import SitePolicy
 from .policyvalues import Listen
-from .replica import Replica
-from .sharedserver import SharedKeyServer
+from .replica import LACKS_POLICY, Replica
+from .sharedserver import DOUBT_MS, SharedKeyServer
 from .sockets import own_address
 from .spis import Spis
 
-_LOOK_MS = 1_000  # from one look at who the others are to the next
-_AWAY_MS = 1_500  # without the store for so long: members are better off elsewhere
+_HEAR_MS = 1_000  # from one time that it hears who the others are to the next
 _AGAIN = 3  # how often a command is begun anew where another became the holder meanwhile
 
 
@@ -57,7 +56,7 @@ class Among:
         self.keyserver.elsewhere = lambda sa: self.keyserver.redirects.to_holder(sa)
         self._company = Company(name)
         self._replica = Replica(store, self.keyserver, self._facts, os.urandom)
-        self._looked_ms = self._stepped_ms = 0
+        self._heard_ms = self._stepped_ms = 0
         self._is_draining = False
 
     @property
@@ -90,8 +89,8 @@ class Among:
     def _look(self, now_ms: int) -> list[Out]:
         """What there is to do while the store answers."""
         try:
-            if now_ms - self._looked_ms >= _LOOK_MS:
-                self._looked_ms = now_ms
+            if now_ms - self._heard_ms >= _HEAR_MS:
+                self._heard_ms = now_ms
                 self._company.hear(self._store.replicas(), now_ms)
             return self._enter_policy(now_ms) if self.keyserver.is_holder else []
         except Ousted:
@@ -107,11 +106,11 @@ class Among:
     def lead_for(self, work: Callable[[], dict], send: Callable[[list[Out]], None], now: Callable):
         """Do what only the holder may, as the holder. Problem: this one could lead only by a new
         run, though others may live, or the store can't be written."""
-        if not self.is_ready:
+        if not self.is_ready and not self.keyserver.lacks_policy:
             raise Problem("The key server has just started: try again in some seconds.")
         for left in reversed(range(_AGAIN)):
-            send(self._replica.take(now()))
             try:
+                send(self._replica.take(now()))
                 return work()
             except Ousted:
                 raise
@@ -165,6 +164,7 @@ class Among:
         return {
             "name": self.name,
             "ready": self.is_ready,
+            "lacks_policy": self.keyserver.lacks_policy,
             "away": self._is_away(now_ms),
             "leads": self.keyserver.is_holder,
             "draining": self._is_draining,
@@ -178,7 +178,9 @@ class Among:
     def faults(self, now_ms: int) -> list[str]:
         """Why members had better go elsewhere: for `covey health`."""
         found = []
-        if not self.is_ready:
+        if self.keyserver.lacks_policy:
+            found.append(LACKS_POLICY)
+        elif not self.is_ready:
             found.append("It does not know yet what the other key servers have done: wait.")
         elif self._is_away(now_ms):
             found.append(f"It has not reached its store for {self._lag_ms(now_ms) // 1000} s.")
@@ -192,7 +194,7 @@ class Among:
 
     def _is_away(self, now_ms: int) -> bool:
         lag_ms = self._lag_ms(now_ms)
-        return lag_ms is not None and lag_ms > _AWAY_MS
+        return lag_ms is not None and lag_ms > DOUBT_MS
 
     def _facts(self) -> dict[str, Any]:
         takes = self.is_ready and not self._is_draining

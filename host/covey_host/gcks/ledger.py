@@ -17,6 +17,7 @@ from ..errors import Problem
 from ..store import KEEP, Change, Fenced, Ousted, Store
 from . import turns
 from .turns import Turn
+from .versions import Versions
 
 _PAGE = 1000  # keys that are read at once, where there may be very many
 _GROUP = "group/"
@@ -39,7 +40,7 @@ class Ledger:
         self.term = term
         self.is_shared = is_shared
         self.is_fenced = False  # a newer term was met inside together(): see there
-        self._versions: dict[str, int] = {}
+        self._versions = Versions()
         # Inside together(): what is written when it ends, what was read, how that was lost.
         self._later: Changes | None = None
         self._seen: dict[str, bytes | None] = {}
@@ -59,12 +60,7 @@ class Ledger:
             if key in self._seen:
                 return self._seen[key]
         value, version = self._kept.get(key) or self._store.read(key)
-        if value is None:
-            self._versions.pop(key, None)  # names from the network leave nothing behind
-        else:
-            self._versions[key] = version
-            if self.is_shared and key.startswith(_KEPT):
-                self._keep(key, value, version)
+        self._note(key, value, version)
         if self._later is not None:
             self._seen[key] = value
         return value
@@ -73,11 +69,13 @@ class Ledger:
         """As read() of each; asked for at once, where the store is far away."""
         known = self._seen | self._later if self._later is not None else {}
         unknown = [key for key in keys if key not in known]
+        rows = {key: self._kept[key] for key in unknown if key in self._kept}
+        far = [key for key in unknown if key not in rows]
+        if far:
+            rows |= zip(far, self._store.read_many(far), strict=True)
         found = {key: known[key] for key in keys if key in known}
-        for key, (value, version) in zip(unknown, self._store.read_many(unknown), strict=True):
-            self._versions.pop(key, None)
-            if value is not None:
-                self._versions[key] = version
+        for key, (value, version) in rows.items():
+            self._note(key, value, version)
             found[key] = value
         if self._later is not None:
             self._seen |= {key: found[key] for key in unknown}
@@ -87,8 +85,9 @@ class Ledger:
         """Key without the prefix → value."""
         rows = self._store.scan(prefix)
         if prefix in self._turns:
-            self._forget_under(prefix)
-        self._versions.update((key, version) for key, _, version in rows)
+            self._versions.forget_group(prefix)
+        for key, _, version in rows:
+            self._versions.put(key, version)
         found = {key[len(prefix) :]: value for key, value, _ in rows}
         if self.is_shared and prefix.startswith(_GROUP):
             self._turns[prefix] = turns.parsed(found.get("turn"))
@@ -167,10 +166,10 @@ class Ledger:
     def _swap(self, changes: Changes, *, is_anybodys: bool) -> None:
         taken = self._taken_turns(changes) if self.is_shared else {}
         changes = changes | {key: turns.emitted(turn) for key, turn in taken.items()}
-        known = {key: self._versions.get(key, 0) for key in changes} | self._rests
+        known = {key: self._versions.get(key) for key in changes} | self._rests
         expected: list[Change] = [(key, known[key], changes.get(key, KEEP)) for key in known]
+        self._versions.forget(changes)
         for key in changes:
-            self._versions.pop(key, None)
             self._seen.pop(key, None)
             self._kept.pop(key, None)
         term = None if self.is_shared and is_anybodys else self.term
@@ -186,9 +185,13 @@ class Ledger:
         if not version:
             if not self.is_shared:
                 raise Problem(said)
-            self._versions |= {key: known[key] for key in changes if known[key]}
+            for key in changes:
+                if known[key]:
+                    self._versions.put(key, known[key])
             raise Moved(said)
-        self._versions |= {key: version for key, value in changes.items() if value is not None}
+        for key, value in changes.items():
+            if value is not None:
+                self._versions.put(key, version)
         if self.is_shared:
             self._turns |= {key.removesuffix("turn"): turn for key, turn in taken.items()}
             self._undos.clear()
@@ -201,8 +204,7 @@ class Ledger:
 
     def forget(self, keys: Iterable[str]) -> None:
         """The versions of what is not written often: read it again before it is written."""
-        for key in keys:
-            self._versions.pop(key, None)
+        self._versions.forget(keys)
 
     # Where others write, too
 
@@ -247,7 +249,7 @@ class Ledger:
 
     def version(self, key: str) -> int:
         """As it was known last; 0: there was none."""
-        return self._versions.get(key, 0)
+        return self._versions.get(key)
 
     def drop(self, keys: Iterable[str]) -> None:
         """Others have written these rows: what is kept of them is not what they are."""
@@ -256,7 +258,7 @@ class Ledger:
 
     def take(self, key: str, version: int) -> None:
         """Another has written this row, and its reader knows now what stands there."""
-        self._versions[key] = version
+        self._versions.put(key, version)
 
     def take_turn(self, prefix: str, turn: Turn, gone: Iterable[str]) -> None:
         """All that was written up to this turn is known now; gone: rows that it deleted."""
@@ -274,15 +276,20 @@ class Ledger:
                     gone.append(key[end:])
         return {at + "turn": self.turn(at).after(gone) for at, gone in deleted.items()}
 
+    def _note(self, key: str, value: bytes | None, version: int) -> None:
+        """It was read."""
+        if value is None:
+            self._versions.forget([key])  # names from the network leave nothing behind
+            return
+        self._versions.put(key, version)
+        if self.is_shared and key.startswith(_KEPT):
+            self._keep(key, value, version)
+
     def _keep(self, key: str, value: bytes, version: int) -> None:
         """It may be out of date: whoever gives out keys by it compares it."""
         if len(self._kept) >= _MOST_KEPT:
             self._kept.clear()
         self._kept[key] = value, version
-
-    def _forget_under(self, prefix: str) -> None:
-        for key in [key for key in self._versions if key.startswith(prefix)]:
-            del self._versions[key]
 
 
 def encode(fields: dict[str, Any]) -> bytes:

@@ -79,6 +79,8 @@ class Repeats:
 
     def next_ms(self) -> int | None:
         """When something is to be sent or can leave the store."""
+        if not self._sendings:
+            return None
         times = [s.next_ms for s in self._sendings if s.left]
         ends = sorted(s.until_ms for s in self._sendings if not s.left)
         if 0 < self._enough <= len(ends):

@@ -4,7 +4,8 @@ r"""Which of several key servers holds, and when another takes over: sans-IO, ti
       \----nobody does for 1.5 s: a new run-------------------->  |
                                 ^----a newer term, or it resigns--/
 
-    lead facts   {"name": of the replica, "free": true where it has resigned, ...}: seen by all
+    lead facts   {"name": of the replica, "free": true where it has resigned, "busy": groups that
+                 others are to leave alone for a moment, ...}: seen by all
 
 Whoever holds beats; the others look. Nothing rests on clocks: who takes over has a newer term, and
 who held before can write nothing with its own. Only looks that succeed count as silence, and only
@@ -20,17 +21,17 @@ from ..errors import Problem
 from ..store import Fenced, Lead, Ousted, Store, WentBack
 from . import Out
 from .epoch import Random
-from .sharedserver import SharedKeyServer
+from .sharedserver import AWAY_MS, SharedKeyServer
 
 BEAT_MS = 250
 LOOK_MS = 100
 SILENT_MS = 1000  # without a beat: then a follower takes over
-AWAY_MS = 3000  # without the store: then another one holds, if any has it
 COLD_MS = 1500  # the same of one that has seen nobody yet
 _DUEL_MS = 200  # at random, on top of that
 _PRESENT_MS = 1000
 _MOST_APART_MS = 250  # that two looks count for
 _RUN_LEN = 8
+LACKS_POLICY = "This machine can't have the policy in force: ask another one, or mend it."
 
 
 class Replica:
@@ -53,8 +54,8 @@ class Replica:
         self._lead = Lead()
         self._silent_ms = 0  # for which no beat was seen
         self._patience_ms = 0  # how long that may take
-        self._looked_ms: int | None = None  # when the last look succeeded
-        self._look_ms = self._beat_ms = self._present_ms = 0  # when each is due
+        self._seen_ms: int | None = None  # when the last look succeeded
+        self._next_look_ms = self._next_beat_ms = self._next_present_ms = 0
         self._has_seen = False  # somebody beat, while we looked
 
     def start(self, now_ms: int) -> None:
@@ -62,8 +63,9 @@ class Replica:
         self._store.join(self.name)
         self._keyserver.follow(now_ms)
         self._keyserver.between = self._between
+        self._keyserver.on_busy = self._beat
         self._lead = self._keyserver.lead_seen
-        self._look_ms = self._beat_ms = self._present_ms = now_ms
+        self._next_look_ms = self._next_beat_ms = self._next_present_ms = now_ms
         self._wait_anew()
 
     def step(self, now_ms: int) -> tuple[list[Out], int]:
@@ -72,14 +74,14 @@ class Replica:
         other Problem is told as trouble: it is tried again."""
         outs: list[Out] = []
         try:
-            if now_ms >= self._look_ms:
-                self._look_ms = now_ms + LOOK_MS
+            if now_ms >= self._next_look_ms:
+                self._next_look_ms = now_ms + LOOK_MS
                 outs += self._look(now_ms)
-            if self._keyserver.is_holder and now_ms >= self._beat_ms:
-                self._beat_ms = now_ms + BEAT_MS
-                self._store.beat(self._keyserver.term, self._said())
-            if now_ms >= self._present_ms:
-                self._present_ms = now_ms + _PRESENT_MS
+            if self._keyserver.is_holder and now_ms >= self._next_beat_ms:
+                self._next_beat_ms = now_ms + BEAT_MS
+                self._beat()
+            if now_ms >= self._next_present_ms:
+                self._next_present_ms = now_ms + _PRESENT_MS
                 self._store.present(self._said())
             self.trouble = ""
         except (WentBack, Ousted):
@@ -88,7 +90,7 @@ class Replica:
             outs += self._keyserver.step_down(now_ms)
             self._wait_anew()
         except Problem as problem:
-            self.trouble, self._looked_ms = problem.sentence, None
+            self.trouble, self._seen_ms = problem.sentence, None
             if now_ms - self._keyserver.caught_up_ms > AWAY_MS:
                 outs += self._keyserver.send_on(now_ms)
         return outs, max(0, min(self._times()) - now_ms)
@@ -99,9 +101,7 @@ class Replica:
         if self._keyserver.is_holder:
             return []
         if self._keyserver.lacks_policy:
-            raise Problem(
-                "This machine can't have the policy in force: ask another one, or mend it."
-            )
+            raise Problem(LACKS_POLICY)
         if not self._may_go_on:
             raise Problem(
                 "This key server has just started, and doesn't know yet what others do: try again"
@@ -116,7 +116,7 @@ class Replica:
         if not self._keyserver.is_holder:
             return []
         try:
-            self._store.beat(self._keyserver.term, self._said())
+            self._beat()
         finally:
             outs = self._keyserver.step_down(now_ms)
         return outs
@@ -124,17 +124,19 @@ class Replica:
     # Inside
 
     def _times(self) -> tuple[int, ...]:
-        beat_ms = (self._beat_ms,) if self._keyserver.is_holder else ()
-        return (self._look_ms, self._present_ms, *beat_ms)
+        beat_ms = (self._next_beat_ms,) if self._keyserver.is_holder else ()
+        return (self._next_look_ms, self._next_present_ms, *beat_ms)
 
     def _look(self, now_ms: int) -> list[Out]:
         outs = self._keyserver.catch_up(now_ms)
         lead, former = self._keyserver.lead_seen, self._lead
-        apart_ms = 0 if self._looked_ms is None else now_ms - self._looked_ms
-        self._lead, self._looked_ms = lead, now_ms
+        apart_ms = 0 if self._seen_ms is None else now_ms - self._seen_ms
+        self._lead, self._seen_ms = lead, now_ms
         if self._keyserver.is_holder:
             self._silent_ms = 0
             return outs
+        facts = _facts_of(lead.facts)
+        self._keyserver.leave_alone(_names(facts.get("busy")), now_ms)
         if lead.version != former.version:
             self._wait_anew()
             self._has_seen = True
@@ -143,7 +145,7 @@ class Replica:
             self._silent_ms += min(apart_ms, _MOST_APART_MS)
         if self.is_resigned or self._keyserver.lacks_policy:
             return outs
-        is_free = self._may_go_on and _facts_of(lead.facts).get("free") is True
+        is_free = self._may_go_on and facts.get("free") is True
         if is_free or self._silent_ms >= self._patience_ms:
             self._wait_anew()
             outs += self._take(lead.version, now_ms)
@@ -156,7 +158,7 @@ class Replica:
         if not term:
             return []  # somebody lives, or was faster
         self._has_seen = True
-        self._beat_ms = now_ms + BEAT_MS
+        self._next_beat_ms = now_ms + BEAT_MS
         try:
             return self._keyserver.lead(now_ms, term)
         finally:
@@ -167,8 +169,11 @@ class Replica:
         others are to see us meanwhile."""
         if passed_ms < BEAT_MS or not self._keyserver.is_holder:
             return False
-        self._store.beat(self._keyserver.term, self._said())
+        self._beat()
         return True
+
+    def _beat(self) -> None:
+        self._store.beat(self._keyserver.term, self._said())
 
     @property
     def _may_go_on(self) -> bool:
@@ -182,8 +187,9 @@ class Replica:
         self._patience_ms = least_ms + int.from_bytes(self._random(2)) % _DUEL_MS
 
     def _said(self) -> bytes:
-        free = {"free": True} if self.is_resigned else {}
-        return json.dumps({**self._facts(), "name": self.name, **free}).encode()
+        more = {"free": True} if self.is_resigned else {}
+        more |= {"busy": sorted(self._keyserver.busy)} if self._keyserver.busy else {}
+        return json.dumps({**self._facts(), "name": self.name, **more}).encode()
 
 
 def _facts_of(said: bytes) -> dict:
@@ -192,3 +198,7 @@ def _facts_of(said: bytes) -> dict:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _names(said: Any) -> list[str]:
+    return [name for name in said if isinstance(name, str)] if isinstance(said, list) else []

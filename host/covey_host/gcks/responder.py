@@ -176,14 +176,17 @@ class Responder:
                 outs += _addressed(self._finish(one, now_ms), one.sa.address)
         return outs
 
-    def again(self, now_ms: int) -> None:
-        """It is not, since others have written: what they asked for is looked at once more."""
+    def again(self, now_ms: int) -> list[Out]:
+        """It is not, since others have written: what they asked for is looked at once more → the
+        answers that need not wait for the store."""
         taken, self._taken = self._taken, []
+        outs = []
         for one in taken:
             if one.is_written:
                 self._taken.append(one)
             elif self._table.sas.get(one.sa.own_spi) is one.sa:
-                self._reply(one.sa, one.opened, now_ms)
+                outs += _addressed(self._reply(one.sa, one.opened, now_ms), one.sa.address)
+        return outs
 
     def written(self) -> None:
         """What those have asked for who were looked at until now."""

@@ -19,6 +19,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from weakref import WeakSet
 
 from ..store import Fenced
 from . import Out, succession, turns
@@ -39,6 +40,7 @@ from .timers import NEVER
 RUN, POLICY = "site/run", "site/policy"  # rows that every registration rests on
 _SOON_MS = 250  # until what has to wait for others is tried again, should nobody say so before
 _LATER_MS = 1000
+_BUSY_MS = 5000  # that a group is left alone
 
 
 @dataclass
@@ -50,10 +52,12 @@ class Office:
     time: Callable[[], float]
     by_now: Callable[[int], int] = lambda now_ms: now_ms
     run: str = ""  # of the key servers: see SharedKeyServer
+    stale: WeakSet["SharedGroup"] = field(default_factory=WeakSet)  # see Group.is_stale
     is_holder: bool = False
     looked_ms: int | None = None  # when the last look at the store began of which all is known
     is_unsure: bool = False  # the clock stood still since then
     is_shut: bool = False  # nobody is to be registered, for want of policy, or of a store
+    busy: dict[str, int] = field(default_factory=dict)  # groups to leave alone, since when
     asking: set[str] = field(default_factory=set)  # groups that may need something of the holder
     # Of RUN and POLICY, as they are known here, whatever became of a write of ours.
     versions: dict[str, int] = field(default_factory=dict)
@@ -71,12 +75,26 @@ class SharedGroup(Group):
         clock: Clock,
         office: Office,
     ):
-        super().__init__(policy, ledger, rekeyer, random, clock)
         self._office = office
+        self._is_stale = False
+        super().__init__(policy, ledger, rekeyer, random, clock)
         self._turn_key = self._prefix + "turn"
         self._wants = ""  # REKEY or EXCLUDE: what is asked of the holder, or was asked of us,
         self._wants_in = 0  # in the epoch of this number
         self._foreign: set[str] = set()  # who waits at other key servers
+
+    @property
+    def is_stale(self) -> bool:
+        """All that are, are in one place, too: whoever asks which has few to look at."""
+        return self._is_stale
+
+    @is_stale.setter
+    def is_stale(self, is_stale: bool) -> None:
+        if is_stale and not self._is_stale:
+            self._office.stale.add(self)
+        elif self._is_stale and not is_stale:
+            self._office.stale.discard(self)
+        self._is_stale = is_stale
 
     @property
     def run(self) -> str:
@@ -381,13 +399,18 @@ class SharedGroup(Group):
         self._foreign.discard(member)
 
     def _check_turn(self, now_ms: int) -> None:
-        """NotYet where nothing may be given out. Moved: what was decided before, in what is
-        written together with this, was decided by other rows."""
-        if not self.is_open:
+        """NotYet where nothing may be given out, or the holder is to be let through. Moved: what
+        was decided before, in what is written together with this, was decided by other rows."""
+        if not self.is_open or self._is_left_alone(now_ms):
             raise NotYet(now_ms + _SOON_MS)
         if self.is_stale and self._ledger.has_later(self._prefix):
             self._ledger.move("What is known of the group is to be read again.")
         self.refresh(now_ms)
+
+    def _is_left_alone(self, now_ms: int) -> bool:
+        since_ms = self._office.busy.get(self.policy.name)
+        is_busy = since_ms is not None and now_ms < since_ms + _BUSY_MS
+        return is_busy and not self._office.is_holder
 
     def _write(self, changes: Changes, *, later: bool = False) -> None:
         if not later and not self._office.is_holder:
@@ -421,6 +444,12 @@ class SharedGroup(Group):
             due_ms = self._through_ms
         next_ms = super().next_ms()
         return next_ms if due_ms is None else max(min(next_ms, due_ms), self._retry_ms)
+
+    def is_idle(self, now_ms: int) -> bool:
+        """Whether step() would find nothing to do."""
+        if not self._office.is_holder:
+            return True
+        return not self.is_stale and not self._has_other_clock and now_ms < self.next_ms()
 
     @property
     def is_quiet(self) -> bool:

@@ -13,7 +13,7 @@ when a single key server starts; its state says the run, and no registration is 
 one's. A follower that takes over goes on with the run: it has seen all that was written.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -39,7 +39,12 @@ from .sharedgroup import POLICY, RUN, Office, SharedGroup
 _TRIES = 20  # of what members ask for, while others write
 _TRIES_HELD = 60  # of what the holder does: others write shorter works, and more often
 _CROWDED_MS = 1000  # after others were faster: it is looked first what they have written
-_AWAY_MS = 2000  # without the store: then members are better off elsewhere
+_PATIENCE = 4  # works of the holder that were lost; then others leave its groups alone
+_AT_ONCE = 500  # rows of members that are read together
+# Without the store for so long:
+DOUBT_MS = 1500  # it says so, and members that come are sent elsewhere
+MUTE_MS = 2000  # it answers no member: what it knows of groups may be out of date
+AWAY_MS = 3000  # members that hear of new keys from it alone are sent on: others have a holder
 _ASK_AGAIN_MS = 5000  # while somebody waits: the holder forgets
 
 _TRUST, _GROUP = "trust/", "group/"
@@ -61,6 +66,10 @@ class SharedKeyServer(KeyServer):
         # Told between one group and the next of a long work for how long it was not, in ms; True:
         # from now on.
         self.between: Callable[[int], bool] = lambda _: True
+        # Groups that others are to leave alone: they were faster, again and again, than what the
+        # holder does. Called when there are more of them.
+        self.busy: frozenset[str] = frozenset()
+        self.on_busy: Callable[[], None] = lambda: None
         # In force by the store, and not all of it done here: a follower does it as it catches up,
         # the holder (it failed halfway, or wrote it and had no answer) is to reload() it.
         self.unfinished: SitePolicy | None = None
@@ -71,6 +80,7 @@ class SharedKeyServer(KeyServer):
         self._unsent: list[Out] = []  # what came up while members were looked at
         self._between_ms = 0
         self._has_former = False  # perhaps, in the store: groups that end
+        self._moved: set[str] = set()  # groups that others have written, during a work
         self._crowded_ms = 0  # until when others are likely to write at the same time
         self._asked: dict[str, tuple[Ask, int]] = {}  # by group: what we ask for, since when
 
@@ -96,6 +106,10 @@ class SharedKeyServer(KeyServer):
     def term(self) -> int | None:
         """Of the holder; None: this one follows."""
         return self._ledger.term
+
+    def leave_alone(self, busy: Iterable[str], now_ms: int) -> None:
+        """What the holder says of `busy`: for a bounded time, should nobody take it back."""
+        self._office.busy = {name: self._office.busy.get(name, now_ms) for name in busy}
 
     # From one to the other
 
@@ -293,6 +307,7 @@ class SharedKeyServer(KeyServer):
             if key.startswith(_GROUP):
                 name, _, tail = key.removeprefix(_GROUP).partition("/")
                 by_group.setdefault(name, {})[tail] = row
+        self._moved |= by_group.keys()
         is_new = False
         for name, some in by_group.items():
             if name in self._groups:
@@ -362,11 +377,19 @@ class SharedKeyServer(KeyServer):
         if group is None or replica == self.replica:
             return
 
+        ask = asks.parsed(value)
+        new = [member for member in ask.waiting if not group.waits_for(member)]
+        known: dict[str, Member | None] = dict.fromkeys(new)
+        for at in range(0, len(new), _AT_ONCE):  # they may be many, and the store far away
+            known |= self._authority.find_many(new[at : at + _AT_ONCE])
+            with suppress(Fenced):  # as the next look finds
+                self._changed_one()
+
         def may_join(member: str) -> bool:
-            found = self._authority.find(member)
+            found = known[member] if member in known else self._authority.find(member)
             return found is not None and found.may_join(name)
 
-        group.hear(asks.parsed(value), version, now_ms, may_join)
+        group.hear(ask, version, now_ms, may_join)
 
     # Policy
 
@@ -433,7 +456,7 @@ class SharedKeyServer(KeyServer):
     def _is_away(self, now_ms: int) -> bool:
         """Whether what it knows of groups may be out of date, so that members who hear from it
         would be kept from the others."""
-        return now_ms - self._office.looked_ms > _AWAY_MS
+        return now_ms - self._office.looked_ms > MUTE_MS
 
     def _answer(self, work: Callable[[int], list[Out]], now_ms: int) -> list[Out]:
         if self._held is not None:
@@ -472,28 +495,37 @@ class SharedKeyServer(KeyServer):
                 raise Fenced("Another key server holds the term: acquire it first.")
             return self._again(work, now_ms)
         except Fenced:
-            self._unsent += self.step_down(self.caught_up_ms)
+            self._unsent += self.step_down(self._by_now(now_ms or self.caught_up_ms))
             raise
 
     def _again(self, work: Callable[[], Any], now_ms: int | None) -> Any:
         """The work's result, though others write meanwhile. now_ms: None where it rests on no
         group. Fenced where it was begun as the holder, and somebody else has become that."""
         was_holder = self.is_holder
-        for _ in range(_TRIES_HELD):
-            was_stale = self._stale()
-            try:
-                return work()
-            except Moved:
-                self._settle(was_stale)
-                if now_ms is not None:
-                    self._unsent += self._catch_up(now_ms)
-                if was_holder and not self.is_holder:
-                    raise Fenced("Another key server has the term by now.") from None
-            finally:
-                self._ledger.rest_no_more()
-        raise Problem("Other key servers write all the time: try again.")
+        self._moved.clear()
+        try:
+            for lost in range(1, _TRIES_HELD + 1):
+                was_stale = self._stale()
+                try:
+                    return work()
+                except Moved:
+                    self._settle(was_stale)
+                    if now_ms is not None:
+                        self._unsent += self._catch_up(now_ms)
+                    if was_holder and not self.is_holder:
+                        raise Fenced("Another key server has the term by now.") from None
+                    if lost >= _PATIENCE and not self.busy >= self._moved:
+                        self.busy = frozenset(self._moved)
+                        self.on_busy()
+                finally:
+                    self._ledger.rest_no_more()
+            raise Problem("Other key servers write all the time: try again.")
+        finally:
+            self.busy = frozenset()
 
     def _step_group(self, group: Group, now_ms: int) -> None:
+        if group.is_idle(now_ms):
+            return
         try:
             self._again(partial(group.step, now_ms), now_ms)
         except Ousted:
@@ -524,20 +556,19 @@ class SharedKeyServer(KeyServer):
             was_stale = self._stale()
             try:
                 with self._ledger.together():
-                    self._responder.again(now_ms)
+                    self._unsent += self._responder.again(now_ms)
                 return
             except Moved:
                 pass
         raise Problem("Other key servers write all the time: nobody was heard.")
 
     def _stale(self) -> set[Group]:
-        return {group for group in self._all() if group.is_stale}
+        return set(self._office.stale) if self._office.stale else set()
 
     def _settle(self, was_stale: set[Group]) -> None:
         """Nothing was written, for certain: what was known before is still known."""
-        for group in self._all():
-            if group not in was_stale:
-                group.is_stale = False
+        for group in self._stale() - was_stale:
+            group.is_stale = False
 
     def _distrust(self) -> None:
         """Whether something was written is not known: only of what was to be."""

@@ -141,8 +141,6 @@ class Store(Protocol):
         """The holder of this term lives: the lead gets a new version and these facts. Fenced
         where the term isn't the newest. No entry changes, and changed() shows none."""
 
-    def lead(self) -> Lead: ...
-
     def lock(self, owner: str) -> None:
         """Be the only one that acts on this store until close() or the end of the process.
 

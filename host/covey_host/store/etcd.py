@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import Problem
-from . import KEEP, Change, Changed, Lead, Replica, Value, etcdrows, etcdwriter
+from . import KEEP, Change, Changed, Replica, Value, etcdrows, etcdwriter
 from .etcdclient import (
     Client,
     Found,
@@ -143,9 +143,6 @@ class EtcdStore:
             newest, owner, head, lock = done.rows
             self._writer.check_term(term, newest, owner)
             self._writer.look(head, lock)
-
-    def lead(self) -> Lead:
-        return lead_of(self._client.transact([], self._reader.asked_of_lead()).rows)
 
     def lock(self, owner: str) -> None:
         self._writer.settle()

@@ -136,9 +136,6 @@ class SealedStore:
     def beat(self, term: int, facts: bytes) -> None:
         self._store.beat(term, self._newest.close(_LEAD, facts))
 
-    def lead(self) -> Lead:
-        return self._heard(self._store.lead())
-
     def present(self, facts: bytes) -> None:
         self._store.present(self._newest.close(_REPLICA + self._name, facts))
 

@@ -190,10 +190,6 @@ class SQLiteStore:
             self._check_term(term)
             self._tell(self._lead().run, facts)
 
-    def lead(self) -> Lead:
-        with self._moment():
-            return self._lead()
-
     def lock(self, owner: str) -> None:
         """A lock of the operating system on a file beside the store: it dies with its process."""
         if not self._lock_fds:
