@@ -18,6 +18,8 @@ def show_cluster(found: dict) -> None:
     """Of several key servers on one store."""
     if not found["ready"]:
         what = "does not know yet what the others have done"
+    elif found["away"]:
+        what = "does not reach its store: another one may lead by now"
     elif found["draining"]:
         what = "sends its members to the others, and ends"
     elif found["leads"]:

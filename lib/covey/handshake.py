@@ -169,6 +169,11 @@ class Handshake:
         """Whether work() has something to do."""
         return bool(self._job or self._untried or self._to_judge)
 
+    @property
+    def _is_answered(self):
+        """Whether IKE_SA_INIT is, so that nobody has to ask for a cookie."""
+        return bool(self._untried or self.peers)
+
     def work(self):
         """A slice of work. FormatError: the answer in work was no good and is forgotten."""
         if self._job is None:
@@ -265,7 +270,7 @@ class Handshake:
         """RFC 7296 section 2.6: the same message again, with the cookie before its payloads."""
         if not 1 <= len(cookie) <= _COOKIE_MOST:
             raise FormatError(DROP_IKE_FORMAT)
-        if self._untried or self.peers or not self._cookies:
+        if self._is_answered or not self._cookies:
             raise FormatError(DROP_IKE_MESSAGE_ID)
         self._cookies -= 1
         self._send_init([notify(ike.COOKIE, cookie)])

@@ -112,6 +112,10 @@ class _Handshake(Handshake):
     def nonce(self):
         return self._nonce
 
+    @property
+    def _is_answered(self):
+        return bool(self._untried)  # who asks for a cookie behind GSA_AUTH has forgotten us
+
     def retransmit(self):
         Handshake.retransmit(self)
         if self.peers and not self._untried:

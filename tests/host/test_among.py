@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 
+from covey_host import overview
 from covey_host import site as sites
 from covey_host.errors import Problem
 from covey_host.gcks import among, authority, policy, sitepolicy
@@ -485,7 +486,7 @@ def test_who_is_alone_does_not_drain(make):
     assert not plant["a"].server.redirects.is_draining
 
 
-def test_without_its_store_it_sends_members_on_and_comes_back(plant, monkeypatch):
+def test_without_its_store_it_sends_members_on_and_comes_back(plant, monkeypatch, capsys):
     one = plant.follower
 
     def away(*_):
@@ -499,7 +500,11 @@ def test_without_its_store_it_sends_members_on_and_comes_back(plant, monkeypatch
             one.troubles
         )
         assert one.among.faults(plant.now) == ["It has not reached its store for 3 s."]
+        overview.show_cluster(one.among.status(plant.now))
+        assert "does not reach its store: another one may lead by now" in capsys.readouterr().out
     plant.wait(500)
+    overview.show_cluster(one.among.status(plant.now))
+    assert ", and follows " in capsys.readouterr().out
     assert not one.server.redirects.is_away and one.among.faults(plant.now) == []
 
 

@@ -234,6 +234,23 @@ def test_one_that_has_started_anew_meanwhile_is_asked_again():
     assert life.it.server.host == first
 
 
+def test_one_that_has_forgotten_us_may_ask_for_a_cookie_first():
+    """As one does whose write failed, and that has much to do: it lives, and waits for nothing."""
+    life = Crowd()
+    first, init = life.begin()
+    life.hear(Gcks(PSK).answer_init(init))
+    assert life.run(260)[1][2] == init
+    asked = ike.emit_message(
+        init[:8], bytes(8), ike.IKE_SA_INIT, ike.FLAG_R, 0, [notify(ike.COOKIE, b"cookie")]
+    )
+    (again,) = life.hear(bytes(asked))
+    assert _kinds(again)[ike.COOKIE] == b"cookie" and again[:8] == init[:8]
+    other = Gcks(PSK, b"s" * 32, spi_r=b"anew" * 2)
+    sent = life.hear(other.answer_init(again))
+    life.hear(other.answer_auth(sent[:1], life.keys(0)(other.sa)))
+    assert life.it.state == membership.MEMBER and life.it.server.host == first
+
+
 def test_a_board_that_computes_for_seconds_waits_for_itself():
     life = Crowd()
     first, init = life.begin()

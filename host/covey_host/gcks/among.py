@@ -165,6 +165,7 @@ class Among:
         return {
             "name": self.name,
             "ready": self.is_ready,
+            "away": self._is_away(now_ms),
             "leads": self.keyserver.is_holder,
             "draining": self._is_draining,
             "holder": holder or None,

@@ -23,8 +23,9 @@ _PATIENCE_S = 5.0  # of one call, over all nodes: an election takes 1 to 3 s at 
 _HURRY_S = 1.0  # the same after hurry(), unless etcd is slow
 _PROBE_S = 0.3  # the same while none has answered lately
 _REST_S = 1.0  # between such calls
-_ATTEMPT_S = 0.3  # of one node, where there are others; each time as much more: what a leader had
-# taken when it died is answered never, asked anew it is done when there is another
+# Of one node, where there are others; as much more each time once all were asked: what a leader
+# had taken when it died is answered never, asked anew it is done by the next one
+_ATTEMPT_S = 0.3
 _SLOWEST_S = 2.0  # as which etcd's own pace makes that
 _SCOUT_S = 0.1  # between a thread's tries
 _PAUSE_S = 0.05
@@ -216,7 +217,7 @@ class Client:
     def _ask(self, path: str, body: bytes, end: float) -> tuple[int, dict[str, Any]]:
         now = time.monotonic()
         if len(self._nodes) > 1:
-            end = min(end, now + self._attempt_s * self.tries)
+            end = min(end, now + self._attempt_s * max(1, self.tries - len(self._nodes)))
         end = max(end, now + 0.05)
         if self._connection is None:
             self._connection = Connection(self._nodes[self._at], self._address(), self._tls, end)
