@@ -123,9 +123,7 @@ class Membership:
     def _depart(self):
         """Leave now, or once what is out is answered; in the end in any case."""
         ike = self._ike
-        if ike is not None and (ike.leave(self._now_ms) or ike.state in _OUT):
-            return
-        if self.state != LEFT:
+        if ike is None or not (ike.leave(self._now_ms) or ike.state in _OUT):
             self._end()
 
     def unicast(self, data, now_ms, source=None):
@@ -412,7 +410,8 @@ class Membership:
         now_ms = self._now_ms
         refresh = self._refresh
         if self._leaving:
-            self._depart()
+            if self.state != LEFT:
+                self._depart()
             return _IDLE_MS
         if refresh.is_due(now_ms):
             if self.state in (EXCLUDED, REFUSED):
@@ -458,7 +457,9 @@ class Membership:
         refresh = self._refresh
         was_pulling = refresh.is_pulling
         refresh.answered(self._now_ms)
-        if self._leaving:
+        if self._leaving and outcome == registration.LEFT:
+            self._end()
+        elif self._leaving:
             self._depart()
         elif outcome == registration.REGISTERED and was_pulling and refresh.is_stale:
             refresh.soon(self._now_ms)  # an inband rekey has overtaken it
