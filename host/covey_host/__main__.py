@@ -5,18 +5,13 @@ later: there is nothing yet to tidy up.
 import os
 import resource
 import signal
-import sys
-import threading
 from contextlib import suppress
 
 from .errors import INTERRUPTED
 
-_AGAIN_S = 0.01  # until a Ctrl-C comes again
-
 
 def main() -> None:
     _leave_no_core()
-    sys.unraisablehook = _hear_again
     handler = signal.getsignal(signal.SIGINT)
     if handler is signal.default_int_handler:  # else whoever started us has it ignored
         signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
@@ -24,17 +19,6 @@ def main() -> None:
 
     signal.signal(signal.SIGINT, handler)
     cli.main()
-
-
-def _hear_again(lost) -> None:
-    """A Ctrl-C that finds us in a finalizer, such as importlib has for its locks while modules
-    load, would be told on stderr and forgotten. It comes again when that one is over."""
-    if lost.exc_type is not KeyboardInterrupt:
-        sys.__unraisablehook__(lost)
-        return
-    again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGINT))
-    again.daemon = True
-    again.start()
 
 
 def _leave_no_core() -> None:

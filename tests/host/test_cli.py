@@ -714,27 +714,3 @@ def test_ctrl_c_while_modules_load_is_quiet_too():
     )
     done = run("-c", source)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
-
-
-def test_ctrl_c_in_a_finalizer_is_not_lost(site):
-    """importlib has some, on its locks: what is raised in them is ignored."""
-    source = (
-        "import os, signal, sys\n"
-        "class Lock:\n"
-        "    def __del__(self):\n"
-        "        os.kill(os.getpid(), signal.SIGINT)\n"
-        "        [None for _ in range(1000)]\n"
-        "class Finder:\n"
-        "    def find_spec(self, name, *_):\n"
-        "        if name == 'covey.aio':\n"
-        "            Lock()\n"
-        "sys.meta_path.insert(0, Finder())\n"
-        "from covey_host.__main__ import main\n"
-        "main()\n"
-    )
-    environment = {**ENVIRONMENT, "COVEY_SITE": str(site)}
-    add = run("-m", "covey_host", *_MEMBER, "--server", "127.0.0.1:9", env=environment)
-    assert add.returncode == 0, add.stderr
-    done = run("-c", source, "join", "press-7", "--timeout", "30", env=environment)
-    assert done.returncode == 130, done.stderr
-    assert "ignored" not in done.stderr and "Traceback" not in done.stderr
