@@ -143,23 +143,23 @@ def test_how_long_that_is_is_chance_and_doubles_with_each_round():
 
 
 def test_who_has_answered_once_is_asked_again_before_it_is_left():
-    assert _times(Patience(_Settings(), 500, True)) == ([500, 700], 1000)
+    assert _times(Patience(_Settings(), 500, True)) == ([250, 450], 750)
     # it says its answer again: it is busy
-    heard = [510, 1520, 3530, 7540, 15550]
+    heard = [260, 770, 1780, 3790, 7800, 15810]
     said, over = _times(Patience(_Settings(), 500, True), heard=heard)
-    assert said == [500, 1510, 3520, 7530, 15540] and over == 30000
+    assert said == [250, 760, 1770, 3780, 7790, 15800] and over == 30000
     # and dies
-    said, over = _times(Patience(_Settings(), 500, True), heard=[510, 1520])
-    assert said == [500, 1510, 3520, 3720] and over == 4020
+    said, over = _times(Patience(_Settings(), 500, True), heard=[260, 770])
+    assert said == [250, 760, 1770, 1970] and over == 2270
     # one that is only slow to answer
-    said, over = _times(Patience(_Settings(), 500, True), heard=[999])
-    assert said == [500, 700, 1999, 2199] and over == 2499
+    said, over = _times(Patience(_Settings(), 500, True), heard=[749])
+    assert said == [250, 450, 1249, 1449] and over == 1749
 
 
 def test_all_of_it_over_the_end_of_the_clock():
     most = 1 << 30
     for patience in (Patience(_Settings(), 500, False), Patience(_Settings(), 500, True)):
         patience.start(most - 100)
-        assert patience.left_ms(most - 100) in (200, 500)
+        assert patience.left_ms(most - 100) in (200, 250)
         assert not patience.is_over(299)
         assert patience.is_due(400) and not patience.is_due(401)
