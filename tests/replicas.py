@@ -169,13 +169,16 @@ class Replicas:
         self.wait(LEAP_MS)
 
     def settle(self):
-        """Until one holds, and all others follow it."""
-        for _ in range(500):
+        """Until one has held for 300 ms, and all others followed it: who has just gone on may not
+        have heard yet that it holds no more."""
+        steps = 0
+        for _ in range(800):
             self.wait(STEP_MS)
-            if sum(one.is_holder for one in self.living) == 1:
-                if all(one.server.is_ready for one in self.living):
-                    break
-        self.wait(300)
+            is_settled = sum(one.is_holder for one in self.living) == 1
+            is_settled &= all(one.server.is_ready for one in self.living)
+            steps = steps + 1 if is_settled else 0
+            if steps > 300 // STEP_MS:
+                break
         return self.holder
 
     def add(self, *names, sender=True):
