@@ -124,19 +124,10 @@ def _groups(table: Table, count: int, steps: int) -> None:
         for now_ms in range(2 * _MINUTE_MS, _REST_MS, _REST_MS // 20):
             replica.step(now_ms)
             server.step(now_ms)  # what was said at the start is repeated
-        cpu = time.process_time()
-        for at in range(steps):
-            replica.step(_REST_MS + at)
-            server.step(_REST_MS + at)
-        cpu = time.process_time() - cpu
-        table.add(turn, cpu / steps * 1e6, "µs")
-        server.step_down(_REST_MS + steps)
-        cpu = time.process_time()
-        for at in range(steps, 2 * steps):
-            server.catch_up(_REST_MS + at)
-            server.step(_REST_MS + at)
-        cpu = time.process_time() - cpu
-        table.add(f"{turn}, of a follower", cpu / steps * 1e6, "µs")
+        table.add(turn, _turn_us(server, replica, _REST_MS, steps), "µs")
+        replica.resign(_REST_MS)
+        follows = _turn_us(server, replica, _REST_MS + _MINUTE_MS, steps)
+        table.add(f"{turn}, of a follower", follows, "µs")
         rows, octets = _held(below)
         table.add(f"{what}octets of rows", octets, "octets")
 
@@ -156,6 +147,14 @@ def _come(server: KeyServer, names: list[str], psk: bytes, now_ms: int) -> None:
             name = out.address and out.address[0]
             if name in coming and (again := coming[name].take(out.data)):
                 todo[name] = again
+
+
+def _turn_us(server: SharedKeyServer, replica: Replica, begin_ms: int, steps: int) -> float:
+    cpu = time.process_time()
+    for now_ms in range(begin_ms, begin_ms + steps):
+        replica.step(now_ms)
+        server.step(now_ms)
+    return (time.process_time() - cpu) / steps * 1e6
 
 
 def _leading(

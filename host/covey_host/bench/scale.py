@@ -275,7 +275,8 @@ def told(model: "Model", wish: Wish, figures: Figures) -> list[tuple[str, Rows]]
     sites = model.sites()
     each = wish.members / sites, wish.groups / sites
     measured = [["measured", "value", "by"]]
-    measured += [[n, f"{v:,.6g}", f"`make bench ONLY={_by(n)}`"] for n, v in figures.used.items()]
+    used = figures.used.items()
+    measured += [[n, _figure(v), f"`make bench ONLY={_by(n)}`"] for n, v in used]
     assumed = [["wished for", "value"]]
     assumed += [[n, v if isinstance(v, str) else f"{v:,}"] for n, v in vars(wish).items()]
     whole = f"One site with {wish.members:,} members in {wish.groups:,} groups"
@@ -288,6 +289,10 @@ def told(model: "Model", wish: Wish, figures: Figures) -> list[tuple[str, Rows]]
         (laid_out, _uses(model.uses(*each))),
         ("What was measured", measured),
     ]
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.6g}" if value < 1e6 else f"{value:,.0f}"
 
 
 def _by(name: str) -> str:
