@@ -84,7 +84,7 @@ def _steps(work, most=100000):
 
 
 def _registering(work):
-    work.take(_Answer())
+    work.take(_Answer(), 0)
 
 
 def _following(work):
@@ -195,7 +195,7 @@ def test_a_table_that_finds_no_memory_is_made_when_it_is_needed():
 
     keywork.tidied = full
     try:
-        work.take(_Answer())
+        work.take(_Answer(), 0)
         assert _steps(work) == [TAKEN]
     finally:
         keywork.tidied = real
@@ -236,12 +236,12 @@ def test_aes_that_fails_is_no_end():
 
     assignment.new_context = failing
     try:
-        work.take(_Answer())
+        work.take(_Answer(), 0)
         assert _steps(work) == [MISSED]
     finally:
         assignment.new_context = real
     assert work._member.drops.of(DROP_CAPACITY) == 1
-    work.take(_Answer())
+    work.take(_Answer(), 0)
     assert _steps(work) == [TAKEN]
 
 
@@ -333,7 +333,7 @@ def test_memory_that_is_out_in_any_one_step():
                 asks = MISSED in came or begin is _following and FLOODED in came
                 assert good in came or asks, (begin, number, came)
                 if begin is _registering:
-                    work.take(_Answer())
+                    work.take(_Answer(), 0)
                     assert _steps(work) == [TAKEN], number
             assert group.rekey.current is not None and group._keys.live()
             group.wipe()
