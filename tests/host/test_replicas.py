@@ -559,6 +559,24 @@ def test_an_eviction_of_which_nothing_was_sent(site):
     assert crowd.current() == set(NAMES) - {"m3"}
 
 
+def test_an_eviction_does_not_wait_for_those_that_former_holders_told_of(site):
+    """Each dies right after it has told of its own, which the next one says again."""
+    crowd = Crowd(site)
+    for name in NAMES:
+        crowd.come(name, site.followers[0])
+    site.wait(200)
+    for name in ("m3", "m4", "m5"):
+        one = site.living[0]
+        site.send(one.replica.take(site.now), one)
+        site.send(one.server.remove_member(name, site.now), one)
+        if name != "m5":
+            site.wait(100)
+            one.kill()
+    site.wait(2_500)  # evict_gap: of the last one, and of its own
+    crowd.hear()
+    assert crowd.current() == set(NAMES) - {"m3", "m4", "m5"}
+
+
 def test_a_holder_that_was_stopped_can_do_nothing(site):
     """It goes on as if no time had passed, before it looks at anything."""
     crowd = Crowd(site)

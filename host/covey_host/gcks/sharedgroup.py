@@ -261,7 +261,7 @@ class SharedGroup(Group):
         self._newcomers.put_off(self._through_ms)
 
     def _resend(self, now_ms: int) -> None:
-        outbox, self._repeats = self._repeats.outbox, Repeats()
+        outbox, self._repeats = _hurried(self._repeats.outbox), Repeats()
         self._repeats.schedule(outbox, self.policy, now_ms, self._activate_ms)
 
     def believe(self, plan: Plan, now_ms: int) -> None:
@@ -462,6 +462,13 @@ class SharedGroup(Group):
 
 def _digest(policy: GroupPolicy) -> str:
     return hashlib.sha256(repr(policy).encode()).hexdigest()[:16]
+
+
+def _hurried(outbox: Outbox) -> Outbox:
+    """Without the pauses in changes before the last one: most members have followed these, and the
+    last, perhaps an eviction, is not to wait for them anew with each key server that takes over."""
+    last = max((at for at, parcel in enumerate(outbox) if not parcel.gap_ms), default=0)
+    return tuple(replace(p, gap_ms=0) if at < last else p for at, p in enumerate(outbox))
 
 
 def _kept(outbox: Outbox, policy: GroupPolicy, now_ms: int, come_back_ms: int) -> Repeats:
