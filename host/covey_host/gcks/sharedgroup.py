@@ -466,7 +466,7 @@ def _digest(policy: GroupPolicy) -> str:
 
 def _hurried(outbox: Outbox) -> Outbox:
     """Without the pauses in changes before the last one: most members have followed these, and the
-    last, perhaps an eviction, is not to wait for them anew with each key server that takes over."""
+    last, perhaps an eviction, is not to wait for them anew with each that takes over."""
     last = max((at for at, parcel in enumerate(outbox) if not parcel.gap_ms), default=0)
     return tuple(replace(p, gap_ms=0) if at < last else p for at, p in enumerate(outbox))
 
