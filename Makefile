@@ -60,7 +60,7 @@ bench: ## what packets and keys cost, beside others: a table, and bench/results.
 	$(setup) venv micropython mpy peers
 	@exec $(PY) -m covey_host.bench $(ONLY)
 
-cluster-bench: ## how soon registrations go on when servers or etcd nodes are killed: as bench; half an hour (QUICK=1)
+cluster-bench: ## how soon registrations go on when servers or etcd nodes are killed: as bench; a quarter of an hour (QUICK=1)
 	$(setup) venv micropython mpy etcd
 	@exec $(PY) -m covey_host.bench failover $(if $(QUICK),--quick)
 
