@@ -36,7 +36,7 @@ SUBJECTS = [
     "floods",
 ]
 _LONG = ["failover"]  # only where it is asked for: half an hour
-_WIDTH = 180  # where nobody looks at it
+_WIDTH = 240  # where nobody looks at it: names as they are, whatever they are held against
 
 
 def measure(names: list[str], quick: bool) -> Table:
