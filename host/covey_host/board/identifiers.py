@@ -3,6 +3,7 @@
 import ast
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 DEFINITIONS = FUNCTIONS | ast.ClassDef
@@ -143,3 +144,22 @@ def _in_class(kind: ast.ClassDef) -> Iterator[ast.AST]:
             ]
         else:
             nodes += ast.iter_child_nodes(node)
+
+
+@cache
+def imports(text: str) -> frozenset[str]:
+    """Names that a file may import, at its start or later, with the packages above them."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = [node.value] if node.value.startswith("covey.") else []  # for __import__
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            found |= {".".join(parts[: i + 1]) for i in range(len(parts))}
+    return frozenset(found)

@@ -12,7 +12,6 @@ import ast
 from collections import Counter, defaultdict
 
 from .identifiers import Names, is_const
-from .shorten import public
 
 _STAR = "covey.port.mpy"  # all of it is covey.port's
 _PLAIN = ast.Constant | ast.Name | ast.Tuple | ast.List | ast.Dict | ast.UnaryOp | ast.BinOp
@@ -20,11 +19,12 @@ _PLAIN |= ast.unaryop | ast.operator | ast.expr_context
 
 
 def shake(trees: dict[str, ast.Module], outside: set[str]) -> None:
-    """Take out of the trees of all files what is dead. outside: the identifiers others know."""
+    """Take out of the trees of all files what is dead. outside: the identifiers others know, or
+    may ask for.
+    """
     kept = set(outside)
-    for file, tree in trees.items():
+    for tree in trees.values():
         names = Names(tree)
-        kept |= public(file, tree, names)
         if "globals" in names.words:
             kept |= names.globals(tree)
         if names.asks_by_text:

@@ -43,33 +43,48 @@ API = {
 _LOADED = {"args", "close", "const", "end", "errno", "key", "keys", "main", "micropython", "read"}
 _LOADED |= {"readinto", "readline", "self", "send", "sep", "super", "throw", "value", "write"}
 _LOADED |= {"locals", "globals", "eval", "exec", "dir", "bytecode", "builtins"}
-_LOADED |= {"bool", "int", "object"}  # a call of these is a cast in viper code
+_LOADED |= {
+    "bool",
+    "int",
+    "object",
+    "uint",
+    "ptr",
+    "ptr8",
+    "ptr16",
+    "ptr32",
+}  # a call of these is a cast in viper code
 _LOADED |= {"_"}  # `from x import *` leaves it out
 _POOL = tuple(word for word in SHORTEST + SHORT if word not in _LOADED)
+# What foreign objects have, and firmware in ROM: a file spells it, but it takes no memory.
+_FOR_GLOBALS = tuple(sorted(FOREIGN - _LOADED, key=lambda word: (len(word), word)))
 _FOR_ARGUMENTS = (*SHORTEST, "__init__", "__len__", "__hash__", "__int__", "__str__")
 _NO_NAMES = ("as", "if", "in", "is", "or")
 
 
 def shorten(
-    trees: dict[str, ast.Module], outside: set[str], handed: set[str], others: set[str]
+    trees: dict[str, ast.Module],
+    outside: set[str],
+    handed: set[str],
+    others: set[str],
+    together: list[str],
 ) -> dict[str, dict[str, str]]:
     """Shorten the names in the trees of all files, {covey/sa.py: tree}.
 
-    outside: the identifiers that others know; handed: by which of them they name an argument;
-    others: what files of Covey's bind that are not among these.
+    outside: the identifiers that others know, or may ask for; handed: by which of them they name
+    an argument; others: what files of Covey's bind that are not among these; together: the files
+    that become one, whose globals meet.
     → {covey/sa.py: {short name: what it was}}.
     """
     known = {file: Names(tree) for file, tree in trees.items()}
     called = handed.union(*(names.keywords for names in known.values()))
     fixed = set(FOREIGN) | set(SHORTEST) | set(SHORT) | outside
     for file, tree in trees.items():
-        called |= public(file, tree, known[file])
         fixed |= _fixed(file, tree, known[file])
     words = outside.union(*(names.words for names in known.values()))
     for file, tree in trees.items():
         _set_apart(known[file].functions, called, words)
         known[file] = Names(tree)
-    chosen = _choose(trees, known, fixed, called, others)
+    chosen = _choose(trees, known, fixed, called, others, together)
     called = {chosen.get(word, word) for word in called}
     said = {}
     for file, tree in trees.items():
@@ -103,7 +118,7 @@ def public(file: str, tree: ast.Module, names: Names) -> set[str]:
 
 def _fixed(file: str, tree: ast.Module, names: Names) -> set[str]:
     """What keeps its name for a reason that lies in this file."""
-    found = public(file, tree, names) | set(file.removesuffix(".py").split("/"))
+    found = set(file.removesuffix(".py").split("/"))
     found |= {word for word in names.words if word.startswith("__")}
     if names.asks_by_text:
         found |= names.texts
@@ -132,6 +147,7 @@ def _choose(
     fixed: set[str],
     called: set[str],
     others: set[str],
+    together: list[str],
 ) -> dict[str, str]:
     """{name: the short one}, those first that stand in most files."""
     bound, handed, asked = set(), set(), set()
@@ -144,14 +160,15 @@ def _choose(
         for word in names.words:
             files[word].add(file)
     wanted = (bound | others & files.keys() | handed - asked) - fixed
-    spheres = Spheres(trees, known, wanted)
+    spheres = Spheres(trees, known, wanted, together)
     chosen = {}
     for word in sorted(wanted, key=lambda word: (-len(files[word]), -often[word], word)):
         taken, beside = spheres.of(word, files[word])
-        free = [new for new in _POOL if _is_in_none(new, taken)]
+        pool = _POOL + _FOR_GLOBALS * spheres.stands_alone(word)
+        free = [new for new in pool if _is_in_none(new, taken)]
         free = [new for new in free if _is_in_none(new, beside)] or free
         new = free[0] if free else next(new for new in _letters() if _is_in_none(new, taken))
-        if new in _POOL or len(new) < len(word):
+        if new in pool or len(new) < len(word):
             chosen[word] = new
         for names in taken:
             names.add(chosen.get(word, word))

@@ -18,10 +18,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .bundle import bundle, join, parts_of
 from .fold import fold
-from .identifiers import Names
+from .identifiers import Names, imports
+from .program import STACK, dotted
 from .shake import shake
-from .shorten import PACKAGE, shorten
+from .shorten import API, PACKAGE, public, shorten
 
 _FRAME = re.compile(r'File "([^"]+)"(, line \d+)?, in (\w+)')
 _ERROR = re.compile(r"\w+(:|$)")  # behind the frames
@@ -47,37 +49,63 @@ class Shrunk:
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def shrink(kept: dict[str, Path], heard: tuple[str, ...], root: Path) -> Shrunk:
+def shrink(
+    kept: dict[str, Path], heard: tuple[str, ...], root: Path, in_one: bool = True
+) -> Shrunk:
     """The text of each file of kept, {covey/sa.py: source}. root: where covey/ lies, whole.
 
     heard: the texts of applications, whose words stay what they are; files of kept that are not
-    Covey's stay as they stand. SyntaxError where one is no Python.
+    Covey's stay as they stand. in_one: those that are loaded at the start become one file.
+    SyntaxError where one is no Python, or is none that can be rewritten so.
     """
     ages = tuple((name, path, path.stat().st_mtime_ns) for name, path in kept.items())
     with _ONE_AT_A_TIME:
-        return _shrink(ages, heard, root)
+        return _shrink(ages, heard, root, in_one)
 
 
 @functools.lru_cache(maxsize=8)
-def _shrink(kept: tuple, heard: tuple[str, ...], root: Path) -> Shrunk:
+def _shrink(kept: tuple, heard: tuple[str, ...], root: Path, in_one: bool) -> Shrunk:
     texts, trees = {}, {}
     for name, path, _ in kept:
         if name.split("/")[0] == PACKAGE:
             trees[name] = ast.parse(fold(path, root), name)
         else:
             texts[name] = path.read_text(encoding="utf-8")
-    outside, handed = set(), set()
-    for text in (*heard, *texts.values()):
+    heard += tuple(texts.values())
+    outside, handed, imported = set(), set(), set()
+    for text in heard:
         names = Names(ast.parse(text))
         outside |= {*names.words, *names.texts}
         handed |= names.keywords
-    shake(trees, outside)
-    names = shorten(trees, outside, handed, _bound_by_others(trees, root))
+        imported |= imports(text)
+    api = set().union(*(public(file, tree, Names(tree)) for file, tree in trees.items()))
+    others = _bound_by_others(trees, root)
+    shake(trees, outside | api)
+    if in_one:
+        trees = bundle(trees, _files(imported, trees) | API.keys(), outside | api)
+    parts = parts_of(trees)
+    names = shorten(trees, outside | api, handed | api, others, parts)
+    join(trees)
+    names[STACK] = _merged(names.pop(part) for part in parts)
     texts |= {name: ast.unparse(tree) + "\n" for name, tree in trees.items()}
     return Shrunk(
         dict(sorted(texts.items())),
         {Shrunk.short_name(name): names[name] for name in sorted(names) if names[name]},
     )
+
+
+def _files(modules: set[str], trees: Iterable[str]) -> set[str]:
+    """Those of the modules, the package itself apart."""
+    return {file for file in trees if dotted(file) in modules and dotted(file) != PACKAGE}
+
+
+def _merged(names: Iterable[dict[str, str]]) -> dict[str, str]:
+    """{short name: all that it stands for}"""
+    found = {}
+    for some in names:
+        for short, meant in some.items():
+            found.setdefault(short, set()).update(meant.split("|"))
+    return {short: "|".join(sorted(meant)) for short, meant in found.items()}
 
 
 def _bound_by_others(trees: dict[str, ast.Module], root: Path) -> set[str]:

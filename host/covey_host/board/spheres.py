@@ -13,11 +13,17 @@ from .identifiers import DEFINITIONS, Names
 
 class Spheres:
     """In each file those that stand alone, and those behind dots. A word that does both anywhere
-    is in both. wanted: those that may get another name.
+    is in both. wanted: those that may get another name. together: files that become one module.
     """
 
-    def __init__(self, trees: dict[str, ast.Module], known: dict[str, Names], wanted: set[str]):
-        self._near = _neighbours(trees, known)
+    def __init__(
+        self,
+        trees: dict[str, ast.Module],
+        known: dict[str, Names],
+        wanted: set[str],
+        together: list[str],
+    ):
+        self._near = _neighbours(trees, known, together)
         self._strays = _strays(trees, known)
         self._words = [set(), set()]
         self._taken = ({}, {})
@@ -25,6 +31,10 @@ class Spheres:
             for at, words in enumerate((names.bare, names.dotted)):
                 self._words[at] |= words
                 self._taken[at][file] = words - wanted
+
+    def stands_alone(self, word: str) -> bool:
+        """Whether it is a global everywhere, so that it can't be taken for what an object has."""
+        return word not in self._words[1]
 
     def of(self, word: str, files: set[str]) -> tuple[list[set[str]], list[set[str]]]:
         """Of a word in these files: the sets of names that a new one must not be in, to be added
@@ -42,12 +52,12 @@ class Spheres:
 
 
 def _neighbours(
-    trees: dict[str, ast.Module], known: dict[str, Names]
+    trees: dict[str, ast.Module], known: dict[str, Names], together: list[str]
 ) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
     """The files whose names meet: in one module, by `from x import *`; in one object, by
     inheritance.
     """
-    modules = {file: {file} for file in trees}
+    modules = {file: {file} for file in trees} | dict.fromkeys(together, set(together))
     objects = {file: {file} for file in trees}
     homes = defaultdict(set)
     for file in trees:
