@@ -47,5 +47,6 @@ for name, text in shrunk.texts.items():
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text, encoding="utf-8")
 for package_path in ("covey", "onboard"):
-    files = [name.partition("/")[2] for name in kept if name.startswith(package_path + "/")]
+    inside = (name.partition("/") for name in shrunk.texts)
+    files = [name for folder, _, name in inside if folder == package_path]
     package(package_path, files=files, base_path=frozen, opt=3)

@@ -9,11 +9,10 @@ to each other, follow a rekey and talk again, on the 32-bit MicroPython.
 
 The .mpy of a module is what it would be as a file of its own in the image of firmware/main.py:
 rewritten as a whole program (covey_host.board.shrink), at -O3. In the image itself, what a member
-loads at its start is one file (covey_host.board.bundle): a row of its own, and that is what the aim
-is for. What such an image leaves behind is compiled for an application that asks for everything.
-Code of a native or viper function is machine code, which is why the columns differ. Heap is
-measured on the 32-bit MicroPython; that machine code is not in it, since the unix port keeps it
-elsewhere.
+loads at its start is one file (covey_host.board.bundle): a row of its own, for which the aim is.
+What such an image leaves behind is compiled for an application that asks for everything. Code of a
+native or viper function is machine code, which is why the columns differ. Heap is measured on the
+32-bit MicroPython; that machine code is not in it, since the unix port keeps it elsewhere.
 """
 
 import ast
@@ -151,7 +150,9 @@ def compiled(applications, arch, root, roles=_ALL_ROLES, in_one=False):
 
 def image(modules, arch):
     """{covey/stack.mpy: octets} of all that a member loads from its image."""
-    loaded = {module.name.replace(".py", ".mpy") for module in modules.values() if module.is_loaded}
+    loaded = {
+        module.name.replace(".py", ".mpy") for module in modules.values() if module.is_loaded
+    }
     made = compiled(board_texts(), arch, SOURCE, _PLAIN, in_one=True)
     return {name: data for name, data in made.items() if name in loaded | {_STACK}}
 
@@ -210,8 +211,8 @@ def fill_heap(modules, root, folder, loaded):
     """Note what each module keeps on the heap: those of a member first."""
     by_name = {module.dotted: module for module in modules.values()}
     taken = micropython(folder, "imports.py", given=in_order(by_name, root, loaded))
-    for dotted, octets in taken.items():
-        by_name[dotted].heap = octets
+    for name, octets in taken.items():
+        by_name[name].heap = octets
 
 
 def heap_of_image(modules, folder):
@@ -230,17 +231,17 @@ def in_order(by_name, root, loaded):
     """
     seen, order = set(), []
 
-    def visit(dotted):
-        is_other_port = dotted.startswith("covey.port.") and dotted not in loaded
-        if dotted in seen or dotted not in by_name or is_other_port:
+    def visit(name):
+        is_other_port = name.startswith("covey.port.") and name not in loaded
+        if name in seen or name not in by_name or is_other_port:
             return
-        seen.add(dotted)
-        for name in imports_of(root / by_name[dotted].name):
-            visit(name)
-        order.append(dotted)
+        seen.add(name)
+        for inner in imports_of(root / by_name[name].name):
+            visit(inner)
+        order.append(name)
 
-    for dotted in ["covey", "covey.port", *sorted(loaded), *sorted(by_name)]:
-        visit(dotted)
+    for name in ["covey", "covey.port", *sorted(loaded), *sorted(by_name)]:
+        visit(name)
     order.remove("covey.port")
     return ["covey", "covey.port", *order[1:]]
 

@@ -30,7 +30,7 @@ def test_each_mpy_is_for_the_boards_architecture(name, member):
     board = boards.load(name)
     numbers = {"armv6m": 4, "xtensawin": 10, "rv32imc": 11}  # MicroPython: py/persistentcode.h
     compiled = {p: data for p, data in files.files(member, board).items() if p.startswith("/lib/")}
-    assert len(compiled) > 50
+    assert len(compiled) > 20
     native = 0
     for path, data in compiled.items():
         assert path.endswith(".mpy")
@@ -40,8 +40,8 @@ def test_each_mpy_is_for_the_boards_architecture(name, member):
         arch, sub = feature >> 2, feature & 3
         assert (arch, sub) in ((0, 0), (numbers[board.arch], 3)), path
         native += arch != 0
-    assert native >= 5, "viper and native code is there"
-    assert compiled["/lib/covey/port/mpy_path.mpy"][2] >> 2 == numbers[board.arch]
+    assert native >= 3, "viper and native code is there"
+    assert compiled["/lib/covey/stack.mpy"][2] >> 2 == numbers[board.arch]
 
 
 def everything_named(found):
@@ -250,7 +250,7 @@ def test_one_thread_makes_syntax_trees(monkeypatch):
     monkeypatch.setattr(shrink, "fold", fold)
     monkeypatch.setattr(code, "_known", lambda *_: None)
     found = code.select(["import covey.aio  # once"], "rv32imc", ("udp",), ())
-    code.compile_all(found, "rv32imc")
+    code.compile_all(found, "rv32imc", in_one=False)
     assert len(threads) > 50 and set(threads) == {threading.get_ident()}
 
 

@@ -56,7 +56,10 @@ def test_the_whole_of_it():
     for name in ("aio", "member", "port/mpy_gcm", "p256"):
         _, star, *cells = lines[f"covey/{name}.py"].split()
         assert star == "*" and len(cells) == 6 and all(int(cell) > 0 for cell in cells), name
-    assert int(lines["all"].split()[-1]) > int(lines["a member"].split()[-1]) > 10000
+    apart, in_one = (lines[name].split()[-6:] for name in ("a member", "as boards get it"))
+    for cell, less in zip(apart[1:], in_one[1:], strict=True):
+        assert int(cell) > int(less) > 10000
+    assert int(lines["all"].split()[-1]) > int(apart[-1])
     assert done.stdout.count("aim 48 KB") == 4 and done.stdout.count("aim 24 KB") == 1
 
 
@@ -93,9 +96,13 @@ def test_kernels_of_each_architecture(size, tmp_path):
         "mpy_tables": everywhere,
         "covey/aio": everywhere,
     }
-    names = ("port/mpy_ghash", "port/mpy_tables", "aio")
-    octets = [modules[f"covey/{name}.py"].octets["xtensawin"] for name in names]
-    assert size.of_member(modules, "xtensawin") == sum(octets) and all(octets)
+    files = size.image(modules, "xtensawin")
+    assert sorted(files) == [
+        "covey/aio.mpy",
+        "covey/port/mpy_ghash.mpy",
+        "covey/port/mpy_tables.mpy",
+        "covey/stack.mpy",
+    ]
 
 
 def test_without_micropython_the_octets_are_there_all_the_same(
@@ -155,16 +162,20 @@ def test_what_does_not_compile_is_a_sentence(size, tree, monkeypatch, capsys):
 
 
 def test_what_it_counts_is_what_a_board_gets(size, tmp_path):
-    """File by file: all that the image of firmware/main.py holds."""
+    """File by file, to the octet: all that the image of firmware/main.py holds."""
     modules = size.measure(size.SOURCE, tmp_path)
     texts = [(size.FIRMWARE / name).read_text() for name in ("boot.py", "main.py")]
     found = code.select(texts, "rv32imc", ("udp", "ip"), [size.FIRMWARE])
-    counted = 0
-    for name, octets in code.compile_all(found, "rv32imc")[0].items():
-        if name.startswith("covey/"):
-            assert modules[name.replace(".mpy", ".py")].octets["rv32imc"] == len(octets), name
-            counted += 1
-    assert counted > 50
+    apart = code.compile_all(found, "rv32imc", in_one=False)[0]
+    counted = [name for name in apart if name.startswith("covey/")]
+    for name in counted:
+        module = modules[name.replace(".mpy", ".py")]
+        assert module.octets["rv32imc"] == len(apart[name]), name
+        module.needed.add("rv32imc")
+    assert len(counted) > 50
+    made = code.compile_all(found, "rv32imc")[0]
+    ours = {name: data for name, data in made.items() if name.startswith("covey/")}
+    assert size.image(modules, "rv32imc") == ours and 20 < len(ours) < len(counted) - 20
 
 
 def test_the_aims_are_those_of_the_document(size):

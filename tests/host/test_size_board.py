@@ -319,7 +319,7 @@ def test_headers_and_machine_code(site):
 def test_what_is_no_mpy_file(site):
     member = members.load(site, "press-7")
     code = files.contents(member, boards.load("esp32c3")).code
-    whole = code["/lib/covey/port/mpy_path.mpy"]
+    whole = code["/lib/covey/stack.mpy"]
     assert mpyfile.parse(whole)
     head = whole[:4] + b"\0\1"  # no names, one constant
     with pytest.raises(mpyfile.NoMpy, match="too deep"):

@@ -66,14 +66,16 @@ class Unified(ast.NodeTransformer):
         return node
 
     def _bound(self, body: list[ast.stmt]) -> set[str]:
-        """What is local to a function or class; what it imports from parts is not, any more."""
+        """What is local to a function or class: not files of ours, nor what comes from parts."""
         bound, changed = set(), set()
         for node in here(body):
             bound |= {*binds(node), *foreign(node)}
             changed |= {*declared(node)}
             for alias in node.names if is_ours(node) else ():
-                if self._program.leads(node.module, alias.name) is None:
-                    bound.add(alias.asname or alias.name)
+                name = alias.asname or alias.name
+                is_file = self._program.file_of(self._file, name)
+                if not is_file and self._program.leads(node.module, alias.name) is None:
+                    bound.add(name)
         return bound - changed
 
     def _visit_comprehension(self, node: ast.AST) -> ast.AST:
@@ -97,6 +99,8 @@ class Unified(ast.NodeTransformer):
             return self.generic_visit(node)
         final = self._program.final(file, node.attr)
         if file not in self._program.parts:
+            if self._program.file_of(file, node.attr) in self._program.parts:
+                raise SyntaxError(f"{self._file}: {ast.unparse(node)}, a file, is used as a value")
             node.attr = final or node.attr  # what it imports from a part
             return node
         if not final or not isinstance(node.ctx, ast.Load):

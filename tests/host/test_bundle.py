@@ -1,0 +1,267 @@
+"""host/covey_host/board/bundle.py: one file of many does what they did.
+
+Each rule on small packages of its own, whose covey.aio runs on CPython before and after; and the
+whole of lib/covey, of which MicroPython itself says what it loads at the start.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+
+import pytest
+
+from covey_host.board import code, program, shrink
+from covey_host.board.mpyfile import _Reader
+from markdown import ROOT
+from test_micropython import compile_lib, interpreter, without
+
+LIB = ROOT / "lib"
+
+
+def bundled(folder, main, texts):
+    """A package covey of these files by name (port__x: port/x.py), as a board with this main.py
+    gets it.
+    """
+    kept = {}
+    for name, text in {"__init__": "", **texts}.items():
+        file = f"covey/{name.replace('__', '/', 1) if name[0] != '_' else name}.py"
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        kept[file] = path
+    return shrink.shrink(kept, (main,), folder)
+
+
+@pytest.fixture
+def same(tmp_path):
+    """A function: what main.py prints with the source, and with what a board gets, is the same;
+    {file: its text} of the latter.
+    """
+
+    def of(main, **texts):
+        made = bundled(tmp_path, main, texts)
+        there = tmp_path / "there"
+        for file, text in made.texts.items():
+            (there / file).parent.mkdir(parents=True, exist_ok=True)
+            (there / file).write_text(text)
+        said = []
+        for home in (tmp_path, there):
+            done = subprocess.run(
+                [sys.executable, "-c", main], cwd=home, capture_output=True, text=True
+            )
+            assert done.returncode == 0, done.stderr
+            said.append(done.stdout)
+        assert said[0] == said[1] and said[0]
+        return made.texts
+
+    return of
+
+
+def test_what_is_loaded_at_the_start_is_one_file(same):
+    made = same(
+        "import covey.aio\nprint(covey.aio.join(2))",
+        aio="from covey import ike\nfrom covey.sa import SA as Data\n\ndef join(n):\n"
+        "    return ike.SA(n).spi(), Data(n).spi(), _late(n)\n\ndef _late(n):\n"
+        "    from covey.late import more\n    return more(n)\n",
+        ike="from covey import sa\n\nclass SA:\n    def __init__(self, n):\n"
+        "        self.n = sa.twice(n)\n\n    def spi(self):\n        return 'ike', self.n\n",
+        sa="def twice(n):\n    return 2 * n\n\nclass SA:\n    def __init__(self, n):\n"
+        "        self.n = twice(n)\n\n    def spi(self):\n        return 'data', self.n\n",
+        late="from covey import ike, sa\n\ndef more(n):\n"
+        "    return ike.SA(n).spi(), sa.twice(n)\n",
+    )
+    assert made.keys() == {f"covey/{n}.py" for n in ("__init__", "aio", "late", "stack")}
+    assert made["covey/aio.py"] == "from .stack import join\n"
+    assert made["covey/late.py"].startswith("from .stack import ")
+
+
+def test_a_star_hands_on_what_is_imported_and_not_what_is_private(same):
+    made = same(
+        "import covey.aio\nprint(covey.aio.join())",
+        aio="import sys\nfrom covey import port\nfrom covey.port import own\n\ndef join():\n"
+        "    return port.clock(), own(), port.digest(b'').hexdigest(), _secret()\n\n"
+        "def _secret():\n    return 'mine', sys.byteorder\n",
+        port____init__="import sys\n\nif sys.byteorder:\n    from covey.port.mpy import *\n",
+        port__mpy="from hashlib import sha256 as digest\nfrom covey.port.far import clock\n"
+        "from covey.far import own\n\ndef _secret():\n    return 'not this'\n",
+        port__far="def clock():\n    return 'clock'\n",
+        far="from covey.port import far\n\ndef own():\n    return far.clock(), 'own'\n",
+    )
+    assert "if " not in made["covey/stack.py"], "it only chose what to import"
+    assert made["covey/stack.py"].count("import sys") == 1
+
+
+def test_late_files_find_what_others_hand_on(same):
+    same(
+        "import covey.aio\nprint(covey.aio.join())",
+        aio="from covey.deep import count as number\nfrom covey.other import count\n\n"
+        "def join():\n    from covey import second\n    return number(), count(), second.f()\n",
+        deep="def count():\n    return 'deep'\n",
+        other="def count():\n    return 'other'\n",
+        first="from covey.deep import count\n",
+        second="from covey.first import count\nfrom covey import first\n\ndef f():\n"
+        "    from covey.other import count as others\n"
+        "    return count(), first.count(), others()\n",
+    )
+
+
+def test_names_that_are_local_somewhere(same):
+    """Arguments, variables, what a loop or an `except` binds, and classes hide no global."""
+    same(
+        "import covey.aio\nprint(covey.aio.join(1))",
+        aio="from covey import a, b\n\ndef join(limit):\n"
+        "    size = a.size(limit)\n"
+        "    rest = [a.item(item) for item in (1, 2) if item != b.limit]\n"
+        "    try:\n        a.fail()\n    except ValueError as fail:\n        said = str(fail)\n"
+        "    def inner(size=a.size):\n        return size(b.limit)\n"
+        "    add = lambda item, more=b.limit: item + more + a.item(0)\n"
+        "    return size, rest, said, inner(), add(3), Kind().item, Kind.size(), limit\n\n"
+        "class Kind:\n    item = a.item(7)\n    twice = item, b.limit\n\n"
+        "    def size():\n        return a.size(Kind.twice[1])\n",
+        a="def size(n):\n    return 'size', n\n\ndef item(n):\n    return 10 * n\n\n"
+        "def fail():\n    raise ValueError('failed')\n",
+        b="limit = 5\nlimits = [limit for limit in range(3)]\nlimit += 1\n",
+    )
+
+
+def test_globals_that_change(same):
+    same(
+        "import covey.aio\nprint(covey.aio.join())",
+        aio="from covey import first, second\n\ndef join():\n    first.count()\n"
+        "    return first.count(), second.count(), second.count(), second.count()\n",
+        first="_n = 0\n\ndef count():\n    global _n\n    _n += 1\n    return _n\n",
+        second="_n = 10\n\ndef count():\n    global _n, made\n    _n += 1\n    made = _n\n"
+        "    return _n, made\n",
+    )
+
+
+def test_a_global_may_be_a_file_that_is_loaded_late(same):
+    """As the kernel of AES-GCM is. One that stays behind is asked for in vain, as before."""
+    same(
+        "import covey.aio\nprint(covey.aio.join())",
+        aio="from covey.port import kernel as same_name\n_kernel = None\n\ndef join():\n"
+        "    global _kernel\n    first = _kernel is None\n    if first:\n"
+        "        from covey.port import fast as _kernel\n    else:\n"
+        "        from covey.port import left_behind as _kernel\n"
+        "    return first, _kernel.f(), same_name()\n",
+        port____init__="def kernel():\n    from covey.port.fast import kernel\n\n"
+        "    return kernel()\n",
+        port__fast="def f():\n    return 'fast'\n\ndef kernel():\n    return 'late'\n",
+    )
+
+
+def test_what_an_application_imports_is_there(same):
+    """By the names of the source, with whatever these became; and none of the others' names."""
+    made = same(
+        "from covey import sa\nfrom covey.ike import parse as p\nimport covey.aio\n"
+        "print(sa.parse(), p(), covey.aio.join(), covey.aio.Packet)",
+        aio="from covey import ike, sa\n\nPacket = 3\n\ndef join():\n"
+        "    return ike.parse(), sa.parse(), sa.hidden()\n",
+        ike="def parse():\n    return 'ike'\n",
+        sa="def parse():\n    return 'sa'\n\ndef hidden():\n    return 'hidden'\n",
+    )
+    assert re.fullmatch(r"from \.stack import \w+ as parse\n", made["covey/sa.py"])
+    assert made["covey/aio.py"] == "from .stack import Packet, join\n"
+
+
+def test_a_file_that_nothing_loads_at_the_start_stays_one(same):
+    made = same(
+        "import covey.aio, covey.cip\nprint(covey.aio.join(), covey.cip.frame())",
+        aio="from covey.sa import f\n\ndef join():\n    return f()\n",
+        cip="from covey.sa import f\n\ndef frame():\n    return f(), 'cip'\n",
+        sa="def f():\n    return 1\n",
+    )
+    assert {"covey/cip.py", "covey/stack.py"} < made.keys() and "covey/sa.py" not in made
+
+
+def test_without_a_member_all_files_stay(same):
+    made = same(
+        "from covey import gcm\nprint(gcm.f())",
+        gcm="from covey.sa import g\n\ndef f():\n    return g()\n",
+        sa="def g():\n    return 1\n",
+    )
+    assert made.keys() == {"covey/__init__.py", "covey/gcm.py", "covey/sa.py"}
+
+
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        ("def join():\n    return str(sa)\n", "covey/aio.py: sa, a file, is used as a value"),
+        (
+            "def join():\n    from covey import late\n    return late.sa.x\n",
+            "covey/aio.py: late.sa, a file, is used as a value",
+        ),
+        ("def join():\n    sa.x = 1\n", "covey/aio.py: sa.x is not covey/sa.py's"),
+        ("def join():\n    return sa.none\n", "covey/aio.py: sa.none is not covey/sa.py's"),
+        ("from covey.sa import n\n\ndef join():\n    return n\n", "which covey/sa.py changes"),
+        (
+            "def join():\n    time = sa.time()\n    return time\n",
+            "covey/aio.py: time is local where the global is meant",
+        ),
+        (
+            "from os import urandom as time\n",
+            "time is imported from os:urandom and from time:time",
+        ),
+    ],
+)
+def test_what_it_can_not_follow_is_said(tmp_path, text, why):
+    sa = "from time import time\n\nn = x = []\n\ndef f():\n    global n\n    n = time(x)\n\nf()\n"
+    late = "from covey import sa\n"
+    with pytest.raises(SyntaxError, match=re.escape(why)):
+        bundled(
+            tmp_path,
+            "import covey.aio",
+            {"aio": "from covey import sa\n" + text, "sa": sa, "late": late},
+        )
+
+
+def names_in(data):
+    """How many names a .mpy file has, and the octets of each in its code, as uint() reads them."""
+    reader = _Reader(data, 4)
+    if data[2] & 0x40:
+        reader.uint()
+    return reader.uint()
+
+
+def test_names_that_are_said_often_take_one_octet(tmp_path):
+    """The same text with and without the statement that says them first."""
+    texts = {"aio": "".join(f"def rare_{i}():\n    pass\n" for i in range(300))}
+    texts["aio"] += "class C:\n    def join(self):\n" + "".join(
+        "        self.hot = self.hotter\n" for _ in range(200)
+    )
+    texts["aio"] += "\ndef join():\n    return C, " + ", ".join(f"rare_{i}" for i in range(300))
+    text = bundled(tmp_path, "import covey.aio", texts).texts["covey/stack.py"]
+    first, _, rest = text.partition("\n")
+    assert first == "for _ in ():"
+    said, _, rest = rest.partition("\n")
+    sizes = []
+    for source in (text, rest):
+        target = tmp_path / "it.mpy"
+        code._compile(source, "it", target, "rv32imc", 3)
+        assert names_in(target.read_bytes()) > 300
+        sizes.append(target.stat().st_size)
+    spent = 3 * said.count(".")
+    assert sizes[1] - sizes[0] > 390 - spent, "two names, 200 times"
+
+
+def test_the_parts_are_what_micropython_loads():
+    """It loads the source itself: nothing is missing in the one file, and nothing is too early."""
+    wrapper, reason = interpreter("x86")
+    if wrapper is None:
+        without("x86", reason)
+    assert compile_lib() is None
+    script = "import sys, covey.aio\nfor name in sys.modules:\n    print(name)\n"
+    done = subprocess.run(
+        [wrapper, "-X", "heapsize=2m", "-c", script],
+        env={"MICROPYPATH": f"{ROOT / '.build' / 'lib-x86'}:.frozen"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = {name for name in done.stdout.split() if name.startswith("covey.")}
+    found = code.select(["import covey.aio"], "x86", ("udp",), ())
+    trees = {file: ast.parse(code._text(path, LIB)) for file, path in found.kept.items()}
+    parts = program.Program(trees, "covey/aio.py").parts
+    assert len(parts) > 40
+    assert {program.dotted(file) for file in parts} == loaded - {"covey.iana"}, "numbers alone"
