@@ -25,7 +25,7 @@ from .unify import Unified
 
 _FIRST = "covey/aio.py"
 _PART = STACK + ":"  # covey/stack.py:sa is what was covey/sa.py
-_OF_ONE_OCTET = 125  # names, besides the file's and _
+_OF_ONE_OCTET = 126  # names: 128, but for that of the file and _
 
 
 def bundle(
@@ -72,7 +72,7 @@ def join(trees: dict[str, ast.Module]) -> None:
 
 def _names_first(tree: ast.Module) -> ast.stmt:
     """A .mpy file has a number for each name, in the order in which it first says them; the first
-    127 take one octet wherever they stand, others two. So those that stand most often are said
+    128 take one octet wherever they stand, others two. So those that stand most often are said
     first, where it is never executed: for _ in (): _.append._keys...
     """
     said = Counter()
