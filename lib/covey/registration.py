@@ -38,36 +38,32 @@ from covey.payloads import error_name, error_of, notifies, notify, only
 from covey.port import const, random_bytes
 from covey.unicast import ALIVE, ANSWERED, DEAD, ENDED, INBAND, Unicast
 
-STARTING = "starting"  # our public value is being computed
-INIT = "init"  # IKE_SA_INIT is out
-AUTH = "auth"  # GSA_AUTH is out, to everyone who answered
-REGISTERED = "registered"  # .gsa and .kd are those of the group
-PULLING = "pulling"  # they are asked for again
-REFUSED = "refused"  # no policy for us (.reason); the IKE SA is up
-REFUSING = "refusing"  # the server is told that we don't take its policy
-LEAVING = "leaving"  # the server is told that we go
-LEFT = "left"  # it knows; the IKE SA is up
-FAILED = "failed"  # no IKE SA (.reason, .noted): none was made, or the server answers no more
-CLOSED = "closed"  # the IKE SA is over (.reason): ended by the server, or by close()
+STARTING = 0  # our public value is being computed
+INIT = 1  # IKE_SA_INIT is out
+AUTH = 2  # GSA_AUTH is out, to everyone who answered; from here on the server has proven itself:
+REGISTERED = 3  # .gsa and .kd are those of the group
+PULLING = 4  # they are asked for again
+REFUSED = 5  # no policy for us (.reason); the IKE SA is up
+REFUSING = 6  # the server is told that we don't take its policy
+LEAVING = 7  # the server is told that we go
+LEFT = 8  # it knows; the IKE SA is up
+FAILED = 9  # no IKE SA (.reason, .noted): none was made, or the server answers no more
+CLOSED = 10  # the IKE SA is over (.reason): ended by the server, or by close()
 
 NO_MEMORY = "no_memory"  # .reason where the server's answer was good, and could not be read
 
-_NEXT = {
-    STARTING: (INIT, FAILED, CLOSED),
-    INIT: (AUTH, FAILED, CLOSED),
-    AUTH: (REGISTERED, REFUSED, REFUSING, FAILED, CLOSED),
-    REGISTERED: (PULLING, LEAVING, REFUSING, FAILED, CLOSED),
-    PULLING: (REGISTERED, REFUSED, REFUSING, FAILED, CLOSED),
-    REFUSED: (PULLING, LEAVING, FAILED, CLOSED),
-    REFUSING: (REFUSED, FAILED, CLOSED),
-    LEAVING: (LEFT, FAILED, CLOSED),
-    LEFT: (PULLING, FAILED, CLOSED),
-    FAILED: (),
-    CLOSED: (),
+_NEXT = {  # besides FAILED and CLOSED, from which nothing leads on
+    STARTING: (INIT,),
+    INIT: (AUTH,),
+    AUTH: (REGISTERED, REFUSED, REFUSING),
+    REGISTERED: (PULLING, LEAVING, REFUSING),
+    PULLING: (REGISTERED, REFUSED, REFUSING),
+    REFUSED: (PULLING, LEAVING),
+    REFUSING: (REFUSED,),
+    LEAVING: (LEFT,),
+    LEFT: (PULLING,),
 }
 _OUTCOMES = (REGISTERED, REFUSED, LEFT, FAILED, CLOSED)
-_BEGINNING = (STARTING, INIT, AUTH)
-_ESTABLISHED = (REGISTERED, PULLING, REFUSED, REFUSING, LEAVING, LEFT)
 
 _IDLE_MS = const(60000)
 _LATE_MS = const(5000)  # from GSA_AUTH to its answer, which is repeated as it was
@@ -117,12 +113,12 @@ class Registration:
     @property
     def is_beginning(self):
         """Whether the server has still to prove itself."""
-        return self.state in _BEGINNING
+        return self.state <= AUTH
 
     @property
     def is_established(self):
         """Whether there is an IKE SA with a server that has proven itself."""
-        return self.state in _ESTABLISHED
+        return AUTH < self.state < FAILED
 
     def receive(self, data, now_ms, source=None):
         """One datagram from the server, without marker → 0, or the DROP_* that was counted.
@@ -210,7 +206,7 @@ class Registration:
 
     def close(self, reason="closed"):
         """Wipe every secret; nothing is sent (RFC 9838: the GCKS closes the IKE SA)."""
-        if self.state not in (FAILED, CLOSED):
+        if self.state < FAILED:
             self._end(CLOSED, reason)
             self._outgoing.clear()
         for inband in self._inbands:
@@ -252,7 +248,7 @@ class Registration:
             raise FormatError(DROP_IKE_CLEAR_ERROR)
         if header.exchange != ike.IKE_SA_INIT or not header.flags & ike.FLAG_R:
             raise FormatError(DROP_IKE_EXCHANGE)
-        if header.message_id or self.state not in (INIT, AUTH):
+        if header.message_id or not INIT <= self.state <= AUTH:
             raise FormatError(DROP_IKE_MESSAGE_ID)
         self._handshake.take_answer(header, data)
 
@@ -366,7 +362,7 @@ class Registration:
 
     def _ask(self, state, payloads, now_ms):
         unicast = self._unicast
-        if unicast is None or unicast.is_waiting or state not in _NEXT[self.state]:
+        if unicast is None or unicast.is_waiting or state not in _NEXT.get(self.state, ()):
             return False  # a window of one: what was asked last has no answer yet
         self._now_ms = now_ms
         unicast.ask(ike.GSA_REGISTRATION, payloads, now_ms)
@@ -409,7 +405,7 @@ class Registration:
 
     def _check_timers(self):
         """Up to a proven server; from then on Unicast does it."""
-        if self.state not in _BEGINNING:
+        if self.state > AUTH:
             return _IDLE_MS
         if self._patience.is_over(self._now_ms):
             self._end(FAILED, "timeout")
@@ -421,7 +417,7 @@ class Registration:
     # States and ends
 
     def _become(self, state):
-        assert state in _NEXT[self.state]
+        assert self.state < FAILED <= state or state in _NEXT[self.state]
         self.state = state
         if state in _OUTCOMES:
             self._outcomes.append(state)

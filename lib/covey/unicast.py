@@ -25,12 +25,12 @@ from covey.payloads import error_of
 from covey.port import const
 
 # Events: (kind, ...)
-ANSWERED = "answered"  # payloads (None: they don't parse), DROP_* then, the IkeSA: what was asked
-INBAND = "inband"  # requests.Inband
-ALIVE = "alive"  # payloads or None, of the answer to a liveness check; when that was asked first
+ANSWERED = 1  # payloads (None: they don't parse), DROP_* then, the IkeSA: what was asked
+INBAND = 2  # requests.Inband
+ALIVE = 3  # payloads or None, of the answer to a liveness check; when that was asked first
 REDIRECT = ike.REDIRECT  # its data, see several.py
-ENDED = "ended"  # why: the server, or its age, has ended the last IKE SA
-DEAD = "dead"  # the server answers no more
+ENDED = 4  # why: the server, or its age, has ended the last IKE SA
+DEAD = 5  # the server answers no more
 
 # What a request of ours is for
 _ASKED = 1  # whoever called ask()
