@@ -13,14 +13,14 @@ from covey.drops import (
     DROP_IKE_TAG,
     ConfigError,
     FormatError,
+    need,
 )
 from covey.gcm import IV_LEN, TAG_LEN
 from covey.iana import *  # noqa: F403
 from covey.ikebody import *  # noqa: F403
 from covey.ikesa import *  # noqa: F403
-from covey.ikesa import Value
+from covey.ikesa import Value, end_of
 from covey.job import finish
-from covey.octets import u16
 from covey.port import const
 
 # RFC 7296 section 2 asks for 1280 octets and recommends 3000; a board's memory sets the bound.
@@ -67,15 +67,12 @@ class Header(Value):
 
 def parse_header(data):
     """The header of a whole message: its length must be exactly len(data)."""
-    if not _HEADER <= len(data) <= MOST_LEN:
-        raise FormatError(DROP_IKE_HEADER)
+    need(_HEADER <= len(data) <= MOST_LEN, DROP_IKE_HEADER)
     spi_i, spi_r, first, version, exchange, flags, message_id, length = struct.unpack(
         ">8s8sBBBBII", data[:_HEADER]
     )
-    if version >> 4 != _VERSION >> 4 or length != len(data):
-        raise FormatError(DROP_IKE_HEADER)
-    if spi_i == _NO_SPI and exchange != iana.GSA_REKEY:
-        raise FormatError(DROP_IKE_HEADER)
+    need(version >> 4 == _VERSION >> 4 and length == len(data), DROP_IKE_HEADER)
+    need(spi_i != _NO_SPI or exchange == iana.GSA_REKEY, DROP_IKE_HEADER)
     return Header(spi_i, spi_r, first, exchange, flags, message_id, length)
 
 
@@ -106,14 +103,6 @@ class Payload(Value):
         self.off = off
 
 
-def payload_end(data, off):
-    """Where the payload at off ends; the one check after which its header can be read."""
-    left = len(data) - off
-    if left < _GENERIC or not _GENERIC <= u16(data, off + 2) <= left:
-        raise FormatError(DROP_IKE_FORMAT)
-    return off + u16(data, off + 2)
-
-
 def walk(kind, data, off):
     """Payloads from off up to SK, SKF or the end → ([Payload], where that is, SK, SKF or 0)."""
     return finish(_walk_job(kind, data, off))
@@ -123,9 +112,8 @@ def _walk_job(kind, data, off):
     """Job: the same in small steps."""
     found = []
     while kind != iana.NO_NEXT_PAYLOAD and kind != iana.SK and kind != iana.SKF:
-        end = payload_end(data, off)
-        if len(found) == MOST_PAYLOADS:
-            raise FormatError(DROP_IKE_FORMAT)
+        end = end_of(data, off)
+        need(len(found) < MOST_PAYLOADS)
         body = bytes(data[off + _GENERIC : end])
         found.append(Payload(kind, data[off + 1] & _CRITICAL != 0, body, off))
         kind = data[off]
@@ -147,8 +135,7 @@ def parse_chain(first, data):
 def parse_chain_job(first, data):
     """Job: the same in small steps."""
     found, end, kind = yield from _walk_job(first, data, 0)
-    if kind != iana.NO_NEXT_PAYLOAD or end != len(data):
-        raise FormatError(DROP_IKE_FORMAT)
+    need(kind == iana.NO_NEXT_PAYLOAD and end == len(data))
     return found
 
 
@@ -257,8 +244,7 @@ def open_job(ctx, data):
     """Job: the same in small steps, where ctx is a RareContext."""
     header = parse_header(data)
     clear, off, kind = walk(header.next_payload, data, _HEADER)
-    if kind != iana.SK or payload_end(data, off) != len(data):
-        raise FormatError(DROP_IKE_FORMAT)  # SK must be there, and must be the last
+    need(kind == iana.SK and end_of(data, off) == len(data))  # it must be there, and the last
     aad_len = off + _GENERIC
     inner = yield from open_text_job(ctx, data, aad_len)
     return Opened(header, clear, bytearray(data[:aad_len]), data[off], inner)
@@ -268,8 +254,7 @@ def open_text_job(ctx, data, aad_len):
     """Job: what stands encrypted behind so many octets of AAD, without padding; data stay."""
     text = aad_len + IV_LEN
     text_len = len(data) - text - TAG_LEN
-    if text_len < 1:
-        raise FormatError(DROP_IKE_FORMAT)
+    need(text_len > 0)
     yield
     copy = bytearray(data)
     try:
@@ -279,11 +264,9 @@ def open_text_job(ctx, data, aad_len):
             is_genuine = ctx.open(copy, 0, aad_len, text_len)
     except ValueError:  # more before SK, or more in it, than this interpreter's GCM takes
         raise FormatError(DROP_IKE_FORMAT)
-    if not is_genuine:
-        raise FormatError(DROP_IKE_TAG)
+    need(is_genuine, DROP_IKE_TAG)
     inner_len = text_len - 1 - copy[text + text_len - 1]
-    if inner_len < 0:
-        raise FormatError(DROP_IKE_FORMAT)
+    need(inner_len >= 0)
     return copy[text : text + inner_len]
 
 
@@ -294,7 +277,7 @@ def rekey_signed_octets(head, inner, auth_off):
     clear; auth_off: where in inner the AUTH payload's generic header stands. The octets of the
     signature count as zero, whatever they are.
     """
-    end = payload_end(inner, auth_off)
+    end = end_of(inner, auth_off)
     at = auth_off + _GENERIC
     at += 4 + parse_signature_auth(inner[at + 4 : end])[1]  # noqa: F405
     out = bytearray(head)

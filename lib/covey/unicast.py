@@ -387,4 +387,4 @@ class Unicast:
         self._soft_end.start(self._now_ms, seconds, ms)
 
 
-_DELETE_IKE = ike.DELETE, ike.emit_delete(ike.Delete(ike.IKE, 0, []))
+_DELETE_IKE = ike.DELETE, b"\1\0\0\0"  # protocol IKE, no SPI
