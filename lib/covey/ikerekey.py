@@ -17,6 +17,7 @@ from covey.port import const
 _SPI_LEN = const(8)
 _NONCE_LEN = const(32)
 _X25519_LEN = const(32)  # of secrets and public values
+_TYPES = ike.ENCR, ike.PRF, ike.INTEG, ike.KE_METHOD, ike.KWA  # of what a proposal may hold
 
 
 class Refused(Exception):
@@ -124,9 +125,11 @@ class Answering(_Basis):
         proposal = self._proposal
         nonces = self._peer_nonce, self._nonce
         made = self.make(shared, nonces, (proposal.spi, self._spi), self._bits, self._kwa, False)
-        proposal.spi = self._spi
+        cipher = offer.GCM_256 if self._bits == 256 else offer.GCM_128
+        wrap = offer.KWA_256 if self._kwa == ike.KW_5649_256 else offer.KWA_128
+        chosen = cipher, offer.PRF, offer.CURVE25519, wrap
         payloads = [
-            (ike.SA, ike.emit_sa([proposal])),
+            (ike.SA, offer.proposal(0, proposal.num, ike.IKE, self._spi, *chosen)),
             (ike.NONCE, self._nonce),
             (ike.KE, ike.emit_ke(ike.CURVE25519, public)),
         ]
@@ -134,8 +137,7 @@ class Answering(_Basis):
 
 
 def _choose(proposals):
-    """Of a peer that rekeys the IKE SA → (the Proposal to answer with, SPI as the peer's; key
-    bits; KWA), or None.
+    """Of a peer that rekeys the IKE SA → (its Proposal that we take, key bits, KWA), or None.
 
     The first one that holds what we take; of its key wraps the strongest. One with a transform
     type that we don't know, or a key length where there is none, is not taken as a whole.
@@ -145,19 +147,18 @@ def _choose(proposals):
             continue
         for bits, kwas in ((256, (ike.KW_5649_256,)), (128, (ike.KW_5649_256, ike.KW_5649_128))):
             for kwa in kwas:
-                wanted = offer.ike_proposal(proposal.num, proposal.spi, bits, kwa)
-                if all([t in proposal.transforms for t in wanted.transforms]):
-                    return wanted, bits, kwa
+                if offer.has_all(proposal, bits, kwa):
+                    return proposal, bits, kwa
     return None
 
 
 def _is_sound(proposal):
     if len(proposal.spi) != _SPI_LEN or not any(proposal.spi):
         return False
-    none = [ike.Transform(ike.INTEG, ike.INTEG_NONE)]  # may stand beside an AEAD cipher
-    if proposal.of_kind(ike.INTEG) not in ([], none):
-        return False
+    none = ike.Transform(ike.INTEG, ike.INTEG_NONE)  # may stand beside an AEAD cipher, once
     for t in proposal.transforms:
-        if t.kind not in offer.IKE_TYPES and t.kind != ike.INTEG or not t.has_valid_key_length():
+        if t.kind not in _TYPES or t.kind == ike.INTEG and t != none:
             return False
-    return True
+        if not t.has_valid_key_length():
+            return False
+    return [t.kind for t in proposal.transforms].count(ike.INTEG) < 2

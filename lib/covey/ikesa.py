@@ -74,13 +74,6 @@ def octets_of(value, least=1, most=0xFFFF):
     return value
 
 
-def emit_attribute(kind, value):
-    """An int is sent as TV, octets as TLV."""
-    if isinstance(value, int):
-        return struct.pack(">HH", _TV | kind, value)
-    return struct.pack(">HH", kind, len(value)) + value
-
-
 # Transform, RFC 7296 section 3.3.2:
 #
 #  0                   1                   2                   3
@@ -160,21 +153,6 @@ def parse_transforms(data, at=0):
     return found, end
 
 
-def emit_transforms(transforms):
-    out = bytearray()
-    for i, transform in enumerate(transforms):
-        attributes = b""
-        if transform.key_bits is not None:
-            attributes += emit_attribute(_KEY_LENGTH, transform.key_bits)
-        if transform.algorithm is not None:
-            attributes += emit_attribute(_SIGNATURE_ALGORITHM, transform.algorithm)
-        more = _MORE_TRANSFORMS if i + 1 < len(transforms) else 0
-        length = _HEADER + len(attributes)
-        out += struct.pack(">BBHBBH", more, 0, length, transform.kind, 0, transform.id)
-        out += attributes
-    return out
-
-
 # Proposal, RFC 7296 section 3.3.1; the body of an SA payload is one after the other:
 #
 #  0                   1                   2                   3
@@ -216,19 +194,6 @@ def parse_sa(body):
         found.append(Proposal(num, protocol, bytes(body[at - spi_len : at]), transforms))
     need(end == len(body))
     return found
-
-
-def emit_sa(proposals):
-    out = bytearray()
-    for i, p in enumerate(proposals):
-        transforms = emit_transforms(p.transforms)
-        more = _MORE_PROPOSALS if i + 1 < len(proposals) else 0
-        length = _HEADER + len(p.spi) + len(transforms)
-        counts = len(p.spi), len(p.transforms)
-        out += struct.pack(">BBHBBBB", more, 0, length, p.num, p.protocol, *counts)
-        out += p.spi
-        out += transforms
-    return out
 
 
 class Keys(Value):
@@ -281,3 +246,41 @@ def psk_auth(psk, sk_p, real_message, peer_nonce, id_body):
 def default_kwk(sk_d, kwa):
     """GSK_w of a unicast IKE SA, RFC 9838 section 3.1.1, as long as its KWA's keys are."""
     return prf_plus(sk_d, b"Key Wrap for G-IKEv2", KWK_LEN[kwa])
+
+
+# ---- The key server's half, which boards are built without
+
+
+def emit_attribute(kind, value):
+    """An int is sent as TV, octets as TLV."""
+    if isinstance(value, int):
+        return struct.pack(">HH", _TV | kind, value)
+    return struct.pack(">HH", kind, len(value)) + value
+
+
+def emit_transforms(transforms):
+    out = bytearray()
+    for i, transform in enumerate(transforms):
+        attributes = b""
+        if transform.key_bits is not None:
+            attributes += emit_attribute(_KEY_LENGTH, transform.key_bits)
+        if transform.algorithm is not None:
+            attributes += emit_attribute(_SIGNATURE_ALGORITHM, transform.algorithm)
+        more = _MORE_TRANSFORMS if i + 1 < len(transforms) else 0
+        length = _HEADER + len(attributes)
+        out += struct.pack(">BBHBBH", more, 0, length, transform.kind, 0, transform.id)
+        out += attributes
+    return out
+
+
+def emit_sa(proposals):
+    out = bytearray()
+    for i, p in enumerate(proposals):
+        transforms = emit_transforms(p.transforms)
+        more = _MORE_PROPOSALS if i + 1 < len(proposals) else 0
+        length = _HEADER + len(p.spi) + len(transforms)
+        counts = len(p.spi), len(p.transforms)
+        out += struct.pack(">BBHBBBB", more, 0, length, p.num, p.protocol, *counts)
+        out += p.spi
+        out += transforms
+    return out
