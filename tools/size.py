@@ -56,7 +56,7 @@ ROLES = {
     "a member with a raw public key": ["rawkeys"],
     "a member with a PPK": ["ppk"],
     "GCMContext.set_constant_time()": ["port.mpy_ghash_ct", "port.mpy_tag"],
-    "a group with source authentication": ["sources"],
+    "a group with source authentication": ["sources", "proving"],
     "a group whose packets have MACs for their receivers (mac)": ["proofs", "mac"],
     "a group with either kind of MAC (mac, tesla)": ["cmac", "port.mpy_cmac"],
     "a group whose proofs come later (tesla, ecdsa)": ["waiting", "port.mpy_later"],

@@ -123,6 +123,7 @@ GROUPS = {
             "verifying",
             "signatures",
             "vouched",
+            "proving",
             "assignment",
             "rekey",
             "group",
