@@ -8,9 +8,8 @@ the idr of covey.json. Loaded where covey.json names certificates.
 """
 
 from covey import ike, x509
-from covey.digital import Signer, signed_by, verify
+from covey.digital import GENUINE, Signer, signed_by, verify
 from covey.drops import DROP_IKE_AUTH, DROP_IKE_CERT, FormatError
-from covey.handshake import GENUINE
 from covey.octets import equal
 from covey.payloads import every
 from covey.port import const, random_bytes, sha1, sha256, utc

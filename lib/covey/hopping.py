@@ -63,11 +63,11 @@ class Hop(Registration):
         if self.state != STARTING:
             self._patience.heard(self._now_ms)
 
-    def _keep(self, peer):
-        Registration._keep(self, peer)
+    def keep(self, peer):
+        Registration.keep(self, peer)
         self._unicast.most_s = self._several.most_s
 
-    def _take_policy(self, payloads, sa):
+    def take_policy(self, payloads, sa):
         where = None
         try:
             if error_of(payloads) is None:
@@ -79,7 +79,7 @@ class Hop(Registration):
             return self._conclude(NO_MEMORY)
         if where is not None:
             return self._conclude(where)
-        Registration._take_policy(self, payloads, sa)
+        Registration.take_policy(self, payloads, sa)
 
     def _take_events(self):
         reason = 0

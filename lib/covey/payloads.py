@@ -27,6 +27,14 @@ def notifies(payloads):
     return [ike.parse_notify(body) for body in every(payloads, ike.NOTIFY)]
 
 
+def said(payloads, type):
+    """The data of the first notification of a type; None: there is none."""
+    for n in notifies(payloads):
+        if n.type == type:
+            return n.data
+    return None
+
+
 def error_of(payloads):
     """Type of the first notification that is an error, or None. All unknown ones count, too:
     in a response they say that the request has failed (RFC 7296 section 3.10.1)."""

@@ -20,7 +20,6 @@ retransmissions (RFC 7296 sections 2.4 and 2.21).
 from covey import gsa, ike, offer
 from covey.drops import (
     DROP_CAPACITY,
-    DROP_IKE_CERT,
     DROP_IKE_CLEAR_ERROR,
     DROP_IKE_EXCHANGE,
     DROP_IKE_HEADER,
@@ -29,12 +28,13 @@ from covey.drops import (
     Drops,
     FormatError,
     name_of,
+    need,
 )
-from covey.handshake import GENUINE, WAITS, Handshake
+from covey.handshake import WAITS, Handshake
 from covey.nat import FLOATED
 from covey.octets import wipe
 from covey.patience import Patience
-from covey.payloads import error_name, error_of, notifies, notify, only
+from covey.payloads import error_name, error_of, notify, only, said
 from covey.port import const, random_bytes
 from covey.unicast import ALIVE, ANSWERED, DEAD, ENDED, INBAND, Unicast
 
@@ -82,7 +82,6 @@ class Registration:
     noted = None  # the last error that nothing proves, by name: a hint for a person
     kwa = None  # KWA transform of the IKE SA over which .gsa and .kd came
     is_late = False  # the server may have made .gsa and .kd long ago: see _LATE_MS
-    _has_marker = False
     # Of the last answer to a liveness check: its payloads, when that was asked first, and when the
     # answer came; until somebody takes it
     alive = None
@@ -99,8 +98,6 @@ class Registration:
         self._config = config
         self.asked_to_send = config.sender  # the last time
         self._random = random
-        if path is not None and path.has_marker:
-            self._has_marker = True
         self._outgoing = []  # (datagram, where to: see covey.nat)
         self._handshake = self._begin(path, awake)
         self._spi_i = self._handshake.spi_i
@@ -261,20 +258,19 @@ class Registration:
         if not header.flags & ike.FLAG_R:
             raise FormatError(DROP_IKE_EXCHANGE)
         reason = DROP_IKE_SPI
-        for peer in [p for p in self._handshake.peers if p.spi_r == header.spi_r]:
-            error, request, sa = None, peer.sa.request, peer.sa
+        for peer in list(self._handshake.peers):
+            if peer.spi_r != header.spi_r:
+                continue
+            error, sa = None, peer.sa
+            request = sa.request
             try:
                 payloads = sa.open_response(header, data)
-                if payloads is None:  # more fragments are to come
-                    reason = 0
-                    continue
-                error = error_of(payloads)
-                end = self._handshake.verify(peer, payloads)
-                if end == WAITS:
-                    reason = 0
-                    continue
+                end = WAITS  # for more fragments, or until it is judged
+                if payloads is not None:
+                    error = error_of(payloads)
+                    end = self._handshake.verify(peer, payloads, self)
                 if end is None:
-                    self._keep(peer)
+                    self.keep(peer)
             except MemoryError:
                 sa.request = request  # sent again, and so is its answer
                 raise
@@ -283,14 +279,14 @@ class Registration:
                 if error is not None:
                     self.noted = error_name(error)
                 if request is not None and sa.request is None:  # it was the answer: no other comes
-                    self._lose(peer, name_of(reason))
+                    self.lose(peer, name_of(reason))
                 continue
             if end is None:
-                return self._take_policy(payloads, sa)
+                return self.take_policy(payloads, sa)
             reason = 0
-            self._lose(peer, end)
-        if reason:
-            raise FormatError(reason)
+            if end != WAITS:
+                self.lose(peer, end)
+        need(not reason, reason)
 
     def _take_events(self):
         """What the IKE SA has come to → the DROP_* that was counted on the way, or 0."""
@@ -316,14 +312,14 @@ class Registration:
             self._conclude(name_of(reason))
         elif self.state == PULLING:
             try:
-                self._take_policy(payloads, sa)
+                self.take_policy(payloads, sa)
             except FormatError as e:
                 return self.drops.count(e.reason)
         else:
             self._conclude(self.reason)
         return 0
 
-    def _take_policy(self, payloads, sa):
+    def take_policy(self, payloads, sa):
         """The answer to a registration or a pull: GSA and KD, or why not (RFC 9838, 2.3.1)."""
         try:
             error = error_of(payloads)
@@ -343,7 +339,7 @@ class Registration:
         self._wipe_kwk()
         self.kwa = sa.kwa
         self.kwk = kwk
-        self.transport_mode = ike.USE_TRANSPORT_MODE in [n.type for n in notifies(payloads)]
+        self.transport_mode = said(payloads, ike.USE_TRANSPORT_MODE) is not None
         self.report_s = policy.group_wide and policy.group_wide.report_s or 0
         self._become(REGISTERED)
 
@@ -376,32 +372,12 @@ class Registration:
         except FormatError as e:
             self.drops.count(e.reason)
             self._fail_if_alone(name_of(e.reason))
-        if handshake.judged is not None:
-            self._take_judgement(handshake, *handshake.judged)
-        elif self.state == STARTING and handshake.request:
+        if self.state == STARTING and handshake.request:
             self._become(INIT)
             self._wait()
         elif self.state == INIT and handshake.peers:
             self._become(AUTH)
             self._wait()
-
-    def _take_judgement(self, handshake, peer, found):
-        """What the certificates of one who answered GSA_AUTH have come to."""
-        handshake.judged = None
-        if found is None:
-            self.drops.count(DROP_CAPACITY)
-            return self._lose(peer, NO_MEMORY)
-        if isinstance(found, int):
-            return self._lose(peer, name_of(self.drops.count(found)))
-        if found != GENUINE:
-            self.drops.count(DROP_IKE_CERT)
-            return self._lose(peer, found)
-        sa, payloads = peer.sa, peer.payloads
-        self._keep(peer)
-        try:
-            self._take_policy(payloads, sa)
-        except FormatError as e:
-            self.drops.count(e.reason)
 
     def _check_timers(self):
         """Up to a proven server; from then on Unicast does it."""
@@ -422,7 +398,7 @@ class Registration:
         if state in _OUTCOMES:
             self._outcomes.append(state)
 
-    def _lose(self, peer, reason):
+    def lose(self, peer, reason):
         self._handshake.lose(peer)
         self._fail_if_alone(reason)
 
@@ -430,16 +406,17 @@ class Registration:
         if self.state == AUTH and not self._handshake.peers and not self._handshake.is_working:
             self._end(FAILED, reason)
 
-    def _keep(self, peer):
+    def keep(self, peer):
         """This is the server: its IKE SA stays, all other secrets go."""
         if self._patience.waited_ms(self._now_ms) > _LATE_MS:
             self.is_late = True
+        path = self._handshake.path
+        has_marker = peer.to == FLOATED or path is not None and path.has_marker
         unicast = Unicast(
             self._config,
             peer.sa,
             peer.to,
-            (peer.is_natted or self._config.is_relayed)
-            and (peer.to == FLOATED or self._has_marker),
+            has_marker and (peer.is_natted or self._config.is_relayed),
             self._outgoing,
             self._random,
             self.drops,

@@ -5,8 +5,8 @@ import json
 from covey import certs, der, digital, ike, p256, p256_sign, registration
 from covey.certs import Credentials
 from covey.config import Config
+from covey.digital import GENUINE
 from covey.drops import DROP_IKE_AUTH, DROP_IKE_CERT, FormatError, names
-from covey.handshake import GENUINE
 from covey.job import finish
 from covey.port import sha1, sha256
 from covey.prf import prf

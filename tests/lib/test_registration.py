@@ -708,7 +708,7 @@ def test_the_handshake_wipes_what_it_made():
     gm = _Gm().to(registration.AUTH)
     handshake = gm.r._handshake
     (peer,) = handshake.peers
-    keys, sa = peer._keys, peer.sa
+    keys, sa = peer.keys, peer.sa
     gm.take(W["auth_answer"])
     for key in (keys.sk_d, keys.sk_ei, keys.sk_er, keys.sk_pi, keys.sk_pr, handshake._secret):
         assert key == bytearray(len(key))
@@ -723,7 +723,7 @@ def test_no_secret_is_shown():
     gm = _Gm().to(registration.AUTH)
     handshake = gm.r._handshake
     (peer,) = handshake.peers
-    keys = peer._keys
+    keys = peer.keys
     secrets = [keys.sk_d, keys.sk_ei, keys.sk_er, keys.sk_pi, keys.sk_pr]
     secrets += [handshake._secret, gm.config.psk]
     for thing in (gm.r, gm.config, handshake, peer, peer.sa, keys):
