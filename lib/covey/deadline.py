@@ -44,10 +44,11 @@ class Deadline:
             return _DAY_MS
         return self._ms
 
-    def left_s(self, now_ms):
-        """Whole seconds to run, however many."""
-        self.is_due(now_ms)
-        return self._days * 86400 + self._ms // 1000
+
+def seconds_left(deadline, now_ms):
+    """Whole seconds to run, however many."""
+    deadline.is_due(now_ms)
+    return deadline._days * 86400 + deadline._ms // 1000
 
 
 class Deadlines:
@@ -62,21 +63,17 @@ class Deadlines:
         self._put(n)
 
     def is_due(self, n, now_ms):
-        is_due = self._take(n).is_due(now_ms)
+        is_due = self.at(n).is_due(now_ms)
         self._put(n)
         return is_due
 
     def left_ms(self, n, now_ms):
-        left_ms = self._take(n).left_ms(now_ms)
+        left_ms = self.at(n).left_ms(now_ms)
         self._put(n)
         return left_ms
 
-    def left_s(self, n, now_ms):
-        left_s = self._take(n).left_s(now_ms)
-        self._put(n)
-        return left_s
-
-    def _take(self, n):
+    def at(self, n):
+        """That one to look at, until another is."""
         one, w = self._one, self._words
         one._days = w[3 * n]
         one._ms = w[3 * n + 1]

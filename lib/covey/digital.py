@@ -15,7 +15,7 @@ from covey.drops import DROP_CAPACITY, DROP_IKE_AUTH, DROP_IKE_CERT, FormatError
 from covey.handshake import FATAL
 from covey.job import tidied
 from covey.p256_sign import sign_job
-from covey.payloads import error_name, error_of, notifies, notify, only
+from covey.payloads import error_name, error_of, notify, only, said
 from covey.port import random_bytes, sha256
 from covey.prf import prf
 
@@ -40,11 +40,10 @@ class Signer:
 
     def check_answer(self, payloads):
         """FormatError where an answer to IKE_SA_INIT says nothing of SHA2-256."""
-        for n in notifies(payloads):
-            if n.type == ike.SIGNATURE_HASH_ALGORITHMS:
-                for i in range(0, len(n.data) - 1, 2):
-                    if n.data[i : i + 2] == _SHA2_256:
-                        return
+        for known in said(payloads, ike.SIGNATURE_HASH_ALGORITHMS):
+            for i in range(0, len(known) - 1, 2):
+                if known[i : i + 2] == _SHA2_256:
+                    return
         raise FormatError(DROP_IKE_CERT)
 
     def conclude(self, registration, peer, payloads, nonce_i):

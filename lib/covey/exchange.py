@@ -33,7 +33,8 @@ class Incoming:
     loads what puts them together.
     """
 
-    def __init__(self):
+    def __init__(self, fragments=True):
+        self._fragments = fragments  # whether there may be any
         self._reassembly = None
 
     @property
@@ -48,7 +49,7 @@ class Incoming:
     def open_job(self, ctx, data):
         """Job: the same in small steps; the first fragment loads a module in one of them."""
         if self._reassembly is None:
-            if ike.envelope_of(data) != ike.SKF:
+            if not self._fragments or ike.envelope_of(data) != ike.SKF:
                 opened = yield from ike.open_job(ctx, data)
                 return opened
             yield
@@ -99,13 +100,13 @@ class IkeSA:
         self.sk_d = bytearray(keys.sk_d)  # makes the keys of the next one, and the KWK
         self._awaited = 0  # exchange type of .request
         self._next_id = first_id  # Message ID of our next request
-        self._iv_space = 2 * iv_space
+        self._iv_space = 2 * iv_space  # fragments have the next one
         self._iv = 0  # counter: nobody else seals under our key
         ours, theirs = (keys.sk_ei, keys.sk_er) if is_initiator else (keys.sk_er, keys.sk_ei)
         self._sealing = RareContext(bytearray(ours))
         self._opening = RareContext(bytearray(theirs))
-        self._requests = Incoming() if fragments else None
-        self._responses = Incoming() if fragments else None
+        self._requests = Incoming(fragments)
+        self._responses = Incoming(fragments)
 
     def kwk(self):
         """The default KWK of this IKE SA, RFC 9838 section 3.1.1; whoever asks owns it."""
@@ -138,7 +139,7 @@ class IkeSA:
             raise FormatError(DROP_IKE_MESSAGE_ID)
         if header.exchange != self._awaited:
             raise FormatError(DROP_IKE_EXCHANGE)
-        opened = self._open(self._responses, data)
+        opened = self._responses.open(self._opening, data)
         if opened is None:
             return None
         self.request = None
@@ -170,7 +171,7 @@ class IkeSA:
             raise FormatError(DROP_IKE_SPI)
         if header.message_id != self._peer_id or self.is_answering:
             raise FormatError(DROP_IKE_MESSAGE_ID)
-        opened = self._open(self._requests, data)
+        opened = self._requests.open(self._opening, data)
         if header.next_payload != ike.SKF or _is_first(data):
             self._coming_digest = sha256(data).digest()
         if opened is None:
@@ -206,31 +207,23 @@ class IkeSA:
 
     # Octets
 
-    def _open(self, incoming, data):
-        if incoming is None:
-            return ike.open_octets(self._opening, data)
-        return incoming.open(self._opening, data)
-
     def _seal(self, exchange, flags, message_id, payloads):
         if self.is_initiator:
             flags |= ike.FLAG_I
         head = self.spi_i, self.spi_r, exchange, flags, message_id
+        # Two answers to IKE_SA_INIT, of which somebody has altered one on its way, can lead to the
+        # same keys: once with fragments, once without. Their GSA_AUTHs must not share an IV.
         if not self.fragments or not self.most_len or _length(payloads) <= self.most_len:
-            return [ike.seal_message(self._sealing, *head, payloads, self._whole_iv())]
+            self._iv_space &= ~1
+            return [ike.seal_message(self._sealing, *head, payloads, self._next_iv())]
         from covey.ikefrag import seal
 
-        return seal(self._sealing, *head, payloads, self._fragment_iv, self.most_len)
+        self._iv_space |= 1
+        return seal(self._sealing, *head, payloads, self._next_iv, self.most_len)
 
-    # Two answers to IKE_SA_INIT, of which somebody has altered one on its way, can lead to the
-    # same keys: once with fragments, once without. Their GSA_AUTHs must not share an IV.
-
-    def _whole_iv(self):
+    def _next_iv(self):
         self._iv += 1
         return struct.pack(">II", self._iv_space, self._iv)
-
-    def _fragment_iv(self):
-        self._iv += 1
-        return struct.pack(">II", self._iv_space + 1, self._iv)
 
 
 def _is_first(data):

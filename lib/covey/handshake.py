@@ -50,7 +50,7 @@ class Peer:
     def __init__(self, header, data, payloads):
         self.response = bytes(data)  # what its AUTH must cover
         self.spi_r = header.spi_r
-        self.fragments = said(payloads, ike.IKEV2_FRAGMENTATION_SUPPORTED) is not None
+        self.fragments = bool(said(payloads, ike.IKEV2_FRAGMENTATION_SUPPORTED))
         self.key_bits, self.kwa, _ = offer.parse_sar(only(payloads, ike.SA))
         method, self.public = ike.parse_ke(only(payloads, ike.KE))
         need(method == ike.CURVE25519 and len(self.public) == _X25519_LEN, DROP_IKE_KE)
@@ -156,8 +156,7 @@ class Handshake:
         """An answer to IKE_SA_INIT: a cookie, or work to be done."""
         payloads = ike.parse_message(data)[1]
         need(ike.unsupported_critical(payloads) is None, DROP_IKE_CRITICAL)
-        cookie = said(payloads, ike.COOKIE)
-        if cookie is not None:
+        for cookie in said(payloads, ike.COOKIE):
             return self._take_cookie(cookie)
         config = self._config
         if config.credentials is not None:

@@ -141,11 +141,11 @@ def parse_chain_job(first, data):
 
 def emit_chain(payloads):
     """[(kind, body), ...] → octets; the first one's kind is for the header before them."""
-    out = bytearray()
-    for i, (_, body) in enumerate(payloads):
-        following = payloads[i + 1][0] if i + 1 < len(payloads) else iana.NO_NEXT_PAYLOAD
-        out += struct.pack(">BBH", following, 0, _GENERIC + len(body))
-        out += body
+    out = b""
+    following = iana.NO_NEXT_PAYLOAD
+    for kind, body in reversed(payloads):
+        out = struct.pack(">BBH", following, 0, _GENERIC + len(body)) + body + out
+        following = kind
     return out
 
 

@@ -97,9 +97,6 @@ class Transform(Value):
         self.algorithm = algorithm
         self.unknown_attribute = False  # then not acceptable, RFC 7296 section 3.3.6
 
-    def takes_algorithm(self):
-        return self.kind == iana.GCAUTH and self.id == iana.GCAUTH_DIGITAL_SIGNATURE
-
     def has_valid_key_length(self):
         """AES says how long its key is, KWA and all others of ours don't (section 3.3.5).
 
@@ -140,12 +137,15 @@ def parse_transforms(data, at=0):
     for off, end in _each(data, at, _MORE_TRANSFORMS):
         transform = Transform(data[off + 4], u16(data, off + 6))
         found.append(transform)
+        is_signature = (
+            transform.kind == iana.GCAUTH and transform.id == iana.GCAUTH_DIGITAL_SIGNATURE
+        )
         for kind, value in parse_attributes(data[off + _HEADER : end]):
             is_tv = isinstance(value, int)
             if kind == _KEY_LENGTH:
                 need(is_tv and transform.key_bits is None)
                 transform.key_bits = value
-            elif kind == _SIGNATURE_ALGORITHM and transform.takes_algorithm():
+            elif kind == _SIGNATURE_ALGORITHM and is_signature:
                 need(value and not is_tv and transform.algorithm is None)
                 transform.algorithm = value
             else:

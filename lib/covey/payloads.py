@@ -28,11 +28,8 @@ def notifies(payloads):
 
 
 def said(payloads, type):
-    """The data of the first notification of a type; None: there is none."""
-    for n in notifies(payloads):
-        if n.type == type:
-            return n.data
-    return None
+    """The data of all notifications of a type."""
+    return [n.data for n in notifies(payloads) if n.type == type]
 
 
 def error_of(payloads):

@@ -13,7 +13,7 @@ Loaded where covey.json names a PPK.
 from covey import ike
 from covey.drops import DROP_IKE_PPK, FormatError
 from covey.octets import wipe
-from covey.payloads import notifies, notify
+from covey.payloads import notify, said
 from covey.port import const
 from covey.prf import prf_plus
 
@@ -60,7 +60,7 @@ class Ppk:
             self._mix(*keys)
 
     def _is_said(self, payloads, type):
-        if type in [n.type for n in notifies(payloads)]:
+        if said(payloads, type):
             return True
         if not self._is_optional:
             raise FormatError(DROP_IKE_PPK)

@@ -339,7 +339,7 @@ class Registration:
         self._wipe_kwk()
         self.kwa = sa.kwa
         self.kwk = kwk
-        self.transport_mode = said(payloads, ike.USE_TRANSPORT_MODE) is not None
+        self.transport_mode = bool(said(payloads, ike.USE_TRANSPORT_MODE))
         self.report_s = policy.group_wide and policy.group_wide.report_s or 0
         self._become(REGISTERED)
 

@@ -62,7 +62,7 @@ class Reporter:
         """The next report goes soon, but not before its time."""
         if not self._interval_s:
             return
-        quiet_s = self._quiet.left_s(now_ms) + 1 if self._quiet.is_running else 0
+        quiet_s = self._quiet.left_ms(now_ms) // 1000 + 1 if self._quiet.is_running else 0
         wait_ms = self._random_ms(self._interval_s // 4)
         if quiet_s * 1000 + wait_ms < self._at.left_ms(now_ms):
             self._at.start(now_ms, quiet_s, wait_ms)

@@ -75,10 +75,6 @@ class Silence:
             why = "Nothing heard from the key server for %d s." % self._max_s
             it.events.append(("silent", why))
 
-    def left_s(self, now_ms):
-        """Whole seconds until there is silence."""
-        return 0 if self.is_over else self._end.left_s(now_ms)
-
     def _answered(self, payloads):
         """A sign of life of the key server, by which TEKs it has, where it says so."""
         spis = b""

@@ -78,12 +78,12 @@ class Unicast:
         self._wanted = None  # (exchange, payloads) of ask(), until it is answered
         self._renewal = None  # Renewal, from the first rekey of the IKE SA on
         self._silent = Timer()  # nothing genuine came for so long
-        self._idle = Timer()  # we sent nothing for so long
+        self._idle = Timer()  # we sent nothing for so long, where that is to be kept alive
         self._soft_end = Timer()  # of the current IKE SA's keys, and
         self._end = Timer()
         self._begin_life()
         self._hear()
-        self._idle.start(now_ms, _KEEPALIVE_S)
+        self._speak()
 
     @property
     def is_working(self):
@@ -107,15 +107,25 @@ class Unicast:
         """A sign of life of ours that says something. False: another request is out. most_s: so
         long without an answer, at the latest, and the server is DEAD.
         """
-        if not self.lines or self.lines[0].asked or self.lines[0].goes.is_running:
+        line = self._free_line()
+        if line is None:
             return False
         self._now_ms = now_ms
-        self._send(self.lines[0], _LIVENESS, ike.INFORMATIONAL, payloads, most_s)
+        self._send(line, _LIVENESS, ike.INFORMATIONAL, payloads, most_s)
         return True
+
+    def _free_line(self):
+        """The current one, where nothing is asked over it and it is not replaced; else None."""
+        for line in self.lines:
+            return None if line.asked or line.goes.is_running else line
+        return None
 
     def has_ended(self, data):
         """Whether a datagram is of an IKE SA that is over, whose last answer is still known."""
-        return any([sa.spi_i + sa.spi_r == data[:16] for sa in self._gone])
+        for sa in self._gone:
+            if sa.spi_i + sa.spi_r == data[:16]:
+                return True
+        return False
 
     def receive(self, header, data, now_ms, source):
         """A message in SK or SKF; FormatError: dropped. source: where answers to requests go."""
@@ -146,13 +156,15 @@ class Unicast:
             self._flow()
         if self.is_working:
             return 0
-        timers = [line.goes for line in self.lines]
-        timers += [self._silent, self._soft_end, self._end]
-        if self._keeps_alive:
-            timers.append(self._idle)
-        left = [timer.left_ms(now_ms) for timer in timers if timer.is_running]
-        left += [line.patience.left_ms(now_ms) for line in self.lines if line.asked]
-        return max(1, min(left)) if left and self.lines else 60000
+        wait_ms = 60000
+        if self.lines:
+            for timer in (self._silent, self._soft_end, self._end, self._idle):
+                wait_ms = min(wait_ms, timer.left_ms(now_ms))
+        for line in self.lines:
+            wait_ms = min(wait_ms, line.goes.left_ms(now_ms))
+            if line.asked:
+                wait_ms = min(wait_ms, line.patience.left_ms(now_ms))
+        return max(1, wait_ms)
 
     def delete(self):
         """Our last word: a Delete of the IKE SA, which nobody waits for."""
@@ -172,8 +184,12 @@ class Unicast:
 
     def _put(self, datagrams, source=None):
         to = self._to if source is None else source
-        self._outgoing.extend([(data, to) for data in datagrams or ()])
-        if datagrams:
+        for data in datagrams or ():
+            self._outgoing.append((data, to))
+            self._speak()
+
+    def _speak(self):
+        if self._keeps_alive:
             self._idle.start(self._now_ms, _KEEPALIVE_S)
 
     def _send(self, line, purpose, exchange, payloads, most_s=3600):
@@ -191,15 +207,17 @@ class Unicast:
 
     def _flow(self):
         """Send what waits for a free window."""
+        wanted = self._wanted
         for line in self.lines:
             if line.is_to_delete and not line.asked:
                 self._delete(line)
-        if not self.lines or self.lines[0].asked or self.lines[0].goes.is_running:
+            if line.asked == _ASKED:
+                wanted = None  # it is out
+        current = self._free_line()
+        if current is None:
             return
-        current = self.lines[0]
-        is_out = any([line.asked == _ASKED for line in self.lines])
-        if self._wanted is not None and not is_out:
-            return self._send(current, _ASKED, *self._wanted)
+        if wanted is not None:
+            return self._send(current, _ASKED, *wanted)
         renewal = self._renewal
         payloads = None if renewal is None else renewal.request_over(current)
         if payloads is not None:
@@ -297,7 +315,7 @@ class Unicast:
     def _end_line(self, line, reason):
         """An IKE SA has been ended, by a Delete or an error. The last one ends it all."""
         self._drop(line)
-        if not any([not other.goes.is_running for other in self.lines]):
+        if not self.lines or self.lines[0].goes.is_running:  # those that are replaced come last
             self.wipe()
             self.events.append((ENDED, reason))
 
@@ -316,8 +334,10 @@ class Unicast:
         self.lines.insert(0, line)
         self._begin_life()
         if len(self.lines) > _MOST_SAS:
-            old = [other for other in self.lines if other.goes.is_running]
-            self._drop(old[0] if old else self.lines[-1])
+            for old in self.lines:
+                if old.goes.is_running:
+                    break  # the one that was replaced first; else the oldest
+            self._drop(old)
         return line
 
     def replace(self, line, is_ours_to_delete):
@@ -364,7 +384,7 @@ class Unicast:
             self._hear()  # whatever is out already asks the same
             if not current.asked:
                 self._send(current, _LIVENESS, ike.INFORMATIONAL, [])
-        if self._keeps_alive and self._idle.is_due(now_ms):
+        if self._idle.is_due(now_ms):
             self._put([KEEPALIVE])
 
     def _renewing(self):
