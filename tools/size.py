@@ -41,7 +41,7 @@ SAS, PAYLOAD = 4, 512
 
 # What a plain member does without, and when it is loaded. A test looks for files that are neither.
 ROLES = {
-    "the key server asks for something": ["requests"],
+    "the key server asks for something": ["answering", "requests"],
     "the IKE SA gets new keys (ike_lifetime_s)": ["renewal", "ikerekey"],
     "an IKE message comes in fragments, or leaves so": ["ikefrag"],
     "the key server refuses, in words": ["errornames"],

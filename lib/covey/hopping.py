@@ -18,7 +18,6 @@ from covey.octets import wipe
 from covey.payloads import error_of
 from covey.port import ticks_add, ticks_diff
 from covey.registration import AUTH, CLOSED, FAILED, INIT, NO_MEMORY, STARTING, Registration
-from covey.unicast import REDIRECT
 
 REDIRECTED = "redirected"  # an outcome, and .reason: another server is to be asked, see several.py
 
@@ -81,17 +80,11 @@ class Hop(Registration):
             return self._conclude(where)
         Registration.take_policy(self, payloads, sa)
 
-    def _take_events(self):
-        reason = 0
-        if self._unicast is not None:
-            for event in self._unicast.events:
-                if event[0] != REDIRECT:
-                    continue
-                if self._several.follow(event[1], self._now_ms) == REDIRECTED:
-                    self._outcomes.append(REDIRECTED)
-                else:
-                    reason = self.drops.count(DROP_IKE_REDIRECT)
-        return Registration._take_events(self) or reason
+    def redirected(self, data):
+        if self._several.follow(data, self._now_ms) == REDIRECTED:
+            self._outcomes.append(REDIRECTED)
+        else:
+            self.drops.count(DROP_IKE_REDIRECT)
 
 
 class _Handshake(Handshake):

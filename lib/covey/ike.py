@@ -200,25 +200,13 @@ def emit_message(spi_i, spi_r, exchange, flags, message_id, payloads):
 # +---------------------------------------------------------------+
 
 
-def emit_head(spi_i, spi_r, exchange, flags, message_id, payloads, inner_len):
-    """IKE header and generic header of SK before inner_len octets: 32 octets, lengths to match."""
-    header = emit_header(
-        spi_i, spi_r, iana.SK, exchange, flags, message_id, _HEADER + _GENERIC + inner_len
-    )
-    return bytearray(header) + struct.pack(">BBH", _first_kind(payloads), 0, _GENERIC + inner_len)
-
-
 def seal_message(ctx, spi_i, spi_r, exchange, flags, message_id, payloads, iv8):
     """A message whose payloads [(kind, body), ...] are in SK, encrypted by ctx (GCMContext)."""
     chain = emit_chain(payloads)
-    inner_len = IV_LEN + len(chain) + 1 + TAG_LEN  # no padding, one octet of pad length
-    check_emitted(_HEADER + _GENERIC + inner_len)
-    out = emit_head(spi_i, spi_r, exchange, flags, message_id, payloads, inner_len)
-    aad_len = len(out)
-    out += iv8
-    out += chain
-    out += bytes(1 + TAG_LEN)
-    ctx.seal(out, 0, aad_len, len(chain) + 1)
+    body = iv8 + chain + bytes(1 + TAG_LEN)  # no padding, one octet of pad length
+    out = emit_message(spi_i, spi_r, exchange, flags, message_id, [(iana.SK, body)])
+    out[_HEADER] = _first_kind(payloads)
+    ctx.seal(out, 0, _HEADER + _GENERIC, len(chain) + 1)
     return out
 
 
@@ -235,13 +223,11 @@ class Opened(Value):
         self.inner = inner  # their octets, without padding
 
 
-def open_octets(ctx, data):
-    """Find SK, verify and decrypt a copy → Opened. FormatError(DROP_IKE_TAG) if forged."""
-    return finish(open_job(ctx, data))
-
-
 def open_job(ctx, data):
-    """Job: the same in small steps, where ctx is a RareContext."""
+    """Job: find SK, verify and decrypt a copy → Opened. FormatError(DROP_IKE_TAG) if forged.
+
+    In small steps, where ctx is a RareContext.
+    """
     header = parse_header(data)
     clear, off, kind = walk(header.next_payload, data, _HEADER)
     need(kind == iana.SK and end_of(data, off) == len(data))  # it must be there, and the last
@@ -292,10 +278,23 @@ def rekey_signed_octets(head, inner, auth_off):
 # ---- The key server's half, which boards are built without
 
 
+def open_octets(ctx, data):
+    """open_job, at once."""
+    return finish(open_job(ctx, data))
+
+
 def open_message(ctx, data):
     """A message in SK → (Header, [Payload]): those before SK, then the inner ones."""
     opened = open_octets(ctx, data)
     return opened.header, opened.clear + parse_chain(opened.first, opened.inner)
+
+
+def emit_head(spi_i, spi_r, exchange, flags, message_id, payloads, inner_len):
+    """IKE header and generic header of SK before inner_len octets: 32 octets, lengths to match."""
+    header = emit_header(
+        spi_i, spi_r, iana.SK, exchange, flags, message_id, _HEADER + _GENERIC + inner_len
+    )
+    return bytearray(header) + struct.pack(">BBH", _first_kind(payloads), 0, _GENERIC + inner_len)
 
 
 def rekey_to_sign(spi, flags, message_id, payloads):

@@ -36,7 +36,7 @@ from covey.octets import wipe
 from covey.patience import Patience
 from covey.payloads import error_name, error_of, notify, only, said
 from covey.port import const, random_bytes
-from covey.unicast import ALIVE, ANSWERED, DEAD, ENDED, INBAND, Unicast
+from covey.unicast import TIMEOUT, Unicast
 
 STARTING = 0  # our public value is being computed
 INIT = 1  # IKE_SA_INIT is out
@@ -86,7 +86,7 @@ class Registration:
     # answer came; until somebody takes it
     alive = None
     report_s = 0  # how far apart the server wants reports, see report.py; 0: none
-    _inbands = ()  # requests.Inband
+    inbands = ()  # requests.Inband
 
     def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None, awake=False):
         self.state = STARTING
@@ -124,12 +124,11 @@ class Registration:
         server's usual place.
         """
         self._now_ms = now_ms
-        reason = 0
         try:
             self._receive(data, source)
         except FormatError as e:
-            reason = self.drops.count(e.reason)
-        return self._take_events() or reason
+            return self.drops.count(e.reason)
+        return 0
 
     def has_ended(self, data):
         """Whether a datagram is of an IKE SA of ours that is over: it may be a repeat."""
@@ -145,7 +144,6 @@ class Registration:
             self._end(FAILED, NO_MEMORY)
         if self._unicast:
             wait_ms = self._unicast.step(now_ms)
-            self._take_events()
         else:
             wait_ms = self._check_timers()
         if self._outgoing or self._handshake and self._handshake.is_working:
@@ -173,7 +171,7 @@ class Registration:
 
     def take_inband(self):
         """The next requests.Inband, answered already, or None; whoever takes it owns its kwk."""
-        return self._inbands.pop(0) if self._inbands else None
+        return self.inbands.pop(0) if self.inbands else None
 
     def pull(self, now_ms, awake=False, sends=True):
         """Ask for policy and keys again, and for a fresh Sender-ID; see offer.ask_for. False: not
@@ -206,7 +204,7 @@ class Registration:
         if self.state < FAILED:
             self._end(CLOSED, reason)
             self._outgoing.clear()
-        for inband in self._inbands:
+        for inband in self.inbands:
             wipe(inband.kwk)
         self._wipe_kwk()
 
@@ -226,16 +224,12 @@ class Registration:
         is_clear = header.next_payload not in (ike.SK, ike.SKF)
         if not is_clear and self._unicast:
             return self._unicast.receive(header, data, self._now_ms, source)
-        if header.spi_i != self._spi_i:
-            raise FormatError(DROP_IKE_SPI)
-        if header.flags & ike.FLAG_I:  # only we are the original initiator
-            raise FormatError(DROP_IKE_HEADER)
+        need(header.spi_i == self._spi_i, DROP_IKE_SPI)
+        need(not header.flags & ike.FLAG_I, DROP_IKE_HEADER)  # only we are the original initiator
         if is_clear:
-            self._take_clear(header, data)
-        elif self.state == AUTH:
-            self._take_auth(header, data)
-        else:
-            raise FormatError(DROP_IKE_SPI)
+            return self._take_clear(header, data)
+        need(self.state == AUTH, DROP_IKE_SPI)
+        self._take_auth(header, data)
 
     def _take_clear(self, header, data):
         """A message without protection: an answer to IKE_SA_INIT, or an error to be noted."""
@@ -243,10 +237,9 @@ class Registration:
         if error is not None:
             self.noted = error_name(error)
             raise FormatError(DROP_IKE_CLEAR_ERROR)
-        if header.exchange != ike.IKE_SA_INIT or not header.flags & ike.FLAG_R:
-            raise FormatError(DROP_IKE_EXCHANGE)
-        if header.message_id or not INIT <= self.state <= AUTH:
-            raise FormatError(DROP_IKE_MESSAGE_ID)
+        is_answer = header.exchange == ike.IKE_SA_INIT and header.flags & ike.FLAG_R
+        need(is_answer, DROP_IKE_EXCHANGE)
+        need(header.message_id == 0 and INIT <= self.state <= AUTH, DROP_IKE_MESSAGE_ID)
         self._handshake.take_answer(header, data)
 
     def _take_auth(self, header, data):
@@ -255,8 +248,7 @@ class Registration:
         Whoever altered that answer on its way may have left the keys alone: two peers can have
         the same, and each is tried.
         """
-        if not header.flags & ike.FLAG_R:
-            raise FormatError(DROP_IKE_EXCHANGE)
+        need(header.flags & ike.FLAG_R, DROP_IKE_EXCHANGE)
         reason = DROP_IKE_SPI
         for peer in list(self._handshake.peers):
             if peer.spi_r != header.spi_r:
@@ -288,36 +280,23 @@ class Registration:
                 self.lose(peer, end)
         need(not reason, reason)
 
-    def _take_events(self):
-        """What the IKE SA has come to → the DROP_* that was counted on the way, or 0."""
-        reason = 0
-        while self._unicast and self._unicast.events:
-            kind, *what = self._unicast.events.pop(0)
-            if kind == ANSWERED:
-                reason = self._take_response(*what) or reason
-            elif kind == INBAND:
-                self._inbands = list(self._inbands) + [what[0]]
-            elif kind == ALIVE:
-                if what[0] is not None:
-                    self.alive = what[0], what[1], self._now_ms
-            elif kind == ENDED:
-                self._end(CLOSED, what[0])
-            elif kind == DEAD:
-                self._end(FAILED, "timeout")
-        return reason
+    # What the IKE SA comes to: Unicast calls
 
-    def _take_response(self, payloads, reason, sa):
-        """The answer to GSA_REGISTRATION; payloads None: it does not parse, which is counted."""
+    def answered(self, payloads, reason, sa):
+        """The answer to GSA_REGISTRATION; payloads None: it does not parse, for this reason."""
         if payloads is None:
             self._conclude(name_of(reason))
         elif self.state == PULLING:
-            try:
-                self.take_policy(payloads, sa)
-            except FormatError as e:
-                return self.drops.count(e.reason)
+            self.take_policy(payloads, sa)
         else:
             self._conclude(self.reason)
-        return 0
+
+    def ended(self, reason):
+        """The IKE SA is over."""
+        self._end(FAILED if reason == TIMEOUT else CLOSED, reason)
+
+    def redirected(self, data):
+        """Of those who know of one key server nobody goes elsewhere."""
 
     def take_policy(self, payloads, sa):
         """The answer to a registration or a pull: GSA and KD, or why not (RFC 9838, 2.3.1)."""
@@ -384,7 +363,7 @@ class Registration:
         if self.state > AUTH:
             return _IDLE_MS
         if self._patience.is_over(self._now_ms):
-            self._end(FAILED, "timeout")
+            self._end(FAILED, TIMEOUT)
             return _IDLE_MS
         if self._patience.is_due(self._now_ms):
             self._handshake.retransmit()
@@ -413,6 +392,7 @@ class Registration:
         path = self._handshake.path
         has_marker = peer.to == FLOATED or path is not None and path.has_marker
         unicast = Unicast(
+            self,
             self._config,
             peer.sa,
             peer.to,

@@ -5,6 +5,7 @@ the old one when neither side is at it any more.
 """
 
 from covey import ike
+from covey.answering import reply
 from covey.drops import DROP_CAPACITY, FormatError
 from covey.ikerekey import Answering, Opening, Refused
 from covey.payloads import notify
@@ -144,17 +145,17 @@ class Renewal:
             payloads, made = yield from theirs.work()
         except FormatError as error:
             swap.theirs = None
-            self._unicast.answer(line, malformed(error.reason), swap.source)
+            reply(self._unicast, line, malformed(error.reason), swap.source)
             return
         except MemoryError:
             swap.theirs = None
             self._drops.count(DROP_CAPACITY)
-            self._unicast.answer(line, _refusal(ike.TEMPORARY_FAILURE), swap.source)
+            reply(self._unicast, line, _refusal(ike.TEMPORARY_FAILURE), swap.source)
             self._settle(swap)
             return
         finally:
             theirs.wipe()
-        self._unicast.answer(line, Judged(payloads), swap.source)
+        reply(self._unicast, line, Judged(payloads), swap.source)
         swap.theirs = None
         swap.their_nonce = made.nonce
         swap.their_line = self._unicast.adopt(made.sa)

@@ -5,9 +5,9 @@
     the server's requests: answered; what comes of them is an event
     liveness, NAT keep-alives, the IKE SA's age; its rekey is renewal.py's
 
-What judges the server's requests, and what rekeys an IKE SA, is loaded when the first one comes.
+What answers the server's requests, and what rekeys an IKE SA, is loaded when the first one comes.
 
-RFC 7296 sections 1.4, 1.5, 2.1 to 2.4, 2.8, 2.23. Whoever holds this reads .events.
+RFC 7296 sections 1.4, 1.5, 2.1 to 2.4, 2.8, 2.23.
 """
 
 from covey import ike
@@ -18,19 +18,14 @@ from covey.drops import (
     DROP_IKE_HEADER,
     DROP_IKE_SPI,
     FormatError,
+    need,
 )
 from covey.nat import KEEPALIVE
 from covey.patience import Patience
 from covey.payloads import error_of
 from covey.port import const
 
-# Events: (kind, ...)
-ANSWERED = 1  # payloads (None: they don't parse), DROP_* then, the IkeSA: what was asked
-INBAND = 2  # requests.Inband
-ALIVE = 3  # payloads or None, of the answer to a liveness check; when that was asked first
-REDIRECT = ike.REDIRECT  # its data, see several.py
-ENDED = 4  # why: the server, or its age, has ended the last IKE SA
-DEAD = 5  # the server answers no more
+TIMEOUT = "timeout"  # why it is over where the server answers no more
 
 # What a request of ours is for
 _ASKED = 1  # whoever called ask()
@@ -59,13 +54,17 @@ class _Line:
 
 
 class Unicast:
-    """sa: the proven IkeSA; outgoing: list of (datagram, where to), see covey.nat."""
+    """sa: the proven IkeSA; outgoing: list of (datagram, where to), see covey.nat.
+
+    holder, a Registration, is told what comes: answered(), ended(), redirected(), and by its
+    .inbands and .alive.
+    """
 
     _gone = ()  # IkeSA without keys
     most_s = 3600  # that a request of ours may be without an answer, at the latest
 
-    def __init__(self, config, sa, to, keeps_alive, outgoing, random, drops, now_ms):
-        self.events = []
+    def __init__(self, holder, config, sa, to, keeps_alive, outgoing, random, drops, now_ms):
+        self.holder = holder
         self.is_closing = False  # we are about to go: no rekey is begun any more
         self.lines = [_Line(sa)]  # the current one first
         self._config = config
@@ -73,7 +72,7 @@ class Unicast:
         self._keeps_alive = keeps_alive
         self._outgoing = outgoing
         self._random = random
-        self._drops = drops
+        self.drops = drops
         self._now_ms = now_ms
         self._wanted = None  # (exchange, payloads) of ask(), until it is answered
         self._renewal = None  # Renewal, from the first rekey of the IKE SA on
@@ -82,7 +81,7 @@ class Unicast:
         self._soft_end = Timer()  # of the current IKE SA's keys, and
         self._end = Timer()
         self._begin_life()
-        self._hear()
+        self.hear()
         self._speak()
 
     @property
@@ -101,7 +100,7 @@ class Unicast:
         try:
             self._flow()
         except MemoryError:  # step() tries again
-            self._drops.count(DROP_CAPACITY)
+            self.drops.count(DROP_CAPACITY)
 
     def say(self, payloads, now_ms, most_s=3600):
         """A sign of life of ours that says something. False: another request is out. most_s: so
@@ -132,17 +131,18 @@ class Unicast:
         self._now_ms = now_ms
         for sa in self._gone:
             if sa.is_of(header):
-                if header.flags & ike.FLAG_R or not sa.is_repeat(header, data):
-                    raise FormatError(DROP_IKE_SPI)
-                return self._put(sa.answer, source)
+                is_known = sa.answers is not None and not header.flags & ike.FLAG_R
+                need(is_known and sa.answers.is_repeat(header, data), DROP_IKE_SPI)
+                return self.put(sa.answers.last, source)
         for line in self.lines:
             if line.sa.is_of(header):
-                if (header.flags & ike.FLAG_I != 0) == line.sa.is_initiator:
-                    raise FormatError(DROP_IKE_HEADER)
+                need((header.flags & ike.FLAG_I == 0) == line.sa.is_initiator, DROP_IKE_HEADER)
                 if header.flags & ike.FLAG_R:
                     self._take_response(line, header, data)
                 else:
-                    self._take_request(line, header, data, source)
+                    from covey.answering import take
+
+                    take(self, line, header, data, source)
                 return self._flow()
         raise FormatError(DROP_IKE_SPI)
 
@@ -182,7 +182,7 @@ class Unicast:
 
     # Sending
 
-    def _put(self, datagrams, source=None):
+    def put(self, datagrams, source=None):
         to = self._to if source is None else source
         for data in datagrams or ():
             self._outgoing.append((data, to))
@@ -201,9 +201,9 @@ class Unicast:
         line.asked = purpose
         line.asked_ms = self._now_ms
         try:
-            self._put(line.sa.request)
+            self.put(line.sa.request)
         except MemoryError:  # as good as lost: it is sent again
-            self._drops.count(DROP_CAPACITY)
+            self.drops.count(DROP_CAPACITY)
 
     def _flow(self):
         """Send what waits for a free window."""
@@ -237,8 +237,7 @@ class Unicast:
             payloads = line.sa.open_response(header, data)
             if payloads is None:
                 return  # more fragments are to come
-            if ike.unsupported_critical(payloads) is not None:
-                raise FormatError(DROP_IKE_CRITICAL)
+            need(ike.unsupported_critical(payloads) is None, DROP_IKE_CRITICAL)
             error = error_of(payloads)
         except FormatError as e:
             if line.sa.request is not None or not purpose:
@@ -249,75 +248,33 @@ class Unicast:
             raise
         line.asked = 0
         line.patience = None
-        self._hear()
+        self.hear()
         if error == ike.INVALID_SYNTAX:  # ends the SA (RFC 7296 section 2.21.3)
-            self._end_line(line, "invalid_syntax")
+            self.end_line(line, "invalid_syntax")
         elif purpose == _ASKED:
             self._wanted = None
-            self.events.append((ANSWERED, payloads, reason, line.sa))
+            self.holder.answered(payloads, reason, line.sa)
         elif purpose == _LIVENESS:
-            self.events.append((ALIVE, payloads, line.asked_ms))
+            if payloads is not None:
+                self.holder.alive = payloads, line.asked_ms, self._now_ms
         elif purpose == _DELETE:
             self._drop(line)
         elif purpose == _REKEY:
             self._renewal.take_answer(payloads, error)
-        if reason:
-            raise FormatError(reason)
+        need(not reason, reason)
 
-    def _hear(self):
+    def hear(self):
         if self._config.liveness_s:
             self._silent.start(self._now_ms, self._config.liveness_s)
 
-    # Requests
-
-    def _take_request(self, line, header, data, source):
-        sa = line.sa
-        if sa.is_repeat(header, data):
-            return self._put(sa.answer, source)  # none yet while it is worked on
-        opened = sa.open_request(header, data)
-        if opened is None:
-            return
-        self._hear()
-        try:
-            from covey.requests import judge
-
-            judged = judge(opened)
-            if judged.rekey is not None:
-                judged = self._renewing().begin_theirs(line, judged.rekey, source)
-        except MemoryError:
-            sa.untake()
-            raise
-        if judged is not None:
-            self.answer(line, judged, source)
-
-    def answer(self, line, judged, source):
-        """Reply to the request that was taken over this line, and carry out what it means."""
-        sa = line.sa
-        try:
-            sa.reply(judged.reply)
-            if judged.inband is not None:
-                judged.inband.kwk = sa.kwk()
-        except MemoryError:
-            sa.untake()
-            raise
-        self._put(sa.answer, source)
-        if judged.reason:
-            self._drops.count(judged.reason)
-        if judged.inband is not None:
-            self.events.append((INBAND, judged.inband))
-        if judged.redirect is not None:
-            self.events.append((REDIRECT, judged.redirect))
-        if judged.end:
-            self._end_line(line, judged.end)
-
     # The ends of IKE SAs
 
-    def _end_line(self, line, reason):
+    def end_line(self, line, reason):
         """An IKE SA has been ended, by a Delete or an error. The last one ends it all."""
         self._drop(line)
         if not self.lines or self.lines[0].goes.is_running:  # those that are replaced come last
             self.wipe()
-            self.events.append((ENDED, reason))
+            self.holder.ended(reason)
 
     def _drop(self, line):
         """Wipe an IKE SA. What was asked over it, and not answered, is asked over the next."""
@@ -351,7 +308,7 @@ class Unicast:
 
     def _fail(self):
         self.wipe()
-        self.events.append((DEAD,))
+        self.holder.ended(TIMEOUT)
 
     # Time
 
@@ -365,33 +322,33 @@ class Unicast:
                     return self._fail()
                 self._drop(line)
             elif line.asked and line.patience.is_due(now_ms):
-                self._put(line.sa.request)
+                self.put(line.sa.request)
         if not self.lines:
             return self._fail()
         if self._end.is_due(now_ms):
             self.delete()
             self.wipe()
-            return self.events.append((ENDED, "ike_lifetime"))
+            return self.holder.ended("ike_lifetime")
         if self._soft_end.is_due(now_ms):
             self._soft_end.stop()
             try:
-                self._renewing().begin_ours()
+                self.renewing().begin_ours()
             except MemoryError:
-                self._drops.count(DROP_CAPACITY)
+                self.drops.count(DROP_CAPACITY)
                 self.renew_in(_AGAIN_S)
         current = self.lines[0]
         if self._silent.is_due(now_ms):
-            self._hear()  # whatever is out already asks the same
+            self.hear()  # whatever is out already asks the same
             if not current.asked:
                 self._send(current, _LIVENESS, ike.INFORMATIONAL, [])
         if self._idle.is_due(now_ms):
-            self._put([KEEPALIVE])
+            self.put([KEEPALIVE])
 
-    def _renewing(self):
+    def renewing(self):
         if self._renewal is None:
             from covey.renewal import Renewal
 
-            self._renewal = Renewal(self, self._random, self._drops)
+            self._renewal = Renewal(self, self._random, self.drops)
         return self._renewal
 
     def _begin_life(self):

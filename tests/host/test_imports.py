@@ -106,6 +106,7 @@ GROUPS = {
             "rawkeys",
             "ikerekey",
             "requests",
+            "answering",
             "renewal",
             "unicast",
             "registration",

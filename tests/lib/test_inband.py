@@ -473,7 +473,7 @@ def test_no_key_stays_where_it_passed():
     life = Life()
     ike_side = life.it._ike
     ike_side.receive(life.sa.request(INBAND, life.more(1)), 0)
-    inband = ike_side._inbands[0]
+    inband = ike_side.inbands[0]
     assert inband.kwk == life.sa.kwk
     ike_side.close()  # before anybody has asked for it
     assert inband.kwk == bytearray(32)

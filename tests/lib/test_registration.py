@@ -712,11 +712,11 @@ def test_the_handshake_wipes_what_it_made():
     gm.take(W["auth_answer"])
     for key in (keys.sk_d, keys.sk_ei, keys.sk_er, keys.sk_pi, keys.sk_pr, handshake._secret):
         assert key == bytearray(len(key))
-    assert gm.r._unicast.lines[0].sa is sa and sa._opening is not None
+    assert gm.r._unicast.lines[0].sa is sa and sa.opening is not None
     kwk = gm.r.kwk
     assert gm.r.take_outcome() == registration.REGISTERED
     gm.take(R["server_requests"]["Delete"][0])
-    assert kwk == bytearray(32) and sa._opening is None and sa._sealing is None
+    assert kwk == bytearray(32) and sa.opening is None and sa._sealing is None
 
 
 def test_no_secret_is_shown():
