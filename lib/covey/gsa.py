@@ -93,8 +93,9 @@ def _parse_policy(protocol, spi, content):
     yield
     transforms, off = parse_transforms(content, off)
     yield
-    need(len({t.kind for t in transforms}) == len(transforms))  # section 4.4.2.1: one of each type
     policy = SAPolicy(protocol, spi, source, destination, transforms)
+    for transform in transforms:
+        need(policy.transform(transform.kind) is transform)  # section 4.4.2.1: one of each type
     for kind, value in parse_attributes(content[off:]):
         if kind == _GSA_KEY_LIFETIME:
             need(policy.lifetime_s is None)

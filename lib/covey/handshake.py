@@ -225,7 +225,8 @@ class Handshake:
         self._outgoing.append((self.request, HOME))
 
     def _send(self, peer):
-        self._outgoing.extend([(data, peer.to) for data in peer.sa.request or ()])
+        for data in peer.sa.request or ():
+            self._outgoing.append((data, peer.to))
 
     def _take_cookie(self, cookie):
         """RFC 7296 section 2.6: the same message again, with the cookie before its payloads."""

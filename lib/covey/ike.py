@@ -31,8 +31,6 @@ _HEADER = const(28)
 _GENERIC = const(4)
 _VERSION = const(0x20)  # major 2, minor 0
 _CRITICAL = const(0x80)
-_NO_SPI = bytes(8)
-_KNOWN = tuple(range(iana.SA, iana.EAP + 1)) + tuple(range(iana.IDg, iana.SKF + 1))
 
 
 # IKE header, RFC 7296 section 3.1:
@@ -72,7 +70,7 @@ def parse_header(data):
         ">8s8sBBBBII", data[:_HEADER]
     )
     need(version >> 4 == _VERSION >> 4 and length == len(data), DROP_IKE_HEADER)
-    need(spi_i != _NO_SPI or exchange == iana.GSA_REKEY, DROP_IKE_HEADER)
+    need(any(spi_i) or exchange == iana.GSA_REKEY, DROP_IKE_HEADER)
     return Header(spi_i, spi_r, first, exchange, flags, message_id, length)
 
 
@@ -152,8 +150,10 @@ def emit_chain(payloads):
 def unsupported_critical(payloads):
     """The kind of the first unknown payload that is marked critical, else None (section 2.5)."""
     for payload in payloads:
-        if payload.critical and payload.kind not in _KNOWN:
-            return payload.kind
+        kind = payload.kind
+        is_known = iana.SA <= kind <= iana.EAP or iana.IDg <= kind <= iana.SKF
+        if payload.critical and not is_known:
+            return kind
     return None
 
 

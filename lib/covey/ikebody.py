@@ -144,9 +144,9 @@ def nat_detection(spi_i, spi_r, address, port):
 class Delete(Value):
     """Protocol 0: the whole GSA. A listed SPI of zeros: all SAs of that protocol (RFC 9838)."""
 
-    def __init__(self, protocol, spi_size, spis):
+    def __init__(self, protocol, size, spis):
         self.protocol = protocol
-        self.spi_size = spi_size
+        self.spi_size = size
         self.spis = spis
 
 
@@ -174,7 +174,7 @@ def parse_delete(body):
 class TrafficSelector(Value):
     """A range of addresses and ports; protocol 0: any. Of another type: opaque octets only."""
 
-    def __init__(self, proto, start_port, end_port, start_addr, end_addr, kind=None, opaque=None):
+    def __init__(self, proto, start_port, end_port, start_addr, end_addr, kind=None, rest=None):
         if kind is None:
             is_v4 = len(start_addr) == 4
             kind = iana.TS_IPV4_ADDR_RANGE if is_v4 else iana.TS_IPV6_ADDR_RANGE
@@ -184,7 +184,7 @@ class TrafficSelector(Value):
         self.end_port = end_port
         self.start_addr = start_addr
         self.end_addr = end_addr
-        self.opaque = opaque  # of an unknown type, what follows the length; else None
+        self.opaque = rest  # of an unknown type, what follows the length; else None
 
 
 def parse_ts(data, off=0):

@@ -199,17 +199,15 @@ def parse_sa(body):
 class Keys(Value):
     """The keys of an IKE SA. SK_ai and SK_ar are empty: the cipher is an AEAD."""
 
-    _hidden = ("sk_d", "sk_ei", "sk_er", "sk_pi", "sk_pr")
+    _hidden = ("all", "sk_d", "sk_ei", "sk_er", "sk_pi", "sk_pr")
 
-    def __init__(self, sk_d, sk_ei, sk_er, sk_pi, sk_pr):
-        self.sk_d = sk_d
-        self.sk_ei = sk_ei  # AES key, then four octets of salt
-        self.sk_er = sk_er
-        self.sk_pi = sk_pi
-        self.sk_pr = sk_pr
+    def __init__(self, *keys):
+        self.all = keys
+        # Of SK_ei and SK_er: AES key, then four octets of salt
+        self.sk_d, self.sk_ei, self.sk_er, self.sk_pi, self.sk_pr = keys
 
     def wipe(self):
-        for key in (self.sk_d, self.sk_ei, self.sk_er, self.sk_pi, self.sk_pr):
+        for key in self.all:
             wipe(key)
 
 

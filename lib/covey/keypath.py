@@ -122,10 +122,9 @@ def _unwrapped(chain, path, kwk, kwk_len, key_len):
 
 def _renewed(path, chain, keys):
     """The path from now on: new keys in place of what lay before the key that opened them."""
-    new = [(chain[i].key_id, keys[i]) for i in range(len(chain) - 2, -1, -1)]
-    if not new:
-        return path
-    end = chain[0].kwk_id
-    while path and path[0][0] != end:
+    new = range(len(chain) - 1)  # without the SA's keying material
+    while new and path and path[0][0] != chain[0].kwk_id:
         path = path[1:]
-    return tuple(new) + path
+    for i in new:
+        path = ((chain[i].key_id, keys[i]),) + path
+    return path

@@ -52,17 +52,20 @@ CLOSED = 10  # the IKE SA is over (.reason): ended by the server, or by close()
 
 NO_MEMORY = "no_memory"  # .reason where the server's answer was good, and could not be read
 
-_NEXT = {  # besides FAILED and CLOSED, from which nothing leads on
-    STARTING: (INIT,),
-    INIT: (AUTH,),
-    AUTH: (REGISTERED, REFUSED, REFUSING),
-    REGISTERED: (PULLING, LEAVING, REFUSING),
-    PULLING: (REGISTERED, REFUSED, REFUSING),
-    REFUSED: (PULLING, LEAVING),
-    REFUSING: (REFUSED,),
-    LEAVING: (LEFT,),
-    LEFT: (PULLING,),
-}
+# What leads where, besides to FAILED and CLOSED
+_NEXT = (
+    (INIT,),  # from STARTING
+    (AUTH,),  # from INIT, and so on
+    (REGISTERED, REFUSED, REFUSING),
+    (PULLING, LEAVING, REFUSING),
+    (REGISTERED, REFUSED, REFUSING),
+    (PULLING, LEAVING),
+    (REFUSED,),
+    (LEFT,),
+    (PULLING,),
+    (),
+    (),
+)
 _OUTCOMES = (REGISTERED, REFUSED, LEFT, FAILED, CLOSED)
 
 _IDLE_MS = const(60000)
@@ -337,7 +340,7 @@ class Registration:
 
     def _ask(self, state, payloads, now_ms):
         unicast = self._unicast
-        if unicast is None or unicast.is_waiting or state not in _NEXT.get(self.state, ()):
+        if unicast is None or unicast.is_waiting or state not in _NEXT[self.state]:
             return False  # a window of one: what was asked last has no answer yet
         self._now_ms = now_ms
         unicast.ask(ike.GSA_REGISTRATION, payloads, now_ms)
