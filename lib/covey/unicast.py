@@ -33,9 +33,7 @@ _LIVENESS = 2
 _REKEY = 3
 _DELETE = 4
 
-_MOST_SAS = const(3)  # at once: the old one, and two that replace it when both sides rekey
 _GONE = const(2)  # of which the last answer is still known
-_OLD_S = const(30)  # a replaced IKE SA goes then, if the server has not deleted it
 _KEEPALIVE_S = const(20)  # RFC 3948 section 4
 _AGAIN_S = const(10)  # after a rekey of ours that found no memory to begin
 _SOFT_PERCENT = const(90)  # of its life, from 80 on by chance: then we rekey the IKE SA
@@ -60,27 +58,27 @@ class Unicast:
     .inbands and .alive.
     """
 
-    _gone = ()  # IkeSA without keys
+    _gone = ()  # IkeSA without keys, that have answered something
     most_s = 3600  # that a request of ours may be without an answer, at the latest
 
     def __init__(self, holder, config, sa, to, keeps_alive, outgoing, random, drops, now_ms):
         self.holder = holder
         self.is_closing = False  # we are about to go: no rekey is begun any more
-        self.lines = [_Line(sa)]  # the current one first
+        self.lines = []  # the current one first, those that are replaced last
         self._config = config
         self._to = to
         self._keeps_alive = keeps_alive
         self._outgoing = outgoing
         self._random = random
         self.drops = drops
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._wanted = None  # (exchange, payloads) of ask(), until it is answered
         self._renewal = None  # Renewal, from the first rekey of the IKE SA on
         self._silent = Timer()  # nothing genuine came for so long
         self._idle = Timer()  # we sent nothing for so long, where that is to be kept alive
         self._soft_end = Timer()  # of the current IKE SA's keys, and
         self._end = Timer()
-        self._begin_life()
+        self.begin(sa)
         self.hear()
         self._speak()
 
@@ -95,7 +93,7 @@ class Unicast:
 
     def ask(self, exchange, payloads, now_ms):
         """A request of our holder, one at a time; its answer is an event."""
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._wanted = exchange, payloads
         try:
             self._flow()
@@ -109,7 +107,7 @@ class Unicast:
         line = self._free_line()
         if line is None:
             return False
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._send(line, _LIVENESS, ike.INFORMATIONAL, payloads, most_s)
         return True
 
@@ -128,11 +126,11 @@ class Unicast:
 
     def receive(self, header, data, now_ms, source):
         """A message in SK or SKF; FormatError: dropped. source: where answers to requests go."""
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         for sa in self._gone:
             if sa.is_of(header):
-                is_known = sa.answers is not None and not header.flags & ike.FLAG_R
-                need(is_known and sa.answers.is_repeat(header, data), DROP_IKE_SPI)
+                is_request = not header.flags & ike.FLAG_R
+                need(is_request and sa.answers.is_repeat(header, data), DROP_IKE_SPI)
                 return self.put(sa.answers.last, source)
         for line in self.lines:
             if line.sa.is_of(header):
@@ -148,7 +146,7 @@ class Unicast:
 
     def step(self, now_ms):
         """A slice of work and what is due → ms until the next."""
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         if self.is_working:
             self._renewal.work()
         if self.lines:
@@ -178,7 +176,7 @@ class Unicast:
             self._renewal.forget()
         self._wanted = None
         while self.lines:
-            self._drop(self.lines[-1])
+            self.drop(self.lines[-1])
 
     # Sending
 
@@ -190,16 +188,16 @@ class Unicast:
 
     def _speak(self):
         if self._keeps_alive:
-            self._idle.start(self._now_ms, _KEEPALIVE_S)
+            self._idle.start(self.now_ms, _KEEPALIVE_S)
 
     def _send(self, line, purpose, exchange, payloads, most_s=3600):
         """MemoryError: nothing is asked."""
         patience = Patience(self._config)
-        patience.start(self._now_ms, min(most_s, self.most_s))
+        patience.start(self.now_ms, min(most_s, self.most_s))
         line.sa.ask(exchange, payloads)
         line.patience = patience
         line.asked = purpose
-        line.asked_ms = self._now_ms
+        line.asked_ms = self.now_ms
         try:
             self.put(line.sa.request)
         except MemoryError:  # as good as lost: it is sent again
@@ -256,79 +254,57 @@ class Unicast:
             self.holder.answered(payloads, reason, line.sa)
         elif purpose == _LIVENESS:
             if payloads is not None:
-                self.holder.alive = payloads, line.asked_ms, self._now_ms
+                self.holder.alive = payloads, line.asked_ms, self.now_ms
         elif purpose == _DELETE:
-            self._drop(line)
+            self.drop(line)
         elif purpose == _REKEY:
             self._renewal.take_answer(payloads, error)
         need(not reason, reason)
 
     def hear(self):
         if self._config.liveness_s:
-            self._silent.start(self._now_ms, self._config.liveness_s)
+            self._silent.start(self.now_ms, self._config.liveness_s)
 
     # The ends of IKE SAs
 
     def end_line(self, line, reason):
         """An IKE SA has been ended, by a Delete or an error. The last one ends it all."""
-        self._drop(line)
-        if not self.lines or self.lines[0].goes.is_running:  # those that are replaced come last
-            self.wipe()
-            self.holder.ended(reason)
+        self.drop(line)
+        if not self.lines or self.lines[0].goes.is_running:
+            self._end_all(reason)
 
-    def _drop(self, line):
+    def drop(self, line):
         """Wipe an IKE SA. What was asked over it, and not answered, is asked over the next."""
         line.sa.wipe()
         line.asked = 0
         self.lines.remove(line)
-        self._gone = [line.sa] + list(self._gone)[: _GONE - 1]
+        if line.sa.answers is not None:
+            self._gone = [line.sa] + list(self._gone)[: _GONE - 1]
         if self.lines and self._renewal is not None:
             self._renewal.dropped(line)
 
-    def adopt(self, sa):
-        """A new IKE SA: from now on the one to ask over."""
-        line = _Line(sa)
-        self.lines.insert(0, line)
-        self._begin_life()
-        if len(self.lines) > _MOST_SAS:
-            for old in self.lines:
-                if old.goes.is_running:
-                    break  # the one that was replaced first; else the oldest
-            self._drop(old)
-        return line
-
-    def replace(self, line, is_ours_to_delete):
-        """This IKE SA is replaced, and deleted by us or by the server."""
-        if line is None or line not in self.lines:
-            return
-        line.goes.start(self._now_ms, _OLD_S)
-        line.is_to_delete = is_ours_to_delete
-        self.lines.remove(line)
-        self.lines.append(line)
-
-    def _fail(self):
+    def _end_all(self, reason=TIMEOUT):
         self.wipe()
-        self.holder.ended(TIMEOUT)
+        self.holder.ended(reason)
 
     # Time
 
     def _check_timers(self):
-        now_ms = self._now_ms
+        now_ms = self.now_ms
         for line in list(self.lines):
             if line.goes.is_due(now_ms):
-                self._drop(line)
+                self.drop(line)
             elif line.asked and line.patience.is_over(now_ms):
                 if line is self.lines[0] and line.asked != _DELETE:
-                    return self._fail()
-                self._drop(line)
+                    return self._end_all()
+                self.drop(line)
             elif line.asked and line.patience.is_due(now_ms):
                 self.put(line.sa.request)
         if not self.lines:
-            return self._fail()
+            return self._end_all()
         if self._end.is_due(now_ms):
             self.delete()
-            self.wipe()
-            return self.holder.ended("ike_lifetime")
+            return self._end_all("ike_lifetime")
         if self._soft_end.is_due(now_ms):
             self._soft_end.stop()
             try:
@@ -351,17 +327,22 @@ class Unicast:
             self._renewal = Renewal(self, self._random, self.drops)
         return self._renewal
 
-    def _begin_life(self):
-        """The keys are new: when to replace them, not all members at once."""
+    def begin(self, sa):
+        """A new IKE SA: from now on the one to ask over. When to replace it, not all members at
+        once.
+        """
+        line = _Line(sa)
+        self.lines.insert(0, line)
         life_s = self._config.ike_lifetime_s
         if life_s:
-            self._end.start(self._now_ms, life_s)
+            self._end.start(self.now_ms, life_s)
             early_s = int.from_bytes(self._random(4), "big") % (life_s // 10 + 1)
             self.renew_in(max(1, life_s * _SOFT_PERCENT // 100 - early_s))
+        return line
 
     def renew_in(self, seconds, ms=0):
         """When we rekey the IKE SA."""
-        self._soft_end.start(self._now_ms, seconds, ms)
+        self._soft_end.start(self.now_ms, seconds, ms)
 
 
 _DELETE_IKE = ike.DELETE, b"\1\0\0\0"  # protocol IKE, no SPI
