@@ -49,6 +49,7 @@ ROLES = {
     "a socket can't be had": ["port.mpy_whynot"],
     "the key server may not be silent for long (max_silence)": ["silence"],
     "the key server wants reports (report_interval)": ["report", "reporter"],
+    "one rekey comes in several messages, as many are put out": ["portions"],
     "the ip carrier": ["ipcarrier", "ipv4", "port.mpy_esp"],
     "unicast delivery": ["relay"],
     "a member with a certificate, or a raw public key": ["digital", "keyfiles"],

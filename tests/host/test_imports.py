@@ -110,6 +110,7 @@ GROUPS = {
             "renewal",
             "unicast",
             "registration",
+            "portions",
             "keypath",
             "mac",
             "proofs",
