@@ -47,18 +47,19 @@ class Terms:
 class Assignment:
     """One generation of a group, ready to install."""
 
-    def __init__(self):
-        self.terms = Terms()
-        self.rekey_sa = None
+    rekey_sa = None
+    deletes = ()  # ike.Delete
+    excludes = False  # whether they leave nobody in the group
+    new_keys = ()  # of the Working Key Path
+    new_sources = None  # proofs.Sources that only this one knows
+    goes_on = False  # of a registration: see keywork.take()
+    turns = 0  # the same
+    has_news = False  # once it is installed: whether a data SA of it was not there yet
+
+    def __init__(self, terms=None):
+        self.terms = terms or Terms()
         self.data_sas = []
         self.next_spis = []  # ESP SPIs announced by GSA_NEXT_SPI, 4 octets each
-        self.deletes = []  # ike.Delete
-        self.excludes = False  # whether they leave nobody in the group
-        self.new_keys = []  # of the Working Key Path
-        self.new_sources = None  # proofs.Sources that only this one knows
-        self.goes_on = False  # of a registration: see keywork.take()
-        self.turns = 0  # the same
-        self.has_news = False  # once it is installed: whether a data SA of it was not there yet
 
     def wipe(self, was):
         """Of an assignment that is given up: nothing of it is in use. was: the Terms in force."""
@@ -126,9 +127,7 @@ def build(policy, keys, kwk, was, registering, sending, sender_slots, is_inband=
 
 def nothing_new(was):
     """The Assignment of a message that only deletes."""
-    made = Assignment()
-    made.terms = was
-    return made
+    return Assignment(was)
 
 
 def _terms(policy, member, was, registering, sending):

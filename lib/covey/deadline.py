@@ -5,26 +5,33 @@ from covey.port import const, ticks_diff, words
 _DAY_MS = const(86400000)
 
 
-class Deadline:
-    """Counts down from a number of seconds (u32); moved forward by whoever asks.
+class Timer:
+    """Counts down from a number of seconds (u32) while it runs; moved forward by whoever asks.
 
     Ask at least once in six days: beyond half the clock's range a step forward reads as one
     back. left_ms() is capped at a day, so that a caller who sleeps as long as it says does.
     """
 
     def __init__(self):
+        self.is_running = False  # else it is never due
         self._days = 0  # whole days still to run; with _ms apart both stay small ints
         self._ms = 0  # the rest; not above 0 with no days left: due
         self._seen_ms = 0  # ticks up to which the two are counted down
 
     def start(self, now_ms, seconds, ms=0):
-        """Due in so many seconds and milliseconds."""
+        """Due in so many seconds and milliseconds; a running one starts anew."""
+        self.is_running = True
         seconds += ms // 1000
         self._days = seconds // 86400
         self._ms = seconds % 86400 * 1000 + ms % 1000
         self._seen_ms = now_ms
 
+    def stop(self):
+        self.is_running = False
+
     def is_due(self, now_ms):
+        if not self.is_running:
+            return False
         elapsed = ticks_diff(now_ms, self._seen_ms)
         if elapsed > 0:  # an older now_ms than one seen before changes nothing
             self._seen_ms = now_ms
@@ -40,9 +47,12 @@ class Deadline:
         """Milliseconds to run, 0 when due, a day at most."""
         if self.is_due(now_ms):
             return 0
-        if self._days:
+        if self._days or not self.is_running:
             return _DAY_MS
         return self._ms
+
+
+Deadline = Timer  # that runs from the first question on
 
 
 def seconds_left(deadline, now_ms):
@@ -56,7 +66,8 @@ class Deadlines:
 
     def __init__(self, count):
         self._words = words(3 * count)
-        self._one = Deadline()  # the one at hand
+        self._one = Timer()  # the one at hand
+        self._one.is_running = True
 
     def start(self, n, now_ms, seconds):
         self._one.start(now_ms, seconds)
@@ -85,25 +96,3 @@ class Deadlines:
         w[3 * n] = one._days
         w[3 * n + 1] = one._ms
         w[3 * n + 2] = one._seen_ms
-
-
-class Timer(Deadline):
-    """A Deadline that need not be running: then it is never due."""
-
-    def __init__(self):
-        Deadline.__init__(self)
-        self.is_running = False
-
-    def start(self, now_ms, seconds, ms=0):
-        """A running one starts anew."""
-        Deadline.start(self, now_ms, seconds, ms)
-        self.is_running = True
-
-    def stop(self):
-        self.is_running = False
-
-    def is_due(self, now_ms):
-        return self.is_running and Deadline.is_due(self, now_ms)
-
-    def left_ms(self, now_ms):
-        return Deadline.left_ms(self, now_ms) if self.is_running else _DAY_MS
