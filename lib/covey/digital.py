@@ -15,7 +15,6 @@ from covey.drops import DROP_CAPACITY, DROP_IKE_AUTH, DROP_IKE_CERT, FormatError
 from covey.handshake import FATAL
 from covey.job import tidied
 from covey.p256_sign import sign_job
-from covey.payloads import error_name, error_of, notify, only, said
 from covey.port import random_bytes, sha256
 from covey.prf import prf
 
@@ -36,11 +35,11 @@ class Signer:
 
     def announcement(self):
         """N(SIGNATURE_HASH_ALGORITHMS) in IKE_SA_INIT."""
-        return notify(ike.SIGNATURE_HASH_ALGORITHMS, _SHA2_256)
+        return ike.notify(ike.SIGNATURE_HASH_ALGORITHMS, _SHA2_256)
 
     def check_answer(self, payloads):
         """FormatError where an answer to IKE_SA_INIT says nothing of SHA2-256."""
-        for known in said(payloads, ike.SIGNATURE_HASH_ALGORITHMS):
+        for known in ike.said(payloads, ike.SIGNATURE_HASH_ALGORITHMS):
             for i in range(0, len(known) - 1, 2):
                 if known[i : i + 2] == _SHA2_256:
                     return
@@ -53,14 +52,14 @@ class Signer:
         """
         drops = registration.drops
         try:
-            proof = ike.parse_auth(only(payloads, ike.AUTH))
-            idr = only(payloads, ike.IDr)
+            proof = ike.parse_auth(ike.only(payloads, ike.AUTH))
+            idr = ike.only(payloads, ike.IDr)
             signed = peer.keys.sk_pr, peer.response, nonce_i, idr
             found = yield from self.judge(payloads, proof, *signed)
             if found != GENUINE:
                 drops.count(DROP_IKE_CERT)
-            elif error_of(payloads) in FATAL:
-                found = error_name(error_of(payloads))
+            elif ike.error_of(payloads) in FATAL:
+                found = ike.error_name(ike.error_of(payloads))
                 drops.count(DROP_IKE_CERT)
         except FormatError as error:
             found = name_of(drops.count(error.reason))

@@ -22,7 +22,6 @@ from covey.drops import (
 from covey.exchange import IkeSA, most_len_of
 from covey.nat import HOME
 from covey.octets import equal, wipe
-from covey.payloads import error_name, error_of, every, notify, only, said
 from covey.port import const
 
 WAITS = 0  # what verify() returns of an answer that work() will judge
@@ -50,11 +49,11 @@ class Peer:
     def __init__(self, header, data, payloads):
         self.response = bytes(data)  # what its AUTH must cover
         self.spi_r = header.spi_r
-        self.fragments = bool(said(payloads, ike.IKEV2_FRAGMENTATION_SUPPORTED))
-        self.key_bits, self.kwa, _ = offer.parse_sar(only(payloads, ike.SA))
-        method, self.public = ike.parse_ke(only(payloads, ike.KE))
+        self.fragments = bool(ike.said(payloads, ike.IKEV2_FRAGMENTATION_SUPPORTED))
+        self.key_bits, self.kwa, _ = offer.parse_sar(ike.only(payloads, ike.SA))
+        method, self.public = ike.parse_ke(ike.only(payloads, ike.KE))
         need(method == ike.CURVE25519 and len(self.public) == _X25519_LEN, DROP_IKE_KE)
-        self.nonce = ike.check_nonce(only(payloads, ike.NONCE))
+        self.nonce = ike.check_nonce(ike.only(payloads, ike.NONCE))
 
     def sign(self, config, request, idi):
         """Job: the payloads that prove us, by SK_pi as it is, AUTH at the end. request: our
@@ -73,14 +72,14 @@ class Peer:
         Else the name of the error with which the peer ended it, WAITS where credentials are to
         judge it, or FormatError.
         """
-        error = error_of(payloads)
-        end = error_name(error) if error in FATAL else None
-        if not every(payloads, ike.AUTH):
+        error = ike.error_of(payloads)
+        end = ike.error_name(error) if error in FATAL else None
+        if not ike.every(payloads, ike.AUTH):
             need(end, DROP_IKE_AUTH)
             return end
         need(ike.unsupported_critical(payloads) is None, DROP_IKE_CRITICAL)
-        idr = only(payloads, ike.IDr)
-        method, proof = ike.parse_auth(only(payloads, ike.AUTH))
+        idr = ike.only(payloads, ike.IDr)
+        method, proof = ike.parse_auth(ike.only(payloads, ike.AUTH))
         named = config.idr is None or ike.parse_id(idr) == (ike.ID_FQDN, config.idr)
         need(named, DROP_IKE_AUTH)
         if self.has_ppk:
@@ -156,7 +155,7 @@ class Handshake:
         """An answer to IKE_SA_INIT: a cookie, or work to be done."""
         payloads = ike.parse_message(data)[1]
         need(ike.unsupported_critical(payloads) is None, DROP_IKE_CRITICAL)
-        for cookie in said(payloads, ike.COOKIE):
+        for cookie in ike.said(payloads, ike.COOKIE):
             return self._take_cookie(cookie)
         config = self._config
         if config.credentials is not None:
@@ -215,7 +214,7 @@ class Handshake:
         ]
         if self.path is not None:
             payloads += self.path.notify(self.spi_i)
-        payloads.append(notify(ike.IKEV2_FRAGMENTATION_SUPPORTED))
+        payloads.append(ike.notify(ike.IKEV2_FRAGMENTATION_SUPPORTED))
         for more in (self._config.credentials, self._config.ppk):
             if more is not None:
                 payloads.append(more.announcement())
@@ -233,7 +232,7 @@ class Handshake:
         need(1 <= len(cookie) <= _COOKIE_MOST, DROP_IKE_FORMAT)
         need(self._cookies and not self._is_answered, DROP_IKE_MESSAGE_ID)
         self._cookies -= 1
-        self._send_init([notify(ike.COOKIE, cookie)])
+        self._send_init([ike.notify(ike.COOKIE, cookie)])
 
     def _follow(self, peer):
         """Job: the keys shared with someone who answered, then GSA_AUTH to it. FormatError: it is

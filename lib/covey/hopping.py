@@ -13,9 +13,9 @@ new nonce, and before anything was worked out with the secret (RFC 7296 section 
 from covey import ike
 from covey.drops import DROP_CAPACITY, DROP_IKE_REDIRECT, FormatError
 from covey.handshake import Handshake
+from covey.ike import error_of
 from covey.nat import HOME
 from covey.octets import wipe
-from covey.payloads import error_of
 from covey.port import ticks_add, ticks_diff
 from covey.registration import AUTH, CLOSED, FAILED, INIT, NO_MEMORY, STARTING, Registration
 

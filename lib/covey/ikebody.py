@@ -200,6 +200,52 @@ def parse_ts(data, off=0):
     return TrafficSelector(proto, u16(data, off + 4), u16(data, off + 6), *addresses, kind), end
 
 
+# What is in a list of payloads
+
+
+def every(payloads, kind):
+    """The bodies of all payloads of a kind."""
+    return [p.body for p in payloads if p.kind == kind]
+
+
+def only(payloads, kind):
+    """The body of the one payload of a kind; FormatError if there is none, or another."""
+    found = every(payloads, kind)
+    need(len(found) == 1)
+    return found[0]
+
+
+def notify(type, data=b""):
+    """A notification that concerns no Child SA, as (kind, body)."""
+    return iana.NOTIFY, emit_notify(Notify(0, b"", type, data))
+
+
+def notifies(payloads):
+    """All notifications → [Notify]."""
+    return [parse_notify(body) for body in every(payloads, iana.NOTIFY)]
+
+
+def said(payloads, type):
+    """The data of all notifications of a type."""
+    return [n.data for n in notifies(payloads) if n.type == type]
+
+
+def error_of(payloads):
+    """Type of the first notification that is an error, or None. All unknown ones count, too:
+    in a response they say that the request has failed (RFC 7296 section 3.10.1)."""
+    for n in notifies(payloads):
+        if n.type < iana.FIRST_STATUS:
+            return n.type
+    return None
+
+
+def error_name(type):
+    """A short name for people and logs: "no_proposal_chosen"; the table is loaded when asked."""
+    from covey.errornames import NAMES
+
+    return NAMES.get(type) or "error_" + str(type)
+
+
 # ---- The key server's half, which boards are built without
 
 

@@ -11,7 +11,6 @@ from covey import ike, offer, x25519
 from covey.drops import DROP_IKE_KE, FormatError
 from covey.exchange import IkeSA
 from covey.octets import wipe
-from covey.payloads import only
 from covey.port import const
 
 _SPI_LEN = const(8)
@@ -87,9 +86,9 @@ class Opening(_Basis):
 
     def finish(self, answer):
         """answer: the payloads of a genuine one without error. FormatError where it is no good."""
-        bits, kwa, spi_r = offer.parse_sar(only(answer, ike.SA), _SPI_LEN)
-        nonce = ike.check_nonce(only(answer, ike.NONCE))
-        method, public = ike.parse_ke(only(answer, ike.KE))
+        bits, kwa, spi_r = offer.parse_sar(ike.only(answer, ike.SA), _SPI_LEN)
+        nonce = ike.check_nonce(ike.only(answer, ike.NONCE))
+        method, public = ike.parse_ke(ike.only(answer, ike.KE))
         if method != ike.CURVE25519:
             raise FormatError(DROP_IKE_KE)
         shared = yield from self.agree(public)
@@ -103,13 +102,13 @@ class Answering(_Basis):
     """
 
     def __init__(self, old, payloads, random):
-        proposals = ike.parse_sa(only(payloads, ike.SA))
-        self._peer_nonce = ike.check_nonce(only(payloads, ike.NONCE))
+        proposals = ike.parse_sa(ike.only(payloads, ike.SA))
+        self._peer_nonce = ike.check_nonce(ike.only(payloads, ike.NONCE))
         chosen = _choose(proposals)
         if chosen is None:
             raise Refused(ike.NO_PROPOSAL_CHOSEN)
         self._proposal, self._bits, self._kwa = chosen
-        method, self._peer_public = ike.parse_ke(only(payloads, ike.KE))
+        method, self._peer_public = ike.parse_ke(ike.only(payloads, ike.KE))
         if method != ike.CURVE25519:
             raise Refused(ike.INVALID_KE_PAYLOAD, bytes((0, ike.CURVE25519)))
         if len(self._peer_public) != _X25519_LEN:

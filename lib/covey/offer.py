@@ -8,7 +8,6 @@ import struct
 
 from covey import der, ike
 from covey.drops import DROP_IKE_PROPOSAL, FormatError
-from covey.payloads import notify
 
 # Transforms that never change, as they are sent (RFC 7296 section 3.3.2) but for the header of
 # four octets: type, 0, ID; then the key length in bits, or a DER AlgorithmIdentifier
@@ -98,9 +97,9 @@ def ask_for(config, awake=False, sends=True):
     )  # one for each protocol, with the same number (RFC 9838 section 2.3.3)
     payloads = [group_of(config), (ike.SA, sag)]
     if config.sender and sends:
-        payloads.append(notify(ike.GROUP_SENDER, b"\0\0\0\1"))
+        payloads.append(ike.notify(ike.GROUP_SENDER, b"\0\0\0\1"))
     if awake:
-        payloads.append(notify(ike.COVEY_AWAKE))
+        payloads.append(ike.notify(ike.COVEY_AWAKE))
     return payloads
 
 

@@ -34,7 +34,6 @@ from covey.handshake import WAITS, Handshake
 from covey.nat import FLOATED
 from covey.octets import wipe
 from covey.patience import Patience
-from covey.payloads import error_name, error_of, notify, only, said
 from covey.port import const, random_bytes
 from covey.unicast import TIMEOUT, Unicast
 
@@ -236,9 +235,9 @@ class Registration:
 
     def _take_clear(self, header, data):
         """A message without protection: an answer to IKE_SA_INIT, or an error to be noted."""
-        error = error_of(ike.parse_message(data)[1])
+        error = ike.error_of(ike.parse_message(data)[1])
         if error is not None:
-            self.noted = error_name(error)
+            self.noted = ike.error_name(error)
             raise FormatError(DROP_IKE_CLEAR_ERROR)
         is_answer = header.exchange == ike.IKE_SA_INIT and header.flags & ike.FLAG_R
         need(is_answer, DROP_IKE_EXCHANGE)
@@ -262,7 +261,7 @@ class Registration:
                 payloads = sa.open_response(header, data)
                 end = WAITS  # for more fragments, or until it is judged
                 if payloads is not None:
-                    error = error_of(payloads)
+                    error = ike.error_of(payloads)
                     end = self._handshake.verify(peer, payloads, self)
                 if end is None:
                     self.keep(peer)
@@ -272,7 +271,7 @@ class Registration:
             except FormatError as e:
                 reason = e.reason
                 if error is not None:
-                    self.noted = error_name(error)
+                    self.noted = ike.error_name(error)
                 if request is not None and sa.request is None:  # it was the answer: no other comes
                     self.lose(peer, name_of(reason))
                 continue
@@ -304,11 +303,11 @@ class Registration:
     def take_policy(self, payloads, sa):
         """The answer to a registration or a pull: GSA and KD, or why not (RFC 9838, 2.3.1)."""
         try:
-            error = error_of(payloads)
+            error = ike.error_of(payloads)
             if error is not None:
-                return self._conclude(error_name(error))
-            policy = gsa.parse_gsa(only(payloads, ike.GSA))
-            keys = gsa.parse_kd(only(payloads, ike.KD))
+                return self._conclude(ike.error_name(error))
+            policy = gsa.parse_gsa(ike.only(payloads, ike.GSA))
+            keys = gsa.parse_kd(ike.only(payloads, ike.KD))
             kwk = sa.kwk()
         except FormatError as e:
             self.refuse(self._now_ms, name_of(e.reason))
@@ -321,7 +320,7 @@ class Registration:
         self._wipe_kwk()
         self.kwa = sa.kwa
         self.kwk = kwk
-        self.transport_mode = bool(said(payloads, ike.USE_TRANSPORT_MODE))
+        self.transport_mode = bool(ike.said(payloads, ike.USE_TRANSPORT_MODE))
         self.report_s = policy.group_wide and policy.group_wide.report_s or 0
         self._become(REGISTERED)
 
@@ -336,7 +335,7 @@ class Registration:
     # What goes out, and when
 
     def _tell(self, state, type, now_ms):
-        return self._ask(state, [offer.group_of(self._config), notify(type)], now_ms)
+        return self._ask(state, [offer.group_of(self._config), ike.notify(type)], now_ms)
 
     def _ask(self, state, payloads, now_ms):
         unicast = self._unicast

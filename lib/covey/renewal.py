@@ -8,7 +8,6 @@ from covey import ike
 from covey.answering import reply
 from covey.drops import DROP_CAPACITY, FormatError
 from covey.ikerekey import Answering, Opening, Refused
-from covey.payloads import notify
 from covey.port import const
 from covey.requests import Judged, malformed
 
@@ -228,4 +227,4 @@ class Renewal:
 
 
 def _refusal(type, data=b""):
-    return Judged([notify(type, data)])
+    return Judged([ike.notify(type, data)])

@@ -7,7 +7,6 @@ report takes the place of a sign of life, which it is.
 
 from covey import ike
 from covey.deadline import Timer
-from covey.payloads import notify
 from covey.port import const, ticks_diff
 from covey.report import emit_report
 
@@ -45,7 +44,7 @@ class Reporter:
             self._hurry(now_ms)
         if interval_s and self._at.is_due(now_ms):
             self._at.start(now_ms, _AGAIN_S)
-            if over.say([notify(ike.COVEY_REPORT, self._say(membership))], now_ms):
+            if over.say([ike.notify(ike.COVEY_REPORT, self._say(membership))], now_ms):
                 self._quiet.start(now_ms, interval_s)
                 self._at.start(now_ms, interval_s, self._random_ms(interval_s // 2))
 

@@ -11,7 +11,7 @@ gets no answer, as after a restart of the key server, registers in time before i
 
 from covey import ike
 from covey.deadline import Timer
-from covey.payloads import notifies
+from covey.ike import notifies
 
 # What answered() says
 HEARD = 1

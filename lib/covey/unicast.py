@@ -22,7 +22,6 @@ from covey.drops import (
 )
 from covey.nat import KEEPALIVE
 from covey.patience import Patience
-from covey.payloads import error_of
 from covey.port import const
 
 TIMEOUT = "timeout"  # why it is over where the server answers no more
@@ -236,7 +235,7 @@ class Unicast:
             if payloads is None:
                 return  # more fragments are to come
             need(ike.unsupported_critical(payloads) is None, DROP_IKE_CRITICAL)
-            error = error_of(payloads)
+            error = ike.error_of(payloads)
         except FormatError as e:
             if line.sa.request is not None or not purpose:
                 raise  # not the answer

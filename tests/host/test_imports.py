@@ -75,6 +75,7 @@ GROUPS = {
             "ipv4",
             "esp",
             "ikesa",
+            "errornames",
             "ikebody",
             "ike",
             "ikefrag",
@@ -94,8 +95,6 @@ GROUPS = {
     "protocol": (
         [
             "patience",
-            "errornames",
-            "payloads",
             "offer",
             "nat",
             "exchange",

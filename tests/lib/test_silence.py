@@ -9,8 +9,8 @@ import gcks_peer
 import life as life_of
 from covey import ike, membership, registration
 from covey.drops import DROP_SILENT
+from covey.ike import notify
 from covey.path import DataPath
-from covey.payloads import notify
 from covey.port import word_of
 from story import STORY, T1, T2, registered
 from test_membership import Life, Script
