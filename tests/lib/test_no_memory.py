@@ -42,7 +42,7 @@ def _asked(**fields):
 def test_the_answer_to_gsa_auth_comes_again():
     for place, name in (
         (exchange.ike, "parse_chain"),  # when it is open
-        (registration, "error_of"),
+        (registration.ike, "error_of"),
         (registration, "Unicast"),  # when the server is proven
     ):
         life, auth, answer = _asked()
