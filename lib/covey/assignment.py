@@ -247,7 +247,7 @@ def _unwrap_rekey(policy, bag, wrap_keys, kwk, kwk_len, key_len, made):
         lone = keypath.left_of(policy) is None
         raise FormatError(DROP_KEY_PATH if lone else DROP_KEY_PORTION)
     keymat, made.terms.key_path = found
-    made.new_keys = [key for key_id, key in found[1] if (key_id, key) not in path]
+    made.new_keys = [pair[1] for pair in found[1] if pair not in path]
     return keymat
 
 
@@ -331,7 +331,7 @@ def _check_destination(policy, is_single):
 
 def _selector(ts):
     """ike.TrafficSelector → the tuple that an SA compares."""
-    start = bytes(ts.start_addr)
-    end = start if start == ts.end_addr else bytes(ts.end_addr)
+    start = ts.start_addr
+    end = start if start == ts.end_addr else ts.end_addr
     selector = (start, end, ts.start_port, ts.end_port, ts.proto)
     return _ANY if selector == _ANY else selector  # as most sources are

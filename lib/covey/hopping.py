@@ -131,7 +131,7 @@ class _Handshake(Handshake):
 
 
 class Patience:
-    """patience.Patience for a key server that may be dead.
+    """deadline.Patience for a key server that may be dead.
 
     hop_ms: how long it may say nothing once we doubt that it lives. is_proving: it has answered
     IKE_SA_INIT; so we don't, yet.

@@ -53,25 +53,26 @@ _CRITICAL = const(0x80)
 class Header(Value):
     """In a GSA_REKEY both SPIs together are the one SPI of the Rekey SA (RFC 9838, 2.4.1)."""
 
-    def __init__(self, spi_i, spi_r, next_payload, exchange, flags, message_id, length):
-        self.spi_i = spi_i
-        self.spi_r = spi_r
-        self.next_payload = next_payload
-        self.exchange = exchange
-        self.flags = flags
-        self.message_id = message_id
-        self.length = length  # of the whole message, in octets
+    def __init__(self, data):
+        (
+            self.spi_i,
+            self.spi_r,
+            self.next_payload,
+            self.version,
+            self.exchange,
+            self.flags,
+            self.message_id,
+            self.length,  # of the whole message, in octets
+        ) = struct.unpack(">8s8sBBBBII", data[:_HEADER])
 
 
 def parse_header(data):
     """The header of a whole message: its length must be exactly len(data)."""
     need(_HEADER <= len(data) <= MOST_LEN, DROP_IKE_HEADER)
-    spi_i, spi_r, first, version, exchange, flags, message_id, length = struct.unpack(
-        ">8s8sBBBBII", data[:_HEADER]
-    )
-    need(version >> 4 == _VERSION >> 4 and length == len(data), DROP_IKE_HEADER)
-    need(any(spi_i) or exchange == iana.GSA_REKEY, DROP_IKE_HEADER)
-    return Header(spi_i, spi_r, first, exchange, flags, message_id, length)
+    header = Header(data)
+    is_whole = header.version >> 4 == _VERSION >> 4 and header.length == len(data)
+    need(is_whole and (any(header.spi_i) or header.exchange == iana.GSA_REKEY), DROP_IKE_HEADER)
+    return header
 
 
 def emit_header(spi_i, spi_r, next_payload, exchange, flags, message_id, length):

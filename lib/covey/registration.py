@@ -18,6 +18,7 @@ retransmissions (RFC 7296 sections 2.4 and 2.21).
 """
 
 from covey import gsa, ike, offer
+from covey.deadline import Patience
 from covey.drops import (
     DROP_CAPACITY,
     DROP_IKE_CLEAR_ERROR,
@@ -33,7 +34,6 @@ from covey.drops import (
 from covey.handshake import WAITS, Handshake
 from covey.nat import FLOATED
 from covey.octets import wipe
-from covey.patience import Patience
 from covey.port import const, random_bytes
 from covey.unicast import TIMEOUT, Unicast
 

@@ -11,7 +11,7 @@ RFC 7296 sections 1.4, 1.5, 2.1 to 2.4, 2.8, 2.23.
 """
 
 from covey import ike
-from covey.deadline import Timer
+from covey.deadline import Patience, Timer
 from covey.drops import (
     DROP_CAPACITY,
     DROP_IKE_CRITICAL,
@@ -21,7 +21,6 @@ from covey.drops import (
     need,
 )
 from covey.nat import KEEPALIVE
-from covey.patience import Patience
 from covey.port import const
 
 TIMEOUT = "timeout"  # why it is over where the server answers no more

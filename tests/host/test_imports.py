@@ -94,7 +94,6 @@ GROUPS = {
     ),
     "protocol": (
         [
-            "patience",
             "offer",
             "nat",
             "exchange",
