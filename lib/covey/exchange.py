@@ -19,6 +19,7 @@ from covey.octets import wipe
 from covey.port import const
 
 _UDP = const(28)  # IP and UDP headers
+_AROUND = const(28 + 4 + 8 + 1 + 16)  # inner payloads: header, SK, IV, pad length, ICV
 _MARKER = const(4)  # counted always: how a message is split must not depend on where it goes
 
 
@@ -156,7 +157,11 @@ class IkeSA:
         head = self.spi_i, self.spi_r, exchange, flags, message_id
         # Two answers to IKE_SA_INIT, of which somebody has altered one on its way, can lead to the
         # same keys: once with fragments, once without. Their GSA_AUTHs must not share an IV.
-        if not self.fragments or not self.most_len or _length(payloads) <= self.most_len:
+        if (
+            not self.fragments
+            or not self.most_len
+            or _AROUND + len(ike.emit_chain(payloads)) <= self.most_len
+        ):
             self._iv_space &= ~1
             return [ike.seal_message(self._sealing, *head, payloads, self._next_iv())]
         from covey.ikefrag import seal
@@ -167,8 +172,3 @@ class IkeSA:
     def _next_iv(self):
         self._iv += 1
         return struct.pack(">II", self._iv_space, self._iv)
-
-
-def _length(payloads):
-    """Of the message in one piece: header, SK, IV, payloads, pad length, ICV."""
-    return 28 + 4 + 8 + len(ike.emit_chain(payloads)) + 1 + 16

@@ -31,6 +31,7 @@ _HEADER = const(28)
 _GENERIC = const(4)
 _VERSION = const(0x20)  # major 2, minor 0
 _CRITICAL = const(0x80)
+_UNASSIGNED = const(49)  # the one kind of payload between SA and SKF that nobody knows
 
 
 # IKE header, RFC 7296 section 3.1:
@@ -152,7 +153,7 @@ def unsupported_critical(payloads):
     """The kind of the first unknown payload that is marked critical, else None (section 2.5)."""
     for payload in payloads:
         kind = payload.kind
-        is_known = iana.SA <= kind <= iana.EAP or iana.IDg <= kind <= iana.SKF
+        is_known = iana.SA <= kind <= iana.SKF and kind != _UNASSIGNED
         if payload.critical and not is_known:
             return kind
     return None

@@ -13,15 +13,10 @@ from covey.drops import DROP_IKE_PROPOSAL, FormatError
 # four octets: type, 0, ID; then the key length in bits, or a DER AlgorithmIdentifier
 GCM_256 = b"\1\0\0\x14\x80\x0e\1\0"
 GCM_128 = b"\1\0\0\x14\x80\x0e\0\x80"
-_GMAC_256 = b"\1\0\0\x15\x80\x0e\1\0"
-_GMAC_128 = b"\1\0\0\x15\x80\x0e\0\x80"
 PRF = b"\2\0\0\5"  # PRF_HMAC_SHA2_256
 CURVE25519 = b"\4\0\0\x1f"
 KWA_256 = b"\x0d\0\0\3"
 KWA_128 = b"\x0d\0\0\1"
-_GCAUTH = b"\x0e\0\0\2\0\x12\0\x0c" + der.ECDSA_WITH_SHA256  # digital signatures, by this one
-_SN_UNSPECIFIED = b"\5\0\0\2"
-_SN_SEQUENTIAL = b"\5\0\0\0"
 
 # Of an IKE SA: (number of the proposal, bits of AES-GCM, KWA)
 _OFFERED = (1, 256, ike.KW_5649_256), (2, 128, ike.KW_5649_128), (2, 128, ike.KW_5649_256)
@@ -81,20 +76,19 @@ def ask_for(config, awake=False, sends=True):
     awake: say that we have not started anew since we got the keys that we have. sends: False, to
     receive only, whatever covey.json says.
     """
-    sag = proposal(
-        2, 1, ike.GIKE_UPDATE, b"", GCM_256, GCM_128, KWA_256, KWA_128, _GCAUTH
-    ) + proposal(
-        0,
-        1,
-        ike.ESP,
-        b"",
+    # Digital signatures, by ecdsa-with-SHA256
+    gcauth = b"\x0e\0\0\2\0\x12\0\x0c" + der.ECDSA_WITH_SHA256
+    # One for each protocol, with the same number (RFC 9838 section 2.3.3)
+    rekeys = GCM_256, GCM_128, KWA_256, KWA_128, gcauth
+    data = (
         GCM_256,
         GCM_128,
-        _GMAC_256,
-        _GMAC_128,
-        _SN_UNSPECIFIED,
-        _SN_SEQUENTIAL,
-    )  # one for each protocol, with the same number (RFC 9838 section 2.3.3)
+        b"\1\0\0\x15\x80\x0e\1\0",  # AES-GMAC of 256 bits, and
+        b"\1\0\0\x15\x80\x0e\0\x80",  # of 128
+        b"\5\0\0\2",  # SN_32_UNSPECIFIED, and
+        b"\5\0\0\0",  # SN_32_SEQUENTIAL
+    )
+    sag = proposal(2, 1, ike.GIKE_UPDATE, b"", *rekeys) + proposal(0, 1, ike.ESP, b"", *data)
     payloads = [group_of(config), (ike.SA, sag)]
     if config.sender and sends:
         payloads.append(ike.notify(ike.GROUP_SENDER, b"\0\0\0\1"))
