@@ -157,17 +157,14 @@ class IkeSA:
         head = self.spi_i, self.spi_r, exchange, flags, message_id
         # Two answers to IKE_SA_INIT, of which somebody has altered one on its way, can lead to the
         # same keys: once with fragments, once without. Their GSA_AUTHs must not share an IV.
-        if (
-            not self.fragments
-            or not self.most_len
-            or _AROUND + len(ike.emit_chain(payloads)) <= self.most_len
-        ):
+        most_len = self.most_len if self.fragments else None
+        if not most_len or _AROUND + len(ike.emit_chain(payloads)) <= most_len:
             self._iv_space &= ~1
             return [ike.seal_message(self._sealing, *head, payloads, self._next_iv())]
         from covey.ikefrag import seal
 
         self._iv_space |= 1
-        return seal(self._sealing, *head, payloads, self._next_iv, self.most_len)
+        return seal(self._sealing, *head, payloads, self._next_iv, most_len)
 
     def _next_iv(self):
         self._iv += 1

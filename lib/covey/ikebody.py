@@ -36,7 +36,7 @@ _SPI_LEN = {iana.IKE: 0, iana.AH: 4, iana.ESP: 4, iana.GIKE_UPDATE: 16, 0: 0}
 def parse_ke(body):
     """→ (method, public value)"""
     need(len(body) >= 4)
-    return u16(body, 0), bytes(body[4:])
+    return u16(body, 0), body[4:]
 
 
 def emit_ke(method, data):
@@ -46,7 +46,7 @@ def emit_ke(method, data):
 def parse_auth(body):
     """→ (method, authentication data)"""
     need(len(body) >= 4)
-    return body[0], bytes(body[4:])
+    return body[0], body[4:]
 
 
 def parse_id(body):
@@ -78,13 +78,13 @@ def parse_signature_auth(data):
     """→ (AlgorithmIdentifier, offset of the signature in data, signature)"""
     need(data and 0 < data[0] < len(data) - 1)
     off = 1 + data[0]
-    return bytes(data[1:off]), off, bytes(data[off:])
+    return data[1:off], off, data[off:]
 
 
 def check_nonce(body):
     """Ni, Nr: 16 to 256 octets (section 3.9) → the nonce."""
     need(_NONCE_LEAST <= len(body) <= _NONCE_MOST)
-    return bytes(body)
+    return body
 
 
 # Notify, section 3.10:
@@ -112,7 +112,7 @@ def parse_notify(body):
     need(len(body) >= 4)
     at = 4 + body[1]
     need(len(body) >= at)
-    return Notify(body[0], bytes(body[4:at]), u16(body, 2), bytes(body[at:]))
+    return Notify(body[0], body[4:at], u16(body, 2), body[at:])
 
 
 def emit_notify(notify):
@@ -154,7 +154,7 @@ def parse_delete(body):
     need(len(body) >= 4)
     protocol, size = body[0], body[1]
     need(size == _SPI_LEN.get(protocol, size) and len(body) == 4 + size * u16(body, 2))
-    spis = [bytes(body[off : off + size]) for off in range(4, len(body), size or 1)]
+    spis = [body[off : off + size] for off in range(4, len(body), size or 1)]
     return Delete(protocol, size, spis)
 
 
@@ -192,11 +192,11 @@ def parse_ts(data, off=0):
     end = end_of(data, off)
     kind, proto = data[off], data[off + 1]
     if kind not in (iana.TS_IPV4_ADDR_RANGE, iana.TS_IPV6_ADDR_RANGE):
-        return TrafficSelector(proto, 0, 0, b"", b"", kind, bytes(data[off + 4 : end])), end
+        return TrafficSelector(proto, 0, 0, b"", b"", kind, data[off + 4 : end]), end
     at = off + _TS_HEADER
     middle = at + (4 if kind == iana.TS_IPV4_ADDR_RANGE else 16)
     need(end - middle == middle - at)
-    addresses = bytes(data[at:middle]), bytes(data[middle:end])
+    addresses = data[at:middle], data[middle:end]
     return TrafficSelector(proto, u16(data, off + 4), u16(data, off + 6), *addresses, kind), end
 
 

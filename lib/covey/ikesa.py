@@ -64,7 +64,7 @@ def parse_attributes(data):
         else:
             need(value <= len(data) - off)
             off += value
-            value = bytes(data[off - value : off])
+            value = data[off - value : off]
         yield kind, value
 
 
@@ -191,7 +191,7 @@ def parse_sa(body):
         need(at <= end)
         transforms, last = parse_transforms(body[:end], at) if at < end else ([], at)
         need(len(transforms) == count and last == end)
-        found.append(Proposal(num, protocol, bytes(body[at - spi_len : at]), transforms))
+        found.append(Proposal(num, protocol, body[at - spi_len : at], transforms))
     need(end == len(body))
     return found
 
