@@ -43,7 +43,7 @@ SAS, PAYLOAD = 4, 512
 
 # What a plain member does without, and when it is loaded. A test looks for files that are neither.
 ROLES = {
-    "the key server asks for something": ["requests"],
+    "the key server asks for something": ["answering", "requests"],
     "the IKE SA gets new keys (ike_lifetime_s)": ["renewal", "ikerekey"],
     "an IKE message comes in fragments, or leaves so": ["ikefrag"],
     "the key server refuses, in words": ["errornames"],
@@ -51,6 +51,7 @@ ROLES = {
     "a socket can't be had": ["port.mpy_whynot"],
     "the key server may not be silent for long (max_silence)": ["silence"],
     "the key server wants reports (report_interval)": ["report", "reporter"],
+    "one rekey comes in several messages, as many are put out": ["portions"],
     "the ip carrier": ["ipcarrier", "ipv4", "port.mpy_esp"],
     "unicast delivery": ["relay"],
     "a member with a certificate, or a raw public key": ["digital", "keyfiles"],
@@ -58,7 +59,7 @@ ROLES = {
     "a member with a raw public key": ["rawkeys"],
     "a member with a PPK": ["ppk"],
     "GCMContext.set_constant_time()": ["port.mpy_ghash_ct", "port.mpy_tag"],
-    "a group with source authentication": ["sources"],
+    "a group with source authentication": ["sources", "proving"],
     "a group whose packets have MACs for their receivers (mac)": ["proofs", "mac"],
     "a group with either kind of MAC (mac, tesla)": ["cmac", "port.mpy_cmac"],
     "a group whose proofs come later (tesla, ecdsa)": ["waiting", "port.mpy_later"],

@@ -14,56 +14,52 @@ from covey.drops import (
     DROP_KEY_WRAP,
     DROP_POLICY,
     FormatError,
+    need,
 )
+from covey.gsa import UNICAST, GroupWide
 from covey.port import collect
 from covey.sa import DataSA, RekeySA, new_context, new_senders
 
-# Transform types a policy may hold: kind → mandatory (RFC 9838 section 4.4.2.1). GCAUTH is
-# asked for separately: it comes at registration and never in a rekey.
-_REKEY_TYPES = {ike.ENCR: True, ike.INTEG: False, ike.KWA: True, ike.GCAUTH: False}
-_ESP_TYPES = {ike.ENCR: True, ike.INTEG: False, ike.SN: True}
 _SALT = 4
 _MOST_DATA_SAS = 4
-_UNICAST = 1  # of COVEY_DELIVERY, as gsa.py has it
 _ANY = (b"\0\0\0\0", b"\xff\xff\xff\xff", 0, 65535, 0)  # a selector
 
 
 class Terms:
     """What a rekey inherits: said at registration, or by the last policy that said it."""
 
+    atd_s = 0
+    dtd_s = 0
     silence = None  # (most seconds of the key server's, whether nothing is delivered then)
-
-    def __init__(self):
-        self.atd_s = 0
-        self.dtd_s = 0
-        self.sender_bits = None  # width of Sender-IDs in the IV; None: unknown to a receiver
-        self.sender_form = None  # (index bits, bits), or None: Sender-IDs have no structure
-        self.udp_port = None  # the udp carrier's port; None: IP protocol 50
-        self.is_relayed = False  # the key server carries data, to and from us alone
-        self.sender_ids = ()  # ours, as integers
-        self.auth_key = None  # the key server's SubjectPublicKeyInfo, and
-        self.verifier = None  # p256.Verifier of its signatures
-        self.key_path = ()  # the Working Key Path, see keypath.py
-        self.sources = None  # who may send, and how they prove it: see proofs.py
-        self.generation = 0  # of the GSA, as we count: which SA is newer
-        self.epoch = 0  # the same for people: the key server's count where it tells
+    sender_bits = None  # width of Sender-IDs in the IV; None: unknown to a receiver
+    sender_form = None  # (index bits, bits), or None: Sender-IDs have no structure
+    udp_port = None  # the udp carrier's port; None: IP protocol 50
+    is_relayed = False  # the key server carries data, to and from us alone
+    sender_ids = ()  # ours, as integers
+    auth_key = None  # the key server's SubjectPublicKeyInfo, and
+    verifier = None  # p256.Verifier of its signatures
+    key_path = ()  # the Working Key Path, see keypath.py
+    sources = None  # who may send, and how they prove it: see proofs.py
+    generation = 0  # of the GSA, as we count: which SA is newer
+    epoch = 0  # the same for people: the key server's count where it tells
 
 
 class Assignment:
     """One generation of a group, ready to install."""
 
-    def __init__(self):
-        self.terms = Terms()
-        self.rekey_sa = None
+    rekey_sa = None
+    deletes = ()  # ike.Delete
+    excludes = False  # whether they leave nobody in the group
+    new_keys = ()  # of the Working Key Path
+    new_sources = None  # proofs.Sources that only this one knows
+    goes_on = False  # of a registration: see keywork.take()
+    turns = 0  # the same
+    has_news = False  # once it is installed: whether a data SA of it was not there yet
+
+    def __init__(self, terms=None):
+        self.terms = terms or Terms()
         self.data_sas = []
         self.next_spis = []  # ESP SPIs announced by GSA_NEXT_SPI, 4 octets each
-        self.deletes = []  # ike.Delete
-        self.excludes = False  # whether they leave nobody in the group
-        self.new_keys = []  # of the Working Key Path
-        self.new_sources = None  # proofs.Sources that only this one knows
-        self.goes_on = False  # of a registration: see keywork.take()
-        self.turns = 0  # the same
-        self.has_news = False  # once it is installed: whether a data SA of it was not there yet
 
     def wipe(self, was):
         """Of an assignment that is given up: nothing of it is in use. was: the Terms in force."""
@@ -91,35 +87,35 @@ def build(policy, keys, kwk, was, registering, sending, sender_slots, is_inband=
     a GSA_INBAND_REKEY is built like a registration (section 2.4.2.1).
     """
     made = Assignment()
-    is_whole = authenticated = False
+    is_whole = is_proven = False
     try:
         yield
         collect()  # keys stay: let them not lie scattered among what parsing has left
         yield
-        made.terms = _terms(policy, keys, was, registering, sending)
+        made.terms = _terms(policy, keys.member or kd.MemberBag(), was, registering, sending)
         yield
         for sa_policy in policy.policies:
             bag = _bag_of(keys, sa_policy)
             if sa_policy.protocol == ike.GIKE_UPDATE:
-                if made.rekey_sa:
-                    raise FormatError(DROP_GSA)
                 _check_authentication(sa_policy, registering, is_inband, made.terms)
                 wrap_keys = keys.member.wrap_keys if keys.member else ()
                 made.rekey_sa = yield from _rekey_sa(sa_policy, bag, wrap_keys, kwk, made)
-            elif sa_policy.protocol == ike.ESP:
-                if len(made.data_sas) == _MOST_DATA_SAS:
-                    raise FormatError(DROP_POLICY)
+            else:
+                need(sa_policy.protocol == ike.ESP, DROP_POLICY)  # else AH
+                need(len(made.data_sas) < _MOST_DATA_SAS, DROP_POLICY)
                 sa = yield from _data_sa(sa_policy, bag, kwk, made.terms, sender_slots)
                 made.data_sas.append(sa)
                 made.next_spis.extend(sa_policy.next_spis)
-                authenticated = authenticated or _proves_sources(sa_policy)
-            else:
-                raise FormatError(DROP_POLICY)  # AH
+                if ike.COVEY_SOURCE_AUTH in dict(sa_policy.attributes):
+                    is_proven = True
             yield
-        if len(keys.bags) != len(policy.policies):
-            raise FormatError(DROP_KD)  # a key for an SA that has no policy
-        if authenticated:
-            yield from _sources(policy, keys.member, kwk if registering else None, was, made)
+        need(len(keys.bags) == len(policy.policies), DROP_KD)  # a key for an SA without policy
+        if is_proven:
+            try:
+                from covey.proving import build_job
+            except ImportError:  # an image for a group without
+                raise FormatError(DROP_POLICY)
+            yield from build_job(policy, keys.member, kwk if registering else None, was, made)
         elif made.data_sas:
             made.terms.sources = None
         is_whole = True
@@ -129,213 +125,111 @@ def build(policy, keys, kwk, was, registering, sending, sender_slots, is_inband=
             made.wipe(was)
 
 
-def _proves_sources(policy):
-    """Whether what is sent under this SA proves who sent it (COVEY_SOURCE_AUTH)."""
-    for kind, _ in policy.attributes:
-        if kind == ike.COVEY_SOURCE_AUTH:
-            return True
-    return False
-
-
-def _sources(policy, bag, kwk, was, made):
-    try:
-        from covey import sources
-    except ImportError:  # an image for a group without
-        raise FormatError(DROP_POLICY)
-    terms = made.terms
-    esp = [p for p in policy.policies if p.protocol == ike.ESP]
-    build_job = _builder(sources.mode_of(esp[0].attributes), sources)
-    yield
-    made.new_sources, each = yield from build_job(esp, policy.group_wide, bag, kwk, was, terms)
-    for i in range(len(each)):
-        made.data_sas[i].auth = each[i]  # which wipes it, from now on
-    terms.sources = made.new_sources
-    for sa in made.data_sas:
-        sources.enlist(sa, terms.sources.rows)
-
-
-def _builder(mode, sources):
-    """What makes the proofs of a mode."""
-    try:
-        if mode == sources.MACS:
-            from covey import proofs
-
-            return proofs.build_job
-        if mode == sources.TESLA:
-            from covey import timed
-
-            return timed.build_job
-        if mode == sources.SIGNED:
-            from covey import vouched
-
-            return vouched.build_job
-    except ImportError:  # an image for a group without this one
-        pass
-    raise FormatError(DROP_POLICY)
-
-
 def nothing_new(was):
     """The Assignment of a message that only deletes."""
-    made = Assignment()
-    made.terms = was
-    return made
+    return Assignment(was)
 
 
-def _terms(policy, keys, was, registering, sending):
+def _terms(policy, member, was, registering, sending):
     terms = Terms()
-    said = policy.group_wide
-    if said or registering:  # a policy that is silent on a delay means none (section 4.4.3.1.1)
-        terms.atd_s = said and said.atd_s or 0
-        terms.dtd_s = said and said.dtd_s or 0
-    else:
-        terms.atd_s, terms.dtd_s = was.atd_s, was.dtd_s
-    silence = said and said.silence if said or registering else was.silence
-    if silence:
-        terms.silence = silence
-    terms.udp_port = said and said.udp_port or (None if registering else was.udp_port)
-    delivery = said and said.delivery
-    if delivery is None and not registering:
-        terms.is_relayed = was.is_relayed
-    else:
-        terms.is_relayed = delivery == _UNICAST
-    form = said and said.sender_id_form or (None if registering else was.sender_form)
-    terms.sender_form = form
-    bits = said and said.sender_id_bits or (None if registering else was.sender_bits)
-    terms.sender_bits = bits or (form and form[1])
-    member = keys.member
-    has_data = any([p.protocol != ike.GIKE_UPDATE for p in policy.policies])
+    said = policy.group_wide or GroupWide()
+    # A policy that is silent on a delay means none (section 4.4.3.1.1)
+    last = said if policy.group_wide or registering else was
+    terms.atd_s = last.atd_s or 0
+    terms.dtd_s = last.dtd_s or 0
+    terms.silence = last.silence
+    before = terms if registering else was  # at a registration nothing is inherited
+    terms.udp_port = said.udp_port or before.udp_port
+    terms.is_relayed = before.is_relayed if said.delivery is None else said.delivery == UNICAST
+    terms.sender_form = form = said.sender_id_form or before.sender_form
+    bits = said.sender_id_bits or before.sender_bits or (form and form[1])
+    terms.sender_bits = bits
+    sends = has_data = False
+    has_rekey_sa = False
+    for sa_policy in policy.policies:
+        if sa_policy.protocol == ike.GIKE_UPDATE:
+            has_rekey_sa = True
+        else:
+            has_data = True
+            sends = sending
     if registering:
-        terms.auth_key = _auth_key(policy, member)
-        if sending and has_data:
-            terms.sender_ids = _sender_ids(member, terms.sender_bits)
+        if has_rekey_sa:
+            terms.auth_key = member.auth_key
+            need(terms.auth_key, DROP_KD)
+        if sends:
+            ids = [int.from_bytes(value, "big") for value in member.sender_ids]
+            terms.sender_ids = tuple(ids)
     else:
         terms.sender_ids = was.sender_ids
         terms.key_path = was.key_path
         terms.sources = was.sources
-        if sending and has_data and not terms.sender_ids:
-            raise FormatError(DROP_POLICY)  # section 2.4.1.4: the GM must register again
-        for sender_id in terms.sender_ids:
-            _check_width(sender_id, terms.sender_bits)
-        terms.auth_key = member and member.auth_key or was.auth_key
-        if member and member.sender_ids:  # MUST NOT be in a rekey (section 2.4.1)
-            raise FormatError(DROP_KD)
+        terms.auth_key = member.auth_key or was.auth_key
+    need(terms.sender_ids or not sends, DROP_POLICY)  # section 2.4.1.4: it must register again
+    for sender_id in terms.sender_ids:  # section 2.5.2: they must fit, too
+        need(bits and bits <= 32 and not sender_id >> bits, DROP_POLICY)
+    need(registering or not member.sender_ids, DROP_KD)  # MUST NOT be in a rekey (section 2.4.1)
     if terms.auth_key == was.auth_key:
         terms.verifier = was.verifier  # its tables are made
     elif terms.auth_key:
         terms.verifier = _verifier(terms.auth_key)
     terms.generation = was.generation + 1
-    terms.epoch = said and said.epoch or (terms.generation if has_data else was.epoch)
+    terms.epoch = said.epoch or (terms.generation if has_data else was.epoch)
     return terms
-
-
-def _sender_ids(member, bits):
-    if not member or not member.sender_ids:
-        raise FormatError(DROP_POLICY)
-    ids = tuple([int.from_bytes(value, "big") for value in member.sender_ids])
-    for sender_id in ids:
-        _check_width(sender_id, bits)
-    return ids
-
-
-def _check_width(sender_id, bits):
-    """Section 2.5.2: it must fit, else it is fatal and the GM registers again."""
-    if not bits or bits > 32 or sender_id >> bits:
-        raise FormatError(DROP_POLICY)
-
-
-def _auth_key(policy, member):
-    """AUTH_KEY, which must be there if the group has a Rekey SA; None where it has none."""
-    for sa_policy in policy.policies:
-        if sa_policy.protocol == ike.GIKE_UPDATE:
-            _check_gcauth(_only(sa_policy.transforms, ike.GCAUTH))
-            if not member or not member.auth_key:
-                raise FormatError(DROP_KD)
-            return member.auth_key
-    return None
-
-
-def _check_gcauth(how):
-    if how is None or how.id != ike.GCAUTH_DIGITAL_SIGNATURE:
-        raise FormatError(DROP_POLICY)  # implicit: any member could pose as the GCKS
-    if how.algorithm != der.ECDSA_WITH_SHA256:
-        raise FormatError(DROP_POLICY)
 
 
 def _check_authentication(policy, registering, is_inband, terms):
     """Of a Rekey SA: what a registration has settled can't be settled otherwise by a rekey."""
-    how = _only(policy.transforms, ike.GCAUTH)
-    if how is not None and not registering:
-        if not is_inband:
-            raise FormatError(DROP_GSA)  # it never changes by rekey (section 4.4.2.1.1)
-        _check_gcauth(how)
-    if terms.verifier is None:
-        raise FormatError(DROP_POLICY)  # no AUTH_KEY was ever told: nobody could be believed
+    how = policy.transform(ike.GCAUTH)
+    if how is not None or registering:
+        need(registering or is_inband, DROP_GSA)  # it never changes by rekey (4.4.2.1.1)
+        # Implicit, any member could pose as the GCKS
+        need(how is not None and how.id == ike.GCAUTH_DIGITAL_SIGNATURE, DROP_POLICY)
+        need(how.algorithm == der.ECDSA_WITH_SHA256, DROP_POLICY)
+    need(terms.verifier, DROP_POLICY)  # no AUTH_KEY was ever told: nobody could be believed
 
 
 def _verifier(spki):
     point = der.parse_spki(spki)
-    if point is None:
-        raise FormatError(DROP_POLICY)
+    need(point, DROP_POLICY)
     try:
         return p256.Verifier(point)
     except ValueError:
         raise FormatError(DROP_POLICY)
 
 
-def _only(transforms, kind):
-    """The one transform of a kind, or None; two of them are not a policy (section 4.4.2.1)."""
-    found = None
-    for transform in transforms:
-        if transform.kind == kind:
-            if found:
-                raise FormatError(DROP_GSA)
-            found = transform
-    return found
+def _algorithms(policy, kind, ciphers, other=None):
+    """(ID of the cipher, one of these; its key bits; ID of the transform of that kind).
 
-
-def _check_types(transforms, types):
-    for transform in transforms:
-        if transform.kind not in types or transform.unknown_attribute:
-            raise FormatError(DROP_POLICY)
-    for kind in types:
-        if types[kind] and _only(transforms, kind) is None:
-            raise FormatError(DROP_GSA)
-    integrity = _only(transforms, ike.INTEG)
-    if integrity and integrity.id != 0:  # only NONE beside an AEAD cipher
-        raise FormatError(DROP_POLICY)
-
-
-def _cipher(transforms, *ids):
-    """(one of these ids, its key bits)"""
-    cipher = _only(transforms, ike.ENCR)
-    if cipher.id not in ids or cipher.key_bits not in (128, 256):
-        raise FormatError(DROP_POLICY)
-    return cipher.id, cipher.key_bits
+    What must be there and what may be (section 4.4.2.1): also a transform of the other kind.
+    """
+    for transform in policy.transforms:
+        is_known = transform.kind in (ike.ENCR, ike.INTEG, kind, other)
+        need(is_known and not transform.unknown_attribute, DROP_POLICY)
+    cipher = policy.transform(ike.ENCR)
+    chosen = policy.transform(kind)
+    need(cipher and chosen, DROP_GSA)
+    integrity = policy.transform(ike.INTEG)
+    need(not integrity or integrity.id == ike.INTEG_NONE, DROP_POLICY)  # beside an AEAD cipher
+    need(cipher.id in ciphers and cipher.key_bits in (128, 256), DROP_POLICY)
+    return cipher.id, cipher.key_bits, chosen.id
 
 
 def _bag_of(keys, sa_policy):
-    found = None
     for bag in keys.bags:
         if bag.protocol == sa_policy.protocol and bag.spi == sa_policy.spi:
-            if found:
-                raise FormatError(DROP_KD)
-            found = bag
-    if found is None:
-        raise FormatError(DROP_KD)
-    return found
+            return bag
+    raise FormatError(DROP_KD)
 
 
 def _unwrap(bag, kwk, key_len):
-    """Job: the SA_KEY that this member can open: Key ID zero, KWK ID zero = under GSK_w."""
+    """Job: the SA_KEY that this member can open: KWK ID zero = under GSK_w."""
     for wrapped in bag.keys:
-        if wrapped.key_id != kd.ZERO_ID:
-            raise FormatError(DROP_KD)
         if wrapped.kwk_id == kd.ZERO_ID:
             keymat = yield from keywrap.unwrap_job(kwk, wrapped.data)
-            if keymat is None or len(keymat) != key_len:
-                octets.wipe(keymat or b"")
-                raise FormatError(DROP_KEY_WRAP)
-            return keymat
+            if keymat is not None and len(keymat) == key_len:
+                return keymat
+            octets.wipe(keymat or b"")
+            break
     raise FormatError(DROP_KEY_WRAP)
 
 
@@ -353,20 +247,18 @@ def _unwrap_rekey(policy, bag, wrap_keys, kwk, kwk_len, key_len, made):
         lone = keypath.left_of(policy) is None
         raise FormatError(DROP_KEY_PATH if lone else DROP_KEY_PORTION)
     keymat, made.terms.key_path = found
-    made.new_keys = [key for key_id, key in found[1] if (key_id, key) not in path]
+    made.new_keys = [pair[1] for pair in found[1] if pair not in path]
     return keymat
 
 
 def _rekey_sa(policy, bag, wrap_keys, kwk, made):
     terms = made.terms
-    _check_types(policy.transforms, _REKEY_TYPES)
-    _, bits = _cipher(policy.transforms, ike.ENCR_AES_GCM_16)
-    kwa = _only(policy.transforms, ike.KWA).id
-    if kwa not in (ike.KW_5649_128, ike.KW_5649_256) or ike.KWK_LEN[kwa] * 8 < bits:
-        raise FormatError(DROP_POLICY)
-    _check_destination(policy, single_port=True)
-    yield
+    _, bits, kwa = _algorithms(policy, ike.KWA, (ike.ENCR_AES_GCM_16,), ike.GCAUTH)
+    need(kwa in (ike.KW_5649_128, ike.KW_5649_256), DROP_POLICY)
     kwk_len = ike.KWK_LEN[kwa]
+    need(kwk_len * 8 >= bits, DROP_POLICY)
+    _check_destination(policy, True)
+    yield
     key_len = bits // 8 + _SALT + kwk_len
     keymat = yield from _unwrap_rekey(policy, bag, wrap_keys, kwk, kwk_len, key_len, made)
     try:
@@ -387,16 +279,13 @@ def _rekey_sa(policy, bag, wrap_keys, kwk, made):
 
 
 def _data_sa(policy, bag, kwk, terms, sender_slots):
-    _check_types(policy.transforms, _ESP_TYPES)
-    cipher, bits = _cipher(policy.transforms, ike.ENCR_AES_GCM_16, ike.ENCR_NULL_AUTH_AES_GMAC)
-    if not any(policy.spi[:3]):
-        raise FormatError(DROP_POLICY)  # RFC 4303 section 2.1: 0 to 255 are nobody's to give
-    numbers = _only(policy.transforms, ike.SN).id
-    if numbers not in (ike.SN_32_SEQUENTIAL, ike.SN_32_UNSPECIFIED):
-        raise FormatError(DROP_POLICY)  # 64-bit numbers MUST NOT be used in a group
-    _check_destination(policy, single_port=False)
-    if policy.source.kind != ike.TS_IPV4_ADDR_RANGE:
-        raise FormatError(DROP_POLICY)
+    ciphers = ike.ENCR_AES_GCM_16, ike.ENCR_NULL_AUTH_AES_GMAC
+    cipher, bits, numbers = _algorithms(policy, ike.SN, ciphers)
+    need(any(policy.spi[:3]), DROP_POLICY)  # RFC 4303 section 2.1: 0 to 255 are nobody's to give
+    # 64-bit numbers MUST NOT be used in a group
+    need(numbers in (ike.SN_32_SEQUENTIAL, ike.SN_32_UNSPECIFIED), DROP_POLICY)
+    _check_destination(policy, False)
+    need(policy.source.kind == ike.TS_IPV4_ADDR_RANGE, DROP_POLICY)
     yield
     places = _selector(policy.destination), _selector(policy.source)
     keymat = yield from _unwrap(bag, kwk, bits // 8 + _SALT)
@@ -430,20 +319,19 @@ def _data_sa(policy, bag, kwk, terms, sender_slots):
             senders.release()
 
 
-def _check_destination(policy, single_port):
-    """One IPv4 multicast address (section 4.4.2), and UDP: all that the inner packet can be."""
-    chosen = policy.destination
-    if chosen.kind != ike.TS_IPV4_ADDR_RANGE or chosen.start_addr != chosen.end_addr:
-        raise FormatError(DROP_POLICY)
-    if chosen.start_addr[0] & 0xF0 != 0xE0 or chosen.proto not in (0, 17):
-        raise FormatError(DROP_POLICY)
-    if single_port and not 0 < chosen.start_port == chosen.end_port:
-        raise FormatError(DROP_POLICY)
+def _check_destination(policy, is_single):
+    """One IPv4 multicast address (section 4.4.2), and UDP: all that the inner packet can be.
+    is_single: one port, too.
+    """
+    ts = policy.destination
+    need(ts.kind == ike.TS_IPV4_ADDR_RANGE and ts.start_addr == ts.end_addr, DROP_POLICY)
+    need(ts.start_addr[0] & 0xF0 == 0xE0 and ts.proto in (0, 17), DROP_POLICY)
+    need(not is_single or 0 < ts.start_port == ts.end_port, DROP_POLICY)
 
 
 def _selector(ts):
     """ike.TrafficSelector → the tuple that an SA compares."""
-    start = bytes(ts.start_addr)
-    end = start if start == ts.end_addr else bytes(ts.end_addr)
+    start = ts.start_addr
+    end = start if start == ts.end_addr else ts.end_addr
     selector = (start, end, ts.start_port, ts.end_port, ts.proto)
     return _ANY if selector == _ANY else selector  # as most sources are

@@ -51,7 +51,6 @@ class Candidates:
         if self._seen or self._is_crowded:
             self._seen, self._is_crowded = 0, False
         self._waiting = []
-        self._room = _MOST_LEN  # octets that may still join them
         self.stop()
 
     def stop(self):
@@ -88,14 +87,15 @@ class Candidates:
         self._drop(reason)
 
     def _find_room(self, data):
-        while self._room < len(data) and len(self._waiting) >= _LEAST:
+        waiting = self._waiting
+        while len(waiting) >= _LEAST and sum(map(len, waiting)) + len(data) > _MOST_LEN:
             self._is_crowded = True
             self._drop(DROP_REKEY_BUSY)
             at = self._by_lot(0, 1)
-            if at == len(self._waiting):
+            if at == len(waiting):
                 return  # it was this one's lot
             self._take_out(at)
-        self._put(len(self._waiting), data)
+        waiting.append(data)
 
     def look(self, is_busy):
         """A slice of looking at one. is_busy: keys are in work, so it may have come too early."""
@@ -114,7 +114,7 @@ class Candidates:
             reason = DROP_CAPACITY
         data, self._looked_at, self._look = self._looked_at, None, None
         if reason in _TOO_EARLY and is_busy:
-            self._put(self._seen, data)
+            self._waiting.insert(self._seen, data)
             self._seen += 1
         else:
             self._drop(reason)
@@ -160,13 +160,7 @@ class Candidates:
         count = len(self._waiting) + more - least
         return least + (number[0] << 8 | number[1]) % count
 
-    def _put(self, at, data):
-        self._waiting.insert(at, data)
-        self._room -= len(data)
-
     def _take_out(self, at):
-        data = self._waiting.pop(at)
-        self._room += len(data)
+        self._waiting.pop(at)
         if at < self._seen:
             self._seen -= 1
-        return data

@@ -8,11 +8,9 @@ the idr of covey.json. Loaded where covey.json names certificates.
 """
 
 from covey import ike, x509
-from covey.digital import Signer, signed_by, verify
+from covey.digital import GENUINE, Signer, signed_by, verify
 from covey.drops import DROP_IKE_AUTH, DROP_IKE_CERT, FormatError
-from covey.handshake import GENUINE
 from covey.octets import equal
-from covey.payloads import every
 from covey.port import const, random_bytes, sha1, sha256, utc
 
 _X509_SIGNATURE = const(4)  # certificate encoding, RFC 7296 section 3.6
@@ -75,7 +73,7 @@ class Credentials(Signer):
     def _chain_of(self, payloads):
         """Job: the certificates of a message, the first one's owner being who signs."""
         found = []
-        bodies = every(payloads, ike.CERT)
+        bodies = ike.every(payloads, ike.CERT)
         if not 1 <= len(bodies) <= _MOST_CERTS:
             raise FormatError(DROP_IKE_CERT)
         for body in bodies:

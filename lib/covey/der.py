@@ -42,26 +42,20 @@ def parse_ecdsa(data):
     """(r, s), or None. Neither is negative; zero and other values out of range are for p256."""
     if len(data) < 2 or data[0] != _SEQUENCE or data[1] != len(data) - 2:
         return None
-    r, off = _parse_integer(data, 2)
-    if r is None:
-        return None
-    s, off = _parse_integer(data, off)
-    if s is None or off != len(data):
-        return None
-    return r, s
-
-
-def _parse_integer(data, off):
-    """(value, offset behind it) of a short, minimal INTEGER that is not negative, or (None, 0)."""
-    if off + 2 > len(data) or data[off] != _INTEGER:
-        return None, 0
-    n = data[off + 1]
-    off += 2
-    if not 0 < n <= _INTEGER_MOST or off + n > len(data) or data[off] & 0x80:
-        return None, 0
-    if n > 1 and data[off] == 0 and not data[off + 1] & 0x80:
-        return None, 0  # a leading zero that no sign bit asks for
-    return int.from_bytes(bytes(data[off : off + n]), "big"), off + n
+    pair = []
+    end = 2
+    while end < len(data):
+        off = end + 2  # of a short, minimal INTEGER that is not negative
+        if off >= len(data) or data[end] != _INTEGER:
+            return None
+        n = data[end + 1]
+        end = off + n
+        if not 0 < n <= _INTEGER_MOST or end > len(data) or data[off] & 0x80:
+            return None
+        if n > 1 and data[off] == 0 and not data[off + 1] & 0x80:
+            return None  # a leading zero that no sign bit asks for
+        pair.append(int.from_bytes(bytes(data[off:end]), "big"))
+    return tuple(pair) if len(pair) == 2 else None
 
 
 def emit_spki(point):

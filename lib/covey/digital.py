@@ -11,13 +11,16 @@ certs.py (certificates) or rawkeys.py (raw public keys) to say.
 import struct
 
 from covey import der, ike, p256
-from covey.drops import DROP_IKE_AUTH, DROP_IKE_CERT, FormatError
+from covey.drops import DROP_CAPACITY, DROP_IKE_AUTH, DROP_IKE_CERT, FormatError, name_of
+from covey.handshake import FATAL
 from covey.job import tidied
 from covey.p256_sign import sign_job
-from covey.payloads import notifies, notify
 from covey.port import random_bytes, sha256
 from covey.prf import prf
 
+GENUINE = "genuine"  # what is judged to come from the key server
+
+_NO_MEMORY = "no_memory"  # as registration.py has it
 _SHA2_256 = b"\x00\x02"  # RFC 7427 section 7
 
 
@@ -32,16 +35,46 @@ class Signer:
 
     def announcement(self):
         """N(SIGNATURE_HASH_ALGORITHMS) in IKE_SA_INIT."""
-        return notify(ike.SIGNATURE_HASH_ALGORITHMS, _SHA2_256)
+        return ike.notify(ike.SIGNATURE_HASH_ALGORITHMS, _SHA2_256)
 
     def check_answer(self, payloads):
         """FormatError where an answer to IKE_SA_INIT says nothing of SHA2-256."""
-        for n in notifies(payloads):
-            if n.type == ike.SIGNATURE_HASH_ALGORITHMS:
-                for i in range(0, len(n.data) - 1, 2):
-                    if n.data[i : i + 2] == _SHA2_256:
-                        return
+        for known in ike.said(payloads, ike.SIGNATURE_HASH_ALGORITHMS):
+            for i in range(0, len(known) - 1, 2):
+                if known[i : i + 2] == _SHA2_256:
+                    return
         raise FormatError(DROP_IKE_CERT)
+
+    def conclude(self, registration, peer, payloads, nonce_i):
+        """Job: judge who answered GSA_AUTH with these payloads, and let the Registration know.
+
+        One is judged after the other; judge() is a subclass's.
+        """
+        drops = registration.drops
+        try:
+            proof = ike.parse_auth(ike.only(payloads, ike.AUTH))
+            idr = ike.only(payloads, ike.IDr)
+            signed = peer.keys.sk_pr, peer.response, nonce_i, idr
+            found = yield from self.judge(payloads, proof, *signed)
+            if found != GENUINE:
+                drops.count(DROP_IKE_CERT)
+            elif ike.error_of(payloads) in FATAL:
+                found = ike.error_name(ike.error_of(payloads))
+                drops.count(DROP_IKE_CERT)
+        except FormatError as error:
+            found = name_of(drops.count(error.reason))
+        except MemoryError:
+            drops.count(DROP_CAPACITY)
+            registration.lose(peer, _NO_MEMORY)
+            raise
+        if found != GENUINE:
+            return registration.lose(peer, found)
+        sa = peer.sa
+        registration.keep(peer)
+        try:
+            registration.take_policy(payloads, sa)
+        except FormatError as error:
+            drops.count(error.reason)
 
     def sign(self, sk_p, message, nonce, idi):
         """Job: our AUTH payload (RFC 7296 section 2.15)."""

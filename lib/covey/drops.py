@@ -120,6 +120,12 @@ class FormatError(Exception):
         self.reason = reason
 
 
+def need(holds, reason=DROP_IKE_FORMAT):
+    """FormatError where it does not hold: the peer's fault."""
+    if not holds:
+        raise FormatError(reason)
+
+
 class ConfigError(Exception):
     """A person's or a program's fault: one sentence that says what to do."""
 

@@ -1,6 +1,7 @@
-"""Exchanges over one IKE SA, in either role: RFC 7296 sections 2.1 to 2.3, RFC 5282, RFC 7383.
+"""An IKE SA and our requests over it, in either role: RFC 7296 sections 2.1 to 2.3, 5282, 7383.
 
-Message IDs, a window of one request each way, the octets to be sent again, fragments, the keys.
+Message IDs, a window of one request, the octets to be sent again, fragments, the keys. Requests of
+the peer are answering.py's.
 No clock: when to send again is the affair of whoever holds the SA.
 """
 
@@ -9,17 +10,16 @@ import struct
 from covey import ike
 from covey.drops import (
     DROP_IKE_EXCHANGE,
-    DROP_IKE_FRAGMENT,
     DROP_IKE_MESSAGE_ID,
-    DROP_IKE_SPI,
-    FormatError,
+    need,
 )
 from covey.gcm import RareContext
 from covey.job import finish
-from covey.octets import equal, wipe
-from covey.port import const, sha256
+from covey.octets import wipe
+from covey.port import const
 
 _UDP = const(28)  # IP and UDP headers
+_AROUND = const(28 + 4 + 8 + 1 + 16)  # inner payloads: header, SK, IV, pad length, ICV
 _MARKER = const(4)  # counted always: how a message is split must not depend on where it goes
 
 
@@ -33,7 +33,8 @@ class Incoming:
     loads what puts them together.
     """
 
-    def __init__(self):
+    def __init__(self, fragments=True):
+        self._fragments = fragments  # whether there may be any
         self._reassembly = None
 
     @property
@@ -48,7 +49,7 @@ class Incoming:
     def open_job(self, ctx, data):
         """Job: the same in small steps; the first fragment loads a module in one of them."""
         if self._reassembly is None:
-            if ike.envelope_of(data) != ike.SKF:
+            if not self._fragments or ike.envelope_of(data) != ike.SKF:
                 opened = yield from ike.open_job(ctx, data)
                 return opened
             yield
@@ -69,13 +70,7 @@ class IkeSA:
     what we send then. iv_space: one of its own for each SA that may have the keys of another.
     """
 
-    # Of the peer's requests; an instance has its own once one has come.
-    answer = None  # to the last one, kept for its repetition, a list of datagrams
-    is_answering = False  # whether it was taken and is not yet replied to
-    _peer_id = 0  # Message ID that the next one must have
-    _peer_exchange = 0  # of the last one
-    _peer_digest = None  # SHA-256 of its first datagram
-    _coming_digest = None  # the same of one whose other fragments are awaited
+    answers = None  # answering.Answers, once the peer has asked for something
 
     def __init__(
         self,
@@ -99,13 +94,12 @@ class IkeSA:
         self.sk_d = bytearray(keys.sk_d)  # makes the keys of the next one, and the KWK
         self._awaited = 0  # exchange type of .request
         self._next_id = first_id  # Message ID of our next request
-        self._iv_space = 2 * iv_space
+        self._iv_space = 2 * iv_space  # fragments have the next one
         self._iv = 0  # counter: nobody else seals under our key
         ours, theirs = (keys.sk_ei, keys.sk_er) if is_initiator else (keys.sk_er, keys.sk_ei)
         self._sealing = RareContext(bytearray(ours))
-        self._opening = RareContext(bytearray(theirs))
-        self._requests = Incoming() if fragments else None
-        self._responses = Incoming() if fragments else None
+        self.opening = RareContext(bytearray(theirs))
+        self._responses = Incoming(fragments)
 
     def kwk(self):
         """The default KWK of this IKE SA, RFC 9838 section 3.1.1; whoever asks owns it."""
@@ -114,7 +108,7 @@ class IkeSA:
     @property
     def is_alive(self):
         """Whether it has its keys."""
-        return self._opening is not None
+        return self.opening is not None
 
     def is_of(self, header):
         """Whether a message belongs to this SA."""
@@ -126,7 +120,7 @@ class IkeSA:
         """Seal a request; it stays in .request until open_response takes the answer."""
         assert self.request is None
         self._awaited = exchange
-        self.request = self._seal(exchange, 0, self._next_id, payloads)
+        self.request = self.seal(exchange, 0, self._next_id, payloads)
         self._next_id += 1
 
     def open_response(self, header, data):
@@ -134,112 +128,44 @@ class IkeSA:
 
         FormatError: if .request is None after it, the answer was genuine and no other will come.
         """
-        if self.request is None or header.message_id != self._next_id - 1:
-            raise FormatError(DROP_IKE_MESSAGE_ID)
-        if header.exchange != self._awaited:
-            raise FormatError(DROP_IKE_EXCHANGE)
-        opened = self._open(self._responses, data)
+        is_ours = self.request is not None and header.message_id == self._next_id - 1
+        need(is_ours, DROP_IKE_MESSAGE_ID)
+        need(header.exchange == self._awaited, DROP_IKE_EXCHANGE)
+        opened = self._responses.open(self.opening, data)
         if opened is None:
             return None
         self.request = None
         return opened.clear + ike.parse_chain(opened.first, opened.inner)
 
-    # Requests of the peer
-
-    def is_repeat(self, header, data):
-        """Whether this is the last request again: .answer is to be sent again, if it is there.
-
-        Bit by bit the same (section 2.1) needs no key, so that the answer to a Delete can be
-        repeated after wipe(). Of a fragmented one only the first fragment counts (RFC 7383
-        section 2.6.1), which its sender may have cut anew.
-        """
-        if self._peer_digest is None or header.message_id != self._peer_id - 1:
-            return False
-        if equal(sha256(data).digest(), self._peer_digest):
-            return True
-        if header.next_payload != ike.SKF or not self.fragments or not self.is_alive:
-            return False
-        if header.exchange != self._peer_exchange or not _is_first(data):
-            raise FormatError(DROP_IKE_FRAGMENT)
-        Incoming().open(self._opening, data)
-        return True
-
-    def open_request(self, header, data):
-        """A new request → ike.Opened, to be replied to; None: more fragments are to come."""
-        if not self.is_alive:
-            raise FormatError(DROP_IKE_SPI)
-        if header.message_id != self._peer_id or self.is_answering:
-            raise FormatError(DROP_IKE_MESSAGE_ID)
-        opened = self._open(self._requests, data)
-        if header.next_payload != ike.SKF or _is_first(data):
-            self._coming_digest = sha256(data).digest()
-        if opened is None:
-            return None
-        self._peer_digest = self._coming_digest
-        self._peer_exchange = header.exchange
-        self._peer_id += 1
-        self.answer = None
-        self.is_answering = True
-        return opened
-
-    def untake(self):
-        """The request that was taken last could not be looked at: it may come again."""
-        self.is_answering = False
-        self._peer_id -= 1
-        self._peer_digest = None
-
-    def reply(self, payloads):
-        """Seal the answer to the request that was taken last, into .answer."""
-        self.is_answering = False
-        self.answer = self._seal(self._peer_exchange, ike.FLAG_R, self._peer_id - 1, payloads)
-
     def wipe(self):
-        """The keys are gone; .answer, which is sealed, stays."""
+        """The keys are gone; what was answered last, which is sealed, stays."""
         self.request = None
-        self.is_answering = False
-        self._requests = self._responses = None
+        self._responses = None
+        if self.answers is not None:
+            self.answers.wipe()
         if self.is_alive:
             wipe(self.sk_d)
             self._sealing.wipe()
-            self._opening.wipe()
-            self._sealing = self._opening = None
+            self.opening.wipe()
+            self._sealing = self.opening = None
 
     # Octets
 
-    def _open(self, incoming, data):
-        if incoming is None:
-            return ike.open_octets(self._opening, data)
-        return incoming.open(self._opening, data)
-
-    def _seal(self, exchange, flags, message_id, payloads):
+    def seal(self, exchange, flags, message_id, payloads):
         if self.is_initiator:
             flags |= ike.FLAG_I
         head = self.spi_i, self.spi_r, exchange, flags, message_id
-        if not self.fragments or not self.most_len or _length(payloads) <= self.most_len:
-            return [ike.seal_message(self._sealing, *head, payloads, self._whole_iv())]
+        # Two answers to IKE_SA_INIT, of which somebody has altered one on its way, can lead to the
+        # same keys: once with fragments, once without. Their GSA_AUTHs must not share an IV.
+        most_len = self.most_len if self.fragments else None
+        if not most_len or _AROUND + len(ike.emit_chain(payloads)) <= most_len:
+            self._iv_space &= ~1
+            return [ike.seal_message(self._sealing, *head, payloads, self._next_iv())]
         from covey.ikefrag import seal
 
-        return seal(self._sealing, *head, payloads, self._fragment_iv, self.most_len)
+        self._iv_space |= 1
+        return seal(self._sealing, *head, payloads, self._next_iv, most_len)
 
-    # Two answers to IKE_SA_INIT, of which somebody has altered one on its way, can lead to the
-    # same keys: once with fragments, once without. Their GSA_AUTHs must not share an IV.
-
-    def _whole_iv(self):
+    def _next_iv(self):
         self._iv += 1
         return struct.pack(">II", self._iv_space, self._iv)
-
-    def _fragment_iv(self):
-        self._iv += 1
-        return struct.pack(">II", self._iv_space + 1, self._iv)
-
-
-def _is_first(data):
-    """Whether a fragment is the first of its message."""
-    from covey.ikefrag import number_of
-
-    return number_of(data) == 1
-
-
-def _length(payloads):
-    """Of the message in one piece: header, SK, IV, payloads, pad length, ICV."""
-    return 28 + 4 + 8 + len(ike.emit_chain(payloads)) + 1 + 16

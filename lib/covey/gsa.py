@@ -7,18 +7,19 @@ but has one value is refused. A payload that does not parse is a FormatError(DRO
 import struct
 
 from covey import iana
-from covey.drops import DROP_GSA, FormatError
+from covey.drops import DROP_GSA, need
 from covey.ikebody import emit_ts, parse_ts
 from covey.ikesa import (
     Value,
     emit_attribute,
     emit_transforms,
+    octets_of,
     parse_attributes,
     parse_transforms,
 )
 from covey.job import finish
 from covey.kd import *  # noqa: F403
-from covey.kd import NO_PROTOCOL, emit_substructure, parse_substructures
+from covey.kd import NO_PROTOCOL, emit_substructure, parse_job
 from covey.octets import u32
 from covey.port import const
 
@@ -37,16 +38,6 @@ _COVEY_DELIVERY = const(16387)
 UNICAST = 1  # of it
 _COVEY_MAX_SILENCE = const(16388)  # high octet: whether nothing is delivered then
 _COVEY_REPORT_INTERVAL = const(16389)
-
-
-def _single(seen, kind, value, length):
-    """Octets of an attribute that occurs once and has a fixed length (None: any but zero)."""
-    if kind in seen or isinstance(value, int) or not value:
-        raise FormatError(DROP_GSA)
-    if length is not None and len(value) != length:
-        raise FormatError(DROP_GSA)
-    seen.add(kind)
-    return value
 
 
 # GSA policy, section 4.4.2; behind the substructure's header and SPI:
@@ -102,17 +93,18 @@ def _parse_policy(protocol, spi, content):
     yield
     transforms, off = parse_transforms(content, off)
     yield
-    if len({t.kind for t in transforms}) != len(transforms):
-        raise FormatError(DROP_GSA)  # section 4.4.2.1: one of each type
     policy = SAPolicy(protocol, spi, source, destination, transforms)
-    seen = set()
+    for transform in transforms:
+        need(policy.transform(transform.kind) is transform)  # section 4.4.2.1: one of each type
     for kind, value in parse_attributes(content[off:]):
         if kind == _GSA_KEY_LIFETIME:
-            policy.lifetime_s = u32(_single(seen, kind, value, 4), 0)
+            need(policy.lifetime_s is None)
+            policy.lifetime_s = u32(octets_of(value, 4, 4), 0)
         elif kind == _GSA_INITIAL_MESSAGE_ID and protocol == iana.GIKE_UPDATE:
-            policy.initial_message_id = u32(_single(seen, kind, value, 4), 0)
+            need(policy.initial_message_id is None)
+            policy.initial_message_id = u32(octets_of(value, 4, 4), 0)
         elif kind == _GSA_NEXT_SPI:
-            policy.next_spis.append(_single(set(), kind, value, len(spi)))
+            policy.next_spis.append(octets_of(value, len(spi) or 1, len(spi)))
         else:
             policy.attributes.append((kind, value))
     return policy
@@ -123,14 +115,15 @@ def _parse_policy(protocol, spi, content):
 # COVEY_EPOCH (16386, TLV, u32), COVEY_DELIVERY (16387; 1: unicast), COVEY_MAX_SILENCE
 # (16388, TLV, u32), COVEY_REPORT_INTERVAL (16389).
 
-_GROUP_WIDE = (
-    (_GWP_ATD, "atd_s"),
-    (_GWP_DTD, "dtd_s"),
-    (_GWP_SENDER_ID_BITS, "sender_id_bits"),
-    (_COVEY_UDP_PORT, "udp_port"),
-    (_COVEY_SENDER_ID_FORM, "sender_id_form"),
-    (_COVEY_DELIVERY, "delivery"),
-    (_COVEY_REPORT_INTERVAL, "report_s"),
+# In the order in which a GroupWide is made of them
+_NUMBERS = (
+    _GWP_ATD,
+    _GWP_DTD,
+    _GWP_SENDER_ID_BITS,
+    _COVEY_UDP_PORT,
+    _COVEY_SENDER_ID_FORM,
+    _COVEY_DELIVERY,
+    _COVEY_REPORT_INTERVAL,
 )
 
 
@@ -144,11 +137,11 @@ class GroupWide(Value):
         sender_id_bits=None,
         udp_port=None,
         sender_id_form=None,
+        delivery=None,
+        report_s=None,
         epoch=None,
         silence=None,
-        report_s=None,
         attributes=(),
-        delivery=None,
     ):
         self.atd_s = atd_s
         self.dtd_s = dtd_s
@@ -163,25 +156,27 @@ class GroupWide(Value):
 
 
 def _parse_group_wide(content):
-    policy = GroupWide()
-    names = dict(_GROUP_WIDE)
+    """Job: → GroupWide"""
+    numbers = [None] * len(_NUMBERS)
+    epoch = silence = None
+    others = []
     for kind, value in parse_attributes(content):
-        if kind == _COVEY_EPOCH and isinstance(value, bytes) and len(value) == 4:
-            policy.epoch = u32(value, 0)
-            continue
-        if kind == _COVEY_MAX_SILENCE and isinstance(value, bytes) and len(value) == 4:
-            policy.silence = u32(value, 0) & 0xFFFFFF, value[0] != 0
-            continue
-        name = names.get(kind)
-        if name is None or kind == _COVEY_DELIVERY and not isinstance(value, int):
-            policy.attributes.append((kind, value))
-            continue
-        if getattr(policy, name) is not None or not isinstance(value, int):
-            raise FormatError(DROP_GSA)
-        setattr(policy, name, value)
-    if policy.sender_id_form is not None:
-        policy.sender_id_form = policy.sender_id_form >> 8, policy.sender_id_form & 0xFF
-    return policy
+        yield
+        is_tv = isinstance(value, int)
+        if kind in _NUMBERS and (is_tv or kind != _COVEY_DELIVERY):
+            at = _NUMBERS.index(kind)
+            need(is_tv and numbers[at] is None)
+            numbers[at] = value
+        elif kind == _COVEY_EPOCH and not is_tv and len(value) == 4:
+            epoch = u32(value, 0)
+        elif kind == _COVEY_MAX_SILENCE and not is_tv and len(value) == 4:
+            silence = u32(value, 0) & 0xFFFFFF, value[0] != 0
+        else:
+            others.append((kind, value))
+    form = numbers[4]
+    if form is not None:
+        numbers[4] = form >> 8, form & 0xFF
+    return GroupWide(*numbers, epoch, silence, others)
 
 
 class GSA(Value):
@@ -199,20 +194,10 @@ def parse_gsa(body):
 
 def parse_gsa_job(body):
     """Job: the same in small steps."""
-    gsa = GSA([])
-    try:
-        for protocol, spi, content in parse_substructures(body):
-            yield
-            if protocol == NO_PROTOCOL:
-                gsa.group_wide = _parse_group_wide(content)
-            else:
-                gsa.policies.append((yield from _parse_policy(protocol, spi, content)))
-    except FormatError:
-        raise FormatError(DROP_GSA)
-    rekeys = [p for p in gsa.policies if p.protocol == iana.GIKE_UPDATE]
-    if not gsa.policies or len(rekeys) > 1:
-        raise FormatError(DROP_GSA)
-    return gsa
+    policies, group_wide = yield from parse_job(body, DROP_GSA, _parse_policy, _parse_group_wide)
+    rekeys = [p for p in policies if p.protocol == iana.GIKE_UPDATE]
+    need(policies and len(rekeys) < 2, DROP_GSA)
+    return GSA(policies, group_wide)
 
 
 # ---- The key server's half, which boards are built without
@@ -234,12 +219,19 @@ def _emit_policy(policy):
 
 
 def _emit_group_wide(policy):
+    form = policy.sender_id_form
+    numbers = (
+        policy.atd_s,
+        policy.dtd_s,
+        policy.sender_id_bits,
+        policy.udp_port,
+        None if form is None else form[0] << 8 | form[1],
+        policy.delivery,
+        policy.report_s,
+    )
     out = b""
-    for kind, name in _GROUP_WIDE:
-        value = getattr(policy, name)
+    for kind, value in zip(_NUMBERS, numbers):
         if value is not None:
-            if kind == _COVEY_SENDER_ID_FORM:
-                value = value[0] << 8 | value[1]
             out += emit_attribute(kind, value)
     if policy.epoch is not None:
         out += emit_attribute(_COVEY_EPOCH, struct.pack(">I", policy.epoch))

@@ -5,8 +5,7 @@ is nobody: several are followed side by side (section 2.4), and nothing that the
 Each is asked where its own answer says: a forger who tells of a NAT moves nobody but himself.
 
 Who we are is proven by a pre-shared key, or by a signature (digital.py): then signing and judging
-are work as agreeing on keys is, and one answer is judged after the other. A PPK (ppk.py) goes
-with either.
+are work as agreeing on keys is. A PPK (ppk.py) goes with either.
 """
 
 from covey import ike, offer, x25519
@@ -18,15 +17,14 @@ from covey.drops import (
     DROP_IKE_MESSAGE_ID,
     DROP_IKE_SPI,
     FormatError,
+    need,
 )
 from covey.exchange import IkeSA, most_len_of
 from covey.nat import HOME
 from covey.octets import equal, wipe
-from covey.payloads import error_name, error_of, every, notifies, notify, only
 from covey.port import const
 
-WAITS = "waits"  # what verify() returns of an answer that work() will judge
-GENUINE = "genuine"  # what is judged to come from the key server
+WAITS = 0  # what verify() returns of an answer that work() will judge
 
 _NO_SPI = b"\0\0\0\0\0\0\0\0"
 _NONCE_LEN = const(32)
@@ -36,55 +34,32 @@ _COOKIES = const(4)  # taken between two retransmissions: forgers can send any n
 _PEERS = const(3)  # followed at once: each costs two GCM contexts
 
 # Without a Delete these end an IKE SA that is being made (RFC 7296 section 2.21.2).
-_FATAL = (ike.AUTHENTICATION_FAILED, ike.INVALID_SYNTAX, ike.UNSUPPORTED_CRITICAL_PAYLOAD)
+FATAL = (ike.AUTHENTICATION_FAILED, ike.INVALID_SYNTAX, ike.UNSUPPORTED_CRITICAL_PAYLOAD)
 
 
 class Peer:
     """One who answered IKE_SA_INIT. FormatError where it takes up nothing that was offered."""
 
+    to = HOME  # where its messages go, and
+    is_natted = False  # whether we are behind a NAT, as its answer has it
+    has_ppk = False  # whether we have one for it, it uses PPKs, and it isn't settled yet
+    sa = None  # IkeSA, once we have agreed; taken over by whoever keeps it
+    keys = None  # ike.Keys, likewise
+
     def __init__(self, header, data, payloads):
         self.response = bytes(data)  # what its AUTH must cover
         self.spi_r = header.spi_r
-        self.to = HOME  # where its messages go, and
-        self.is_natted = False  # whether we are behind a NAT, as its answer has it
-        self.fragments = ike.IKEV2_FRAGMENTATION_SUPPORTED in [n.type for n in notifies(payloads)]
-        self.key_bits, self.kwa, _ = offer.parse_sar(only(payloads, ike.SA))
-        method, self.public = ike.parse_ke(only(payloads, ike.KE))
-        if method != ike.CURVE25519 or len(self.public) != _X25519_LEN:
-            raise FormatError(DROP_IKE_KE)
-        self.nonce = ike.check_nonce(only(payloads, ike.NONCE))
-        self.has_ppk = False  # whether we have one for it, it uses PPKs, and it isn't settled yet
-        self.sa = None  # IkeSA, once agree() is through; taken over by whoever keeps it
-        self.payloads = None  # of the answer to GSA_AUTH, while it is judged
-        self._keys = None  # ike.Keys
+        self.fragments = bool(ike.said(payloads, ike.IKEV2_FRAGMENTATION_SUPPORTED))
+        self.key_bits, self.kwa, _ = offer.parse_sar(ike.only(payloads, ike.SA))
+        method, self.public = ike.parse_ke(ike.only(payloads, ike.KE))
+        need(method == ike.CURVE25519 and len(self.public) == _X25519_LEN, DROP_IKE_KE)
+        self.nonce = ike.check_nonce(ike.only(payloads, ike.NONCE))
 
-    def agree(self, secret, nonce_i, spi_i, most_len, iv_space):
-        """Job: the keys that our secret and nonce share with this peer. FormatError: no good."""
-        shared = yield from x25519.multiply(secret, self.public)
-        if shared is None:  # RFC 7748 section 6.1: all zeros, whatever our secret is
-            raise FormatError(DROP_IKE_KE)
-        spis = spi_i, self.spi_r
-        self._keys = ike.derive(nonce_i, self.nonce, shared, *spis, self.key_bits)
-        wipe(shared)
-        yield
-        self.sa = IkeSA(
-            *spis,
-            self._keys,
-            self.kwa,
-            fragments=self.fragments,
-            most_len=most_len,
-            iv_space=iv_space,
-        )
-
-    def prove(self, config, request, idi):
-        """Job: the payloads that prove us. request: our IKE_SA_INIT; idi: body of our IDi."""
-        if self.has_ppk:
-            return config.ppk.prove(self._sign, self._keys.sk_pi, config, request, idi)
-        return self._sign(config, request, idi)
-
-    def _sign(self, config, request, idi):
-        """Job: the same by SK_pi as it is, AUTH at the end."""
-        sk_pi = self._keys.sk_pi
+    def sign(self, config, request, idi):
+        """Job: the payloads that prove us, by SK_pi as it is, AUTH at the end. request: our
+        IKE_SA_INIT; idi: body of our IDi.
+        """
+        sk_pi = self.keys.sk_pi
         if config.credentials is not None:
             payloads = yield from config.credentials.prove(sk_pi, request, self.nonce, idi)
             return payloads
@@ -94,45 +69,33 @@ class Peer:
     def verify(self, config, nonce_i, payloads):
         """Judge an answer to GSA_AUTH → None if it comes from the key server.
 
-        Else the name of the error with which the peer ended it, WAITS (for judge()), or
-        FormatError.
+        Else the name of the error with which the peer ended it, WAITS where credentials are to
+        judge it, or FormatError.
         """
-        error = error_of(payloads)
-        if not every(payloads, ike.AUTH):
-            if error in _FATAL:
-                return error_name(error)
-            raise FormatError(DROP_IKE_AUTH)
-        if ike.unsupported_critical(payloads) is not None:
-            raise FormatError(DROP_IKE_CRITICAL)
-        idr = only(payloads, ike.IDr)
-        method, proof = ike.parse_auth(only(payloads, ike.AUTH))
-        if config.idr is not None and ike.parse_id(idr) != (ike.ID_FQDN, config.idr):
-            raise FormatError(DROP_IKE_AUTH)
+        error = ike.error_of(payloads)
+        end = ike.error_name(error) if error in FATAL else None
+        if not ike.every(payloads, ike.AUTH):
+            need(end, DROP_IKE_AUTH)
+            return end
+        need(ike.unsupported_critical(payloads) is None, DROP_IKE_CRITICAL)
+        idr = ike.only(payloads, ike.IDr)
+        method, proof = ike.parse_auth(ike.only(payloads, ike.AUTH))
+        named = config.idr is None or ike.parse_id(idr) == (ike.ID_FQDN, config.idr)
+        need(named, DROP_IKE_AUTH)
         if self.has_ppk:
-            config.ppk.settle(payloads, self.sa.sk_d, self._keys.sk_pr)
+            config.ppk.settle(payloads, self.sa.sk_d, self.keys.sk_pr)
             self.has_ppk = (
                 False  # once, though memory may end behind it, and the answer come again
             )
         if config.credentials is not None:
-            self.payloads = payloads
             return WAITS
-        expected = ike.psk_auth(config.psk, self._keys.sk_pr, self.response, nonce_i, idr)
-        if method != ike.AUTH_SHARED_KEY or not equal(proof, expected):
-            raise FormatError(DROP_IKE_AUTH)
-        return error_name(error) if error in _FATAL else None
-
-    def judge(self, credentials, nonce_i):
-        """Job: of .payloads, which verify() has looked at → GENUINE, or what is wrong."""
-        proof = ike.parse_auth(only(self.payloads, ike.AUTH))
-        idr = only(self.payloads, ike.IDr)
-        signed = self._keys.sk_pr, self.response, nonce_i, idr
-        found = yield from credentials.judge(self.payloads, proof, *signed)
-        error = error_of(self.payloads)
-        return error_name(error) if found == GENUINE and error in _FATAL else found
+        expected = ike.psk_auth(config.psk, self.keys.sk_pr, self.response, nonce_i, idr)
+        need(method == ike.AUTH_SHARED_KEY and equal(proof, expected), DROP_IKE_AUTH)
+        return end
 
     def wipe(self):
-        if self._keys:
-            self._keys.wipe()
+        if self.keys:
+            self.keys.wipe()
         if self.sa:
             self.sa.wipe()
 
@@ -152,22 +115,21 @@ class Handshake:
         self.request = None  # our IKE_SA_INIT as sent last
         self._config = config
         self._outgoing = outgoing
-        self._path = path
+        self.path = path  # nat.Path or None
         self._awake = awake
         self._nonce = bytes(random(_NONCE_LEN))
         self._secret = bytearray(random(_X25519_LEN))
         self._ke = None  # body of our KE payload
         self._cookies = _COOKIES
         self._untried = []  # Peer: the first is in work, or will be
-        self._to_judge = []  # Peer: likewise, and before those
-        self.judged = None  # (Peer, what judge() found, or a DROP_*): whoever takes it clears it
+        self._judging = []  # jobs of credentials, before those: see digital.py
         self._followed = 0  # peers
         self._job = self._begin()
 
     @property
     def is_working(self):
         """Whether work() has something to do."""
-        return bool(self._job or self._untried or self._to_judge)
+        return bool(self._job or self._untried or self._judging)
 
     @property
     def _is_answered(self):
@@ -176,45 +138,44 @@ class Handshake:
 
     def work(self):
         """A slice of work. FormatError: the answer in work was no good and is forgotten."""
-        if self._job is None:
-            judges = self._to_judge
-            self._job = self._judge(judges[0]) if judges else self._follow(self._untried[0])
+        job = self._job
+        if job is None:
+            job = self._judging.pop(0) if self._judging else self._follow(self._untried[0])
+        self._job = None  # nobody closes it while it runs
         try:
-            next(self._job)
+            next(job)
+            self._job = job
         except StopIteration:
-            self._job = None
+            pass
         except FormatError:
-            self._job = None
             self._untried.pop(0).wipe()
             raise
 
     def take_answer(self, header, data):
         """An answer to IKE_SA_INIT: a cookie, or work to be done."""
         payloads = ike.parse_message(data)[1]
-        if ike.unsupported_critical(payloads) is not None:
-            raise FormatError(DROP_IKE_CRITICAL)
-        for n in notifies(payloads):
-            if n.type == ike.COOKIE:
-                return self._take_cookie(n.data)
-        if self._config.credentials is not None:
-            self._config.credentials.check_answer(payloads)
-        known = self._untried + self.peers
-        if len(known) >= _PEERS or any([peer.response == data for peer in known]):
-            raise FormatError(DROP_IKE_MESSAGE_ID)
-        if header.spi_r == _NO_SPI:
-            raise FormatError(DROP_IKE_SPI)
+        need(ike.unsupported_critical(payloads) is None, DROP_IKE_CRITICAL)
+        for cookie in ike.said(payloads, ike.COOKIE):
+            return self._take_cookie(cookie)
+        config = self._config
+        if config.credentials is not None:
+            config.credentials.check_answer(payloads)
+        known = [peer.response for peer in self._untried + self.peers]
+        need(len(known) < _PEERS and data not in known, DROP_IKE_MESSAGE_ID)
+        need(header.spi_r != _NO_SPI, DROP_IKE_SPI)
         peer = Peer(header, data, payloads)
-        if self._config.ppk is not None:
-            peer.has_ppk = self._config.ppk.is_known(payloads)
-        if self._path is not None:
-            peer.to, peer.is_natted = self._path.judge(self.spi_i, peer.spi_r, payloads)
+        if config.ppk is not None:
+            peer.has_ppk = config.ppk.is_known(payloads)
+        if self.path is not None:
+            peer.to, peer.is_natted = self.path.judge(self.spi_i, peer.spi_r, payloads)
         self._untried.append(peer)
 
-    def verify(self, peer, payloads):
-        """See Peer.verify."""
+    def verify(self, peer, payloads, holder):
+        """See Peer.verify; holder: the Registration, which hears of what is judged by work()."""
         found = peer.verify(self._config, self._nonce, payloads)
         if found == WAITS:
-            self._to_judge.append(peer)
+            conclude = self._config.credentials.conclude
+            self._judging.append(conclude(holder, peer, payloads, self._nonce))
         return found
 
     def lose(self, peer):
@@ -251,58 +212,59 @@ class Handshake:
             (ike.KE, self._ke),
             (ike.NONCE, self._nonce),
         ]
-        if self._path is not None:
-            payloads += self._path.notify(self.spi_i)
-        payloads.append(notify(ike.IKEV2_FRAGMENTATION_SUPPORTED))
-        if self._config.credentials is not None:
-            payloads.append(self._config.credentials.announcement())
-        if self._config.ppk is not None:
-            payloads.append(self._config.ppk.announcement())
+        if self.path is not None:
+            payloads += self.path.notify(self.spi_i)
+        payloads.append(ike.notify(ike.IKEV2_FRAGMENTATION_SUPPORTED))
+        for more in (self._config.credentials, self._config.ppk):
+            if more is not None:
+                payloads.append(more.announcement())
         payloads += self.payloads
         spis = self.spi_i, _NO_SPI
         self.request = ike.emit_message(*spis, ike.IKE_SA_INIT, ike.FLAG_I, 0, payloads)
         self._outgoing.append((self.request, HOME))
 
     def _send(self, peer):
-        self._outgoing.extend([(data, peer.to) for data in peer.sa.request or ()])
+        for data in peer.sa.request or ():
+            self._outgoing.append((data, peer.to))
 
     def _take_cookie(self, cookie):
         """RFC 7296 section 2.6: the same message again, with the cookie before its payloads."""
-        if not 1 <= len(cookie) <= _COOKIE_MOST:
-            raise FormatError(DROP_IKE_FORMAT)
-        if self._is_answered or not self._cookies:
-            raise FormatError(DROP_IKE_MESSAGE_ID)
+        need(1 <= len(cookie) <= _COOKIE_MOST, DROP_IKE_FORMAT)
+        need(self._cookies and not self._is_answered, DROP_IKE_MESSAGE_ID)
         self._cookies -= 1
-        self._send_init([notify(ike.COOKIE, cookie)])
+        self._send_init([ike.notify(ike.COOKIE, cookie)])
 
     def _follow(self, peer):
-        """Job: the keys shared with someone who answered, then GSA_AUTH to it."""
+        """Job: the keys shared with someone who answered, then GSA_AUTH to it. FormatError: it is
+        no good.
+        """
         config = self._config
-        most_len = most_len_of(config.fragment_size)
+        id_type = ike.ID_KEY_ID
+        if config.credentials is not None:
+            id_type = config.credentials.id_type
         iv_space = 0
         if config.credentials is not None or config.ppk is not None:
             # no two signatures are the same, nor what is said where USE_PPK was taken away
             iv_space = self._followed
             self._followed += 1
-        id_type = config.credentials.id_type if config.credentials else ike.ID_KEY_ID
-        yield from peer.agree(self._secret, self._nonce, self.spi_i, most_len, iv_space)
+        shared = yield from x25519.multiply(self._secret, peer.public)
+        need(shared is not None, DROP_IKE_KE)  # RFC 7748 section 6.1: zeros, whatever our secret
+        spis = self.spi_i, peer.spi_r
+        peer.keys = ike.derive(self._nonce, peer.nonce, shared, *spis, peer.key_bits)
+        wipe(shared)
+        yield
+        most_len = most_len_of(config.fragment_size)
+        how = True, 1, peer.fragments, most_len, iv_space
+        peer.sa = IkeSA(*spis, peer.keys, peer.kwa, *how)
         idi = ike.emit_id(id_type, config.idi)
         payloads = [(ike.IDi, idi)]
         if config.idr is not None:
             payloads.append((ike.IDr, ike.emit_id(ike.ID_FQDN, config.idr)))
-        proof = yield from peer.prove(config, self.request, idi)
-        payloads += proof
+        proof = config, self.request, idi
+        if peer.has_ppk:
+            payloads += yield from config.ppk.prove(peer.sign, peer.keys.sk_pi, *proof)
+        else:
+            payloads += yield from peer.sign(*proof)
         peer.sa.ask(ike.GSA_AUTH, payloads + offer.ask_for(config, self._awake))
         self.peers.append(self._untried.pop(0))
         self._send(peer)
-
-    def _judge(self, peer):
-        """Job: see Peer.judge. What ends without a word has found no memory."""
-        found = None
-        try:
-            found = yield from peer.judge(self._config.credentials, self._nonce)
-        except FormatError as e:
-            found = e.reason
-        finally:
-            self._to_judge.remove(peer)
-            self.judged = peer, found

@@ -13,12 +13,11 @@ new nonce, and before anything was worked out with the secret (RFC 7296 section 
 from covey import ike
 from covey.drops import DROP_CAPACITY, DROP_IKE_REDIRECT, FormatError
 from covey.handshake import Handshake
+from covey.ike import error_of
 from covey.nat import HOME
 from covey.octets import wipe
-from covey.payloads import error_of
 from covey.port import ticks_add, ticks_diff
 from covey.registration import AUTH, CLOSED, FAILED, INIT, NO_MEMORY, STARTING, Registration
-from covey.unicast import REDIRECT
 
 REDIRECTED = "redirected"  # an outcome, and .reason: another server is to be asked, see several.py
 
@@ -63,11 +62,11 @@ class Hop(Registration):
         if self.state != STARTING:
             self._patience.heard(self._now_ms)
 
-    def _keep(self, peer):
-        Registration._keep(self, peer)
+    def keep(self, peer):
+        Registration.keep(self, peer)
         self._unicast.most_s = self._several.most_s
 
-    def _take_policy(self, payloads, sa):
+    def take_policy(self, payloads, sa):
         where = None
         try:
             if error_of(payloads) is None:
@@ -79,19 +78,13 @@ class Hop(Registration):
             return self._conclude(NO_MEMORY)
         if where is not None:
             return self._conclude(where)
-        Registration._take_policy(self, payloads, sa)
+        Registration.take_policy(self, payloads, sa)
 
-    def _take_events(self):
-        reason = 0
-        if self._unicast is not None:
-            for event in self._unicast.events:
-                if event[0] != REDIRECT:
-                    continue
-                if self._several.follow(event[1], self._now_ms) == REDIRECTED:
-                    self._outcomes.append(REDIRECTED)
-                else:
-                    reason = self.drops.count(DROP_IKE_REDIRECT)
-        return Registration._take_events(self) or reason
+    def redirected(self, data):
+        if self._several.follow(data, self._now_ms) == REDIRECTED:
+            self._outcomes.append(REDIRECTED)
+        else:
+            self.drops.count(DROP_IKE_REDIRECT)
 
 
 class _Handshake(Handshake):
@@ -138,7 +131,7 @@ class _Handshake(Handshake):
 
 
 class Patience:
-    """patience.Patience for a key server that may be dead.
+    """deadline.Patience for a key server that may be dead.
 
     hop_ms: how long it may say nothing once we doubt that it lives. is_proving: it has answered
     IKE_SA_INIT; so we don't, yet.

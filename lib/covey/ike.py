@@ -13,14 +13,14 @@ from covey.drops import (
     DROP_IKE_TAG,
     ConfigError,
     FormatError,
+    need,
 )
 from covey.gcm import IV_LEN, TAG_LEN
 from covey.iana import *  # noqa: F403
 from covey.ikebody import *  # noqa: F403
 from covey.ikesa import *  # noqa: F403
-from covey.ikesa import Value
+from covey.ikesa import Value, end_of
 from covey.job import finish
-from covey.octets import u16
 from covey.port import const
 
 # RFC 7296 section 2 asks for 1280 octets and recommends 3000; a board's memory sets the bound.
@@ -31,8 +31,7 @@ _HEADER = const(28)
 _GENERIC = const(4)
 _VERSION = const(0x20)  # major 2, minor 0
 _CRITICAL = const(0x80)
-_NO_SPI = bytes(8)
-_KNOWN = tuple(range(iana.SA, iana.EAP + 1)) + tuple(range(iana.IDg, iana.SKF + 1))
+_UNASSIGNED = const(49)  # the one kind of payload between SA and SKF that nobody knows
 
 
 # IKE header, RFC 7296 section 3.1:
@@ -55,28 +54,26 @@ _KNOWN = tuple(range(iana.SA, iana.EAP + 1)) + tuple(range(iana.IDg, iana.SKF + 
 class Header(Value):
     """In a GSA_REKEY both SPIs together are the one SPI of the Rekey SA (RFC 9838, 2.4.1)."""
 
-    def __init__(self, spi_i, spi_r, next_payload, exchange, flags, message_id, length):
-        self.spi_i = spi_i
-        self.spi_r = spi_r
-        self.next_payload = next_payload
-        self.exchange = exchange
-        self.flags = flags
-        self.message_id = message_id
-        self.length = length  # of the whole message, in octets
+    def __init__(self, data):
+        (
+            self.spi_i,
+            self.spi_r,
+            self.next_payload,
+            self.version,
+            self.exchange,
+            self.flags,
+            self.message_id,
+            self.length,  # of the whole message, in octets
+        ) = struct.unpack(">8s8sBBBBII", data[:_HEADER])
 
 
 def parse_header(data):
     """The header of a whole message: its length must be exactly len(data)."""
-    if not _HEADER <= len(data) <= MOST_LEN:
-        raise FormatError(DROP_IKE_HEADER)
-    spi_i, spi_r, first, version, exchange, flags, message_id, length = struct.unpack(
-        ">8s8sBBBBII", data[:_HEADER]
-    )
-    if version >> 4 != _VERSION >> 4 or length != len(data):
-        raise FormatError(DROP_IKE_HEADER)
-    if spi_i == _NO_SPI and exchange != iana.GSA_REKEY:
-        raise FormatError(DROP_IKE_HEADER)
-    return Header(spi_i, spi_r, first, exchange, flags, message_id, length)
+    need(_HEADER <= len(data) <= MOST_LEN, DROP_IKE_HEADER)
+    header = Header(data)
+    is_whole = header.version >> 4 == _VERSION >> 4 and header.length == len(data)
+    need(is_whole and (any(header.spi_i) or header.exchange == iana.GSA_REKEY), DROP_IKE_HEADER)
+    return header
 
 
 def emit_header(spi_i, spi_r, next_payload, exchange, flags, message_id, length):
@@ -106,14 +103,6 @@ class Payload(Value):
         self.off = off
 
 
-def payload_end(data, off):
-    """Where the payload at off ends; the one check after which its header can be read."""
-    left = len(data) - off
-    if left < _GENERIC or not _GENERIC <= u16(data, off + 2) <= left:
-        raise FormatError(DROP_IKE_FORMAT)
-    return off + u16(data, off + 2)
-
-
 def walk(kind, data, off):
     """Payloads from off up to SK, SKF or the end → ([Payload], where that is, SK, SKF or 0)."""
     return finish(_walk_job(kind, data, off))
@@ -123,9 +112,8 @@ def _walk_job(kind, data, off):
     """Job: the same in small steps."""
     found = []
     while kind != iana.NO_NEXT_PAYLOAD and kind != iana.SK and kind != iana.SKF:
-        end = payload_end(data, off)
-        if len(found) == MOST_PAYLOADS:
-            raise FormatError(DROP_IKE_FORMAT)
+        end = end_of(data, off)
+        need(len(found) < MOST_PAYLOADS)
         body = bytes(data[off + _GENERIC : end])
         found.append(Payload(kind, data[off + 1] & _CRITICAL != 0, body, off))
         kind = data[off]
@@ -147,26 +135,27 @@ def parse_chain(first, data):
 def parse_chain_job(first, data):
     """Job: the same in small steps."""
     found, end, kind = yield from _walk_job(first, data, 0)
-    if kind != iana.NO_NEXT_PAYLOAD or end != len(data):
-        raise FormatError(DROP_IKE_FORMAT)
+    need(kind == iana.NO_NEXT_PAYLOAD and end == len(data))
     return found
 
 
 def emit_chain(payloads):
     """[(kind, body), ...] → octets; the first one's kind is for the header before them."""
-    out = bytearray()
-    for i, (_, body) in enumerate(payloads):
-        following = payloads[i + 1][0] if i + 1 < len(payloads) else iana.NO_NEXT_PAYLOAD
-        out += struct.pack(">BBH", following, 0, _GENERIC + len(body))
-        out += body
+    out = b""
+    following = iana.NO_NEXT_PAYLOAD
+    for kind, body in reversed(payloads):
+        out = struct.pack(">BBH", following, 0, _GENERIC + len(body)) + body + out
+        following = kind
     return out
 
 
 def unsupported_critical(payloads):
     """The kind of the first unknown payload that is marked critical, else None (section 2.5)."""
     for payload in payloads:
-        if payload.critical and payload.kind not in _KNOWN:
-            return payload.kind
+        kind = payload.kind
+        is_known = iana.SA <= kind <= iana.SKF and kind != _UNASSIGNED
+        if payload.critical and not is_known:
+            return kind
     return None
 
 
@@ -213,25 +202,13 @@ def emit_message(spi_i, spi_r, exchange, flags, message_id, payloads):
 # +---------------------------------------------------------------+
 
 
-def emit_head(spi_i, spi_r, exchange, flags, message_id, payloads, inner_len):
-    """IKE header and generic header of SK before inner_len octets: 32 octets, lengths to match."""
-    header = emit_header(
-        spi_i, spi_r, iana.SK, exchange, flags, message_id, _HEADER + _GENERIC + inner_len
-    )
-    return bytearray(header) + struct.pack(">BBH", _first_kind(payloads), 0, _GENERIC + inner_len)
-
-
 def seal_message(ctx, spi_i, spi_r, exchange, flags, message_id, payloads, iv8):
     """A message whose payloads [(kind, body), ...] are in SK, encrypted by ctx (GCMContext)."""
     chain = emit_chain(payloads)
-    inner_len = IV_LEN + len(chain) + 1 + TAG_LEN  # no padding, one octet of pad length
-    check_emitted(_HEADER + _GENERIC + inner_len)
-    out = emit_head(spi_i, spi_r, exchange, flags, message_id, payloads, inner_len)
-    aad_len = len(out)
-    out += iv8
-    out += chain
-    out += bytes(1 + TAG_LEN)
-    ctx.seal(out, 0, aad_len, len(chain) + 1)
+    body = iv8 + chain + bytes(1 + TAG_LEN)  # no padding, one octet of pad length
+    out = emit_message(spi_i, spi_r, exchange, flags, message_id, [(iana.SK, body)])
+    out[_HEADER] = _first_kind(payloads)
+    ctx.seal(out, 0, _HEADER + _GENERIC, len(chain) + 1)
     return out
 
 
@@ -248,17 +225,14 @@ class Opened(Value):
         self.inner = inner  # their octets, without padding
 
 
-def open_octets(ctx, data):
-    """Find SK, verify and decrypt a copy → Opened. FormatError(DROP_IKE_TAG) if forged."""
-    return finish(open_job(ctx, data))
-
-
 def open_job(ctx, data):
-    """Job: the same in small steps, where ctx is a RareContext."""
+    """Job: find SK, verify and decrypt a copy → Opened. FormatError(DROP_IKE_TAG) if forged.
+
+    In small steps, where ctx is a RareContext.
+    """
     header = parse_header(data)
     clear, off, kind = walk(header.next_payload, data, _HEADER)
-    if kind != iana.SK or payload_end(data, off) != len(data):
-        raise FormatError(DROP_IKE_FORMAT)  # SK must be there, and must be the last
+    need(kind == iana.SK and end_of(data, off) == len(data))  # it must be there, and the last
     aad_len = off + _GENERIC
     inner = yield from open_text_job(ctx, data, aad_len)
     return Opened(header, clear, bytearray(data[:aad_len]), data[off], inner)
@@ -268,8 +242,7 @@ def open_text_job(ctx, data, aad_len):
     """Job: what stands encrypted behind so many octets of AAD, without padding; data stay."""
     text = aad_len + IV_LEN
     text_len = len(data) - text - TAG_LEN
-    if text_len < 1:
-        raise FormatError(DROP_IKE_FORMAT)
+    need(text_len > 0)
     yield
     copy = bytearray(data)
     try:
@@ -279,11 +252,9 @@ def open_text_job(ctx, data, aad_len):
             is_genuine = ctx.open(copy, 0, aad_len, text_len)
     except ValueError:  # more before SK, or more in it, than this interpreter's GCM takes
         raise FormatError(DROP_IKE_FORMAT)
-    if not is_genuine:
-        raise FormatError(DROP_IKE_TAG)
+    need(is_genuine, DROP_IKE_TAG)
     inner_len = text_len - 1 - copy[text + text_len - 1]
-    if inner_len < 0:
-        raise FormatError(DROP_IKE_FORMAT)
+    need(inner_len >= 0)
     return copy[text : text + inner_len]
 
 
@@ -294,7 +265,7 @@ def rekey_signed_octets(head, inner, auth_off):
     clear; auth_off: where in inner the AUTH payload's generic header stands. The octets of the
     signature count as zero, whatever they are.
     """
-    end = payload_end(inner, auth_off)
+    end = end_of(inner, auth_off)
     at = auth_off + _GENERIC
     at += 4 + parse_signature_auth(inner[at + 4 : end])[1]  # noqa: F405
     out = bytearray(head)
@@ -309,10 +280,23 @@ def rekey_signed_octets(head, inner, auth_off):
 # ---- The key server's half, which boards are built without
 
 
+def open_octets(ctx, data):
+    """open_job, at once."""
+    return finish(open_job(ctx, data))
+
+
 def open_message(ctx, data):
     """A message in SK → (Header, [Payload]): those before SK, then the inner ones."""
     opened = open_octets(ctx, data)
     return opened.header, opened.clear + parse_chain(opened.first, opened.inner)
+
+
+def emit_head(spi_i, spi_r, exchange, flags, message_id, payloads, inner_len):
+    """IKE header and generic header of SK before inner_len octets: 32 octets, lengths to match."""
+    header = emit_header(
+        spi_i, spi_r, iana.SK, exchange, flags, message_id, _HEADER + _GENERIC + inner_len
+    )
+    return bytearray(header) + struct.pack(">BBH", _first_kind(payloads), 0, _GENERIC + inner_len)
 
 
 def rekey_to_sign(spi, flags, message_id, payloads):

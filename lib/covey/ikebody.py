@@ -6,8 +6,8 @@ Cold code, plain values; a body that does not parse is a FormatError(DROP_IKE_FO
 import struct
 
 from covey import iana
-from covey.drops import DROP_IKE_FORMAT, FormatError
-from covey.ikesa import Value
+from covey.drops import need
+from covey.ikesa import Value, end_of
 from covey.octets import u16
 from covey.port import const, sha1
 
@@ -33,41 +33,34 @@ _SPI_LEN = {iana.IKE: 0, iana.AH: 4, iana.ESP: 4, iana.GIKE_UPDATE: 16, 0: 0}
 # +---------------+-----------------------------------------------+
 
 
-def _check_least(body, least):
-    if len(body) < least:
-        raise FormatError(DROP_IKE_FORMAT)
-
-
 def parse_ke(body):
     """→ (method, public value)"""
-    _check_least(body, 4)
-    return u16(body, 0), bytes(body[4:])
+    need(len(body) >= 4)
+    return u16(body, 0), body[4:]
 
 
 def emit_ke(method, data):
-    return struct.pack(">HH", method, 0) + data
-
-
-def parse_id(body):
-    """IDi, IDr, IDg → (ID type, identity); an address has its family's length."""
-    _check_least(body, 4)
-    if len(body) - 4 != _ADDRESS_LEN.get(body[0], len(body) - 4):
-        raise FormatError(DROP_IKE_FORMAT)
-    return body[0], bytes(body[4:])
-
-
-def emit_id(id_type, data):
-    return struct.pack(">I", id_type << 24) + data
+    return bytes((method >> 8, method & 0xFF, 0, 0)) + data
 
 
 def parse_auth(body):
     """→ (method, authentication data)"""
-    _check_least(body, 4)
-    return body[0], bytes(body[4:])
+    need(len(body) >= 4)
+    return body[0], body[4:]
 
 
-def emit_auth(method, data):
-    return struct.pack(">I", method << 24) + data
+def parse_id(body):
+    """IDi, IDr, IDg → (ID type, identity); an address has its family's length."""
+    id_type, data = parse_auth(body)
+    need(len(data) == _ADDRESS_LEN.get(id_type, len(data)))
+    return id_type, data
+
+
+def emit_id(id_type, data):
+    return bytes((id_type, 0, 0, 0)) + data
+
+
+emit_auth = emit_id  # (method, data)
 
 
 # Authentication data of method 14, RFC 7427 section 3:
@@ -83,17 +76,15 @@ def emit_auth(method, data):
 
 def parse_signature_auth(data):
     """→ (AlgorithmIdentifier, offset of the signature in data, signature)"""
-    if not data or not data[0] or len(data) <= 1 + data[0]:
-        raise FormatError(DROP_IKE_FORMAT)
+    need(data and 0 < data[0] < len(data) - 1)
     off = 1 + data[0]
-    return bytes(data[1:off]), off, bytes(data[off:])
+    return data[1:off], off, data[off:]
 
 
 def check_nonce(body):
     """Ni, Nr: 16 to 256 octets (section 3.9) → the nonce."""
-    if not _NONCE_LEAST <= len(body) <= _NONCE_MOST:
-        raise FormatError(DROP_IKE_FORMAT)
-    return bytes(body)
+    need(_NONCE_LEAST <= len(body) <= _NONCE_MOST)
+    return body
 
 
 # Notify, section 3.10:
@@ -118,15 +109,15 @@ class Notify(Value):
 
 
 def parse_notify(body):
-    _check_least(body, 4)
+    need(len(body) >= 4)
     at = 4 + body[1]
-    _check_least(body, at)
-    return Notify(body[0], bytes(body[4:at]), u16(body, 2), bytes(body[at:]))
+    need(len(body) >= at)
+    return Notify(body[0], body[4:at], u16(body, 2), body[at:])
 
 
 def emit_notify(notify):
-    spi = notify.spi
-    return struct.pack(">BBH", notify.protocol, len(spi), notify.type) + spi + notify.data
+    type, spi = notify.type, notify.spi
+    return bytes((notify.protocol, len(spi), type >> 8, type & 0xFF)) + spi + notify.data
 
 
 def nat_detection(spi_i, spi_r, address, port):
@@ -136,7 +127,7 @@ def nat_detection(spi_i, spi_r, address, port):
     """
     if sha1 is None:
         return None
-    return sha1(spi_i + spi_r + address + struct.pack(">H", port)).digest()
+    return sha1(spi_i + spi_r + address + bytes((port >> 8, port & 0xFF))).digest()
 
 
 # Delete, section 3.11:
@@ -153,25 +144,18 @@ def nat_detection(spi_i, spi_r, address, port):
 class Delete(Value):
     """Protocol 0: the whole GSA. A listed SPI of zeros: all SAs of that protocol (RFC 9838)."""
 
-    def __init__(self, protocol, spi_size, spis):
+    def __init__(self, protocol, size, spis):
         self.protocol = protocol
-        self.spi_size = spi_size
+        self.spi_size = size
         self.spis = spis
 
 
 def parse_delete(body):
-    _check_least(body, 4)
-    protocol, size, count = struct.unpack(">BBH", body[:4])
-    if size != _SPI_LEN.get(protocol, size) or len(body) != 4 + size * count:
-        raise FormatError(DROP_IKE_FORMAT)
-    return Delete(
-        protocol, size, [bytes(body[i : i + size]) for i in range(4, len(body), size or 1)]
-    )
-
-
-def emit_delete(delete):
-    head = struct.pack(">BBH", delete.protocol, delete.spi_size, len(delete.spis))
-    return head + b"".join(delete.spis)
+    need(len(body) >= 4)
+    protocol, size = body[0], body[1]
+    need(size == _SPI_LEN.get(protocol, size) and len(body) == 4 + size * u16(body, 2))
+    spis = [body[off : off + size] for off in range(4, len(body), size or 1)]
+    return Delete(protocol, size, spis)
 
 
 # Traffic Selector, section 3.13.1; addresses of 4 octets (type 7) or 16 (type 8):
@@ -190,38 +174,84 @@ def emit_delete(delete):
 class TrafficSelector(Value):
     """A range of addresses and ports; protocol 0: any. Of another type: opaque octets only."""
 
-    def __init__(self, proto, start_port, end_port, start_addr, end_addr, kind=None, opaque=None):
-        self.kind = kind
+    def __init__(self, proto, start_port, end_port, start_addr, end_addr, kind=None, rest=None):
         if kind is None:
             is_v4 = len(start_addr) == 4
-            self.kind = iana.TS_IPV4_ADDR_RANGE if is_v4 else iana.TS_IPV6_ADDR_RANGE
+            kind = iana.TS_IPV4_ADDR_RANGE if is_v4 else iana.TS_IPV6_ADDR_RANGE
+        self.kind = kind
         self.proto = proto
         self.start_port = start_port
         self.end_port = end_port
         self.start_addr = start_addr
         self.end_addr = end_addr
-        self.opaque = opaque  # of an unknown type, what follows the length; else None
+        self.opaque = rest  # of an unknown type, what follows the length; else None
 
 
 def parse_ts(data, off=0):
     """The selector at data[off] → (TrafficSelector, offset behind it)"""
-    _check_least(data, off + 4)
-    kind, proto, length = struct.unpack(">BBH", data[off : off + 4])
-    end = off + length
-    if length < 4 or end > len(data):
-        raise FormatError(DROP_IKE_FORMAT)
+    end = end_of(data, off)
+    kind, proto = data[off], data[off + 1]
     if kind not in (iana.TS_IPV4_ADDR_RANGE, iana.TS_IPV6_ADDR_RANGE):
-        opaque = bytes(data[off + 4 : end])
-        return TrafficSelector(proto, 0, 0, b"", b"", kind, opaque), end
-    size = 4 if kind == iana.TS_IPV4_ADDR_RANGE else 16
-    if length != _TS_HEADER + 2 * size:
-        raise FormatError(DROP_IKE_FORMAT)
+        return TrafficSelector(proto, 0, 0, b"", b"", kind, data[off + 4 : end]), end
     at = off + _TS_HEADER
-    addresses = bytes(data[at : at + size]), bytes(data[at + size : end])
-    return TrafficSelector(proto, u16(data, off + 4), u16(data, off + 6), *addresses), end
+    middle = at + (4 if kind == iana.TS_IPV4_ADDR_RANGE else 16)
+    need(end - middle == middle - at)
+    addresses = data[at:middle], data[middle:end]
+    return TrafficSelector(proto, u16(data, off + 4), u16(data, off + 6), *addresses, kind), end
+
+
+# What is in a list of payloads
+
+
+def every(payloads, kind):
+    """The bodies of all payloads of a kind."""
+    return [p.body for p in payloads if p.kind == kind]
+
+
+def only(payloads, kind):
+    """The body of the one payload of a kind; FormatError if there is none, or another."""
+    found = every(payloads, kind)
+    need(len(found) == 1)
+    return found[0]
+
+
+def notify(type, data=b""):
+    """A notification that concerns no Child SA, as (kind, body)."""
+    return iana.NOTIFY, emit_notify(Notify(0, b"", type, data))
+
+
+def notifies(payloads):
+    """All notifications → [Notify]."""
+    return [parse_notify(body) for body in every(payloads, iana.NOTIFY)]
+
+
+def said(payloads, type):
+    """The data of all notifications of a type."""
+    return [n.data for n in notifies(payloads) if n.type == type]
+
+
+def error_of(payloads):
+    """Type of the first notification that is an error, or None. All unknown ones count, too:
+    in a response they say that the request has failed (RFC 7296 section 3.10.1)."""
+    for n in notifies(payloads):
+        if n.type < iana.FIRST_STATUS:
+            return n.type
+    return None
+
+
+def error_name(type):
+    """A short name for people and logs: "no_proposal_chosen"; the table is loaded when asked."""
+    from covey.errornames import NAMES
+
+    return NAMES.get(type) or "error_" + str(type)
 
 
 # ---- The key server's half, which boards are built without
+
+
+def emit_delete(delete):
+    head = struct.pack(">BBH", delete.protocol, delete.spi_size, len(delete.spis))
+    return head + b"".join(delete.spis)
 
 
 def emit_signature_auth(algorithm, signature):

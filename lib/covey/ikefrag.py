@@ -85,7 +85,7 @@ def number_of(data):
 
 def _numbers(data, off):
     """Fragment number and total at an SKF payload, which must be the last one."""
-    if ike.payload_end(data, off) != len(data) or len(data) < off + _SKF + IV_LEN + 1 + TAG_LEN:
+    if ike.end_of(data, off) != len(data) or len(data) < off + _SKF + IV_LEN + 1 + TAG_LEN:
         raise FormatError(DROP_IKE_FORMAT)
     number, total = u16(data, off + 4), u16(data, off + 6)
     if not 1 <= number <= total:

@@ -11,12 +11,12 @@ from covey import ike, offer, x25519
 from covey.drops import DROP_IKE_KE, FormatError
 from covey.exchange import IkeSA
 from covey.octets import wipe
-from covey.payloads import only
 from covey.port import const
 
 _SPI_LEN = const(8)
 _NONCE_LEN = const(32)
 _X25519_LEN = const(32)  # of secrets and public values
+_TYPES = ike.ENCR, ike.PRF, ike.INTEG, ike.KE_METHOD, ike.KWA  # of what a proposal may hold
 
 
 class Refused(Exception):
@@ -86,9 +86,9 @@ class Opening(_Basis):
 
     def finish(self, answer):
         """answer: the payloads of a genuine one without error. FormatError where it is no good."""
-        bits, kwa, spi_r = offer.parse_sar(only(answer, ike.SA), _SPI_LEN)
-        nonce = ike.check_nonce(only(answer, ike.NONCE))
-        method, public = ike.parse_ke(only(answer, ike.KE))
+        bits, kwa, spi_r = offer.parse_sar(ike.only(answer, ike.SA), _SPI_LEN)
+        nonce = ike.check_nonce(ike.only(answer, ike.NONCE))
+        method, public = ike.parse_ke(ike.only(answer, ike.KE))
         if method != ike.CURVE25519:
             raise FormatError(DROP_IKE_KE)
         shared = yield from self.agree(public)
@@ -102,13 +102,13 @@ class Answering(_Basis):
     """
 
     def __init__(self, old, payloads, random):
-        proposals = ike.parse_sa(only(payloads, ike.SA))
-        self._peer_nonce = ike.check_nonce(only(payloads, ike.NONCE))
+        proposals = ike.parse_sa(ike.only(payloads, ike.SA))
+        self._peer_nonce = ike.check_nonce(ike.only(payloads, ike.NONCE))
         chosen = _choose(proposals)
         if chosen is None:
             raise Refused(ike.NO_PROPOSAL_CHOSEN)
         self._proposal, self._bits, self._kwa = chosen
-        method, self._peer_public = ike.parse_ke(only(payloads, ike.KE))
+        method, self._peer_public = ike.parse_ke(ike.only(payloads, ike.KE))
         if method != ike.CURVE25519:
             raise Refused(ike.INVALID_KE_PAYLOAD, bytes((0, ike.CURVE25519)))
         if len(self._peer_public) != _X25519_LEN:
@@ -124,9 +124,11 @@ class Answering(_Basis):
         proposal = self._proposal
         nonces = self._peer_nonce, self._nonce
         made = self.make(shared, nonces, (proposal.spi, self._spi), self._bits, self._kwa, False)
-        proposal.spi = self._spi
+        cipher = offer.GCM_256 if self._bits == 256 else offer.GCM_128
+        wrap = offer.KWA_256 if self._kwa == ike.KW_5649_256 else offer.KWA_128
+        chosen = cipher, offer.PRF, offer.CURVE25519, wrap
         payloads = [
-            (ike.SA, ike.emit_sa([proposal])),
+            (ike.SA, offer.proposal(0, proposal.num, ike.IKE, self._spi, *chosen)),
             (ike.NONCE, self._nonce),
             (ike.KE, ike.emit_ke(ike.CURVE25519, public)),
         ]
@@ -134,8 +136,7 @@ class Answering(_Basis):
 
 
 def _choose(proposals):
-    """Of a peer that rekeys the IKE SA → (the Proposal to answer with, SPI as the peer's; key
-    bits; KWA), or None.
+    """Of a peer that rekeys the IKE SA → (its Proposal that we take, key bits, KWA), or None.
 
     The first one that holds what we take; of its key wraps the strongest. One with a transform
     type that we don't know, or a key length where there is none, is not taken as a whole.
@@ -145,19 +146,18 @@ def _choose(proposals):
             continue
         for bits, kwas in ((256, (ike.KW_5649_256,)), (128, (ike.KW_5649_256, ike.KW_5649_128))):
             for kwa in kwas:
-                wanted = offer.ike_proposal(proposal.num, proposal.spi, bits, kwa)
-                if all([t in proposal.transforms for t in wanted.transforms]):
-                    return wanted, bits, kwa
+                if offer.has_all(proposal, bits, kwa):
+                    return proposal, bits, kwa
     return None
 
 
 def _is_sound(proposal):
     if len(proposal.spi) != _SPI_LEN or not any(proposal.spi):
         return False
-    none = [ike.Transform(ike.INTEG, ike.INTEG_NONE)]  # may stand beside an AEAD cipher
-    if proposal.of_kind(ike.INTEG) not in ([], none):
-        return False
+    none = ike.Transform(ike.INTEG, ike.INTEG_NONE)  # may stand beside an AEAD cipher, once
     for t in proposal.transforms:
-        if t.kind not in offer.IKE_TYPES and t.kind != ike.INTEG or not t.has_valid_key_length():
+        if t.kind not in _TYPES or t.kind == ike.INTEG and t != none:
             return False
-    return True
+        if not t.has_valid_key_length():
+            return False
+    return [t.kind for t in proposal.transforms].count(ike.INTEG) < 2

@@ -6,7 +6,7 @@ Cold code, plain values. SAg (RFC 9838 section 4.3) is an SA payload whose propo
 import struct
 
 from covey import iana
-from covey.drops import DROP_IKE_FORMAT, FormatError
+from covey.drops import need
 from covey.octets import u16, wipe
 from covey.port import const
 from covey.prf import prf, prf_plus
@@ -55,26 +55,23 @@ def parse_attributes(data):
     """Attributes that fill data, one by one: (type, value), an int for TV, bytes for TLV."""
     off = 0
     while off < len(data):
-        if len(data) - off < 4:
-            raise FormatError(DROP_IKE_FORMAT)
+        need(len(data) - off >= 4)
         kind = u16(data, off)
         value = u16(data, off + 2)
         off += 4
         if kind & _TV:
             kind &= ~_TV
         else:
-            if value > len(data) - off:
-                raise FormatError(DROP_IKE_FORMAT)
+            need(value <= len(data) - off)
             off += value
-            value = bytes(data[off - value : off])
+            value = data[off - value : off]
         yield kind, value
 
 
-def emit_attribute(kind, value):
-    """An int is sent as TV, octets as TLV."""
-    if isinstance(value, int):
-        return struct.pack(">HH", _TV | kind, value)
-    return struct.pack(">HH", kind, len(value)) + value
+def octets_of(value, least=1, most=0xFFFF):
+    """The value of an attribute that must be TLV, of so many octets."""
+    need(not isinstance(value, int) and least <= len(value) <= most)
+    return value
 
 
 # Transform, RFC 7296 section 3.3.2:
@@ -111,53 +108,49 @@ class Transform(Value):
         return self.key_bits is None
 
 
-def _parse_transform(kind, id, attributes):
-    transform = Transform(kind, id)
-    takes_algorithm = kind == iana.GCAUTH and id == iana.GCAUTH_DIGITAL_SIGNATURE
-    for name, value in parse_attributes(attributes):
-        is_tv = isinstance(value, int)
-        if name == _KEY_LENGTH:
-            if not is_tv or transform.key_bits is not None:
-                raise FormatError(DROP_IKE_FORMAT)
-            transform.key_bits = value
-        elif name == _SIGNATURE_ALGORITHM and takes_algorithm:
-            if is_tv or not value or transform.algorithm is not None:
-                raise FormatError(DROP_IKE_FORMAT)
-            transform.algorithm = value
-        else:
-            transform.unknown_attribute = True
-    return transform
+def end_of(data, off, least=4):
+    """Where what begins at off ends, by the length that stands two octets behind that: of payloads
+    and of all that lies in them. The one check after which `least` octets can be read.
+    """
+    left = len(data) - off
+    need(left >= least and least <= u16(data, off + 2) <= left)
+    return off + u16(data, off + 2)
 
 
-def parse_transforms(data, off=0):
-    """Transforms from data[off], up to the one that says it is the last → ([Transform], end)."""
+def _each(data, off, more):
+    """Proposals or transforms, up to the one that says it is the last: (offset, end).
+
+    more: the first octet of all others.
+    """
+    said = more
+    while said:
+        end = end_of(data, off, _HEADER)
+        said = data[off]
+        need(said in (0, more))
+        yield off, end
+        off = end
+
+
+def parse_transforms(data, at=0):
+    """Transforms from data[at], up to the one that says it is the last → ([Transform], end)."""
     found = []
-    more = True
-    while more:
-        if len(data) - off < _HEADER:
-            raise FormatError(DROP_IKE_FORMAT)
-        last, _, length, kind, _, id = struct.unpack(">BBHBBH", data[off : off + _HEADER])
-        if last not in (0, _MORE_TRANSFORMS) or not _HEADER <= length <= len(data) - off:
-            raise FormatError(DROP_IKE_FORMAT)
-        found.append(_parse_transform(kind, id, data[off + _HEADER : off + length]))
-        off += length
-        more = last != 0
-    return found, off
-
-
-def emit_transforms(transforms):
-    out = bytearray()
-    for i, transform in enumerate(transforms):
-        attributes = b""
-        if transform.key_bits is not None:
-            attributes += emit_attribute(_KEY_LENGTH, transform.key_bits)
-        if transform.algorithm is not None:
-            attributes += emit_attribute(_SIGNATURE_ALGORITHM, transform.algorithm)
-        more = _MORE_TRANSFORMS if i + 1 < len(transforms) else 0
-        length = _HEADER + len(attributes)
-        out += struct.pack(">BBHBBH", more, 0, length, transform.kind, 0, transform.id)
-        out += attributes
-    return out
+    for off, end in _each(data, at, _MORE_TRANSFORMS):
+        transform = Transform(data[off + 4], u16(data, off + 6))
+        found.append(transform)
+        is_signature = (
+            transform.kind == iana.GCAUTH and transform.id == iana.GCAUTH_DIGITAL_SIGNATURE
+        )
+        for kind, value in parse_attributes(data[off + _HEADER : end]):
+            is_tv = isinstance(value, int)
+            if kind == _KEY_LENGTH:
+                need(is_tv and transform.key_bits is None)
+                transform.key_bits = value
+            elif kind == _SIGNATURE_ALGORITHM and is_signature:
+                need(value and not is_tv and transform.algorithm is None)
+                transform.algorithm = value
+            else:
+                transform.unknown_attribute = True
+    return found, end
 
 
 # Proposal, RFC 7296 section 3.3.1; the body of an SA payload is one after the other:
@@ -192,57 +185,29 @@ class Proposal(Value):
 def parse_sa(body):
     """Body of an SA (or SAg) payload → [Proposal], at least one."""
     found = []
-    off = 0
-    more = True
-    while more:
-        if len(body) - off < _HEADER:
-            raise FormatError(DROP_IKE_FORMAT)
-        last, _, length, num, protocol, spi_len, count = struct.unpack(
-            ">BBHBBBB", body[off : off + _HEADER]
-        )
-        if last not in (0, _MORE_PROPOSALS):
-            raise FormatError(DROP_IKE_FORMAT)
-        if not _HEADER + spi_len <= length <= len(body) - off:
-            raise FormatError(DROP_IKE_FORMAT)
+    for off, end in _each(body, 0, _MORE_PROPOSALS):
+        num, protocol, spi_len, count = body[off + 4 : off + _HEADER]
         at = off + _HEADER + spi_len
-        off += length
-        transforms, end = parse_transforms(body[:off], at) if at < off else ([], at)
-        if len(transforms) != count or end != off:
-            raise FormatError(DROP_IKE_FORMAT)
-        found.append(Proposal(num, protocol, bytes(body[at - spi_len : at]), transforms))
-        more = last != 0
-    if off != len(body):
-        raise FormatError(DROP_IKE_FORMAT)
+        need(at <= end)
+        transforms, last = parse_transforms(body[:end], at) if at < end else ([], at)
+        need(len(transforms) == count and last == end)
+        found.append(Proposal(num, protocol, body[at - spi_len : at], transforms))
+    need(end == len(body))
     return found
-
-
-def emit_sa(proposals):
-    out = bytearray()
-    for i, p in enumerate(proposals):
-        transforms = emit_transforms(p.transforms)
-        more = _MORE_PROPOSALS if i + 1 < len(proposals) else 0
-        length = _HEADER + len(p.spi) + len(transforms)
-        counts = len(p.spi), len(p.transforms)
-        out += struct.pack(">BBHBBBB", more, 0, length, p.num, p.protocol, *counts)
-        out += p.spi
-        out += transforms
-    return out
 
 
 class Keys(Value):
     """The keys of an IKE SA. SK_ai and SK_ar are empty: the cipher is an AEAD."""
 
-    _hidden = ("sk_d", "sk_ei", "sk_er", "sk_pi", "sk_pr")
+    _hidden = ("all", "sk_d", "sk_ei", "sk_er", "sk_pi", "sk_pr")
 
-    def __init__(self, sk_d, sk_ei, sk_er, sk_pi, sk_pr):
-        self.sk_d = sk_d
-        self.sk_ei = sk_ei  # AES key, then four octets of salt
-        self.sk_er = sk_er
-        self.sk_pi = sk_pi
-        self.sk_pr = sk_pr
+    def __init__(self, *keys):
+        self.all = keys
+        # Of SK_ei and SK_er: AES key, then four octets of salt
+        self.sk_d, self.sk_ei, self.sk_er, self.sk_pi, self.sk_pr = keys
 
     def wipe(self):
-        for key in (self.sk_d, self.sk_ei, self.sk_er, self.sk_pi, self.sk_pr):
+        for key in self.all:
             wipe(key)
 
 
@@ -279,3 +244,41 @@ def psk_auth(psk, sk_p, real_message, peer_nonce, id_body):
 def default_kwk(sk_d, kwa):
     """GSK_w of a unicast IKE SA, RFC 9838 section 3.1.1, as long as its KWA's keys are."""
     return prf_plus(sk_d, b"Key Wrap for G-IKEv2", KWK_LEN[kwa])
+
+
+# ---- The key server's half, which boards are built without
+
+
+def emit_attribute(kind, value):
+    """An int is sent as TV, octets as TLV."""
+    if isinstance(value, int):
+        return struct.pack(">HH", _TV | kind, value)
+    return struct.pack(">HH", kind, len(value)) + value
+
+
+def emit_transforms(transforms):
+    out = bytearray()
+    for i, transform in enumerate(transforms):
+        attributes = b""
+        if transform.key_bits is not None:
+            attributes += emit_attribute(_KEY_LENGTH, transform.key_bits)
+        if transform.algorithm is not None:
+            attributes += emit_attribute(_SIGNATURE_ALGORITHM, transform.algorithm)
+        more = _MORE_TRANSFORMS if i + 1 < len(transforms) else 0
+        length = _HEADER + len(attributes)
+        out += struct.pack(">BBHBBH", more, 0, length, transform.kind, 0, transform.id)
+        out += attributes
+    return out
+
+
+def emit_sa(proposals):
+    out = bytearray()
+    for i, p in enumerate(proposals):
+        transforms = emit_transforms(p.transforms)
+        more = _MORE_PROPOSALS if i + 1 < len(proposals) else 0
+        length = _HEADER + len(p.spi) + len(transforms)
+        counts = len(p.spi), len(p.transforms)
+        out += struct.pack(">BBHBBBB", more, 0, length, p.num, p.protocol, *counts)
+        out += p.spi
+        out += transforms
+    return out

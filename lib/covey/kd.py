@@ -7,10 +7,9 @@ aside. A payload that does not parse is a FormatError(DROP_KD).
 import struct
 
 from covey import iana
-from covey.drops import DROP_IKE_FORMAT, DROP_KD, FormatError
-from covey.ikesa import Value, emit_attribute, parse_attributes
+from covey.drops import DROP_KD, FormatError, need
+from covey.ikesa import Value, emit_attribute, end_of, octets_of, parse_attributes
 from covey.job import finish
-from covey.octets import u16
 from covey.port import const
 
 ZERO_ID = b"\0\0\0\0"  # a Key ID: the keys of an SA. A KWK ID: the default KWK, GSK_w
@@ -38,29 +37,35 @@ _SPI_LEN = {iana.AH: 4, iana.ESP: 4, iana.GIKE_UPDATE: 16}
 # Protocol 0 belongs to no SA: the second octet is RESERVED, and no SPI follows.
 
 
-def parse_substructures(body):
-    """→ [(protocol, spi, content)]; no (protocol, SPI) occurs twice."""
-    found = []
+def parse_job(body, reason, of_sa, of_none):
+    """Job: the body of a GSA or a KD, in which no (protocol, SPI) occurs twice → (list of what
+    of_sa makes of the SAs', what of_none makes of that of no SA, or None). FormatError: reason.
+
+    of_sa(protocol, SPI, content), of_none(content): jobs.
+    """
+    found, rest = [], None
     seen = set()
     off = 0
-    while off < len(body):
-        if len(body) - off < 4:
-            raise FormatError(DROP_IKE_FORMAT)
-        protocol = body[off]
-        spi_len = body[off + 1] if protocol != NO_PROTOCOL else 0
-        length = u16(body, off + 2)
-        if spi_len != _SPI_LEN.get(protocol, spi_len):
-            raise FormatError(DROP_IKE_FORMAT)
-        if not 4 + spi_len <= length <= len(body) - off:
-            raise FormatError(DROP_IKE_FORMAT)
-        at = off + 4 + spi_len
-        spi = bytes(body[off + 4 : at])
-        if (protocol, spi) in seen:
-            raise FormatError(DROP_IKE_FORMAT)
-        seen.add((protocol, spi))
-        off += length
-        found.append((protocol, spi, bytes(body[at:off])))
-    return found
+    try:
+        while off < len(body):
+            end = end_of(body, off)
+            protocol = body[off]
+            spi_len = body[off + 1] if protocol != NO_PROTOCOL else 0
+            at = off + 4 + spi_len
+            need(at <= end and spi_len == _SPI_LEN.get(protocol, spi_len))
+            sa = protocol, bytes(body[off + 4 : at])
+            need(sa not in seen)
+            seen.add(sa)
+            content = bytes(body[at:end])
+            off = end
+            yield
+            if protocol == NO_PROTOCOL:
+                rest = yield from of_none(content)
+            else:
+                found.append((yield from of_sa(*sa, content)))
+    except FormatError:
+        raise FormatError(reason)
+    return found, rest
 
 
 # Wrapped key, section 4.5.4:
@@ -86,8 +91,7 @@ class WrappedKey(Value):
 
 
 def _parse_wrapped_key(value):
-    if isinstance(value, int) or len(value) <= 8:
-        raise FormatError(DROP_KD)
+    octets_of(value, 9)
     return WrappedKey(value[:4], value[4:8], value[8:])
 
 
@@ -107,13 +111,10 @@ def _parse_key_bag(protocol, spi, content):
         yield
         if kind == _SA_KEY:
             key = _parse_wrapped_key(value)
-            if key.key_id != ZERO_ID:
-                raise FormatError(DROP_KD)
+            need(key.key_id == ZERO_ID)
             keys.append(key)
-    if not keys:
-        raise FormatError(DROP_KD)
-    if protocol != iana.GIKE_UPDATE and (len(keys) > 1 or keys[0].kwk_id != ZERO_ID):
-        raise FormatError(DROP_KD)
+    need(keys)
+    need(protocol == iana.GIKE_UPDATE or len(keys) == 1 and key.kwk_id == ZERO_ID)
     return KeyBag(protocol, spi, keys)
 
 
@@ -133,17 +134,14 @@ def _parse_member_bag(content):
     for kind, value in parse_attributes(content):
         yield
         if kind == _WRAP_KEY:
-            bag.wrap_keys.append(_parse_wrapped_key(value))
-            if bag.wrap_keys[-1].key_id == ZERO_ID:
-                raise FormatError(DROP_KD)
+            key = _parse_wrapped_key(value)
+            need(key.key_id != ZERO_ID)
+            bag.wrap_keys.append(key)
         elif kind == _AUTH_KEY:
-            if isinstance(value, int) or not value or bag.auth_key is not None:
-                raise FormatError(DROP_KD)
-            bag.auth_key = value
+            need(bag.auth_key is None)
+            bag.auth_key = octets_of(value)
         elif kind == _GM_SENDER_ID:
-            if isinstance(value, int) or not 1 <= len(value) <= _SENDER_ID_MOST:
-                raise FormatError(DROP_KD)
-            bag.sender_ids.append(value)
+            bag.sender_ids.append(octets_of(value, 1, _SENDER_ID_MOST))
         else:
             bag.attributes.append((kind, value))
     return bag
@@ -164,17 +162,8 @@ def parse_kd(body):
 
 def parse_kd_job(body):
     """Job: the same in small steps."""
-    kd = KD([])
-    try:
-        for protocol, spi, content in parse_substructures(body):
-            yield
-            if protocol == NO_PROTOCOL:
-                kd.member = yield from _parse_member_bag(content)
-            else:
-                kd.bags.append((yield from _parse_key_bag(protocol, spi, content)))
-    except FormatError:
-        raise FormatError(DROP_KD)
-    return kd
+    found = yield from parse_job(body, DROP_KD, _parse_key_bag, _parse_member_bag)
+    return KD(*found)
 
 
 # ---- The key server's half, which boards are built without

@@ -7,12 +7,11 @@ first, our personal key last. Nothing here knows the shape of a tree. Loaded by 
 that has one.
 
 Where many are put out, several messages over one Rekey SA bring the same new one, and each member
-finds a way in one of them. Each says by COVEY_PORTIONS how many are to come: so no way is no
-exclusion, and at the last one a reason to ask.
+finds a way in one of them: see portions.py.
 """
 
 from covey import keywrap
-from covey.drops import DROP_KEY_WRAP, DROP_REKEY_PORTION, FormatError
+from covey.drops import DROP_KEY_WRAP, FormatError
 from covey.gsa import COVEY_PORTIONS
 from covey.kd import ZERO_ID
 from covey.octets import wipe
@@ -27,22 +26,17 @@ def left_of(policy):
 
 
 def check_portion(policy, keys, path, rekey):
-    """Job: FormatError where a message is one of several, and another one has our way, or had it:
-    before its signature, as there are many. gsa.GSA, kd.KD, Working Key Path, rekey.Rekey.
+    """Job: FormatError where a message is one of several, and is not the one for us: see
+    portions.py, which the first such message loads. gsa.GSA, kd.KD, Working Key Path, rekey.Rekey.
     """
     for sa_policy in policy.policies:
         left = left_of(sa_policy)
-        if left is None:
-            continue
-        yield
-        found = rekey.holds(sa_policy)
-        if not found and left:
-            bags = [bag.keys for bag in keys.bags if bag.spi == sa_policy.spi]
-            wrap_keys = keys.member.wrap_keys if keys.member else ()
-            held = [key_id for key_id, _ in path]
-            found = not (yield from _chain(sum(bags, []), wrap_keys, held))
-        if found:
-            raise FormatError(DROP_REKEY_PORTION)
+        if left is not None:
+            yield
+            from covey.portions import check
+
+            yield
+            yield from check(sa_policy, left, keys, path, rekey, _chain)
 
 
 def unwrap_job(sa_keys, wrap_keys, path, kwk, kwk_len, key_len):
@@ -122,10 +116,9 @@ def _unwrapped(chain, path, kwk, kwk_len, key_len):
 
 def _renewed(path, chain, keys):
     """The path from now on: new keys in place of what lay before the key that opened them."""
-    new = [(chain[i].key_id, keys[i]) for i in range(len(chain) - 2, -1, -1)]
-    if not new:
-        return path
-    end = chain[0].kwk_id
-    while path and path[0][0] != end:
+    new = range(len(chain) - 1)  # without the SA's keying material
+    while new and path and path[0][0] != chain[0].kwk_id:
         path = path[1:]
-    return tuple(new) + path
+    for i in new:
+        path = ((chain[i].key_id, keys[i]),) + path
+    return path

@@ -6,7 +6,6 @@ answer that they came in: each answer to IKE_SA_INIT is followed by the way that
 
 from covey import ike
 from covey.octets import u32
-from covey.payloads import notifies, notify
 
 # Where a datagram goes: else it is the source that its request came from, as it was handed in
 HOME = 0  # to the server as covey.json names it
@@ -38,8 +37,8 @@ class Path:
         if source is None:
             return []
         return [
-            notify(ike.NAT_DETECTION_SOURCE_IP, source),
-            notify(
+            ike.notify(ike.NAT_DETECTION_SOURCE_IP, source),
+            ike.notify(
                 ike.NAT_DETECTION_DESTINATION_IP,
                 ike.nat_detection(spi_i, bytes(8), *self._theirs),
             ),
@@ -50,9 +49,8 @@ class Path:
 
         A server that says nothing about it does not know how: then nothing changes.
         """
-        found = notifies(payloads)
-        sources = [n.data for n in found if n.type == ike.NAT_DETECTION_SOURCE_IP]
-        destinations = [n.data for n in found if n.type == ike.NAT_DETECTION_DESTINATION_IP]
+        sources = ike.said(payloads, ike.NAT_DETECTION_SOURCE_IP)
+        destinations = ike.said(payloads, ike.NAT_DETECTION_DESTINATION_IP)
         own = ike.nat_detection(spi_i, spi_r, *self._own)
         if own is None or not sources or not destinations:
             return HOME, False

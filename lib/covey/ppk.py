@@ -13,7 +13,6 @@ Loaded where covey.json names a PPK.
 from covey import ike
 from covey.drops import DROP_IKE_PPK, FormatError
 from covey.octets import wipe
-from covey.payloads import notifies, notify
 from covey.port import const
 from covey.prf import prf_plus
 
@@ -31,7 +30,7 @@ class Ppk:
 
     def announcement(self):
         """N(USE_PPK) in IKE_SA_INIT."""
-        return notify(ike.USE_PPK)
+        return ike.notify(ike.USE_PPK)
 
     def is_known(self, payloads):
         """Whether who answers IKE_SA_INIT so uses PPKs. FormatError: no, and it has to."""
@@ -48,9 +47,9 @@ class Ppk:
             plain = payloads[-1][1][_AUTH_HEADER:]
         self._mix(sk_pi)
         payloads = yield from sign(*what)
-        payloads.append(notify(ike.PPK_IDENTITY, _FIXED + self._id))
+        payloads.append(ike.notify(ike.PPK_IDENTITY, _FIXED + self._id))
         if plain is not None:
-            payloads.append(notify(ike.NO_PPK_AUTH, plain))
+            payloads.append(ike.notify(ike.NO_PPK_AUTH, plain))
         return payloads
 
     def settle(self, payloads, *keys):
@@ -60,7 +59,7 @@ class Ppk:
             self._mix(*keys)
 
     def _is_said(self, payloads, type):
-        if type in [n.type for n in notifies(payloads)]:
+        if ike.said(payloads, type):
             return True
         if not self._is_optional:
             raise FormatError(DROP_IKE_PPK)

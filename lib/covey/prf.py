@@ -16,8 +16,15 @@ _OUTER = int.from_bytes(b"\x5c" * 64, "little")
 
 def prf(key, *chunks):
     """HMAC-SHA-256 of the chunks, one after the other, under a key of any length: 32 octets."""
-    inner_pad, outer_pad = _pads(key)
-    return _hmac(inner_pad, outer_pad, chunks)
+    if len(key) > _BLOCK_LEN:
+        key = sha256(key).digest()
+    padded = int.from_bytes(key, "little")
+    for pad in (_INNER, _OUTER):
+        digest = sha256((padded ^ pad).to_bytes(_BLOCK_LEN, "little"))
+        for chunk in chunks:
+            digest.update(chunk)
+        chunks = (digest.digest(),)  # of which the outer one is made
+    return chunks[0]
 
 
 def prf_plus(key, seed, n):
@@ -27,31 +34,10 @@ def prf_plus(key, seed, n):
     """
     if n > 255 * PRF_LEN:
         raise ValueError("prf+ yields no more than 8160 octets")
-    inner_pad, outer_pad = _pads(key)
     out = bytearray(n)
     block = b""
     for off in range(0, n, PRF_LEN):
-        block = _hmac(inner_pad, outer_pad, (block, seed, bytes((off // PRF_LEN + 1,))))
+        block = prf(key, block, seed, bytes((off // PRF_LEN + 1,)))
         part = min(PRF_LEN, n - off)
         out[off : off + part] = block[:part]
     return out
-
-
-def _pads(key):
-    """RFC 2104: the key, hashed if it is long and filled up with zeros, in its two disguises."""
-    if len(key) > _BLOCK_LEN:
-        key = sha256(key).digest()
-    padded = int.from_bytes(key, "little")
-    return (
-        (padded ^ _INNER).to_bytes(_BLOCK_LEN, "little"),
-        (padded ^ _OUTER).to_bytes(_BLOCK_LEN, "little"),
-    )
-
-
-def _hmac(inner_pad, outer_pad, chunks):
-    inner = sha256(inner_pad)
-    for chunk in chunks:
-        inner.update(chunk)
-    outer = sha256(outer_pad)
-    outer.update(inner.digest())
-    return outer.digest()

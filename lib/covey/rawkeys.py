@@ -8,9 +8,8 @@ key is pinned, and what is signed by another is nobody's. Loaded where covey.jso
 """
 
 from covey import ike
-from covey.digital import Signer, signed_by, verify
+from covey.digital import GENUINE, Signer, signed_by, verify
 from covey.drops import DROP_IKE_AUTH, FormatError
-from covey.handshake import GENUINE
 from covey.port import random_bytes
 
 _RAW_PUBLIC_KEY = b"\x0f"  # certificate encoding, RFC 7670 section 3

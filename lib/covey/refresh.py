@@ -40,7 +40,8 @@ class Refresh:
         self._missed_until = Timer()  # no further registration for a missed rekey before
         self._is_unheard = False  # .at runs only as a rekey was missed, or not heard yet
         self._answered = Timer()  # a pull was answered a moment ago
-        self._is_stale = False  # an inband rekey came since the pull went out
+        # Keys that a pull brings may be older than those of an inband rekey, which came since
+        self.is_stale = False
         self._is_doubtful = False  # one that is in work came soon after a pull
 
     @property
@@ -86,7 +87,7 @@ class Refresh:
     def pulled(self, now_ms):
         """A pull is out."""
         self._patience.start(now_ms, _PULL_S)
-        self._is_stale = False
+        self.is_stale = False
 
     def is_unanswered(self, now_ms):
         """Whether the pull has waited long enough, once."""
@@ -101,15 +102,10 @@ class Refresh:
             self._answered.start(now_ms, _OVERLAP_S)
         self._patience.stop()
 
-    @property
-    def is_stale(self):
-        """Whether keys that a pull brought may be older than those of an inband rekey."""
-        return self._is_stale
-
     def inband(self, now_ms):
         """An inband rekey has come."""
         if self._patience.is_running:
-            self._is_stale = True
+            self.is_stale = True
         elif self._answered.is_running and not self._answered.is_due(now_ms):
             self._is_doubtful = True
 
@@ -151,9 +147,10 @@ class Refresh:
 
     def check(self, now_ms, member, is_member):
         """What lifetimes, announced SPIs and used-up numbers ask for."""
+        may_ask = is_member and not self.is_pulling
         for soft_end in self._soft_ends:
             # What is being asked for, or installed, has another end.
-            if soft_end.is_due(now_ms) and is_member and not self.is_pulling:
+            if soft_end.is_due(now_ms) and may_ask:
                 soft_end.stop()
                 self.soon(now_ms)
         for over in (self._missed_until, self._answered):
@@ -161,14 +158,14 @@ class Refresh:
                 over.stop()
         if self._doubted_until is not None and self._doubted_until.is_due(now_ms):
             self._doubted_until = None
-        if self.is_doubted and is_member and not self.is_pulling:
+        if self.is_doubted and may_ask:
             if self._doubted_until is None:  # else then: it is not forgotten
                 self.is_doubted = False
                 self._doubted_until = Timer()
                 self._doubted_until.start(now_ms, _DOUBTED_S, self._spread_ms(_DOUBTED_S))
                 self._sooner(now_ms, min(self._spread_ms(), self._spread_ms(_DOUBTED_WAIT_S)))
         is_missing = member.missed_rekey or member.wants_rekey or self._is_missing
-        if is_missing and is_member and not self.is_pulling:
+        if is_missing and may_ask:
             is_unheard = not (member.wants_rekey or self.at.is_running)
             member.missed_rekey = member.wants_rekey = False
             self._lacks(self._missed_until.is_running)

@@ -18,9 +18,9 @@ retransmissions (RFC 7296 sections 2.4 and 2.21).
 """
 
 from covey import gsa, ike, offer
+from covey.deadline import Patience
 from covey.drops import (
     DROP_CAPACITY,
-    DROP_IKE_CERT,
     DROP_IKE_CLEAR_ERROR,
     DROP_IKE_EXCHANGE,
     DROP_IKE_HEADER,
@@ -29,45 +29,43 @@ from covey.drops import (
     Drops,
     FormatError,
     name_of,
+    need,
 )
-from covey.handshake import GENUINE, WAITS, Handshake
+from covey.handshake import WAITS, Handshake
 from covey.nat import FLOATED
 from covey.octets import wipe
-from covey.patience import Patience
-from covey.payloads import error_name, error_of, notifies, notify, only
 from covey.port import const, random_bytes
-from covey.unicast import ALIVE, ANSWERED, DEAD, ENDED, INBAND, Unicast
+from covey.unicast import TIMEOUT, Unicast
 
-STARTING = "starting"  # our public value is being computed
-INIT = "init"  # IKE_SA_INIT is out
-AUTH = "auth"  # GSA_AUTH is out, to everyone who answered
-REGISTERED = "registered"  # .gsa and .kd are those of the group
-PULLING = "pulling"  # they are asked for again
-REFUSED = "refused"  # no policy for us (.reason); the IKE SA is up
-REFUSING = "refusing"  # the server is told that we don't take its policy
-LEAVING = "leaving"  # the server is told that we go
-LEFT = "left"  # it knows; the IKE SA is up
-FAILED = "failed"  # no IKE SA (.reason, .noted): none was made, or the server answers no more
-CLOSED = "closed"  # the IKE SA is over (.reason): ended by the server, or by close()
+STARTING = 0  # our public value is being computed
+INIT = 1  # IKE_SA_INIT is out
+AUTH = 2  # GSA_AUTH is out, to everyone who answered; from here on the server has proven itself:
+REGISTERED = 3  # .gsa and .kd are those of the group
+PULLING = 4  # they are asked for again
+REFUSED = 5  # no policy for us (.reason); the IKE SA is up
+REFUSING = 6  # the server is told that we don't take its policy
+LEAVING = 7  # the server is told that we go
+LEFT = 8  # it knows; the IKE SA is up
+FAILED = 9  # no IKE SA (.reason, .noted): none was made, or the server answers no more
+CLOSED = 10  # the IKE SA is over (.reason): ended by the server, or by close()
 
 NO_MEMORY = "no_memory"  # .reason where the server's answer was good, and could not be read
 
-_NEXT = {
-    STARTING: (INIT, FAILED, CLOSED),
-    INIT: (AUTH, FAILED, CLOSED),
-    AUTH: (REGISTERED, REFUSED, REFUSING, FAILED, CLOSED),
-    REGISTERED: (PULLING, LEAVING, REFUSING, FAILED, CLOSED),
-    PULLING: (REGISTERED, REFUSED, REFUSING, FAILED, CLOSED),
-    REFUSED: (PULLING, LEAVING, FAILED, CLOSED),
-    REFUSING: (REFUSED, FAILED, CLOSED),
-    LEAVING: (LEFT, FAILED, CLOSED),
-    LEFT: (PULLING, FAILED, CLOSED),
-    FAILED: (),
-    CLOSED: (),
-}
+# What leads where, besides to FAILED and CLOSED
+_NEXT = (
+    (INIT,),  # from STARTING
+    (AUTH,),  # from INIT, and so on
+    (REGISTERED, REFUSED, REFUSING),
+    (PULLING, LEAVING, REFUSING),
+    (REGISTERED, REFUSED, REFUSING),
+    (PULLING, LEAVING),
+    (REFUSED,),
+    (LEFT,),
+    (PULLING,),
+    (),
+    (),
+)
 _OUTCOMES = (REGISTERED, REFUSED, LEFT, FAILED, CLOSED)
-_BEGINNING = (STARTING, INIT, AUTH)
-_ESTABLISHED = (REGISTERED, PULLING, REFUSED, REFUSING, LEAVING, LEFT)
 
 _IDLE_MS = const(60000)
 _LATE_MS = const(5000)  # from GSA_AUTH to its answer, which is repeated as it was
@@ -86,12 +84,11 @@ class Registration:
     noted = None  # the last error that nothing proves, by name: a hint for a person
     kwa = None  # KWA transform of the IKE SA over which .gsa and .kd came
     is_late = False  # the server may have made .gsa and .kd long ago: see _LATE_MS
-    _has_marker = False
     # Of the last answer to a liveness check: its payloads, when that was asked first, and when the
     # answer came; until somebody takes it
     alive = None
     report_s = 0  # how far apart the server wants reports, see report.py; 0: none
-    _inbands = ()  # requests.Inband
+    inbands = ()  # requests.Inband
 
     def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None, awake=False):
         self.state = STARTING
@@ -103,8 +100,6 @@ class Registration:
         self._config = config
         self.asked_to_send = config.sender  # the last time
         self._random = random
-        if path is not None and path.has_marker:
-            self._has_marker = True
         self._outgoing = []  # (datagram, where to: see covey.nat)
         self._handshake = self._begin(path, awake)
         self._spi_i = self._handshake.spi_i
@@ -117,12 +112,12 @@ class Registration:
     @property
     def is_beginning(self):
         """Whether the server has still to prove itself."""
-        return self.state in _BEGINNING
+        return self.state <= AUTH
 
     @property
     def is_established(self):
         """Whether there is an IKE SA with a server that has proven itself."""
-        return self.state in _ESTABLISHED
+        return AUTH < self.state < FAILED
 
     def receive(self, data, now_ms, source=None):
         """One datagram from the server, without marker → 0, or the DROP_* that was counted.
@@ -131,12 +126,11 @@ class Registration:
         server's usual place.
         """
         self._now_ms = now_ms
-        reason = 0
         try:
             self._receive(data, source)
         except FormatError as e:
-            reason = self.drops.count(e.reason)
-        return self._take_events() or reason
+            return self.drops.count(e.reason)
+        return 0
 
     def has_ended(self, data):
         """Whether a datagram is of an IKE SA of ours that is over: it may be a repeat."""
@@ -152,7 +146,6 @@ class Registration:
             self._end(FAILED, NO_MEMORY)
         if self._unicast:
             wait_ms = self._unicast.step(now_ms)
-            self._take_events()
         else:
             wait_ms = self._check_timers()
         if self._outgoing or self._handshake and self._handshake.is_working:
@@ -180,7 +173,7 @@ class Registration:
 
     def take_inband(self):
         """The next requests.Inband, answered already, or None; whoever takes it owns its kwk."""
-        return self._inbands.pop(0) if self._inbands else None
+        return self.inbands.pop(0) if self.inbands else None
 
     def pull(self, now_ms, awake=False, sends=True):
         """Ask for policy and keys again, and for a fresh Sender-ID; see offer.ask_for. False: not
@@ -210,10 +203,10 @@ class Registration:
 
     def close(self, reason="closed"):
         """Wipe every secret; nothing is sent (RFC 9838: the GCKS closes the IKE SA)."""
-        if self.state not in (FAILED, CLOSED):
+        if self.state < FAILED:
             self._end(CLOSED, reason)
             self._outgoing.clear()
-        for inband in self._inbands:
+        for inband in self.inbands:
             wipe(inband.kwk)
         self._wipe_kwk()
 
@@ -233,27 +226,22 @@ class Registration:
         is_clear = header.next_payload not in (ike.SK, ike.SKF)
         if not is_clear and self._unicast:
             return self._unicast.receive(header, data, self._now_ms, source)
-        if header.spi_i != self._spi_i:
-            raise FormatError(DROP_IKE_SPI)
-        if header.flags & ike.FLAG_I:  # only we are the original initiator
-            raise FormatError(DROP_IKE_HEADER)
+        need(header.spi_i == self._spi_i, DROP_IKE_SPI)
+        need(not header.flags & ike.FLAG_I, DROP_IKE_HEADER)  # only we are the original initiator
         if is_clear:
-            self._take_clear(header, data)
-        elif self.state == AUTH:
-            self._take_auth(header, data)
-        else:
-            raise FormatError(DROP_IKE_SPI)
+            return self._take_clear(header, data)
+        need(self.state == AUTH, DROP_IKE_SPI)
+        self._take_auth(header, data)
 
     def _take_clear(self, header, data):
         """A message without protection: an answer to IKE_SA_INIT, or an error to be noted."""
-        error = error_of(ike.parse_message(data)[1])
+        error = ike.error_of(ike.parse_message(data)[1])
         if error is not None:
-            self.noted = error_name(error)
+            self.noted = ike.error_name(error)
             raise FormatError(DROP_IKE_CLEAR_ERROR)
-        if header.exchange != ike.IKE_SA_INIT or not header.flags & ike.FLAG_R:
-            raise FormatError(DROP_IKE_EXCHANGE)
-        if header.message_id or self.state not in (INIT, AUTH):
-            raise FormatError(DROP_IKE_MESSAGE_ID)
+        is_answer = header.exchange == ike.IKE_SA_INIT and header.flags & ike.FLAG_R
+        need(is_answer, DROP_IKE_EXCHANGE)
+        need(header.message_id == 0 and INIT <= self.state <= AUTH, DROP_IKE_MESSAGE_ID)
         self._handshake.take_answer(header, data)
 
     def _take_auth(self, header, data):
@@ -262,79 +250,64 @@ class Registration:
         Whoever altered that answer on its way may have left the keys alone: two peers can have
         the same, and each is tried.
         """
-        if not header.flags & ike.FLAG_R:
-            raise FormatError(DROP_IKE_EXCHANGE)
+        need(header.flags & ike.FLAG_R, DROP_IKE_EXCHANGE)
         reason = DROP_IKE_SPI
-        for peer in [p for p in self._handshake.peers if p.spi_r == header.spi_r]:
-            error, request, sa = None, peer.sa.request, peer.sa
+        for peer in list(self._handshake.peers):
+            if peer.spi_r != header.spi_r:
+                continue
+            error, sa = None, peer.sa
+            request = sa.request
             try:
                 payloads = sa.open_response(header, data)
-                if payloads is None:  # more fragments are to come
-                    reason = 0
-                    continue
-                error = error_of(payloads)
-                end = self._handshake.verify(peer, payloads)
-                if end == WAITS:
-                    reason = 0
-                    continue
+                end = WAITS  # for more fragments, or until it is judged
+                if payloads is not None:
+                    error = ike.error_of(payloads)
+                    end = self._handshake.verify(peer, payloads, self)
                 if end is None:
-                    self._keep(peer)
+                    self.keep(peer)
             except MemoryError:
                 sa.request = request  # sent again, and so is its answer
                 raise
             except FormatError as e:
                 reason = e.reason
                 if error is not None:
-                    self.noted = error_name(error)
+                    self.noted = ike.error_name(error)
                 if request is not None and sa.request is None:  # it was the answer: no other comes
-                    self._lose(peer, name_of(reason))
+                    self.lose(peer, name_of(reason))
                 continue
             if end is None:
-                return self._take_policy(payloads, sa)
+                return self.take_policy(payloads, sa)
             reason = 0
-            self._lose(peer, end)
-        if reason:
-            raise FormatError(reason)
+            if end != WAITS:
+                self.lose(peer, end)
+        need(not reason, reason)
 
-    def _take_events(self):
-        """What the IKE SA has come to → the DROP_* that was counted on the way, or 0."""
-        reason = 0
-        while self._unicast and self._unicast.events:
-            kind, *what = self._unicast.events.pop(0)
-            if kind == ANSWERED:
-                reason = self._take_response(*what) or reason
-            elif kind == INBAND:
-                self._inbands = list(self._inbands) + [what[0]]
-            elif kind == ALIVE:
-                if what[0] is not None:
-                    self.alive = what[0], what[1], self._now_ms
-            elif kind == ENDED:
-                self._end(CLOSED, what[0])
-            elif kind == DEAD:
-                self._end(FAILED, "timeout")
-        return reason
+    # What the IKE SA comes to: Unicast calls
 
-    def _take_response(self, payloads, reason, sa):
-        """The answer to GSA_REGISTRATION; payloads None: it does not parse, which is counted."""
+    def answered(self, payloads, reason, sa):
+        """The answer to GSA_REGISTRATION; payloads None: it does not parse, for this reason."""
         if payloads is None:
             self._conclude(name_of(reason))
         elif self.state == PULLING:
-            try:
-                self._take_policy(payloads, sa)
-            except FormatError as e:
-                return self.drops.count(e.reason)
+            self.take_policy(payloads, sa)
         else:
             self._conclude(self.reason)
-        return 0
 
-    def _take_policy(self, payloads, sa):
+    def ended(self, reason):
+        """The IKE SA is over."""
+        self._end(FAILED if reason == TIMEOUT else CLOSED, reason)
+
+    def redirected(self, data):
+        """Of those who know of one key server nobody goes elsewhere."""
+
+    def take_policy(self, payloads, sa):
         """The answer to a registration or a pull: GSA and KD, or why not (RFC 9838, 2.3.1)."""
         try:
-            error = error_of(payloads)
+            error = ike.error_of(payloads)
             if error is not None:
-                return self._conclude(error_name(error))
-            policy = gsa.parse_gsa(only(payloads, ike.GSA))
-            keys = gsa.parse_kd(only(payloads, ike.KD))
+                return self._conclude(ike.error_name(error))
+            policy = gsa.parse_gsa(ike.only(payloads, ike.GSA))
+            keys = gsa.parse_kd(ike.only(payloads, ike.KD))
             kwk = sa.kwk()
         except FormatError as e:
             self.refuse(self._now_ms, name_of(e.reason))
@@ -347,7 +320,7 @@ class Registration:
         self._wipe_kwk()
         self.kwa = sa.kwa
         self.kwk = kwk
-        self.transport_mode = ike.USE_TRANSPORT_MODE in [n.type for n in notifies(payloads)]
+        self.transport_mode = bool(ike.said(payloads, ike.USE_TRANSPORT_MODE))
         self.report_s = policy.group_wide and policy.group_wide.report_s or 0
         self._become(REGISTERED)
 
@@ -362,7 +335,7 @@ class Registration:
     # What goes out, and when
 
     def _tell(self, state, type, now_ms):
-        return self._ask(state, [offer.group_of(self._config), notify(type)], now_ms)
+        return self._ask(state, [offer.group_of(self._config), ike.notify(type)], now_ms)
 
     def _ask(self, state, payloads, now_ms):
         unicast = self._unicast
@@ -380,39 +353,19 @@ class Registration:
         except FormatError as e:
             self.drops.count(e.reason)
             self._fail_if_alone(name_of(e.reason))
-        if handshake.judged is not None:
-            self._take_judgement(handshake, *handshake.judged)
-        elif self.state == STARTING and handshake.request:
+        if self.state == STARTING and handshake.request:
             self._become(INIT)
             self._wait()
         elif self.state == INIT and handshake.peers:
             self._become(AUTH)
             self._wait()
 
-    def _take_judgement(self, handshake, peer, found):
-        """What the certificates of one who answered GSA_AUTH have come to."""
-        handshake.judged = None
-        if found is None:
-            self.drops.count(DROP_CAPACITY)
-            return self._lose(peer, NO_MEMORY)
-        if isinstance(found, int):
-            return self._lose(peer, name_of(self.drops.count(found)))
-        if found != GENUINE:
-            self.drops.count(DROP_IKE_CERT)
-            return self._lose(peer, found)
-        sa, payloads = peer.sa, peer.payloads
-        self._keep(peer)
-        try:
-            self._take_policy(payloads, sa)
-        except FormatError as e:
-            self.drops.count(e.reason)
-
     def _check_timers(self):
         """Up to a proven server; from then on Unicast does it."""
-        if self.state not in _BEGINNING:
+        if self.state > AUTH:
             return _IDLE_MS
         if self._patience.is_over(self._now_ms):
-            self._end(FAILED, "timeout")
+            self._end(FAILED, TIMEOUT)
             return _IDLE_MS
         if self._patience.is_due(self._now_ms):
             self._handshake.retransmit()
@@ -421,12 +374,12 @@ class Registration:
     # States and ends
 
     def _become(self, state):
-        assert state in _NEXT[self.state]
+        assert self.state < FAILED <= state or state in _NEXT[self.state]
         self.state = state
         if state in _OUTCOMES:
             self._outcomes.append(state)
 
-    def _lose(self, peer, reason):
+    def lose(self, peer, reason):
         self._handshake.lose(peer)
         self._fail_if_alone(reason)
 
@@ -434,16 +387,18 @@ class Registration:
         if self.state == AUTH and not self._handshake.peers and not self._handshake.is_working:
             self._end(FAILED, reason)
 
-    def _keep(self, peer):
+    def keep(self, peer):
         """This is the server: its IKE SA stays, all other secrets go."""
         if self._patience.waited_ms(self._now_ms) > _LATE_MS:
             self.is_late = True
+        path = self._handshake.path
+        has_marker = peer.to == FLOATED or path is not None and path.has_marker
         unicast = Unicast(
+            self,
             self._config,
             peer.sa,
             peer.to,
-            (peer.is_natted or self._config.is_relayed)
-            and (peer.to == FLOATED or self._has_marker),
+            has_marker and (peer.is_natted or self._config.is_relayed),
             self._outgoing,
             self._random,
             self.drops,

@@ -5,12 +5,14 @@ the old one when neither side is at it any more.
 """
 
 from covey import ike
+from covey.answering import reply
 from covey.drops import DROP_CAPACITY, FormatError
 from covey.ikerekey import Answering, Opening, Refused
-from covey.payloads import notify
 from covey.port import const
 from covey.requests import Judged, malformed
 
+_MOST_SAS = const(3)  # at once: the old one, and two that replace it when both sides rekey
+_OLD_S = const(30)  # a replaced IKE SA goes then, if the server has not deleted it
 _SOON_S = const(10)  # after TEMPORARY_FAILURE, and up to as much again by chance
 
 
@@ -144,20 +146,20 @@ class Renewal:
             payloads, made = yield from theirs.work()
         except FormatError as error:
             swap.theirs = None
-            self._unicast.answer(line, malformed(error.reason), swap.source)
+            reply(self._unicast, line, malformed(error.reason), swap.source)
             return
         except MemoryError:
             swap.theirs = None
             self._drops.count(DROP_CAPACITY)
-            self._unicast.answer(line, _refusal(ike.TEMPORARY_FAILURE), swap.source)
+            reply(self._unicast, line, _refusal(ike.TEMPORARY_FAILURE), swap.source)
             self._settle(swap)
             return
         finally:
             theirs.wipe()
-        self._unicast.answer(line, Judged(payloads), swap.source)
+        reply(self._unicast, line, Judged(payloads), swap.source)
         swap.theirs = None
         swap.their_nonce = made.nonce
-        swap.their_line = self._unicast.adopt(made.sa)
+        swap.their_line = self._adopt(made.sa)
         self._settle(swap)
 
     def _finish_ours(self, swap, payloads):
@@ -175,7 +177,7 @@ class Renewal:
         swap.ours.wipe()
         swap.ours = None
         swap.our_nonce = made.nonce
-        swap.our_line = self._unicast.adopt(made.sa)
+        swap.our_line = self._adopt(made.sa)
         self._settle(swap)
 
     def _give_up_ours(self, swap):
@@ -192,16 +194,37 @@ class Renewal:
         if swap.ours is not None or swap.theirs is not None:
             return
         self._swap = None
-        unicast = self._unicast
-        ours = swap.our_line if swap.our_line in unicast.lines else None
-        theirs = swap.their_line if swap.their_line in unicast.lines else None
+        lines = self._unicast.lines
+        ours = swap.our_line if swap.our_line in lines else None
+        theirs = swap.their_line if swap.their_line in lines else None
         if ours is not None and (theirs is None or swap.our_nonce > swap.their_nonce):
-            unicast.replace(swap.line, True)
-            unicast.replace(theirs, False)
+            self._replace(swap.line, True)
+            self._replace(theirs, False)
         elif theirs is not None:
-            unicast.replace(swap.line, False)
-            unicast.replace(ours, True)
+            self._replace(swap.line, False)
+            self._replace(ours, True)
+
+    def _adopt(self, sa):
+        """A new IKE SA, in the place of the one that has waited longest if there are too many."""
+        unicast = self._unicast
+        line = unicast.begin(sa)
+        if len(unicast.lines) > _MOST_SAS:
+            for old in unicast.lines:
+                if old.goes.is_running:
+                    break  # the one that was replaced first; else the oldest
+            unicast.drop(old)
+        return line
+
+    def _replace(self, line, is_ours_to_delete):
+        """This IKE SA is replaced, and deleted by us or by the server. It is the last one now."""
+        unicast = self._unicast
+        if line is None or line not in unicast.lines:
+            return
+        line.goes.start(unicast.now_ms, _OLD_S)
+        line.is_to_delete = is_ours_to_delete
+        unicast.lines.remove(line)
+        unicast.lines.append(line)
 
 
 def _refusal(type, data=b""):
-    return Judged([notify(type, data)])
+    return Judged([ike.notify(type, data)])

@@ -7,7 +7,6 @@ report takes the place of a sign of life, which it is.
 
 from covey import ike
 from covey.deadline import Timer
-from covey.payloads import notify
 from covey.port import const, ticks_diff
 from covey.report import emit_report
 
@@ -45,7 +44,7 @@ class Reporter:
             self._hurry(now_ms)
         if interval_s and self._at.is_due(now_ms):
             self._at.start(now_ms, _AGAIN_S)
-            if over.say([notify(ike.COVEY_REPORT, self._say(membership))], now_ms):
+            if over.say([ike.notify(ike.COVEY_REPORT, self._say(membership))], now_ms):
                 self._quiet.start(now_ms, interval_s)
                 self._at.start(now_ms, interval_s, self._random_ms(interval_s // 2))
 
@@ -62,7 +61,7 @@ class Reporter:
         """The next report goes soon, but not before its time."""
         if not self._interval_s:
             return
-        quiet_s = self._quiet.left_s(now_ms) + 1 if self._quiet.is_running else 0
+        quiet_s = self._quiet.left_ms(now_ms) // 1000 + 1 if self._quiet.is_running else 0
         wait_ms = self._random_ms(self._interval_s // 4)
         if quiet_s * 1000 + wait_ms < self._at.left_ms(now_ms):
             self._at.start(now_ms, quiet_s, wait_ms)

@@ -13,7 +13,6 @@ from covey.drops import (
     DROP_IKE_PROPOSAL,
     FormatError,
 )
-from covey.payloads import every, notifies, notify, only
 
 _DONE = ()  # an empty SK
 
@@ -47,9 +46,9 @@ def judge(opened):
         payloads = opened.clear + ike.parse_chain(opened.first, opened.inner)
         kind = ike.unsupported_critical(payloads)
         if kind is not None:
-            reply = notify(ike.UNSUPPORTED_CRITICAL_PAYLOAD, bytes((kind,)))
+            reply = ike.notify(ike.UNSUPPORTED_CRITICAL_PAYLOAD, bytes((kind,)))
             return Judged([reply], reason=DROP_IKE_CRITICAL)
-        said = notifies(payloads)  # none of them ends anything, but all must parse
+        said = ike.notifies(payloads)  # none of them ends anything, but all must parse
         exchange = opened.header.exchange
         if exchange == ike.INFORMATIONAL:
             deletes = [d.protocol for d in _deletes(payloads)]
@@ -69,17 +68,17 @@ def judge(opened):
 
 def malformed(reason, end="invalid_syntax"):
     """The Judged of what ends the IKE SA on both sides (RFC 7296 section 2.21.3)."""
-    return Judged([notify(ike.INVALID_SYNTAX)], end, reason)
+    return Judged([ike.notify(ike.INVALID_SYNTAX)], end, reason)
 
 
 def _deletes(payloads):
-    return [ike.parse_delete(body) for body in every(payloads, ike.DELETE)]
+    return [ike.parse_delete(body) for body in ike.every(payloads, ike.DELETE)]
 
 
 def _inband(payloads):
     """GSA and KD come together; without them only what is deleted counts."""
-    policies = every(payloads, ike.GSA)
-    keys = every(payloads, ike.KD)
+    policies = ike.every(payloads, ike.GSA)
+    keys = ike.every(payloads, ike.KD)
     if len(policies) != len(keys) or len(keys) > 1:
         raise FormatError(DROP_IKE_FORMAT)
     if not keys:
@@ -94,13 +93,13 @@ def _create(payloads, said):
             missing = ike.Notify(n.protocol, n.spi, ike.CHILD_SA_NOT_FOUND, b"")
             return Judged([(ike.NOTIFY, ike.emit_notify(missing))])
     if not _is_of_ike_sa(payloads):
-        return Judged([notify(ike.NO_ADDITIONAL_SAS)])
+        return Judged([ike.notify(ike.NO_ADDITIONAL_SAS)])
     return Judged(rekey=payloads)
 
 
 def _is_of_ike_sa(payloads):
     """Whether a CREATE_CHILD_SA wants an IKE SA, not a Child SA."""
-    proposals = ike.parse_sa(only(payloads, ike.SA))
+    proposals = ike.parse_sa(ike.only(payloads, ike.SA))
     kinds = [p.protocol == ike.IKE for p in proposals]
     if any(kinds) and not all(kinds):
         raise FormatError(DROP_IKE_PROPOSAL)

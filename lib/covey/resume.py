@@ -14,6 +14,7 @@ work. clock_s: seconds on a clock that goes on meanwhile; one that goes back is 
 from struct import calcsize, pack, unpack_from
 
 from covey import assignment
+from covey.deadline import seconds_left
 from covey.drops import FormatError
 from covey.gcm import GMACContext
 from covey.ike import KWK_LEN
@@ -82,11 +83,13 @@ def _suspend(out, membership, clock_s, now_ms):
         _emit_data(out, keys, slot, now_ms)
     _emit_rekey(out, group.rekey._held[0], now_ms)
     softs = membership._refresh._soft_ends
-    soft = [t.left_s(now_ms) if t.is_running else _NEVER for t in softs]
+    soft = [seconds_left(t, now_ms) if t.is_running else _NEVER for t in softs]
     out += pack(_SOFT, *soft)
     most_s, stops = group.terms.silence or (0, False)
     silence = membership._silence
-    out += pack(_SILENCE, stops << 24 | most_s, silence.left_s(now_ms) if silence else 0)
+    is_heard = silence and not silence.is_over
+    heard_s = seconds_left(silence._end, now_ms) if is_heard else 0
+    out += pack(_SILENCE, stops << 24 | most_s, heard_s)
     out += prf(_key(membership.settings), out)
     return True
 
@@ -205,9 +208,9 @@ def _emit_data(out, keys, slot, now_ms):
     if state & _SENDING:
         wait_s = 0
     elif state & _WAITING:
-        wait_s = 1 + keys._ends.left_s(3 * slot + _ACTIVATE, now_ms)
+        wait_s = 1 + seconds_left(keys._ends.at(3 * slot + _ACTIVATE), now_ms)
     what = len(sa.keymat), sa.sn, isinstance(sa.context, GMACContext), sa.epoch, sa.destination
-    left_s = keys._ends.left_s(3 * slot, now_ms) if state & _EXPIRES else _NEVER
+    left_s = seconds_left(keys._ends.at(3 * slot), now_ms) if state & _EXPIRES else _NEVER
     port, own = sa.carrier_port or 0, (sa.next_seq, sa.sender_id)
     widths = table[_BITS], table[_LOW_BITS]
     out += pack(
@@ -269,7 +272,7 @@ def _emit_rekey(out, held, now_ms):
         len(sa.kwk),
         sa.kwa,
         sa.next_message_id,
-        held._end.left_s(now_ms) if held._ends else _NEVER,
+        seconds_left(held._end, now_ms) if held._ends else _NEVER,
         sa.epoch,
         *sa.destination[2:4],
         sa.destination[0],

@@ -12,8 +12,8 @@ but our nonce, which whoever is on the way can read.
 from covey import ike
 from covey.drops import DROP_IKE_REDIRECT, FormatError
 from covey.hopping import REDIRECTED, Hop, Patience
+from covey.ike import notifies, notify
 from covey.octets import equal, wipe
-from covey.payloads import notifies, notify
 from covey.port import const, ticks_diff
 from covey.registration import FAILED, REFUSED
 from covey.servers import Servers

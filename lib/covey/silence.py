@@ -11,7 +11,7 @@ gets no answer, as after a restart of the key server, registers in time before i
 
 from covey import ike
 from covey.deadline import Timer
-from covey.payloads import notifies
+from covey.ike import notifies
 
 # What answered() says
 HEARD = 1
@@ -74,10 +74,6 @@ class Silence:
             self._has_told = True
             why = "Nothing heard from the key server for %d s." % self._max_s
             it.events.append(("silent", why))
-
-    def left_s(self, now_ms):
-        """Whole seconds until there is silence."""
-        return 0 if self.is_over else self._end.left_s(now_ms)
 
     def _answered(self, payloads):
         """A sign of life of the key server, by which TEKs it has, where it says so."""

@@ -14,8 +14,8 @@ from covey.cmac import CMACContext
 from covey.deadline import Timer
 from covey.drops import FormatError
 from covey.iana import COVEY_CHAINS_NOW, COVEY_STONES, COVEY_TIME
+from covey.ike import notifies, notify
 from covey.octets import wipe
-from covey.payloads import notifies, notify
 from covey.port import const, later_kernels
 from covey.timing import (
     KEY_LEN,

@@ -5,32 +5,25 @@
     the server's requests: answered; what comes of them is an event
     liveness, NAT keep-alives, the IKE SA's age; its rekey is renewal.py's
 
-What judges the server's requests, and what rekeys an IKE SA, is loaded when the first one comes.
+What answers the server's requests, and what rekeys an IKE SA, is loaded when the first one comes.
 
-RFC 7296 sections 1.4, 1.5, 2.1 to 2.4, 2.8, 2.23. Whoever holds this reads .events.
+RFC 7296 sections 1.4, 1.5, 2.1 to 2.4, 2.8, 2.23.
 """
 
 from covey import ike
-from covey.deadline import Timer
+from covey.deadline import Patience, Timer
 from covey.drops import (
     DROP_CAPACITY,
     DROP_IKE_CRITICAL,
     DROP_IKE_HEADER,
     DROP_IKE_SPI,
     FormatError,
+    need,
 )
 from covey.nat import KEEPALIVE
-from covey.patience import Patience
-from covey.payloads import error_of
 from covey.port import const
 
-# Events: (kind, ...)
-ANSWERED = "answered"  # payloads (None: they don't parse), DROP_* then, the IkeSA: what was asked
-INBAND = "inband"  # requests.Inband
-ALIVE = "alive"  # payloads or None, of the answer to a liveness check; when that was asked first
-REDIRECT = ike.REDIRECT  # its data, see several.py
-ENDED = "ended"  # why: the server, or its age, has ended the last IKE SA
-DEAD = "dead"  # the server answers no more
+TIMEOUT = "timeout"  # why it is over where the server answers no more
 
 # What a request of ours is for
 _ASKED = 1  # whoever called ask()
@@ -38,9 +31,7 @@ _LIVENESS = 2
 _REKEY = 3
 _DELETE = 4
 
-_MOST_SAS = const(3)  # at once: the old one, and two that replace it when both sides rekey
 _GONE = const(2)  # of which the last answer is still known
-_OLD_S = const(30)  # a replaced IKE SA goes then, if the server has not deleted it
 _KEEPALIVE_S = const(20)  # RFC 3948 section 4
 _AGAIN_S = const(10)  # after a rekey of ours that found no memory to begin
 _SOFT_PERCENT = const(90)  # of its life, from 80 on by chance: then we rekey the IKE SA
@@ -59,31 +50,35 @@ class _Line:
 
 
 class Unicast:
-    """sa: the proven IkeSA; outgoing: list of (datagram, where to), see covey.nat."""
+    """sa: the proven IkeSA; outgoing: list of (datagram, where to), see covey.nat.
 
-    _gone = ()  # IkeSA without keys
+    holder, a Registration, is told what comes: answered(), ended(), redirected(), and by its
+    .inbands and .alive.
+    """
+
+    _gone = ()  # IkeSA without keys, that have answered something
     most_s = 3600  # that a request of ours may be without an answer, at the latest
 
-    def __init__(self, config, sa, to, keeps_alive, outgoing, random, drops, now_ms):
-        self.events = []
+    def __init__(self, holder, config, sa, to, keeps_alive, outgoing, random, drops, now_ms):
+        self.holder = holder
         self.is_closing = False  # we are about to go: no rekey is begun any more
-        self.lines = [_Line(sa)]  # the current one first
+        self.lines = []  # the current one first, those that are replaced last
         self._config = config
         self._to = to
         self._keeps_alive = keeps_alive
         self._outgoing = outgoing
         self._random = random
-        self._drops = drops
-        self._now_ms = now_ms
+        self.drops = drops
+        self.now_ms = now_ms
         self._wanted = None  # (exchange, payloads) of ask(), until it is answered
         self._renewal = None  # Renewal, from the first rekey of the IKE SA on
         self._silent = Timer()  # nothing genuine came for so long
-        self._idle = Timer()  # we sent nothing for so long
+        self._idle = Timer()  # we sent nothing for so long, where that is to be kept alive
         self._soft_end = Timer()  # of the current IKE SA's keys, and
         self._end = Timer()
-        self._begin_life()
-        self._hear()
-        self._idle.start(now_ms, _KEEPALIVE_S)
+        self.begin(sa)
+        self.hear()
+        self._speak()
 
     @property
     def is_working(self):
@@ -96,49 +91,60 @@ class Unicast:
 
     def ask(self, exchange, payloads, now_ms):
         """A request of our holder, one at a time; its answer is an event."""
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._wanted = exchange, payloads
         try:
             self._flow()
         except MemoryError:  # step() tries again
-            self._drops.count(DROP_CAPACITY)
+            self.drops.count(DROP_CAPACITY)
 
     def say(self, payloads, now_ms, most_s=3600):
         """A sign of life of ours that says something. False: another request is out. most_s: so
         long without an answer, at the latest, and the server is DEAD.
         """
-        if not self.lines or self.lines[0].asked or self.lines[0].goes.is_running:
+        line = self._free_line()
+        if line is None:
             return False
-        self._now_ms = now_ms
-        self._send(self.lines[0], _LIVENESS, ike.INFORMATIONAL, payloads, most_s)
+        self.now_ms = now_ms
+        self._send(line, _LIVENESS, ike.INFORMATIONAL, payloads, most_s)
         return True
+
+    def _free_line(self):
+        """The current one, where nothing is asked over it and it is not replaced; else None."""
+        for line in self.lines:
+            return None if line.asked or line.goes.is_running else line
+        return None
 
     def has_ended(self, data):
         """Whether a datagram is of an IKE SA that is over, whose last answer is still known."""
-        return any([sa.spi_i + sa.spi_r == data[:16] for sa in self._gone])
+        for sa in self._gone:
+            if sa.spi_i + sa.spi_r == data[:16]:
+                return True
+        return False
 
     def receive(self, header, data, now_ms, source):
         """A message in SK or SKF; FormatError: dropped. source: where answers to requests go."""
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         for sa in self._gone:
             if sa.is_of(header):
-                if header.flags & ike.FLAG_R or not sa.is_repeat(header, data):
-                    raise FormatError(DROP_IKE_SPI)
-                return self._put(sa.answer, source)
+                is_request = not header.flags & ike.FLAG_R
+                need(is_request and sa.answers.is_repeat(header, data), DROP_IKE_SPI)
+                return self.put(sa.answers.last, source)
         for line in self.lines:
             if line.sa.is_of(header):
-                if (header.flags & ike.FLAG_I != 0) == line.sa.is_initiator:
-                    raise FormatError(DROP_IKE_HEADER)
+                need((header.flags & ike.FLAG_I == 0) == line.sa.is_initiator, DROP_IKE_HEADER)
                 if header.flags & ike.FLAG_R:
                     self._take_response(line, header, data)
                 else:
-                    self._take_request(line, header, data, source)
+                    from covey.answering import take
+
+                    take(self, line, header, data, source)
                 return self._flow()
         raise FormatError(DROP_IKE_SPI)
 
     def step(self, now_ms):
         """A slice of work and what is due → ms until the next."""
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         if self.is_working:
             self._renewal.work()
         if self.lines:
@@ -146,13 +152,15 @@ class Unicast:
             self._flow()
         if self.is_working:
             return 0
-        timers = [line.goes for line in self.lines]
-        timers += [self._silent, self._soft_end, self._end]
-        if self._keeps_alive:
-            timers.append(self._idle)
-        left = [timer.left_ms(now_ms) for timer in timers if timer.is_running]
-        left += [line.patience.left_ms(now_ms) for line in self.lines if line.asked]
-        return max(1, min(left)) if left and self.lines else 60000
+        wait_ms = 60000
+        if self.lines:
+            for timer in (self._silent, self._soft_end, self._end, self._idle):
+                wait_ms = min(wait_ms, timer.left_ms(now_ms))
+        for line in self.lines:
+            wait_ms = min(wait_ms, line.goes.left_ms(now_ms))
+            if line.asked:
+                wait_ms = min(wait_ms, line.patience.left_ms(now_ms))
+        return max(1, wait_ms)
 
     def delete(self):
         """Our last word: a Delete of the IKE SA, which nobody waits for."""
@@ -166,40 +174,46 @@ class Unicast:
             self._renewal.forget()
         self._wanted = None
         while self.lines:
-            self._drop(self.lines[-1])
+            self.drop(self.lines[-1])
 
     # Sending
 
-    def _put(self, datagrams, source=None):
+    def put(self, datagrams, source=None):
         to = self._to if source is None else source
-        self._outgoing.extend([(data, to) for data in datagrams or ()])
-        if datagrams:
-            self._idle.start(self._now_ms, _KEEPALIVE_S)
+        for data in datagrams or ():
+            self._outgoing.append((data, to))
+            self._speak()
+
+    def _speak(self):
+        if self._keeps_alive:
+            self._idle.start(self.now_ms, _KEEPALIVE_S)
 
     def _send(self, line, purpose, exchange, payloads, most_s=3600):
         """MemoryError: nothing is asked."""
         patience = Patience(self._config)
-        patience.start(self._now_ms, min(most_s, self.most_s))
+        patience.start(self.now_ms, min(most_s, self.most_s))
         line.sa.ask(exchange, payloads)
         line.patience = patience
         line.asked = purpose
-        line.asked_ms = self._now_ms
+        line.asked_ms = self.now_ms
         try:
-            self._put(line.sa.request)
+            self.put(line.sa.request)
         except MemoryError:  # as good as lost: it is sent again
-            self._drops.count(DROP_CAPACITY)
+            self.drops.count(DROP_CAPACITY)
 
     def _flow(self):
         """Send what waits for a free window."""
+        wanted = self._wanted
         for line in self.lines:
             if line.is_to_delete and not line.asked:
                 self._delete(line)
-        if not self.lines or self.lines[0].asked or self.lines[0].goes.is_running:
+            if line.asked == _ASKED:
+                wanted = None  # it is out
+        current = self._free_line()
+        if current is None:
             return
-        current = self.lines[0]
-        is_out = any([line.asked == _ASKED for line in self.lines])
-        if self._wanted is not None and not is_out:
-            return self._send(current, _ASKED, *self._wanted)
+        if wanted is not None:
+            return self._send(current, _ASKED, *wanted)
         renewal = self._renewal
         payloads = None if renewal is None else renewal.request_over(current)
         if payloads is not None:
@@ -219,9 +233,8 @@ class Unicast:
             payloads = line.sa.open_response(header, data)
             if payloads is None:
                 return  # more fragments are to come
-            if ike.unsupported_critical(payloads) is not None:
-                raise FormatError(DROP_IKE_CRITICAL)
-            error = error_of(payloads)
+            need(ike.unsupported_critical(payloads) is None, DROP_IKE_CRITICAL)
+            error = ike.error_of(payloads)
         except FormatError as e:
             if line.sa.request is not None or not purpose:
                 raise  # not the answer
@@ -231,160 +244,103 @@ class Unicast:
             raise
         line.asked = 0
         line.patience = None
-        self._hear()
+        self.hear()
         if error == ike.INVALID_SYNTAX:  # ends the SA (RFC 7296 section 2.21.3)
-            self._end_line(line, "invalid_syntax")
+            self.end_line(line, "invalid_syntax")
         elif purpose == _ASKED:
             self._wanted = None
-            self.events.append((ANSWERED, payloads, reason, line.sa))
+            self.holder.answered(payloads, reason, line.sa)
         elif purpose == _LIVENESS:
-            self.events.append((ALIVE, payloads, line.asked_ms))
+            if payloads is not None:
+                self.holder.alive = payloads, line.asked_ms, self.now_ms
         elif purpose == _DELETE:
-            self._drop(line)
+            self.drop(line)
         elif purpose == _REKEY:
             self._renewal.take_answer(payloads, error)
-        if reason:
-            raise FormatError(reason)
+        need(not reason, reason)
 
-    def _hear(self):
+    def hear(self):
         if self._config.liveness_s:
-            self._silent.start(self._now_ms, self._config.liveness_s)
-
-    # Requests
-
-    def _take_request(self, line, header, data, source):
-        sa = line.sa
-        if sa.is_repeat(header, data):
-            return self._put(sa.answer, source)  # none yet while it is worked on
-        opened = sa.open_request(header, data)
-        if opened is None:
-            return
-        self._hear()
-        try:
-            from covey.requests import judge
-
-            judged = judge(opened)
-            if judged.rekey is not None:
-                judged = self._renewing().begin_theirs(line, judged.rekey, source)
-        except MemoryError:
-            sa.untake()
-            raise
-        if judged is not None:
-            self.answer(line, judged, source)
-
-    def answer(self, line, judged, source):
-        """Reply to the request that was taken over this line, and carry out what it means."""
-        sa = line.sa
-        try:
-            sa.reply(judged.reply)
-            if judged.inband is not None:
-                judged.inband.kwk = sa.kwk()
-        except MemoryError:
-            sa.untake()
-            raise
-        self._put(sa.answer, source)
-        if judged.reason:
-            self._drops.count(judged.reason)
-        if judged.inband is not None:
-            self.events.append((INBAND, judged.inband))
-        if judged.redirect is not None:
-            self.events.append((REDIRECT, judged.redirect))
-        if judged.end:
-            self._end_line(line, judged.end)
+            self._silent.start(self.now_ms, self._config.liveness_s)
 
     # The ends of IKE SAs
 
-    def _end_line(self, line, reason):
+    def end_line(self, line, reason):
         """An IKE SA has been ended, by a Delete or an error. The last one ends it all."""
-        self._drop(line)
-        if not any([not other.goes.is_running for other in self.lines]):
-            self.wipe()
-            self.events.append((ENDED, reason))
+        self.drop(line)
+        if not self.lines or self.lines[0].goes.is_running:
+            self._end_all(reason)
 
-    def _drop(self, line):
+    def drop(self, line):
         """Wipe an IKE SA. What was asked over it, and not answered, is asked over the next."""
         line.sa.wipe()
         line.asked = 0
         self.lines.remove(line)
-        self._gone = [line.sa] + list(self._gone)[: _GONE - 1]
+        if line.sa.answers is not None:
+            self._gone = [line.sa] + list(self._gone)[: _GONE - 1]
         if self.lines and self._renewal is not None:
             self._renewal.dropped(line)
 
-    def adopt(self, sa):
-        """A new IKE SA: from now on the one to ask over."""
-        line = _Line(sa)
-        self.lines.insert(0, line)
-        self._begin_life()
-        if len(self.lines) > _MOST_SAS:
-            old = [other for other in self.lines if other.goes.is_running]
-            self._drop(old[0] if old else self.lines[-1])
-        return line
-
-    def replace(self, line, is_ours_to_delete):
-        """This IKE SA is replaced, and deleted by us or by the server."""
-        if line is None or line not in self.lines:
-            return
-        line.goes.start(self._now_ms, _OLD_S)
-        line.is_to_delete = is_ours_to_delete
-        self.lines.remove(line)
-        self.lines.append(line)
-
-    def _fail(self):
+    def _end_all(self, reason=TIMEOUT):
         self.wipe()
-        self.events.append((DEAD,))
+        self.holder.ended(reason)
 
     # Time
 
     def _check_timers(self):
-        now_ms = self._now_ms
+        now_ms = self.now_ms
         for line in list(self.lines):
             if line.goes.is_due(now_ms):
-                self._drop(line)
+                self.drop(line)
             elif line.asked and line.patience.is_over(now_ms):
                 if line is self.lines[0] and line.asked != _DELETE:
-                    return self._fail()
-                self._drop(line)
+                    return self._end_all()
+                self.drop(line)
             elif line.asked and line.patience.is_due(now_ms):
-                self._put(line.sa.request)
+                self.put(line.sa.request)
         if not self.lines:
-            return self._fail()
+            return self._end_all()
         if self._end.is_due(now_ms):
             self.delete()
-            self.wipe()
-            return self.events.append((ENDED, "ike_lifetime"))
+            return self._end_all("ike_lifetime")
         if self._soft_end.is_due(now_ms):
             self._soft_end.stop()
             try:
-                self._renewing().begin_ours()
+                self.renewing().begin_ours()
             except MemoryError:
-                self._drops.count(DROP_CAPACITY)
+                self.drops.count(DROP_CAPACITY)
                 self.renew_in(_AGAIN_S)
         current = self.lines[0]
         if self._silent.is_due(now_ms):
-            self._hear()  # whatever is out already asks the same
+            self.hear()  # whatever is out already asks the same
             if not current.asked:
                 self._send(current, _LIVENESS, ike.INFORMATIONAL, [])
-        if self._keeps_alive and self._idle.is_due(now_ms):
-            self._put([KEEPALIVE])
+        if self._idle.is_due(now_ms):
+            self.put([KEEPALIVE])
 
-    def _renewing(self):
+    def renewing(self):
         if self._renewal is None:
             from covey.renewal import Renewal
 
-            self._renewal = Renewal(self, self._random, self._drops)
+            self._renewal = Renewal(self, self._random, self.drops)
         return self._renewal
 
-    def _begin_life(self):
-        """The keys are new: when to replace them, not all members at once."""
+    def begin(self, sa):
+        """A new IKE SA: from now on the one to ask over. When to replace it, not all members at
+        once.
+        """
+        line = _Line(sa)
+        self.lines.insert(0, line)
         life_s = self._config.ike_lifetime_s
         if life_s:
-            self._end.start(self._now_ms, life_s)
+            self._end.start(self.now_ms, life_s)
             early_s = int.from_bytes(self._random(4), "big") % (life_s // 10 + 1)
             self.renew_in(max(1, life_s * _SOFT_PERCENT // 100 - early_s))
+        return line
 
     def renew_in(self, seconds, ms=0):
         """When we rekey the IKE SA."""
-        self._soft_end.start(self._now_ms, seconds, ms)
+        self._soft_end.start(self.now_ms, seconds, ms)
 
 
-_DELETE_IKE = ike.DELETE, ike.emit_delete(ike.Delete(ike.IKE, 0, []))
+_DELETE_IKE = ike.DELETE, b"\1\0\0\0"  # protocol IKE, no SPI

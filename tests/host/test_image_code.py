@@ -98,7 +98,7 @@ def test_all_that_policy_may_switch_on_is_there(arch):
     assert set(mixed.kept) - set(found.kept) == {"covey/ppk.py"}
     relayed = code.select(applications, arch, ("udp", "relay"), ())
     assert set(relayed.kept) - set(found.kept) == {"covey/relay.py"}
-    own = {f"covey/{name}.py" for name in ("mac", "proofs", "cmac", "sources")}
+    own = {f"covey/{name}.py" for name in ("mac", "proofs", "cmac", "sources", "proving")}
     assert roles["mac"] == own | {"covey/port/mpy_cmac.py"}
     assert "covey/waiting.py" in roles["ecdsa"] and "covey/cmac.py" not in roles["ecdsa"]
     assert "covey/vouched.py" not in roles["tesla"]

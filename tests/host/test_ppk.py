@@ -6,6 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
 import registration_peer as peer
+from covey import registration
 from covey.ppk import Ppk
 from covey.registration import Registration
 from covey_host.errors import Problem
@@ -306,12 +307,12 @@ def test_a_strict_server_with_a_ppk(bits, kwa):
     (request,) = work(gm)
     server.check_auth(request)
     assert gm.receive(server.answer_auth(), 0) == 0 and work(gm) == []
-    assert gm.state == "registered" and gm.kwk == server.kwk
+    assert gm.state == registration.REGISTERED and gm.kwk == server.kwk
     assert gm.pull(0)
     (request,) = work(gm)
     server.check_wishes(server.open(request, 40, 2))
     assert gm.receive(server.seal(40, 2, server.policy(2)), 0) == 0
-    assert gm.state == "registered" and gm.drops.as_dict() == {}
+    assert gm.state == registration.REGISTERED and gm.drops.as_dict() == {}
 
 
 class PpkCertServer(CertServer):
@@ -345,5 +346,5 @@ def test_a_strict_server_with_certificates_and_a_ppk():
     (request,) = work(gm)
     server.check_auth(request)
     assert gm.receive(server.answer_auth(), 0) == 0 and work(gm) == []
-    assert gm.state == "registered" and gm.kwk == server.kwk
+    assert gm.state == registration.REGISTERED and gm.kwk == server.kwk
     assert gm.drops.as_dict() == {}

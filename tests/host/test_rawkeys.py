@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import registration_peer as peer
-from covey import der
+from covey import der, registration
 from covey.rawkeys import RawKey
 from covey.registration import Registration
 from covey_host.gcks import issuing, trust
@@ -219,4 +219,4 @@ def test_a_strict_server(bits, kwa, shows):
     (request,) = work(gm)
     server.check_auth(request)
     assert gm.receive(server.answer_auth(), 0) == 0 and work(gm) == []
-    assert gm.state == "registered" and gm.kwk == server.kwk
+    assert gm.state == registration.REGISTERED and gm.kwk == server.kwk

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import registration_peer as peer
+from covey import registration
 from covey.certs import Credentials
 from covey.registration import Registration
 from test_certificates import TESTS
@@ -90,12 +91,12 @@ def test_a_strict_server_with_certificates(bits, kwa, chain, key):
     server = CertServer(bits, kwa, chain, key)
     gm = asked(server)
     assert gm.receive(server.answer_auth(), 0) == 0 and work(gm) == []
-    assert gm.state == "registered" and gm.kwk == server.kwk
+    assert gm.state == registration.REGISTERED and gm.kwk == server.kwk
     assert gm.pull(0)
     (request,) = work(gm)
     server.check_wishes(server.open(request, 40, 2))
     assert gm.receive(server.seal(40, 2, server.policy(2)), 0) == 0
-    assert gm.state == "registered" and gm.drops.as_dict() == {}
+    assert gm.state == registration.REGISTERED and gm.drops.as_dict() == {}
 
 
 def test_a_server_that_proves_itself_by_a_key_is_not_taken():
@@ -110,7 +111,10 @@ def test_a_server_that_proves_itself_by_a_key_is_not_taken():
         gm = asked(server := CertServer())
         gm.receive(server.answer_auth(proof=proof), 0)
         work(gm)
-        assert (gm.state, gm.reason) in (("failed", "ike_auth"), ("failed", "ike_cert"))
+        assert (gm.state, gm.reason) in (
+            (registration.FAILED, "ike_auth"),
+            (registration.FAILED, "ike_cert"),
+        )
 
 
 CHANGES = st.lists(
@@ -138,9 +142,9 @@ def test_whoever_has_the_keys_and_not_the_certificate_gets_nowhere(changes):
     gm.receive(server.answer_auth(proof=proof), 0)
     assert work(gm) == []
     if proof == genuine:
-        assert gm.state == "registered"
+        assert gm.state == registration.REGISTERED
     else:  # what is reserved is signed, too, but for AUTH's own
         is_reserved = proof[:2] == genuine[:2] and proof[2][1][4:] == genuine[2][1][4:]
         is_reserved = is_reserved and proof[2][1][:1] == genuine[2][1][:1]
-        assert gm.state == ("registered" if is_reserved else "failed")
+        assert gm.state == (registration.REGISTERED if is_reserved else registration.FAILED)
         assert gm.reason or is_reserved

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import registration_peer as peer
+from covey import registration
 from covey.config import Config
 from covey.drops import names
 from covey.nat import Path
@@ -260,13 +261,13 @@ def test_a_strict_server_and_true_randomness(bits, kwa):
     (request,) = work(gm)
     server.check_auth(request)
     assert gm.receive(server.answer_auth(), 0) == 0
-    assert gm.state == "registered" and gm.kwk == server.kwk and gm.kwa == kwa
+    assert gm.state == registration.REGISTERED and gm.kwk == server.kwk and gm.kwa == kwa
 
     assert gm.pull(0)
     (request,) = work(gm)
     server.check_wishes(server.open(request, 40, 2))
     assert gm.receive(server.seal(40, 2, server.policy(2)), 0) == 0
-    assert gm.state == "registered"
+    assert gm.state == registration.REGISTERED
 
     for message_id in (0, 1):
         assert gm.receive(server.seal(37, message_id, [], flags=0), 0) == 0
@@ -277,11 +278,11 @@ def test_a_strict_server_and_true_randomness(bits, kwa):
     (request,) = work(gm)
     assert server.open(request, 40, 3) == [(50, b"\x0b\0\0\0line1"), (41, b"\0\0\0\x31")]
     assert gm.receive(server.seal(40, 3, []), 0) == 0
-    assert gm.state == "left"
+    assert gm.state == registration.LEFT
     assert gm.receive(server.seal(37, 2, [(42, b"\1\0\0\0")], flags=0), 0) == 0
     (answer,) = work(gm)
     assert server.open(answer, 37, 2, flags=0x28) == []
-    assert (gm.state, gm.reason) == ("closed", "deleted")
+    assert (gm.state, gm.reason) == (registration.CLOSED, "deleted")
 
 
 def test_a_member_with_another_psk_proves_nothing_and_believes_nothing():
@@ -291,18 +292,22 @@ def test_a_member_with_another_psk_proves_nothing_and_believes_nothing():
     with pytest.raises(AssertionError):
         server.check_auth(*work(gm))
     assert names()[gm.receive(server.answer_auth(), 0)] == "ike_auth"
-    assert (gm.state, gm.reason) == ("failed", "ike_auth")
+    assert (gm.state, gm.reason) == (registration.FAILED, "ike_auth")
 
 
 # Whatever comes in, in whatever state
 
 GENUINE = peer.Session()
-STATES = {"init": [], "auth": ["init_answer"], "registered": ["init_answer", "auth_answer"]}
+STATES = {
+    registration.INIT: [],
+    registration.AUTH: ["init_answer"],
+    registration.REGISTERED: ["init_answer", "auth_answer"],
+}
 WHOLE = peer.whole("", GENUINE)
 SEALED = {
-    "init": WHOLE["init_answer"],
-    "auth": WHOLE["auth_answer"],
-    "registered": GENUINE.server_says(peer.INFORMATIONAL, peer.FROM_R, 0, []),
+    registration.INIT: WHOLE["init_answer"],
+    registration.AUTH: WHOLE["auth_answer"],
+    registration.REGISTERED: GENUINE.server_says(peer.INFORMATIONAL, peer.FROM_R, 0, []),
 }
 
 
@@ -338,31 +343,39 @@ def test_no_datagram_does_harm(state, data):
     reason = gm.receive(noise, 0)
     assert reason == 0 or reason in names()
     work(gm)
-    if noise == SEALED[state] or state == "init" and reason == 0:
+    if noise == SEALED[state] or state == registration.INIT and reason == 0:
         return  # genuine, or another's answer that will be followed beside the genuine one
     assert reason and gm.state == state
     gm.receive(SEALED[state], 0)
     work(gm)
-    assert gm.state == {"init": "auth", "auth": "registered"}.get(state, state)
+    assert gm.state == {
+        registration.INIT: registration.AUTH,
+        registration.AUTH: registration.REGISTERED,
+    }.get(state, state)
 
 
 @given(st.binary(max_size=300), st.sampled_from([peer.IDr, peer.AUTH, peer.GSA, peer.KD, peer.N]))
 @example(b"", peer.GSA)
 def test_no_genuine_nonsense_does_harm(octets, kind):
     """The server itself sends what does not parse: an end with a name, never an exception."""
-    gm = brought_to("auth")
+    gm = brought_to(registration.AUTH)
     payloads = [p for p in GENUINE.proof() + GENUINE.policy() if p[0] != kind]
     reason = gm.receive(GENUINE.auth_answer([*payloads, (kind, octets)]), 0)
     work(gm)
-    assert gm.state in ("failed", "refused", "refusing", "registered")
-    if gm.state == "registered":  # whether the keys open is for others to say
+    assert gm.state in (
+        registration.FAILED,
+        registration.REFUSED,
+        registration.REFUSING,
+        registration.REGISTERED,
+    )
+    if gm.state == registration.REGISTERED:  # whether the keys open is for others to say
         assert reason == 0 and kind in (peer.N, peer.KD)
 
 
 @given(st.integers(0, 255), st.binary(max_size=60), st.integers(0, 255))
 @example(peer.INFORMATIONAL, b"\0\0\0\4", 42)
 def test_no_genuine_request_does_harm(exchange, inner, first):
-    gm = brought_to("registered")
+    gm = brought_to(registration.REGISTERED)
     request = GENUINE.server_says(exchange, peer.FROM_R, 0, [(first, b"")], inner=inner)
     if exchange == peer.INIT:
         return  # never in SK
@@ -372,5 +385,5 @@ def test_no_genuine_request_does_harm(exchange, inner, first):
         return
     (answer,) = sent
     assert answer[18] == exchange and answer[19] == 0x28
-    assert gm.state in ("registered", "closed")
+    assert gm.state in (registration.REGISTERED, registration.CLOSED)
     assert gm.receive(request, 0) == 0 and work(gm) == [answer]

@@ -161,7 +161,7 @@ def test_all_that_an_ike_sa_is_goes_along(site):
     lobby = site.server.lobbies[peer.gm.spi_r[0]]
     [sa] = lobby._table.sas.values()
     was = dict(vars(sa))
-    was["keys"] = ikesa.ike.Keys(*(bytearray(k) for k in vars(sa.keys).values()))
+    was["keys"] = ikesa.ike.Keys(*map(bytearray, sa.keys.all))
     was["kwk"] = bytearray(sa.kwk)
     peer._send(request)
     assert len(request) > 1 and lobby._table.sas == {} and not any(sa.keys.sk_ei)

@@ -226,7 +226,7 @@ def test_a_rekey_does_not_keep_us_at_a_server_that_sends_us_on():
 
 def test_leaving_ends_in_every_state():
     """Where something is out, by its answer or with the IKE SA; else at once."""
-    for state in registration._NEXT:
+    for state in range(registration.CLOSED + 1):
         life = Life().registered()
         life.ike.state = state
         life.it.leave(life.now_ms)

@@ -2,11 +2,11 @@
 
 import json
 
-from covey import certs, der, digital, ike, p256, p256_sign
+from covey import certs, der, digital, ike, p256, p256_sign, registration
 from covey.certs import Credentials
 from covey.config import Config
+from covey.digital import GENUINE
 from covey.drops import DROP_IKE_AUTH, DROP_IKE_CERT, FormatError, names
-from covey.handshake import GENUINE
 from covey.job import finish
 from covey.port import sha1, sha256
 from covey.prf import prf
@@ -134,7 +134,7 @@ def test_a_registration_with_certificates():
     assert finish(verifier.verify(digest, *der.parse_ecdsa(signature)))
     granted = policy(server.sa.kwk, b"\0\0\1\1", with_rekey_sa=True) + [TRANSPORT]
     assert gm.hear(server.answer_auth(sent, granted)) == (None, [])
-    assert gm.r.state == "registered" and gm.r.take_outcome() == "registered"
+    assert gm.r.state == registration.REGISTERED and gm.r.take_outcome() == registration.REGISTERED
     assert gm.r.drops.as_dict() == {}
 
 
@@ -143,14 +143,14 @@ def test_the_proof_is_work_in_slices():
     sent = gm.ask(server)
     granted = policy(server.sa.kwk, b"\0\0\1\1", with_rekey_sa=True)
     answer = server.answer_auth(sent, granted)
-    assert gm.r.receive(answer, 0) == 0 and gm.r.state == "auth"
+    assert gm.r.receive(answer, 0) == 0 and gm.r.state == registration.AUTH
     slices = 0
-    while gm.r.state == "auth":
+    while gm.r.state == registration.AUTH:
         gm.r.step(0)
         if not slices:
             assert names()[gm.r.receive(answer, 0)] == "ike_message_id"
         slices += 1
-    assert slices > 300 and gm.r.state == "registered"
+    assert slices > 300 and gm.r.state == registration.REGISTERED
 
 
 def test_an_answer_that_is_repeated_while_it_is_judged():
@@ -162,17 +162,20 @@ def test_an_answer_that_is_repeated_while_it_is_judged():
         answer = server.answer_auth(sent, granted)
         assert gm.r.receive(answer, 0) == 0
         slices = 0
-        while gm.r.state == "auth":
+        while gm.r.state == registration.AUTH:
             if slices == at:
                 assert names()[gm.r.receive(answer, 0)] == "ike_message_id"
             gm.r.step(0)
             slices += 1
-        assert gm.r.state == "registered" and gm.r.kwk == server.sa.kwk, at
+        assert gm.r.state == registration.REGISTERED and gm.r.kwk == server.sa.kwk, at
         assert gm.r.pull(0) and gm.work()
 
 
 def test_an_intermediate_ca():
-    assert _Gm().join(_Server(("server_below", "middle"), "server_below")) == ("registered", None)
+    assert _Gm().join(_Server(("server_below", "middle"), "server_below")) == (
+        registration.REGISTERED,
+        None,
+    )
 
 
 def test_who_is_no_key_server():
@@ -183,7 +186,7 @@ def test_who_is_no_key_server():
         (("server",), "server_below", "ike_auth"),  # the genuine certificate, another's key
     ):
         gm = _Gm()
-        assert gm.join(_Server(chain, key)) == ("failed", reason), chain
+        assert gm.join(_Server(chain, key)) == (registration.FAILED, reason), chain
         assert gm.r.drops.as_dict() == {"ike_auth" if reason == "ike_auth" else "ike_cert": 1}
         assert gm.r.kwk is None
 
@@ -200,7 +203,7 @@ def test_a_forger_does_not_keep_the_genuine_server_out():
     for one in (forger, server):  # both are there before the first is judged
         assert gm.r.receive(one.answer_auth(sent[one], granted), 0) == 0
     gm.work()
-    assert gm.r.state == "registered" and gm.r.drops.as_dict() == {"ike_cert": 1}
+    assert gm.r.state == registration.REGISTERED and gm.r.drops.as_dict() == {"ike_cert": 1}
 
 
 def test_no_memory_proves_nothing():
@@ -222,7 +225,7 @@ def test_no_memory_proves_nothing():
                 failures += 1
     finally:
         certs.verify = genuine
-    assert failures == 1 and (gm.r.state, gm.r.reason) == ("failed", "no_memory")
+    assert failures == 1 and (gm.r.state, gm.r.reason) == (registration.FAILED, "no_memory")
     assert gm.r.kwk is None and gm.r.drops.as_dict() == {"capacity": 1}
 
 
@@ -234,7 +237,7 @@ def test_closed_while_it_judges():
     for _ in range(20):
         gm.r.step(0)
     gm.r.close()
-    assert gm.r.state == "closed" and gm.r.step(0) > 0 and gm.r.take_outgoing() is None
+    assert gm.r.state == registration.CLOSED and gm.r.step(0) > 0 and gm.r.take_outgoing() is None
 
 
 def test_time_runs_out_while_it_judges():
@@ -245,7 +248,7 @@ def test_time_runs_out_while_it_judges():
     gm.r.step(0)
     assert gm.r.step(1000) == 0 and gm.r.take_outgoing() is None  # answered: not asked again
     gm.r.step(gm.config.retransmit_total_s * 1000)
-    assert (gm.r.state, gm.r.reason) == ("failed", "timeout")
+    assert (gm.r.state, gm.r.reason) == (registration.FAILED, "timeout")
 
 
 def test_a_server_that_knows_no_signatures_is_not_followed():
@@ -253,7 +256,7 @@ def test_a_server_that_knows_no_signatures_is_not_followed():
     (request,) = gm.work()
     for more in ((), (FRAGMENTS,), (notify(ike.SIGNATURE_HASH_ALGORITHMS, b"\x00\x03\x00"),)):
         assert gm.hear(server.answer_init(request, more)) == ("ike_cert", [])
-    assert gm.r.state == "init"
+    assert gm.r.state == registration.INIT
     assert gm.ask(server) != []
 
 

@@ -3,7 +3,7 @@
 Membership, Registration and key store are real; the server is gcks_peer's.
 """
 
-from covey import gsa, ike, membership
+from covey import gsa, ike, membership, registration
 from covey.drops import DROP_NO_SA
 from covey.port import ticks_add
 from gcks_peer import (
@@ -91,7 +91,7 @@ def test_keys_right_behind_the_registration_wait_for_it():
     life.run()
     assert life.spis == SPIS[:2] and life.outbound == SPIS[1] and life.it.rekeys == 1
     life.run(10000)
-    assert life.drops == {} and life.it._ike.state == "registered"
+    assert life.drops == {} and life.it._ike.state == registration.REGISTERED
 
 
 def test_over_a_new_ike_sa_the_keys_are_wrapped_anew():
@@ -473,7 +473,7 @@ def test_no_key_stays_where_it_passed():
     life = Life()
     ike_side = life.it._ike
     ike_side.receive(life.sa.request(INBAND, life.more(1)), 0)
-    inband = ike_side._inbands[0]
+    inband = ike_side.inbands[0]
     assert inband.kwk == life.sa.kwk
     ike_side.close()  # before anybody has asked for it
     assert inband.kwk == bytearray(32)

@@ -72,11 +72,11 @@ class Script:
 
     @property
     def is_beginning(self):
-        return self.state in registration._BEGINNING
+        return self.state <= registration.AUTH
 
     @property
     def is_established(self):
-        return self.state in registration._ESTABLISHED
+        return registration.AUTH < self.state < registration.FAILED
 
     def step(self, now_ms):
         self.steps += 1

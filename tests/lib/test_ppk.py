@@ -2,7 +2,7 @@
 
 import json
 
-from covey import ike
+from covey import ike, registration
 from covey.config import Config
 from covey.drops import names
 from covey.ppk import Ppk
@@ -73,7 +73,7 @@ def test_a_key_that_must_be_used():
     gm = _Gm()
     assert gm.hear("init_answer") == (None, [R["auth_request"]])
     assert gm.hear("auth_answer") == (None, [])
-    assert gm.r.state == "registered" and gm.r.kwk == R["kwk"]
+    assert gm.r.state == registration.REGISTERED and gm.r.kwk == R["kwk"]
     assert gm.r._unicast.lines[0].sa.sk_d == R["sk_d"]  # what the next IKE SA's keys are made of
 
 
@@ -81,7 +81,7 @@ def test_without_it_there_is_no_way_on():
     """Whatever is in clear, nothing is told but IKE_SA_INIT; the genuine answer may still come."""
     gm = _Gm()
     assert gm.hear("init_answer_without") == ("ike_ppk", [])
-    assert gm.r.state == "init"
+    assert gm.r.state == registration.INIT
     assert gm.hear("init_answer") == (None, [R["auth_request"]])
     assert gm.hear("auth_answer") == (None, [])
     assert gm.r.kwk == R["kwk"]
@@ -97,7 +97,7 @@ def test_a_server_that_did_not_use_it():
         gm = _Gm()
         gm.hear("init_answer")
         assert gm.hear(name) == (reason, [])
-        assert gm.r.state == "failed" and gm.r.reason == reason
+        assert gm.r.state == registration.FAILED and gm.r.reason == reason
         assert gm.r.kwk is None
 
 
@@ -109,11 +109,11 @@ def test_a_key_that_may_be_used():
     gm = _Gm(is_optional=True)  # the server knows PPKs, and not this one
     gm.hear("init_answer")
     assert gm.hear("auth_answer_plain") == (None, [])
-    assert gm.r.state == "registered" and gm.r.kwk == R["kwk_plain"]
+    assert gm.r.state == registration.REGISTERED and gm.r.kwk == R["kwk_plain"]
     gm = _Gm(is_optional=True)  # it knows of none
     assert gm.hear("init_answer_without") == (None, [R["auth_request_without"]])
     assert gm.hear("auth_answer_without") == (None, [])
-    assert gm.r.state == "registered" and gm.r.kwk == R["kwk_plain"]
+    assert gm.r.state == registration.REGISTERED and gm.r.kwk == R["kwk_plain"]
     gm = _Gm(is_optional=True)
     gm.hear("init_answer")
     for name in ("auth_answer_lying", "auth_answer_other"):
@@ -158,9 +158,9 @@ def test_memory_that_ends_behind_it():
         seen.append("told")
     finally:
         ike.psk_auth = genuine
-    assert len(seen) == 2 and gm.r.state == "auth"
+    assert len(seen) == 2 and gm.r.state == registration.AUTH
     assert gm.hear("auth_answer") == (None, [])
-    assert gm.r.state == "registered" and gm.r.kwk == R["kwk"]
+    assert gm.r.state == registration.REGISTERED and gm.r.kwk == R["kwk"]
 
 
 def test_the_key_is_wiped():

@@ -3,7 +3,7 @@
 import json
 import os
 
-from covey import der, digital, ike, keyfiles, p256, p256_sign, rawkeys, x509
+from covey import der, digital, ike, keyfiles, p256, p256_sign, rawkeys, registration, x509
 from covey.config import Config, load
 from covey.drops import ConfigError, names
 from covey.job import finish
@@ -82,7 +82,7 @@ def test_a_registration():
         for shows in ("server", "member", None):  # CERT is not looked at
             gm, server = _Gm(spki), _Server(shows=shows)
             payloads = gm.join(server)
-            assert gm.r.state == "registered" and gm.r.drops.as_dict() == {}
+            assert gm.r.state == registration.REGISTERED and gm.r.drops.as_dict() == {}
             kinds = [kind for kind, _ in payloads]
             certs = [ike.CERT] if spki else []
             assert kinds == [ike.IDi, ike.IDr] + certs + [ike.AUTH, ike.IDg, ike.SA]
@@ -103,10 +103,10 @@ def test_whoever_has_another_key_is_not_the_key_server():
     for key, shows in (("server_below", "server"), ("server_below", "server_below")):
         gm = _Gm()
         gm.join(_Server(key, shows))
-        assert gm.r.state == "failed" and gm.r.reason == "ike_auth"
+        assert gm.r.state == registration.FAILED and gm.r.reason == "ike_auth"
     gm = _Gm(pinned="server_below")
     gm.join(_Server())
-    assert gm.r.state == "failed" and gm.r.reason == "ike_auth"
+    assert gm.r.state == registration.FAILED and gm.r.reason == "ike_auth"
 
 
 def test_a_pre_shared_key_proves_nothing():
@@ -116,7 +116,7 @@ def test_a_pre_shared_key_proves_nothing():
     sent = gm.hear(server.answer_init(request, (FRAGMENTS, _HASHES)))[1]
     granted = policy(server.sa.kwk, b"\0\0\1\1", with_rekey_sa=True) + [TRANSPORT]
     gm.hear(server.answer_auth(sent, granted))
-    assert gm.r.state == "failed" and gm.r.reason == "ike_auth"
+    assert gm.r.state == registration.FAILED and gm.r.reason == "ike_auth"
     assert _Gm().join(_Server(), more=(FRAGMENTS,)) == "ike_cert"  # it knows no signatures
 
 

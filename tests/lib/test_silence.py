@@ -9,8 +9,8 @@ import gcks_peer
 import life as life_of
 from covey import ike, membership, registration
 from covey.drops import DROP_SILENT
+from covey.ike import notify
 from covey.path import DataPath
-from covey.payloads import notify
 from covey.port import word_of
 from story import STORY, T1, T2, registered
 from test_membership import Life, Script
@@ -166,7 +166,9 @@ def test_a_message_that_can_not_be_used_is_not_heard():
     life = _life()
     while not life.it.is_silent and life.now_ms < 2 * _MOST_MS:
         life.rekey(STORY["wrong"]["not_wrapped"])
-        life.ike.answer(registration.REGISTERED) if life.ike.state == "pulling" else None
+        life.ike.answer(
+            registration.REGISTERED
+        ) if life.ike.state == registration.PULLING else None
         life.ike.outcome = None
         life.run(500)
     assert life.now_ms <= _MOST_MS + 2000

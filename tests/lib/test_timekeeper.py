@@ -7,9 +7,8 @@ from covey.assignment import Terms
 from covey.drops import DROP_IKE_FORMAT, DROP_POLICY, Drops, FormatError
 from covey.gsa import GroupWide, SAPolicy
 from covey.iana import COVEY_CHAINS_NOW, COVEY_STONES, COVEY_TIME
-from covey.ike import parse_notify
+from covey.ike import notify, parse_notify
 from covey.job import finish
-from covey.payloads import notify
 from covey.sources import emit_roster
 from covey.tesla import TimedMACs
 from covey.timing import Timing, emit_chains, emit_stones, emit_time, emit_timing

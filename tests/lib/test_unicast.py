@@ -1,6 +1,7 @@
 """An IKE SA after registration: liveness, Delete, windows, fragments, where answers go."""
 
 from covey import ike, ikefrag, nat, registration
+from covey.answering import Answers
 from covey.exchange import IkeSA
 from gcks_peer import DELETE_IKE, FRAGMENTS, Gcks, notify
 from talk import HERE, THERE, Talk
@@ -448,9 +449,10 @@ def test_a_responder_has_its_own_keys_and_flag():
     (data,) = a.request
     header = ike.parse_header(data)
     assert header.flags == ike.FLAG_I and header.message_id == 0
-    assert b.open_request(header, data) is not None and b.is_answering
-    b.reply([])
-    (answer,) = b.answer
+    b.answers = Answers(b)
+    assert b.answers.open(header, data) is not None and b.answers.is_awaited
+    b.answers.reply([])
+    (answer,) = b.answers.last
     header = ike.parse_header(answer)
     assert header.flags == ike.FLAG_R
     assert a.open_response(header, answer) == [] and a.request is None

@@ -1,7 +1,7 @@
 """All members of a site come back at once, to several servers, on a virtual clock.
 
 When and whom a member asks is the member's own code (covey.several, covey.hopping; where there is
-one server covey.servers and covey.patience), who is next at a server its own (gcks/inbox.py). A
+one server covey.servers and covey.deadline), who is next at a server its own (gcks/inbox.py). A
 registration is two requests there, each of a time that is given, also where it is asked for again;
 its answer is on its way for no time at all, and nothing is lost but what finds an inbox full. Left
 out: cookies, certificates in fragments, the kernel's queues, rekeys that newcomers ask for, and
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 from covey import hopping, ike
-from covey.patience import Patience
+from covey.deadline import Patience
 from covey.servers import Servers
 from covey.several import Several
 

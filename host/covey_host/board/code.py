@@ -63,6 +63,7 @@ _ROLES = {
     "covey.several": ("several", "covey.json names one key server"),
     "covey.redirect": ("several", "covey.json names one key server"),
     "covey.ppk": ("ppk", "covey.json names no PPK"),
+    "covey.proving": (_PROVEN, "its group has no source authentication"),
     "covey.sources": (_PROVEN, "its group has no source authentication"),
     "covey.proofs": ("mac", "its group has no receiver-specific MACs"),
     "covey.port.mpy_cmac": ("mac tesla", "its group has no MACs that prove senders"),

@@ -7,7 +7,7 @@ the right SPIs: RFC 7296 section 2.21 has them believed by nobody.
 import asyncio
 
 from covey import ike
-from covey.payloads import notify
+from covey.ike import notify
 
 _LIES = {
     ike.IKE_SA_INIT: (ike.NO_PROPOSAL_CHOSEN, ike.INVALID_KE_PAYLOAD),

@@ -98,7 +98,9 @@ def parse(data: bytes, random: Random) -> tuple[IkeSA, ike.Opened]:
     sa.first_hash = fields.first_hash
     sa.proof = _payloads(fields.proof)
     head = sa.spi_i, sa.spi_r, 0, ike.GSA_AUTH, ike.FLAG_I, sa.next_request, 0
-    opened = ike.Opened(ike.Header(*head), [], b"", facts["first"], bytearray(fields.inner))
+    opened = ike.Opened(
+        ike.Header(ike.emit_header(*head)), [], b"", facts["first"], bytearray(fields.inner)
+    )
     return sa, opened
 
 
