@@ -51,6 +51,7 @@ ROLES = {
     "the key server wants reports (report_interval)": ["report", "reporter"],
     "the ip carrier": ["ipcarrier", "ipv4", "port.mpy_esp"],
     "unicast delivery": ["relay"],
+    "covey.json names other keys than a pre-shared one": ["otherkeys"],
     "a member with a certificate, or a raw public key": ["digital", "keyfiles"],
     "a member with a certificate": ["certfiles", "certs", "x509"],
     "a member with a raw public key": ["rawkeys"],

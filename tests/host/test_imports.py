@@ -142,6 +142,7 @@ GROUPS = {
         [
             "keyfiles",
             "certfiles",
+            "otherkeys",
             "fields",
             "config",
             "member",
