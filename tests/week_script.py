@@ -121,7 +121,7 @@ def main():
             group.step(now_ms)
             talk(member, hour << 8 | second, now_ms)
         assert [sa.spi for sa in member.keys.live()] == [spis_of(hour)[0]], hour
-        assert len(group.rekey.live()) == 1, hour
+        assert len(group.rekey.held) == 1, hour
         if hour % 24 == 0:
             assert ballast is None or len(ballast)
             print(

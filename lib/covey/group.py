@@ -61,7 +61,7 @@ class Group:
         for _, number in places:
             framed.add(number)
         framed.discard(None)
-        for sa in self.rekey.live():
+        for sa in self.rekey.held:
             places.add((self._dotted(sa.destination[0]), sa.destination[2]))
         return {place: place[1] in framed for place in places}
 
@@ -141,7 +141,7 @@ class Group:
         for sa in made.data_sas:
             if sa not in self._keys.sas:
                 sa.wipe()
-        if made.rekey_sa is not None and not self.rekey.works_with(made.rekey_sa):
+        if made.rekey_sa is not None and made.rekey_sa not in self.rekey.held:
             made.rekey_sa.wipe()
         for key in made.new_keys:
             if not _is_on(self.terms.key_path, key):

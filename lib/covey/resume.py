@@ -80,7 +80,7 @@ def _suspend(out, membership, clock_s, now_ms):
         out += ring._spis[4 * ring._next :] + ring._spis[: 4 * ring._next]  # oldest first
     for slot in slots:
         _emit_data(out, keys, slot, now_ms)
-    _emit_rekey(out, group.rekey._held[0], now_ms)
+    _emit_rekey(out, group.rekey.current, now_ms)
     softs = membership._refresh._soft_ends
     soft = [t.left_s(now_ms) if t.is_running else _NEVER for t in softs]
     out += pack(_SOFT, *soft)
@@ -260,8 +260,7 @@ def _at(n):
 # live, epoch, ports and address of its destination; then the key and the KWK.
 
 
-def _emit_rekey(out, held, now_ms):
-    sa = held.sa
+def _emit_rekey(out, sa, now_ms):
     out += pack(
         _REKEY,
         sa.spi,
@@ -269,7 +268,7 @@ def _emit_rekey(out, held, now_ms):
         len(sa.kwk),
         sa.kwa,
         sa.next_message_id,
-        held._end.left_s(now_ms) if held._ends else _NEVER,
+        sa.end.left_s(now_ms) if sa.end.is_running else _NEVER,
         sa.epoch,
         *sa.destination[2:4],
         sa.destination[0],

@@ -157,7 +157,7 @@ def test_a_job_that_finds_no_memory_leaves_no_key():
                 begin(work)
                 assert _steps(work) == [MISSED], part
                 held = group._keys.live()
-                held += [sa.context for sa in held] + group.rekey.live()
+                held += [sa.context for sa in held] + group.rekey.held
                 assert not [one for one in watched.alive if one not in held], (begin, part)
                 setattr(place, name, real)
                 group.wipe()

@@ -223,7 +223,7 @@ def test_a_member_can_not_fill_memory_with_fragments():
     for _ in range(1, 80):
         other = _sealed_anew(context, other, turn)
         assert begun(rekey, other) == 0
-        assert len(rekey._held[0].coming) == 1
+        assert len(rekey.current.coming) == 1
     assert begun(rekey, parts[1]) == 0
     assert [begun(rekey, part) for part in parts] == [0, DROP_REKEY_REPEAT, 0, 0]
     assert follow(rekey, terms).data_sas

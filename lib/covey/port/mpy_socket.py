@@ -1,7 +1,7 @@
 """Sockets on MicroPython: the unix port on Linux and macOS, and boards with lwIP.
 
-What is handed out is a `Socket` around the system's own, which on lwIP may have to be made anew: there an empty datagram
-marks it as closed by a peer, and all that it says from then on is b"".
+What is handed out is a `Socket` around the system's own, which on lwIP may have to be made anew:
+there an empty datagram marks it as closed by a peer, and all that it says from then on is b"".
 """
 
 import errno
