@@ -75,8 +75,8 @@ def _suspend(out, membership, clock_s, now_ms):
     _emit_terms(out, group.terms)
     for slot, sa in enumerate(keys.sas):
         if sa and slot not in slots:
-            keys._retired.add(sa.spi)  # in its DTD: it goes now
-    for ring in (keys._retired, keys._announced):
+            keys.retired.add(sa.spi)  # in its DTD: it goes now
+    for ring in (keys.retired, keys.announced):
         out += ring._spis[4 * ring._next :] + ring._spis[: 4 * ring._next]  # oldest first
     for slot in slots:
         _emit_data(out, keys, slot, now_ms)
@@ -115,7 +115,7 @@ def _revive(membership, reader, clock_s, now_ms):
     most_s = slept_s + (slept_s >> 4) + 1  # a board's clock runs badly while it sleeps
     try:
         terms = _parse_terms(reader)
-        for ring in (member.keys._retired, member.keys._announced):
+        for ring in (member.keys.retired, member.keys.announced):
             ring._spis[:] = reader.octets(len(ring._spis))
         for _ in range(count):
             _install_data(reader, member, slept_s, most_s, now_ms)
@@ -227,7 +227,7 @@ def _install_data(reader, member, slept_s, most_s, now_ms):
     windows = [reader.take(_WINDOW) for _ in range(used)]
     left_s = _left(left_s, most_s)
     if left_s == 0:
-        member.keys._retired.add(spi)
+        member.keys.retired.add(spi)
         member.keys.lapsed = True
         return wipe(keymat)
     places = (

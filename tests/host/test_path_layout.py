@@ -6,7 +6,7 @@ from pathlib import Path
 from covey import drops, esp
 
 LIB = Path(__file__).resolve().parents[2] / "lib" / "covey"
-FILES = ["path.py", "replay.py", "sa.py", "port/mpy_path.py", "port/cpy_path.py"]
+FILES = ["path.py", "replay.py", "sa.py", "sources.py", "port/mpy_path.py", "port/cpy_path.py"]
 
 
 def numbers_of(name):

@@ -6,7 +6,7 @@ from covey.group import Group
 from covey.ike import GSA_REKEY, SKF
 from covey.keywork import FLOODED, FOLLOWED, IDLE, MISSED, TAKEN, KeyWork
 from covey.member import Member
-from story import STORY, registered
+from story import STORY, install, registered
 from talk import config
 
 try:
@@ -66,7 +66,7 @@ def _work(is_in=True):
     member = Member()
     group = Group(member)
     if is_in:
-        group.install(registered(), True, 0)
+        install(group, registered(), True, 0)
     return KeyWork(config(sender=False), member, group), group
 
 
