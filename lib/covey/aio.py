@@ -28,11 +28,13 @@ from covey.drops import (
     WAITS,
     ConfigError,
     name_of,
+    sentence,
 )
 from covey.member import Member
 from covey.membership import LEFT, MEMBER, REFUSED, Membership
 from covey.octets import u32
 from covey.port import const
+from covey.sentences import IS_RECEIVER, NO_ANSWER, NO_RELAY, OVERSIZE, SENDING_FAILS
 
 _QUEUE = const(64)  # packets that wait for the application
 _BURST = const(16)  # datagrams read before other tasks get their turn
@@ -205,10 +207,9 @@ class Joined:
         self._check()  # the group's sockets may have failed just now
 
     def _why_not(self):
-        reason = self.membership.reason or "No key server answered in time."
+        reason = self.membership.reason or sentence(NO_ANSWER)
         if self._send_error:
-            reason += " The system refuses to send there (errno %d)" % self._send_error
-            reason += ": is the network up?"
+            reason += sentence(SENDING_FAILS, self._send_error)
         return reason
 
     def _close(self):
@@ -241,10 +242,7 @@ class Joined:
             return await self._sign((payload,)) == 1
         if len(payload) > member.payload_most:
             member.drops.count(DROP_OVERSIZE)
-            raise ConfigError(
-                "A payload may have %d octets, this one has %d."
-                % (member.payload_most, len(payload))
-            )
+            raise ConfigError(sentence(OVERSIZE, member.payload_most, len(payload)))
         return self._leave(payload)
 
     async def send_many(self, payloads):
@@ -272,7 +270,7 @@ class Joined:
         member.out[: len(payload)] = payload
         length = member.send(len(payload), port.ticks_ms())
         if length == DROP_NOT_SENDER:
-            raise ConfigError("This member is a receiver: set sender to true in covey.json.")
+            raise ConfigError(sentence(IS_RECEIVER))
         if length < 0:
             return False
         return self._transmit(length)
@@ -577,7 +575,7 @@ class Joined:
             try:
                 from covey.relay import Relay
             except ImportError:
-                raise ConfigError("This image was made without unicast delivery: make it anew.")
+                raise ConfigError(sentence(NO_RELAY))
             self._groups[None] = (Relay(self._unicast[0]), None, None)
         self._groups[None][0].aim(self._addresses, self.membership.server)
 

@@ -103,5 +103,5 @@ def load(path):
     try:
         return Config(read(path), path[: path.rfind("/") + 1], path)
     finally:
-        for name in ("fields", "otherkeys", "certfiles", "keyfiles"):
+        for name in ("fields", "otherkeys", "wrongfields", "certfiles", "keyfiles"):
             unload(name)

@@ -109,6 +109,16 @@ def name_of(reason):
     return names()[reason]
 
 
+def sentence(number, *args):
+    """What a person is told, see sentences.py; "" where there is no memory for it."""
+    try:
+        from covey.sentences import SENTENCES
+
+        return SENTENCES[number] % args
+    except MemoryError:
+        return ""
+
+
 _MOST = 67  # the first number that none has, so that a board has room for no more
 
 

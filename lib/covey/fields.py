@@ -7,6 +7,28 @@ import json
 
 from covey.drops import ConfigError
 from covey.port import WAITING_SLOTS, const, read_file
+from covey.wrongfields import (
+    CONTROLS,
+    DOES_NOTHING,
+    MISSING,
+    NO_CHOICE,
+    NO_FLAG,
+    NO_JSON,
+    NO_KEY,
+    NO_LIST,
+    NO_MARKER,
+    NO_MARKERS,
+    NO_OBJECT,
+    NO_POWER,
+    NO_SERVER,
+    NO_TEXT,
+    NO_WHOLE,
+    NO_WHOLE_NOR_ZERO,
+    NOT_THIS,
+    SHORT_KEY,
+    TOO_LONG,
+    UNKNOWN,
+)
 
 _VERSION = const(1)
 _PORT = const(4500)  # as in covey.config
@@ -16,10 +38,6 @@ _SPACE = const(32)  # what is below it in ASCII is for terminals
 _HEX_LEAST = const(32)  # digits from which a text is taken for hexadecimal
 _HEX = b"0123456789abcdefABCDEF"
 _SERVER = ("host", "port", "marker")
-_NO_KEY = (
-    " names %s, which must hold a key of at least %d octets, or an even number of hexadecimal "
-    "digits, at least %d."
-)
 
 _NEEDED = object()  # the default of a field that must be there
 
@@ -39,7 +57,7 @@ def fill(config, fields, folder, name, psk):
     config.sender = f.flag("sender", False)
     config.receiver = f.flag("receiver", True)
     if not (config.sender or config.receiver):
-        f.refuse("receiver", "true where sender is false")
+        f.refuse("receiver", DOES_NOTHING)
     config.interface = f.text("interface", None)
     config.carrier = f.choice("carrier", ("udp", "ip"), "ip")
     config.carrier_port = f.whole("carrier_port", 1, 65535, _PORT)
@@ -47,7 +65,7 @@ def fill(config, fields, folder, name, psk):
     config.ttl = f.whole("ttl", 1, 255, 1)
     config.rejoin_spread_s = f.whole("rejoin_spread_s", 0, 3600, 2)
     if config.is_relayed and not config.has_markers:
-        f.refuse("delivery", '"multicast" where a server has no marker')
+        f.refuse("delivery", NO_MARKERS)
     r = f.object("retransmit")
     config.retransmit_first_ms = r.whole("first_ms", 10, 60000, 500)
     config.retransmit_total_s = r.whole("total_s", 1, 3600, 30)
@@ -59,7 +77,7 @@ def fill(config, fields, folder, name, psk):
     config.limit_sas = r.whole("sas", 2, 64, 8)
     config.limit_senders = r.whole("senders", 1, 1024, 16)
     if config.limit_senders & config.limit_senders - 1:  # it indexes a table by masking
-        r.refuse("senders", "a power of two, such as 16")
+        r.refuse("senders", NO_POWER)
     config.limit_waiting = r.whole("waiting", 1, 256, WAITING_SLOTS)
     config.limit_payload = r.whole("payload", 1, 1472, 1400)
     r.done()
@@ -71,7 +89,7 @@ def fill(config, fields, folder, name, psk):
     if psk is None:
         psk = f.read_key("psk_file", psk_file, _PSK_LEAST)
     elif len(psk) < _PSK_LEAST:
-        raise ConfigError("The pre-shared key must have at least 16 octets.")
+        raise ConfigError(_sentence(SHORT_KEY))
     config.psk = bytearray(psk)
 
 
@@ -84,7 +102,7 @@ def read(path):
             raise ValueError
         return json.loads(text)
     except (ValueError, RuntimeError):  # the latter: nested too deep
-        raise ConfigError(path + " is not JSON: check its commas, quotes and braces.")
+        raise ConfigError(path + _sentence(NO_JSON))
 
 
 def parse_psk(data):
@@ -108,9 +126,15 @@ def _server(f):
     port = f.whole("port", 1, 65535, _PORT)
     marker = f.flag("marker", port == _PORT)
     if port == _PORT and not marker:
-        f.refuse("marker", "true on port 4500 (RFC 7296 section 2.23)")
+        f.refuse("marker", NO_MARKER)
     f.done()
     return host, port, marker
+
+
+def _sentence(number, *args):
+    from covey.wrongfields import SENTENCES
+
+    return SENTENCES[number] % args
 
 
 class _Fields:
@@ -121,32 +145,33 @@ class _Fields:
         self._folder = folder  # from where the paths in it lead
         self._path = path  # from the outermost object to this one: "servers[0]"
         if not isinstance(fields, dict):
-            self.refuse("", "an object in braces")
+            self.refuse("", NO_OBJECT)
         self.left = dict(fields)
 
-    def _say(self, name, what):
+    def refuse(self, name, number, *args):
+        self.say(name, _sentence(number, *args))
+
+    def say(self, name, what):
+        """What is wrong with that field."""
         where = self._under(name)
         raise ConfigError((self._file + ": " + where if where else self._file) + what)
 
-    def refuse(self, name, what):
-        self._say(name, " must be " + what + ".")
-
     def done(self):
         for name in sorted(self.left):
-            self._say(name, " is not a field of covey.json: correct or remove it.")
+            self.refuse(name, UNKNOWN)
 
     def text(self, name, default=_NEEDED):
         value = self._take(name, default)
         if value is default:
             return value
         if not isinstance(value, str) or not value:
-            self.refuse(name, "a text in quotes that is not empty")
+            self.refuse(name, NO_TEXT)
         try:
             least = min(value.encode())
         except ValueError:  # half of a character, which JSON can spell
             least = 0
         if least < _SPACE:
-            self.refuse(name, "a text without control characters")
+            self.refuse(name, CONTROLS)
         return value
 
     def identity(self, name, default=_NEEDED):
@@ -156,14 +181,14 @@ class _Fields:
             return value
         data = value.encode()
         if len(data) > _ID_MOST:
-            self.refuse(name, "at most 255 octets long")
+            self.refuse(name, TOO_LONG)
         return data
 
     def choice(self, name, choices, default):
         """One of two texts."""
         value = self._take(name, default)
         if value not in choices:
-            self.refuse(name, '"%s" or "%s"' % choices)
+            self.refuse(name, NO_CHOICE, *choices)
         return value
 
     def whole(self, name, least, most, default=_NEEDED, or_zero=False):
@@ -172,15 +197,14 @@ class _Fields:
             return value
         if type(value) is not int or not least <= value <= most:  # True is an int, too
             if least == most:
-                self.refuse(name, str(least))
-            zero = ", or 0" if or_zero else ""
-            self.refuse(name, "a whole number from %d to %d%s" % (least, most, zero))
+                self.refuse(name, NOT_THIS, least)
+            self.refuse(name, NO_WHOLE_NOR_ZERO if or_zero else NO_WHOLE, least, most)
         return value
 
     def flag(self, name, default):
         value = self._take(name, default)
         if value is not True and value is not False:
-            self.refuse(name, "true or false")
+            self.refuse(name, NO_FLAG)
         return value
 
     def object(self, name):
@@ -194,14 +218,14 @@ class _Fields:
         """[(host, port, marker)] of a list that is not empty; an entry in brackets has these."""
         listed = self._take("servers", _NEEDED)
         if not isinstance(listed, list) or not listed:
-            self.refuse("servers", "a list in brackets with at least one entry")
+            self.refuse("servers", NO_LIST)
         found = []
         for i in range(len(listed)):
             entry = listed[i]
             place = "servers[%d]" % i
             if isinstance(entry, list):
                 if not 0 < len(entry) <= len(_SERVER):
-                    self.refuse(place, "[host, port, marker]")
+                    self.refuse(place, NO_SERVER)
                 entry = dict(zip(_SERVER, entry))
             found.append(_server(self._inner(entry, place)))
         return found
@@ -215,7 +239,7 @@ class _Fields:
         path = self.beside(path)
         key = parse_psk(read_file(path))
         if key is None or len(key) < least:
-            self._say(name, _NO_KEY % (path, least, 2 * least))
+            self.refuse(name, NO_KEY, path, least, 2 * least)
         return key
 
     def _take(self, name, default):
@@ -223,7 +247,7 @@ class _Fields:
         if value is not None:
             return value
         if default is _NEEDED:
-            self._say(name, " is missing: add it.")
+            self.refuse(name, MISSING)
         return default
 
     def _under(self, name):

@@ -21,20 +21,20 @@ def fill(config, f, psk_file, psk):
     key_file = f.text("key_file", *_if_absent(by_psk))
     certificate_file = f.text("certificate_file", *_if_absent(by_psk or not ca_file))
     if ca_file and not by_psk and config.idr is None:
-        f.refuse("idr", "there: by that name the key server has its certificate")
+        f.say("idr", " must be there: by that name the key server has its certificate.")
     for name, file in (("ca_file", ca_file), ("server_key_file", server_key_file)):
         if psk_file is not None and file is not None:
-            f.refuse("psk_file", "left out where " + name + " is given")
+            f.say("psk_file", " must be left out where %s is given." % name)
     if by_psk and key_file:
-        f.refuse("key_file", "beside a ca_file or a server_key_file")
+        f.say("key_file", " must be beside a ca_file or a server_key_file.")
     if certificate_file and not ca_file:
-        f.refuse("certificate_file", "beside a ca_file")
+        f.say("certificate_file", " must be beside a ca_file.")
     if ca_file and server_key_file:
-        f.refuse("server_key_file", "left out where ca_file is given")
+        f.say("server_key_file", " must be left out where ca_file is given.")
     ppk_file = f.text("ppk_file", None)
     ppk = f.identity("ppk_id", None), f.flag("ppk_optional", False)
     if ppk_file is None and ppk != (None, False):
-        f.refuse("ppk_file", "there, too, for ppk_id and ppk_optional")
+        f.say("ppk_file", " must be there, too, for ppk_id and ppk_optional.")
     f.done()
     if not by_psk:
         config.credentials = _credentials(f, key_file, certificate_file, ca_file, server_key_file)

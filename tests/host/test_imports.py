@@ -17,7 +17,7 @@ HOST = ROOT / "host" / "covey_host"
 
 # group: (its files in order, the groups it may import from, modules from outside covey)
 GROUPS = {
-    "errors": (["dropnames", "drops"], [], []),
+    "errors": (["dropnames", "sentences", "wrongfields", "drops"], [], []),
     "port": (
         [
             "port.chance",
@@ -180,7 +180,7 @@ DOORS = {
     "port.cpy_gcm": ["cryptography"],
     "port.cpy_cmac": ["cryptography", "hmac"],
     "port.cpy_path": ["struct"],
-    "port.mpy_address": ["network", "socket"],
+    "port.mpy_address": ["micropython", "network", "socket"],
     "port.mpy_desktop": ["micropython", "socket", "sys"],
     "port.mpy_esp": ["errno", "micropython", "socket", "sys"],
     "port.mpy_socket": ["errno", "micropython", "os", "select", "socket", "sys"],

@@ -9,14 +9,19 @@ try:
 except ImportError:  # a desktop
     network = None
 
-from covey.drops import ConfigError
+from micropython import const
+
+from covey.drops import ConfigError, sentence
+
+_NO_HOST = const(12)  # as sentences.py has them
+_NO_ADDRESS = const(13)
 
 
 def resolve(host, port):
     try:
         return socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_DGRAM)[0][-1]
     except OSError:
-        raise ConfigError("%s is no known IPv4 host: check its name" % host)
+        raise ConfigError(sentence(_NO_HOST, host))
 
 
 def octets_of(text):
@@ -26,7 +31,7 @@ def octets_of(text):
     except ValueError:
         octets = b""
     if len(octets) != 4:
-        raise ConfigError("%s is no IPv4 address: write it as 192.168.1.7" % text)
+        raise ConfigError(sentence(_NO_ADDRESS, text))
     return octets
 
 

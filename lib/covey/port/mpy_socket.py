@@ -12,12 +12,13 @@ import sys
 
 from micropython import const
 
-from covey.drops import ConfigError
+from covey.drops import ConfigError, sentence
 from covey.port.mpy_address import octets_of, place_of, resolve
 
 _ANY = "0.0.0.0"
 _IPPROTO_IP = const(0)
 _TRIES = const(32)
+_NO_GROUP = const(14)  # as sentences.py has it
 _NOTHING = const(-1)
 _TROUBLE = const(-2)
 
@@ -26,12 +27,12 @@ if IS_LWIP:
     # The ESP32's lwIP joins, but has no other multicast option.
     IP_ADD_MEMBERSHIP = getattr(socket, "IP_ADD_MEMBERSHIP", 3)
     # 6 is an ERR_VAL of igmp_joingroup(), handed on as it is: no interface has this address
-    _NO_ADDRESS = 19, 125, 6
+    _NOWHERE = 19, 125, 6
 else:
     from covey.port import mpy_desktop
 
     IP_ADD_MEMBERSHIP = mpy_desktop.IP_ADD_MEMBERSHIP
-    _NO_ADDRESS = mpy_desktop.NO_ADDRESS
+    _NOWHERE = mpy_desktop.NO_ADDRESS
 
 _longer = []  # what has come for recv_parts()
 _source = None  # of what has come for recv_from()
@@ -141,7 +142,7 @@ def membership_of(group, interface):
     """What IP_ADD_MEMBERSHIP takes: the group's four octets, the interface's."""
     membership = octets_of(group) + octets_of(interface or _ANY)
     if not 224 <= membership[0] < 240:
-        raise ConfigError("%s is no multicast group: choose one in 224.0.0.0/4" % group)
+        raise ConfigError(sentence(_NO_GROUP, group))
     return membership
 
 
@@ -160,8 +161,8 @@ def why_not(e, group, port, interface=None, joins=True):
     from covey.port import mpy_whynot
 
     if joins:
-        return mpy_whynot.joined(e, errno, _NO_ADDRESS, group, port, interface)
-    return mpy_whynot.bound(e, errno, _NO_ADDRESS, group, port)
+        return mpy_whynot.joined(e, errno, _NOWHERE, group, port, interface)
+    return mpy_whynot.bound(e, errno, _NOWHERE, group, port)
 
 
 def recv(sock, buf, most=0, longer=None, named=False):
