@@ -62,6 +62,7 @@ ROLES = {
     "a group with source authentication": ["sources"],
     "a group whose packets have MACs for their receivers (mac)": ["proofs", "mac"],
     "a group with either kind of MAC (mac, tesla)": ["cmac", "port.mpy_cmac"],
+    "packets that are proven later, or not": ["unproven"],
     "a group whose proofs come later (tesla, ecdsa)": ["waiting", "port.mpy_later"],
     "a group whose packets are signed (ecdsa)": [
         "vouched",

@@ -47,16 +47,16 @@ LEFT = 5  # over; keys wiped
 SILENT = 6  # to people: MEMBER, but policy's max_silence is over
 UNTIMED = 7  # to people: MEMBER, but what proves the source needs the key server's clock
 
-NAMES = {
-    IDLE: "idle",
-    REGISTERING: "registering",
-    MEMBER: "member",
-    EXCLUDED: "excluded",
-    REFUSED: "refused",
-    LEFT: "left",
-    SILENT: "silent",
-    UNTIMED: "untimed",
-}
+NAMES = (
+    "idle",
+    "registering",
+    "member",
+    "excluded",
+    "refused",
+    "left",
+    "silent",
+    "untimed",
+)
 
 _REFUSED_S = const(10)  # first pause after a refusal; doubled up to
 _REFUSED_MOST_S = const(3600)
@@ -320,9 +320,12 @@ class Membership:
 
     def says_state(self, now_ms):
         """To people, and to the key server: what state_name says has changed."""
-        self.events.append((self.state_name, self.reason))
+        self._say(self.condition, now_ms)
+
+    def _say(self, condition, now_ms):
+        self.events.append((NAMES[condition], self.reason))
         if self._reporter is not None:
-            self._reporter.changed(self.condition, now_ms)
+            self._reporter.changed(condition, now_ms)
 
     @property
     def sender_id(self):
@@ -624,9 +627,7 @@ class Membership:
         self._group.is_in = state == MEMBER
         if state != self.state:
             self.state = state
-            self.events.append((NAMES[state], self.reason))
-            if self._reporter is not None:
-                self._reporter.changed(state, self._now_ms)
+            self._say(state, self._now_ms)
 
     def _random_ms(self, most_s=None):
         number = self._random(3)

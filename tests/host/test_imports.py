@@ -154,6 +154,7 @@ GROUPS = {
             "carrier",
             "addresses",
             "signing",
+            "unproven",
             "aio",
             "",
         ],

@@ -210,7 +210,7 @@ def recv_parts(sock, head, buf):
 def _is_waiting(sock):
     """Asked first, since recv() takes the memory for a datagram even if none is there."""
     if sock.now is None and (sock.is_closed or not sock.renew()):
-        raise OSError(errno.EBADF, "no socket")
+        raise OSError(errno.EBADF, "")
     for _ in sock.poll.ipoll(0):
         return True
     return False
