@@ -25,6 +25,7 @@ from covey.drops import (
     WAITS,
     ConfigError,
     Drops,
+    sentence,
 )
 from covey.gcm import GCMContext, open_long
 from covey.keystore import KeyStore
@@ -32,6 +33,7 @@ from covey.octets import u32
 from covey.path import STEP_IS_DUE, DataPath, accept, admit, frame, heard, trim
 from covey.port import buffer, const, micropython
 from covey.replay import SenderTable
+from covey.sentences import DATAGRAM_MAX, PAYLOAD_MAX
 
 # As in esp's figure; a test holds them together.
 _PAYLOAD = const(24)
@@ -72,9 +74,9 @@ class Member(DataPath):
         receiver=True,
     ):
         if not 0 <= payload_max <= _MOST_DATAGRAM - _OVERHEAD - 12:
-            raise ConfigError("payload_max must lie between 0 and 1492 octets")
+            raise ConfigError(sentence(PAYLOAD_MAX))
         if not _LEAST <= datagram_max <= _MOST_DATAGRAM:
-            raise ConfigError("datagram_max must lie between 36 and 1536 octets")
+            raise ConfigError(sentence(DATAGRAM_MAX))
         self.payload_max = payload_max
         self.sender_slots = sender_slots
         self.waiting_slots = waiting_slots

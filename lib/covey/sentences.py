@@ -18,6 +18,8 @@ NO_REKEY_SA = 11
 NO_HOST = 12
 NO_ADDRESS = 13
 NO_GROUP = 14
+PAYLOAD_MAX = 15
+DATAGRAM_MAX = 16
 
 SENTENCES = (
     "No key server answered in time.",
@@ -35,4 +37,6 @@ SENTENCES = (
     "%s is no known IPv4 host: check its name",
     "%s is no IPv4 address: write it as 192.168.1.7",
     "%s is no multicast group: choose one in 224.0.0.0/4",
+    "payload_max must lie between 0 and 1492 octets",
+    "datagram_max must lie between 36 and 1536 octets",
 )

@@ -182,7 +182,7 @@ DOORS = {
     "port.cpy_cmac": ["cryptography", "hmac"],
     "port.cpy_path": ["struct"],
     "port.mpy_address": ["micropython", "network", "socket"],
-    "port.mpy_desktop": ["micropython", "socket", "sys"],
+    "port.mpy_desktop": ["micropython", "socket", "sys", "time"],
     "port.mpy_esp": ["errno", "micropython", "socket", "sys"],
     "port.mpy_socket": ["errno", "micropython", "os", "select", "socket", "sys"],
     "keyfiles": ["binascii"],

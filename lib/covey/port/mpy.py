@@ -48,7 +48,6 @@ except ImportError:  # a firmware without it
 WAITING_SLOTS = 16
 
 _MASK = const(0x3FFFFFFF)  # ticks wrap at 2^30
-_HALF = const(0x20000000)
 _ECB = const(1)
 buffer = bytearray  # the heap never moves it
 _BUILT = const(2026)  # a clock that shows an earlier year was never set
@@ -60,18 +59,9 @@ if time.ticks_add(0, -1) == _MASK:  # a 32-bit board: its clock is the contract'
 
     _PAIR = 16  # octets; up to half of what is free is filled
 else:
+    from covey.port.mpy_desktop import ticks_add, ticks_diff, ticks_ms
+
     _PAIR = 32
-
-    def ticks_ms():
-        return time.ticks_ms() & _MASK
-
-    def ticks_add(t, ms):
-        if not -_HALF < ms < _HALF:
-            raise OverflowError("ticks interval overflow")
-        return t + ms & _MASK
-
-    def ticks_diff(a, b):
-        return (a - b + _HALF & _MASK) - _HALF
 
 
 def utc():

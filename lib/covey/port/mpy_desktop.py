@@ -1,10 +1,12 @@
-"""Sockets of a desktop: what Linux and macOS have, and lwIP doesn't. No board gets this file.
+"""MicroPython on Linux and macOS: options of sockets that lwIP doesn't have, and a clock whose
+ticks of 64 bits wrap elsewhere. No board gets this file.
 
 The socket module lacks most names, so options stand here by number.
 """
 
 import socket
 import sys
+import time
 
 from micropython import const
 
@@ -12,6 +14,9 @@ from covey.port.mpy_address import resolve
 
 _RCVBUF_LEN = const(1048576)  # octets asked of the system for datagrams not yet read
 _IPPROTO_IP = const(0)
+
+_MASK = const(0x3FFFFFFF)  # ticks wrap at 2^30
+_HALF = const(0x20000000)
 
 (
     _SO_RCVBUF,
@@ -55,3 +60,17 @@ def make_room(system):
         system.setsockopt(socket.SOL_SOCKET, _SO_RCVBUF, _RCVBUF_LEN)
     except OSError:
         pass  # the system's own size will do
+
+
+def ticks_ms():
+    return time.ticks_ms() & _MASK
+
+
+def ticks_add(t, ms):
+    if not -_HALF < ms < _HALF:
+        raise OverflowError("ticks interval overflow")
+    return t + ms & _MASK
+
+
+def ticks_diff(a, b):
+    return (a - b + _HALF & _MASK) - _HALF
