@@ -52,6 +52,12 @@ def fill_up(room):
     return pieces, kept
 
 
+def install(group, made, registering, now_ms):
+    """Carry out an Assignment at once."""
+    finish(group.changes(made, registering, now_ms))
+    group.give_up(made)
+
+
 def spis_of(hour):
     """(of the data SA, of the Rekey SA): no two hours have the same."""
     number = bytes([hour >> 8, hour & 255])
@@ -104,7 +110,7 @@ def main():
     )
     group = Group(member)
     now_ms = START_MS
-    group.install(keys_of(0, group.terms, True), True, now_ms)
+    install(group, keys_of(0, group.terms, True), True, now_ms)
     talk(member, 1, now_ms)
     print(json.dumps({"hour": 0, "all": taken(), "state": taken() - start}))
     for hour in range(1, HOURS + 1):
@@ -114,14 +120,14 @@ def main():
             x25519.multiply(bytes(31) + b"\x40", b"\x09" + bytes(31))  # as the handshake does
         made = keys_of(hour, group.terms, registering)
         made.turns = group.rekey.turns
-        group.install(made, registering, now_ms)
+        install(group, made, registering, now_ms)
         made = None
         for second in range(1, 5):  # ATD and DTD come
             now_ms = ticks_add(now_ms, 1000)
             group.step(now_ms)
             talk(member, hour << 8 | second, now_ms)
         assert [sa.spi for sa in member.keys.live()] == [spis_of(hour)[0]], hour
-        assert len(group.rekey.live()) == 1, hour
+        assert len(group.rekey.held) == 1, hour
         if hour % 24 == 0:
             assert ballast is None or len(ballast)
             print(

@@ -23,16 +23,14 @@ from covey.drops import (
     DROP_QUEUE_FULL,
     DROP_SOCKET,
     IKE_MESSAGE,
-    NOT_PROVEN,
     NOTHING,
-    WAITS,
     ConfigError,
-    name_of,
+    sentence,
 )
 from covey.member import Member
 from covey.membership import LEFT, MEMBER, REFUSED, Membership
-from covey.octets import u32
 from covey.port import const
+from covey.sentences import IS_RECEIVER, NO_ANSWER, NO_RELAY, OVERSIZE, SENDING_FAILS
 
 _QUEUE = const(64)  # packets that wait for the application
 _BURST = const(16)  # datagrams read before other tasks get their turn
@@ -101,6 +99,7 @@ class Joined:
     takes_unconfirmed = False  # see join(), both
     on_refused = None
     _signing = None  # Signing, once packets that are signed were sent
+    _unproven = None  # Unproven, once it is asked
     _failure = None  # what ended a task that should never end
 
     def __init__(self, settings, on_event, timeout_s, kept=None, owns_config=False):
@@ -122,7 +121,7 @@ class Joined:
             receiver=settings.receiver,
         )
         self._addresses = Addresses(settings.servers, settings.interface)
-        self.membership = Membership(settings, self.member, path_to=self._path_to)
+        self.membership = Membership(settings, self.member, path_to=self._addresses.path_to)
         self._on_event = on_event
         if timeout_s is None:
             timeout_s = len(settings.servers) * settings.retransmit_total_s + 1
@@ -137,9 +136,6 @@ class Joined:
         self._packets = []
         self._is_listening = not settings.sender  # a sender may never ask for packets
 
-    def _path_to(self, server):
-        return self._addresses.path_to(server)
-
     # Entering and leaving
 
     async def __aenter__(self):
@@ -153,14 +149,11 @@ class Joined:
                 self.membership.start(port.ticks_ms())
             self._worker = self._start(self._work)
             await self._until_member()
-        except Exception:
-            if self.membership.state == MEMBER:  # and yet it can't go on: its sockets
-                await self.__aexit__()
+        except BaseException as error:
+            if isinstance(error, Exception) and self.membership.state == MEMBER:
+                await self.__aexit__()  # it can't go on all the same: its sockets
             else:
                 self._close()
-            raise
-        except BaseException:
-            self._close()
             raise
         return self
 
@@ -205,10 +198,9 @@ class Joined:
         self._check()  # the group's sockets may have failed just now
 
     def _why_not(self):
-        reason = self.membership.reason or "No key server answered in time."
+        reason = self.membership.reason or sentence(NO_ANSWER)
         if self._send_error:
-            reason += " The system refuses to send there (errno %d)" % self._send_error
-            reason += ": is the network up?"
+            reason += sentence(SENDING_FAILS, self._send_error)
         return reason
 
     def _close(self):
@@ -241,10 +233,7 @@ class Joined:
             return await self._sign((payload,)) == 1
         if len(payload) > member.payload_most:
             member.drops.count(DROP_OVERSIZE)
-            raise ConfigError(
-                "A payload may have %d octets, this one has %d."
-                % (member.payload_most, len(payload))
-            )
+            raise ConfigError(sentence(OVERSIZE, member.payload_most, len(payload)))
         return self._leave(payload)
 
     async def send_many(self, payloads):
@@ -272,7 +261,7 @@ class Joined:
         member.out[: len(payload)] = payload
         length = member.send(len(payload), port.ticks_ms())
         if length == DROP_NOT_SENDER:
-            raise ConfigError("This member is a receiver: set sender to true in covey.json.")
+            raise ConfigError(sentence(IS_RECEIVER))
         if length < 0:
             return False
         return self._transmit(length)
@@ -336,7 +325,7 @@ class Joined:
             "state": self.membership.state_name,
             "reason": self.membership.reason,
             "epoch": self.membership.epoch,
-            "spi": "".join("%02x" % octet for octet in sa.spi) if sa else None,
+            "spi": sa.spi.hex() if sa else None,
             "sender_id": self.membership.sender_id,
             "sent": member.sent,
             "opened": member.opened,
@@ -498,7 +487,7 @@ class Joined:
             self._wake()
         elif answer is not None:
             if answer >= 0:
-                self._deliver()
+                self._deliver_received()
             room = self.member.waiting
             if room is not None or self.on_refused is not None:
                 self._after(answer)
@@ -507,47 +496,30 @@ class Joined:
         return answer
 
     def _after(self, answer):
-        """What waits for a proof of who sent it, as far as that can be judged now. answer: what
-        Member.receive has just said.
-        """
-        member = self.member
-        if answer == WAITS and self.takes_unconfirmed and self._is_listening:
-            payload, sender, number = member.kept()
-            self._put(Packet(bytes(payload), sender, False), number)
-        elif answer in NOT_PROVEN:
-            self._tell_refused(answer)
-        while True:
-            answer = member.next_proven(port.ticks_ms())
-            if answer == NOTHING:
-                return
-            if answer >= 0:
-                self._deliver()
-            else:
-                self._tell_refused(answer)
+        """See Unproven."""
+        if self._unproven is None:
+            from covey.unproven import Unproven
 
-    def _tell_refused(self, reason):
-        if self.on_refused is not None:
-            member = self.member
-            sa = member.keys.find(member.rx, 0)  # None: it has gone meanwhile
-            sender = None if sa is None else u32(member.rx, 8) >> 32 - sa.senders.bits
-            self.on_refused(sender, member.number, name_of(reason))
+            self._unproven = Unproven(self)
+        self._unproven.after(answer)
 
     def _wake(self):
         """A message is there. To hear it has taken long enough: work has its next turn."""
         self._has_heard = True
         self._kick.set()
 
-    def _deliver(self):
+    def _deliver_received(self):
+        """What Member.receive, or next_proven, has let through."""
         if self._is_listening:
             member = self.member
-            source = member.source
-            packet = Packet(bytes(member.payload), member.sender, source is not None, source)
-            self._put(packet, member.number if self.takes_unconfirmed else None)
+            number = member.number if self.takes_unconfirmed else None
+            self._deliver(member.payload, member.sender, number, member.source)
 
-    def _put(self, packet, number):
+    def _deliver(self, payload, sender, number, source):
         if len(self._packets) == _QUEUE:
             self.member.drops.count(DROP_QUEUE_FULL)
             return
+        packet = Packet(bytes(payload), sender, source is not None, source)
         packet.number = number
         self._packets.append(packet)
         self._arrived.set()
@@ -577,7 +549,7 @@ class Joined:
             try:
                 from covey.relay import Relay
             except ImportError:
-                raise ConfigError("This image was made without unicast delivery: make it anew.")
+                raise ConfigError(sentence(NO_RELAY))
             self._groups[None] = (Relay(self._unicast[0]), None, None)
         self._groups[None][0].aim(self._addresses, self.membership.server)
 

@@ -47,35 +47,25 @@ class UDP:
         self.sock = port.group_socket(group, number, interface, ttl)
 
     def receive(self, member):
-        if len(member.rx) < _REKEY:
-            n = port.recv(self.sock, member.rx, _REKEY, _longer)
-        else:
-            n = port.recv(self.sock, member.rx)
+        n = port.recv(self.sock, member.rx, _REKEY, _longer)
         if n < 0:
             return None if n == _NOTHING else member.drops.count(DROP_SOCKET)
-        if _longer:
-            return self._take_longer(member, _longer.pop())
+        if _longer:  # it can only be a rekey
+            return self._take(member, _longer.pop(), n)
         if self.is_framed:
             answer = member.receive(n, port.ticks_ms())
-            return self._take(member, _MARKER_LEN, n) if answer == IKE_MESSAGE else answer
-        if n > len(member.rx):
+            if answer != IKE_MESSAGE:
+                return answer
+        elif n > len(member.rx):
             return member.drops.count(DROP_LENGTH)
-        return self._take(member, 0, n)
+        return self._take(member, member.rx, n)
 
-    def _take(self, member, off, n):
+    def _take(self, member, data, n):
+        off = _MARKER_LEN if self.is_framed else 0
         try:
-            self.message = bytes(memoryview(member.rx)[off:n])
-        except MemoryError:
-            return member.drops.count(DROP_CAPACITY)
-        return IKE_MESSAGE
-
-    def _take_longer(self, member, data):
-        """It can only be a rekey."""
-        marker_len = _MARKER_LEN if self.is_framed else 0
-        if any(data[:marker_len]):
-            return member.drops.count(DROP_LENGTH)
-        try:
-            self.message = data[marker_len:]
+            if any(data[:off]):
+                return member.drops.count(DROP_LENGTH)
+            self.message = bytes(memoryview(data)[off:n])
         except MemoryError:
             return member.drops.count(DROP_CAPACITY)
         return IKE_MESSAGE

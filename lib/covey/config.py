@@ -83,7 +83,6 @@ class Config:
 
         fill(self, fields, folder, name, psk)
         self.servers = [Server(*place) for place in self.servers]
-        self.has_markers = all([server.marker for server in self.servers])
 
     def wipe(self):
         """Overwrite the keys: nothing can be registered with this object afterwards."""
@@ -104,6 +103,5 @@ def load(path):
     try:
         return Config(read(path), path[: path.rfind("/") + 1], path)
     finally:
-        unload("fields")
-        unload("certfiles")
-        unload("keyfiles")
+        for name in ("fields", "otherkeys", "wrongfields", "certfiles", "keyfiles"):
+            unload(name)

@@ -86,18 +86,6 @@ DROP_OVERSIZE = -62  # a payload longer than the buffer
 DROP_EXHAUSTED = -63  # RFC 4303 section 3.3.3: the sequence numbers of this SA are used up
 
 
-# Of a packet of the group: it is not, or was not, proven who sent it.
-NOT_PROVEN = (
-    DROP_SOURCE,
-    DROP_CROWDED,
-    DROP_UNPROVEN,
-    DROP_UNSAFE,
-    DROP_EARLY,
-    DROP_NO_CLOCK,
-    DROP_NO_CHAIN,
-)
-
-
 def names():
     """{DROP_*: its short name, "unknown_spi"}. What they are called is loaded when asked."""
     from covey import dropnames
@@ -107,6 +95,16 @@ def names():
 
 def name_of(reason):
     return names()[reason]
+
+
+def sentence(number, *args):
+    """What a person is told, see sentences.py; "" where there is no memory for it."""
+    try:
+        from covey.sentences import SENTENCES
+
+        return SENTENCES[number] % args
+    except MemoryError:
+        return ""
 
 
 _MOST = 67  # the first number that none has, so that a board has room for no more

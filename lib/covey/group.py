@@ -24,18 +24,15 @@ class Group:
         self.rekey = Rekey()
         self.is_in = True  # whoever is out follows rekeys, but sends under none
         self._keys = member.keys
-        self._names = {}  # address in octets: with dots. A group has few
 
     def step(self, now_ms):
         """Let go of what is over; the ms until the next time."""
         self.rekey.expire(now_ms)
-        keys = self._keys
-        return keys.step(now_ms) if keys.is_due(now_ms) else keys.left_ms(now_ms)
+        return self._keys.keep_up(now_ms)
 
     def wipe(self):
         self._keys.wipe()
         self.rekey.wipe()
-        self._names = {}
         self._follow(Terms())
 
     def routes(self):
@@ -44,9 +41,7 @@ class Group:
         """
         if self.terms.is_relayed:
             return {sa.spi: None for sa in self._keys.live()}
-        return {
-            sa.spi: (self._dotted(sa.destination), sa.carrier_port) for sa in self._keys.live()
-        }
+        return {sa.spi: (_dotted(sa.destination), sa.carrier_port) for sa in self._keys.live()}
 
     def listening(self):
         """Where datagrams come: {(address, UDP port): whether RFC 3948 rules there}.
@@ -61,22 +56,9 @@ class Group:
         for _, number in places:
             framed.add(number)
         framed.discard(None)
-        for sa in self.rekey.live():
-            places.add((self._dotted(sa.destination[0]), sa.destination[2]))
+        for sa in self.rekey.held:
+            places.add((_dotted(sa.destination[0]), sa.destination[2]))
         return {place: place[1] in framed for place in places}
-
-    def _dotted(self, address):
-        if address not in self._names:
-            self._names[address] = ".".join([str(octet) for octet in address])
-        return self._names[address]
-
-    def install(self, made, registering, now_ms):
-        """Carry out an Assignment at once: whether it excludes us."""
-        try:
-            finish(self.changes(made, registering, now_ms))
-            return made.excludes
-        finally:
-            self.give_up(made)
 
     def changes(self, made, registering, now_ms):
         """Job: carry out an Assignment; FormatError at its first step: see _check. Whoever has
@@ -85,8 +67,7 @@ class Group:
         registering: it replaces all that was known before (RFC 9838 section 2.3.3).
         """
         keys = self._keys
-        if keys.is_due(now_ms):
-            keys.step(now_ms)  # what is over goes before we look, and nothing in between
+        keys.keep_up(now_ms)  # what is over goes before we look, and nothing in between
         old = keys.live()
         fresh = [sa for sa in made.data_sas if not _is_among(sa, old)]
         made.has_news = bool(fresh)
@@ -98,15 +79,11 @@ class Group:
             for sa in replaced:
                 keys.retire(sa.spi, now_ms, 0)
             finish(self._change(made, (), registering, now_ms))
-        failed = None
         try:
             self._settle(made, registering, now_ms)
-        except MemoryError as error:
-            failed = error  # what is deleted must go all the same
-        yield
-        yield from self._delete(made, old, now_ms)
-        if failed:
-            raise failed
+        finally:  # what is deleted must go all the same, also where memory is out
+            yield
+            yield from self._delete(made, old, now_ms)
 
     def _change(self, made, replaced, registering, now_ms):
         """Job: what packets see of it. One after the other can be received; all are sent under at
@@ -124,9 +101,7 @@ class Group:
             for spi in sending:
                 if registering or self.is_in:
                     keys.activate(spi, now_ms, terms.atd_s)
-            for (
-                sa
-            ) in replaced:  # behind them: so a sender goes on under it until their ATD is over
+            for sa in replaced:  # behind: so a sender goes on under it until their ATD is over
                 yield
                 keys.retire(sa.spi, now_ms, terms.dtd_s)
             self._follow(terms)
@@ -141,10 +116,13 @@ class Group:
         for sa in made.data_sas:
             if sa not in self._keys.sas:
                 sa.wipe()
-        if made.rekey_sa is not None and not self.rekey.works_with(made.rekey_sa):
+        if made.rekey_sa is not None and made.rekey_sa not in self.rekey.held:
             made.rekey_sa.wipe()
         for key in made.new_keys:
-            if not _is_on(self.terms.key_path, key):
+            for pair in self.terms.key_path:
+                if pair[1] is key:
+                    break
+            else:
                 wipe(key)
         made.give_up_sources(self.terms)
 
@@ -179,11 +157,11 @@ class Group:
             if held is not None:
                 if held.senders.bits != sa.senders.bits:
                     raise FormatError(DROP_POLICY)  # its windows could not go on
-            elif not registering and keys.was_retired(sa.spi, 0):
+            elif not registering and keys.retired.has(sa.spi, 0):
                 # Its numbers are forgotten, and our Sender-ID is the one that we had: IVs would
                 # come again, and replays be taken.
                 raise FormatError(DROP_POLICY)
-            elif made.goes_on and keys.lapsed and keys.was_retired(sa.spi, 0):
+            elif made.goes_on and keys.lapsed and keys.retired.has(sa.spi, 0):
                 raise FormatError(DROP_REKEY_MESSAGE_ID)  # so they would; to be asked for anew
         if not keys.room_for(slots):
             raise FormatError(DROP_CAPACITY)
@@ -263,8 +241,5 @@ def _is_among(sa, others):
     return False
 
 
-def _is_on(path, key):
-    for pair in path:
-        if pair[1] is key:
-            return True
-    return False
+def _dotted(address):
+    return "%d.%d.%d.%d" % tuple(address)

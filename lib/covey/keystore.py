@@ -14,6 +14,8 @@ from covey.port import const, find_spi, ticks_add, ticks_diff
 _REMEMBERED = const(8)  # retired SPIs, and announced ones, that we still know by name
 _DAY_MS = const(86400000)
 
+_DUE = const(0)  # as path.py has it
+
 # A slot's state: any of
 _EXPIRES = const(1)  # has a lifetime
 _RETIRING = const(2)  # has been deleted; still good for receiving until its DTD is over
@@ -36,6 +38,7 @@ class KeyStore:
         self.sending = None  # the SA that is sent under where no destination is named
         self.lapsed = False  # an SA's life has ended by our clock, and its windows with it
         self._path = path or DataPath(slots)
+        self._words = self._path.words
         self._drops = drops
         self._spis = bytearray(4 * slots)  # side by side for find(); a free slot keeps its last
         self._states = bytearray(slots)
@@ -45,8 +48,8 @@ class KeyStore:
         self._epoch = 0  # its epoch
         self._used = 0  # slots from this one on are free
         self._is_held = False  # see hold()
-        self._retired = _SPIRing()
-        self._announced = _SPIRing()
+        self.retired = _SPIRing()  # of SAs that have gone
+        self.announced = _SPIRing()  # promised for coming epochs (GSA_NEXT_SPI)
 
     # ---- nothing of this allocates
 
@@ -54,14 +57,6 @@ class KeyStore:
         """The SA whose SPI stands at off, or None."""
         slot = find_spi(self._spis, self._used, buf, off)
         return self.sas[slot] if slot >= 0 else None
-
-    def was_retired(self, buf, off):
-        """Whether the SPI at off is that of an SA that has gone."""
-        return self._retired.has(buf, off)
-
-    def is_announced(self, buf, off):
-        """Whether the SPI at off was promised for a coming epoch (GSA_NEXT_SPI)."""
-        return self._announced.has(buf, off)
 
     def outbound(self, destination=None):
         """The SA to send under, or None: the newest epoch whose ATD is over.
@@ -81,13 +76,10 @@ class KeyStore:
         self.sending = sa
         self._path.choose(None if sa is None else sa.words)
 
-    def is_due(self, now_ms):
-        """Whether step() has something to do."""
-        return ticks_diff(now_ms, self._path.due_ms) >= 0
-
-    def left_ms(self, now_ms):
-        """The ms until step() has something to do, 0 if that is now."""
-        return max(0, ticks_diff(self._path.due_ms, now_ms))
+    def keep_up(self, now_ms):
+        """Carry out what is due, if anything is → the ms until the next time."""
+        left_ms = ticks_diff(self._words[_DUE], now_ms)
+        return left_ms if left_ms > 0 else self.step(now_ms)
 
     def step(self, now_ms):
         """Carry out what is due. Returns the ms until the next time, a day at most.
@@ -97,7 +89,7 @@ class KeyStore:
         """
         next_ms = _DAY_MS
         if self._is_held:
-            self._path.due_ms = ticks_add(now_ms, next_ms)
+            self._words[_DUE] = ticks_add(now_ms, next_ms)
             return next_ms
         slot = 0
         while slot < self._used:
@@ -105,7 +97,7 @@ class KeyStore:
                 next_ms = min(next_ms, self._step_slot(slot, now_ms))
             slot += 1
         self._step_sending()
-        self._path.due_ms = ticks_add(now_ms, next_ms)
+        self._words[_DUE] = ticks_add(now_ms, next_ms)
         return next_ms
 
     def _step_slot(self, slot, now_ms):
@@ -214,9 +206,9 @@ class KeyStore:
 
     def announce(self, spis):
         """Remember SPIs promised for coming epochs, in place of those promised before."""
-        self._announced.clear()
+        self.announced.clear()
         for spi in spis:
-            self._announced.add(spi)
+            self.announced.add(spi)
 
     def live(self):
         """The SAs that are here, as a list."""
@@ -278,7 +270,7 @@ class KeyStore:
 
     def _remove(self, slot):
         sa = self.sas[slot]
-        self._retired.add(sa.spi)
+        self.retired.add(sa.spi)
         self._path.leave(slot)
         self.sas[slot] = None
         self._states[slot] = 0
@@ -300,6 +292,7 @@ class _SPIRing:
         self._next = (self._next + 1) % _REMEMBERED
 
     def has(self, buf, off):
+        """Whether the SPI at off is one of them."""
         return find_spi(self._spis, _REMEMBERED, buf, off) >= 0
 
     def clear(self):

@@ -40,11 +40,13 @@ _INBANDS = const(4)  # that wait
 class KeyWork:
     """settings: config.Config; member and its group.Group, into which keys go."""
 
-    sends = None  # whether the registration that was taken last had asked for a Sender-ID
     reason = 0  # DROP_* of the registration or inband rekey that was refused last
     _has_looked = False  # whether the last slice was one of looking at what came
 
     def __init__(self, settings, member, group, random=random_bytes):
+        # Whether rekeys are to find us with a Sender-ID: what was asked for by the registration
+        # that was taken last.
+        self.sends = settings.sender
         self.made = None  # the Assignment that was installed last
         self._settings = settings
         self._member = member
@@ -61,11 +63,6 @@ class KeyWork:
         return bool(self._job or self._waiting or self._group.rekey.is_waiting)
 
     @property
-    def _is_sender(self):
-        """Whether rekeys are to find us with a Sender-ID."""
-        return self._settings.sender if self.sends is None else self.sends
-
-    @property
     def has_work(self):
         """Whether step() has something to do."""
         return self.is_busy or self._candidates.is_any or self._candidates.is_flooded
@@ -75,7 +72,7 @@ class KeyWork:
         """Whether keys of a registration are in work, or wait for it."""
         if self._job is not None and self._is_registration:
             return True
-        return any([is_registration for is_registration, _ in self._waiting])
+        return bool(self._waiting) and self._waiting[0][0]  # others are behind it: see take()
 
     def hear(self, data):
         """A message from the group, without marker: a GSA_REKEY, or a forgery.
@@ -211,7 +208,7 @@ class KeyWork:
                     inband.kwk,
                     group.terms,
                     False,
-                    self._is_sender,
+                    self.sends,
                     self._member.sender_slots,
                     is_inband=True,
                 )
@@ -219,7 +216,7 @@ class KeyWork:
             yield from self._install(made, False)
         except FormatError as error:
             self.reason = self._member.drops.count(error.reason)
-            lacks_id = self._is_sender and not group.terms.sender_ids  # it comes by registering
+            lacks_id = self.sends and not group.terms.sender_ids  # it comes by registering
             yield MISSED if lacks_id or error.reason == DROP_CAPACITY else REFUSED
             return
         finally:
@@ -230,9 +227,7 @@ class KeyWork:
         group = self._group
         try:
             group.rekey.is_proven = False
-            made = yield from group.rekey.work(
-                group.terms, self._member.sender_slots, self._is_sender
-            )
+            made = yield from group.rekey.work(group.terms, self._member.sender_slots, self.sends)
             yield from self._install(made, False)
         except FormatError as error:
             self._member.drops.count(error.reason)

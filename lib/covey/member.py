@@ -25,6 +25,7 @@ from covey.drops import (
     WAITS,
     ConfigError,
     Drops,
+    sentence,
 )
 from covey.gcm import GCMContext, open_long
 from covey.keystore import KeyStore
@@ -32,6 +33,7 @@ from covey.octets import u32
 from covey.path import STEP_IS_DUE, DataPath, accept, admit, frame, heard, trim
 from covey.port import buffer, const, micropython
 from covey.replay import SenderTable
+from covey.sentences import DATAGRAM_MAX, PAYLOAD_MAX
 
 # As in esp's figure; a test holds them together.
 _PAYLOAD = const(24)
@@ -72,9 +74,9 @@ class Member(DataPath):
         receiver=True,
     ):
         if not 0 <= payload_max <= _MOST_DATAGRAM - _OVERHEAD - 12:
-            raise ConfigError("payload_max must lie between 0 and 1492 octets")
+            raise ConfigError(sentence(PAYLOAD_MAX))
         if not _LEAST <= datagram_max <= _MOST_DATAGRAM:
-            raise ConfigError("datagram_max must lie between 36 and 1536 octets")
+            raise ConfigError(sentence(DATAGRAM_MAX))
         self.payload_max = payload_max
         self.sender_slots = sender_slots
         self.waiting_slots = waiting_slots
@@ -224,15 +226,13 @@ class Member(DataPath):
 
     def can_send(self, now_ms):
         """Whether send() would find an SA with numbers left."""
-        if self.keys.is_due(now_ms):
-            self.keys.step(now_ms)
-        sa = self.keys.outbound()
+        self.keys.keep_up(now_ms)
+        sa = self.keys.sending
         return sa is not None and sa.next_seq <= _LAST_SEQ
 
     def has_to_sign(self, now_ms):
         """Whether what send() would send has to be signed first: see signatures.py."""
-        if self.keys.is_due(now_ms):
-            self.keys.step(now_ms)
+        self.keys.keep_up(now_ms)
         sa = self.keys.sending
         return sa is not None and sa.auth is not None and sa.auth.signs_ahead
 
@@ -241,8 +241,7 @@ class Member(DataPath):
     @micropython.native
     def _send_to(self, destination, n, now_ms):
         keys = self.keys
-        if keys.is_due(now_ms):
-            keys.step(now_ms)
+        keys.keep_up(now_ms)
         usual = keys.sending
         keys.send_under(keys.outbound(destination))
         try:
@@ -266,9 +265,9 @@ class Member(DataPath):
         if reason == DROP_UNKNOWN_SPI:
             if self.is_shut and self.keys.find(self.rx, 0) is not None:
                 return self.drops.count(DROP_SILENT if self.is_receiver else DROP_NOT_RECEIVER)
-            if self.keys.was_retired(self.rx, 0):
+            if self.keys.retired.has(self.rx, 0):
                 return self.drops.count(DROP_RETIRED_SPI)
-            if self.keys.is_announced(self.rx, 0):
+            if self.keys.announced.has(self.rx, 0):
                 self.missed_rekey = True
         return self.drops.count(reason)
 

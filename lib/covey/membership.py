@@ -19,6 +19,7 @@ from covey.drops import (
     DROP_KEEPALIVE,
     ConfigError,
     name_of,
+    sentence,
 )
 from covey.group import Group
 from covey.keywork import KeyWork
@@ -26,6 +27,15 @@ from covey.nat import KEEPALIVE, addressed
 from covey.octets import wipe
 from covey.port import const, random_bytes
 from covey.refresh import Refresh
+from covey.sentences import (
+    MAY_NOT_SEND,
+    NO_REKEY_SA,
+    NOT_TAKEN,
+    ONE_SERVER,
+    REFUSES,
+    UNANSWERED,
+    UNANSWERED_BUT,
+)
 from covey.servers import Servers
 
 IDLE = 0  # not started
@@ -37,25 +47,21 @@ LEFT = 5  # over; keys wiped
 SILENT = 6  # to people: MEMBER, but policy's max_silence is over
 UNTIMED = 7  # to people: MEMBER, but what proves the source needs the key server's clock
 
-NAMES = {
-    IDLE: "idle",
-    REGISTERING: "registering",
-    MEMBER: "member",
-    EXCLUDED: "excluded",
-    REFUSED: "refused",
-    LEFT: "left",
-    SILENT: "silent",
-    UNTIMED: "untimed",
-}
+NAMES = (
+    "idle",
+    "registering",
+    "member",
+    "excluded",
+    "refused",
+    "left",
+    "silent",
+    "untimed",
+)
 
 _REFUSED_S = const(10)  # first pause after a refusal; doubled up to
 _REFUSED_MOST_S = const(3600)
 _AGAIN_S = const(1)  # where it can't be asked now
 _LATER_S = const(10)  # after what is no refusal, and up to as much again by chance
-_OUT = (registration.PULLING, registration.REFUSING, registration.LEAVING)  # of questions
-_REFUSALS = (registration.REFUSED, registration.FAILED)
-_NOT_ALLOWED = "authorization_failed"
-_NO_REFUSAL = ("temporary_failure", registration.NO_MEMORY)
 _IDLE_MS = const(1000)
 _SLICES = const(6)  # of work on keys between two looks at timers
 
@@ -99,7 +105,7 @@ class Membership:
             try:
                 from covey.several import Several
             except ImportError:
-                raise ConfigError("This image was made for one key server: make it anew.")
+                raise ConfigError(sentence(ONE_SERVER))
             self._servers = Several(settings, random, path_to)
         self._asked = None  # config.Server of ._ike
         self._refresh = Refresh(self._random_ms)
@@ -123,7 +129,8 @@ class Membership:
     def _depart(self):
         """Leave now, or once what is out is answered; in the end in any case."""
         ike = self._ike
-        if ike is None or not (ike.leave(self._now_ms) or ike.state in _OUT):
+        asking = registration.PULLING, registration.REFUSING, registration.LEAVING
+        if ike is None or not (ike.leave(self._now_ms) or ike.state in asking):
             self._end()
 
     def unicast(self, data, now_ms, source=None):
@@ -238,7 +245,7 @@ class Membership:
             keys.forget_waiting()
             self.member.keys.silence()  # who refuses is out, and hears of no Delete any more
             self._ike.refuse(self._now_ms, name)
-            self._refused("What the key server sent is not taken: " + name + ".")
+            self._refused(sentence(NOT_TAKEN, name))
         elif result == keywork.FOLLOWED:
             if keys.made.data_sas:
                 self.rekeys += 1
@@ -313,9 +320,12 @@ class Membership:
 
     def says_state(self, now_ms):
         """To people, and to the key server: what state_name says has changed."""
-        self.events.append((self.state_name, self.reason))
+        self._say(self.condition, now_ms)
+
+    def _say(self, condition, now_ms):
+        self.events.append((NAMES[condition], self.reason))
         if self._reporter is not None:
-            self._reporter.changed(self.condition, now_ms)
+            self._reporter.changed(condition, now_ms)
 
     @property
     def sender_id(self):
@@ -465,14 +475,17 @@ class Membership:
             refresh.soon(self._now_ms)  # an inband rekey has overtaken it
         elif outcome == registration.REGISTERED:
             self._keys.take(ike, self._asked_at, self._said_awake)
-        elif outcome in _REFUSALS and ike.reason in _NO_REFUSAL:
+        elif outcome in (registration.REFUSED, registration.FAILED) and ike.reason in (
+            "temporary_failure",
+            registration.NO_MEMORY,
+        ):
             refresh.start(self._now_ms, _LATER_S, self._random_ms(_LATER_S))
         elif outcome == registration.REFUSED:
             if self.state != REFUSED:  # else it only knows now that we refused its policy
                 if self._receives_only(ike, was_pulling):
                     return
                 self.member.keys.silence()
-                self._refused("The key server refused: " + ike.reason + ".")
+                self._refused(sentence(REFUSES, ike.reason))
         elif outcome == registration.FAILED:
             self._failed(ike.reason, ike.noted)
         elif outcome == registration.CLOSED:
@@ -495,14 +508,16 @@ class Membership:
     def _receives_only(self, ike, was_pulling):
         """We asked to send, and may not: ask to receive then. At the next change of keys we ask
         to send again, since that may be allowed by now."""
-        if ike.reason != _NOT_ALLOWED or not (ike.asked_to_send and self.settings.receiver):
+        if ike.reason != "authorization_failed" or not (
+            ike.asked_to_send and self.settings.receiver
+        ):
             return False
         self.member.keys.silence()
         self._group.is_in = False  # until what we ask for now is here
         if not self._pull(self._said_awake and not was_pulling, False):
             return False
         if self._keys.sends is not False:
-            self.events.append(("may_not_send", "The key server lets us only receive."))
+            self.events.append(("may_not_send", sentence(MAY_NOT_SEND)))
         return True
 
     def _refused(self, reason):
@@ -520,10 +535,13 @@ class Membership:
         """
         is_refusal = reason != "timeout"
         if is_refusal:
-            self.reason = "The key server refused: " + reason + "."
+            self.reason = sentence(REFUSES, reason)
         else:
-            self.reason = "No answer from %s port %d" % (self._asked.host, self._asked.port)
-            self.reason += " (somebody said, without proof: " + noted + ")." if noted else "."
+            where = self._asked.host, self._asked.port
+            if noted:
+                self.reason = sentence(UNANSWERED_BUT, *where, noted)
+            else:
+                self.reason = sentence(UNANSWERED, *where)
         self.events.append(("unanswered", self.reason))
         pause_ms = self._servers.next()
         if not pause_ms:
@@ -562,7 +580,7 @@ class Membership:
         if self._group.rekey.current is None and self._ike.state == registration.CLOSED:
             self._keys.forget()
             self.member.keys.silence()  # section 2.3.3: excluded as soon as we are in
-            self._refused("The key server ended the IKE SA and gave no Rekey SA.")
+            self._refused(sentence(NO_REKEY_SA))
 
     def _installed(self, registering):
         self.listening_changed = True
@@ -609,9 +627,7 @@ class Membership:
         self._group.is_in = state == MEMBER
         if state != self.state:
             self.state = state
-            self.events.append((NAMES[state], self.reason))
-            if self._reporter is not None:
-                self._reporter.changed(state, self._now_ms)
+            self._say(state, self._now_ms)
 
     def _random_ms(self, most_s=None):
         number = self._random(3)

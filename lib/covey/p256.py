@@ -16,9 +16,16 @@ from covey.modinv import inverse
 from covey.p256_base import BASE_TABLE
 from covey.port import const
 
-P = 2**256 - 2**224 + 2**192 + 2**96 - 1
-N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
-_B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
+# A file has a number that stands there as such in digits, which are twice as long.
+P = pow(2, 256) - pow(2, 224) + pow(2, 192) + pow(2, 96) - 1
+_NUMBERS = (
+    b"\xff\xff\xff\xff\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff"
+    b"\xbc\xe6\xfa\xad\xa7\x17\x9e\x84\xf3\xb9\xca\xc2\xfc\x63\x25\x51"
+    b"\x5a\xc6\x35\xd8\xaa\x3a\x93\xe7\xb3\xeb\xbd\x55\x76\x98\x86\xbc"
+    b"\x65\x1d\x06\xb0\xcc\x53\xb0\xf6\x3b\xce\x3c\x3e\x27\xd2\x60\x4b"
+)
+N = int.from_bytes(_NUMBERS[:32], "big")
+_B = int.from_bytes(_NUMBERS[32:], "big")
 
 _COLUMNS = const(52)
 _DIGITS = const(260)
@@ -154,7 +161,7 @@ def recode(k):
     """(flip, bits): k modulo n as digits of 1 (a set bit) and -1, all to be turned by flip."""
     flip = 31 * (~k & 1)
     k = (N - k, k)[k & 1]  # odd, as n is; zero becomes n itself, whose multiple is infinity
-    return flip, ((k + (1 << _DIGITS) - 1) >> 1).to_bytes(33, "little")
+    return flip, ((k >> 1) + pow(2, _DIGITS - 1)).to_bytes(33, "little")
 
 
 def _integer(buf, off):

@@ -52,7 +52,7 @@ from covey.port import (
 
 __all__ = ("DataPath", "STEP_IS_DUE", "accept", "admit", "frame", "heard", "trim")
 
-_DUE = const(0)
+_DUE = const(0)  # of the key store
 _RX = const(1)
 _RX_LEN = const(3)
 _TX = const(4)
@@ -84,39 +84,31 @@ class DataPath:
         self._buffers = rx, tx
         self._linked = [None] * slots  # the words of SAs, kept alive
         self._out = None
-        self._words = words(_RECORDS + _RECORD * slots)
-        self.place = place(self._words)
+        self.words = words(_RECORDS + _RECORD * slots)
+        self.place = place(self.words)
         if rx is not None:
-            link(self._words, _RX, rx)
-            self._words[_RX_LEN] = len(rx)
+            link(self.words, _RX, rx)
+            self.words[_RX_LEN] = len(rx)
         if tx is not None:
-            link(self._words, _TX, tx)
-            self._words[_PAYLOAD_MAX] = payload_max
+            link(self.words, _TX, tx)
+            self.words[_PAYLOAD_MAX] = payload_max
 
     # ---- the key store's
-
-    @property
-    def due_ms(self):
-        return self._words[_DUE]
-
-    @due_ms.setter
-    def due_ms(self, ticks):
-        self._words[_DUE] = ticks
 
     def enter(self, slot, spi, sa_words):
         """Packets of this SPI are known from now on, and sent under it if it is chosen."""
         self._linked[slot] = sa_words
         at = _RECORDS + _RECORD * slot
-        link(self._words, at + 1, sa_words)
+        link(self.words, at + 1, sa_words)
         sa_words[_SPI] = word_of(spi)
         self._show(slot)
-        self._words[_USED] = max(self._words[_USED], slot + 1)
+        self.words[_USED] = max(self.words[_USED], slot + 1)
 
     def leave(self, slot):
         """They are not any more."""
         at = _RECORDS + _RECORD * slot
-        self._words[at] = 0  # no packet's SPI
-        unlink(self._words, at + 1)
+        self.words[at] = 0  # no packet's SPI
+        unlink(self.words, at + 1)
         self._linked[slot] = None
 
     def shut(self, is_shut):
@@ -129,53 +121,53 @@ class DataPath:
     def _show(self, slot):
         sa_words = self._linked[slot]
         is_known = sa_words is not None and not self.is_shut
-        self._words[_RECORDS + _RECORD * slot] = sa_words[_SPI] if is_known else 0
+        self.words[_RECORDS + _RECORD * slot] = sa_words[_SPI] if is_known else 0
 
     def choose(self, sa_words):
         """The SA to send under; None: there is none. Takes no heap."""
         self._out = sa_words
         if sa_words is None:
-            unlink(self._words, _OUT)
+            unlink(self.words, _OUT)
         else:
-            link(self._words, _OUT, sa_words)
+            link(self.words, _OUT, sa_words)
 
     # ---- the member's
 
     @property
     def sender(self):
         """Sender-ID of the last packet delivered; None: its SA names none."""
-        return self._words[_FROM] if self._words[_NAMED] else None
+        return self.words[_FROM] if self.words[_NAMED] else None
 
     @property
     def payload_len(self):
         """Of the last packet delivered."""
-        return self._words[_PAYLOAD_LEN]
+        return self.words[_PAYLOAD_LEN]
 
     @property
     def opened(self):
         """Packets delivered; this count and `sent` wrap at 2^30."""
-        return self._words[_OPENED]
+        return self.words[_OPENED]
 
     @opened.setter
     def opened(self, count):
-        self._words[_OPENED] = count
+        self.words[_OPENED] = count
 
     @property
     def sent(self):
         """Packets sealed."""
-        return self._words[_SENT]
+        return self.words[_SENT]
 
     @sent.setter
     def sent(self, count):
-        self._words[_SENT] = count & _COUNT_MASK
+        self.words[_SENT] = count & _COUNT_MASK
 
     @property
     def wants_rekey(self):
         """Our numbers under the present SA run short. A note for the control half, which clears
         it.
         """
-        return bool(self._words[_WANTS])
+        return bool(self.words[_WANTS])
 
     @wants_rekey.setter
     def wants_rekey(self, wants):
-        self._words[_WANTS] = int(wants)
+        self.words[_WANTS] = int(wants)

@@ -8,7 +8,7 @@ may come in fragments (section 2.4.1.2), of which each has its own ICV.
 """
 
 from covey import assignment, der, gsa, ike, kd
-from covey.deadline import Deadline
+from covey.deadline import Timer
 from covey.drops import (
     DROP_IKE_FRAGMENT,
     DROP_IKE_TAG,
@@ -35,55 +35,24 @@ _AT_ONCE = const(1024)  # octets that are digested in one step
 _SLOTS = const(3)  # Rekey SAs held at once: the current one, and those in their DTD
 
 
-class _Held:
-    """A Rekey SA and when it goes: at the end of its lifetime, or of its DTD if that is sooner."""
-
-    def __init__(self, sa, now_ms):
-        self.sa = sa
-        self.parts = Incoming()
-        self.coming = ()  # notes of the fragments that it holds
-        self.refused = ()  # notes of messages that lead nowhere from here, though well signed
-        self._ends = sa.lifetime_s is not None
-        self._end = Deadline()
-        if self._ends:
-            self._end.start(now_ms, sa.lifetime_s)
-
-    def retire(self, now_ms, dtd_s):
-        if not self._ends or self._end.left_ms(now_ms) > dtd_s * 1000:
-            self._end.start(now_ms, dtd_s)
-            self._ends = True
-
-    def is_due(self, now_ms):
-        return self._ends and self._end.is_due(now_ms)
-
-    def took(self, header, note, is_whole):
-        """A datagram is opened → notes of all that its message came in, () so far."""
-        if header.next_payload != ike.SKF:
-            return [note]
-        self.coming = list(self.coming) + [note]
-        self.follow_parts()
-        if not is_whole:
-            return ()
-        notes, self.coming = self.coming, ()
-        return notes
-
-    def follow_parts(self):
-        """Only what is held is known: a fragment of another message may have taken its place."""
-        taken = self.parts.taken
-        self.coming = list(self.coming)[-taken:] if taken else ()
-
-
 class Rekey:
-    """The Rekey SAs of one group, and the one message that is in work."""
+    """The Rekey SAs of one group, and the one message that is in work.
+
+    Of an sa.RekeySA that is held, this file sets: end, a Timer, when it goes: at the end of its
+    lifetime, or of its DTD if that is sooner; parts, of messages that come in fragments; coming,
+    notes of the fragments that parts holds; refused, notes of messages that lead nowhere from
+    here, though well signed.
+    """
 
     is_proven = False  # whether the signature of what was in work last is good; work() says so
     has_displaced = False  # a fragment has taken the place of another message's
     turns = 0  # how often the group has gone on without asking the key server; see is_stale
 
     def __init__(self):
-        self._held = []  # newest first
+        self.held = []  # newest first
         self._last = ()  # notes of the latest message whose ICV verified, one a datagram
-        self._busy = None  # _Candidate
+        self._busy = None  # that message, an ike.Opened, while it waits or is in work
+        self._over = None  # the Rekey SA that it came over
 
     @property
     def is_waiting(self):
@@ -93,31 +62,28 @@ class Rekey:
     @property
     def current(self):
         """The newest Rekey SA, or None."""
-        return self._held[0].sa if self._held else None
-
-    def live(self):
-        """The Rekey SAs that are here, newest first, as a list."""
-        return [held.sa for held in self._held]
+        return self.held[0] if self.held else None
 
     def install(self, sa, now_ms, dtd_s):
         """From a rekey: the Rekey SAs before it go after DTD (section 2.4.1.4)."""
         self.retire(None, now_ms, dtd_s)
-        if self._held:
+        if self.held:
             self.turns += 1
-        while len(self._held) >= _SLOTS:
-            self._held.pop().sa.wipe()
-        self._held.insert(0, _Held(sa, now_ms))
+        while len(self.held) >= _SLOTS:
+            self.held.pop().wipe()
+        self._hold(sa, now_ms)
+
+    def _hold(self, sa, now_ms):
+        sa.parts = Incoming()
+        sa.coming = sa.refused = ()
+        sa.end = Timer()
+        if sa.lifetime_s is not None:
+            sa.end.start(now_ms, sa.lifetime_s)
+        self.held.insert(0, sa)
 
     def holds(self, sa):
         """Whether this Rekey SA is here, by its SPI."""
-        return any([held.sa.spi == sa.spi for held in self._held])
-
-    def works_with(self, sa):
-        """Whether it is this very object that is here."""
-        for held in self._held:
-            if held.sa is sa:
-                return True
-        return False
+        return any([held.spi == sa.spi for held in self.held])
 
     def is_stale(self, sa, turns):
         """Whether a registration tells of a Rekey SA over which we have heard more since. turns:
@@ -129,8 +95,8 @@ class Rekey:
         asked, or the group ended: asking again costs less than to follow an old one, whose TEKs
         had windows that are gone.
         """
-        for held in self._held:
-            if held.sa.spi == sa.spi and sa.next_message_id < held.sa.next_message_id:
+        for held in self.held:
+            if held.spi == sa.spi and sa.next_message_id < held.next_message_id:
                 return True
         current = self.current
         is_ours = current is not None and current.spi == sa.spi
@@ -142,36 +108,36 @@ class Rekey:
         So does the message in work, which is of the past; except where it came over this very
         Rekey SA and has a Message ID that the registration does not know of yet.
         """
-        busy, last = self._busy, self._last
+        busy, over, last = self._busy, self._over, self._last
         self.wipe()
         if sa is None:
             return
-        self._held.append(_Held(sa, now_ms))
-        if busy and busy.sa.spi == sa.spi and busy.message_id >= sa.next_message_id:
-            busy.sa = sa
-            self._busy, self._last = busy, last
+        self._hold(sa, now_ms)
+        if busy and over.spi == sa.spi and busy.header.message_id >= sa.next_message_id:
+            self._busy, self._over, self._last = busy, sa, last
 
     def retire(self, spi, now_ms, dtd_s):
         """Let one Rekey SA (None: all) go after DTD; what goes sooner anyway stays so."""
-        for held in self._held:
-            if spi is None or held.sa.spi == spi:
-                held.retire(now_ms, dtd_s)
+        for sa in self.held:
+            if spi is None or sa.spi == spi:
+                if sa.end.left_ms(now_ms) > dtd_s * 1000:  # a day at most, longer than any DTD
+                    sa.end.start(now_ms, dtd_s)
 
     def expire(self, now_ms):
         """Wipe what is due."""
-        for i in range(len(self._held) - 1, -1, -1):
-            if self._held[i].is_due(now_ms):
-                self._held.pop(i).sa.wipe()
+        for i in range(len(self.held) - 1, -1, -1):
+            if self.held[i].end.is_due(now_ms):
+                self.held.pop(i).wipe()
 
     def wipe(self):
-        while self._held:
-            self._held.pop().sa.wipe()
+        while self.held:
+            self.held.pop().wipe()
         self._last = ()
-        self._busy = None
+        self._busy = self._over = None
 
     def glance(self, data):
-        """A datagram (without marker), by its header: (0 or why not, ike.Header, its _Held, notes
-        that may be its own). No key is needed for that.
+        """A datagram (without marker), by its header: (0 or why not, ike.Header, its Rekey SA,
+        notes that may be its own). No key is needed for that.
         """
         try:
             header = ike.parse_header(data)
@@ -179,16 +145,18 @@ class Rekey:
             return DROP_REKEY_FORMAT, None, None, ()
         if header.exchange != ike.GSA_REKEY or header.flags & ike.FLAG_R:
             return DROP_REKEY_FORMAT, header, None, ()
-        held = self._find(header)
-        if held is None:
+        for sa in self.held:
+            if sa.spi == header.spi_i + header.spi_r:
+                break
+        else:
             return DROP_REKEY_SPI, header, None, ()
         icv = bytes(data[-_ICV:])
-        known = list(self._last) + list(held.coming) + list(held.refused)
+        known = list(self._last) + list(sa.coming) + list(sa.refused)
         alike = [note for note in known if note[:_ICV] == icv]
         reason = 0
-        if header.message_id < held.sa.next_message_id:
+        if header.message_id < sa.next_message_id:
             reason = DROP_REKEY_REPEAT if alike else DROP_REKEY_MESSAGE_ID
-        return reason, header, held, alike
+        return reason, header, sa, alike
 
     def begin(self, data):
         """Job: take a datagram (without marker) → 0, or why not; is_waiting, once a message is
@@ -197,7 +165,7 @@ class Rekey:
         What an outsider makes up is refused by its ICV. A repeat shows by its own: only what has
         the ICV of a message in work is looked at closer.
         """
-        reason, header, held, alike = self.glance(data)
+        reason, header, sa, alike = self.glance(data)
         if reason:
             return reason
         yield
@@ -205,26 +173,30 @@ class Rekey:
             return DROP_REKEY_REPEAT
         if self._busy:
             return DROP_REKEY_BUSY
-        if held not in self._held:
+        if sa not in self.held:
             return DROP_REKEY_SPI  # it has gone meanwhile
         try:
-            opened = yield from held.parts.open_job(held.sa.context, data)
+            opened = yield from sa.parts.open_job(sa.context, data)
         except FormatError as error:
-            if held not in self._held:
+            if sa not in self.held:
                 return DROP_REKEY_SPI
-            held.follow_parts()
+            _follow_parts(sa)
             return _REASONS.get(error.reason, DROP_REKEY_FORMAT)
         yield
-        note = yield from _note_of(data)
-        if held not in self._held:
+        notes = [(yield from _note_of(data))]
+        if sa not in self.held:
             return DROP_REKEY_SPI
-        self.has_displaced = header.next_payload == ike.SKF and held.parts.taken <= len(
-            held.coming
-        )
-        notes = held.took(header, note, opened is not None)
+        is_part = header.next_payload == ike.SKF
+        if is_part:
+            self.has_displaced = sa.parts.taken <= len(sa.coming)
+            sa.coming = list(sa.coming) + notes
+            _follow_parts(sa)
+            notes = sa.coming
         if opened is not None:
+            if is_part:
+                sa.coming = ()
             self._last = notes
-            self._busy = _Candidate(held.sa, opened)
+            self._busy, self._over = opened, sa
         return 0
 
     def work(self, was, sender_slots, sending):
@@ -233,104 +205,81 @@ class Rekey:
         was: the Terms in force; sender_slots, sending: see assignment.build. The Message ID moves
         only here, after the signature.
         """
-        candidate = self._busy
+        opened, sa = self._busy, self._over
         try:
-            parts = yield from _take_apart(candidate)
-            if parts.policy and was.key_path:
+            policy, keys, deletes, auth = yield from _take_apart(opened)
+            if policy and was.key_path:
                 from covey import keypath
 
                 yield
-                yield from keypath.check_portion(parts.policy, parts.keys, was.key_path, self)
-            signed = ike.rekey_signed_octets(candidate.head, candidate.inner, parts.auth.off)
+                yield from keypath.check_portion(policy, keys, was.key_path, self)
+            signed = ike.rekey_signed_octets(opened.head, opened.inner, auth.off)
             yield
             digest = yield from _digest_of(signed)
-            r, s = _signature(parts.auth.body)
+            r, s = _signature(auth.body)
             yield
-            if not (yield from tidied(candidate.sa.verifier.verify(digest, r, s))):
+            if not (yield from tidied(sa.verifier.verify(digest, r, s))):
                 raise FormatError(DROP_REKEY_SIGNATURE)
             self.is_proven = True
-            if candidate.message_id < candidate.sa.next_message_id:
+            message_id = opened.header.message_id
+            if message_id < sa.next_message_id:
                 raise FormatError(DROP_REKEY_MESSAGE_ID)
-            if parts.policy:
-                kwk = candidate.sa.kwk
+            if policy:
                 made = yield from assignment.build(
-                    parts.policy, parts.keys, kwk, was, False, sending, sender_slots
+                    policy, keys, sa.kwk, was, False, sending, sender_slots
                 )
             else:
                 made = assignment.nothing_new(was)
-            made.deletes = parts.deletes
-            candidate.sa.next_message_id = candidate.message_id + 1
+            made.deletes = deletes
+            sa.next_message_id = message_id + 1
             return made
         except FormatError as error:
-            if error.reason in _NO_WAY:
-                self._refuse(candidate.sa)
+            if error.reason in _NO_WAY:  # repeated, it costs no signature again
+                sa.refused = (list(self._last) + list(sa.refused))[:_REFUSED]
             elif len(self._last) > 1:
                 self._last = ()  # one fragment may be forged: the genuine others will come again
             raise
         finally:
-            self._busy = None
-
-    def _refuse(self, sa):
-        """The message in work has no way for us: repeated, it costs no signature again."""
-        for held in self._held:
-            if held.sa is sa:
-                held.refused = (list(self._last) + list(held.refused))[:_REFUSED]
-
-    def _find(self, header):
-        for held in self._held:
-            if held.sa.spi[:8] == header.spi_i and held.sa.spi[8:] == header.spi_r:
-                return held
-        return None
+            self._busy = self._over = None
 
 
-class _Candidate:
-    def __init__(self, sa, opened):
-        self.sa = sa
-        self.message_id = opened.header.message_id
-        self.head = opened.head
-        self.first = opened.first
-        self.inner = opened.inner
+def _follow_parts(sa):
+    """Only what is held is known: a fragment of another message may have taken its place."""
+    taken = sa.parts.taken
+    sa.coming = list(sa.coming)[-taken:] if taken else ()
 
 
-class _Parts:
-    """A GSA_REKEY, taken apart: {GSA, KD, [D ...] [N ...] AUTH} or {D ... [N ...] AUTH}."""
+def _take_apart(opened):
+    """Job: GSA, KD (both or neither), Deletes, AUTH of a GSA_REKEY.
 
-    def __init__(self):
-        self.policy = None
-        self.keys = None
-        self.deletes = []
-        self.auth = None  # ike.Payload
-
-
-def _take_apart(candidate):
-    """Job: → _Parts"""
+    It is {GSA, KD, [D ...] [N ...] AUTH} or {D ... [N ...] AUTH}.
+    """
+    policy = keys = auth = None
+    deletes = []
     yield
     try:
-        payloads = yield from ike.parse_chain_job(candidate.first, candidate.inner)
+        payloads = yield from ike.parse_chain_job(opened.first, opened.inner)
     except FormatError:
         raise FormatError(DROP_REKEY_FORMAT)
-    parts = _Parts()
     for payload in payloads:
         yield
         if ike.unsupported_critical((payload,)) is not None:
             raise FormatError(DROP_REKEY_FORMAT)
-        if payload.kind == ike.GSA and parts.policy is None:
-            parts.policy = yield from gsa.parse_gsa_job(payload.body)
-        elif payload.kind == ike.KD and parts.keys is None:
-            parts.keys = yield from kd.parse_kd_job(payload.body)
-        elif payload.kind == ike.AUTH and parts.auth is None:
-            parts.auth = payload
+        if payload.kind == ike.GSA and policy is None:
+            policy = yield from gsa.parse_gsa_job(payload.body)
+        elif payload.kind == ike.KD and keys is None:
+            keys = yield from kd.parse_kd_job(payload.body)
+        elif payload.kind == ike.AUTH and auth is None:
+            auth = payload
         elif payload.kind == ike.DELETE:
-            parts.deletes.append(ike.parse_delete(payload.body))
+            deletes.append(ike.parse_delete(payload.body))
         elif payload.kind in (ike.GSA, ike.KD, ike.AUTH):
             raise FormatError(DROP_REKEY_FORMAT)  # twice
-    if (parts.policy is None) != (parts.keys is None):
+    if (policy is None) != (keys is None) or policy is None and not deletes:
         raise FormatError(DROP_REKEY_FORMAT)
-    if parts.policy is None and not parts.deletes:
-        raise FormatError(DROP_REKEY_FORMAT)
-    if parts.auth is None:  # section 2.4.1: must be there with digital signatures
+    if auth is None:  # section 2.4.1: must be there with digital signatures
         raise FormatError(DROP_REKEY_SIGNATURE)
-    return parts
+    return policy, keys, deletes, auth
 
 
 def _digest_of(data):

@@ -11,8 +11,6 @@ from covey.port import const, words
 
 _LAST_ROW = const(0x20000000)  # of number 2^32 - 1. Rows count from 1; 0 stands for a free slot
 
-_NOBODY = const(0xFFFFFFFF)  # an index that no Sender-ID has
-
 # As path.py has them.
 _BITS = const(0)
 _LOW_BITS = const(1)
@@ -37,7 +35,8 @@ class SenderTable:
     as sender index | incarnation: the index owns the window, and a newer incarnation (serial
     arithmetic) takes it over. bits = 0: the SA has one sender, and one slot is a plain window.
     slots = 0: no replay protection is possible (RFC 9838 section 2.6: SN 2, and senders that
-    can't be told apart).
+    can't be told apart), or none is needed (section 2.3.3: we are the one sender; whatever comes
+    is our own, looped back, or pretends to be).
 
     An index is looked for from the slot of its low bits on: servers count senders from zero,
     so that the first look mostly hits. A slot is never given up while the SA lives.
@@ -62,30 +61,12 @@ class SenderTable:
 
     def release(self):
         """The SA has gone, and nothing leads here any more. Takes no heap."""
-        if self.words is not None:
+        if self.words is not None and len(self.words) > _WINDOWS:
             for i in range(len(_spare)):
                 if _spare[i] is None:
                     _spare[i] = self.words
                     break
             self.words = None
-
-    def enlist(self, rows):
-        """Each of these senders has a window, and nobody else ever gets one. False: they are too
-        many. rows: (index, incarnation, identity); a newer incarnation may come, but no older one.
-        """
-        w = self.words
-        for row in rows:
-            window = self._find(row[0])
-            if window is None:
-                return False
-            w[window + _INDEX] = row[0]
-            w[window + _INCARNATION] = row[1] & (1 << w[_LOW_BITS]) - 1
-            w[window + _NEWEST] = 1  # the row of the first numbers
-        for window in range(_WINDOWS, len(w), _WINDOW_LEN):
-            if not w[window + _NEWEST]:
-                w[window + _INDEX] = _NOBODY
-                w[window + _NEWEST] = _LAST_ROW
-        return True
 
     def bar(self, sender):
         """Let nothing pass in this sender's name, nor of its older incarnations: for our own.
@@ -94,7 +75,7 @@ class SenderTable:
         """
         low_bits = self.words[_LOW_BITS]
         index = sender >> low_bits
-        window = self._find(index)
+        window = self.window_of(index)
         if window is None:
             return False
         self.words[window + _INDEX] = index
@@ -104,7 +85,7 @@ class SenderTable:
             self.words[i] = 0xFFFFFFFF
         return True
 
-    def _find(self, index):
+    def window_of(self, index):
         """Where the window of this index is, else the one it would take, else None."""
         slots = self.words[_SLOTS]
         for look in range(slots):
@@ -124,24 +105,3 @@ def _new_words(count):
                 found[i : i + _AT_ONCE] = zeros[: count - i]
             return found
     return words(count)
-
-
-class OutboundOnly:
-    """In place of a SenderTable where we are the one sender: nothing under this SA is for us.
-
-    RFC 9838 section 2.3.3. Whatever comes is our own, looped back, or pretends to be.
-    """
-
-    def __init__(self, bits):
-        self.bits = bits
-        self.words = words(_WINDOWS)
-        self.words[_BITS] = bits
-
-    def release(self):
-        pass
-
-    def enlist(self, rows):
-        return True
-
-    def bar(self, sender):
-        return True

@@ -76,12 +76,12 @@ def _suspend(out, membership, clock_s, now_ms):
     _emit_terms(out, group.terms)
     for slot, sa in enumerate(keys.sas):
         if sa and slot not in slots:
-            keys._retired.add(sa.spi)  # in its DTD: it goes now
-    for ring in (keys._retired, keys._announced):
+            keys.retired.add(sa.spi)  # in its DTD: it goes now
+    for ring in (keys.retired, keys.announced):
         out += ring._spis[4 * ring._next :] + ring._spis[: 4 * ring._next]  # oldest first
     for slot in slots:
         _emit_data(out, keys, slot, now_ms)
-    _emit_rekey(out, group.rekey._held[0], now_ms)
+    _emit_rekey(out, group.rekey.current, now_ms)
     softs = membership._refresh._soft_ends
     soft = [seconds_left(t, now_ms) if t.is_running else _NEVER for t in softs]
     out += pack(_SOFT, *soft)
@@ -118,7 +118,7 @@ def _revive(membership, reader, clock_s, now_ms):
     most_s = slept_s + (slept_s >> 4) + 1  # a board's clock runs badly while it sleeps
     try:
         terms = _parse_terms(reader)
-        for ring in (member.keys._retired, member.keys._announced):
+        for ring in (member.keys.retired, member.keys.announced):
             ring._spis[:] = reader.octets(len(ring._spis))
         for _ in range(count):
             _install_data(reader, member, slept_s, most_s, now_ms)
@@ -230,7 +230,7 @@ def _install_data(reader, member, slept_s, most_s, now_ms):
     windows = [reader.take(_WINDOW) for _ in range(used)]
     left_s = _left(left_s, most_s)
     if left_s == 0:
-        member.keys._retired.add(spi)
+        member.keys.retired.add(spi)
         member.keys.lapsed = True
         return wipe(keymat)
     places = (
@@ -263,8 +263,7 @@ def _at(n):
 # live, epoch, ports and address of its destination; then the key and the KWK.
 
 
-def _emit_rekey(out, held, now_ms):
-    sa = held.sa
+def _emit_rekey(out, sa, now_ms):
     out += pack(
         _REKEY,
         sa.spi,
@@ -272,7 +271,7 @@ def _emit_rekey(out, held, now_ms):
         len(sa.kwk),
         sa.kwa,
         sa.next_message_id,
-        seconds_left(held._end, now_ms) if held._ends else _NEVER,
+        seconds_left(sa.end, now_ms) if sa.end.is_running else _NEVER,
         sa.epoch,
         *sa.destination[2:4],
         sa.destination[0],

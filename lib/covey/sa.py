@@ -9,7 +9,7 @@ from covey.drops import DROP_KD, DROP_POLICY, FormatError
 from covey.gcm import GCMContext, GMACContext, RareContext
 from covey.octets import wipe
 from covey.port import const, link, unlink, word_of, words
-from covey.replay import OutboundOnly, SenderTable
+from covey.replay import SenderTable
 
 SN_SEQUENTIAL = 0  # 32-bit sequential numbers: one sender
 SN_UNSPECIFIED = 2  # RFC 9838 section 2.6: several senders, whose numbers mix
@@ -108,7 +108,7 @@ class DataSA:
         if not 0 <= bits <= 32 or sender_id < 0 or sender_id >> bits:
             raise FormatError(DROP_POLICY)
         if self.sn == SN_SEQUENTIAL:
-            self.senders = OutboundOnly(bits)
+            self.senders = SenderTable(0, bits)  # what comes is not for us
         elif self.senders.bits != bits:
             # The width reached us as a sender only: from now on senders can be told apart.
             self.senders = SenderTable(self.sender_slots, bits)

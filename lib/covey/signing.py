@@ -80,7 +80,6 @@ class Signing:
         """The Signatures of the SA to send under now; None: there is none."""
         now_ms = ticks_ms()
         keys = self._member.keys
-        if keys.is_due(now_ms):
-            keys.step(now_ms)
+        keys.keep_up(now_ms)
         auth = None if keys.sending is None else keys.sending.auth
         return auth if auth is not None and auth.signs_ahead else None

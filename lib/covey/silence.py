@@ -88,7 +88,7 @@ class Silence:
         for off in range(0, len(spis) - 3, 4):
             if keys.find(spis, off) is not None:
                 return HEARD
-            if keys.was_retired(spis, off):
+            if keys.retired.has(spis, off):
                 said = OVERTAKEN
         return said
 

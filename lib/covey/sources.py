@@ -67,6 +67,17 @@ _CHANGES = const(6)  # octets of an epoch and a count
 _LEAST_TAG = const(8)
 _MOST_TAG = const(16)
 
+# As replay.py has them.
+_LOW_BITS = const(1)
+_WINDOWS = const(3)
+_WINDOW_LEN = const(7)
+_INDEX = const(0)
+_INCARNATION = const(1)
+_NEWEST = const(2)
+_LAST_ROW = const(0x20000000)
+
+_NOBODY = const(0xFFFFFFFF)  # an index that no Sender-ID has
+
 
 def slot_id(secret):
     """How others name the slot of the receiver that has this secret: 4 octets."""
@@ -169,9 +180,23 @@ def unwrap_job(value, kwk_id, kwk):
 
 
 def enlist(sa, rows):
-    """From now on nobody but these senders passes under a DataSA that is not installed yet."""
-    if not sa.senders.enlist(rows):
-        raise FormatError(DROP_CAPACITY)
+    """From now on nobody but these senders passes under a DataSA that is not installed yet: each
+    has a window. rows: (index, incarnation, identity); a newer incarnation may come, but no older
+    one.
+    """
+    table = sa.senders
+    w = table.words
+    for row in rows:
+        window = table.window_of(row[0])
+        if window is None:
+            raise FormatError(DROP_CAPACITY)
+        w[window + _INDEX] = row[0]
+        w[window + _INCARNATION] = row[1] & (1 << w[_LOW_BITS]) - 1
+        w[window + _NEWEST] = 1  # the row of the first numbers
+    for window in range(_WINDOWS, len(w), _WINDOW_LEN):
+        if not w[window + _NEWEST]:
+            w[window + _INDEX] = _NOBODY
+            w[window + _NEWEST] = _LAST_ROW
 
 
 def only(attributes, wanted):

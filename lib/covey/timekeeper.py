@@ -135,8 +135,7 @@ class Timekeeper:
             return 0
         self.own.told()
         keys = member.keys
-        if keys.is_due(now_ms):
-            keys.step(now_ms)
+        keys.keep_up(now_ms)
         usual = keys.sending
         for sa in [usual] + keys.live():
             if sa is None or sa.auth is None or sa.auth.keeper is not self:

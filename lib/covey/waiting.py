@@ -220,8 +220,7 @@ class WaitingRoom:
         """Of a packet whose time is over, or that was refused before: the DROP_*, counted."""
         if self.states[slot] == REFUSED:
             return member.drops.count(self._reasons[slot])
-        if member.keys.is_due(now_ms):
-            member.keys.step(now_ms)
+        member.keys.keep_up(now_ms)
         datagram = _PAYLOAD + self.length_of(slot) + _BEHIND + 3 & -4
         at = admit(member.place, datagram, now_ms)
         return member.drops.count(DROP_UNPROVEN) if at >= 0 else member.refuse(at, datagram)

@@ -11,7 +11,7 @@ from covey.port import const
 BASE = b"\x09" + bytes(31)  # the u coordinate of the base point, section 4.1
 
 _LEN = const(32)
-_P = 2**255 - 19
+_P = pow(2, 255) - 19  # written so, it takes less room in a file than its digits
 _A24 = const(121665)  # (486662 - 2) / 4
 
 
@@ -23,11 +23,13 @@ def multiply(scalar, u):
     """
     if len(u) != _LEN:
         return None
+    u = bytearray(u)
+    u[31] &= 127
     k = bytearray(scalar)
     k[0] &= 248
     k[31] |= 64  # and bit 255 is never looked at
     try:
-        x, z = yield from _ladder(k, int.from_bytes(bytes(u), "little") & (2**255 - 1))
+        x, z = yield from _ladder(k, int.from_bytes(u, "little"))
     finally:
         wipe(k)
     shared = x * (yield from inverse(z, _P)) % _P
@@ -45,7 +47,7 @@ def _ladder(k, x1):
     the heap and give it back each time: the hole makes each later allocation search for its place.
     """
     p = _P
-    low = 2**256 - 1
+    low = pow(2, 256) - 1
     x2, z2, x3, z3 = 1, 0, x1, 1
     before = 0
     for i in range(254, -1, -1):

@@ -207,7 +207,7 @@ class Plant:
         assert len(self.server.events) <= 1000 and len(self.server.counters) < 200
         if self.it is None:
             return
-        assert len(self.it._group.rekey.live()) <= 3
+        assert len(self.it._group.rekey.held) <= 3
         assert sum(map(len, self.it._keys._candidates._waiting)) <= 2 * ike.MOST_LEN + 4096
         unicast = self.it._ike and self.it._ike._unicast
         assert unicast is None or len(unicast.lines) <= 3

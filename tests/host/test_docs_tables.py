@@ -240,6 +240,8 @@ def test_every_field_of_covey_json_with_its_default(monkeypatch):
     assert settings.servers[0].marker is True and settings.sender is True
     least = {"version": 1, "group": "g", "idi": "i", "servers": [{"host": "h"}], "psk_file": "f"}
     config.Config(least, psk=bytes(32))
+    with pytest.raises(drops.ConfigError):  # what is asked where there is more than these
+        config.Config({**least, "ppk_id": "p"}, psk=bytes(32))
     shown = table(CLI, "covey.json")
     assert codes(shown) == set(asked)
     for cells in shown.values():

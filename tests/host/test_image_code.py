@@ -65,7 +65,7 @@ def test_all_that_policy_may_switch_on_is_there(arch):
         assert f"covey/{name}.py" in found.kept, name
     assert all(found.left.values())
     allowed = {"cip", "iana", "job", "port/mpy_tag", "port/mpy_ghash", "port/mpy_ghash_small"}
-    allowed |= {"port/mpy_ghash_ct", "resume", "relay", "ppk", "rawkeys"}
+    allowed |= {"port/mpy_ghash_ct", "port/mpy_desktop", "resume", "relay", "ppk", "rawkeys"}
     allowed |= {"several", "hopping", "redirect"}
     signing = {f"covey/{name}.py" for name in ("digital", "keyfiles", "p256_sign")}
     certs = {f"covey/{name}.py" for name in ("certs", "certfiles", "x509")} | signing
@@ -80,6 +80,7 @@ def test_all_that_policy_may_switch_on_is_there(arch):
     )
     kernels = {f"covey/port/mpy_ghash{kind}.py" for kind in ("", "_small", "_ct")}
     assert missing - proving - certs <= kernels | {
+        "covey/port/mpy_desktop.py",
         "covey/resume.py",
         "covey/relay.py",
         "covey/ppk.py",

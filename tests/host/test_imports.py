@@ -17,7 +17,7 @@ HOST = ROOT / "host" / "covey_host"
 
 # group: (its files in order, the groups it may import from, modules from outside covey)
 GROUPS = {
-    "errors": (["dropnames", "drops"], [], []),
+    "errors": (["dropnames", "sentences", "wrongfields", "drops"], [], []),
     "port": (
         [
             "port.chance",
@@ -33,6 +33,7 @@ GROUPS = {
             "port.mpy_path",
             "port.mpy_address",
             "port.mpy_whynot",
+            "port.mpy_desktop",
             "port.mpy_socket",
             "port.mpy_esp",
             "port.mpy",
@@ -143,6 +144,7 @@ GROUPS = {
         [
             "keyfiles",
             "certfiles",
+            "otherkeys",
             "fields",
             "config",
             "member",
@@ -153,6 +155,7 @@ GROUPS = {
             "carrier",
             "addresses",
             "signing",
+            "unproven",
             "aio",
             "",
         ],
@@ -179,7 +182,8 @@ DOORS = {
     "port.cpy_gcm": ["cryptography"],
     "port.cpy_cmac": ["cryptography", "hmac"],
     "port.cpy_path": ["struct"],
-    "port.mpy_address": ["network", "socket"],
+    "port.mpy_address": ["micropython", "network", "socket"],
+    "port.mpy_desktop": ["micropython", "socket", "sys", "time"],
     "port.mpy_esp": ["errno", "micropython", "socket", "sys"],
     "port.mpy_socket": ["errno", "micropython", "os", "select", "socket", "sys"],
     "keyfiles": ["binascii"],

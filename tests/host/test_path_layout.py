@@ -3,10 +3,10 @@
 import ast
 from pathlib import Path
 
-from covey import drops, esp
+from covey import drops, esp, sentences
 
 LIB = Path(__file__).resolve().parents[2] / "lib" / "covey"
-FILES = ["path.py", "replay.py", "sa.py", "port/mpy_path.py", "port/cpy_path.py"]
+FILES = ["path.py", "replay.py", "sa.py", "sources.py", "port/mpy_path.py", "port/cpy_path.py"]
 
 
 def numbers_of(name):
@@ -29,6 +29,13 @@ def test_one_name_one_number():
     for name in FILES:
         for key, value in numbers_of(name).items():
             assert everywhere.setdefault(key, (value, name))[0] == value, (key, name)
+
+
+def test_what_a_port_tells_has_its_number():
+    for name in ("port/mpy_address.py", "port/mpy_socket.py"):
+        for key, value in numbers_of(name).items():
+            assert getattr(sentences, key, value) == value, key
+    assert numbers_of("port/mpy_socket.py")["NO_GROUP"] == sentences.NO_GROUP
 
 
 def test_both_ports_know_the_same():

@@ -7,7 +7,7 @@ from covey.drops import names
 from covey.gcm import GCMContext
 from covey.member import Member
 from covey.path import DataPath, accept, admit, frame, trim
-from covey.replay import OutboundOnly, SenderTable
+from covey.replay import SenderTable
 from covey.sa import DataSA
 
 BOARD = sys.implementation.name == "micropython"
@@ -85,8 +85,8 @@ def deliver(member, datagram, now_ms=0):
 
 
 def table_state(table):
-    """All that a SenderTable remembers; nothing where there is none (SN 0, and we send)."""
-    return None if isinstance(table, OutboundOnly) else list(table.words)
+    """All that a SenderTable remembers."""
+    return list(table.words)
 
 
 class Bare:
@@ -97,7 +97,7 @@ class Bare:
         self.tx = bytearray(size)
         self.sa = sa
         self.path = DataPath(1, self.rx, self.tx, size - 44)
-        self.path.due_ms = 1
+        self.path.words[0] = 1  # ticks at which a step is due
         self.path.enter(0, sa.spi, sa.words)
         self.path.choose(sa.words)
         self.rx[:4] = sa.spi

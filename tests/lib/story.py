@@ -41,6 +41,15 @@ def registered(policy=STORY["receiver"], sending=False, was=None):
     )
 
 
+def install(group, made, registering, now_ms):
+    """Carry out an Assignment at once: whether it excludes us."""
+    try:
+        finish(group.changes(made, registering, now_ms))
+        return made.excludes
+    finally:
+        group.give_up(made)
+
+
 def begun(rekey, data):
     """What Rekey.begin() says of a datagram, at once."""
     return finish(rekey.begin(data))

@@ -10,7 +10,7 @@ from covey.config import Config
 from covey.drops import DROP_IKE_HEADER, DROP_KEEPALIVE, DROP_QUEUE_FULL, ConfigError
 from covey.membership import MEMBER, REFUSED
 from covey.nat import HOME, KEEPALIVE
-from story import KWK, STORY, T1, T2, registered
+from story import KWK, STORY, T1, T2, install, registered
 from test_waiting import Auth
 
 _MARKER = bytes(4)
@@ -629,7 +629,7 @@ def test_data_follow_the_address_of_their_sa():
         made.data_sas[0].destination = bytes([239, 192, 1, 33])
         made.terms.atd_s = 1
         made.terms.udp_port = moved
-        group.install(made, False, port.ticks_ms())
+        install(group, made, False, port.ticks_ms())
         sender.membership.listening_changed = True
         sender._kick.set()
         await _until(lambda: len(sender._groups) == 2)

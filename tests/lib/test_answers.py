@@ -226,11 +226,12 @@ def test_a_rekey_does_not_keep_us_at_a_server_that_sends_us_on():
 
 def test_leaving_ends_in_every_state():
     """Where something is out, by its answer or with the IKE SA; else at once."""
+    out = registration.PULLING, registration.REFUSING, registration.LEAVING
     for state in range(registration.CLOSED + 1):
         life = Life().registered()
         life.ike.state = state
         life.it.leave(life.now_ms)
-        waits = state in (registration.REGISTERED,) + membership._OUT
+        waits = state in (registration.REGISTERED,) + out
         assert (life.it.state != membership.LEFT) is waits, state
         life.run(1100)
         assert (life.it.state != membership.LEFT) is waits, state

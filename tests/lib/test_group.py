@@ -12,19 +12,19 @@ from covey.drops import (
 from covey.group import Group, soft_lifetime_s
 from covey.job import finish
 from covey.member import Member
-from story import STORY, T1, T2, begun, registered, why_not
+from story import STORY, T1, T2, begun, install, registered, why_not
 
 
 def joined(policy=STORY["receiver"], sending=False, slots=8):
     member = Member(sa_slots=slots, sender=sending)
     group = Group(member)
-    group.install(registered(policy, sending), True, 0)
+    install(group, registered(policy, sending), True, 0)
     return member, group
 
 
 def rekey(group, data, now_ms):
     assert begun(group.rekey, data) == 0
-    return group.install(finish(group.rekey.work(group.terms, 16, False)), False, now_ms)
+    return install(group, finish(group.rekey.work(group.terms, 16, False)), False, now_ms)
 
 
 def receive(member, datagram, now_ms):
@@ -56,7 +56,7 @@ def test_without_a_udp_port_data_are_ip_protocol_50():
     member, group = joined()
     made = registered(was=group.terms)
     made.terms.udp_port = None
-    group.install(made, True, 0)
+    install(group, made, True, 0)
     assert group.routes() == {T1: ("239.192.1.32", None)}
     # rekeys come on port 4500 all the same, behind the marker
     assert group.listening() == {("239.192.1.32", None): False, ("239.192.1.32", 4500): True}
@@ -102,7 +102,7 @@ def test_a_sender_starts_each_key_at_one():
 def test_the_same_sa_told_again_keeps_its_window():
     member, group = joined()
     assert receive(member, packet("t1"), 0) == 4
-    group.install(registered(was=group.terms), True, 10)
+    install(group, registered(was=group.terms), True, 10)
     assert receive(member, packet("t1"), 10) == DROP_REPLAY
     assert receive(member, packet("t1", 1), 10) == 4
 
@@ -114,7 +114,7 @@ def test_a_registration_replaces_what_it_does_not_name():
     assert [sa.spi for sa in member.keys.live()] == [T2]
     made = registered(was=group.terms)
     made.turns = group.rekey.turns
-    group.install(made, True, 5000)  # back to T1, as if restored
+    install(group, made, True, 5000)  # back to T1, as if restored
     assert sorted([sa.spi for sa in member.keys.live()]) == sorted([T1, T2])
     group.step(7000)
     assert [sa.spi for sa in member.keys.live()] == [T1]
@@ -128,7 +128,7 @@ def test_a_sender_that_asks_goes_on_under_its_former_key_until_the_new_ones_atd_
     made = registered(STORY["sender"], True, group.terms)
     made.terms.atd_s, made.terms.dtd_s = 3, 4
     made.turns = group.rekey.turns
-    group.install(made, True, 4000)
+    install(group, made, True, 4000)
     for now_ms, spi in ((4000, T2), (6999, T2), (7000, T1)):
         group.step(now_ms)
         assert member.keys.outbound().spi == spi
@@ -170,7 +170,7 @@ def test_a_registration_makes_room():
     member, group = joined(slots=1)
     other = registered(was=group.terms)
     other.data_sas[0].spi = T2
-    group.install(other, True, 0)
+    install(group, other, True, 0)
     assert [sa.spi for sa in member.keys.live()] == [T2]
 
 
@@ -200,7 +200,7 @@ def test_a_registration_that_a_rekey_has_overtaken_changes_nothing():
     member, group = joined(STORY["sender"], sending=True)
     rekey(group, STORY["rekey1"], 0)
     overtaken = registered(STORY["sender"], True, group.terms)
-    assert why_not(group.install, overtaken, True, 100) == DROP_REKEY_MESSAGE_ID
+    assert why_not(install, group, overtaken, True, 100) == DROP_REKEY_MESSAGE_ID
     assert sorted([sa.spi for sa in member.keys.live()]) == sorted([T1, T2])
     assert rekey(group, STORY["rekey2"], 200) is False
 
@@ -211,7 +211,7 @@ def test_a_registration_that_can_not_fit_changes_nothing():
     more = registered(was=group.terms)
     more.data_sas[0].spi = T2
     made.data_sas += more.data_sas
-    assert why_not(group.install, made, True, 0) == DROP_CAPACITY
+    assert why_not(install, group, made, True, 0) == DROP_CAPACITY
     assert receive(member, packet("t1"), 0) == 4
 
 
@@ -221,12 +221,12 @@ def test_making_room_keeps_what_is_told_again():
     other.data_sas[0].spi = b"gone"
     assert receive(member, packet("t1"), 0) == 4
     assert member.send(0, 0) > 0
-    group.install(other, False, 0)
+    install(group, other, False, 0)
     made = registered(STORY["sender"], True, was=group.terms)
     more = registered(STORY["sender"], True, was=group.terms)
     more.data_sas[0].spi = T2
     made.data_sas += more.data_sas
-    group.install(made, True, 0)
+    install(group, made, True, 0)
     assert sorted([sa.spi for sa in member.keys.live()]) == sorted([T1, T2])
     assert receive(member, packet("t1"), 0) == DROP_REPLAY
     assert member.keys.find(T1, 0).next_seq == 2
@@ -238,7 +238,7 @@ def test_a_rekey_can_not_bring_back_a_key_whose_numbers_are_forgotten():
     rekey(group, STORY["rekey1"], 0)
     group.step(2000)
     again = registered(STORY["sender"], True, was=group.terms)  # T1, the same Sender-ID
-    assert why_not(group.install, again, False, 3000) == DROP_POLICY
+    assert why_not(install, group, again, False, 3000) == DROP_POLICY
     assert [sa.spi for sa in member.keys.live()] == [T2]
 
 
@@ -247,7 +247,7 @@ def test_another_width_of_sender_ids_needs_another_key():
     assert receive(member, packet("t1"), 0) == 4
     made = registered(was=group.terms)
     made.data_sas[0].senders = type(made.data_sas[0].senders)(16, 8)
-    assert why_not(group.install, made, True, 0) == DROP_POLICY
+    assert why_not(install, group, made, True, 0) == DROP_POLICY
     assert receive(member, packet("t1"), 0) == DROP_REPLAY
 
 
@@ -257,12 +257,12 @@ def test_a_new_authentication_key_is_used_from_then_on():
     made.rekey_sa = None
     made.data_sas = []
     made.terms.verifier = object()
-    group.install(made, False, 0)
+    install(group, made, False, 0)
     assert group.rekey.current.verifier is made.terms.verifier
     made = registered(was=group.terms)  # with the Rekey SA told again
     made.data_sas = []
     made.terms.verifier = object()
-    group.install(made, False, 0)
+    install(group, made, False, 0)
     assert group.rekey.current.verifier is made.terms.verifier
 
 
@@ -273,7 +273,7 @@ def test_a_rekey_that_tells_an_sa_again_says_how_long_it_lives():
     again.data_sas[0].lifetime_s = 7200
     again.terms.atd_s = 5
     again.terms.udp_port = 5000
-    group.install(again, False, 1000)
+    install(group, again, False, 1000)
     assert member.send(0, 1000) > 0 and member.tx[7] == 2  # neither silent nor from one again
     assert group.routes() == {T1: ("239.192.1.32", 5000)}
     group.step(7200 * 1000)

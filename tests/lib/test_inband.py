@@ -121,7 +121,7 @@ def test_a_rekey_sa_may_come_where_a_signing_key_is_known():
     assert first == whole.policies[0].spi
     said, _ = life.inband(life.more(1, with_rekey_sa=True))  # told again, GCAUTH and all
     assert said == [] and life.spis == SPIS[:2]
-    assert [bytes(sa.spi) for sa in life.it._group.rekey.live()] == [first]
+    assert [bytes(sa.spi) for sa in life.it._group.rekey.held] == [first]
 
 
 def test_a_rekey_sa_without_a_signing_key_is_refused():

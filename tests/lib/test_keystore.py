@@ -77,10 +77,9 @@ def test_activated_after_atd():
     store.activate(_B, 1000, 5)
     store.retire(_A, 1000, 10)
     assert store.outbound() is old  # until the new one may be sent under
-    assert not store.is_due(5999) and store.step(5999) == 1
+    assert store.keep_up(5999) == store.step(5999) == 1
     assert store.outbound() is old
-    assert store.is_due(6000)
-    assert store.step(6000) == 5000
+    assert store.keep_up(6000) == store.step(6000) == 5000
     assert store.outbound() is new
     assert store.find(_A, 0) is old  # still received under
     store.step(11000)
@@ -141,13 +140,13 @@ def test_retired_after_dtd_and_remembered():
     store.install(a, 0)
     assert not store.retire(_B, 0, 5)
     assert store.retire(_A, 0, 5)
-    assert not store.was_retired(_A, 0)
+    assert not store.retired.has(_A, 0)
     store.step(4999)
     assert store.find(_A, 0) is a
     store.step(5000)
     assert store.find(_A, 0) is None
-    assert store.was_retired(b"-" + _A, 1) and not store.was_retired(_B, 0)
-    assert not store.was_retired(_A[:3] + b"\x02", 0)
+    assert store.retired.has(b"-" + _A, 1) and not store.retired.has(_B, 0)
+    assert not store.retired.has(_A[:3] + b"\x02", 0)
     assert store.room_for(4)
 
 
@@ -191,7 +190,7 @@ def test_the_oldest_retired_spi_is_forgotten_first():
     for spi in spis:
         store.install(data_sa(spi), 0)
         store.retire(spi, 0, 0)
-    assert [store.was_retired(spi, 0) for spi in spis] == [False] * 2 + [True] * 8
+    assert [store.retired.has(spi, 0) for spi in spis] == [False] * 2 + [True] * 8
 
 
 def test_a_lifetime_ends():
@@ -204,16 +203,16 @@ def test_a_lifetime_ends():
     store.retire(_B, 0, 15)
     assert store.step(0) == 10000
     assert store.step(10000) == 5000
-    assert store.was_retired(_A, 0) and store.outbound() is b
+    assert store.retired.has(_A, 0) and store.outbound() is b
     assert store.step(15000) == _DAY_MS
-    assert store.was_retired(_B, 0) and store.outbound() is None
+    assert store.retired.has(_B, 0) and store.outbound() is None
     assert store.live() == []
 
 
 def test_a_lifetime_of_zero():
     store = _store()
     assert store.install(data_sa(_A, lifetime_s=0), 5)
-    assert store.find(_A, 0) is None and store.was_retired(_A, 0)
+    assert store.find(_A, 0) is None and store.retired.has(_A, 0)
 
 
 def test_a_lifetime_told_anew():
@@ -285,9 +284,9 @@ def test_a_year_on_a_clock_that_wraps():
 def test_nothing_is_due_before_it_is():
     store = _store()
     store.install(data_sa(_A), _WRAP - 1)
-    assert not store.is_due(_WRAP - 1)
-    assert not store.is_due(_DAY_MS - 2)
-    assert store.is_due(_DAY_MS - 1)  # once a day, for the clock's sake
+    assert store.keep_up(_WRAP - 1) == _DAY_MS
+    assert store.keep_up(_DAY_MS - 2) == 1
+    assert store.keep_up(_DAY_MS - 1) == _DAY_MS  # once a day, for the clock's sake
 
 
 def test_silence():
@@ -334,14 +333,14 @@ def test_activated_anew_the_earlier_end_wins():
 
 def test_announced():
     store = _store()
-    assert not store.is_announced(_A, 0)
+    assert not store.announced.has(_A, 0)
     store.announce([_A, _B])
-    assert store.is_announced(b"-" + _A, 1) and store.is_announced(_B, 0)
-    assert not store.is_announced(_C, 0)
+    assert store.announced.has(b"-" + _A, 1) and store.announced.has(_B, 0)
+    assert not store.announced.has(_C, 0)
     store.announce([_C])
-    assert store.is_announced(_C, 0) and not store.is_announced(_A, 0)
+    assert store.announced.has(_C, 0) and not store.announced.has(_A, 0)
     store.announce([])
-    assert not store.is_announced(_C, 0)
+    assert not store.announced.has(_C, 0)
 
 
 def test_all_wiped():
@@ -351,7 +350,7 @@ def test_all_wiped():
         store.activate(spi, 0, 0)
     store.wipe()
     assert store.live() == [] and store.outbound() is None
-    assert store.was_retired(_A, 0) and store.was_retired(_B, 0)
+    assert store.retired.has(_A, 0) and store.retired.has(_B, 0)
 
 
 def test_no_heap_for_packets():
@@ -365,11 +364,11 @@ def test_no_heap_for_packets():
     def step():
         store.find(last, 0)
         store.find(unknown, 0)
-        store.was_retired(unknown, 0)
-        store.is_announced(unknown, 0)
+        store.retired.has(unknown, 0)
+        store.announced.has(unknown, 0)
         store.outbound()
         store.outbound(group)
-        store.is_due(5)
+        store.keep_up(5)
         store.step(5)
 
     assert heap_octets(step) == 0

@@ -6,7 +6,7 @@ from covey.group import Group
 from covey.ike import GSA_REKEY, SKF
 from covey.keywork import FLOODED, FOLLOWED, IDLE, MISSED, TAKEN, KeyWork
 from covey.member import Member
-from story import STORY, registered
+from story import STORY, install, registered
 from talk import config
 
 try:
@@ -66,7 +66,7 @@ def _work(is_in=True):
     member = Member()
     group = Group(member)
     if is_in:
-        group.install(registered(), True, 0)
+        install(group, registered(), True, 0)
     return KeyWork(config(sender=False), member, group), group
 
 
@@ -157,7 +157,7 @@ def test_a_job_that_finds_no_memory_leaves_no_key():
                 begin(work)
                 assert _steps(work) == [MISSED], part
                 held = group._keys.live()
-                held += [sa.context for sa in held] + group.rekey.live()
+                held += [sa.context for sa in held] + group.rekey.held
                 assert not [one for one in watched.alive if one not in held], (begin, part)
                 setattr(place, name, real)
                 group.wipe()

@@ -1,7 +1,15 @@
 """Receiver-specific MACs through Member.send and Member.receive: what passes, what doesn't."""
 
+from covey import sources
 from covey.cmac import CMACContext
-from covey.drops import DROP_NOT_ROSTERED, DROP_OVERSIZE, DROP_SOURCE, DROP_STALE_SENDER
+from covey.drops import (
+    DROP_CAPACITY,
+    DROP_NOT_ROSTERED,
+    DROP_OVERSIZE,
+    DROP_SOURCE,
+    DROP_STALE_SENDER,
+    FormatError,
+)
 from covey.mac import ReceiverMACs
 from covey.member import Member
 from covey.replay import SenderTable
@@ -29,7 +37,7 @@ def member(own=None, slots=3, index=None, tag_len=8, epoch=7, slot_keys=None, se
         if slot_keys is not None:
             told = slot_keys
     sa = data_sa(sender_slots=sender_slots)
-    assert sa.senders.enlist(ROSTER)
+    sources.enlist(sa, ROSTER)
     sa.auth = ReceiverMACs(tag_len, slots, own, heard, told, NAMES, LOW_BITS, epoch)
     m.keys.install(sa, 0)
     if index is not None:
@@ -122,10 +130,16 @@ def test_only_who_is_on_the_roster():
 
 
 def test_a_roster_that_is_too_long():
-    table = SenderTable(2, 16, 10)
-    assert not table.enlist([(n, 0, b"") for n in range(3)])
-    table = SenderTable(2, 16, 10)
-    assert table.enlist([(n, 0, b"") for n in range(2)])
+    class Sa:
+        senders = SenderTable(2, 16, 10)
+
+    try:
+        sources.enlist(Sa, [(n, 0, b"") for n in range(3)])
+        raise AssertionError("taken")
+    except FormatError as e:
+        assert e.reason == DROP_CAPACITY
+    Sa.senders = SenderTable(2, 16, 10)
+    sources.enlist(Sa, [(n, 0, b"") for n in range(2)])
 
 
 def test_room_for_the_tags():

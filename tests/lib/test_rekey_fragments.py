@@ -15,7 +15,7 @@ from covey.group import Group
 from covey.job import finish
 from covey.keywork import KeyWork
 from covey.member import Member
-from story import STORY, T2, begun, registered, why_not
+from story import STORY, T2, begun, install, registered, why_not
 from talk import config
 
 
@@ -41,7 +41,7 @@ def member():
     group = Group(Member())
     made = registered()
     context = made.rekey_sa.context
-    group.install(made, True, 0)
+    install(group, made, True, 0)
     return group.rekey, group.terms, context
 
 
@@ -141,7 +141,7 @@ def test_fragments_that_come_before_their_rekey_sa_wait():
     work = KeyWork(config(sender=False), Member(), group)
     made = registered()
     context = made.rekey_sa.context
-    group.install(made, True, 0)
+    install(group, made, True, 0)
     first = cut(context, STORY["rekey1"])
     later = finish(_assignment(group, STORY["rekey1"]))
     second = cut(later.rekey_sa.context, STORY["rekey2"])
@@ -167,7 +167,7 @@ def _assignment(group, data):
 def test_what_waits_is_bounded():
     group = Group(Member())
     work = KeyWork(config(sender=False), Member(), group)
-    group.install(registered(), True, 0)
+    install(group, registered(), True, 0)
     work.hear(STORY["rekey1"])
     part = bytearray(1000)
     part[16:20] = bytes((ike.SKF, 0x20, ike.GSA_REKEY, 8))
@@ -183,7 +183,7 @@ def test_what_waits_is_bounded():
 def test_no_memory_for_fragments_is_a_drop():
     group = Group(Member())
     work = KeyWork(config(sender=False), Member(), group)
-    group.install(registered(), True, 0)
+    install(group, registered(), True, 0)
     begin = group.rekey.begin
 
     def full(data):
@@ -223,7 +223,7 @@ def test_a_member_can_not_fill_memory_with_fragments():
     for _ in range(1, 80):
         other = _sealed_anew(context, other, turn)
         assert begun(rekey, other) == 0
-        assert len(rekey._held[0].coming) == 1
+        assert len(rekey.current.coming) == 1
     assert begun(rekey, parts[1]) == 0
     assert [begun(rekey, part) for part in parts] == [0, DROP_REKEY_REPEAT, 0, 0]
     assert follow(rekey, terms).data_sas

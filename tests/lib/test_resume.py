@@ -302,22 +302,22 @@ def test_what_has_gone_is_known_by_name():
     keys = life.member.keys
     assert keys.retire(T1, life.now_ms, 60)
     for n in range(7):
-        keys._retired.add(bytes([n, 1, 2, 3]))  # so that the oldest is not the first of the ring
+        keys.retired.add(bytes([n, 1, 2, 3]))  # so that the oldest is not the first of the ring
     for n in range(7, 11):
-        keys._retired.add(bytes([n, 1, 2, 3]))
+        keys.retired.add(bytes([n, 1, 2, 3]))
     good = bytes(asleep(life))
     again, is_member = awake(bytearray(good), 0)
     assert is_member and T1 not in [sa.spi for sa in again.member.keys.live()]
     assert receive(again, T1 + bytes(60)) == "retired_spi" and not again.it.is_asking
-    again.member.keys._retired.add(b"last")
-    remembered = [n for n in range(11) if again.member.keys.was_retired(bytes([n, 1, 2, 3]), 0)]
+    again.member.keys.retired.add(b"last")
+    remembered = [n for n in range(11) if again.member.keys.retired.has(bytes([n, 1, 2, 3]), 0)]
     assert remembered == [5, 6, 7, 8, 9, 10]  # beside T1 and the last
     life = registered()
     life.member.keys.renew(T1, life.now_ms, 5)
     life.member.keys.install(data_sa(bits=16), life.now_ms)
     late, is_member = awake(asleep(life), 60)
     assert is_member and T1 not in [sa.spi for sa in late.member.keys.live()]
-    assert late.member.keys.was_retired(T1, 0)
+    assert late.member.keys.retired.has(T1, 0)
     late.it.refresh(late.now_ms)
     late.run(20_000)
     assert not Script.made[0].awake  # the server may think that T1 lives

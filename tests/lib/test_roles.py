@@ -17,6 +17,7 @@ _ROLES = (
     "covey.silence",
     "covey.report",
     "covey.reporter",
+    "covey.sentences",
 )
 
 
@@ -140,6 +141,19 @@ def test_a_refusal_that_can_not_be_named_is_asked_for_again():
     assert life.it.state == membership.REFUSED
     assert life.it.reason == "The key server refused: authorization_failed."
     assert SPIS[0] != life.outbound
+
+
+def test_who_has_no_memory_for_a_sentence_goes_on_without():
+    life = Life(registered=False)
+    life.gcks = Gcks(PSK)
+    (init,) = life.run()
+    auth = life.hear(life.gcks.answer_init(init))
+    life.sa = life.gcks.sa
+    with _NoRoom("covey.sentences") as hook:
+        pulls = life.hear(life.gcks.answer_auth(auth, [notify(ike.AUTHORIZATION_FAILED)]))
+        life.hear(life.sa.answer(pulls[0], [notify(ike.AUTHORIZATION_FAILED)]))  # nor to receive
+    assert hook.tries == 2 and life.it.state == membership.REFUSED and life.it.reason == ""
+    assert life.it.events[-1] == ("refused", "")
 
 
 def test_who_has_no_memory_for_reports_makes_none_until_it_is_asked_again():

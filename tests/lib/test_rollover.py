@@ -17,7 +17,7 @@ def _memory(member, group):
         if state is not None:  # MicroPython: tables, salt, keystream
             found.append(("tables", state))
             found.append(("keystream", sa.context._parts[3][-1]))
-    for sa in group.rekey.live():
+    for sa in group.rekey.held:
         found.append(("GSK_e", sa.gsk_e))
         found.append(("GSK_w", sa.kwk))
     return found

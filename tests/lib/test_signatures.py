@@ -45,7 +45,7 @@ def member(index=None, key=None, epoch=7, levels=6, slots=16, points=POINTS, key
     signers = Signers(ROWS, {NAMES[n]: points[n] for n in points})
     key = None if index is None else key or KEYS[index]
     sa = data_sa(keymat=keymat)
-    assert sa.senders.enlist(ROWS)
+    sources.enlist(sa, ROWS)
     sa.auth = Signatures(levels, signers, NAMES, index, key, LOW_BITS, epoch)
     m.keys.install(sa, 0)
     if index is not None:
@@ -203,7 +203,7 @@ def test_epoch_and_sa_are_bound():
     # The same sender, its number and its octets under the SPI of another group or time.
     m = Member()
     other = data_sa(spi=b"wxyz")
-    assert other.senders.enlist(ROWS)
+    sources.enlist(other, ROWS)
     other.auth = Signatures(6, Signers(ROWS, points_by_name()), NAMES, None, None, LOW_BITS, 7)
     m.keys.install(other, 0)
     moved = good(in_clear(datagram), 1, 1 << 6 | 9, spi=b"wxyz")

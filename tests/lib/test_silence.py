@@ -110,13 +110,13 @@ def test_keys_that_come_in_silence_stay_shut_until_the_server_is_heard():
     path = DataPath(2)
     path.shut(True)
     path.enter(1, sa.spi, sa.words)
-    known = path._words[_RECORDS + 3]
+    known = path.words[_RECORDS + 3]
     path.shut(False)
-    assert known == 0 and path._words[_RECORDS + 3] == word_of(T1)
+    assert known == 0 and path.words[_RECORDS + 3] == word_of(T1)
     path.leave(1)
     path.shut(True)
     path.shut(False)
-    assert path._words[_RECORDS + 3] == 0
+    assert path.words[_RECORDS + 3] == 0
 
 
 def test_a_sender_goes_on_sending():

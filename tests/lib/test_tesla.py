@@ -7,6 +7,7 @@ drift of their own, and each knows it from one answer that took its time.
 # heap: 4m
 # The chains leave few holes in a smaller one, and the interpreter's table of names grows late.
 
+from covey import sources
 from covey.chainhash import mac_key
 from covey.cmac import CMACContext
 from covey.drops import (
@@ -91,7 +92,7 @@ class Node:
         m.waiting_slots = slots
         self.m = m
         sa = data_sa()
-        assert sa.senders.enlist(ROSTER)
+        sources.enlist(sa, ROSTER)
         sa.auth = TimedMACs(self.keeper, NAMES, LOW_BITS, EPOCH)
         m.keys.install(sa, self.ticks)
         if index is not None:
@@ -204,7 +205,7 @@ def test_a_disclosure_meets_the_end_of_an_atd():
     press, valve = w.node(1), w.node()
     for node in (press, valve):
         sa = data_sa(b"new!", bytes(range(1, 21)), epoch=2)
-        assert sa.senders.enlist(ROSTER)
+        sources.enlist(sa, ROSTER)
         sa.auth = TimedMACs(node.keeper, NAMES, LOW_BITS, EPOCH + 1)
         node.m.keys.install(sa, node.ticks)
     sa = press.m.keys.find(b"new!", 0)

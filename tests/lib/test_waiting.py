@@ -1,5 +1,6 @@
 """Packets that wait for a proof, through Member.receive and Member.next_proven."""
 
+from covey import sources
 from covey.drops import (
     DROP_CROWDED,
     DROP_REPLAY,
@@ -50,7 +51,7 @@ class Auth:
 def a_member(slots=4):
     m = Member(payload_max=64, datagram_max=200, waiting_slots=slots)
     sa = data_sa()
-    assert sa.senders.enlist(ROSTER)
+    sources.enlist(sa, ROSTER)
     sa.auth = Auth()
     m.keys.install(sa, 0)
     return m
@@ -259,7 +260,7 @@ def test_who_has_no_time_is_asked_again():
     """A key store with something to do first."""
     m = a_member()
     assert deliver(m, packet(b"a"), 100) == WAITS
-    m.due_ms = 100
+    m.words[0] = 100  # ticks at which a step is due
     prove_all(m)
     assert told(m, 200) == [b"a"]
 

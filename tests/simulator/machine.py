@@ -205,7 +205,7 @@ class Machine:
     def _note_keys(self):
         group = self.membership._group
         self.teks |= dict.fromkeys(sa.context.keymat for sa in self.member.keys.live())
-        for sa in group.rekey.live():
+        for sa in group.rekey.held:
             held = self.rekey_sas.setdefault(sa.spi, set())
             held.add((sa.context.keymat, bytes(sa.kwk)))
         for key_id, key in group.terms.key_path:

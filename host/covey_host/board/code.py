@@ -89,10 +89,12 @@ class Selection:
 
 def fits(source: Path, arch: str) -> bool:
     """Whether a board of this architecture gets this file: of AES-GCM's two kernels with tables it
-    needs one, by the rule of port/mpy_gcm.py. Tests run all wherever they compile.
+    needs one, by the rule of port/mpy_gcm.py, and none of what is for desktops. Tests run all
+    wherever they compile.
     """
     small = arch in ("x64", "armv6m")
     fitting = {"mpy_ghash": not small, "mpy_ghash_small": small, "mpy_ghash_ct": arch != "armv6m"}
+    fitting["mpy_desktop"] = arch in ("x64", "x86")
     return fitting.get(source.stem, True)
 
 
@@ -135,7 +137,7 @@ def _left_out(
     known: dict[str, Path], texts: list[str], arch: str, roles: Iterable[str]
 ) -> dict[str, str]:
     kernels = {name for name, path in known.items() if not fits(path, arch)}
-    left = dict.fromkeys(kernels, f"a kernel for other architectures than {arch}")
+    left = dict.fromkeys(kernels, f"for other architectures than {arch}")
     for name, word in _ON_DEMAND.items():
         if name in known and not any(word in text for text in texts):
             left.setdefault(name, f"main.py does not call {word}")

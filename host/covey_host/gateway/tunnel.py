@@ -133,8 +133,7 @@ class _Marked(aio.Joined):
     def is_barred(self) -> bool:
         """Whether what is sent now would not leave for that. It needs no number, no signature."""
         keys, now_ms = self.member.keys, ticks_ms()
-        if keys.is_due(now_ms):
-            keys.step(now_ms)
+        keys.keep_up(now_ms)
         sa = keys.outbound()
         return sa is not None and self._bars(sa)
 

@@ -48,31 +48,20 @@ except ImportError:  # a firmware without it
 WAITING_SLOTS = 16
 
 _MASK = const(0x3FFFFFFF)  # ticks wrap at 2^30
-_HALF = const(0x20000000)
 _ECB = const(1)
 buffer = bytearray  # the heap never moves it
 _BUILT = const(2026)  # a clock that shows an earlier year was never set
 _FILLINGS = const(150)  # to a step
 _SPARE = const(32768)  # octets that stay free for the work itself, and for all others meanwhile
-_WHY = {2: "there is no such file", 13: "permission denied", 21: "it is a directory"}
 
 if time.ticks_add(0, -1) == _MASK:  # a 32-bit board: its clock is the contract's
     from time import ticks_add, ticks_diff, ticks_ms
 
     _PAIR = 16  # octets; up to half of what is free is filled
 else:
+    from covey.port.mpy_desktop import ticks_add, ticks_diff, ticks_ms
+
     _PAIR = 32
-
-    def ticks_ms():
-        return time.ticks_ms() & _MASK
-
-    def ticks_add(t, ms):
-        if not -_HALF < ms < _HALF:
-            raise OverflowError("ticks interval overflow")
-        return t + ms & _MASK
-
-    def ticks_diff(a, b):
-        return (a - b + _HALF & _MASK) - _HALF
 
 
 def utc():
@@ -169,5 +158,6 @@ def read_file(path):
         with open(path, "rb") as f:
             return f.read()
     except OSError as e:
-        why = _WHY.get(e.errno) or "error %d" % e.errno
-        raise ConfigError("%s can't be read: %s" % (path, why))
+        from covey.port.mpy_whynot import unread
+
+        raise ConfigError(unread(path, e))

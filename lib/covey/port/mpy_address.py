@@ -9,14 +9,19 @@ try:
 except ImportError:  # a desktop
     network = None
 
-from covey.drops import ConfigError
+from micropython import const
+
+from covey.drops import ConfigError, sentence
+
+_NO_HOST = const(12)  # as sentences.py has them
+_NO_ADDRESS = const(13)
 
 
 def resolve(host, port):
     try:
         return socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_DGRAM)[0][-1]
     except OSError:
-        raise ConfigError("%s is no known IPv4 host: check its name" % host)
+        raise ConfigError(sentence(_NO_HOST, host))
 
 
 def octets_of(text):
@@ -26,7 +31,7 @@ def octets_of(text):
     except ValueError:
         octets = b""
     if len(octets) != 4:
-        raise ConfigError("%s is no IPv4 address: write it as 192.168.1.7" % text)
+        raise ConfigError(sentence(_NO_ADDRESS, text))
     return octets
 
 
@@ -45,30 +50,21 @@ def ipv4_of(address):
 
 
 def own_ipv4(address):
-    """Sockets can't be asked; on a board the first interface that is up has the way."""
+    """Sockets can't be asked; on a board the first interface that is up has the way: the wire
+    before the air.
+    """
     if ipv4_of(address)[0] == 127:
         return b"\x7f\0\0\1"
-    for interface in _interfaces():
-        try:
-            own = octets_of(interface.ifconfig()[0])
-        except (OSError, ValueError, ConfigError):
-            continue
-        if any(own):
-            return own
-    return None
-
-
-def _interfaces():
-    """Those of this board that are connected: the wire before the air."""
-    found = []
     for make in (_lan, _station):
         try:
             interface = make()
             if interface.isconnected():
-                found.append(interface)
+                own = octets_of(interface.ifconfig()[0])
+                if any(own):
+                    return own
         except Exception:  # not there or not set up: each board says so by another error
             pass
-    return found
+    return None
 
 
 def _lan():

@@ -14,7 +14,6 @@ from covey.port.mpy_socket import (
     Socket,
     make_ready,
     membership_of,
-    set_sending,
     why_not,
 )
 
@@ -43,6 +42,8 @@ def _open_esp(sock, group, interface, membership, ttl, loop):
             # lwIP lets UDP sockets join only; a raw one hears then what the interface takes.
             joiner = sock.helper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         else:
+            from covey.port.mpy_desktop import set_sending
+
             system.bind(resolve(group, 0))
             set_sending(system, interface and membership[4:], ttl, loop)
         joiner.setsockopt(_IPPROTO_IP, IP_ADD_MEMBERSHIP, membership)

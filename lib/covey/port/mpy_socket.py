@@ -1,8 +1,7 @@
 """Sockets on MicroPython: the unix port on Linux and macOS, and boards with lwIP.
 
-The socket module lacks most names, so options stand here by number. What is handed out is a
-`Socket` around the system's own, which on lwIP may have to be made anew: there an empty datagram
-marks it as closed by a peer, and all that it says from then on is b"".
+What is handed out is a `Socket` around the system's own, which on lwIP may have to be made anew:
+there an empty datagram marks it as closed by a peer, and all that it says from then on is b"".
 """
 
 import errno
@@ -13,37 +12,30 @@ import sys
 
 from micropython import const
 
-from covey.drops import ConfigError
+from covey.drops import ConfigError, sentence
 from covey.port.mpy_address import octets_of, place_of, resolve
 
 _ANY = "0.0.0.0"
-_RCVBUF_LEN = const(1048576)  # octets asked of the system for datagrams not yet read
 _IPPROTO_IP = const(0)
 _TRIES = const(32)
+_NO_GROUP = const(14)  # as sentences.py has it
 _NOTHING = const(-1)
 _TROUBLE = const(-2)
 
-# Per system; None: not there. The ESP32's lwIP joins, but has no other multicast option.
-(
-    _SO_RCVBUF,
-    _SO_REUSEPORT,
-    _IP_MULTICAST_IF,
-    _IP_MULTICAST_TTL,
-    _IP_MULTICAST_LOOP,
-    IP_ADD_MEMBERSHIP,
-    _NO_ADDRESS,
-) = {
-    "linux": (8, None, 32, 33, 34, 35, (19, 99)),
-    "darwin": (0x1002, 0x0200, 9, 10, 11, 12, (19, 49)),
-}.get(
-    sys.platform,
+IS_LWIP = sys.platform not in ("linux", "darwin")
+if IS_LWIP:
+    # The ESP32's lwIP joins, but has no other multicast option.
+    IP_ADD_MEMBERSHIP = getattr(socket, "IP_ADD_MEMBERSHIP", 3)
     # 6 is an ERR_VAL of igmp_joingroup(), handed on as it is: no interface has this address
-    (None, None, None, None, None, getattr(socket, "IP_ADD_MEMBERSHIP", 3), (19, 125, 6)),
-)
-IS_LWIP = _IP_MULTICAST_IF is None
+    _NOWHERE = 19, 125, 6
+else:
+    from covey.port import mpy_desktop
 
-# macOS sends from the address that is bound, and a group's can't be one: another socket sends.
-_SENDS_APART = sys.platform == "darwin"
+    IP_ADD_MEMBERSHIP = mpy_desktop.IP_ADD_MEMBERSHIP
+    _NOWHERE = mpy_desktop.NO_ADDRESS
+
+_longer = []  # what has come for recv_parts()
+_source = None  # of what has come for recv_from()
 
 
 class Socket:
@@ -135,19 +127,11 @@ def _open_group(sock, group, port, interface, membership, ttl, loop):
     try:
         system = sock.now = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         system.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if _SO_REUSEPORT is not None:
-            system.setsockopt(socket.SOL_SOCKET, _SO_REUSEPORT, 1)
         if IS_LWIP:
             system.bind(resolve(_ANY, port))  # lwIP sends from the address that it is bound to
         else:
-            system.bind(resolve(group, port))
+            mpy_desktop.bind_group(sock, group, port, interface and membership[4:], ttl, loop)
         system.setsockopt(_IPPROTO_IP, IP_ADD_MEMBERSHIP, membership)
-        if not IS_LWIP:
-            sender = system
-            if _SENDS_APART:
-                sender = sock.helper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-                sender.setblocking(False)
-            set_sending(sender, interface and membership[4:], ttl, loop)
     except OSError as e:
         sock.let_go()
         raise ConfigError(why_not(e, group, port, interface))
@@ -158,25 +142,15 @@ def membership_of(group, interface):
     """What IP_ADD_MEMBERSHIP takes: the group's four octets, the interface's."""
     membership = octets_of(group) + octets_of(interface or _ANY)
     if not 224 <= membership[0] < 240:
-        raise ConfigError("%s is no multicast group: choose one in 224.0.0.0/4" % group)
+        raise ConfigError(sentence(_NO_GROUP, group))
     return membership
-
-
-def set_sending(sock, interface, ttl, loop):
-    if interface:
-        sock.setsockopt(_IPPROTO_IP, _IP_MULTICAST_IF, interface)
-    sock.setsockopt(_IPPROTO_IP, _IP_MULTICAST_TTL, ttl)
-    sock.setsockopt(_IPPROTO_IP, _IP_MULTICAST_LOOP, int(loop))
 
 
 def make_ready(sock, host, port):
     system = sock.now
     system.setblocking(False)
-    if _SO_RCVBUF is not None:
-        try:
-            system.setsockopt(socket.SOL_SOCKET, _SO_RCVBUF, _RCVBUF_LEN)
-        except OSError:
-            pass  # the system's own size will do
+    if not IS_LWIP:
+        mpy_desktop.make_room(system)
     sock.bound = host, port
     sock.poll = select.poll()
     sock.poll.register(system, select.POLLIN)
@@ -187,16 +161,21 @@ def why_not(e, group, port, interface=None, joins=True):
     from covey.port import mpy_whynot
 
     if joins:
-        return mpy_whynot.joined(e, errno, _NO_ADDRESS, group, port, interface)
-    return mpy_whynot.bound(e, errno, _NO_ADDRESS, group, port)
+        return mpy_whynot.joined(e, errno, _NOWHERE, group, port, interface)
+    return mpy_whynot.bound(e, errno, _NOWHERE, group, port)
 
 
-def recv(sock, buf, most=0, longer=None):
+def recv(sock, buf, most=0, longer=None, named=False):
+    global _source
     try:
         if not _is_waiting(sock):
             return _NOTHING
         # readinto(buf) would join two queued ones
-        datagram = sock.now.recv(max(len(buf), most) + 1)
+        n = max(len(buf), most) + 1
+        if named:
+            datagram, _source = sock.now.recvfrom(n)
+        else:
+            datagram = sock.now.recv(n)
         n = len(datagram)
         if len(buf) < n <= most:
             longer.append(datagram)
@@ -210,47 +189,28 @@ def recv(sock, buf, most=0, longer=None):
 
 
 def recv_from(sock, buf, most=0, longer=None):
-    try:
-        if not _is_waiting(sock):
-            return _NOTHING, None
-        datagram, address = sock.now.recvfrom(max(len(buf), most) + 1)
-        n = len(datagram)
-        if len(buf) < n <= most:
-            longer.append(datagram)
-    except (OSError, MemoryError) as e:
-        return _no_datagram(sock, e), None
-    if n <= len(buf):
-        buf[:n] = datagram
-    if n == 0 and IS_LWIP:
-        sock.renew()
-    return n, place_of(address)
+    global _source
+    n = recv(sock, buf, most, longer, True)
+    if n == _NOTHING:
+        return _NOTHING, None  # a constant: it takes no memory
+    source, _source = _source, None
+    return n, place_of(source) if n >= 0 else None
 
 
 def recv_parts(sock, head, buf):
     lead = len(head)
-    most = lead + len(buf)
-    try:
-        if not _is_waiting(sock):
-            return _NOTHING
-        datagram = sock.now.recv(most + 1)
-    except (OSError, MemoryError) as e:
-        return _no_datagram(sock, e)
-    n = len(datagram)
-    if n <= lead:
-        head[:n] = datagram
-    elif n <= most:
-        datagram = memoryview(datagram)
+    n = recv(sock, head, lead + len(buf), _longer)
+    if _longer:
+        datagram = memoryview(_longer.pop())
         head[:] = datagram[:lead]
         buf[: n - lead] = datagram[lead:]
-    if n == 0 and IS_LWIP:
-        sock.renew()
     return n
 
 
 def _is_waiting(sock):
     """Asked first, since recv() takes the memory for a datagram even if none is there."""
     if sock.now is None and (sock.is_closed or not sock.renew()):
-        raise OSError(errno.EBADF, "no socket")
+        raise OSError(errno.EBADF, "")
     for _ in sock.poll.ipoll(0):
         return True
     return False
@@ -270,7 +230,9 @@ def _no_datagram(sock, e):
 
 
 def send(sock, view, address):
-    system = sock.helper if _SENDS_APART and sock.helper else sock.now
+    system = sock.now
+    if not IS_LWIP and mpy_desktop.SENDS_APART and sock.helper:
+        system = sock.helper
     if system is None:
         return errno.EBADF
     try:

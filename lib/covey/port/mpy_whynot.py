@@ -1,4 +1,4 @@
-"""Why a socket can't be had, in a sentence for a person. Loaded when that is so.
+"""Why a socket or a file can't be had, in a sentence for a person. Loaded when that is so.
 
 errno: the module. no_address: the numbers by which this system says that it has no such address.
 """
@@ -22,3 +22,8 @@ def joined(e, errno, no_address, group, port, interface):
             )
         return "there is no multicast route to %s: name an interface by its address" % group
     return bound(e, errno, no_address, group, port)
+
+
+def unread(path, e):
+    why = {2: "there is no such file", 13: "permission denied", 21: "it is a directory"}
+    return "%s can't be read: %s" % (path, why.get(e.errno) or "error %d" % e.errno)
