@@ -26,7 +26,7 @@ from covey.drops import (
     ConfigError,
     Drops,
 )
-from covey.gcm import GCMContext, open_long
+from covey.gcm import GCMContext
 from covey.keystore import KeyStore
 from covey.octets import u32
 from covey.path import STEP_IS_DUE, DataPath, accept, admit, frame, heard, trim
@@ -90,10 +90,8 @@ class Member(DataPath):
         self.keys = KeyStore(sa_slots, self.drops, self)
         self._place = self.place
         self._sas = self.keys.sas
-        self._text_max = _MOST_DATAGRAM  # what a context opens at once
         if reserves:
-            self._text_max = len(self.tx) - _OVERHEAD
-            GCMContext.reserve(sa_slots, self._text_max)
+            GCMContext.reserve(sa_slots, len(self.tx) - _OVERHEAD)
             SenderTable.reserve(sa_slots, sender_slots)
         self.shut(False)
 
@@ -161,11 +159,7 @@ class Member(DataPath):
         text_len = n - _OVERHEAD
         sa = self._sas[slot]
         context = sa.context
-        if text_len <= self._text_max:
-            is_genuine = context.open(self.rx, 0, _AAD_LEN, text_len)
-        else:
-            is_genuine = open_long(context, self.rx, 0, _AAD_LEN, text_len)
-        if not is_genuine:
+        if not context.open(self.rx, 0, _AAD_LEN, text_len):
             return self.drops.count(DROP_TAG)
         payload_len = trim(place, text_len)
         if payload_len < 0:

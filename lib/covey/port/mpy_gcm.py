@@ -4,7 +4,8 @@ The state of a key, in octets:
     0   salt
     4   address of the workspace, low and high word
     12  most octets of text, and one more; 0 once wiped
-    16  whether it is for integrity alone
+    16  15 if it is for integrity alone, else 0
+    20  blocks of text that the workspace has room for at once
     32  what GHASH needs of the key: tables, or with set_constant_time() numbers to multiply by
 
 The workspace, in octets; one for all keys, so that a key takes 2.5 KB:
@@ -15,7 +16,7 @@ The workspace, in octets; one for all keys, so that a key takes 2.5 KB:
     688  a block of misaligned text; the tag
     704  address of the text (low, high), length of text, length of AAD
     720  offsets of table rows; or factors and products of mpy_ghash_ct
-    864  counter blocks, encrypted in place to keystream
+    864  counter blocks, encrypted in place to keystream; a longer text is taken in pieces
 
 Which table rows are read depends on secrets: where memory is cached, time can tell about them,
 and then there is set_constant_time(). One GHASH serves all keys: it is loaded with the first.
@@ -32,6 +33,7 @@ _SALT = const(0)
 _WORK = const(1)
 _LIMIT = const(3)
 _KIND = const(4)
+_ROOM = const(5)
 _TABLES = const(32)
 
 _HALVES = const(512)
@@ -43,8 +45,15 @@ _KEYSTREAM = const(864)
 
 _SPARE = const(4)
 _MOST_AAD = const(112)
-_MOST_TEXT = const(4032)  # the block counter stays below 256
-_EXACT = const(40)  # longer keystreams are made in steps of 8 blocks: fewer views to keep
+_MOST_TEXT = const(4032)
+_AT_ONCE = const(24)  # blocks of keystream at most
+_LAST = const(256)  # the first block number of two octets: it begins a piece
+
+# What crypt() does; _FROM + n: decrypts from octet n on, a multiple of 16.
+_SEAL = const(0)
+_OPEN = const(1)
+_VERIFY = const(2)
+_FROM = const(32)
 
 _ECB = const(1)
 _EIO = const(5)
@@ -59,193 +68,42 @@ _ghash = None  # the module chosen; loaded with the first key
 _spare = [None] * _SPARE
 _spares = 0
 _work = None
-_views = None  # [n]: n blocks of keystream; from _EXACT on in steps of 8. [0]: refuse, [-1]: _work
+_views = None  # [n]: n blocks of keystream. [0]: _work
 
 
 class GCMContext:
     """See covey.gcm. Not re-entrant: all contexts share one workspace."""
 
     integrity_only = 0
+    most_text = None  # else how long a text may be, whatever set_most_text() said
 
     def __init__(self, keymat):
         if len(keymat) not in (20, 36):
             raise ValueError("keymat is an AES key of 16 or 32 octets and 4 octets of salt")
         if _work is None:
-            _make_workspace()
+            _make_workspace(_most)
         cipher = aes(memoryview(keymat)[:-4], _ECB)  # a slice would be a copy that nobody wipes
         h = bytearray(16)
         cipher.encrypt(h, h)
         self._state = state = _new_state()
         state[:4] = keymat[-4:]
-        limit = 1 + (_MOST_TEXT if self.integrity_only else _most)
-        place = _place(state, _work, limit, self.integrity_only)
+        limit = 1 + (_most if self.most_text is None else self.most_text)
+        place = _place(state, _work, limit, self.integrity_only, len(_views) - 2)
         if not _ghash.fill(place, h):
             _zero(state, 0, len(state) >> 2)
             _spare_state(state)
             refuse(1)
-        # What seal() and open() need, to be had in one look; with the state to keep it alive.
-        self._parts = _ghash.finish, aes.encrypt, cipher, _views, _views[1], state, place
+        # What crypt() needs, to be had in one look.
+        self._parts = _ghash.finish, aes.encrypt, cipher, _views, place
 
     @micropython.viper
-    def seal(self, buf: ptr8, off: int, aad_len: int, text_len: int):
-        finish, encrypt, cipher, views, first, _, place = self._parts
-        task = int(place)
-        buf = ptr8(uint(buf) + uint(off) + uint(aad_len))
-        s = ptr32(task << 2)
-        if uint(s[_LIMIT]) <= uint(text_len) or uint(aad_len) > uint(_MOST_AAD):
-            views[0](0)
-        salt = s[_SALT]
-        if s[_KIND]:
-            if aad_len & 15 != 8 or aad_len == _MOST_AAD - 8:
-                views[0](0)
-            s = ptr32(uint(s[_WORK + 1]) << 16 << 16 | uint(s[_WORK]))
-            s[_TEXT_LEN] = text_len
-            text_len = 0  # nothing to encrypt
-        else:
-            s = ptr32(uint(s[_WORK + 1]) << 16 << 16 | uint(s[_WORK]))
-            s[_TEXT_LEN] = text_len
-        text = uint(buf) + 8
-        s[_TEXT] = text
-        s[_TEXT + 1] = text >> 16 >> 16
-        s[_AAD_LEN] = aad_len
-        if int(uint(buf)) & 3:
-            iv_0 = buf[0] | buf[1] << 8 | buf[2] << 16 | buf[3] << 24
-            iv_1 = buf[4] | buf[5] << 8 | buf[6] << 16 | buf[7] << 24
-        else:
-            iv_0 = ptr32(buf)[0]
-            iv_1 = ptr32(buf)[1]
-        buf = ptr8(uint(s) + _KEYSTREAM)
-        n = text_len + 31 >> 4  # the tag's block, the text's
-        stop = (n << 4) + int(uint(buf))
-        off = 0
-        while int(uint(buf)) != stop:
-            off += 1 << 24  # the block counter, most significant octet first
-            ptr32(buf)[0] = salt
-            ptr32(buf)[1] = iv_0
-            ptr32(buf)[2] = iv_1
-            ptr32(buf)[3] = off
-            buf = ptr8(uint(buf) + 16)
-        view = views[n if n <= _EXACT else _EXACT + (n - (_EXACT - 7) >> 3)]
-        encrypt(cipher, view, view)
-
-        # The guard: no block of the keystream may be zero, or clear text would be on the air.
-        off = stop
-        buf = ptr8(uint(s) + _KEYSTREAM)
-        while int(uint(buf)) != off:
-            if not ptr32(buf)[0]:
-                if not ptr32(buf)[1] | ptr32(buf)[2] | ptr32(buf)[3]:
-                    views[0](1)
-            buf = ptr8(uint(buf) + 16)
-        buf = ptr8(uint(s) + (_KEYSTREAM + 16))
-
-        # text ^= keystream
-        off = int(text)
-        if not off & 3:  # some boards load words from aligned addresses only
-            stop = (text_len & -16) + off
-            while off != stop:
-                ptr32(off)[0] = ptr32(buf)[0] ^ ptr32(off)[0]
-                ptr32(off)[1] = ptr32(buf)[1] ^ ptr32(off)[1]
-                ptr32(off)[2] = ptr32(buf)[2] ^ ptr32(off)[2]
-                ptr32(off)[3] = ptr32(buf)[3] ^ ptr32(off)[3]
-                buf = ptr8(uint(buf) + 16)
-                off += 16
-            stop += text_len & 12
-            while off != stop:
-                ptr32(off)[0] = ptr32(buf)[0] ^ ptr32(off)[0]
-                buf = ptr8(uint(buf) + 4)
-                off += 4
-        stop = int(text) + text_len
-        while off != stop:
-            ptr8(off)[0] = buf[0] ^ ptr8(off)[0]
-            buf = ptr8(uint(buf) + 1)
-            off += 1
-        if not int(finish(task)):
-            views[0](1)
+    def seal(self, buf, off, aad_len, text_len):
+        if not crypt(buf, off, aad_len, text_len, self._parts, _SEAL):
+            refuse(1)
 
     @micropython.viper
-    def open(self, buf: ptr8, off: int, aad_len: int, text_len: int) -> bool:
-        finish, encrypt, cipher, views, first, _, place = self._parts
-        task = int(place)
-        buf = ptr8(uint(buf) + uint(off) + uint(aad_len))
-        s = ptr32(task << 2)
-        if uint(s[_LIMIT]) <= uint(text_len) or uint(aad_len) > uint(_MOST_AAD):
-            views[0](0)
-        salt = s[_SALT]
-        if s[_KIND]:
-            if aad_len & 15 != 8 or aad_len == _MOST_AAD - 8:
-                views[0](0)
-            s = ptr32(uint(s[_WORK + 1]) << 16 << 16 | uint(s[_WORK]))
-            s[_TEXT_LEN] = text_len
-            text_len = 0  # nothing to encrypt
-        else:
-            s = ptr32(uint(s[_WORK + 1]) << 16 << 16 | uint(s[_WORK]))
-            s[_TEXT_LEN] = text_len
-        text = uint(buf) + 8
-        s[_TEXT] = text
-        s[_TEXT + 1] = text >> 16 >> 16
-        s[_AAD_LEN] = aad_len
-        if int(uint(buf)) & 3:
-            iv_0 = buf[0] | buf[1] << 8 | buf[2] << 16 | buf[3] << 24
-            iv_1 = buf[4] | buf[5] << 8 | buf[6] << 16 | buf[7] << 24
-        else:
-            iv_0 = ptr32(buf)[0]
-            iv_1 = ptr32(buf)[1]
-        buf = ptr8(uint(s) + _KEYSTREAM)
-        ptr32(buf)[0] = salt
-        ptr32(buf)[1] = iv_0
-        ptr32(buf)[2] = iv_1
-        ptr32(buf)[3] = 1 << 24
-        encrypt(cipher, first, first)
-        if not int(finish(task + 1)):
-            return False
-
-        n = text_len + 15 >> 4
-        if not n:
-            return True
-        stop = (n << 4) + int(uint(buf))
-        off = 1 << 24
-        while int(uint(buf)) != stop:
-            off += 1 << 24
-            ptr32(buf)[0] = salt
-            ptr32(buf)[1] = iv_0
-            ptr32(buf)[2] = iv_1
-            ptr32(buf)[3] = off
-            buf = ptr8(uint(buf) + 16)
-        view = views[n if n <= _EXACT else _EXACT + (n - (_EXACT - 7) >> 3)]
-        encrypt(cipher, view, view)
-
-        # The guard: no block of the keystream may be zero, or clear text would be on the air.
-        off = stop
-        buf = ptr8(uint(s) + _KEYSTREAM)
-        while int(uint(buf)) != off:
-            if not ptr32(buf)[0]:
-                if not ptr32(buf)[1] | ptr32(buf)[2] | ptr32(buf)[3]:
-                    return False
-            buf = ptr8(uint(buf) + 16)
-        buf = ptr8(uint(s) + _KEYSTREAM)
-
-        # text ^= keystream
-        off = int(text)
-        if not off & 3:  # some boards load words from aligned addresses only
-            stop = (text_len & -16) + off
-            while off != stop:
-                ptr32(off)[0] = ptr32(buf)[0] ^ ptr32(off)[0]
-                ptr32(off)[1] = ptr32(buf)[1] ^ ptr32(off)[1]
-                ptr32(off)[2] = ptr32(buf)[2] ^ ptr32(off)[2]
-                ptr32(off)[3] = ptr32(buf)[3] ^ ptr32(off)[3]
-                buf = ptr8(uint(buf) + 16)
-                off += 16
-            stop += text_len & 12
-            while off != stop:
-                ptr32(off)[0] = ptr32(buf)[0] ^ ptr32(off)[0]
-                buf = ptr8(uint(buf) + 4)
-                off += 4
-        stop = int(text) + text_len
-        while off != stop:
-            ptr8(off)[0] = buf[0] ^ ptr8(off)[0]
-            buf = ptr8(uint(buf) + 1)
-            off += 1
-        return True
+    def open(self, buf, off, aad_len, text_len):
+        return crypt(buf, off, aad_len, text_len, self._parts, _OPEN)
 
     @staticmethod
     def set_most_text(n):
@@ -269,15 +127,12 @@ class GCMContext:
 
     @staticmethod
     def reserve(count, text_len=None):
-        """Memory for so many keys beside those that are there, made now. text_len: of the longest
-        text that open() and seal() will be given.
+        """Memory for so many keys beside those that are there, made now. text_len: what texts
+        mostly have at most; longer ones are taken in pieces.
         """
-        global _most, _work
         _load()
-        if text_len is not None and (_work is None or text_len > _most):
-            _most = text_len
-            _work = None  # contexts that are there keep theirs
-            _make_workspace()
+        if text_len is not None and _work is None:
+            _make_workspace(text_len)
         if count > len(_spare):
             _spare.extend([None] * (count - len(_spare)))
         states = [_new_state() for _ in range(count)]
@@ -289,7 +144,7 @@ class GCMContext:
         state = self._state
         if state is not None:
             _zero(state, 0, len(state) >> 2)
-            work = self._parts[3][-1]
+            work = self._parts[3][0]
             _zero(work, _AAD >> 2, len(work) >> 2)
             self._parts = self._state = None
             _spare_state(state)
@@ -298,7 +153,137 @@ class GCMContext:
 class GMACContext(GCMContext):
     """See covey.gcm."""
 
-    integrity_only = 1
+    integrity_only = 15
+    most_text = _MOST_TEXT
+
+
+@micropython.viper
+def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool:
+    """Seal or open what lies in buffer k from d on; or one half of opening, see above. False: the
+    tag is wrong, or AES gave zeros. d and k lie in registers: text and keystream.
+    """
+    finish, encrypt, cipher, views, place = parts
+    task = int(place)
+    s = ptr32(task << 2)
+    n = s[_KIND]
+    if (
+        uint(s[_LIMIT]) <= uint(text_len)
+        or uint(aad_len) > uint(_MOST_AAD - n)
+        or aad_len & n != n & 8
+    ):
+        refuse(0)
+    work = uint(s[_WORK + 1]) << 16 << 16 | uint(s[_WORK])
+    salt = s[_SALT]
+    room = s[_ROOM]
+    d += uint(k) + uint(aad_len)
+    k = ptr8(d)
+    if d & 3:  # some boards load words from aligned addresses only
+        iv_0 = 0
+        iv_1 = 0
+        i = 8
+        while i:
+            i -= 1
+            iv_1 = iv_1 << 8 | iv_0 >> 24 & 255
+            iv_0 = iv_0 << 8 | k[i]
+    else:
+        iv_0 = ptr32(k)[0]
+        iv_1 = ptr32(k)[1]
+    d += 8
+    s = ptr32(work)
+    s[_TEXT] = d
+    s[_TEXT + 1] = d >> 16 >> 16
+    s[_TEXT_LEN] = text_len
+    s[_AAD_LEN] = aad_len
+    number = 2  # of the next block of text; the tag's is 1
+    if n:
+        text_len = 0  # nothing to encrypt
+    work += _KEYSTREAM
+    if op >= _FROM:
+        number = op >> 4
+        d += uint(op - _FROM)
+        left = text_len - (op - _FROM)
+    elif op:
+        left = 0  # the tag's block alone, before all else
+    else:
+        left = text_len
+    while True:
+        n = left + 15 >> 4
+        if not n:
+            number = 2
+        tagged = 0  # whether the tag's block goes with the text's
+        if n > room:
+            n = room
+        elif number == 2:
+            if op < _FROM:
+                tagged = 1
+        i = _LAST - number
+        if n > i:
+            if i > 0:
+                n = i
+        i = number - tagged
+        number += n
+        n += tagged
+        i = i << 24 | i >> 8 << 16  # most significant octet first
+        k = ptr8(work)
+        stop = work + uint(n << 4)
+        while uint(k) != stop:
+            ptr32(k)[0] = salt
+            ptr32(k)[1] = iv_0
+            ptr32(k)[2] = iv_1
+            ptr32(k)[3] = i
+            i += 1 << 24
+            k = ptr8(uint(k) + 16)
+        view = views[n]
+        encrypt(cipher, view, view)
+        if op == _OPEN or op == _VERIFY:
+            if not int(finish(task + 1)):
+                return False
+            if op == _VERIFY:
+                return True
+            op = _FROM
+            left = text_len
+            if not left:
+                return True
+            continue
+
+        # The guard: no block of the keystream may be zero, or clear text would be on the air.
+        while uint(k) != work:
+            k = ptr8(uint(k) - 16)
+            if not ptr32(k)[0]:
+                if not ptr32(k)[1] | ptr32(k)[2] | ptr32(k)[3]:
+                    return False
+
+        # text ^= keystream
+        if tagged:
+            k = ptr8(uint(k) + 16)
+        n = n - tagged << 4
+        if n > left:
+            n = left
+        left -= n
+        end = d + uint(n)
+        if not d & 3:
+            stop = d + uint(n & -16)
+            while d != stop:
+                ptr32(d)[0] = ptr32(k)[0] ^ ptr32(d)[0]
+                ptr32(d)[1] = ptr32(k)[1] ^ ptr32(d)[1]
+                ptr32(d)[2] = ptr32(k)[2] ^ ptr32(d)[2]
+                ptr32(d)[3] = ptr32(k)[3] ^ ptr32(d)[3]
+                k = ptr8(uint(k) + 16)
+                d += 16
+            stop += uint(n & 12)
+            while d != stop:
+                ptr32(d)[0] = ptr32(k)[0] ^ ptr32(d)[0]
+                k = ptr8(uint(k) + 4)
+                d += 4
+        while d != end:
+            ptr8(d)[0] = k[0] ^ ptr8(d)[0]
+            k = ptr8(uint(k) + 1)
+            d += 1
+        if not left:
+            if op:
+                return True
+            if tagged:
+                return bool(finish(task))
 
 
 @micropython.viper
@@ -332,17 +317,14 @@ def refuse(hardware):
     raise ValueError("longer than the buffers made for it")
 
 
-def _make_workspace():
+def _make_workspace(text_len):
     global _work, _views
     _load()
-    slots = _slot(_most // 16 + 2)
-    blocks = [
-        slot if slot <= _EXACT else _EXACT + (slot - _EXACT) * 8 for slot in range(slots + 1)
-    ]
-    _work = bytearray(_KEYSTREAM + 16 * blocks[-1])
+    blocks = min(text_len // 16 + 2, _AT_ONCE)
+    _work = bytearray(_KEYSTREAM + 16 * blocks)
     _fill_constants(_work)
     keystream = memoryview(_work)[_KEYSTREAM:]
-    _views = [refuse] + [keystream[: 16 * n] for n in blocks[1:]] + [_work]
+    _views = [_work] + [keystream[: 16 * (n + 1)] for n in range(blocks)]
 
 
 def _load():
@@ -356,13 +338,8 @@ def _load():
         from covey.port import mpy_ghash as _ghash
 
 
-def _slot(n):
-    """Where _views holds n blocks or a few more."""
-    return n if n <= _EXACT else _EXACT + (n - _EXACT + 7 >> 3)
-
-
 @micropython.viper
-def _place(state: ptr32, work: ptr32, limit: uint, kind: int) -> uint:
+def _place(state: ptr32, work: ptr32, limit: uint, kind: int, room: int) -> uint:
     """Note where the workspace is, and the rest.
 
     Returns the address of the state / 4, which is always a small int.
@@ -372,6 +349,7 @@ def _place(state: ptr32, work: ptr32, limit: uint, kind: int) -> uint:
     s[_WORK + 1] = uint(work) >> 16 >> 16
     s[_LIMIT] = limit
     s[_KIND] = kind
+    s[_ROOM] = room
     return uint(state) >> 2
 
 
