@@ -5,7 +5,7 @@ The state of a key, in octets:
     4   address of the workspace, low and high word
     12  most octets of text, and one more; 0 once wiped
     16  15 if it is for integrity alone, else 0
-    20  blocks of text that the workspace has room for at once
+    20  counter blocks that the workspace has room for
     32  what GHASH needs of the key: tables, or with set_constant_time() numbers to multiply by
 
 The workspace, in octets; one for all keys, so that a key takes 2.5 KB:
@@ -47,7 +47,7 @@ _SPARE = const(4)
 _MOST_AAD = const(112)
 _MOST_TEXT = const(4032)
 _AT_ONCE = const(24)  # blocks of keystream at most
-_LAST = const(256)  # the first block number of two octets: it begins a piece
+_WIDE = const(256)  # the first block number of two octets: it begins a piece
 
 # What crypt() does; _FROM + n: decrypts from octet n on, a multiple of 16.
 _SEAL = const(0)
@@ -68,7 +68,7 @@ _ghash = None  # the module chosen; loaded with the first key
 _spare = [None] * _SPARE
 _spares = 0
 _work = None
-_views = None  # [n]: n blocks of keystream. [0]: _work
+_views = None  # [n]: n blocks of keystream. [0]: refuse, [-1]: _work
 
 
 class GCMContext:
@@ -93,17 +93,18 @@ class GCMContext:
             _zero(state, 0, len(state) >> 2)
             _spare_state(state)
             refuse(1)
-        # What crypt() needs, to be had in one look.
-        self._parts = _ghash.finish, aes.encrypt, cipher, _views, place
+        # What there is to be called, and what that needs: to be had without a global.
+        self._parts = crypt, (_ghash.finish, aes.encrypt, cipher, _views, _views[1], place)
 
     @micropython.viper
     def seal(self, buf, off, aad_len, text_len):
-        if not crypt(buf, off, aad_len, text_len, self._parts, _SEAL):
-            refuse(1)
+        crypt, parts = self._parts
+        crypt(buf, off, aad_len, text_len, parts, _SEAL)
 
     @micropython.viper
     def open(self, buf, off, aad_len, text_len):
-        return crypt(buf, off, aad_len, text_len, self._parts, _OPEN)
+        crypt, parts = self._parts
+        return crypt(buf, off, aad_len, text_len, parts, _OPEN)
 
     @staticmethod
     def set_most_text(n):
@@ -144,7 +145,7 @@ class GCMContext:
         state = self._state
         if state is not None:
             _zero(state, 0, len(state) >> 2)
-            work = self._parts[3][0]
+            work = self._parts[1][3][-1]
             _zero(work, _AAD >> 2, len(work) >> 2)
             self._parts = self._state = None
             _spare_state(state)
@@ -159,10 +160,11 @@ class GMACContext(GCMContext):
 
 @micropython.viper
 def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool:
-    """Seal or open what lies in buffer k from d on; or one half of opening, see above. False: the
-    tag is wrong, or AES gave zeros. d and k lie in registers: text and keystream.
+    """Seal or open what lies in buffer k from d on, or do a part of that, see above. False: the tag
+    is wrong, or AES gave zeros, for which sealing raises OSError. As its first two, k and d lie in
+    registers: keystream and text.
     """
-    finish, encrypt, cipher, views, place = parts
+    finish, encrypt, cipher, views, view, place = parts
     task = int(place)
     s = ptr32(task << 2)
     n = s[_KIND]
@@ -171,7 +173,7 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
         or uint(aad_len) > uint(_MOST_AAD - n)
         or aad_len & n != n & 8
     ):
-        refuse(0)
+        views[0](0)
     work = uint(s[_WORK + 1]) << 16 << 16 | uint(s[_WORK])
     salt = s[_SALT]
     room = s[_ROOM]
@@ -189,41 +191,46 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
         iv_0 = ptr32(k)[0]
         iv_1 = ptr32(k)[1]
     d += 8
-    s = ptr32(work)
-    s[_TEXT] = d
-    s[_TEXT + 1] = d >> 16 >> 16
-    s[_TEXT_LEN] = text_len
-    s[_AAD_LEN] = aad_len
-    number = 2  # of the next block of text; the tag's is 1
+    k = ptr8(work)
+    ptr32(k)[_TEXT] = d
+    ptr32(k)[_TEXT + 1] = d >> 16 >> 16
+    ptr32(k)[_TEXT_LEN] = text_len
+    ptr32(k)[_AAD_LEN] = aad_len
+    work += _KEYSTREAM
     if n:
         text_len = 0  # nothing to encrypt
-    work += _KEYSTREAM
-    if op >= _FROM:
-        number = op >> 4
-        d += uint(op - _FROM)
-        left = text_len - (op - _FROM)
-    elif op:
-        left = 0  # the tag's block alone, before all else
-    else:
-        left = text_len
+    number = 1  # of the next block: the tag's, then the text's
+    if op:
+        number = 2
+        if op >= _FROM:
+            number = op >> 4
+            d += uint(op - _FROM)
+            text_len -= op - _FROM
+        else:
+            k = ptr8(work)
+            ptr32(k)[0] = salt
+            ptr32(k)[1] = iv_0
+            ptr32(k)[2] = iv_1
+            ptr32(k)[3] = 1 << 24  # most significant octet first
+            encrypt(cipher, view, view)
+            if not finish(task + 1):
+                return False
+            if op == _VERIFY:
+                return True
+        if not text_len:
+            return True
     while True:
-        n = left + 15 >> 4
-        if not n:
-            number = 2
-        tagged = 0  # whether the tag's block goes with the text's
+        n = text_len + 15 >> 4
+        if number == 1:
+            n += 1
         if n > room:
             n = room
-        elif number == 2:
-            if op < _FROM:
-                tagged = 1
-        i = _LAST - number
-        if n > i:
-            if i > 0:
-                n = i
-        i = number - tagged
-        number += n
-        n += tagged
-        i = i << 24 | i >> 8 << 16  # most significant octet first
+        after = number + n
+        if after > _WIDE:
+            if number < _WIDE:
+                after = _WIDE
+                n = after - number
+        i = number << 24 | number >> 8 << 16
         k = ptr8(work)
         stop = work + uint(n << 4)
         while uint(k) != stop:
@@ -235,34 +242,27 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
             k = ptr8(uint(k) + 16)
         view = views[n]
         encrypt(cipher, view, view)
-        if op == _OPEN or op == _VERIFY:
-            if not int(finish(task + 1)):
-                return False
-            if op == _VERIFY:
-                return True
-            op = _FROM
-            left = text_len
-            if not left:
-                return True
-            continue
 
         # The guard: no block of the keystream may be zero, or clear text would be on the air.
         while uint(k) != work:
             k = ptr8(uint(k) - 16)
             if not ptr32(k)[0]:
                 if not ptr32(k)[1] | ptr32(k)[2] | ptr32(k)[3]:
-                    return False
+                    if op:
+                        return False
+                    views[0](1)
 
         # text ^= keystream
-        if tagged:
+        n = n << 4
+        if number == 1:
+            n -= 16
             k = ptr8(uint(k) + 16)
-        n = n - tagged << 4
-        if n > left:
-            n = left
-        left -= n
-        end = d + uint(n)
+        if n > text_len:
+            n = text_len
+        text_len -= n
         if not d & 3:
             stop = d + uint(n & -16)
+            n = n & 15
             while d != stop:
                 ptr32(d)[0] = ptr32(k)[0] ^ ptr32(d)[0]
                 ptr32(d)[1] = ptr32(k)[1] ^ ptr32(d)[1]
@@ -270,20 +270,20 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
                 ptr32(d)[3] = ptr32(k)[3] ^ ptr32(d)[3]
                 k = ptr8(uint(k) + 16)
                 d += 16
-            stop += uint(n & 12)
-            while d != stop:
-                ptr32(d)[0] = ptr32(k)[0] ^ ptr32(d)[0]
-                k = ptr8(uint(k) + 4)
-                d += 4
-        while d != end:
+        while n:
             ptr8(d)[0] = k[0] ^ ptr8(d)[0]
             k = ptr8(uint(k) + 1)
             d += 1
-        if not left:
+            n -= 1
+        if not text_len:
             if op:
                 return True
-            if tagged:
-                return bool(finish(task))
+            if number == 1:
+                if not finish(task):
+                    views[0](1)
+                return True
+            after = 1  # the tag's block once more
+        number = after
 
 
 @micropython.viper
@@ -324,7 +324,7 @@ def _make_workspace(text_len):
     _work = bytearray(_KEYSTREAM + 16 * blocks)
     _fill_constants(_work)
     keystream = memoryview(_work)[_KEYSTREAM:]
-    _views = [_work] + [keystream[: 16 * (n + 1)] for n in range(blocks)]
+    _views = [refuse] + [keystream[: 16 * (n + 1)] for n in range(blocks)] + [_work]
 
 
 def _load():

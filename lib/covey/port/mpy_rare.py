@@ -5,7 +5,7 @@ behind it.
 
 from micropython import const
 
-from covey.port.mpy_gcm import GCMContext, crypt
+from covey.port.mpy_gcm import GCMContext
 
 _MOST_TEXT = const(4096)
 _AT_ONCE = const(256)  # octets that are decrypted in one step of a job
@@ -46,7 +46,7 @@ class RareContext:
             return False  # AES gave zeros
         try:
             yield
-            parts = context._parts
+            crypt, parts = context._parts
             if not crypt(buf, off, aad_len, text_len, parts, _VERIFY):
                 return False
             for done in range(0, text_len, _AT_ONCE):
