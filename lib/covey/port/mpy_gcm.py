@@ -4,8 +4,7 @@ The state of a key, in octets:
     0   salt
     4   address of the workspace, low and high word
     12  most octets of text, and one more; 0 once wiped
-    16  15 if it is for integrity alone, else 0
-    20  counter blocks that the workspace has room for
+    16  whether it is for integrity alone
     32  what GHASH needs of the key: tables, or with set_constant_time() numbers to multiply by
 
 The workspace, in octets; one for all keys, so that a key takes 2.5 KB:
@@ -33,7 +32,6 @@ _SALT = const(0)
 _WORK = const(1)
 _LIMIT = const(3)
 _KIND = const(4)
-_ROOM = const(5)
 _TABLES = const(32)
 
 _HALVES = const(512)
@@ -46,7 +44,7 @@ _KEYSTREAM = const(864)
 _SPARE = const(4)
 _MOST_AAD = const(112)
 _MOST_TEXT = const(4032)
-_AT_ONCE = const(24)  # blocks of keystream at most
+_AT_ONCE = const(18)  # blocks of keystream
 _WIDE = const(256)  # the first block number of two octets: it begins a piece
 
 # What crypt() does; _FROM + n: decrypts from octet n on, a multiple of 16.
@@ -81,14 +79,14 @@ class GCMContext:
         if len(keymat) not in (20, 36):
             raise ValueError("keymat is an AES key of 16 or 32 octets and 4 octets of salt")
         if _work is None:
-            _make_workspace(_most)
+            _make_workspace()
         cipher = aes(memoryview(keymat)[:-4], _ECB)  # a slice would be a copy that nobody wipes
         h = bytearray(16)
         cipher.encrypt(h, h)
         self._state = state = _new_state()
         state[:4] = keymat[-4:]
         limit = 1 + (_most if self.most_text is None else self.most_text)
-        place = _place(state, _work, limit, self.integrity_only, len(_views) - 2)
+        place = _place(state, _work, limit, self.integrity_only)
         if not _ghash.fill(place, h):
             _zero(state, 0, len(state) >> 2)
             _spare_state(state)
@@ -128,12 +126,12 @@ class GCMContext:
 
     @staticmethod
     def reserve(count, text_len=None):
-        """Memory for so many keys beside those that are there, made now. text_len: what texts
-        mostly have at most; longer ones are taken in pieces.
+        """Memory for so many keys beside those that are there, made now. text_len: given, where
+        texts are to come: their workspace too.
         """
         _load()
         if text_len is not None and _work is None:
-            _make_workspace(text_len)
+            _make_workspace()
         if count > len(_spare):
             _spare.extend([None] * (count - len(_spare)))
         states = [_new_state() for _ in range(count)]
@@ -154,7 +152,7 @@ class GCMContext:
 class GMACContext(GCMContext):
     """See covey.gcm."""
 
-    integrity_only = 15
+    integrity_only = 1
     most_text = _MOST_TEXT
 
 
@@ -167,16 +165,10 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
     finish, encrypt, cipher, views, view, place = parts
     task = int(place)
     s = ptr32(task << 2)
-    n = s[_KIND]
-    if (
-        uint(s[_LIMIT]) <= uint(text_len)
-        or uint(aad_len) > uint(_MOST_AAD - n)
-        or aad_len & n != n & 8
-    ):
+    if uint(s[_LIMIT]) <= uint(text_len) or uint(aad_len) > uint(_MOST_AAD):
         views[0](0)
     work = uint(s[_WORK + 1]) << 16 << 16 | uint(s[_WORK])
     salt = s[_SALT]
-    room = s[_ROOM]
     d += uint(k) + uint(aad_len)
     k = ptr8(d)
     if d & 3:  # some boards load words from aligned addresses only
@@ -197,10 +189,14 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
     ptr32(k)[_TEXT_LEN] = text_len
     ptr32(k)[_AAD_LEN] = aad_len
     work += _KEYSTREAM
-    if n:
+    if s[_KIND]:
+        if aad_len & 15 != 8 or aad_len == _MOST_AAD - 8:
+            views[0](0)
         text_len = 0  # nothing to encrypt
-    number = 1  # of the next block: the tag's, then the text's
+    head = 16  # octets of keystream before the text's: the tag's block
+    number = 1  # of the next block
     if op:
+        head = 0
         number = 2
         if op >= _FROM:
             number = op >> 4
@@ -219,18 +215,19 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
                 return True
         if not text_len:
             return True
+    text_len += head
     while True:
         n = text_len + 15 >> 4
-        if number == 1:
-            n += 1
-        if n > room:
-            n = room
+        i = number << 24
         after = number + n
-        if after > _WIDE:
+        if after > _AT_ONCE + 1:  # a piece that is long, or not the first
+            if n > _AT_ONCE:
+                n = _AT_ONCE
             if number < _WIDE:
-                after = _WIDE
-                n = after - number
-        i = number << 24 | number >> 8 << 16
+                if number + n > _WIDE:
+                    n = _WIDE - number
+            i |= number >> 8 << 16
+            after = number + n
         k = ptr8(work)
         stop = work + uint(n << 4)
         while uint(k) != stop:
@@ -254,12 +251,11 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
 
         # text ^= keystream
         n = n << 4
-        if number == 1:
-            n -= 16
-            k = ptr8(uint(k) + 16)
         if n > text_len:
             n = text_len
         text_len -= n
+        n -= head
+        k = ptr8(uint(k) + uint(head))
         if not d & 3:
             stop = d + uint(n & -16)
             n = n & 15
@@ -278,11 +274,15 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
         if not text_len:
             if op:
                 return True
-            if number == 1:
-                if not finish(task):
+            if head:
+                if not finish(place):
                     views[0](1)
                 return True
-            after = 1  # the tag's block once more
+            text_len = 16  # the tag's block once more
+            after = 1
+            head = 16
+        else:
+            head = 0
         number = after
 
 
@@ -317,14 +317,13 @@ def refuse(hardware):
     raise ValueError("longer than the buffers made for it")
 
 
-def _make_workspace(text_len):
+def _make_workspace():
     global _work, _views
     _load()
-    blocks = min(text_len // 16 + 2, _AT_ONCE)
-    _work = bytearray(_KEYSTREAM + 16 * blocks)
+    _work = bytearray(_KEYSTREAM + 16 * _AT_ONCE)
     _fill_constants(_work)
     keystream = memoryview(_work)[_KEYSTREAM:]
-    _views = [refuse] + [keystream[: 16 * (n + 1)] for n in range(blocks)] + [_work]
+    _views = [refuse] + [keystream[: 16 * (n + 1)] for n in range(_AT_ONCE)] + [_work]
 
 
 def _load():
@@ -339,7 +338,7 @@ def _load():
 
 
 @micropython.viper
-def _place(state: ptr32, work: ptr32, limit: uint, kind: int, room: int) -> uint:
+def _place(state: ptr32, work: ptr32, limit: uint, kind: int) -> uint:
     """Note where the workspace is, and the rest.
 
     Returns the address of the state / 4, which is always a small int.
@@ -349,7 +348,6 @@ def _place(state: ptr32, work: ptr32, limit: uint, kind: int, room: int) -> uint
     s[_WORK + 1] = uint(work) >> 16 >> 16
     s[_LIMIT] = limit
     s[_KIND] = kind
-    s[_ROOM] = room
     return uint(state) >> 2
 
 

@@ -81,12 +81,11 @@ def finish(t: uint) -> bool:
             z2 = uint(ptr32(x)[2])
             z3 = uint(ptr32(x)[3])
 
-    reduce = ptr16(work)
     q = work + _ROWS
     m = uint(ptr32(work)[_HALVES])
     end = work + _LENGTHS
     while True:
-        while d != stop:
+        while d < stop:
             t = q
             x = uint(ptr32(d)[0]) ^ z0
             ptr32(t)[0] = x & m
@@ -176,7 +175,7 @@ def finish(t: uint) -> bool:
                 ^ l23[320]
             )
             t = uint(l32)
-            r = uint(reduce[z3 >> 24])
+            r = uint(ptr16((z3 >> 23 & 510) + work)[0])
             x = z2 >> 24
             z3 = (
                 (z3 << 8)
@@ -229,7 +228,7 @@ def finish(t: uint) -> bool:
                 ^ ptr32(t)[448]
             )
             t = uint(l31)
-            r = uint(reduce[z3 >> 24])
+            r = uint(ptr16((z3 >> 23 & 510) + work)[0])
             x = z2 >> 24
             z3 = (
                 (z3 << 8)
@@ -282,7 +281,7 @@ def finish(t: uint) -> bool:
                 ^ ptr32(t)[448]
             )
             t = uint(l30)
-            r = uint(reduce[z3 >> 24])
+            r = uint(ptr16((z3 >> 23 & 510) + work)[0])
             x = z2 >> 24
             z3 = (
                 (z3 << 8)
@@ -367,33 +366,34 @@ def finish(t: uint) -> bool:
 
     # The tag
     x = work + _KEYSTREAM
-    t = work + _SCRATCH
-    ptr32(t)[0] = z0 ^ uint(ptr32(x)[0])
-    ptr32(t)[1] = z1 ^ uint(ptr32(x)[1])
-    ptr32(t)[2] = z2 ^ uint(ptr32(x)[2])
-    ptr32(t)[3] = z3 ^ uint(ptr32(x)[3])
     if not ptr32(x)[0]:
         if not ptr32(x)[1] | ptr32(x)[2] | ptr32(x)[3]:
             return False
+    z0 = z0 ^ uint(ptr32(x)[0])
+    z1 = z1 ^ uint(ptr32(x)[1])
+    z2 = z2 ^ uint(ptr32(x)[2])
+    z3 = z3 ^ uint(ptr32(x)[3])
     x = tag
-    differ = 0  # always all sixteen octets: no time tells where the first difference is
+    t = x
     if odd:
-        i = 0
-        while i < 16:
-            differ |= ptr8(t)[i] ^ ptr8(x)[i]
-            if not op:
-                ptr8(x)[i] = ptr8(t)[i]
-            i += 1
-    elif op:
-        differ = ptr32(t)[0] ^ ptr32(x)[0]
-        differ |= ptr32(t)[1] ^ ptr32(x)[1]
-        differ |= ptr32(t)[2] ^ ptr32(x)[2]
-        differ |= ptr32(t)[3] ^ ptr32(x)[3]
-    else:
-        ptr32(x)[0] = ptr32(t)[0]
-        ptr32(x)[1] = ptr32(t)[1]
-        ptr32(x)[2] = ptr32(t)[2]
-        ptr32(x)[3] = ptr32(t)[3]
-    if not op:
-        return True
-    return differ == 0
+        t = work + _SCRATCH
+        i = 16
+        while op and i:
+            i -= 1
+            ptr8(t)[i] = ptr8(x)[i]
+    if op:
+        # Always all sixteen octets: no time tells where the first difference is.
+        z0 = z0 ^ uint(ptr32(t)[0])
+        z0 |= z1 ^ uint(ptr32(t)[1])
+        z0 |= z2 ^ uint(ptr32(t)[2])
+        z0 |= z3 ^ uint(ptr32(t)[3])
+        return int(z0) == 0
+    ptr32(t)[0] = z0
+    ptr32(t)[1] = z1
+    ptr32(t)[2] = z2
+    ptr32(t)[3] = z3
+    i = 16
+    while odd and i:
+        i -= 1
+        ptr8(x)[i] = ptr8(t)[i]
+    return True
