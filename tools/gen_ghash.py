@@ -42,22 +42,21 @@ _KEYSTREAM = const(864)
 _TEXT = const(176)  # in words, down to _HALVES
 _TEXT_LEN = const(178)
 _AAD_LEN = const(179)
+_COMPARES = const(129)
 _HALVES = const(128)
 
 
 @micropython.viper
 def finish(t: uint) -> bool:
-    \"\"\"The tag: written, or compared. t: the address of the key's state / 4, plus 1 to compare.
+    \"\"\"The tag: written, or compared. t: the address of the key's state / 4.
 
     Keystream begins with the tag's block. False: the tag is wrong, or that block is zero (the AES
     hardware failed). Nothing has been written then.
     \"\"\"
-    x = t & 3
-    t = t - x << 2
-    tables = t + _TABLES
-    op = int(x)
-    kind = ptr32(t)[_KIND]
-    t = uint(ptr32(t)[_WORK])
+    x = t << 2  # t and x live in registers: the first two that are named
+    tables = x + _TABLES
+    kind = ptr32(x)[_KIND]
+    t = uint(ptr32(x)[_WORK])
     work = t
     aad_len = ptr32(t)[_AAD_LEN]
     n = ptr32(t)[_TEXT_LEN]
@@ -65,12 +64,8 @@ def finish(t: uint) -> bool:
     tag = uint(n) + text
     odd = int(text) & 3  # some boards load words from aligned addresses only
     x = text - uint(aad_len + 8)
-    d = x
-    stop = x
     z0 = uint(0)
     z1 = uint(0)
-    z2 = uint(0)
-    z3 = uint(0)
 
     # The lengths in bits, most significant octet first; the others of the block stay zero.
     # Integrity alone: all is AAD (RFC 4543 section 3.3), the IV in its place.
@@ -87,6 +82,8 @@ def finish(t: uint) -> bool:
     ptr8(t)[_LENGTHS + 14] = n >> 5
     ptr8(t)[_LENGTHS + 15] = n << 3
     if copies:  # AAD, padded with zeros
+        z2 = uint(0)
+        z3 = uint(0)
         t += _AAD
         d = t
         stop = uint(aad_len + 15 & -16) + t
@@ -97,11 +94,15 @@ def finish(t: uint) -> bool:
                 ptr8(t)[0] = ptr8(x)[0]
                 x += 1
             t += 1
-    else:  # AAD and IV are whole blocks, in front of the text
-        text = x
-        if not kind:  # an IV that doesn't count: its words meet themselves
-            z2 = uint(ptr32(x)[2])
-            z3 = uint(ptr32(x)[3])
+    else:  # AAD and IV are whole blocks, in front of the text's
+        z2 = uint(ptr32(x)[2])  # an IV that doesn't count meets itself
+        z3 = uint(ptr32(x)[3])
+        if kind:
+            z2 = uint(0)
+            z3 = uint(0)
+        d = x
+        text = (tag - x & -16) + x
+        stop = text
 
     q = work + _ROWS
     m = uint(ptr32(work)[_HALVES])
@@ -154,10 +155,10 @@ def finish(t: uint) -> bool:
     if odd:
         t = work + _SCRATCH
         i = 16
-        while op and i:
+        while i:
             i -= 1
             ptr8(t)[i] = ptr8(x)[i]
-    if op:
+    if ptr32(work)[_COMPARES]:
         # Always all sixteen octets: no time tells where the first difference is.
         z0 = z0 ^ uint(ptr32(t)[0])
         z0 |= z1 ^ uint(ptr32(t)[1])

@@ -9,7 +9,7 @@ The state of a key, in octets:
 
 The workspace, in octets; one for all keys, so that a key takes 2.5 KB:
     0    reduction: what an octet moved out at the end of a field element adds at its front
-    512  0xF0F0F0F0
+    512  0xF0F0F0F0; whether the tag is to be compared, not written
     528  AAD, padded with zeros
     656  the rest of the text, padded with zeros; then the block of lengths
     688  a block of misaligned text; the tag
@@ -36,7 +36,8 @@ _TABLES = const(32)
 
 _HALVES = const(512)
 _AAD = const(528)
-_TEXT = const(176)  # these three in words
+_COMPARES = const(129)  # in words, down to _AAD_LEN
+_TEXT = const(176)
 _TEXT_LEN = const(178)
 _AAD_LEN = const(179)
 _KEYSTREAM = const(864)
@@ -163,8 +164,7 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
     in registers: keystream and text.
     """
     finish, encrypt, cipher, views, view, place = parts
-    task = int(place)
-    s = ptr32(task << 2)
+    s = ptr32(int(place) << 2)
     if uint(s[_LIMIT]) <= uint(text_len) or uint(aad_len) > uint(_MOST_AAD):
         views[0](0)
     work = uint(s[_WORK + 1]) << 16 << 16 | uint(s[_WORK])
@@ -188,6 +188,7 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
     ptr32(k)[_TEXT + 1] = d >> 16 >> 16
     ptr32(k)[_TEXT_LEN] = text_len
     ptr32(k)[_AAD_LEN] = aad_len
+    ptr32(k)[_COMPARES] = op
     work += _KEYSTREAM
     if s[_KIND]:
         if aad_len & 15 != 8 or aad_len == _MOST_AAD - 8:
@@ -209,7 +210,7 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
             ptr32(k)[2] = iv_1
             ptr32(k)[3] = 1 << 24  # most significant octet first
             encrypt(cipher, view, view)
-            if not finish(task + 1):
+            if not finish(place):
                 return False
             if op == _VERIFY:
                 return True
@@ -230,7 +231,7 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
             after = number + n
         k = ptr8(work)
         stop = work + uint(n << 4)
-        while uint(k) != stop:
+        while uint(k) < stop:
             ptr32(k)[0] = salt
             ptr32(k)[1] = iv_0
             ptr32(k)[2] = iv_1
@@ -241,7 +242,7 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
         encrypt(cipher, view, view)
 
         # The guard: no block of the keystream may be zero, or clear text would be on the air.
-        while uint(k) != work:
+        while uint(k) > work:
             k = ptr8(uint(k) - 16)
             if not ptr32(k)[0]:
                 if not ptr32(k)[1] | ptr32(k)[2] | ptr32(k)[3]:
@@ -259,7 +260,7 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
         if not d & 3:
             stop = d + uint(n & -16)
             n = n & 15
-            while d != stop:
+            while d < stop:
                 ptr32(d)[0] = ptr32(k)[0] ^ ptr32(d)[0]
                 ptr32(d)[1] = ptr32(k)[1] ^ ptr32(d)[1]
                 ptr32(d)[2] = ptr32(k)[2] ^ ptr32(d)[2]
