@@ -27,7 +27,6 @@ _FROM = const(18)
 _PAYLOAD_LEN = const(19)
 _OPENED = const(20)
 _WANTS = const(21)
-_SENT = const(22)
 _RECORDS = const(23)
 
 _SPI = const(0)
@@ -280,7 +279,6 @@ def frame(place: uint, n: int, now_ms: int) -> int:
         w[_WANTS] = 1
         if seq > _LAST_SEQ:
             return _DROP_EXHAUSTED
-    w[_SENT] = w[_SENT] + 1 & _MASK
     s[_NEXT_SEQ] = seq + 1  # before anything can fail: a number is never used twice
     seq = seq >> 24 | seq >> 8 & 0xFF00 | seq << 8 & 0xFF0000 | seq << 24
     t = ptr32(uint(w[_TX + 1]) << 16 << 16 | uint(w[_TX]))
