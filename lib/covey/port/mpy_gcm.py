@@ -23,10 +23,13 @@ Words are read as the octets lie in memory, so only little-endian boards will do
 """
 
 import sys
+from struct import pack_into
 
 import micropython
 from cryptolib import aes
 from micropython import const
+
+from covey.port.mpy_path import place
 
 _SALT = const(0)
 _WORK = const(1)
@@ -87,13 +90,14 @@ class GCMContext:
         self._state = state = _new_state()
         state[:4] = keymat[-4:]
         limit = 1 + (_most if self.most_text is None else self.most_text)
-        place = _place(state, _work, limit, self.integrity_only)
-        if not _ghash.fill(place, h):
+        pack_into("<QII", state, 4, place(_work) << 2, limit, self.integrity_only)
+        where = place(state)
+        if not _ghash.fill(where, h):
             _zero(state, 0, len(state) >> 2)
             _spare_state(state)
             refuse(1)
         # What there is to be called, and what that needs: to be had without a global.
-        self._parts = crypt, (_ghash.finish, aes.encrypt, cipher, _views, _views[1], place)
+        self._parts = crypt, (_ghash.finish, aes.encrypt, cipher, _views, _views[1], where)
 
     @micropython.viper
     def seal(self, buf, off, aad_len, text_len):
@@ -163,8 +167,8 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
     tag is wrong, or AES gave zeros, for which sealing raises OSError. As its first two, k and d lie
     in registers: keystream and text.
     """
-    finish, encrypt, cipher, views, view, place = parts
-    s = ptr32(int(place) << 2)
+    finish, encrypt, cipher, views, view, where = parts
+    s = ptr32(int(where) << 2)
     if uint(s[_LIMIT]) <= uint(text_len) or uint(aad_len) > uint(_MOST_AAD):
         views[0](0)
     work = uint(s[_WORK + 1]) << 16 << 16 | uint(s[_WORK])
@@ -210,7 +214,7 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
             ptr32(k)[2] = iv_1
             ptr32(k)[3] = 1 << 24  # most significant octet first
             encrypt(cipher, view, view)
-            if not finish(place):
+            if not finish(where):
                 return False
             if op == _VERIFY:
                 return True
@@ -276,7 +280,7 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
             if op:
                 return True
             if head:
-                if not finish(place):
+                if not finish(where):
                     views[0](1)
                 return True
             text_len = 16  # the tag's block once more
@@ -322,7 +326,13 @@ def _make_workspace():
     global _work, _views
     _load()
     _work = bytearray(_KEYSTREAM + 16 * _AT_ONCE)
-    _fill_constants(_work)
+    for i in range(4):
+        _work[_HALVES + i] = 0xF0
+    for i in range(256):
+        # x^128 = 1 + x + x^2 + x^7 (NIST SP 800-38D section 6.3), for each octet moved out
+        v = i << 8 ^ i << 7 ^ i << 6 ^ i << 1
+        _work[2 * i] = v >> 8
+        _work[2 * i + 1] = v & 255
     keystream = memoryview(_work)[_KEYSTREAM:]
     _views = [refuse] + [keystream[: 16 * (n + 1)] for n in range(_AT_ONCE)] + [_work]
 
@@ -336,30 +346,3 @@ def _load():
         from covey.port import mpy_ghash_small as _ghash
     else:
         from covey.port import mpy_ghash as _ghash
-
-
-@micropython.viper
-def _place(state: ptr32, work: ptr32, limit: uint, kind: int) -> uint:
-    """Note where the workspace is, and the rest.
-
-    Returns the address of the state / 4, which is always a small int.
-    """
-    s = ptr32(state)
-    s[_WORK] = uint(work)
-    s[_WORK + 1] = uint(work) >> 16 >> 16
-    s[_LIMIT] = limit
-    s[_KIND] = kind
-    return uint(state) >> 2
-
-
-@micropython.viper
-def _fill_constants(work: ptr8):
-    for i in range(4):
-        work[_HALVES + i] = 0xF0
-    # x^128 = 1 + x + x^2 + x^7 (NIST SP 800-38D section 6.3), for each octet moved out
-    r = ptr16(work)
-    i = 0
-    while i < 256:
-        v = i << 8 ^ i << 7 ^ i << 6 ^ i << 1
-        r[i] = v >> 8 | (v & 255) << 8
-        i += 1

@@ -103,8 +103,7 @@ def link(words: ptr32, at: int, other: ptr8):
     words[at + 1] = uint(other) >> 16 >> 16
 
 
-@micropython.viper
-def unlink(words: ptr32, at: int):
+def unlink(words, at):
     words[at] = 0
     words[at + 1] = 0
 
