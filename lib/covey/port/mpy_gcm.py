@@ -163,9 +163,9 @@ class GMACContext(GCMContext):
 
 @micropython.viper
 def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool:
-    """Seal or open what lies in buffer k from d on, or do a part of that, see above. False: the
-    tag is wrong, or AES gave zeros, for which sealing raises OSError. As its first two, k and d lie
-    in registers: keystream and text.
+    """Seal or open what lies in buffer k from d on, or do a part of that: see above. False: the
+    tag is wrong, or AES gave zeros, for which sealing raises OSError. As the first two, k and d
+    lie in registers: keystream and text.
     """
     finish, encrypt, cipher, views, view, where = parts
     s = ptr32(int(where) << 2)
