@@ -42,155 +42,138 @@ _KEYSTREAM = const(864)
 _TEXT = const(176)  # in words, down to _HALVES
 _TEXT_LEN = const(178)
 _AAD_LEN = const(179)
+_COMPARES = const(129)
 _HALVES = const(128)
 
 
 @micropython.viper
-def finish(t: uint) -> int:
-    \"\"\"The tag: written, or compared. t: the address of the key's state / 4, plus 1 to compare.
+def finish(t: uint) -> bool:
+    \"\"\"The tag: written, or compared. t: the address of the key's state / 4.
 
-    Keystream begins with the tag's block. 0: the tag is wrong, or that block is zero (the AES
+    Keystream begins with the tag's block. False: the tag is wrong, or that block is zero (the AES
     hardware failed). Nothing has been written then.
     \"\"\"
-    x = t & 3
-    t = t - x << 2
-    tables = t + _TABLES
-    op = int(x)
-    kind = ptr32(t)[_KIND]
-    t = uint(ptr32(t)[_WORK])
+    x = t << 2  # t and x live in registers: the first two that are named
+    tables = x + _TABLES
+    kind = ptr32(x)[_KIND]
+    t = uint(ptr32(x)[_WORK])
     work = t
     aad_len = ptr32(t)[_AAD_LEN]
     n = ptr32(t)[_TEXT_LEN]
     text = uint(ptr32(t)[_TEXT])
-    full = uint(n & -16) + text  # the end of the text's whole blocks
     tag = uint(n) + text
     odd = int(text) & 3  # some boards load words from aligned addresses only
+    x = text - uint(aad_len + 8)
+    z0 = uint(0)
+    z1 = uint(0)
 
-    # The lengths in bits, most significant octet first; the others of the block stay zero. AAD is
-    # padded with zeros. Integrity alone: all is AAD (RFC 4543 section 3.3), the IV in its place.
-    m = text - 8
-    x = m - uint(aad_len)
+    # The lengths in bits, most significant octet first; the others of the block stay zero.
+    # Integrity alone: all is AAD (RFC 4543 section 3.3), the IV in its place.
+    copies = odd
     i = aad_len
-    j = n
     if kind:
         aad_len += 8
         i = aad_len + n
-        j = 0
-        m = text
+        n = 0
+    elif aad_len != 8:
+        copies = 1
     ptr8(t)[_LENGTHS + 6] = i >> 5
     ptr8(t)[_LENGTHS + 7] = i << 3
-    ptr8(t)[_LENGTHS + 14] = j >> 5
-    ptr8(t)[_LENGTHS + 15] = j << 3
-    t += uint(_AAD + (aad_len & -16))
-    ptr32(t)[0] = 0
-    ptr32(t)[1] = 0
-    ptr32(t)[2] = 0
-    ptr32(t)[3] = 0
-    t = work + _AAD
-    if odd | int(x) & 3:
-        while x != m:
-            ptr8(t)[0] = ptr8(x)[0]
-            x += 1
+    ptr8(t)[_LENGTHS + 14] = n >> 5
+    ptr8(t)[_LENGTHS + 15] = n << 3
+    if copies:  # AAD, padded with zeros
+        z2 = uint(0)
+        z3 = uint(0)
+        t += _AAD
+        d = t
+        stop = uint(aad_len + 15 & -16) + t
+        m = uint(aad_len) + x
+        while t != stop:
+            ptr8(t)[0] = 0
+            if x != m:
+                ptr8(t)[0] = ptr8(x)[0]
+                x += 1
             t += 1
-    else:
-        while x != m:
-            ptr32(t)[0] = ptr32(x)[0]
-            x += 4
-            t += 4
-    t = work
+    else:  # AAD and IV are whole blocks, in front of the text's
+        z2 = uint(ptr32(x)[2])  # an IV that doesn't count meets itself
+        z3 = uint(ptr32(x)[3])
+        if kind:
+            z2 = uint(0)
+            z3 = uint(0)
+        d = x
+        text = (tag - x & -16) + x
+        stop = text
 
-    # What GHASH takes last: the rest of the text, padded with zeros, and the lengths
-    end = t + _LENGTHS
-    if full != tag:
-        x = t + _TAIL
-        end = x
-        ptr32(x)[0] = 0
-        ptr32(x)[1] = 0
-        ptr32(x)[2] = 0
-        ptr32(x)[3] = 0
-        t = full
-        if not odd:
-            m = tag - uint(n & 3)
-            while t != m:
-                ptr32(x)[0] = ptr32(t)[0]
-                x += 4
-                t += 4
-        while t != tag:
-            ptr8(x)[0] = ptr8(t)[0]
-            x += 1
-            t += 1
-        t = work
-
-    reduce = ptr16(t)
-    d = t + _AAD
-    stop = uint(aad_len + 15 & -16) + d
-    q = t + _ROWS
-    m = uint(ptr32(t)[_HALVES])
-    z0 = uint(0)
-    z1 = uint(0)
-    z2 = uint(0)
-    z3 = uint(0)
-    t = tables
+    q = work + _ROWS
+    m = uint(ptr32(work)[_HALVES])
+    end = work + _LENGTHS
     while True:
-        if d == stop:  # on to the text, then to what comes last
-            if text != full:
-                if odd:
-                    d = work + _SCRATCH
-                    i = 0
-                    while i < 16:
-                        ptr8(d)[i] = ptr8(text)[i]
-                        i += 1
-                    text += 16
-                    stop = d + 16
-                else:
-                    d = text
-                    stop = full
-                    text = full
-            elif int(end):
-                d = end
-                stop = work + (_LENGTHS + 16)
-                end = uint(0)
-            else:
-                break
+        while d < stop:
 @BLOCK@
-        d += 16
+            d += 16
+        x = tag - text
+        if not int(x):  # the lengths come last
+            if stop == end + 16:
+                break
+            d = end
+            stop = end + 16
+        elif int(x >> 4) and not odd:
+            d = text
+            stop = (x & -16) + text
+            text = stop
+        else:  # a block that is misaligned, or the rest of the text, padded with zeros
+            t = end - 16
+            d = t
+            stop = end
+            if odd:
+                i = 0
+                while i < 16:
+                    ptr8(t)[i] = ptr8(text)[i]
+                    i += 1
+            else:
+                ptr32(t)[0] = ptr32(text)[0]
+                ptr32(t)[1] = ptr32(text)[1]
+                ptr32(t)[2] = ptr32(text)[2]
+                ptr32(t)[3] = ptr32(text)[3]
+            text += 16
+            while not int(x >> 4):
+                ptr8(t + x)[0] = 0
+                text = tag
+                x += 1
 
     # The tag
     x = work + _KEYSTREAM
-    t = work + _SCRATCH
-    ptr32(t)[0] = z0 ^ uint(ptr32(x)[0])
-    ptr32(t)[1] = z1 ^ uint(ptr32(x)[1])
-    ptr32(t)[2] = z2 ^ uint(ptr32(x)[2])
-    ptr32(t)[3] = z3 ^ uint(ptr32(x)[3])
     if not ptr32(x)[0]:
         if not ptr32(x)[1] | ptr32(x)[2] | ptr32(x)[3]:
-            return 0
-    if not op:
-        x = tag
-        if int(tag) & 3:
-            i = 0
-            while i < 16:
-                ptr8(x)[i] = ptr8(t)[i]
-                i += 1
-        else:
-            ptr32(x)[0] = ptr32(t)[0]
-            ptr32(x)[1] = ptr32(t)[1]
-            ptr32(x)[2] = ptr32(t)[2]
-            ptr32(x)[3] = ptr32(t)[3]
-        return 1
+            return False
+    z0 = z0 ^ uint(ptr32(x)[0])
+    z1 = z1 ^ uint(ptr32(x)[1])
+    z2 = z2 ^ uint(ptr32(x)[2])
+    z3 = z3 ^ uint(ptr32(x)[3])
     x = tag
-    differ = 0  # always all sixteen octets: no time tells where the first difference is
-    if int(tag) & 3:
-        i = 0
-        while i < 16:
-            differ |= ptr8(t)[i] ^ ptr8(x)[i]
-            i += 1
-    else:
-        differ = ptr32(t)[0] ^ ptr32(x)[0]
-        differ |= ptr32(t)[1] ^ ptr32(x)[1]
-        differ |= ptr32(t)[2] ^ ptr32(x)[2]
-        differ |= ptr32(t)[3] ^ ptr32(x)[3]
-    return int(differ == 0)
+    t = x
+    if odd:
+        t = work + _SCRATCH
+        i = 16
+        while i:
+            i -= 1
+            ptr8(t)[i] = ptr8(x)[i]
+    if ptr32(work)[_COMPARES]:
+        # Always all sixteen octets: no time tells where the first difference is.
+        z0 = z0 ^ uint(ptr32(t)[0])
+        z0 |= z1 ^ uint(ptr32(t)[1])
+        z0 |= z2 ^ uint(ptr32(t)[2])
+        z0 |= z3 ^ uint(ptr32(t)[3])
+        return int(z0) == 0
+    ptr32(t)[0] = z0
+    ptr32(t)[1] = z1
+    ptr32(t)[2] = z2
+    ptr32(t)[3] = z3
+    i = 16
+    while odd and i:
+        i -= 1
+        ptr8(x)[i] = ptr8(t)[i]
+    return True
 """
 
 WORDS = range(4)
@@ -202,11 +185,13 @@ def pointers():
 
     The last pointer stays in the register of t, which nothing else needs until the next block.
     """
+    yield "t = q"
     for tooth in WORDS:
         yield f"x = uint(ptr32(d)[{tooth}]) ^ z{tooth}"
-        yield f"ptr32(q)[{tooth}] = x & m"
-        yield f"ptr32(q)[{tooth + 4}] = x << 4 & m"
-    yield "x = q"
+        yield f"ptr32(t)[{tooth}] = x & m"
+        yield f"ptr32(t)[{tooth + 4}] = x << 4 & m"
+    yield "x = t"
+    yield "t = tables"
     for octet in range(16):
         for half in HALVES:
             row = f"ptr8(x)[{octet + 16 * HALVES.index(half)}] + int(t)"
@@ -233,7 +218,7 @@ def sums():
     for octet in (2, 1, 0):
         top = ">> 24"
         yield f"t = uint(l3{octet})"
-        yield f"r = uint(reduce[z3 {top}])"
+        yield "r = uint(ptr16((z3 >> 23 & 510) + work)[0])"
         for word in reversed(WORDS):
             rows = [
                 f"{'ptr32(t)' if (tooth, half) == (3, 'l') else f'{half}{tooth}{octet}'}"
@@ -244,7 +229,6 @@ def sums():
             if word:
                 yield f"x = z{word - 1} {top}"
             yield f"z{word} = (z{word} << 8) ^ {'x' if word else 'r'} ^ " + " ^ ".join(rows)
-    yield "t = tables"
 
 
 def index(tooth, half, word):
@@ -254,7 +238,7 @@ def index(tooth, half, word):
 
 def generate():
     """The text of the file."""
-    block = [" " * 8 + line + "\n" for part in (pointers(), sums()) for line in part]
+    block = [" " * 12 + line + "\n" for part in (pointers(), sums()) for line in part]
     return KERNEL.replace("@BLOCK@\n", "".join(wrap(line) for line in block))
 
 
@@ -264,8 +248,8 @@ def wrap(line, width=99):
         return line
     name, _, terms = line.strip().partition(" = ")
     first, *others = terms.split(" ^ ")
-    inner = "".join(f"            ^ {term}\n" for term in others)
-    return f"        {name} = (\n            {first}\n{inner}        )\n"
+    inner = "".join(f"                ^ {term}\n" for term in others)
+    return f"            {name} = (\n                {first}\n{inner}            )\n"
 
 
 if __name__ == "__main__":

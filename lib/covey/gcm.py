@@ -19,8 +19,6 @@ at multiples of four octets in memory. Not re-entrant, not even across contexts.
 GCMContext.set_constant_time(), before the first context too, chooses a GHASH whose time and memory
 accesses tell nothing, for boards with cached memory.
 
-open_long(context, buf, off, aad_len, text_len) is context.open() without that limit: 4096 octets.
-
 RareContext is AES-GCM for a key that is seldom used, in 64 octets: on a board each call makes the
 tables that a GCMContext keeps, and may allocate. Its text may have 4096 octets. In place of open()
 it has open_job(), which takes the same: tables, tag and each 256 octets of text are steps apart.
@@ -32,7 +30,7 @@ Should the AES hardware of a board fail, open says False and seal raises OSError
 MemoryError: the text is then still in clear, some of it perhaps, and must not be sent.
 """
 
-from covey.port import GCMContext, GMACContext, RareContext, const, open_long
+from covey.port import GCMContext, GMACContext, RareContext, const
 
 IV_LEN = const(8)
 TAG_LEN = const(16)
@@ -45,5 +43,4 @@ __all__ = (
     "RareContext",
     "SALT_LEN",
     "TAG_LEN",
-    "open_long",
 )

@@ -27,7 +27,7 @@ from covey.drops import (
     Drops,
     sentence,
 )
-from covey.gcm import GCMContext, open_long
+from covey.gcm import GCMContext
 from covey.keystore import KeyStore
 from covey.octets import u32
 from covey.path import STEP_IS_DUE, DataPath, accept, admit, frame, heard, trim
@@ -40,6 +40,8 @@ _PAYLOAD = const(24)
 _AAD_LEN = const(8)
 _OVERHEAD = const(32)
 _LEAST = const(36)
+_SENT = const(22)  # of DataPath's words
+_COUNT_MASK = const(0x3FFFFFFF)
 
 _MOST_DATAGRAM = const(1536)  # GCMContext's longest text is no shorter
 _LAST_SEQ = const(0x3FFFFFFE)  # the next is still a small int on a 32-bit board
@@ -92,10 +94,8 @@ class Member(DataPath):
         self.keys = KeyStore(sa_slots, self.drops, self)
         self._place = self.place
         self._sas = self.keys.sas
-        self._text_max = _MOST_DATAGRAM  # what a context opens at once
         if reserves:
-            self._text_max = len(self.tx) - _OVERHEAD
-            GCMContext.reserve(sa_slots, self._text_max)
+            GCMContext.reserve(sa_slots, len(self.tx) - _OVERHEAD)
             SenderTable.reserve(sa_slots, sender_slots)
         self.shut(False)
 
@@ -147,42 +147,33 @@ class Member(DataPath):
         """
         return memoryview(self.rx)[_PAYLOAD : _PAYLOAD + self.payload_len]
 
-    @micropython.native
+    # A frame of more than eleven slots would lie on the heap: so few locals from here on.
+
     def receive(self, n, now_ms):
         """Take the datagram of n octets in rx: the payload's length, a DROP_*, or IKE_MESSAGE.
 
         WAITS: it is of the group, and next_proven() will tell whether of its sender; see kept().
         """
-        place = self._place
-        slot = admit(place, n, now_ms)
+        slot = admit(self._place, n, now_ms)
         if slot < 0:
             if slot != STEP_IS_DUE:
                 return self.refuse(slot, n)
             self.keys.step(now_ms)
             return self.receive(n, now_ms)
-        text_len = n - _OVERHEAD
         sa = self._sas[slot]
-        context = sa.context
-        if text_len <= self._text_max:
-            is_genuine = context.open(self.rx, 0, _AAD_LEN, text_len)
-        else:
-            is_genuine = open_long(context, self.rx, 0, _AAD_LEN, text_len)
-        if not is_genuine:
+        n -= _OVERHEAD
+        if not sa.context.open(self.rx, 0, _AAD_LEN, n):
             return self.drops.count(DROP_TAG)
-        payload_len = trim(place, text_len)
-        if payload_len < 0:
-            return self.drops.count(payload_len)
-        auth = sa.auth
-        if auth is not None:
-            payload_len = auth.confirm(self, payload_len, now_ms)
-            if payload_len < 0:
-                if payload_len == WAITS:
-                    return payload_len
-                return self.drops.count(payload_len)
-        accept(place, payload_len)
-        return payload_len
+        n = trim(self._place, n)
+        if n >= 0 and sa.auth is not None:
+            n = sa.auth.confirm(self, n, now_ms)
+            if n == WAITS:
+                return n
+        if n < 0:
+            return self.drops.count(n)
+        accept(self._place, n)
+        return n
 
-    @micropython.native
     def next_proven(self, now_ms):
         """A packet that receive() has let wait: its payload's length, once it is proven who sent
         it, which is as if receive() had taken it now; or the DROP_* of one that never will be.
@@ -202,27 +193,28 @@ class Member(DataPath):
         if destination is not None:
             return self._send_to(destination, n, now_ms)
         sa = self.keys.sending
-        auth = None if sa is None else sa.auth
-        whole = n
-        if auth is not None:
-            reason = auth.may_send(now_ms)
-            if reason:
-                return self.drops.count(reason)
-            whole += auth.trailer
-        text_len = frame(self._place, whole, now_ms)
+        if sa is None or sa.auth is None:
+            text_len = frame(self._place, n, now_ms)
+        else:
+            text_len = self._frame_proven(n, now_ms)
         if text_len < 0:
-            if text_len != STEP_IS_DUE:
-                return self._not_sent(text_len)
-            self.keys.step(now_ms)
-            return self.send(n, now_ms)
-        try:
-            if auth is not None:
-                auth.sign(self.tx, whole, now_ms)
-            sa.context.seal(self.tx, 0, _AAD_LEN, text_len)
-        except OSError as error:
-            self.sent -= 1
-            raise error
+            return self._not_sent(text_len, n, now_ms)
+        sa.context.seal(self.tx, 0, _AAD_LEN, text_len)
+        words = self._words
+        words[_SENT] = words[_SENT] + 1 & _COUNT_MASK
         return text_len + _OVERHEAD
+
+    def _frame_proven(self, n, now_ms):
+        """frame(), with what proves the source in the payload's end; or why it can't be sent."""
+        auth = self.keys.sending.auth
+        reason = auth.may_send(now_ms)
+        if reason:
+            return reason
+        n += auth.trailer
+        text_len = frame(self._place, n, now_ms)
+        if text_len > 0:
+            auth.sign(self.tx, n, now_ms)
+        return text_len
 
     def can_send(self, now_ms):
         """Whether send() would find an SA with numbers left."""
@@ -238,7 +230,7 @@ class Member(DataPath):
 
     # ---- cold, but without allocation too
 
-    @micropython.native
+    @micropython.native  # its frame would have more slots
     def _send_to(self, destination, n, now_ms):
         keys = self.keys
         keys.keep_up(now_ms)
@@ -249,7 +241,10 @@ class Member(DataPath):
         finally:
             keys.send_under(usual)
 
-    def _not_sent(self, reason):
+    def _not_sent(self, reason, n, now_ms):
+        if reason == STEP_IS_DUE:
+            self.keys.step(now_ms)
+            return self.send(n, now_ms)
         if reason == DROP_NO_SA and not self.is_sender:
             reason = DROP_NOT_SENDER
         return self.drops.count(reason)

@@ -26,7 +26,7 @@ A path's words, a link taking two:
     10 links of the packet in work: its SA, its sender's table, its window (12, 14); its sender
     17 the last packet delivered: width of its Sender-ID, the Sender-ID, the payload's length
     20 packets delivered                21 whether our numbers run short
-    22 packets framed
+    22 packets sealed
     23 for each slot the SPI, and a link to the words of its SA
 An SA's (sa.py): SPI, Sender-ID where it stands in the IV, ports as sent, next number, the ports
     that the selectors allow (source lo, hi, destination lo, hi), our Sender-ID and whether we
@@ -68,8 +68,6 @@ _SENT = const(22)
 _RECORDS = const(23)
 _RECORD = const(3)
 _SPI = const(0)
-
-_COUNT_MASK = const(0x3FFFFFFF)
 
 
 class DataPath:
@@ -159,7 +157,7 @@ class DataPath:
 
     @sent.setter
     def sent(self, count):
-        self.words[_SENT] = count & _COUNT_MASK
+        self.words[_SENT] = count
 
     @property
     def wants_rekey(self):

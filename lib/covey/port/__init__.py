@@ -21,7 +21,7 @@ Both ports define exactly these names.
     sha256(data=b"")        hash object: update(), digest() once; no copy() on MicroPython
     sha1                    the same where there is it, else None: for NAT detection alone
     AESBlock(key)           encrypt(block16), decrypt(block16): single blocks; allocates
-    GCMContext(keymat), GMACContext(keymat), RareContext(keymat), open_long(context, ...)
+    GCMContext(keymat), GMACContext(keymat), RareContext(keymat)
                             see covey.gcm
     cmac_context(key)       see covey.cmac: a CMACContext
     later_kernels()         functions that take no heap: copy(out, at, octets, off, n);

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from covey.drops import ConfigError
 from covey.port.chance import random_bytes, stir
 from covey.port.cpy_cmac import CMACContext as cmac_context
-from covey.port.cpy_gcm import GCMContext, GMACContext, RareContext, buffer, open_long
+from covey.port.cpy_gcm import GCMContext, GMACContext, RareContext, buffer
 from covey.port.cpy_path import (
     STEP_IS_DUE,
     accept,

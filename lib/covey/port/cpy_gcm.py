@@ -116,7 +116,3 @@ class RareContext(GCMContext):
         if self._salt is None:
             return False  # wiped before its turn came
         return GCMContext.open(self, buf, off, aad_len, text_len)
-
-
-def open_long(context, buf, off, aad_len, text_len):
-    return context.open(buf, off, aad_len, text_len)

@@ -29,7 +29,6 @@ _FROM = 18
 _PAYLOAD_LEN = 19
 _OPENED = 20
 _WANTS = 21
-_SENT = 22
 _RECORDS = 23
 
 _SPI = 0
@@ -287,7 +286,6 @@ def frame(w, n, now_ms):
         w[_WANTS] = 1
         if number > _LAST_SEQ:
             return _DROP_EXHAUSTED
-    w[_SENT] = w[_SENT] + 1 & _MASK
     sa[_NEXT_SEQ] = number + 1  # before anything can fail: a number is never used twice
     tx = w[_TX]
     _emit(tx, 0, sa[_SPI], number, sa[_IV_HEAD], number, sa[_PORTS], _UDP_LEN + n)

@@ -27,7 +27,7 @@ from covey.port.mpy_path import (
     word_of,
     words,
 )
-from covey.port.mpy_rare import RareContext, open_long
+from covey.port.mpy_rare import RareContext
 from covey.port.mpy_socket import (
     close,
     group_socket,

@@ -27,7 +27,6 @@ _FROM = const(18)
 _PAYLOAD_LEN = const(19)
 _OPENED = const(20)
 _WANTS = const(21)
-_SENT = const(22)
 _RECORDS = const(23)
 
 _SPI = const(0)
@@ -104,8 +103,7 @@ def link(words: ptr32, at: int, other: ptr8):
     words[at + 1] = uint(other) >> 16 >> 16
 
 
-@micropython.viper
-def unlink(words: ptr32, at: int):
+def unlink(words, at):
     words[at] = 0
     words[at + 1] = 0
 
@@ -280,7 +278,6 @@ def frame(place: uint, n: int, now_ms: int) -> int:
         w[_WANTS] = 1
         if seq > _LAST_SEQ:
             return _DROP_EXHAUSTED
-    w[_SENT] = w[_SENT] + 1 & _MASK
     s[_NEXT_SEQ] = seq + 1  # before anything can fail: a number is never used twice
     seq = seq >> 24 | seq >> 8 & 0xFF00 | seq << 8 & 0xFF0000 | seq << 24
     t = ptr32(uint(w[_TX + 1]) << 16 << 16 | uint(w[_TX]))

@@ -19,14 +19,14 @@ _SCRATCH = const(688)
 _TEXT = const(176)  # these three in words
 _TEXT_LEN = const(178)
 _AAD_LEN = const(179)
+_COMPARES = const(129)
 _KEYSTREAM = const(864)
 
 
 @micropython.viper
 def tag(task: uint, ghash) -> int:
-    """See mpy_ghash: the tag of the key at task * 4 is written (+ 0) or compared (+ 1)."""
-    op = int(task & 3)
-    s = ptr32(task - uint(op) << 2)
+    """See mpy_ghash: the tag of the key at task * 4."""
+    s = ptr32(task << 2)
     work = uint(s[_WORK + 1]) << 16 << 16 | uint(s[_WORK])
     key = uint(s) + _TABLES >> 2
     blocks = int(_lay_out(work >> 2, s[_KIND]))
@@ -62,7 +62,7 @@ def tag(task: uint, ghash) -> int:
     i = 0
     if not ptr32(k)[0] | ptr32(k)[1] | ptr32(k)[2] | ptr32(k)[3]:
         return 0
-    if not op:
+    if not w[_COMPARES]:
         while i < 16:
             t[i] = z[i] ^ k[i]
             i += 1
