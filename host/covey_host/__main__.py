@@ -1,24 +1,25 @@
-"""The console script, and `python -m covey_host`. Ctrl-C while modules load ends it as quietly as
-later: there is nothing yet to tidy up.
-"""
+"""The console script, and `python -m covey_host`."""
 
-import os
 import resource
-import signal
+import sys
 from contextlib import suppress
 
+from . import interrupts
 from .errors import INTERRUPTED
 
 
 def main() -> None:
+    interrupts.at_once()
     _leave_no_core()
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is signal.default_int_handler:  # else whoever started us has it ignored
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     from . import cli
 
-    signal.signal(signal.SIGINT, handler)
-    cli.main()
+    try:
+        try:
+            cli.main()
+        finally:
+            interrupts.at_once()
+    except KeyboardInterrupt:  # as something else was being said
+        sys.exit(INTERRUPTED)
 
 
 def _leave_no_core() -> None:
