@@ -1,9 +1,9 @@
 """The `covey` command with a Ctrl-C in the midst of it, at moments that are the same in each run.
 
-    python ctrl_c_script.py each COMMAND...   at many of them, each in a copy of the process as it
-                                              is then; a line of JSON: [[where, status, said], ...]
-    python ctrl_c_script.py 40 COMMAND...     at the 40th call of a function since a loop is made,
-                                              where a copy would not be what the process is
+python ctrl_c_script.py each COMMAND...   at many of them, each in a copy of the process as it
+                                          is then; a line of JSON: [[where, status, said], ...]
+python ctrl_c_script.py 40 COMMAND...     at the 40th call of a function since a loop is made,
+                                          where a copy would not be what the process is
 """
 
 import json
