@@ -83,7 +83,11 @@ class Among:
         else:
             outs += self._look(now_ms)
         self._aim(now_ms)
-        more, next_ms = self.keyserver.step(now_ms)
+        try:
+            more, next_ms = self.keyserver.step(now_ms)
+        except BaseException:
+            self.keyserver.keep(outs)
+            raise
         return outs + more, min(wait_ms, next_ms)
 
     def _look(self, now_ms: int) -> list[Out]:
