@@ -3,10 +3,10 @@ was done by then is done, and all that follows from it is said."""
 
 import pytest
 
-from covey_host.errors import Problem
 from covey.ike import GSA_INBAND_REKEY, INFORMATIONAL
+from covey_host.errors import Problem
 from gcks_site import LINE1, PLAIN, SITE
-from replicas import Replicas, take
+from replicas import Replicas, lead_of, take
 
 SECOND = PLAIN.replace("line1", "line2").replace("1.32", "1.33")
 
@@ -123,7 +123,7 @@ def test_what_a_look_has_found_is_said_though_this_one_can_not_lead(make):
         raise Problem("No answer.")
 
     one.store.acquire_term = away
-    one.replica._silent_ms = one.replica._patience_ms
+    one.replica._lead, one.replica._silent_ms = lead_of(one.store), 10_000
     site.now += 100
     one.step()
     assert one.replica.trouble and told(site, one, "m0")

@@ -63,7 +63,7 @@ class Replica:
         self._store.join(self.name)
         self._keyserver.follow(now_ms)
         self._keyserver.between = self._between
-        self._keyserver.on_busy = self._beat
+        self._keyserver.on_busy = self._beat_meanwhile
         self._lead = self._keyserver.lead_seen
         self._next_look_ms = self._next_beat_ms = self._next_present_ms = now_ms
         self._wait_anew()
@@ -171,8 +171,18 @@ class Replica:
         others are to see us meanwhile."""
         if passed_ms < BEAT_MS or not self._keyserver.is_holder:
             return False
-        self._beat()
+        self._beat_meanwhile()
         return True
+
+    def _beat_meanwhile(self) -> None:
+        """In a work: that finds out by itself whether the store can be written, and by its end it
+        may be there again."""
+        try:
+            self._beat()
+        except (Fenced, WentBack):
+            raise
+        except Problem:
+            pass
 
     def _beat(self) -> None:
         self._store.beat(self._keyserver.term, self._said())
