@@ -1,8 +1,9 @@
-"""The console script, and `python -m covey_host`."""
+"""The console script, and `python -m covey_host`.
 
-import resource
+What can wait is imported behind at_once(): until then Ctrl-C is told as Python does it.
+"""
+
 import sys
-from contextlib import suppress
 
 from . import interrupts
 from .errors import INTERRUPTED
@@ -25,6 +26,9 @@ def main() -> None:
 def _leave_no_core() -> None:
     """Keys are in memory: no image of it is to go to a disk when the process, or a child, dies.
     Where a service may not set limits, its unit does (LimitCORE=0)."""
+    import resource
+    from contextlib import suppress
+
     with suppress(OSError, ValueError):
         hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
         resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
