@@ -1,29 +1,34 @@
-"""The console script, and `python -m covey_host`. Ctrl-C while modules load ends it as quietly as
-later: there is nothing yet to tidy up.
+"""The console script, and `python -m covey_host`.
+
+What can wait is imported behind at_once(): until then Ctrl-C is told as Python does it.
 """
 
-import os
-import resource
-import signal
-from contextlib import suppress
+import sys
 
+from . import interrupts
 from .errors import INTERRUPTED
 
 
 def main() -> None:
+    interrupts.at_once()
     _leave_no_core()
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is signal.default_int_handler:  # else whoever started us has it ignored
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
     from . import cli
 
-    signal.signal(signal.SIGINT, handler)
-    cli.main()
+    try:
+        try:
+            cli.main()
+        finally:
+            interrupts.at_once()
+    except KeyboardInterrupt:  # as something else was being said
+        sys.exit(INTERRUPTED)
 
 
 def _leave_no_core() -> None:
     """Keys are in memory: no image of it is to go to a disk when the process, or a child, dies.
     Where a service may not set limits, its unit does (LimitCORE=0)."""
+    import resource
+    from contextlib import suppress
+
     with suppress(OSError, ValueError):
         hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
         resource.setrlimit(resource.RLIMIT_CORE, (0, hard))

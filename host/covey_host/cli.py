@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from . import certcommands, commands, output, rolecommands
+from . import certcommands, commands, interrupts, output, rolecommands
 from .audit import cli as audit
 from .board import cli as board
 from .desk import cli as desk
@@ -402,6 +402,16 @@ desk.register(app)
 gateway.register(app)
 vault.register(app, site_app)
 storecli.register(store_app)
+
+
+def _tidied(some: typer.Typer) -> None:
+    for command in some.registered_commands:
+        command.callback = interrupts.tidied(command.callback)
+    for group in some.registered_groups:
+        _tidied(group.typer_instance)
+
+
+_tidied(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

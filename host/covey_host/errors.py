@@ -11,6 +11,8 @@ class Problem(Exception):
     A Problem's sentence is also what a control client gets, so it never holds a secret.
     """
 
+    is_in_doubt = False  # of a write: whether it was done, or is done yet, is not known
+
     def __init__(self, sentence: str, status: int = FAILURE):
         super().__init__(sentence)
         self.sentence = sentence

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import interrupts
 from .errors import FAILURE, MISUSE, Problem
 from .gcks.sockets import check_interface
 from .output import complain, emit, line
@@ -43,7 +44,7 @@ def run(wish: Wish) -> None:
     session = _Session(wish)
     try:
         try:
-            asyncio.run(session.run())
+            interrupts.run(session.run)
         except BaseExceptionGroup as group:  # the first of the tasks side by side to fail
             raise group.exceptions[0] from None
     except (aio.JoinError, ConfigError) as error:

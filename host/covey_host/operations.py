@@ -39,6 +39,11 @@ _RELAYED_LIVENESS_S = 15  # a NAT's new mapping, or a key server's start, is to 
 _HAS = {PSK: "a pre-shared key", KEY: "a raw public key"}
 _DEFAULT_SPREAD_S = 2  # what a member assumes where covey.json says nothing
 
+_IN_DOUBT = (
+    "Whether this was done is not known: see `covey status` and `covey member list` once that is"
+    " mended, before you type it again."
+)
+
 LISTEN_WAITS = "`listen` has changed in covey.toml: that counts from the key server's next start."
 
 
@@ -72,7 +77,13 @@ class Operations:
         work = _WORK.get(request.get("do")) if isinstance(request.get("do"), str) else None
         if work is None:
             raise Problem("The key server does not know this command: is it an older Covey?")
-        return work(self, request, now_ms)
+        try:
+            return work(self, request, now_ms)
+        except Problem as problem:
+            if not problem.is_in_doubt:
+                raise
+            sentence = f"{problem.sentence} {_IN_DOUBT}"
+            raise Problem(sentence, problem.status) from problem
 
     # Groups
 

@@ -8,7 +8,7 @@ import pytest
 from covey_host import overview
 from covey_host import site as sites
 from covey_host.errors import Problem
-from covey_host.gcks import among, authority, policy, sitepolicy
+from covey_host.gcks import Out, among, authority, policy, sitepolicy
 from covey_host.gcks.epoch import decode_state
 from covey_host.gcks.sharedserver import SharedKeyServer
 from covey_host.operations import _WORK, Operations, changes_state
@@ -212,7 +212,7 @@ def test_a_reload_that_failed_halfway_goes_on(plant):
         return swap(changes, term)
 
     holder.store._store.compare_and_swap = fails
-    with pytest.raises(Problem, match="disk is full"):
+    with pytest.raises(Problem, match="disk is full.* The policy is in force all the same"):
         holder.put(SITE + LINE1 + LINE2)
     plant.wait(1_000)
     assert [in_force(machine) for machine in plant.living] == [["line1", "line2"]] * 3
@@ -418,6 +418,49 @@ def test_who_loses_each_time_says_so(plant):
         a.among.lead_for(never, a.send, lambda: plant.now)
     plant.wait(300)
     assert plant.holder is b
+
+
+@pytest.mark.parametrize("was_done", [True, False])
+def test_a_command_of_which_nobody_knows_whether_it_was_done_says_so(plant, was_done):
+    holder = plant.holder
+    holder.perform({"do": "member add", "member": "press-7", "group": "line1"})
+    swap = holder.store._store.compare_and_swap
+
+    def lost(changes, term):
+        if was_done:
+            swap(changes, term)
+        problem = Problem("etcd doesn't answer.")
+        problem.is_in_doubt = True
+        raise problem
+
+    holder.store._store.compare_and_swap = lost
+    rekey, remove = {"do": "rekey", "group": "line1"}, {"do": "member remove"}
+    for request in (rekey, remove | {"members": ["press-7"]}):
+        with pytest.raises(Problem, match="answer. Whether this was done is not known: see"):
+            holder.perform(request)
+    holder.store._store.compare_and_swap = swap
+    plant.wait(1_000)
+    assert holder.server.authority.find("press-7").removed == was_done
+    holder.store.full = True
+    with pytest.raises(Problem) as known:
+        holder.perform(rekey)
+    assert known.value.sentence == "The disk is full: make room."
+
+
+def test_what_a_look_gave_is_said_later_where_the_step_behind_it_fails(plant):
+    follower = plant.follower
+    catch_up, step, said = follower.server.catch_up, follower.server.step, []
+    follower.server.catch_up = lambda now_ms: [*catch_up(now_ms), Out(b"a look's", None)]
+
+    def fails(now_ms):
+        raise Problem("No answer.")
+
+    follower.server.step = fails
+    with pytest.raises(Problem):
+        follower.among.step(plant.now + 100)
+    follower.server.catch_up, follower.server.step = catch_up, step
+    said, _ = follower.among.step(plant.now + 110)
+    assert [out.data for out in said] == [b"a look's"]
 
 
 def test_who_was_overtaken_as_it_took_over_does_so_again(plant):

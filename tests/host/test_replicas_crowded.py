@@ -21,6 +21,7 @@ class Slow(FullDisk):
     """Reads of members take long; before(): what is done ahead of a write of a group's state."""
 
     site = before = None
+    is_mute = False
     log: list[str] | None = None
 
     def _noted(self, what, keys):
@@ -39,6 +40,8 @@ class Slow(FullDisk):
     def beat(self, term, facts):
         if self.log is not None:
             self.log.append("beat")
+        if self.is_mute:
+            raise Problem("No answer.")
         return self._store.beat(term, facts)
 
     def compare_and_swap(self, changes, term):
@@ -212,6 +215,22 @@ def test_a_removal_that_others_outrun_is_done(make):
     assert one.group.counts()["member"] > len(let_in), "who waited meanwhile is in by now"
     assert not holder.server.busy and not one.server._office.busy
     site.come("good", one, ms=0)
+
+
+def test_a_removal_is_done_though_others_can_not_be_told_to_leave_the_group_alone(make):
+    """What was lost until then was not done, for certain, so it is no reason to end."""
+    site = make(wrap=Slow)
+    site.add("bad", *WAITING)
+    site.wait(300)
+    holder, one = site.holder, site.followers[0]
+    site.come("bad", one)
+    site.wait(300)
+    let_in, come = crowd_of(site, one)
+    holder.store.before = lambda: len(let_in) > sharedserver._PATIENCE or come()
+    holder.store.is_mute = True
+    site.send(holder.server.remove_members(["bad"], site.now), holder)
+    assert len(let_in) > sharedserver._PATIENCE and not holder.server.busy
+    assert holder.server.authority.find("bad").removed
 
 
 def test_a_group_is_left_alone_for_a_bounded_time(make):

@@ -191,11 +191,15 @@ def test_a_write_that_was_given_up_can_not_be_done_later(store, place, monkeypat
         raise Unreachable("etcd doesn't answer.")
 
     monkeypatch.setattr(Client, "transact", given_up)
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable) as given:
         store.compare_and_swap([("a", 0, b"late")], None)
+    assert given.value.is_in_doubt
+    with pytest.raises(Unreachable) as given:  # for that doubt comes first, and nothing is tried
+        store.compare_and_swap([("b", 0, b"")], None)
+    assert not given.value.is_in_doubt
     monkeypatch.setattr(Client, "transact", transact)
     assert store.read("a") == (None, 0)  # what the caller now believes
-    assert len(late) == 1 and not Client(place).transact(*late[0]).is_done
+    assert len(late) == 2 and not Client(place).transact(*late[0]).is_done
     assert store.read("a") == (None, 0)
 
 

@@ -1,12 +1,11 @@
 """`covey attack`: whom it may aim at, what it prints."""
 
-import asyncio
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from covey.drops import ConfigError
 
-from .. import control, output
+from .. import control, interrupts, output
 from .. import site as sites
 from ..demo.verdicts import Attack, Verdict
 from ..errors import FAILURE, MISUSE, Problem
@@ -46,7 +45,7 @@ def run(
     plan = Plan(site, group, address, watch, seconds, rekeys and running is not None, seed)
     screen.begin(group, address, running is not None, rekeys)
     try:
-        asyncio.run(Raid(plan, screen).run())
+        interrupts.run(Raid(plan, screen).run)
     except ConfigError as error:
         raise Problem(f"{str(error).rstrip('.')}.") from error
     return screen.end()

@@ -8,6 +8,7 @@ from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 
+from .. import interrupts
 from ..errors import FAILURE, MISUSE, Problem
 from ..output import Log, emit, line
 from ..service.notify import Notifier
@@ -31,7 +32,7 @@ def run(path: Path, as_json: bool, only_check: bool) -> None:
         line(f"{path} will do: {count} flow{'s' if count > 1 else ''}, and both cards are apart.")
         return
     try:
-        asyncio.run(gateway.run())
+        interrupts.run(gateway.run)
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from None
 

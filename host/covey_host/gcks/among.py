@@ -25,6 +25,7 @@ from .sockets import own_address
 from .spis import Spis
 
 _HEAR_MS = 1_000  # from one time that it hears who the others are to the next
+_IN_FORCE = "The policy is in force all the same: what is left to do is tried again and again."
 _AGAIN = 3  # how often a command is begun anew where another became the holder meanwhile
 
 
@@ -83,7 +84,11 @@ class Among:
         else:
             outs += self._look(now_ms)
         self._aim(now_ms)
-        more, next_ms = self.keyserver.step(now_ms)
+        try:
+            more, next_ms = self.keyserver.step(now_ms)
+        except BaseException:
+            self.keyserver.keep(outs)
+            raise
         return outs + more, min(wait_ms, next_ms)
 
     def _look(self, now_ms: int) -> list[Out]:
@@ -127,7 +132,13 @@ class Among:
             sitepolicy.remember(ledger, self._text)
         sitepolicy.write(ledger, text)
         self._text = text
-        return self.keyserver.reload(rules, now_ms)
+        try:
+            return self.keyserver.reload(rules, now_ms)
+        except Fenced:
+            raise
+        except Problem as problem:
+            sentence = f"{problem.sentence} {_IN_FORCE}"
+            raise Problem(sentence, problem.status) from problem
 
     def drain(self, now_ms: int) -> tuple[list[str], list[Out]]:
         """→ where members are sent, what is to be said. Problem where there is nobody else."""

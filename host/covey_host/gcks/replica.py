@@ -63,7 +63,7 @@ class Replica:
         self._store.join(self.name)
         self._keyserver.follow(now_ms)
         self._keyserver.between = self._between
-        self._keyserver.on_busy = self._beat
+        self._keyserver.on_busy = self._beat_meanwhile
         self._lead = self._keyserver.lead_seen
         self._next_look_ms = self._next_beat_ms = self._next_present_ms = now_ms
         self._wait_anew()
@@ -76,7 +76,9 @@ class Replica:
         try:
             if now_ms >= self._next_look_ms:
                 self._next_look_ms = now_ms + LOOK_MS
-                outs += self._look(now_ms)
+                outs += self._keyserver.catch_up(now_ms)
+                if self._look(now_ms):
+                    outs += self._take(self._lead.version, now_ms)
             if self._keyserver.is_holder and now_ms >= self._next_beat_ms:
                 self._next_beat_ms = now_ms + BEAT_MS
                 self._beat()
@@ -127,14 +129,14 @@ class Replica:
         beat_ms = (self._next_beat_ms,) if self._keyserver.is_holder else ()
         return (self._next_look_ms, self._next_present_ms, *beat_ms)
 
-    def _look(self, now_ms: int) -> list[Out]:
-        outs = self._keyserver.catch_up(now_ms)
+    def _look(self, now_ms: int) -> bool:
+        """At who leads, as was just seen → whether this one is to."""
         lead, former = self._keyserver.lead_seen, self._lead
         apart_ms = 0 if self._seen_ms is None else now_ms - self._seen_ms
         self._lead, self._seen_ms = lead, now_ms
         if self._keyserver.is_holder:
             self._silent_ms = 0
-            return outs
+            return False
         facts = _facts_of(lead.facts)
         self._keyserver.leave_alone(_names(facts.get("busy")), now_ms)
         if lead.version != former.version:
@@ -144,12 +146,12 @@ class Replica:
         else:
             self._silent_ms += min(apart_ms, _MOST_APART_MS)
         if self.is_resigned or self._keyserver.lacks_policy:
-            return outs
+            return False
         is_free = self._may_go_on and facts.get("free") is True
-        if is_free or self._silent_ms >= self._patience_ms:
-            self._wait_anew()
-            outs += self._take(lead.version, now_ms)
-        return outs
+        if not is_free and self._silent_ms < self._patience_ms:
+            return False
+        self._wait_anew()
+        return True
 
     def _take(self, seen: int | None, now_ms: int) -> list[Out]:
         """The run goes on, whatever it is by then, or a new one begins."""
@@ -169,8 +171,18 @@ class Replica:
         others are to see us meanwhile."""
         if passed_ms < BEAT_MS or not self._keyserver.is_holder:
             return False
-        self._beat()
+        self._beat_meanwhile()
         return True
+
+    def _beat_meanwhile(self) -> None:
+        """In a work: that finds out by itself whether the store can be written, and by its end it
+        may be there again."""
+        try:
+            self._beat()
+        except (Fenced, WentBack):
+            raise
+        except Problem:
+            pass
 
     def _beat(self) -> None:
         self._store.beat(self._keyserver.term, self._said())

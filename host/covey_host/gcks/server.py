@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from covey.drops import DROP_UNKNOWN_SPI, Drops
 
+from .. import interrupts
 from ..control import ControlSocket
 from ..errors import INTERRUPTED, MISUSE, Problem
 from ..operations import LISTEN_WAITS, Operations, changes_state
@@ -120,7 +121,7 @@ class Server:
             else:
                 self._keyserver = KeyServer(store, rules, spis=self._spis(), now=now_ms)
             self._operations = Operations(self._site, store, self)
-            return asyncio.run(self._serve())
+            return interrupts.run(self._serve)
         finally:
             if self._workers:
                 self._workers.close()

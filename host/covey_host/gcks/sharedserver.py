@@ -77,7 +77,7 @@ class SharedKeyServer(KeyServer):
         self.elsewhere: Callable[[IkeSA], Payloads] = lambda _: [notify(ike.REGISTRATION_FAILED)]
         self._office = Office(replica, self._time, self._by_now)
         self._unborn: dict[str, SharedGroup] = {}  # of policy, and not in the store yet
-        self._unsent: list[Out] = []  # what came up while members were looked at
+        self._unsent: list[Out] = []  # what came up besides: said with what is due
         self._between_ms = 0
         self._has_former = False  # perhaps, in the store: groups that end
         self._moved: set[str] = set()  # groups that others have written, during a work
@@ -106,6 +106,10 @@ class SharedKeyServer(KeyServer):
     def term(self) -> int | None:
         """Of the holder; None: this one follows."""
         return self._ledger.term
+
+    def keep(self, outs: list[Out]) -> None:
+        """What it has handed back, and is not sent: for the next time."""
+        self._unsent[:0] = outs
 
     def leave_alone(self, busy: Iterable[str], now_ms: int) -> None:
         """What the holder says of `busy`: for a bounded time, should nobody take it back."""
@@ -137,7 +141,7 @@ class SharedKeyServer(KeyServer):
         """Be the holder: the term was acquired. Groups of another run than the lead has by now get
         new keys, those of that one go on as they are. Problem: it follows again; Fenced: another
         one was faster."""
-        self._unsent += self._catch_up(now_ms)  # to what was written last before the term
+        self._catch_up(now_ms)  # to what was written last before the term
         if self.lead_seen.term != term:
             raise Fenced("Another key server has the term by now.")
         for group in self._groups.values():
@@ -235,35 +239,35 @@ class SharedKeyServer(KeyServer):
     def catch_up(self, now_ms: int) -> list[Out]:
         """See what others have written, by one cheap read where that is nothing. Problem: the
         store can't be read, or (WentBack) it is not what it was."""
-        outs = self._catch_up(now_ms)
+        self._catch_up(now_ms)
         self._responder.redirects.is_parting = False
         self._ask(now_ms)
-        return outs + self._due(now_ms)
+        return self._due(now_ms)
 
-    def _catch_up(self, now_ms: int) -> list[Out]:
+    def _catch_up(self, now_ms: int) -> None:
+        """Problem: the next look begins where this one did. What was done by then is done, and
+        known to be: what there is to say of it is said with what is due next."""
         self._has_lost_time()
         try:
             found = self._store.changed("", self.since)
         except WentBack:
             self._office.is_shut = True
             raise
-        outs = self._take(found, now_ms)
+        self._take(found, now_ms)
         self.since, self._office.looked_ms = found.revision, now_ms
         self._office.is_unsure = False
-        return outs
 
     def _has_lost_time(self) -> bool:
         has_lost = super()._has_lost_time()
         self._office.is_unsure |= has_lost
         return has_lost
 
-    def _take(self, found: Changed, now_ms: int) -> list[Out]:
-        outs = []
+    def _take(self, found: Changed, now_ms: int) -> None:
         if found.lead.term != self.lead_seen.term:
             self._asked.clear()  # whoever holds now has not heard it
         self.lead_seen = found.lead
         if self.is_holder and found.lead.term != self._ledger.term:
-            outs += self.step_down(now_ms)
+            self._unsent += self.step_down(now_ms)
         if not self.is_holder:
             self._office.run = found.lead.run
         rows = {key: (value, version) for key, value, version in found.rows}
@@ -273,16 +277,15 @@ class SharedKeyServer(KeyServer):
         names = [key.removeprefix(MEMBER) for key in rows if key.startswith(MEMBER)]
         if names:
             self._authority.recount()
-            outs += self._take_members(names, now_ms)
+            self._take_members(names, now_ms)
         if any(key.startswith(_TRUST) for key in rows):
             self.refresh_trust()
             for name, id in self._responder.certificates().items():
                 if self.trust.is_void(id):  # the holder knows of the one that it used last
-                    outs += self._responder.dismiss(name, now_ms)
+                    self._unsent += self._responder.dismiss(name, now_ms)
         if self.is_holder:
             for key in (key for key in rows if key.startswith(asks.PREFIX)):
                 self._hear_ask(key, *rows[key], now_ms)
-        return outs
 
     def _take_site(self, rows: dict[str, tuple[bytes, int]], now_ms: int) -> None:
         if POLICY in rows and rows[POLICY][1] != self._ledger.version(POLICY):
@@ -309,23 +312,24 @@ class SharedKeyServer(KeyServer):
                 by_group.setdefault(name, {})[tail] = row
         self._moved |= by_group.keys()
         is_new = False
-        for name, some in by_group.items():
-            if name in self._groups:
-                group = self._groups[name]
-                was = group.epoch
-                group.catch_up(some, now_ms)
-                is_new |= group.epoch is not was
-            elif name in self._unborn:
-                self._unborn[name].load(now_ms)
-                if self._unborn[name].epoch is not None:
-                    self._groups[name] = self._unborn.pop(name)
-            self.relay.is_stale = True
-        if is_new:
-            self._responder.hurry(now_ms)
+        try:
+            for name, some in by_group.items():
+                if name in self._groups:
+                    group = self._groups[name]
+                    was = group.epoch
+                    group.catch_up(some, now_ms)
+                    is_new |= group.epoch is not was
+                elif name in self._unborn:
+                    self._unborn[name].load(now_ms)
+                    if self._unborn[name].epoch is not None:
+                        self._groups[name] = self._unborn.pop(name)
+                self.relay.is_stale = True
+        finally:  # where one can't be read, the next look finds nothing new of those before it
+            if is_new:
+                self._responder.hurry(now_ms)
 
-    def _take_members(self, names: list[str], now_ms: int) -> list[Out]:
+    def _take_members(self, names: list[str], now_ms: int) -> None:
         """What they may do may have changed."""
-        outs = []
         for name in names:
             sa = self._responder.open_sa(name)
             asking = [self._groups[n] for n in self._office.asking if n in self._groups]
@@ -340,13 +344,12 @@ class SharedKeyServer(KeyServer):
                 continue
             gone = member is None or not member.is_proven_by(sa.proven_by)
             if gone or not any(member.may_join(group) for group in self._groups):
-                outs += self._responder.dismiss(name, now_ms, is_excluded=True)
+                self._unsent += self._responder.dismiss(name, now_ms, is_excluded=True)
                 continue
             lost = [
                 g for g in sa.registered if g in self._groups and not self._groups[g].has(name)
             ]
             self._responder.put_out(name, lost)
-        return outs
 
     # What only the holder may do
 
@@ -466,8 +469,9 @@ class SharedKeyServer(KeyServer):
         return outs + late + self._due(now_ms)
 
     def _due(self, now_ms: int) -> list[Out]:
-        outs, self._unsent = self._unsent, []
-        return outs + super()._due(now_ms)
+        outs = super()._due(now_ms)
+        outs, self._unsent = self._unsent + outs, []
+        return outs
 
     def rekey(self, group: str, now_ms: int) -> list[Out]:
         return self._as_holder(partial(super().rekey, group, now_ms), now_ms)
@@ -511,7 +515,7 @@ class SharedKeyServer(KeyServer):
                 except Moved:
                     self._settle(was_stale)
                     if now_ms is not None:
-                        self._unsent += self._catch_up(now_ms)
+                        self._catch_up(now_ms)
                     if was_holder and not self.is_holder:
                         raise Fenced("Another key server has the term by now.") from None
                     if lost >= _PATIENCE and not self.busy >= self._moved:
@@ -537,7 +541,7 @@ class SharedKeyServer(KeyServer):
     def _written_together(self, now_ms: int):
         """The ledger's together(); where others have written, members are looked at again."""
         if now_ms < self._crowded_ms:
-            self._unsent += self._catch_up(now_ms)
+            self._catch_up(now_ms)
         was_stale = self._stale()
         try:
             with self._ledger.together():
@@ -552,7 +556,7 @@ class SharedKeyServer(KeyServer):
             self._crowded_ms = now_ms + _CROWDED_MS
             if self._ledger.is_fenced:
                 self._unsent += self.step_down(now_ms)
-            self._unsent += self._catch_up(now_ms)
+            self._catch_up(now_ms)
             was_stale = self._stale()
             try:
                 with self._ledger.together():

@@ -82,7 +82,8 @@ class Replica(NamedTuple):
 class Store(Protocol):
     """Every method raises Problem (one sentence) where the store can't be read or written.
 
-    After a Problem from a writing method its outcome is unknown: read before trying again.
+    After a Problem from a writing method its outcome is unknown: read before trying again. Of a
+    swap that may have been written for others to read the Problem says so: is_in_doubt.
     What a writing method returned for is on the disk (or in a quorum), whatever is killed next.
     """
 

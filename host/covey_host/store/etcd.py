@@ -14,6 +14,7 @@ from . import KEEP, Change, Changed, Replica, Value, etcdrows, etcdwriter
 from .etcdclient import (
     Client,
     Found,
+    Unreachable,
     delete,
     get,
     has_mod,
@@ -84,8 +85,12 @@ class EtcdStore:
         changes = [(key, version, _octets(value)) for key, version, value in changes]
         swap = self._swap if is_small(changes) else self._swap_by_journal
         done = None
-        while done is None:
-            done = swap(changes, term)
+        try:
+            while done is None:
+                done = swap(changes, term)
+        except Unreachable as problem:  # else etcd has refused it
+            problem.is_in_doubt = True
+            raise
         for key, _, value in changes:
             if done and value is not KEEP:
                 self._reader.forget(key)
