@@ -200,7 +200,7 @@ class Member(DataPath):
         if text_len < 0:
             return self._not_sent(text_len, n, now_ms)
         sa.context.seal(self.tx, 0, _AAD_LEN, text_len)
-        words = self._words
+        words = self.words
         words[_SENT] = words[_SENT] + 1 & _COUNT_MASK
         return text_len + _OVERHEAD
 
