@@ -77,7 +77,6 @@ class Membership:
     rekeys = 0
     _before = None  # the registration.Registration before, if the server has ended it, and
     _before_asked = None  # its config.Server: what is repeated is answered again
-    _last_words = ()  # what that one has to say, addressed
     _said_awake = False  # to the server of ._ike: that we have run since we got what we have
     _leaving = False
     _asked_at = 0  # group.rekey.turns, as what is out was asked
@@ -146,7 +145,6 @@ class Membership:
         try:
             if self._before is not None and self._before.has_ended(data):
                 self._before.receive(data, now_ms, source)
-                self._hear_out()
                 return
             self._ike.receive(data, now_ms, source)
         except MemoryError:
@@ -166,8 +164,10 @@ class Membership:
 
     def outgoing(self):
         """(datagram, config.Server or the source of a request) to send, or (None, None)."""
-        if self._last_words:
-            return self._last_words.pop(0)
+        if self._before is not None:  # what it still has to say
+            out = self._before.take_outgoing()
+            if out is not None:
+                return addressed(*out, self._before_asked)
         out = self._ike.take_outgoing() if self._ike is not None else None
         return (None, None) if out is None else addressed(*out, self._asked)
 
@@ -366,7 +366,6 @@ class Membership:
                 self._servers.part(self)
             if self._ike.state == registration.CLOSED:
                 self._before, self._before_asked = self._ike, self._asked
-                self._hear_out()
             self._ike.close()
         server = self._asked = self._servers.current
         keys = self.member.keys
@@ -379,15 +378,6 @@ class Membership:
             path=self._path_to(server),
             awake=self._said_awake,
         )
-
-    def _hear_out(self):
-        """What the IKE SA before this one still has to say."""
-        while True:
-            out = self._before.take_outgoing()
-            if out is None:
-                return
-            words = addressed(*out, self._before_asked)
-            self._last_words = list(self._last_words) + [words]
 
     def _ask(self):
         """Ask for the current keys, over the IKE SA if it lives."""

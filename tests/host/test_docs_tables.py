@@ -283,7 +283,7 @@ def test_the_status_of_a_member():
     assert [code(name) for name in table(CLI, "status")] == names
     assert list(example) == names
     states = set(re.findall(r"`(\w+)`", table(CLI, "status")["`state`"][2 - 1]))
-    assert states == set(membership.NAMES.values())
+    assert states == set(membership.NAMES)
 
 
 def test_the_packet():
@@ -309,7 +309,7 @@ def calls(paths, *functions):
 
 
 def test_the_events_of_a_member():
-    states = set(membership.NAMES.values()) - {"idle"}  # where it begins: told to nobody
+    states = set(membership.NAMES) - {"idle"}  # where it begins: told to nobody
     named = {join._EVENTS.get(state, state) for state in states}
     named |= set(calls([Path(membership.__file__), Path(several.__file__)], "append"))
     named |= set(calls([Path(join.__file__)], "tell"))

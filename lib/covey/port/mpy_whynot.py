@@ -26,4 +26,4 @@ def joined(e, errno, no_address, group, port, interface):
 
 def unread(path, e):
     why = {2: "there is no such file", 13: "permission denied", 21: "it is a directory"}
-    return "%s can't be read: %s" % (path, why.get(e.errno) or "error %d" % e.errno)
+    return "%s can't be read: %s" % (path, why.get(e.errno) or "the system's error %d" % e.errno)

@@ -8,6 +8,7 @@ import gc
 from counting import cost, report, steps
 from packets import PAYLOAD_MOST, SPI, data_sa
 
+from covey import sources
 from covey.drops import NOTHING, WAITS
 from covey.job import finish
 from covey.member import Member
@@ -29,7 +30,7 @@ PAYLOADS = [bytes([n]) * LEN for n in range(BATCH)]
 def member(sends):
     made = Member(payload_max=PAYLOAD_MOST, sender=sends, waiting_slots=16)
     sa = data_sa()
-    sa.senders.enlist(ROSTER)
+    sources.enlist(sa, ROSTER)
     signers = Signers(ROSTER, {NAMES[INDEX]: POINT})
     own = (INDEX, KEY) if sends else (None, None)
     sa.auth = Signatures(6, signers, NAMES, *own, LOW_BITS, 7)

@@ -8,6 +8,7 @@ import gc
 from counting import cost, report
 from packets import PAYLOAD_MOST, SPI, a_receiver, a_sender, data_sa
 
+from covey import sources
 from covey.chainhash import Step
 from covey.drops import NOTHING, WAITS
 from covey.member import Member
@@ -53,7 +54,7 @@ def member(sends):
     keeper.chains.tell([(INDEX, FIRST, SALT, FIRST - 1, commitment)], NAMES)
     keeper.clock.learn(FIRST * INTERVAL_MS, 0, 0)
     sa = data_sa()
-    sa.senders.enlist(ROSTER)
+    sources.enlist(sa, ROSTER)
     sa.auth = TimedMACs(keeper, NAMES, LOW_BITS, 7)
     if sends:
         keeper.own.take(FIRST - 1, SALT, keys)
