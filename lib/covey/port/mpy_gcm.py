@@ -48,6 +48,7 @@ _KEYSTREAM = const(864)
 _SPARE = const(4)
 _MOST_AAD = const(112)
 _MOST_TEXT = const(4032)
+_DATAGRAM = const(1536)
 _AT_ONCE = const(18)  # blocks of keystream
 _WIDE = const(256)  # the first block number of two octets: it begins a piece
 
@@ -63,7 +64,7 @@ _EIO = const(5)
 if sys.byteorder != "little":
     raise ImportError("AES-GCM here is for little-endian boards")
 
-_most = 1536
+_most = _DATAGRAM
 _ghash = None  # the module chosen; loaded with the first key
 # States of keys that have gone, for those to come: pieces of 2 KB are hard to find in a heap that
 # has been in use for a week.
@@ -132,10 +133,12 @@ class GCMContext:
     @staticmethod
     def reserve(count, text_len=None):
         """Memory for so many keys beside those that are there, made now. text_len: given, where
-        texts are to come: their workspace too.
+        texts are to come: their workspace too, and none of a datagram's is too long.
         """
+        global _most
         _load()
         if text_len is not None and _work is None:
+            _most = max(_most, _DATAGRAM)
             _make_workspace()
         if count > len(_spare):
             _spare.extend([None] * (count - len(_spare)))
