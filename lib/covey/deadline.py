@@ -86,16 +86,18 @@ class Deadlines:
     def at(self, n):
         """That one to look at, until another is."""
         one, w = self._one, self._words
-        one._days = w[3 * n]
-        one._ms = w[3 * n + 1]
-        one._seen_ms = w[3 * n + 2]
+        n *= 3
+        one._days = w[n]
+        one._ms = w[n + 1]
+        one._seen_ms = w[n + 2]
         return one
 
     def _put(self, n):
         one, w = self._one, self._words
-        w[3 * n] = one._days
-        w[3 * n + 1] = one._ms
-        w[3 * n + 2] = one._seen_ms
+        n *= 3
+        w[n] = one._days
+        w[n + 1] = one._ms
+        w[n + 2] = one._seen_ms
 
 
 class Patience:

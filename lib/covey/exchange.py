@@ -103,7 +103,7 @@ class IkeSA:
 
     def kwk(self):
         """The default KWK of this IKE SA, RFC 9838 section 3.1.1; whoever asks owns it."""
-        return bytearray(ike.default_kwk(self.sk_d, self.kwa))
+        return ike.default_kwk(self.sk_d, self.kwa)
 
     @property
     def is_alive(self):

@@ -84,9 +84,7 @@ class Peer:
         need(named, DROP_IKE_AUTH)
         if self.has_ppk:
             config.ppk.settle(payloads, self.sa.sk_d, self.keys.sk_pr)
-            self.has_ppk = (
-                False  # once, though memory may end behind it, and the answer come again
-            )
+            self.has_ppk = False  # once, though memory may end then, and the answer come again
         if config.credentials is not None:
             return WAITS
         expected = ike.psk_auth(config.psk, self.keys.sk_pr, self.response, nonce_i, idr)

@@ -125,8 +125,8 @@ class Answering(_Basis):
         nonces = self._peer_nonce, self._nonce
         made = self.make(shared, nonces, (proposal.spi, self._spi), self._bits, self._kwa, False)
         cipher = offer.GCM_256 if self._bits == 256 else offer.GCM_128
-        wrap = offer.KWA_256 if self._kwa == ike.KW_5649_256 else offer.KWA_128
-        chosen = cipher, offer.PRF, offer.CURVE25519, wrap
+        kwa = offer.KWA_256 if self._kwa == ike.KW_5649_256 else offer.KWA_128
+        chosen = cipher, offer.PRF, offer.CURVE25519, kwa
         payloads = [
             (ike.SA, offer.proposal(0, proposal.num, ike.IKE, self._spi, *chosen)),
             (ike.NONCE, self._nonce),

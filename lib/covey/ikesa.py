@@ -242,7 +242,8 @@ def psk_auth(psk, sk_p, real_message, peer_nonce, id_body):
 
 
 def default_kwk(sk_d, kwa):
-    """GSK_w of a unicast IKE SA, RFC 9838 section 3.1.1, as long as its KWA's keys are."""
+    """GSK_w of a unicast IKE SA, RFC 9838 section 3.1.1, as long as its KWA's keys are: a
+    bytearray, which who asks owns."""
     return prf_plus(sk_d, b"Key Wrap for G-IKEv2", KWK_LEN[kwa])
 
 

@@ -351,13 +351,10 @@ class Registration:
         try:
             handshake.work()
         except FormatError as e:
-            self.drops.count(e.reason)
-            self._fail_if_alone(name_of(e.reason))
-        if self.state == STARTING and handshake.request:
-            self._become(INIT)
-            self._wait()
-        elif self.state == INIT and handshake.peers:
-            self._become(AUTH)
+            self._fail_if_alone(name_of(self.drops.count(e.reason)))
+        state = self.state
+        if state == STARTING and handshake.request or state == INIT and handshake.peers:
+            self._become(state + 1)
             self._wait()
 
     def _check_timers(self):

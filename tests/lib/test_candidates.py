@@ -128,8 +128,9 @@ def test_what_came_too_early_has_no_more_right_to_its_place_than_others():
         rekey.says[_message(number)] = DROP_REKEY_BUSY
     _look_at_all(waiting, True)
     for number in range(8, 300):
+        heard = [_message(number)] + waiting._waiting  # of the others nothing is kept: heap
+        rekey.says = dict.fromkeys(heard, DROP_REKEY_BUSY)
         waiting.hear(_message(number), True)
-        rekey.says[_message(number)] = DROP_REKEY_BUSY
         _look_at_all(waiting, True)
         assert len(waiting._waiting) == waiting._seen == 8
     assert max(_numbers(waiting._waiting)) > 280
