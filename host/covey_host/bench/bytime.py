@@ -2,6 +2,7 @@
 
 import random
 
+from covey import sources
 from covey.chainhash import Step
 from covey.drops import NOTHING, WAITS
 from covey.member import Member
@@ -83,7 +84,7 @@ class _Pair:
         group = (_GROUP, _GROUP, 2222, 2222, 17)
         shape = SN_UNSPECIFIED, 16, (10, 16), None, 1
         sa = DataSA(b"\x9f\x3a\x12\xc4", bytes(range(20)), group, anyone, *shape)
-        sa.senders.enlist([(1, 0, _NAMES[1])])
+        sources.enlist(sa, [(1, 0, _NAMES[1])])
         sa.auth = TimedMACs(keeper, _NAMES, 6, 1)
         member.keys.install(sa, 0)
         if own is not None:

@@ -5,6 +5,7 @@ import gc
 from counting import cost, report
 from packets import PAYLOAD_MOST, SPI, data_sa
 
+from covey import sources
 from covey.cmac import CMACContext
 from covey.mac import ReceiverMACs
 from covey.member import Member
@@ -26,7 +27,7 @@ def member(slots, sends):
     made = Member(payload_max=PAYLOAD_MOST, sender=sends)
     sa = data_sa()
     if slots:
-        sa.senders.enlist(ROSTER)
+        sources.enlist(sa, ROSTER)
         heard = {} if sends else {INDEX: CMACContext(key(slots - 1))}
         told = [CMACContext(key(n)) for n in range(slots)] if sends else None
         own = None if sends else slots - 1
