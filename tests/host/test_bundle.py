@@ -216,6 +216,153 @@ def test_what_it_can_not_follow_is_said(tmp_path, text, why):
         )
 
 
+SA = "def f():\n    return 1\n\ndef g():\n    return 2\n"
+OTHER = "def f():\n    return 3\n"
+MAIN = "import covey.aio"
+
+
+@pytest.mark.parametrize(
+    "aio, others, why",
+    [
+        (
+            "from covey import other\nfrom covey.sa import f\n\ndef join():\n"
+            "    from covey.other import f\n    return f(), other.f()\n\n"
+            "def more():\n    return f()\n",
+            {},
+            "f is imported from more than one file",
+        ),
+        (
+            "from covey.sa import f\nf = f or 2\n",
+            {},
+            "f is imported, and means something else, too",
+        ),
+        (
+            "from covey import sa\n\ndef join():\n    from covey.sa import f\n    f = sa.f or f\n"
+            "    return f\n",
+            {},
+            "f is imported in join(), and bound anew",
+        ),
+        (
+            "from covey import sa\n_f = None\n\ndef join():\n    global _f\n"
+            "    from covey.sa import f as _f\n    return sa.f(), _f()\n",
+            {},
+            "_f is imported, and means something else, too",
+        ),
+        (
+            "from covey import sa\nlate = [sa]\n\ndef join():\n    from covey import late\n"
+            "    return late.f()\n",
+            {"late": SA},
+            "late is imported, and means something else, too",
+        ),
+        (
+            "try:\n    from covey.sa import f\nexcept ImportError:\n    pass\njoin = f\n",
+            {},
+            "f is imported in a `try`",
+        ),
+        ("print(1)\nfrom covey.sa import f\njoin = f\n", {}, "behind what is done here"),
+        (
+            "from covey.sa import f\n\nclass K:\n    f = f\n",
+            {},
+            "f is a global, and bound in the class K, too",
+        ),
+        ("import covey.sa\n", {}, "covey's files are imported by `from`"),
+        ("from .sa import f\njoin = f\n", {}, "covey's files are imported by their whole names"),
+        (
+            "from covey.sa import f\njoin = f, __name__\n",
+            {},
+            "__name__ is another in the one file",
+        ),
+        ("from covey.sa import f\ndel f\n", {}, "a global is deleted"),
+        (
+            "from covey import sa\nfrom covey.port import unload\n\ndef join():\n"
+            "    unload('sa')\n    return sa.f()\n",
+            {"port": "def unload(name):\n    pass\n"},
+            "sa is to be forgotten, but a part of the one file",
+        ),
+        (
+            "from covey import sa\n\ndef join(x):\n    def inner():\n        global x\n"
+            "        x = 2\n    return inner(), sa.f(), x\n",
+            {},
+            "inner(), inside join(), says `global`",
+        ),
+        (
+            "from covey import sa\n\ndef join():\n    from covey import late\n"
+            "    return sa.f, late.h()\n",
+            {"late": "from covey.sa import *\n\ndef h():\n    return f()\n"},
+            "all of covey.sa is imported",
+        ),
+        (
+            "from covey import sa, other\njoin = sa.f, other.h\n",
+            {"other": "from os import abs\n\ndef h():\n    return abs\n", "sa": "f = abs(-2)\n"},
+            "abs is imported, and covey/sa.py means the builtin",
+        ),
+        (
+            "from covey import sa\njoin = sa.f\n",
+            {
+                "sa": "from covey import other\nf = other.g\n",
+                "other": "from covey import sa\ng = [sa]",
+            },
+            "covey/sa.py is imported by what it imports",
+        ),
+        (
+            "from covey import stack\njoin = stack.f\n",
+            {"stack": SA},
+            "that is the name of the one",
+        ),
+        (
+            "from covey import sa\n\ndef join():\n    from covey import late\n"
+            "    return sa.f, late.h()\n",
+            {
+                "sa": "n = 0\n\ndef f():\n    global n\n    n = [n]\n\nf()\n",
+                "late": "from covey import sa\n\ndef h():\n    return sa.n\n",
+            },
+            "covey/late.py imports n, which covey/sa.py changes",
+        ),
+    ],
+)
+def test_what_would_be_misunderstood_is_refused(tmp_path, aio, others, why):
+    texts = {"sa": SA, "other": OTHER, "aio": aio, **others}
+    with pytest.raises(SyntaxError, match=re.escape(why)):
+        bundled(tmp_path, MAIN, texts)
+
+
+@pytest.mark.parametrize(
+    "main, why",
+    [
+        ("import covey.aio\nprint(covey.sa.f)", "covey.sa is used, and not imported"),
+        ("from covey import sa\nsa.pause = 2", "covey.sa.pause is set, which changes nothing"),
+        ("import covey.aio\nprint(covey.aio.sa)", "covey.aio.sa is a file, and to be imported"),
+        ("from covey.aio import sa", "covey.aio.sa is a file, and to be imported"),
+        ("from covey import sa\nprint(sa.n)", "covey.sa.n changes, and can't be looked at"),
+    ],
+)
+def test_what_an_application_would_find_changed_is_refused(tmp_path, main, why):
+    texts = {
+        "aio": "from covey import sa\n\ndef join():\n    return sa.f(), sa.n\n",
+        "sa": "pause = n = 1\n\ndef f():\n    global n\n    n = n + pause\n    return n\n",
+    }
+    with pytest.raises(SyntaxError, match=re.escape(f"an application: {why}")):
+        bundled(tmp_path, main, texts)
+
+
+def test_a_traceback_tells_the_file_of_each_function(tmp_path):
+    """What it calls the one file is no help, and one short name is many functions'."""
+    texts = {
+        "aio": "from covey.sa import SA\n\ndef join():\n"
+        "    return SA().spi_of_it(), Own().size_of_it()\n\n"
+        "class Own:\n    def size_of_it(self):\n        return 1\n",
+        "sa": "class SA:\n    def spi_of_it(self):\n        return 2\n",
+    }
+    names = bundled(tmp_path, MAIN, texts).names
+    meant = "|".join(names["in stack"].values()).split("|")
+    assert {"aio.join", "aio.size_of_it", "sa.spi_of_it"} <= set(meant)
+    short = next(short for short in names["stack"] if "spi_of_it" in names["stack"][short])
+    said = f'  File "stack", line 1, in {short}\nAttributeError: {short!r}\n'.splitlines()
+    lines = list(shrink.in_words(said, names))
+    assert "sa.spi_of_it" in lines[0] and "aio.Own" not in lines[0]
+    assert "spi_of_it" in lines[1] and "sa." not in lines[1]
+
+
 def names_in(data):
     """How many names a .mpy file has, and the octets of each in its code, as uint() reads them."""
     reader = _Reader(data, 4)
@@ -264,4 +411,5 @@ def test_the_parts_are_what_micropython_loads():
     trees = {file: ast.parse(code._text(path, LIB)) for file, path in found.kept.items()}
     parts = program.Program(trees, "covey/aio.py").parts
     assert len(parts) > 40
-    assert {program.dotted(file) for file in parts} == loaded - {"covey.iana"}, "numbers alone"
+    numbers_alone = {"covey.iana", "covey.sentences"}
+    assert {program.dotted(file) for file in parts} == loaded - numbers_alone

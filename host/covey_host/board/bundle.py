@@ -21,6 +21,7 @@ from collections.abc import Iterable
 
 from .identifiers import DEFINITIONS
 from .program import STACK, Program, binds, dotted, foreign, from_stack, here, is_ours
+from .strict import check
 from .unify import Unified
 
 _FIRST = "covey/aio.py"
@@ -29,16 +30,20 @@ _OF_ONE_OCTET = 126  # names: 128, but for that of the file and _
 
 
 def bundle(
-    trees: dict[str, ast.Module], doors: set[str], asked: set[str]
+    trees: dict[str, ast.Module],
+    applications: list[ast.Module],
+    doors: set[str],
+    asked: set[str],
 ) -> dict[str, ast.Module]:
     """{covey/sa.py: tree} → the same program in the same trees. The parts no longer import each
     other, and no two of their globals have one name, so that join() can make one file of them.
 
     doors: the files that applications may import; asked: what of their globals they may name.
-    SyntaxError: lib/covey does what this can't follow: a part is used as a value, a global changes
-    that another file imports, or one is hidden where it is meant.
+    SyntaxError: lib/covey does what this can't follow (board.strict, and what only shows on the
+    way: a part used as a value, a global that is hidden where it is meant).
     """
     program = Program(trees, _FIRST)
+    check(trees, applications, program)
     whole = {file: tree for file, tree in trees.items() if file not in program.parts}
     for file in program.parts:
         whole[_PART + dotted(file).partition(".")[2]] = trees[file]
@@ -59,6 +64,11 @@ def _door(program: Program, file: str, names: Iterable[str]) -> ast.Module:
 def parts_of(files: Iterable[str]) -> list[str]:
     """Those that bundle() left to be joined, in the order in which they are loaded."""
     return [file for file in files if file.startswith(_PART)]
+
+
+def part_name(file: str) -> str:
+    """What is said of one: port.mpy, which was covey/port/mpy.py."""
+    return file.removeprefix(_PART)
 
 
 def join(trees: dict[str, ast.Module]) -> None:

@@ -199,7 +199,7 @@ def rewritten(found: Selection, in_one: bool = True) -> Shrunk:
     try:
         made = shrink(found.kept, found.heard, found.root, in_one)
     except SyntaxError as error:
-        raise Broken(f"{error.filename}: {error}") from error
+        raise Broken(f"{error.filename}: {error}" if error.filename else str(error)) from error
     if known is not None:
         _keep(json.dumps(asdict(made)).encode(), known)
     return made

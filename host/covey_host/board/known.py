@@ -84,3 +84,11 @@ FOREIGN = frozenset(
     wait_closed wait_for wait_for_ms wait_io_event waiting websocket wrap_socket
     """.split()
 )
+
+# Of these, what the unix port alone has as far as we know: on a board such a name would take memory.
+DESKTOPS = frozenset(
+    """
+    AF_UNIX SO_LINGER VfsPosix bytes_at bytearray_at ffi func funcs getenv inet_ntop mem_current
+    mem_peak mem_total ps1 ps2 putenv sockaddr stack_size system unsetenv
+    """.split()
+)

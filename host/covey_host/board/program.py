@@ -30,6 +30,7 @@ class Program:
         self.asked_of = {file: asked(tree) for file, tree in trees.items()}
         self._own = {file: self._bound_at_start(tree) for file, tree in trees.items()}
         self._changing = {file: set(_changing(tree)) for file, tree in trees.items()}
+        self.unknown = {}  # names that each file says and does not bind, such as builtins
         self._shared = self._not_unique(trees)
 
     def _not_unique(self, trees: dict[str, ast.Module]) -> set[str]:
@@ -37,8 +38,10 @@ class Program:
         homes, taken = defaultdict(set), set()
         for file, tree in trees.items():
             said = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-            taken |= said - self._own[file].keys() - self._imports[file].keys()
-            taken |= set(_bound_inside(tree))
+            inside = set(_bound_inside(tree))
+            known = self._own[file].keys() | self._imports[file].keys()
+            taken |= said - known | inside
+            self.unknown[file] = said - known - inside
             for name, origin in self._own[file].items():
                 homes[name].add(origin or file)
         for name, where in homes.items():
@@ -66,11 +69,14 @@ class Program:
                     yield self._files[node.module]
 
     def _load(self, file: str, trees: dict[str, ast.Module], above: set[str]) -> None:
+        if file in above and not file.endswith("/__init__.py"):  # whence files are taken, too
+            raise SyntaxError(f"{file} is imported by what it imports")
         if file in self.parts or file in above or file not in trees:
             return
         for node in here(trees[file].body):
             for alias in node.names if is_ours(node) else ():
-                for name in (node.module, f"{node.module}.{alias.name}"):
+                whole = f"{node.module}.{alias.name}"
+                for name in (whole,) if whole in self._files else (node.module,):
                     if name in self._files and name != _PACKAGE:
                         self._load(self._files[name], trees, {*above, file})
         self.parts.append(file)
@@ -97,24 +103,46 @@ class Program:
             return "" if file in self.parts else None
         return file and self.final(file, name) or None
 
+    def is_file(self, module: str, name: str) -> bool:
+        """Whether an import takes a file itself."""
+        return f"{module}.{name}" in self._files
+
+    def is_changing(self, module: str, name: str) -> bool:
+        """Whether a function of this module binds the global anew."""
+        return name in self._changing.get(self._files.get(module), ())
+
+    def hands_on_file(self, module: str, name: str) -> bool:
+        """Whether a name of this module's is a file that it imports."""
+        file = self._files.get(module)
+        return file is not None and self.file_of(file, name) != ""
+
     def file_of(self, file: str, name: str) -> str:
         """Which file of ours a name stands for that a file imports. "": for none."""
         source, there = self._imports[file].get(name, ("", ""))
         return "" if there else source
 
-    def final(self, file: str, name: str) -> str:
-        """The one name of a part's global, whatever it is called in this file. "": it is none."""
+    def final(self, file: str, name: str, above: tuple = ()) -> str:
+        """The one name of a part's global, whatever it is called in this file. "": it is none.
+        above: where this was looked for already.
+        """
+        if (file, name) in above:
+            return ""
+        above = (*above, (file, name))
         if file in self.parts and name in self._own[file]:
             if self._own[file][name] or name not in self._shared:
                 return name
             return f"{name}__{dotted(file).rpartition('.')[2]}"
         source, there = self._imports[file].get(name, ("", ""))
-        if there and there in self._changing[source] and source in self.parts:
-            raise SyntaxError(f"{file} imports {there}, which {source} changes")
         if source:
-            return self.final(source, there) if there else ""
-        found = (self.final(star, name) for star in self._stars[file] if name[0] != "_")
-        return next(filter(None, found), "")
+            return self.imported(file, source, there, above) if there else ""
+        stars = self._stars[file] if name[0] != "_" else ()
+        return next(filter(None, (self.imported(file, star, name, above) for star in stars)), "")
+
+    def imported(self, file: str, source: str, name: str, above: tuple = ()) -> str:
+        """The one name of what a file takes out of another, once and for all."""
+        if source in self.parts and name in self._changing[source]:
+            raise SyntaxError(f"{file} imports {name}, which {source} changes")
+        return self.final(source, name, above)
 
 
 def dotted(file: str) -> str:

@@ -26,7 +26,7 @@ from itertools import product
 from string import ascii_letters
 
 from .identifiers import DEFINITIONS, FUNCTIONS, Names, arguments, is_const, stored
-from .known import FOREIGN, SHORT, SHORTEST
+from .known import DESKTOPS, FOREIGN, SHORT, SHORTEST
 from .spheres import Spheres
 
 PACKAGE = "covey"
@@ -56,7 +56,7 @@ _LOADED |= {
 _LOADED |= {"_"}  # `from x import *` leaves it out
 _POOL = tuple(word for word in SHORTEST + SHORT if word not in _LOADED)
 # What foreign objects have, and firmware in ROM: a file spells it, but it takes no memory.
-_FOR_GLOBALS = tuple(sorted(FOREIGN - _LOADED, key=lambda word: (len(word), word)))
+_FOR_GLOBALS = tuple(sorted(FOREIGN - DESKTOPS - _LOADED, key=lambda word: (len(word), word)))
 _FOR_ARGUMENTS = (*SHORTEST, "__init__", "__len__", "__hash__", "__int__", "__str__")
 _NO_NAMES = ("as", "if", "in", "is", "or")
 
@@ -67,13 +67,13 @@ def shorten(
     handed: set[str],
     others: set[str],
     together: list[str],
-) -> dict[str, dict[str, str]]:
+) -> tuple[dict[str, dict[str, str]], dict[str, dict[str, str]]]:
     """Shorten the names in the trees of all files, {covey/sa.py: tree}.
 
     outside: the identifiers that others know, or may ask for; handed: by which of them they name
     an argument; others: what files of Covey's bind that are not among these; together: the files
     that become one, whose globals meet.
-    → {covey/sa.py: {short name: what it was}}.
+    → {covey/sa.py: {short name: what it was}}, and of functions alone.
     """
     known = {file: Names(tree) for file, tree in trees.items()}
     called = handed.union(*(names.keywords for names in known.values()))
@@ -86,15 +86,17 @@ def shorten(
         known[file] = Names(tree)
     chosen = _choose(trees, known, fixed, called, others, together)
     called = {chosen.get(word, word) for word in called}
-    said = {}
+    said, functions = {}, {}
     for file, tree in trees.items():
+        named = {getattr(node, "name", "<lambda>") for node in known[file].functions}
         mine = {old: chosen[old] for old in known[file].words if old in chosen}
         _Renamed(mine).visit(tree)
         for function in known[file].functions:
             _shorten_arguments(function, called)
         _make_relative(tree, file)
         said[file] = _meanings(mine)
-    return said
+        functions[file] = _meanings({old: mine.get(old, old) for old in named})
+    return said, functions
 
 
 def _meanings(chosen: dict[str, str]) -> dict[str, str]:

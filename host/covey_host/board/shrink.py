@@ -2,6 +2,7 @@
 
     fold       numbers in the place of their names; without the key server's half
     shake      without what nobody can reach
+    bundle     what a member loads at its start is one file
     shorten    names that are Covey's own are short ones
 
 Each step reads syntax trees and nothing else, so that the same files give the same text; all that
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .bundle import bundle, join, parts_of
+from .bundle import bundle, join, part_name, parts_of
 from .fold import fold
 from .identifiers import Names, imports
 from .program import STACK, dotted
@@ -27,13 +28,15 @@ from .shorten import API, PACKAGE, public, shorten
 
 _FRAME = re.compile(r'File "([^"]+)"(, line \d+)?, in (\w+)')
 _ERROR = re.compile(r"\w+(:|$)")  # behind the frames
+_FRAMES = "in "
 _WORD = re.compile(r"(?<=')(\w+)(?=')")
 
 
 @dataclass(frozen=True)
 class Shrunk:
     texts: dict[str, str]  # covey/sa.py: what is compiled
-    names: dict[str, dict[str, str]]  # what a traceback calls a file: {short name: the real one}
+    # What a traceback calls a file: {short name: the real one}. "in " and that: of functions alone
+    names: dict[str, dict[str, str]]
 
     @staticmethod
     def short_name(file: str) -> str:
@@ -68,13 +71,14 @@ def _shrink(kept: tuple, heard: tuple[str, ...], root: Path, in_one: bool) -> Sh
     texts, trees = {}, {}
     for name, path, _ in kept:
         if name.split("/")[0] == PACKAGE:
-            trees[name] = ast.parse(fold(path, root), name)
+            trees[name] = _parsed(fold(path, root), name)
         else:
             texts[name] = path.read_text(encoding="utf-8")
     heard += tuple(texts.values())
     outside, handed, imported = set(), set(), set()
-    for text in heard:
-        names = Names(ast.parse(text))
+    applications = [ast.parse(text) for text in heard]
+    for text, tree in zip(heard, applications, strict=True):
+        names = Names(tree)
         outside |= {*names.words, *names.texts}
         handed |= names.keywords
         imported |= imports(text)
@@ -82,16 +86,25 @@ def _shrink(kept: tuple, heard: tuple[str, ...], root: Path, in_one: bool) -> Sh
     others = _bound_by_others(trees, root)
     shake(trees, outside | api)
     if in_one:
-        trees = bundle(trees, _files(imported, trees) | API.keys(), outside | api)
+        trees = bundle(trees, applications, _files(imported, trees) | API.keys(), outside | api)
     parts = parts_of(trees)
-    names = shorten(trees, outside | api, handed | api, others, parts)
+    names, functions = shorten(trees, outside | api, handed | api, others, parts)
     join(trees)
-    names[STACK] = _merged(names.pop(part) for part in parts)
+    names[STACK] = _merged({"": names.pop(part)} for part in parts)
+    frames = _merged({part_name(part) + ".": functions[part]} for part in parts)
     texts |= {name: ast.unparse(tree) + "\n" for name, tree in trees.items()}
     return Shrunk(
         dict(sorted(texts.items())),
-        {Shrunk.short_name(name): names[name] for name in sorted(names) if names[name]},
+        {Shrunk.short_name(name): names[name] for name in sorted(names) if names[name]}
+        | ({_FRAMES + Shrunk.short_name(STACK): frames} if frames else {}),
     )
+
+
+def _parsed(text: str, file: str) -> ast.Module:
+    tree = ast.parse(text, file)
+    if any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)):
+        raise SyntaxError(f"{file}: covey's files are imported by their whole names")
+    return tree
 
 
 def _files(modules: set[str], trees: Iterable[str]) -> set[str]:
@@ -99,12 +112,13 @@ def _files(modules: set[str], trees: Iterable[str]) -> set[str]:
     return {file for file in trees if dotted(file) in modules and dotted(file) != PACKAGE}
 
 
-def _merged(names: Iterable[dict[str, str]]) -> dict[str, str]:
-    """{short name: all that it stands for}"""
+def _merged(parts: Iterable[dict[str, dict[str, str]]]) -> dict[str, str]:
+    """{short name: all that it stands for}, of {what comes before these: {short name: ...}}"""
     found = {}
-    for some in names:
-        for short, meant in some.items():
-            found.setdefault(short, set()).update(meant.split("|"))
+    for part in parts:
+        for before, names in part.items():
+            for short, meant in names.items():
+                found.setdefault(short, set()).update(before + old for old in meant.split("|"))
     return {short: "|".join(sorted(meant)) for short, meant in found.items()}
 
 
@@ -135,7 +149,8 @@ def in_words(lines: Iterable[str], names: dict[str, dict[str, str]]) -> Iterator
         if frame:
             here = names.get(frame[1], {})
             start, end = frame.span(3)
-            line = line[:start] + here.get(frame[3], frame[3]) + line[end:]
+            functions = names.get(_FRAMES + frame[1], here)
+            line = line[:start] + functions.get(frame[3], frame[3]) + line[end:]
         elif _ERROR.match(line):
             pieces = _WORD.split(line)
             line = "".join(here.get(piece, piece) for piece in pieces)

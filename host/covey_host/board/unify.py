@@ -61,7 +61,9 @@ class Unified(ast.NodeTransformer):
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         node.name = self._named(node.name)
+        node.decorator_list = [self.visit(one) for one in node.decorator_list]
         node.bases = [self.visit(base) for base in node.bases]
+        node.keywords = [self.visit(one) for one in node.keywords]
         node.body = self._inside(self._bound(node.body), True, node.body) or [ast.Pass()]
         return node
 
@@ -79,9 +81,13 @@ class Unified(ast.NodeTransformer):
         return bound - changed
 
     def _visit_comprehension(self, node: ast.AST) -> ast.AST:
+        """What it goes through first is outside of it."""
+        first = self.visit(node.generators[0].iter)
+        node.generators[0].iter = ast.Constant(None)
         self._scopes.append((False, {*targets(node)}))
         self.generic_visit(node)
         self._scopes.pop()
+        node.generators[0].iter = first
         return node
 
     visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _visit_comprehension
@@ -122,11 +128,13 @@ class Unified(ast.NodeTransformer):
 
     def generic_visit(self, node: ast.AST) -> ast.AST | None:
         """An `if` that only chose what to import is gone with it."""
+        had = {field for field in ("body", "finalbody") if getattr(node, field, None)}
         super().generic_visit(node)
-        if getattr(node, "body", None) == []:
-            if isinstance(node, ast.If) and not node.orelse:
+        if isinstance(node, ast.If) and not node.body and not node.orelse:
+            if not any(isinstance(one, ast.Call) for one in ast.walk(node.test)):
                 return None
-            node.body = [ast.Pass()]
+        for field in had:
+            setattr(node, field, getattr(node, field) or [ast.Pass()])
         return node
 
     def visit_Import(self, node: ast.Import | ast.ImportFrom) -> ast.AST | None:
@@ -161,4 +169,4 @@ class Unified(ast.NodeTransformer):
         name = alias.asname or alias.name
         part = self._program.file_of(self._file, name)
         asked = self._program.asked_of[self._file][name]
-        return {self._program.final(part, attribute) for attribute in asked}
+        return {self._program.imported(self._file, part, attribute) for attribute in asked}

@@ -59,7 +59,11 @@ if time.ticks_add(0, -1) == _MASK:  # a 32-bit board: its clock is the contract'
 
     _PAIR = 16  # octets; up to half of what is free is filled
 else:
-    from covey.port.mpy_desktop import ticks_add, ticks_diff, ticks_ms
+    from covey.port import mpy_desktop
+
+    ticks_add = mpy_desktop.ticks_add
+    ticks_diff = mpy_desktop.ticks_diff
+    ticks_ms = mpy_desktop.ticks_ms
 
     _PAIR = 32
 
