@@ -85,7 +85,7 @@ FOREIGN = frozenset(
     """.split()
 )
 
-# Of these, what the unix port alone has as far as we know: on a board such a name would take memory.
+# Of these what the unix port alone has, as far as we know: on a board such a name takes memory.
 DESKTOPS = frozenset(
     """
     AF_UNIX SO_LINGER VfsPosix bytes_at bytearray_at ffi func funcs getenv inet_ntop mem_current
