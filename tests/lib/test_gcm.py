@@ -762,6 +762,9 @@ def test_constant_time_is_chosen_before_the_first_key():
     assert refuses(ValueError, GCMContext.set_constant_time), "a context is there"
     work, views, ghash = mpy_gcm._work, mpy_gcm._views, mpy_gcm._ghash
     mpy_gcm._work = mpy_gcm._ghash = None
+    GCMContext.reserve(0)  # memory for keys is as long as the kernel's tables
+    assert refuses(ValueError, GCMContext.set_constant_time), "a kernel is there"
+    mpy_gcm._ghash = None
     try:
         GCMContext.set_constant_time()
         context = GCMContext(KEYMAT)

@@ -120,13 +120,13 @@ class GCMContext:
 
     @staticmethod
     def set_constant_time():
-        """For all contexts, to be set before the first: no address and no branch depends on a
-        secret in GHASH. A block takes five times as long, and a key a third of the memory.
+        """For all contexts, to be set before the first, and before reserve(): no address and no
+        branch depends on a secret in GHASH. A block takes five times as long, and a key a third of the memory.
 
         ImportError on ARMv6-M, whose jumps are too short.
         """
         global _ghash
-        if _work is not None:
+        if _ghash is not None:
             raise ValueError("constant time is to be set before the first key")
         from covey.port import mpy_ghash_ct as _ghash
 
