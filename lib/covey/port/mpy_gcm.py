@@ -121,7 +121,8 @@ class GCMContext:
     @staticmethod
     def set_constant_time():
         """For all contexts, to be set before the first, and before reserve(): no address and no
-        branch depends on a secret in GHASH. A block takes five times as long, and a key a third of the memory.
+        branch depends on a secret in GHASH. A block takes five times as long, and a key a third of
+        the memory.
 
         ImportError on ARMv6-M, whose jumps are too short.
         """
