@@ -64,6 +64,7 @@ class Peer:
             payloads = yield from config.credentials.prove(sk_pi, request, self.nonce, idi)
             return payloads
         proof = ike.psk_auth(config.psk, sk_pi, request, self.nonce, idi)
+        yield
         return [(ike.AUTH, ike.emit_auth(ike.AUTH_SHARED_KEY, proof))]
 
     def verify(self, config, nonce_i, payloads):
@@ -250,12 +251,13 @@ class Handshake:
         shared = yield from x25519.multiply(self._secret, peer.public)
         need(shared is not None, DROP_IKE_KE)  # RFC 7748 section 6.1: zeros, whatever our secret
         spis = self.spi_i, peer.spi_r
-        peer.keys = ike.derive(self._nonce, peer.nonce, shared, *spis, peer.key_bits)
-        wipe(shared)
+        derived = ike.derive(self._nonce, peer.nonce, shared, *spis, peer.key_bits)
+        peer.keys = yield from derived
         yield
         most_len = most_len_of(config.fragment_size)
         how = True, 1, peer.fragments, most_len, iv_space
         peer.sa = IkeSA(*spis, peer.keys, peer.kwa, *how)
+        yield
         idi = ike.emit_id(id_type, config.idi)
         payloads = [(ike.IDi, idi)]
         if config.idr is not None:
