@@ -45,6 +45,7 @@ class Peer:
     has_ppk = False  # whether we have one for it, it uses PPKs, and it isn't settled yet
     sa = None  # IkeSA, once we have agreed; taken over by whoever keeps it
     keys = None  # ike.Keys, likewise
+    padded = None  # ike.psk_pad of the pre-shared key, once it has signed
 
     def __init__(self, header, data, payloads):
         self.response = bytes(data)  # what its AUTH must cover
@@ -63,7 +64,9 @@ class Peer:
         if config.credentials is not None:
             payloads = yield from config.credentials.prove(sk_pi, request, self.nonce, idi)
             return payloads
-        proof = ike.psk_auth(config.psk, sk_pi, request, self.nonce, idi)
+        self.padded = ike.psk_pad(config.psk)
+        yield
+        proof = ike.psk_auth(self.padded, sk_pi, request, self.nonce, idi)
         yield
         return [(ike.AUTH, ike.emit_auth(ike.AUTH_SHARED_KEY, proof))]
 
@@ -90,7 +93,7 @@ class Peer:
             )
         if config.credentials is not None:
             return WAITS
-        expected = ike.psk_auth(config.psk, self.keys.sk_pr, self.response, nonce_i, idr)
+        expected = ike.psk_auth(self.padded, self.keys.sk_pr, self.response, nonce_i, idr)
         need(method == ike.AUTH_SHARED_KEY and equal(proof, expected), DROP_IKE_AUTH)
         return end
 

@@ -230,6 +230,7 @@ def derive(nonce_i, nonce_r, shared, spi_i, spi_r, key_bits, sk_d=None):
         for off in range(0, len(stream), _PRF_LEN):
             yield
             stream[off : off + _PRF_LEN] = next(blocks)
+        yield
         parts = []
         off = 0
         for length in (_PRF_LEN, encr_len, encr_len, _PRF_LEN, _PRF_LEN):
@@ -240,12 +241,16 @@ def derive(nonce_i, nonce_r, shared, spi_i, spi_r, key_bits, sk_d=None):
         wipe(stream)
 
 
-def psk_auth(psk, sk_p, real_message, peer_nonce, id_body):
+def psk_pad(psk):
+    """What psk_auth() takes of a pre-shared key."""
+    return prf(psk, b"Key Pad for IKEv2")
+
+
+def psk_auth(padded, sk_p, real_message, peer_nonce, id_body):
     """AUTH data of the shared-key method, RFC 7296 section 2.15 → 32 octets.
 
-    Who sends gives its own sk_p, first message as sent and ID body, and the other's nonce.
+    padded: see psk_pad. Who sends gives its own sk_p, first message as sent and ID body, and the other's nonce.
     """
-    padded = prf(psk, b"Key Pad for IKEv2")
     return prf(padded, real_message, peer_nonce, prf(sk_p, id_body))
 
 
