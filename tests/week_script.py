@@ -3,9 +3,9 @@
 ROOM: octets of heap that are left once the code is loaded, as a board has it in flash; 0: all.
 RESERVES: 1: memory for keys is made at the start, as covey.aio does; 0: when they come.
 
-On stdin for each hour, from 0 on: SPI of its data SA, then what brings its keys: each eighth hour a
-registration, of KWK, GSA and KD, else one GSA_REKEY, which is opened and verified. Before each of
-them two octets of length.
+On stdin for each hour, from 0 on: SPI of its data SA, then what brings its keys: each eighth hour
+a registration, of KWK, GSA and KD, else one GSA_REKEY, which is opened and verified. Before each
+of them two octets of length.
 Packets go both ways. Prints one object of JSON a line: what is taken from the heap after each day.
 """
 

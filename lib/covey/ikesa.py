@@ -249,7 +249,8 @@ def psk_pad(psk):
 def psk_auth(padded, sk_p, real_message, peer_nonce, id_body):
     """AUTH data of the shared-key method, RFC 7296 section 2.15 → 32 octets.
 
-    padded: see psk_pad. Who sends gives its own sk_p, first message as sent and ID body, and the other's nonce.
+    padded: see psk_pad. Who sends gives its own sk_p, first message as sent and ID body, and the
+    other's nonce.
     """
     return prf(padded, real_message, peer_nonce, prf(sk_p, id_body))
 

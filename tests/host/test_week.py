@@ -1,4 +1,6 @@
-"""A week of rekeys, opened and verified, and registrations leaves a small heap as it was, on 32-bit MicroPython."""
+"""A week of rekeys, opened and verified, and of registrations leaves a small heap as it was, on
+32-bit MicroPython.
+"""
 
 import json
 import os
@@ -69,7 +71,9 @@ def test_flat_on_a_heap_half_as_large_again(reserves):
 
 
 def test_flat_with_the_code_in_flash():
-    """The state alone needs 1.75 times itself: what a rekey is parsed into lies between keys."""
+    """The state alone needs 1.75 times itself: what a rekey takes meanwhile, a datagram, what it is
+    parsed into, the verifier's integers, is more than half of it.
+    """
     state = week(24, "1m")[-1]["state"]
     days = week(HOURS, "1m", room=state * 7 // 4)
     assert len(days) == 8 and {day["state"] for day in days[1:]} == {days[1]["state"]}
