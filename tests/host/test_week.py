@@ -71,8 +71,8 @@ def test_flat_on_a_heap_half_as_large_again(reserves):
 
 
 def test_flat_with_the_code_in_flash():
-    """The state alone needs 1.75 times itself: what a rekey takes meanwhile, a datagram, what it is
-    parsed into, the verifier's integers, is more than half of it.
+    """The state alone needs 1.75 times itself: what a rekey takes meanwhile, a datagram, what it
+    is parsed into, the verifier's integers, is more than half of it.
     """
     state = week(24, "1m")[-1]["state"]
     days = week(HOURS, "1m", room=state * 7 // 4)

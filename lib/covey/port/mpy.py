@@ -52,7 +52,7 @@ _ECB = const(1)
 buffer = bytearray  # the heap never moves it
 _BUILT = const(2026)  # a clock that shows an earlier year was never set
 _FILLINGS = const(150)  # to a step
-_SPARE = const(24576)  # octets that stay free for the work itself, and for all others meanwhile
+_SPARE = const(32768)  # octets that stay free for the work itself, and for all others meanwhile
 
 if time.ticks_add(0, -1) == _MASK:  # a 32-bit board: its clock is the contract's
     from time import ticks_add, ticks_diff, ticks_ms
@@ -92,9 +92,8 @@ def tidy(filling):
         yield
     try:
         if is_first:
-            _end = (
-                id((None,) * _left) >> 4
-            )  # behind it no hole matters; to the collector no address
+            # Behind it no hole matters; to the collector no address
+            _end = id((None,) * (_left // 4)) >> 4
         at = 0
         while at < _end and _left >= _FILLINGS:
             for _ in range(_FILLINGS):
