@@ -8,7 +8,7 @@ from covey.port import const, mem_free, tidy
 
 # Octets of the heap for each step until the next collection. The steps of long arithmetic leave a
 # half of that as garbage on the average; packets meanwhile and holes that are too small the rest.
-_GARBAGE = const(2048)
+_GARBAGE = const(2560)
 _MOST_STEPS = const(128)  # the more garbage, the longer the way to a free place
 
 
