@@ -3,32 +3,49 @@
 ROOM: octets of heap that are left once the code is loaded, as a board has it in flash; 0: all.
 RESERVES: 1: memory for keys is made at the start, as covey.aio does; 0: when they come.
 
-On stdin lines of hex: GSA, KD, their KWK, the SPIs of data and Rekey SA in them (a sender's
-registration of tests/recorded/group_story.json). Each hour brings new keys, each eighth hour by
-a registration; packets go both ways. Prints one object of JSON a line: what is taken from the
-heap after each day.
+On stdin for each hour, from 0 on: SPI of its data SA, then what brings its keys: each eighth hour
+a registration, of KWK, GSA and KD, else one GSA_REKEY, which is opened and verified. Before each
+of them two octets of length.
+Packets go both ways. Prints one object of JSON a line: what is taken from the heap after each day.
 """
 
 import gc
 import json
 import sys
-from binascii import unhexlify
 
 from covey import port  # noqa: F401  first: each nested import takes 4 KB of the unix port's C stack
 
 # isort: split
-from covey import assignment, dropnames, gsa, ike, kd, x25519  # noqa: F401  dropnames: each print asks for it
+from covey import assignment, dropnames, gsa, kd, keywork, x25519  # noqa: F401  dropnames: each print asks for it
 from covey.gcm import GCMContext, RareContext
 from covey.group import Group
 from covey.job import finish
 from covey.member import Member
-from covey.port import collect, ticks_add
+from covey.port import ticks_add
 
 HOUR_MS = 3600000
 SLOTS = 4
 START_MS = (1 << 30) - 60 * HOUR_MS  # the clock wraps on the third day
 HOURS, ROOM, RESERVES = [int(word) for word in sys.argv[1:]]
-GSA, KD, KWK, TEK_SPI, REKEY_SPI = [unhexlify(sys.stdin.readline().strip()) for _ in range(5)]
+REKEY_S = 4  # until ATD and DTD are over
+
+
+class Settings:
+    """What keywork asks of config.Config."""
+
+    sender = has_markers = True
+    carrier, carrier_port = "udp", 4500
+
+
+class Registered:
+    """What keywork takes of registration.Registration."""
+
+    transport_mode = asked_to_send = True
+
+    def __init__(self, kwk, policy, keys):
+        self.gsa = gsa.parse_gsa(policy)
+        self.kd = kd.parse_kd(keys)
+        self.kwk = bytearray(kwk)
 
 
 def taken():
@@ -52,39 +69,36 @@ def fill_up(room):
     return pieces, kept
 
 
-def install(group, made, registering, now_ms):
-    """Carry out an Assignment at once."""
-    finish(group.changes(made, registering, now_ms))
-    group.give_up(made)
+def words(count):
+    """The next so many of stdin, each a datagram as its socket hands it over."""
+    read = sys.stdin.buffer.read
+    return [read(int.from_bytes(read(2), "big")) for _ in range(count)]
 
 
-def spis_of(hour):
-    """(of the data SA, of the Rekey SA): no two hours have the same."""
-    number = bytes([hour >> 8, hour & 255])
-    return b"\x9f\x3a" + number, number + REKEY_SPI[2:]
-
-
-def keys_of(hour, was, registering):
-    """The Assignment that brings this hour's keys."""
-    spi, rekey_spi = spis_of(hour)
-    collect()  # as KeyWork does
-    policy = gsa.parse_gsa(GSA.replace(TEK_SPI, spi).replace(REKEY_SPI, rekey_spi))
-    bags = kd.parse_kd(KD.replace(TEK_SPI, spi).replace(REKEY_SPI, rekey_spi))
-    if not registering:  # neither GCAUTH nor a member key bag is in a rekey
-        bags.member = None
-        for one in policy.policies:
-            one.transforms = [t for t in one.transforms if t.kind != ike.GCAUTH]
-    ike_sa = [RareContext(KWK + REKEY_SPI + bytes(4)) for _ in range(2 * registering)]
-    made = finish(assignment.build(policy, bags, bytearray(KWK), was, registering, True, 16))
-    if not registering:
-        old_spi, old_rekey_spi = spis_of(hour - 1)
-        made.deletes = [
-            ike.Delete(ike.ESP, 4, [old_spi]),
-            ike.Delete(ike.GIKE_UPDATE, 16, [old_rekey_spi]),
-        ]
+def register(work, group, what, now_ms):
+    """As the handshake does: two products of X25519, and an IKE SA whose contexts are there
+    meanwhile.
+    """
+    scalar = bytes(31) + b"\x40"
+    assert finish(x25519.multiply(scalar, x25519.BASE))
+    assert finish(x25519.multiply(scalar, x25519.BASE))
+    ike_sa = [RareContext(bytes(20)) for _ in range(2)]
+    work.take(Registered(*what), group.rekey.turns)
     for context in ike_sa:
         context.wipe()
-    return made
+    carry_out(work, keywork.TAKEN, now_ms)
+
+
+def carry_out(work, outcome, now_ms):
+    """All steps: keys of a rekey are verified, those of a registration get a verifier's table."""
+    came = []
+    while True:
+        result = work.step(now_ms)
+        if result == keywork.IDLE:
+            break
+        if result is not None:
+            came.append(result)
+    assert came == [outcome], (came, work.reason)
 
 
 def talk(member, number, now_ms):
@@ -109,24 +123,29 @@ def main():
         payload_max=512, datagram_max=1536, sa_slots=SLOTS, sender=True, reserves=bool(RESERVES)
     )
     group = Group(member)
+    work = keywork.KeyWork(Settings, member, group)
     now_ms = START_MS
-    install(group, keys_of(0, group.terms, True), True, now_ms)
+    what = words(4)
+    register(work, group, what[1:], now_ms)
     talk(member, 1, now_ms)
+    what = None
     print(json.dumps({"hour": 0, "all": taken(), "state": taken() - start}))
     for hour in range(1, HOURS + 1):
         now_ms = ticks_add(now_ms, HOUR_MS)
-        registering = hour & 7 == 0
-        if registering:
-            x25519.multiply(bytes(31) + b"\x40", b"\x09" + bytes(31))  # as the handshake does
-        made = keys_of(hour, group.terms, registering)
-        made.turns = group.rekey.turns
-        install(group, made, registering, now_ms)
-        made = None
-        for second in range(1, 5):  # ATD and DTD come
+        is_registering = hour & 7 == 0
+        what = words(4 if is_registering else 2)
+        spi = what[0]
+        if is_registering:
+            register(work, group, what[1:], now_ms)
+        else:
+            work.hear(what[1])
+            carry_out(work, keywork.FOLLOWED, now_ms)
+        what = None
+        for second in range(1, 1 + REKEY_S):
             now_ms = ticks_add(now_ms, 1000)
             group.step(now_ms)
             talk(member, hour << 8 | second, now_ms)
-        assert [sa.spi for sa in member.keys.live()] == [spis_of(hour)[0]], hour
+        assert [sa.spi for sa in member.keys.live()] == [spi], hour
         assert len(group.rekey.held) == 1, hour
         if hour % 24 == 0:
             assert ballast is None or len(ballast)

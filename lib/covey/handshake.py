@@ -45,6 +45,7 @@ class Peer:
     has_ppk = False  # whether we have one for it, it uses PPKs, and it isn't settled yet
     sa = None  # IkeSA, once we have agreed; taken over by whoever keeps it
     keys = None  # ike.Keys, likewise
+    padded = None  # ike.psk_pad of the pre-shared key, once it has signed
 
     def __init__(self, header, data, payloads):
         self.response = bytes(data)  # what its AUTH must cover
@@ -63,7 +64,10 @@ class Peer:
         if config.credentials is not None:
             payloads = yield from config.credentials.prove(sk_pi, request, self.nonce, idi)
             return payloads
-        proof = ike.psk_auth(config.psk, sk_pi, request, self.nonce, idi)
+        self.padded = ike.psk_pad(config.psk)
+        yield
+        proof = ike.psk_auth(self.padded, sk_pi, request, self.nonce, idi)
+        yield
         return [(ike.AUTH, ike.emit_auth(ike.AUTH_SHARED_KEY, proof))]
 
     def verify(self, config, nonce_i, payloads):
@@ -87,7 +91,7 @@ class Peer:
             self.has_ppk = False  # once, though memory may end then, and the answer come again
         if config.credentials is not None:
             return WAITS
-        expected = ike.psk_auth(config.psk, self.keys.sk_pr, self.response, nonce_i, idr)
+        expected = ike.psk_auth(self.padded, self.keys.sk_pr, self.response, nonce_i, idr)
         need(method == ike.AUTH_SHARED_KEY and equal(proof, expected), DROP_IKE_AUTH)
         return end
 
@@ -248,12 +252,13 @@ class Handshake:
         shared = yield from x25519.multiply(self._secret, peer.public)
         need(shared is not None, DROP_IKE_KE)  # RFC 7748 section 6.1: zeros, whatever our secret
         spis = self.spi_i, peer.spi_r
-        peer.keys = ike.derive(self._nonce, peer.nonce, shared, *spis, peer.key_bits)
-        wipe(shared)
+        derived = ike.derive(self._nonce, peer.nonce, shared, *spis, peer.key_bits)
+        peer.keys = yield from derived
         yield
         most_len = most_len_of(config.fragment_size)
         how = True, 1, peer.fragments, most_len, iv_space
         peer.sa = IkeSA(*spis, peer.keys, peer.kwa, *how)
+        yield
         idi = ike.emit_id(id_type, config.idi)
         payloads = [(ike.IDi, idi)]
         if config.idr is not None:

@@ -268,12 +268,10 @@ def rekey_signed_octets(head, inner, auth_off):
     end = end_of(inner, auth_off)
     at = auth_off + _GENERIC
     at += 4 + parse_signature_auth(inner[at + 4 : end])[1]  # noqa: F405
-    out = bytearray(head)
-    struct.pack_into(">I", out, _HEADER - 4, len(head) + len(inner))
+    out = bytearray(head) + inner
+    struct.pack_into(">I", out, _HEADER - 4, len(out))
     struct.pack_into(">H", out, len(head) - 2, _GENERIC + len(inner))
-    out += inner[:at]
-    out += bytes(end - at)
-    out += inner[end:]
+    out[len(head) + at : len(head) + end] = bytes(end - at)
     return out
 
 

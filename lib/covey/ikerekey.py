@@ -45,10 +45,10 @@ class _Basis:
         self._secret = b""
 
     def make(self, shared, nonces, spis, bits, kwa, is_initiator):
-        """→ Made; shared is wiped. Ni before Nr, SPIi before SPIr."""
-        keys = ike.derive(*nonces, shared, *spis, bits, self._sk_d)
-        wipe(shared)
+        """Job → Made; shared is wiped. Ni before Nr, SPIi before SPIr."""
+        keys = yield from ike.derive(*nonces, shared, *spis, bits, self._sk_d)
         try:
+            yield
             sa = IkeSA(*spis, keys, kwa, is_initiator, 0, *self._fragments)
         finally:
             keys.wipe()
@@ -92,7 +92,9 @@ class Opening(_Basis):
         if method != ike.CURVE25519:
             raise FormatError(DROP_IKE_KE)
         shared = yield from self.agree(public)
-        return self.make(shared, (self._nonce, nonce), (self._spi, spi_r), bits, kwa, True)
+        spis = self._spi, spi_r
+        made = yield from self.make(shared, (self._nonce, nonce), spis, bits, kwa, True)
+        return made
 
 
 class Answering(_Basis):
@@ -123,7 +125,8 @@ class Answering(_Basis):
         shared = yield from self.agree(self._peer_public)
         proposal = self._proposal
         nonces = self._peer_nonce, self._nonce
-        made = self.make(shared, nonces, (proposal.spi, self._spi), self._bits, self._kwa, False)
+        spis = proposal.spi, self._spi
+        made = yield from self.make(shared, nonces, spis, self._bits, self._kwa, False)
         cipher = offer.GCM_256 if self._bits == 256 else offer.GCM_128
         kwa = offer.KWA_256 if self._kwa == ike.KW_5649_256 else offer.KWA_128
         chosen = cipher, offer.PRF, offer.CURVE25519, kwa

@@ -9,7 +9,7 @@ from covey import iana
 from covey.drops import need
 from covey.octets import u16, wipe
 from covey.port import const
-from covey.prf import prf, prf_plus
+from covey.prf import prf, prf_blocks, prf_plus
 
 _HEADER = const(8)  # of a proposal, without its SPI; of a transform likewise
 _MORE_PROPOSALS = const(2)
@@ -212,32 +212,46 @@ class Keys(Value):
 
 
 def derive(nonce_i, nonce_r, shared, spi_i, spi_r, key_bits, sk_d=None):
-    """RFC 7296 section 2.14 with PRF_HMAC_SHA2_256 and AES-GCM of key_bits → Keys.
+    """Job: RFC 7296 section 2.14 with PRF_HMAC_SHA2_256 and AES-GCM of key_bits → Keys.
 
-    sk_d: that of the IKE SA which this one replaces (section 2.18); None: a first one.
+    shared is wiped. sk_d: that of the IKE SA which this one replaces (section 2.18); None: a
+    first one.
     """
     encr_len = key_bits // 8 + _SALT_LEN
     if sk_d is None:
         skeyseed = prf(nonce_i + nonce_r, shared)
     else:
         skeyseed = prf(sk_d, shared, nonce_i, nonce_r)
+    wipe(shared)
     seed = nonce_i + nonce_r + spi_i + spi_r
-    stream = prf_plus(skeyseed, seed, 3 * _PRF_LEN + 2 * encr_len)
-    parts = []
-    off = 0
-    for length in (_PRF_LEN, encr_len, encr_len, _PRF_LEN, _PRF_LEN):
-        parts.append(bytearray(stream[off : off + length]))
-        off += length
-    wipe(stream)
-    return Keys(*parts)
+    blocks = prf_blocks(skeyseed, seed)
+    stream = bytearray(6 * _PRF_LEN)  # with 128 bits a block more than is needed
+    try:
+        for off in range(0, len(stream), _PRF_LEN):
+            yield
+            stream[off : off + _PRF_LEN] = next(blocks)
+        yield
+        parts = []
+        off = 0
+        for length in (_PRF_LEN, encr_len, encr_len, _PRF_LEN, _PRF_LEN):
+            parts.append(bytearray(stream[off : off + length]))
+            off += length
+        return Keys(*parts)
+    finally:
+        wipe(stream)
 
 
-def psk_auth(psk, sk_p, real_message, peer_nonce, id_body):
+def psk_pad(psk):
+    """What psk_auth() takes of a pre-shared key."""
+    return prf(psk, b"Key Pad for IKEv2")
+
+
+def psk_auth(padded, sk_p, real_message, peer_nonce, id_body):
     """AUTH data of the shared-key method, RFC 7296 section 2.15 → 32 octets.
 
-    Who sends gives its own sk_p, first message as sent and ID body, and the other's nonce.
+    padded: see psk_pad. Who sends gives its own sk_p, first message as sent and ID body, and the
+    other's nonce.
     """
-    padded = prf(psk, b"Key Pad for IKEv2")
     return prf(padded, real_message, peer_nonce, prf(sk_p, id_body))
 
 

@@ -6,8 +6,10 @@ compose with `yield from`.
 
 from covey.port import const, mem_free, tidy
 
-_GARBAGE = const(2560)  # octets of the heap for each step until the next collection: half is used
-_LEAST_STEPS = const(24)
+# Octets of the heap for each step until the next collection. The steps of long arithmetic leave a
+# half of that as garbage on the average; packets meanwhile and holes that are too small the rest.
+_GARBAGE = const(2560)
+_SPARE = const(32768)
 _MOST_STEPS = const(128)  # the more garbage, the longer the way to a free place
 
 
@@ -24,7 +26,9 @@ def tidied(job):
                 filling = yield from tidy(filling)
                 yield
                 if not steps:
-                    steps = min(max(mem_free() // _GARBAGE, _LEAST_STEPS), _MOST_STEPS)
+                    free = mem_free()  # of more than _SPARE half may be filled yet
+                    free = max(free // 2, min(free, _SPARE))
+                    steps = min(free // _GARBAGE + 1, _MOST_STEPS)
                     yield
                 left = steps
             left -= 1

@@ -5,7 +5,7 @@ Euclid's algorithm takes a tenth of pow(a, p - 2, p), which also could not give 
 
 from covey.port import const
 
-_STRIDE = const(12)  # quotients between two yields
+_STRIDE = const(6)  # quotients between two yields
 
 
 def inverse(a, p):

@@ -61,6 +61,7 @@ class Verifier:
         yield from self.prepare()
         w = yield from inverse(s, N)
         on_g = recode(_integer(digest, 0) * w % N)
+        yield
         on_q = recode(r * w % N)
         yield
         summands = columns(on_g[0], on_g[1], self._table, on_q[0], on_q[1])

@@ -35,9 +35,15 @@ def prf_plus(key, seed, n):
     if n > 255 * PRF_LEN:
         raise ValueError("prf+ yields no more than 8160 octets")
     out = bytearray(n)
-    block = b""
+    blocks = prf_blocks(key, seed)
     for off in range(0, n, PRF_LEN):
-        block = prf(key, block, seed, bytes((off // PRF_LEN + 1,)))
-        part = min(PRF_LEN, n - off)
-        out[off : off + part] = block[:part]
+        out[off : off + PRF_LEN] = next(blocks)[: n - off]
     return out
+
+
+def prf_blocks(key, seed):
+    """Iterator: T1, T2, … of prf+."""
+    block = b""
+    for i in range(1, 256):
+        block = prf(key, block, seed, bytes((i,)))
+        yield block

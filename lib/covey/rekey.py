@@ -214,9 +214,12 @@ class Rekey:
                 yield
                 yield from keypath.check_portion(policy, keys, was.key_path, self)
             signed = ike.rekey_signed_octets(opened.head, opened.inner, auth.off)
+            opened.inner = opened.head = None  # for room: a verification is long
             yield
             digest = yield from _digest_of(signed)
+            signed = None
             r, s = _signature(auth.body)
+            auth = None
             yield
             if not (yield from tidied(sa.verifier.verify(digest, r, s))):
                 raise FormatError(DROP_REKEY_SIGNATURE)
@@ -285,6 +288,7 @@ def _take_apart(opened):
 def _digest_of(data):
     """Job: SHA-256"""
     digest = sha256()
+    data = memoryview(data)
     for off in range(0, len(data), _AT_ONCE):
         digest.update(data[off : off + _AT_ONCE])
         yield

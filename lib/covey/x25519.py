@@ -4,6 +4,7 @@ Integers cannot be wiped and their arithmetic takes time that depends on their v
 given to this file must be ephemeral: used for one exchange, then forgotten.
 """
 
+from covey.job import tidied
 from covey.modinv import inverse
 from covey.octets import wipe
 from covey.port import const
@@ -16,11 +17,15 @@ _A24 = const(121665)  # (486662 - 2) / 4
 
 
 def multiply(scalar, u):
-    """Job: the shared secret of a scalar and a peer's u, 32 octets each, as a bytearray.
+    """Job, tidied: the shared secret of a scalar and a peer's u, 32 octets each, as a bytearray.
 
     None where it is all zeros (section 6.1: u was a point of small order) or u has another length.
     For a public value, u is BASE. The scalar is clamped here; u may be non-canonical (section 5).
     """
+    return tidied(_multiply(scalar, u))
+
+
+def _multiply(scalar, u):
     if len(u) != _LEN:
         return None
     u = bytearray(u)
@@ -37,7 +42,7 @@ def multiply(scalar, u):
 
 
 def _ladder(k, x1):
-    """Job: (X, Z) of k times the point x1, section 5. Two yields a bit.
+    """Job: (X, Z) of k times the point x1, section 5. Four yields a bit.
 
     2^256 = 38 modulo p, so a product t is folded as (t & low) + (t >> 256) * 38. Coordinates come
     to a turn with at most 256 bits and a sign; folded once, squares and products of sums have up
@@ -61,6 +66,7 @@ def _ladder(k, x1):
         da = (t & low) + (t >> 256) * 38
         t = (x3 + z3) * b
         cb = (t & low) + (t >> 256) * 38
+        yield
         t = a * a
         a = (t & low) + (t >> 256) * 38  # RFC 7748's AA
         t = b * b
@@ -73,6 +79,7 @@ def _ladder(k, x1):
         t = b * (a + b * _A24)
         t = (t & low) + (t >> 256) * 38
         z2 = t - (t >> 255) * p
+        yield
         t = da + cb
         t *= t
         t = (t & low) + (t >> 256) * 38

@@ -15,7 +15,9 @@ from covey.ikesa import (
     parse_sa,
     parse_transforms,
     psk_auth,
+    psk_pad,
 )
+from covey.job import finish
 from covey.prf import prf_plus
 from layout import octets, patched, reasons_of_changes, why_refused
 from vectors import load
@@ -213,6 +215,18 @@ def test_transforms_at_an_offset():
     assert transforms == _sag()[0].transforms and end == 65
 
 
+def derived(nonce_i, nonce_r, shared, *others, **more):
+    return finish(derive(nonce_i, nonce_r, bytearray(shared), *others, **more))
+
+
+def test_deriving_gives_way_and_wipes():
+    shared = bytearray(b"s" * 32)
+    job = derive(bytes(16), bytes(16), shared, bytes(8), bytes(8), 256)
+    next(job)
+    assert shared == bytes(32)
+    assert len(list(job)) == 6  # a block of prf+ each, then what is cut of them
+
+
 def test_derive():
     # RFC 7296 section 2.14: the published stream, cut by hand for AES-GCM with its salt
     checked = 0
@@ -220,7 +234,7 @@ def test_derive():
         v = {name: bytes.fromhex(vector[name]) for name in vector}
         args = v["ni"], v["nr"], v["g_ir"], v["spi_i"], v["spi_r"]
         for bits, encr_len in ((128, 20), (256, 36)):
-            keys = derive(*args, bits)
+            keys = derived(*args, bits)
             off = 32 + 2 * encr_len
             if len(v["dkm"]) < off + 64:
                 continue
@@ -238,7 +252,7 @@ def test_derive_from_the_sa_before():
     for vector in load("ikev2_kdf"):
         v = {name: bytes.fromhex(vector[name]) for name in vector}
         args = v["ni"], v["nr"], v["g_ir_new"], v["spi_i"], v["spi_r"], 128
-        keys = derive(*args, sk_d=v["dkm"][:32])
+        keys = derived(*args, sk_d=v["dkm"][:32])
         seed = v["ni"] + v["nr"] + v["spi_i"] + v["spi_r"]
         stream = prf_plus(v["skeyseed_rekey"], seed, 136)
         assert keys.sk_d == stream[:32]
@@ -246,7 +260,7 @@ def test_derive_from_the_sa_before():
 
 
 def test_keys_are_wiped_and_not_shown():
-    keys = derive(bytes(16), bytes(16), bytes(32), bytes(8), bytes(8), 128)
+    keys = derived(bytes(16), bytes(16), bytes(32), bytes(8), bytes(8), 128)
     assert "sk_d=..." in repr(keys) and repr(bytes(keys.sk_d[:4])) not in repr(keys)
     parts = keys.sk_d, keys.sk_ei, keys.sk_er, keys.sk_pi, keys.sk_pr
     assert [len(p) for p in parts] == [32, 20, 20, 32, 32]
@@ -258,7 +272,9 @@ def test_keys_are_wiped_and_not_shown():
 def test_psk_auth():
     # Computed from RFC 7296 section 2.15 with another implementation of HMAC-SHA-256
     message, nonce = b"message" * 20, bytes(range(32))
-    auth = psk_auth(b"k" * 16, b"\x07" * 32, message, nonce, octets("0b000000 707265737337"))
+    auth = psk_auth(
+        psk_pad(b"k" * 16), b"\x07" * 32, message, nonce, octets("0b000000 707265737337")
+    )
     assert auth == octets("0a8a4f1bee2e970fe5adbc3817bea710b446465d3077ad810696991ea7e9ee01")
 
 

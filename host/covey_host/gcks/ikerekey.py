@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from covey import ike
 from covey.drops import DROP_IKE_KE, DROP_IKE_PROPOSAL, FormatError
+from covey.job import finish
 
 from . import proposals
 from .epoch import Random
@@ -78,9 +79,8 @@ def respond(old: IkeSA, parts: Parts, spi: bytes, random: Random) -> tuple[IkeSA
     private = X25519PrivateKey.from_private_bytes(random(32))
     shared = agree(private, value)
     nonce_r = random(_NONCE_LEN)
-    keys = ike.derive(
-        nonce_i, nonce_r, shared, peer_spi, spi, chosen.key_bits, bytes(old.keys.sk_d)
-    )
+    bits, sk_d = chosen.key_bits, bytes(old.keys.sk_d)
+    keys = finish(ike.derive(nonce_i, nonce_r, shared, peer_spi, spi, bits, sk_d))
     sa = _heir(old, IkeSA(peer_spi, spi, chosen, keys, random))
     chosen.answer.spi = spi
     answer = [
@@ -117,16 +117,16 @@ def conclude(old: IkeSA, asked: Asked, parts: Parts, random: Random) -> tuple[Ik
     if method != ike.CURVE25519:
         raise FormatError(DROP_IKE_KE)
     shared = agree(asked.private, value)
-    spi_r, sk_d = found[0].spi, bytes(old.keys.sk_d)
-    keys = ike.derive(asked.nonce, nonce_r, shared, asked.spi, spi_r, chosen.key_bits, sk_d)
-    sa = IkeSA(asked.spi, spi_r, chosen, keys, random, is_initiator=True)
+    spis, sk_d = (asked.spi, found[0].spi), bytes(old.keys.sk_d)
+    keys = finish(ike.derive(asked.nonce, nonce_r, shared, *spis, chosen.key_bits, sk_d))
+    sa = IkeSA(*spis, chosen, keys, random, is_initiator=True)
     return _heir(old, sa), min(asked.nonce, nonce_r)
 
 
-def agree(private: X25519PrivateKey, value: bytes) -> bytes:
-    """The shared secret; all-zero is refused (RFC 7748 section 6.1)."""
+def agree(private: X25519PrivateKey, value: bytes) -> bytearray:
+    """The shared secret, to be wiped; all-zero is refused (RFC 7748 section 6.1)."""
     try:
-        return private.exchange(X25519PublicKey.from_public_bytes(value))
+        return bytearray(private.exchange(X25519PublicKey.from_public_bytes(value)))
     except ValueError:
         raise FormatError(DROP_IKE_KE) from None
 

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from covey import ike
 from covey.drops import DROP_IKE_HEADER, FormatError
+from covey.job import finish
 
 from . import natd, ppk, proposals, redirects
 from .epoch import Random
@@ -97,7 +98,8 @@ def respond(
     private, public = ephemeral.pair()
     shared = agree(private, value)
     nonce_r = random(_NONCE_LEN)
-    keys = ike.derive(nonce_i, nonce_r, shared, header.spi_i, spi_r, chosen.key_bits)
+    spis = header.spi_i, spi_r
+    keys = finish(ike.derive(nonce_i, nonce_r, shared, *spis, chosen.key_bits))
     sa = IkeSA(header.spi_i, spi_r, chosen, keys, random)
     sa.has_fragments = any(n.type == ike.IKEV2_FRAGMENTATION_SUPPORTED for n in parts.notifies)
     sa.has_redirect = redirects.is_known(parts)

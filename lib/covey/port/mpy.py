@@ -96,9 +96,8 @@ def tidy(filling):
         yield
     try:
         if is_first:
-            _end = (
-                id((None,) * _left) >> 4
-            )  # behind it no hole matters; to the collector no address
+            # Behind it no hole matters; to the collector no address
+            _end = id((None,) * (_left // 4)) >> 4
         at = 0
         while at < _end and _left >= _FILLINGS:
             for _ in range(_FILLINGS):

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from array import array
 
 _COUNTS = sys.argv[1] == "count"
 _TURNS = 4096  # that are noted at most
@@ -98,13 +99,14 @@ def steps(label, job):
 class Turns:
     """Gaps between turns of a task: what goes on from one here() to the next is a cost each.
 
-    Labels are kept as octets until tell(): a list that grows would need long pieces of the heap.
+    What is noted lies in arrays until tell(): a list that grows would need long pieces of heap.
     """
 
-    def __init__(self, label):
+    def __init__(self, label, most=_TURNS):
         self.label = self._label = label  # of the gap that is going on
         self._names = []
-        self._noted = bytearray(_TURNS)  # of each gap, which of the names
+        self._noted = bytearray(most)  # of each gap, which of the names
+        self._times = None if _COUNTS else array("I", bytes(4 * most))  # us
         self._began = None
         self.count = 0
 
@@ -120,7 +122,7 @@ class Turns:
         if _COUNTS:
             os.getenv("")
         else:
-            _values.append(_since(self._began))
+            self._times[self.count] = int(_since(self._began)) // 1000
         if self.label not in self._names:
             self._names.append(self.label)
         self._noted[self.count] = self._names.index(self.label)
@@ -133,6 +135,8 @@ class Turns:
         for i in range(self.count):
             if _COUNTS:
                 _labels.append(None)
+            else:
+                _values.append(self._times[i] * 1000)
             _labels.append(self._names[self._noted[i]])
         if _COUNTS:
             _labels.append(None)
