@@ -496,10 +496,12 @@ class Joined:
         return answer
 
     def _after(self, answer):
-        """See Unproven."""
+        """See Unproven. Where there is no room for that, the next packet asks again."""
         if self._unproven is None:
-            from covey.unproven import Unproven
-
+            try:
+                from covey.unproven import Unproven
+            except MemoryError:
+                return
             self._unproven = Unproven(self)
         self._unproven.after(answer)
 

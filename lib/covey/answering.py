@@ -108,17 +108,15 @@ def reply(unicast, line, judged, source):
         answers.reply(judged.reply)
         if judged.inband is not None:
             judged.inband.kwk = line.sa.kwk()
-    except MemoryError:
+            unicast.holder.inbands = list(unicast.holder.inbands) + [judged.inband]
+        if judged.redirect is not None:
+            unicast.holder.redirected(judged.redirect)
+    except MemoryError:  # nothing was answered, so that it comes again
         answers.untake()
         raise
     unicast.put(answers.last, source)
     if judged.reason:
         unicast.drops.count(judged.reason)
-    holder = unicast.holder
-    if judged.inband is not None:
-        holder.inbands = list(holder.inbands) + [judged.inband]
-    if judged.redirect is not None:
-        holder.redirected(judged.redirect)
     if judged.end:
         unicast.end_line(line, judged.end)
 

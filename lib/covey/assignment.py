@@ -155,7 +155,6 @@ def _terms(policy, member, was, registering, sending):
     if registering:
         if has_rekey_sa:
             terms.auth_key = member.auth_key
-            need(terms.auth_key, DROP_KD)
         if sends:
             ids = [int.from_bytes(value, "big") for value in member.sender_ids]
             terms.sender_ids = tuple(ids)
@@ -185,7 +184,8 @@ def _check_authentication(policy, registering, is_inband, terms):
         # Implicit, any member could pose as the GCKS
         need(how is not None and how.id == ike.GCAUTH_DIGITAL_SIGNATURE, DROP_POLICY)
         need(how.algorithm == der.ECDSA_WITH_SHA256, DROP_POLICY)
-    need(terms.verifier, DROP_POLICY)  # no AUTH_KEY was ever told: nobody could be believed
+    # No AUTH_KEY was ever told: nobody could be believed
+    need(terms.verifier, DROP_KD if registering else DROP_POLICY)
 
 
 def _verifier(spki):

@@ -27,7 +27,8 @@ GMACContext leaves the text in clear: the tag covers it like AAD, and the IV too
 RFC 4543 section 3.3). Its AAD has 8 octets, 24, 40 and so on.
 
 Should the AES hardware of a board fail, open says False and seal raises OSError, a RareContext's
-MemoryError: the text is then still in clear, some of it perhaps, and must not be sent.
+MemoryError: the text is then still in clear, some of it perhaps, and must not be sent, nor sealed
+or opened again.
 """
 
 from covey.port import GCMContext, GMACContext, RareContext, const

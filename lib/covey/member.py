@@ -188,7 +188,8 @@ class Member(DataPath):
         """Protect the n octets in out: the datagram's length in tx, or a DROP_*.
 
         destination: the group's address, 4 octets, where the policy has several. OSError where
-        the board's AES fails: the number is used up, and tx is not to be sent.
+        the board's AES fails: the number is used up, tx is not to be sent, and what lay in out
+        is lost.
         """
         if destination is not None:
             return self._send_to(destination, n, now_ms)

@@ -9,6 +9,7 @@ from life import SPIS, Life
 from talk import PSK, Talk
 
 _ROLES = (
+    "covey.answering",
     "covey.requests",
     "covey.renewal",
     "covey.ikerekey",
@@ -18,6 +19,9 @@ _ROLES = (
     "covey.report",
     "covey.reporter",
     "covey.sentences",
+    "covey.portions",
+    "covey.proving",
+    "covey.unproven",
 )
 
 
@@ -62,13 +66,14 @@ def test_a_member_that_nobody_asks_has_loaded_none_of_them():
 
 
 def test_a_request_of_the_server_is_answered_when_it_comes_again():
-    life = Life()
-    request = life.sa.request(ike.INFORMATIONAL, [])
-    with _NoRoom("covey.requests"):
-        assert life.hear(request) == [] and life.drops == {"capacity": 1}
-    (answer,) = life.hear(request)
-    assert life.sa.open(answer)[1] == []
-    assert life.hear(request) == [answer] and life.it.state == membership.MEMBER
+    for missing in ("covey.answering", "covey.requests"):
+        life = Life()
+        request = life.sa.request(ike.INFORMATIONAL, [])
+        with _NoRoom(missing):
+            assert life.hear(request) == [] and life.drops == {"capacity": 1}
+        (answer,) = life.hear(request)
+        assert life.sa.open(answer)[1] == []
+        assert life.hear(request) == [answer] and life.it.state == membership.MEMBER
 
 
 def test_a_rekey_by_the_server_waits_for_its_repetition():

@@ -256,13 +256,13 @@ def test_a_board_that_computes_for_seconds_waits_for_itself():
     first, init = life.begin()
     life.it.unicast(Gcks(PSK).answer_init(init), life.now_ms)
     auth = None
-    while auth is None:  # 50 ms for each slice
+    while auth is None:  # 20 ms for each slice
         life.it.step(life.now_ms)
         data, to = life.it.outgoing()
         if data is not None and data[18] == ike.GSA_AUTH:
             auth = data
         assert to is None or to.host == first
-        life.now_ms = ticks_add(life.now_ms, 50)
+        life.now_ms = ticks_add(life.now_ms, 20)
     assert life.now_ms > 10000 and life.it.state == membership.REGISTERING
 
 
@@ -557,3 +557,18 @@ def test_where_there_is_one_it_means_nothing():
 
 def test_numbers():
     assert (ike.REDIRECT_SUPPORTED, ike.REDIRECT, ike.REDIRECTED_FROM) == (16406, 16407, 16408)
+
+
+def test_a_redirect_that_finds_no_memory_is_not_answered_so_that_it_comes_again():
+    life = Crowd()
+    first = life.join()
+    life.events()
+    named = [host for host in _HOSTS if host != first][0]
+    named = _THIRD if named == "gcks.example" else named
+    request = life.sa.request(ike.INFORMATIONAL, [notify(ike.REDIRECT, emit_redirect(named))])
+    with _Full(several, "_parsed"):
+        assert life.hear(request) == []
+    assert life.it.server.host == first and life.events() == []
+    assert life.hear(request) != []
+    life.run(1000)
+    assert life.events()[:1] == ["redirected"]
