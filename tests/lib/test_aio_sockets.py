@@ -64,7 +64,10 @@ def _on_each(story):
 
 
 async def _entered(world, sending, number):
-    return await _join(sending, number, interface=world.interface).__aenter__()
+    """A member whose sockets are there: join() may be a turn ahead of these."""
+    member = await _join(sending, number, interface=world.interface).__aenter__()
+    await _until(lambda: member._groups)
+    return member
 
 
 async def _left(*members):
