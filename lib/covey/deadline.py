@@ -52,9 +52,6 @@ class Timer:
         return self._ms
 
 
-Deadline = Timer  # that runs from the first question on
-
-
 def seconds_left(deadline, now_ms):
     """Whole seconds to run, however many."""
     deadline.is_due(now_ms)

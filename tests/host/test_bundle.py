@@ -4,33 +4,16 @@ Each rule on small packages of its own, whose covey.aio runs on CPython before a
 whole of lib/covey, of which MicroPython itself says what it loads at the start.
 """
 
-import ast
 import re
 import subprocess
-import sys
 
 import pytest
 
 from covey_host.board import code, program, shrink
 from covey_host.board.mpyfile import _Reader
 from markdown import ROOT
+from small_packages import parts, rewritten, says_the_same
 from test_micropython import compile_lib, interpreter, without
-
-LIB = ROOT / "lib"
-
-
-def bundled(folder, main, texts):
-    """A package covey of these files by name (port__x: port/x.py), as a board with this main.py
-    gets it.
-    """
-    kept = {}
-    for name, text in {"__init__": "", **texts}.items():
-        file = f"covey/{name.replace('__', '/', 1) if name[0] != '_' else name}.py"
-        path = folder / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        kept[file] = path
-    return shrink.shrink(kept, (main,), folder)
 
 
 @pytest.fixture
@@ -40,19 +23,8 @@ def same(tmp_path):
     """
 
     def of(main, **texts):
-        made = bundled(tmp_path, main, texts)
-        there = tmp_path / "there"
-        for file, text in made.texts.items():
-            (there / file).parent.mkdir(parents=True, exist_ok=True)
-            (there / file).write_text(text)
-        said = []
-        for home in (tmp_path, there):
-            done = subprocess.run(
-                [sys.executable, "-c", main], cwd=home, capture_output=True, text=True
-            )
-            assert done.returncode == 0, done.stderr
-            said.append(done.stdout)
-        assert said[0] == said[1] and said[0]
+        made = rewritten(tmp_path, main, texts)
+        says_the_same(tmp_path, main, made)
         return made.texts
 
     return of
@@ -209,7 +181,7 @@ def test_what_it_can_not_follow_is_said(tmp_path, text, why):
     sa = "from time import time\n\nn = x = []\n\ndef f():\n    global n\n    n = time(x)\n\nf()\n"
     late = "from covey import sa\n"
     with pytest.raises(SyntaxError, match=re.escape(why)):
-        bundled(
+        rewritten(
             tmp_path,
             "import covey.aio",
             {"aio": "from covey import sa\n" + text, "sa": sa, "late": late},
@@ -323,7 +295,7 @@ MAIN = "import covey.aio"
 def test_what_would_be_misunderstood_is_refused(tmp_path, aio, others, why):
     texts = {"sa": SA, "other": OTHER, "aio": aio, **others}
     with pytest.raises(SyntaxError, match=re.escape(why)):
-        bundled(tmp_path, MAIN, texts)
+        rewritten(tmp_path, MAIN, texts)
 
 
 @pytest.mark.parametrize(
@@ -342,7 +314,7 @@ def test_what_an_application_would_find_changed_is_refused(tmp_path, main, why):
         "sa": "pause = n = 1\n\ndef f():\n    global n\n    n = n + pause\n    return n\n",
     }
     with pytest.raises(SyntaxError, match=re.escape(f"an application: {why}")):
-        bundled(tmp_path, main, texts)
+        rewritten(tmp_path, main, texts)
 
 
 def test_a_traceback_tells_the_file_of_each_function(tmp_path):
@@ -353,7 +325,7 @@ def test_a_traceback_tells_the_file_of_each_function(tmp_path):
         "class Own:\n    def size_of_it(self):\n        return 1\n",
         "sa": "class SA:\n    def spi_of_it(self):\n        return 2\n",
     }
-    names = bundled(tmp_path, MAIN, texts).names
+    names = rewritten(tmp_path, MAIN, texts).names
     meant = "|".join(names["in stack"].values()).split("|")
     assert {"aio.join", "aio.size_of_it", "sa.spi_of_it"} <= set(meant)
     short = next(short for short in names["stack"] if "spi_of_it" in names["stack"][short])
@@ -378,7 +350,7 @@ def test_names_that_are_said_often_take_one_octet(tmp_path):
         "        self.hot = self.hotter\n" for _ in range(200)
     )
     texts["aio"] += "\ndef join():\n    return C, " + ", ".join(f"rare_{i}" for i in range(300))
-    text = bundled(tmp_path, "import covey.aio", texts).texts["covey/stack.py"]
+    text = rewritten(tmp_path, "import covey.aio", texts).texts["covey/stack.py"]
     first, _, rest = text.partition("\n")
     assert first == "for _ in ():"
     said, _, rest = rest.partition("\n")
@@ -407,9 +379,5 @@ def test_the_parts_are_what_micropython_loads():
     )
     assert done.returncode == 0, done.stderr
     loaded = {name for name in done.stdout.split() if name.startswith("covey.")}
-    found = code.select(["import covey.aio"], "x86", ("udp",), ())
-    trees = {file: ast.parse(code._text(path, LIB)) for file, path in found.kept.items()}
-    parts = program.Program(trees, "covey/aio.py").parts
-    assert len(parts) > 40
     numbers_alone = {"covey.iana", "covey.sentences"}
-    assert {program.dotted(file) for file in parts} == loaded - numbers_alone
+    assert {program.dotted(file) for file in parts("x86")} == loaded - numbers_alone

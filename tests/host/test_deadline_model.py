@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covey.deadline import Deadline
+from covey.deadline import Timer
 
 _WRAP = 1 << 30
 _DAY_MS = 86_400_000
@@ -15,7 +15,7 @@ _DAY_MS = 86_400_000
     jumps=st.lists(st.integers(0, (1 << 29) - 1), max_size=60),
 )
 def test_as_on_a_clock_that_never_wraps(start_ms, seconds, jumps):
-    deadline = Deadline()
+    deadline = Timer()
     deadline.start(start_ms % _WRAP, seconds)
     real_ms = start_ms
     for jump in jumps:
@@ -28,7 +28,7 @@ def test_as_on_a_clock_that_never_wraps(start_ms, seconds, jumps):
 
 @given(start_ms=st.integers(0, _WRAP - 1), seconds=st.integers(0, 100 * 86400))
 def test_who_sleeps_as_long_as_told_wakes_on_time(start_ms, seconds):
-    deadline = Deadline()
+    deadline = Timer()
     deadline.start(start_ms, seconds)
     real_ms = start_ms
     while left_ms := deadline.left_ms(real_ms % _WRAP):

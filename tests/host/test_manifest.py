@@ -1,6 +1,5 @@
 """firmware/manifest.py: what it hands to MicroPython's build, on a stand-in for its functions."""
 
-import ast
 import json
 import os
 import subprocess
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from covey_host.board import code, program
+from small_packages import parts
 from test_micropython import interpreter, without
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,13 +56,6 @@ def frozen(name, given=None):
     return files, others
 
 
-def parts(arch):
-    """The files of lib/covey that are one on a board."""
-    found = code.select(["import covey.aio"], arch, ("udp",), ())
-    trees = {file: ast.parse(code._text(path, code.SOURCE)) for file, path in found.kept.items()}
-    return program.Program(trees, "covey/aio.py").parts
-
-
 @pytest.mark.parametrize(
     "name, kernel, without, port",
     [
@@ -82,6 +74,9 @@ def test_all_that_a_board_may_load_and_nothing_else(name, kernel, without, port)
     }
     left = wanted - set(files) - set(parts("x64" if "rp2" in name else "x86"))
     assert set(files) <= wanted | {"covey/stack.py"}
+    assert {f"covey/{name}.py" for name in ("stack", "aio", "config", "drops", "gcm")} <= set(
+        files
+    )
     assert {path.rpartition("/")[2] for path in left} <= {
         without,
         "mpy_ghash_ct.py",

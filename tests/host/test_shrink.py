@@ -8,13 +8,13 @@ import builtins
 import json
 import keyword
 import subprocess
-import sys
 
 import pytest
 
 from covey_host.board import code, known, shorten, shrink
 from markdown import ROOT
 from processes import run
+from small_packages import rewritten, says_the_same
 from test_micropython import interpreter, without
 
 LIB = ROOT / "lib"
@@ -22,19 +22,10 @@ LIB = ROOT / "lib"
 
 @pytest.fixture
 def shrunk(tmp_path):
-    """A function: a package covey of files by name, as a board with this main.py gets it."""
-
-    def of(main="", **texts):
-        kept = {}
-        for name, text in {"__init__": "", **texts}.items():
-            file = f"covey/{name.replace('__', '/', 1) if name[0] != '_' else name}.py"
-            path = tmp_path / file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-            kept[file] = path
-        return shrink.shrink(kept, (main,), tmp_path, in_one=False)
-
-    return of
+    """A function: a package covey of files by name, as a board with this main.py gets it; but that
+    each file stays one, which test_bundle.py is about.
+    """
+    return lambda main="", **texts: rewritten(tmp_path, main, texts, in_one=False)
 
 
 @pytest.fixture
@@ -45,18 +36,7 @@ def same(shrunk, tmp_path):
 
     def of(main, **texts):
         made = shrunk(main, **texts)
-        there = tmp_path / "there"
-        for file, text in made.texts.items():
-            (there / file).parent.mkdir(parents=True, exist_ok=True)
-            (there / file).write_text(text)
-        said = []
-        for home in (tmp_path, there):
-            done = subprocess.run(
-                [sys.executable, "-c", main], cwd=home, capture_output=True, text=True
-            )
-            assert done.returncode == 0, done.stderr
-            said.append(done.stdout)
-        assert said[0] == said[1] and said[0]
+        says_the_same(tmp_path, main, made)
         return made
 
     return of

@@ -1,6 +1,6 @@
 """Deadlines on a clock that wraps at 2^30 ms; drawn at random in tests/host."""
 
-from covey.deadline import Deadline, Timer
+from covey.deadline import Timer
 
 _WRAP = 1 << 30
 _DAY_MS = 86400000
@@ -8,7 +8,7 @@ _DAY_MS = 86400000
 
 def _walk(start_ms, seconds, step_ms):
     """Real milliseconds after which a deadline is seen to be due, asked every step_ms."""
-    deadline = Deadline()
+    deadline = Timer()
     deadline.start(start_ms % _WRAP, seconds)
     real_ms = 0
     while not deadline.is_due((start_ms + real_ms) % _WRAP):
@@ -18,14 +18,14 @@ def _walk(start_ms, seconds, step_ms):
 
 def test_no_delay_is_due_at_once():
     for start_ms in (0, 1, _WRAP - 1):
-        deadline = Deadline()
+        deadline = Timer()
         deadline.start(start_ms, 0)
         assert deadline.is_due(start_ms)
         assert deadline.left_ms(start_ms) == 0
 
 
 def test_due_at_the_millisecond():
-    deadline = Deadline()
+    deadline = Timer()
     deadline.start(1000, 5)
     assert not deadline.is_due(5999)
     assert deadline.left_ms(5999) == 1
@@ -35,7 +35,7 @@ def test_due_at_the_millisecond():
 
 def test_over_the_wrap():
     assert _walk(_WRAP - 3000, 5, 1000) == 5000
-    deadline = Deadline()
+    deadline = Timer()
     deadline.start(_WRAP - 1, 1)
     assert not deadline.is_due(998)
     assert deadline.is_due(999)
@@ -52,7 +52,7 @@ def test_u32_seconds_asked_every_six_days():
 
 
 def test_left_is_a_day_at_most():
-    deadline = Deadline()
+    deadline = Timer()
     deadline.start(0, 0xFFFFFFFF)
     assert deadline.left_ms(0) == _DAY_MS
     deadline.start(0, 86401)
@@ -61,7 +61,7 @@ def test_left_is_a_day_at_most():
 
 
 def test_sleeping_as_long_as_it_says_ends_exactly():
-    deadline = Deadline()
+    deadline = Timer()
     deadline.start(_WRAP - 7, 123456)
     real_ms = 0
     while True:
@@ -73,7 +73,7 @@ def test_sleeping_as_long_as_it_says_ends_exactly():
 
 
 def test_an_older_now_changes_nothing():
-    deadline = Deadline()
+    deadline = Timer()
     deadline.start(10000, 10)
     assert deadline.left_ms(15000) == 5000
     assert deadline.left_ms(12000) == 5000
@@ -81,7 +81,7 @@ def test_an_older_now_changes_nothing():
 
 
 def test_started_anew():
-    deadline = Deadline()
+    deadline = Timer()
     deadline.start(0, 1)
     assert deadline.is_due(5000)
     deadline.start(5000, 2)

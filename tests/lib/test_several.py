@@ -516,14 +516,19 @@ def test_a_proven_server_sends_us_on():
         assert life.events() == ["registering", "redirected", "member"]
 
 
+def _sends_on(life, first):
+    """What its first server tells it as it goes: another one."""
+    named = [host for host in _HOSTS if host != first][0]
+    named = _THIRD if named == "gcks.example" else named
+    return life.sa.request(ike.INFORMATIONAL, [notify(ike.REDIRECT, emit_redirect(named))])
+
+
 def test_a_server_that_goes_tells_its_members():
     """INFORMATIONAL: answered, data go on, and at a random moment another one is asked."""
     life = Crowd()
     first = life.join()
     life.events()
-    named = [host for host in _HOSTS if host != first][0]
-    named = _THIRD if named == "gcks.example" else named
-    request = life.sa.request(ike.INFORMATIONAL, [notify(ike.REDIRECT, emit_redirect(named))])
+    request = _sends_on(life, first)
     (answer,) = life.hear(request)
     header, payloads = life.sa.open(answer)
     assert header.exchange == ike.INFORMATIONAL and header.flags & ike.FLAG_R and payloads == []
@@ -563,9 +568,7 @@ def test_a_redirect_that_finds_no_memory_is_not_answered_so_that_it_comes_again(
     life = Crowd()
     first = life.join()
     life.events()
-    named = [host for host in _HOSTS if host != first][0]
-    named = _THIRD if named == "gcks.example" else named
-    request = life.sa.request(ike.INFORMATIONAL, [notify(ike.REDIRECT, emit_redirect(named))])
+    request = _sends_on(life, first)
     with _Full(several, "_parsed"):
         assert life.hear(request) == []
     assert life.it.server.host == first and life.events() == []

@@ -63,9 +63,9 @@ def _origins(program: Program, file: str, tree: ast.Module) -> Iterator[str]:
             if is_file or program.leads(node.module, alias.name) is not None:
                 leading.add((name, is_file))
     bound = {name for node in here(tree.body) for name in (*binds(node), *foreign(node))}
+    changes = {name for node in ast.walk(tree) for name in declared(node)}
     for name, is_file in leading:
         is_part = any(program.leads(*origin) is not None for origin in origins[name])
-        changes = {inner for node in ast.walk(tree) for inner in declared(node)}
         if name in bound and (is_part or is_file and name not in changes):
             yield f"{name} is imported, and means something else, too"
         if len(origins[name]) > 1 and is_part:
