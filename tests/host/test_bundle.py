@@ -148,12 +148,16 @@ def test_a_file_that_nothing_loads_at_the_start_stays_one(same):
 
 
 def test_without_a_member_all_files_stay(same):
+    """Nothing is refused, then: a part that is imported as a whole is what it was."""
     made = same(
         "from covey import gcm\nprint(gcm.f())",
-        gcm="from covey.sa import g\n\ndef f():\n    return g()\n",
-        sa="def g():\n    return 1\n",
+        gcm="from covey.port import g\n\ndef f():\n    return g()\n",
+        port____init__="from covey.port.mpy import *\n",
+        port__mpy="def g():\n    return 1\n",
     )
-    assert made.keys() == {"covey/__init__.py", "covey/gcm.py", "covey/sa.py"}
+    assert made.keys() == {
+        f"covey/{name}.py" for name in ("__init__", "gcm", "port/__init__", "port/mpy")
+    }
 
 
 @pytest.mark.parametrize(

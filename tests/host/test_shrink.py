@@ -96,6 +96,17 @@ def test_what_is_imported_by_another_name_is_there(same):
     )
 
 
+def test_what_names_only_itself_goes_and_its_imports_with_it(same):
+    """`close` closes, and nothing else does: who imports it and hands it on must not, either."""
+    made = same(
+        "from covey.last import seven\nprint(seven())",
+        first="def seven():\n    return 7\n\ndef close(it):\n    it.close()\n",
+        middle="from covey.first import close, seven\n",
+        last="from covey.middle import close, seven\n",
+    )
+    assert not any("close" in text for text in made.texts.values())
+
+
 def test_globals_are_all_of_them(same):
     main = "from covey.it import names\nprint(names())"
     same(main, it="DROP_A = -1\nDROP_B = -2\n\ndef names():\n    return sorted(globals())[:2]\n")

@@ -30,10 +30,11 @@ def shake(trees: dict[str, ast.Module], outside: set[str]) -> None:
         if names.asks_by_text:
             kept |= names.texts
     said = {file: _said(tree) for file, tree in trees.items()}
-    attributes = set().union(*(Names(tree).attributes for tree in trees.values()))
+    asked = {file: _asked(tree) for file, tree in trees.items()}
     is_done = False
     while not is_done:
         everywhere = sum(said.values(), Counter(kept))
+        attributes = set().union(*asked.values())
         imported = _imported(trees)
         is_done = True
         for file, tree in trees.items():
@@ -41,7 +42,7 @@ def shake(trees: dict[str, ast.Module], outside: set[str]) -> None:
             cutter = _Cutter(everywhere, said[file], handed_on)
             cutter.visit(tree)
             if cutter.has_cut:
-                said[file] = _said(tree)
+                said[file], asked[file] = _said(tree), _asked(tree)
                 is_done = False
 
 
@@ -75,6 +76,12 @@ def _said(tree: ast.AST) -> Counter:
             target = node.target
             found[getattr(target, "id", None) or getattr(target, "attr", None)] += 1
     return found
+
+
+def _asked(tree: ast.AST) -> set[str]:
+    """What is read of objects, modules among them."""
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return {node.attr for node in nodes if not isinstance(node.ctx, ast.Store)}
 
 
 class _Cutter(ast.NodeTransformer):
