@@ -47,9 +47,9 @@ class _Members:
         self._lib = lib
         self._all = []
 
-    def join(self, name, arch=None, auth="psk", **fields):
+    def join(self, name, arch=None, auth="psk", roles=(), **fields):
         self.bench.member(name, "--sender", "--auth", auth)
-        roles = ["certificates"] if auth == "cert" else []
+        roles = [*roles, "certificates"] if auth == "cert" else roles
         path = self.bench.root / "members" / name / "covey.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
         if arch:
@@ -125,6 +125,50 @@ def test_inband(site):
     assert press.leave()[0] == 0
 
 
+# In the place of a kernel: it tells of each call, and hands it on to the real one.
+WATCHER = """
+import covey.port.real
+from covey.port import real
+
+def watched(name, function):
+    def call(*args):
+        print('{"event": "kernel", "function": "%s"}' % name)
+        return function(*args)
+    return call
+
+for name in dir(real):
+    it = getattr(real, name)
+    globals()[name] = watched(name, it) if callable(it) else it
+"""
+
+
+def kernels_in(folder):
+    return {path.stem for path in folder.glob("covey/port/mpy_ghash*")}
+
+
+def test_constant_time(site, lib):
+    """A board's option. Its image has one kernel, of which time tells nothing; and that does it."""
+    members = site()
+    folder = lib("x86", code.CONSTANT_TIME)
+    assert kernels_in(folder) == {"mpy_ghash_ct"} and kernels_in(lib("x86")) == {"mpy_ghash"}
+    assert not (folder / "covey/port/mpy_tables.mpy").exists()
+    kernel = folder / "covey/port/mpy_ghash_ct.mpy"
+    kernel.rename(kernel.with_name("real.mpy"))
+    kernel.with_suffix(".py").write_text(WATCHER)
+    press = members.join("press", "x86", roles=[code.CONSTANT_TIME])
+    robot = members.join("robot", "x64")
+    before = press.count("kernel")
+    members.all_hear_each_other((press, robot), "hello")
+    heard = {event["function"] for event in press.events if event["event"] == "kernel"}
+    assert len(heard) >= 2, "a key was made, and used"
+    assert press.count("kernel") >= before + 2 > 2, "each packet; before them IKE's messages"
+    members.bench.covey("rekey", "line1")
+    for member in (press, robot):
+        member.heard("rekeyed")
+    members.all_hear_each_other((press, robot), "rekeyed")
+    assert press.leave()[0] == 0
+
+
 @test_ip_carrier.ROOT_ONLY
 def test_the_ip_carrier(site):
     members = site(bench=test_ip_carrier.Plant)
@@ -182,13 +226,29 @@ SMALL = {
 @pytest.mark.parametrize("name", SMALL)
 def test_an_application_that_is_no_member(name, arch, tmp_path):
     text, expected = SMALL[name]
+    assert printed(text, arch, (), tmp_path) == expected
+
+
+@pytest.mark.parametrize("arch", ["x86", "x64"])
+def test_an_application_on_a_board_in_constant_time(arch, tmp_path):
+    """It may say so itself, too: before the first key."""
+    text, expected = SMALL["gcm"]
+    text += "import sys\nprint([name for name in sys.modules if 'mpy_ghash' in name])\n"
+    expected += "['covey.port.mpy_ghash_ct']\n"
+    for folder, before in (("silent", ""), ("says", "gcm.GCMContext.set_constant_time()\n")):
+        whole = text.replace("\n", "\n" + before, 1)
+        assert printed(whole, arch, (code.CONSTANT_TIME,), tmp_path / folder) == expected
+
+
+def printed(text, arch, roles, folder):
     wrapper, reason = interpreter(arch)
     if wrapper is None:
         without(arch, reason)
     done = subprocess.run(
         [wrapper, "-c", text],
-        env={"MICROPYPATH": f"{ship(text, arch, (), tmp_path)}:.frozen"},
+        env={"MICROPYPATH": f"{ship(text, arch, roles, folder)}:.frozen"},
         capture_output=True,
         text=True,
     )
-    assert (done.stdout, done.stderr) == (expected, "")
+    assert done.stderr == ""
+    return done.stdout
