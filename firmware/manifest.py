@@ -8,8 +8,8 @@ manifest_rp2.py, which includes this one with other options.
 What is frozen is rewritten as for an image (host/covey_host/board/shrink.py; Python 3.11), but
 for a main.py that nobody knows: it may call what docs/porting.md names, and what the two that
 Covey brings do. What yours does besides is kept by main="FILE". names="FILE" writes what the short
-names in a traceback stand for, for `covey words`. constant_time=True is what --constant-time is for
-an image, which has no say over code that is frozen.
+names in a traceback stand for, for `covey words`. constant_time=True: as `covey image` has it by
+--constant-time, which has no say over code that is frozen.
 """
 
 import atexit

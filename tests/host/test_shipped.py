@@ -147,7 +147,7 @@ def kernels_in(folder):
 
 
 def test_constant_time(site, lib):
-    """A board's option. Its image has one kernel, of which time tells nothing; and that does it."""
+    """A board's option. Its image has one kernel, whose time tells nothing; and that does it."""
     members = site()
     folder = lib("x86", code.CONSTANT_TIME)
     assert kernels_in(folder) == {"mpy_ghash_ct"} and kernels_in(lib("x86")) == {"mpy_ghash"}
