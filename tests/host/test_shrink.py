@@ -67,6 +67,14 @@ def test_what_nobody_names_is_left_out(same):
 def test_what_is_done_when_a_file_is_loaded_is_done(same):
     made = same("import covey.it", it="A = print('loaded')\nB = [n for n in (1, 2)]\n")
     assert "print" in made.texts["covey/it.py"]
+    say = "def say(what):\n    print('said')\n    return what\n\n"
+    for what in (
+        "@say\ndef f():\n    pass\n",
+        "def g(x=say(1)):\n    pass\n",
+        "class K:\n    x = say(1)\n",
+        "class K:\n    def y(self, n=say(1)):\n        pass\n",
+    ):
+        same("import covey.it", it=say + what)
 
 
 def test_a_text_is_a_name_where_getattr_may_get_it(same):

@@ -35,11 +35,13 @@ for _name in (
     "fold",
     "identifiers",
     "known",
+    "order",
     "program",
     "shake",
     "shorten",
     "shrink",
     "spheres",
+    "strict",
     "unify",
 ):
     _REWRITERS.append(Path(__file__).with_name(f"{_name}.py").read_text(encoding="utf-8"))

@@ -12,6 +12,7 @@ import ast
 from collections import Counter, defaultdict
 
 from .identifiers import Names, is_const
+from .order import does_something
 
 _STAR = "covey.port.mpy"  # all of it is covey.port's
 _PLAIN = ast.Constant | ast.Name | ast.Tuple | ast.List | ast.Dict | ast.UnaryOp | ast.BinOp
@@ -112,8 +113,11 @@ class _Cutter(ast.NodeTransformer):
                 node.body = [ast.Pass()]
         return node
 
+    def _is_never_missed(self, node: ast.FunctionDef | ast.ClassDef) -> bool:
+        return self._depth == 0 and self._is_dead(node.name, node) and not does_something([node])
+
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
-        if self._depth == 0 and self._is_dead(node.name, node):
+        if self._is_never_missed(node):
             return self._gone()
         self._depth += 1
         self.generic_visit(node)
@@ -123,7 +127,7 @@ class _Cutter(ast.NodeTransformer):
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST | None:
-        if self._depth == 0 and self._is_dead(node.name, node):
+        if self._is_never_missed(node):
             return self._gone()
         return self.generic_visit(node)
 
