@@ -8,7 +8,8 @@ manifest_rp2.py, which includes this one with other options.
 What is frozen is rewritten as for an image (host/covey_host/board/shrink.py; Python 3.11), but
 for a main.py that nobody knows: it may call what docs/porting.md names, and what the two that
 Covey brings do. What yours does besides is kept by main="FILE". names="FILE" writes what the short
-names in a traceback stand for, for `covey words`.
+names in a traceback stand for, for `covey words`. constant_time=True: as `covey image` has it by
+--constant-time, which has no say over code that is frozen.
 """
 
 import atexit
@@ -18,15 +19,25 @@ import sys
 import tempfile
 from pathlib import Path
 
-options.defaults(port="$(PORT_DIR)/boards/manifest.py", small=False, main="main.py", names=None)
+options.defaults(
+    port="$(PORT_DIR)/boards/manifest.py",
+    small=False,
+    main="main.py",
+    names=None,
+    constant_time=False,
+)
 
 include(options.port)
 
 sys.path.insert(0, os.path.abspath("../host"))
 from covey_host.board.shrink import shrink  # noqa: E402  it needs no package but Python's own
 
-# The GHASH without multiplication tables of 32-bit boards is for those that ARMv6-M can't have.
+# Of the kernels of GHASH those that the board can't have, or is not to.
 unfit = {"mpy_ghash.py", "mpy_ghash_ct.py"} if options.small else {"mpy_ghash_small.py"}
+if options.constant_time:
+    unfit |= {"mpy_ghash.py", "mpy_ghash_small.py", "mpy_tables.py"}
+    if "mpy_ghash_ct.py" in unfit:
+        raise ValueError("ARMv6-M has no GHASH in constant time: its jumps are too short")
 
 kept = {}
 for package_path, base in (("covey", "../lib"), ("onboard", ".")):

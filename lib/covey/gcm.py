@@ -17,7 +17,8 @@ heap. Text has at most 1536 octets there, or what GCMContext.set_most_text(n) sa
 first context was made, AAD at most 112: ValueError beyond. It is fastest where AAD and IV begin
 at multiples of four octets in memory. Not re-entrant, not even across contexts.
 GCMContext.set_constant_time(), before the first context too, chooses a GHASH whose time and memory
-accesses tell nothing, for boards with cached memory.
+accesses tell nothing, for boards with cached memory; `covey image --constant-time` makes images
+that have no other.
 
 RareContext is AES-GCM for a key that is seldom used, in 64 octets: on a board each call makes the
 tables that a GCMContext keeps, and may allocate. Its text may have 4096 octets. In place of open()

@@ -106,6 +106,7 @@ def test_a_failure_is_one_sentence(name, desk, tmp_path):
         (b"<html>" * 99, [], "has no bootloader"),
         (firmware_files.espressif("esp32c6"), [], "is for esp32c6, and board esp32c3 has esp32c3"),
         (firmware_files.espressif(), ["--firmware", "x.bin"], "is an image already: leave --firm"),
+        (firmware_files.espressif(), ["--no-constant-time"], "already: leave --no-constant-time"),
         (firmware_files.espressif(), ["--erase", "--no-stub"], "can't erase all"),
     ],
 )
@@ -157,6 +158,7 @@ def test_a_port_that_may_not_be_opened():
         (["press-7", "--firmware", "UF2", "--port", "DRIVE"], 2, "is no drive of a UF2 boot load"),
         (["press-7", "--port", "DRIVE"], 2, "takes firmware and files in one: give --firmware"),
         (["press-7", "--firmware", "UF2", "--erase"], 2, "are esptool's"),
+        (["press-7", "--firmware", "UF2", "--constant-time"], 2, "has no --constant-time"),
         (["UF2-esp.uf2"], 2, "is no UF2 file"),
     ],
 )

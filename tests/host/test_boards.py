@@ -92,6 +92,8 @@ WRONG = [
     ("payload", "1400", "1473", "[limits]: payload must be a whole number from 1 to 1472"),
     ("heap", "0x20000", "0", "[memory]: heap must be a whole number"),
     ("heap_from", None, '""', "[memory]: heap_from must be a text"),
+    ("heap_from", None, '"-"\npsram = true', "[memory]: psram must be 'optional' or 'always'"),
+    ("carriers", '["udp", "ip"]', '["udp"]\nconstant_time = 1', "constant_time must be true or"),
     ("led", "8", "300", "[pins]: led must be a pin's number"),
     ("led", "8", "[8]", "[pins]: led must be a pin's number"),
     ("led_kind", '"neopixel"', '"rgb"', "[pins]: led_kind must be 'pin' or 'neopixel'"),
@@ -107,7 +109,7 @@ def test_a_wrong_value(key, old, new, said):
     if key == "offset" and new == "0x9000":  # the table is what is out of order
         key = "table"
         found = re.search(r"^table", TEXT, re.M)
-    line = TEXT[: found.start()].count("\n") + 1
+    line = TEXT[: found.start()].count("\n") + 1 + new.count("\n")
     assert _refusal(text).startswith(f"b.toml:{line}: {said}"), _refusal(text)
 
 
@@ -139,6 +141,24 @@ def test_a_table_that_is_missing(table):
 
 def test_pins_may_be_missing():
     assert boards.parse(TEXT[: TEXT.index("[pins]")], "b", "b.toml").pins == {}
+
+
+def test_constant_time():
+    for text, value in (("", None), ("constant_time = true\n", True)):
+        assert boards.parse(text + TEXT, "b", "b.toml").constant_time is value
+    assert _refusal("constant_time = true\n" + PICO) == (
+        'b.toml:1: constant_time has no place where arch is "armv6m".'
+    )
+    never = boards.parse("constant_time = false\n" + PICO, "pico", "b.toml")
+    assert never.constant_time is False
+    for name in NAMES:
+        board = boards.load(name)
+        assert board.constant_time is None, "who has the board chooses"
+        is_cached = board.chip in ("esp32", "esp32s2", "esp32s3")
+        assert board.psram == (boards.OPTIONAL if is_cached else None)
+    assert boards.choose(board, None) is board and boards.choose(board, False) != board
+    with pytest.raises(Problem, match="Board pico has no --constant-time: its processor"):
+        boards.choose(never, True)
 
 
 def test_a_key_that_is_unknown():

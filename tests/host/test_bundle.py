@@ -148,12 +148,16 @@ def test_a_file_that_nothing_loads_at_the_start_stays_one(same):
 
 
 def test_without_a_member_all_files_stay(same):
+    """Nothing is refused, then: a part that is imported as a whole is what it was."""
     made = same(
         "from covey import gcm\nprint(gcm.f())",
-        gcm="from covey.sa import g\n\ndef f():\n    return g()\n",
-        sa="def g():\n    return 1\n",
+        gcm="from covey.port import g\n\ndef f():\n    return g()\n",
+        port____init__="from covey.port.mpy import *\n",
+        port__mpy="def g():\n    return 1\n",
     )
-    assert made.keys() == {"covey/__init__.py", "covey/gcm.py", "covey/sa.py"}
+    assert made.keys() == {
+        f"covey/{name}.py" for name in ("__init__", "gcm", "port/__init__", "port/mpy")
+    }
 
 
 @pytest.mark.parametrize(
@@ -231,7 +235,11 @@ MAIN = "import covey.aio"
             {},
             "f is imported in a `try`",
         ),
-        ("print(1)\nfrom covey.sa import f\njoin = f\n", {}, "behind what is done here"),
+        (
+            "from covey import sa\n\nclass K:\n    from covey.sa import f\n\njoin = K.f, sa.g\n",
+            {},
+            "the class K imports",
+        ),
         (
             "from covey.sa import f\n\nclass K:\n    f = f\n",
             {},
@@ -296,6 +304,94 @@ def test_what_would_be_misunderstood_is_refused(tmp_path, aio, others, why):
     texts = {"sa": SA, "other": OTHER, "aio": aio, **others}
     with pytest.raises(SyntaxError, match=re.escape(why)):
         rewritten(tmp_path, MAIN, texts)
+
+
+# `sa` looks at what was done before it was loaded.
+ITEMS = "items = [0]\n\ndef mark(x):\n    items.append(x)\n    return x\n"
+LOOKS = "from covey.items import items\nn = sum(items)\n\ndef f():\n    return n\n"
+BEHIND = "covey/aio.py: a part is imported behind what is done here"
+CONDITION = "covey/aio.py: covey/sa.py is loaded by a condition only, and does something"
+
+
+@pytest.mark.parametrize(
+    "before, why",
+    [
+        ("print(1)", BEHIND),
+        ("mark(1)", BEHIND),
+        ("@mark\ndef g():\n    pass", BEHIND),
+        ("@mark\nclass K:\n    pass", BEHIND),
+        ("def g(x=mark(1)):\n    pass", BEHIND),
+        ("def g(*, x=mark(1)):\n    pass", BEHIND),
+        ("class K:\n    x = mark(1)", BEHIND),
+        ("class K:\n    def x(self, y=mark(1)):\n        pass", BEHIND),
+        ("x = [mark(n) for n in (1, 2)]", BEHIND),
+        ("items[0] = 7", BEHIND),
+        ("x = items\nx += [3]", BEHIND),
+        ("x = items[0]", BEHIND),
+        ("x = items + [0]", BEHIND),
+        ("for x in (1, 2):\n    pass", BEHIND),
+        ("if mark(1):", CONDITION),
+        ("import sys\nif sys.maxsize == 5:", CONDITION),
+    ],
+)
+def test_another_order_is_refused(tmp_path, before, why):
+    """Else sa would find something else there, or be found, than where nothing is one file."""
+    indent = "    " if before.endswith(":") else ""
+    aio = f"from covey.items import items, mark\n{before}\n{indent}from covey.sa import f\n"
+    aio += "\ndef join():\n    return f(), items, mark\n"
+    with pytest.raises(SyntaxError, match=re.escape(why)):
+        rewritten(tmp_path, MAIN, {"aio": aio, "sa": LOOKS, "items": ITEMS})
+
+
+def test_what_does_nothing_may_stand_before_an_import(same):
+    made = same(
+        "import covey.aio\nprint(covey.aio.join())",
+        aio="import sys\n\nX = -1\nY, Z = (X, [2]), {3: X}\nIS = sys.platform != 'x' or not X\n"
+        "join = None\n\nclass K:\n    n = 1\n\n    @property\n    def g(self):\n"
+        "        return self.n\n\n    @staticmethod\n    def h(n=2, *, m=3):\n"
+        "        return n + m\n\nif IS:\n    from covey.quiet import q\n\n"
+        "from covey.sa import f\n\ndef join():\n    return f(), q(), K().g, K.h(), Y, Z\n",
+        sa="n = sum((1, 2))\n\ndef f():\n    return n\n",
+        quiet="import sys\n\nn = {True: 4, False: 5}[sys.byteorder == 'big']"
+        "\n\ndef q():\n    return n\n",
+    )
+    assert made.keys() == {f"covey/{name}.py" for name in ("__init__", "aio", "stack")}
+
+
+@pytest.mark.parametrize(
+    "sa, why",
+    [
+        ("def f():\n    from covey import late\n    return late.h()\n\nx = f()\n", "f"),
+        ("def f():\n    from covey.last import g\n    return g()\n\nx = f()\n", "f"),
+        (
+            "class K:\n    def __init__(self):\n        from covey import late\n"
+            "        self.x = late.h()\n\nclass L(K):\n    pass\n\nx = L().x\n",
+            "L",
+        ),
+        (
+            "class K:\n    def way(self):\n        from covey import late\n"
+            "        return late.h()\n\nx = K().way()\n",
+            "way",
+        ),
+        (
+            "def f(it=None):\n    from covey import late\n    return late.h()\n\ng = f\n\n"
+            "def e():\n    return g()\n\n@e\nclass K:\n    pass\n\nx = [1]\n",
+            "e",
+        ),
+    ],
+)
+def test_nothing_is_loaded_late_while_the_one_file_is_loaded(tmp_path, sa, why):
+    """It would find what stands behind there not yet, and might take that for an answer."""
+    texts = {
+        "aio": "from covey import sa\nfrom covey.last import g\n\ndef join():\n"
+        "    return sa.x, g()\n",
+        "late": "try:\n    from covey.last import g\n    there = [1]\nexcept ImportError:\n"
+        "    there = []\n\ndef h():\n    return there and g()\n",
+        "last": "def g():\n    return 5\n",
+    }
+    expected = f"covey/sa.py: {why} may import while the one file is loaded"
+    with pytest.raises(SyntaxError, match=re.escape(expected)):
+        rewritten(tmp_path, MAIN, {**texts, "sa": sa})
 
 
 @pytest.mark.parametrize(

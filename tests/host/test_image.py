@@ -176,6 +176,24 @@ def test_what_it_says(site, tmp_path):
     assert "hold BOOTSEL" in done.stdout.splitlines()[-1]
 
 
+def test_what_it_says_of_constant_time(site, tmp_path):
+    out = tmp_path / "out.bin"
+    words = ("image", "press-7", "--board", "esp32s3", "--site", site, "-o", out)
+    usual = covey(*words)
+    assert "Constant time" not in usual.stdout and "Board esp32s3 may have PSRAM" in usual.stderr
+    chosen = covey(*words, "--constant-time")
+    assert "takes some three times as long" in chosen.stdout and "PSRAM" not in chosen.stderr
+    assert "Left out: covey/port/mpy_ghash.py: the board is to take constant" in chosen.stdout
+    own = tmp_path / "own.toml"
+    own.write_text("constant_time = true\n" + (boards.HOME / "esp32s3.toml").read_text())
+    for options, is_chosen in (((), True), (("--no-constant-time",), False)):
+        done = covey(*words, "--board", own, "--json", *options)
+        facts = json.loads(done.stdout)
+        assert facts["constant_time"] is is_chosen and "PSRAM" not in "".join(facts["notes"])
+    refused = covey("image", "press-7", "--board", "rpi_pico_w", "--constant-time", "--site", site)
+    assert refused.returncode == 2 and "has no --constant-time" in refused.stderr
+
+
 def test_what_comes_next_names_member_and_board_as_they_were_typed(site, tmp_path):
     own = tmp_path / "own.toml"
     shutil.copy(boards.HOME / "esp32c3.toml", own)

@@ -2,6 +2,7 @@
 
 # ruff: noqa: F811  fixtures are imported by name
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -114,6 +115,32 @@ def test_what_main_py_asks_for_is_there():
     assert "covey/port/mpy_ghash_ct.py" in code.select([text], "armv6m", ("udp",), ()).left
     sleeper = (ROOT / "firmware" / "sleep.py").read_text()
     assert "covey/resume.py" in code.select([sleeper], "rv32imc", ("udp",), ()).kept
+
+
+@pytest.mark.parametrize("arch", ["xtensawin", "rv32imc", "x86", "x64"])
+def test_a_board_in_constant_time_has_no_tables(arch):
+    roles = ("udp", code.CONSTANT_TIME)
+    found = code.select(["import covey.aio"], arch, roles, ())
+    kernels = {Path(name).stem for name in found.kept if "mpy_ghash" in name}
+    assert kernels == {"mpy_ghash_ct"} and "covey/port/mpy_tables.py" in found.left
+    assert found.left["covey/port/mpy_ghash.py"] == "the board is to take constant time"
+    texts = code.rewritten(found).texts
+    assert {f"covey/port/{name}.py" for name in ("mpy_ghash_ct", "mpy_tag")} < texts.keys()
+    loads = [line for line in texts["covey/stack.py"].splitlines() if "mpy_ghash" in line]
+    assert loads and all(
+        ".mpy_ghash_ct import" in line or "mpy_ghash_ct as" in line for line in loads
+    )
+    usual = code.select(["import covey.aio"], arch, ("udp",), ())
+    assert "mpy_ghash_ct import" not in code.rewritten(usual).texts["covey/stack.py"]
+
+
+def test_the_board_file_chooses_constant_time(member):
+    board = boards.load("esp32s3")
+    kernel = "/lib/covey/port/mpy_ghash_ct.mpy"
+    assert kernel not in files.files(member, board)
+    found = files.contents(member, boards.choose(board, True))
+    assert kernel in found.files and "/lib/covey/port/mpy_tables.mpy" not in found.files
+    assert files.files(member, boards.choose(board, False)) == files.files(member, board)
 
 
 def test_what_a_file_beside_main_py_asks_for_is_there(tmp_path):

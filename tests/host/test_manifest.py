@@ -88,6 +88,14 @@ def test_all_that_a_board_may_load_and_nothing_else(name, kernel, without, port)
     }
 
 
+def test_constant_time():
+    files, _ = frozen("manifest.py", {"constant_time": True})
+    kernels = {path for path in files if "mpy_ghash" in path or "mpy_tables" in path}
+    assert kernels == {"covey/port/mpy_ghash_ct.py"}
+    with pytest.raises(ValueError, match="ARMv6-M"):
+        frozen("manifest.py", {"constant_time": True, "small": True})
+
+
 def test_what_is_frozen_is_rewritten_and_runs(tmp_path):
     """As an image's code is, for a main.py that is not known; on 32-bit MicroPython."""
     wrapper, reason = interpreter("x86")

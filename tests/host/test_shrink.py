@@ -67,6 +67,14 @@ def test_what_nobody_names_is_left_out(same):
 def test_what_is_done_when_a_file_is_loaded_is_done(same):
     made = same("import covey.it", it="A = print('loaded')\nB = [n for n in (1, 2)]\n")
     assert "print" in made.texts["covey/it.py"]
+    say = "def say(what):\n    print('said')\n    return what\n\n"
+    for what in (
+        "@say\ndef f():\n    pass\n",
+        "def g(x=say(1)):\n    pass\n",
+        "class K:\n    x = say(1)\n",
+        "class K:\n    def y(self, n=say(1)):\n        pass\n",
+    ):
+        same("import covey.it", it=say + what)
 
 
 def test_a_text_is_a_name_where_getattr_may_get_it(same):
@@ -94,6 +102,17 @@ def test_what_is_imported_by_another_name_is_there(same):
         first="def one():\n    return 7\n\ndef two():\n    return one()\n",
         last="from covey.first import two as other\n\ndef seven():\n    return other()\n",
     )
+
+
+def test_what_names_only_itself_goes_and_its_imports_with_it(same):
+    """`close` closes, and nothing else does: who imports it and hands it on must not, either."""
+    made = same(
+        "from covey.last import seven\nprint(seven())",
+        first="def seven():\n    return 7\n\ndef close(it):\n    it.close()\n",
+        middle="from covey.first import close, seven\n",
+        last="from covey.middle import close, seven\n",
+    )
+    assert not any("close" in text for text in made.texts.values())
 
 
 def test_globals_are_all_of_them(same):

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -229,6 +230,23 @@ def test_the_room_and_the_chains_are_as_large_as_reckoned():
         assert octets <= enough <= octets * 1.08, (found, reckoned)
 
 
+@pytest.mark.parametrize("name, has", [("esp32s3", "may have PSRAM"), ("esp32c3", None)])
+def test_a_cache_that_tells_of_keys_is_said_until_somebody_chose(site, table, name, has, tmp_path):
+    table()
+    member, board = members.load(site, "press-7"), boards.load(name)
+    notes = said(member, board)
+    assert len(notes) == bool(has)
+    assert all(f"Board {name} {has}: who measures time well" in note for note in notes)
+    if has:
+        (note,) = said(member, replace(board, psram=boards.ALWAYS))
+        assert f"Board {name} has PSRAM" in note and "--constant-time" in note
+    for choice in (True, False):
+        assert said(member, boards.choose(board, choice)) == []
+    main = tmp_path / "main.py"
+    main.write_text("from covey.gcm import GCMContext\nGCMContext.set_constant_time()\n")
+    assert need.warnings(member, board, files.contents(member, board, main)) == []
+
+
 def test_a_group_that_is_too_large_for_the_board(site, table):
     table()
     board = boards.load("esp32c3")
@@ -270,7 +288,7 @@ def test_limits_beyond_the_board(site, table):
     table()
     member = members.load(site, "press-7")
     member.fields["limits"] = {"sas": 9, "payload": 1400}
-    board = boards.load("esp32s2")
+    board = boards.choose(boards.load("esp32s2"), False)
     assert said(member, board) == [
         "covey.json has limits.sas 9, and the board file room for 4.",
         "covey.json has limits.payload 1400, and the board file room for 512.",

@@ -5,7 +5,7 @@ A board file holds no logic. `--board` takes the name of one, or the path of any
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ HOSTS = ("x86", "x64")  # of MicroPython on a desktop, where images are tried
 CHIPS = ("esp32", "esp32s2", "esp32s3", "esp32c3", "esp32c6")
 BIN, UF2 = "bin", "uf2"
 CARRIERS = ("udp", "ip")
+OPTIONAL, ALWAYS = "optional", "always"  # whether there is PSRAM
+# Their jumps are too short for the GHASH without tables; and they have no cache for data.
+NEVER_CONSTANT_TIME = ("armv6m",)
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Board:
     limits: dict[str, int]  # sas, senders, payload
     heap_from: str
     heap: int | None = None  # octets that MicroPython's heap may have; None: nobody knows
+    psram: str | None = None  # OPTIONAL or ALWAYS, where MicroPython uses it
+    constant_time: bool | None = None  # AES-GCM without look-ups in tables; None: nobody chose
     chip: str | None = None  # esptool's name; with BIN
     table: int | None = None  # of the partition table in the flash; with BIN
     family: int | None = None  # with UF2
@@ -84,6 +89,17 @@ def load(name: str) -> Board:
             MISUSE,
         ) from None
     return parse(text, path.stem, str(path))
+
+
+def choose(board: Board, constant_time: bool | None) -> Board:
+    """The board as a person wants it for now; None: as its file says."""
+    if constant_time and board.arch in NEVER_CONSTANT_TIME:
+        raise Problem(
+            f"Board {board.id} has no --constant-time: its processor jumps too short for that"
+            " kernel, and has no cache in which table look-ups could be seen.",
+            MISUSE,
+        )
+    return board if constant_time is None else replace(board, constant_time=constant_time)
 
 
 def parse(text: str, id: str, name: str) -> Board:
@@ -162,6 +178,7 @@ _TOP = {
     "firmware": (_text, True),
     "read_in": (_texts, True),
     "carriers": (_carriers, True),
+    "constant_time": (values.flag, False),
 }
 _TABLES = {
     "flash": {
@@ -184,7 +201,11 @@ _TABLES = {
         "senders": (_power(1, 1024), True),
         "payload": (values.whole(1, 1472), True),
     },
-    "memory": {"heap": (values.whole(1, _FLASH_MOST), False), "heap_from": (_text, True)},
+    "memory": {
+        "heap": (values.whole(1, _FLASH_MOST), False),
+        "heap_from": (_text, True),
+        "psram": (values.one_of(OPTIONAL, ALWAYS), False),
+    },
     "pins": {
         "led": (_pin, False),
         "led_kind": (values.one_of("pin", "neopixel"), False),
@@ -212,6 +233,9 @@ def _board(id: str, found: dict) -> Board:
         read[key] = _read(tables[key], schema, (key,))
     flash, vfs = read["flash"], read["vfs"]
     _check_flash(flash, vfs, top)
+    if top.get("constant_time") and top["arch"] in NEVER_CONSTANT_TIME:
+        sentence = f'constant_time has no place where arch is "{top["arch"]}".'
+        raise _Wrong(("constant_time",), sentence)
     return Board(
         id,
         **top,

@@ -15,7 +15,7 @@ from . import flash as flashing
 from . import image as images
 from . import install as installing
 from .boards import BIN, UF2, Board
-from .commands import of_size
+from .commands import wanted
 from .flasher import Flasher
 
 _IMAGES = (f".{BIN}", f".{UF2}")
@@ -24,7 +24,7 @@ _IMAGES = (f".{BIN}", f".{UF2}")
 def flash(
     option: Path | None, name: str, board_name: str, port: str | None, **wishes: Any
 ) -> None:
-    board = of_size(boards.load(board_name), wishes["flash_size"])
+    board = wanted(board_name, wishes)
     _check(name, board, wishes)
     if board.format == BIN:
         port = flashing.check_port(port)
@@ -55,6 +55,8 @@ def _check(name: str, board: Board, wishes: dict[str, Any]) -> None:
     if wishes["erase"] and wishes["no_stub"]:
         raise Problem("The chip's ROM can't erase all: leave --erase or --no-stub out.", MISUSE)
     makes = [key for key in ("firmware", "main", "romfs") if wishes[key]]
+    if wishes["constant_time"] is not None:
+        makes.append("constant-time" if wishes["constant_time"] else "no-constant-time")
     if _is_image(name) and makes:
         raise Problem(f"{name} is an image already: leave --{makes[0]} out.", MISUSE)
 
@@ -97,12 +99,14 @@ def install(
     board_name: str | None,
     *,
     main: Path | None,
+    constant_time: bool | None,
     may_replace: bool,
 ) -> None:
     board = boards.load(board_name) if board_name else None
     member = members.load(option, name)
 
     def make(board: Board) -> dict[str, bytes]:
+        board = boards.choose(board, constant_time)
         need.check(member, board)
         contents = files.contents(member, board, main)
         for note in need.warnings(member, board, contents):

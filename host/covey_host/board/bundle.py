@@ -42,6 +42,8 @@ def bundle(
     SyntaxError: lib/covey does what this can't follow (board.strict, and what only shows on the
     way: a part used as a value, a global that is hidden where it is meant).
     """
+    if _FIRST not in trees:  # an application without a member: nothing much is loaded
+        return trees
     program = Program(trees, _FIRST)
     check(trees, applications, program)
     whole = {file: tree for file, tree in trees.items() if file not in program.parts}

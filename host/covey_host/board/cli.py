@@ -16,6 +16,13 @@ Member = Annotated[
 Board = Annotated[
     str, typer.Option("--board", help="The name of a board, or the path of a board file.")
 ]
+ConstantTime = Annotated[
+    bool | None,
+    typer.Option(
+        "--constant-time/--no-constant-time",
+        help="AES-GCM whose time tells nothing of keys [as the board file has it].",
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -46,6 +53,7 @@ def image(
     flash_size: Annotated[
         str | None, typer.Option(help="4MB, 8MB: another module than the board file's.")
     ] = None,
+    constant_time: ConstantTime = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     site: Site = None,
 ) -> None:
@@ -64,6 +72,7 @@ def image(
         main=main,
         romfs=romfs,
         flash_size=flash_size,
+        constant_time=constant_time,
         as_json=json,
     )
 
@@ -91,6 +100,7 @@ def flash(
     flash_size: Annotated[
         str | None, typer.Option(help="4MB, 8MB: another module than the board file's.")
     ] = None,
+    constant_time: ConstantTime = None,
     baud: Annotated[int, typer.Option(min=9600, max=4000000, help="Bits a second.")] = 460800,
     no_stub: Annotated[
         bool, typer.Option("--no-stub", help="By the chip's ROM alone: slower, never --erase.")
@@ -110,6 +120,7 @@ def flash(
         main=main,
         romfs=romfs,
         flash_size=flash_size,
+        constant_time=constant_time,
         baud=baud,
         no_stub=no_stub,
     )
@@ -124,6 +135,7 @@ def install(
     main: Annotated[
         Path | None, typer.Option(help="Your own main.py [the one that covey brings].")
     ] = None,
+    constant_time: ConstantTime = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Overwrite a main.py that is not Covey's.")
     ] = False,
@@ -132,7 +144,15 @@ def install(
     """Bring a member onto a board that runs MicroPython: all that has changed, or nothing."""
     from . import bring
 
-    bring.install(site, name, port, board, main=main, may_replace=replace)
+    bring.install(
+        site,
+        name,
+        port,
+        board,
+        main=main,
+        constant_time=constant_time,
+        may_replace=replace,
+    )
 
 
 def words(

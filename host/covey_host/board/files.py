@@ -47,6 +47,8 @@ def contents(member: Member, board: Board, main: Path | None = None) -> Contents
     texts = {"/boot.py": _source(boot), "/main.py": _source(main)}
     try:
         roles = {*board.carriers, *member.roles}
+        if board.constant_time:
+            roles.add(code.CONSTANT_TIME)
         selection = code.select(texts.values(), board.arch, roles, homes)
         compiled, shrunk = code.compile_all(selection, board.arch)
     except code.Broken as error:

@@ -11,7 +11,7 @@ applications. No line moves.
 
 A port hands on numbers that it imports, so there they stay. `const` and `@micropython.native` mean
 something to the compiler alone: where nothing else is done with these names, nobody imports them.
-`__all__` means something to nobody there. What an `if` of _ON_MICROPYTHON leaves to another
+`__all__` means something to nobody there. What an `if` of ON_MICROPYTHON leaves to another
 interpreter is cut.
 """
 
@@ -27,7 +27,7 @@ MARK = "# ---- The key server's half, which boards are built without\n"
 _PACKAGE = "covey"
 _PORTS = ("port/__init__.py", "port/mpy.py")  # they hand on all that they import
 _COMPILERS = ("const", "micropython")
-_ON_MICROPYTHON = ("sys.implementation.name == 'micropython'", "hasattr(asyncio, 'core')")
+ON_MICROPYTHON = ("sys.implementation.name == 'micropython'", "hasattr(asyncio, 'core')")
 
 
 def fold(source: Path, root: Path) -> str:
@@ -62,7 +62,7 @@ def _folded(whole: str, source: Path, root: Path) -> str:
 def _cut_other_branches(tree: ast.Module, edits: list) -> None:
     """Out of the tree, too, so that nothing in them is looked at."""
     for node in tree.body:
-        if isinstance(node, ast.If) and node.orelse and ast.unparse(node.test) in _ON_MICROPYTHON:
+        if isinstance(node, ast.If) and node.orelse and ast.unparse(node.test) in ON_MICROPYTHON:
             is_elif = isinstance(node.orelse[0], ast.If)
             edits.append(_gone(node.orelse[0], node.orelse[-1], "" if is_elif else "pass"))
             node.orelse = []

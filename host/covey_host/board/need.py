@@ -6,13 +6,14 @@ from pathlib import Path
 from ..errors import MISUSE, Problem
 from ..gcks.policy import ECDSA
 from . import mpyfile, proofs
-from .boards import Board
+from .boards import ALWAYS, Board
 from .files import Contents, limits
 from .members import Member
 from .proofs import IN_RAM, IN_ROMFS
 
 # Octets of heap that main.py takes, by limits: as `make size BOARD=NAME KEEP=1` measured them.
 MEASURED = Path(__file__).with_name("heap.json")
+_KERNEL = "/lib/covey/port/mpy_ghash_ct.mpy"
 _ROLLOVERS = 3  # SAs: the one in use, the next, and one whose dtd is not over
 
 
@@ -36,6 +37,7 @@ def warnings(
         *_over_board(has, board),
         *_group(member, has),
         *_memory(member, has, board, contents, IN_ROMFS if romfs else IN_RAM),
+        *_cache(board, contents),
         *_setup(member),
     ]
 
@@ -142,6 +144,19 @@ def _fewer_waiting(
     lacking = heap + machine + proofs.octets(member, has, where) - board.heap
     slots = proofs.fitting(member, has, lacking, where)
     return f"limits.waiting {slots} or less in covey.json" if slots else ""
+
+
+def _cache(board: Board, contents: Contents) -> list[str]:
+    """What a person should choose, and has not: nor does main.py."""
+    is_chosen = board.constant_time is not None or _KERNEL in contents.files
+    if board.psram is None or is_chosen:
+        return []
+    has = "has PSRAM" if board.psram == ALWAYS else "may have PSRAM"
+    return [
+        f"Board {board.id} {has}: who measures time well can learn of keys from look-ups in tables"
+        " there, which --constant-time ends, at some three times the price of a packet;"
+        " --no-constant-time leaves them."
+    ]
 
 
 def _setup(member: Member) -> list[str]:

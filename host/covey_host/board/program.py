@@ -14,8 +14,8 @@ STACK = "covey/stack.py"
 _PACKAGE = "covey"
 IMPORTS = ast.Import | ast.ImportFrom
 _FUNCTIONS = FUNCTIONS | ast.Lambda
-_COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
-_SCOPES = _FUNCTIONS | ast.ClassDef | _COMPREHENSIONS
+COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
+_SCOPES = _FUNCTIONS | ast.ClassDef | COMPREHENSIONS
 
 
 class Program:
@@ -207,7 +207,7 @@ def targets(comprehension: ast.AST) -> Iterator[str]:
 def _bound_inside(tree: ast.Module) -> Iterator[str]:
     """What is local anywhere."""
     for node in ast.walk(tree):
-        if isinstance(node, _COMPREHENSIONS):
+        if isinstance(node, COMPREHENSIONS):
             yield from targets(node)
         elif isinstance(node, _FUNCTIONS):
             yield from (arg.arg for arg in arguments(node))

@@ -12,6 +12,7 @@ import ast
 from collections import Counter, defaultdict
 
 from .identifiers import Names, is_const
+from .order import does_something
 
 _STAR = "covey.port.mpy"  # all of it is covey.port's
 _PLAIN = ast.Constant | ast.Name | ast.Tuple | ast.List | ast.Dict | ast.UnaryOp | ast.BinOp
@@ -30,10 +31,11 @@ def shake(trees: dict[str, ast.Module], outside: set[str]) -> None:
         if names.asks_by_text:
             kept |= names.texts
     said = {file: _said(tree) for file, tree in trees.items()}
-    attributes = set().union(*(Names(tree).attributes for tree in trees.values()))
+    asked = {file: _asked(tree) for file, tree in trees.items()}
     is_done = False
     while not is_done:
         everywhere = sum(said.values(), Counter(kept))
+        attributes = set().union(*asked.values())
         imported = _imported(trees)
         is_done = True
         for file, tree in trees.items():
@@ -41,7 +43,7 @@ def shake(trees: dict[str, ast.Module], outside: set[str]) -> None:
             cutter = _Cutter(everywhere, said[file], handed_on)
             cutter.visit(tree)
             if cutter.has_cut:
-                said[file] = _said(tree)
+                said[file], asked[file] = _said(tree), _asked(tree)
                 is_done = False
 
 
@@ -77,6 +79,12 @@ def _said(tree: ast.AST) -> Counter:
     return found
 
 
+def _asked(tree: ast.AST) -> set[str]:
+    """What is read of objects, modules among them."""
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    return {node.attr for node in nodes if not isinstance(node.ctx, ast.Store)}
+
+
 class _Cutter(ast.NodeTransformer):
     """One pass through one file."""
 
@@ -105,8 +113,11 @@ class _Cutter(ast.NodeTransformer):
                 node.body = [ast.Pass()]
         return node
 
+    def _is_never_missed(self, node: ast.FunctionDef | ast.ClassDef) -> bool:
+        return self._depth == 0 and self._is_dead(node.name, node) and not does_something([node])
+
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST | None:
-        if self._depth == 0 and self._is_dead(node.name, node):
+        if self._is_never_missed(node):
             return self._gone()
         self._depth += 1
         self.generic_visit(node)
@@ -116,7 +127,7 @@ class _Cutter(ast.NodeTransformer):
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST | None:
-        if self._depth == 0 and self._is_dead(node.name, node):
+        if self._is_never_missed(node):
             return self._gone()
         return self.generic_visit(node)
 

@@ -26,6 +26,10 @@ from .program import STACK, dotted
 from .shake import shake
 from .shorten import API, PACKAGE, public, shorten
 
+# Kernels of AES-GCM: with tables, and the one whose time tells nothing.
+WITH_TABLES = {"covey.port.mpy_ghash", "covey.port.mpy_ghash_small"}
+_WITHOUT = "covey.port.mpy_ghash_ct"
+
 _FRAME = re.compile(r'File "([^"]+)"(, line \d+)?, in (\w+)')
 _ERROR = re.compile(r"\w+(:|$)")  # behind the frames
 _FRAMES = "in "
@@ -74,6 +78,7 @@ def _shrink(kept: tuple, heard: tuple[str, ...], root: Path, in_one: bool) -> Sh
             trees[name] = _parsed(fold(path, root), name)
         else:
             texts[name] = path.read_text(encoding="utf-8")
+    _choose_kernel(trees)
     heard += tuple(texts.values())
     outside, handed, imported = set(), set(), set()
     applications = [ast.parse(text) for text in heard]
@@ -105,6 +110,19 @@ def _parsed(text: str, file: str) -> ast.Module:
     if any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree)):
         raise SyntaxError(f"{file}: covey's files are imported by their whole names")
     return tree
+
+
+def _choose_kernel(trees: dict[str, ast.Module]) -> None:
+    """Where no kernel with tables is kept, who would load one loads the one without."""
+    kept = set(map(dotted, trees))
+    if _WITHOUT not in kept or kept & WITH_TABLES:
+        return
+    home, _, kernel = _WITHOUT.rpartition(".")
+    for node in (node for tree in trees.values() for node in ast.walk(tree)):
+        if isinstance(node, ast.ImportFrom) and node.module == home:
+            for alias in node.names:
+                if f"{home}.{alias.name}" in WITH_TABLES:
+                    alias.name = kernel
 
 
 def _files(modules: set[str], trees: Iterable[str]) -> set[str]:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from .identifiers import FUNCTIONS
+from .order import disorder
 from .program import STACK, Program, binds, declared, foreign, here, is_ours
 
 _SAID = {"globals", "locals", "__name__", "__file__"}  # they tell of a file
@@ -21,10 +22,10 @@ def check(trees: dict[str, ast.Module], applications: list[ast.Module], program:
     if STACK in trees:
         raise SyntaxError(f"{STACK}: that is the name of the one file")
     for file, tree in trees.items():
-        for rule in (_imports, _origins, _order, _of_classes, _of_files):
+        for rule in (_imports, _origins, _of_classes, _of_files):
             for why in rule(program, file, tree):
                 raise SyntaxError(f"{file}: {why}")
-    for why in _hidden(trees, program):
+    for why in (*_hidden(trees, program), *disorder(trees, program)):
         raise SyntaxError(why)
     imported = set().union(*(_modules(tree) for tree in applications))
     for tree in applications:
@@ -43,6 +44,8 @@ def _imports(program: Program, file: str, tree: ast.Module) -> Iterator[str]:
             is_part = program.leads(node.module, "*") is not None
             if file not in program.parts or is_part and node not in at_start:
                 yield f"all of {node.module} is imported"
+        elif isinstance(node, ast.ClassDef) and any(map(is_ours, here(node.body))):
+            yield f"the class {node.name} imports"
     for node in at_start if file in program.parts else ():
         for inner in here([node]) if isinstance(node, ast.Try) else ():
             for alias in inner.names if is_ours(inner) else ():
@@ -77,29 +80,6 @@ def _origins(program: Program, file: str, tree: ast.Module) -> Iterator[str]:
             taken = {a.asname or a.name for node in inside if is_ours(node) for a in node.names}
             for name in sorted(mine & taken & {name for name, _ in leading}):
                 yield f"{name} is imported in {function.name}(), and bound anew"
-
-
-def _order(program: Program, file: str, tree: ast.Module) -> Iterator[str]:
-    """Parts are executed where they are imported first: before all that this file does."""
-    if file not in program.parts:
-        return
-    does_something = False
-    for statement in tree.body:
-        inside = list(here([statement]))
-        leads = any(
-            program.leads(node.module, alias.name) is not None
-            for node in inside
-            if is_ours(node)
-            for alias in node.names
-        )
-        if leads and does_something:
-            yield "a part is imported behind what is done here"
-        does_something |= any(_is_done(node) for node in inside)
-
-
-def _is_done(node: ast.AST) -> bool:
-    """Whether something happens that others could see: a call; const() is the compiler's."""
-    return isinstance(node, ast.Call) and getattr(node.func, "id", "") != "const"
 
 
 def _of_classes(program: Program, file: str, tree: ast.Module) -> Iterator[str]:

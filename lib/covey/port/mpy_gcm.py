@@ -342,7 +342,7 @@ def _make_workspace():
 
 
 def _load():
-    """The kernel, once."""
+    """The kernel, once. An image in constant time has one only, and its name in these places."""
     global _ghash
     if _ghash is not None:
         return
