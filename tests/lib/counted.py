@@ -1,0 +1,41 @@
+"""Calls that may take nothing from the heap, shown in two ways; on CPython they are only made.
+
+locked     an allocation is a MemoryError. What does without, if it must, is hidden: a bytecode
+           function of more than eleven slots then has its frame on the stack
+counted    all that is ever taken counts, also what is given back at once
+"""
+
+import sys
+
+BOARD = sys.implementation.name == "micropython"
+
+if BOARD:
+    from micropython import heap_lock, heap_unlock, mem_total
+else:
+
+    def heap_lock():
+        pass
+
+    def heap_unlock():
+        pass
+
+    def mem_total():
+        return 0
+
+
+taken = [0]  # octets, by all calls of counted()
+
+
+def counted(call, a, b, c, d):
+    before = mem_total()
+    result = call(a, b, c, d)
+    taken[0] += mem_total() - before
+    return result
+
+
+def locked(call, a, b, c, d):
+    heap_lock()
+    try:
+        return call(a, b, c, d)
+    finally:
+        heap_unlock()
