@@ -26,16 +26,17 @@ else:
 taken = [0]  # octets, by all calls of counted()
 
 
-def counted(call, a, b, c, d):
+def counted(call, a, b, c=None, d=None):
+    """call(a, b), or of all four."""
     before = mem_total()
-    result = call(a, b, c, d)
+    result = call(a, b) if d is None else call(a, b, c, d)
     taken[0] += mem_total() - before
     return result
 
 
-def locked(call, a, b, c, d):
+def locked(call, a, b, c=None, d=None):
     heap_lock()
     try:
-        return call(a, b, c, d)
+        return call(a, b) if d is None else call(a, b, c, d)
     finally:
         heap_unlock()
