@@ -23,13 +23,19 @@ else:
         return 0
 
 
+def _called(call, a, b, c, d):
+    if c is None:
+        return call(a, b)
+    return call(a, b, c) if d is None else call(a, b, c, d)
+
+
 taken = [0]  # octets, by all calls of counted()
 
 
 def counted(call, a, b, c=None, d=None):
-    """call(a, b), or of all four."""
+    """call(a, b), or of as many as there are."""
     before = mem_total()
-    result = call(a, b) if d is None else call(a, b, c, d)
+    result = _called(call, a, b, c, d)
     taken[0] += mem_total() - before
     return result
 
@@ -37,6 +43,6 @@ def counted(call, a, b, c=None, d=None):
 def locked(call, a, b, c=None, d=None):
     heap_lock()
     try:
-        return call(a, b) if d is None else call(a, b, c, d)
+        return _called(call, a, b, c, d)
     finally:
         heap_unlock()
