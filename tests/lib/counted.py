@@ -24,6 +24,9 @@ else:
 
 
 def _called(call, a, b, c, d):
+    """call(a), or of as many as there are."""
+    if b is None:
+        return call(a)
     if c is None:
         return call(a, b)
     return call(a, b, c) if d is None else call(a, b, c, d)
@@ -32,15 +35,14 @@ def _called(call, a, b, c, d):
 taken = [0]  # octets, by all calls of counted()
 
 
-def counted(call, a, b, c=None, d=None):
-    """call(a, b), or of as many as there are."""
+def counted(call, a, b=None, c=None, d=None):
     before = mem_total()
     result = _called(call, a, b, c, d)
     taken[0] += mem_total() - before
     return result
 
 
-def locked(call, a, b, c=None, d=None):
+def locked(call, a, b=None, c=None, d=None):
     heap_lock()
     try:
         return _called(call, a, b, c, d)
