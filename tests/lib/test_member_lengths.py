@@ -38,8 +38,8 @@ class Pair:
 
     def __init__(self, bits, integrity_only, payload_max=MOST_PAYLOAD, datagram_max=DATAGRAM_MAX):
         keymat = KEYMATS[bits]
-        self.sender = Member(payload_max, DATAGRAM_MAX, sender=True)
-        self.receiver = Member(payload_max, datagram_max)
+        self.sender = Member(payload_max, DATAGRAM_MAX, sa_slots=2, sender=True, reserves=True)
+        self.receiver = Member(payload_max, datagram_max, sa_slots=2, reserves=True)
         for member in (self.sender, self.receiver):
             sa = data_sa(SPI, keymat, integrity_only=integrity_only)
             member.keys.install(sa, 0)
