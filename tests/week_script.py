@@ -124,6 +124,7 @@ def main():
     )
     group = Group(member)
     work = keywork.KeyWork(Settings, member, group)
+    made = member.rx, member.tx, member.words  # where they lie, the kernels know
     now_ms = START_MS
     what = words(4)
     register(work, group, what[1:], now_ms)
@@ -147,6 +148,7 @@ def main():
             talk(member, hour << 8 | second, now_ms)
         assert [sa.spi for sa in member.keys.live()] == [spi], hour
         assert len(group.rekey.held) == 1, hour
+        assert made[0] is member.rx and made[1] is member.tx and made[2] is member.words
         if hour % 24 == 0:
             assert ballast is None or len(ballast)
             print(

@@ -89,15 +89,20 @@ def run_file(arch, path):
     complaint = compile_lib()
     if complaint:
         pytest.fail(complaint, pytrace=False)
+    return run(arch, path, BUILD / f"lib-{arch}")
+
+
+def run(arch, path, lib, names=()):
+    """Run a file, or only tests of these names, against what is compiled there; as run_file()."""
     wrapper, reason = interpreter(arch)
     if wrapper is None:
         without(arch, reason)
     heap = re.search(r"^# heap: (\w+)$", path.read_text(), re.M)
-    search = [BUILD / f"lib-{arch}", TESTS, ROOT / "tests", ".frozen"]
+    search = [lib, TESTS, ROOT / "tests", ".frozen"]
     command = [wrapper, "-X", f"heapsize={heap[1] if heap else HEAP}", ROOT / "tests/run_mpy.py"]
     try:
         done = subprocess.run(
-            [*command, path],
+            [*command, path, *names],
             env={**os.environ, "MICROPYPATH": ":".join(map(str, search))},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

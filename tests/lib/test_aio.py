@@ -10,6 +10,7 @@ from covey.config import Config
 from covey.drops import DROP_IKE_HEADER, DROP_KEEPALIVE, DROP_QUEUE_FULL, ConfigError
 from covey.membership import MEMBER, REFUSED
 from covey.nat import HOME, KEEPALIVE
+from datapath import data_sa
 from story import KWK, STORY, T1, T2, install, registered
 from test_waiting import Auth
 
@@ -146,6 +147,18 @@ def test_packets_go_from_one_member_to_another():
         assert receiver.member.keys.live() == []
 
     _run(story())
+
+
+def test_a_member_is_made_for_its_limits():
+    """Buffers and slots are there from the start, as many as a board's limits say."""
+    m = _join(True, _free_port(), limits={"sas": 3, "senders": 8, "payload": 100}).member
+    assert (len(m.out), m.payload_max, len(m.rx)) == (100, 100, 156) and m.sender_slots == 8
+    spis = [bytes((0, 0, 1, n)) for n in range(4)]
+    for spi in spis:
+        m.keys.install(data_sa(spi), 0)
+    assert sorted(sa.spi for sa in m.keys.live()) == spis[:3], "none gives way to the fourth"
+    assert m.drops.as_dict() == {"capacity": 1}
+    m.keys.wipe()
 
 
 def test_a_receiver_keeps_what_comes_before_it_asks():

@@ -1,5 +1,6 @@
 """Receiver-specific MACs through Member.send and Member.receive: what passes, what doesn't."""
 
+from counted import counted, locked, taken
 from covey import sources
 from covey.cmac import CMACContext
 from covey.drops import (
@@ -182,6 +183,21 @@ def test_no_heap_when_sending():
         assert press.send(64, 0) == n
 
     assert heap_octets(step) == 0
+
+
+def test_no_heap_whatever_the_length():
+    press, m = member(2, index=1), member(1)
+    refused = good(bytes(88), 1000, 1 << 6 | 9), good(b"x", 1, 3 << 6)
+    for quiet in (counted, locked):
+        taken[0] = 0
+        for n in range(65):
+            length = quiet(press.send, n, 0)
+            fill(m.rx, press.tx[:length])
+            assert quiet(m.receive, length, 0) == n
+            for datagram in refused:
+                assert quiet(m.receive, fill(m.rx, datagram), 0) < 0
+        assert not taken[0]
+    assert m.drops.of(DROP_SOURCE) == m.drops.of(DROP_NOT_ROSTERED) == 130
 
 
 def test_who_is_not_known_by_name():

@@ -2,8 +2,11 @@
 
 import gc
 
+from counted import counted, taken
 from covey.drops import (
     DROP_EXHAUSTED,
+    DROP_NO_SA,
+    DROP_NOT_SENDER,
     DROP_SILENT,
     DROP_TAG,
 )
@@ -77,6 +80,14 @@ def test_no_heap_when_refusing():
     calls = 12 if BOARD else 2
     assert sum(m.drops.as_dict().values()) - before == calls * (len(datagrams) - 1)
     assert len(m.drops.as_dict()) >= 13
+    taken[0] = 0
+    for is_shut in (True, False):
+        m.shut(is_shut)
+        for datagram in datagrams:
+            rx[: len(datagram)] = datagram
+            assert counted(m.receive, len(datagram), 0) < 0
+    assert not taken[0], "a frame that is given back"
+    assert m.drops.of(DROP_SILENT)
 
 
 def test_no_heap_when_the_key_server_is_silent():
@@ -116,6 +127,14 @@ def test_no_heap_when_sending():
         assert m.send(0, 0) == DROP_EXHAUSTED
 
     assert heap_octets(exhausted) == 0
+    taken[0] = 0
+    for member, reason in (
+        (m, DROP_EXHAUSTED),
+        (silent, DROP_NO_SA),
+        (a_receiver(), DROP_NOT_SENDER),
+    ):
+        assert counted(member.send, 0, 0) == reason and not counted(member.can_send, 0)
+    assert not taken[0], "a frame that is given back"
 
 
 # A bytecode function with many slots takes its frame from the heap and gives it back, which

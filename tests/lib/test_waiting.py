@@ -1,5 +1,6 @@
 """Packets that wait for a proof, through Member.receive and Member.next_proven."""
 
+from counted import counted, taken
 from covey import sources
 from covey.drops import (
     DROP_CROWDED,
@@ -305,6 +306,15 @@ def test_no_heap():
     real, Auth.prove = Auth.prove, believe
     try:
         assert heap_octets(step) == 0
+        taken[0] = 0
+        for datagram in datagrams[turn[0] :]:
+            m.rx[: len(datagram)] = datagram
+            assert m.receive(len(datagram), 0) == WAITS
+            assert counted(m.next_proven, 0) == NOTHING
+            for slot in range(len(m.waiting.states)):
+                m.waiting.provable(slot)
+            assert counted(m.next_proven, 0) == 40
+        assert turn[0] < len(datagrams) and not taken[0]
     finally:
         Auth.prove = real
 
