@@ -18,7 +18,7 @@ from covey.drops import (
 )
 from covey.gsa import UNICAST, GroupWide
 from covey.port import collect
-from covey.sa import DataSA, RekeySA, new_context, new_senders
+from covey.sa import DataSA, RekeySA
 
 _SALT = 4
 _MOST_DATA_SAS = 4
@@ -257,7 +257,7 @@ def _rekey_sa(policy, bag, wrap_keys, kwk, made):
     need(kwa in (ike.KW_5649_128, ike.KW_5649_256), DROP_POLICY)
     kwk_len = ike.KWK_LEN[kwa]
     need(kwk_len * 8 >= bits, DROP_POLICY)
-    _check_destination(policy, True)
+    place = _destination(policy, True)
     yield
     key_len = bits // 8 + _SALT + kwk_len
     keymat = yield from _unwrap_rekey(policy, bag, wrap_keys, kwk, kwk_len, key_len, made)
@@ -270,7 +270,7 @@ def _rekey_sa(policy, bag, wrap_keys, kwk, made):
             bits,
             terms.verifier,
             policy.initial_message_id or 0,
-            _selector(policy.destination),
+            place,
             lifetime_s=policy.lifetime_s,
             epoch=terms.generation,
         )
@@ -284,53 +284,44 @@ def _data_sa(policy, bag, kwk, terms, sender_slots):
     need(any(policy.spi[:3]), DROP_POLICY)  # RFC 4303 section 2.1: 0 to 255 are nobody's to give
     # 64-bit numbers MUST NOT be used in a group
     need(numbers in (ike.SN_32_SEQUENTIAL, ike.SN_32_UNSPECIFIED), DROP_POLICY)
-    _check_destination(policy, False)
+    place = _destination(policy, False)
     need(policy.source.kind == ike.TS_IPV4_ADDR_RANGE, DROP_POLICY)
+    source = _selector(policy.source)
     yield
-    places = _selector(policy.destination), _selector(policy.source)
     keymat = yield from _unwrap(bag, kwk, bits // 8 + _SALT)
-    context = senders = None
     try:
         yield
-        context = new_context(keymat, cipher == ike.ENCR_NULL_AUTH_AES_GMAC)
-        yield
-        senders = new_senders(numbers, terms.sender_bits, terms.sender_form, sender_slots)
-        yield
-        sa = DataSA(
+        return DataSA(
             policy.spi,
             keymat,
-            *places,
+            place,
+            source,
             numbers,
             terms.sender_bits,
             terms.sender_form,
             policy.lifetime_s,
             terms.generation,
             sender_slots,
-            context=context,
-            senders=senders,
+            cipher == ike.ENCR_NULL_AUTH_AES_GMAC,
         )
-        context = senders = None
-        return sa
     finally:
         octets.wipe(keymat)
-        if context is not None:
-            context.wipe()
-        if senders is not None:
-            senders.release()
 
 
-def _check_destination(policy, is_single):
-    """One IPv4 multicast address (section 4.4.2), and UDP: all that the inner packet can be.
-    is_single: one port, too.
-    """
+def _destination(policy, is_single):
+    """Its selector: of one IPv4 multicast address (section 4.4.2); is_single: of one port, too."""
     ts = policy.destination
     need(ts.kind == ike.TS_IPV4_ADDR_RANGE and ts.start_addr == ts.end_addr, DROP_POLICY)
-    need(ts.start_addr[0] & 0xF0 == 0xE0 and ts.proto in (0, 17), DROP_POLICY)
+    need(ts.start_addr[0] & 0xF0 == 0xE0, DROP_POLICY)
     need(not is_single or 0 < ts.start_port == ts.end_port, DROP_POLICY)
+    return _selector(ts)
 
 
 def _selector(ts):
-    """ike.TrafficSelector → the tuple that an SA compares."""
+    """ike.TrafficSelector → the tuple that an SA compares, of UDP, which is all that the inner
+    packet can be.
+    """
+    need(ts.proto in (0, 17) and ts.start_port <= ts.end_port, DROP_POLICY)
     start = ts.start_addr
     end = start if start == ts.end_addr else ts.end_addr
     selector = (start, end, ts.start_port, ts.end_port, ts.proto)

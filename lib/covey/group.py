@@ -8,6 +8,7 @@ from covey import ike
 from covey.assignment import Terms
 from covey.drops import DROP_CAPACITY, DROP_POLICY, DROP_REKEY_MESSAGE_ID, FormatError
 from covey.job import finish
+from covey.keystore import is_among
 from covey.octets import wipe
 from covey.port import const
 from covey.rekey import Rekey
@@ -157,11 +158,11 @@ class Group:
             if held is not None:
                 if held.senders.bits != sa.senders.bits:
                     raise FormatError(DROP_POLICY)  # its windows could not go on
-            elif not registering and keys.retired.has(sa.spi, 0):
+            elif not registering and is_among(keys.retired, sa.spi, 0):
                 # Its numbers are forgotten, and our Sender-ID is the one that we had: IVs would
                 # come again, and replays be taken.
                 raise FormatError(DROP_POLICY)
-            elif made.goes_on and keys.lapsed and keys.retired.has(sa.spi, 0):
+            elif made.goes_on and keys.lapsed and is_among(keys.retired, sa.spi, 0):
                 raise FormatError(DROP_REKEY_MESSAGE_ID)  # so they would; to be asked for anew
         if not keys.room_for(slots):
             raise FormatError(DROP_CAPACITY)

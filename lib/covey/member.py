@@ -28,7 +28,7 @@ from covey.drops import (
     sentence,
 )
 from covey.gcm import GCMContext
-from covey.keystore import KeyStore
+from covey.keystore import KeyStore, is_among
 from covey.octets import u32
 from covey.path import STEP_IS_DUE, DataPath, accept, admit, frame, heard, trim
 from covey.port import buffer, const, micropython
@@ -261,9 +261,9 @@ class Member(DataPath):
         if reason == DROP_UNKNOWN_SPI:
             if self.is_shut and self.keys.find(self.rx, 0) is not None:
                 return self.drops.count(DROP_SILENT if self.is_receiver else DROP_NOT_RECEIVER)
-            if self.keys.retired.has(self.rx, 0):
+            if is_among(self.keys.retired, self.rx, 0):
                 return self.drops.count(DROP_RETIRED_SPI)
-            if self.keys.announced.has(self.rx, 0):
+            if is_among(self.keys.announced, self.rx, 0):
                 self.missed_rekey = True
         return self.drops.count(reason)
 

@@ -120,8 +120,7 @@ class Rekey:
         """Let one Rekey SA (None: all) go after DTD; what goes sooner anyway stays so."""
         for sa in self.held:
             if spi is None or sa.spi == spi:
-                if sa.end.left_ms(now_ms) > dtd_s * 1000:  # a day at most, longer than any DTD
-                    sa.end.start(now_ms, dtd_s)
+                sa.end.hasten(now_ms, dtd_s)
 
     def expire(self, now_ms):
         """Wipe what is due."""

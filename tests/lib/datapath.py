@@ -172,7 +172,7 @@ def member_state(m):
     tables = [table_state(sa.senders) for sa in m.keys.live()]
     numbers = [sa.next_seq for sa in m.keys.live()]
     notes = (m.payload_len, m.sender, m.confirmed, m.opened, m.sent, m.wants_rekey)
-    return (tables, numbers, notes, m.keys.outbound())
+    return (tables, numbers, notes, m.keys.sending)
 
 
 def refuses(m, datagram, reason):

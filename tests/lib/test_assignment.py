@@ -186,6 +186,37 @@ def test_a_source_selector_that_we_can_not_compare_is_refused():
     assert why_not(finish, build(policy, keys, KWK, was, False, True, 16)) == DROP_POLICY
 
 
+def test_selectors_and_numbers_that_no_packet_of_ours_could_have():
+    def why(change):
+        policy = gsa.parse_gsa(STORY["receiver"]["gsa"])
+        for one in policy.policies:
+            if len(one.spi) == 4:
+                change(one)
+        keys = kd.parse_kd(STORY["receiver"]["kd"])
+        return why_not(finish, build(policy, keys, KWK, Terms(), True, False, 16))
+
+    def numbers(one, id):
+        sn = [t for t in one.transforms if t.kind == 5][0]
+        assert sn.id == 2
+        sn.id = id
+
+    for name in ("source", "destination"):
+
+        def ports(one, lo, hi, name=name):
+            ts = getattr(one, name)
+            ts.start_port, ts.end_port = lo, hi
+
+        def proto(one, proto, name=name):
+            getattr(one, name).proto = proto
+
+        assert why(lambda one: ports(one, 2222, 2222)) is None
+        assert why(lambda one: ports(one, 2223, 2222)) == DROP_POLICY  # upside down
+        assert why(lambda one: proto(one, 17)) is None
+        assert why(lambda one: proto(one, 6)) == DROP_POLICY
+    assert why(lambda one: numbers(one, 0)) is None
+    assert why(lambda one: numbers(one, 1)) == DROP_POLICY  # 64 bits
+
+
 def test_a_sender_of_nothing_yet():
     """A Rekey SA alone brings no Sender-ID (section 4.5.3.3); the first TEK is not for a sender
     that has none (section 2.4.1.4)."""

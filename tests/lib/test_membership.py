@@ -475,7 +475,7 @@ def test_deletion_of_the_group_leads_back_after_a_random_time():
     assert life.ike.asked == ["pull"] and life.it.state == membership.REGISTERING
     life.registered(STORY["sender"])
     assert life.it.state == membership.MEMBER
-    assert life.member.keys.outbound().spi == T1
+    assert life.member.keys.sending.spi == T1
 
 
 def test_a_pull_without_answer_makes_a_new_ike_sa():
@@ -813,7 +813,7 @@ def test_what_is_installed_in_part_is_brought_to_its_end():
 
 def _is_to_send(life):
     """Whether any SA is sent under, or will be."""
-    return any([state & 12 for state in life.member.keys._states])  # as keystore.py has them
+    return any([sa.may_send or sa.atd.is_running for sa in life.member.keys.live()])
 
 
 def test_who_is_out_sends_under_no_key_that_a_rekey_brings():
