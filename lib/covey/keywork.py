@@ -5,6 +5,7 @@ the first change to the group; what came of it is what step() returns.
 """
 
 from covey import assignment
+from covey.assignment import Assignment
 from covey.candidates import Candidates
 from covey.drops import (
     DROP_CAPACITY,
@@ -16,6 +17,7 @@ from covey.drops import (
     DROP_REKEY_MESSAGE_ID,
     DROP_REKEY_PORTION,
     FormatError,
+    need,
 )
 from covey.job import tidied
 from covey.octets import wipe
@@ -54,7 +56,7 @@ class KeyWork:
         self._now_ms = 0
         self._job = None  # generator in work
         self._is_registration = False  # what it works on
-        self._waiting = []  # (is it of a registration, generator) that wait for it, in order
+        self._waiting = []  # Assignments that wait for it, in order
         self._candidates = Candidates(group.rekey, member.drops, random)  # from the group
 
     @property
@@ -72,7 +74,7 @@ class KeyWork:
         """Whether keys of a registration are in work, or wait for it."""
         if self._job is not None and self._is_registration:
             return True
-        return bool(self._waiting) and self._waiting[0][0]  # others are behind it: see take()
+        return bool(self._waiting) and self._waiting[0].registering  # others are behind it
 
     def hear(self, data):
         """A message from the group, without marker: a GSA_REKEY, or a forgery.
@@ -89,23 +91,19 @@ class KeyWork:
         its keys, and their windows, all along.
         """
         self.forget_waiting()
-        policy = ike.gsa if ike.transport_mode else None
-        sends = ike.asked_to_send
-        self._wait(True, self._take_keys(policy, ike.kd, ike.kwk, turns, goes_on, sends))
+        it = Assignment(ike.gsa if ike.transport_mode else None, ike.kd, ike.kwk)
+        it.registering, it.sends, it.turns, it.goes_on = True, ike.asked_to_send, turns, goes_on
+        self._waiting.append(it)
         ike.gsa = ike.kd = ike.kwk = None  # they are ours now
 
     def take_inband(self, inband):
-        """A requests.Inband, behind what came before it; it is ours now. False: too many wait."""
+        """Of a GSA_INBAND_REKEY, behind what came before it; ours now. False: too many wait."""
         if len(self._waiting) >= _INBANDS:
             wipe(inband.kwk)
             self._member.drops.count(DROP_REKEY_BUSY)
             return False
-        self._wait(False, self._follow_inband(inband))
+        self._waiting.append(inband)
         return True
-
-    def _wait(self, is_registration, job):
-        next(job)  # into its try: from now on it wipes the KWK
-        self._waiting.append((is_registration, job))
 
     def step(self, now_ms):
         """One bounded slice; what has come of it."""
@@ -132,9 +130,11 @@ class KeyWork:
     def _begin(self):
         """The next job, if there is one."""
         if self._waiting:
-            self._is_registration, self._job = self._waiting.pop(0)
+            self._job = self._take(self._waiting[0])
+            self._is_registration = self._waiting.pop(0).registering
         elif self._group.rekey.is_waiting:
-            self._is_registration, self._job = False, self._follow_rekey()
+            self._job = self._follow_rekey(Assignment())
+            self._is_registration = False
         else:
             self._candidates.look_again()
         return self._job is not None
@@ -142,7 +142,7 @@ class KeyWork:
     def forget_waiting(self):
         """Give up what is not in work yet."""
         while self._waiting:
-            self._waiting.pop()[1].close()  # what it holds is wiped on its way out
+            wipe(self._waiting.pop().kwk)
 
     def forget(self):
         """Give up what is in work, too. What is installed stays."""
@@ -161,32 +161,33 @@ class KeyWork:
 
     # Jobs
 
-    def _take_keys(self, policy, keys, kwk, turns, goes_on, sends):
-        """GSA (None: not for transport mode) and KD of a registration, and its KWK; see take()."""
-        settings = self._settings
+    def _take(self, made):
+        """What came over an IKE SA: by a registration, or an inband rekey, where it is acknowledged
+        already.
+        """
         group = self._group
+        if not made.registering:
+            made.sends = self.sends
         try:
-            yield
-            if policy is None:
-                raise FormatError(DROP_POLICY)
-            made = yield from assignment.build(
-                policy, keys, kwk, group.terms, True, sends, self._member.sender_slots
-            )
-            made.turns = turns
-            made.goes_on = goes_on
-            policy = keys = None  # the table of a verifier is long in the making
-            if not made.terms.udp_port and settings.carrier == "udp":
-                made.terms.udp_port = settings.carrier_port
-            yield from self._install(made, True)
-            self.sends = sends
+            yield from assignment.build(made, group.terms, self._member.sender_slots)
+            yield from self._install(made)
         except FormatError as error:
-            self.reason = self._member.drops.count(error.reason)
+            reason = self.reason = self._member.drops.count(error.reason)
             # A rekey, or the clock, was faster than the answer: that is nobody's fault.
-            yield MISSED if error.reason == DROP_REKEY_MESSAGE_ID else REFUSED
+            is_missed = reason == DROP_REKEY_MESSAGE_ID
+            if not made.registering:
+                lacks_id = self.sends and not group.terms.sender_ids  # it comes by registering
+                is_missed = lacks_id or reason == DROP_CAPACITY
+            yield MISSED if is_missed else REFUSED
             return
         finally:
-            wipe(kwk)
-        made = None
+            wipe(made.kwk)
+            group.give_up(made)
+        if not made.registering:
+            yield FOLLOWED
+            return
+        self.sends = made.sends
+        made = None  # the table of a verifier is long in the making
         yield TAKEN
         if group.terms.verifier is not None:
             try:
@@ -194,41 +195,13 @@ class KeyWork:
             except MemoryError:  # verify() will make it
                 self._member.drops.count(DROP_CAPACITY)
 
-    def _follow_inband(self, inband):
-        """GSA, KD and Deletes that came over the IKE SA, where they are acknowledged already."""
+    def _follow_rekey(self, made):
         group = self._group
+        made.is_rekey = True
+        made.sends = self.sends
         try:
-            yield
-            if inband.policy is None:
-                made = assignment.nothing_new(group.terms)
-            else:
-                made = yield from assignment.build(
-                    inband.policy,
-                    inband.keys,
-                    inband.kwk,
-                    group.terms,
-                    False,
-                    self.sends,
-                    self._member.sender_slots,
-                    is_inband=True,
-                )
-            made.deletes = inband.deletes
-            yield from self._install(made, False)
-        except FormatError as error:
-            self.reason = self._member.drops.count(error.reason)
-            lacks_id = self.sends and not group.terms.sender_ids  # it comes by registering
-            yield MISSED if lacks_id or error.reason == DROP_CAPACITY else REFUSED
-            return
-        finally:
-            wipe(inband.kwk)
-        yield FOLLOWED
-
-    def _follow_rekey(self):
-        group = self._group
-        try:
-            group.rekey.is_proven = False
-            made = yield from group.rekey.work(group.terms, self._member.sender_slots, self.sends)
-            yield from self._install(made, False)
+            yield from group.rekey.work(made, group.terms, self._member.sender_slots)
+            yield from self._install(made)
         except FormatError as error:
             self._member.drops.count(error.reason)
             if error.reason == DROP_KEY_PATH:
@@ -246,23 +219,25 @@ class KeyWork:
             self._member.drops.count(DROP_CAPACITY)
             yield FLOODED  # anybody with the keys can make it up: asked no more often than so
             return
+        finally:
+            group.give_up(made)
         self._candidates.settle()
         yield FOLLOWED
 
-    def _install(self, made, registering):
-        """Job: carry out an Assignment. What can't be installed is wiped."""
-        group = self._group
-        changes = group.changes(made, registering, self._now_ms)
+    def _install(self, made):
+        """Job: carry out an Assignment."""
+        settings = self._settings
+        terms = made.terms
+        if not terms.udp_port and settings.carrier == "udp":
+            terms.udp_port = settings.carrier_port
+        changes = self._group.changes(made, self._now_ms)
+        yield
+        # Without markers data could not be told from an IKE message
+        need(settings.has_markers or not terms.is_relayed, DROP_POLICY)
         try:
-            yield
-            if made.terms.is_relayed and not self._settings.has_markers:
-                raise FormatError(DROP_POLICY)  # there data could not be told from an IKE message
-            try:
-                for _ in changes:
-                    yield
-            finally:  # forget() may come first: what has begun is brought to its end
-                for _ in changes:  # not finish(): it would raise, perhaps while memory is out
-                    pass
-            self.made = made
-        finally:
-            group.give_up(made)
+            for _ in changes:
+                yield
+        finally:  # forget() may come first: what has begun is brought to its end
+            for _ in changes:  # not finish(): it would raise, perhaps while memory is out
+                pass
+        self.made = made

@@ -198,20 +198,21 @@ class Rekey:
             self._busy, self._over = opened, sa
         return 0
 
-    def work(self, was, sender_slots, sending):
-        """Job on the message in work → Assignment; FormatError for what is wrong with it.
-
-        was: the Terms in force; sender_slots, sending: see assignment.build. The Message ID moves
-        only here, after the signature.
+    def work(self, made, was, sender_slots):
+        """Job: what the message in work brings, into an Assignment; FormatError for what is wrong
+        with it. was, sender_slots: see assignment.build. The Message ID moves only here, after the
+        signature.
         """
         opened, sa = self._busy, self._over
+        self.is_proven = False
         try:
-            policy, keys, deletes, auth = yield from _take_apart(opened)
-            if policy and was.key_path:
+            auth = yield from _take_apart(opened, made)
+            made.kwk = sa.kwk
+            if made.policy and was.key_path:
                 from covey import keypath
 
                 yield
-                yield from keypath.check_portion(policy, keys, was.key_path, self)
+                yield from keypath.check_portion(made.policy, made.keys, was.key_path, self)
             signed = ike.rekey_signed_octets(opened.head, opened.inner, auth.off)
             opened.inner = opened.head = None  # for room: a verification is long
             yield
@@ -226,15 +227,8 @@ class Rekey:
             message_id = opened.header.message_id
             if message_id < sa.next_message_id:
                 raise FormatError(DROP_REKEY_MESSAGE_ID)
-            if policy:
-                made = yield from assignment.build(
-                    policy, keys, sa.kwk, was, False, sending, sender_slots
-                )
-            else:
-                made = assignment.nothing_new(was)
-            made.deletes = deletes
+            yield from assignment.build(made, was, sender_slots)
             sa.next_message_id = message_id + 1
-            return made
         except FormatError as error:
             if error.reason in _NO_WAY:  # repeated, it costs no signature again
                 sa.refused = (list(self._last) + list(sa.refused))[:_REFUSED]
@@ -251,13 +245,13 @@ def _follow_parts(sa):
     sa.coming = list(sa.coming)[-taken:] if taken else ()
 
 
-def _take_apart(opened):
-    """Job: GSA, KD (both or neither), Deletes, AUTH of a GSA_REKEY.
+def _take_apart(opened, made):
+    """Job: GSA, KD (both or neither) and Deletes of a GSA_REKEY, into an Assignment → its AUTH.
 
     It is {GSA, KD, [D ...] [N ...] AUTH} or {D ... [N ...] AUTH}.
     """
-    policy = keys = auth = None
-    deletes = []
+    auth = None
+    made.deletes = []
     yield
     try:
         payloads = yield from ike.parse_chain_job(opened.first, opened.inner)
@@ -267,21 +261,21 @@ def _take_apart(opened):
         yield
         if ike.unsupported_critical((payload,)) is not None:
             raise FormatError(DROP_REKEY_FORMAT)
-        if payload.kind == ike.GSA and policy is None:
-            policy = yield from gsa.parse_gsa_job(payload.body)
-        elif payload.kind == ike.KD and keys is None:
-            keys = yield from kd.parse_kd_job(payload.body)
+        if payload.kind == ike.GSA and made.policy is None:
+            made.policy = yield from gsa.parse_gsa_job(payload.body)
+        elif payload.kind == ike.KD and made.keys is None:
+            made.keys = yield from kd.parse_kd_job(payload.body)
         elif payload.kind == ike.AUTH and auth is None:
             auth = payload
         elif payload.kind == ike.DELETE:
-            deletes.append(ike.parse_delete(payload.body))
+            made.deletes.append(ike.parse_delete(payload.body))
         elif payload.kind in (ike.GSA, ike.KD, ike.AUTH):
             raise FormatError(DROP_REKEY_FORMAT)  # twice
-    if (policy is None) != (keys is None) or policy is None and not deletes:
+    if (made.policy is None) != (made.keys is None) or not (made.policy or made.deletes):
         raise FormatError(DROP_REKEY_FORMAT)
     if auth is None:  # section 2.4.1: must be there with digital signatures
         raise FormatError(DROP_REKEY_SIGNATURE)
-    return policy, keys, deletes, auth
+    return auth
 
 
 def _digest_of(data):

@@ -192,7 +192,7 @@ def _parse_terms(reader):
     for _ in range(reader.octets(1)[0]):
         key_id, key_len = reader.take(">4sB")
         terms.key_path += ((key_id, bytearray(reader.octets(key_len))),)
-    terms.verifier = assignment._verifier(terms.auth_key)
+    terms.verifier = assignment.verifier_of(terms.auth_key)
     return terms
 
 

@@ -12,7 +12,7 @@ from covey.drops import (
 from covey.group import Group, soft_lifetime_s
 from covey.job import finish
 from covey.member import Member
-from story import STORY, T1, T2, begun, install, registered, why_not
+from story import STORY, T1, T2, begun, install, registered, why_not, worked
 
 
 def joined(policy=STORY["receiver"], sending=False, slots=8):
@@ -24,7 +24,7 @@ def joined(policy=STORY["receiver"], sending=False, slots=8):
 
 def rekey(group, data, now_ms):
     assert begun(group.rekey, data) == 0
-    return install(group, finish(group.rekey.work(group.terms, 16, False)), False, now_ms)
+    return install(group, finish(worked(group.rekey, group.terms)), False, now_ms)
 
 
 def receive(member, datagram, now_ms):

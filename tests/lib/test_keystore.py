@@ -366,7 +366,7 @@ def test_no_heap_for_packets():
         store.find(unknown, 0)
         is_among(store.retired, unknown, 0)
         is_among(store.announced, unknown, 0)
-        store.sending
+        store.outbound(None)
         store.outbound(group)
         store.keep_up(5)
         store.step(5)

@@ -646,7 +646,8 @@ def test_a_new_rekey_sa_alone_does_not_put_off_the_end_of_the_tek():
     made = registered(was=life.it._group.terms)
     made.data_sas = []
     made.rekey_sa.lifetime_s = 36000
-    finish(life.it._keys._install(made, False))
+    made.registering = False
+    finish(life.it._keys._install(made))
     life.it._installed(False)
     life.run(1615 * 1000)
     assert life.ike.asked == ["pull"]
@@ -803,7 +804,8 @@ def test_what_is_installed_in_part_is_brought_to_its_end():
     made = registered(was=life.it._group.terms)
     made.data_sas = []
     made.rekey_sa.spi = bytes(range(16))
-    job = life.it._keys._install(made, False)
+    made.registering = False
+    job = life.it._keys._install(made)
     next(job)
     next(job)
     assert not life.it._group.rekey.holds(made.rekey_sa)

@@ -19,7 +19,7 @@ from covey.drops import (
 )
 from covey.job import finish
 from covey.rekey import Rekey
-from story import STORY, T1, T2, T3, begun, registered, why_not
+from story import STORY, T1, T2, T3, begun, registered, why_not, worked
 
 
 def member(policy=STORY["receiver"]):
@@ -35,7 +35,7 @@ def follow(rekey, terms, data):
     if reason:
         return reason
     made = []
-    reason = why_not(lambda: made.append(finish(rekey.work(terms, 16, False))))
+    reason = why_not(lambda: made.append(finish(worked(rekey, terms))))
     return reason or made[0]
 
 
@@ -90,7 +90,7 @@ def test_a_repeat_is_quiet_while_in_work_and_after():
     assert begun(rekey, STORY["rekey1"]) == 0
     assert begun(rekey, STORY["rekey1"]) == DROP_REKEY_REPEAT
     assert begun(rekey, STORY["later"]) == DROP_REKEY_BUSY
-    assert finish(rekey.work(terms, 16, False)).data_sas
+    assert finish(worked(rekey, terms)).data_sas
     assert begun(rekey, STORY["rekey1"]) == DROP_REKEY_REPEAT
 
 
@@ -175,7 +175,7 @@ def test_a_message_in_work_survives_a_registration_that_does_not_know_of_it():
     assert begun(rekey, STORY["rekey1"]) == 0
     rekey.replace(registered().rekey_sa, 0)
     assert rekey.is_waiting and begun(rekey, STORY["rekey1"]) == DROP_REKEY_REPEAT
-    assert finish(rekey.work(terms, 16, False)).data_sas
+    assert finish(worked(rekey, terms)).data_sas
     assert rekey.current.next_message_id == 1
     rekey, terms = member()
     assert begun(rekey, STORY["rekey1"]) == 0
