@@ -187,8 +187,8 @@ class Group:
             self.rekey.turns += 1
 
     def give_up(self, made):
-        """Wipe what of an Assignment is not in use: all, or what found no memory or was told again,
-        or nothing. Takes no heap.
+        """Wipe what of an Assignment is not in use: all, or what found no memory, or was told
+        again, or nothing. Takes no heap.
         """
         for sa in made.data_sas:
             if sa not in self._keys.sas:

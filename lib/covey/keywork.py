@@ -162,9 +162,7 @@ class KeyWork:
     # Jobs
 
     def _take(self, made):
-        """What came over an IKE SA: by a registration, or an inband rekey, where it is acknowledged
-        already.
-        """
+        """What came over an IKE SA: by a registration, or an inband rekey, which is acknowledged."""
         group = self._group
         if not made.registering:
             made.sends = self.sends

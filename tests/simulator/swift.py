@@ -96,12 +96,13 @@ class Swift:
         return shared
 
     def _shared_parts(self, take_apart):
-        def shared(candidate):
-            key = candidate.first, bytes(candidate.inner)
+        def shared(opened, made):
+            key = opened.first, bytes(opened.inner)
             if key not in self._parts:
-                parts = yield from take_apart(candidate)
-                _keep(self._parts, key, parts)
-            return self._parts[key]
+                auth = yield from take_apart(opened, made)
+                _keep(self._parts, key, (made.policy, made.keys, made.deletes, auth))
+            made.policy, made.keys, made.deletes, auth = self._parts[key]
+            return auth
 
         return shared
 
