@@ -162,7 +162,7 @@ class KeyWork:
     # Jobs
 
     def _take(self, made):
-        """What came over an IKE SA: by a registration, or an inband rekey, which is acknowledged."""
+        """What came over an IKE SA: by a registration, or an inband rekey."""
         group = self._group
         if not made.registering:
             made.sends = self.sends
