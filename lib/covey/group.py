@@ -157,7 +157,7 @@ class Group:
         rekey, sa = self.rekey, made.rekey_sa
         if made.registering:
             rekey.replace(sa, now_ms)
-        elif sa is not None and not rekey.holds(sa):  # else its Message IDs go on
+        elif sa is not None and rekey.find(sa.spi) is None:  # else its Message IDs go on
             rekey.install(sa, now_ms, made.terms.dtd_s)
         elif rekey.current is not None:
             rekey.current.verifier = made.terms.verifier  # it may bring a new AUTH_KEY

@@ -62,7 +62,7 @@ class KeyWork:
     @property
     def is_busy(self):
         """Whether keys are being verified or unwrapped, or wait for it."""
-        return bool(self._job or self._waiting or self._group.rekey.is_waiting)
+        return bool(self._job or self._waiting or self._group.rekey.waiting)
 
     @property
     def has_work(self):
@@ -132,7 +132,7 @@ class KeyWork:
         if self._waiting:
             self._job = self._take(self._waiting[0])
             self._is_registration = self._waiting.pop(0).registering
-        elif self._group.rekey.is_waiting:
+        elif self._group.rekey.waiting:
             self._job = self._follow_rekey(Assignment())
             self._is_registration = False
         else:

@@ -223,7 +223,7 @@ def test_a_rekey_that_finds_no_memory_counts_as_forged_until_its_signature_is_go
                 assert _steps(work) == [wanted]
             finally:
                 setattr(place, name, real)
-        assert work._member.drops.of(DROP_CAPACITY) == 1 and not group.rekey.is_waiting
+        assert work._member.drops.of(DROP_CAPACITY) == 1 and not group.rekey.waiting
 
 
 def test_aes_that_fails_is_no_end():

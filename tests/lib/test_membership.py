@@ -693,7 +693,7 @@ def test_rekeys_without_end_do_not_stop_the_registration():
     def flood(rounds):
         """Six slices and a look, three times a round: at the SAs, at the timers, at the IKE SA."""
         for _ in range(21 * rounds):
-            life.it._group.rekey._last = []
+            life.it._group.rekey._last = ()
             life.it.multicast(STORY["forged"][sorted(STORY["forged"])[0]], life.now_ms)
             life.it.step(life.now_ms)
 
@@ -808,9 +808,9 @@ def test_what_is_installed_in_part_is_brought_to_its_end():
     job = life.it._keys._install(made)
     next(job)
     next(job)
-    assert not life.it._group.rekey.holds(made.rekey_sa)
+    assert not life.it._group.rekey.find(made.rekey_sa.spi)
     job.close()
-    assert life.it._group.rekey.holds(made.rekey_sa)
+    assert life.it._group.rekey.find(made.rekey_sa.spi)
 
 
 def _is_to_send(life):

@@ -77,10 +77,10 @@ def test_a_rekey_sa_of_before_is_stale_by_its_message_id_whenever_it_was_asked_f
     made = follow(rekey, terms, STORY["rekey1"])
     rekey.install(made.rekey_sa, 0, 2)
     old = registered().rekey_sa
-    assert rekey.turns == 1 and rekey.holds(old)
+    assert rekey.turns == 1 and rekey.find(old.spi)
     assert rekey.is_stale(old, 0) and rekey.is_stale(old, 1)
     rekey.expire(2000)
-    assert not rekey.holds(old)
+    assert not rekey.find(old.spi)
     assert rekey.is_stale(old, 0) and not rekey.is_stale(old, 1)  # as a server that is restored
     assert not rekey.is_stale(made.rekey_sa, 0)  # ours
 
@@ -160,7 +160,7 @@ def test_a_registration_leaves_nothing_of_the_past():
     rekey.install(made.rekey_sa, 0, 2)
     assert begun(rekey, STORY["rekey2"]) == 0  # in work
     rekey.replace(registered(STORY["late"]).rekey_sa, 0)
-    assert not rekey.is_waiting
+    assert not rekey.waiting
     assert begun(rekey, STORY["rekey2"]) == DROP_REKEY_SPI
     assert follow(rekey, terms, STORY["later"]).data_sas
     rekey.replace(registered().rekey_sa, 0)
@@ -174,19 +174,19 @@ def test_a_message_in_work_survives_a_registration_that_does_not_know_of_it():
     rekey, terms = member()
     assert begun(rekey, STORY["rekey1"]) == 0
     rekey.replace(registered().rekey_sa, 0)
-    assert rekey.is_waiting and begun(rekey, STORY["rekey1"]) == DROP_REKEY_REPEAT
+    assert rekey.waiting and begun(rekey, STORY["rekey1"]) == DROP_REKEY_REPEAT
     assert finish(worked(rekey, terms)).data_sas
     assert rekey.current.next_message_id == 1
     rekey, terms = member()
     assert begun(rekey, STORY["rekey1"]) == 0
     rekey.replace(registered(STORY["late"]).rekey_sa, 0)  # it expects Message ID 7: of the past
-    assert not rekey.is_waiting
+    assert not rekey.waiting
     rekey, terms = member()
     assert begun(rekey, STORY["rekey1"]) == 0
     other = registered().rekey_sa
     other.spi = bytes(16)
     rekey.replace(other, 0)
-    assert not rekey.is_waiting
+    assert not rekey.waiting
 
 
 def looked_at_until(rekey, data, number, happens):
@@ -210,7 +210,7 @@ def test_a_rekey_sa_that_goes_while_a_message_over_it_is_looked_at():
             reason = looked_at_until(rekey, STORY["rekey1"], number, ending)
             if reason is None:
                 break
-            assert reason == DROP_REKEY_SPI and not rekey.is_waiting
+            assert reason == DROP_REKEY_SPI and not rekey.waiting
             number += 1
         assert number > 5
 

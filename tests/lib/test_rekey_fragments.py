@@ -59,8 +59,8 @@ def test_fragments_in_any_order():
         if order:
             parts.reverse()
         for part in parts:
-            assert not rekey.is_waiting and begun(rekey, part) == 0
-        assert rekey.is_waiting
+            assert not rekey.waiting and begun(rekey, part) == 0
+        assert rekey.waiting
         made = follow(rekey, terms)
         assert [sa.spi for sa in made.data_sas] == [T2]
         for part in parts:
@@ -145,7 +145,7 @@ def test_fragments_that_come_before_their_rekey_sa_wait():
     first = cut(context, STORY["rekey1"])
     later = finish(_assignment(group, STORY["rekey1"]))
     second = cut(later.rekey_sa.context, STORY["rekey2"])
-    group.rekey._last = []
+    group.rekey._last = ()
     made.rekey_sa.next_message_id = 0
     for data in first + second + second:
         work.hear(data)
