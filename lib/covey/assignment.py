@@ -22,7 +22,6 @@ from covey.sa import DataSA, RekeySA
 
 _SALT = 4
 _MOST_DATA_SAS = 4
-_ANY = (b"\0\0\0\0", b"\xff\xff\xff\xff", 0, 65535, 0)  # a selector
 
 
 class Terms:
@@ -301,7 +300,4 @@ def _selector(ts):
     packet can be.
     """
     need(ts.proto in (0, 17) and ts.start_port <= ts.end_port, DROP_POLICY)
-    start = ts.start_addr
-    end = start if start == ts.end_addr else ts.end_addr
-    selector = (start, end, ts.start_port, ts.end_port, ts.proto)
-    return _ANY if selector == _ANY else selector  # as most sources are
+    return ts.start_addr, ts.end_addr, ts.start_port, ts.end_port, ts.proto

@@ -52,14 +52,12 @@ class Group:
         """
         if self.terms.is_relayed:
             return {None: True} if self._keys.live() else {}
-        places = set(self.routes().values())
-        framed = {_MARKER_PORT}
-        for _, number in places:
-            framed.add(number)
-        framed.discard(None)
+        found = {place: place[1] is not None for place in self.routes().values()}
+        framed = [_MARKER_PORT] + [number for _, number in found]
         for sa in self.rekey.held:
-            places.add((_dotted(sa.destination[0]), sa.destination[2]))
-        return {place: place[1] in framed for place in places}
+            number = sa.destination[2]
+            found[_dotted(sa.destination[0]), number] = number in framed
+        return found
 
     def changes(self, made, now_ms):
         """Job: carry out an Assignment; FormatError at its first step: see _check. Whoever has
@@ -114,7 +112,7 @@ class Group:
         keys = self._keys
         terms = made.terms
         sending = []
-        keys.hold()
+        keys.is_held = True
         try:
             for sa in made.data_sas:
                 yield
@@ -129,7 +127,8 @@ class Group:
                 keys.retire(sa.spi, now_ms, terms.dtd_s)
             self._follow(terms)
         finally:
-            keys.go_on(now_ms)
+            keys.is_held = False
+            keys.step(now_ms)
         yield
 
     def _install_data(self, sa, made, now_ms):

@@ -8,7 +8,6 @@ A lifetime that ends is a retire at once. A full store refuses; nothing alive is
 from covey.deadline import Timer
 from covey.drops import DROP_CAPACITY
 from covey.octets import wipe
-from covey.path import DataPath
 from covey.port import const, find_spi, ticks_add, ticks_diff
 
 _REMEMBERED = const(8)  # retired SPIs, and announced ones, that we still know by name
@@ -26,10 +25,10 @@ class KeyStore:
     for receiving until then; atd, a Timer, when it will be sent under; may_send, when it may be.
     """
 
-    def __init__(self, slots, drops, path=None):
+    def __init__(self, slots, drops, path):
         self.sas = [None] * slots  # by slot, as admit() names it
-        self._path = path or DataPath(slots)
-        self._words = self._path.words
+        self._path = path
+        self._words = path.words
         self._drops = drops
         # SPIs side by side, the oldest first
         self.retired = bytearray(4 * _REMEMBERED)  # of SAs that have gone
@@ -37,7 +36,7 @@ class KeyStore:
         self.lapsed = False  # an SA's life has ended by our clock, and its windows with it
         self.sending = None  # the SA that is sent under where no destination is named
         self._latest = None  # that was sent under
-        self._is_held = False  # see hold()
+        self.is_held = False  # no end and no ATD is noticed, and one step does for all changes
 
     # ---- nothing of this allocates
 
@@ -82,7 +81,7 @@ class KeyStore:
         more than eleven slots: it would be taken from the heap.
         """
         next_ms = _DAY_MS
-        if not self._is_held:
+        if not self.is_held:
             slot = len(self.sas)
             while slot:
                 slot -= 1
@@ -113,14 +112,6 @@ class KeyStore:
         self.send_under(None)
 
     # ---- for the control half: may allocate
-
-    def hold(self):
-        """Until go_on(): no end and no ATD is noticed, and one step does for all changes."""
-        self._is_held = True
-
-    def go_on(self, now_ms):
-        self._is_held = False
-        self.step(now_ms)
 
     def room_for(self, count):
         """Whether `count` more SAs can be installed."""

@@ -49,13 +49,13 @@ def _decipher(decrypt, data, n):
         data[:] = decrypt(data)
         return
     view = memoryview(data)
-    halves = [view[off : off + _HALF] for off in range(_HALF, len(data), _HALF)]
     block = bytearray(2 * _HALF)
     low = memoryview(block)[_HALF:]
     block[0:8] = data[0:8]
     try:
         for t in range(_PASSES * n, 0, -1):
-            half = halves[(t - 1) % n]
+            off = ((t - 1) % n + 1) * _HALF
+            half = view[off : off + _HALF]
             block[6] ^= t >> 8
             block[7] ^= t & 0xFF
             low[:] = half

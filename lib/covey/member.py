@@ -252,27 +252,22 @@ class Member(DataPath):
 
     def refuse(self, reason, n):
         """Count what admit() said of the n octets in rx, by the name that fits best."""
+        keys, rx = self.keys, self.rx
         if reason == DROP_LENGTH:
-            return self._not_esp(n)
-        if reason == DROP_SENDER_TABLE_FULL:
-            sa = self.keys.find(self.rx, 0)
-            if sa is not None and sa.auth is not None:
+            if n == 0:
+                reason = DROP_EMPTY
+            elif n == 1 and rx[0] == 0xFF:
+                reason = DROP_KEEPALIVE
+            elif 4 <= n <= len(rx) and not (rx[0] | rx[1] | rx[2] | rx[3]):
+                return IKE_MESSAGE  # RFC 3948 section 2.2
+        elif reason == DROP_SENDER_TABLE_FULL:
+            if keys.find(rx, 0).auth is not None:
                 reason = DROP_NOT_ROSTERED
-        if reason == DROP_UNKNOWN_SPI:
-            if self.is_shut and self.keys.find(self.rx, 0) is not None:
-                return self.drops.count(DROP_SILENT if self.is_receiver else DROP_NOT_RECEIVER)
-            if is_among(self.keys.retired, self.rx, 0):
-                return self.drops.count(DROP_RETIRED_SPI)
-            if is_among(self.keys.announced, self.rx, 0):
+        elif reason == DROP_UNKNOWN_SPI:
+            if self.is_shut and keys.find(rx, 0) is not None:
+                reason = DROP_SILENT if self.is_receiver else DROP_NOT_RECEIVER
+            elif is_among(keys.retired, rx, 0):
+                reason = DROP_RETIRED_SPI
+            elif is_among(keys.announced, rx, 0):
                 self.missed_rekey = True
         return self.drops.count(reason)
-
-    def _not_esp(self, n):
-        rx = self.rx
-        if n == 0:
-            return self.drops.count(DROP_EMPTY)
-        if n == 1 and rx[0] == 0xFF:
-            return self.drops.count(DROP_KEEPALIVE)
-        if 4 <= n <= len(rx) and not (rx[0] | rx[1] | rx[2] | rx[3]):
-            return IKE_MESSAGE  # RFC 3948 section 2.2
-        return self.drops.count(DROP_LENGTH)

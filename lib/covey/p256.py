@@ -31,6 +31,7 @@ _COLUMNS = const(52)
 _DIGITS = const(260)
 _SPREAD = const(52)  # doublings between a tooth and the next
 _TEETH = const(5)
+_NUMBER_LEN = const(32)
 _ENTRY_LEN = const(64)  # x | y
 
 
@@ -41,7 +42,7 @@ class Verifier:
         """The 65 octets of an uncompressed point. ValueError if it is none on the curve."""
         found = coordinates(point)
         if found is None:
-            raise ValueError("not an uncompressed point on P-256")
+            raise ValueError
         self._point = found  # None once the table is made
         self._table = bytearray((1 << _TEETH - 1) * _ENTRY_LEN)  # now, before the heap is filled
 
@@ -53,8 +54,7 @@ class Verifier:
 
     def verify(self, digest, r, s):
         """Job: whether (r, s) signs this digest of 32 octets. r and s may be any integers."""
-        if len(digest) != 32:
-            raise ValueError("a SHA-256 digest has 32 octets")
+        assert len(digest) == _NUMBER_LEN
         if not (0 < r < N and 0 < s < N):
             return False
         yield from self.prepare()

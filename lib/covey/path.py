@@ -79,16 +79,14 @@ class DataPath:
 
     is_shut = False  # see shut()
 
-    def __init__(self, slots, rx=None, tx=None, payload_max=-1):
+    def __init__(self, slots, rx, tx, payload_max):
         self._slots = slots
         self.words = words(_RECORDS + _RECORD * slots)
         self.place = place(self.words)
-        if rx is not None:
-            link(self.words, _RX, rx)
-            self.words[_RX_LEN] = len(rx)
-        if tx is not None:
-            link(self.words, _TX, tx)
-            self.words[_PAYLOAD_MAX] = payload_max
+        link(self.words, _RX, rx)
+        self.words[_RX_LEN] = len(rx)
+        link(self.words, _TX, tx)
+        self.words[_PAYLOAD_MAX] = payload_max
         self.shut(False)
 
     # ---- the key store's

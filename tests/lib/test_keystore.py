@@ -2,6 +2,7 @@
 
 from covey.drops import DROP_CAPACITY, Drops
 from covey.keystore import KeyStore, is_among
+from covey.path import DataPath
 from datapath import DESTINATION, data_sa, heap_octets, locked
 
 _A = b"\x00\x00\x01\x00"
@@ -9,10 +10,15 @@ _B = b"\x00\x00\x01\x01"
 _C = b"\xff\x00\x00\x01"
 _DAY_MS = 86400000
 _WRAP = 1 << 30
+_BUFFER = bytearray(64)
 
 
 def _store(slots=4):
-    return KeyStore(slots, Drops())
+    return _of(slots, Drops())
+
+
+def _of(slots, drops):
+    return KeyStore(slots, drops, DataPath(slots, _BUFFER, _BUFFER, 0))
 
 
 def _sender(spi, epoch=1, **how):
@@ -45,7 +51,7 @@ def test_an_spi_is_installed_once():
 
 def test_full_refuses_and_counts():
     drops = Drops()
-    store = KeyStore(2, drops)
+    store = _of(2, drops)
     assert store.room_for(2) and not store.room_for(3)
     a, b = data_sa(_A), data_sa(_B)
     store.install(a, 0)

@@ -106,7 +106,7 @@ def test_it_says_stop_and_nothing_is_delivered():
 def test_keys_that_come_in_silence_stay_shut_until_the_server_is_heard():
     (sa,) = registered(STORY["stops"]).data_sas
     rx = bytearray(T1 + bytes(3) + b"\x01" + bytes(28))
-    path = DataPath(2, rx)
+    path = DataPath(2, rx, rx, 0)
     path.words[0] = 1  # ticks at which a step is due
     path.shut(True)
     path.enter(1, sa.spi, sa.words)
