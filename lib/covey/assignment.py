@@ -88,7 +88,11 @@ def build(made, was, sender_slots):
     yield
     is_proven = False
     for sa_policy in policy.policies:
-        bag = _bag_of(keys, sa_policy)
+        for bag in keys.bags:
+            if bag.protocol == sa_policy.protocol and bag.spi == sa_policy.spi:
+                break
+        else:
+            raise FormatError(DROP_KD)
         if sa_policy.protocol == ike.GIKE_UPDATE:
             _check_authentication(sa_policy, made)
             made.rekey_sa = yield from _rekey_sa(sa_policy, bag, made)
@@ -189,13 +193,6 @@ def _algorithms(policy, kind, ciphers, other=None):
     need(not integrity or integrity.id == ike.INTEG_NONE, DROP_POLICY)  # beside an AEAD cipher
     need(cipher.id in ciphers and cipher.key_bits in (128, 256), DROP_POLICY)
     return cipher.id, cipher.key_bits, chosen.id
-
-
-def _bag_of(keys, sa_policy):
-    for bag in keys.bags:
-        if bag.protocol == sa_policy.protocol and bag.spi == sa_policy.spi:
-            return bag
-    raise FormatError(DROP_KD)
 
 
 def _unwrap(bag, kwk, key_len):

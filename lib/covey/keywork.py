@@ -97,12 +97,13 @@ class KeyWork:
         ike.gsa = ike.kd = ike.kwk = None  # they are ours now
 
     def take_inband(self, inband):
-        """Of a GSA_INBAND_REKEY, behind what came before it; ours now. False: too many wait."""
+        """A requests.Inband, behind what came before it; it is ours now. False: too many wait."""
         if len(self._waiting) >= _INBANDS:
             wipe(inband.kwk)
             self._member.drops.count(DROP_REKEY_BUSY)
             return False
-        self._waiting.append(inband)
+        brought = inband.policy, inband.keys, inband.kwk, inband.deletes
+        self._waiting.append(Assignment(*brought))
         return True
 
     def step(self, now_ms):

@@ -88,7 +88,7 @@ class Registration:
     # answer came; until somebody takes it
     alive = None
     report_s = 0  # how far apart the server wants reports, see report.py; 0: none
-    inbands = ()  # assignment.Assignment
+    inbands = ()  # requests.Inband
 
     def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None, awake=False):
         self.state = STARTING
@@ -172,7 +172,7 @@ class Registration:
         return outcome
 
     def take_inband(self):
-        """The next Assignment, answered already, or None; whoever takes it owns its kwk."""
+        """The next requests.Inband, answered already, or None; whoever takes it owns its kwk."""
         return self.inbands.pop(0) if self.inbands else None
 
     def pull(self, now_ms, awake=False, sends=True):

@@ -22,6 +22,7 @@ from covey.drops import (
     DROP_REKEY_SPI,
     DROP_REKEY_TAG,
     FormatError,
+    need,
 )
 from covey.exchange import Incoming
 from covey.job import tidied
@@ -213,12 +214,11 @@ class Rekey:
             r, s = _signature(auth.body)
             auth = None
             yield
-            if not (yield from tidied(sa.verifier.verify(digest, r, s))):
-                raise FormatError(DROP_REKEY_SIGNATURE)
+            is_good = yield from tidied(sa.verifier.verify(digest, r, s))
+            need(is_good, DROP_REKEY_SIGNATURE)
             self.is_proven = True
             message_id = opened.header.message_id
-            if message_id < sa.next_message_id:
-                raise FormatError(DROP_REKEY_MESSAGE_ID)
+            need(message_id >= sa.next_message_id, DROP_REKEY_MESSAGE_ID)
             yield from assignment.build(made, was, sender_slots)
             sa.next_message_id = message_id + 1
         except FormatError as error:
@@ -242,31 +242,27 @@ def _take_apart(opened, made):
 
     It is {GSA, KD, [D ...] [N ...] AUTH} or {D ... [N ...] AUTH}.
     """
-    auth = None
     made.deletes = []
     yield
     try:
         payloads = yield from ike.parse_chain_job(opened.first, opened.inner)
     except FormatError:
         raise FormatError(DROP_REKEY_FORMAT)
+    found = {ike.GSA: None, ike.KD: None, ike.AUTH: None}
     for payload in payloads:
         yield
-        if ike.unsupported_critical((payload,)) is not None:
-            raise FormatError(DROP_REKEY_FORMAT)
-        if payload.kind == ike.GSA and made.policy is None:
-            made.policy = yield from gsa.parse_gsa_job(payload.body)
-        elif payload.kind == ike.KD and made.keys is None:
-            made.keys = yield from kd.parse_kd_job(payload.body)
-        elif payload.kind == ike.AUTH and auth is None:
-            auth = payload
+        need(ike.unsupported_critical((payload,)) is None, DROP_REKEY_FORMAT)
+        if payload.kind in found:
+            need(found[payload.kind] is None, DROP_REKEY_FORMAT)  # twice
+            found[payload.kind] = payload
         elif payload.kind == ike.DELETE:
             made.deletes.append(ike.parse_delete(payload.body))
-        elif payload.kind in (ike.GSA, ike.KD, ike.AUTH):
-            raise FormatError(DROP_REKEY_FORMAT)  # twice
-    if (made.policy is None) != (made.keys is None) or not (made.policy or made.deletes):
-        raise FormatError(DROP_REKEY_FORMAT)
-    if auth is None:  # section 2.4.1: must be there with digital signatures
-        raise FormatError(DROP_REKEY_SIGNATURE)
+    policy, keys, auth = found[ike.GSA], found[ike.KD], found[ike.AUTH]
+    need((policy is None) == (keys is None) and (policy or made.deletes), DROP_REKEY_FORMAT)
+    need(auth, DROP_REKEY_SIGNATURE)  # section 2.4.1: must be there with digital signatures
+    if policy:
+        made.policy = yield from gsa.parse_gsa_job(policy.body)
+        made.keys = yield from kd.parse_kd_job(keys.body)
     return auth
 
 
@@ -289,10 +285,8 @@ def _note_of(data):
 def _signature(body):
     """AUTH payload → (r, s). The algorithm must be the one of the registration (4.4.2.1.1)."""
     method, data = ike.parse_auth(body)
-    if method != ike.AUTH_DIGITAL_SIGNATURE:
-        raise FormatError(DROP_REKEY_SIGNATURE)
+    need(method == ike.AUTH_DIGITAL_SIGNATURE, DROP_REKEY_SIGNATURE)
     algorithm, _, signature = ike.parse_signature_auth(data)
     pair = der.parse_ecdsa(signature)
-    if algorithm != der.ECDSA_WITH_SHA256 or pair is None:
-        raise FormatError(DROP_REKEY_SIGNATURE)
+    need(pair and algorithm == der.ECDSA_WITH_SHA256, DROP_REKEY_SIGNATURE)
     return pair

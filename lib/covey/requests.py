@@ -6,7 +6,6 @@ the end of the IKE SA on both sides.
 """
 
 from covey import gsa, ike
-from covey.assignment import Assignment
 from covey.drops import (
     DROP_IKE_CRITICAL,
     DROP_IKE_EXCHANGE,
@@ -27,8 +26,18 @@ class Judged:
         self.reply = None if rekey else list(reply)
         self.end = end  # why the IKE SA ends, or None
         self.reason = reason  # DROP_* of what is wrong with it, or 0
-        self.inband = inband  # an Assignment without its KWK, or None
+        self.inband = inband  # an Inband, or None
         self.rekey = rekey  # payloads of a CREATE_CHILD_SA for the IKE SA, or None
+
+
+class Inband:
+    """A GSA_INBAND_REKEY: policy and keys (or neither), Deletes; kwk is the IKE SA's, a copy."""
+
+    def __init__(self, policy, keys, deletes):
+        self.policy = policy
+        self.keys = keys
+        self.deletes = deletes
+        self.kwk = None
 
 
 def judge(opened):
@@ -67,15 +76,14 @@ def _deletes(payloads):
 
 
 def _inband(payloads):
-    """A GSA_INBAND_REKEY. GSA and KD come together; without them only what is deleted counts."""
+    """GSA and KD come together; without them only what is deleted counts."""
     policies = ike.every(payloads, ike.GSA)
     keys = ike.every(payloads, ike.KD)
     if len(policies) != len(keys) or len(keys) > 1:
         raise FormatError(DROP_IKE_FORMAT)
-    inband = Assignment(deletes=_deletes(payloads))
-    if keys:
-        inband.policy, inband.keys = gsa.parse_gsa(policies[0]), gsa.parse_kd(keys[0])
-    return inband
+    if not keys:
+        return Inband(None, None, _deletes(payloads))
+    return Inband(gsa.parse_gsa(policies[0]), gsa.parse_kd(keys[0]), _deletes(payloads))
 
 
 def _create(payloads, said):

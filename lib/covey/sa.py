@@ -103,14 +103,14 @@ class DataSA:
         is wider than bits (RFC 9838 section 2.5.2: fatal).
         """
         need(0 <= bits <= 32 and sender_id >= 0 and not sender_id >> bits, DROP_POLICY)
-        if self.sn == SN_SEQUENTIAL:
-            self.senders = SenderTable(0, bits)  # what comes is not for us
-        elif self.senders.bits != bits:
+        # Of the one sender: what comes is not for us
+        slots = 0 if self.sn == SN_SEQUENTIAL else self.sender_slots
+        if not slots or self.senders.bits != bits:
             # The width reached us as a sender only: from now on senders can be told apart.
-            self.senders = SenderTable(self.sender_slots, bits)
+            self.senders = SenderTable(slots, bits)
         self.senders.bar(sender_id)  # also what we send now must not come back later
         self.words[_OWN] = sender_id
-        self.words[_IS_OWN] = _EVERYBODY if self.sn == SN_SEQUENTIAL else 1
+        self.words[_IS_OWN] = 1 if slots else _EVERYBODY
         self.words[_IV_HEAD] = word_of(self.iv_head)
 
     @property
