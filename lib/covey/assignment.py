@@ -82,6 +82,7 @@ def build(made, was, sender_slots):
         need(not made.registering, DROP_POLICY)  # it is not for transport mode
         return
     yield
+    keys.member = keys.member or kd.MemberBag()
     collect()  # keys stay: let them not lie scattered among what parsing has left
     yield
     made.terms = _terms(made, was)
@@ -120,7 +121,7 @@ def build(made, was, sender_slots):
 def _terms(made, was):
     terms = Terms()
     policy, registering = made.policy, made.registering
-    member = made.keys.member or kd.MemberBag()
+    member = made.keys.member
     said = policy.group_wide or GroupWide()
     # A policy that is silent on a delay means none (section 4.4.3.1.1)
     last = said if policy.group_wide or registering else was
@@ -199,10 +200,9 @@ def _unwrap(bag, kwk, key_len):
     """Job: the SA_KEY that this member can open: KWK ID zero = under GSK_w."""
     for wrapped in bag.keys:
         if wrapped.kwk_id == kd.ZERO_ID:
-            keymat = yield from keywrap.unwrap_job(kwk, wrapped.data)
-            if keymat is not None and len(keymat) == key_len:
+            keymat = yield from keywrap.unwrap_job(kwk, wrapped.data, key_len)
+            if keymat is not None:
                 return keymat
-            octets.wipe(keymat or b"")
             break
     raise FormatError(DROP_KEY_WRAP)
 
@@ -210,7 +210,7 @@ def _unwrap(bag, kwk, key_len):
 def _unwrap_rekey(policy, bag, kwk_len, key_len, made):
     """Job: the same of a Rekey SA, to which a key path may lead, that is part of what is made."""
     path = made.terms.key_path
-    wrap_keys = made.keys.member.wrap_keys if made.keys.member else ()
+    wrap_keys = made.keys.member.wrap_keys
     if not path and not wrap_keys:
         keymat = yield from _unwrap(bag, made.kwk, key_len)
         return keymat
@@ -245,8 +245,8 @@ def _rekey_sa(policy, bag, made):
             terms.verifier,
             policy.initial_message_id or 0,
             place,
-            lifetime_s=policy.lifetime_s,
-            epoch=terms.generation,
+            policy.lifetime_s,
+            terms.generation,
         )
     finally:
         octets.wipe(keymat)

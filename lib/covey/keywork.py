@@ -52,6 +52,7 @@ class KeyWork:
         self.made = None  # the Assignment that was installed last
         self._settings = settings
         self._member = member
+        self._drops = member.drops
         self._group = group
         self._now_ms = 0
         self._job = None  # generator in work
@@ -100,7 +101,7 @@ class KeyWork:
         """A requests.Inband, behind what came before it; it is ours now. False: too many wait."""
         if len(self._waiting) >= _INBANDS:
             wipe(inband.kwk)
-            self._member.drops.count(DROP_REKEY_BUSY)
+            self._drops.count(DROP_REKEY_BUSY)
             return False
         brought = inband.policy, inband.keys, inband.kwk, inband.deletes
         self._waiting.append(Assignment(*brought))
@@ -124,21 +125,25 @@ class KeyWork:
             self._job = None
         except _SHORT:
             self._job = None
-            self._member.drops.count(DROP_CAPACITY)
+            self._drops.count(DROP_CAPACITY)
             return MISSED
         return None
 
     def _begin(self):
         """The next job, if there is one."""
         if self._waiting:
-            self._job = self._take(self._waiting[0])
-            self._is_registration = self._waiting.pop(0).registering
+            made = self._waiting[0]
         elif self._group.rekey.waiting:
-            self._job = self._follow_rekey(Assignment())
-            self._is_registration = False
+            made = Assignment()
+            made.is_rekey = True
         else:
             self._candidates.look_again()
-        return self._job is not None
+            return False
+        self._job = self._carry_out(made)
+        self._is_registration = made.registering
+        if not made.is_rekey:
+            self._waiting.pop(0)
+        return True
 
     def forget_waiting(self):
         """Give up what is not in work yet."""
@@ -154,7 +159,7 @@ class KeyWork:
             try:
                 job.close()
             except MemoryError:  # where it brings to its end what it had begun
-                self._member.drops.count(DROP_CAPACITY)
+                self._drops.count(DROP_CAPACITY)
 
     def wipe(self):
         self.forget()
@@ -162,26 +167,33 @@ class KeyWork:
 
     # Jobs
 
-    def _take(self, made):
-        """What came over an IKE SA: by a registration, or an inband rekey."""
+    def _carry_out(self, made):
+        """An Assignment, from what came to what is installed."""
         group = self._group
+        slots = self._member.sender_slots
         if not made.registering:
             made.sends = self.sends
         try:
-            yield from assignment.build(made, group.terms, self._member.sender_slots)
+            if made.is_rekey:
+                yield from group.rekey.work(made, group.terms, slots)
+            else:
+                yield from assignment.build(made, group.terms, slots)
             yield from self._install(made)
         except FormatError as error:
-            reason = self.reason = self._member.drops.count(error.reason)
-            # A rekey, or the clock, was faster than the answer: that is nobody's fault.
-            is_missed = reason == DROP_REKEY_MESSAGE_ID
-            if not made.registering:
-                lacks_id = self.sends and not group.terms.sender_ids  # it comes by registering
-                is_missed = lacks_id or reason == DROP_CAPACITY
-            yield MISSED if is_missed else REFUSED
+            yield self._refused(made, self._drops.count(error.reason))
+            return
+        except _SHORT:
+            if group.rekey.is_proven or not made.is_rekey:
+                raise
+            self._drops.count(DROP_CAPACITY)
+            yield FLOODED  # anybody with the keys can make it up: asked no more often than so
             return
         finally:
-            wipe(made.kwk)
+            if not made.is_rekey:  # else it is the Rekey SA's
+                wipe(made.kwk)
             group.give_up(made)
+        if made.is_rekey:
+            self._candidates.settle()
         if not made.registering:
             yield FOLLOWED
             return
@@ -192,36 +204,28 @@ class KeyWork:
             try:
                 yield from tidied(group.terms.verifier.prepare())
             except MemoryError:  # verify() will make it
-                self._member.drops.count(DROP_CAPACITY)
+                self._drops.count(DROP_CAPACITY)
 
-    def _follow_rekey(self, made):
+    def _refused(self, made, reason):
+        """What comes of an Assignment that is not taken."""
         group = self._group
-        made.is_rekey = True
-        made.sends = self.sends
-        try:
-            yield from group.rekey.work(made, group.terms, self._member.sender_slots)
-            yield from self._install(made)
-        except FormatError as error:
-            self._member.drops.count(error.reason)
-            if error.reason == DROP_KEY_PATH:
+        if made.is_rekey:
+            if reason == DROP_KEY_PATH:
                 group.put_out(self._now_ms)
-            elif error.reason == DROP_KEY_PORTION:
+            elif reason == DROP_KEY_PORTION:
                 self._member.missed_rekey = True  # ours was lost, and may come yet; or we are out
-            if error.reason in _GENUINE:
-                yield MISSED
-            elif not group.rekey.is_proven and error.reason != DROP_REKEY_PORTION:
+            if reason in _GENUINE:
+                return MISSED
+            if not group.rekey.is_proven and reason != DROP_REKEY_PORTION:
                 self._candidates.doubt()
-            return
-        except _SHORT:
-            if group.rekey.is_proven:
-                raise
-            self._member.drops.count(DROP_CAPACITY)
-            yield FLOODED  # anybody with the keys can make it up: asked no more often than so
-            return
-        finally:
-            group.give_up(made)
-        self._candidates.settle()
-        yield FOLLOWED
+            return None
+        self.reason = reason
+        # A rekey, or the clock, was faster than the answer: that is nobody's fault.
+        is_missed = reason == DROP_REKEY_MESSAGE_ID
+        if not made.registering:
+            lacks_id = self.sends and not group.terms.sender_ids  # it comes by registering
+            is_missed = lacks_id or reason == DROP_CAPACITY
+        return MISSED if is_missed else REFUSED
 
     def _install(self, made):
         """Job: carry out an Assignment."""

@@ -63,7 +63,7 @@ class Verifier:
         yield
         on_q = recode(r * w % N)
         yield
-        summands = columns(on_g[0], on_g[1], self._table, on_q[0], on_q[1])
+        summands = columns(on_g, self._table, on_q)
         x, y, z = yield from walk(1, 1, 0, summands)
         return z != 0 and _has_abscissa(x, z, r)
 
@@ -79,12 +79,14 @@ def coordinates(point):
     return x, y
 
 
-def columns(g_flip, g_bits, table, q_flip, q_bits):
-    """What walk() does for all columns, the highest first: double, add a point of each table."""
-    halves = ((BASE_TABLE, g_bits, g_flip), (table, q_bits, q_flip))
+def columns(on_g, table, on_q):
+    """What walk() does for all columns, the highest first: double, add a point of each table.
+    on_g, on_q: what recode() says.
+    """
+    halves = ((BASE_TABLE, on_g), (table, on_q))
     for column in range(_COLUMNS - 1, -1, -1):
         yield None
-        for points, bits, flip in halves:
+        for points, (flip, bits) in halves:
             i = 0
             for at in range(column + _SPREAD * 4, -1, -_SPREAD):
                 i = i << 1 | bits[at >> 3] >> (at & 7) & 1

@@ -81,12 +81,12 @@ class DataPath:
 
     def __init__(self, slots, rx, tx, payload_max):
         self._slots = slots
-        self.words = words(_RECORDS + _RECORD * slots)
-        self.place = place(self.words)
-        link(self.words, _RX, rx)
-        self.words[_RX_LEN] = len(rx)
-        link(self.words, _TX, tx)
-        self.words[_PAYLOAD_MAX] = payload_max
+        self.words = w = words(_RECORDS + _RECORD * slots)
+        self.place = place(w)
+        link(w, _RX, rx)
+        w[_RX_LEN] = len(rx)
+        link(w, _TX, tx)
+        w[_PAYLOAD_MAX] = payload_max
         self.shut(False)
 
     # ---- the key store's

@@ -18,6 +18,5 @@ def check(sa_policy, left, keys, path, rekey, chain):
     if not found and left:
         bags = [bag.keys for bag in keys.bags if bag.spi == sa_policy.spi]
         wrap_keys = keys.member.wrap_keys if keys.member else ()
-        held = [key_id for key_id, _ in path]
-        found = not (yield from chain(sum(bags, []), wrap_keys, held))
+        found = not (yield from chain(sum(bags, []), wrap_keys, path))
     need(not found, DROP_REKEY_PORTION)

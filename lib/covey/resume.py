@@ -293,7 +293,7 @@ def _parse_rekey(reader, terms, most_s):
         if left_s == 0 or KWK_LEN.get(kwa) != kwk_len:
             return None
         place = (address, address, lo, hi, 17)
-        told = terms.verifier, message_id, place, place, left_s, epoch
+        told = terms.verifier, message_id, place, left_s, epoch
         return RekeySA(spi, keymat, kwa, (key_len - 4) * 8, *told)
     finally:
         wipe(keymat)

@@ -161,8 +161,8 @@ class RekeySA:
 
     spi: 16 octets. keymat: GSK_e | GSK_w: AES key and 4-octet salt, then the default KWK;
     copied here, the caller wipes it. kwa: the key wrap transform. key_bits: of GSK_e.
-    verifier: of signatures. next_message_id: the least that is not a replay. destination,
-    source: selectors as above. lifetime_s: None for no end.
+    verifier: of signatures. next_message_id: the least that is not a replay. destination:
+    a selector as above. lifetime_s: None for no end.
     """
 
     def __init__(
@@ -174,7 +174,6 @@ class RekeySA:
         verifier,
         next_message_id=0,
         destination=None,
-        source=None,
         lifetime_s=None,
         epoch=0,
     ):
@@ -183,11 +182,9 @@ class RekeySA:
         self.epoch = epoch
         self.kwk = bytearray(keymat[key_len:])
         self.kwa = kwa
-        self.key_bits = key_bits
         self.verifier = verifier
         self.next_message_id = next_message_id
         self.destination = destination
-        self.source = source
         self.lifetime_s = lifetime_s
         self.gsk_e = bytearray(keymat[:key_len])  # which a RareContext works with
         self.context = RareContext(self.gsk_e)

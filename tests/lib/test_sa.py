@@ -143,12 +143,12 @@ def test_wiped():
 
 def test_rekey_sa():
     spi, keymat = bytes(range(16)), bytearray(range(36))
-    sa = RekeySA(spi, keymat, 1, 128, "verifier", 9, DESTINATION, ANY, 3600, 2)
+    sa = RekeySA(spi, keymat, 1, 128, "verifier", 9, DESTINATION, 3600, 2)
     for i in range(len(keymat)):
         keymat[i] = 0
-    assert sa.spi == spi and sa.kwa == 1 and sa.key_bits == 128 and sa.verifier == "verifier"
+    assert sa.spi == spi and sa.kwa == 1 and sa.verifier == "verifier"
     assert sa.next_message_id == 9 and sa.lifetime_s == 3600 and sa.epoch == 2
-    assert sa.destination == DESTINATION and sa.source == ANY
+    assert sa.destination == DESTINATION
     assert sa.kwk == bytes(range(20, 36))
     buf = bytearray(b"head" + bytes(8) + b"text" + bytes(16))
     sa.context.seal(buf, 0, 4, 4)
