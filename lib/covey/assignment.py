@@ -98,8 +98,8 @@ def build(made, was, sender_slots):
             _check_authentication(sa_policy, made)
             made.rekey_sa = yield from _rekey_sa(sa_policy, bag, made)
         else:
-            need(sa_policy.protocol == ike.ESP, DROP_POLICY)  # else AH
-            need(len(made.data_sas) < _MOST_DATA_SAS, DROP_POLICY)
+            is_esp = sa_policy.protocol == ike.ESP  # else AH
+            need(is_esp and len(made.data_sas) < _MOST_DATA_SAS, DROP_POLICY)
             sa = yield from _data_sa(sa_policy, bag, made, sender_slots)
             made.data_sas.append(sa)
             made.next_spis.extend(sa_policy.next_spis)
@@ -163,8 +163,8 @@ def _check_authentication(policy, made):
     if how is not None or made.registering:
         need(not made.is_rekey, DROP_GSA)  # it never changes by rekey (4.4.2.1.1)
         # Implicit, any member could pose as the GCKS
-        need(how is not None and how.id == ike.GCAUTH_DIGITAL_SIGNATURE, DROP_POLICY)
-        need(how.algorithm == der.ECDSA_WITH_SHA256, DROP_POLICY)
+        is_signed = how is not None and how.id == ike.GCAUTH_DIGITAL_SIGNATURE
+        need(is_signed and how.algorithm == der.ECDSA_WITH_SHA256, DROP_POLICY)
     # No AUTH_KEY was ever told: nobody could be believed
     need(made.terms.verifier, DROP_KD if made.registering else DROP_POLICY)
 
@@ -184,14 +184,13 @@ def _algorithms(policy, kind, ciphers, other=None):
 
     What must be there and what may be (section 4.4.2.1): also a transform of the other kind.
     """
-    for transform in policy.transforms:
-        is_known = transform.kind in (ike.ENCR, ike.INTEG, kind, other)
-        need(is_known and not transform.unknown_attribute, DROP_POLICY)
+    for one in policy.transforms:
+        is_no_integrity = one.kind == ike.INTEG and one.id == ike.INTEG_NONE  # beside an AEAD
+        is_known = one.kind in (ike.ENCR, kind, other) or is_no_integrity
+        need(is_known and not one.unknown_attribute, DROP_POLICY)
     cipher = policy.transform(ike.ENCR)
     chosen = policy.transform(kind)
     need(cipher and chosen, DROP_GSA)
-    integrity = policy.transform(ike.INTEG)
-    need(not integrity or integrity.id == ike.INTEG_NONE, DROP_POLICY)  # beside an AEAD cipher
     need(cipher.id in ciphers and cipher.key_bits in (128, 256), DROP_POLICY)
     return cipher.id, cipher.key_bits, chosen.id
 
@@ -228,9 +227,8 @@ def _unwrap_rekey(policy, bag, kwk_len, key_len, made):
 def _rekey_sa(policy, bag, made):
     terms = made.terms
     _, bits, kwa = _algorithms(policy, ike.KWA, (ike.ENCR_AES_GCM_16,), ike.GCAUTH)
-    need(kwa in (ike.KW_5649_128, ike.KW_5649_256), DROP_POLICY)
-    kwk_len = ike.KWK_LEN[kwa]
-    need(kwk_len * 8 >= bits, DROP_POLICY)
+    kwk_len = ike.KWK_LEN.get(kwa, 0)
+    need(kwk_len != 24 and kwk_len * 8 >= bits, DROP_POLICY)  # no board has AES-192
     place = _destination(policy, True)
     yield
     key_len = bits // 8 + _SALT + kwk_len
@@ -256,11 +254,11 @@ def _data_sa(policy, bag, made, sender_slots):
     terms = made.terms
     ciphers = ike.ENCR_AES_GCM_16, ike.ENCR_NULL_AUTH_AES_GMAC
     cipher, bits, numbers = _algorithms(policy, ike.SN, ciphers)
-    need(any(policy.spi[:3]), DROP_POLICY)  # RFC 4303 section 2.1: 0 to 255 are nobody's to give
     # 64-bit numbers MUST NOT be used in a group
-    need(numbers in (ike.SN_32_SEQUENTIAL, ike.SN_32_UNSPECIFIED), DROP_POLICY)
+    is_narrow = numbers in (ike.SN_32_SEQUENTIAL, ike.SN_32_UNSPECIFIED)
+    # RFC 4303 section 2.1: SPIs from 0 to 255 are nobody's to give
+    need(is_narrow and any(policy.spi[:3]), DROP_POLICY)
     place = _destination(policy, False)
-    need(policy.source.kind == ike.TS_IPV4_ADDR_RANGE, DROP_POLICY)
     source = _selector(policy.source)
     yield
     keymat = yield from _unwrap(bag, made.kwk, bits // 8 + _SALT)
@@ -286,15 +284,16 @@ def _data_sa(policy, bag, made, sender_slots):
 def _destination(policy, is_single):
     """Its selector: of one IPv4 multicast address (section 4.4.2); is_single: of one port, too."""
     ts = policy.destination
-    need(ts.kind == ike.TS_IPV4_ADDR_RANGE and ts.start_addr == ts.end_addr, DROP_POLICY)
-    need(ts.start_addr[0] & 0xF0 == 0xE0, DROP_POLICY)
-    need(not is_single or 0 < ts.start_port == ts.end_port, DROP_POLICY)
-    return _selector(ts)
+    selector = _selector(ts)
+    is_one = ts.start_addr == ts.end_addr and ts.start_addr[0] & 0xF0 == 0xE0
+    need(is_one and (not is_single or 0 < ts.start_port == ts.end_port), DROP_POLICY)
+    return selector
 
 
 def _selector(ts):
     """ike.TrafficSelector → the tuple that an SA compares, of UDP, which is all that the inner
     packet can be.
     """
-    need(ts.proto in (0, 17) and ts.start_port <= ts.end_port, DROP_POLICY)
+    is_udp = ts.kind == ike.TS_IPV4_ADDR_RANGE and ts.proto in (0, 17)
+    need(is_udp and ts.start_port <= ts.end_port, DROP_POLICY)
     return ts.start_addr, ts.end_addr, ts.start_port, ts.end_port, ts.proto

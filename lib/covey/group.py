@@ -144,7 +144,7 @@ class Group:
         else:
             if held.auth is not None and sa.auth is not None:
                 held.auth, sa.auth = sa.auth, held.auth  # the old keys can go
-            keys.renew(sa.spi, now_ms, sa.lifetime_s)
+            keys.renew(held, now_ms, sa.lifetime_s)
             sa = held
         sa.carrier_port = terms.udp_port
         if sends:

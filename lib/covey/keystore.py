@@ -128,19 +128,16 @@ class KeyStore:
         slot = self.sas.index(None)
         self.sas[slot] = sa
         self._path.enter(slot, sa.spi, sa.words)
-        return self.renew(sa.spi, now_ms, sa.lifetime_s)
+        self.renew(sa, now_ms, sa.lifetime_s)
+        return True
 
-    def renew(self, spi, now_ms, lifetime_s):
-        """The SA of this SPI is current and lives so long from now on; None: until retired."""
-        sa = self.find(spi, 0)
-        if sa is None:
-            return False
+    def renew(self, sa, now_ms, lifetime_s):
+        """This SA is current and lives so long from now on; None: until retired."""
         sa.is_retiring = False
         sa.end.stop()
         if lifetime_s is not None:
             sa.end.start(now_ms, lifetime_s)
         self.step(now_ms)
-        return True
 
     def activate(self, spi, now_ms, atd_s):
         """Send under the SA of this SPI when atd_s is over; it has become_sender behind it. The

@@ -65,7 +65,10 @@ class Verifier:
         yield
         summands = columns(on_g, self._table, on_q)
         x, y, z = yield from walk(1, 1, 0, summands)
-        return z != 0 and _has_abscissa(x, z, r)
+        # Whether x / z^2, taken modulo n, is r: without an inversion, and x may exceed n. At
+        # infinity x is 1 (see walk).
+        zz = z * z % P
+        return x == r * zz % P or r + N < P and x == (r + N) * zz % P
 
 
 def coordinates(point):
@@ -146,7 +149,7 @@ def _integer(buf, off):
 
 
 def walk(x, y, z, summands):
-    """Job: a point in Jacobian coordinates (z = 0: infinity) after every one of the summands.
+    """Job: a point in Jacobian coordinates (1, 1, 0: infinity) after every one of the summands.
 
     A summand is None, which doubles the point (dbl-2001-b), or the (x, y) of a point to be added:
     in every case, as signatures choose their scalars. One job for all of them, as a job for each
@@ -187,9 +190,3 @@ def walk(x, y, z, summands):
         y = (t * (4 * y - x) - 8 * yy * yy) % p
         yield
     return x, y, z
-
-
-def _has_abscissa(x, z, r):
-    """Whether x / z^2, taken modulo n, is r: without an inversion, and x may exceed n."""
-    zz = z * z % P
-    return x == r * zz % P or (r + N < P and x == (r + N) * zz % P)

@@ -138,10 +138,9 @@ class Rekey:
         """
         try:
             header = ike.parse_header(data)
+            need(header.exchange == ike.GSA_REKEY and not header.flags & ike.FLAG_R)
         except FormatError:
             return DROP_REKEY_FORMAT, None, None, ()
-        if header.exchange != ike.GSA_REKEY or header.flags & ike.FLAG_R:
-            return DROP_REKEY_FORMAT, header, None, ()
         sa = self.find(header.spi_i + header.spi_r)
         if sa is None:
             return DROP_REKEY_SPI, header, None, ()

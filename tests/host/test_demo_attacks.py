@@ -106,7 +106,7 @@ class TestForgedRekeys:
         held = Rekey()
         group = data_sa().destination
         ports = (group, group, 0, 65535, 17)
-        made = RekeySA(sa.spi, sa.keymat, sa.kwa, sa.key_bits, Verifier(point), 0, ports, ports)
+        made = RekeySA(sa.spi, sa.keymat, sa.kwa, sa.key_bits, Verifier(point), 0, ports)
         held.install(made, 0, 10)
         return held
 

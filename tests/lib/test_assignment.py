@@ -117,6 +117,19 @@ def test_data_for_integrity_alone():
         assert why_not(finish, _with_cipher(T1, id, key_bits)) == DROP_POLICY, id
 
 
+def test_a_key_wrap_that_we_lack_or_that_is_weaker_than_the_cipher_is_refused():
+    for kwa, key_bits, expected in ((1, 128, None), (2, 128, DROP_POLICY), (9, 128, DROP_POLICY)):
+        policy = gsa.parse_gsa(STORY["receiver"]["gsa"])
+        keys = kd.parse_kd(STORY["receiver"]["kd"])
+        (one,) = [p for p in policy.policies if len(p.spi) == 16]
+        (wrap,) = [t for t in one.transforms if t.kind == 13]
+        assert wrap.id == 1
+        wrap.id, one.transforms[0].key_bits = kwa, key_bits
+        assert why_not(finish, built(policy, keys, KWK, Terms(), True, False)) == expected, kwa
+    one.transforms[0].key_bits, wrap.id = 256, 1
+    assert why_not(finish, built(policy, keys, KWK, Terms(), True, False)) == DROP_POLICY
+
+
 def test_rekeys_are_always_encrypted():
     assert why_not(finish, _with_cipher(STORY["rekey1"][:16], 21, 128)) == DROP_POLICY
 
@@ -208,6 +221,11 @@ def test_selectors_and_numbers_that_no_packet_of_ours_could_have():
         def proto(one, proto, name=name):
             getattr(one, name).proto = proto
 
+        def kind(one, name=name):
+            ts = getattr(one, name)
+            ts.kind, ts.start_addr, ts.end_addr = 9, b"", b""  # as ikebody has one that it skips
+
+        assert why(kind) == DROP_POLICY
         assert why(lambda one: ports(one, 2222, 2222)) is None
         assert why(lambda one: ports(one, 2223, 2222)) == DROP_POLICY  # upside down
         assert why(lambda one: proto(one, 17)) is None

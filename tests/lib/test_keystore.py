@@ -224,14 +224,13 @@ def test_a_lifetime_of_zero():
 def test_a_lifetime_told_anew():
     store = _store()
     store.install(data_sa(_A, lifetime_s=10), 0)
-    assert store.renew(_A, 8000, 10)
+    store.renew(store.find(_A, 0), 8000, 10)
     store.step(10000)
     assert store.find(_A, 0) is not None
     store.step(18000)
     assert store.find(_A, 0) is None
-    assert not store.renew(_A, 18000, 10)
     store.install(data_sa(_B, lifetime_s=10), 18000)
-    store.renew(_B, 18000, None)
+    store.renew(store.find(_B, 0), 18000, None)
     assert store.step(30000) == _DAY_MS
     assert store.find(_B, 0) is not None
 
@@ -240,7 +239,7 @@ def test_told_again_it_is_current_again():
     store = _store()
     store.install(data_sa(_A), 0)
     store.retire(_A, 0, 5)
-    assert store.renew(_A, 1000, None)
+    store.renew(store.find(_A, 0), 1000, None)
     store.step(10000)
     assert store.find(_A, 0) is not None
 

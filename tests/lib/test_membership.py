@@ -774,8 +774,8 @@ def test_who_has_lost_windows_by_its_clock_asks_as_one_that_starts_anew():
     life = Life().registered()
     life.rekey(STORY["rekey1"])
     keys = life.member.keys
-    keys.renew(T1, life.now_ms, 60)
-    keys.renew(T2, life.now_ms, 1)
+    keys.renew(life.member.keys.find(T1, 0), life.now_ms, 60)
+    keys.renew(life.member.keys.find(T2, 0), life.now_ms, 1)
     life.run(1500)
     assert [sa.spi for sa in keys.live()] == [T1] and keys.lapsed
     life.it.refresh(life.now_ms)
@@ -920,7 +920,7 @@ def test_windows_that_are_lost_while_the_answer_is_on_its_way():
             life.it._register()
             assert life.ike.awake
         made = len(Script.made)
-        life.member.keys.renew(T1, life.now_ms, 1)
+        life.member.keys.renew(life.member.keys.find(T1, 0), life.now_ms, 1)
         life.run(1500)
         assert life.member.keys.live() == [] and life.member.keys.lapsed
         life.registered()

@@ -313,7 +313,7 @@ def test_what_has_gone_is_known_by_name():
     remembered = [n for n in range(11) if is_among(retired, bytes([n, 1, 2, 3]), 0)]
     assert remembered == [5, 6, 7, 8, 9, 10]  # beside T1 and the last
     life = registered()
-    life.member.keys.renew(T1, life.now_ms, 5)
+    life.member.keys.renew(life.member.keys.find(T1, 0), life.now_ms, 5)
     life.member.keys.install(data_sa(bits=16), life.now_ms)
     late, is_member = awake(asleep(life), 60)
     assert is_member and T1 not in [sa.spi for sa in late.member.keys.live()]
