@@ -135,18 +135,17 @@ def _terms(made, was):
     terms.sender_bits = bits = said.sender_id_bits or before.sender_bits or (form and form[1])
     terms.key_path = before.key_path
     terms.sources = before.sources
-    protocols = [sa_policy.protocol for sa_policy in policy.policies]
-    has_rekey_sa = ike.GIKE_UPDATE in protocols
-    has_data = protocols != [ike.GIKE_UPDATE]
-    sends = has_data and made.sends
     terms.sender_ids = before.sender_ids
-    if registering and sends:
-        terms.sender_ids = tuple([int.from_bytes(value, "big") for value in member.sender_ids])
-    need(terms.sender_ids or not sends, DROP_POLICY)  # section 2.4.1.4: it must register again
+    protocols = [sa_policy.protocol for sa_policy in policy.policies]
+    has_data = protocols != [ike.GIKE_UPDATE]
+    if has_data and made.sends:
+        if registering:
+            terms.sender_ids = tuple([int.from_bytes(value, "big") for value in member.sender_ids])
+        need(terms.sender_ids, DROP_POLICY)  # section 2.4.1.4: it must register again
     for sender_id in terms.sender_ids:  # section 2.5.2: they must fit, too
         need(bits and bits <= 32 and not sender_id >> bits, DROP_POLICY)
     need(registering or not member.sender_ids, DROP_KD)  # MUST NOT be in a rekey (section 2.4.1)
-    if has_rekey_sa or not registering:
+    if ike.GIKE_UPDATE in protocols or not registering:
         terms.auth_key = member.auth_key or before.auth_key
     if terms.auth_key == was.auth_key:
         terms.verifier = was.verifier  # its tables are made

@@ -40,7 +40,8 @@ _PAYLOAD = const(24)
 _AAD_LEN = const(8)
 _OVERHEAD = const(32)
 _LEAST = const(36)
-_SENT = const(22)  # of DataPath's words
+_SENT = const(22)  # of DataPath's words, and
+_NEXT_SEQ = const(3)  # of an SA's
 _COUNT_MASK = const(0x3FFFFFFF)
 
 _MOST_DATAGRAM = const(1536)  # GCMContext's longest text is no shorter
@@ -221,7 +222,7 @@ class Member(DataPath):
         """Whether send() would find an SA with numbers left."""
         self.keys.keep_up(now_ms)
         sa = self.keys.sending
-        return sa is not None and sa.next_seq <= _LAST_SEQ
+        return sa is not None and sa.words[_NEXT_SEQ] <= _LAST_SEQ
 
     def has_to_sign(self, now_ms):
         """Whether what send() would send has to be signed first: see signatures.py."""

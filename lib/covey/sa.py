@@ -85,8 +85,8 @@ class DataSA:
         source_port = max(w[_SOURCE_LO], min(self.port, w[_SOURCE_HI]))
         w[_PORTS] = word_of(pack(">HH", source_port, self.port))
         w[_NEXT_SEQ] = 1
-        self._senders = self.context = None  # they have their place before they have memory
-        self.senders = _new_senders(sn, sender_bits, sender_form, sender_slots)
+        self.senders = self.context = None  # they have their place before they have memory
+        self.track(_new_senders(sn, sender_bits, sender_form, sender_slots))
         try:
             if _keeps:
                 self.keymat = bytearray(keymat)
@@ -107,21 +107,18 @@ class DataSA:
         slots = 0 if self.sn == SN_SEQUENTIAL else self.sender_slots
         if not slots or self.senders.bits != bits:
             # The width reached us as a sender only: from now on senders can be told apart.
-            self.senders = SenderTable(slots, bits)
+            self.track(SenderTable(slots, bits))
         self.senders.bar(sender_id)  # also what we send now must not come back later
         self.words[_OWN] = sender_id
         self.words[_IS_OWN] = 1 if slots else _EVERYBODY
+        # The Sender-ID where it stands in the IV's upper half
+        self.iv_head = pack(">I", sender_id << (32 - bits))
         self.words[_IV_HEAD] = word_of(self.iv_head)
 
     @property
     def sender_id(self):
         """Our own in outbound use, -1: none."""
         return self.words[_OWN] if self.words[_IS_OWN] else _NOT_A_SENDER
-
-    @property
-    def iv_head(self):
-        """The Sender-ID where it stands in the IV's upper half."""
-        return pack(">I", self.words[_OWN] << (32 - self._senders.bits))
 
     @property
     def next_seq(self):
@@ -132,22 +129,17 @@ class DataSA:
     def next_seq(self, seq):
         self.words[_NEXT_SEQ] = seq
 
-    @property
-    def senders(self):
-        """The windows of those whose packets come."""
-        return self._senders
-
-    @senders.setter
-    def senders(self, table):
-        self._senders = table
-        link(self.words, _TABLE_OF, table.words)
+    def track(self, senders):
+        """The windows of those whose packets come are in this SenderTable."""
+        self.senders = senders
+        link(self.words, _TABLE_OF, senders.words)
 
     def wipe(self):
         """Forget the key. The SA is of no use afterwards."""
         self.words[_IS_OWN] = 0
         unlink(self.words, _TABLE_OF)
-        if self._senders is not None:
-            self._senders.release()
+        if self.senders is not None:
+            self.senders.release()
         wipe(self.keymat or b"")
         auth, self.auth = self.auth, None
         if auth is not None:

@@ -135,7 +135,7 @@ class Windows:
     def __init__(self, slots, bits=0, index_bits=None):
         self.table = SenderTable(slots, bits, index_bits)
         sa = data_sa()
-        sa.senders = self.table
+        sa.track(self.table)
         self.bare = Bare(sa, 36)
         self.admit = self.bare.admit
         self.accept = self.bare.accept
