@@ -100,8 +100,7 @@ def build(made, was, sender_slots):
         else:
             is_esp = sa_policy.protocol == ike.ESP  # else AH
             need(is_esp and len(made.data_sas) < _MOST_DATA_SAS, DROP_POLICY)
-            sa = yield from _data_sa(sa_policy, bag, made, sender_slots)
-            made.data_sas.append(sa)
+            yield from _data_sa(sa_policy, bag, made, sender_slots)
             made.next_spis.extend(sa_policy.next_spis)
             if ike.COVEY_SOURCE_AUTH in dict(sa_policy.attributes):
                 is_proven = True
@@ -250,6 +249,7 @@ def _rekey_sa(policy, bag, made):
 
 
 def _data_sa(policy, bag, made, sender_slots):
+    """Job: one more of them."""
     terms = made.terms
     ciphers = ike.ENCR_AES_GCM_16, ike.ENCR_NULL_AUTH_AES_GMAC
     cipher, bits, numbers = _algorithms(policy, ike.SN, ciphers)
@@ -263,9 +263,9 @@ def _data_sa(policy, bag, made, sender_slots):
     keymat = yield from _unwrap(bag, made.kwk, bits // 8 + _SALT)
     try:
         yield
-        return DataSA(
+        sa = DataSA(
             policy.spi,
-            keymat,
+            None,
             place,
             source,
             numbers,
@@ -274,8 +274,10 @@ def _data_sa(policy, bag, made, sender_slots):
             policy.lifetime_s,
             terms.generation,
             sender_slots,
-            cipher == ike.ENCR_NULL_AUTH_AES_GMAC,
         )
+        made.data_sas.append(sa)
+        yield
+        sa.take_key(keymat, cipher == ike.ENCR_NULL_AUTH_AES_GMAC)
     finally:
         octets.wipe(keymat)
 

@@ -103,8 +103,8 @@ class KeyWork:
             wipe(inband.kwk)
             self._drops.count(DROP_REKEY_BUSY)
             return False
-        brought = inband.policy, inband.keys, inband.kwk, inband.deletes
-        self._waiting.append(Assignment(*brought))
+        made = Assignment(inband.policy, inband.keys, inband.kwk, inband.deletes)
+        self._waiting.append(made)
         return True
 
     def step(self, now_ms):

@@ -43,14 +43,14 @@ def keep_keys():
 class DataSA:
     """A Data-Security SA: ESP, transport mode, AES-GCM-16 or AES-GMAC, UDP inside.
 
-    keymat: AES key and 4-octet salt, 20 or 36 octets, copied; the caller wipes it.
+    keymat: AES key and 4-octet salt, 20 or 36 octets, copied; the caller wipes it. None: take_key()
+    is a step of its own.
     destination, source: selectors (address_lo, address_hi, port_lo, port_hi, protocol).
     sn: SN_*. sender_bits: width of the Sender-ID in the IV, None where nobody told it.
     sender_form: (index_bits, bits) where Sender-IDs read as index | incarnation, else None.
     lifetime_s: None for no end. sender_slots: how many senders can be told apart, a power of two.
     integrity_only: AES-GMAC, whose packets everybody can read (RFC 4543), instead of AES-GCM.
-    Raises FormatError where the policy is not one that a member can carry out; else nothing of it
-    is left.
+    Raises FormatError where the policy is not one that a member can carry out.
     """
 
     keymat = None  # a copy, where SAs keep theirs
@@ -87,13 +87,14 @@ class DataSA:
         w[_NEXT_SEQ] = 1
         self.senders = self.context = None  # they have their place before they have memory
         self.track(_new_senders(sn, sender_bits, sender_form, sender_slots))
-        try:
-            if _keeps:
-                self.keymat = bytearray(keymat)
-            self.context = GMACContext(keymat) if integrity_only else GCMContext(keymat)
-        finally:
-            if self.context is None:
-                self.wipe()
+        if keymat is not None:
+            self.take_key(keymat, integrity_only)
+
+    def take_key(self, keymat, integrity_only):
+        """What packets are protected with."""
+        if _keeps:
+            self.keymat = bytearray(keymat)
+        self.context = GMACContext(keymat) if integrity_only else GCMContext(keymat)
 
     def become_sender(self, sender_id, bits):
         """Prepare for sending as sender_id, in the top `bits` of the IV (0: one sender only).
