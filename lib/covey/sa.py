@@ -43,8 +43,8 @@ def keep_keys():
 class DataSA:
     """A Data-Security SA: ESP, transport mode, AES-GCM-16 or AES-GMAC, UDP inside.
 
-    keymat: AES key and 4-octet salt, 20 or 36 octets, copied; the caller wipes it. None: take_key()
-    is a step of its own.
+    keymat: AES key and 4-octet salt, 20 or 36 octets, copied; the caller wipes it. None:
+    take_key() is a step of its own.
     destination, source: selectors (address_lo, address_hi, port_lo, port_hi, protocol).
     sn: SN_*. sender_bits: width of the Sender-ID in the IV, None where nobody told it.
     sender_form: (index_bits, bits) where Sender-IDs read as index | incarnation, else None.
