@@ -169,10 +169,8 @@ def _check_authentication(policy, made):
 
 def verifier_of(spki):
     """p256.Verifier of a SubjectPublicKeyInfo, or a FormatError."""
-    point = der.parse_spki(spki)
-    need(point, DROP_POLICY)
     try:
-        return p256.Verifier(point)
+        return p256.Verifier(der.parse_spki(spki) or b"")
     except ValueError:
         raise FormatError(DROP_POLICY)
 
@@ -198,9 +196,8 @@ def _unwrap(bag, kwk, key_len):
     for wrapped in bag.keys:
         if wrapped.kwk_id == kd.ZERO_ID:
             keymat = yield from keywrap.unwrap_job(kwk, wrapped.data, key_len)
-            if keymat is not None:
-                return keymat
-            break
+            need(keymat, DROP_KEY_WRAP)
+            return keymat
     raise FormatError(DROP_KEY_WRAP)
 
 
