@@ -98,7 +98,6 @@ class Member(DataPath):
         if reserves:
             GCMContext.reserve(sa_slots, len(self.tx) - _OVERHEAD)
             SenderTable.reserve(sa_slots, sender_slots)
-        self.shut(False)
 
     def shut(self, is_shut):
         """See DataPath: for who only sends it always is."""
