@@ -168,12 +168,12 @@ class KeyWork:
     # Jobs
 
     def _carry_out(self, made):
-        """An Assignment, from what came to what is installed."""
+        """Job: an Assignment, from what came to what is installed."""
         group = self._group
         slots = self._member.sender_slots
-        if not made.registering:
-            made.sends = self.sends
         try:
+            if not made.registering:
+                made.sends = self.sends
             if made.is_rekey:
                 yield from group.rekey.work(made, group.terms, slots)
             else:
