@@ -116,7 +116,19 @@ class Group:
         try:
             for sa in made.data_sas:
                 yield
-                if self._install_data(sa, made, now_ms):
+                held = keys.find(sa.spi, 0)
+                # Of one told again by a rekey we are a sender, or were stopped
+                sends = terms.sender_ids and (made.registering or held is None)
+                if held is None:
+                    keys.install(sa, now_ms)
+                else:  # its windows stay
+                    if held.auth is not None and sa.auth is not None:
+                        held.auth, sa.auth = sa.auth, held.auth  # the old keys can go
+                    keys.renew(held, now_ms, sa.lifetime_s)
+                    sa = held
+                sa.carrier_port = terms.udp_port
+                if sends:
+                    sa.become_sender(terms.sender_ids[0], terms.sender_bits)
                     sending.append(sa.spi)
             yield
             for spi in sending:
@@ -130,26 +142,6 @@ class Group:
             keys.is_held = False
             keys.step(now_ms)
         yield
-
-    def _install_data(self, sa, made, now_ms):
-        """One SA: new, or told again, in which case its windows stay. Whether it is to be sent
-        under.
-        """
-        keys, terms = self._keys, made.terms
-        held = keys.find(sa.spi, 0)
-        # Of one told again by a rekey we are a sender, or were stopped
-        sends = terms.sender_ids and (made.registering or held is None)
-        if held is None:
-            keys.install(sa, now_ms)
-        else:
-            if held.auth is not None and sa.auth is not None:
-                held.auth, sa.auth = sa.auth, held.auth  # the old keys can go
-            keys.renew(held, now_ms, sa.lifetime_s)
-            sa = held
-        sa.carrier_port = terms.udp_port
-        if sends:
-            sa.become_sender(terms.sender_ids[0], terms.sender_bits)
-        return sends
 
     def _settle(self, made, now_ms):
         """Its Rekey SA, and what it announces."""
