@@ -82,10 +82,10 @@ class KeyStore:
         """
         next_ms = _DAY_MS
         if not self.is_held:
-            slot = len(self.sas)
-            while slot:
-                slot -= 1
+            slot = 0
+            while slot < len(self.sas):
                 next_ms = min(next_ms, self._step_sa(self.sas[slot], now_ms))
+                slot += 1
             sa = self._keep_flow(self.outbound(None))
             self.send_under(sa)
             self._latest = sa or self._latest
