@@ -17,6 +17,7 @@ from covey.drops import (
     DROP_REKEY_REPEAT,
     DROP_REKEY_SPI,
 )
+from covey.octets import u16
 from covey.port import const
 
 _TOO_EARLY = (DROP_REKEY_BUSY, DROP_REKEY_SPI)  # while keys are in work these may pass by
@@ -47,11 +48,10 @@ class Candidates:
         self.clear()
 
     def clear(self):
-        """Forget all that wait."""
+        """Forget all that wait; see stop()."""
         if self._seen or self._is_crowded:
             self._seen, self._is_crowded = 0, False
         self._waiting = []
-        self.stop()
 
     def stop(self):
         """Forget the one that is looked at."""
@@ -91,20 +91,24 @@ class Candidates:
         while len(waiting) >= _LEAST and sum(map(len, waiting)) + len(data) > _MOST_LEN:
             self._is_crowded = True
             self._drop(DROP_REKEY_BUSY)
-            at = self._by_lot(0, 1)
+            at = self._by_lot(len(waiting) + 1)
             if at == len(waiting):
                 return  # it was this one's lot
-            self._take_out(at)
+            waiting.pop(at)
+            if at < self._seen:
+                self._seen -= 1
         waiting.append(data)
 
     def look(self, is_busy):
         """A slice of looking at one. is_busy: keys are in work, so it may have come too early."""
         try:
             if self._look is None:
-                at = self._by_lot(self._seen, 0) if self._is_crowded else self._seen
+                at = self._seen
+                if self._is_crowded:
+                    at += self._by_lot(len(self._waiting) - at)
                 self._looked_at = self._waiting[at]
                 self._look = None  # both have room from here on, so it is not lost
-                self._take_out(at)
+                self._waiting.pop(at)
                 self._look = self._rekey.begin(self._looked_at)
             next(self._look)
             return
@@ -154,13 +158,6 @@ class Candidates:
         elif reason in (DROP_REKEY_BUSY, DROP_CAPACITY):
             self._doubts += _LOST
 
-    def _by_lot(self, least, more):
-        """The place of one that waits, from `least` on, or one of so many behind them."""
-        number = self._random(2)
-        count = len(self._waiting) + more - least
-        return least + (number[0] << 8 | number[1]) % count
-
-    def _take_out(self, at):
-        self._waiting.pop(at)
-        if at < self._seen:
-            self._seen -= 1
+    def _by_lot(self, count):
+        """One of so many."""
+        return u16(self._random(2), 0) % count

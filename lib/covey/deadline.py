@@ -1,6 +1,6 @@
 """When something is due, on a clock that wraps every 12.4 days: in years, or again and again."""
 
-from covey.port import const, ticks_add, ticks_diff, words
+from covey.port import const, ticks_add, ticks_diff
 
 _DAY_MS = const(86400000)
 
@@ -25,6 +25,11 @@ class Timer:
         self._days = seconds // 86400
         self._ms = seconds % 86400 * 1000 + ms % 1000
         self._seen_ms = now_ms
+
+    def hasten(self, now_ms, seconds):
+        """Due in so many seconds, less than a day, as every ATD and DTD is: or sooner anyway."""
+        if self.left_ms(now_ms) > seconds * 1000:
+            self.start(now_ms, seconds)
 
     def stop(self):
         self.is_running = False
@@ -56,45 +61,6 @@ def seconds_left(deadline, now_ms):
     """Whole seconds to run, however many."""
     deadline.is_due(now_ms)
     return deadline._days * 86400 + deadline._ms // 1000
-
-
-class Deadlines:
-    """`count` of them in one piece of memory, by number. Only making them allocates."""
-
-    def __init__(self, count):
-        self._words = words(3 * count)
-        self._one = Timer()  # the one at hand
-        self._one.is_running = True
-
-    def start(self, n, now_ms, seconds):
-        self._one.start(now_ms, seconds)
-        self._put(n)
-
-    def is_due(self, n, now_ms):
-        is_due = self.at(n).is_due(now_ms)
-        self._put(n)
-        return is_due
-
-    def left_ms(self, n, now_ms):
-        left_ms = self.at(n).left_ms(now_ms)
-        self._put(n)
-        return left_ms
-
-    def at(self, n):
-        """That one to look at, until another is."""
-        one, w = self._one, self._words
-        n *= 3
-        one._days = w[n]
-        one._ms = w[n + 1]
-        one._seen_ms = w[n + 2]
-        return one
-
-    def _put(self, n):
-        one, w = self._one, self._words
-        n *= 3
-        w[n] = one._days
-        w[n + 1] = one._ms
-        w[n + 2] = one._seen_ms
 
 
 class Patience:

@@ -49,7 +49,7 @@ def unwrap_job(sa_keys, wrap_keys, path, kwk, kwk_len, key_len):
     sa_keys, wrap_keys = list(sa_keys), list(wrap_keys)
     was_broken = False
     while True:
-        chain = yield from _chain(sa_keys, wrap_keys, [key_id for key_id, _ in path])
+        chain = yield from _chain(sa_keys, wrap_keys, path)
         if chain is None:
             if was_broken:
                 raise FormatError(DROP_KEY_WRAP)
@@ -65,29 +65,25 @@ def unwrap_job(sa_keys, wrap_keys, path, kwk, kwk_len, key_len):
                 some.remove(last)
 
 
-def _chain(sa_keys, wrap_keys, held):
-    """Job: what is to be unwrapped one by the other, an SA_KEY last; None: we have no key for it.
-
-    held: Key IDs of the keys that we have.
-    """
-    by = {}  # Key ID → by which WRAP_KEY we can have it
-    looked = 0
-    was = -1
+def _chain(sa_keys, wrap_keys, path):
+    """Job: what is to be unwrapped one by the other, an SA_KEY last; None: we can not."""
+    by = {ZERO_ID: None}  # Key ID → by which WRAP_KEY we can have it; None: we have it
+    for key_id, _ in path:
+        by[key_id] = None
+    looked = was = 0
     while len(by) > was:
         was = len(by)
         for key in wrap_keys:
             looked += 1
             if looked % _AT_ONCE == 0:
                 yield
-            if key.key_id in by or key.key_id in held:
-                continue
-            if key.kwk_id == ZERO_ID or key.kwk_id in held or key.kwk_id in by:
+            if key.key_id not in by and key.kwk_id in by:
                 by[key.key_id] = key
     for key in sa_keys:
         chain = [key]
-        while chain[0].kwk_id in by:
+        while by.get(chain[0].kwk_id):
             chain.insert(0, by[chain[0].kwk_id])
-        if chain[0].kwk_id == ZERO_ID or chain[0].kwk_id in held:
+        if chain[0].kwk_id in by:
             return chain
     return None
 
@@ -99,10 +95,8 @@ def _unwrapped(chain, path, kwk, kwk_len, key_len):
     is_whole = False
     try:
         for wrapped in chain:
-            key = yield from keywrap.unwrap_job(key, wrapped.data)
-            if key is not None and len(key) != (key_len if wrapped is chain[-1] else kwk_len):
-                wipe(key)
-                key = None
+            length = key_len if wrapped is chain[-1] else kwk_len
+            key = yield from keywrap.unwrap_job(key, wrapped.data, length)
             keys.append(key)
             if key is None:
                 break

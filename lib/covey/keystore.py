@@ -5,10 +5,9 @@ install ---> receiving ---> retire (DTD) ---> gone: key wiped, SPI remembered
 A lifetime that ends is a retire at once. A full store refuses; nothing alive is evicted.
 """
 
-from covey.deadline import Deadlines
+from covey.deadline import Timer
 from covey.drops import DROP_CAPACITY
 from covey.octets import wipe
-from covey.path import DataPath
 from covey.port import const, find_spi, ticks_add, ticks_diff
 
 _REMEMBERED = const(8)  # retired SPIs, and announced ones, that we still know by name
@@ -16,60 +15,54 @@ _DAY_MS = const(86400000)
 
 _DUE = const(0)  # as path.py has it
 
-# A slot's state: any of
-_EXPIRES = const(1)  # has a lifetime
-_RETIRING = const(2)  # has been deleted; still good for receiving until its DTD is over
-_WAITING = const(4)  # will be sent under when its ATD is over
-_SENDING = const(8)  # may be sent under
-
-# Its deadlines
-_EXPIRE = const(0)
-_RETIRE = const(1)
-_ACTIVATE = const(2)
-
 
 class KeyStore:
     """`slots` SAs at most. drops counts what a full store refused. path: a DataPath of so many
     slots, where packets find them.
+
+    Of an sa.DataSA that is here, this file sets: end, a Timer, when it goes: at the end of its
+    lifetime, or of its DTD if that is sooner; is_retiring, when it has been deleted, and is good
+    for receiving until then; atd, a Timer, when it will be sent under; may_send, when it may be.
     """
 
-    def __init__(self, slots, drops, path=None):
+    def __init__(self, slots, drops, path):
         self.sas = [None] * slots  # by slot, as admit() names it
-        self.sending = None  # the SA that is sent under where no destination is named
-        self.lapsed = False  # an SA's life has ended by our clock, and its windows with it
-        self._path = path or DataPath(slots)
-        self._words = self._path.words
+        self._path = path
+        self._words = path.words
         self._drops = drops
-        self._spis = bytearray(4 * slots)  # side by side for find(); a free slot keeps its last
-        self._states = bytearray(slots)
-        self._ends = Deadlines(3 * slots)  # of a slot's lifetime, of its DTD, of its ATD
-        self._destination = None  # of the latest that was sent under, and
-        self._port = 0  # its port, and
-        self._epoch = 0  # its epoch
-        self._used = 0  # slots from this one on are free
-        self._is_held = False  # see hold()
-        self.retired = _SPIRing()  # of SAs that have gone
-        self.announced = _SPIRing()  # promised for coming epochs (GSA_NEXT_SPI)
+        # SPIs side by side, the oldest first
+        self.retired = bytearray(4 * _REMEMBERED)  # of SAs that have gone
+        self.announced = bytearray(4 * _REMEMBERED)  # promised for coming epochs (GSA_NEXT_SPI)
+        self.lapsed = False  # an SA's life has ended by our clock, and its windows with it
+        self.sending = None  # the SA that is sent under where no destination is named
+        self._latest = None  # that was sent under
+        self.is_held = False  # no end and no ATD is noticed, and one step does for all changes
 
     # ---- nothing of this allocates
 
     def find(self, buf, off):
         """The SA whose SPI stands at off, or None."""
-        slot = find_spi(self._spis, self._used, buf, off)
-        return self.sas[slot] if slot >= 0 else None
+        slot = len(self.sas)
+        while slot:
+            slot -= 1
+            sa = self.sas[slot]
+            if sa is not None and not find_spi(sa.spi, 1, buf, off):
+                return sa
+        return None
 
-    def outbound(self, destination=None):
-        """The SA to send under, or None: the newest epoch whose ATD is over.
-
-        destination: 4 octets, where a group has several.
+    def outbound(self, destination, port=None):
+        """The SA to send under to one of several destinations, 4 octets, and to this port if one
+        is named: that of the highest epoch whose ATD is over, the first of several; or None.
         """
-        if destination is None:
-            return self.sending
-        return self._elect(destination)
-
-    def may_send_under(self, sa):
-        """Whether this SA, which is here, may be sent under, though another one may be elected."""
-        return bool(self._states[self.sas.index(sa)] & _SENDING)
+        newest = None
+        for slot in range(len(self.sas)):
+            sa = self.sas[slot]
+            if sa is None or not sa.may_send or port is not None and sa.port != port:
+                continue
+            if destination is None or sa.destination == destination:
+                if newest is None or sa.epoch > newest.epoch:
+                    newest = sa
+        return newest
 
     def send_under(self, sa):
         """The SA that the next packet is sent under."""
@@ -88,54 +81,37 @@ class KeyStore:
         more than eleven slots: it would be taken from the heap.
         """
         next_ms = _DAY_MS
-        if self._is_held:
-            self._words[_DUE] = ticks_add(now_ms, next_ms)
-            return next_ms
-        slot = 0
-        while slot < self._used:
-            if self._states[slot]:  # else it is free, or nothing ends and nothing begins
-                next_ms = min(next_ms, self._step_slot(slot, now_ms))
-            slot += 1
-        self._step_sending()
+        if not self.is_held:
+            slot = 0
+            while slot < len(self.sas):
+                next_ms = min(next_ms, self._step_sa(self.sas[slot], now_ms))
+                slot += 1
+            sa = self._keep_flow(self.outbound(None))
+            self.send_under(sa)
+            self._latest = sa or self._latest
         self._words[_DUE] = ticks_add(now_ms, next_ms)
         return next_ms
 
-    def _step_slot(self, slot, now_ms):
-        state = self._states[slot]
-        next_ms = _DAY_MS
-        if state & _EXPIRES:
-            next_ms = self._ends.left_ms(3 * slot + _EXPIRE, now_ms)
-        if state & _RETIRING:
-            next_ms = min(next_ms, self._ends.left_ms(3 * slot + _RETIRE, now_ms))
-        if not next_ms:
-            if not state & _RETIRING:
-                self.lapsed = True
-            self._remove(slot)
+    def _step_sa(self, sa, now_ms):
+        if sa is None:
             return _DAY_MS
-        if state & _WAITING:
-            if self._ends.is_due(3 * slot + _ACTIVATE, now_ms):
-                self._states[slot] = state ^ (_WAITING | _SENDING)
-            else:
-                next_ms = min(next_ms, self._ends.left_ms(3 * slot + _ACTIVATE, now_ms))
-        return next_ms
+        if sa.end.is_due(now_ms):
+            if not sa.is_retiring:
+                self.lapsed = True
+            self._remove(sa)
+            return _DAY_MS
+        if sa.atd.is_due(now_ms):
+            sa.atd.stop()
+            sa.may_send = True
+        return min(sa.end.left_ms(now_ms), sa.atd.left_ms(now_ms))
 
-    def _step_sending(self):
-        sa = self._keep_flow(self._elect(None))
-        self.send_under(sa)
-        if sa is not None:
-            self._destination = sa.destination
-            self._port = sa.port
-            self._epoch = sa.epoch
+    def silence(self):
+        """Stop sending at once under every SA that is here; receiving goes on."""
+        for sa in self.sas:
+            _stop(sa)
+        self.send_under(None)
 
     # ---- for the control half: may allocate
-
-    def hold(self):
-        """Until go_on(): no end and no ATD is noticed, and one step does for all changes."""
-        self._is_held = True
-
-    def go_on(self, now_ms):
-        self._is_held = False
-        self.step(now_ms)
 
     def room_for(self, count):
         """Whether `count` more SAs can be installed."""
@@ -148,67 +124,52 @@ class KeyStore:
         if not self.room_for(1):
             self._drops.count(DROP_CAPACITY)
             return False
+        sa.end, sa.atd, sa.may_send = Timer(), Timer(), False
         slot = self.sas.index(None)
         self.sas[slot] = sa
-        self._used = max(self._used, slot + 1)
-        self._spis[4 * slot : 4 * slot + 4] = sa.spi
         self._path.enter(slot, sa.spi, sa.words)
-        return self.renew(sa.spi, now_ms, sa.lifetime_s)
-
-    def renew(self, spi, now_ms, lifetime_s):
-        """The SA of this SPI is current and lives so long from now on; None: until retired."""
-        slot = self._slot_of(spi)
-        if slot < 0:
-            return False
-        self._states[slot] &= ~(_RETIRING | _EXPIRES)
-        if lifetime_s is not None:
-            self._ends.start(3 * slot + _EXPIRE, now_ms, lifetime_s)
-            self._states[slot] |= _EXPIRES
-        self.step(now_ms)
+        self.renew(sa, now_ms, sa.lifetime_s)
         return True
+
+    def renew(self, sa, now_ms, lifetime_s):
+        """This SA is current and lives so long from now on; None: until retired."""
+        sa.is_retiring = False
+        sa.end.stop()
+        if lifetime_s is not None:
+            sa.end.start(now_ms, lifetime_s)
+        self.step(now_ms)
 
     def activate(self, spi, now_ms, atd_s):
         """Send under the SA of this SPI when atd_s is over; it has become_sender behind it. The
         earlier end wins: a registration tells of what is left in whole seconds, rounded up."""
-        slot = self._slot_of(spi)
-        if slot < 0:
+        sa = self.find(spi, 0)
+        if sa is None:
             return False
-        assert self.sas[slot].sender_id >= 0
-        state, end = self._states[slot], 3 * slot + _ACTIVATE
-        is_soon = bool(state & _WAITING) and self._ends.left_ms(end, now_ms) <= atd_s * 1000
-        if not (state & _SENDING or is_soon):
-            self._ends.start(end, now_ms, atd_s)
-            self._states[slot] = state | _WAITING
+        assert sa.sender_id >= 0
+        if not sa.may_send:
+            sa.atd.hasten(now_ms, atd_s)
         self.step(now_ms)
         return True
 
     def retire(self, spi, now_ms, dtd_s):
         """Receive under this SPI for dtd_s longer, then wipe its SA. The earlier end wins."""
-        slot = self._slot_of(spi)
-        if slot < 0:
+        sa = self.find(spi, 0)
+        if sa is None:
             return False
-        end = 3 * slot + _RETIRE
-        if not self._states[slot] & _RETIRING or self._ends.left_ms(end, now_ms) > dtd_s * 1000:
-            self._ends.start(end, now_ms, dtd_s)
-        self._states[slot] |= _RETIRING
-        for one in range(self._used):
+        sa.end.hasten(now_ms, dtd_s)
+        sa.is_retiring = True
+        for one in self.sas:
             # Taken back, not replaced (or its successor has just gone too): senders stop now.
-            if self._states[one] & _RETIRING and not self._has_successor(one):
-                self._states[one] &= ~(_WAITING | _SENDING)
+            if one is not None and one.is_retiring and not self._has_successor(one):
+                _stop(one)
         self.step(now_ms)
         return True
 
-    def silence(self):
-        """Stop sending at once under every SA that is here; receiving goes on."""
-        for slot in range(self._used):
-            self._states[slot] &= ~(_WAITING | _SENDING)
-        self.send_under(None)
-
     def announce(self, spis):
         """Remember SPIs promised for coming epochs, in place of those promised before."""
-        self.announced.clear()
+        wipe(self.announced)
         for spi in spis:
-            self.announced.add(spi)
+            remember(self.announced, spi)
 
     def live(self):
         """The SAs that are here, as a list."""
@@ -224,24 +185,19 @@ class KeyStore:
 
     def wipe(self):
         """Forget every key: the member has left."""
-        for slot in range(len(self.sas)):
-            if self.sas[slot] is not None:
-                self._remove(slot)
+        for sa in self.live():
+            self._remove(sa)
         self.send_under(None)
 
     # ---- the table
 
-    def _slot_of(self, spi):
-        sa = self.find(spi, 0)
-        return -1 if sa is None else self.sas.index(sa)
-
-    def _has_successor(self, slot):
+    def _has_successor(self, sa):
         """Whether another SA of the same destination stays, and is or will be sent under."""
-        for other in range(self._used):
-            state = self._states[other]
-            if state & (_WAITING | _SENDING) and not state & _RETIRING:
-                if self.sas[other].destination == self.sas[slot].destination:
-                    return True
+        for other in self.sas:
+            if other is not None and not other.is_retiring:
+                if other.may_send or other.atd.is_running:
+                    if other.destination == sa.destination:
+                        return True
         return False
 
     def _keep_flow(self, newest):
@@ -250,50 +206,35 @@ class KeyStore:
         If there is none left, what was sent there moves to the port of a later epoch; to another
         port of the same epoch it doesn't: that one was for something else all along.
         """
-        if newest is None or newest.port == self._port or newest.destination != self._destination:
+        latest = self._latest
+        if newest is None or latest is None or newest.destination != latest.destination:
             return newest
-        same = self._elect(newest.destination, self._port)
-        return newest if same is None and newest.epoch > self._epoch else same
+        same = self.outbound(newest.destination, latest.port)
+        return newest if same is None and newest.epoch > latest.epoch else same
 
-    def _elect(self, destination, port=None):
-        """The SA of the highest epoch that may be sent under, the first of several."""
-        newest = None
-        for slot in range(self._used):
-            if self._states[slot] & _SENDING:
-                sa = self.sas[slot]
-                if port is not None and sa.port != port:
-                    continue
-                if destination is None or sa.destination == destination:
-                    if newest is None or sa.epoch > newest.epoch:
-                        newest = sa
-        return newest
-
-    def _remove(self, slot):
-        sa = self.sas[slot]
-        self.retired.add(sa.spi)
+    def _remove(self, sa):
+        remember(self.retired, sa.spi)
+        slot = self.sas.index(sa)
         self._path.leave(slot)
         self.sas[slot] = None
-        self._states[slot] = 0
-        while self._used and self.sas[self._used - 1] is None:
-            self._used -= 1
         sa.wipe()
 
 
-class _SPIRing:
-    """The last few SPIs of a kind; the oldest makes room."""
+def is_among(spis, buf, off):
+    """Whether the SPI at off is one of those that are remembered there."""
+    return find_spi(spis, _REMEMBERED, buf, off) >= 0
 
-    def __init__(self):
-        self._spis = bytearray(4 * _REMEMBERED)
-        self._next = 0
 
-    def add(self, spi):
-        for i in range(4):
-            self._spis[4 * self._next + i] = spi[i]
-        self._next = (self._next + 1) % _REMEMBERED
+def remember(spis, spi):
+    """One more; the oldest makes room. Takes no heap."""
+    for i in range(4 * _REMEMBERED - 4):
+        spis[i] = spis[i + 4]
+    for i in range(4):
+        spis[i - 4] = spi[i]
 
-    def has(self, buf, off):
-        """Whether the SPI at off is one of them."""
-        return find_spi(self._spis, _REMEMBERED, buf, off) >= 0
 
-    def clear(self):
-        wipe(self._spis)
+def _stop(sa):
+    """Nothing more is sent under this SA, which may be None."""
+    if sa is not None:
+        sa.may_send = False
+        sa.atd.stop()

@@ -5,6 +5,7 @@ the first change to the group; what came of it is what step() returns.
 """
 
 from covey import assignment
+from covey.assignment import Assignment
 from covey.candidates import Candidates
 from covey.drops import (
     DROP_CAPACITY,
@@ -16,6 +17,7 @@ from covey.drops import (
     DROP_REKEY_MESSAGE_ID,
     DROP_REKEY_PORTION,
     FormatError,
+    need,
 )
 from covey.job import tidied
 from covey.octets import wipe
@@ -50,17 +52,18 @@ class KeyWork:
         self.made = None  # the Assignment that was installed last
         self._settings = settings
         self._member = member
+        self._drops = member.drops
         self._group = group
         self._now_ms = 0
         self._job = None  # generator in work
         self._is_registration = False  # what it works on
-        self._waiting = []  # (is it of a registration, generator) that wait for it, in order
+        self._waiting = []  # Assignments that wait for it, in order
         self._candidates = Candidates(group.rekey, member.drops, random)  # from the group
 
     @property
     def is_busy(self):
         """Whether keys are being verified or unwrapped, or wait for it."""
-        return bool(self._job or self._waiting or self._group.rekey.is_waiting)
+        return bool(self._job or self._waiting or self._group.rekey.waiting)
 
     @property
     def has_work(self):
@@ -72,7 +75,7 @@ class KeyWork:
         """Whether keys of a registration are in work, or wait for it."""
         if self._job is not None and self._is_registration:
             return True
-        return bool(self._waiting) and self._waiting[0][0]  # others are behind it: see take()
+        return bool(self._waiting) and self._waiting[0].registering  # others are behind it
 
     def hear(self, data):
         """A message from the group, without marker: a GSA_REKEY, or a forgery.
@@ -89,23 +92,20 @@ class KeyWork:
         its keys, and their windows, all along.
         """
         self.forget_waiting()
-        policy = ike.gsa if ike.transport_mode else None
-        sends = ike.asked_to_send
-        self._wait(True, self._take_keys(policy, ike.kd, ike.kwk, turns, goes_on, sends))
+        it = Assignment(ike.gsa if ike.transport_mode else None, ike.kd, ike.kwk)
+        it.registering, it.sends, it.turns, it.goes_on = True, ike.asked_to_send, turns, goes_on
+        self._waiting.append(it)
         ike.gsa = ike.kd = ike.kwk = None  # they are ours now
 
     def take_inband(self, inband):
         """A requests.Inband, behind what came before it; it is ours now. False: too many wait."""
         if len(self._waiting) >= _INBANDS:
             wipe(inband.kwk)
-            self._member.drops.count(DROP_REKEY_BUSY)
+            self._drops.count(DROP_REKEY_BUSY)
             return False
-        self._wait(False, self._follow_inband(inband))
+        made = Assignment(inband.policy, inband.keys, inband.kwk, inband.deletes)
+        self._waiting.append(made)
         return True
-
-    def _wait(self, is_registration, job):
-        next(job)  # into its try: from now on it wipes the KWK
-        self._waiting.append((is_registration, job))
 
     def step(self, now_ms):
         """One bounded slice; what has come of it."""
@@ -125,24 +125,30 @@ class KeyWork:
             self._job = None
         except _SHORT:
             self._job = None
-            self._member.drops.count(DROP_CAPACITY)
+            self._drops.count(DROP_CAPACITY)
             return MISSED
         return None
 
     def _begin(self):
         """The next job, if there is one."""
         if self._waiting:
-            self._is_registration, self._job = self._waiting.pop(0)
-        elif self._group.rekey.is_waiting:
-            self._is_registration, self._job = False, self._follow_rekey()
+            made = self._waiting[0]
+        elif self._group.rekey.waiting:
+            made = Assignment()
+            made.is_rekey = True
         else:
             self._candidates.look_again()
-        return self._job is not None
+            return False
+        self._job = self._carry_out(made)
+        self._is_registration = made.registering
+        if not made.is_rekey:
+            self._waiting.pop(0)
+        return True
 
     def forget_waiting(self):
         """Give up what is not in work yet."""
         while self._waiting:
-            self._waiting.pop()[1].close()  # what it holds is wiped on its way out
+            wipe(self._waiting.pop().kwk)
 
     def forget(self):
         """Give up what is in work, too. What is installed stays."""
@@ -153,7 +159,7 @@ class KeyWork:
             try:
                 job.close()
             except MemoryError:  # where it brings to its end what it had begun
-                self._member.drops.count(DROP_CAPACITY)
+                self._drops.count(DROP_CAPACITY)
 
     def wipe(self):
         self.forget()
@@ -161,108 +167,80 @@ class KeyWork:
 
     # Jobs
 
-    def _take_keys(self, policy, keys, kwk, turns, goes_on, sends):
-        """GSA (None: not for transport mode) and KD of a registration, and its KWK; see take()."""
-        settings = self._settings
+    def _carry_out(self, made):
+        """Job: an Assignment, from what came to what is installed."""
         group = self._group
+        slots = self._member.sender_slots
         try:
-            yield
-            if policy is None:
-                raise FormatError(DROP_POLICY)
-            made = yield from assignment.build(
-                policy, keys, kwk, group.terms, True, sends, self._member.sender_slots
-            )
-            made.turns = turns
-            made.goes_on = goes_on
-            policy = keys = None  # the table of a verifier is long in the making
-            if not made.terms.udp_port and settings.carrier == "udp":
-                made.terms.udp_port = settings.carrier_port
-            yield from self._install(made, True)
-            self.sends = sends
+            if not made.registering:
+                made.sends = self.sends
+            if made.is_rekey:
+                yield from group.rekey.work(made, group.terms, slots)
+            else:
+                yield from assignment.build(made, group.terms, slots)
+            yield from self._install(made)
         except FormatError as error:
-            self.reason = self._member.drops.count(error.reason)
-            # A rekey, or the clock, was faster than the answer: that is nobody's fault.
-            yield MISSED if error.reason == DROP_REKEY_MESSAGE_ID else REFUSED
+            yield self._refused(made, self._drops.count(error.reason))
+            return
+        except _SHORT:
+            if group.rekey.is_proven or not made.is_rekey:
+                raise
+            self._drops.count(DROP_CAPACITY)
+            yield FLOODED  # anybody with the keys can make it up: asked no more often than so
             return
         finally:
-            wipe(kwk)
-        made = None
+            if not made.is_rekey:  # else it is the Rekey SA's
+                wipe(made.kwk)
+            group.give_up(made)
+        if made.is_rekey:
+            self._candidates.settle()
+        if not made.registering:
+            yield FOLLOWED
+            return
+        self.sends = made.sends
+        made = None  # the table of a verifier is long in the making
         yield TAKEN
         if group.terms.verifier is not None:
             try:
                 yield from tidied(group.terms.verifier.prepare())
             except MemoryError:  # verify() will make it
-                self._member.drops.count(DROP_CAPACITY)
+                self._drops.count(DROP_CAPACITY)
 
-    def _follow_inband(self, inband):
-        """GSA, KD and Deletes that came over the IKE SA, where they are acknowledged already."""
+    def _refused(self, made, reason):
+        """What comes of an Assignment that is not taken."""
         group = self._group
-        try:
-            yield
-            if inband.policy is None:
-                made = assignment.nothing_new(group.terms)
-            else:
-                made = yield from assignment.build(
-                    inband.policy,
-                    inband.keys,
-                    inband.kwk,
-                    group.terms,
-                    False,
-                    self.sends,
-                    self._member.sender_slots,
-                    is_inband=True,
-                )
-            made.deletes = inband.deletes
-            yield from self._install(made, False)
-        except FormatError as error:
-            self.reason = self._member.drops.count(error.reason)
-            lacks_id = self.sends and not group.terms.sender_ids  # it comes by registering
-            yield MISSED if lacks_id or error.reason == DROP_CAPACITY else REFUSED
-            return
-        finally:
-            wipe(inband.kwk)
-        yield FOLLOWED
-
-    def _follow_rekey(self):
-        group = self._group
-        try:
-            group.rekey.is_proven = False
-            made = yield from group.rekey.work(group.terms, self._member.sender_slots, self.sends)
-            yield from self._install(made, False)
-        except FormatError as error:
-            self._member.drops.count(error.reason)
-            if error.reason == DROP_KEY_PATH:
+        if made.is_rekey:
+            if reason == DROP_KEY_PATH:
                 group.put_out(self._now_ms)
-            elif error.reason == DROP_KEY_PORTION:
+            elif reason == DROP_KEY_PORTION:
                 self._member.missed_rekey = True  # ours was lost, and may come yet; or we are out
-            if error.reason in _GENUINE:
-                yield MISSED
-            elif not group.rekey.is_proven and error.reason != DROP_REKEY_PORTION:
+            if reason in _GENUINE:
+                return MISSED
+            if not group.rekey.is_proven and reason != DROP_REKEY_PORTION:
                 self._candidates.doubt()
-            return
-        except _SHORT:
-            if group.rekey.is_proven:
-                raise
-            self._member.drops.count(DROP_CAPACITY)
-            yield FLOODED  # anybody with the keys can make it up: asked no more often than so
-            return
-        self._candidates.settle()
-        yield FOLLOWED
+            return None
+        self.reason = reason
+        # A rekey, or the clock, was faster than the answer: that is nobody's fault.
+        is_missed = reason == DROP_REKEY_MESSAGE_ID
+        if not made.registering:
+            lacks_id = self.sends and not group.terms.sender_ids  # it comes by registering
+            is_missed = lacks_id or reason == DROP_CAPACITY
+        return MISSED if is_missed else REFUSED
 
-    def _install(self, made, registering):
-        """Job: carry out an Assignment. What can't be installed is wiped."""
-        group = self._group
-        changes = group.changes(made, registering, self._now_ms)
+    def _install(self, made):
+        """Job: carry out an Assignment."""
+        settings = self._settings
+        terms = made.terms
+        if not terms.udp_port and settings.carrier == "udp":
+            terms.udp_port = settings.carrier_port
+        changes = self._group.changes(made, self._now_ms)
+        yield
+        # Without markers data could not be told from an IKE message
+        need(settings.has_markers or not terms.is_relayed, DROP_POLICY)
         try:
-            yield
-            if made.terms.is_relayed and not self._settings.has_markers:
-                raise FormatError(DROP_POLICY)  # there data could not be told from an IKE message
-            try:
-                for _ in changes:
-                    yield
-            finally:  # forget() may come first: what has begun is brought to its end
-                for _ in changes:  # not finish(): it would raise, perhaps while memory is out
-                    pass
-            self.made = made
-        finally:
-            group.give_up(made)
+            for _ in changes:
+                yield
+        finally:  # forget() may come first: what has begun is brought to its end
+            for _ in changes:  # not finish(): it would raise, perhaps while memory is out
+                pass
+        self.made = made

@@ -23,8 +23,9 @@ _PASSES = const(6)
 _MAX_LEN = const(4096)  # of a key: far beyond any, and the step number fits in two octets
 
 
-def unwrap_job(kek, wrapped):
-    """Job: the key as a bytearray, or None where anything at all is wrong with the wrapped octets.
+def unwrap_job(kek, wrapped, key_len=None):
+    """Job: the key as a bytearray, or None where anything at all is wrong with the wrapped octets,
+    or it has not so many octets as it should.
 
     In steps of five AES blocks; a key of 36 octets has thirty.
     """
@@ -36,8 +37,9 @@ def unwrap_job(kek, wrapped):
         decrypt = AESBlock(kek).decrypt
         yield
         yield from _decipher(decrypt, data, n)
-        if _is_intact(data, n):
-            return data[8 : 8 + (data[6] << 8 | data[7])]
+        length = data[6] << 8 | data[7]
+        if _is_intact(data, n) and key_len in (None, length):
+            return data[8 : 8 + length]
         return None
     finally:
         wipe(data)
@@ -49,13 +51,13 @@ def _decipher(decrypt, data, n):
         data[:] = decrypt(data)
         return
     view = memoryview(data)
-    halves = [view[off : off + _HALF] for off in range(_HALF, len(data), _HALF)]
     block = bytearray(2 * _HALF)
     low = memoryview(block)[_HALF:]
     block[0:8] = data[0:8]
     try:
         for t in range(_PASSES * n, 0, -1):
-            half = halves[(t - 1) % n]
+            off = ((t - 1) % n + 1) * _HALF
+            half = view[off : off + _HALF]
             block[6] ^= t >> 8
             block[7] ^= t & 0xFF
             low[:] = half

@@ -28,7 +28,7 @@ from covey.drops import (
     sentence,
 )
 from covey.gcm import GCMContext
-from covey.keystore import KeyStore
+from covey.keystore import KeyStore, is_among
 from covey.octets import u32
 from covey.path import STEP_IS_DUE, DataPath, accept, admit, frame, heard, trim
 from covey.port import buffer, const, micropython
@@ -40,7 +40,8 @@ _PAYLOAD = const(24)
 _AAD_LEN = const(8)
 _OVERHEAD = const(32)
 _LEAST = const(36)
-_SENT = const(22)  # of DataPath's words
+_SENT = const(22)  # of DataPath's words, and
+_NEXT_SEQ = const(3)  # of an SA's
 _COUNT_MASK = const(0x3FFFFFFF)
 
 _MOST_DATAGRAM = const(1536)  # GCMContext's longest text is no shorter
@@ -97,7 +98,6 @@ class Member(DataPath):
         if reserves:
             GCMContext.reserve(sa_slots, len(self.tx) - _OVERHEAD)
             SenderTable.reserve(sa_slots, sender_slots)
-        self.shut(False)
 
     def shut(self, is_shut):
         """See DataPath: for who only sends it always is."""
@@ -221,7 +221,7 @@ class Member(DataPath):
         """Whether send() would find an SA with numbers left."""
         self.keys.keep_up(now_ms)
         sa = self.keys.sending
-        return sa is not None and sa.next_seq <= _LAST_SEQ
+        return sa is not None and sa.words[_NEXT_SEQ] <= _LAST_SEQ
 
     def has_to_sign(self, now_ms):
         """Whether what send() would send has to be signed first: see signatures.py."""
@@ -252,27 +252,22 @@ class Member(DataPath):
 
     def refuse(self, reason, n):
         """Count what admit() said of the n octets in rx, by the name that fits best."""
+        keys, rx = self.keys, self.rx
         if reason == DROP_LENGTH:
-            return self._not_esp(n)
-        if reason == DROP_SENDER_TABLE_FULL:
-            sa = self.keys.find(self.rx, 0)
-            if sa is not None and sa.auth is not None:
+            if n == 0:
+                reason = DROP_EMPTY
+            elif n == 1 and rx[0] == 0xFF:
+                reason = DROP_KEEPALIVE
+            elif 4 <= n <= len(rx) and not (rx[0] | rx[1] | rx[2] | rx[3]):
+                return IKE_MESSAGE  # RFC 3948 section 2.2
+        elif reason == DROP_SENDER_TABLE_FULL:
+            if keys.find(rx, 0).auth is not None:
                 reason = DROP_NOT_ROSTERED
-        if reason == DROP_UNKNOWN_SPI:
-            if self.is_shut and self.keys.find(self.rx, 0) is not None:
-                return self.drops.count(DROP_SILENT if self.is_receiver else DROP_NOT_RECEIVER)
-            if self.keys.retired.has(self.rx, 0):
-                return self.drops.count(DROP_RETIRED_SPI)
-            if self.keys.announced.has(self.rx, 0):
+        elif reason == DROP_UNKNOWN_SPI:
+            if self.is_shut and keys.find(rx, 0) is not None:
+                reason = DROP_SILENT if self.is_receiver else DROP_NOT_RECEIVER
+            elif is_among(keys.retired, rx, 0):
+                reason = DROP_RETIRED_SPI
+            elif is_among(keys.announced, rx, 0):
                 self.missed_rekey = True
         return self.drops.count(reason)
-
-    def _not_esp(self, n):
-        rx = self.rx
-        if n == 0:
-            return self.drops.count(DROP_EMPTY)
-        if n == 1 and rx[0] == 0xFF:
-            return self.drops.count(DROP_KEEPALIVE)
-        if 4 <= n <= len(rx) and not (rx[0] | rx[1] | rx[2] | rx[3]):
-            return IKE_MESSAGE  # RFC 3948 section 2.2
-        return self.drops.count(DROP_LENGTH)

@@ -42,7 +42,7 @@ class Verifier:
         """The 65 octets of an uncompressed point. ValueError if it is none on the curve."""
         found = coordinates(point)
         if found is None:
-            raise ValueError("not an uncompressed point on P-256")
+            raise ValueError
         self._point = found  # None once the table is made
         self._table = bytearray((1 << _TEETH - 1) * _ENTRY_LEN)  # now, before the heap is filled
 
@@ -54,8 +54,7 @@ class Verifier:
 
     def verify(self, digest, r, s):
         """Job: whether (r, s) signs this digest of 32 octets. r and s may be any integers."""
-        if len(digest) != 32:
-            raise ValueError("a SHA-256 digest has 32 octets")
+        assert len(digest) == _NUMBER_LEN
         if not (0 < r < N and 0 < s < N):
             return False
         yield from self.prepare()
@@ -64,9 +63,12 @@ class Verifier:
         yield
         on_q = recode(r * w % N)
         yield
-        summands = columns(on_g[0], on_g[1], self._table, on_q[0], on_q[1])
+        summands = columns(on_g, self._table, on_q)
         x, y, z = yield from walk(1, 1, 0, summands)
-        return z != 0 and _has_abscissa(x, z, r)
+        # Whether x / z^2, taken modulo n, is r: without an inversion, and x may exceed n. At
+        # infinity x is 1 (see walk).
+        zz = z * z % P
+        return x == r * zz % P or r + N < P and x == (r + N) * zz % P
 
 
 def coordinates(point):
@@ -80,82 +82,59 @@ def coordinates(point):
     return x, y
 
 
-def columns(g_flip, g_bits, table, q_flip, q_bits):
-    """What walk() does for all columns, the highest first: double, add a point of each table."""
-    halves = ((BASE_TABLE, g_bits, g_flip), (table, q_bits, q_flip))
+def columns(on_g, table, on_q):
+    """What walk() does for all columns, the highest first: double, add a point of each table.
+    on_g, on_q: what recode() says.
+    """
+    halves = ((BASE_TABLE, on_g), (table, on_q))
     for column in range(_COLUMNS - 1, -1, -1):
         yield None
-        for points, bits, flip in halves:
+        for points, (flip, bits) in halves:
             i = 0
             for at in range(column + _SPREAD * 4, -1, -_SPREAD):
                 i = i << 1 | bits[at >> 3] >> (at & 7) & 1
             i ^= flip
             # With the highest digit -1 the whole point is the negative of the one with all
             # digits turned.
-            at = (i & 15 if i & 16 else ~i & 15) * _ENTRY_LEN
-            y = _integer(points, at + 32)
-            yield _integer(points, at), y if i & 16 else P - y
+            yield _entry(points, i & 15 if i & 16 else ~i & 15, i & 16)
 
 
 def comb_table(x, y, table):
-    """Job: the sixteen points of (x, y)'s table, into 1024 octets: x | y of each.
-
-    Coordinates lie there and in `zs` while they wait: an integer that comes of a division keeps
-    three times the octets of its value, and there would be ninety of them.
-    """
-    zs = bytearray((1 << _TEETH - 1) * _NUMBER_LEN)
-    z = 1
-    _put(table, zs, 0, x, y, z)
-    spread = (None,) * _SPREAD
+    """Job: the sixteen points of (x, y)'s table, into 1024 octets: x | y of each."""
+    teeth = bytearray(_TEETH * _ENTRY_LEN)
+    _put(teeth, 0, x, y)
     for tooth in range(1, _TEETH):
-        x, y, z = yield from walk(x, y, z, spread)
-        _put(table, zs, tooth, x, y, z)
-    yield from _to_affine(table, zs, _TEETH)
-    teeth = bytes(table[: _TEETH * _ENTRY_LEN])
-    # No sum below is infinite or doubles: a nonzero multiple of the point, of less than n, each.
-    top = (_TEETH - 1) * _ENTRY_LEN
-    _put(table, zs, 0, _integer(teeth, top), _integer(teeth, top + 32), 1)
-    for bit in range(_TEETH - 1):
-        x = _integer(teeth, bit * _ENTRY_LEN)
-        y = _integer(teeth, bit * _ENTRY_LEN + 32)
-        for i in range(1 << bit):
-            for entry, summand in ((1 << bit | i, (x, y)), (i, (x, P - y))):
-                at = i * _ENTRY_LEN
-                point = _integer(table, at), _integer(table, at + 32), _integer(zs, at >> 1)
-                point = yield from walk(point[0], point[1], point[2], (summand,))
-                _put(table, zs, entry, point[0], point[1], point[2])
-    yield from _to_affine(table, zs, 1 << _TEETH - 1)
+        x, y = yield from _multiple(x, y, (None,) * _SPREAD)
+        _put(teeth, tooth, x, y)
+        yield
+    for i in range(1 << _TEETH - 1):
+        # No sum is infinite or doubles: a nonzero multiple of the point, of less than n, each.
+        summands = [_entry(teeth, bit, i >> bit & 1) for bit in range(_TEETH - 1)]
+        point = yield from _multiple(x, y, summands)
+        _put(table, i, point[0], point[1])
+        yield
 
 
-def _put(table, zs, entry, x, y, z):
+def _multiple(x, y, summands):
+    """Job: walk(), from an affine point to another."""
+    x, y, z = yield from walk(x, y, 1, summands)
+    z = yield from inverse(z, P)
+    yield
+    zz = z * z % P
+    return x * zz % P, y * z * zz % P
+
+
+def _put(table, entry, x, y):
     at = entry * _ENTRY_LEN
     table[at : at + 32] = x.to_bytes(32, "big")
     table[at + 32 : at + 64] = y.to_bytes(32, "big")
-    zs[at >> 1 : (at >> 1) + 32] = z.to_bytes(32, "big")
 
 
-def _to_affine(table, zs, count):
-    """Job: the first `count` points, none infinite, from (X, Y, Z) to (x, y, 1), with one
-    inversion for all.
-    """
-    product = 1
-    before = bytearray(count * _NUMBER_LEN)
-    for i in range(count):
-        at = i * _NUMBER_LEN
-        before[at : at + 32] = product.to_bytes(32, "big")
-        product = product * _integer(zs, at) % P
-        yield
-    inverted = yield from inverse(product, P)
-    for i in range(count - 1, -1, -1):
-        at = i * _NUMBER_LEN
-        zi = inverted * _integer(before, at) % P
-        inverted = inverted * _integer(zs, at) % P
-        zz = zi * zi % P
-        at = i * _ENTRY_LEN
-        x = _integer(table, at) * zz % P
-        y = _integer(table, at + 32) * zz * zi % P
-        _put(table, zs, i, x, y, 1)
-        yield
+def _entry(table, entry, is_plus):
+    """A point of a table, or its opposite."""
+    at = entry * _ENTRY_LEN
+    y = _integer(table, at + 32)
+    return _integer(table, at), y if is_plus else P - y
 
 
 def recode(k):
@@ -170,7 +149,7 @@ def _integer(buf, off):
 
 
 def walk(x, y, z, summands):
-    """Job: a point in Jacobian coordinates (z = 0: infinity) after every one of the summands.
+    """Job: a point in Jacobian coordinates (1, 1, 0: infinity) after every one of the summands.
 
     A summand is None, which doubles the point (dbl-2001-b), or the (x, y) of a point to be added:
     in every case, as signatures choose their scalars. One job for all of them, as a job for each
@@ -211,9 +190,3 @@ def walk(x, y, z, summands):
         y = (t * (4 * y - x) - 8 * yy * yy) % p
         yield
     return x, y, z
-
-
-def _has_abscissa(x, z, r):
-    """Whether x / z^2, taken modulo n, is r: without an inversion, and x may exceed n."""
-    zz = z * z % P
-    return x == r * zz % P or (r + N < P and x == (r + N) * zz % P)

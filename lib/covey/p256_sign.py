@@ -86,7 +86,7 @@ def _times_base(k, random):
     j = _below_n(random)
     one, other = recode((k - j) % N), recode(j)
     yield
-    summands = columns(one[0], one[1], BASE_TABLE, other[0], other[1])
+    summands = columns(one, BASE_TABLE, other)
     next(summands)  # to double nothing
     x, y = next(summands)
     z = _below_n(random)

@@ -22,7 +22,7 @@ All they look at lies in words made at start; `words`, `link` and `place` are th
 A path's words, a link taking two:
      0 ticks at which the key store has something to do
      1 link to rx, its length            4 link to tx, the longest payload
-     7 slots in use                      8 link to the words of the SA to send under
+     7 slots that are looked at          8 link to the words of the SA to send under
     10 links of the packet in work: its SA, its sender's table, its window (12, 14); its sender
     17 the last packet delivered: width of its Sender-ID, the Sender-ID, the payload's length
     20 packets delivered                21 whether our numbers run short
@@ -73,57 +73,43 @@ _SPI = const(0)
 class DataPath:
     """The state of one member's data path, with room for so many SAs.
 
-    rx, tx: bytearrays, which must stay what and as long as they are.
+    rx, tx: bytearrays, which must stay what and as long as they are. Links keep nothing alive:
+    whoever has a DataPath holds these, and the words of SAs (sa.py) that are entered or chosen.
     """
 
     is_shut = False  # see shut()
 
-    def __init__(self, slots, rx=None, tx=None, payload_max=-1):
-        self._buffers = rx, tx
-        self._linked = [None] * slots  # the words of SAs, kept alive
-        self._out = None
-        self.words = words(_RECORDS + _RECORD * slots)
-        self.place = place(self.words)
-        if rx is not None:
-            link(self.words, _RX, rx)
-            self.words[_RX_LEN] = len(rx)
-        if tx is not None:
-            link(self.words, _TX, tx)
-            self.words[_PAYLOAD_MAX] = payload_max
+    def __init__(self, slots, rx, tx, payload_max):
+        self._slots = slots
+        self.words = w = words(_RECORDS + _RECORD * slots)
+        self.place = place(w)
+        link(w, _RX, rx)
+        w[_RX_LEN] = len(rx)
+        link(w, _TX, tx)
+        w[_PAYLOAD_MAX] = payload_max
+        self.shut(False)
 
     # ---- the key store's
 
     def enter(self, slot, spi, sa_words):
         """Packets of this SPI are known from now on, and sent under it if it is chosen."""
-        self._linked[slot] = sa_words
         at = _RECORDS + _RECORD * slot
         link(self.words, at + 1, sa_words)
-        sa_words[_SPI] = word_of(spi)
-        self._show(slot)
-        self.words[_USED] = max(self.words[_USED], slot + 1)
+        self.words[at] = sa_words[_SPI] = word_of(spi)
 
     def leave(self, slot):
         """They are not any more."""
         at = _RECORDS + _RECORD * slot
         self.words[at] = 0  # no packet's SPI
         unlink(self.words, at + 1)
-        self._linked[slot] = None
 
     def shut(self, is_shut):
         """While it is, no packet that comes finds its SA; sending goes on."""
-        if is_shut is not self.is_shut:
-            self.is_shut = is_shut
-            for slot in range(len(self._linked)):
-                self._show(slot)
-
-    def _show(self, slot):
-        sa_words = self._linked[slot]
-        is_known = sa_words is not None and not self.is_shut
-        self.words[_RECORDS + _RECORD * slot] = sa_words[_SPI] if is_known else 0
+        self.is_shut = is_shut
+        self.words[_USED] = 0 if is_shut else self._slots
 
     def choose(self, sa_words):
         """The SA to send under; None: there is none. Takes no heap."""
-        self._out = sa_words
         if sa_words is None:
             unlink(self.words, _OUT)
         else:
@@ -146,18 +132,10 @@ class DataPath:
         """Packets delivered; this count and `sent` wrap at 2^30."""
         return self.words[_OPENED]
 
-    @opened.setter
-    def opened(self, count):
-        self.words[_OPENED] = count
-
     @property
     def sent(self):
         """Packets sealed."""
         return self.words[_SENT]
-
-    @sent.setter
-    def sent(self, count):
-        self.words[_SENT] = count
 
     @property
     def wants_rekey(self):

@@ -14,10 +14,9 @@ def check(sa_policy, left, keys, path, rekey, chain):
     gsa.SAPolicy of its Rekey SA, how many are to come, kd.KD, Working Key Path, rekey.Rekey;
     chain: keypath.py's way to look for one.
     """
-    found = rekey.holds(sa_policy)
+    found = rekey.find(sa_policy.spi) is not None
     if not found and left:
         bags = [bag.keys for bag in keys.bags if bag.spi == sa_policy.spi]
         wrap_keys = keys.member.wrap_keys if keys.member else ()
-        held = [key_id for key_id, _ in path]
-        found = not (yield from chain(sum(bags, []), wrap_keys, held))
+        found = not (yield from chain(sum(bags, []), wrap_keys, path))
     need(not found, DROP_REKEY_PORTION)

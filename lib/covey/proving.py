@@ -7,19 +7,17 @@ from covey import ike, sources
 from covey.drops import DROP_POLICY, FormatError
 
 
-def build_job(policy, bag, kwk, was, made):
-    """Job: what an Assignment that is otherwise whole has of gsa.GSA and kd.MemberBag (or None).
-
-    kwk: GSK_w at a registration, else None. was: the Terms in force.
-    """
-    terms = made.terms
+def build_job(made, was):
+    """Job: what an Assignment that is otherwise whole has of proofs. was: the Terms in force."""
+    terms, policy = made.terms, made.policy
+    kwk = made.kwk if made.registering else None
     esp = [p for p in policy.policies if p.protocol == ike.ESP]
     build = _builder(sources.mode_of(esp[0].attributes))
     yield
-    made.new_sources, each = yield from build(esp, policy.group_wide, bag, kwk, was, terms)
+    found = yield from build(esp, policy.group_wide, made.keys.member, kwk, was, terms)
+    terms.sources, each = found
     for i in range(len(each)):
         made.data_sas[i].auth = each[i]  # which wipes it, from now on
-    terms.sources = made.new_sources
     for sa in made.data_sas:
         sources.enlist(sa, terms.sources.rows)
 

@@ -129,8 +129,8 @@ class Refresh:
             if self._missed_s != _MISSED_S:
                 self._missed_s = _MISSED_S
             over = self._missed_until
-            if over.is_running and over.left_ms(now_ms) > _MISSED_S * 1000:
-                over.start(now_ms, _MISSED_S)  # not anew: rekeys may come more often than that
+            if over.is_running:
+                over.hasten(now_ms, _MISSED_S)  # not anew: rekeys may come more often than that
         rekey_sas = [made.rekey_sa] if made.rekey_sa is not None else []
         for soft_end, sas in zip(self._soft_ends, (made.data_sas, rekey_sas)):
             soft_s = soft_lifetime_s(sas)

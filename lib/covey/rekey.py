@@ -22,6 +22,7 @@ from covey.drops import (
     DROP_REKEY_SPI,
     DROP_REKEY_TAG,
     FormatError,
+    need,
 )
 from covey.exchange import Incoming
 from covey.job import tidied
@@ -51,13 +52,8 @@ class Rekey:
     def __init__(self):
         self.held = []  # newest first
         self._last = ()  # notes of the latest message whose ICV verified, one a datagram
-        self._busy = None  # that message, an ike.Opened, while it waits or is in work
+        self.waiting = None  # that message, an ike.Opened, until work() is through with it; and
         self._over = None  # the Rekey SA that it came over
-
-    @property
-    def is_waiting(self):
-        """Whether a message waits for work()."""
-        return self._busy is not None
 
     @property
     def current(self):
@@ -81,9 +77,12 @@ class Rekey:
             sa.end.start(now_ms, sa.lifetime_s)
         self.held.insert(0, sa)
 
-    def holds(self, sa):
-        """Whether this Rekey SA is here, by its SPI."""
-        return any([held.spi == sa.spi for held in self.held])
+    def find(self, spi):
+        """The Rekey SA of this SPI, or None."""
+        for sa in self.held:
+            if sa.spi == spi:
+                return sa
+        return None
 
     def is_stale(self, sa, turns):
         """Whether a registration tells of a Rekey SA over which we have heard more since. turns:
@@ -95,11 +94,10 @@ class Rekey:
         asked, or the group ended: asking again costs less than to follow an old one, whose TEKs
         had windows that are gone.
         """
-        for held in self.held:
-            if held.spi == sa.spi and sa.next_message_id < held.next_message_id:
-                return True
-        current = self.current
-        is_ours = current is not None and current.spi == sa.spi
+        held = self.find(sa.spi)
+        if held is not None and sa.next_message_id < held.next_message_id:
+            return True
+        is_ours = held is not None and held is self.current
         return not is_ours and self.turns != turns
 
     def replace(self, sa, now_ms):
@@ -108,20 +106,19 @@ class Rekey:
         So does the message in work, which is of the past; except where it came over this very
         Rekey SA and has a Message ID that the registration does not know of yet.
         """
-        busy, over, last = self._busy, self._over, self._last
+        waiting, over, last = self.waiting, self._over, self._last
         self.wipe()
         if sa is None:
             return
         self._hold(sa, now_ms)
-        if busy and over.spi == sa.spi and busy.header.message_id >= sa.next_message_id:
-            self._busy, self._over, self._last = busy, sa, last
+        if waiting and over.spi == sa.spi and waiting.header.message_id >= sa.next_message_id:
+            self.waiting, self._over, self._last = waiting, sa, last
 
     def retire(self, spi, now_ms, dtd_s):
         """Let one Rekey SA (None: all) go after DTD; what goes sooner anyway stays so."""
         for sa in self.held:
             if spi is None or sa.spi == spi:
-                if sa.end.left_ms(now_ms) > dtd_s * 1000:  # a day at most, longer than any DTD
-                    sa.end.start(now_ms, dtd_s)
+                sa.end.hasten(now_ms, dtd_s)
 
     def expire(self, now_ms):
         """Wipe what is due."""
@@ -133,7 +130,7 @@ class Rekey:
         while self.held:
             self.held.pop().wipe()
         self._last = ()
-        self._busy = self._over = None
+        self.waiting = self._over = None
 
     def glance(self, data):
         """A datagram (without marker), by its header: (0 or why not, ike.Header, its Rekey SA,
@@ -141,25 +138,21 @@ class Rekey:
         """
         try:
             header = ike.parse_header(data)
+            need(header.exchange == ike.GSA_REKEY and not header.flags & ike.FLAG_R)
         except FormatError:
             return DROP_REKEY_FORMAT, None, None, ()
-        if header.exchange != ike.GSA_REKEY or header.flags & ike.FLAG_R:
-            return DROP_REKEY_FORMAT, header, None, ()
-        for sa in self.held:
-            if sa.spi == header.spi_i + header.spi_r:
-                break
-        else:
+        sa = self.find(header.spi_i + header.spi_r)
+        if sa is None:
             return DROP_REKEY_SPI, header, None, ()
         icv = bytes(data[-_ICV:])
-        known = list(self._last) + list(sa.coming) + list(sa.refused)
-        alike = [note for note in known if note[:_ICV] == icv]
+        alike = [note for note in self._last + sa.coming + sa.refused if note[:_ICV] == icv]
         reason = 0
         if header.message_id < sa.next_message_id:
             reason = DROP_REKEY_REPEAT if alike else DROP_REKEY_MESSAGE_ID
         return reason, header, sa, alike
 
     def begin(self, data):
-        """Job: take a datagram (without marker) → 0, or why not; is_waiting, once a message is
+        """Job: take a datagram (without marker) → 0, or why not; .waiting, once a message is
         whole.
 
         What an outsider makes up is refused by its ICV. A repeat shows by its own: only what has
@@ -171,48 +164,47 @@ class Rekey:
         yield
         if alike and (yield from _note_of(data)) in alike:
             return DROP_REKEY_REPEAT
-        if self._busy:
+        if self.waiting:
             return DROP_REKEY_BUSY
-        if sa not in self.held:
-            return DROP_REKEY_SPI  # it has gone meanwhile
         try:
             opened = yield from sa.parts.open_job(sa.context, data)
+            yield
+            notes = ((yield from _note_of(data)),)
         except FormatError as error:
-            if sa not in self.held:
-                return DROP_REKEY_SPI
-            _follow_parts(sa)
-            return _REASONS.get(error.reason, DROP_REKEY_FORMAT)
-        yield
-        notes = [(yield from _note_of(data))]
+            reason = _REASONS.get(error.reason, DROP_REKEY_FORMAT)
         if sa not in self.held:
-            return DROP_REKEY_SPI
+            return DROP_REKEY_SPI  # it has gone meanwhile
+        if reason:
+            _follow_parts(sa)
+            return reason
         is_part = header.next_payload == ike.SKF
         if is_part:
             self.has_displaced = sa.parts.taken <= len(sa.coming)
-            sa.coming = list(sa.coming) + notes
+            sa.coming += notes
             _follow_parts(sa)
             notes = sa.coming
         if opened is not None:
             if is_part:
                 sa.coming = ()
             self._last = notes
-            self._busy, self._over = opened, sa
+            self.waiting, self._over = opened, sa
         return 0
 
-    def work(self, was, sender_slots, sending):
-        """Job on the message in work → Assignment; FormatError for what is wrong with it.
-
-        was: the Terms in force; sender_slots, sending: see assignment.build. The Message ID moves
-        only here, after the signature.
+    def work(self, made, was, sender_slots):
+        """Job: what the message in work brings, into an Assignment; FormatError for what is wrong
+        with it. was, sender_slots: see assignment.build. The Message ID moves only here, after the
+        signature.
         """
-        opened, sa = self._busy, self._over
+        opened, sa = self.waiting, self._over
+        self.is_proven = False
         try:
-            policy, keys, deletes, auth = yield from _take_apart(opened)
-            if policy and was.key_path:
+            auth = yield from _take_apart(opened, made)
+            made.kwk = sa.kwk
+            if made.policy and was.key_path:
                 from covey import keypath
 
                 yield
-                yield from keypath.check_portion(policy, keys, was.key_path, self)
+                yield from keypath.check_portion(made.policy, made.keys, was.key_path, self)
             signed = ike.rekey_signed_octets(opened.head, opened.inner, auth.off)
             opened.inner = opened.head = None  # for room: a verification is long
             yield
@@ -221,68 +213,56 @@ class Rekey:
             r, s = _signature(auth.body)
             auth = None
             yield
-            if not (yield from tidied(sa.verifier.verify(digest, r, s))):
-                raise FormatError(DROP_REKEY_SIGNATURE)
+            is_good = yield from tidied(sa.verifier.verify(digest, r, s))
+            need(is_good, DROP_REKEY_SIGNATURE)
             self.is_proven = True
             message_id = opened.header.message_id
-            if message_id < sa.next_message_id:
-                raise FormatError(DROP_REKEY_MESSAGE_ID)
-            if policy:
-                made = yield from assignment.build(
-                    policy, keys, sa.kwk, was, False, sending, sender_slots
-                )
-            else:
-                made = assignment.nothing_new(was)
-            made.deletes = deletes
+            need(message_id >= sa.next_message_id, DROP_REKEY_MESSAGE_ID)
+            yield from assignment.build(made, was, sender_slots)
             sa.next_message_id = message_id + 1
-            return made
         except FormatError as error:
             if error.reason in _NO_WAY:  # repeated, it costs no signature again
-                sa.refused = (list(self._last) + list(sa.refused))[:_REFUSED]
+                sa.refused = (self._last + sa.refused)[:_REFUSED]
             elif len(self._last) > 1:
                 self._last = ()  # one fragment may be forged: the genuine others will come again
             raise
         finally:
-            self._busy = self._over = None
+            self.waiting = self._over = None
 
 
 def _follow_parts(sa):
     """Only what is held is known: a fragment of another message may have taken its place."""
     taken = sa.parts.taken
-    sa.coming = list(sa.coming)[-taken:] if taken else ()
+    sa.coming = sa.coming[-taken:] if taken else ()
 
 
-def _take_apart(opened):
-    """Job: GSA, KD (both or neither), Deletes, AUTH of a GSA_REKEY.
+def _take_apart(opened, made):
+    """Job: GSA, KD (both or neither) and Deletes of a GSA_REKEY, into an Assignment → its AUTH.
 
     It is {GSA, KD, [D ...] [N ...] AUTH} or {D ... [N ...] AUTH}.
     """
-    policy = keys = auth = None
-    deletes = []
+    made.deletes = []
     yield
     try:
         payloads = yield from ike.parse_chain_job(opened.first, opened.inner)
     except FormatError:
         raise FormatError(DROP_REKEY_FORMAT)
+    found = {ike.GSA: None, ike.KD: None, ike.AUTH: None}
     for payload in payloads:
         yield
-        if ike.unsupported_critical((payload,)) is not None:
-            raise FormatError(DROP_REKEY_FORMAT)
-        if payload.kind == ike.GSA and policy is None:
-            policy = yield from gsa.parse_gsa_job(payload.body)
-        elif payload.kind == ike.KD and keys is None:
-            keys = yield from kd.parse_kd_job(payload.body)
-        elif payload.kind == ike.AUTH and auth is None:
-            auth = payload
+        need(ike.unsupported_critical((payload,)) is None, DROP_REKEY_FORMAT)
+        if payload.kind in found:
+            need(found[payload.kind] is None, DROP_REKEY_FORMAT)  # twice
+            found[payload.kind] = payload
         elif payload.kind == ike.DELETE:
-            deletes.append(ike.parse_delete(payload.body))
-        elif payload.kind in (ike.GSA, ike.KD, ike.AUTH):
-            raise FormatError(DROP_REKEY_FORMAT)  # twice
-    if (policy is None) != (keys is None) or policy is None and not deletes:
-        raise FormatError(DROP_REKEY_FORMAT)
-    if auth is None:  # section 2.4.1: must be there with digital signatures
-        raise FormatError(DROP_REKEY_SIGNATURE)
-    return policy, keys, deletes, auth
+            made.deletes.append(ike.parse_delete(payload.body))
+    policy, keys, auth = found[ike.GSA], found[ike.KD], found[ike.AUTH]
+    need((policy is None) == (keys is None) and (policy or made.deletes), DROP_REKEY_FORMAT)
+    need(auth, DROP_REKEY_SIGNATURE)  # section 2.4.1: must be there with digital signatures
+    if policy:
+        made.policy = yield from gsa.parse_gsa_job(policy.body)
+        made.keys = yield from kd.parse_kd_job(keys.body)
+    return auth
 
 
 def _digest_of(data):
@@ -304,10 +284,8 @@ def _note_of(data):
 def _signature(body):
     """AUTH payload → (r, s). The algorithm must be the one of the registration (4.4.2.1.1)."""
     method, data = ike.parse_auth(body)
-    if method != ike.AUTH_DIGITAL_SIGNATURE:
-        raise FormatError(DROP_REKEY_SIGNATURE)
+    need(method == ike.AUTH_DIGITAL_SIGNATURE, DROP_REKEY_SIGNATURE)
     algorithm, _, signature = ike.parse_signature_auth(data)
     pair = der.parse_ecdsa(signature)
-    if algorithm != der.ECDSA_WITH_SHA256 or pair is None:
-        raise FormatError(DROP_REKEY_SIGNATURE)
+    need(pair and algorithm == der.ECDSA_WITH_SHA256, DROP_REKEY_SIGNATURE)
     return pair

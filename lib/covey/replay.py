@@ -45,10 +45,10 @@ class SenderTable:
     def __init__(self, slots, bits=0, index_bits=None):
         assert slots & (slots - 1) == 0 and bits <= 32
         self.bits = bits
-        self.words = _new_words(_WINDOWS + _WINDOW_LEN * slots)
-        self.words[_BITS] = bits
-        self.words[_LOW_BITS] = 0 if index_bits is None else bits - index_bits
-        self.words[_SLOTS] = slots
+        self.words = w = _new_words(_WINDOWS + _WINDOW_LEN * slots)
+        w[_BITS] = bits
+        w[_LOW_BITS] = 0 if index_bits is None else bits - index_bits
+        w[_SLOTS] = slots
 
     @staticmethod
     def reserve(count, slots):
@@ -62,10 +62,8 @@ class SenderTable:
     def release(self):
         """The SA has gone, and nothing leads here any more. Takes no heap."""
         if self.words is not None and len(self.words) > _WINDOWS:
-            for i in range(len(_spare)):
-                if _spare[i] is None:
-                    _spare[i] = self.words
-                    break
+            if None in _spare:
+                _spare[_spare.index(None)] = self.words
             self.words = None
 
     def bar(self, sender):
@@ -73,32 +71,34 @@ class SenderTable:
 
         False where the table has no slot left for it.
         """
-        low_bits = self.words[_LOW_BITS]
+        w = self.words
+        low_bits = w[_LOW_BITS]
         index = sender >> low_bits
         window = self.window_of(index)
         if window is None:
             return False
-        self.words[window + _INDEX] = index
-        self.words[window + _INCARNATION] = sender & (1 << low_bits) - 1
-        self.words[window + _NEWEST] = _LAST_ROW
+        w[window + _INDEX] = index
+        w[window + _INCARNATION] = sender & (1 << low_bits) - 1
+        w[window + _NEWEST] = _LAST_ROW
         for i in range(window + _RING, window + _WINDOW_LEN):
-            self.words[i] = 0xFFFFFFFF
+            w[i] = 0xFFFFFFFF
         return True
 
     def window_of(self, index):
         """Where the window of this index is, else the one it would take, else None."""
-        slots = self.words[_SLOTS]
+        w = self.words
+        slots = w[_SLOTS]
         for look in range(slots):
             window = _WINDOWS + _WINDOW_LEN * (index + look & slots - 1)
-            if self.words[window + _NEWEST] == 0 or self.words[window + _INDEX] == index:
+            if w[window + _NEWEST] == 0 or w[window + _INDEX] == index:
                 return window
         return None
 
 
 def _new_words(count):
     for at in range(len(_spare)):
-        if _spare[at] is not None and len(_spare[at]) == count:
-            found = _spare[at]
+        found = _spare[at]
+        if found is not None and len(found) == count:
             _spare[at] = None
             zeros = words(min(count, _AT_ONCE))
             for i in range(0, count, _AT_ONCE):

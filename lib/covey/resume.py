@@ -18,6 +18,7 @@ from covey.deadline import seconds_left
 from covey.drops import FormatError
 from covey.gcm import GMACContext
 from covey.ike import KWK_LEN
+from covey.keystore import remember
 from covey.membership import MEMBER
 from covey.octets import equal, wipe
 from covey.port import const
@@ -28,7 +29,6 @@ _VERSION = const(3)
 _NEVER = const(0xFFFFFFFF)  # in place of seconds: no end
 _NONE = const(0xFF)
 _MOST_S = const(2592000)  # asleep; longer is a clock that was set
-_EXPIRES, _RETIRING, _WAITING, _SENDING, _ACTIVATE = 1, 2, 4, 8, 2  # as keystore.py has them
 _HEAD = ">2sBHIB"  # "Cv", version, slots of a sender table, clock, data SAs
 _TERMS = ">IIBBBHIIBB"
 _DATA = ">4sBBBI4sHHHHHIIIqBBB"
@@ -67,23 +67,22 @@ def _suspend(out, membership, clock_s, now_ms):
     member, group = membership.member, membership._group
     group.step(now_ms)
     keys = member.keys
-    slots = [n for n, sa in enumerate(keys.sas) if sa and not keys._states[n] & _RETIRING]
+    sas = [sa for sa in keys.live() if not sa.is_retiring]
     if membership.state != MEMBER or membership._keys.has_work or group.terms.sources:
         return False
-    if not slots or group.rekey.current is None or None in [keys.sas[n].keymat for n in slots]:
+    if not sas or group.rekey.current is None or None in [sa.keymat for sa in sas]:
         return False  # the latter: it came before this file was loaded
-    out += pack(_HEAD, b"Cv", _VERSION, member.sender_slots, clock_s, len(slots))
+    out += pack(_HEAD, b"Cv", _VERSION, member.sender_slots, clock_s, len(sas))
     _emit_terms(out, group.terms)
-    for slot, sa in enumerate(keys.sas):
-        if sa and slot not in slots:
-            keys.retired.add(sa.spi)  # in its DTD: it goes now
-    for ring in (keys.retired, keys.announced):
-        out += ring._spis[4 * ring._next :] + ring._spis[: 4 * ring._next]  # oldest first
-    for slot in slots:
-        _emit_data(out, keys, slot, now_ms)
+    for sa in keys.live():
+        if sa.is_retiring:
+            remember(keys.retired, sa.spi)  # it goes now
+    out += keys.retired + keys.announced
+    for sa in sas:
+        _emit_data(out, sa, now_ms)
     _emit_rekey(out, group.rekey.current, now_ms)
     softs = membership._refresh._soft_ends
-    soft = [seconds_left(t, now_ms) if t.is_running else _NEVER for t in softs]
+    soft = [_left_of(timer, now_ms) for timer in softs]
     out += pack(_SOFT, *soft)
     most_s, stops = group.terms.silence or (0, False)
     silence = membership._silence
@@ -118,8 +117,8 @@ def _revive(membership, reader, clock_s, now_ms):
     most_s = slept_s + (slept_s >> 4) + 1  # a board's clock runs badly while it sleeps
     try:
         terms = _parse_terms(reader)
-        for ring in (member.keys.retired, member.keys.announced):
-            ring._spis[:] = reader.octets(len(ring._spis))
+        for spis in (member.keys.retired, member.keys.announced):
+            spis[:] = reader.octets(len(spis))
         for _ in range(count):
             _install_data(reader, member, slept_s, most_s, now_ms)
         rekey_sa = _parse_rekey(reader, terms, most_s)
@@ -151,6 +150,10 @@ def _key(settings):
     """Of whom these octets are: another member, or another key, can't use them."""
     who = pack(">BB", len(settings.group), len(settings.idi)) + settings.group + settings.idi
     return prf(settings.secret, b"Covey sleeps", who)
+
+
+def _left_of(timer, now_ms):
+    return seconds_left(timer, now_ms) if timer.is_running else _NEVER
 
 
 def _left(seconds, slept_s):
@@ -189,7 +192,7 @@ def _parse_terms(reader):
     for _ in range(reader.octets(1)[0]):
         key_id, key_len = reader.take(">4sB")
         terms.key_path += ((key_id, bytearray(reader.octets(key_len))),)
-    terms.verifier = assignment._verifier(terms.auth_key)
+    terms.verifier = assignment.verifier_of(terms.auth_key)
     return terms
 
 
@@ -200,17 +203,16 @@ def _parse_terms(reader):
 # slot.
 
 
-def _emit_data(out, keys, slot, now_ms):
-    sa, state = keys.sas[slot], keys._states[slot]
+def _emit_data(out, sa, now_ms):
     table = sa.senders.words
     used = [n for n in range(table[_SLOTS]) if table[_at(n) + _NEWEST]]
     wait_s = _NEVER
-    if state & _SENDING:
+    if sa.may_send:
         wait_s = 0
-    elif state & _WAITING:
-        wait_s = 1 + seconds_left(keys._ends.at(3 * slot + _ACTIVATE), now_ms)
+    elif sa.atd.is_running:
+        wait_s = 1 + seconds_left(sa.atd, now_ms)
     what = len(sa.keymat), sa.sn, isinstance(sa.context, GMACContext), sa.epoch, sa.destination
-    left_s = seconds_left(keys._ends.at(3 * slot), now_ms) if state & _EXPIRES else _NEVER
+    left_s = _left_of(sa.end, now_ms)
     port, own = sa.carrier_port or 0, (sa.next_seq, sa.sender_id)
     widths = table[_BITS], table[_LOW_BITS]
     out += pack(
@@ -230,7 +232,7 @@ def _install_data(reader, member, slept_s, most_s, now_ms):
     windows = [reader.take(_WINDOW) for _ in range(used)]
     left_s = _left(left_s, most_s)
     if left_s == 0:
-        member.keys.retired.add(spi)
+        remember(member.keys.retired, spi)
         member.keys.lapsed = True
         return wipe(keymat)
     places = (
@@ -271,7 +273,7 @@ def _emit_rekey(out, sa, now_ms):
         len(sa.kwk),
         sa.kwa,
         sa.next_message_id,
-        seconds_left(sa.end, now_ms) if sa.end.is_running else _NEVER,
+        _left_of(sa.end, now_ms),
         sa.epoch,
         *sa.destination[2:4],
         sa.destination[0],
@@ -291,7 +293,7 @@ def _parse_rekey(reader, terms, most_s):
         if left_s == 0 or KWK_LEN.get(kwa) != kwk_len:
             return None
         place = (address, address, lo, hi, 17)
-        told = terms.verifier, message_id, place, place, left_s, epoch
+        told = terms.verifier, message_id, place, left_s, epoch
         return RekeySA(spi, keymat, kwa, (key_len - 4) * 8, *told)
     finally:
         wipe(keymat)

@@ -12,6 +12,7 @@ gets no answer, as after a restart of the key server, registers in time before i
 from covey import ike
 from covey.deadline import Timer
 from covey.ike import notifies
+from covey.keystore import is_among
 
 # What answered() says
 HEARD = 1
@@ -88,7 +89,7 @@ class Silence:
         for off in range(0, len(spis) - 3, 4):
             if keys.find(spis, off) is not None:
                 return HEARD
-            if keys.retired.has(spis, off):
+            if is_among(keys.retired, spis, off):
                 said = OVERTAKEN
         return said
 

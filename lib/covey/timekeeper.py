@@ -140,7 +140,7 @@ class Timekeeper:
         for sa in [usual] + keys.live():
             if sa is None or sa.auth is None or sa.auth.keeper is not self:
                 continue
-            if keys.may_send_under(sa):
+            if sa.may_send:
                 keys.send_under(sa)
                 try:
                     return max(0, sa.auth.disclose(member, now_ms))

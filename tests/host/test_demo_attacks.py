@@ -6,7 +6,7 @@ import random
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from covey.assignment import Terms
+from covey.assignment import Assignment, Terms
 from covey.drops import FormatError, names
 from covey.job import finish
 from covey.member import Member
@@ -106,7 +106,7 @@ class TestForgedRekeys:
         held = Rekey()
         group = data_sa().destination
         ports = (group, group, 0, 65535, 17)
-        made = RekeySA(sa.spi, sa.keymat, sa.kwa, sa.key_bits, Verifier(point), 0, ports, ports)
+        made = RekeySA(sa.spi, sa.keymat, sa.kwa, sa.key_bits, Verifier(point), 0, ports)
         held.install(made, 0, 10)
         return held
 
@@ -120,5 +120,5 @@ class TestForgedRekeys:
         (shot,) = attacks.KINDS[kind].make(wire[0], random.Random(3))
         assert finish(held.begin(shot.data[4:])) == 0
         with pytest.raises(FormatError) as caught:
-            finish(held.work(Terms(), 16, False))
+            finish(held.work(Assignment(), Terms(), 16))
         assert names()[caught.value.reason] == shot.reason == "rekey_signature"

@@ -106,7 +106,7 @@ def forged(spy, victim, payload, **changes):
 
 
 def esp_packet(sa, iv, number, payload):
-    udp = sa.source_port.to_bytes(2, "big") + sa.port.to_bytes(2, "big")
+    udp = sa.words[2].to_bytes(4, "big")
     udp += (8 + len(payload)).to_bytes(2, "big") + bytes(2)
     pad_len = -(len(udp) + len(payload) + 2) % 4
     text = udp + payload + bytes(range(1, pad_len + 1)) + bytes((pad_len, 17))

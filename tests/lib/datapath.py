@@ -135,7 +135,7 @@ class Windows:
     def __init__(self, slots, bits=0, index_bits=None):
         self.table = SenderTable(slots, bits, index_bits)
         sa = data_sa()
-        sa.senders = self.table
+        sa.track(self.table)
         self.bare = Bare(sa, 36)
         self.admit = self.bare.admit
         self.accept = self.bare.accept
@@ -172,7 +172,7 @@ def member_state(m):
     tables = [table_state(sa.senders) for sa in m.keys.live()]
     numbers = [sa.next_seq for sa in m.keys.live()]
     notes = (m.payload_len, m.sender, m.confirmed, m.opened, m.sent, m.wants_rekey)
-    return (tables, numbers, notes, m.keys.outbound())
+    return (tables, numbers, notes, m.keys.sending)
 
 
 def refuses(m, datagram, reason):

@@ -103,7 +103,7 @@ class Life:
     @property
     def outbound(self):
         self.member.keys.step(self.now_ms)
-        sa = self.member.keys.outbound()
+        sa = self.member.keys.sending
         return sa and bytes(sa.spi)
 
     @property

@@ -4,7 +4,7 @@ import binascii
 import json
 
 from covey import gsa, kd
-from covey.assignment import Terms, build
+from covey.assignment import Assignment, Terms, build
 from covey.drops import FormatError
 from covey.job import finish
 
@@ -28,23 +28,32 @@ T1, T2, T3 = (STORY["spis"][i : i + 4] for i in (0, 4, 8))
 
 def registered(policy=STORY["receiver"], sending=False, was=None):
     """The Assignment of a registration that brought policy's GSA and KD."""
-    return finish(
-        build(
-            gsa.parse_gsa(policy["gsa"]),
-            kd.parse_kd(policy["kd"]),
-            bytearray(KWK),
-            was or Terms(),
-            True,
-            sending,
-            16,
-        )
-    )
+    told = gsa.parse_gsa(policy["gsa"]), kd.parse_kd(policy["kd"])
+    return finish(built(*told, bytearray(KWK), was or Terms(), True, sending))
+
+
+def built(policy, keys, kwk, was, registering, sending, is_rekey=None):
+    """Job: the Assignment that these make; what is not registering is a GSA_REKEY, unless said."""
+    made = Assignment(policy, keys, kwk)
+    made.registering, made.sends = registering, sending
+    made.is_rekey = not registering if is_rekey is None else is_rekey
+    yield from build(made, was, 16)
+    return made
+
+
+def worked(rekey, was, sending=False):
+    """Job: the Assignment that the message in work makes, as Rekey.work() has it."""
+    made = Assignment()
+    made.is_rekey, made.sends = True, sending
+    yield from rekey.work(made, was, 16)
+    return made
 
 
 def install(group, made, registering, now_ms):
     """Carry out an Assignment at once: whether it excludes us."""
     try:
-        finish(group.changes(made, registering, now_ms))
+        made.registering = registering
+        finish(group.changes(made, now_ms))
         return made.excludes
     finally:
         group.give_up(made)

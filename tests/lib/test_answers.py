@@ -69,13 +69,11 @@ def test_a_question_that_is_asked_while_an_older_answer_is_in_work_makes_that_no
 
 def _exclude(life):
     """As after a GSA_REKEY that deletes everything over the Rekey SA that is here."""
-    made = assignment.nothing_new(life.it._group.terms)
-    made.deletes = [
-        ike.Delete(ike.ESP, 4, [bytes(4)]),
-        ike.Delete(ike.GIKE_UPDATE, 16, [bytes(16)]),
-    ]
+    deletes = ike.Delete(ike.ESP, 4, [bytes(4)]), ike.Delete(ike.GIKE_UPDATE, 16, [bytes(16)])
+    made = assignment.Assignment(deletes=deletes)
+    made.terms = life.it._group.terms
     life.it._group.rekey.current.next_message_id += 1
-    finish(life.it._keys._install(made, False))
+    finish(life.it._keys._install(made))
     life.it._refresh.followed(life.now_ms, False)
     life.it._installed(False)
     assert life.it.state == membership.EXCLUDED

@@ -1,10 +1,10 @@
 """What a member makes of GSA and KD: octets from tests/recorded/group_story.py."""
 
 from covey import gsa, kd
-from covey.assignment import Terms, build
+from covey.assignment import Terms
 from covey.drops import DROP_GSA, DROP_KD, DROP_KEY_WRAP, DROP_POLICY
 from covey.job import finish
-from story import KWK, STORY, T1, T2, registered, why_not
+from story import KWK, STORY, T1, T2, built, registered, why_not
 
 
 def test_a_receiver_gets_both_sas_and_the_terms():
@@ -34,7 +34,7 @@ def _told(delivery, was, registering):
     if not registering:
         for one in policy.policies:
             one.transforms = [t for t in one.transforms if t.kind != 14]
-    return finish(build(policy, keys, KWK, was, registering, False, 16)).terms
+    return finish(built(policy, keys, KWK, was, registering, False)).terms
 
 
 def test_how_data_are_delivered():
@@ -72,14 +72,13 @@ def test_policies_that_are_not_taken():
 def test_keys_under_another_kwk_do_not_open():
     policy = STORY["receiver"]
     for wrong in (bytes(16), KWK[:15] + b"\0"):
-        work = build(
+        work = built(
             gsa.parse_gsa(policy["gsa"]),
             kd.parse_kd(policy["kd"]),
             wrong,
             Terms(),
             True,
             False,
-            16,
         )
         assert why_not(finish, work) == DROP_KEY_WRAP
 
@@ -89,11 +88,11 @@ def test_a_tek_of_another_protocol_or_length_is_refused():
     keys = kd.parse_kd(STORY["receiver"]["kd"])
     esp = [p for p in policy.policies if p.spi == T1][0]
     esp.transforms[0].key_bits = 256  # but the key that came is for 128
-    assert why_not(finish, build(policy, keys, KWK, Terms(), True, False, 16)) == DROP_KEY_WRAP
+    assert why_not(finish, built(policy, keys, KWK, Terms(), True, False)) == DROP_KEY_WRAP
     esp.transforms[0].key_bits = 192
-    assert why_not(finish, build(policy, keys, KWK, Terms(), True, False, 16)) == DROP_POLICY
+    assert why_not(finish, built(policy, keys, KWK, Terms(), True, False)) == DROP_POLICY
     esp.transforms.pop(0)  # no cipher at all
-    assert why_not(finish, build(policy, keys, KWK, Terms(), True, False, 16)) == DROP_GSA
+    assert why_not(finish, built(policy, keys, KWK, Terms(), True, False)) == DROP_GSA
 
 
 def _with_cipher(spi, id, key_bits):
@@ -103,7 +102,7 @@ def _with_cipher(spi, id, key_bits):
     one.transforms[0].id = id
     one.transforms[0].key_bits = key_bits
     keys = kd.parse_kd(STORY["receiver"]["kd"])
-    return build(policy, keys, KWK, Terms(), True, False, 16)
+    return built(policy, keys, KWK, Terms(), True, False)
 
 
 def test_data_for_integrity_alone():
@@ -118,6 +117,19 @@ def test_data_for_integrity_alone():
         assert why_not(finish, _with_cipher(T1, id, key_bits)) == DROP_POLICY, id
 
 
+def test_a_key_wrap_that_we_lack_or_that_is_weaker_than_the_cipher_is_refused():
+    for kwa, key_bits, expected in ((1, 128, None), (2, 128, DROP_POLICY), (9, 128, DROP_POLICY)):
+        policy = gsa.parse_gsa(STORY["receiver"]["gsa"])
+        keys = kd.parse_kd(STORY["receiver"]["kd"])
+        (one,) = [p for p in policy.policies if len(p.spi) == 16]
+        (wrap,) = [t for t in one.transforms if t.kind == 13]
+        assert wrap.id == 1
+        wrap.id, one.transforms[0].key_bits = kwa, key_bits
+        assert why_not(finish, built(policy, keys, KWK, Terms(), True, False)) == expected, kwa
+    one.transforms[0].key_bits, wrap.id = 256, 1
+    assert why_not(finish, built(policy, keys, KWK, Terms(), True, False)) == DROP_POLICY
+
+
 def test_rekeys_are_always_encrypted():
     assert why_not(finish, _with_cipher(STORY["rekey1"][:16], 21, 128)) == DROP_POLICY
 
@@ -130,7 +142,7 @@ def test_spis_that_are_nobodys_to_give():
         for one in policy.policies + keys.bags:
             if len(one.spi) == 4:
                 one.spi = bytes([0, 0, number >> 8, number & 255])
-        work = build(policy, keys, KWK, Terms(), True, False, 16)
+        work = built(policy, keys, KWK, Terms(), True, False)
         assert why_not(finish, work) == (DROP_POLICY if number < 256 else None), number
 
 
@@ -139,7 +151,7 @@ def test_a_unicast_destination_is_refused():
     keys = kd.parse_kd(STORY["receiver"]["kd"])
     for one in policy.policies:
         one.destination.start_addr = one.destination.end_addr = bytes([10, 0, 0, 1])
-    assert why_not(finish, build(policy, keys, KWK, Terms(), True, False, 16)) == DROP_POLICY
+    assert why_not(finish, built(policy, keys, KWK, Terms(), True, False)) == DROP_POLICY
 
 
 def test_the_verifier_is_kept_while_the_key_is_the_same():
@@ -166,7 +178,7 @@ def test_a_rekey_that_makes_sender_ids_too_narrow_for_ours_is_refused():
     was = registered(STORY["sender"], True).terms  # 0x41
     for bits, expected in ((7, None), (6, DROP_POLICY), (33, DROP_POLICY)):
         policy, keys = _as_rekey({"sender_id_bits": bits, "sender_id_form": (2, bits)})
-        work = build(policy, keys, KWK, was, False, True, 16)
+        work = built(policy, keys, KWK, was, False, True)
         assert why_not(finish, work) == expected, bits
 
 
@@ -175,7 +187,7 @@ def test_a_rekey_sa_without_a_port_is_refused():
     for one in policy.policies:
         one.destination.start_port = one.destination.end_port = 0
     was = registered(STORY["sender"], True).terms
-    assert why_not(finish, build(policy, keys, KWK, was, False, True, 16)) == DROP_POLICY
+    assert why_not(finish, built(policy, keys, KWK, was, False, True)) == DROP_POLICY
 
 
 def test_a_source_selector_that_we_can_not_compare_is_refused():
@@ -183,7 +195,43 @@ def test_a_source_selector_that_we_can_not_compare_is_refused():
     for one in policy.policies:
         one.source.kind = 8  # IPv6
     was = registered(STORY["sender"], True).terms
-    assert why_not(finish, build(policy, keys, KWK, was, False, True, 16)) == DROP_POLICY
+    assert why_not(finish, built(policy, keys, KWK, was, False, True)) == DROP_POLICY
+
+
+def test_selectors_and_numbers_that_no_packet_of_ours_could_have():
+    def why(change):
+        policy = gsa.parse_gsa(STORY["receiver"]["gsa"])
+        for one in policy.policies:
+            if len(one.spi) == 4:
+                change(one)
+        keys = kd.parse_kd(STORY["receiver"]["kd"])
+        return why_not(finish, built(policy, keys, KWK, Terms(), True, False))
+
+    def numbers(one, id):
+        sn = [t for t in one.transforms if t.kind == 5][0]
+        assert sn.id == 2
+        sn.id = id
+
+    for name in ("source", "destination"):
+
+        def ports(one, lo, hi, name=name):
+            ts = getattr(one, name)
+            ts.start_port, ts.end_port = lo, hi
+
+        def proto(one, proto, name=name):
+            getattr(one, name).proto = proto
+
+        def kind(one, name=name):
+            ts = getattr(one, name)
+            ts.kind, ts.start_addr, ts.end_addr = 9, b"", b""  # as ikebody has one that it skips
+
+        assert why(kind) == DROP_POLICY
+        assert why(lambda one: ports(one, 2222, 2222)) is None
+        assert why(lambda one: ports(one, 2223, 2222)) == DROP_POLICY  # upside down
+        assert why(lambda one: proto(one, 17)) is None
+        assert why(lambda one: proto(one, 6)) == DROP_POLICY
+    assert why(lambda one: numbers(one, 0)) is None
+    assert why(lambda one: numbers(one, 1)) == DROP_POLICY  # 64 bits
 
 
 def test_a_sender_of_nothing_yet():
@@ -193,8 +241,8 @@ def test_a_sender_of_nothing_yet():
     keys = kd.parse_kd(STORY["receiver"]["kd"])
     policy.policies.pop()
     keys.bags.pop()
-    terms = finish(build(policy, keys, KWK, Terms(), True, True, 16)).terms
+    terms = finish(built(policy, keys, KWK, Terms(), True, True)).terms
     assert terms.sender_ids == ()
     for sending, expected in ((True, DROP_POLICY), (False, None)):
-        work = build(*_as_rekey({}), KWK, terms, False, sending, 16)
+        work = built(*_as_rekey({}), KWK, terms, False, sending)
         assert why_not(finish, work) == expected

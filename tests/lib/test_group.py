@@ -12,7 +12,7 @@ from covey.drops import (
 from covey.group import Group, soft_lifetime_s
 from covey.job import finish
 from covey.member import Member
-from story import STORY, T1, T2, begun, install, registered, why_not
+from story import STORY, T1, T2, begun, install, registered, why_not, worked
 
 
 def joined(policy=STORY["receiver"], sending=False, slots=8):
@@ -24,7 +24,7 @@ def joined(policy=STORY["receiver"], sending=False, slots=8):
 
 def rekey(group, data, now_ms):
     assert begun(group.rekey, data) == 0
-    return install(group, finish(group.rekey.work(group.terms, 16, False)), False, now_ms)
+    return install(group, finish(worked(group.rekey, group.terms)), False, now_ms)
 
 
 def receive(member, datagram, now_ms):
@@ -70,14 +70,14 @@ def test_without_a_udp_port_data_are_ip_protocol_50():
 
 def test_rollover_receives_both_and_sends_the_new_after_atd():
     member, group = joined(STORY["sender"], sending=True)
-    assert member.keys.outbound().spi == T1
+    assert member.keys.sending.spi == T1
     rekey(group, STORY["rekey1"], 1000)
     assert receive(member, packet("t2"), 1000) == 4
     assert receive(member, packet("t1"), 1001) == 4
     group.step(1999)
-    assert member.keys.outbound().spi == T1
+    assert member.keys.sending.spi == T1
     group.step(2000)  # ATD 1 s
-    assert member.keys.outbound().spi == T2
+    assert member.keys.sending.spi == T2
     assert receive(member, packet("t1", 1), 2500) == 4
     group.step(3000)  # DTD 2 s
     assert receive(member, packet("t1", 2), 3000) == DROP_RETIRED_SPI
@@ -131,7 +131,7 @@ def test_a_sender_that_asks_goes_on_under_its_former_key_until_the_new_ones_atd_
     install(group, made, True, 4000)
     for now_ms, spi in ((4000, T2), (6999, T2), (7000, T1)):
         group.step(now_ms)
-        assert member.keys.outbound().spi == spi
+        assert member.keys.sending.spi == spi
         assert member.send(0, now_ms) > 0
     group.step(8000)
     assert [sa.spi for sa in member.keys.live()] == [T1]
@@ -142,9 +142,9 @@ def test_delete_of_everything_silences_and_excludes():
     rekey(group, STORY["rekey1"], 0)
     rekey(group, STORY["rekey2"], 10000)
     group.step(20000)
-    assert member.keys.outbound() is not None
+    assert member.keys.sending is not None
     assert rekey(group, STORY["delete_all"], 20000) is True
-    assert member.keys.outbound() is None  # at once
+    assert member.keys.sending is None  # at once
     assert receive(member, packet("t3"), 21000) == 4  # receivers keep it for DTD
     group.step(22000)
     assert receive(member, packet("t3", 1), 22000) == DROP_RETIRED_SPI
@@ -154,7 +154,7 @@ def test_delete_of_everything_silences_and_excludes():
 def test_delete_of_the_only_tek_stops_sending():
     member, group = joined(STORY["sender"], sending=True)
     assert rekey(group, STORY["delete_tek"], 0) is False
-    assert member.keys.outbound() is None
+    assert member.keys.sending is None
     assert receive(member, packet("t1"), 0) == 4
 
 

@@ -143,8 +143,8 @@ class Held:
     def __init__(self, spi=b""):
         self._spi = spi
 
-    def holds(self, sa):
-        return sa.spi == self._spi
+    def find(self, spi):
+        return self if spi == self._spi else None
 
 
 def portion(left, sa_keys, wrap_keys=()):

@@ -1,6 +1,6 @@
 """Keys in work: whatever ends a job, and wherever, no key is left behind and nothing half done."""
 
-from covey import assignment, gsa, kd, keywork
+from covey import assignment, gsa, kd, keywork, sa
 from covey.drops import DROP_CAPACITY, DROP_REKEY_SPI
 from covey.group import Group
 from covey.ike import GSA_REKEY, SKF
@@ -31,13 +31,13 @@ class _Answer:
 class _Watched:
     """While inside, all contexts and SAs that an Assignment is made of, by whether they live."""
 
-    _NAMES = ("new_context", "DataSA", "RekeySA")
+    _NAMES = (sa, "GCMContext"), (assignment, "DataSA"), (assignment, "RekeySA")
 
     def __enter__(self):
         self.alive = []
-        self.real = [getattr(assignment, name) for name in self._NAMES]
-        for name, real in zip(self._NAMES, self.real):
-            setattr(assignment, name, self._watching(real))
+        self.real = [getattr(*place) for place in self._NAMES]
+        for place, real in zip(self._NAMES, self.real):
+            setattr(*place, self._watching(real))
         return self
 
     def _watching(self, real):
@@ -57,8 +57,8 @@ class _Watched:
         return make
 
     def __exit__(self, *_):
-        for name, real in zip(self._NAMES, self.real):
-            setattr(assignment, name, real)
+        for place, real in zip(self._NAMES, self.real):
+            setattr(*place, real)
 
 
 def _work(is_in=True):
@@ -157,7 +157,7 @@ def test_a_job_that_finds_no_memory_leaves_no_key():
                 begin(work)
                 assert _steps(work) == [MISSED], part
                 held = group._keys.live()
-                held += [sa.context for sa in held] + group.rekey.held
+                held += [one.context for one in held] + group.rekey.held
                 assert not [one for one in watched.alive if one not in held], (begin, part)
                 setattr(place, name, real)
                 group.wipe()
@@ -223,23 +223,23 @@ def test_a_rekey_that_finds_no_memory_counts_as_forged_until_its_signature_is_go
                 assert _steps(work) == [wanted]
             finally:
                 setattr(place, name, real)
-        assert work._member.drops.of(DROP_CAPACITY) == 1 and not group.rekey.is_waiting
+        assert work._member.drops.of(DROP_CAPACITY) == 1 and not group.rekey.waiting
 
 
 def test_aes_that_fails_is_no_end():
     """Where the hardware of a board finds no memory: see covey.gcm."""
     work, _ = _work(False)
-    real = assignment.new_context
+    real = sa.GCMContext
 
     def failing(*_):
         raise OSError(5)
 
-    assignment.new_context = failing
+    sa.GCMContext = failing
     try:
         work.take(_Answer(), 0)
         assert _steps(work) == [MISSED]
     finally:
-        assignment.new_context = real
+        sa.GCMContext = real
     assert work._member.drops.of(DROP_CAPACITY) == 1
     work.take(_Answer(), 0)
     assert _steps(work) == [TAKEN]
@@ -281,21 +281,21 @@ def test_what_its_header_rules_out_takes_no_place():
     """Anyone can send it, and faster than we work: the rekey behind it is heard all the same."""
     work, group = _work()
     group.rekey.current.next_message_id = 1
-    rekey = STORY["later"]
+    later = STORY["later"]
     old = bytearray(STORY["rekey1"])
-    answer = bytearray(rekey)
+    answer = bytearray(later)
     answer[19] |= 0x20
-    other = bytearray(rekey)
+    other = bytearray(later)
     other[18] = 37
-    unknown = bytearray(rekey)
+    unknown = bytearray(later)
     unknown[0] ^= 1
-    for garbage in (old, answer, other, unknown, b"", rekey[:-1]):
+    for garbage in (old, answer, other, unknown, b"", later[:-1]):
         for i in range(20):
             work.hear(bytes(garbage[:-1]) + bytes([i]) if garbage[27:] else bytes(garbage))
     assert not work.has_work and work._candidates._waiting == []
     drops = work._member.drops
     assert drops.as_dict() == {"rekey_message_id": 20, "rekey_format": 80, "rekey_spi": 20}
-    work.hear(rekey)
+    work.hear(later)
     work.hear(bytes(unknown))  # as the next one may be, over a Rekey SA that this one brings
     with _Quick():
         assert _steps(work) == [FOLLOWED]

@@ -475,7 +475,7 @@ def test_deletion_of_the_group_leads_back_after_a_random_time():
     assert life.ike.asked == ["pull"] and life.it.state == membership.REGISTERING
     life.registered(STORY["sender"])
     assert life.it.state == membership.MEMBER
-    assert life.member.keys.outbound().spi == T1
+    assert life.member.keys.sending.spi == T1
 
 
 def test_a_pull_without_answer_makes_a_new_ike_sa():
@@ -646,7 +646,8 @@ def test_a_new_rekey_sa_alone_does_not_put_off_the_end_of_the_tek():
     made = registered(was=life.it._group.terms)
     made.data_sas = []
     made.rekey_sa.lifetime_s = 36000
-    finish(life.it._keys._install(made, False))
+    made.registering = False
+    finish(life.it._keys._install(made))
     life.it._installed(False)
     life.run(1615 * 1000)
     assert life.ike.asked == ["pull"]
@@ -692,7 +693,7 @@ def test_rekeys_without_end_do_not_stop_the_registration():
     def flood(rounds):
         """Six slices and a look, three times a round: at the SAs, at the timers, at the IKE SA."""
         for _ in range(21 * rounds):
-            life.it._group.rekey._last = []
+            life.it._group.rekey._last = ()
             life.it.multicast(STORY["forged"][sorted(STORY["forged"])[0]], life.now_ms)
             life.it.step(life.now_ms)
 
@@ -773,8 +774,8 @@ def test_who_has_lost_windows_by_its_clock_asks_as_one_that_starts_anew():
     life = Life().registered()
     life.rekey(STORY["rekey1"])
     keys = life.member.keys
-    keys.renew(T1, life.now_ms, 60)
-    keys.renew(T2, life.now_ms, 1)
+    keys.renew(life.member.keys.find(T1, 0), life.now_ms, 60)
+    keys.renew(life.member.keys.find(T2, 0), life.now_ms, 1)
     life.run(1500)
     assert [sa.spi for sa in keys.live()] == [T1] and keys.lapsed
     life.it.refresh(life.now_ms)
@@ -803,17 +804,18 @@ def test_what_is_installed_in_part_is_brought_to_its_end():
     made = registered(was=life.it._group.terms)
     made.data_sas = []
     made.rekey_sa.spi = bytes(range(16))
-    job = life.it._keys._install(made, False)
+    made.registering = False
+    job = life.it._keys._install(made)
     next(job)
     next(job)
-    assert not life.it._group.rekey.holds(made.rekey_sa)
+    assert not life.it._group.rekey.find(made.rekey_sa.spi)
     job.close()
-    assert life.it._group.rekey.holds(made.rekey_sa)
+    assert life.it._group.rekey.find(made.rekey_sa.spi)
 
 
 def _is_to_send(life):
     """Whether any SA is sent under, or will be."""
-    return any([state & 12 for state in life.member.keys._states])  # as keystore.py has them
+    return any([sa.may_send or sa.atd.is_running for sa in life.member.keys.live()])
 
 
 def test_who_is_out_sends_under_no_key_that_a_rekey_brings():
@@ -918,7 +920,7 @@ def test_windows_that_are_lost_while_the_answer_is_on_its_way():
             life.it._register()
             assert life.ike.awake
         made = len(Script.made)
-        life.member.keys.renew(T1, life.now_ms, 1)
+        life.member.keys.renew(life.member.keys.find(T1, 0), life.now_ms, 1)
         life.run(1500)
         assert life.member.keys.live() == [] and life.member.keys.lapsed
         life.registered()

@@ -19,7 +19,7 @@ from covey.drops import (
 )
 from covey.job import finish
 from covey.rekey import Rekey
-from story import STORY, T1, T2, T3, begun, registered, why_not
+from story import STORY, T1, T2, T3, begun, registered, why_not, worked
 
 
 def member(policy=STORY["receiver"]):
@@ -35,7 +35,7 @@ def follow(rekey, terms, data):
     if reason:
         return reason
     made = []
-    reason = why_not(lambda: made.append(finish(rekey.work(terms, 16, False))))
+    reason = why_not(lambda: made.append(finish(worked(rekey, terms))))
     return reason or made[0]
 
 
@@ -77,10 +77,10 @@ def test_a_rekey_sa_of_before_is_stale_by_its_message_id_whenever_it_was_asked_f
     made = follow(rekey, terms, STORY["rekey1"])
     rekey.install(made.rekey_sa, 0, 2)
     old = registered().rekey_sa
-    assert rekey.turns == 1 and rekey.holds(old)
+    assert rekey.turns == 1 and rekey.find(old.spi)
     assert rekey.is_stale(old, 0) and rekey.is_stale(old, 1)
     rekey.expire(2000)
-    assert not rekey.holds(old)
+    assert not rekey.find(old.spi)
     assert rekey.is_stale(old, 0) and not rekey.is_stale(old, 1)  # as a server that is restored
     assert not rekey.is_stale(made.rekey_sa, 0)  # ours
 
@@ -90,7 +90,7 @@ def test_a_repeat_is_quiet_while_in_work_and_after():
     assert begun(rekey, STORY["rekey1"]) == 0
     assert begun(rekey, STORY["rekey1"]) == DROP_REKEY_REPEAT
     assert begun(rekey, STORY["later"]) == DROP_REKEY_BUSY
-    assert finish(rekey.work(terms, 16, False)).data_sas
+    assert finish(worked(rekey, terms)).data_sas
     assert begun(rekey, STORY["rekey1"]) == DROP_REKEY_REPEAT
 
 
@@ -160,7 +160,7 @@ def test_a_registration_leaves_nothing_of_the_past():
     rekey.install(made.rekey_sa, 0, 2)
     assert begun(rekey, STORY["rekey2"]) == 0  # in work
     rekey.replace(registered(STORY["late"]).rekey_sa, 0)
-    assert not rekey.is_waiting
+    assert not rekey.waiting
     assert begun(rekey, STORY["rekey2"]) == DROP_REKEY_SPI
     assert follow(rekey, terms, STORY["later"]).data_sas
     rekey.replace(registered().rekey_sa, 0)
@@ -174,19 +174,19 @@ def test_a_message_in_work_survives_a_registration_that_does_not_know_of_it():
     rekey, terms = member()
     assert begun(rekey, STORY["rekey1"]) == 0
     rekey.replace(registered().rekey_sa, 0)
-    assert rekey.is_waiting and begun(rekey, STORY["rekey1"]) == DROP_REKEY_REPEAT
-    assert finish(rekey.work(terms, 16, False)).data_sas
+    assert rekey.waiting and begun(rekey, STORY["rekey1"]) == DROP_REKEY_REPEAT
+    assert finish(worked(rekey, terms)).data_sas
     assert rekey.current.next_message_id == 1
     rekey, terms = member()
     assert begun(rekey, STORY["rekey1"]) == 0
     rekey.replace(registered(STORY["late"]).rekey_sa, 0)  # it expects Message ID 7: of the past
-    assert not rekey.is_waiting
+    assert not rekey.waiting
     rekey, terms = member()
     assert begun(rekey, STORY["rekey1"]) == 0
     other = registered().rekey_sa
     other.spi = bytes(16)
     rekey.replace(other, 0)
-    assert not rekey.is_waiting
+    assert not rekey.waiting
 
 
 def looked_at_until(rekey, data, number, happens):
@@ -210,7 +210,7 @@ def test_a_rekey_sa_that_goes_while_a_message_over_it_is_looked_at():
             reason = looked_at_until(rekey, STORY["rekey1"], number, ending)
             if reason is None:
                 break
-            assert reason == DROP_REKEY_SPI and not rekey.is_waiting
+            assert reason == DROP_REKEY_SPI and not rekey.waiting
             number += 1
         assert number > 5
 

@@ -15,7 +15,7 @@ from covey.group import Group
 from covey.job import finish
 from covey.keywork import KeyWork
 from covey.member import Member
-from story import STORY, T2, begun, install, registered, why_not
+from story import STORY, T2, begun, install, registered, why_not, worked
 from talk import config
 
 
@@ -47,7 +47,7 @@ def member():
 
 def follow(rekey, terms):
     made = []
-    reason = why_not(lambda: made.append(finish(rekey.work(terms, 16, False))))
+    reason = why_not(lambda: made.append(finish(worked(rekey, terms))))
     return reason or made[0]
 
 
@@ -59,8 +59,8 @@ def test_fragments_in_any_order():
         if order:
             parts.reverse()
         for part in parts:
-            assert not rekey.is_waiting and begun(rekey, part) == 0
-        assert rekey.is_waiting
+            assert not rekey.waiting and begun(rekey, part) == 0
+        assert rekey.waiting
         made = follow(rekey, terms)
         assert [sa.spi for sa in made.data_sas] == [T2]
         for part in parts:
@@ -145,7 +145,7 @@ def test_fragments_that_come_before_their_rekey_sa_wait():
     first = cut(context, STORY["rekey1"])
     later = finish(_assignment(group, STORY["rekey1"]))
     second = cut(later.rekey_sa.context, STORY["rekey2"])
-    group.rekey._last = []
+    group.rekey._last = ()
     made.rekey_sa.next_message_id = 0
     for data in first + second + second:
         work.hear(data)
@@ -161,7 +161,7 @@ def test_fragments_that_come_before_their_rekey_sa_wait():
 def _assignment(group, data):
     """Job: what a message would bring, without installing it."""
     assert begun(group.rekey, data) == 0
-    return group.rekey.work(group.terms, 16, False)
+    return worked(group.rekey, group.terms)
 
 
 def test_what_waits_is_bounded():

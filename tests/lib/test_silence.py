@@ -8,16 +8,14 @@ import struct
 import gcks_peer
 import life as life_of
 from covey import ike, membership, registration
-from covey.drops import DROP_SILENT
+from covey.drops import DROP_SILENT, DROP_UNKNOWN_SPI
 from covey.ike import notify
-from covey.path import DataPath
-from covey.port import word_of
+from covey.path import DataPath, admit
 from story import STORY, T1, T2, registered
 from test_membership import Life, Script
 
 _MOST_MS = 60000  # of the story's policies
 _LOOK_MS = 1100  # timers are looked at each second
-_RECORDS = 23  # as path.py has them
 
 
 def _life(policy="tells", **fields):
@@ -107,16 +105,18 @@ def test_it_says_stop_and_nothing_is_delivered():
 
 def test_keys_that_come_in_silence_stay_shut_until_the_server_is_heard():
     (sa,) = registered(STORY["stops"]).data_sas
-    path = DataPath(2)
+    rx = bytearray(T1 + bytes(3) + b"\x01" + bytes(28))
+    path = DataPath(2, rx, rx, 0)
+    path.words[0] = 1  # ticks at which a step is due
     path.shut(True)
     path.enter(1, sa.spi, sa.words)
-    known = path.words[_RECORDS + 3]
+    assert admit(path.place, len(rx), 0) == DROP_UNKNOWN_SPI
     path.shut(False)
-    assert known == 0 and path.words[_RECORDS + 3] == word_of(T1)
+    assert admit(path.place, len(rx), 0) == 1
     path.leave(1)
     path.shut(True)
     path.shut(False)
-    assert path.words[_RECORDS + 3] == 0
+    assert admit(path.place, len(rx), 0) == DROP_UNKNOWN_SPI
 
 
 def test_a_sender_goes_on_sending():

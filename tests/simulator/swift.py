@@ -5,7 +5,7 @@ While a Swift is in force:
     x25519.multiply         by `cryptography`: the same octets as lib's, see the test
     p256.Verifier.verify    lib's, once for each (key, digest, signature): members that check the
                             same message share the answer; so with the tables of a key
-    keywrap.unwrap_job      lib's, once for each (KEK, wrapped key)
+    keywrap.unwrap_job      lib's, once for each (KEK, wrapped key, length)
     rekey._take_apart       lib's, once for each text of a GSA_REKEY: what comes of it is only read
     KeyWork.step            as it is, one slice behind the other: no time passes in between anyway
     Rekey.work              as it is, and counted: .worked
@@ -85,10 +85,10 @@ class Swift:
         return shared
 
     def _shared_unwrap(self, unwrap_job):
-        def shared(kek, wrapped):
-            key = bytes(kek), bytes(wrapped)
+        def shared(kek, wrapped, key_len=None):
+            key = bytes(kek), bytes(wrapped), key_len
             if key not in self._unwrapped:
-                result = yield from unwrap_job(kek, wrapped)
+                result = yield from unwrap_job(kek, wrapped, key_len)
                 _keep(self._unwrapped, key, None if result is None else bytes(result))
             found = self._unwrapped[key]
             return None if found is None else bytearray(found)
@@ -96,12 +96,13 @@ class Swift:
         return shared
 
     def _shared_parts(self, take_apart):
-        def shared(candidate):
-            key = candidate.first, bytes(candidate.inner)
+        def shared(opened, made):
+            key = opened.first, bytes(opened.inner)
             if key not in self._parts:
-                parts = yield from take_apart(candidate)
-                _keep(self._parts, key, parts)
-            return self._parts[key]
+                auth = yield from take_apart(opened, made)
+                _keep(self._parts, key, (made.policy, made.keys, made.deletes, auth))
+            made.policy, made.keys, made.deletes, auth = self._parts[key]
+            return auth
 
         return shared
 

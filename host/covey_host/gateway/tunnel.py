@@ -134,7 +134,7 @@ class _Marked(aio.Joined):
         """Whether what is sent now would not leave for that. It needs no number, no signature."""
         keys, now_ms = self.member.keys, ticks_ms()
         keys.keep_up(now_ms)
-        sa = keys.outbound()
+        sa = keys.sending
         return sa is not None and self._bars(sa)
 
     def _bars(self, sa) -> bool:

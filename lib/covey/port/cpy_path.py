@@ -136,12 +136,15 @@ def admit(w, n, now_ms):
         return _DROP_LENGTH
     if now_ms - w[_DUE] & _MASK < _HALF:
         return STEP_IS_DUE
+    used = w[_USED]
+    if not used:
+        return _DROP_UNKNOWN_SPI
     slot = 0
     at = _RECORDS
     while w[at] != spi:
         at += 3
         slot += 1
-        if slot >= w[_USED]:
+        if slot == used:
             return _DROP_UNKNOWN_SPI
     w[_SA] = sa = w[at + 1]
     t = sa[_TABLE_OF]
