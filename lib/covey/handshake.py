@@ -210,7 +210,7 @@ class Handshake:
 
     def _send_init(self, cookie):
         payloads = cookie + [
-            (ike.SA, offer.emit_sai()),
+            (ike.SA, offer.SAI),
             (ike.KE, self._ke),
             (ike.NONCE, self._nonce),
         ]
