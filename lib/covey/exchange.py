@@ -18,6 +18,7 @@ from covey.job import finish
 from covey.octets import wipe
 from covey.port import const
 
+_HEADER = const(28)  # of an IKE message
 _UDP = const(28)  # IP and UDP headers
 _AROUND = const(28 + 4 + 8 + 1 + 16)  # inner payloads: header, SK, IV, pad length, ICV
 _MARKER = const(4)  # counted always: how a message is split must not depend on where it goes
@@ -49,7 +50,11 @@ class Incoming:
     def open_job(self, ctx, data):
         """Job: the same in small steps; the first fragment loads a module in one of them."""
         if self._reassembly is None:
-            if not self._fragments or ike.envelope_of(data) != ike.SKF:
+            kind = 0
+            if self._fragments:
+                first = ike.parse_header(data).next_payload
+                _, _, kind = yield from ike.walk(first, data, _HEADER)
+            if kind != ike.SKF:
                 opened = yield from ike.open_job(ctx, data)
                 return opened
             yield
@@ -64,10 +69,11 @@ class Incoming:
 class IkeSA:
     """Our end of an IKE SA that has keys.
 
-    keys: ike.Keys, copied as far as they are needed; kwa: its KWA transform. is_initiator: whether
-    we are the original initiator (of a rekeyed SA: whoever rekeyed). first_id: Message ID of our
-    first request, 1 behind IKE_SA_INIT. fragments: whether both ends know RFC 7383; most_len: of
-    what we send then. iv_space: one of its own for each SA that may have the keys of another.
+    keys: of ike.derive(), copied as far as they are needed; kwa: its KWA transform. is_initiator:
+    whether we are the original initiator (of a rekeyed SA: whoever rekeyed). first_id: Message ID
+    of our first request, 1 behind IKE_SA_INIT. fragments: whether both ends know RFC 7383;
+    most_len: of what we send then. iv_space: one of its own for each SA that may have the keys of
+    another.
     """
 
     answers = None  # answering.Answers, once the peer has asked for something
@@ -91,14 +97,13 @@ class IkeSA:
         self.fragments = fragments
         self.most_len = most_len
         self.request = None  # ours that waits for its answer, a list of datagrams
-        self.sk_d = bytearray(keys.sk_d)  # makes the keys of the next one, and the KWK
+        self.sk_d = bytearray(keys[ike.SK_D])  # makes the keys of the next one, and the KWK
         self._awaited = 0  # exchange type of .request
         self._next_id = first_id  # Message ID of our next request
         self._iv_space = 2 * iv_space  # fragments have the next one
         self._iv = 0  # counter: nobody else seals under our key
-        ours, theirs = (keys.sk_ei, keys.sk_er) if is_initiator else (keys.sk_er, keys.sk_ei)
-        self._sealing = RareContext(bytearray(ours))
-        self.opening = RareContext(bytearray(theirs))
+        self._sealing = RareContext(bytearray(keys[ike.SK_EI if is_initiator else ike.SK_ER]))
+        self.opening = RareContext(bytearray(keys[ike.SK_ER if is_initiator else ike.SK_EI]))
         self._responses = Incoming(fragments)
 
     def kwk(self):
@@ -135,7 +140,7 @@ class IkeSA:
         if opened is None:
             return None
         self.request = None
-        return opened.clear + ike.parse_chain(opened.first, opened.inner)
+        return opened.clear + finish(ike.parse_chain_job(opened.first, opened.inner))
 
     def wipe(self):
         """The keys are gone; what was answered last, which is sealed, stays."""
@@ -158,7 +163,7 @@ class IkeSA:
         # Two answers to IKE_SA_INIT, of which somebody has altered one on its way, can lead to the
         # same keys: once with fragments, once without. Their GSA_AUTHs must not share an IV.
         most_len = self.most_len if self.fragments else None
-        if not most_len or _AROUND + len(ike.emit_chain(payloads)) <= most_len:
+        if not most_len or _AROUND + len(ike.emit_chain(payloads)[1]) <= most_len:
             self._iv_space &= ~1
             return [ike.seal_message(self._sealing, *head, payloads, self._next_iv())]
         from covey.ikefrag import seal

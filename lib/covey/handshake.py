@@ -44,7 +44,7 @@ class Peer:
     is_natted = False  # whether we are behind a NAT, as its answer has it
     has_ppk = False  # whether we have one for it, it uses PPKs, and it isn't settled yet
     sa = None  # IkeSA, once we have agreed; taken over by whoever keeps it
-    keys = None  # ike.Keys, likewise
+    keys = ()  # of ike.derive(), likewise
     padded = None  # ike.psk_pad of the pre-shared key, once it has signed
 
     def __init__(self, header, data, payloads):
@@ -60,7 +60,7 @@ class Peer:
         """Job: the payloads that prove us, by SK_pi as it is, AUTH at the end. request: our
         IKE_SA_INIT; idi: body of our IDi.
         """
-        sk_pi = self.keys.sk_pi
+        sk_pi = self.keys[ike.SK_PI]
         if config.credentials is not None:
             payloads = yield from config.credentials.prove(sk_pi, request, self.nonce, idi)
             return payloads
@@ -87,17 +87,17 @@ class Peer:
         named = config.idr is None or ike.parse_id(idr) == (ike.ID_FQDN, config.idr)
         need(named, DROP_IKE_AUTH)
         if self.has_ppk:
-            config.ppk.settle(payloads, self.sa.sk_d, self.keys.sk_pr)
+            config.ppk.settle(payloads, self.sa.sk_d, self.keys[ike.SK_PR])
             self.has_ppk = False  # once, though memory may end then, and the answer come again
         if config.credentials is not None:
             return WAITS
-        expected = ike.psk_auth(self.padded, self.keys.sk_pr, self.response, nonce_i, idr)
+        expected = ike.psk_auth(self.padded, self.keys[ike.SK_PR], self.response, nonce_i, idr)
         need(method == ike.AUTH_SHARED_KEY and equal(proof, expected), DROP_IKE_AUTH)
         return end
 
     def wipe(self):
-        if self.keys:
-            self.keys.wipe()
+        for key in self.keys:
+            wipe(key)
         if self.sa:
             self.sa.wipe()
 
@@ -265,7 +265,7 @@ class Handshake:
             payloads.append((ike.IDr, ike.emit_id(ike.ID_FQDN, config.idr)))
         proof = config, self.request, idi
         if peer.has_ppk:
-            payloads += yield from config.ppk.prove(peer.sign, peer.keys.sk_pi, *proof)
+            payloads += yield from config.ppk.prove(peer.sign, peer.keys[ike.SK_PI], *proof)
         else:
             payloads += yield from peer.sign(*proof)
         peer.sa.ask(ike.GSA_AUTH, payloads + offer.ask_for(config, self._awake))

@@ -53,7 +53,8 @@ class _Basis:
             yield
             sa = IkeSA(*spis, keys, kwa, is_initiator, 0, *self._fragments)
         finally:
-            keys.wipe()
+            for key in keys:
+                wipe(key)
         return Made(sa, *nonces)
 
     def agree(self, public):
@@ -178,6 +179,17 @@ def _is_sound(proposal):
     for t in proposal.transforms:
         if t.kind not in _TYPES or t.kind == ike.INTEG and t != none:
             return False
-        if not t.has_valid_key_length():
+        if not has_valid_key_length(t):
             return False
     return [t.kind for t in proposal.transforms].count(ike.INTEG) < 2
+
+
+def has_valid_key_length(transform):
+    """AES says how long its key is, KWA and all others of ours don't (section 3.3.5).
+
+    Where this is wrong, the whole proposal is to be rejected.
+    """
+    if transform.kind == ike.ENCR:
+        takes_one = transform.id in (ike.ENCR_AES_GCM_16, ike.ENCR_NULL_AUTH_AES_GMAC)
+        return transform.key_bits is not None or not takes_one
+    return transform.key_bits is None

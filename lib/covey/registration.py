@@ -32,6 +32,7 @@ from covey.drops import (
     need,
 )
 from covey.handshake import WAITS, Handshake
+from covey.job import finish
 from covey.nat import FLOATED
 from covey.octets import wipe
 from covey.port import const, random_bytes
@@ -306,8 +307,8 @@ class Registration:
             error = ike.error_of(payloads)
             if error is not None:
                 return self._conclude(ike.error_name(error))
-            policy = gsa.parse_gsa(ike.only(payloads, ike.GSA))
-            keys = gsa.parse_kd(ike.only(payloads, ike.KD))
+            policy = finish(gsa.parse_gsa_job(ike.only(payloads, ike.GSA)))
+            keys = finish(gsa.parse_kd_job(ike.only(payloads, ike.KD)))
             kwk = sa.kwk()
         except FormatError as e:
             self.refuse(self._now_ms, name_of(e.reason))
