@@ -43,7 +43,7 @@ class _Basis:
 
     def __init__(self, old):
         self._sk_d = bytearray(old.sk_d)
-        self._fragments = old.fragments, old.most_len
+        self._most_len = old.most_len
         self._secret = b""
 
     def make(self, shared, nonces, spis, bits, kwa, is_initiator):
@@ -51,7 +51,7 @@ class _Basis:
         keys = yield from ike.derive(*nonces, shared, *spis, bits, self._sk_d)
         try:
             yield
-            sa = IkeSA(*spis, keys, kwa, is_initiator, 0, *self._fragments)
+            sa = IkeSA(*spis, keys, kwa, is_initiator, 0, self._most_len)
         finally:
             for key in keys:
                 wipe(key)

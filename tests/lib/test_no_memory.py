@@ -43,7 +43,7 @@ def test_the_answer_to_gsa_auth_comes_again():
     for place, name in (
         (exchange.ike, "parse_chain_job"),  # when it is open
         (registration.ike, "error_of"),
-        (registration, "Unicast"),  # when the server is proven
+        (registration.Registration, "begin"),  # when the server is proven
     ):
         life, auth, answer = _asked()
         with _Full(place, name):
@@ -157,7 +157,7 @@ def test_a_request_without_patience_is_none():
 
 def test_a_request_that_finds_no_place_to_leave_is_sent_again():
     talk = Talk().registered()
-    with _Full(talk.gm._unicast, "put"):
+    with _Full(talk.gm, "put"):
         assert talk.gm.pull(talk.now_ms)
     assert talk.drops == {"capacity": 1} and talk.sent() == []
     ((_, (pull,)),) = talk.later(500)

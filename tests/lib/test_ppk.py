@@ -74,7 +74,7 @@ def test_a_key_that_must_be_used():
     assert gm.hear("init_answer") == (None, [R["auth_request"]])
     assert gm.hear("auth_answer") == (None, [])
     assert gm.r.state == registration.REGISTERED and gm.r.kwk == R["kwk"]
-    assert gm.r._unicast.lines[0].sa.sk_d == R["sk_d"]  # what the next IKE SA's keys are made of
+    assert gm.r.sas[0].sk_d == R["sk_d"]  # what the next IKE SA's keys are made of
 
 
 def test_without_it_there_is_no_way_on():
