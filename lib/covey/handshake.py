@@ -43,7 +43,7 @@ class Peer:
     """One who answered IKE_SA_INIT. FormatError where it takes up nothing that was offered."""
 
     to = HOME  # where its messages go, and
-    is_natted = False  # whether we are behind a NAT, as its answer has it
+    keeps_alive = False  # whether that way is to be kept open
     has_ppk = False  # whether we have one for it, it uses PPKs, and it isn't settled yet
     sa = None  # IkeSA, once we have agreed; taken over by whoever keeps it
     keys = ()  # of ike.derive(), likewise
@@ -94,7 +94,7 @@ class Handshake:
         self.request = None  # our IKE_SA_INIT as sent last
         self._config = config
         self._outgoing = outgoing
-        self.path = path  # nat.Path or None
+        self._path = path  # nat.Path or None
         self._awake = awake
         self._nonce = bytes(random(_NONCE_LEN))
         self._secret = bytearray(random(_X25519_LEN))
@@ -151,8 +151,9 @@ class Handshake:
         peer = Peer(header, data, payloads)
         if config.ppk is not None:
             peer.has_ppk = config.ppk.is_known(payloads)
-        if self.path is not None:
-            peer.to, peer.is_natted = self.path.judge(self.spi_i, peer.spi_r, payloads)
+        if self._path is not None:
+            spis = self.spi_i, peer.spi_r
+            peer.to, peer.keeps_alive = self._path.judge(*spis, payloads, config.is_relayed)
         self._untried.append(peer)
 
     def verify(self, peer, payloads, error, holder):
@@ -212,8 +213,8 @@ class Handshake:
             (ike.KE, self._ke),
             (ike.NONCE, self._nonce),
         ]
-        if self.path is not None:
-            payloads += self.path.notify(self.spi_i)
+        if self._path is not None:
+            payloads += self._path.notify(self.spi_i)
         payloads.append(ike.notify(ike.IKEV2_FRAGMENTATION_SUPPORTED))
         for more in (self._config.credentials, self._config.ppk):
             if more is not None:

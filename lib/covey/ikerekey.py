@@ -175,10 +175,11 @@ def _choose(proposals):
 def _is_sound(proposal):
     if len(proposal.spi) != _SPI_LEN or not any(proposal.spi):
         return False
-    none = ike.Transform(ike.INTEG, ike.INTEG_NONE)  # may stand beside an AEAD cipher, once
     for t in proposal.transforms:
-        if t.kind not in _TYPES or t.kind == ike.INTEG and t != none:
+        if t.kind not in _TYPES:
             return False
+        if t.kind == ike.INTEG and (t.id != ike.INTEG_NONE or t.unknown_attribute):
+            return False  # NONE may stand beside an AEAD cipher, once
         if not has_valid_key_length(t):
             return False
     return [t.kind for t in proposal.transforms].count(ike.INTEG) < 2

@@ -34,17 +34,7 @@ _SALT_LEN = const(4)  # RFC 5282 section 7.1: follows the AES key
 
 
 class Value:
-    """Plain fields: equal if all are, shown by name, except what may be secret or long."""
-
-    _hidden = ()
-
-    def __eq__(self, other):
-        return type(self) is type(other) and self.__dict__ == other.__dict__
-
-    def __repr__(self):
-        fields = self.__dict__
-        shown = [n + "=" + ("..." if n in self._hidden else repr(fields[n])) for n in fields]
-        return type(self).__name__ + "(" + ", ".join(shown) + ")"
+    """Plain fields. Equal if all are, and shown by name: not on boards, see below."""
 
 
 # Attribute, RFC 7296 section 3.3.5:
@@ -241,6 +231,22 @@ def default_kwk(sk_d, kwa):
 
 
 # ---- The key server's half, which boards are built without
+
+
+def _is_equal(value, other):
+    return type(value) is type(other) and value.__dict__ == other.__dict__
+
+
+def _shown(value):
+    """Its fields by name, except what may be secret or long."""
+    fields = value.__dict__
+    shown = [n + "=" + ("..." if n in value._hidden else repr(fields[n])) for n in fields]
+    return type(value).__name__ + "(" + ", ".join(shown) + ")"
+
+
+Value._hidden = ()
+Value.__eq__ = _is_equal
+Value.__repr__ = _shown
 
 
 class Keys(Value):

@@ -33,8 +33,6 @@ def prf_plus(key, seed, n):
 
     The caller owns the bytearray and wipes it. ValueError beyond 255 blocks, where RFC 7296 ends.
     """
-    if n > 255 * PRF_LEN:
-        raise ValueError("prf+ yields no more than 8160 octets")
     out = bytearray(n)
     finish(fill(out, key, seed))
     return out
@@ -45,5 +43,5 @@ def fill(out, key, seed):
     block = b""
     for off in range(0, len(out), PRF_LEN):
         yield
-        block = prf(key, block, seed, bytes((off // PRF_LEN + 1,)))
+        block = prf(key, block, seed, bytes((off // PRF_LEN + 1,)))  # 256 is no octet
         out[off : off + PRF_LEN] = block[: len(out) - off]

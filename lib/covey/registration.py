@@ -32,7 +32,6 @@ from covey.drops import (
 )
 from covey.handshake import WAITS, Handshake
 from covey.job import finish
-from covey.nat import FLOATED
 from covey.octets import wipe
 from covey.port import const, random_bytes
 from covey.unicast import TIMEOUT, Unicast
@@ -252,7 +251,7 @@ class Registration(Unicast):
                 reason = e.reason
                 if error is not None:
                     self.noted = ike.error_name(error)
-                if request is not None and sa.request is None:  # it was the answer: no other comes
+                if sa.request is not request:  # it was the answer: no other comes
                     self.lose(peer, name_of(reason))
                 continue
             if end is None:
@@ -368,10 +367,8 @@ class Registration(Unicast):
             self.is_late = True
         self.begin(peer.sa)
         peer.sa = None
-        path = self._handshake.path
-        has_marker = peer.to == FLOATED or path is not None and path.has_marker
         self._to = peer.to
-        self._keeps_alive = has_marker and (peer.is_natted or self._config.is_relayed)
+        self._keeps_alive = peer.keeps_alive
         self.hear()
         self._speak()
         self._end_handshake()
