@@ -28,34 +28,32 @@ class Incoming:
     """
 
     def __init__(self, fragments=True):
+        self.taken = 0  # fragments of the message that the last of them was added to
         self._fragments = fragments  # whether there may be any
         self._reassembly = None
-
-    @property
-    def taken(self):
-        """How many fragments the message has that the last of them was added to."""
-        return 0 if self._reassembly is None else self._reassembly.taken
 
     def open_job(self, ctx, data):
         """Job: one datagram → ike.Opened; None: more fragments are to come. FormatError: dropped.
 
         In small steps; the first fragment loads a module in one of them.
         """
-        if self._reassembly is None:
-            kind = 0
-            if self._fragments:
-                first = ike.parse_header(data).next_payload
-                _, _, kind = yield from ike.walk(first, data, _HEADER)
-            if kind != ike.SKF:
-                opened = yield from ike.open_job(ctx, data)
-                return opened
-            yield
-            from covey.ikefrag import Reassembly
+        if self._reassembly is None and self._fragments:
+            first = ike.parse_header(data).next_payload
+            if (yield from ike.walk(first, data, _HEADER))[2] == ike.SKF:
+                yield
+                from covey.ikefrag import Reassembly
 
-            self._reassembly = Reassembly()
-            yield
-        opened = yield from self._reassembly.open_job(ctx, data)
-        return opened
+                self._reassembly = Reassembly()
+                yield
+        reassembly = self._reassembly
+        if reassembly is None:
+            opened = yield from ike.open_job(ctx, data)
+            return opened
+        try:
+            opened = yield from reassembly.open_job(ctx, data)
+            return opened
+        finally:
+            self.taken = reassembly.taken
 
 
 class IkeSA:

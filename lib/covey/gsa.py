@@ -190,8 +190,10 @@ class GSA(Value):
 def parse_gsa_job(body):
     """Job: body of a GSA payload → GSA, with at least one policy for an SA (section 4.4.1)."""
     policies, group_wide = yield from parse_job(body, DROP_GSA, _parse_policy, _parse_group_wide)
-    rekeys = [p for p in policies if p.protocol == iana.GIKE_UPDATE]
-    need(policies and len(rekeys) < 2, DROP_GSA)
+    rekeys = 0
+    for policy in policies:
+        rekeys += policy.protocol == iana.GIKE_UPDATE
+    need(policies and rekeys < 2, DROP_GSA)
     return GSA(policies, group_wide)
 
 

@@ -87,6 +87,7 @@ class Handshake:
     """
 
     payloads = ()  # payloads behind all others of our IKE_SA_INIT
+    may_begin_again = False  # whether who asks for a cookie behind GSA_AUTH may have forgotten us
 
     def __init__(self, config, random, outgoing, path=None, awake=False):
         self.spi_i = bytes(random(len(_NO_SPI)))
@@ -110,11 +111,6 @@ class Handshake:
         """Whether work() has something to do."""
         return bool(self._job or self._untried or self._judging)
 
-    @property
-    def _is_answered(self):
-        """Whether IKE_SA_INIT is, so that nobody has to ask for a cookie."""
-        return bool(self._untried or self.peers)
-
     def work(self):
         """A slice of work. FormatError: the answer in work was no good and is forgotten."""
         job = self._job
@@ -136,7 +132,8 @@ class Handshake:
         need(ike.unsupported_critical(payloads) is None, DROP_IKE_CRITICAL)
         for cookie in ike.said(payloads, ike.COOKIE):
             need(1 <= len(cookie) <= _COOKIE_MOST, DROP_IKE_FORMAT)
-            need(self._cookies and not self._is_answered, DROP_IKE_MESSAGE_ID)
+            is_answered = self._untried or self.peers and not self.may_begin_again
+            need(self._cookies and not is_answered, DROP_IKE_MESSAGE_ID)
             self._cookies -= 1
             # RFC 7296 section 2.6: the same message again, with the cookie before its payloads
             return self._send_init([ike.notify(ike.COOKIE, cookie)])

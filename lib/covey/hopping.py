@@ -85,6 +85,7 @@ class Hop(Registration):
 
 
 class _Handshake(Handshake):
+    may_begin_again = True
     _is_unused = True  # nothing was worked out with our secret
     _several = None
 
@@ -101,10 +102,6 @@ class _Handshake(Handshake):
     @property
     def nonce(self):
         return self._nonce
-
-    @property
-    def _is_answered(self):
-        return bool(self._untried)  # who asks for a cookie behind GSA_AUTH has forgotten us
 
     def retransmit(self):
         Handshake.retransmit(self)

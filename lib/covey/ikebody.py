@@ -220,7 +220,10 @@ def notify(type, data=b""):
 
 def notifies(payloads):
     """All notifications → [Notify]."""
-    return [parse_notify(body) for body in every(payloads, iana.NOTIFY)]
+    found = []
+    for body in every(payloads, iana.NOTIFY):
+        found.append(parse_notify(body))
+    return found
 
 
 def said(payloads, type):

@@ -65,14 +65,16 @@ def parse_sar(body, spi_len=0):
 
 def has_all(proposal, key_bits, kwa):
     """Whether an ike.Proposal holds what an IKE SA is made of."""
-    said = {(t.kind, t.id, t.key_bits) for t in proposal.transforms if not t.unknown_attribute}
     wanted = {
         (ike.ENCR, ike.ENCR_AES_GCM_16, key_bits),
         (ike.PRF, ike.PRF_HMAC_SHA2_256, None),
         (ike.KE_METHOD, ike.CURVE25519, None),
         (ike.KWA, kwa, None),
     }
-    return wanted <= said
+    for transform in proposal.transforms:
+        if not transform.unknown_attribute:
+            wanted.discard((transform.kind, transform.id, transform.key_bits))
+    return not wanted
 
 
 def ask_for(config, awake=False, sends=True):

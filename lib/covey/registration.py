@@ -117,7 +117,18 @@ class Registration(Unicast):
         """
         self.now_ms = now_ms
         try:
-            self._receive(data, source)
+            header = ike.parse_header(data)
+            is_clear = header.next_payload not in (ike.SK, ike.SKF)
+            if not is_clear and self._handshake is None:
+                self._take(header, data, source)
+                return 0
+            need(header.spi_i == self._spi_i, DROP_IKE_SPI)
+            need(not header.flags & ike.FLAG_I, DROP_IKE_HEADER)  # we are the original initiator
+            if is_clear:
+                self._take_clear(header, data)
+            else:
+                need(self.state == AUTH, DROP_IKE_SPI)
+                self._take_auth(header, data)
         except FormatError as e:
             return self.drops.count(e.reason)
         return 0
@@ -127,7 +138,14 @@ class Registration(Unicast):
         self.now_ms = now_ms
         handshake = self._handshake
         if handshake and handshake.is_working:
-            self._work(handshake)
+            try:
+                handshake.work()
+            except FormatError as e:
+                self._fail_if_alone(name_of(self.drops.count(e.reason)))
+            state = self.state  # follows from what was sent
+            if state == STARTING and handshake.request or state == INIT and handshake.peers:
+                self._become(state + 1)
+                self._wait()
         if self.sas and self.state == AUTH:  # memory ended where its answer was taken
             self._end(FAILED, NO_MEMORY)
         wait_ms = self._await() if self.state <= AUTH else self._follow()
@@ -161,7 +179,7 @@ class Registration(Unicast):
     def pull(self, now_ms, awake=False, sends=True):
         """Ask for policy and keys again, and for a fresh Sender-ID; see offer.ask_for. False: not
         in this state."""
-        if not self._go(PULLING, offer.ask_for(self._config, awake, sends), now_ms):
+        if not self._ask(PULLING, offer.ask_for(self._config, awake, sends), now_ms):
             return False
         self.asked_to_send = self._config.sender and sends
         return True
@@ -199,18 +217,6 @@ class Registration(Unicast):
         self._patience.start(self.now_ms)
 
     # What comes in
-
-    def _receive(self, data, source):
-        header = ike.parse_header(data)
-        is_clear = header.next_payload not in (ike.SK, ike.SKF)
-        if not is_clear and self._handshake is None:
-            return self._take(header, data, source)
-        need(header.spi_i == self._spi_i, DROP_IKE_SPI)
-        need(not header.flags & ike.FLAG_I, DROP_IKE_HEADER)  # only we are the original initiator
-        if is_clear:
-            return self._take_clear(header, data)
-        need(self.state == AUTH, DROP_IKE_SPI)
-        self._take_auth(header, data)
 
     def _take_clear(self, header, data):
         """A message without protection: an answer to IKE_SA_INIT, or an error to be noted."""
@@ -314,24 +320,20 @@ class Registration(Unicast):
     # What goes out, and when
 
     def _tell(self, state, type, now_ms):
-        return self._go(state, [offer.group_of(self._config), ike.notify(type)], now_ms)
+        return self._ask(state, [offer.group_of(self._config), ike.notify(type)], now_ms)
 
-    def _go(self, state, payloads, now_ms):
-        if not _NEXT[self.state] >> state & 1 or not self._ask(payloads, now_ms):
+    def _ask(self, state, payloads, now_ms):
+        """A GSA_REGISTRATION; its answer is an event. False: not in this state, or one is out."""
+        if not _NEXT[self.state] >> state & 1 or not self.sas or self._wanted is not None:
             return False
+        self.now_ms = now_ms
+        self._wanted = payloads
+        try:
+            self._flow()
+        except MemoryError:  # step() tries again
+            self.drops.count(DROP_CAPACITY)
         self._become(state)
         return True
-
-    def _work(self, handshake):
-        """The next slice; states follow from what it has sent."""
-        try:
-            handshake.work()
-        except FormatError as e:
-            self._fail_if_alone(name_of(self.drops.count(e.reason)))
-        state = self.state
-        if state == STARTING and handshake.request or state == INIT and handshake.peers:
-            self._become(state + 1)
-            self._wait()
 
     def _await(self):
         """A proven server: what is due until then → ms until the next."""

@@ -56,7 +56,7 @@ class Unicast:
         self._outgoing = []  # (datagram, where to: see covey.nat)
         self._to = HOME  # where our requests go, and
         self._keeps_alive = False  # whether the way there is kept open
-        self._wanted = None  # payloads of ask(), until they are answered
+        self._wanted = None  # payloads of a GSA_REGISTRATION, until they are answered
         self._renewal = None  # Renewal, from the first rekey of the IKE SA on
         self._silent = Timer()  # nothing genuine came for so long
         self._idle = Timer()  # we sent nothing for so long, where that is to be kept alive
@@ -101,7 +101,7 @@ class Unicast:
         if life_s:
             self._hard_end.start(self.now_ms, life_s)
             early_s = int.from_bytes(self._random(4), "big") % (life_s // 10 + 1)
-            self.renew_in(max(1, life_s * _SOFT_PERCENT // 100 - early_s))
+            self.renew_in(life_s * _SOFT_PERCENT // 100 - early_s)
         sa.goes = Timer()
         self.sas.insert(0, sa)
 
@@ -116,18 +116,6 @@ class Unicast:
     def _speak(self):
         if self._keeps_alive:
             self._idle.start(self.now_ms, _KEEPALIVE_S)
-
-    def _ask(self, payloads, now_ms):
-        """A GSA_REGISTRATION; its answer is an event. False: there is one, or no IKE SA."""
-        if not self.sas or self._wanted is not None:
-            return False
-        self.now_ms = now_ms
-        self._wanted = payloads
-        try:
-            self._flow()
-        except MemoryError:  # step() tries again
-            self.drops.count(DROP_CAPACITY)
-        return True
 
     def _free_sa(self):
         """The current one, where nothing is asked over it and it is not replaced; else None."""
