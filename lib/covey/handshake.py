@@ -126,9 +126,8 @@ class Handshake:
             self._untried.pop(0).wipe()
             raise
 
-    def take_answer(self, header, data):
+    def take_answer(self, header, data, payloads):
         """An answer to IKE_SA_INIT: a cookie, or work to be done."""
-        payloads = ike.parse_message(data)[1]
         need(ike.unsupported_critical(payloads) is None, DROP_IKE_CRITICAL)
         for cookie in ike.said(payloads, ike.COOKIE):
             need(1 <= len(cookie) <= _COOKIE_MOST, DROP_IKE_FORMAT)

@@ -49,17 +49,16 @@ class Hop(Registration):
             self._patience.heard(self.now_ms)
         return Registration._await(self)
 
-    def _take_clear(self, header, data):
+    def _take_clear(self, header, data, payloads):
         if self.state == AUTH:  # it was asked again only to see whether it lives
             if header.exchange == ike.IKE_SA_INIT:
                 self._patience.heard(self.now_ms)
         elif self.state == INIT and not self._handshake.is_working:
-            payloads = ike.parse_message(data)[1]
             if error_of(payloads) is None and header.flags & ike.FLAG_R:
                 nonce = self._handshake.nonce
                 if self._several.sends_on(payloads, self.now_ms, nonce) is not None:
                     return self._end(FAILED, REDIRECTED)
-        Registration._take_clear(self, header, data)
+        Registration._take_clear(self, header, data, payloads)
         if self.state != STARTING:
             self._patience.heard(self.now_ms)
 

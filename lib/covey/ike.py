@@ -145,10 +145,9 @@ def check_emitted(length):
         raise ConfigError(sentence(TOO_LONG, length, MOST_LEN))
 
 
-def parse_message(data):
-    """A message without protection → (Header, [Payload])."""
-    header = parse_header(data)
-    return header, finish(parse_chain_job(header.next_payload, data[_HEADER:]))
+def parse_clear(header, data):
+    """The payloads of a message without protection, whose Header this is."""
+    return finish(parse_chain_job(header.next_payload, data[_HEADER:]))
 
 
 def emit_message(spi_i, spi_r, exchange, flags, message_id, payloads):
@@ -249,6 +248,12 @@ def rekey_signed_octets(head, inner, auth_off):
 
 
 # ---- The key server's half, which boards are built without
+
+
+def parse_message(data):
+    """A message without protection → (Header, [Payload])."""
+    header = parse_header(data)
+    return header, parse_clear(header, data)
 
 
 def parse_chain(first, data):

@@ -125,7 +125,7 @@ class Registration(Unicast):
             need(header.spi_i == self._spi_i, DROP_IKE_SPI)
             need(not header.flags & ike.FLAG_I, DROP_IKE_HEADER)  # we are the original initiator
             if is_clear:
-                self._take_clear(header, data)
+                self._take_clear(header, data, ike.parse_clear(header, data))
             else:
                 need(self.state == AUTH, DROP_IKE_SPI)
                 self._take_auth(header, data)
@@ -218,16 +218,16 @@ class Registration(Unicast):
 
     # What comes in
 
-    def _take_clear(self, header, data):
+    def _take_clear(self, header, data, payloads):
         """A message without protection: an answer to IKE_SA_INIT, or an error to be noted."""
-        error = ike.error_of(ike.parse_message(data)[1])
+        error = ike.error_of(payloads)
         if error is not None:
             self.noted = ike.error_name(error)
             raise FormatError(DROP_IKE_CLEAR_ERROR)
         is_answer = header.exchange == ike.IKE_SA_INIT and header.flags & ike.FLAG_R
         need(is_answer, DROP_IKE_EXCHANGE)
         need(header.message_id == 0 and INIT <= self.state <= AUTH, DROP_IKE_MESSAGE_ID)
-        self._handshake.take_answer(header, data)
+        self._handshake.take_answer(header, data, payloads)
 
     def _take_auth(self, header, data):
         """The answer to GSA_AUTH, of one of those who answered IKE_SA_INIT.
@@ -370,9 +370,9 @@ class Registration(Unicast):
         self.begin(peer.sa)
         peer.sa = None
         self._to = peer.to
-        self._keeps_alive = peer.keeps_alive
+        if peer.keeps_alive:
+            self.keep_open()
         self.hear()
-        self._speak()
         self._end_handshake()
 
     def _end(self, state, reason):

@@ -54,12 +54,11 @@ class Unicast:
         self._config = config
         self._random = random
         self._outgoing = []  # (datagram, where to: see covey.nat)
-        self._to = HOME  # where our requests go, and
-        self._keeps_alive = False  # whether the way there is kept open
+        self._to = HOME  # where our requests go
         self._wanted = None  # payloads of a GSA_REGISTRATION, until they are answered
         self._renewal = None  # Renewal, from the first rekey of the IKE SA on
         self._silent = Timer()  # nothing genuine came for so long
-        self._idle = Timer()  # we sent nothing for so long, where that is to be kept alive
+        self._idle = Timer()  # we sent nothing for so long, where the way is to be kept open
         self._soft_end = Timer()  # of the current IKE SA's keys, and
         self._hard_end = Timer()
 
@@ -111,11 +110,12 @@ class Unicast:
         to = self._to if source is None else source
         for data in datagrams or ():
             self._outgoing.append((data, to))
-            self._speak()
+        if datagrams and self._idle.is_running:
+            self.keep_open()
 
-    def _speak(self):
-        if self._keeps_alive:
-            self._idle.start(self.now_ms, _KEEPALIVE_S)
+    def keep_open(self):
+        """The way to the server, from now on."""
+        self._idle.start(self.now_ms, _KEEPALIVE_S)
 
     def _free_sa(self):
         """The current one, where nothing is asked over it and it is not replaced; else None."""
@@ -255,13 +255,13 @@ class Unicast:
     def _check_timers(self):
         now_ms = self.now_ms
         for sa in list(self.sas):
-            if sa.goes.is_due(now_ms):
+            patience = sa.patience
+            is_over = patience and patience.is_over(now_ms)
+            if is_over and sa is self.sas[0] and not sa.is_deleted:
+                return self.ended(TIMEOUT)
+            if is_over or sa.goes.is_due(now_ms):
                 self.drop(sa)
-            elif sa.patience and sa.patience.is_over(now_ms):
-                if sa is self.sas[0] and not sa.is_deleted:
-                    return self.ended(TIMEOUT)
-                self.drop(sa)
-            elif sa.patience and sa.patience.is_due(now_ms):
+            elif patience and patience.is_due(now_ms):
                 self.put(sa.request)
         if not self.sas:
             return self.ended(TIMEOUT)
