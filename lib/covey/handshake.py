@@ -47,7 +47,6 @@ class Peer:
     has_ppk = False  # whether we have one for it, it uses PPKs, and it isn't settled yet
     sa = None  # IkeSA, once we have agreed; taken over by whoever keeps it
     keys = ()  # of ike.derive(), likewise
-    padded = None  # ike.psk_pad of the pre-shared key, once it has signed
 
     def __init__(self, header, data, payloads):
         self.response = bytes(data)  # what its AUTH must cover
@@ -66,9 +65,7 @@ class Peer:
         if config.credentials is not None:
             payloads = yield from config.credentials.prove(sk_pi, request, self.nonce, idi)
             return payloads
-        self.padded = ike.psk_pad(config.psk)
-        yield
-        proof = ike.psk_auth(self.padded, sk_pi, request, self.nonce, idi)
+        proof = ike.psk_auth(config.psk, sk_pi, request, self.nonce, idi)
         yield
         return [(ike.AUTH, ike.emit_auth(ike.AUTH_SHARED_KEY, proof))]
 
@@ -166,7 +163,7 @@ class Handshake:
         need(ike.unsupported_critical(payloads) is None, DROP_IKE_CRITICAL)
         idr = ike.only(payloads, ike.IDr)
         method, proof = ike.parse_auth(ike.only(payloads, ike.AUTH))
-        named = config.idr is None or ike.parse_id(idr) == (ike.ID_FQDN, config.idr)
+        named = config.idr is None or ike.parse_auth(idr) == (ike.ID_FQDN, config.idr)
         need(named, DROP_IKE_AUTH)
         sk_pr = peer.keys[ike.SK_PR]
         if peer.has_ppk:
@@ -176,7 +173,7 @@ class Handshake:
             judge = config.credentials.conclude
             self._judging.append(judge(holder, peer, payloads, self._nonce))
             return WAITS
-        expected = ike.psk_auth(peer.padded, sk_pr, peer.response, self._nonce, idr)
+        expected = ike.psk_auth(config.psk, sk_pr, peer.response, self._nonce, idr)
         need(method == ike.AUTH_SHARED_KEY and equal(proof, expected), DROP_IKE_AUTH)
         return end
 

@@ -210,17 +210,12 @@ def derive(nonce_i, nonce_r, shared, spi_i, spi_r, key_bits, sk_d=None):
         wipe(stream)
 
 
-def psk_pad(psk):
-    """What psk_auth() takes of a pre-shared key."""
-    return prf(psk, b"Key Pad for IKEv2")
-
-
-def psk_auth(padded, sk_p, real_message, peer_nonce, id_body):
+def psk_auth(psk, sk_p, real_message, peer_nonce, id_body):
     """AUTH data of the shared-key method, RFC 7296 section 2.15 → 32 octets.
 
-    padded: see psk_pad. Who sends gives its own sk_p, first message as sent and ID body, and the
-    other's nonce.
+    Who sends gives its own sk_p, first message as sent and ID body, and the other's nonce.
     """
+    padded = prf(psk, b"Key Pad for IKEv2")
     return prf(padded, real_message, peer_nonce, prf(sk_p, id_body))
 
 

@@ -365,8 +365,7 @@ class Registration(Unicast):
 
     def keep(self, peer):
         """This is the server: its IKE SA stays, all other secrets go."""
-        if self._patience.waited_ms(self.now_ms) > _LATE_MS:
-            self.is_late = True
+        self.is_late = self._patience.waited_ms(self.now_ms) > _LATE_MS
         self.begin(peer.sa)
         peer.sa = None
         self._to = peer.to

@@ -112,8 +112,7 @@ class Gcks:
 
     def proof(self):
         idr = ike.emit_id(ike.ID_FQDN, b"gcks.example")
-        padded = ike.psk_pad(self.psk)
-        proof = ike.psk_auth(padded, self.keys.sk_pr, self.response, self.nonce_i, idr)
+        proof = ike.psk_auth(self.psk, self.keys.sk_pr, self.response, self.nonce_i, idr)
         return [(ike.IDr, idr), (ike.AUTH, ike.emit_auth(ike.AUTH_SHARED_KEY, proof))]
 
     def answer_auth(self, request, granted, most_len=None):

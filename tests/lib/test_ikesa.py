@@ -17,7 +17,6 @@ from covey.ikesa import (
     parse_sa,
     parse_transforms,
     psk_auth,
-    psk_pad,
 )
 from covey.job import finish
 from covey.prf import prf_plus
@@ -274,9 +273,7 @@ def test_keys_are_wiped_and_not_shown():
 def test_psk_auth():
     # Computed from RFC 7296 section 2.15 with another implementation of HMAC-SHA-256
     message, nonce = b"message" * 20, bytes(range(32))
-    auth = psk_auth(
-        psk_pad(b"k" * 16), b"\x07" * 32, message, nonce, octets("0b000000 707265737337")
-    )
+    auth = psk_auth(b"k" * 16, b"\x07" * 32, message, nonce, octets("0b000000 707265737337"))
     assert auth == octets("0a8a4f1bee2e970fe5adbc3817bea710b446465d3077ad810696991ea7e9ee01")
 
 
