@@ -32,7 +32,7 @@ class Hop(Registration):
 
     def part(self):
         """Delete the IKE SA, which is established: another server is asked from now on."""
-        self.delete()
+        self.delete(self.sas[0])
         self._end(CLOSED, REDIRECTED)
 
     def _begin(self, path, awake):

@@ -44,12 +44,12 @@ class Unicast:
     inbands = ()  # requests.Inband
     most_s = 3600  # that a request of ours may be without an answer, at the latest
     is_closing = False  # we are about to go: no rekey is begun any more
-    _gone = ()  # IkeSA without keys, that have answered something
 
     def __init__(self, config, now_ms, random, drops):
         self.drops = drops or Drops()
         self.now_ms = now_ms
         self.sas = []  # exchange.IkeSA: the current one first, those that are replaced last
+        self._gone = []  # those that are over and have answered something, without keys
         self.jobs = []  # of renewal.py, in order
         self._config = config
         self._random = random
@@ -77,12 +77,6 @@ class Unicast:
         """Whether a datagram is of an IKE SA that is over, whose last answer is still known: it
         may be a repeat."""
         return _of(self._gone, data) is not None
-
-    def delete(self):
-        """Our last word: a Delete of the IKE SA, which nobody waits for."""
-        sa = self.sas[0]
-        if sa.patience is None:
-            self._delete(sa)
 
     def wipe(self):
         """Every secret; what the server repeats is still answered."""
@@ -139,8 +133,8 @@ class Unicast:
         """Send what waits for a free window."""
         wanted = self._wanted
         for sa in self.sas:
-            if sa.is_to_delete and sa.patience is None:
-                self._delete(sa)
+            if sa.is_to_delete:
+                self.delete(sa)
             if sa.patience and sa.awaited == ike.GSA_REGISTRATION:
                 wanted = None  # it is out
         current = self._free_sa()
@@ -154,24 +148,22 @@ class Unicast:
             self._send(current, ike.CREATE_CHILD_SA, payloads)
             renewal.sent()
 
-    def _delete(self, sa):
-        self._send(sa, ike.INFORMATIONAL, [(ike.DELETE, b"\1\0\0\0")])  # protocol IKE, no SPI
-        sa.is_to_delete = False
-        sa.is_deleted = True
+    def delete(self, sa):
+        """Say that this IKE SA goes, unless something else is asked over it."""
+        if sa.patience is None:
+            self._send(sa, ike.INFORMATIONAL, [(ike.DELETE, b"\1\0\0\0")])  # IKE, no SPI
+            sa.is_to_delete = False
+            sa.is_deleted = True
 
     # What comes in
 
     def _take(self, header, data, source):
         """A message in SK or SKF; FormatError: dropped. source: where answers to requests go."""
-        sa = _of(self._gone, data)
-        if sa is not None:
-            is_request = not header.flags & ike.FLAG_R
-            need(is_request and sa.answers.is_repeat(header, data), DROP_IKE_SPI)
-            return self.put(sa.answers.last, source)
-        sa = _of(self.sas, data)
+        sa = _of(self.sas + self._gone, data)
         need(sa is not None, DROP_IKE_SPI)
-        need((header.flags & ike.FLAG_I == 0) == sa.is_initiator, DROP_IKE_HEADER)
-        if header.flags & ike.FLAG_R:
+        is_over = sa.opening is None  # then nothing is taken but a repeat
+        need(is_over or (header.flags & ike.FLAG_I == 0) == sa.is_initiator, DROP_IKE_HEADER)
+        if header.flags & ike.FLAG_R and not is_over:
             self._take_response(sa, header, data)
         else:
             from covey.answering import take
@@ -227,7 +219,7 @@ class Unicast:
         sa.wipe()
         self.sas.remove(sa)
         if sa.answers is not None:
-            self._gone = [sa] + list(self._gone)[: _GONE - 1]
+            self._gone = [sa] + self._gone[: _GONE - 1]
         if self.sas and self._renewal is not None:
             self._renewal.dropped(sa)
 
@@ -266,7 +258,7 @@ class Unicast:
         if not self.sas:
             return self.ended(TIMEOUT)
         if self._hard_end.is_due(now_ms):
-            self.delete()
+            self.delete(self.sas[0])  # our last word, which nobody waits for
             return self.ended("ike_lifetime")
         if self._soft_end.is_due(now_ms):
             self._soft_end.stop()
