@@ -33,13 +33,11 @@ _FIELDS = {
 class _Path:
     """A nat.Path whose hashes are those of the record."""
 
-    has_marker = True
-
     def notify(self, spi_i):
         payloads = ike.parse_message(R["init_request"])[1]
         return [(p.kind, p.body) for p in payloads if p.kind == ike.NOTIFY][:2]
 
-    def judge(self, spi_i, spi_r, payloads):
+    def judge(self, spi_i, spi_r, payloads, is_relayed):
         return 0, False
 
 
