@@ -138,14 +138,7 @@ class Registration(Unicast):
         self.now_ms = now_ms
         handshake = self._handshake
         if handshake and handshake.is_working:
-            try:
-                handshake.work()
-            except FormatError as e:
-                self._fail_if_alone(name_of(self.drops.count(e.reason)))
-            state = self.state  # follows from what was sent
-            if state == STARTING and handshake.request or state == INIT and handshake.peers:
-                self._become(state + 1)
-                self._wait()
+            self._work(handshake)
         if self.sas and self.state == AUTH:  # memory ended where its answer was taken
             self._end(FAILED, NO_MEMORY)
         wait_ms = self._await() if self.state <= AUTH else self._follow()
@@ -334,6 +327,18 @@ class Registration(Unicast):
             self.drops.count(DROP_CAPACITY)
         self._become(state)
         return True
+
+    def _work(self, handshake):
+        """The next slice; states follow from what it has sent. Apart, so that step() has a small
+        frame."""
+        try:
+            handshake.work()
+        except FormatError as e:
+            self._fail_if_alone(name_of(self.drops.count(e.reason)))
+        state = self.state
+        if state == STARTING and handshake.request or state == INIT and handshake.peers:
+            self._become(state + 1)
+            self._wait()
 
     def _await(self):
         """A proven server: what is due until then → ms until the next."""
