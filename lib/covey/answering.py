@@ -7,6 +7,7 @@ sections 2.1 to 2.3.
 from covey import ike
 from covey.drops import DROP_IKE_FRAGMENT, DROP_IKE_MESSAGE_ID, DROP_IKE_SPI, need
 from covey.exchange import Incoming
+from covey.job import finish
 from covey.octets import equal
 from covey.port import sha256
 
@@ -18,7 +19,7 @@ class Answers:
         self.last = None  # to the last request, kept for its repetition, a list of datagrams
         self.is_awaited = False  # whether that was taken and is not yet replied to
         self._sa = sa
-        self._incoming = Incoming(sa.fragments)
+        self._incoming = Incoming(sa.most_len is not None)
         self._next_id = 0  # Message ID that the next one must have
         self._exchange = 0  # of the last one
         self._digest = None  # SHA-256 of its first datagram
@@ -36,18 +37,18 @@ class Answers:
             return False
         if equal(sha256(data).digest(), self._digest):
             return True
-        if header.next_payload != ike.SKF or not sa.fragments or not sa.is_alive:
+        if header.next_payload != ike.SKF or sa.most_len is None or sa.opening is None:
             return False
         need(header.exchange == self._exchange and _is_first(data), DROP_IKE_FRAGMENT)
-        Incoming().open(sa.opening, data)
+        finish(Incoming().open_job(sa.opening, data))
         return True
 
     def open(self, header, data):
         """A new request → ike.Opened, to be replied to; None: more fragments are to come."""
-        need(self._sa.is_alive, DROP_IKE_SPI)
+        need(self._sa.opening is not None, DROP_IKE_SPI)
         is_next = header.message_id == self._next_id and not self.is_awaited
         need(is_next, DROP_IKE_MESSAGE_ID)
-        opened = self._incoming.open(self._sa.opening, data)
+        opened = finish(self._incoming.open_job(self._sa.opening, data))
         if header.next_payload != ike.SKF or _is_first(data):
             self._coming_digest = sha256(data).digest()
         if opened is None:
@@ -76,9 +77,8 @@ class Answers:
         self.is_awaited = False
 
 
-def take(unicast, line, header, data, source):
-    """A request over a line of a Unicast. FormatError: dropped."""
-    sa = line.sa
+def take(unicast, sa, header, data, source):
+    """A request over an IKE SA of a Unicast. FormatError: dropped."""
     if sa.answers is None:
         sa.answers = Answers(sa)
     answers = sa.answers
@@ -93,24 +93,24 @@ def take(unicast, line, header, data, source):
 
         judged = judge(opened)
         if judged.rekey is not None:
-            judged = unicast.renewing().begin_theirs(line, judged.rekey, source)
+            judged = unicast.renewing().begin_theirs(sa, judged.rekey, source)
     except MemoryError:
         answers.untake()
         raise
     if judged is not None:
-        reply(unicast, line, judged, source)
+        reply(unicast, sa, judged, source)
 
 
-def reply(unicast, line, judged, source):
-    """To the request that was taken over this line, and carry out what it means."""
-    answers = line.sa.answers
+def reply(unicast, sa, judged, source):
+    """To the request that was taken over this IKE SA, and carry out what it means."""
+    answers = sa.answers
     try:
         answers.reply(judged.reply)
         if judged.inband is not None:
-            judged.inband.kwk = line.sa.kwk()
-            unicast.holder.inbands = list(unicast.holder.inbands) + [judged.inband]
+            judged.inband.kwk = ike.default_kwk(sa.sk_d, sa.kwa)
+            unicast.inbands = list(unicast.inbands) + [judged.inband]
         if judged.redirect is not None:
-            unicast.holder.redirected(judged.redirect)
+            unicast.redirected(judged.redirect)
     except MemoryError:  # nothing was answered, so that it comes again
         answers.untake()
         raise
@@ -118,7 +118,7 @@ def reply(unicast, line, judged, source):
     if judged.reason:
         unicast.drops.count(judged.reason)
     if judged.end:
-        unicast.end_line(line, judged.end)
+        unicast.end_sa(sa, judged.end)
 
 
 def _is_first(data):

@@ -54,7 +54,7 @@ class Signer:
         try:
             proof = ike.parse_auth(ike.only(payloads, ike.AUTH))
             idr = ike.only(payloads, ike.IDr)
-            signed = peer.keys.sk_pr, peer.response, nonce_i, idr
+            signed = peer.keys[ike.SK_PR], peer.response, nonce_i, idr
             found = yield from self.judge(payloads, proof, *signed)
             if found != GENUINE:
                 drops.count(DROP_IKE_CERT)

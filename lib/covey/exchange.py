@@ -18,14 +18,8 @@ from covey.job import finish
 from covey.octets import wipe
 from covey.port import const
 
-_UDP = const(28)  # IP and UDP headers
+_HEADER = const(28)  # of an IKE message
 _AROUND = const(28 + 4 + 8 + 1 + 16)  # inner payloads: header, SK, IV, pad length, ICV
-_MARKER = const(4)  # counted always: how a message is split must not depend on where it goes
-
-
-def most_len_of(fragment_size):
-    """fragment_size of covey.json, of IP datagrams → ikefrag.seal's most_len."""
-    return fragment_size - _UDP - _MARKER if fragment_size else None
 
 
 class Incoming:
@@ -34,40 +28,42 @@ class Incoming:
     """
 
     def __init__(self, fragments=True):
+        self.taken = 0  # fragments of the message that the last of them was added to
         self._fragments = fragments  # whether there may be any
         self._reassembly = None
 
-    @property
-    def taken(self):
-        """How many fragments the message has that the last of them was added to."""
-        return 0 if self._reassembly is None else self._reassembly.taken
-
-    def open(self, ctx, data):
-        """One datagram → ike.Opened; None: more fragments are to come. FormatError: dropped."""
-        return finish(self.open_job(ctx, data))
-
     def open_job(self, ctx, data):
-        """Job: the same in small steps; the first fragment loads a module in one of them."""
-        if self._reassembly is None:
-            if not self._fragments or ike.envelope_of(data) != ike.SKF:
-                opened = yield from ike.open_job(ctx, data)
-                return opened
-            yield
-            from covey.ikefrag import Reassembly
+        """Job: one datagram → ike.Opened; None: more fragments are to come. FormatError: dropped.
 
-            self._reassembly = Reassembly()
-            yield
-        opened = yield from self._reassembly.open_job(ctx, data)
-        return opened
+        In small steps; the first fragment loads a module in one of them.
+        """
+        if self._reassembly is None and self._fragments:
+            first = ike.parse_header(data).next_payload
+            if (yield from ike.walk(first, data, _HEADER))[2] == ike.SKF:
+                yield
+                from covey.ikefrag import Reassembly
+
+                self._reassembly = Reassembly()
+                yield
+        reassembly = self._reassembly
+        if reassembly is None:
+            opened = yield from ike.open_job(ctx, data)
+            return opened
+        try:
+            opened = yield from reassembly.open_job(ctx, data)
+            return opened
+        finally:
+            self.taken = reassembly.taken
 
 
 class IkeSA:
     """Our end of an IKE SA that has keys.
 
-    keys: ike.Keys, copied as far as they are needed; kwa: its KWA transform. is_initiator: whether
-    we are the original initiator (of a rekeyed SA: whoever rekeyed). first_id: Message ID of our
-    first request, 1 behind IKE_SA_INIT. fragments: whether both ends know RFC 7383; most_len: of
-    what we send then. iv_space: one of its own for each SA that may have the keys of another.
+    keys: of ike.derive(), copied as far as they are needed; kwa: its KWA transform. is_initiator:
+    whether we are the original initiator (of a rekeyed SA: whoever rekeyed). first_id: Message ID
+    of our first request, 1 behind IKE_SA_INIT. most_len: of what we send in one piece, 0: any;
+    None: the peer doesn't know RFC 7383, so nothing comes in fragments either. iv_space: one of
+    its own for each SA that may have the keys of another.
     """
 
     answers = None  # answering.Answers, once the peer has asked for something
@@ -80,7 +76,6 @@ class IkeSA:
         kwa,
         is_initiator=True,
         first_id=1,
-        fragments=False,
         most_len=None,
         iv_space=0,
     ):
@@ -88,38 +83,29 @@ class IkeSA:
         self.spi_r = spi_r
         self.kwa = kwa
         self.is_initiator = is_initiator
-        self.fragments = fragments
         self.most_len = most_len
-        self.request = None  # ours that waits for its answer, a list of datagrams
-        self.sk_d = bytearray(keys.sk_d)  # makes the keys of the next one, and the KWK
-        self._awaited = 0  # exchange type of .request
+        self.request = None  # ours that waits for its answer, a list of datagrams, and
+        self.awaited = 0  # its exchange type
+        self.sk_d = bytearray(keys[ike.SK_D])  # makes the keys of the next one, and the KWK
         self._next_id = first_id  # Message ID of our next request
         self._iv_space = 2 * iv_space  # fragments have the next one
         self._iv = 0  # counter: nobody else seals under our key
-        ours, theirs = (keys.sk_ei, keys.sk_er) if is_initiator else (keys.sk_er, keys.sk_ei)
-        self._sealing = RareContext(bytearray(ours))
-        self.opening = RareContext(bytearray(theirs))
-        self._responses = Incoming(fragments)
-
-    def kwk(self):
-        """The default KWK of this IKE SA, RFC 9838 section 3.1.1; whoever asks owns it."""
-        return ike.default_kwk(self.sk_d, self.kwa)
-
-    @property
-    def is_alive(self):
-        """Whether it has its keys."""
-        return self.opening is not None
-
-    def is_of(self, header):
-        """Whether a message belongs to this SA."""
-        return header.spi_i == self.spi_i and header.spi_r == self.spi_r
+        self._sealing = RareContext(bytearray(keys[ike.SK_EI if is_initiator else ike.SK_ER]))
+        self.opening = RareContext(bytearray(keys[ike.SK_ER if is_initiator else ike.SK_EI]))
+        self._responses = Incoming(most_len is not None)
+        # What unicast.py notes here
+        self.patience = None  # deadline.Patience with .request
+        self.asked_ms = 0  # when that was sent first
+        self.is_to_delete = False  # by us, as soon as no other request is out
+        self.is_deleted = False  # by us: .request says so
+        self.goes = None  # Timer that runs once it is replaced
 
     # Our requests
 
     def ask(self, exchange, payloads):
         """Seal a request; it stays in .request until open_response takes the answer."""
         assert self.request is None
-        self._awaited = exchange
+        self.awaited = exchange
         self.request = self.seal(exchange, 0, self._next_id, payloads)
         self._next_id += 1
 
@@ -130,12 +116,12 @@ class IkeSA:
         """
         is_ours = self.request is not None and header.message_id == self._next_id - 1
         need(is_ours, DROP_IKE_MESSAGE_ID)
-        need(header.exchange == self._awaited, DROP_IKE_EXCHANGE)
-        opened = self._responses.open(self.opening, data)
+        need(header.exchange == self.awaited, DROP_IKE_EXCHANGE)
+        opened = finish(self._responses.open_job(self.opening, data))
         if opened is None:
             return None
         self.request = None
-        return opened.clear + ike.parse_chain(opened.first, opened.inner)
+        return opened.clear + finish(ike.parse_chain_job(opened.first, opened.inner))
 
     def wipe(self):
         """The keys are gone; what was answered last, which is sealed, stays."""
@@ -143,7 +129,7 @@ class IkeSA:
         self._responses = None
         if self.answers is not None:
             self.answers.wipe()
-        if self.is_alive:
+        if self.opening is not None:
             wipe(self.sk_d)
             self._sealing.wipe()
             self.opening.wipe()
@@ -157,8 +143,8 @@ class IkeSA:
         head = self.spi_i, self.spi_r, exchange, flags, message_id
         # Two answers to IKE_SA_INIT, of which somebody has altered one on its way, can lead to the
         # same keys: once with fragments, once without. Their GSA_AUTHs must not share an IV.
-        most_len = self.most_len if self.fragments else None
-        if not most_len or _AROUND + len(ike.emit_chain(payloads)) <= most_len:
+        most_len = self.most_len
+        if not most_len or _AROUND + len(ike.emit_chain(payloads)[1]) <= most_len:
             self._iv_space &= ~1
             return [ike.seal_message(self._sealing, *head, payloads, self._next_iv())]
         from covey.ikefrag import seal

@@ -187,20 +187,22 @@ class GSA(Value):
         self.group_wide = group_wide
 
 
-def parse_gsa(body):
-    """Body of a GSA payload → GSA, with at least one policy for an SA (section 4.4.1)."""
-    return finish(parse_gsa_job(body))
-
-
 def parse_gsa_job(body):
-    """Job: the same in small steps."""
+    """Job: body of a GSA payload → GSA, with at least one policy for an SA (section 4.4.1)."""
     policies, group_wide = yield from parse_job(body, DROP_GSA, _parse_policy, _parse_group_wide)
-    rekeys = [p for p in policies if p.protocol == iana.GIKE_UPDATE]
-    need(policies and len(rekeys) < 2, DROP_GSA)
+    rekeys = 0
+    for policy in policies:
+        rekeys += policy.protocol == iana.GIKE_UPDATE
+    need(policies and rekeys < 2, DROP_GSA)
     return GSA(policies, group_wide)
 
 
 # ---- The key server's half, which boards are built without
+
+
+def parse_gsa(body):
+    """parse_gsa_job, at once."""
+    return finish(parse_gsa_job(body))
 
 
 def _emit_policy(policy):

@@ -19,7 +19,7 @@ from covey.drops import (
     FormatError,
     need,
 )
-from covey.exchange import IkeSA, most_len_of
+from covey.exchange import IkeSA
 from covey.nat import HOME
 from covey.octets import equal, wipe
 from covey.port import const
@@ -31,6 +31,8 @@ _NONCE_LEN = const(32)
 _X25519_LEN = const(32)  # of secrets and public values
 _COOKIE_MOST = const(64)  # octets
 _COOKIES = const(4)  # taken between two retransmissions: forgers can send any number
+_AROUND = const(28 + 4)  # IP and UDP headers; a marker, whether or not there is one: how a message
+# is split must not depend on where it goes
 _PEERS = const(3)  # followed at once: each costs two GCM contexts
 
 # Without a Delete these end an IKE SA that is being made (RFC 7296 section 2.21.2).
@@ -41,11 +43,10 @@ class Peer:
     """One who answered IKE_SA_INIT. FormatError where it takes up nothing that was offered."""
 
     to = HOME  # where its messages go, and
-    is_natted = False  # whether we are behind a NAT, as its answer has it
+    keeps_alive = False  # whether that way is to be kept open
     has_ppk = False  # whether we have one for it, it uses PPKs, and it isn't settled yet
     sa = None  # IkeSA, once we have agreed; taken over by whoever keeps it
-    keys = None  # ike.Keys, likewise
-    padded = None  # ike.psk_pad of the pre-shared key, once it has signed
+    keys = ()  # of ike.derive(), likewise
 
     def __init__(self, header, data, payloads):
         self.response = bytes(data)  # what its AUTH must cover
@@ -60,44 +61,17 @@ class Peer:
         """Job: the payloads that prove us, by SK_pi as it is, AUTH at the end. request: our
         IKE_SA_INIT; idi: body of our IDi.
         """
-        sk_pi = self.keys.sk_pi
+        sk_pi = self.keys[ike.SK_PI]
         if config.credentials is not None:
             payloads = yield from config.credentials.prove(sk_pi, request, self.nonce, idi)
             return payloads
-        self.padded = ike.psk_pad(config.psk)
-        yield
-        proof = ike.psk_auth(self.padded, sk_pi, request, self.nonce, idi)
+        proof = ike.psk_auth(config.psk, sk_pi, request, self.nonce, idi)
         yield
         return [(ike.AUTH, ike.emit_auth(ike.AUTH_SHARED_KEY, proof))]
 
-    def verify(self, config, nonce_i, payloads):
-        """Judge an answer to GSA_AUTH → None if it comes from the key server.
-
-        Else the name of the error with which the peer ended it, WAITS where credentials are to
-        judge it, or FormatError.
-        """
-        error = ike.error_of(payloads)
-        end = ike.error_name(error) if error in FATAL else None
-        if not ike.every(payloads, ike.AUTH):
-            need(end, DROP_IKE_AUTH)
-            return end
-        need(ike.unsupported_critical(payloads) is None, DROP_IKE_CRITICAL)
-        idr = ike.only(payloads, ike.IDr)
-        method, proof = ike.parse_auth(ike.only(payloads, ike.AUTH))
-        named = config.idr is None or ike.parse_id(idr) == (ike.ID_FQDN, config.idr)
-        need(named, DROP_IKE_AUTH)
-        if self.has_ppk:
-            config.ppk.settle(payloads, self.sa.sk_d, self.keys.sk_pr)
-            self.has_ppk = False  # once, though memory may end then, and the answer come again
-        if config.credentials is not None:
-            return WAITS
-        expected = ike.psk_auth(self.padded, self.keys.sk_pr, self.response, nonce_i, idr)
-        need(method == ike.AUTH_SHARED_KEY and equal(proof, expected), DROP_IKE_AUTH)
-        return end
-
     def wipe(self):
-        if self.keys:
-            self.keys.wipe()
+        for key in self.keys:
+            wipe(key)
         if self.sa:
             self.sa.wipe()
 
@@ -110,6 +84,7 @@ class Handshake:
     """
 
     payloads = ()  # payloads behind all others of our IKE_SA_INIT
+    may_begin_again = False  # whether who asks for a cookie behind GSA_AUTH may have forgotten us
 
     def __init__(self, config, random, outgoing, path=None, awake=False):
         self.spi_i = bytes(random(len(_NO_SPI)))
@@ -117,7 +92,7 @@ class Handshake:
         self.request = None  # our IKE_SA_INIT as sent last
         self._config = config
         self._outgoing = outgoing
-        self.path = path  # nat.Path or None
+        self._path = path  # nat.Path or None
         self._awake = awake
         self._nonce = bytes(random(_NONCE_LEN))
         self._secret = bytearray(random(_X25519_LEN))
@@ -132,11 +107,6 @@ class Handshake:
     def is_working(self):
         """Whether work() has something to do."""
         return bool(self._job or self._untried or self._judging)
-
-    @property
-    def _is_answered(self):
-        """Whether IKE_SA_INIT is, so that nobody has to ask for a cookie."""
-        return bool(self._untried or self.peers)
 
     def work(self):
         """A slice of work. FormatError: the answer in work was no good and is forgotten."""
@@ -153,37 +123,59 @@ class Handshake:
             self._untried.pop(0).wipe()
             raise
 
-    def take_answer(self, header, data):
+    def take_answer(self, header, data, payloads):
         """An answer to IKE_SA_INIT: a cookie, or work to be done."""
-        payloads = ike.parse_message(data)[1]
         need(ike.unsupported_critical(payloads) is None, DROP_IKE_CRITICAL)
         for cookie in ike.said(payloads, ike.COOKIE):
-            return self._take_cookie(cookie)
+            need(1 <= len(cookie) <= _COOKIE_MOST, DROP_IKE_FORMAT)
+            is_answered = self._untried or self.peers and not self.may_begin_again
+            need(self._cookies and not is_answered, DROP_IKE_MESSAGE_ID)
+            self._cookies -= 1
+            # RFC 7296 section 2.6: the same message again, with the cookie before its payloads
+            return self._send_init([ike.notify(ike.COOKIE, cookie)])
         config = self._config
         if config.credentials is not None:
             config.credentials.check_answer(payloads)
-        known = [peer.response for peer in self._untried + self.peers]
-        need(len(known) < _PEERS and data not in known, DROP_IKE_MESSAGE_ID)
+        known = self._untried + self.peers
+        need(len(known) < _PEERS, DROP_IKE_MESSAGE_ID)
+        for peer in known:
+            need(data != peer.response, DROP_IKE_MESSAGE_ID)
         need(header.spi_r != _NO_SPI, DROP_IKE_SPI)
         peer = Peer(header, data, payloads)
         if config.ppk is not None:
             peer.has_ppk = config.ppk.is_known(payloads)
-        if self.path is not None:
-            peer.to, peer.is_natted = self.path.judge(self.spi_i, peer.spi_r, payloads)
+        if self._path is not None:
+            spis = self.spi_i, peer.spi_r
+            peer.to, peer.keeps_alive = self._path.judge(*spis, payloads, config.is_relayed)
         self._untried.append(peer)
 
-    def verify(self, peer, payloads, holder):
-        """See Peer.verify; holder: the Registration, which hears of what is judged by work()."""
-        found = peer.verify(self._config, self._nonce, payloads)
-        if found == WAITS:
-            conclude = self._config.credentials.conclude
-            self._judging.append(conclude(holder, peer, payloads, self._nonce))
-        return found
+    def verify(self, peer, payloads, error, holder):
+        """Judge an answer to GSA_AUTH → None if it comes from the key server.
 
-    def lose(self, peer):
-        """peer is not the server, or has ended it."""
-        self.peers.remove(peer)
-        peer.wipe()
+        Else the name of the error with which the peer ended it, or FormatError. WAITS where
+        credentials are to judge it, by work(): then holder, the Registration, hears of it.
+        """
+        config = self._config
+        end = ike.error_name(error) if error in FATAL else None
+        if not ike.every(payloads, ike.AUTH):
+            need(end, DROP_IKE_AUTH)
+            return end
+        need(ike.unsupported_critical(payloads) is None, DROP_IKE_CRITICAL)
+        idr = ike.only(payloads, ike.IDr)
+        method, proof = ike.parse_auth(ike.only(payloads, ike.AUTH))
+        named = config.idr is None or ike.parse_auth(idr) == (ike.ID_FQDN, config.idr)
+        need(named, DROP_IKE_AUTH)
+        sk_pr = peer.keys[ike.SK_PR]
+        if peer.has_ppk:
+            config.ppk.settle(payloads, peer.sa.sk_d, sk_pr)
+            peer.has_ppk = False  # once, though memory may end then, and the answer come again
+        if config.credentials is not None:
+            judge = config.credentials.conclude
+            self._judging.append(judge(holder, peer, payloads, self._nonce))
+            return WAITS
+        expected = ike.psk_auth(config.psk, sk_pr, peer.response, self._nonce, idr)
+        need(method == ike.AUTH_SHARED_KEY and equal(proof, expected), DROP_IKE_AUTH)
+        return end
 
     def retransmit(self):
         """Send again what is not answered: the same octets (RFC 7296 section 2.1)."""
@@ -210,12 +202,12 @@ class Handshake:
 
     def _send_init(self, cookie):
         payloads = cookie + [
-            (ike.SA, offer.emit_sai()),
+            (ike.SA, offer.SAI),
             (ike.KE, self._ke),
             (ike.NONCE, self._nonce),
         ]
-        if self.path is not None:
-            payloads += self.path.notify(self.spi_i)
+        if self._path is not None:
+            payloads += self._path.notify(self.spi_i)
         payloads.append(ike.notify(ike.IKEV2_FRAGMENTATION_SUPPORTED))
         for more in (self._config.credentials, self._config.ppk):
             if more is not None:
@@ -229,13 +221,6 @@ class Handshake:
         for data in peer.sa.request or ():
             self._outgoing.append((data, peer.to))
 
-    def _take_cookie(self, cookie):
-        """RFC 7296 section 2.6: the same message again, with the cookie before its payloads."""
-        need(1 <= len(cookie) <= _COOKIE_MOST, DROP_IKE_FORMAT)
-        need(self._cookies and not self._is_answered, DROP_IKE_MESSAGE_ID)
-        self._cookies -= 1
-        self._send_init([ike.notify(ike.COOKIE, cookie)])
-
     def _follow(self, peer):
         """Job: the keys shared with someone who answered, then GSA_AUTH to it. FormatError: it is
         no good.
@@ -244,6 +229,9 @@ class Handshake:
         id_type = ike.ID_KEY_ID
         if config.credentials is not None:
             id_type = config.credentials.id_type
+        most_len = None
+        if peer.fragments:
+            most_len = config.fragment_size and config.fragment_size - _AROUND
         iv_space = 0
         if config.credentials is not None or config.ppk is not None:
             # no two signatures are the same, nor what is said where USE_PPK was taken away
@@ -255,9 +243,7 @@ class Handshake:
         derived = ike.derive(self._nonce, peer.nonce, shared, *spis, peer.key_bits)
         peer.keys = yield from derived
         yield
-        most_len = most_len_of(config.fragment_size)
-        how = True, 1, peer.fragments, most_len, iv_space
-        peer.sa = IkeSA(*spis, peer.keys, peer.kwa, *how)
+        peer.sa = IkeSA(*spis, peer.keys, peer.kwa, True, 1, most_len, iv_space)
         yield
         idi = ike.emit_id(id_type, config.idi)
         payloads = [(ike.IDi, idi)]
@@ -265,7 +251,7 @@ class Handshake:
             payloads.append((ike.IDr, ike.emit_id(ike.ID_FQDN, config.idr)))
         proof = config, self.request, idi
         if peer.has_ppk:
-            payloads += yield from config.ppk.prove(peer.sign, peer.keys.sk_pi, *proof)
+            payloads += yield from config.ppk.prove(peer.sign, peer.keys[ike.SK_PI], *proof)
         else:
             payloads += yield from peer.sign(*proof)
         peer.sa.ask(ike.GSA_AUTH, payloads + offer.ask_for(config, self._awake))

@@ -27,11 +27,12 @@ class Hop(Registration):
 
     def __init__(self, several, *args, **more):
         self._several = several
+        self.most_s = several.most_s
         Registration.__init__(self, *args, **more)
 
     def part(self):
         """Delete the IKE SA, which is established: another server is asked from now on."""
-        self._unicast.delete()
+        self.delete(self.sas[0])
         self._end(CLOSED, REDIRECTED)
 
     def _begin(self, path, awake):
@@ -41,36 +42,31 @@ class Hop(Registration):
 
     def _wait(self):
         self._patience = self._several.patience(self.state == AUTH)
-        self._patience.start(self._now_ms)
+        self._patience.start(self.now_ms)
 
-    def _check_timers(self):
+    def _await(self):
         if self.state in (INIT, AUTH) and self._handshake.is_working:  # on an answer
-            self._patience.heard(self._now_ms)
-        return Registration._check_timers(self)
+            self._patience.heard(self.now_ms)
+        return Registration._await(self)
 
-    def _take_clear(self, header, data):
+    def _take_clear(self, header, data, payloads):
         if self.state == AUTH:  # it was asked again only to see whether it lives
             if header.exchange == ike.IKE_SA_INIT:
-                self._patience.heard(self._now_ms)
+                self._patience.heard(self.now_ms)
         elif self.state == INIT and not self._handshake.is_working:
-            payloads = ike.parse_message(data)[1]
             if error_of(payloads) is None and header.flags & ike.FLAG_R:
                 nonce = self._handshake.nonce
-                if self._several.sends_on(payloads, self._now_ms, nonce) is not None:
+                if self._several.sends_on(payloads, self.now_ms, nonce) is not None:
                     return self._end(FAILED, REDIRECTED)
-        Registration._take_clear(self, header, data)
+        Registration._take_clear(self, header, data, payloads)
         if self.state != STARTING:
-            self._patience.heard(self._now_ms)
-
-    def keep(self, peer):
-        Registration.keep(self, peer)
-        self._unicast.most_s = self._several.most_s
+            self._patience.heard(self.now_ms)
 
     def take_policy(self, payloads, sa):
         where = None
         try:
             if error_of(payloads) is None:
-                where = self._several.sends_on(payloads, self._now_ms)
+                where = self._several.sends_on(payloads, self.now_ms)
         except FormatError:
             pass  # found below, too
         except MemoryError:
@@ -81,13 +77,14 @@ class Hop(Registration):
         Registration.take_policy(self, payloads, sa)
 
     def redirected(self, data):
-        if self._several.follow(data, self._now_ms) == REDIRECTED:
+        if self._several.follow(data, self.now_ms) == REDIRECTED:
             self._outcomes.append(REDIRECTED)
         else:
             self.drops.count(DROP_IKE_REDIRECT)
 
 
 class _Handshake(Handshake):
+    may_begin_again = True
     _is_unused = True  # nothing was worked out with our secret
     _several = None
 
@@ -104,10 +101,6 @@ class _Handshake(Handshake):
     @property
     def nonce(self):
         return self._nonce
-
-    @property
-    def _is_answered(self):
-        return bool(self._untried)  # who asks for a cookie behind GSA_AUTH has forgotten us
 
     def retransmit(self):
         Handshake.retransmit(self)

@@ -14,6 +14,7 @@ from covey.drops import (
     ConfigError,
     FormatError,
     need,
+    sentence,
 )
 from covey.gcm import IV_LEN, TAG_LEN
 from covey.iana import *  # noqa: F403
@@ -22,6 +23,7 @@ from covey.ikesa import *  # noqa: F403
 from covey.ikesa import Value, end_of
 from covey.job import finish
 from covey.port import const
+from covey.sentences import TOO_LONG
 
 # RFC 7296 section 2 asks for 1280 octets and recommends 3000; a board's memory sets the bound.
 MOST_LEN = 4096
@@ -54,32 +56,24 @@ _UNASSIGNED = const(49)  # the one kind of payload between SA and SKF that nobod
 class Header(Value):
     """In a GSA_REKEY both SPIs together are the one SPI of the Rekey SA (RFC 9838, 2.4.1)."""
 
-    def __init__(self, data):
-        (
-            self.spi_i,
-            self.spi_r,
-            self.next_payload,
-            self.version,
-            self.exchange,
-            self.flags,
-            self.message_id,
-            self.length,  # of the whole message, in octets
-        ) = struct.unpack(">8s8sBBBBII", data[:_HEADER])
-
 
 def parse_header(data):
     """The header of a whole message: its length must be exactly len(data)."""
     need(_HEADER <= len(data) <= MOST_LEN, DROP_IKE_HEADER)
-    header = Header(data)
+    header = Header()
+    (
+        header.spi_i,
+        header.spi_r,
+        header.next_payload,
+        header.version,
+        header.exchange,
+        header.flags,
+        header.message_id,
+        header.length,  # of the whole message, in octets
+    ) = struct.unpack(">8s8sBBBBII", data[:_HEADER])
     is_whole = header.version >> 4 == _VERSION >> 4 and header.length == len(data)
     need(is_whole and (any(header.spi_i) or header.exchange == iana.GSA_REKEY), DROP_IKE_HEADER)
     return header
-
-
-def emit_header(spi_i, spi_r, next_payload, exchange, flags, message_id, length):
-    return struct.pack(
-        ">8s8sBBBBII", spi_i, spi_r, next_payload, _VERSION, exchange, flags, message_id, length
-    )
 
 
 # Generic payload header, RFC 7296 section 3.2:
@@ -104,12 +98,8 @@ class Payload(Value):
 
 
 def walk(kind, data, off):
-    """Payloads from off up to SK, SKF or the end → ([Payload], where that is, SK, SKF or 0)."""
-    return finish(_walk_job(kind, data, off))
-
-
-def _walk_job(kind, data, off):
-    """Job: the same in small steps."""
+    """Job: payloads from off up to SK, SKF or the end → ([Payload], where that is, SK, SKF or
+    0)."""
     found = []
     while kind != iana.NO_NEXT_PAYLOAD and kind != iana.SK and kind != iana.SKF:
         end = end_of(data, off)
@@ -122,31 +112,21 @@ def _walk_job(kind, data, off):
     return found, off, kind
 
 
-def envelope_of(data):
-    """What encloses the inner payloads of a message: SK, SKF, or 0 where all is clear."""
-    return walk(parse_header(data).next_payload, data, _HEADER)[2]
-
-
-def parse_chain(first, data):
-    """A chain of clear or decrypted payloads that fills data, the first of kind `first`."""
-    return finish(parse_chain_job(first, data))
-
-
 def parse_chain_job(first, data):
-    """Job: the same in small steps."""
-    found, end, kind = yield from _walk_job(first, data, 0)
+    """Job: a chain of clear or decrypted payloads that fills data, the first of kind `first`."""
+    found, end, kind = yield from walk(first, data, 0)
     need(kind == iana.NO_NEXT_PAYLOAD and end == len(data))
     return found
 
 
 def emit_chain(payloads):
-    """[(kind, body), ...] → octets; the first one's kind is for the header before them."""
+    """[(kind, body), ...] → (kind of the first one, for the header before them; octets)."""
     out = b""
     following = iana.NO_NEXT_PAYLOAD
     for kind, body in reversed(payloads):
         out = struct.pack(">BBH", following, 0, _GENERIC + len(body)) + body + out
         following = kind
-    return out
+    return following, out
 
 
 def unsupported_critical(payloads):
@@ -159,32 +139,24 @@ def unsupported_critical(payloads):
     return None
 
 
-def _first_kind(payloads):
-    return payloads[0][0] if payloads else iana.NO_NEXT_PAYLOAD
-
-
 def check_emitted(length):
     """ConfigError for a message that nobody here would take."""
     if length > MOST_LEN:
-        raise ConfigError(
-            "A message of %d octets is longer than %d: give the group fewer SAs or keys."
-            % (length, MOST_LEN)
-        )
+        raise ConfigError(sentence(TOO_LONG, length, MOST_LEN))
 
 
-def parse_message(data):
-    """A message without protection → (Header, [Payload])."""
-    header = parse_header(data)
-    return header, parse_chain(header.next_payload, data[_HEADER:])
+def parse_clear(header, data):
+    """The payloads of a message without protection, whose Header this is."""
+    return finish(parse_chain_job(header.next_payload, data[_HEADER:]))
 
 
 def emit_message(spi_i, spi_r, exchange, flags, message_id, payloads):
     """A message without protection, of [(kind, body), ...]."""
-    chain = emit_chain(payloads)
+    first, chain = emit_chain(payloads)
     length = _HEADER + len(chain)
     check_emitted(length)
-    first = _first_kind(payloads)
-    return bytearray(emit_header(spi_i, spi_r, first, exchange, flags, message_id, length)) + chain
+    head = spi_i, spi_r, first, _VERSION, exchange, flags, message_id, length
+    return bytearray(struct.pack(">8s8sBBBBII", *head)) + chain
 
 
 # Encrypted payload SK, RFC 7296 section 3.14, with AES-GCM, RFC 5282:
@@ -204,10 +176,10 @@ def emit_message(spi_i, spi_r, exchange, flags, message_id, payloads):
 
 def seal_message(ctx, spi_i, spi_r, exchange, flags, message_id, payloads, iv8):
     """A message whose payloads [(kind, body), ...] are in SK, encrypted by ctx (GCMContext)."""
-    chain = emit_chain(payloads)
+    first, chain = emit_chain(payloads)
     body = iv8 + chain + bytes(1 + TAG_LEN)  # no padding, one octet of pad length
     out = emit_message(spi_i, spi_r, exchange, flags, message_id, [(iana.SK, body)])
-    out[_HEADER] = _first_kind(payloads)
+    out[_HEADER] = first
     ctx.seal(out, 0, _HEADER + _GENERIC, len(chain) + 1)
     return out
 
@@ -231,7 +203,7 @@ def open_job(ctx, data):
     In small steps, where ctx is a RareContext.
     """
     header = parse_header(data)
-    clear, off, kind = walk(header.next_payload, data, _HEADER)
+    clear, off, kind = yield from walk(header.next_payload, data, _HEADER)
     need(kind == iana.SK and end_of(data, off) == len(data))  # it must be there, and the last
     aad_len = off + _GENERIC
     inner = yield from open_text_job(ctx, data, aad_len)
@@ -278,6 +250,22 @@ def rekey_signed_octets(head, inner, auth_off):
 # ---- The key server's half, which boards are built without
 
 
+def parse_message(data):
+    """A message without protection → (Header, [Payload])."""
+    header = parse_header(data)
+    return header, parse_clear(header, data)
+
+
+def parse_chain(first, data):
+    """parse_chain_job, at once."""
+    return finish(parse_chain_job(first, data))
+
+
+def emit_header(spi_i, spi_r, next_payload, exchange, flags, message_id, length):
+    head = spi_i, spi_r, next_payload, _VERSION, exchange, flags, message_id, length
+    return struct.pack(">8s8sBBBBII", *head)
+
+
 def open_octets(ctx, data):
     """open_job, at once."""
     return finish(open_job(ctx, data))
@@ -291,16 +279,15 @@ def open_message(ctx, data):
 
 def emit_head(spi_i, spi_r, exchange, flags, message_id, payloads, inner_len):
     """IKE header and generic header of SK before inner_len octets: 32 octets, lengths to match."""
-    header = emit_header(
-        spi_i, spi_r, iana.SK, exchange, flags, message_id, _HEADER + _GENERIC + inner_len
-    )
-    return bytearray(header) + struct.pack(">BBH", _first_kind(payloads), 0, _GENERIC + inner_len)
+    length = _HEADER + _GENERIC + inner_len
+    header = emit_header(spi_i, spi_r, iana.SK, exchange, flags, message_id, length)
+    first = payloads[0][0] if payloads else iana.NO_NEXT_PAYLOAD
+    return bytearray(header) + struct.pack(">BBH", first, 0, _GENERIC + inner_len)
 
 
 def rekey_to_sign(spi, flags, message_id, payloads):
     """The same for the key server: [(kind, body), ...] with an AUTH of the signature's length."""
-    inner = emit_chain(payloads)
-    first = _first_kind(payloads)
+    first, inner = emit_chain(payloads)
     auth = [p for p in parse_chain(first, inner) if p.kind == iana.AUTH]
     head = emit_head(spi[:8], spi[8:], iana.GSA_REKEY, flags, message_id, payloads, len(inner))
     return rekey_signed_octets(head, inner, auth[0].off)

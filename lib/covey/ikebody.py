@@ -40,7 +40,7 @@ def parse_ke(body):
 
 
 def emit_ke(method, data):
-    return bytes((method >> 8, method & 0xFF, 0, 0)) + data
+    return struct.pack(">HH", method, 0) + data
 
 
 def parse_auth(body):
@@ -115,11 +115,6 @@ def parse_notify(body):
     return Notify(body[0], body[4:at], u16(body, 2), body[at:])
 
 
-def emit_notify(notify):
-    type, spi = notify.type, notify.spi
-    return bytes((notify.protocol, len(spi), type >> 8, type & 0xFF)) + spi + notify.data
-
-
 def nat_detection(spi_i, spi_r, address, port):
     """Data of NAT_DETECTION_SOURCE_IP and _DESTINATION_IP, section 2.23; None without SHA-1 here.
 
@@ -127,7 +122,7 @@ def nat_detection(spi_i, spi_r, address, port):
     """
     if sha1 is None:
         return None
-    return sha1(spi_i + spi_r + address + bytes((port >> 8, port & 0xFF))).digest()
+    return sha1(spi_i + spi_r + address + struct.pack(">H", port)).digest()
 
 
 # Delete, section 3.11:
@@ -154,7 +149,9 @@ def parse_delete(body):
     need(len(body) >= 4)
     protocol, size = body[0], body[1]
     need(size == _SPI_LEN.get(protocol, size) and len(body) == 4 + size * u16(body, 2))
-    spis = [body[off : off + size] for off in range(4, len(body), size or 1)]
+    spis = []
+    for off in range(4, len(body), size or 1):
+        spis.append(body[off : off + size])
     return Delete(protocol, size, spis)
 
 
@@ -174,10 +171,7 @@ def parse_delete(body):
 class TrafficSelector(Value):
     """A range of addresses and ports; protocol 0: any. Of another type: opaque octets only."""
 
-    def __init__(self, proto, start_port, end_port, start_addr, end_addr, kind=None, rest=None):
-        if kind is None:
-            is_v4 = len(start_addr) == 4
-            kind = iana.TS_IPV4_ADDR_RANGE if is_v4 else iana.TS_IPV6_ADDR_RANGE
+    def __init__(self, kind, proto, start_port, end_port, start_addr, end_addr, rest=None):
         self.kind = kind
         self.proto = proto
         self.start_port = start_port
@@ -192,12 +186,12 @@ def parse_ts(data, off=0):
     end = end_of(data, off)
     kind, proto = data[off], data[off + 1]
     if kind not in (iana.TS_IPV4_ADDR_RANGE, iana.TS_IPV6_ADDR_RANGE):
-        return TrafficSelector(proto, 0, 0, b"", b"", kind, data[off + 4 : end]), end
+        return TrafficSelector(kind, proto, 0, 0, b"", b"", data[off + 4 : end]), end
     at = off + _TS_HEADER
     middle = at + (4 if kind == iana.TS_IPV4_ADDR_RANGE else 16)
     need(end - middle == middle - at)
-    addresses = data[at:middle], data[middle:end]
-    return TrafficSelector(proto, u16(data, off + 4), u16(data, off + 6), *addresses, kind), end
+    ports = u16(data, off + 4), u16(data, off + 6)
+    return TrafficSelector(kind, proto, *ports, data[at:middle], data[middle:end]), end
 
 
 # What is in a list of payloads
@@ -205,7 +199,11 @@ def parse_ts(data, off=0):
 
 def every(payloads, kind):
     """The bodies of all payloads of a kind."""
-    return [p.body for p in payloads if p.kind == kind]
+    found = []
+    for payload in payloads:
+        if payload.kind == kind:
+            found.append(payload.body)
+    return found
 
 
 def only(payloads, kind):
@@ -217,17 +215,24 @@ def only(payloads, kind):
 
 def notify(type, data=b""):
     """A notification that concerns no Child SA, as (kind, body)."""
-    return iana.NOTIFY, emit_notify(Notify(0, b"", type, data))
+    return iana.NOTIFY, struct.pack(">BBH", 0, 0, type) + data
 
 
 def notifies(payloads):
     """All notifications → [Notify]."""
-    return [parse_notify(body) for body in every(payloads, iana.NOTIFY)]
+    found = []
+    for body in every(payloads, iana.NOTIFY):
+        found.append(parse_notify(body))
+    return found
 
 
 def said(payloads, type):
     """The data of all notifications of a type."""
-    return [n.data for n in notifies(payloads) if n.type == type]
+    found = []
+    for n in notifies(payloads):
+        if n.type == type:
+            found.append(n.data)
+    return found
 
 
 def error_of(payloads):
@@ -247,6 +252,11 @@ def error_name(type):
 
 
 # ---- The key server's half, which boards are built without
+
+
+def emit_notify(notify):
+    head = notify.protocol, len(notify.spi), notify.type
+    return struct.pack(">BBH", *head) + notify.spi + notify.data
 
 
 def emit_delete(delete):

@@ -45,7 +45,7 @@ def seal(ctx, spi_i, spi_r, exchange, flags, message_id, payloads, iv, most_len=
     what fits, or None, leaves the message in one piece.
     """
     head = spi_i, spi_r, exchange, flags, message_id
-    chain = ike.emit_chain(payloads)
+    first, chain = ike.emit_chain(payloads)
     whole_len = _HEADER + _GENERIC + IV_LEN + len(chain) + 1 + TAG_LEN
     if most_len is None or whole_len <= most_len:
         return [ike.seal_message(ctx, *head, payloads, iv())]
@@ -53,31 +53,24 @@ def seal(ctx, spi_i, spi_r, exchange, flags, message_id, payloads, iv, most_len=
     room = most_len - _HEADER - _SKF - IV_LEN - 1 - TAG_LEN
     total = -(-len(chain) // room)
     return [
-        _seal_part(ctx, head, payloads[0][0], number, total, chain, room, iv())
+        _seal_part(ctx, head, first, number, total, chain, room, iv())
         for number in range(1, total + 1)
     ]
 
 
 def _seal_part(ctx, head, first, number, total, chain, room, iv8):
     part = chain[(number - 1) * room : number * room]
-    length = _SKF + IV_LEN + len(part) + 1 + TAG_LEN
-    spi_i, spi_r, exchange, flags, message_id = head
-    out = bytearray(
-        ike.emit_header(spi_i, spi_r, iana.SKF, exchange, flags, message_id, _HEADER + length)
-    )
-    out += struct.pack(">BBHHH", first if number == 1 else 0, 0, length, number, total)
-    aad_len = len(out)
-    out += iv8
-    out += part
-    out += bytes(1 + TAG_LEN)
-    ctx.seal(out, 0, aad_len, len(part) + 1)
+    body = struct.pack(">HH", number, total) + iv8 + part + bytes(1 + TAG_LEN)
+    out = ike.emit_message(*head, [(iana.SKF, body)])
+    out[_HEADER] = first if number == 1 else 0
+    ctx.seal(out, 0, _HEADER + _SKF, len(part) + 1)
     return out
 
 
 def number_of(data):
     """The number of the fragment in a datagram; 0 for a whole message. FormatError: neither."""
     header = ike.parse_header(data)
-    _, off, kind = ike.walk(header.next_payload, data, _HEADER)
+    _, off, kind = finish(ike.walk(header.next_payload, data, _HEADER))
     if kind != iana.SKF:
         return 0
     return _numbers(data, off)[0]
@@ -128,7 +121,7 @@ class Reassembly:
     def open_job(self, ctx, data):
         """Job: the same in small steps, where ctx is a RareContext."""
         header = ike.parse_header(data)
-        clear, off, kind = ike.walk(header.next_payload, data, _HEADER)
+        clear, off, kind = yield from ike.walk(header.next_payload, data, _HEADER)
         if kind != iana.SKF:
             opened = yield from ike.open_job(ctx, data)
             return opened

@@ -7,6 +7,8 @@ The new SA has keys from the old one's SK_d and a fresh X25519 product, and GSK_
 SK_d. Its original initiator is who rekeyed. Both roles are jobs.
 """
 
+import struct
+
 from covey import ike, offer, x25519
 from covey.drops import DROP_IKE_KE, FormatError
 from covey.exchange import IkeSA
@@ -41,7 +43,7 @@ class _Basis:
 
     def __init__(self, old):
         self._sk_d = bytearray(old.sk_d)
-        self._fragments = old.fragments, old.most_len
+        self._most_len = old.most_len
         self._secret = b""
 
     def make(self, shared, nonces, spis, bits, kwa, is_initiator):
@@ -49,9 +51,10 @@ class _Basis:
         keys = yield from ike.derive(*nonces, shared, *spis, bits, self._sk_d)
         try:
             yield
-            sa = IkeSA(*spis, keys, kwa, is_initiator, 0, *self._fragments)
+            sa = IkeSA(*spis, keys, kwa, is_initiator, 0, self._most_len)
         finally:
-            keys.wipe()
+            for key in keys:
+                wipe(key)
         return Made(sa, *nonces)
 
     def agree(self, public):
@@ -78,8 +81,11 @@ class Opening(_Basis):
 
     def ready(self):
         public = yield from x25519.multiply(self._secret, x25519.BASE)
+        spi = self._spi  # the same as in offer.SAI
+        all_of_it = _proposal(2, 1, spi, 256, ike.KW_5649_256)
+        all_of_it += _proposal(0, 2, spi, 128, ike.KW_5649_128, ike.KW_5649_256)
         self.payloads = [
-            (ike.SA, offer.emit_sai(self._spi)),
+            (ike.SA, all_of_it),
             (ike.NONCE, self._nonce),
             (ike.KE, ike.emit_ke(ike.CURVE25519, public)),
         ]
@@ -127,15 +133,27 @@ class Answering(_Basis):
         nonces = self._peer_nonce, self._nonce
         spis = proposal.spi, self._spi
         made = yield from self.make(shared, nonces, spis, self._bits, self._kwa, False)
-        cipher = offer.GCM_256 if self._bits == 256 else offer.GCM_128
-        kwa = offer.KWA_256 if self._kwa == ike.KW_5649_256 else offer.KWA_128
-        chosen = cipher, offer.PRF, offer.CURVE25519, kwa
         payloads = [
-            (ike.SA, offer.proposal(0, proposal.num, ike.IKE, self._spi, *chosen)),
+            (ike.SA, _proposal(0, proposal.num, self._spi, self._bits, self._kwa)),
             (ike.NONCE, self._nonce),
             (ike.KE, ike.emit_ke(ike.CURVE25519, public)),
         ]
         return payloads, made
+
+
+def _proposal(more, num, spi, bits, *kwas):
+    """Octets of a proposal for an IKE SA (RFC 7296 section 3.3.1). more: 2 where another follows;
+    bits: of AES-GCM, whose transform alone has an attribute: its key length.
+    """
+    out = struct.pack(">BBHBBHHH", 3, 0, 12, ike.ENCR, 0, ike.ENCR_AES_GCM_16, 0x800E, bits)
+    others = [(ike.PRF, ike.PRF_HMAC_SHA2_256), (ike.KE_METHOD, ike.CURVE25519)]
+    others += [(ike.KWA, kwa) for kwa in kwas]
+    left = len(others)
+    for kind, id in others:
+        left -= 1
+        out += struct.pack(">BBHBBH", 3 if left else 0, 0, 8, kind, 0, id)
+    head = more, 0, 8 + len(spi) + len(out), num, ike.IKE, len(spi), 1 + len(others)
+    return struct.pack(">BBHBBBB", *head) + spi + out
 
 
 def _choose(proposals):
@@ -157,10 +175,22 @@ def _choose(proposals):
 def _is_sound(proposal):
     if len(proposal.spi) != _SPI_LEN or not any(proposal.spi):
         return False
-    none = ike.Transform(ike.INTEG, ike.INTEG_NONE)  # may stand beside an AEAD cipher, once
     for t in proposal.transforms:
-        if t.kind not in _TYPES or t.kind == ike.INTEG and t != none:
+        if t.kind not in _TYPES:
             return False
-        if not t.has_valid_key_length():
+        if t.kind == ike.INTEG and (t.id != ike.INTEG_NONE or t.unknown_attribute):
+            return False  # NONE may stand beside an AEAD cipher, once
+        if not has_valid_key_length(t):
             return False
     return [t.kind for t in proposal.transforms].count(ike.INTEG) < 2
+
+
+def has_valid_key_length(transform):
+    """AES says how long its key is, KWA and all others of ours don't (section 3.3.5).
+
+    Where this is wrong, the whole proposal is to be rejected.
+    """
+    if transform.kind == ike.ENCR:
+        takes_one = transform.id in (ike.ENCR_AES_GCM_16, ike.ENCR_NULL_AUTH_AES_GMAC)
+        return transform.key_bits is not None or not takes_one
+    return transform.key_bits is None

@@ -9,7 +9,7 @@ from covey import iana
 from covey.drops import need
 from covey.octets import u16, wipe
 from covey.port import const
-from covey.prf import prf, prf_blocks, prf_plus
+from covey.prf import fill, prf, prf_plus
 
 _HEADER = const(8)  # of a proposal, without its SPI; of a transform likewise
 _MORE_PROPOSALS = const(2)
@@ -22,22 +22,19 @@ _TV = const(0x8000)  # the AF bit: two octets of value stand in place of the len
 
 KWK_LEN = {iana.KW_5649_128: 16, iana.KW_5649_192: 24, iana.KW_5649_256: 32}  # octets
 
+# Which of the keys that derive() makes
+SK_D = 0
+SK_EI = 1
+SK_ER = 2
+SK_PI = 3
+SK_PR = 4
+
 _PRF_LEN = const(32)
 _SALT_LEN = const(4)  # RFC 5282 section 7.1: follows the AES key
 
 
 class Value:
-    """Plain fields: equal if all are, shown by name, except what may be secret or long."""
-
-    _hidden = ()
-
-    def __eq__(self, other):
-        return type(self) is type(other) and self.__dict__ == other.__dict__
-
-    def __repr__(self):
-        fields = self.__dict__
-        shown = [n + "=" + ("..." if n in self._hidden else repr(fields[n])) for n in fields]
-        return type(self).__name__ + "(" + ", ".join(shown) + ")"
+    """Plain fields. Equal if all are, and shown by name: not on boards, see below."""
 
 
 # Attribute, RFC 7296 section 3.3.5:
@@ -96,16 +93,6 @@ class Transform(Value):
         self.key_bits = key_bits
         self.algorithm = algorithm
         self.unknown_attribute = False  # then not acceptable, RFC 7296 section 3.3.6
-
-    def has_valid_key_length(self):
-        """AES says how long its key is, KWA and all others of ours don't (section 3.3.5).
-
-        Where this is wrong, the whole proposal is to be rejected.
-        """
-        if self.kind == iana.ENCR:
-            takes_one = self.id in (iana.ENCR_AES_GCM_16, iana.ENCR_NULL_AUTH_AES_GMAC)
-            return self.key_bits is not None or not takes_one
-        return self.key_bits is None
 
 
 def end_of(data, off, least=4):
@@ -196,26 +183,12 @@ def parse_sa(body):
     return found
 
 
-class Keys(Value):
-    """The keys of an IKE SA. SK_ai and SK_ar are empty: the cipher is an AEAD."""
-
-    _hidden = ("all", "sk_d", "sk_ei", "sk_er", "sk_pi", "sk_pr")
-
-    def __init__(self, *keys):
-        self.all = keys
-        # Of SK_ei and SK_er: AES key, then four octets of salt
-        self.sk_d, self.sk_ei, self.sk_er, self.sk_pi, self.sk_pr = keys
-
-    def wipe(self):
-        for key in self.all:
-            wipe(key)
-
-
 def derive(nonce_i, nonce_r, shared, spi_i, spi_r, key_bits, sk_d=None):
-    """Job: RFC 7296 section 2.14 with PRF_HMAC_SHA2_256 and AES-GCM of key_bits → Keys.
+    """Job: RFC 7296 section 2.14 with PRF_HMAC_SHA2_256 and AES-GCM of key_bits → the keys of an
+    IKE SA, bytearrays: SK_D and so on. Of SK_EI and SK_ER: an AES key, then its salt.
 
-    shared is wiped. sk_d: that of the IKE SA which this one replaces (section 2.18); None: a
-    first one.
+    SK_ai and SK_ar are empty: the cipher is an AEAD. shared is wiped. sk_d: that of the IKE SA
+    which this one replaces (section 2.18); None: a first one.
     """
     encr_len = key_bits // 8 + _SALT_LEN
     if sk_d is None:
@@ -223,35 +196,26 @@ def derive(nonce_i, nonce_r, shared, spi_i, spi_r, key_bits, sk_d=None):
     else:
         skeyseed = prf(sk_d, shared, nonce_i, nonce_r)
     wipe(shared)
-    seed = nonce_i + nonce_r + spi_i + spi_r
-    blocks = prf_blocks(skeyseed, seed)
-    stream = bytearray(6 * _PRF_LEN)  # with 128 bits a block more than is needed
+    stream = bytearray(3 * _PRF_LEN + 2 * encr_len)
     try:
-        for off in range(0, len(stream), _PRF_LEN):
-            yield
-            stream[off : off + _PRF_LEN] = next(blocks)
+        yield from fill(stream, skeyseed, nonce_i + nonce_r + spi_i + spi_r)
         yield
-        parts = []
+        keys = []
         off = 0
         for length in (_PRF_LEN, encr_len, encr_len, _PRF_LEN, _PRF_LEN):
-            parts.append(bytearray(stream[off : off + length]))
+            keys.append(stream[off : off + length])
             off += length
-        return Keys(*parts)
+        return keys
     finally:
         wipe(stream)
 
 
-def psk_pad(psk):
-    """What psk_auth() takes of a pre-shared key."""
-    return prf(psk, b"Key Pad for IKEv2")
-
-
-def psk_auth(padded, sk_p, real_message, peer_nonce, id_body):
+def psk_auth(psk, sk_p, real_message, peer_nonce, id_body):
     """AUTH data of the shared-key method, RFC 7296 section 2.15 → 32 octets.
 
-    padded: see psk_pad. Who sends gives its own sk_p, first message as sent and ID body, and the
-    other's nonce.
+    Who sends gives its own sk_p, first message as sent and ID body, and the other's nonce.
     """
+    padded = prf(psk, b"Key Pad for IKEv2")
     return prf(padded, real_message, peer_nonce, prf(sk_p, id_body))
 
 
@@ -262,6 +226,36 @@ def default_kwk(sk_d, kwa):
 
 
 # ---- The key server's half, which boards are built without
+
+
+def _is_equal(value, other):
+    return type(value) is type(other) and value.__dict__ == other.__dict__
+
+
+def _shown(value):
+    """Its fields by name, except what may be secret or long."""
+    fields = value.__dict__
+    shown = [n + "=" + ("..." if n in value._hidden else repr(fields[n])) for n in fields]
+    return type(value).__name__ + "(" + ", ".join(shown) + ")"
+
+
+Value._hidden = ()
+Value.__eq__ = _is_equal
+Value.__repr__ = _shown
+
+
+class Keys(Value):
+    """What derive() makes, by name."""
+
+    _hidden = ("all", "sk_d", "sk_ei", "sk_er", "sk_pi", "sk_pr")
+
+    def __init__(self, *keys):
+        self.all = keys
+        self.sk_d, self.sk_ei, self.sk_er, self.sk_pi, self.sk_pr = keys
+
+    def wipe(self):
+        for key in self.all:
+            wipe(key)
 
 
 def emit_attribute(kind, value):

@@ -155,18 +155,18 @@ class KD(Value):
         self.member = member
 
 
-def parse_kd(body):
-    """Body of a KD payload → KD."""
-    return finish(parse_kd_job(body))
-
-
 def parse_kd_job(body):
-    """Job: the same in small steps."""
+    """Job: body of a KD payload → KD."""
     found = yield from parse_job(body, DROP_KD, _parse_key_bag, _parse_member_bag)
     return KD(*found)
 
 
 # ---- The key server's half, which boards are built without
+
+
+def parse_kd(body):
+    """parse_kd_job, at once."""
+    return finish(parse_kd_job(body))
 
 
 def emit_substructure(protocol, spi, content):

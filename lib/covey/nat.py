@@ -33,32 +33,33 @@ class Path:
 
     def notify(self, spi_i):
         """The notifications of our IKE_SA_INIT; none where there is no SHA-1."""
-        source = ike.nat_detection(spi_i, bytes(8), *self._own)
-        if source is None:
+        own, theirs = self._detected(spi_i, bytes(8))
+        if own is None:
             return []
         return [
-            ike.notify(ike.NAT_DETECTION_SOURCE_IP, source),
-            ike.notify(
-                ike.NAT_DETECTION_DESTINATION_IP,
-                ike.nat_detection(spi_i, bytes(8), *self._theirs),
-            ),
+            ike.notify(ike.NAT_DETECTION_SOURCE_IP, own),
+            ike.notify(ike.NAT_DETECTION_DESTINATION_IP, theirs),
         ]
 
-    def judge(self, spi_i, spi_r, payloads):
-        """The payloads of an answer → (HOME or FLOATED, whether we are behind a NAT).
+    def judge(self, spi_i, spi_r, payloads, is_relayed):
+        """The payloads of an answer → (HOME or FLOATED, whether that way is to be kept open).
 
-        A server that says nothing about it does not know how: then nothing changes.
+        So it is behind a NAT of ours, and with is_relayed anyway, if there is a marker. A server
+        that says nothing about it does not know how: then nothing changes.
         """
         sources = ike.said(payloads, ike.NAT_DETECTION_SOURCE_IP)
         destinations = ike.said(payloads, ike.NAT_DETECTION_DESTINATION_IP)
+        own, theirs = self._detected(spi_i, spi_r)
+        has_marker = self.has_marker
+        if own is not None and sources and destinations:
+            is_natted = own not in destinations
+            is_relayed = is_relayed or is_natted
+            has_marker = has_marker or is_natted or theirs not in sources
+        return FLOATED if has_marker != self.has_marker else HOME, has_marker and is_relayed
+
+    def _detected(self, spi_i, spi_r):
         own = ike.nat_detection(spi_i, spi_r, *self._own)
-        if own is None or not sources or not destinations:
-            return HOME, False
-        is_natted = own not in destinations
-        theirs = ike.nat_detection(spi_i, spi_r, *self._theirs)
-        if self.has_marker or not is_natted and theirs in sources:
-            return HOME, is_natted
-        return FLOATED, is_natted
+        return own, ike.nat_detection(spi_i, spi_r, *self._theirs)
 
 
 def has_marker(buf, n):
@@ -69,12 +70,9 @@ def has_marker(buf, n):
     """
     if n < len(_MARKER) or buf[: len(_MARKER)] != _MARKER:
         return False
-    return not (_says(buf, n, 24, n) and not _says(buf, n, 28, n - len(_MARKER)))
-
-
-def _says(buf, n, off, length):
-    """Whether the four octets at off are this length."""
-    return n >= off + 4 and u32(buf, off) == length
+    if n < 28 or u32(buf, 24) != n:
+        return True
+    return n >= 32 and u32(buf, 28) == n - len(_MARKER)
 
 
 def addressed(data, to, server):

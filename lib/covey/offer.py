@@ -1,45 +1,49 @@
 """What a member offers and asks for: proposals for its IKE SA, IDg, SAg, N(GROUP_SENDER).
 
 AES-GCM-16 throughout, for data AES-GMAC too, and a key wrap that is never weaker than the cipher
-beside it.
+beside it. What never changes stands here as it is sent (RFC 7296 sections 3.3.1, 3.3.2): a line
+for each proposal's header and for each transform.
 """
 
-import struct
-
-from covey import der, ike
+from covey import ike
 from covey.drops import DROP_IKE_PROPOSAL, FormatError
 
-# Transforms that never change, as they are sent (RFC 7296 section 3.3.2) but for the header of
-# four octets: type, 0, ID; then the key length in bits, or a DER AlgorithmIdentifier
-GCM_256 = b"\1\0\0\x14\x80\x0e\1\0"
-GCM_128 = b"\1\0\0\x14\x80\x0e\0\x80"
-PRF = b"\2\0\0\5"  # PRF_HMAC_SHA2_256
-CURVE25519 = b"\4\0\0\x1f"
-KWA_256 = b"\x0d\0\0\3"
-KWA_128 = b"\x0d\0\0\1"
+# Body of the SA payload of our IKE_SA_INIT. Two proposals, since a responder may combine all
+# transforms within one (RFC 7296 section 3.3).
+SAI = (
+    b"\2\0\0\x2c\1\1\0\4"  # 1: for IKE, without SPI, of four transforms
+    b"\3\0\0\x0c\1\0\0\x14\x80\x0e\1\0"  # ENCR_AES_GCM_16, 256 bits
+    b"\3\0\0\x08\2\0\0\5"  # PRF_HMAC_SHA2_256
+    b"\3\0\0\x08\4\0\0\x1f"  # CURVE25519
+    b"\0\0\0\x08\x0d\0\0\3"  # KW_5649_256
+    b"\0\0\0\x34\2\1\0\5"  # 2
+    b"\3\0\0\x0c\1\0\0\x14\x80\x0e\0\x80"  # ENCR_AES_GCM_16, 128 bits
+    b"\3\0\0\x08\2\0\0\5"
+    b"\3\0\0\x08\4\0\0\x1f"
+    b"\3\0\0\x08\x0d\0\0\1"  # KW_5649_128
+    b"\0\0\0\x08\x0d\0\0\3"  # KW_5649_256
+)
 
-# Of an IKE SA: (number of the proposal, bits of AES-GCM, KWA)
+# What it comes to: (number of the proposal, bits of AES-GCM, KWA)
 _OFFERED = (1, 256, ike.KW_5649_256), (2, 128, ike.KW_5649_128), (2, 128, ike.KW_5649_256)
 
-
-def proposal(more, num, protocol, spi, *transforms):
-    """Octets of a proposal, RFC 7296 section 3.3.1. more: 2 where another one follows."""
-    out = b""
-    left = len(transforms)
-    for transform in transforms:
-        left -= 1
-        out += struct.pack(">BBH", 3 if left else 0, 0, 4 + len(transform)) + transform
-    head = more, 0, 8 + len(spi) + len(out), num, protocol, len(spi), len(transforms)
-    return struct.pack(">BBHBBBB", *head) + spi + out
-
-
-def emit_sai(spi=b""):
-    """Body of the SA payload of our IKE_SA_INIT; with our SPI: of the rekey of an IKE SA.
-
-    Two proposals, since a responder may combine all transforms within one (RFC 7296 section 3.3).
-    """
-    all_of_it = proposal(2, 1, ike.IKE, spi, GCM_256, PRF, CURVE25519, KWA_256)
-    return all_of_it + proposal(0, 2, ike.IKE, spi, GCM_128, PRF, CURVE25519, KWA_128, KWA_256)
+# SAg: one for each protocol, with the same number (RFC 9838 section 2.3.3)
+_SAG = (
+    b"\2\0\0\x48\1\6\0\5"  # for GIKE_UPDATE
+    b"\3\0\0\x0c\1\0\0\x14\x80\x0e\1\0"  # ENCR_AES_GCM_16, 256 bits
+    b"\3\0\0\x0c\1\0\0\x14\x80\x0e\0\x80"  # and 128
+    b"\3\0\0\x08\x0d\0\0\3"  # KW_5649_256
+    b"\3\0\0\x08\x0d\0\0\1"  # KW_5649_128
+    b"\0\0\0\x18\x0e\0\0\2\0\x12\0\x0c"  # GCAUTH_DIGITAL_SIGNATURE by
+    b"\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03\x02"  # der.ECDSA_WITH_SHA256
+    b"\0\0\0\x48\1\3\0\6"  # for ESP
+    b"\3\0\0\x0c\1\0\0\x14\x80\x0e\1\0"  # ENCR_AES_GCM_16, 256 bits
+    b"\3\0\0\x0c\1\0\0\x14\x80\x0e\0\x80"  # and 128
+    b"\3\0\0\x0c\1\0\0\x15\x80\x0e\1\0"  # ENCR_NULL_AUTH_AES_GMAC, 256 bits
+    b"\3\0\0\x0c\1\0\0\x15\x80\x0e\0\x80"  # and 128
+    b"\3\0\0\x08\5\0\0\2"  # SN_32_UNSPECIFIED
+    b"\0\0\0\x08\5\0\0\0"  # SN_32_SEQUENTIAL
+)
 
 
 def parse_sar(body, spi_len=0):
@@ -61,13 +65,16 @@ def parse_sar(body, spi_len=0):
 
 def has_all(proposal, key_bits, kwa):
     """Whether an ike.Proposal holds what an IKE SA is made of."""
-    wanted = [
-        ike.Transform(ike.ENCR, ike.ENCR_AES_GCM_16, key_bits),
-        ike.Transform(ike.PRF, ike.PRF_HMAC_SHA2_256),
-        ike.Transform(ike.KE_METHOD, ike.CURVE25519),
-        ike.Transform(ike.KWA, kwa),
-    ]
-    return all([transform in proposal.transforms for transform in wanted])
+    wanted = {
+        (ike.ENCR, ike.ENCR_AES_GCM_16, key_bits),
+        (ike.PRF, ike.PRF_HMAC_SHA2_256, None),
+        (ike.KE_METHOD, ike.CURVE25519, None),
+        (ike.KWA, kwa, None),
+    }
+    for transform in proposal.transforms:
+        if not transform.unknown_attribute:
+            wanted.discard((transform.kind, transform.id, transform.key_bits))
+    return not wanted
 
 
 def ask_for(config, awake=False, sends=True):
@@ -76,20 +83,7 @@ def ask_for(config, awake=False, sends=True):
     awake: say that we have not started anew since we got the keys that we have. sends: False, to
     receive only, whatever covey.json says.
     """
-    # Digital signatures, by ecdsa-with-SHA256
-    gcauth = b"\x0e\0\0\2\0\x12\0\x0c" + der.ECDSA_WITH_SHA256
-    # One for each protocol, with the same number (RFC 9838 section 2.3.3)
-    rekeys = GCM_256, GCM_128, KWA_256, KWA_128, gcauth
-    data = (
-        GCM_256,
-        GCM_128,
-        b"\1\0\0\x15\x80\x0e\1\0",  # AES-GMAC of 256 bits, and
-        b"\1\0\0\x15\x80\x0e\0\x80",  # of 128
-        b"\5\0\0\2",  # SN_32_UNSPECIFIED, and
-        b"\5\0\0\0",  # SN_32_SEQUENTIAL
-    )
-    sag = proposal(2, 1, ike.GIKE_UPDATE, b"", *rekeys) + proposal(0, 1, ike.ESP, b"", *data)
-    payloads = [group_of(config), (ike.SA, sag)]
+    payloads = [group_of(config), (ike.SA, _SAG)]
     if config.sender and sends:
         payloads.append(ike.notify(ike.GROUP_SENDER, b"\0\0\0\1"))
     if awake:

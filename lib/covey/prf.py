@@ -5,6 +5,7 @@ padded as an integer, a sixth of what a loop over 64 octets takes there; what pa
 integers cannot be wiped, which docs/threat-model.md counts in.
 """
 
+from covey.job import finish
 from covey.port import const, sha256
 
 PRF_LEN = 32  # octets of output, and the preferred key length
@@ -32,18 +33,15 @@ def prf_plus(key, seed, n):
 
     The caller owns the bytearray and wipes it. ValueError beyond 255 blocks, where RFC 7296 ends.
     """
-    if n > 255 * PRF_LEN:
-        raise ValueError("prf+ yields no more than 8160 octets")
     out = bytearray(n)
-    blocks = prf_blocks(key, seed)
-    for off in range(0, n, PRF_LEN):
-        out[off : off + PRF_LEN] = next(blocks)[: n - off]
+    finish(fill(out, key, seed))
     return out
 
 
-def prf_blocks(key, seed):
-    """Iterator: T1, T2, … of prf+."""
+def fill(out, key, seed):
+    """Job, a step for each block: as much of prf+ as there is room for."""
     block = b""
-    for i in range(1, 256):
-        block = prf(key, block, seed, bytes((i,)))
-        yield block
+    for off in range(0, len(out), PRF_LEN):
+        yield
+        block = prf(key, block, seed, bytes((off // PRF_LEN + 1,)))  # 256 is no octet
+        out[off : off + PRF_LEN] = block[: len(out) - off]

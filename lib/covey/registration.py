@@ -26,13 +26,12 @@ from covey.drops import (
     DROP_IKE_HEADER,
     DROP_IKE_MESSAGE_ID,
     DROP_IKE_SPI,
-    Drops,
     FormatError,
     name_of,
     need,
 )
 from covey.handshake import WAITS, Handshake
-from covey.nat import FLOATED
+from covey.job import finish
 from covey.octets import wipe
 from covey.port import const, random_bytes
 from covey.unicast import TIMEOUT, Unicast
@@ -40,38 +39,38 @@ from covey.unicast import TIMEOUT, Unicast
 STARTING = 0  # our public value is being computed
 INIT = 1  # IKE_SA_INIT is out
 AUTH = 2  # GSA_AUTH is out, to everyone who answered; from here on the server has proven itself:
-REGISTERED = 3  # .gsa and .kd are those of the group
-PULLING = 4  # they are asked for again
-REFUSED = 5  # no policy for us (.reason); the IKE SA is up
-REFUSING = 6  # the server is told that we don't take its policy
-LEAVING = 7  # the server is told that we go
-LEFT = 8  # it knows; the IKE SA is up
+PULLING = 3  # .gsa and .kd are asked for again
+REFUSING = 4  # the server is told that we don't take its policy
+LEAVING = 5  # the server is told that we go
+# Outcomes:
+REGISTERED = 6  # .gsa and .kd are those of the group
+REFUSED = 7  # no policy for us (.reason); the IKE SA is up
+LEFT = 8  # the server knows; the IKE SA is up
 FAILED = 9  # no IKE SA (.reason, .noted): none was made, or the server answers no more
 CLOSED = 10  # the IKE SA is over (.reason): ended by the server, or by close()
 
 NO_MEMORY = "no_memory"  # .reason where the server's answer was good, and could not be read
 
-# What leads where, besides to FAILED and CLOSED
+# What leads where, besides to FAILED and CLOSED: a bit for each state
 _NEXT = (
-    (INIT,),  # from STARTING
-    (AUTH,),  # from INIT, and so on
-    (REGISTERED, REFUSED, REFUSING),
-    (PULLING, LEAVING, REFUSING),
-    (REGISTERED, REFUSED, REFUSING),
-    (PULLING, LEAVING),
-    (REFUSED,),
-    (LEFT,),
-    (PULLING,),
-    (),
-    (),
+    1 << INIT,  # from STARTING
+    1 << AUTH,  # from INIT, and so on
+    1 << REGISTERED | 1 << REFUSED | 1 << REFUSING,
+    1 << REGISTERED | 1 << REFUSED | 1 << REFUSING,
+    1 << REFUSED,
+    1 << LEFT,
+    1 << PULLING | 1 << LEAVING | 1 << REFUSING,
+    1 << PULLING | 1 << LEAVING,
+    1 << PULLING,
+    0,
+    0,
 )
-_OUTCOMES = (REGISTERED, REFUSED, LEFT, FAILED, CLOSED)
 
 _IDLE_MS = const(60000)
 _LATE_MS = const(5000)  # from GSA_AUTH to its answer, which is repeated as it was
 
 
-class Registration:
+class Registration(Unicast):
     """One IKE SA with a key server, from its first message to its end.
 
     config: a Config; its psk is read until the server has proven itself. random(n) draws SPI (8),
@@ -84,28 +83,19 @@ class Registration:
     noted = None  # the last error that nothing proves, by name: a hint for a person
     kwa = None  # KWA transform of the IKE SA over which .gsa and .kd came
     is_late = False  # the server may have made .gsa and .kd long ago: see _LATE_MS
-    # Of the last answer to a liveness check: its payloads, when that was asked first, and when the
-    # answer came; until somebody takes it
-    alive = None
     report_s = 0  # how far apart the server wants reports, see report.py; 0: none
-    inbands = ()  # requests.Inband
 
     def __init__(self, config, now_ms, random=random_bytes, drops=None, path=None, awake=False):
+        Unicast.__init__(self, config, now_ms, random, drops)
         self.state = STARTING
-        self.drops = drops or Drops()
         self.gsa = None  # gsa.GSA and
         self.kd = None  # kd.KD of the last registration or pull, until somebody takes them
         self.transport_mode = False  # whether N(USE_TRANSPORT_MODE) came with them
         self.kwk = None  # the default KWK (GSK_w), a bytearray; wiped with the IKE SA
-        self._config = config
         self.asked_to_send = config.sender  # the last time
-        self._random = random
-        self._outgoing = []  # (datagram, where to: see covey.nat)
-        self._handshake = self._begin(path, awake)
+        self._handshake = self._begin(path, awake)  # until the server has proven itself
         self._spi_i = self._handshake.spi_i
-        self._unicast = None  # Unicast with the server that has proven itself
         self._outcomes = []
-        self._now_ms = now_ms
         self._patience = Patience(config)
         self._patience.start(now_ms)
 
@@ -125,29 +115,33 @@ class Registration:
         source: what take_outgoing() says of the answer to it (RFC 7296 section 2.11); None: the
         server's usual place.
         """
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         try:
-            self._receive(data, source)
+            header = ike.parse_header(data)
+            is_clear = header.next_payload not in (ike.SK, ike.SKF)
+            if not is_clear and self._handshake is None:
+                self._take(header, data, source)
+                return 0
+            need(header.spi_i == self._spi_i, DROP_IKE_SPI)
+            need(not header.flags & ike.FLAG_I, DROP_IKE_HEADER)  # we are the original initiator
+            if is_clear:
+                self._take_clear(header, data, ike.parse_clear(header, data))
+            else:
+                need(self.state == AUTH, DROP_IKE_SPI)
+                self._take_auth(header, data)
         except FormatError as e:
             return self.drops.count(e.reason)
         return 0
 
-    def has_ended(self, data):
-        """Whether a datagram is of an IKE SA of ours that is over: it may be a repeat."""
-        return self._unicast is not None and self._unicast.has_ended(data)
-
     def step(self, now_ms):
         """A slice of work, a few ms on a board → ms until the next is needed; 0: at once."""
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         handshake = self._handshake
         if handshake and handshake.is_working:
             self._work(handshake)
-        if self._unicast and self.state == AUTH:  # memory ended where its answer was taken
+        if self.sas and self.state == AUTH:  # memory ended where its answer was taken
             self._end(FAILED, NO_MEMORY)
-        if self._unicast:
-            wait_ms = self._unicast.step(now_ms)
-        else:
-            wait_ms = self._check_timers()
+        wait_ms = self._await() if self.state <= AUTH else self._follow()
         if self._outgoing or self._handshake and self._handshake.is_working:
             return 0
         return wait_ms
@@ -183,15 +177,11 @@ class Registration:
         self.asked_to_send = self._config.sender and sends
         return True
 
-    def say(self, payloads, now_ms, most_s=3600):
-        """See Unicast.say. False: not in this state, too."""
-        return self.is_established and self._unicast.say(payloads, now_ms, most_s)
-
     def leave(self, now_ms):
         """Tell the server that we leave the group. False: not in this state."""
         if not self._tell(LEAVING, ike.REGISTRATION_FAILED, now_ms):
             return False
-        self._unicast.is_closing = True
+        self.is_closing = True
         return True
 
     def refuse(self, now_ms, reason="policy"):
@@ -217,32 +207,20 @@ class Registration:
 
     def _wait(self):
         """An answer is awaited from now on."""
-        self._patience.start(self._now_ms)
+        self._patience.start(self.now_ms)
 
     # What comes in
 
-    def _receive(self, data, source):
-        header = ike.parse_header(data)
-        is_clear = header.next_payload not in (ike.SK, ike.SKF)
-        if not is_clear and self._unicast:
-            return self._unicast.receive(header, data, self._now_ms, source)
-        need(header.spi_i == self._spi_i, DROP_IKE_SPI)
-        need(not header.flags & ike.FLAG_I, DROP_IKE_HEADER)  # only we are the original initiator
-        if is_clear:
-            return self._take_clear(header, data)
-        need(self.state == AUTH, DROP_IKE_SPI)
-        self._take_auth(header, data)
-
-    def _take_clear(self, header, data):
+    def _take_clear(self, header, data, payloads):
         """A message without protection: an answer to IKE_SA_INIT, or an error to be noted."""
-        error = ike.error_of(ike.parse_message(data)[1])
+        error = ike.error_of(payloads)
         if error is not None:
             self.noted = ike.error_name(error)
             raise FormatError(DROP_IKE_CLEAR_ERROR)
         is_answer = header.exchange == ike.IKE_SA_INIT and header.flags & ike.FLAG_R
         need(is_answer, DROP_IKE_EXCHANGE)
         need(header.message_id == 0 and INIT <= self.state <= AUTH, DROP_IKE_MESSAGE_ID)
-        self._handshake.take_answer(header, data)
+        self._handshake.take_answer(header, data, payloads)
 
     def _take_auth(self, header, data):
         """The answer to GSA_AUTH, of one of those who answered IKE_SA_INIT.
@@ -262,7 +240,7 @@ class Registration:
                 end = WAITS  # for more fragments, or until it is judged
                 if payloads is not None:
                     error = ike.error_of(payloads)
-                    end = self._handshake.verify(peer, payloads, self)
+                    end = self._handshake.verify(peer, payloads, error, self)
                 if end is None:
                     self.keep(peer)
             except MemoryError:
@@ -272,7 +250,7 @@ class Registration:
                 reason = e.reason
                 if error is not None:
                     self.noted = ike.error_name(error)
-                if request is not None and sa.request is None:  # it was the answer: no other comes
+                if sa.request is not request:  # it was the answer: no other comes
                     self.lose(peer, name_of(reason))
                 continue
             if end is None:
@@ -282,7 +260,7 @@ class Registration:
                 self.lose(peer, end)
         need(not reason, reason)
 
-    # What the IKE SA comes to: Unicast calls
+    # What the IKE SA comes to: see Unicast
 
     def answered(self, payloads, reason, sa):
         """The answer to GSA_REGISTRATION; payloads None: it does not parse, for this reason."""
@@ -306,11 +284,11 @@ class Registration:
             error = ike.error_of(payloads)
             if error is not None:
                 return self._conclude(ike.error_name(error))
-            policy = gsa.parse_gsa(ike.only(payloads, ike.GSA))
-            keys = gsa.parse_kd(ike.only(payloads, ike.KD))
-            kwk = sa.kwk()
+            policy = finish(gsa.parse_gsa_job(ike.only(payloads, ike.GSA)))
+            keys = finish(gsa.parse_kd_job(ike.only(payloads, ike.KD)))
+            kwk = ike.default_kwk(sa.sk_d, sa.kwa)
         except FormatError as e:
-            self.refuse(self._now_ms, name_of(e.reason))
+            self.refuse(self.now_ms, name_of(e.reason))
             raise
         except MemoryError:
             self.drops.count(DROP_CAPACITY)
@@ -338,16 +316,21 @@ class Registration:
         return self._ask(state, [offer.group_of(self._config), ike.notify(type)], now_ms)
 
     def _ask(self, state, payloads, now_ms):
-        unicast = self._unicast
-        if unicast is None or unicast.is_waiting or state not in _NEXT[self.state]:
-            return False  # a window of one: what was asked last has no answer yet
-        self._now_ms = now_ms
-        unicast.ask(ike.GSA_REGISTRATION, payloads, now_ms)
+        """A GSA_REGISTRATION; its answer is an event. False: not in this state, or one is out."""
+        if not _NEXT[self.state] >> state & 1 or not self.sas or self._wanted is not None:
+            return False
+        self.now_ms = now_ms
+        self._wanted = payloads
+        try:
+            self._flow()
+        except MemoryError:  # step() tries again
+            self.drops.count(DROP_CAPACITY)
         self._become(state)
         return True
 
     def _work(self, handshake):
-        """The next slice; states follow from what it has sent."""
+        """The next slice; states follow from what it has sent. Apart, so that step() has a small
+        frame."""
         try:
             handshake.work()
         except FormatError as e:
@@ -357,27 +340,28 @@ class Registration:
             self._become(state + 1)
             self._wait()
 
-    def _check_timers(self):
-        """Up to a proven server; from then on Unicast does it."""
-        if self.state > AUTH:
-            return _IDLE_MS
-        if self._patience.is_over(self._now_ms):
+    def _await(self):
+        """A proven server: what is due until then → ms until the next."""
+        patience = self._patience
+        if patience.is_over(self.now_ms):
             self._end(FAILED, TIMEOUT)
             return _IDLE_MS
-        if self._patience.is_due(self._now_ms):
+        if patience.is_due(self.now_ms):
             self._handshake.retransmit()
-        return self._patience.left_ms(self._now_ms)
+        return patience.left_ms(self.now_ms)
 
     # States and ends
 
     def _become(self, state):
-        assert self.state < FAILED <= state or state in _NEXT[self.state]
+        assert self.state < FAILED <= state or _NEXT[self.state] >> state & 1
         self.state = state
-        if state in _OUTCOMES:
+        if state >= REGISTERED:
             self._outcomes.append(state)
 
     def lose(self, peer, reason):
-        self._handshake.lose(peer)
+        """peer is not the server, or has ended it."""
+        self._handshake.peers.remove(peer)
+        peer.wipe()
         self._fail_if_alone(reason)
 
     def _fail_if_alone(self, reason):
@@ -386,31 +370,20 @@ class Registration:
 
     def keep(self, peer):
         """This is the server: its IKE SA stays, all other secrets go."""
-        if self._patience.waited_ms(self._now_ms) > _LATE_MS:
-            self.is_late = True
-        path = self._handshake.path
-        has_marker = peer.to == FLOATED or path is not None and path.has_marker
-        unicast = Unicast(
-            self,
-            self._config,
-            peer.sa,
-            peer.to,
-            has_marker and (peer.is_natted or self._config.is_relayed),
-            self._outgoing,
-            self._random,
-            self.drops,
-            self._now_ms,
-        )
+        self.is_late = self._patience.waited_ms(self.now_ms) > _LATE_MS
+        self.begin(peer.sa)
         peer.sa = None
-        self._unicast = unicast
+        self._to = peer.to
+        if peer.keeps_alive:
+            self.keep_open()
+        self.hear()
         self._end_handshake()
 
     def _end(self, state, reason):
         self._become(state)
         self.reason = reason
         self._end_handshake()
-        if self._unicast:
-            self._unicast.wipe()
+        self.wipe()
         if REGISTERED not in self._outcomes:
             self._wipe_kwk()
 

@@ -19,14 +19,14 @@ _SOON_S = const(10)  # after TEMPORARY_FAILURE, and up to as much again by chanc
 class _Swap:
     """The rekey of one IKE SA."""
 
-    def __init__(self, line):
-        self.line = line
+    def __init__(self, sa):
+        self.sa = sa
         self.ours = None  # Opening, until it is made or given up
         self.is_sent = False  # whether ours is out, or was, and
         self.is_answered = False  # whether the server has answered it
         self.theirs = None  # Answering, until it is made
         self.source = None  # where the answer to it goes
-        self.our_line = self.their_line = None  # what was made, and
+        self.our_sa = self.their_sa = None  # what was made, and
         self.our_nonce = self.their_nonce = None  # the lower of its nonces
 
     def wipe(self):
@@ -37,25 +37,21 @@ class _Swap:
 
 
 class Renewal:
-    """unicast: the Unicast whose lines are renewed; random: see Registration; drops: counted."""
+    """unicast: the Unicast whose IKE SAs are renewed; random: see Registration; drops: counted."""
 
     def __init__(self, unicast, random, drops):
         self._unicast = unicast
         self._random = random
         self._drops = drops
         self._swap = None  # one IKE SA at a time
-        self._jobs = []  # of the swap, in order
-
-    @property
-    def is_working(self):
-        return bool(self._jobs)
 
     def work(self):
         """One slice of the first job."""
-        job = self._jobs.pop(0)  # so that nobody closes it while it runs
+        jobs = self._unicast.jobs
+        job = jobs.pop(0)  # so that nobody closes it while it runs
         try:
             next(job)
-            self._jobs.insert(0, job)
+            jobs.insert(0, job)
         except StopIteration:
             pass
         except MemoryError:
@@ -68,15 +64,15 @@ class Renewal:
         if self._swap is not None:
             self._unicast.renew_in(_SOON_S)  # unless what is in work comes to something
         elif not self._unicast.is_closing:
-            swap = _Swap(self._unicast.lines[0])
-            swap.ours = Opening(swap.line.sa, self._random)
-            self._jobs.append(swap.ours.ready())
+            swap = _Swap(self._unicast.sas[0])
+            swap.ours = Opening(swap.sa, self._random)
+            self._unicast.jobs.append(swap.ours.ready())
             self._swap = swap
 
-    def request_over(self, line):
-        """Payloads of our CREATE_CHILD_SA that is to leave over this line now, or None."""
+    def request_over(self, sa):
+        """Payloads of our CREATE_CHILD_SA that is to leave over this SA now, or None."""
         swap = self._swap
-        if swap is None or swap.line is not line or swap.ours is None or swap.is_sent:
+        if swap is None or swap.sa is not sa or swap.ours is None or swap.is_sent:
             return None
         return swap.ours.payloads
 
@@ -91,48 +87,48 @@ class Renewal:
             return
         if payloads is not None and error is None:
             swap.is_answered = True
-            self._jobs.append(self._finish_ours(swap, payloads))
+            self._unicast.jobs.append(self._finish_ours(swap, payloads))
             return
         if error == ike.TEMPORARY_FAILURE:
             chance = int.from_bytes(self._random(2), "big") % (_SOON_S * 1000 + 1)
             self._unicast.renew_in(_SOON_S, chance)
         self._give_up_ours(swap)  # else: what can't be rekeyed lives until its end
 
-    def begin_theirs(self, line, payloads, source):
+    def begin_theirs(self, sa, payloads, source):
         """The server rekeys the IKE SA → Judged, if that can be answered at once."""
         swap = self._swap
-        if swap is not None and swap.line is line and swap.ours is not None and not swap.is_sent:
+        if swap is not None and swap.sa is sa and swap.ours is not None and not swap.is_sent:
             self.forget()  # nobody has heard of ours yet
             self._unicast.renew_in(_SOON_S)  # unless theirs comes to something
             swap = None
         unicast = self._unicast
-        is_over = swap is not None and swap.line is not line
-        if is_over or unicast.is_closing or line is not unicast.lines[0] or line.is_to_delete:
+        is_over = swap is not None and swap.sa is not sa
+        if is_over or unicast.is_closing or sa is not unicast.sas[0] or sa.is_to_delete:
             return _refusal(ike.TEMPORARY_FAILURE)
         try:
-            theirs = Answering(line.sa, payloads, self._random)
+            theirs = Answering(sa, payloads, self._random)
         except Refused as refused:
             return _refusal(refused.type, refused.data)
         except FormatError as error:
             return malformed(error.reason)
         if swap is None:
-            swap = self._swap = _Swap(line)
+            swap = self._swap = _Swap(sa)
         swap.theirs = theirs
         swap.source = source
-        self._jobs.append(self._answer_theirs(swap))
+        unicast.jobs.append(self._answer_theirs(swap))
         return None
 
-    def dropped(self, line):
+    def dropped(self, sa):
         """An IKE SA has gone, others are there: what was made of it already goes on."""
         swap = self._swap
-        if swap is not None and swap.line is line:
+        if swap is not None and swap.sa is sa:
             if swap.theirs is not None or not swap.is_answered:
                 self.forget()
 
     def forget(self):
-        for job in self._jobs:
-            job.close()
-        self._jobs = []
+        jobs = self._unicast.jobs
+        while jobs:
+            jobs.pop().close()
         swap, self._swap = self._swap, None
         if swap is not None:
             swap.wipe()
@@ -141,25 +137,25 @@ class Renewal:
 
     def _answer_theirs(self, swap):
         """Job: our half of the server's rekey, and the answer to it."""
-        theirs, line = swap.theirs, swap.line
+        theirs, old = swap.theirs, swap.sa
         try:
             payloads, made = yield from theirs.work()
         except FormatError as error:
             swap.theirs = None
-            reply(self._unicast, line, malformed(error.reason), swap.source)
+            reply(self._unicast, old, malformed(error.reason), swap.source)
             return
         except MemoryError:
             swap.theirs = None
             self._drops.count(DROP_CAPACITY)
-            reply(self._unicast, line, _refusal(ike.TEMPORARY_FAILURE), swap.source)
+            reply(self._unicast, old, _refusal(ike.TEMPORARY_FAILURE), swap.source)
             self._settle(swap)
             return
         finally:
             theirs.wipe()
-        reply(self._unicast, line, Judged(payloads), swap.source)
+        reply(self._unicast, old, Judged(payloads), swap.source)
         swap.theirs = None
         swap.their_nonce = made.nonce
-        swap.their_line = self._adopt(made.sa)
+        swap.their_sa = self._adopt(made.sa)
         self._settle(swap)
 
     def _finish_ours(self, swap, payloads):
@@ -177,7 +173,7 @@ class Renewal:
         swap.ours.wipe()
         swap.ours = None
         swap.our_nonce = made.nonce
-        swap.our_line = self._adopt(made.sa)
+        swap.our_sa = self._adopt(made.sa)
         self._settle(swap)
 
     def _give_up_ours(self, swap):
@@ -194,36 +190,36 @@ class Renewal:
         if swap.ours is not None or swap.theirs is not None:
             return
         self._swap = None
-        lines = self._unicast.lines
-        ours = swap.our_line if swap.our_line in lines else None
-        theirs = swap.their_line if swap.their_line in lines else None
+        sas = self._unicast.sas
+        ours = swap.our_sa if swap.our_sa in sas else None
+        theirs = swap.their_sa if swap.their_sa in sas else None
         if ours is not None and (theirs is None or swap.our_nonce > swap.their_nonce):
-            self._replace(swap.line, True)
+            self._replace(swap.sa, True)
             self._replace(theirs, False)
         elif theirs is not None:
-            self._replace(swap.line, False)
+            self._replace(swap.sa, False)
             self._replace(ours, True)
 
     def _adopt(self, sa):
         """A new IKE SA, in the place of the one that has waited longest if there are too many."""
         unicast = self._unicast
-        line = unicast.begin(sa)
-        if len(unicast.lines) > _MOST_SAS:
-            for old in unicast.lines:
+        unicast.begin(sa)
+        if len(unicast.sas) > _MOST_SAS:
+            for old in unicast.sas:
                 if old.goes.is_running:
                     break  # the one that was replaced first; else the oldest
             unicast.drop(old)
-        return line
+        return sa
 
-    def _replace(self, line, is_ours_to_delete):
+    def _replace(self, sa, is_ours_to_delete):
         """This IKE SA is replaced, and deleted by us or by the server. It is the last one now."""
         unicast = self._unicast
-        if line is None or line not in unicast.lines:
+        if sa is None or sa not in unicast.sas:
             return
-        line.goes.start(unicast.now_ms, _OLD_S)
-        line.is_to_delete = is_ours_to_delete
-        unicast.lines.remove(line)
-        unicast.lines.append(line)
+        sa.goes.start(unicast.now_ms, _OLD_S)
+        sa.is_to_delete = is_ours_to_delete
+        unicast.sas.remove(sa)
+        unicast.sas.append(sa)
 
 
 def _refusal(type, data=b""):

@@ -5,6 +5,8 @@ inside a genuine envelope, or of an exchange that has no place here, is INVALID_
 the end of the IKE SA on both sides.
 """
 
+import struct
+
 from covey import gsa, ike
 from covey.drops import (
     DROP_IKE_CRITICAL,
@@ -13,6 +15,7 @@ from covey.drops import (
     DROP_IKE_PROPOSAL,
     FormatError,
 )
+from covey.job import finish
 
 _DONE = ()  # an empty SK
 
@@ -43,7 +46,7 @@ class Inband:
 def judge(opened):
     """A genuine request (ike.Opened) → Judged."""
     try:
-        payloads = opened.clear + ike.parse_chain(opened.first, opened.inner)
+        payloads = opened.clear + finish(ike.parse_chain_job(opened.first, opened.inner))
         kind = ike.unsupported_critical(payloads)
         if kind is not None:
             reply = ike.notify(ike.UNSUPPORTED_CRITICAL_PAYLOAD, bytes((kind,)))
@@ -83,15 +86,16 @@ def _inband(payloads):
         raise FormatError(DROP_IKE_FORMAT)
     if not keys:
         return Inband(None, None, _deletes(payloads))
-    return Inband(gsa.parse_gsa(policies[0]), gsa.parse_kd(keys[0]), _deletes(payloads))
+    policy = finish(gsa.parse_gsa_job(policies[0]))
+    return Inband(policy, finish(gsa.parse_kd_job(keys[0])), _deletes(payloads))
 
 
 def _create(payloads, said):
     """CREATE_CHILD_SA: only the IKE SA can be rekeyed; there are no Child SAs."""
     for n in said:
         if n.type == ike.REKEY_SA:  # of a Child SA (section 2.25.1)
-            missing = ike.Notify(n.protocol, n.spi, ike.CHILD_SA_NOT_FOUND, b"")
-            return Judged([(ike.NOTIFY, ike.emit_notify(missing))])
+            head = n.protocol, len(n.spi), ike.CHILD_SA_NOT_FOUND
+            return Judged([(ike.NOTIFY, struct.pack(">BBH", *head) + n.spi)])
     if not _is_of_ike_sa(payloads):
         return Judged([ike.notify(ike.NO_ADDITIONAL_SAS)])
     return Judged(rekey=payloads)

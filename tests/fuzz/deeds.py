@@ -38,7 +38,7 @@ class Deeds:
         """The keys of its IKE SA."""
         ike = self.plant.it._ike
         if ike is not None and ike.is_established:
-            ike._unicast.renew_in(0)
+            ike.renew_in(0)
 
     def member_leaves(self):
         self.plant.is_honest = False  # it won't come back

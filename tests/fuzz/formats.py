@@ -20,6 +20,7 @@ from covey import (
 from covey.drops import ConfigError, FormatError
 from covey.gcm import GCMContext
 from covey.iana import COVEY_ROSTER, COVEY_SIGNERS, COVEY_SOURCE_AUTH
+from covey.job import finish
 from fuzz.program import Program
 
 _KEYMAT = bytes(range(20))
@@ -87,13 +88,17 @@ def _there_and_back(parse, emit, data):
 def envelopes(data):
     """Before any key: whole messages and fragments, and where their payloads end."""
     found = []
-    for look in (ike.parse_header, ike.envelope_of, ikefrag.number_of):
+    for look in (ike.parse_header, _envelope_of, ikefrag.number_of):
         try:
             look(data)
             found.append(0)
         except FormatError as error:
             found.append(error.reason)
     return found
+
+
+def _envelope_of(data):
+    finish(ike.walk(ike.parse_header(data).next_payload, data, 28))
 
 
 def fragments(data):

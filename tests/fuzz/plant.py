@@ -209,8 +209,7 @@ class Plant:
             return
         assert len(self.it._group.rekey.held) <= 3
         assert sum(map(len, self.it._keys._candidates._waiting)) <= 2 * ike.MOST_LEN + 4096
-        unicast = self.it._ike and self.it._ike._unicast
-        assert unicast is None or len(unicast.lines) <= 3
+        assert self.it._ike is None or len(self.it._ike.sas) <= 3
 
     def make_peace(self):
         self.lost, self.spoilt = {}, {}

@@ -117,7 +117,7 @@ def spoiled(data, chance):
 def test_whatever_the_network_does(seed):
     chance = random.Random(seed)
     talk = Talk(liveness_s=5, retransmit={"total_s": 3600}).registered()
-    talk.gm._random = talk.gm._unicast._random = lambda n: chance.randbytes(n)
+    talk.gm._random = lambda n: chance.randbytes(n)
     server = Server(talk, chance)
     to_server, to_member = [], []
     for _ in range(300):
@@ -127,7 +127,7 @@ def test_whatever_the_network_does(seed):
         elif act < 0.2:
             talk.gm.pull(talk.now_ms)
         elif act < 0.25:
-            talk.gm._unicast.renew_in(0)  # as if its keys were old
+            talk.gm.renew_in(0)  # as if its keys were old
         elif act < 0.35 and to_member:
             talk.gm.receive(spoiled(chance.choice(to_member), chance), talk.now_ms)
         elif act < 0.65 and to_member:
@@ -144,7 +144,7 @@ def test_whatever_the_network_does(seed):
             talk.gm.step(talk.now_ms)
         to_server += [data for _, sent in talk.later(chance.randrange(1, 900)) for data in sent]
         del to_server[:-30], to_member[:-30]
-        assert len(talk.gm._unicast.lines) <= 3
+        assert len(talk.gm.sas) <= 3
         talk.gm.take_outcome()
         if talk.gm.state == registration.CLOSED:
             assert talk.gm.reason == "deleted", talk.gm.reason

@@ -105,14 +105,14 @@ class Gcks:
         self.response = bytes(ike.emit_message(*head, answer + list(more)))
         shared = finish(x25519.multiply(self.secret, ike.parse_ke(found[ike.KE])[1]))
         spis = header.spi_i, self.spi_r
-        keys = self.keys = finish(ike.derive(self.nonce_i, self.nonce, shared, *spis, 256))
+        made = finish(ike.derive(self.nonce_i, self.nonce, shared, *spis, 256))
+        keys = self.keys = ike.Keys(*made)
         self.sa = SA(*spis, keys, ike.KW_5649_256)
         return self.response
 
     def proof(self):
         idr = ike.emit_id(ike.ID_FQDN, b"gcks.example")
-        padded = ike.psk_pad(self.psk)
-        proof = ike.psk_auth(padded, self.keys.sk_pr, self.response, self.nonce_i, idr)
+        proof = ike.psk_auth(self.psk, self.keys.sk_pr, self.response, self.nonce_i, idr)
         return [(ike.IDr, idr), (ike.AUTH, ike.emit_auth(ike.AUTH_SHARED_KEY, proof))]
 
     def answer_auth(self, request, granted, most_len=None):
@@ -136,8 +136,8 @@ class Gcks:
         """The member's answer → the new SA, of which we are the original initiator."""
         spi, bits, kwa, nonce, shared = self._read(payloads)
         spis = self.own_spi, spi
-        keys = finish(ike.derive(self.own_nonce, nonce, shared, *spis, bits, sa.sk_d))
-        return SA(*spis, keys, kwa, is_initiator=True)
+        made = finish(ike.derive(self.own_nonce, nonce, shared, *spis, bits, sa.sk_d))
+        return SA(*spis, ike.Keys(*made), kwa, is_initiator=True)
 
     def answer_rekey(self, sa, payloads, letter=b"b"):
         """The member's CREATE_CHILD_SA → (payloads of the answer, the new SA)."""
@@ -149,8 +149,8 @@ class Gcks:
             (ike.NONCE, nonce_of(letter)),
             (ike.KE, ike.emit_ke(ike.CURVE25519, public)),
         ]
-        keys = finish(ike.derive(nonce, nonce_of(letter), shared, spi, mine, bits, sa.sk_d))
-        return answer, SA(spi, mine, keys, kwa)
+        made = finish(ike.derive(nonce, nonce_of(letter), shared, spi, mine, bits, sa.sk_d))
+        return answer, SA(spi, mine, ike.Keys(*made), kwa)
 
     def _read(self, payloads):
         found = dict(payloads)

@@ -52,7 +52,7 @@ AH_SA = octets(
     "0002 0004 00000005",  # GSA_INITIAL_MESSAGE_ID, not for AH
 )
 
-ANY = TrafficSelector(17, 0, 65535, bytes(4), b"\xff\xff\xff\xff")
+ANY = TrafficSelector(7, 17, 0, 65535, bytes(4), b"\xff\xff\xff\xff")
 GROUP = octets("efc00120")
 
 
@@ -62,7 +62,7 @@ def _policies():
             iana.GIKE_UPDATE,
             octets("c0c1c2c3c4c5c6c7c8c9cacbcccdcecf"),
             ANY,
-            TrafficSelector(17, 4500, 4500, GROUP, GROUP),
+            TrafficSelector(7, 17, 4500, 4500, GROUP, GROUP),
             [
                 Transform(iana.ENCR, iana.ENCR_AES_GCM_16, 128),
                 Transform(iana.KWA, iana.KW_5649_128),
@@ -76,7 +76,7 @@ def _policies():
             iana.ESP,
             octets("9f3a12c4"),
             ANY,
-            TrafficSelector(17, 2222, 2222, GROUP, GROUP),
+            TrafficSelector(7, 17, 2222, 2222, GROUP, GROUP),
             [Transform(iana.ENCR, 20, 256), Transform(iana.SN, iana.SN_32_UNSPECIFIED)],
             lifetime_s=0xFFFFFFFF,
             next_spis=[octets("9f3a12c5"), octets("9f3a12c6")],

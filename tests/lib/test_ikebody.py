@@ -167,9 +167,9 @@ def test_delete_spi_size():
 
 def test_ts():
     for data, ts in (
-        (TS_V4, TrafficSelector(17, 2222, 2223, octets("efc00120"), octets("efc00121"))),
-        (TS_V6, TrafficSelector(0, 0, 65535, TS_V6[8:24], TS_V6[24:])),
-        (TS_OTHER, TrafficSelector(17, 0, 0, b"", b"", 9, octets("0001020304050607"))),
+        (TS_V4, TrafficSelector(7, 17, 2222, 2223, octets("efc00120"), octets("efc00121"))),
+        (TS_V6, TrafficSelector(8, 0, 0, 65535, TS_V6[8:24], TS_V6[24:])),
+        (TS_OTHER, TrafficSelector(9, 17, 0, 0, b"", b"", octets("0001020304050607"))),
     ):
         assert parse_ts(data) == (ts, len(data))
         assert emit_ts(ts) == data

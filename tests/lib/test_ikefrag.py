@@ -17,7 +17,7 @@ PAYLOADS = [
     (ike.VENDOR, VENDOR[75:] + VENDOR[:75]),
     (ike.NOTIFY, octets("00 00 402f")),
 ]
-CHAIN = ike.emit_chain(PAYLOADS)
+CHAIN = ike.emit_chain(PAYLOADS)[1]
 HEAD = SPI_I, SPI_R, ike.INFORMATIONAL, ike.FLAG_I, 7
 MOST = 256
 

@@ -41,9 +41,9 @@ def _asked(**fields):
 
 def test_the_answer_to_gsa_auth_comes_again():
     for place, name in (
-        (exchange.ike, "parse_chain"),  # when it is open
+        (exchange.ike, "parse_chain_job"),  # when it is open
         (registration.ike, "error_of"),
-        (registration, "Unicast"),  # when the server is proven
+        (registration.Registration, "begin"),  # when the server is proven
     ):
         life, auth, answer = _asked()
         with _Full(place, name):
@@ -66,7 +66,7 @@ def test_a_registration_that_can_not_go_on_begins_anew():
 
 def test_a_policy_that_can_not_be_read_is_asked_for_again():
     life, _, answer = _asked()
-    with _Full(registration.gsa, "parse_gsa"):
+    with _Full(registration.gsa, "parse_gsa_job"):
         assert life.hear(answer) == []
     assert life.it.state == membership.REGISTERING and life.drops == {"capacity": 1}
     assert life.run(9900) == []
@@ -120,7 +120,7 @@ def test_answers_and_requests_over_an_ike_sa_come_again():
     assert talk.gm.pull(talk.now_ms)
     (pull,) = talk.sent()
     answer = sa.answer(pull, talk.granted())
-    with _Full(exchange.ike, "parse_chain"):
+    with _Full(exchange.ike, "parse_chain_job"):
         _outcome(talk.gm.receive, answer, talk.now_ms)
     assert talk.next(600) == (500, [pull])
     talk.take(answer)
@@ -157,7 +157,7 @@ def test_a_request_without_patience_is_none():
 
 def test_a_request_that_finds_no_place_to_leave_is_sent_again():
     talk = Talk().registered()
-    with _Full(talk.gm._unicast, "put"):
+    with _Full(talk.gm, "put"):
         assert talk.gm.pull(talk.now_ms)
     assert talk.drops == {"capacity": 1} and talk.sent() == []
     ((_, (pull,)),) = talk.later(500)

@@ -33,13 +33,11 @@ _FIELDS = {
 class _Path:
     """A nat.Path whose hashes are those of the record."""
 
-    has_marker = True
-
     def notify(self, spi_i):
         payloads = ike.parse_message(R["init_request"])[1]
         return [(p.kind, p.body) for p in payloads if p.kind == ike.NOTIFY][:2]
 
-    def judge(self, spi_i, spi_r, payloads):
+    def judge(self, spi_i, spi_r, payloads, is_relayed):
         return 0, False
 
 
@@ -74,7 +72,7 @@ def test_a_key_that_must_be_used():
     assert gm.hear("init_answer") == (None, [R["auth_request"]])
     assert gm.hear("auth_answer") == (None, [])
     assert gm.r.state == registration.REGISTERED and gm.r.kwk == R["kwk"]
-    assert gm.r._unicast.lines[0].sa.sk_d == R["sk_d"]  # what the next IKE SA's keys are made of
+    assert gm.r.sas[0].sk_d == R["sk_d"]  # what the next IKE SA's keys are made of
 
 
 def test_without_it_there_is_no_way_on():

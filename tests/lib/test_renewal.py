@@ -45,7 +45,7 @@ def _pull_over(talk, sa, message_id):
 
 
 def _live(talk):
-    return len(talk.gm._unicast.lines)
+    return len(talk.gm.sas)
 
 
 # By the server
@@ -196,7 +196,7 @@ def test_a_delete_in_the_middle_of_the_work():
         talk.gm.step(0)
     talk.gm.close()
     assert talk.sent() == [] and talk.gm.state == registration.CLOSED
-    assert not talk.gm._unicast.is_working
+    assert not talk.gm.jobs
 
 
 def test_rekeys_without_a_delete_are_bounded():
@@ -256,7 +256,7 @@ def test_old_keys_are_not_forgotten_while_the_server_rekeys_in_vain():
     ikerekey.x25519.multiply = full
     try:
         assert talk.hear_only(old.request(_CHILD, begun)) is None
-        talk.gm._unicast.renew_in(0)  # due while theirs is in work
+        talk.gm.renew_in(0)  # due while theirs is in work
         (answer,) = talk.sent()
     finally:
         ikerekey.x25519.multiply = multiply
@@ -292,10 +292,10 @@ def test_a_memory_that_is_full_before_the_work_begins():
 
 def test_secrets_of_a_rekey_are_gone_afterwards():
     talk = _begin()
-    old = talk.gm._unicast.lines[0].sa
+    old = talk.gm.sas[0]
     begun = talk.gcks.begin_rekey(talk.gcks.sa)
     talk.gm.receive(talk.gcks.sa.request(_CHILD, begun), 0)
-    theirs = talk.gm._unicast._renewal._swap.theirs
+    theirs = talk.gm._renewal._swap.theirs
     talk.sent()
     assert theirs._secret == bytearray(32) and theirs._sk_d == bytearray(32)
     talk.take(talk.gcks.sa.request(_INFO, [DELETE_IKE]))
@@ -389,7 +389,7 @@ def test_ours_gives_way_to_theirs_before_it_is_out():
     (pull,) = talk.sent()  # occupies the window
     request = old.request(_CHILD, talk.gcks.begin_rekey(old))
     talk.later(901000)
-    assert talk.gm._unicast._renewal._swap.ours.payloads is not None
+    assert talk.gm._renewal._swap.ours.payloads is not None
     (answer,) = talk.take(request)
     new = talk.gcks.finish_rekey(old, old.open(answer)[1])
     assert talk.take(old.answer(pull, talk.granted())) == []
@@ -478,7 +478,7 @@ def test_both_at_once_and_the_server_has_settled_before_we_have():
         assert talk.gm.receive(old.answer(request, answer), talk.now_ms) == 0
         gone = old if nonces is _OURS_LOWEST else theirs
         assert talk.gm.receive(gone.request(_INFO, [DELETE_IKE]), talk.now_ms) == 0
-        assert talk.gm._unicast.is_working
+        assert talk.gm.jobs
         sent = talk.sent()
         assert len(sent) == 2 and gone.open(sent[0])[1] == []
         goes, stays = (ours, theirs) if nonces is _OURS_LOWEST else (old, ours)
@@ -509,7 +509,7 @@ def test_ours_is_out_and_the_server_ends_it_all():
     (answer,) = talk.take(old.request(_INFO, [DELETE_IKE]))
     assert old.open(answer)[1] == []
     assert (talk.gm.state, talk.gm.reason) == (registration.CLOSED, "deleted")
-    assert talk.gm._unicast.lines == [] and not talk.gm._unicast.is_working
+    assert talk.gm.sas == [] and not talk.gm.jobs
 
 
 def test_ours_is_refused_while_theirs_is_made():
@@ -528,12 +528,12 @@ def test_a_request_over_another_one_does_not_disturb_ours():
     talk = _begin(ike_lifetime_s=1000)
     old = talk.gcks.sa
     _, _, new = _by_server(talk, b"s")
-    talk.gm._unicast.renew_in(0)
+    talk.gm.renew_in(0)
     (request,) = talk.sent()
     _, payloads = new.open(request)
     (answer,) = talk.take(old.request(_CHILD, talk.gcks.begin_rekey(old, b"t")))
     assert old.open(answer)[1] == [notify(ike.TEMPORARY_FAILURE)]
-    talk.gm._unicast.renew_in(0)
+    talk.gm.renew_in(0)
     assert talk.sent() == []  # nothing is begun twice
     answer, newest = talk.gcks.answer_rekey(new, payloads)
     (delete,) = talk.take(new.answer(request, answer))
@@ -548,9 +548,9 @@ def test_an_old_one_that_goes_takes_what_is_begun_over_it_along():
     _wants_rekey(talk)
     _, _, theirs = _by_server(talk, b"s")
     talk.later(31000)  # ours is given up with the old one
-    assert _live(talk) == 1 and talk.gm._unicast._renewal._swap is None
+    assert _live(talk) == 1 and talk.gm._renewal._swap is None
     assert talk.gm.state == registration.REGISTERED
-    talk.gm._unicast.renew_in(0)
+    talk.gm.renew_in(0)
     talk.gcks.sa = theirs
     request, _ = _wants_rekey(talk)
     assert ike.parse_header(request).spi_i == theirs.spi_i

@@ -144,7 +144,7 @@ def settings_of(plan: Plan) -> config.Config:
 def beginning() -> bytes:
     """An IKE_SA_INIT as a member would begin with, by somebody who has no key."""
     public = ike.emit_ke(ike.CURVE25519, os.urandom(32))
-    payloads = [(ike.SA, offer.emit_sai()), (ike.KE, public), (ike.NONCE, os.urandom(32))]
+    payloads = [(ike.SA, offer.SAI), (ike.KE, public), (ike.NONCE, os.urandom(32))]
     head = os.urandom(8), bytes(8), ike.IKE_SA_INIT, ike.FLAG_I, 0
     return bytes(ike.emit_message(*head, payloads))
 

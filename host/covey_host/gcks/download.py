@@ -23,6 +23,7 @@ from .policy import INBAND, STOP, GroupPolicy, Shape
 from .sources import Attribute
 
 _UDP = 17
+_IPV4 = ike.TS_IPV4_ADDR_RANGE
 _ANY_PORT = (0, 0xFFFF)
 _ANY_ADDRESS = (bytes(4), b"\xff\xff\xff\xff")
 _KEY_ID = struct.Struct(">I")
@@ -274,9 +275,9 @@ def _key_bag(protocol: int, spi: bytes, kwk: bytes, keymat: bytes) -> gsa.KeyBag
 
 def _anyone() -> ike.TrafficSelector:
     """Any source: senders are many, and the key server may answer from several addresses."""
-    return ike.TrafficSelector(_UDP, *_ANY_PORT, *_ANY_ADDRESS)
+    return ike.TrafficSelector(_IPV4, _UDP, *_ANY_PORT, *_ANY_ADDRESS)
 
 
 def _group(shape: Shape, port: int) -> ike.TrafficSelector:
     address = socket.inet_aton(shape.address)
-    return ike.TrafficSelector(_UDP, port, port, address, address)
+    return ike.TrafficSelector(_IPV4, _UDP, port, port, address, address)

@@ -20,6 +20,7 @@ from .ikesa import IkeSA
 from .parts import Payloads
 from .sockets import Address
 
+_HEADER_LEN = 28  # of an IKE message
 _MOST_CHOSEN = 32  # few differ
 
 
@@ -97,9 +98,9 @@ def parse(data: bytes, random: Random) -> tuple[IkeSA, ike.Opened]:
         setattr(sa, name, facts["flags"][name])
     sa.first_hash = fields.first_hash
     sa.proof = _payloads(fields.proof)
-    head = sa.spi_i, sa.spi_r, 0, ike.GSA_AUTH, ike.FLAG_I, sa.next_request, 0
+    head = sa.spi_i, sa.spi_r, 0, ike.GSA_AUTH, ike.FLAG_I, sa.next_request, _HEADER_LEN
     opened = ike.Opened(
-        ike.Header(ike.emit_header(*head)), [], b"", facts["first"], bytearray(fields.inner)
+        ike.parse_header(ike.emit_header(*head)), [], b"", facts["first"], bytearray(fields.inner)
     )
     return sa, opened
 

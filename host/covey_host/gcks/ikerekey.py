@@ -80,8 +80,8 @@ def respond(old: IkeSA, parts: Parts, spi: bytes, random: Random) -> tuple[IkeSA
     shared = agree(private, value)
     nonce_r = random(_NONCE_LEN)
     bits, sk_d = chosen.key_bits, bytes(old.keys.sk_d)
-    keys = finish(ike.derive(nonce_i, nonce_r, shared, peer_spi, spi, bits, sk_d))
-    sa = _heir(old, IkeSA(peer_spi, spi, chosen, keys, random))
+    derived = finish(ike.derive(nonce_i, nonce_r, shared, peer_spi, spi, bits, sk_d))
+    sa = _heir(old, IkeSA(peer_spi, spi, chosen, ike.Keys(*derived), random))
     chosen.answer.spi = spi
     answer = [
         (ike.SA, ike.emit_sa([chosen.answer])),
@@ -118,8 +118,8 @@ def conclude(old: IkeSA, asked: Asked, parts: Parts, random: Random) -> tuple[Ik
         raise FormatError(DROP_IKE_KE)
     shared = agree(asked.private, value)
     spis, sk_d = (asked.spi, found[0].spi), bytes(old.keys.sk_d)
-    keys = finish(ike.derive(asked.nonce, nonce_r, shared, *spis, chosen.key_bits, sk_d))
-    sa = IkeSA(*spis, chosen, keys, random, is_initiator=True)
+    derived = finish(ike.derive(asked.nonce, nonce_r, shared, *spis, chosen.key_bits, sk_d))
+    sa = IkeSA(*spis, chosen, ike.Keys(*derived), random, is_initiator=True)
     return _heir(old, sa), min(asked.nonce, nonce_r)
 
 

@@ -63,7 +63,7 @@ class Proof:
         if member is not None and member.auth != PSK:
             member = None
         psk = self._random(PSK_LEN) if member is None else member.psk  # the same work for both
-        wanted = ike.psk_auth(ike.psk_pad(psk), mixing.sk_pi, sa.request, sa.nonce_r, idi)
+        wanted = ike.psk_auth(psk, mixing.sk_pi, sa.request, sa.nonce_r, idi)
         is_proven = hmac.compare_digest(mixing.proof, wanted)
         if member is None or method != ike.AUTH_SHARED_KEY or not is_proven:
             return self._fail(sa, name, "ppk" if mixing.is_lost else "key")
@@ -72,8 +72,7 @@ class Proof:
         mixed = mixing.settle()
         sa.identity, sa.proven_by = member.name, key_id(member.psk)
         idr = self._idr()
-        padded = ike.psk_pad(member.psk)
-        auth = ike.psk_auth(padded, sa.keys.sk_pr, sa.response, sa.nonce_i, idr)
+        auth = ike.psk_auth(member.psk, sa.keys.sk_pr, sa.response, sa.nonce_i, idr)
         return [(ike.IDr, idr), (ike.AUTH, ike.emit_auth(ike.AUTH_SHARED_KEY, auth)), *mixed]
 
     def _check_signature(

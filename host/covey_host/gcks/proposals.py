@@ -70,7 +70,7 @@ def _chosen(proposal: ike.Proposal) -> Chosen | None:
     transforms = proposal.transforms
     if proposal.protocol != ike.IKE:
         return None
-    if any(t.kind not in _KNOWN_TYPES or not t.has_valid_key_length() for t in transforms):
+    if any(t.kind not in _KNOWN_TYPES or not _has_valid_key_length(t) for t in transforms):
         return None
     pair = _cipher_and_wrap(_usable(proposal, ike.ENCR), _usable(proposal, ike.KWA))
     prf = _with_id(_usable(proposal, ike.PRF), ike.PRF_HMAC_SHA2_256)
@@ -85,6 +85,15 @@ def _chosen(proposal: ike.Proposal) -> Chosen | None:
     return Chosen(
         ike.Proposal(proposal.num, ike.IKE, proposal.spi, answer), cipher.key_bits, wrap.id
     )
+
+
+def _has_valid_key_length(transform: ike.Transform) -> bool:
+    """AES says how long its key is, all others that are known don't (RFC 7296 section 3.3.5).
+    Where this is wrong, the whole proposal is to be rejected."""
+    if transform.kind == ike.ENCR:
+        takes_one = transform.id in (ike.ENCR_AES_GCM_16, ike.ENCR_NULL_AUTH_AES_GMAC)
+        return transform.key_bits is not None or not takes_one
+    return transform.key_bits is None
 
 
 def _cipher_and_wrap(ciphers, wraps) -> tuple[ike.Transform, ike.Transform] | None:

@@ -129,7 +129,7 @@ class Rekeyer:
     def _signed(self, head: tuple, payloads: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """The payloads, and AUTH over A | P (section 2.4.1.1) behind them."""
         unsigned = [*payloads, _auth(bytes(_SIGNATURE_LEN))]
-        inner = ike.emit_chain(unsigned)
+        inner = ike.emit_chain(unsigned)[1]
         signed = ike.emit_head(*head, unsigned, len(inner)) + inner  # lengths without IV, pad, ICV
         while True:
             signature = self._key.sign(bytes(signed), ec.ECDSA(hashes.SHA256()))

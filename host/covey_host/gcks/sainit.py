@@ -99,7 +99,7 @@ def respond(
     shared = agree(private, value)
     nonce_r = random(_NONCE_LEN)
     spis = header.spi_i, spi_r
-    keys = finish(ike.derive(nonce_i, nonce_r, shared, *spis, chosen.key_bits))
+    keys = ike.Keys(*finish(ike.derive(nonce_i, nonce_r, shared, *spis, chosen.key_bits)))
     sa = IkeSA(header.spi_i, spi_r, chosen, keys, random)
     sa.has_fragments = any(n.type == ike.IKEV2_FRAGMENTATION_SUPPORTED for n in parts.notifies)
     sa.has_redirect = redirects.is_known(parts)
