@@ -72,9 +72,11 @@ class KeyStore:
         return bool(self._states[self.sas.index(sa)] & _SENDING)
 
     def send_under(self, sa):
-        """The SA that the next packet is sent under."""
-        self.sending = sa
+        """The SA that the next packet is sent under → the one before."""
+        before = self.sending
+        self.sending = self._path.sending = sa
         self._path.choose(None if sa is None else sa.words)
+        return before
 
     def keep_up(self, now_ms):
         """Carry out what is due, if anything is → the ms until the next time."""

@@ -4,7 +4,7 @@
     (the SA's context opens it)
     trim(place, text_len)       it is what a sender would make: the length of its payload
     (source authentication has its place here: it may shorten the payload, and confirms it, by
-    heard(place), the Sender-ID of the packet in work)
+    heard(words), the Sender-ID of the packet in work)
     accept(place, payload_len)  remembers it: from now on its number is used, and it is delivered
 
     frame(place, n, now_ms)     the n octets of payload in tx, all but the ICV: the text's length
@@ -22,7 +22,7 @@ All they look at lies in words made at start; `words`, `link` and `place` are th
 A path's words, a link taking two:
      0 ticks at which the key store has something to do
      1 link to rx, its length            4 link to tx, the longest payload
-     7 slots in use                      8 link to the words of the SA to send under
+     7 slots in use                      8 which of these words are of the slot to send under; 0: none
     10 links of the packet in work: its SA, its sender's table, its window (12, 14); its sender
     17 the last packet delivered: width of its Sender-ID, the Sender-ID, the payload's length
     20 packets delivered                21 whether our numbers run short
@@ -77,11 +77,11 @@ class DataPath:
     """
 
     is_shut = False  # see shut()
+    sending = None  # the SA to send under: the key store's note
 
     def __init__(self, slots, rx=None, tx=None, payload_max=-1):
         self._buffers = rx, tx
         self._linked = [None] * slots  # the words of SAs, kept alive
-        self._out = None
         self.words = words(_RECORDS + _RECORD * slots)
         self.place = place(self.words)
         if rx is not None:
@@ -108,6 +108,8 @@ class DataPath:
         self.words[at] = 0  # no packet's SPI
         unlink(self.words, at + 1)
         self._linked[slot] = None
+        if self.words[_OUT] == at:
+            self.words[_OUT] = 0
 
     def shut(self, is_shut):
         """While it is, no packet that comes finds its SA; sending goes on."""
@@ -122,12 +124,11 @@ class DataPath:
         self.words[_RECORDS + _RECORD * slot] = sa_words[_SPI] if is_known else 0
 
     def choose(self, sa_words):
-        """The SA to send under; None: there is none. Takes no heap."""
-        self._out = sa_words
-        if sa_words is None:
-            unlink(self.words, _OUT)
-        else:
-            link(self.words, _OUT, sa_words)
+        """The SA to send under, of those that are here; None: there is none. Takes no heap."""
+        self.words[_OUT] = 0
+        for slot in range(len(self._linked)):
+            if sa_words is not None and self._linked[slot] is sa_words:
+                self.words[_OUT] = _RECORDS + _RECORD * slot
 
     # ---- the member's
 

@@ -6,6 +6,7 @@ octets lie in memory: little-endian boards only, and mpy_gcm refuses the others.
 """
 
 from array import array
+from struct import pack_into
 
 import micropython
 from micropython import const
@@ -97,10 +98,8 @@ def word_of(octets, off=0):
     return octets[off] | octets[off + 1] << 8 | octets[off + 2] << 16 | octets[off + 3] << 24
 
 
-@micropython.viper
-def link(words: ptr32, at: int, other: ptr8):
-    words[at] = uint(other)
-    words[at + 1] = uint(other) >> 16 >> 16
+def link(words, at, other):
+    pack_into("<Q", words, 4 * at, place(other) << 2)
 
 
 def unlink(words, at):
@@ -223,9 +222,8 @@ def trim(place: uint, text_len: int) -> int:
     return udp_len - _UDP_LEN
 
 
-@micropython.viper
-def heard(place: uint) -> uint:
-    return uint(ptr32(place << 2)[_SENDER])
+def heard(words):
+    return words[_SENDER]
 
 
 @micropython.viper
@@ -270,9 +268,11 @@ def frame(place: uint, n: int, now_ms: int) -> int:
         return _DROP_OVERSIZE
     if now_ms - w[_DUE] & _MASK < _HALF:
         return _STEP_IS_DUE
-    s = ptr32(uint(w[_OUT + 1]) << 16 << 16 | uint(w[_OUT]))
-    if not int(uint(s)):
+    out = w[_OUT]
+    if not out:
         return _DROP_NO_SA
+    q = ptr32(uint(w) + uint(out << 2))
+    s = ptr32(uint(q[2]) << 16 << 16 | uint(q[1]))
     seq = s[_NEXT_SEQ]
     if seq >= _REKEY_SEQ:
         w[_WANTS] = 1
@@ -302,10 +302,12 @@ def frame(place: uint, n: int, now_ms: int) -> int:
 @micropython.viper
 def find_spi(spis: ptr32, count: int, buf: ptr8, off: int) -> int:
     buf = ptr8(uint(buf) + uint(off))
-    spi = buf[0] | buf[1] << 8 | buf[2] << 16 | buf[3] << 24
-    i = 0
-    while i < count:
-        if spis[i] == spi:
-            return i
-        i += 1
-    return -1
+    spi = 0
+    off = 4
+    while off:
+        off -= 1
+        spi = spi << 8 | buf[off]
+    count -= 1
+    while count >= 0 and spis[count] != spi:
+        count -= 1
+    return count
