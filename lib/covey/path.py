@@ -23,11 +23,12 @@ A path's words, a link taking two:
      0 ticks at which the key store has something to do
      1 link to rx, its length            4 link to tx, the longest payload
      7 slots in use                      8 which of these words are of the slot to send under; 0: none
-    10 links of the packet in work: its SA, its sender's table, its window (12, 14); its sender
+    10 links of the packet in work: its SA, its window; newest row there, its row (and 9: which bit
+       of it), its sender; 23 width of its Sender-ID, of its incarnation
     17 the last packet delivered: width of its Sender-ID, the Sender-ID, the payload's length
     20 packets delivered                21 whether our numbers run short
     22 packets sealed
-    23 for each slot the SPI, and a link to the words of its SA
+    25 for each slot the SPI, and a link to the words of its SA
 An SA's (sa.py): SPI, Sender-ID where it stands in the IV, ports as sent, next number, the ports
     that the selectors allow (source lo, hi, destination lo, hi), our Sender-ID and whether we
     have one (2: and nobody else), link to the table of senders.
@@ -65,7 +66,7 @@ _PAYLOAD_LEN = const(19)
 _OPENED = const(20)
 _WANTS = const(21)
 _SENT = const(22)
-_RECORDS = const(23)
+_RECORDS = const(25)
 _RECORD = const(3)
 _SPI = const(0)
 
