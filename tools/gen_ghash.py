@@ -53,6 +53,7 @@ _SALT = const(0)
 _WORK = const(1)
 _LIMIT = const(3)
 _KIND = const(4)
+_MOST_AAD = const(5)
 _TABLES = const(32)
 
 _HALVES = const(128)  # in words
@@ -62,9 +63,7 @@ _SCRATCH = const(688)
 _ROWS = const(720)
 _KEYSTREAM = const(864)
 
-_MOST_AAD = const(112)
 _AT_ONCE = const(18)
-_WIDE = const(256)  # the first block number of two octets: it begins a piece
 
 _VERIFY = const(2)
 _FROM = const(32)
@@ -78,7 +77,11 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
     """
     @OTHERS@encrypt, cipher, views, view, where = parts
     s = ptr32(int(where) << 2)
-    if uint(s[_LIMIT]) <= uint(text_len) or uint(aad_len) > uint(_MOST_AAD):
+    if (
+        uint(s[_LIMIT]) <= uint(text_len)
+        or uint(s[_MOST_AAD]) < uint(aad_len)
+        or (aad_len ^ 8) & s[_KIND]
+    ):
         views[0](0)
     work = @WORK@
     d += uint(k) + uint(aad_len)
@@ -96,8 +99,6 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
     d += 8
     rest = text_len
     if s[_KIND]:
-        if aad_len & 15 != 8 or aad_len == _MOST_AAD - 8:
-            views[0](0)
         rest = 0  # nothing to encrypt
     left = rest
     head = 16  # octets of keystream before the text's: the tag's block
@@ -115,13 +116,11 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
         left += head
         n = left + 15 >> 4
         i = number << 24  # most significant octet first
-        if number + n > _AT_ONCE + 1:  # a piece that is long, or not the first
-            if n > _AT_ONCE:
-                n = _AT_ONCE
-            if number < _WIDE:
-                if number + n > _WIDE:
-                    n = _WIDE - number
-            i |= number >> 8 << 16
+        if number + n > _AT_ONCE + 1:  # long, or not the first: no further than to a multiple of
+            i |= number >> 8 << 16  # 16, so that the other octets of the number stay
+            stop = uint(16 - (number & 15))
+            if uint(n) > stop:
+                n = int(stop)
         number += n
         k = ptr8(work + _KEYSTREAM)
         stop = uint(k) + uint(n << 4)

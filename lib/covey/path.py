@@ -22,7 +22,7 @@ All they look at lies in words made at start; `words`, `link` and `place` are th
 A path's words, a link taking two:
      0 ticks at which the key store has something to do
      1 link to rx, its length            4 link to tx, the longest payload
-     7 slots in use                      8 which of these words are of the slot to send under; 0: none
+     7 slots in use                      8 which of these words are the chosen slot's; 0: none is
     10 links of the packet in work: its SA, its window; newest row there, its row (and 9: which bit
        of it), its sender; 23 width of its Sender-ID, of its incarnation
     17 the last packet delivered: width of its Sender-ID, the Sender-ID, the payload's length

@@ -4,7 +4,7 @@ The state of a key, in octets:
     0   salt
     4   address of the workspace, low and high word
     12  most octets of text, and one more; 0 once wiped
-    16  whether it is for integrity alone
+    16  for integrity alone 15, of which bits AAD has but 8; most octets of AAD
     32  what GHASH needs of the key: tables, or with set_constant_time() numbers to multiply by
 
 The workspace, in octets; one for all keys, so that a key takes 2.5 KB:
@@ -37,6 +37,7 @@ _AAD = const(528)
 _KEYSTREAM = const(864)
 
 _SPARE = const(4)
+_MOST_AAD = const(112)  # with an IV behind it where that is of the AAD
 _MOST_TEXT = const(4032)
 _DATAGRAM = const(1536)
 _AT_ONCE = const(18)  # blocks of keystream
@@ -79,7 +80,8 @@ class GCMContext:
         self._state = state = _new_state()
         state[:4] = keymat[-4:]
         limit = 1 + (_most if self.most_text is None else self.most_text)
-        pack_into("<QII", state, 4, place(_work) << 2, limit, self.integrity_only)
+        aad = (15, _MOST_AAD - 9) if self.integrity_only else (0, _MOST_AAD)
+        pack_into("<QIII", state, 4, place(_work) << 2, limit, *aad)
         where = place(state)
         if not _ghash.fill(where, h):
             _zero(state, 0, len(state) >> 2)
