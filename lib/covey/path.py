@@ -126,10 +126,10 @@ class DataPath:
 
     def choose(self, sa_words):
         """The SA to send under, of those that are here; None: there is none. Takes no heap."""
-        self.words[_OUT] = 0
-        for slot in range(len(self._linked)):
-            if sa_words is not None and self._linked[slot] is sa_words:
-                self.words[_OUT] = _RECORDS + _RECORD * slot
+        out = 0
+        if sa_words is not None and sa_words in self._linked:  # equal is none: their SPIs differ
+            out = _RECORDS + _RECORD * self._linked.index(sa_words)
+        self.words[_OUT] = out
 
     # ---- the member's
 
