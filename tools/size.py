@@ -61,7 +61,7 @@ ROLES = {
     "a member with a certificate": ["certfiles", "certs", "x509"],
     "a member with a raw public key": ["rawkeys"],
     "a member with a PPK": ["ppk"],
-    "GCMContext.set_constant_time()": ["port.mpy_ghash_ct", "port.mpy_tag"],
+    "GCMContext.set_constant_time()": ["port.mpy_ghash_ct", "port.mpy_crypt"],
     "a group with source authentication": ["sources", "proving"],
     "a group whose packets have MACs for their receivers (mac)": ["proofs", "mac"],
     "a group with either kind of MAC (mac, tesla)": ["cmac", "port.mpy_cmac"],
@@ -96,7 +96,7 @@ _PLAIN = ("udp", "ip")  # as a board has it; the others are measured beside
 _ALL_ROLES = (*_PLAIN, "relay", "mac", "tesla", "ecdsa", "certificates", "rawkeys", "ppk")
 _ALL_ROLES += ("several",)
 _UNROLLED = "covey.port.mpy_ghash"  # the 32-bit MicroPython loads this one; others need
-_IN_LOOPS = {"covey.port.mpy_ghash_small", "covey.port.mpy_tag"}
+_IN_LOOPS = {"covey.port.mpy_ghash_small", "covey.port.mpy_crypt"}
 
 _STACK = STACK.replace(".py", ".mpy")
 _ON_DEMAND = "set_constant_time, suspend"  # what an application says for it, see code.select

@@ -9,7 +9,7 @@ from covey.port import const, mem_free, tidy
 # Octets of the heap for each step until the next collection. The steps of long arithmetic leave a
 # half of that as garbage on the average; packets meanwhile and holes that are too small the rest.
 _GARBAGE = const(2560)
-_SPARE = const(32768)
+_SPARE = const(20480)
 _MOST_STEPS = const(128)  # the more garbage, the longer the way to a free place
 
 
@@ -26,8 +26,8 @@ def tidied(job):
                 filling = yield from tidy(filling)
                 yield
                 if not steps:
-                    free = mem_free()  # of more than _SPARE half may be filled yet
-                    free = max(free // 2, min(free, _SPARE))
+                    free = mem_free()  # of more than _SPARE a third may be filled yet
+                    free = max(free * 2 // 3, min(free, _SPARE))
                     steps = min(free // _GARBAGE + 1, _MOST_STEPS)
                     yield
                 left = steps

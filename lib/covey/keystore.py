@@ -65,9 +65,12 @@ class KeyStore:
         return newest
 
     def send_under(self, sa):
-        """The SA that the next packet is sent under."""
-        self.sending = sa
-        self._path.choose(None if sa is None else sa.words)
+        """The SA that the next packet is sent under → the one before."""
+        before = self.sending
+        self.sending = self._path.sending = sa
+        is_here = sa is not None and sa in self.sas
+        self._path.choose(self.sas.index(sa) if is_here else -1)
+        return before
 
     def keep_up(self, now_ms):
         """Carry out what is due, if anything is → the ms until the next time."""

@@ -57,7 +57,7 @@ class ReceiverMACs:
         n = payload_len - self.trailer
         if n < 0 or not self.is_receiver:
             return DROP_SOURCE
-        context = self._heard.get(heard(member.place) >> self._low_bits)
+        context = self._heard.get(heard(member.words) >> self._low_bits)
         if context is None:
             return DROP_SOURCE
         at = n + self._own_at

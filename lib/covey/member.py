@@ -31,7 +31,7 @@ from covey.gcm import GCMContext
 from covey.keystore import KeyStore, is_among
 from covey.octets import u32
 from covey.path import STEP_IS_DUE, DataPath, accept, admit, frame, heard, trim
-from covey.port import buffer, const, micropython
+from covey.port import buffer, const
 from covey.replay import SenderTable
 from covey.sentences import DATAGRAM_MAX, PAYLOAD_MAX
 
@@ -127,7 +127,7 @@ class Member(DataPath):
         it is proven but that it is of the group. The payload is a view into rx.
         """
         view = memoryview(self.rx)[_PAYLOAD : _PAYLOAD + self.waiting.payload_len]
-        return view, heard(self.place), self.number
+        return view, heard(self.words), self.number
 
     @property
     def number(self):
@@ -183,7 +183,6 @@ class Member(DataPath):
         room = self.waiting
         return NOTHING if room is None else room.next(self, now_ms)
 
-    @micropython.native
     def send(self, n, now_ms, destination=None):
         """Protect the n octets in out: the datagram's length in tx, or a DROP_*.
 
@@ -192,22 +191,21 @@ class Member(DataPath):
         is lost.
         """
         if destination is not None:
-            return self._send_to(destination, n, now_ms)
-        sa = self.keys.sending
-        if sa is None or sa.auth is None:
+            self.keys.keep_up(now_ms)
+            return self._send_under(self.keys.outbound(destination), n, now_ms)
+        if self.sending is None or self.sending.auth is None:
             text_len = frame(self._place, n, now_ms)
         else:
             text_len = self._frame_proven(n, now_ms)
         if text_len < 0:
             return self._not_sent(text_len, n, now_ms)
-        sa.context.seal(self.tx, 0, _AAD_LEN, text_len)
-        words = self.words
-        words[_SENT] = words[_SENT] + 1 & _COUNT_MASK
+        self.sending.context.seal(self.tx, 0, _AAD_LEN, text_len)
+        self.words[_SENT] = self.words[_SENT] + 1 & _COUNT_MASK
         return text_len + _OVERHEAD
 
     def _frame_proven(self, n, now_ms):
         """frame(), with what proves the source in the payload's end; or why it can't be sent."""
-        auth = self.keys.sending.auth
+        auth = self.sending.auth
         reason = auth.may_send(now_ms)
         if reason:
             return reason
@@ -231,16 +229,12 @@ class Member(DataPath):
 
     # ---- cold, but without allocation too
 
-    @micropython.native  # its frame would have more slots
-    def _send_to(self, destination, n, now_ms):
-        keys = self.keys
-        keys.keep_up(now_ms)
-        usual = keys.sending
-        keys.send_under(keys.outbound(destination))
+    def _send_under(self, sa, n, now_ms):
+        sa = self.keys.send_under(sa)  # from here on it is the usual one
         try:
             return self.send(n, now_ms)
         finally:
-            keys.send_under(usual)
+            self.keys.send_under(sa)
 
     def _not_sent(self, reason, n, now_ms):
         if reason == STEP_IS_DUE:

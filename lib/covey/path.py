@@ -4,7 +4,7 @@
     (the SA's context opens it)
     trim(place, text_len)       it is what a sender would make: the length of its payload
     (source authentication has its place here: it may shorten the payload, and confirms it, by
-    heard(place), the Sender-ID of the packet in work)
+    heard(words), the Sender-ID of the packet in work)
     accept(place, payload_len)  remembers it: from now on its number is used, and it is delivered
 
     frame(place, n, now_ms)     the n octets of payload in tx, all but the ICV: the text's length
@@ -22,12 +22,13 @@ All they look at lies in words made at start; `words`, `link` and `place` are th
 A path's words, a link taking two:
      0 ticks at which the key store has something to do
      1 link to rx, its length            4 link to tx, the longest payload
-     7 slots that are looked at          8 link to the words of the SA to send under
-    10 links of the packet in work: its SA, its sender's table, its window (12, 14); its sender
+     7 slots that are looked at          8 which of these words are the chosen slot's; 0: none is
+    10 links of the packet in work: its SA, its window; newest row there, its row (and 9: which bit
+       of it), its sender; 23 width of its Sender-ID, of its incarnation
     17 the last packet delivered: width of its Sender-ID, the Sender-ID, the payload's length
     20 packets delivered                21 whether our numbers run short
     22 packets sealed
-    23 for each slot the SPI, and a link to the words of its SA
+    25 for each slot the SPI, and a link to the words of its SA
 An SA's (sa.py): SPI, Sender-ID where it stands in the IV, ports as sent, next number, the ports
     that the selectors allow (source lo, hi, destination lo, hi), our Sender-ID and whether we
     have one (2: and nobody else), link to the table of senders.
@@ -65,7 +66,7 @@ _PAYLOAD_LEN = const(19)
 _OPENED = const(20)
 _WANTS = const(21)
 _SENT = const(22)
-_RECORDS = const(23)
+_RECORDS = const(25)
 _RECORD = const(3)
 _SPI = const(0)
 
@@ -78,6 +79,7 @@ class DataPath:
     """
 
     is_shut = False  # see shut()
+    sending = None  # the SA to send under: the key store's note
 
     def __init__(self, slots, rx, tx, payload_max):
         self._slots = slots
@@ -102,18 +104,17 @@ class DataPath:
         at = _RECORDS + _RECORD * slot
         self.words[at] = 0  # no packet's SPI
         unlink(self.words, at + 1)
+        if self.words[_OUT] == at:
+            self.words[_OUT] = 0
 
     def shut(self, is_shut):
         """While it is, no packet that comes finds its SA; sending goes on."""
         self.is_shut = is_shut
         self.words[_USED] = 0 if is_shut else self._slots
 
-    def choose(self, sa_words):
-        """The SA to send under; None: there is none. Takes no heap."""
-        if sa_words is None:
-            unlink(self.words, _OUT)
-        else:
-            link(self.words, _OUT, sa_words)
+    def choose(self, slot):
+        """The slot whose SA is sent under; below 0: none is. Takes no heap."""
+        self.words[_OUT] = _RECORDS + _RECORD * slot if slot >= 0 else 0
 
     # ---- the member's
 

@@ -69,7 +69,7 @@ class Signatures:
 
     def confirm(self, member, payload_len, now_ms):
         """The length without the trailer; WAITS: its signature is to be verified; or a DROP_*."""
-        index = heard(member.place) >> self._low_bits
+        index = heard(member.words) >> self._low_bits
         found = self._parse(member.rx, payload_len)
         if found is None or index not in self.names or index == self._own:
             return DROP_SOURCE
@@ -90,7 +90,7 @@ class Signatures:
         """The length without the trailer, of a packet in rx whose statement is verified, as it
         lies in packet; DROP_UNPROVEN where it says something else by now, of another sender.
         """
-        index = heard(member.place) >> self._low_bits
+        index = heard(member.words) >> self._low_bits
         found = self._parse(member.rx, payload_len)
         if found is None or index not in self.names:
             return DROP_UNPROVEN

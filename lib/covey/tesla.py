@@ -113,7 +113,7 @@ class TimedMACs:
             latest = self._look(member, now_ms)
             if latest < 0:
                 return DROP_NO_CLOCK
-        index = heard(member.place) >> self._low_bits
+        index = heard(member.words) >> self._low_bits
         facts = self._facts
         said = rx[8] | rx[9] << 8
         at = _PAYLOAD + n
@@ -156,7 +156,7 @@ class TimedMACs:
         n = payload_len - trailer
         if not _is_judged(judged, rx, packet, proof_at):
             interval = _number_at(rx, _PAYLOAD + n)
-            index = heard(member.place) >> self._low_bits
+            index = heard(member.words) >> self._low_bits
             if interval != keeper.interval or index != keeper.index:
                 name = self.names.get(index)
                 if keeper.begin(index, interval, name, packet, proof_at) is None:

@@ -65,7 +65,7 @@ def test_all_that_policy_may_switch_on_is_there(arch):
     for name in ("unicast", "ikefrag", "ikerekey", "renewal", "requests", "nat", "ipv4", "x25519"):
         assert f"covey/{name}.py" in found.kept, name
     assert all(found.left.values())
-    allowed = {"cip", "iana", "job", "port/mpy_tag", "port/mpy_ghash", "port/mpy_ghash_small"}
+    allowed = {"cip", "iana", "job", "port/mpy_crypt", "port/mpy_ghash", "port/mpy_ghash_small"}
     allowed |= {"port/mpy_ghash_ct", "port/mpy_desktop", "resume", "relay", "ppk", "rawkeys"}
     allowed |= {"several", "hopping", "redirect"}
     signing = {f"covey/{name}.py" for name in ("digital", "keyfiles", "p256_sign")}
@@ -111,7 +111,7 @@ def test_what_main_py_asks_for_is_there():
     assert "covey/cip.py" in found.kept
     text = "import covey.aio\nfrom covey.gcm import GCMContext\nGCMContext.set_constant_time()"
     found = code.select([text], "xtensawin", ("udp",), ())
-    assert {"covey/port/mpy_ghash_ct.py", "covey/port/mpy_tag.py"} < set(found.kept)
+    assert {"covey/port/mpy_ghash_ct.py", "covey/port/mpy_crypt.py"} < set(found.kept)
     assert "covey/port/mpy_ghash_ct.py" in code.select([text], "armv6m", ("udp",), ()).left
     sleeper = (ROOT / "firmware" / "sleep.py").read_text()
     assert "covey/resume.py" in code.select([sleeper], "rv32imc", ("udp",), ()).kept

@@ -76,7 +76,7 @@ def test_what_a_plain_member_does_without_has_its_role(size, capsys):
         if row and row[0].startswith("covey/") and row[1] != "*"
     }
     roles = {name for names in size.ROLES.values() for name in names}
-    roles.remove("port.mpy_tag")  # needed where kernels are looped
+    roles.remove("port.mpy_crypt")  # needed where kernels are looped
     assert optional == roles | {"iana"}, "numbers alone"
 
 
@@ -92,7 +92,7 @@ def test_kernels_of_each_architecture(size, tmp_path):
     assert needed == {
         "mpy_ghash": everywhere - looped,
         "mpy_ghash_small": looped,
-        "mpy_tag": looped,
+        "mpy_crypt": looped,
         "mpy_tables": everywhere,
         "covey/aio": everywhere,
     }

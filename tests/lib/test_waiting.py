@@ -32,7 +32,7 @@ class Auth:
         n = payload_len - self.trailer
         if n < 0:
             return DROP_SOURCE
-        sender = heard(member.place) >> 6
+        sender = heard(member.words) >> 6
         room = room_of(member)
         return room.keep(member.rx, n, self.trailer, self, sender, n, now_ms, MOST_MS)
 

@@ -29,7 +29,7 @@ _FROM = 18
 _PAYLOAD_LEN = 19
 _OPENED = 20
 _WANTS = 21
-_RECORDS = 23
+_RECORDS = 25
 
 _SPI = 0
 _IV_HEAD = 1
@@ -281,9 +281,10 @@ def frame(w, n, now_ms):
         return _DROP_OVERSIZE
     if now_ms - w[_DUE] & _MASK < _HALF:
         return STEP_IS_DUE
-    sa = w[_OUT]
-    if not sa:
+    out = w[_OUT]
+    if not out:
         return _DROP_NO_SA
+    sa = w[out + 1]
     number = sa[_NEXT_SEQ]
     if number >= _REKEY_SEQ:
         w[_WANTS] = 1

@@ -51,13 +51,13 @@ _MASK = const(0x3FFFFFFF)  # ticks wrap at 2^30
 _ECB = const(1)
 buffer = bytearray  # the heap never moves it
 _BUILT = const(2026)  # a clock that shows an earlier year was never set
-_FILLINGS = const(150)  # to a step
-_SPARE = const(32768)  # octets that stay free for the work itself, and for all others meanwhile
+_FILLINGS = const(16)  # to a step, and to a look where they lie: more would fill what is to stay
+_SPARE = const(20480)  # octets that stay free for the work itself, and for all others meanwhile
 
 if time.ticks_add(0, -1) == _MASK:  # a 32-bit board: its clock is the contract's
     from time import ticks_add, ticks_diff, ticks_ms
 
-    _PAIR = 16  # octets; up to half of what is free is filled
+    _PAIR = 16  # octets
 else:
     from covey.port import mpy_desktop
 
@@ -85,6 +85,7 @@ def tidy(filling):
     The allocator looks for more than one block from the first free block on, every time: with
     holes that are too small left among what stays, that search costs more than all arithmetic.
     A later collection makes few, and whoever comes behind it would search first: so it fills them.
+    A third of what is free may go so: what lies in holes is little use to others either.
     """
     global _left, _end
     collect()
@@ -92,14 +93,14 @@ def tidy(filling):
     if is_first:
         yield
         free = mem_free()  # takes as long as collecting
-        _left = max(min(free // 2, free - _SPARE) // _PAIR, 0)
+        _left = max(min(free // 3, free - _SPARE) // _PAIR, 0)
         yield
     try:
         if is_first:
             # Behind it no hole matters; to the collector no address
             _end = id((None,) * (_left // 4)) >> 4
         at = 0
-        while at < _end and _left >= _FILLINGS:
+        while at < _end and _left > 0:
             for _ in range(_FILLINGS):
                 filling = (filling, None)
             _left -= _FILLINGS

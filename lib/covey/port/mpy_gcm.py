@@ -4,16 +4,15 @@ The state of a key, in octets:
     0   salt
     4   address of the workspace, low and high word
     12  most octets of text, and one more; 0 once wiped
-    16  whether it is for integrity alone
+    16  for integrity alone 15, of which bits AAD has but 8; most octets of AAD
     32  what GHASH needs of the key: tables, or with set_constant_time() numbers to multiply by
 
 The workspace, in octets; one for all keys, so that a key takes 2.5 KB:
     0    reduction: what an octet moved out at the end of a field element adds at its front
-    512  0xF0F0F0F0; whether the tag is to be compared, not written
+    512  0xF0F0F0F0
     528  AAD, padded with zeros
     656  the rest of the text, padded with zeros; then the block of lengths
-    688  a block of misaligned text; the tag
-    704  address of the text (low, high), length of text, length of AAD
+    688  an IV or a tag that is misaligned; the sum, for a GHASH that is called
     720  offsets of table rows; or factors and products of mpy_ghash_ct
     864  counter blocks, encrypted in place to keystream; a longer text is taken in pieces
 
@@ -31,32 +30,22 @@ from micropython import const
 
 from covey.port.mpy_path import place
 
-_SALT = const(0)
-_WORK = const(1)
-_LIMIT = const(3)
-_KIND = const(4)
 _TABLES = const(32)
 
 _HALVES = const(512)
 _AAD = const(528)
-_COMPARES = const(129)  # in words, down to _AAD_LEN
-_TEXT = const(176)
-_TEXT_LEN = const(178)
-_AAD_LEN = const(179)
 _KEYSTREAM = const(864)
 
 _SPARE = const(4)
-_MOST_AAD = const(112)
+_MOST_AAD = const(112)  # with an IV behind it where that is of the AAD
 _MOST_TEXT = const(4032)
 _DATAGRAM = const(1536)
 _AT_ONCE = const(18)  # blocks of keystream
-_WIDE = const(256)  # the first block number of two octets: it begins a piece
 
-# What crypt() does; _FROM + n: decrypts from octet n on, a multiple of 16.
+# What a kernel's crypt() does; 2: compares the tag alone; 32 + n: decrypts from octet n on, a
+# multiple of 16.
 _SEAL = const(0)
 _OPEN = const(1)
-_VERIFY = const(2)
-_FROM = const(32)
 
 _ECB = const(1)
 _EIO = const(5)
@@ -91,14 +80,16 @@ class GCMContext:
         self._state = state = _new_state()
         state[:4] = keymat[-4:]
         limit = 1 + (_most if self.most_text is None else self.most_text)
-        pack_into("<QII", state, 4, place(_work) << 2, limit, self.integrity_only)
+        aad = (15, _MOST_AAD - 9) if self.integrity_only else (0, _MOST_AAD)
+        pack_into("<QIII", state, 4, place(_work) << 2, limit, *aad)
         where = place(state)
         if not _ghash.fill(where, h):
             _zero(state, 0, len(state) >> 2)
             _spare_state(state)
             refuse(1)
         # What there is to be called, and what that needs: to be had without a global.
-        self._parts = crypt, (_ghash.finish, aes.encrypt, cipher, _views, _views[1], where)
+        parts = aes.encrypt, cipher, _views, _views[1], where
+        self._parts = _ghash.crypt, _ghash.others + parts
 
     @micropython.viper
     def seal(self, buf, off, aad_len, text_len):
@@ -152,7 +143,7 @@ class GCMContext:
         state = self._state
         if state is not None:
             _zero(state, 0, len(state) >> 2)
-            work = self._parts[1][3][-1]
+            work = self._parts[1][-3][-1]
             _zero(work, _AAD >> 2, len(work) >> 2)
             self._parts = self._state = None
             _spare_state(state)
@@ -163,136 +154,6 @@ class GMACContext(GCMContext):
 
     integrity_only = 1
     most_text = _MOST_TEXT
-
-
-@micropython.viper
-def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool:
-    """Seal or open what lies in buffer k from d on, or do a part of that: see above. False: the
-    tag is wrong, or AES gave zeros, for which sealing raises OSError. As the first two, k and d
-    lie in registers: keystream and text.
-    """
-    finish, encrypt, cipher, views, view, where = parts
-    s = ptr32(int(where) << 2)
-    if uint(s[_LIMIT]) <= uint(text_len) or uint(aad_len) > uint(_MOST_AAD):
-        views[0](0)
-    work = uint(s[_WORK + 1]) << 16 << 16 | uint(s[_WORK])
-    salt = s[_SALT]
-    d += uint(k) + uint(aad_len)
-    k = ptr8(d)
-    if d & 3:  # some boards load words from aligned addresses only
-        iv_0 = 0
-        iv_1 = 0
-        i = 8
-        while i:
-            i -= 1
-            iv_1 = iv_1 << 8 | iv_0 >> 24 & 255
-            iv_0 = iv_0 << 8 | k[i]
-    else:
-        iv_0 = ptr32(k)[0]
-        iv_1 = ptr32(k)[1]
-    d += 8
-    k = ptr8(work)
-    ptr32(k)[_TEXT] = d
-    ptr32(k)[_TEXT + 1] = d >> 16 >> 16
-    ptr32(k)[_TEXT_LEN] = text_len
-    ptr32(k)[_AAD_LEN] = aad_len
-    ptr32(k)[_COMPARES] = op
-    work += _KEYSTREAM
-    if s[_KIND]:
-        if aad_len & 15 != 8 or aad_len == _MOST_AAD - 8:
-            views[0](0)
-        text_len = 0  # nothing to encrypt
-    head = 16  # octets of keystream before the text's: the tag's block
-    number = 1  # of the next block
-    if op:
-        head = 0
-        number = 2
-        if op >= _FROM:
-            number = op >> 4
-            d += uint(op - _FROM)
-            text_len -= op - _FROM
-        else:
-            k = ptr8(work)
-            ptr32(k)[0] = salt
-            ptr32(k)[1] = iv_0
-            ptr32(k)[2] = iv_1
-            ptr32(k)[3] = 1 << 24  # most significant octet first
-            encrypt(cipher, view, view)
-            if not finish(where):
-                return False
-            if op == _VERIFY:
-                return True
-        if not text_len:
-            return True
-    text_len += head
-    while True:
-        n = text_len + 15 >> 4
-        i = number << 24
-        after = number + n
-        if after > _AT_ONCE + 1:  # a piece that is long, or not the first
-            if n > _AT_ONCE:
-                n = _AT_ONCE
-            if number < _WIDE:
-                if number + n > _WIDE:
-                    n = _WIDE - number
-            i |= number >> 8 << 16
-            after = number + n
-        k = ptr8(work)
-        stop = work + uint(n << 4)
-        while uint(k) < stop:
-            ptr32(k)[0] = salt
-            ptr32(k)[1] = iv_0
-            ptr32(k)[2] = iv_1
-            ptr32(k)[3] = i
-            i += 1 << 24
-            k = ptr8(uint(k) + 16)
-        view = views[n]
-        encrypt(cipher, view, view)
-
-        # The guard: no block of the keystream may be zero, or clear text would be on the air.
-        while uint(k) > work:
-            k = ptr8(uint(k) - 16)
-            if not ptr32(k)[0]:
-                if not ptr32(k)[1] | ptr32(k)[2] | ptr32(k)[3]:
-                    if op:
-                        return False
-                    views[0](1)
-
-        # text ^= keystream
-        n = n << 4
-        if n > text_len:
-            n = text_len
-        text_len -= n
-        n -= head
-        k = ptr8(uint(k) + uint(head))
-        if not d & 3:
-            stop = d + uint(n & -16)
-            n = n & 15
-            while d < stop:
-                ptr32(d)[0] = ptr32(k)[0] ^ ptr32(d)[0]
-                ptr32(d)[1] = ptr32(k)[1] ^ ptr32(d)[1]
-                ptr32(d)[2] = ptr32(k)[2] ^ ptr32(d)[2]
-                ptr32(d)[3] = ptr32(k)[3] ^ ptr32(d)[3]
-                k = ptr8(uint(k) + 16)
-                d += 16
-        while n:
-            ptr8(d)[0] = k[0] ^ ptr8(d)[0]
-            k = ptr8(uint(k) + 1)
-            d += 1
-            n -= 1
-        if not text_len:
-            if op:
-                return True
-            if head:
-                if not finish(where):
-                    views[0](1)
-                return True
-            text_len = 16  # the tag's block once more
-            after = 1
-            head = 16
-        else:
-            head = 0
-        number = after
 
 
 @micropython.viper

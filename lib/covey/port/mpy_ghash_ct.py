@@ -13,9 +13,9 @@ In the workspace: 18 factors that come from the block, 18 products.
 import micropython
 from micropython import const
 
-from covey.port.mpy_tag import tag
+from covey.port.mpy_crypt import crypt
 
-__all__ = ("KEY_LEN", "fill", "finish")
+__all__ = ("KEY_LEN", "crypt", "fill", "others")
 
 KEY_LEN = 288
 
@@ -23,11 +23,6 @@ _TABLES = const(32)
 _SCRATCH = const(688)
 _FACTORS = const(720)
 _BITS = const(0x11111111)
-
-
-@micropython.viper
-def finish(task: uint) -> int:
-    return int(tag(task, ghash))
 
 
 @micropython.viper
@@ -84,7 +79,7 @@ def _spread(words: uint):
 
 @micropython.viper
 def ghash(x: uint, t: uint, a: uint, blocks: int):
-    """See mpy_tag: workspace, key, data. x and t lie in registers, all else in the frame."""
+    """See mpy_crypt: workspace, key, data. x and t lie in registers, all else in the frame."""
     work = (x << 2) + _FACTORS
     key = t << 2
     data = a << 2
@@ -301,3 +296,6 @@ def ghash(x: uint, t: uint, a: uint, blocks: int):
         ptr8(t)[2] = ptr8(a)[1]
         ptr8(t)[3] = ptr8(a)[0]
         t += 4
+
+
+others = (ghash,)

@@ -6,22 +6,17 @@ The unrolled kernel reckons with registers of 32 bits, and is too long for the j
 import micropython
 from micropython import const
 
+from covey.port.mpy_crypt import crypt
 from covey.port.mpy_tables import KEY_LEN, fill
-from covey.port.mpy_tag import tag
 
-__all__ = ("KEY_LEN", "fill", "finish")
+__all__ = ("KEY_LEN", "crypt", "fill", "others")
 
 _SCRATCH = const(688)
 
 
 @micropython.viper
-def finish(task: uint) -> int:
-    return int(tag(task, ghash))
-
-
-@micropython.viper
 def ghash(work: uint, tables: uint, data: uint, blocks: int):
-    """See mpy_tag."""
+    """See mpy_crypt."""
     t = tables << 2
     reduce = ptr16(work << 2)
     z = ptr32((work << 2) + _SCRATCH)
@@ -57,3 +52,6 @@ def ghash(work: uint, tables: uint, data: uint, blocks: int):
             z[0] = v ^ f[256] ^ g[320] ^ h[384] ^ i[448]
         d = ptr32(uint(d) + 16)
         blocks -= 1
+
+
+others = (ghash,)

@@ -3,9 +3,13 @@
 A link is the address of what it leads to, in two words, low and high; 0 of nothing. Kernels are
 handed the address of a path's words / 4, which is always a small int. Words are read as the
 octets lie in memory: little-endian boards only, and mpy_gcm refuses the others.
+
+Only the first two locals of a kernel live in registers, and each other use of one costs two octets
+more: so w and n serve on when what they were handed for is done.
 """
 
 from array import array
+from struct import pack_into
 
 import micropython
 from micropython import const
@@ -18,16 +22,20 @@ _TX = const(4)
 _PAYLOAD_MAX = const(6)
 _USED = const(7)
 _OUT = const(8)
+_BIT = const(9)
 _SA = const(10)
-_TABLE = const(12)
-_WINDOW = const(14)
+_WINDOW = const(12)
+_NEWEST_OF = const(14)
+_ROW = const(15)
 _SENDER = const(16)
 _NAMED = const(17)
 _FROM = const(18)
 _PAYLOAD_LEN = const(19)
 _OPENED = const(20)
 _WANTS = const(21)
-_RECORDS = const(23)
+_BITS_OF = const(23)
+_LOW_BITS_OF = const(24)
+_RECORDS = const(25)
 
 _SPI = const(0)
 _IV_HEAD = const(1)
@@ -97,10 +105,8 @@ def word_of(octets, off=0):
     return octets[off] | octets[off + 1] << 8 | octets[off + 2] << 16 | octets[off + 3] << 24
 
 
-@micropython.viper
-def link(words: ptr32, at: int, other: ptr8):
-    words[at] = uint(other)
-    words[at + 1] = uint(other) >> 16 >> 16
+def link(words, at, other):
+    pack_into("<Q", words, 4 * at, place(other) << 2)
 
 
 def unlink(words, at):
@@ -109,50 +115,45 @@ def unlink(words, at):
 
 
 @micropython.viper
-def admit(place: uint, n: int, now_ms: int) -> int:
-    w = ptr32(place << 2)
-    if n < _LEAST or n & 3 or n > w[_RX_LEN]:
-        return _DROP_LENGTH
-    p = ptr8(uint(w[_RX + 1]) << 16 << 16 | uint(w[_RX]))
+def admit(w: uint, n: int, now_ms: int) -> int:
+    w <<= 2
+    p = ptr8(uint(ptr32(w)[_RX + 1]) << 16 << 16 | uint(ptr32(w)[_RX]))
     spi = ptr32(p)[0]
-    if not spi:
+    if n < _LEAST or n & 3 or n > ptr32(w)[_RX_LEN] or not spi:
         return _DROP_LENGTH
-    if now_ms - w[_DUE] & _MASK < _HALF:
+    if not now_ms - ptr32(w)[_DUE] & _HALF:
         return _STEP_IS_DUE
     slot = 0
-    used = w[_USED]
-    q = ptr32(uint(w) + (4 * _RECORDS))
-    while True:
-        if slot == used:
-            return _DROP_UNKNOWN_SPI
-        if q[0] == spi:
-            break
+    q = ptr32(w + 4 * _RECORDS)
+    while q[0] != spi:
         q = ptr32(uint(q) + 12)
         slot += 1
-    w[_SA] = q[1]
-    w[_SA + 1] = q[2]
+        if slot >= ptr32(w)[_USED]:
+            return _DROP_UNKNOWN_SPI
+    ptr32(w)[_SA] = q[1]
+    ptr32(w)[_SA + 1] = q[2]
     s = ptr32(uint(q[2]) << 16 << 16 | uint(q[1]))
-    w[_TABLE] = s[_TABLE_OF]
-    w[_TABLE + 1] = s[_TABLE_OF + 1]
     t = ptr32(uint(s[_TABLE_OF + 1]) << 16 << 16 | uint(s[_TABLE_OF]))
 
     bits = t[_BITS]
+    low_bits = t[_LOW_BITS]
     sender = uint(0)
     if bits:
         sender = uint(p[8] << 24 | p[9] << 16 | p[10] << 8 | p[11]) >> (32 - bits)
     if s[_IS_OWN]:
         if s[_IS_OWN] == _EVERYBODY or uint(s[_OWN]) == sender:
             return _DROP_OWN
-    w[_SENDER] = sender
+    ptr32(w)[_SENDER] = sender
+    ptr32(w)[_BITS_OF] = bits
+    ptr32(w)[_LOW_BITS_OF] = low_bits
 
-    slots = t[_SLOTS]
-    if not slots:
-        w[_WINDOW] = 0
-        w[_WINDOW + 1] = 0
+    n = t[_SLOTS]
+    if not n:
+        ptr32(w)[_WINDOW] = 0
+        ptr32(w)[_WINDOW + 1] = 0
         return slot
-    low_bits = t[_LOW_BITS]
     index = sender >> low_bits
-    last = slots - 1
+    last = n - 1
     at = int(index) & last
     while True:
         q = ptr32(uint(t) + uint(at * 28 + 4 * _WINDOWS))
@@ -160,152 +161,146 @@ def admit(place: uint, n: int, now_ms: int) -> int:
         if not newest:
             break
         if uint(q[_INDEX]) == index:
-            if low_bits:
-                low = (uint(1) << low_bits) - 1
-                newer = sender - uint(q[_INCARNATION]) & low
-                if int(newer):
-                    if newer > low >> 1:  # serial arithmetic: half the circle lies behind
-                        return _DROP_STALE_SENDER
-                    newest = 0
+            low = (uint(1) << low_bits) - 1
+            newer = sender - uint(q[_INCARNATION]) & low
+            if newer > low >> 1:  # serial arithmetic: half the circle lies behind
+                return _DROP_STALE_SENDER
+            if int(newer):
+                newest = 0
             break
-        slots -= 1
-        if not slots:
+        n -= 1
+        if not n:
             return _DROP_SENDER_TABLE_FULL
         at = at + 1 & last
-    w[_WINDOW] = uint(q)
-    w[_WINDOW + 1] = uint(q) >> 16 >> 16
+    ptr32(w)[_WINDOW] = uint(q)
+    ptr32(w)[_WINDOW + 1] = uint(q) >> 16 >> 16
+    ptr32(w)[_NEWEST_OF] = newest
 
     at = p[7]
-    row = (p[4] << 21 | p[5] << 13 | p[6] << 5 | at >> 3) + 1
-    if row == 1:
-        if not at:
-            return _DROP_REPLAY  # nobody sends number 0
-    if row > newest:
-        return slot
-    if newest - row >= _ROWS:
-        return _DROP_REPLAY
-    if ptr8(q)[(4 * _RING) + (row & (_ROWS - 1))] >> (at & 7) & 1:
-        return _DROP_REPLAY
+    n = (p[4] << 21 | p[5] << 13 | p[6] << 5 | at >> 3) + 1
+    ptr32(w)[_ROW] = n
+    ptr32(w)[_BIT] = at & 7
+    if n == 1 and not at:
+        return _DROP_REPLAY  # nobody sends number 0
+    if n <= newest:
+        if newest - n >= _ROWS or ptr8(q)[4 * _RING + (n & _ROWS - 1)] >> (at & 7) & 1:
+            return _DROP_REPLAY
     return slot
 
 
 @micropython.viper
-def trim(place: uint, text_len: int) -> int:
-    w = ptr32(place << 2)
-    p = ptr8(uint(w[_RX + 1]) << 16 << 16 | uint(w[_RX]))
-    end = text_len + (_TEXT - 2)
-    next_header = p[end + 1]
+def trim(w: uint, text_len: int) -> int:
+    w <<= 2
+    p = ptr8((uint(ptr32(w)[_RX + 1]) << 16 << 16 | uint(ptr32(w)[_RX])) + _TEXT)
+    text_len -= 2
+    q = ptr8(uint(p) + uint(text_len))
+    pad_len = q[0]
+    next_header = q[1]
     if next_header == _DUMMY:
         return _DROP_DUMMY
-    pad_len = p[end]
-    if pad_len > text_len - 2:
+    text_len -= pad_len
+    if text_len < 0:
         return _DROP_PADDING
-    end -= pad_len
-    if pad_len:
-        q = ptr8(uint(p) + uint(end))
-        i = 0
-        while i < pad_len:
-            if q[i] != i + 1:
-                return _DROP_PADDING
-            i += 1
+    q = ptr8(uint(p) + uint(text_len - 1))
+    while pad_len:
+        if q[pad_len] != pad_len:
+            return _DROP_PADDING
+        pad_len -= 1
     if next_header != _UDP:
         return _DROP_NEXT_HEADER
-    udp_len = p[_TEXT + 4] << 8 | p[_TEXT + 5]
-    if udp_len < _UDP_LEN or udp_len > end - _TEXT:  # below it: TFC padding, RFC 4303 section 2.7
+    udp_len = p[4] << 8 | p[5]
+    if udp_len < _UDP_LEN or udp_len > text_len:  # below it: TFC padding, RFC 4303 section 2.7
         return _DROP_INNER_LENGTH
-    s = ptr32(uint(w[_SA + 1]) << 16 << 16 | uint(w[_SA]))
-    port = p[_TEXT] << 8 | p[_TEXT + 1]
-    if port < s[_SOURCE_LO] or port > s[_SOURCE_HI]:
-        return _DROP_SELECTOR
-    port = p[_TEXT + 2] << 8 | p[_TEXT + 3]
-    if port < s[_PORT_LO] or port > s[_PORT_HI]:
+    s = ptr32(uint(ptr32(w)[_SA + 1]) << 16 << 16 | uint(ptr32(w)[_SA]))
+    source = p[0] << 8 | p[1]
+    port = p[2] << 8 | p[3]
+    outside = source - s[_SOURCE_LO] | s[_SOURCE_HI] - source
+    if (outside | port - s[_PORT_LO] | s[_PORT_HI] - port) < 0:
         return _DROP_SELECTOR
     return udp_len - _UDP_LEN
 
 
-@micropython.viper
-def heard(place: uint) -> uint:
-    return uint(ptr32(place << 2)[_SENDER])
+def heard(words):
+    return words[_SENDER]
 
 
 @micropython.viper
-def accept(place: uint, payload_len: int):
-    w = ptr32(place << 2)
-    t = ptr32(uint(w[_TABLE + 1]) << 16 << 16 | uint(w[_TABLE]))
-    q = ptr32(uint(w[_WINDOW + 1]) << 16 << 16 | uint(w[_WINDOW]))
-    sender = uint(w[_SENDER])
-    w[_FROM] = sender
-    w[_NAMED] = t[_BITS]
-    w[_PAYLOAD_LEN] = payload_len
-    w[_OPENED] = w[_OPENED] + 1 & _MASK
-    if not int(uint(q)):
-        return
-    newest = q[_NEWEST]
-    low_bits = t[_LOW_BITS]
-    low = (uint(1) << low_bits) - 1
-    if not newest or int(sender - uint(q[_INCARNATION]) & low):
-        q[_INDEX] = sender >> low_bits
-        q[_INCARNATION] = sender & low
-        newest = 0
-    p = ptr8(uint(w[_RX + 1]) << 16 << 16 | uint(w[_RX]))
-    at = p[7]
-    row = (p[4] << 21 | p[5] << 13 | p[6] << 5 | at >> 3) + 1
-    p = ptr8(uint(q) + (4 * _RING))
-    if row > newest:
-        q[_NEWEST] = row
-        ahead = row - newest
-        if ahead > _ROWS:
-            ahead = _ROWS
-        while ahead:  # clear the rows that the window slides onto
-            ahead -= 1
-            p[row - ahead & (_ROWS - 1)] = 0
-    row = row & (_ROWS - 1)
-    p[row] = p[row] | 1 << (at & 7)
+def accept(w: uint, n: int):
+    w <<= 2
+    sender = uint(ptr32(w)[_SENDER])
+    ptr32(w)[_FROM] = sender
+    ptr32(w)[_NAMED] = ptr32(w)[_BITS_OF]
+    ptr32(w)[_PAYLOAD_LEN] = n
+    ptr32(w)[_OPENED] = ptr32(w)[_OPENED] + 1 & _MASK
+    q = ptr32(uint(ptr32(w)[_WINDOW + 1]) << 16 << 16 | uint(ptr32(w)[_WINDOW]))
+    if int(uint(q)):
+        newest = ptr32(w)[_NEWEST_OF]
+        if not newest:  # nobody's, or an older incarnation's
+            low_bits = ptr32(w)[_LOW_BITS_OF]
+            q[_INDEX] = sender >> low_bits
+            q[_INCARNATION] = sender & (uint(1) << low_bits) - 1
+        n = ptr32(w)[_ROW]
+        p = ptr8(uint(q) + 4 * _RING)
+        ahead = n - newest
+        if ahead > 0:
+            q[_NEWEST] = n
+            if ahead > _ROWS:
+                ahead = _ROWS
+            while ahead:  # clear the rows that the window slides onto
+                ahead -= 1
+                p[n - ahead & _ROWS - 1] = 0
+        n &= _ROWS - 1
+        p[n] = p[n] | 1 << ptr32(w)[_BIT]
 
 
 @micropython.viper
-def frame(place: uint, n: int, now_ms: int) -> int:
-    w = ptr32(place << 2)
-    if n < 0 or n > w[_PAYLOAD_MAX]:
+def frame(w: uint, n: int, now_ms: int) -> int:
+    w <<= 2
+    if n < 0 or n > ptr32(w)[_PAYLOAD_MAX]:
         return _DROP_OVERSIZE
-    if now_ms - w[_DUE] & _MASK < _HALF:
+    if not now_ms - ptr32(w)[_DUE] & _HALF:
         return _STEP_IS_DUE
-    s = ptr32(uint(w[_OUT + 1]) << 16 << 16 | uint(w[_OUT]))
-    if not int(uint(s)):
+    i = ptr32(w)[_OUT]
+    if not i:
         return _DROP_NO_SA
-    seq = s[_NEXT_SEQ]
-    if seq >= _REKEY_SEQ:
-        w[_WANTS] = 1
-        if seq > _LAST_SEQ:
+    s = ptr32(uint(i << 2) + w)
+    s = ptr32(uint(s[2]) << 16 << 16 | uint(s[1]))
+    i = s[_NEXT_SEQ]
+    if i >= _REKEY_SEQ:
+        ptr32(w)[_WANTS] = 1
+        if i > _LAST_SEQ:
             return _DROP_EXHAUSTED
-    s[_NEXT_SEQ] = seq + 1  # before anything can fail: a number is never used twice
-    seq = seq >> 24 | seq >> 8 & 0xFF00 | seq << 8 & 0xFF0000 | seq << 24
-    t = ptr32(uint(w[_TX + 1]) << 16 << 16 | uint(w[_TX]))
-    t[0] = s[_SPI]
-    t[1] = seq
-    t[2] = s[_IV_HEAD]
-    t[3] = seq
-    t[4] = s[_PORTS]
-    udp_len = n + _UDP_LEN
-    t[5] = udp_len >> 8 | (udp_len & 255) << 8
-    p = ptr8(uint(t) + uint(n + _PAYLOAD))
-    pad_len = 2 - n & 3
-    i = 0
-    while i < pad_len:
-        p[i] = i + 1
-        i += 1
-    p[i] = i
-    p[i + 1] = _UDP
-    return udp_len + i + 2
+    s[_NEXT_SEQ] = i + 1  # before anything can fail: a number is never used twice
+    i = i >> 24 | i >> 8 & 0xFF00 | i << 8 & 0xFF0000 | i << 24
+    w = uint(ptr32(w)[_TX + 1]) << 16 << 16 | uint(ptr32(w)[_TX])
+    ptr32(w)[0] = s[_SPI]
+    ptr32(w)[1] = i
+    ptr32(w)[2] = s[_IV_HEAD]
+    ptr32(w)[3] = i
+    ptr32(w)[4] = s[_PORTS]
+    ptr32(w)[5] = 0
+    i = n + _UDP_LEN
+    ptr8(w)[20] = i >> 8
+    ptr8(w)[21] = i
+    w += uint(n + _PAYLOAD)
+    ptr8(w)[0] = 1  # of these, those that padding takes
+    ptr8(w)[1] = 2
+    ptr8(w)[2] = 3
+    n = 2 - n & 3
+    ptr8(w)[n] = n
+    ptr8(w)[n + 1] = _UDP
+    return i + n + 2
 
 
 @micropython.viper
 def find_spi(spis: ptr32, count: int, buf: ptr8, off: int) -> int:
     buf = ptr8(uint(buf) + uint(off))
-    spi = buf[0] | buf[1] << 8 | buf[2] << 16 | buf[3] << 24
-    i = 0
-    while i < count:
-        if spis[i] == spi:
-            return i
-        i += 1
-    return -1
+    spi = 0
+    off = 4
+    while off:
+        off -= 1
+        spi = spi << 8 | buf[off]
+    count -= 1
+    while count >= 0 and spis[count] != spi:
+        count -= 1
+    return count

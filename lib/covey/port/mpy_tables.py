@@ -19,15 +19,16 @@ def fill(x: uint, h: ptr8) -> int:
     if not ptr32(h)[0] | ptr32(h)[1] | ptr32(h)[2] | ptr32(h)[3]:
         return 0
     table = (x << 2) + _TABLES
-    end = table + 2048
     lowest = 0x01010101  # of each octet; octets lie in words from the least significant on
     others = lowest * 127
-    while table < end:
-        # H * x^(32 * tooth) and its next seven multiples by x go into rows 8, 4, 2 and 1 of two.
-        n = 8
+    left = 8
+    while left:
+        left -= 1
+        # H * x^(32 * tooth), its next three multiples by x, or the four behind: rows 8, 4, 2, 1.
+        n = 4
         while n:
             n -= 1
-            p = ptr32(table + uint((7 - n >> 2) * 256 + (16 << (n & 3))))
+            p = ptr32(table + uint(16 << n))
             c = uint(0)
             i = 0
             while i < 4:
@@ -38,7 +39,8 @@ def fill(x: uint, h: ptr8) -> int:
                 i += 1
             if c:
                 h[0] ^= 0xE1
-        n = 3
+        if not left & 1:
+            n = 3
         while n:  # on to the next tooth, octet by octet
             n -= 1
             c = uint(0)
@@ -52,24 +54,17 @@ def fill(x: uint, h: ptr8) -> int:
             h[0] ^= x >> 8
             h[1] ^= x
         # The other rows are sums of these: 3 of 2 and 1, 5 to 7 of 4 and those, 9 to 15 likewise.
-        n = 2
-        while n:
-            n -= 1
-            top = uint(32)
-            while int(top) < 256:
-                a = table + top
-                x = a + 16
-                while x < a + top:
-                    b = x - top
-                    ptr32(x)[0] = ptr32(a)[0] ^ ptr32(b)[0]
-                    ptr32(x)[1] = ptr32(a)[1] ^ ptr32(b)[1]
-                    ptr32(x)[2] = ptr32(a)[2] ^ ptr32(b)[2]
-                    ptr32(x)[3] = ptr32(a)[3] ^ ptr32(b)[3]
-                    x += 16
-                top += top
-            table += 256
-    i = 16
-    while i:
-        i -= 1
-        h[i] = 0
+        top = uint(32)
+        while int(top) < 256:
+            a = table + top
+            x = a + 16
+            while x < a + top:
+                ptr32(x)[0] = ptr32(x - top)[0] ^ ptr32((x & 12) + a)[0]
+                x += 4
+            top += top
+        table += 256
+    ptr32(h)[0] = 0
+    ptr32(h)[1] = 0
+    ptr32(h)[2] = 0
+    ptr32(h)[3] = 0
     return 1
