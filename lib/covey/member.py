@@ -31,7 +31,7 @@ from covey.gcm import GCMContext
 from covey.keystore import KeyStore, is_among
 from covey.octets import u32
 from covey.path import STEP_IS_DUE, DataPath, accept, admit, frame, heard, trim
-from covey.port import buffer, const
+from covey.port import buffer, const, micropython
 from covey.replay import SenderTable
 from covey.sentences import DATAGRAM_MAX, PAYLOAD_MAX
 
@@ -229,6 +229,7 @@ class Member(DataPath):
 
     # ---- cold, but without allocation too
 
+    @micropython.native  # its frame would have more slots
     def _send_under(self, sa, n, now_ms):
         sa = self.keys.send_under(sa)  # from here on it is the usual one
         try:

@@ -99,7 +99,7 @@ class Bare:
         self.path = DataPath(1, self.rx, self.tx, size - 44)
         self.path.words[0] = 1  # ticks at which a step is due
         self.path.enter(0, sa.spi, sa.words)
-        self.path.choose(sa.words)
+        self.path.choose(0)
         self.rx[:4] = sa.spi
 
     def admit(self, sender, number):

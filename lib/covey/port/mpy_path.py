@@ -125,11 +125,11 @@ def admit(w: uint, n: int, now_ms: int) -> int:
         return _STEP_IS_DUE
     slot = 0
     q = ptr32(w + 4 * _RECORDS)
-    while q[0] != spi:
+    while slot < ptr32(w)[_USED] and q[0] != spi:
         q = ptr32(uint(q) + 12)
         slot += 1
-        if slot >= ptr32(w)[_USED]:
-            return _DROP_UNKNOWN_SPI
+    if slot >= ptr32(w)[_USED]:
+        return _DROP_UNKNOWN_SPI
     ptr32(w)[_SA] = q[1]
     ptr32(w)[_SA + 1] = q[2]
     s = ptr32(uint(q[2]) << 16 << 16 | uint(q[1]))
