@@ -12,7 +12,7 @@ class Addresses:
         self._servers = servers
         self._interface = interface
         self._known = {}  # (host, port): resolved address, as port.send() takes it
-        self._own_port = 0  # of the socket that speaks to them
+        self.own_port = 0  # of the socket that speaks to them
 
     def resolve_all(self):
         """ConfigError where no server has an address: somebody should know at once."""
@@ -24,9 +24,6 @@ class Addresses:
                 failure = error
         if not self._known:
             raise failure
-
-    def bound_to(self, own_port):
-        self._own_port = own_port
 
     def of(self, server):
         """A config.Server, or the source of a datagram (host, port, ...) → address."""
@@ -45,14 +42,9 @@ class Addresses:
         """The nat.Path to a server; None without an address of it just now."""
         try:
             address = self.of(server)
+            own = port.own_ipv4(address)
+            if own is None and self._interface:
+                own = port.ipv4_of(port.resolve(self._interface, 0))
         except ConfigError:
             return None
-        own = port.own_ipv4(address) or self._interface_ipv4()
-        return Path(own, self._own_port, port.ipv4_of(address), server.port, server.marker)
-
-    def _interface_ipv4(self):
-        try:
-            octets = bytes([int(part) for part in (self._interface or "").split(".")])
-        except ValueError:
-            return None
-        return octets if len(octets) == 4 else None
+        return Path(own, self.own_port, port.ipv4_of(address), server.port, server.marker)

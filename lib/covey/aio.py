@@ -11,13 +11,11 @@ unicast socket, one lets Membership work and sends what it has to say.
 
 import asyncio
 
-from covey import carrier, nat, port
+from covey import carrier, port
 from covey import config as config_file
 from covey.addresses import Addresses
 from covey.drops import (
     DROP_CAPACITY,
-    DROP_EMPTY,
-    DROP_IKE_HEADER,
     DROP_NOT_SENDER,
     DROP_OVERSIZE,
     DROP_QUEUE_FULL,
@@ -34,16 +32,12 @@ from covey.sentences import IS_RECEIVER, NO_ANSWER, NO_RELAY, OVERSIZE, SENDING_
 
 _QUEUE = const(64)  # packets that wait for the application
 _BURST = const(16)  # datagrams read before other tasks get their turn
-_NOTHING = const(-1)  # what port.recv_from says then
-_IDLE_MS = const(1000)  # the longest sleep of the working task
 _SPARED = const(1400)  # a limit on payloads from which on no memory is to be spared
 _SLACK = const(56)  # by which rx is longer than the longest payload; our ESP needs 44 of it
 _LEAVE_MS = const(2000)  # how long a leave may take before we go without an answer
 _PAUSE_MS = const(50)  # until the next try, without memory or where a socket fails
-_UNICAST = const(4096)  # greatest IKE message
 _FRAME = const(1536)  # as long as a network lets any be, but for fragments of IP
-_LONG = const(8)  # datagrams that are read into so long a buffer, once one was too long
-_MARKER_LEN = const(4)  # RFC 3948 section 2.2: an IKE message, not ESP
+_HEARD, _GAVE_WAY = const(1), const(2)  # a message, since the work's last turn; it did, to one
 
 
 class Packet:
@@ -91,11 +85,8 @@ class Joined:
     # An instance has its own once they change, which mostly they don't.
     _kept = None
     _send_error = None  # errno of the latest message to the key server
-    _long = 0  # so many datagrams are still read into a long buffer
     _is_closed = False
-    _is_behind = False  # routes are to follow sockets
-    _has_heard = False  # a message, since the work's last turn
-    _gave_way = False  # to a message, the last time
+    _way = 0  # _HEARD, _GAVE_WAY, or neither
     takes_unconfirmed = False  # see join(), both
     on_refused = None
     _signing = None  # Signing, once packets that are signed were sent
@@ -110,15 +101,16 @@ class Joined:
             self._kept = kept
             self._resume = resume
         self._owns_config = owns_config  # then its pre-shared key dies with us
+        longest = settings.limit_payload
         self.member = Member(
-            payload_max=settings.limit_payload,
-            datagram_max=_datagram_max(settings.limit_payload),
-            sa_slots=settings.limit_sas,
-            sender_slots=settings.limit_senders,
-            sender=settings.sender,
-            reserves=True,
-            waiting_slots=settings.limit_waiting,
-            receiver=settings.receiver,
+            longest,
+            _FRAME if longest >= _SPARED else longest + _SLACK,  # longer rekeys don't need it
+            settings.limit_sas,
+            settings.limit_senders,
+            settings.sender,
+            True,
+            settings.limit_waiting,
+            settings.receiver,
         )
         self._addresses = Addresses(settings.servers, settings.interface)
         self.membership = Membership(settings, self.member, path_to=self._addresses.path_to)
@@ -126,11 +118,10 @@ class Joined:
         if timeout_s is None:
             timeout_s = len(settings.servers) * settings.retransmit_total_s + 1
         self._timeout_s = timeout_s
-        self._unicast = None  # (socket towards the key server, waiter)
-        self._groups = {}  # (address, port) → (carrier, waiter, task)
+        self._home = None  # (carrier.Home, waiter, task): the way to the key server
+        self._groups = {}  # (address, port) → (carrier, waiter, task that reads it)
         self._routes = {}  # SPI → carrier that its packets leave by
-        self._tasks = []
-        self._worker = None  # the one among them that drives the membership
+        self._worker = None  # the task that drives the membership
         self._kick = _Kick()  # wakes the working task
         self._arrived = asyncio.Event()  # there is a packet, or the end
         self._packets = []
@@ -141,13 +132,12 @@ class Joined:
     async def __aenter__(self):
         try:
             self._addresses.resolve_all()
-            sock = port.udp_socket("0.0.0.0", 0)
-            self._addresses.bound_to(port.source_address(sock)[1])
-            self._unicast = sock, _Waiter(sock)
-            self._start(self._read, self._look_unicast, *self._unicast)
+            home = carrier.Home(port.udp_socket("0.0.0.0", 0))
+            self._addresses.own_port = port.source_address(home.sock)[1]
+            self._home = self._reading(home)
             if not self._revive():
                 self.membership.start(port.ticks_ms())
-            self._worker = self._start(self._work)
+            self._worker = asyncio.create_task(self._work())
             await self._until_member()
         except BaseException as error:
             if isinstance(error, Exception) and self.membership.state == MEMBER:
@@ -167,35 +157,45 @@ class Joined:
             return
         membership = self.membership
         try:
-            if (
-                self._worker is None or self._worker.done()
-            ):  # it has failed: it need not fail at this
+            if self._worker is None or self._worker.done():  # it has failed: not at this, perhaps
                 self._failure = None
-                self._worker = self._start(self._work)
+                self._worker = asyncio.create_task(self._work())
             membership.leave(port.ticks_ms())
             self._kick.set()
-            began = port.ticks_ms()
-            while membership.state != LEFT and not self._worker.done():
-                if port.ticks_diff(port.ticks_ms(), began) > _LEAVE_MS:
-                    break
-                await asyncio.sleep(0.01)
+            await self._until(self._has_left, _LEAVE_MS)
             self._tell()
         finally:
             self._close()
         await asyncio.sleep(0)  # for our tasks to end
 
     async def _until_member(self):
+        if not await self._until(self._is_in, self._timeout_s * 1000):
+            raise JoinError(self._why_not())
+
+    async def _until(self, is_so, most_ms):
+        """Whether it comes to that in time."""
         began = port.ticks_ms()
-        membership = self.membership
-        while membership.state != MEMBER:
-            self._check()
-            if membership.state == REFUSED:
-                self._tell()  # _work may not have come to it
-                raise JoinError(membership.reason)
-            if port.ticks_diff(port.ticks_ms(), began) > self._timeout_s * 1000:
-                raise JoinError(self._why_not())
+        while not is_so():
+            if port.ticks_diff(port.ticks_ms(), began) > most_ms:
+                return False
             await asyncio.sleep(0.02)
-        self._check()  # the group's sockets may have failed just now
+        return True
+
+    def _is_in(self):
+        """Whether we are a member, and its sockets are there."""
+        self._check()
+        membership = self.membership
+        if membership.state == REFUSED:
+            self._tell()  # _work may not have come to it
+            raise JoinError(membership.reason)
+        return membership.state == MEMBER and not membership.listening_changed
+
+    def _has_left(self):
+        return self.membership.state == LEFT or self._worker.done()
+
+    def _has_heard(self):
+        self._check()
+        return not self.membership.is_asking
 
     def _why_not(self):
         reason = self.membership.reason or sentence(NO_ANSWER)
@@ -209,15 +209,12 @@ class Joined:
         self.membership.wipe()
         if self._owns_config:
             self.config.wipe()
-        for key in list(self._groups):
-            self._drop_group(key)
-        for task in self._tasks:
-            task.cancel()
-        self._tasks = []
-        if self._unicast:
-            sock, waiter = self._unicast
-            waiter.close()
-            port.close(sock)
+        for place in list(self._groups):
+            self._drop_group(place)
+        if self._home is not None:
+            _shut(*self._home)
+        if self._worker is not None:
+            self._worker.cancel()
         self._arrived.set()
 
     # What the application does
@@ -272,7 +269,6 @@ class Joined:
         spi = bytes(member.tx[:4])
         if spi not in self._routes:  # installed just now
             self._follow_groups()
-            self._follow_routes()
         return self._routes[spi].send(member.tx[:length]) is None
 
     def can_send(self):
@@ -287,13 +283,8 @@ class Joined:
         """Wait until no key server is being asked any more. True: it has told what is current;
         None: none was asked since we are here; False: it has not answered within timeout_s.
         """
-        began = port.ticks_ms()
-        while self.membership.is_asking:
-            self._check()
-            if port.ticks_diff(port.ticks_ms(), began) > timeout_s * 1000:
-                return False
-            await asyncio.sleep(0.02)
-        return self.membership.has_asked or None
+        has_heard = await self._until(self._has_heard, timeout_s * 1000)
+        return has_heard and (self.membership.has_asked or None)
 
     def suspend(self, clock_s):
         """Stop here without leaving the group: octets for join(kept=...), or None where it has to
@@ -339,11 +330,6 @@ class Joined:
 
     # Tasks
 
-    def _start(self, work, *args):
-        task = asyncio.create_task(work(*args))
-        self._tasks.append(task)
-        return task
-
     def _fail(self, error):
         """A task that ends by an error hands it to whoever uses the member."""
         self._failure = error
@@ -354,7 +340,7 @@ class Joined:
             while not self._is_closed:  # wait_for may swallow a cancelling (CPython up to 3.11)
                 wait = self._turn()
                 if wait:
-                    await self._kick.wait(min(wait, _IDLE_MS))
+                    await self._kick.wait(wait)
                 else:
                     await asyncio.sleep(0)
         except Exception as error:
@@ -375,13 +361,10 @@ class Joined:
 
     def _take_turn(self):
         membership = self.membership
-        if self._has_heard and not self._gave_way:  # once: messages without end stop no work
-            self._has_heard, self._gave_way = False, True
+        if self._way == _HEARD:  # once: messages without end stop no work
+            self._way = _GAVE_WAY
             return 0
-        self._has_heard = self._gave_way = False
-        if self._is_behind:
-            self._follow_routes()
-            return 0
+        self._way = 0
         if membership.listening_changed:
             self._follow_groups()
             return 0
@@ -419,71 +402,49 @@ class Joined:
                 address = self._addresses.of(server)
             except ConfigError:
                 continue  # no name service just now: as good as lost, and sent again
-            sock, _ = self._unicast
-            error = port.send(sock, data, address)
+            error = port.send(self._home[0].sock, data, address)
             if error != self._send_error:
                 self._send_error = error
 
-    async def _read(self, look, place, waiter):
-        """Whatever comes at one place. look(place): None where nothing was there, DROP_SOCKET: not
-        just now.
-        """
+    def _reading(self, way):
+        """(a carrier, its waiter, the task that reads it)"""
+        waiter = _Waiter(way.sock)
+        return way, waiter, asyncio.create_task(self._read(way, waiter))
+
+    async def _read(self, way, waiter):
+        """Whatever comes by one carrier."""
         burst = 0
         try:
             while True:
                 try:
-                    answer = look(place)
+                    answer = self._look(way)
                 except MemoryError:  # of a moment: no task ends by it
                     self.member.drops.count(DROP_CAPACITY)
                     answer = DROP_SOCKET
+                burst += 1
                 if answer is None:
-                    burst = 0
                     await waiter.wait()
                 elif answer == DROP_SOCKET:
-                    burst = 0
                     await asyncio.sleep(_PAUSE_MS / 1000)
-                elif burst == _BURST - 1 or answer == IKE_MESSAGE:
-                    burst = 0
+                elif burst == _BURST or answer == IKE_MESSAGE:
                     await asyncio.sleep(0)  # others have their turn
                 else:
-                    burst += 1
+                    continue
+                burst = 0
         except Exception as error:
             self._fail(error)
 
-    def _look_unicast(self, sock):
-        """What is longer than an Ethernet frame is lost; when its sender repeats it, the buffer is
-        longer. Between two packets of the group rx is free: where it is as long, it serves.
-        """
-        if None in self._groups:  # ESP comes here, too
-            return self._look_group(self._groups[None][0])
-        drops = self.member.drops
-        buf = self.member.rx
-        if self._long or len(buf) < _FRAME:
-            buf = bytearray(_UNICAST + _MARKER_LEN if self._long else _FRAME)
-        n, source = port.recv_from(sock, buf)
-        if n < 0:
-            return None if n == _NOTHING else drops.count(DROP_SOCKET)
-        if n > len(buf):
-            self._long = _LONG
-            return drops.count(DROP_IKE_HEADER)
-        if self._long:
-            self._long -= 1
-        if n == 0:
-            return drops.count(DROP_EMPTY)
-        is_marked = nat.has_marker(buf, n)
-        data = bytes(memoryview(buf)[_MARKER_LEN if is_marked else 0 : n])
-        self.membership.unicast(data, port.ticks_ms(), (source[0], source[1], is_marked))
-        self._wake()
-        return IKE_MESSAGE
-
-    def _look_group(self, group):
-        answer = group.receive(self.member)
+    def _look(self, way):
+        """One datagram. None: there was none; DROP_SOCKET: not just now."""
+        if None in self._groups and way is self._home[0]:
+            way = self._groups[None][0]  # there ESP comes, too
+        answer = way.receive(self.member)
         if answer == IKE_MESSAGE:
-            message, group.message = group.message, None
-            if group.source is None:
+            message, way.message = way.message, None
+            if way.source is None:
                 self.membership.multicast(message, port.ticks_ms())
             else:
-                self.membership.unicast(message, port.ticks_ms(), group.source)
+                self.membership.unicast(message, port.ticks_ms(), way.source)
             self._wake()
         elif answer is not None:
             if answer >= 0:
@@ -507,7 +468,7 @@ class Joined:
 
     def _wake(self):
         """A message is there. To hear it has taken long enough: work has its next turn."""
-        self._has_heard = True
+        self._way = self._way or _HEARD
         self._kick.set()
 
     def _deliver_received(self):
@@ -529,21 +490,21 @@ class Joined:
     # The group's sockets follow the policy
 
     def _follow_groups(self):
-        self.membership.listening_changed = False
-        is_framed = self.membership.listening()
-        for place in list(self._groups):
-            if self._groups[place][0].is_framed is not is_framed.get(place):
+        membership, groups = self.membership, self._groups
+        membership.listening_changed = False
+        self._routes = {}  # nobody sends to where it was
+        is_framed = membership.listening()
+        for place in list(groups):
+            if groups[place][0].is_framed is not is_framed.get(place):
                 self._drop_group(place)
-                self._routes = {}  # nobody sends to where it was
         for place in is_framed:
             if place is None:
                 self._relay()
-            elif place not in self._groups:
-                group = carrier.open_for(place, is_framed[place], self.config)
-                waiter = _Waiter(group.sock)
-                task = self._start(self._read, self._look_group, group, waiter)
-                self._groups[place] = (group, waiter, task)
-        self._is_behind = True
+            elif place not in groups:
+                way = carrier.open_for(place, is_framed[place], self.config)
+                groups[place] = self._reading(way)
+        routes = membership.routes()
+        self._routes = {spi: groups[routes[spi]][0] for spi in routes}
 
     def _relay(self):
         """By way of the key server's socket, which is read already."""
@@ -552,33 +513,22 @@ class Joined:
                 from covey.relay import Relay
             except ImportError:
                 raise ConfigError(sentence(NO_RELAY))
-            self._groups[None] = (Relay(self._unicast[0]), None, None)
+            self._groups[None] = Relay(self._home[0].sock), None, None
         self._groups[None][0].aim(self._addresses, self.membership.server)
 
-    def _follow_routes(self):
-        self._is_behind = False
-        routes = self.membership.routes()
-        self._routes = {spi: self._groups[routes[spi]][0] for spi in routes}
-
     def _drop_group(self, place):
-        group, waiter, task = self._groups.pop(place)
-        if task is None:
-            return  # the key server's socket, which stays
-        self._tasks.remove(task)
-        task.cancel()
-        waiter.close()
-        group.close()
+        group = self._groups.pop(place)
+        if place is not None:  # else it is the key server's socket, which stays
+            _shut(*group)
 
 
-def _datagram_max(limit_payload):
-    """How long rx is to be. Longer rekeys don't need it: see carrier.UDP."""
-    return _FRAME if limit_payload >= _SPARED else limit_payload + _SLACK
+def _shut(way, waiter, task):
+    task.cancel()
+    waiter.close()
+    way.close()
 
 
 if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket itself
-
-    def _queue_read(sock):
-        yield asyncio.core._io_queue.queue_read(sock)
 
     class _Kick:
         """One task's sleep, which others may end. asyncio.wait_for would make a task each time."""
@@ -609,8 +559,8 @@ if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket its
         def __init__(self, sock):
             self._sock = sock
 
-        async def wait(self):
-            await _queue_read(port.pollable(self._sock))
+        def wait(self):
+            yield asyncio.core._io_queue.queue_read(port.pollable(self._sock))
 
         def close(self):
             pass  # the cancelled task takes itself out of the loop
