@@ -81,8 +81,7 @@ class Config:
         """
         from covey.fields import fill  # what reads and checks is needed once
 
-        fill(self, fields, folder, name, psk)
-        self.servers = [Server(*place) for place in self.servers]
+        fill(self, Server, fields, folder, name, psk)
 
     def wipe(self):
         """Overwrite the keys: nothing can be registered with this object afterwards."""

@@ -187,7 +187,7 @@ DOORS = {
     "port.mpy_esp": ["errno", "micropython", "socket", "sys"],
     "port.mpy_socket": ["errno", "micropython", "os", "select", "socket", "sys"],
     "keyfiles": ["binascii"],
-    "fields": ["json"],
+    "fields": ["binascii", "json"],
     "aio": ["asyncio"],
     "signing": ["asyncio"],
 }
