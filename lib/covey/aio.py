@@ -118,8 +118,8 @@ class Joined:
         if timeout_s is None:
             timeout_s = len(settings.servers) * settings.retransmit_total_s + 1
         self._timeout_s = timeout_s
-        self._home = None  # (carrier.Home, waiter, task): the way to the key server
-        self._groups = {}  # (address, port) → (carrier, waiter, task that reads it)
+        self._home = None  # carrier.Home: the way to the key server
+        self._groups = {}  # (address, port) → carrier
         self._routes = {}  # SPI → carrier that its packets leave by
         self._worker = None  # the task that drives the membership
         self._kick = _Kick()  # wakes the working task
@@ -132,9 +132,9 @@ class Joined:
     async def __aenter__(self):
         try:
             self._addresses.resolve_all()
-            home = carrier.Home(port.udp_socket("0.0.0.0", 0))
-            self._addresses.own_port = port.source_address(home.sock)[1]
-            self._home = self._reading(home)
+            sock = port.udp_socket("0.0.0.0", 0)
+            self._addresses.own_port = port.source_address(sock)[1]
+            self._home = self._reading(carrier.Home(sock))
             if not self._revive():
                 self.membership.start(port.ticks_ms())
             self._worker = asyncio.create_task(self._work())
@@ -212,7 +212,7 @@ class Joined:
         for place in list(self._groups):
             self._drop_group(place)
         if self._home is not None:
-            _shut(*self._home)
+            _shut(self._home)
         if self._worker is not None:
             self._worker.cancel()
         self._arrived.set()
@@ -402,16 +402,16 @@ class Joined:
                 address = self._addresses.of(server)
             except ConfigError:
                 continue  # no name service just now: as good as lost, and sent again
-            error = port.send(self._home[0].sock, data, address)
+            error = port.send(self._home.sock, data, address)
             if error != self._send_error:
                 self._send_error = error
 
     def _reading(self, way):
-        """(a carrier, its waiter, the task that reads it)"""
-        waiter = _Waiter(way.sock)
-        return way, waiter, asyncio.create_task(self._read(way, waiter))
+        """A carrier that is read from now on."""
+        way.task = asyncio.create_task(self._read(way))
+        return way
 
-    async def _read(self, way, waiter):
+    async def _read(self, way):
         """Whatever comes by one carrier."""
         burst = 0
         try:
@@ -423,7 +423,7 @@ class Joined:
                     answer = DROP_SOCKET
                 burst += 1
                 if answer is None:
-                    await waiter.wait()
+                    await _readable(way.sock)
                 elif answer == DROP_SOCKET:
                     await asyncio.sleep(_PAUSE_MS / 1000)
                 elif burst == _BURST or answer == IKE_MESSAGE:
@@ -436,8 +436,8 @@ class Joined:
 
     def _look(self, way):
         """One datagram. None: there was none; DROP_SOCKET: not just now."""
-        if None in self._groups and way is self._home[0]:
-            way = self._groups[None][0]  # there ESP comes, too
+        if None in self._groups and way is self._home:
+            way = self._groups[None]  # there ESP comes, too
         answer = way.receive(self.member)
         if answer == IKE_MESSAGE:
             message, way.message = way.message, None
@@ -495,7 +495,7 @@ class Joined:
         self._routes = {}  # nobody sends to where it was
         is_framed = membership.listening()
         for place in list(groups):
-            if groups[place][0].is_framed is not is_framed.get(place):
+            if groups[place].is_framed is not is_framed.get(place):
                 self._drop_group(place)
         for place in is_framed:
             if place is None:
@@ -504,7 +504,7 @@ class Joined:
                 way = carrier.open_for(place, is_framed[place], self.config)
                 groups[place] = self._reading(way)
         routes = membership.routes()
-        self._routes = {spi: groups[routes[spi]][0] for spi in routes}
+        self._routes = {spi: groups[routes[spi]] for spi in routes}
 
     def _relay(self):
         """By way of the key server's socket, which is read already."""
@@ -513,19 +513,13 @@ class Joined:
                 from covey.relay import Relay
             except ImportError:
                 raise ConfigError(sentence(NO_RELAY))
-            self._groups[None] = Relay(self._home[0].sock), None, None
-        self._groups[None][0].aim(self._addresses, self.membership.server)
+            self._groups[None] = Relay(self._home.sock)
+        self._groups[None].aim(self._addresses, self.membership.server)
 
     def _drop_group(self, place):
-        group = self._groups.pop(place)
+        way = self._groups.pop(place)
         if place is not None:  # else it is the key server's socket, which stays
-            _shut(*group)
-
-
-def _shut(way, waiter, task):
-    task.cancel()
-    waiter.close()
-    way.close()
+            _shut(way)
 
 
 if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket itself
@@ -553,17 +547,13 @@ if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket its
                 asyncio.core._task_queue.remove(task)
                 asyncio.core._task_queue.push(task)
 
-    class _Waiter:
-        """Waits until a socket has something to read."""
+    def _readable(sock):
+        """Waits until it has something to read."""
+        yield asyncio.core._io_queue.queue_read(port.pollable(sock))
 
-        def __init__(self, sock):
-            self._sock = sock
-
-        def wait(self):
-            yield asyncio.core._io_queue.queue_read(port.pollable(self._sock))
-
-        def close(self):
-            pass  # the cancelled task takes itself out of the loop
+    def _shut(way):
+        way.task.cancel()
+        port.close(way.sock)
 
 else:
 
@@ -583,17 +573,17 @@ else:
         def set(self):
             self._event.set()
 
-    class _Waiter:
-        """Waits until a socket has something to read."""
+    async def _readable(sock):
+        """Waits until it has something to read."""
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(sock, ready.set)
+        try:
+            await ready.wait()
+        finally:
+            if sock.fileno() >= 0:
+                loop.remove_reader(sock)
 
-        def __init__(self, sock):
-            self._sock = sock
-            self._ready = asyncio.Event()
-            asyncio.get_running_loop().add_reader(sock, self._ready.set)
-
-        async def wait(self):
-            self._ready.clear()
-            await self._ready.wait()
-
-        def close(self):
-            asyncio.get_running_loop().remove_reader(self._sock)
+    def _shut(way):
+        way.task.cancel()
+        asyncio.get_running_loop().remove_reader(way.sock)  # its number may be another's at once
+        port.close(way.sock)

@@ -35,6 +35,3 @@ class IP:
 
     def send(self, view):
         return port.send(self.sock, view, self._to)
-
-    def close(self):
-        port.close(self.sock)

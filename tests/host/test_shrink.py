@@ -398,7 +398,6 @@ def test_getattr_gets_what_this_file_says():
         "aio": {"'core'"},
         "mpy": {"name"},  # of a module, which keeps it
         "ike": {"'open_job'"},
-        "mpy_address": {"'STA_IF'"},
         "mpy_socket": {"'IP_ADD_MEMBERSHIP'"},
     }
 

@@ -195,13 +195,13 @@ def test_memory_that_is_short_for_a_moment_ends_nothing():
 
     async def story():
         receiver, sender = await _pair(_free_port())
-        address = port.resolve("127.0.0.1", port.source_address(receiver._home[0].sock)[1])
+        address = port.resolve("127.0.0.1", port.source_address(receiver._home.sock)[1])
         recv, recv_from, outgoing = port.recv, port.recv_from, receiver.membership.outgoing
         port.recv, port.recv_from = short(recv, "recv"), short(recv_from, "recv_from")
         receiver.membership.outgoing = short(outgoing, "outgoing")
         try:
             await sender.send(b"still here")
-            port.send(sender._home[0].sock, KEEPALIVE, address)
+            port.send(sender._home.sock, KEEPALIVE, address)
             assert await _take(receiver, 1) == [(b"still here", 0x41, False)]
             await _until(lambda: receiver.member.drops.of(DROP_KEEPALIVE))
             await _until(lambda: len(failed) == 6)
@@ -383,7 +383,7 @@ def test_who_joins_again_hears_the_key_server():
             async with _join(False, number) as member:
                 ike = member.membership._ike
                 other = port.udp_socket("127.0.0.1", 0)
-                here = port.resolve("127.0.0.1", port.source_address(member._home[0].sock)[1])
+                here = port.resolve("127.0.0.1", port.source_address(member._home.sock)[1])
                 zeros = bytes(4) + bytes((1,) * 20) + b"\0\0\0\x1c"  # an SPI may begin so
                 for marker, data in (
                     (_MARKER, b"marked"),
@@ -424,7 +424,7 @@ def test_answers_and_keep_alives_leave_as_they_should():
                             break
                         await asyncio.sleep(0.01)
                     assert buf[:n] == data
-            here = port.resolve("127.0.0.1", port.source_address(member._home[0].sock)[1])
+            here = port.resolve("127.0.0.1", port.source_address(member._home.sock)[1])
             port.send(there, KEEPALIVE, here)
             await _until(lambda: member.member.drops.of(DROP_KEEPALIVE))
             assert ike.heard == []
@@ -529,7 +529,7 @@ def test_a_message_longer_than_rx_is_taken_when_it_is_repeated():
     async def story():
         receiver = await _join(False, _free_port()).__aenter__()
         other = port.udp_socket("127.0.0.1", 0)
-        here = port.resolve("127.0.0.1", port.source_address(receiver._home[0].sock)[1])
+        here = port.resolve("127.0.0.1", port.source_address(receiver._home.sock)[1])
         heard, drops = receiver.membership._ike.heard, receiver.member.drops
         whole = bytes(4) + bytes(range(256)) * 16
         for _ in range(2):
@@ -567,7 +567,7 @@ def test_a_flood_of_unicast_lets_others_work():
         port.recv_from = flood
         try:
             other = port.udp_socket("127.0.0.1", 0)
-            here = port.resolve("127.0.0.1", port.source_address(receiver._home[0].sock)[1])
+            here = port.resolve("127.0.0.1", port.source_address(receiver._home.sock)[1])
             port.send(other, b"a", here)
             for _ in range(20):
                 await asyncio.sleep(0)
@@ -657,7 +657,7 @@ def _pass(server, to, buf):
 
 
 def _place(member):
-    return port.resolve("127.0.0.1", port.source_address(member._home[0].sock)[1])
+    return port.resolve("127.0.0.1", port.source_address(member._home.sock)[1])
 
 
 def test_members_with_unicast_delivery():

@@ -78,7 +78,7 @@ def test_who_is_inside_hears_what_is_sent_at_once():
     async def story(world):
         number = _free_port()
         sender = await _entered(world, True, number)
-        assert list(sender._routes.values()) == [sender._groups[(_GROUP, number)][0]]
+        assert list(sender._routes.values()) == [sender._groups[(_GROUP, number)]]
         for i in range(5):
             receiver = await _entered(world, False, number)
             payload = b"at once %d" % i
@@ -167,7 +167,7 @@ def test_it_waits_for_the_new_socket():
     async def story(world):
         number = _free_port()
         receiver = await _entered(world, False, number)
-        place = "127.0.0.1", port.source_address(receiver._home[0].sock)[1]
+        place = "127.0.0.1", port.source_address(receiver._home.sock)[1]
         drops = receiver.member.drops
         for i in range(2):
             world.deliver(b"", (_GROUP, number))
@@ -182,7 +182,7 @@ def test_it_waits_for_the_new_socket():
 def test_empty_datagrams_to_the_unicast_socket():
     async def story(world):
         receiver = await _entered(world, False, _free_port())
-        place = "127.0.0.1", port.source_address(receiver._home[0].sock)[1]
+        place = "127.0.0.1", port.source_address(receiver._home.sock)[1]
         drops = receiver.member.drops
         for i in range(3):
             world.deliver(b"", place)
@@ -192,7 +192,7 @@ def test_empty_datagrams_to_the_unicast_socket():
             await _until(lambda ike=ike: ike.heard)
             assert ike.heard.pop() == b"marked"
         assert drops.as_dict() == {"empty": 3}
-        assert place[1] == port.source_address(receiver._home[0].sock)[1]
+        assert place[1] == port.source_address(receiver._home.sock)[1]
         await _left(receiver)
 
     _on_each(story)
@@ -223,7 +223,7 @@ def test_trouble_is_counted_and_asked_again_after_a_pause():
         number = _free_port()
         receiver = await _entered(world, False, number)
         sender = await _entered(world, True, number)
-        group = receiver._groups[(_GROUP, number)][0]
+        group = receiver._groups[(_GROUP, number)]
         drops = receiver.member.drops
         pauses = []
         sleep = asyncio.sleep
@@ -234,7 +234,7 @@ def test_trouble_is_counted_and_asked_again_after_a_pause():
 
         for sock, wake in (
             (group.sock, lambda: sender.send(b"x")),
-            (receiver._home[0].sock, None),
+            (receiver._home.sock, None),
         ):
             before = drops.of(DROP_SOCKET)
             del pauses[:]

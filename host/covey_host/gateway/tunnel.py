@@ -147,7 +147,7 @@ class _Marked(aio.Joined):
 
     def _follow_groups(self):
         super()._follow_groups()
-        for carrier, _, _ in self._groups.values():
+        for carrier in self._groups.values():
             sock = carrier.sock
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, self._dscp << 2)
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
