@@ -46,13 +46,12 @@ class Packet:
     that two packets of a sender are one.
     """
 
-    number = None
-
-    def __init__(self, payload, sender, confirmed, source=None):
+    def __init__(self, payload, sender, confirmed, source=None, number=None):
         self.payload = payload
         self.sender = sender
         self.confirmed = confirmed
         self.source = source
+        self.number = number
 
 
 class JoinError(Exception):
@@ -73,8 +72,9 @@ def join(source, on_event=None, timeout_s=None, kept=None, unconfirmed=False, on
     """
     owns_config = not isinstance(source, config_file.Config)
     settings = config_file.load(source) if owns_config else source
-    joined = Joined(settings, on_event, timeout_s, kept, owns_config)
-    joined.takes_unconfirmed = unconfirmed
+    joined = Joined(settings, on_event, timeout_s, kept)
+    joined._owns_config = owns_config
+    joined._takes_unconfirmed = unconfirmed
     joined.on_refused = on_refused
     return joined
 
@@ -87,20 +87,20 @@ class Joined:
     _send_error = None  # errno of the latest message to the key server
     _is_closed = False
     _way = 0  # _HEARD, _GAVE_WAY, or neither
-    takes_unconfirmed = False  # see join(), both
+    _owns_config = False  # then its pre-shared key dies with us
+    _takes_unconfirmed = False  # see join(), both
     on_refused = None
     _signing = None  # Signing, once packets that are signed were sent
     _unproven = None  # Unproven, once it is asked
     _failure = None  # what ended a task that should never end
 
-    def __init__(self, settings, on_event, timeout_s, kept=None, owns_config=False):
+    def __init__(self, settings, on_event, timeout_s, kept=None):
         self.config = settings
         if kept is not None:
             from covey import resume  # before any key comes
 
             self._kept = kept
             self._resume = resume
-        self._owns_config = owns_config  # then its pre-shared key dies with us
         longest = settings.limit_payload
         self.member = Member(
             longest,
@@ -475,16 +475,15 @@ class Joined:
         """What Member.receive, or next_proven, has let through."""
         if self._is_listening:
             member = self.member
-            number = member.number if self.takes_unconfirmed else None
+            number = member.number if self._takes_unconfirmed else None
             self._deliver(member.payload, member.sender, number, member.source)
 
     def _deliver(self, payload, sender, number, source):
         if len(self._packets) == _QUEUE:
             self.member.drops.count(DROP_QUEUE_FULL)
             return
-        packet = Packet(bytes(payload), sender, source is not None, source)
-        packet.number = number
-        self._packets.append(packet)
+        is_confirmed = source is not None
+        self._packets.append(Packet(bytes(payload), sender, is_confirmed, source, number))
         self._arrived.set()
 
     # The group's sockets follow the policy
@@ -527,23 +526,19 @@ if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket its
     class _Kick:
         """One task's sleep, which others may end. asyncio.wait_for would make a task each time."""
 
-        def __init__(self):
-            self._task = None  # the sleeping one
-            self._is_set = False
+        _task = None  # the sleeping one; True: it is to be awake
 
         async def wait(self, ms):
-            if not self._is_set:
-                self._task = asyncio.current_task()
-                try:
+            try:
+                if self._task is None:
+                    self._task = asyncio.current_task()
                     await asyncio.sleep_ms(ms)
-                finally:
-                    self._task = None
-            self._is_set = False
+            finally:
+                self._task = None
 
         def set(self):
-            self._is_set = True
-            task, self._task = self._task, None
-            if task is not None:  # bring it forward, as Task.cancel() does
+            task, self._task = self._task, True
+            if task not in (None, True):  # bring it forward, as Task.cancel() does
                 asyncio.core._task_queue.remove(task)
                 asyncio.core._task_queue.push(task)
 

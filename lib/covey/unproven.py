@@ -41,7 +41,7 @@ class Unproven:
         has just said.
         """
         it, member = self._it, self._it.member
-        if answer == WAITS and it.takes_unconfirmed and it._is_listening:
+        if answer == WAITS and it._takes_unconfirmed and it._is_listening:
             it._deliver(*member.kept(), None)
         elif answer in _NOT_PROVEN:
             self._tell(answer)

@@ -239,7 +239,7 @@ def test_packets_whose_proof_comes_later():
 
     async def story():
         receiver, sender = await _pair(_free_port())
-        receiver.takes_unconfirmed = True
+        receiver._takes_unconfirmed = True
         receiver.on_refused = lambda *what: refused.append(what)
         receiver.__aiter__()
         auth = Auth()
