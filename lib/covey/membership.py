@@ -137,7 +137,8 @@ class Membership:
         source: (host, port, had a marker); the answer to a request goes back there.
         """
         self._now_ms = now_ms
-        self._slices = min(self._slices, 1)  # it may be to be answered; work goes on all the same
+        if self._slices:
+            self._slices = 1  # it may be to be answered; work goes on all the same
         ike = self._ike
         if data == KEEPALIVE or ike is None:
             self.member.drops.count(DROP_KEEPALIVE if data == KEEPALIVE else DROP_IKE_SPI)
@@ -382,10 +383,9 @@ class Membership:
     def _ask(self):
         """Ask for the current keys, over the IKE SA if it lives."""
         ike = self._ike
-        if ike is None or ike.state in (registration.FAILED, registration.CLOSED):
-            self._register()
-        elif self.moves or self.member.keys.lapsed and ike.is_established:
-            self._register()  # a pull may bring again what we had
+        is_over = ike is None or ike.state >= registration.FAILED
+        if is_over or self.moves or self.member.keys.lapsed and ike.is_established:
+            self._register()  # over what lives a pull may bring again what we had
         elif self._pull():
             self._said_awake = True  # it knows that of who pulls
         else:
@@ -451,27 +451,22 @@ class Membership:
         refresh = self._refresh
         was_pulling = refresh.is_pulling
         refresh.answered(self._now_ms)
-        if self._leaving and outcome == registration.LEFT:
-            self._end()
-        elif self._leaving:
-            self._depart()
-        elif outcome == registration.REGISTERED and was_pulling and refresh.is_stale:
-            refresh.soon(self._now_ms)  # an inband rekey has overtaken it
-        elif outcome == registration.REGISTERED:
-            self._keys.take(ike, self._asked_at, self._said_awake)
-        elif outcome in (registration.REFUSED, registration.FAILED) and ike.reason in (
-            "temporary_failure",
-            registration.NO_MEMORY,
-        ):
-            refresh.start(self._now_ms, _LATER_S, self._random_ms(_LATER_S))
-        elif outcome == registration.REFUSED:
-            if self.state != REFUSED:  # else it only knows now that we refused its policy
-                if not self._receives_only(ike, was_pulling):
-                    self._refused(sentence(REFUSES, ike.reason))
-        elif outcome == registration.FAILED:
-            self._failed(ike.reason, ike.noted)
+        if self._leaving:
+            return self._end() if outcome == registration.LEFT else self._depart()
+        if outcome == registration.REGISTERED:
+            if was_pulling and refresh.is_stale:
+                refresh.soon(self._now_ms)  # an inband rekey has overtaken it
+            else:
+                self._keys.take(ike, self._asked_at, self._said_awake)
         elif outcome == registration.CLOSED:
             self._closed(was_pulling)
+        elif ike.reason in ("temporary_failure", registration.NO_MEMORY):
+            refresh.start(self._now_ms, _LATER_S, self._random_ms(_LATER_S))
+        elif outcome == registration.FAILED:
+            self._failed(ike.reason, ike.noted)
+        elif self.state != REFUSED:  # else it only knows now that we refused its policy
+            if not self._receives_only(ike, was_pulling):
+                self._refused(sentence(REFUSES, ike.reason))
 
     def _take_inbands(self):
         """GSA_INBAND_REKEYs, in the order in which they came."""
@@ -529,10 +524,11 @@ class Membership:
         pause_ms = self._servers.next()
         if not pause_ms:
             return self._servers.move(self)
-        if is_refusal and self.state != MEMBER:
-            self._set_state(REFUSED)
-        least_ms = _REFUSED_S * 1000 if is_refusal else 0
-        self._refresh.start(self._now_ms, 0, max(pause_ms, least_ms))
+        if is_refusal:
+            pause_ms = max(pause_ms, _REFUSED_S * 1000)
+            if self.state != MEMBER:
+                self._set_state(REFUSED)
+        self._refresh.start(self._now_ms, 0, pause_ms)
 
     def _closed(self, was_pulling):
         """The IKE SA is gone. With a Rekey SA we stay (RFC 9838 section 2.3.3)."""
@@ -593,11 +589,11 @@ class Membership:
         self._set_state(EXCLUDED)
         refresh.excluded()
         self._keys.forget_waiting()
-        if self._ike is None:  # it was asked in another life: see resume
-            pass
-        elif refresh.is_pulling and not refresh.is_stale or not self._ike.is_established:
+        ike = self._ike
+        is_asked = refresh.is_pulling and not refresh.is_stale
+        if ike is not None and (is_asked or not ike.is_established):  # None: see resume
             refresh.answered(self._now_ms)
-            self._ike.close()
+            ike.close()
         refresh.start(self._now_ms, 0, self._random_ms())
 
     def _end(self):
