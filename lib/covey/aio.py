@@ -13,7 +13,6 @@ import asyncio
 
 from covey import carrier, port
 from covey import config as config_file
-from covey.addresses import Addresses
 from covey.drops import (
     DROP_CAPACITY,
     DROP_NOT_SENDER,
@@ -25,6 +24,7 @@ from covey.drops import (
     ConfigError,
     sentence,
 )
+from covey.home import Home
 from covey.member import Member
 from covey.membership import LEFT, MEMBER, REFUSED, Membership
 from covey.port import const
@@ -112,13 +112,12 @@ class Joined:
             settings.limit_waiting,
             settings.receiver,
         )
-        self._addresses = Addresses(settings.servers, settings.interface)
-        self.membership = Membership(settings, self.member, path_to=self._addresses.path_to)
+        self._home = Home(None, settings.servers, settings.interface)
+        self.membership = Membership(settings, self.member, path_to=self._home.path_to)
         self._on_event = on_event
         if timeout_s is None:
             timeout_s = len(settings.servers) * settings.retransmit_total_s + 1
         self._timeout_s = timeout_s
-        self._home = None  # carrier.Home: the way to the key server
         self._groups = {}  # (address, port) → carrier
         self._routes = {}  # SPI → carrier that its packets leave by
         self._worker = None  # the task that drives the membership
@@ -131,10 +130,8 @@ class Joined:
 
     async def __aenter__(self):
         try:
-            self._addresses.resolve_all()
-            sock = port.udp_socket("0.0.0.0", 0)
-            self._addresses.own_port = port.source_address(sock)[1]
-            self._home = self._reading(carrier.Home(sock))
+            self._home.open()
+            self._reading(self._home)
             if not self._revive():
                 self.membership.start(port.ticks_ms())
             self._worker = asyncio.create_task(self._work())
@@ -211,7 +208,7 @@ class Joined:
             self.config.wipe()
         for place in list(self._groups):
             self._drop_group(place)
-        if self._home is not None:
+        if self._home.sock is not None:
             _shut(self._home)
         if self._worker is not None:
             self._worker.cancel()
@@ -389,7 +386,7 @@ class Joined:
         while events:
             name, detail = events.pop(0)
             if name == "unanswered" and self.membership.has_asked_all:
-                self._addresses.forget()
+                self._home.forget()
             if self._on_event:
                 self._on_event(name, detail)
 
@@ -399,7 +396,7 @@ class Joined:
             if data is None:
                 return
             try:
-                address = self._addresses.of(server)
+                address = self._home.of(server)
             except ConfigError:
                 continue  # no name service just now: as good as lost, and sent again
             error = port.send(self._home.sock, data, address)
@@ -407,9 +404,8 @@ class Joined:
                 self._send_error = error
 
     def _reading(self, way):
-        """A carrier that is read from now on."""
+        """A carrier is read from now on."""
         way.task = asyncio.create_task(self._read(way))
-        return way
 
     async def _read(self, way):
         """Whatever comes by one carrier."""
@@ -500,8 +496,8 @@ class Joined:
             if place is None:
                 self._relay()
             elif place not in groups:
-                way = carrier.open_for(place, is_framed[place], self.config)
-                groups[place] = self._reading(way)
+                groups[place] = carrier.open_for(place, is_framed[place], self.config)
+                self._reading(groups[place])
         routes = membership.routes()
         self._routes = {spi: groups[routes[spi]] for spi in routes}
 
@@ -513,7 +509,7 @@ class Joined:
             except ImportError:
                 raise ConfigError(sentence(NO_RELAY))
             self._groups[None] = Relay(self._home.sock)
-        self._groups[None].aim(self._addresses, self.membership.server)
+        self._groups[None].aim(self._home, self.membership.server)
 
     def _drop_group(self, place):
         way = self._groups.pop(place)

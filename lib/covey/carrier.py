@@ -2,7 +2,7 @@
 
     UDP    RFC 3948: ESP in UDP, rekeys behind the non-ESP marker. Or a port of rekeys, bare
     IP     ESP as IP protocol 50: in ipcarrier.py, loaded where the policy says so
-    Home   the IKE SA's socket, to and from the key server: IKE messages alone
+    Home   the IKE SA's socket, to and from the key server: IKE messages alone. In home.py
     Relay  the same, for a member with unicast delivery: in relay.py, loaded likewise
 
     sock               to wait for
@@ -17,23 +17,12 @@ Opening one raises ConfigError for what a person can mend.
 """
 
 from covey import port
-from covey.drops import (
-    DROP_CAPACITY,
-    DROP_EMPTY,
-    DROP_IKE_HEADER,
-    DROP_LENGTH,
-    DROP_SOCKET,
-    IKE_MESSAGE,
-)
-from covey.nat import has_marker
+from covey.drops import DROP_CAPACITY, DROP_LENGTH, DROP_SOCKET, IKE_MESSAGE
 from covey.port import const
 
 _MARKER_LEN = const(4)
 _NOTHING = const(-1)
-_FRAME = const(1536)  # longest datagram with a rekey, and as long as a network lets any be, but
-# for fragments of IP; a shorter rx is for ESP alone
-_LONGEST = const(4100)  # greatest IKE message, behind its marker
-_LONG = const(8)  # datagrams that may be so long, once one was too long; its sender repeats it
+_REKEY = const(1536)  # longest datagram with a rekey; a shorter rx is for ESP alone
 
 _longer = []  # what has just come and is longer than rx
 
@@ -58,7 +47,7 @@ class UDP:
         self.sock = port.group_socket(*place, settings.interface, settings.ttl)
 
     def receive(self, member):
-        n = port.recv(self.sock, member.rx, _FRAME, _longer)
+        n = port.recv(self.sock, member.rx, _REKEY, _longer)
         if n < 0:
             return None if n == _NOTHING else member.drops.count(DROP_SOCKET)
         if _longer:  # it can only be a rekey
@@ -83,49 +72,3 @@ class UDP:
 
     def send(self, view):
         return port.send(self.sock, view, self._to)
-
-
-class Home:
-    """sock: the IKE SA's, which is read in between two packets of the group: so rx is free."""
-
-    message = source = None
-    is_relayed = False  # whether data come here, and no message without its marker
-    _long = 0
-    _most = _FRAME  # octets of a datagram
-
-    def __init__(self, sock):
-        self.sock = sock
-
-    def receive(self, member):
-        """Few slots: a larger frame would be taken from the heap."""
-        if _longer:  # its address found no memory: it is lost
-            _longer.clear()
-        n, source = port.recv_from(self.sock, member.rx, self._most, _longer)
-        if n < 0:
-            return None if n == _NOTHING else member.drops.count(DROP_SOCKET)
-        if n > self._most:
-            self._long, self._most = _LONG, _LONGEST
-            return member.drops.count(DROP_IKE_HEADER)
-        if self.is_relayed and not _longer:
-            answer = member.receive(n, port.ticks_ms())
-            if answer != IKE_MESSAGE:
-                return answer
-        return self._take(member, _longer.pop() if _longer else member.rx, n, source)
-
-    def _take(self, member, data, n, source):
-        """A datagram that is, or is too long to be anything but, an IKE message."""
-        if self._long:
-            self._long -= 1
-            if not self._long:
-                self._most = _FRAME
-        if n == 0:
-            return member.drops.count(DROP_EMPTY)
-        is_marked = has_marker(data, n)
-        if self.is_relayed and not is_marked:
-            return member.drops.count(DROP_IKE_HEADER)
-        try:
-            self.message = bytes(memoryview(data)[_MARKER_LEN if is_marked else 0 : n])
-            self.source = source[0], source[1], is_marked
-        except MemoryError:
-            return member.drops.count(DROP_CAPACITY)
-        return IKE_MESSAGE

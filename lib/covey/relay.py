@@ -4,8 +4,8 @@ A carrier as carrier.py has them. Loaded where the policy says COVEY_DELIVERY: u
 """
 
 from covey import port
-from covey.carrier import Home
 from covey.drops import ConfigError
+from covey.home import Home
 
 
 class Relay(Home):
@@ -14,10 +14,10 @@ class Relay(Home):
     is_framed = is_relayed = True
     _to = None
 
-    def aim(self, addresses, server):
+    def aim(self, home, server):
         """Packets go to that key server from now on; a floated config.Server."""
         try:
-            self._to = addresses.of(server)
+            self._to = home.of(server)
         except ConfigError:
             pass  # no name service just now: as before
 
