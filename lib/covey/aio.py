@@ -385,7 +385,7 @@ class Joined:
         events = self.membership.events
         while events:
             name, detail = events.pop(0)
-            if name == "unanswered" and self.membership.has_asked_all:
+            if name == "unanswered" and self.membership.servers.has_asked_all:
                 self._home.forget()
             if self._on_event:
                 self._on_event(name, detail)
@@ -445,11 +445,8 @@ class Joined:
         elif answer is not None:
             if answer >= 0:
                 self._deliver_received()
-            room = self.member.waiting
-            if room is not None or self.on_refused is not None:
+            if self.member.waiting is not None or self.on_refused is not None:
                 self._after(answer)
-            if room is not None and room.is_working:
-                self._kick.set()
         return answer
 
     def _after(self, answer):

@@ -99,13 +99,13 @@ class Membership:
         self._ike = None  # registration.Registration, with the config.Server that it asks
         self._path_to = path_to
         if len(settings.servers) == 1:
-            self._servers = Servers(settings.servers, random)
+            self.servers = Servers(settings.servers, random)
         else:
             try:
                 from covey.several import Several
             except ImportError:
                 raise ConfigError(sentence(ONE_SERVER))
-            self._servers = Several(settings, random, path_to)
+            self.servers = Several(settings, random, path_to)
         self._refresh = Refresh(self._random_ms)
         self._pause_s = _REFUSED_S
         self._now_ms = 0
@@ -287,7 +287,7 @@ class Membership:
         self._group.wipe()
         if self._ike is not None:
             self._ike.close()
-        self._servers.wipe()
+        self.servers.wipe()
 
     # What the application may know
 
@@ -337,11 +337,6 @@ class Membership:
         return self._group.terms.epoch
 
     @property
-    def has_asked_all(self):
-        """Whether each key server was asked since one has answered."""
-        return self._servers.has_asked_all
-
-    @property
     def server(self):
         """The config.Server asked last, where ESP goes to it: behind no marker, but framed."""
         return self._ike.server.floated()
@@ -363,14 +358,14 @@ class Membership:
         ike = self._ike
         if ike is not None:
             if self.moves:
-                self._servers.part(self)
+                self.servers.part(self)
             if ike.state == registration.CLOSED:
                 self._before = ike
             ike.close()
-        server = self._servers.current
+        server = self.servers.current
         keys = self.member.keys
         self._said_awake = bool(keys.live()) and not keys.lapsed
-        self._ike = self._servers.registration(
+        self._ike = self.servers.registration(
             self.settings,
             self._now_ms,
             self._random,
@@ -446,7 +441,7 @@ class Membership:
         """What the registration has come to since we looked last."""
         ike = self._ike
         outcome = ike.take_outcome()
-        if outcome is None or self._servers.has_taken(self, outcome):
+        if outcome is None or self.servers.has_taken(self, outcome):
             return
         refresh = self._refresh
         was_pulling = refresh.is_pulling
@@ -521,9 +516,9 @@ class Membership:
             else:
                 self.reason = sentence(UNANSWERED, *where)
         self.events.append(("unanswered", self.reason))
-        pause_ms = self._servers.next()
+        pause_ms = self.servers.next()
         if not pause_ms:
-            return self._servers.move(self)
+            return self.servers.move(self)
         if is_refusal:
             pause_ms = max(pause_ms, _REFUSED_S * 1000)
             if self.state != MEMBER:
@@ -546,7 +541,7 @@ class Membership:
 
     def _taken(self):
         self._pause_s = _REFUSED_S
-        self._servers.answered()
+        self.servers.answered()
         if self.state == MEMBER and self.reason:
             self.events.append((NAMES[MEMBER], ""))  # "unanswered" was told meanwhile
         self.reason = ""
