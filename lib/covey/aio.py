@@ -5,8 +5,8 @@
         async for p in m:
             print(p.sender, p.payload)
 
-The only file that awaits, but for signing.py. Three tasks: one reads the group's sockets, one the
-unicast socket, one lets Membership work and sends what it has to say.
+The only file that awaits, but for signing.py and loop.py. Three tasks: one reads the group's
+sockets, one the unicast socket, one lets Membership work and sends what it has to say.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from covey.drops import (
     sentence,
 )
 from covey.home import Home
+from covey.loop import Kick, readable, shut
 from covey.member import Member
 from covey.membership import LEFT, MEMBER, REFUSED, Membership
 from covey.port import const
@@ -121,7 +122,7 @@ class Joined:
         self._groups = {}  # (address, port) → carrier
         self._routes = {}  # SPI → carrier that its packets leave by
         self._worker = None  # the task that drives the membership
-        self._kick = _Kick()  # wakes the working task
+        self._kick = Kick()  # wakes the working task
         self._arrived = asyncio.Event()  # there is a packet, or the end
         self._packets = []
         self._is_listening = not settings.sender  # a sender may never ask for packets
@@ -209,7 +210,7 @@ class Joined:
         for place in list(self._groups):
             self._drop_group(place)
         if self._home.sock is not None:
-            _shut(self._home)
+            shut(self._home)
         if self._worker is not None:
             self._worker.cancel()
         self._arrived.set()
@@ -419,7 +420,7 @@ class Joined:
                     answer = DROP_SOCKET
                 burst += 1
                 if answer is None:
-                    await _readable(way.sock)
+                    await readable(way.sock)
                 elif answer == DROP_SOCKET:
                     await asyncio.sleep(_PAUSE_MS / 1000)
                 elif burst == _BURST or answer == IKE_MESSAGE:
@@ -511,67 +512,4 @@ class Joined:
     def _drop_group(self, place):
         way = self._groups.pop(place)
         if place is not None:  # else it is the key server's socket, which stays
-            _shut(way)
-
-
-if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket itself
-
-    class _Kick:
-        """One task's sleep, which others may end. asyncio.wait_for would make a task each time."""
-
-        _task = None  # the sleeping one; True: it is to be awake
-
-        async def wait(self, ms):
-            try:
-                if self._task is None:
-                    self._task = asyncio.current_task()
-                    await asyncio.sleep_ms(ms)
-            finally:
-                self._task = None
-
-        def set(self):
-            task, self._task = self._task, True
-            if task not in (None, True):  # bring it forward, as Task.cancel() does
-                asyncio.core._task_queue.remove(task)
-                asyncio.core._task_queue.push(task)
-
-    def _readable(sock):
-        """Waits until it has something to read."""
-        yield asyncio.core._io_queue.queue_read(port.pollable(sock))
-
-    def _shut(way):
-        way.task.cancel()
-        port.close(way.sock)
-
-else:
-
-    class _Kick:
-        """One task's sleep, which others may end."""
-
-        def __init__(self):
-            self._event = asyncio.Event()
-
-        async def wait(self, ms):
-            try:
-                await asyncio.wait_for(self._event.wait(), ms / 1000)
-            except asyncio.TimeoutError:
-                pass
-            self._event.clear()
-
-        def set(self):
-            self._event.set()
-
-    async def _readable(sock):
-        """Waits until it has something to read."""
-        loop, ready = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(sock, ready.set)
-        try:
-            await ready.wait()
-        finally:
-            if sock.fileno() >= 0:
-                loop.remove_reader(sock)
-
-    def _shut(way):
-        way.task.cancel()
-        asyncio.get_running_loop().remove_reader(way.sock)  # its number may be another's at once
-        port.close(way.sock)
+            shut(way)

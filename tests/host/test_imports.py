@@ -154,6 +154,7 @@ GROUPS = {
             "carrier",
             "home",
             "relay",
+            "loop",
             "signing",
             "unproven",
             "aio",
@@ -189,6 +190,7 @@ DOORS = {
     "keyfiles": ["binascii"],
     "fields": ["binascii", "json"],
     "aio": ["asyncio"],
+    "loop": ["asyncio"],
     "signing": ["asyncio"],
 }
 PLACES = {name: (group, at) for group in GROUPS for at, name in enumerate(GROUPS[group][0])}

@@ -395,7 +395,7 @@ def test_getattr_gets_what_this_file_says():
             ):
                 asks.setdefault(path.stem, set()).add(ast.unparse(node.args[1]))
     assert asks == {
-        "aio": {"'core'"},
+        "loop": {"'core'"},
         "mpy": {"name"},  # of a module, which keeps it
         "ike": {"'open_job'"},
         "mpy_socket": {"'IP_ADD_MEMBERSHIP'"},
