@@ -10,7 +10,9 @@ def why_not(e, errno, no_address, host, port, *group):
         if not group:
             return "%s is no address of this machine: give one that is, or 0.0.0.0" % host
         if group[0]:
-            return "%s is no address of an interface of this machine that does multicast" % group[0]
+            return (
+                "%s is no address of an interface of this machine that does multicast" % group[0]
+            )
         return "there is no multicast route to %s: name an interface by its address" % host
     if e.errno == errno.EADDRINUSE:
         return "UDP port %d is in use: stop the other program or choose another port" % port
