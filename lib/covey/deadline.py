@@ -78,7 +78,9 @@ class Deadlines:
         self._put(n)
 
     def is_due(self, n, now_ms):
-        return self.left_ms(n, now_ms) == 0
+        is_due = self.at(n).is_due(now_ms)
+        self._put(n)
+        return is_due
 
     def left_ms(self, n, now_ms):
         left_ms = self.at(n).left_ms(now_ms)

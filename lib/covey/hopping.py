@@ -25,9 +25,9 @@ REDIRECTED = "redirected"  # an outcome, and .reason: another server is to be as
 class Hop(Registration):
     """several: the several.Several whose current server this asks."""
 
-    def __init__(self, several, *args):
+    def __init__(self, several, *args, **more):
         self._several = several
-        Registration.__init__(self, *args)
+        Registration.__init__(self, *args, **more)
 
     def part(self):
         """Delete the IKE SA, which is established: another server is asked from now on."""
