@@ -239,10 +239,12 @@ class Joined:
         self._check()
         if self.member.has_to_sign(port.ticks_ms()):
             return await self._sign(payloads)
-        for sent in range(len(payloads)):
-            if not await self.send(payloads[sent]):
-                return sent
-        return len(payloads)
+        sent = 0
+        for payload in payloads:
+            if not await self.send(payload):
+                break
+            sent += 1
+        return sent
 
     async def _sign(self, payloads):
         if self._signing is None:

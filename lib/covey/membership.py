@@ -246,12 +246,13 @@ class Membership:
             self._ike.refuse(self._now_ms, name)
             self._refused(sentence(NOT_TAKEN, name))
         elif result == keywork.FOLLOWED:
-            if keys.made.data_sas:
+            has_teks = bool(keys.made.data_sas)
+            if has_teks:
                 self.rekeys += 1
                 self.events.append(("rekeyed", self.epoch))
                 if self.settings.sender and keys.sends is False:
                     self._refresh.soon(self._now_ms)  # perhaps we may send by now
-            self._refresh.followed(self._now_ms, bool(keys.made.data_sas))
+            self._refresh.followed(self._now_ms, has_teks)
             if self.state != MEMBER:
                 self.member.keys.silence()  # new keys let nobody in again
             self._installed(False)

@@ -402,6 +402,28 @@ def test_who_joins_again_hears_the_key_server():
     _run(story())
 
 
+def test_a_socket_that_is_opened_as_ours_close_keeps_its_reader():
+    """It gets the number of one of ours, for which a task of ours has still to end."""
+    if not hasattr(asyncio, "get_running_loop"):
+        return  # MicroPython's loop knows sockets by themselves
+
+    async def story():
+        member = await _join(False, _free_port()).__aenter__()
+        await asyncio.sleep(0.05)
+        numbers = [way.sock.fileno() for way in (member._home, *member._groups.values())]
+        member._close()
+        sock, ready = port.udp_socket("127.0.0.1", 0), asyncio.Event()
+        assert sock.fileno() in numbers
+        asyncio.get_running_loop().add_reader(sock, ready.set)
+        await asyncio.sleep(0.05)
+        port.send(sock, b"x", port.resolve(*port.source_address(sock)))
+        await asyncio.wait_for(ready.wait(), 5)
+        asyncio.get_running_loop().remove_reader(sock)
+        port.close(sock)
+
+    _run(story())
+
+
 def test_answers_and_keep_alives_leave_as_they_should():
     """An answer goes where its request came from, behind a marker if that had one."""
 
