@@ -44,7 +44,9 @@ _NEEDED = object()  # the default of a field that must be there
 
 
 def fill(config, server, fields, folder, name, psk):
-    """Check a JSON object, and give a config.Config its fields; see there. server: config.Server."""
+    """Check a JSON object, and give a config.Config its fields; see there. server: what makes a
+    config.Server.
+    """
     f = _Fields(fields, name, folder)
     f.whole("version", _VERSION, _VERSION)
     config.group = f.identity("group")

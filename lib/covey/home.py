@@ -1,7 +1,7 @@
 """The way to key servers: one UDP socket, their addresses, and what NAT detection wants to know.
 
-To be read it is a carrier, as carrier.py has them: of IKE messages, behind their marker or bare. For
-a member with unicast delivery relay.py takes its place.
+To be read it is a carrier, as carrier.py has them: of IKE messages, behind their marker or bare.
+For a member with unicast delivery relay.py takes its place.
 """
 
 from covey import port

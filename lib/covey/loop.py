@@ -11,7 +11,8 @@ if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket its
     class Kick:
         """One task's sleep, which others may end. asyncio.wait_for would make a task each time."""
 
-        _task = None  # the sleeping one; True: it is to be awake
+        def __init__(self):
+            self._task = None  # the sleeping one; True: it is to be awake
 
         async def wait(self, ms):
             try:

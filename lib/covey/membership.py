@@ -366,7 +366,7 @@ class Membership:
         server = self.servers.current
         keys = self.member.keys
         self._said_awake = bool(keys.live()) and not keys.lapsed
-        self._ike = self.servers.registration(
+        ike = self.servers.registration(
             self.settings,
             self._now_ms,
             self._random,
@@ -374,7 +374,8 @@ class Membership:
             self._path_to and self._path_to(server),
             self._said_awake,
         )
-        self._ike.server = server
+        ike.server = server
+        self._ike = ike
 
     def _ask(self):
         """Ask for the current keys, over the IKE SA if it lives."""

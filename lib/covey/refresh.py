@@ -27,12 +27,6 @@ class Refresh:
     """
 
     # An instance has its own once they change
-    _missed_s = _MISSED_S
-    _is_missing = False  # and it is too early to register for that
-    _is_unheard = False  # .at runs only as a rekey was missed, or not heard yet
-    # Keys that a pull brings may be older than those of an inband rekey, which came since
-    is_stale = False
-    _is_doubtful = False  # one that is in work came soon after a pull
     is_doubted = False  # something genuine may be lost among forgeries
     _doubted_until = None  # Timer: no further question because of that before
 
@@ -43,6 +37,13 @@ class Refresh:
         self._patience = Timer()  # for an answer over an old IKE SA
         self._missed_until = Timer()  # no further registration for a missed rekey before
         self._answered = Timer()  # a pull was answered a moment ago
+        # From here on, that they change takes no memory
+        self._missed_s = _MISSED_S
+        self._is_missing = False  # and it is too early to register for that
+        self._is_unheard = False  # .at runs only as a rekey was missed, or not heard yet
+        # Keys that a pull brings may be older than those of an inband rekey, which came since
+        self.is_stale = False
+        self._is_doubtful = False  # one that is in work came soon after a pull
 
     @property
     def is_pulling(self):

@@ -410,7 +410,7 @@ def test_a_socket_that_is_opened_as_ours_close_keeps_its_reader():
     async def story():
         member = await _join(False, _free_port()).__aenter__()
         await asyncio.sleep(0.05)
-        numbers = [way.sock.fileno() for way in (member._home, *member._groups.values())]
+        numbers = [way.sock.fileno() for way in [member._home] + list(member._groups.values())]
         member._close()
         sock, ready = port.udp_socket("127.0.0.1", 0), asyncio.Event()
         assert sock.fileno() in numbers

@@ -43,12 +43,12 @@ class Socket:
     port, and of a group its interface and so on. ConfigError where it can't be had.
     """
 
-    now = None  # the system's socket; None: closed, or it can't be had just now
-    helper = None  # the one that is in the group for it, or
-    sender = None  # that sends for it
-    is_closed = False
+    sender = None  # what sends for it, if something else does
 
     def __init__(self, open, *args):
+        self.now = None  # the system's socket; None: closed, or it can't be had just now
+        self.helper = None  # the one that is in the group for it, or sends for it
+        self.is_closed = False
         self.open = open
         self.args = args
         try:
