@@ -39,7 +39,7 @@ def open_for(place, is_framed, settings):
 class UDP:
     """is_framed: ESP and the marker; else only IKE messages come, as they are."""
 
-    message = source = None
+    message = source = task = None
 
     def __init__(self, place, is_framed, settings):
         self.is_framed = is_framed

@@ -30,7 +30,7 @@ class Home:
     in between two packets of the group: so the member's rx is free.
     """
 
-    message = source = None
+    message = source = task = None
     is_relayed = False  # whether data come here, and no message without its marker
     _long = 0
     _most = _FRAME  # octets of a datagram
