@@ -5,19 +5,16 @@
         async for p in m:
             print(p.sender, p.payload)
 
-The only file that awaits, but for signing.py. Three tasks: one reads the group's sockets, one the
-unicast socket, one lets Membership work and sends what it has to say.
+The only file that awaits, but for signing.py and loop.py. Three tasks: one reads the group's
+sockets, one the unicast socket, one lets Membership work and sends what it has to say.
 """
 
 import asyncio
 
-from covey import carrier, nat, port
+from covey import carrier, port
 from covey import config as config_file
-from covey.addresses import Addresses
 from covey.drops import (
     DROP_CAPACITY,
-    DROP_EMPTY,
-    DROP_IKE_HEADER,
     DROP_NOT_SENDER,
     DROP_OVERSIZE,
     DROP_QUEUE_FULL,
@@ -27,6 +24,8 @@ from covey.drops import (
     ConfigError,
     sentence,
 )
+from covey.home import Home
+from covey.loop import Kick, readable, shut
 from covey.member import Member
 from covey.membership import LEFT, MEMBER, REFUSED, Membership
 from covey.port import const
@@ -34,16 +33,12 @@ from covey.sentences import IS_RECEIVER, NO_ANSWER, NO_RELAY, OVERSIZE, SENDING_
 
 _QUEUE = const(64)  # packets that wait for the application
 _BURST = const(16)  # datagrams read before other tasks get their turn
-_NOTHING = const(-1)  # what port.recv_from says then
-_IDLE_MS = const(1000)  # the longest sleep of the working task
 _SPARED = const(1400)  # a limit on payloads from which on no memory is to be spared
 _SLACK = const(56)  # by which rx is longer than the longest payload; our ESP needs 44 of it
 _LEAVE_MS = const(2000)  # how long a leave may take before we go without an answer
 _PAUSE_MS = const(50)  # until the next try, without memory or where a socket fails
-_UNICAST = const(4096)  # greatest IKE message
 _FRAME = const(1536)  # as long as a network lets any be, but for fragments of IP
-_LONG = const(8)  # datagrams that are read into so long a buffer, once one was too long
-_MARKER_LEN = const(4)  # RFC 3948 section 2.2: an IKE message, not ESP
+_HEARD, _GAVE_WAY = const(1), const(2)  # a message, since the work's last turn; it did, to one
 
 
 class Packet:
@@ -52,13 +47,12 @@ class Packet:
     that two packets of a sender are one.
     """
 
-    number = None
-
-    def __init__(self, payload, sender, confirmed, source=None):
+    def __init__(self, payload, sender, confirmed, source=None, number=None):
         self.payload = payload
         self.sender = sender
         self.confirmed = confirmed
         self.source = source
+        self.number = number
 
 
 class JoinError(Exception):
@@ -79,8 +73,9 @@ def join(source, on_event=None, timeout_s=None, kept=None, unconfirmed=False, on
     """
     owns_config = not isinstance(source, config_file.Config)
     settings = config_file.load(source) if owns_config else source
-    joined = Joined(settings, on_event, timeout_s, kept, owns_config)
-    joined.takes_unconfirmed = unconfirmed
+    joined = Joined(settings, on_event, timeout_s, kept)
+    joined._owns_config = owns_config
+    joined._takes_unconfirmed = unconfirmed
     joined.on_refused = on_refused
     return joined
 
@@ -91,47 +86,43 @@ class Joined:
     # An instance has its own once they change, which mostly they don't.
     _kept = None
     _send_error = None  # errno of the latest message to the key server
-    _long = 0  # so many datagrams are still read into a long buffer
     _is_closed = False
-    _is_behind = False  # routes are to follow sockets
-    _has_heard = False  # a message, since the work's last turn
-    _gave_way = False  # to a message, the last time
-    takes_unconfirmed = False  # see join(), both
+    _way = 0  # _HEARD, _GAVE_WAY, or neither
+    _owns_config = False  # then its pre-shared key dies with us
+    _takes_unconfirmed = False  # see join(), both
     on_refused = None
     _signing = None  # Signing, once packets that are signed were sent
     _unproven = None  # Unproven, once it is asked
     _failure = None  # what ended a task that should never end
 
-    def __init__(self, settings, on_event, timeout_s, kept=None, owns_config=False):
+    def __init__(self, settings, on_event, timeout_s, kept=None):
         self.config = settings
         if kept is not None:
             from covey import resume  # before any key comes
 
             self._kept = kept
             self._resume = resume
-        self._owns_config = owns_config  # then its pre-shared key dies with us
+        longest = settings.limit_payload
         self.member = Member(
-            payload_max=settings.limit_payload,
-            datagram_max=_datagram_max(settings.limit_payload),
-            sa_slots=settings.limit_sas,
-            sender_slots=settings.limit_senders,
-            sender=settings.sender,
-            reserves=True,
-            waiting_slots=settings.limit_waiting,
-            receiver=settings.receiver,
+            longest,
+            _FRAME if longest >= _SPARED else longest + _SLACK,  # longer rekeys don't need it
+            settings.limit_sas,
+            settings.limit_senders,
+            settings.sender,
+            True,
+            settings.limit_waiting,
+            settings.receiver,
         )
-        self._addresses = Addresses(settings.servers, settings.interface)
-        self.membership = Membership(settings, self.member, path_to=self._addresses.path_to)
+        self._home = Home(None, settings.servers, settings.interface)
+        self.membership = Membership(settings, self.member, path_to=self._home.path_to)
         self._on_event = on_event
         if timeout_s is None:
             timeout_s = len(settings.servers) * settings.retransmit_total_s + 1
         self._timeout_s = timeout_s
-        self._unicast = None  # (socket towards the key server, waiter)
-        self._groups = {}  # (address, port) → (carrier, waiter, task)
+        self._groups = {}  # (address, port) → carrier
         self._routes = {}  # SPI → carrier that its packets leave by
-        self._tasks = []
-        self._worker = None  # the one among them that drives the membership
-        self._kick = _Kick()  # wakes the working task
+        self._worker = None  # the task that drives the membership
+        self._kick = Kick()  # wakes the working task
         self._arrived = asyncio.Event()  # there is a packet, or the end
         self._packets = []
         self._is_listening = not settings.sender  # a sender may never ask for packets
@@ -140,14 +131,11 @@ class Joined:
 
     async def __aenter__(self):
         try:
-            self._addresses.resolve_all()
-            sock = port.udp_socket("0.0.0.0", 0)
-            self._addresses.bound_to(port.source_address(sock)[1])
-            self._unicast = sock, _Waiter(sock)
-            self._start(self._read, self._look_unicast, *self._unicast)
+            self._home.open()
+            self._reading(self._home)
             if not self._revive():
                 self.membership.start(port.ticks_ms())
-            self._worker = self._start(self._work)
+            self._worker = asyncio.create_task(self._work())
             await self._until_member()
         except BaseException as error:
             if isinstance(error, Exception) and self.membership.state == MEMBER:
@@ -167,35 +155,45 @@ class Joined:
             return
         membership = self.membership
         try:
-            if (
-                self._worker is None or self._worker.done()
-            ):  # it has failed: it need not fail at this
+            if self._worker is None or self._worker.done():  # it has failed: not at this, perhaps
                 self._failure = None
-                self._worker = self._start(self._work)
+                self._worker = asyncio.create_task(self._work())
             membership.leave(port.ticks_ms())
             self._kick.set()
-            began = port.ticks_ms()
-            while membership.state != LEFT and not self._worker.done():
-                if port.ticks_diff(port.ticks_ms(), began) > _LEAVE_MS:
-                    break
-                await asyncio.sleep(0.01)
+            await self._until(self._has_left, _LEAVE_MS)
             self._tell()
         finally:
             self._close()
         await asyncio.sleep(0)  # for our tasks to end
 
     async def _until_member(self):
+        if not await self._until(self._is_in, self._timeout_s * 1000):
+            raise JoinError(self._why_not())
+
+    async def _until(self, is_so, most_ms):
+        """Whether it comes to that in time."""
         began = port.ticks_ms()
-        membership = self.membership
-        while membership.state != MEMBER:
-            self._check()
-            if membership.state == REFUSED:
-                self._tell()  # _work may not have come to it
-                raise JoinError(membership.reason)
-            if port.ticks_diff(port.ticks_ms(), began) > self._timeout_s * 1000:
-                raise JoinError(self._why_not())
+        while not is_so():
+            if port.ticks_diff(port.ticks_ms(), began) > most_ms:
+                return False
             await asyncio.sleep(0.02)
-        self._check()  # the group's sockets may have failed just now
+        return True
+
+    def _is_in(self):
+        """Whether we are a member, and its sockets are there."""
+        self._check()
+        membership = self.membership
+        if membership.state == REFUSED:
+            self._tell()  # _work may not have come to it
+            raise JoinError(membership.reason)
+        return membership.state == MEMBER and not membership.listening_changed
+
+    def _has_left(self):
+        return self.membership.state == LEFT or self._worker.done()
+
+    def _has_heard(self):
+        self._check()
+        return not self.membership.is_asking
 
     def _why_not(self):
         reason = self.membership.reason or sentence(NO_ANSWER)
@@ -209,15 +207,12 @@ class Joined:
         self.membership.wipe()
         if self._owns_config:
             self.config.wipe()
-        for key in list(self._groups):
-            self._drop_group(key)
-        for task in self._tasks:
-            task.cancel()
-        self._tasks = []
-        if self._unicast:
-            sock, waiter = self._unicast
-            waiter.close()
-            port.close(sock)
+        for place in list(self._groups):
+            self._drop_group(place)
+        if self._home.sock is not None:
+            shut(self._home)
+        if self._worker is not None:
+            self._worker.cancel()
         self._arrived.set()
 
     # What the application does
@@ -244,10 +239,12 @@ class Joined:
         self._check()
         if self.member.has_to_sign(port.ticks_ms()):
             return await self._sign(payloads)
-        for sent in range(len(payloads)):
-            if not await self.send(payloads[sent]):
-                return sent
-        return len(payloads)
+        sent = 0
+        for payload in payloads:
+            if not await self.send(payload):
+                break
+            sent += 1
+        return sent
 
     async def _sign(self, payloads):
         if self._signing is None:
@@ -272,7 +269,6 @@ class Joined:
         spi = bytes(member.tx[:4])
         if spi not in self._routes:  # installed just now
             self._follow_groups()
-            self._follow_routes()
         return self._routes[spi].send(member.tx[:length]) is None
 
     def can_send(self):
@@ -287,13 +283,8 @@ class Joined:
         """Wait until no key server is being asked any more. True: it has told what is current;
         None: none was asked since we are here; False: it has not answered within timeout_s.
         """
-        began = port.ticks_ms()
-        while self.membership.is_asking:
-            self._check()
-            if port.ticks_diff(port.ticks_ms(), began) > timeout_s * 1000:
-                return False
-            await asyncio.sleep(0.02)
-        return self.membership.has_asked or None
+        has_heard = await self._until(self._has_heard, timeout_s * 1000)
+        return has_heard and (self.membership.has_asked or None)
 
     def suspend(self, clock_s):
         """Stop here without leaving the group: octets for join(kept=...), or None where it has to
@@ -339,11 +330,6 @@ class Joined:
 
     # Tasks
 
-    def _start(self, work, *args):
-        task = asyncio.create_task(work(*args))
-        self._tasks.append(task)
-        return task
-
     def _fail(self, error):
         """A task that ends by an error hands it to whoever uses the member."""
         self._failure = error
@@ -354,7 +340,7 @@ class Joined:
             while not self._is_closed:  # wait_for may swallow a cancelling (CPython up to 3.11)
                 wait = self._turn()
                 if wait:
-                    await self._kick.wait(min(wait, _IDLE_MS))
+                    await self._kick.wait(wait)
                 else:
                     await asyncio.sleep(0)
         except Exception as error:
@@ -375,13 +361,10 @@ class Joined:
 
     def _take_turn(self):
         membership = self.membership
-        if self._has_heard and not self._gave_way:  # once: messages without end stop no work
-            self._has_heard, self._gave_way = False, True
+        if self._way == _HEARD:  # once: messages without end stop no work
+            self._way = _GAVE_WAY
             return 0
-        self._has_heard = self._gave_way = False
-        if self._is_behind:
-            self._follow_routes()
-            return 0
+        self._way = 0
         if membership.listening_changed:
             self._follow_groups()
             return 0
@@ -405,8 +388,8 @@ class Joined:
         events = self.membership.events
         while events:
             name, detail = events.pop(0)
-            if name == "unanswered" and self.membership.has_asked_all:
-                self._addresses.forget()
+            if name == "unanswered" and self.membership.servers.has_asked_all:
+                self._home.forget()
             if self._on_event:
                 self._on_event(name, detail)
 
@@ -416,83 +399,57 @@ class Joined:
             if data is None:
                 return
             try:
-                address = self._addresses.of(server)
+                address = self._home.of(server)
             except ConfigError:
                 continue  # no name service just now: as good as lost, and sent again
-            sock, _ = self._unicast
-            error = port.send(sock, data, address)
+            error = port.send(self._home.sock, data, address)
             if error != self._send_error:
                 self._send_error = error
 
-    async def _read(self, look, place, waiter):
-        """Whatever comes at one place. look(place): None where nothing was there, DROP_SOCKET: not
-        just now.
-        """
+    def _reading(self, way):
+        """A carrier is read from now on."""
+        way.task = asyncio.create_task(self._read(way))
+
+    async def _read(self, way):
+        """Whatever comes by one carrier."""
         burst = 0
         try:
             while True:
                 try:
-                    answer = look(place)
+                    answer = self._look(way)
                 except MemoryError:  # of a moment: no task ends by it
                     self.member.drops.count(DROP_CAPACITY)
                     answer = DROP_SOCKET
+                burst += 1
                 if answer is None:
-                    burst = 0
-                    await waiter.wait()
+                    await readable(way.sock)
                 elif answer == DROP_SOCKET:
-                    burst = 0
                     await asyncio.sleep(_PAUSE_MS / 1000)
-                elif burst == _BURST - 1 or answer == IKE_MESSAGE:
-                    burst = 0
+                elif burst == _BURST or answer == IKE_MESSAGE:
                     await asyncio.sleep(0)  # others have their turn
                 else:
-                    burst += 1
+                    continue
+                burst = 0
         except Exception as error:
             self._fail(error)
 
-    def _look_unicast(self, sock):
-        """What is longer than an Ethernet frame is lost; when its sender repeats it, the buffer is
-        longer. Between two packets of the group rx is free: where it is as long, it serves.
-        """
-        if None in self._groups:  # ESP comes here, too
-            return self._look_group(self._groups[None][0])
-        drops = self.member.drops
-        buf = self.member.rx
-        if self._long or len(buf) < _FRAME:
-            buf = bytearray(_UNICAST + _MARKER_LEN if self._long else _FRAME)
-        n, source = port.recv_from(sock, buf)
-        if n < 0:
-            return None if n == _NOTHING else drops.count(DROP_SOCKET)
-        if n > len(buf):
-            self._long = _LONG
-            return drops.count(DROP_IKE_HEADER)
-        if self._long:
-            self._long -= 1
-        if n == 0:
-            return drops.count(DROP_EMPTY)
-        is_marked = nat.has_marker(buf, n)
-        data = bytes(memoryview(buf)[_MARKER_LEN if is_marked else 0 : n])
-        self.membership.unicast(data, port.ticks_ms(), (source[0], source[1], is_marked))
-        self._wake()
-        return IKE_MESSAGE
-
-    def _look_group(self, group):
-        answer = group.receive(self.member)
+    def _look(self, way):
+        """One datagram. None: there was none; DROP_SOCKET: not just now."""
+        if None in self._groups and way is self._home:
+            way = self._groups[None]  # there ESP comes, too
+        answer = way.receive(self.member)
         if answer == IKE_MESSAGE:
-            message, group.message = group.message, None
-            if group.source is None:
+            message, way.message = way.message, None
+            if way.source is None:
                 self.membership.multicast(message, port.ticks_ms())
             else:
-                self.membership.unicast(message, port.ticks_ms(), group.source)
+                self.membership.unicast(message, port.ticks_ms(), way.source)
             self._wake()
         elif answer is not None:
             if answer >= 0:
                 self._deliver_received()
-            room = self.member.waiting
-            if room is not None or self.on_refused is not None:
+            if self.member.waiting is not None or self.on_refused is not None:
                 self._after(answer)
-            if room is not None and room.is_working:
-                self._kick.set()
         return answer
 
     def _after(self, answer):
@@ -507,43 +464,42 @@ class Joined:
 
     def _wake(self):
         """A message is there. To hear it has taken long enough: work has its next turn."""
-        self._has_heard = True
+        self._way = self._way or _HEARD
         self._kick.set()
 
     def _deliver_received(self):
         """What Member.receive, or next_proven, has let through."""
         if self._is_listening:
             member = self.member
-            number = member.number if self.takes_unconfirmed else None
+            number = member.number if self._takes_unconfirmed else None
             self._deliver(member.payload, member.sender, number, member.source)
 
     def _deliver(self, payload, sender, number, source):
         if len(self._packets) == _QUEUE:
             self.member.drops.count(DROP_QUEUE_FULL)
             return
-        packet = Packet(bytes(payload), sender, source is not None, source)
-        packet.number = number
-        self._packets.append(packet)
+        is_confirmed = source is not None
+        self._packets.append(Packet(bytes(payload), sender, is_confirmed, source, number))
         self._arrived.set()
 
     # The group's sockets follow the policy
 
     def _follow_groups(self):
-        self.membership.listening_changed = False
-        is_framed = self.membership.listening()
-        for place in list(self._groups):
-            if self._groups[place][0].is_framed is not is_framed.get(place):
+        membership, groups = self.membership, self._groups
+        membership.listening_changed = False
+        self._routes = {}  # nobody sends to where it was
+        is_framed = membership.listening()
+        for place in list(groups):
+            if groups[place].is_framed is not is_framed.get(place):
                 self._drop_group(place)
-                self._routes = {}  # nobody sends to where it was
         for place in is_framed:
             if place is None:
                 self._relay()
-            elif place not in self._groups:
-                group = carrier.open_for(place, is_framed[place], self.config)
-                waiter = _Waiter(group.sock)
-                task = self._start(self._read, self._look_group, group, waiter)
-                self._groups[place] = (group, waiter, task)
-        self._is_behind = True
+            elif place not in groups:
+                groups[place] = carrier.open_for(place, is_framed[place], self.config)
+                self._reading(groups[place])
+        routes = membership.routes()
+        self._routes = {spi: groups[routes[spi]] for spi in routes}
 
     def _relay(self):
         """By way of the key server's socket, which is read already."""
@@ -552,98 +508,10 @@ class Joined:
                 from covey.relay import Relay
             except ImportError:
                 raise ConfigError(sentence(NO_RELAY))
-            self._groups[None] = (Relay(self._unicast[0]), None, None)
-        self._groups[None][0].aim(self._addresses, self.membership.server)
-
-    def _follow_routes(self):
-        self._is_behind = False
-        routes = self.membership.routes()
-        self._routes = {spi: self._groups[routes[spi]][0] for spi in routes}
+            self._groups[None] = Relay(self._home.sock)
+        self._groups[None].aim(self._home, self.membership.server)
 
     def _drop_group(self, place):
-        group, waiter, task = self._groups.pop(place)
-        if task is None:
-            return  # the key server's socket, which stays
-        self._tasks.remove(task)
-        task.cancel()
-        waiter.close()
-        group.close()
-
-
-def _datagram_max(limit_payload):
-    """How long rx is to be. Longer rekeys don't need it: see carrier.UDP."""
-    return _FRAME if limit_payload >= _SPARED else limit_payload + _SLACK
-
-
-if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket itself
-
-    def _queue_read(sock):
-        yield asyncio.core._io_queue.queue_read(sock)
-
-    class _Kick:
-        """One task's sleep, which others may end. asyncio.wait_for would make a task each time."""
-
-        def __init__(self):
-            self._task = None  # the sleeping one
-            self._is_set = False
-
-        async def wait(self, ms):
-            if not self._is_set:
-                self._task = asyncio.current_task()
-                try:
-                    await asyncio.sleep_ms(ms)
-                finally:
-                    self._task = None
-            self._is_set = False
-
-        def set(self):
-            self._is_set = True
-            task, self._task = self._task, None
-            if task is not None:  # bring it forward, as Task.cancel() does
-                asyncio.core._task_queue.remove(task)
-                asyncio.core._task_queue.push(task)
-
-    class _Waiter:
-        """Waits until a socket has something to read."""
-
-        def __init__(self, sock):
-            self._sock = sock
-
-        async def wait(self):
-            await _queue_read(port.pollable(self._sock))
-
-        def close(self):
-            pass  # the cancelled task takes itself out of the loop
-
-else:
-
-    class _Kick:
-        """One task's sleep, which others may end."""
-
-        def __init__(self):
-            self._event = asyncio.Event()
-
-        async def wait(self, ms):
-            try:
-                await asyncio.wait_for(self._event.wait(), ms / 1000)
-            except asyncio.TimeoutError:
-                pass
-            self._event.clear()
-
-        def set(self):
-            self._event.set()
-
-    class _Waiter:
-        """Waits until a socket has something to read."""
-
-        def __init__(self, sock):
-            self._sock = sock
-            self._ready = asyncio.Event()
-            asyncio.get_running_loop().add_reader(sock, self._ready.set)
-
-        async def wait(self):
-            self._ready.clear()
-            await self._ready.wait()
-
-        def close(self):
-            asyncio.get_running_loop().remove_reader(self._sock)
+        way = self._groups.pop(place)
+        if place is not None:  # else it is the key server's socket, which stays
+            shut(way)

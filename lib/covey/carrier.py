@@ -2,7 +2,8 @@
 
     UDP    RFC 3948: ESP in UDP, rekeys behind the non-ESP marker. Or a port of rekeys, bare
     IP     ESP as IP protocol 50: in ipcarrier.py, loaded where the policy says so
-    Relay  the key server's UDP port, for a member with unicast delivery: in relay.py, likewise
+    Home   the IKE SA's socket, to and from the key server: IKE messages alone. In home.py
+    Relay  the same, for a member with unicast delivery: in relay.py, loaded likewise
 
     sock               to wait for
     receive(member)    one datagram, if there is one: None if not, else what Member.receive says;
@@ -10,7 +11,7 @@
     message            after IKE_MESSAGE: its octets, without the marker
     source             who sent it, as Membership.unicast wants it; None: it came to the group
     send(view)         to the whole group: None, or the errno that the system gave
-    close()
+    task               reads it
 
 Opening one raises ConfigError for what a person can mend.
 """
@@ -32,19 +33,18 @@ def open_for(place, is_framed, settings):
         from covey.ipcarrier import IP
 
         return IP(place[0], settings.interface, settings.ttl)
-    return UDP(place[0], place[1], settings.interface, settings.ttl, is_framed)
+    return UDP(place, is_framed, settings)
 
 
 class UDP:
     """is_framed: ESP and the marker; else only IKE messages come, as they are."""
 
-    source = None
+    message = source = task = None
 
-    def __init__(self, group, number, interface, ttl, is_framed):
+    def __init__(self, place, is_framed, settings):
         self.is_framed = is_framed
-        self.message = None
-        self._to = port.resolve(group, number)
-        self.sock = port.group_socket(group, number, interface, ttl)
+        self._to = port.resolve(*place)
+        self.sock = port.group_socket(*place, settings.interface, settings.ttl)
 
     def receive(self, member):
         n = port.recv(self.sock, member.rx, _REKEY, _longer)
@@ -72,6 +72,3 @@ class UDP:
 
     def send(self, view):
         return port.send(self.sock, view, self._to)
-
-    def close(self):
-        port.close(self.sock)

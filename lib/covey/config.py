@@ -49,6 +49,7 @@ A relative path leads from where covey.json lies. Certificates and keys are PEM 
 that is not in the table is refused, since a misspelt one would otherwise be ignored in silence.
 """
 
+from covey.octets import wipe
 from covey.port import const, unload
 
 _PORT = const(4500)  # RFC 7296 section 2.23, RFC 3948: ESP, or IKE behind the marker
@@ -81,14 +82,13 @@ class Config:
         """
         from covey.fields import fill  # what reads and checks is needed once
 
-        fill(self, fields, folder, name, psk)
-        self.servers = [Server(*place) for place in self.servers]
+        fill(self, Server, fields, folder, name, psk)
 
     def wipe(self):
         """Overwrite the keys: nothing can be registered with this object afterwards."""
-        for key in (self.secret, self.ppk.key if self.ppk else b""):
-            for i in range(len(key)):
-                key[i] = 0
+        wipe(self.secret)
+        if self.ppk:
+            wipe(self.ppk.key)
 
     @property
     def secret(self):

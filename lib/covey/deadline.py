@@ -48,6 +48,13 @@ class Timer:
                 self._ms = 0
         return self._ms == 0 and self._days == 0
 
+    def rings(self, now_ms):
+        """Whether it is due, once: then it stops."""
+        is_due = self.is_due(now_ms)
+        if is_due:
+            self.is_running = False
+        return is_due
+
     def left_ms(self, now_ms):
         """Milliseconds to run, 0 when due, a day at most."""
         if self.is_due(now_ms):

@@ -4,6 +4,7 @@ Loaded when there is a file to be read; a board lets go of it afterwards.
 """
 
 import json
+from binascii import unhexlify
 
 from covey.drops import ConfigError
 from covey.port import WAITING_SLOTS, const, read_file
@@ -42,17 +43,17 @@ _SERVER = ("host", "port", "marker")
 _NEEDED = object()  # the default of a field that must be there
 
 
-def fill(config, fields, folder, name, psk):
-    """Check a JSON object, and give a config.Config its fields; see there. Of a server they are
-    the arguments.
+def fill(config, server, fields, folder, name, psk):
+    """Check a JSON object, and give a config.Config its fields; see there. server: what makes a
+    config.Server.
     """
     f = _Fields(fields, name, folder)
     f.whole("version", _VERSION, _VERSION)
     config.group = f.identity("group")
     config.idi = f.identity("idi")
     config.idr = f.identity("idr", None)
-    config.servers = f.servers()
-    config.has_markers = all([marker for _, _, marker in config.servers])
+    config.servers = f.servers(server)
+    config.has_markers = all([one.marker for one in config.servers])
     psk_file = f.text("psk_file", None)
     config.sender = f.flag("sender", False)
     config.receiver = f.flag("receiver", True)
@@ -116,19 +117,9 @@ def parse_psk(data):
     if len(digits) >= _HEX_LEAST and not digits.strip(_HEX):
         if len(digits) % 2:
             return None
-        return bytearray(int(digits[i : i + 2], 16) for i in range(0, len(digits), 2))
+        return bytearray(unhexlify(digits))
     psk = bytearray(data[:-1] if data.endswith(b"\n") else data)
     return psk if len(psk) >= _PSK_LEAST else None
-
-
-def _server(f):
-    host = f.text("host")
-    port = f.whole("port", 1, 65535, _PORT)
-    marker = f.flag("marker", port == _PORT)
-    if port == _PORT and not marker:
-        f.refuse("marker", NO_MARKER)
-    f.done()
-    return host, port, marker
 
 
 def _sentence(number, *args):
@@ -140,12 +131,12 @@ def _sentence(number, *args):
 class _Fields:
     """One JSON object, taken apart field by field; what is left over at the end is a mistake."""
 
-    def __init__(self, fields, file, folder="", path=""):
-        self._file = file  # leads every sentence
+    def __init__(self, fields, where, folder="", dot=": "):
+        self._where = where  # leads every sentence: the file, "covey.json: servers[0]"
+        self._dot = dot  # between that and the name of a field
         self._folder = folder  # from where the paths in it lead
-        self._path = path  # from the outermost object to this one: "servers[0]"
         if not isinstance(fields, dict):
-            self.refuse("", NO_OBJECT)
+            raise ConfigError(where + _sentence(NO_OBJECT))
         self.left = dict(fields)
 
     def refuse(self, name, number, *args):
@@ -153,8 +144,7 @@ class _Fields:
 
     def say(self, name, what):
         """What is wrong with that field."""
-        where = self._under(name)
-        raise ConfigError((self._file + ": " + where if where else self._file) + what)
+        raise ConfigError(self._under(name) + what)
 
     def done(self):
         for name in sorted(self.left):
@@ -193,13 +183,11 @@ class _Fields:
 
     def whole(self, name, least, most, default=_NEEDED, or_zero=False):
         value = self._take(name, default)
-        if or_zero and value == 0 and type(value) is int:
-            return value
-        if type(value) is not int or not least <= value <= most:  # True is an int, too
-            if least == most:
-                self.refuse(name, NOT_THIS, least)
-            self.refuse(name, NO_WHOLE_NOR_ZERO if or_zero else NO_WHOLE, least, most)
-        return value
+        if type(value) is int and (least <= value <= most or or_zero and value == 0):
+            return value  # True is an int, too
+        if least == most:
+            self.refuse(name, NOT_THIS, least)
+        self.refuse(name, NO_WHOLE_NOR_ZERO if or_zero else NO_WHOLE, least, most)
 
     def flag(self, name, default):
         value = self._take(name, default)
@@ -212,10 +200,10 @@ class _Fields:
         return self._inner(self._take(name, {}), name)
 
     def _inner(self, fields, name):
-        return _Fields(fields, self._file, path=self._under(name))
+        return _Fields(fields, self._under(name), dot=".")
 
-    def servers(self):
-        """[(host, port, marker)] of a list that is not empty; an entry in brackets has these."""
+    def servers(self, server):
+        """[config.Server] of a list that is not empty; an entry in brackets has the arguments."""
         listed = self._take("servers", _NEEDED)
         if not isinstance(listed, list) or not listed:
             self.refuse("servers", NO_LIST)
@@ -227,7 +215,13 @@ class _Fields:
                 if not 0 < len(entry) <= len(_SERVER):
                     self.refuse(place, NO_SERVER)
                 entry = dict(zip(_SERVER, entry))
-            found.append(_server(self._inner(entry, place)))
+            f = self._inner(entry, place)
+            host, port = f.text("host"), f.whole("port", 1, 65535, _PORT)
+            marker = f.flag("marker", port == _PORT)
+            if port == _PORT and not marker:
+                f.refuse("marker", NO_MARKER)
+            f.done()
+            found.append(server(host, port, marker))
         return found
 
     def beside(self, path):
@@ -251,4 +245,4 @@ class _Fields:
         return default
 
     def _under(self, name):
-        return self._path + "." + name if self._path and name else self._path + name
+        return self._where + self._dot + name

@@ -11,7 +11,7 @@ class IP:
     """Here is neither marker nor keep-alive: everything is ESP, or nothing."""
 
     is_framed = False
-    message = source = None
+    message = source = task = None
 
     def __init__(self, group, interface, ttl):
         self._group = bytes([int(octet) for octet in group.split(".")])
@@ -35,6 +35,3 @@ class IP:
 
     def send(self, view):
         return port.send(self.sock, view, self._to)
-
-    def close(self):
-        port.close(self.sock)

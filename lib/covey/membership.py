@@ -69,17 +69,17 @@ _SLICES = const(6)  # of work on keys between two looks at timers
 class Membership:
     """settings: config.Config. member: the Member whose key store this fills.
 
-    path_to(server): the nat.Path to a config.Server, or None where nothing is known of it.
+    path_to(server): the nat.Path to a config.Server, or None where nothing is known of it. None:
+    no NAT is looked for.
     """
 
     # An instance has its own once they change.
     reason = ""  # in words, why the last attempt or membership ended
     rekeys = 0
-    _before = None  # the registration.Registration before, if the server has ended it, and
-    _before_asked = None  # its config.Server: what is repeated is answered again
+    _before = None  # the Registration before, if the server has ended it: repeats are answered
     _said_awake = False  # to the server of ._ike: that we have run since we got what we have
     _leaving = False
-    _asked_at = 0  # group.rekey.turns, as what is out was asked
+    _asked_at = 0  # group.rekey.turns as what is out was asked: its answer is of before the next
     moves = False  # another server is asked next, though the IKE SA with this one may live
     _silence = None  # silence.Silence, where policy has a max_silence
     _reporter = None  # Reporter, once a server has asked for reports
@@ -87,7 +87,7 @@ class Membership:
     _slices = 0  # that may be done before timers are looked at
     _look = 0  # which of them were looked at last
 
-    def __init__(self, settings, member, random=random_bytes, path_to=lambda server: None):
+    def __init__(self, settings, member, random=random_bytes, path_to=None):
         self.settings = settings
         self.member = member
         self.state = IDLE
@@ -96,17 +96,16 @@ class Membership:
         self._random = random
         self._group = Group(member)
         self._keys = KeyWork(settings, member, self._group, random)
-        self._ike = None  # registration.Registration
+        self._ike = None  # registration.Registration, with the config.Server that it asks
         self._path_to = path_to
         if len(settings.servers) == 1:
-            self._servers = Servers(settings.servers, random)
+            self.servers = Servers(settings.servers, random)
         else:
             try:
                 from covey.several import Several
             except ImportError:
                 raise ConfigError(sentence(ONE_SERVER))
-            self._servers = Several(settings, random, path_to)
-        self._asked = None  # config.Server of ._ike
+            self.servers = Several(settings, random, path_to)
         self._refresh = Refresh(self._random_ms)
         self._pause_s = _REFUSED_S
         self._now_ms = 0
@@ -138,15 +137,16 @@ class Membership:
         source: (host, port, had a marker); the answer to a request goes back there.
         """
         self._now_ms = now_ms
-        self._slices = min(self._slices, 1)  # it may be to be answered; work goes on all the same
-        if data == KEEPALIVE or self._ike is None:
+        if self._slices:
+            self._slices = 1  # it may be to be answered; work goes on all the same
+        ike = self._ike
+        if data == KEEPALIVE or ike is None:
             self.member.drops.count(DROP_KEEPALIVE if data == KEEPALIVE else DROP_IKE_SPI)
             return
         try:
             if self._before is not None and self._before.has_ended(data):
-                self._before.receive(data, now_ms, source)
-                return
-            self._ike.receive(data, now_ms, source)
+                ike = self._before
+            ike.receive(data, now_ms, source)
         except MemoryError:
             self.member.drops.count(DROP_CAPACITY)  # it will come again
         try:
@@ -164,12 +164,12 @@ class Membership:
 
     def outgoing(self):
         """(datagram, config.Server or the source of a request) to send, or (None, None)."""
-        if self._before is not None:  # what it still has to say
-            out = self._before.take_outgoing()
-            if out is not None:
-                return addressed(*out, self._before_asked)
-        out = self._ike.take_outgoing() if self._ike is not None else None
-        return (None, None) if out is None else addressed(*out, self._asked)
+        ike = self._before  # it may have something left to say
+        out = None if ike is None else ike.take_outgoing()
+        if out is None:
+            ike = self._ike
+            out = None if ike is None else ike.take_outgoing()
+        return (None, None) if out is None else addressed(*out, ike.server)
 
     def step(self, now_ms):
         """A bounded slice of work → ms until the next call, a second at most; 0: there is more."""
@@ -243,16 +243,16 @@ class Membership:
         elif result == keywork.REFUSED:
             name = name_of(keys.reason)
             keys.forget_waiting()
-            self.member.keys.silence()  # who refuses is out, and hears of no Delete any more
             self._ike.refuse(self._now_ms, name)
             self._refused(sentence(NOT_TAKEN, name))
         elif result == keywork.FOLLOWED:
-            if keys.made.data_sas:
+            has_teks = bool(keys.made.data_sas)
+            if has_teks:
                 self.rekeys += 1
                 self.events.append(("rekeyed", self.epoch))
                 if self.settings.sender and keys.sends is False:
                     self._refresh.soon(self._now_ms)  # perhaps we may send by now
-            self._refresh.followed(self._now_ms, bool(keys.made.data_sas))
+            self._refresh.followed(self._now_ms, has_teks)
             if self.state != MEMBER:
                 self.member.keys.silence()  # new keys let nobody in again
             self._installed(False)
@@ -288,7 +288,7 @@ class Membership:
         self._group.wipe()
         if self._ike is not None:
             self._ike.close()
-        self._servers.wipe()
+        self.servers.wipe()
 
     # What the application may know
 
@@ -338,14 +338,9 @@ class Membership:
         return self._group.terms.epoch
 
     @property
-    def has_asked_all(self):
-        """Whether each key server was asked since one has answered."""
-        return self._servers.has_asked_all
-
-    @property
     def server(self):
         """The config.Server asked last, where ESP goes to it: behind no marker, but framed."""
-        return self._asked.floated()
+        return self._ike.server.floated()
 
     def listening(self):
         """Where to listen: see Group.listening."""
@@ -360,32 +355,34 @@ class Membership:
     def _register(self):
         """A new IKE SA with the server whose turn it is."""
         self._refresh.begun()
-        self._asks()
-        if self._ike is not None:
+        self._asked_at = self._group.rekey.turns
+        ike = self._ike
+        if ike is not None:
             if self.moves:
-                self._servers.part(self)
-            if self._ike.state == registration.CLOSED:
-                self._before, self._before_asked = self._ike, self._asked
-            self._ike.close()
-        server = self._asked = self._servers.current
+                self.servers.part(self)
+            if ike.state == registration.CLOSED:
+                self._before = ike
+            ike.close()
+        server = self.servers.current
         keys = self.member.keys
         self._said_awake = bool(keys.live()) and not keys.lapsed
-        self._ike = self._servers.registration(
+        ike = self.servers.registration(
             self.settings,
             self._now_ms,
-            random=self._random,
-            drops=self.member.drops,
-            path=self._path_to(server),
-            awake=self._said_awake,
+            self._random,
+            self.member.drops,
+            self._path_to and self._path_to(server),
+            self._said_awake,
         )
+        ike.server = server
+        self._ike = ike
 
     def _ask(self):
         """Ask for the current keys, over the IKE SA if it lives."""
         ike = self._ike
-        if ike is None or ike.state in (registration.FAILED, registration.CLOSED):
-            self._register()
-        elif self.moves or self.member.keys.lapsed and ike.is_established:
-            self._register()  # a pull may bring again what we had
+        is_over = ike is None or ike.state >= registration.FAILED
+        if is_over or self.moves or self.member.keys.lapsed and ike.is_established:
+            self._register()  # over what lives a pull may bring again what we had
         elif self._pull():
             self._said_awake = True  # it knows that of who pulls
         else:
@@ -395,15 +392,9 @@ class Membership:
         """As Registration.pull."""
         if not self._ike.pull(self._now_ms, *how):
             return False
-        self._asks()
+        self._asked_at = self._group.rekey.turns
         self._refresh.pulled(self._now_ms)
         return True
-
-    def _asks(self):
-        """A question is out: its answer is of before what is heard from now on."""
-        turns = self._group.rekey.turns
-        if self._asked_at != turns:
-            self._asked_at = turns
 
     def _timers(self):
         """Do what is due; the ms until the next is."""
@@ -452,34 +443,27 @@ class Membership:
         """What the registration has come to since we looked last."""
         ike = self._ike
         outcome = ike.take_outcome()
-        if outcome is None or self._servers.has_taken(self, outcome):
+        if outcome is None or self.servers.has_taken(self, outcome):
             return
         refresh = self._refresh
         was_pulling = refresh.is_pulling
         refresh.answered(self._now_ms)
-        if self._leaving and outcome == registration.LEFT:
-            self._end()
-        elif self._leaving:
-            self._depart()
-        elif outcome == registration.REGISTERED and was_pulling and refresh.is_stale:
-            refresh.soon(self._now_ms)  # an inband rekey has overtaken it
-        elif outcome == registration.REGISTERED:
-            self._keys.take(ike, self._asked_at, self._said_awake)
-        elif outcome in (registration.REFUSED, registration.FAILED) and ike.reason in (
-            "temporary_failure",
-            registration.NO_MEMORY,
-        ):
-            refresh.start(self._now_ms, _LATER_S, self._random_ms(_LATER_S))
-        elif outcome == registration.REFUSED:
-            if self.state != REFUSED:  # else it only knows now that we refused its policy
-                if self._receives_only(ike, was_pulling):
-                    return
-                self.member.keys.silence()
-                self._refused(sentence(REFUSES, ike.reason))
-        elif outcome == registration.FAILED:
-            self._failed(ike.reason, ike.noted)
+        if self._leaving:
+            return self._end() if outcome == registration.LEFT else self._depart()
+        if outcome == registration.REGISTERED:
+            if was_pulling and refresh.is_stale:
+                refresh.soon(self._now_ms)  # an inband rekey has overtaken it
+            else:
+                self._keys.take(ike, self._asked_at, self._said_awake)
         elif outcome == registration.CLOSED:
             self._closed(was_pulling)
+        elif ike.reason in ("temporary_failure", registration.NO_MEMORY):
+            refresh.start(self._now_ms, _LATER_S, self._random_ms(_LATER_S))
+        elif outcome == registration.FAILED:
+            self._failed(ike.reason, ike.noted)
+        elif self.state != REFUSED:  # else it only knows now that we refused its policy
+            if not self._receives_only(ike, was_pulling):
+                self._refused(sentence(REFUSES, ike.reason))
 
     def _take_inbands(self):
         """GSA_INBAND_REKEYs, in the order in which they came."""
@@ -511,7 +495,8 @@ class Membership:
         return True
 
     def _refused(self, reason):
-        """The server answered, and said no."""
+        """The server answered, and said no; or we did. Who is out hears of no Delete any more."""
+        self.member.keys.silence()
         self.reason = reason
         self._set_state(REFUSED)
         self._refresh.start(self._now_ms, self._pause_s)
@@ -527,19 +512,20 @@ class Membership:
         if is_refusal:
             self.reason = sentence(REFUSES, reason)
         else:
-            where = self._asked.host, self._asked.port
+            where = self._ike.server.host, self._ike.server.port
             if noted:
                 self.reason = sentence(UNANSWERED_BUT, *where, noted)
             else:
                 self.reason = sentence(UNANSWERED, *where)
         self.events.append(("unanswered", self.reason))
-        pause_ms = self._servers.next()
+        pause_ms = self.servers.next()
         if not pause_ms:
-            return self._servers.move(self)
-        if is_refusal and self.state != MEMBER:
-            self._set_state(REFUSED)
-        least_ms = _REFUSED_S * 1000 if is_refusal else 0
-        self._refresh.start(self._now_ms, 0, max(pause_ms, least_ms))
+            return self.servers.move(self)
+        if is_refusal:
+            pause_ms = max(pause_ms, _REFUSED_S * 1000)
+            if self.state != MEMBER:
+                self._set_state(REFUSED)
+        self._refresh.start(self._now_ms, 0, pause_ms)
 
     def _closed(self, was_pulling):
         """The IKE SA is gone. With a Rekey SA we stay (RFC 9838 section 2.3.3)."""
@@ -557,19 +543,17 @@ class Membership:
 
     def _taken(self):
         self._pause_s = _REFUSED_S
-        self._servers.answered()
+        self.servers.answered()
         if self.state == MEMBER and self.reason:
             self.events.append((NAMES[MEMBER], ""))  # "unanswered" was told meanwhile
-        if self.reason:
-            self.reason = ""
+        self.reason = ""
         self._set_state(MEMBER)
         self._installed(True)
         if self._ike.is_late:
             self._ike.is_late = False
             self._refresh.soon(self._now_ms)  # of before rekeys that we could not know, perhaps
         if self._group.rekey.current is None and self._ike.state == registration.CLOSED:
-            self._keys.forget()
-            self.member.keys.silence()  # section 2.3.3: excluded as soon as we are in
+            self._keys.forget()  # section 2.3.3: excluded as soon as we are in
             self._refused(sentence(NO_REKEY_SA))
 
     def _installed(self, registering):
@@ -602,11 +586,11 @@ class Membership:
         self._set_state(EXCLUDED)
         refresh.excluded()
         self._keys.forget_waiting()
-        if self._ike is None:  # it was asked in another life: see resume
-            pass
-        elif refresh.is_pulling and not refresh.is_stale or not self._ike.is_established:
+        ike = self._ike
+        is_asked = refresh.is_pulling and not refresh.is_stale
+        if ike is not None and (is_asked or not ike.is_established):  # None: see resume
             refresh.answered(self._now_ms)
-            self._ike.close()
+            ike.close()
         refresh.start(self._now_ms, 0, self._random_ms())
 
     def _end(self):
@@ -620,7 +604,5 @@ class Membership:
             self._say(state, self._now_ms)
 
     def _random_ms(self, most_s=None):
-        number = self._random(3)
-        number = number[0] << 16 | number[1] << 8 | number[2]
         most_s = self.settings.rejoin_spread_s if most_s is None else most_s
-        return number % (most_s * 1000 + 1)
+        return int.from_bytes(self._random(3), "big") % (most_s * 1000 + 1)

@@ -27,8 +27,6 @@ class Refresh:
     """
 
     # An instance has its own once they change
-    _missed_s = _MISSED_S
-    _is_missing = False  # and it is too early to register for that
     is_doubted = False  # something genuine may be lost among forgeries
     _doubted_until = None  # Timer: no further question because of that before
 
@@ -38,8 +36,11 @@ class Refresh:
         self._soft_ends = Timer(), Timer()  # of the data SAs' lifetimes, of the Rekey SA's
         self._patience = Timer()  # for an answer over an old IKE SA
         self._missed_until = Timer()  # no further registration for a missed rekey before
-        self._is_unheard = False  # .at runs only as a rekey was missed, or not heard yet
         self._answered = Timer()  # a pull was answered a moment ago
+        # From here on, that they change takes no memory
+        self._missed_s = _MISSED_S
+        self._is_missing = False  # and it is too early to register for that
+        self._is_unheard = False  # .at runs only as a rekey was missed, or not heard yet
         # Keys that a pull brings may be older than those of an inband rekey, which came since
         self.is_stale = False
         self._is_doubtful = False  # one that is in work came soon after a pull
@@ -64,12 +65,6 @@ class Refresh:
         if not self.at.is_running:
             self.at.start(now_ms, 0, self._spread_ms())
 
-    def _sooner(self, now_ms, wait_ms):
-        """In so long, or when it is to be anyway if that is before."""
-        self._is_unheard = False
-        if self.at.left_ms(now_ms) > wait_ms:
-            self.at.start(now_ms, 0, wait_ms)
-
     def missed(self, now_ms):
         """The key server says that we lack keys: as soon(), unless a repeat brings them."""
         if not (self.at.is_running or self.is_pulling):
@@ -78,9 +73,8 @@ class Refresh:
 
     def is_due(self, now_ms):
         """Whether to ask now, once."""
-        if not self.at.is_due(now_ms):
+        if not self.at.rings(now_ms):
             return False
-        self.at.stop()
         self._is_unheard = False
         return True
 
@@ -91,10 +85,7 @@ class Refresh:
 
     def is_unanswered(self, now_ms):
         """Whether the pull has waited long enough, once."""
-        if not self._patience.is_due(now_ms):
-            return False
-        self._patience.stop()
-        return True
+        return self._patience.rings(now_ms)
 
     def answered(self, now_ms):
         """An outcome is there: of a pull, if one is out."""
@@ -112,7 +103,7 @@ class Refresh:
     def followed(self, now_ms, has_teks):
         """A rekey is carried out."""
         if has_teks:
-            self._lacks(False)
+            self._is_missing = False
         if self._is_unheard and has_teks:  # a repeat was in time
             self._is_unheard = False
             self.at.stop()
@@ -124,10 +115,9 @@ class Refresh:
     def installed(self, made, registering, now_ms):
         """The lifetimes of what was installed count from now."""
         if registering:
-            self._lacks(False)
+            self._is_missing = False
         if made.has_news:
-            if self._missed_s != _MISSED_S:
-                self._missed_s = _MISSED_S
+            self._missed_s = _MISSED_S
             over = self._missed_until
             if over.is_running:
                 over.hasten(now_ms, _MISSED_S)  # not anew: rekeys may come more often than that
@@ -154,8 +144,7 @@ class Refresh:
                 soft_end.stop()
                 self.soon(now_ms)
         for over in (self._missed_until, self._answered):
-            if over.is_due(now_ms):
-                over.stop()
+            over.rings(now_ms)
         if self._doubted_until is not None and self._doubted_until.is_due(now_ms):
             self._doubted_until = None
         if self.is_doubted and may_ask:
@@ -163,18 +152,15 @@ class Refresh:
                 self.is_doubted = False
                 self._doubted_until = Timer()
                 self._doubted_until.start(now_ms, _DOUBTED_S, self._spread_ms(_DOUBTED_S))
-                self._sooner(now_ms, min(self._spread_ms(), self._spread_ms(_DOUBTED_WAIT_S)))
+                wait_ms = min(self._spread_ms(), self._spread_ms(_DOUBTED_WAIT_S))
+                self.start(now_ms, 0, min(wait_ms, self.at.left_ms(now_ms)))
         is_missing = member.missed_rekey or member.wants_rekey or self._is_missing
         if is_missing and may_ask:
             is_unheard = not (member.wants_rekey or self.at.is_running)
             member.missed_rekey = member.wants_rekey = False
-            self._lacks(self._missed_until.is_running)
+            self._is_missing = self._missed_until.is_running
             if not self._is_missing:
                 self._missed_until.start(now_ms, self._missed_s)
                 self._missed_s = min(2 * self._missed_s, _MISSED_MOST_S)
                 self.soon(now_ms)
                 self._is_unheard = is_unheard
-
-    def _lacks(self, is_missing):
-        if is_missing != self._is_missing:
-            self._is_missing = is_missing

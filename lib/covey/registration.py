@@ -81,6 +81,7 @@ class Registration(Unicast):
     # An instance has its own once they change.
     reason = None  # short name of why we are REFUSED, FAILED or CLOSED
     noted = None  # the last error that nothing proves, by name: a hint for a person
+    server = None  # config.Server that is asked: told by whoever asks
     kwa = None  # KWA transform of the IKE SA over which .gsa and .kd came
     is_late = False  # the server may have made .gsa and .kd long ago: see _LATE_MS
     report_s = 0  # how far apart the server wants reports, see report.py; 0: none

@@ -47,9 +47,9 @@ class Servers:
 
     # What a Several has more to do about
 
-    def registration(self, *args, **more):
+    def registration(self, *args):
         """registration.Registration with the current one."""
-        return registration.Registration(*args, **more)
+        return registration.Registration(*args)
 
     def has_taken(self, it, outcome):
         """Whether what a registration has come to is no affair of Membership `it` any more."""

@@ -56,8 +56,8 @@ class Several(Servers):
         self._from = None
         self._hop_ms = self._settings.retransmit_first_ms
 
-    def registration(self, *args, **more):
-        return Hop(self, *args, **more)
+    def registration(self, *args):
+        return Hop(self, *args)
 
     def patience(self, is_proving):
         """hopping.Patience for what is sent now: IKE_SA_INIT, or GSA_AUTH."""

@@ -38,21 +38,24 @@ class Unproven:
 
     def after(self, answer):
         """What waits for a proof, as far as that can be judged now. answer: what Member.receive
-        has just said.
+        has just said; NOTHING: it wasn't asked.
         """
         it, member = self._it, self._it.member
-        if answer == WAITS and it.takes_unconfirmed and it._is_listening:
+        if answer == WAITS and it._takes_unconfirmed and it._is_listening:
             it._deliver(*member.kept(), None)
         elif answer in _NOT_PROVEN:
             self._tell(answer)
         while True:
-            answer = member.next_proven(ticks_ms())
-            if answer == NOTHING:
-                return
-            if answer >= 0:
+            found = member.next_proven(ticks_ms())
+            if found == NOTHING:
+                break
+            if found >= 0:
                 it._deliver_received()
             else:
-                self._tell(answer)
+                self._tell(found)
+        room = member.waiting
+        if answer != NOTHING and room is not None and room.is_working:
+            it._kick.set()  # else it is the working task that asks
 
     def _tell(self, reason):
         it, member = self._it, self._it.member

@@ -231,7 +231,8 @@ def test_every_field_of_covey_json_with_its_default(monkeypatch):
     take = fields._Fields._take
 
     def noted(self, name, default):
-        asked[re.sub(r"\[\d+\]", "[]", self._under(name))] = default
+        where = self._under(name).removeprefix("covey.json: ")
+        asked[re.sub(r"\[\d+\]", "[]", where)] = default
         return take(self, name, default)
 
     monkeypatch.setattr(fields._Fields, "_take", noted)

@@ -151,9 +151,10 @@ GROUPS = {
             "membership",
             "resume",
             "ipcarrier",
-            "relay",
             "carrier",
-            "addresses",
+            "home",
+            "relay",
+            "loop",
             "signing",
             "unproven",
             "aio",
@@ -187,8 +188,9 @@ DOORS = {
     "port.mpy_esp": ["errno", "micropython", "socket", "sys"],
     "port.mpy_socket": ["errno", "micropython", "os", "select", "socket", "sys"],
     "keyfiles": ["binascii"],
-    "fields": ["json"],
+    "fields": ["binascii", "json"],
     "aio": ["asyncio"],
+    "loop": ["asyncio"],
     "signing": ["asyncio"],
 }
 PLACES = {name: (group, at) for group in GROUPS for at, name in enumerate(GROUPS[group][0])}

@@ -6,7 +6,7 @@ On MicroPython also on the lwIP of the ESP32 (lwip.py), by the real event loop.
 import asyncio
 
 import lwip
-from covey import aio, port
+from covey import aio, carrier, port
 from covey.drops import DROP_EMPTY, DROP_SOCKET
 from datapath import BOARD
 from test_aio import _GROUP, _free_port, _join, _run, _take, _until
@@ -64,15 +64,52 @@ def _on_each(story):
 
 
 async def _entered(world, sending, number):
-    """A member whose sockets are there: join() may be a turn ahead of these."""
-    member = await _join(sending, number, interface=world.interface).__aenter__()
-    await _until(lambda: member._groups)
-    return member
+    return await _join(sending, number, interface=world.interface).__aenter__()
 
 
 async def _left(*members):
     for member in members:
         await member.__aexit__(None, None, None)
+
+
+def test_who_is_inside_hears_what_is_sent_at_once():
+    """No turn of the loop goes by between the end of join() and the packet."""
+
+    async def story(world):
+        number = _free_port()
+        sender = await _entered(world, True, number)
+        assert list(sender._routes.values()) == [sender._groups[(_GROUP, number)]]
+        for i in range(5):
+            receiver = await _entered(world, False, number)
+            payload = b"at once %d" % i
+            assert await sender.send(payload)
+            assert await _take(receiver, 1) == [(payload, 0x41, False)]
+            await _left(receiver)
+        await _left(sender)
+
+    _on_each(story)
+
+
+def test_who_has_no_memory_for_its_sockets_is_inside_once_it_has():
+    async def story(world):
+        open_for, failed = carrier.open_for, []
+
+        def short(*args):
+            if len(failed) < 3:
+                failed.append(1)
+                raise MemoryError
+            return open_for(*args)
+
+        number = _free_port()
+        carrier.open_for = short
+        try:
+            receiver = await _entered(world, False, number)
+        finally:
+            carrier.open_for = open_for
+        assert len(failed) == 3 and list(receiver._groups) == [(_GROUP, number)]
+        await _left(receiver)
+
+    _on_each(story)
 
 
 def test_empty_datagrams_to_the_group():
@@ -130,7 +167,7 @@ def test_it_waits_for_the_new_socket():
     async def story(world):
         number = _free_port()
         receiver = await _entered(world, False, number)
-        place = "127.0.0.1", port.source_address(receiver._unicast[0])[1]
+        place = "127.0.0.1", port.source_address(receiver._home.sock)[1]
         drops = receiver.member.drops
         for i in range(2):
             world.deliver(b"", (_GROUP, number))
@@ -145,7 +182,7 @@ def test_it_waits_for_the_new_socket():
 def test_empty_datagrams_to_the_unicast_socket():
     async def story(world):
         receiver = await _entered(world, False, _free_port())
-        place = "127.0.0.1", port.source_address(receiver._unicast[0])[1]
+        place = "127.0.0.1", port.source_address(receiver._home.sock)[1]
         drops = receiver.member.drops
         for i in range(3):
             world.deliver(b"", place)
@@ -155,7 +192,7 @@ def test_empty_datagrams_to_the_unicast_socket():
             await _until(lambda ike=ike: ike.heard)
             assert ike.heard.pop() == b"marked"
         assert drops.as_dict() == {"empty": 3}
-        assert place[1] == port.source_address(receiver._unicast[0])[1]
+        assert place[1] == port.source_address(receiver._home.sock)[1]
         await _left(receiver)
 
     _on_each(story)
@@ -186,7 +223,7 @@ def test_trouble_is_counted_and_asked_again_after_a_pause():
         number = _free_port()
         receiver = await _entered(world, False, number)
         sender = await _entered(world, True, number)
-        group = receiver._groups[(_GROUP, number)][0]
+        group = receiver._groups[(_GROUP, number)]
         drops = receiver.member.drops
         pauses = []
         sleep = asyncio.sleep
@@ -197,7 +234,7 @@ def test_trouble_is_counted_and_asked_again_after_a_pause():
 
         for sock, wake in (
             (group.sock, lambda: sender.send(b"x")),
-            (receiver._unicast[0], None),
+            (receiver._home.sock, None),
         ):
             before = drops.of(DROP_SOCKET)
             del pauses[:]

@@ -211,8 +211,8 @@ def test_a_rekey_saves_no_answer_that_found_no_memory():
 def test_a_rekey_does_not_keep_us_at_a_server_that_sends_us_on():
     life = Life().registered()
     _missing(life)
-    life.it._servers._at ^= 1
-    life.it._servers._go(life.it)
+    life.it.servers._at ^= 1
+    life.it.servers._go(life.it)
     life.rekey(STORY["rekey1"])
     assert life.it.rekeys == 1
     life.run(2100)

@@ -84,7 +84,7 @@ def _with(place, is_framed, story):
     try:
         story(wire, opened, a_receiver())
         assert opened.receive(a_receiver()) is None, "all was read"
-        opened.close()
+        port.close(opened.sock)
         assert wire.made == []
     finally:
         wire.done()

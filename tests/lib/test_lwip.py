@@ -3,7 +3,7 @@
 import select
 
 import lwip
-from covey import carrier
+from covey import carrier, port
 from covey.drops import (
     DROP_EMPTY,
     DROP_IP_HEADER,
@@ -288,7 +288,7 @@ def test_the_ip_carrier():
         assert opened.receive(m) is None and len(air.open) == 2 and air.made == 4
         air.deliver_raw(header(len(good(seq=3))) + good(seq=3))
         assert opened.receive(m) == 10
-        opened.close()
+        port.close(opened.sock)
         assert air.open == []
 
 
@@ -307,7 +307,7 @@ def test_the_udp_carrier():
         air.memory = 1 << 20
         assert opened.receive(m) == 10
         assert m.drops.as_dict() == {"empty": 2, "socket": 2}
-        opened.close()
+        port.close(opened.sock)
         assert air.open == []
 
 

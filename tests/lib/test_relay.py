@@ -118,7 +118,6 @@ def test_packets_go_to_the_key_server():
         relay.aim(Addresses(), "lost")
         relay.send(b"x")
         assert wire.sent == [("sock", b"bc", "there"), ("sock", b"x", "there")]
-        relay.close()
 
     _with(story)
 

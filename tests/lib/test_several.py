@@ -174,10 +174,10 @@ def test_what_was_kept_of_it_is_wiped_at_the_end():
     life.begin()
     life.run(450)
     life.it._ike.close()
-    secret, _ = life.it._servers.pair
+    secret, _ = life.it.servers.pair
     assert any(secret)
     life.it.wipe()
-    assert not any(secret) and life.it._servers.pair is None
+    assert not any(secret) and life.it.servers.pair is None
 
 
 def test_rounds_of_silence_take_longer_and_have_pauses():
@@ -429,14 +429,14 @@ def test_forged_ones_that_name_nobody_have_names_looked_up_no_more_often():
     life = Crowd()
     first, init = life.begin()
     looked_up = []
-    life.it._servers._path_to = looked_up.append
+    life.it.servers._path_to = looked_up.append
     nonce = _of(init, ike.NONCE)
     for number in range(9):
         assert life.sent_on(init, "evil%d.example" % number, nonce) == []
     assert looked_up == [] and life.drops == {"ike_redirect": 9}
     life = Crowd()
     first, init = life.begin()
-    life.it._servers._path_to = looked_up.append
+    life.it.servers._path_to = looked_up.append
     for number in range(9):
         assert life.sent_on(init, "198.51.100.%d" % number, _of(init, ike.NONCE)) == []
     assert len(looked_up) == 10 and life.drops == {"ike_redirect": 9}
@@ -453,7 +453,7 @@ def test_who_sends_us_to_a_dead_one_is_not_asked_whether_it_still_would():
     for further in (1, 2):
         life = Crowd()
         drains, init = life.begin()
-        listed = [server.host for server in life.it._servers._listed]
+        listed = [server.host for server in life.it.servers._listed]
         dead, alive = (listed[(listed.index(drains) + n) % 3] for n in (further, 3 - further))
         ((_, host, _),) = life.sent_on(init, _THIRD if dead == "gcks.example" else dead)
         assert host == dead

@@ -147,8 +147,8 @@ class _Marked(aio.Joined):
 
     def _follow_groups(self):
         super()._follow_groups()
-        for place, (carrier, _, _) in self._groups.items():
-            sock = self._unicast[0] if place is None else carrier.sock
+        for carrier in self._groups.values():
+            sock = carrier.sock
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, self._dscp << 2)
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
             wires.widen(sock)

@@ -44,7 +44,8 @@ Both ports define exactly these names.
     read_file(path)         its octets; ConfigError where it can't be read
 
     resolve(host, port)     an address for send(); ConfigError for an unknown host
-    udp_socket(host, port)  non-blocking, bound; "0.0.0.0" and port 0 leave it to the system
+    udp_socket(host, port)  non-blocking, bound; "0.0.0.0" and port 0 leave it to the system.
+                            Beside group sockets of the same port on desktops alone
     group_socket(group, port, interface, ttl, loop=True)
                             joined to an IPv4 group on the interface that has this address (None =
                             the default route); receives what is sent to group and port, whoever

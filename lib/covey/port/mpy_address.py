@@ -13,6 +13,7 @@ from micropython import const
 
 from covey.drops import ConfigError, sentence
 
+_STATION = const(0)  # network.STA_IF
 _NO_HOST = const(12)  # as sentences.py has them
 _NO_ADDRESS = const(13)
 
@@ -55,9 +56,9 @@ def own_ipv4(address):
     """
     if ipv4_of(address)[0] == 127:
         return b"\x7f\0\0\1"
-    for make in (_lan, _station):
+    for is_wired in (True, False):
         try:
-            interface = make()
+            interface = network.LAN() if is_wired else network.WLAN(_STATION)
             if interface.isconnected():
                 own = octets_of(interface.ifconfig()[0])
                 if any(own):
@@ -65,11 +66,3 @@ def own_ipv4(address):
         except Exception:  # not there or not set up: each board says so by another error
             pass
     return None
-
-
-def _lan():
-    return network.LAN()
-
-
-def _station():
-    return network.WLAN(getattr(network, "STA_IF", 0))

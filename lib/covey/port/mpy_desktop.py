@@ -32,7 +32,19 @@ _HALF = const(0x20000000)
 }[sys.platform]
 
 # macOS sends from the address that is bound, and a group's can't be one: another socket sends.
-SENDS_APART = sys.platform == "darwin"
+_SENDS_APART = sys.platform == "darwin"
+
+
+def share(system, host, port):
+    """Group sockets on this port must not hinder us, a second server must."""
+    if host != "0.0.0.0":
+        return
+    other = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        other.bind(resolve("127.0.0.1", port))
+    finally:
+        other.close()
+    system.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
 def bind_group(sock, group, port, interface, ttl, loop):
@@ -41,8 +53,8 @@ def bind_group(sock, group, port, interface, ttl, loop):
     if _SO_REUSEPORT is not None:
         system.setsockopt(socket.SOL_SOCKET, _SO_REUSEPORT, 1)
     system.bind(resolve(group, port))
-    if SENDS_APART:
-        sender = sock.helper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    if _SENDS_APART:
+        sender = sock.sender = sock.helper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sender.setblocking(False)
     set_sending(sender, interface, ttl, loop)
 

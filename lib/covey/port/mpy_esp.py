@@ -12,9 +12,7 @@ from covey.port.mpy_socket import (
     IP_ADD_MEMBERSHIP,
     IS_LWIP,
     Socket,
-    make_ready,
     membership_of,
-    why_not,
 )
 
 _IPPROTO_IP = const(0)
@@ -29,28 +27,23 @@ def esp_socket(group, interface, ttl, loop=True):
             "the ip carrier is not supported on this system, whose raw sockets change the IP"
             " header: give the group the udp carrier"
         )
-    return Socket(_open_esp, group, interface, membership, ttl, loop)
+    return Socket(_open_esp, group, 0, interface, membership, ttl, loop)
 
 
-def _open_esp(sock, group, interface, membership, ttl, loop):
+def _open_esp(sock, group, port, interface, membership, ttl, loop):
     try:
         system = joiner = sock.now = socket.socket(socket.AF_INET, _SOCK_RAW, _ESP)
     except OSError as e:
         raise ConfigError(_why_not_raw(e))
-    try:
-        if IS_LWIP:
-            # lwIP lets UDP sockets join only; a raw one hears then what the interface takes.
-            joiner = sock.helper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        else:
-            from covey.port.mpy_desktop import set_sending
+    if IS_LWIP:
+        # lwIP lets UDP sockets join only; a raw one hears then what the interface takes.
+        joiner = sock.helper = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    else:
+        from covey.port.mpy_desktop import set_sending
 
-            system.bind(resolve(group, 0))
-            set_sending(system, interface and membership[4:], ttl, loop)
-        joiner.setsockopt(_IPPROTO_IP, IP_ADD_MEMBERSHIP, membership)
-    except OSError as e:
-        sock.let_go()
-        raise ConfigError(why_not(e, group, 0, interface))
-    make_ready(sock, group, 0)
+        system.bind(resolve(group, port))
+        set_sending(system, interface and membership[4:], ttl, loop)
+    joiner.setsockopt(_IPPROTO_IP, IP_ADD_MEMBERSHIP, membership)
 
 
 def _why_not_raw(e):

@@ -39,18 +39,34 @@ _source = None  # of what has come for recv_from()
 
 
 class Socket:
-    """open: a function that makes what is behind; args: what it takes besides this object."""
+    """open: a function that makes what is behind; args: what it takes besides this object: host,
+    port, and of a group its interface and so on. ConfigError where it can't be had.
+    """
 
-    helper = None  # the one that sends for it, or that is in the group for it
-    is_closed = False
+    sender = None  # what sends for it, if something else does
 
     def __init__(self, open, *args):
         self.now = None  # the system's socket; None: closed, or it can't be had just now
-        self.poll = None  # tells whether a datagram is there
-        self.bound = None  # (host, port); there is no getsockname
+        self.helper = None  # the one that is in the group for it, or sends for it
+        self.is_closed = False
         self.open = open
         self.args = args
-        open(self, *args)
+        try:
+            self._begin()
+        except OSError as e:
+            self.let_go()
+            from covey.port.mpy_whynot import why_not
+
+            raise ConfigError(why_not(e, errno, _NOWHERE, *args))
+
+    def _begin(self):
+        self.open(self, *self.args)
+        system = self.now
+        system.setblocking(False)
+        if not IS_LWIP:
+            mpy_desktop.make_room(system)
+        self.poll = select.poll()  # tells whether a datagram is there
+        self.poll.register(system, select.POLLIN)
 
     def let_go(self):
         for system in (self.now, self.helper):
@@ -59,13 +75,13 @@ class Socket:
                     system.close()
                 except OSError:
                     pass  # it has gone by itself
-        self.now = self.helper = self.poll = None
+        self.now = self.helper = None
 
     def renew(self):
         """Whether there is a socket. If not, whoever asks next tries again."""
         self.let_go()
         try:
-            self.open(self, *self.args)
+            self._begin()
             return True
         except (ConfigError, OSError, MemoryError):
             self.let_go()
@@ -78,29 +94,13 @@ def udp_socket(host, port):
 
 def _open_udp(sock, host, port):
     address = resolve(host, port)
-    try:
-        system = sock.now = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        if port == 0:
-            port = _bind_somewhere(system, host)
-            sock.args = host, port  # the same if it is made anew
-        else:
-            if host == _ANY:
-                # Group sockets on this port must not hinder us, a second server must.
-                _probe(port)
-                system.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            system.bind(address)
-    except OSError as e:
-        sock.let_go()
-        raise ConfigError(why_not(e, host, port, joins=False))
-    make_ready(sock, host, port)
-
-
-def _probe(port):
-    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        sock.bind(resolve("127.0.0.1", port))
-    finally:
-        sock.close()
+    system = sock.now = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    if port == 0:
+        sock.args = host, _bind_somewhere(system, host)  # the same if it is made anew
+    else:
+        if not IS_LWIP:
+            mpy_desktop.share(system, host, port)
+        system.bind(address)
 
 
 def _bind_somewhere(sock, host):
@@ -119,23 +119,18 @@ def _bind_somewhere(sock, host):
 
 
 def group_socket(group, port, interface, ttl, loop=True):
+    return Socket(_open_group, group, port, interface, ttl, loop)
+
+
+def _open_group(sock, group, port, interface, ttl, loop):
     membership = membership_of(group, interface)
-    return Socket(_open_group, group, port, interface, membership, ttl, loop)
-
-
-def _open_group(sock, group, port, interface, membership, ttl, loop):
-    try:
-        system = sock.now = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        system.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if IS_LWIP:
-            system.bind(resolve(_ANY, port))  # lwIP sends from the address that it is bound to
-        else:
-            mpy_desktop.bind_group(sock, group, port, interface and membership[4:], ttl, loop)
-        system.setsockopt(_IPPROTO_IP, IP_ADD_MEMBERSHIP, membership)
-    except OSError as e:
-        sock.let_go()
-        raise ConfigError(why_not(e, group, port, interface))
-    make_ready(sock, group, port)
+    system = sock.now = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    system.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if IS_LWIP:
+        system.bind(resolve(_ANY, port))  # lwIP sends from the address that it is bound to
+    else:
+        mpy_desktop.bind_group(sock, group, port, interface and membership[4:], ttl, loop)
+    system.setsockopt(_IPPROTO_IP, IP_ADD_MEMBERSHIP, membership)
 
 
 def membership_of(group, interface):
@@ -144,25 +139,6 @@ def membership_of(group, interface):
     if not 224 <= membership[0] < 240:
         raise ConfigError(sentence(_NO_GROUP, group))
     return membership
-
-
-def make_ready(sock, host, port):
-    system = sock.now
-    system.setblocking(False)
-    if not IS_LWIP:
-        mpy_desktop.make_room(system)
-    sock.bound = host, port
-    sock.poll = select.poll()
-    sock.poll.register(system, select.POLLIN)
-
-
-def why_not(e, group, port, interface=None, joins=True):
-    """A sentence, from a file that is loaded when there is something to explain."""
-    from covey.port import mpy_whynot
-
-    if joins:
-        return mpy_whynot.joined(e, errno, _NOWHERE, group, port, interface)
-    return mpy_whynot.bound(e, errno, _NOWHERE, group, port)
 
 
 def recv(sock, buf, most=0, longer=None, named=False):
@@ -230,9 +206,7 @@ def _no_datagram(sock, e):
 
 
 def send(sock, view, address):
-    system = sock.now
-    if not IS_LWIP and mpy_desktop.SENDS_APART and sock.helper:
-        system = sock.helper
+    system = sock.sender or sock.now
     if system is None:
         return errno.EBADF
     try:
@@ -242,7 +216,7 @@ def send(sock, view, address):
 
 
 def source_address(sock):
-    return sock.bound
+    return sock.args[:2]
 
 
 def pollable(sock):

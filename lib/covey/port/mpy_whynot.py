@@ -4,24 +4,21 @@ errno: the module. no_address: the numbers by which this system says that it has
 """
 
 
-def bound(e, errno, no_address, host, port):
+def why_not(e, errno, no_address, host, port, *group):
+    """group: of one that is joined, its interface and what else there is."""
+    if e.errno in no_address:
+        if not group:
+            return "%s is no address of this machine: give one that is, or 0.0.0.0" % host
+        if group[0]:
+            return (
+                "%s is no address of an interface of this machine that does multicast" % group[0]
+            )
+        return "there is no multicast route to %s: name an interface by its address" % host
     if e.errno == errno.EADDRINUSE:
         return "UDP port %d is in use: stop the other program or choose another port" % port
-    if e.errno in no_address:
-        return "%s is no address of this machine: give one that is, or 0.0.0.0" % host
     if e.errno in (errno.EACCES, errno.EPERM):
         return "UDP port %d may not be opened by this user: choose one from 1024 on" % port
     return "UDP port %d on %s can't be opened: error %d" % (port, host, e.errno)
-
-
-def joined(e, errno, no_address, group, port, interface):
-    if e.errno in no_address:
-        if interface:
-            return (
-                "%s is no address of an interface of this machine that does multicast" % interface
-            )
-        return "there is no multicast route to %s: name an interface by its address" % group
-    return bound(e, errno, no_address, group, port)
 
 
 def unread(path, e):
