@@ -119,6 +119,7 @@ class Joined:
             reserves=True,
             waiting_slots=settings.limit_waiting,
             receiver=settings.receiver,
+            shares=True,  # a packet is copied as it is delivered, and left as it is made
         )
         self._addresses = Addresses(settings.servers, settings.interface)
         self.membership = Membership(settings, self.member, path_to=self._addresses.path_to)
