@@ -18,15 +18,16 @@ import sys
 
 import machine
 from covey import port
+from covey.port import const
 
-_BEAT_S = 0.1
-_HELD_MS = 600000  # the watchdog's patience while somebody works at the cable
+_BEAT_S = const(0.1)
+_HELD_MS = const(600000)  # the watchdog's patience while somebody works at the cable
 
 # What the LED does, a beat a character; None: what the group says.
-_NO_WIFI = "10"
-_ASKING = "1111100000"
-_REFUSED = "1010000000"
-_SILENT = "1110111011"  # nothing heard from the key server for too long: mostly on
+_NO_WIFI = const("10")
+_ASKING = const("1111100000")
+_REFUSED = const("1010000000")
+_SILENT = const("1110111011")  # nothing heard from the key server for too long: mostly on
 _BLINKS = {"registering": _ASKING, "excluded": _ASKING, "refused": _REFUSED, "failed": _REFUSED}
 _BLINKS["silent"] = _SILENT
 _BLINKS["member"] = None

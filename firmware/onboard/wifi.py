@@ -7,11 +7,12 @@ import asyncio
 import json
 
 import network
+from covey.port import const
 from onboard.board import Pauses
 
-_POLL_S = 0.2
-_PATIENCE = 75  # polls until a try is given up: 15 s
-_FAULTS = 5  # of the radio itself, one after the other, until the board starts again
+_POLL_S = const(0.2)
+_PATIENCE = const(75)  # polls until a try is given up: 15 s
+_FAULTS = const(5)  # of the radio itself, one after the other, until the board starts again
 _WHY = (
     ("STAT_WRONG_PASSWORD", "the access point refuses the password"),
     ("STAT_NO_AP_FOUND", "there is no such access point"),

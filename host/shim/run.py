@@ -92,7 +92,9 @@ def run(name):
     except OSError:
         return True
     try:
-        exec(compile(text, name, "exec"), {"__name__": "__main__"})
+        code = compile(text, name, "exec")
+        file = text = None  # while it runs, a board keeps neither
+        exec(code, {"__name__": "__main__"})
         return True
     except Exception as error:
         if hasattr(sys, "print_exception"):

@@ -112,6 +112,7 @@ class Joined:
             True,
             settings.limit_waiting,
             settings.receiver,
+            shares=True,  # a packet is copied as it is delivered, and left as it is made
         )
         self._home = Home(None, settings.servers, settings.interface)
         self.membership = Membership(settings, self.member, path_to=self._home.path_to)

@@ -55,7 +55,8 @@ class Member(DataPath):
     whether the memory of all keys, and of their senders' windows, is made now, while the heap is
     in order. waiting_slots: packets that can wait for a proof of who sent them, where proofs come
     later. A slot that is free serves messages under IKE and Rekey SAs; what is longer than
-    payload_max is opened in pieces.
+    payload_max is opened in pieces. shares: rx serves as tx, too, for who has taken what came
+    before it sends; datagram_max is to be as much as that takes.
     """
 
     # The payload lies in rx from there on, until the next receive().
@@ -75,6 +76,7 @@ class Member(DataPath):
         reserves=False,
         waiting_slots=16,
         receiver=True,
+        shares=False,
     ):
         if not 0 <= payload_max <= _MOST_DATAGRAM - _OVERHEAD - 12:
             raise ConfigError(sentence(PAYLOAD_MAX))
@@ -89,7 +91,7 @@ class Member(DataPath):
         # rx and tx stay what and as long as they are: the kernels know where they lie.
         self.rx = buffer(datagram_max)
         # Sending. out is where the payload goes; sealing overwrites it.
-        self.tx = buffer(esp.datagram_len(payload_max))
+        self.tx = self.rx if shares else buffer(esp.datagram_len(payload_max))
         self.out = memoryview(self.tx)[_PAYLOAD : _PAYLOAD + payload_max]
         super().__init__(sa_slots, self.rx, self.tx, payload_max)
         self.keys = KeyStore(sa_slots, self.drops, self)

@@ -241,6 +241,14 @@ def test_two_names_of_one_object_stay_two(same):
         user="from covey.thing import Thing\n\ndef f():\n    t = Thing()\n    t.theirs = 2\n"
         "    return t.mine(), t.theirs\n",
     )
+    same(  # a class that has the name, and is not of this object
+        "from covey.user import f\nprint(f())",
+        thing="class Thing:\n    def __init__(self):\n        self._mine = 1\n\n"
+        "    def mine(self):\n        return self._mine\n",
+        user="from covey.thing import Thing\n\nclass Other:\n    def __init__(self):\n"
+        "        self.theirs = 3\n\ndef f():\n    t = Thing()\n    t.theirs = 2\n"
+        "    return t.mine(), t.theirs, Other().theirs\n",
+    )
     same(
         "from covey.every import a\nprint(a())",
         every="from covey.part import *\n\ndef own():\n    return 1\n\ndef a():\n"

@@ -186,6 +186,26 @@ def test_without_memory_a_datagram_waits():
         ends_clean(sock)
 
 
+def test_where_no_piece_of_the_heap_is_as_long_half_of_it_is_read():
+    sock = group()
+    buf = bytearray(200)
+    all_of_it = air.memory
+    try:
+        air.memory = 150
+        for length, said in ((99, 99), (100, 201), (7, 7)):
+            air.deliver(bytes(range(length)), PLACE)
+            assert board.recv(sock, buf) == said, "what is longer is lost"
+        assert buf[:7] == bytes(range(7))
+        air.memory = 50
+        air.deliver(b"abc", PLACE)
+        assert board.recv(sock, buf) == -2
+        air.memory = all_of_it
+        assert board.recv(sock, buf) == 3, "it waited"
+    finally:
+        air.memory = all_of_it
+    ends_clean(sock)
+
+
 def test_errors_of_the_network():
     codes = (lwip.ECONNREFUSED, lwip.EHOSTUNREACH, lwip.ENOMEM, lwip.EINVAL, lwip.ETIMEDOUT)
     for code in codes + (lwip.EBADF, lwip.ENOTCONN):

@@ -75,6 +75,20 @@ LITERAL = (
 # ---- there and back
 
 
+def test_one_buffer_serves_both_ways():
+    """Who has taken what was received before it sends needs no second one."""
+    m = Member(payload_max=64, datagram_max=512, sender=True, shares=True)
+    sa = data_sa()
+    sa.become_sender(65, 16)
+    m.keys.install(sa, 0)
+    m.keys.activate(sa.spi, 0, 0)
+    assert m.tx is m.rx
+    other = a_receiver()
+    for seq in (1, 2):
+        delivers(other, send(m, b"on" * seq), b"on" * seq, 65)
+        delivers(m, good(b"off" * seq, seq, 66), b"off" * seq, 66)
+
+
 def test_literal_packets_are_delivered():
     for keymat, spi, _, iv, source, payload, octets in LITERAL:
         source = ANY[:2] + (source, source, 17)

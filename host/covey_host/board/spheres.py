@@ -84,40 +84,23 @@ def _neighbours(
 
 
 def _strays(trees: dict[str, ast.Module], known: dict[str, Names]) -> set[str]:
-    """Attributes of objects that a function sets from outside, if there is no class that binds
-    all that it sets of one: what else such an object has, nobody here knows.
+    """Attributes of objects that a function sets from outside: what else such an object has,
+    nobody here knows. That a class binds the name says nothing: it may be another's object.
     """
-    kinds = defaultdict(list)
-    for names in known.values():
-        for kind in names.classes:
-            kinds[kind.name].append(kind)
-
-    def fields(kind: ast.ClassDef) -> set[str]:
-        names = Names(kind)
-        found = names.members() | names.stored_in_self
-        for base in kind.bases:
-            name = getattr(base, "id", kind.name)
-            if name != kind.name and len(kinds.get(name, ())) == 1:
-                found |= fields(kinds[name][0])
-        return found
-
-    complete = [fields(kind) for some in kinds.values() for kind in some]
     strays = set()
     for file, tree in trees.items():
         outside = [node for node in tree.body if not isinstance(node, DEFINITIONS)]
         for part in known[file].functions + outside:
-            for attributes in _set_from_outside(part).values():
-                if not any(attributes <= having for having in complete):
-                    strays |= attributes
+            strays |= _set_from_outside(part)
     return strays
 
 
-def _set_from_outside(part: ast.AST) -> dict[str, set[str]]:
-    """{an object: its attributes that are set there}"""
-    found = defaultdict(set)
-    for node in ast.walk(part):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            where = ast.unparse(node.value)
-            if where != "self":
-                found[where].add(node.attr)
-    return found
+def _set_from_outside(part: ast.AST) -> set[str]:
+    """Attributes of objects, but of `self`, that are set there."""
+    return {
+        node.attr
+        for node in ast.walk(part)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and ast.unparse(node.value) != "self"
+    }

@@ -57,7 +57,8 @@ Both ports define exactly these names.
                             lwIP it is another one after an empty datagram
     recv(sock, buf)         one datagram into buf: its length, 0 for an empty one, -1 when none is
                             there, len(buf) + 1 for a longer one (which is lost); -2 when the
-                            system can't say (no memory, no network): ask again after a pause
+                            system can't say (no memory, no network): ask again after a pause.
+                            Where a heap has no piece of buf's length, half of it is the longest
     recv(sock, buf, most, longer)
                             the same, but a datagram longer than buf and not than `most` is
                             appended to the list `longer`; what it returns is its length

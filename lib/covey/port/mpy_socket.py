@@ -147,12 +147,16 @@ def recv(sock, buf, most=0, longer=None, named=False):
         if not _is_waiting(sock):
             return _NOTHING
         # readinto(buf) would join two queued ones
-        n = max(len(buf), most) + 1
+        n = room = max(len(buf), most) + 1
+        try:
+            datagram = _taken(sock, room, named)
+        except MemoryError:  # no piece of the heap is as long, and none may be for hours
+            room >>= 1
+            datagram = _taken(sock, room, named)
         if named:
-            datagram, _source = sock.now.recvfrom(n)
-        else:
-            datagram = sock.now.recv(n)
-        n = len(datagram)
+            datagram, _source = datagram
+        if len(datagram) < room:  # else it is longer, and lost
+            n = len(datagram)
         if len(buf) < n <= most:
             longer.append(datagram)
     except (OSError, MemoryError) as e:
@@ -162,6 +166,10 @@ def recv(sock, buf, most=0, longer=None, named=False):
     if n == 0 and IS_LWIP:
         sock.renew()
     return n
+
+
+def _taken(sock, room, named):
+    return sock.now.recvfrom(room) if named else sock.now.recv(room)
 
 
 def recv_from(sock, buf, most=0, longer=None):
