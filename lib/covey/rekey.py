@@ -198,11 +198,12 @@ class Rekey:
         opened, sa = self.waiting, self._over
         self.is_proven = False
         try:
-            auth = yield from _take_apart(opened, made)
+            auth, brought = yield from _take_apart(opened, made)
             made.kwk = sa.kwk
-            if made.policy and was.key_path:
+            if brought and was.key_path:
                 from covey import keypath
 
+                yield from _parse(brought, made)
                 yield
                 yield from keypath.check_portion(made.policy, made.keys, was.key_path, self)
             signed = ike.rekey_signed_octets(opened.head, opened.inner, auth.off)
@@ -216,6 +217,7 @@ class Rekey:
             is_good = yield from tidied(sa.verifier.verify(digest, r, s))
             need(is_good, DROP_REKEY_SIGNATURE)
             self.is_proven = True
+            yield from _parse(brought, made)
             message_id = opened.header.message_id
             need(message_id >= sa.next_message_id, DROP_REKEY_MESSAGE_ID)
             yield from assignment.build(made, was, sender_slots)
@@ -259,10 +261,16 @@ def _take_apart(opened, made):
     policy, keys, auth = found[ike.GSA], found[ike.KD], found[ike.AUTH]
     need((policy is None) == (keys is None) and (policy or made.deletes), DROP_REKEY_FORMAT)
     need(auth, DROP_REKEY_SIGNATURE)  # section 2.4.1: must be there with digital signatures
-    if policy:
-        made.policy = yield from gsa.parse_gsa_job(policy.body)
-        made.keys = yield from kd.parse_kd_job(keys.body)
-    return auth
+    return auth, [policy.body, keys.body] if policy else []
+
+
+def _parse(brought, made):
+    """Job: what GSA and KD say, into an Assignment, once: behind the signature, if nothing asks
+    before, as what they say takes more room than they.
+    """
+    if brought:
+        made.keys = yield from kd.parse_kd_job(brought.pop())
+        made.policy = yield from gsa.parse_gsa_job(brought.pop())
 
 
 def _digest_of(data):
