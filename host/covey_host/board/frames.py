@@ -72,16 +72,17 @@ class _Frame:
         """Not on a board."""
 
     def _Assign(self, node: ast.Assign, below: int) -> None:
-        self._note(below + depth(node.value) + len(node.targets) - 1)
+        copies = len(node.targets) - 1
+        self._note(below + copies + depth(node.value))
         for target in node.targets:
-            self._note(below + len(node.targets) + _stored(target))
+            self._note(below + copies + 1 + _stored(target))
 
     def _AugAssign(self, node: ast.AugAssign, below: int) -> None:
         target = node.target
-        extra = {ast.Name: 1, ast.Attribute: 2}.get(type(target), 4)
-        self._note(below + extra + 1)
-        self._note(below + min(extra, 3) + depth(node.value))
-        self._note(below + (0 if isinstance(target, ast.Name) else depth(target)))
+        at = {ast.Name: 1, ast.Attribute: 2}.get(type(target), 3)
+        self._note(below + at + 1 + (at == 3))
+        self._note(below + at + depth(node.value))
+        self._note(below + depth(target))
 
     def _For(self, node: ast.For, below: int) -> None:
         call = node.iter
@@ -154,73 +155,44 @@ def _in_turn(*nodes: ast.expr | None) -> int:
 
 def depth(node: ast.AST | None) -> int:
     """The most that lies on the stack while an expression is evaluated."""
-    if node is None:
-        return 0
-    if isinstance(node, ast.Attribute):
-        return depth(node.value)
+    if isinstance(node, ast.Call):
+        return _call(node)
     if isinstance(node, ast.BinOp):
         return _in_turn(node.left, node.right)
     if isinstance(node, ast.Compare):
-        return (
-            _in_turn(node.left, *node.comparators[:1])
-            if len(node.ops) == 1
-            else 2 + _in_turn(node.left, *node.comparators[:1])
-        )
+        first, *others = node.comparators
+        chained = [3, *(1 + depth(one) for one in others)] if others else []
+        return max(_in_turn(node.left, first), *chained, 1)
     if isinstance(node, ast.Subscript):
         return _in_turn(node.value, node.slice)
     if isinstance(node, ast.Slice):
-        return max(
-            2,
-            _in_turn(
-                *filter(
-                    None,
-                    (
-                        node.lower or ast.Constant(None),
-                        node.upper or ast.Constant(None),
-                        node.step,
-                    ),
-                )
-            ),
-        )
+        return _in_turn(node.lower, node.upper, *filter(None, [node.step]))
     if isinstance(node, ast.Tuple | ast.List | ast.Set):
-        return max(1, _in_turn(*node.elts))
+        return _in_turn(*node.elts)
     if isinstance(node, ast.Dict):
-        return max(
-            (1 + _in_turn(v, k) for k, v in zip(node.keys, node.values, strict=True)), default=1
-        )
-    if isinstance(node, ast.Call):
-        return _call(node)
-    if isinstance(node, ast.YieldFrom | ast.Await | ast.Yield):
-        return max(2, depth(node.value))
+        pairs = zip(node.keys, node.values, strict=True)
+        return max((1 + _in_turn(value, key) for key, value in pairs), default=1)
     if isinstance(node, ast.JoinedStr):
-        return 2 + _in_turn(*node.values)
+        return 2 + _in_turn(*(one for one in node.values if not isinstance(one, ast.Constant)))
     if isinstance(node, ast.Lambda):
         return 3 + len(node.args.defaults)
     if isinstance(node, _COMPREHENSIONS):
         names = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
         return max(len(names), 1 + depth(node.generators[0].iter))
-    return max(
-        [1, *(depth(one) for one in ast.iter_child_nodes(node) if isinstance(one, ast.expr))]
-    )
+    inside = [depth(one) for one in ast.iter_child_nodes(node)] if node else []
+    return max([1 + isinstance(node, ast.YieldFrom | ast.Await), *inside])
 
 
 def _call(node: ast.Call) -> int:
+    """A method is two: itself, and its object. A keyword is two as well."""
+    at, first = 1, node.func
     if isinstance(node.func, ast.Attribute):
-        own = 2
-        value = node.func.value
-        if isinstance(value, ast.Call) and getattr(value.func, "id", "") == "super":
-            own = 3
-            first = 3
-        else:
-            first = depth(value)
-    else:
-        own, first = 1, depth(node.func)
-    most = max(first, own)
-    at = own
-    for arg in node.args:
-        most = max(most, at + depth(arg))
+        at, first = 2, node.func.value
+    if isinstance(first, ast.Call) and getattr(first.func, "id", "") == "super":
+        at, first = 3, None
+    most = max(at, depth(first))
+    for given in [*node.args, *node.keywords]:
+        at += isinstance(given, ast.keyword)
+        most = max(most, at + depth(given))
         at += 1
-    for keyword in node.keywords:
-        most = max(most, at + 1 + depth(keyword.value))
-        at += 2
-    return most + 2 * any(isinstance(arg, ast.Starred) for arg in node.args)
+    return most + any(isinstance(arg, ast.Starred) for arg in node.args)
