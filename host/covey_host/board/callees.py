@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from .frames import ROOM, frame_of, variables
 from .identifiers import FUNCTIONS, Names
 from .inlined import COMPREHENSIONS, CanNot, has_return, names_in, own
-from .known import FOREIGN
+from .known import FOREIGN, SHORT, SHORTEST
 from .program import declared
 
 # They tell of the function in which they stand, or of the generator.
@@ -23,6 +23,7 @@ _LEFT_OUT = ast.NamedExpr | ast.Delete | ast.Global | ast.Nonlocal | ast.Lambda 
 _LEFT_OUT |= ast.GeneratorExp | FUNCTIONS
 _PROXIES = {"__getattr__", "__setattr__", "__delattr__", "__getattribute__"}
 
+_THEIRS = {*FOREIGN, *SHORTEST, *SHORT}  # what objects may have that are not ours
 _GROWTH = 4  # words: one block of MicroPython's heap
 
 Key = tuple[str, bool]  # a name, and whether it stands behind a dot
@@ -44,6 +45,7 @@ class Function:
         self.is_async = isinstance(node, ast.AsyncFunctionDef)
         self.is_generator = self.is_async or any(isinstance(n, _YIELDS) for n in own(node.body))
         self.params = [arg.arg for arg in node.args.args]
+        self._frame = frame_of(node)
         self.is_done = False  # what it calls is in it
 
     @property
@@ -62,14 +64,12 @@ class Function:
         """Names that it has from elsewhere."""
         return names_in(*self.node.body) - variables(self.node)
 
-    def fits(self, before: int) -> bool:
-        """Whether its frame, which took so many words before, still lies where it did. That of a
-        generator is an object of its own.
-        """
-        after = frame_of(self.node)
-        if self.is_generator or after <= before:
+    def fits(self) -> bool:
+        """Whether its frame still lies where it did. That of a generator is an object of its own."""
+        now = frame_of(self.node)
+        if self.is_generator or now <= self._frame:
             return True
-        return after <= ROOM if before <= ROOM else after <= before + _GROWTH
+        return now <= ROOM if self._frame <= ROOM else now <= self._frame + _GROWTH
 
     def can_move(self) -> bool:
         """Whether what it does means the same in another function."""
@@ -130,6 +130,8 @@ class Whole:
         self._classes = {kind.name for names in known.values() for kind in names.classes}
         self.words = set().union(*(names.words for names in known.values()))
         self._has_proxies = not _PROXIES.isdisjoint(self.words)
+        for names in known.values():
+            self._fixed |= names.stored_in_self | names.stored_elsewhere
         self.said = Counter()
         self.changing, self.properties = set(), set()
         self.functions, self.callees = [], {}
@@ -208,7 +210,7 @@ class Whole:
         if callee.is_method:
             on = (call if callee.is_property else call.func).value
             is_self = isinstance(on, ast.Name) and on.id == "self"
-            if not is_self and (self._has_proxies or callee.node.name in FOREIGN):
+            if not is_self and (self._has_proxies or callee.node.name in _THEIRS):
                 raise CanNot("it may be another's")
             if isinstance(on, ast.Name) and on.id in self._classes or "super" in names_in(on):
                 raise CanNot("it is called of a class")

@@ -130,13 +130,12 @@ class _Caller:
             callee = self._whole.called(call)
             if callee is None or self._whole.said[callee.key] != 2:
                 continue
-            before = frame_of(self._function.node)
             try:
                 new, rest = self._statements(old, value, call, callee, live)
             except CanNot:
                 continue
             body[at : at + 1] = both = [*new, *rest] or [ast.Pass()]
-            if not self._function.fits(before):
+            if not self._function.fits():
                 body[at : at + len(both)] = [old]
                 continue
             self._whole.replace(self._function, [old], both)

@@ -5,7 +5,7 @@ import copy
 from collections import Counter
 
 from .callees import Function, Whole, mentions
-from .frames import frame_of, variables
+from .frames import variables
 from .inlined import SCOPES, CanNot, own, renamed
 from .order import CALL, LOAD, READ, events
 
@@ -17,7 +17,7 @@ def put_everywhere(whole: Whole, callee: Function) -> None:
     if callee.key in mentions(callee.short):
         raise CanNot("it calls itself")
     callers = whole.callers(callee)
-    old = {caller: (caller.node.body, frame_of(caller.node)) for caller in callers}
+    old = {caller: caller.node.body for caller in callers}
     gained = _HEAD + len(callee.params)
     often = 0
     try:
@@ -26,16 +26,16 @@ def put_everywhere(whole: Whole, callee: Function) -> None:
             caller.node.body = [short.visit(node) for node in copy.deepcopy(caller.node.body)]
             gained += short.gained
             often += short.often
-            if not caller.fits(old[caller][1]):
+            if not caller.fits():
                 raise CanNot("a frame would come to lie on the heap")
         if often != whole.said[callee.key] - 1 or gained < 0:
             raise CanNot("no advantage")
     except CanNot:
         for caller in callers:
-            caller.node.body = old[caller][0]
+            caller.node.body = old[caller]
         raise
     for caller in callers:
-        whole.replace(caller, old[caller][0], caller.node.body)
+        whole.replace(caller, old[caller], caller.node.body)
     whole.drop(callee)
 
 

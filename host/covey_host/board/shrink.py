@@ -89,7 +89,7 @@ def _shrink(kept: tuple, heard: tuple[str, ...], root: Path, in_one: bool) -> Sh
     shake(trees, outside | api)
     if in_one:
         trees = bundle(trees, applications, _files(imported, trees) | API.keys(), outside | api)
-    inline(trees, outside | api)
+        inline(trees, outside | api)
     parts = parts_of(trees)
     names, functions = shorten(trees, outside | api, handed | api, others, parts)
     join(trees)
