@@ -53,7 +53,8 @@ def test_a_statement_an_assignment_and_what_is_returned(left):
         "def first(n):\n    if not n:\n        return\n    said.append(n)\n\n"
         "def third(n, more):\n    for one in range(4):\n        if one == n:\n"
         "            return one + more\n    more += 1\n    return more\n\n"
-        "def fourth(n):\n    if n > 4:\n        return said[0]\n    said.append('none')\n    return said\n"
+        "def fourth(n):\n    if n > 4:\n        return said[0]\n    said.append('none')\n"
+        "    return said\n"
     )
 
 
@@ -78,7 +79,8 @@ def test_methods_and_properties_of_others(left):
         "class Store:\n    def __init__(self, n):\n        self.n = n\n\n"
         "    @property\n    def size(self):\n        if self.n:\n            return 2 * self.n\n"
         "        return -1\n\n"
-        "    def grow(self, by=2, times=1):\n        self.n += by * times\n        return self.n\n\n"
+        "    def grow(self, by=2, times=1):\n        self.n += by * times\n"
+        "        return self.n\n\n"
         "class User:\n    def __init__(self, n):\n        self.store = Store(n)\n\n"
         "    def work(self):\n        size = self.store.size\n"
         "        return size, self.store.grow(times=size)\n\n"
@@ -90,8 +92,10 @@ def test_generators_and_coroutines(left):
     assert not left(
         "import asyncio\n\n"
         "def join(n):\n    job = steps(n)\n    return list(job), asyncio.run(life(n))\n\n"
-        "def steps(n):\n    yield 1\n    got = yield from more(n)\n    yield got\n    yield from last()\n\n"
-        "def more(n):\n    yield n\n    try:\n        yield 2 // n\n    except ZeroDivisionError:\n"
+        "def steps(n):\n    yield 1\n    got = yield from more(n)\n    yield got\n"
+        "    yield from last()\n\n"
+        "def more(n):\n    yield n\n    try:\n        yield 2 // n\n"
+        "    except ZeroDivisionError:\n"
         "        return 'zero'\n    return 'done'\n\n"
         "def last():\n    yield 'last'\n\n"
         "async def life(n):\n    await wait()\n    return await said(n)\n\n"
@@ -103,13 +107,15 @@ def test_generators_and_coroutines(left):
 def test_each_that_is_called_by_what_is_called_once(left):
     assert not left(
         "def join(n):\n    return a(n)\n\ndef a(n):\n    m = b(n) + 1\n    return m * n\n\n"
-        "def b(m):\n    n = c(m + 1)\n    return n - m\n\ndef c(m):\n    m += 1\n    return m * m\n"
+        "def b(m):\n    n = c(m + 1)\n    return n - m\n\ndef c(m):\n    m += 1\n"
+        "    return m * m\n"
     )
 
 
 def test_an_argument_may_be_bound_anew(left):
     assert not left(
-        "def join(n):\n    kept = n\n    a = up(n)\n    b = down(kept)\n    return a, b, kept, n\n\n"
+        "def join(n):\n    kept = n\n    a = up(n)\n    b = down(kept)\n"
+        "    return a, b, kept, n\n\n"
         "def up(n):\n    n += 1\n    if n > 2:\n        n *= 2\n    return n\n\n"
         "def down(kept):\n    while kept > 1:\n        kept -= 1\n    return kept\n"
     )
@@ -125,7 +131,8 @@ def test_a_variable_that_is_taken_again_is_needed_no_more(left):
         "    return found, second\n\n"
         "def step(one):\n    a = one + 1\n    b = a * a\n    if b > 3:\n        return a\n"
         "    return b\n\n"
-        "def checked(n):\n    a = n\n    b = a + 1\n    if b == 1:\n        return a\n    return b\n"
+        "def checked(n):\n    a = n\n    b = a + 1\n    if b == 1:\n        return a\n"
+        "    return b\n"
     ) - {"step"}
 
 
@@ -134,7 +141,8 @@ def test_a_variable_that_is_taken_again_is_needed_no_more(left):
 
 def test_what_is_one_expression_is_that_everywhere(left):
     text = (
-        "class Store:\n    def __init__(self, n):\n        self.n = n\n        self.inner = None\n\n"
+        "class Store:\n    def __init__(self, n):\n        self.n = n\n"
+        "        self.inner = None\n\n"
         "    @property\n    def is_open(self):\n        return self.inner is not None\n\n"
         "    def begin(self):\n        self.inner = self.n\n\n"
         "def join(n):\n    store = Store(n)\n    before = store.is_open, [store.is_open]\n"
@@ -179,10 +187,12 @@ TOLD = "told = []\n\ndef tell(x):\n    told.append(x)\n    return len(told)\n\n"
 )
 def test_nothing_is_evaluated_earlier(left, expression, stays):
     text = (
-        f"{TOLD}class K:\n    got = None\n\n    def __init__(self, told):\n        self.told = told\n\n"
+        f"{TOLD}class K:\n    got = None\n\n    def __init__(self, told):\n"
+        f"        self.told = told\n\n"
         "    def take(self, x):\n        return (x, self.told)\n\n"
         "K.got = K(5)\n\n"
-        "def once(a, b):\n    tell(b)\n    K.got = K(a)\n    if a == b:\n        return 1\n    return 0\n\n"
+        "def once(a, b):\n    tell(b)\n    K.got = K(a)\n    if a == b:\n        return 1\n"
+        "    return 0\n\n"
         f"def join(n):\n    value = {expression}\n    return value, told, K.got.told\n"
     )
     assert ("once" in left(text)) == stays
@@ -224,7 +234,8 @@ HEAD = "class A:\n    def f(self):\n        return self.x\n\n    x = 1\n\n"
         HEAD + "class B:\n    def f(self):\n        return 2\n\n"
         "def join(n):\n    return (A() if n else B()).f()\n",
         HEAD
-        + "class B(A):\n    f = int\n\ndef join(n):\n    b = B() if n else A()\n    return b.f()\n",
+        + "class B(A):\n    f = int\n\n"
+        "def join(n):\n    b = B() if n else A()\n    return b.f()\n",
         HEAD.replace("    def f", "    @property\n    def f")
         + "class B:\n    def __init__(self):\n        self.f = 5\n\n"
         "def join(n):\n    b = B() if n else A()\n    return b.f\n",
@@ -237,6 +248,14 @@ HEAD = "class A:\n    def f(self):\n        return self.x\n\n    x = 1\n\n"
         HEAD + "class P:\n    def __init__(self, of):\n        self.of = of\n\n"
         "    def __getattr__(self, name):\n        return getattr(self.of, name)\n\n"
         "def join(n):\n    p = P(A())\n    return p.f()\n",
+        "class A:\n    def f(self, a=3):\n        return self, a\n\n"
+        "def join(n):\n    kind = A\n    return kind.f(n)\n",
+        "def join(n):\n    class A:\n        def f(self):\n            return n\n\n"
+        "    return A().f()\n",
+        "class A(list):\n    def get(self):\n        return self.pop()\n\n"
+        "class B:\n    def pop(self, x=1):\n        return x\n\n"
+        "    def f(self, *n):\n        return n\n\n"
+        "def join(n):\n    return A([n]).get(), B().f(1)\n",
         "def f(n):\n    return n + 1\n\ndef join(n):\n    return list(map(f, [n]))\n",
         "def f(n):\n    return n + 1\n\nf = [f][0]\n\ndef join(n):\n    return f(n)\n",
         "def f(n):\n    return f(n - 1) if n else 5\n\ndef join(n):\n    return f(n)\n",
@@ -248,15 +267,23 @@ HEAD = "class A:\n    def f(self):\n        return self.x\n\n    x = 1\n\n"
         "def join(n):\n    return f(n)\n\ndef f(*n):\n    return n\n",
         "some = []\n\ndef join(n):\n    return f(n)\n\ndef f(n, some=some):\n    some.append(n)\n"
         "    return some\n",
-        "def join(n):\n    return f(n), x\n\nx = 1\n\ndef f(n):\n    global x\n    x += n\n    return x\n",
+        "def join(n):\n    return f(n), x\n\nx = 1\n\ndef f(n):\n    global x\n    x += n\n"
+        "    return x\n",
         "def join(n):\n    return f(n)()\n\ndef f(n):\n    return lambda: n\n",
-        "def join(n):\n    try:\n        return 1 // n\n    except ZeroDivisionError:\n        try:\n"
+        "def join(n):\n    try:\n        return 1 // n\n    except ZeroDivisionError:\n"
+        "        try:\n"
         "            f()\n        except ZeroDivisionError:\n            return 'raised'\n\n"
         "def f():\n    raise\n",
     ],
 )
 def test_what_may_mean_another_thing_stays(left, text):
     assert left(text) & {"f", "append", "super_of"}
+
+
+def test_a_function_of_a_file_that_stays_apart_is_known_behind_a_dot(left):
+    late = "def f(n):\n    return n + 1\n\ndef g(n):\n    return f(n)\n"
+    text = "def join(n):\n    from covey import late\n    return late.f(n), late.g(n)\n"
+    assert left(text, late=late) == {"f", "g"}
 
 
 def test_no_variable_hides_a_global():
@@ -280,7 +307,8 @@ def test_files_that_stay_apart(left):
     """What is a method's may go where no global of its is needed."""
     found = left(
         "class A:\n    def __init__(self, n):\n        self.n = n\n\n    def near(self):\n"
-        "        return self.n, len(str(self.n))\n\n    def far(self):\n        return A(self.n).n\n\n"
+        "        return self.n, len(str(self.n))\n\n    def far(self):\n"
+        "        return A(self.n).n\n\n"
         "def join(n):\n    from covey import late\n    return late.both(A(n))\n\n"
         "def away(n):\n    return n\n",
         late="from covey.it import away\n\ndef both(a):\n    return a.near(), a.far(), away(1)\n",

@@ -13,7 +13,7 @@ from .frames import ROOM, frame_of, variables
 from .identifiers import FUNCTIONS, Names
 from .inlined import COMPREHENSIONS, CanNot, has_return, names_in, own
 from .known import FOREIGN, SHORT, SHORTEST
-from .program import declared
+from .program import declared, here
 
 # They tell of the function in which they stand, or of the generator.
 _NEVER = {"super", "__class__", "locals", "globals", "next", "StopIteration"}
@@ -65,7 +65,7 @@ class Function:
         return names_in(*self.node.body) - variables(self.node)
 
     def fits(self) -> bool:
-        """Whether its frame still lies where it did. That of a generator is an object of its own."""
+        """Whether its frame still lies where it did; a generator's is an object of its own."""
         now = frame_of(self.node)
         if self.is_generator or now <= self._frame:
             return True
@@ -96,6 +96,12 @@ class Function:
             if isinstance(node, COMPREHENSIONS) and names_in(node) & mine:
                 return False
         return True
+
+    def is_unsure(self, call: ast.expr) -> bool:
+        """Whether the first argument might be the object, if this is called of a class."""
+        needed = len(self.params) - 1 - len(self.node.args.defaults)
+        given = [] if self.is_property else call.args
+        return bool(given) and len(given) + len(call.keywords) > needed
 
     def given(self, call: ast.expr) -> dict[str, ast.expr]:
         """{parameter: argument}, as they are evaluated."""
@@ -129,7 +135,6 @@ class Whole:
         )
         self._classes = {kind.name for names in known.values() for kind in names.classes}
         self.words = set().union(*(names.words for names in known.values()))
-        self._has_proxies = not _PROXIES.isdisjoint(self.words)
         for names in known.values():
             self._fixed |= names.stored_in_self | names.stored_elsewhere
         self.said = Counter()
@@ -138,8 +143,11 @@ class Whole:
         self._callers = defaultdict(dict)  # {a key: the functions in which it may stand}
         for file, tree in trees.items():
             self.said += mentions(tree)
-            for scope in [tree, *known[file].classes]:
+            kinds = (node for node in here(tree.body) if isinstance(node, ast.ClassDef))
+            for scope in (tree, *kinds):
                 self._look_at(scope, file)
+        if not _PROXIES.isdisjoint(self.words):
+            return  # what an attribute is, nobody knows
         for function in self.functions:
             if self._may_be_taken(function):
                 self.callees[function.key] = function
@@ -159,7 +167,8 @@ class Whole:
         name = function.node.name
         if name in self._fixed or name[:2] == "__" or not function.is_plain:
             return False
-        if not function.is_method and hasattr(builtins, name):
+        is_late = not function.is_method and ":" not in function.file
+        if not function.is_method and hasattr(builtins, name) or is_late and self.said[name, True]:
             return False
         return self.said[function.key] > 1 and function.can_move()
 
@@ -209,8 +218,8 @@ class Whole:
         call = call.value if isinstance(call, _WAITS) else call
         if callee.is_method:
             on = (call if callee.is_property else call.func).value
-            is_self = isinstance(on, ast.Name) and on.id == "self"
-            if not is_self and (self._has_proxies or callee.node.name in _THEIRS):
+            is_self = isinstance(on, ast.Name) and on.id == "self" and caller.scope is callee.scope
+            if not is_self and (callee.node.name in _THEIRS or callee.is_unsure(call)):
                 raise CanNot("it may be another's")
             if isinstance(on, ast.Name) and on.id in self._classes or "super" in names_in(on):
                 raise CanNot("it is called of a class")

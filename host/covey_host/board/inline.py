@@ -149,7 +149,7 @@ class _Caller:
         """What the callee does, and what is left of the statement; both for this one."""
         self._whole.check(self._function, callee, call)
         self._check_order(value, call)
-        if self._sees and not callee.is_generator and frame_of(callee.node) > ROOM:
+        if self._sees and (callee.is_generator or frame_of(callee.node) > ROOM):
             raise CanNot("that there is no memory for its frame is seen here")
         variable = self._variables(live | names_in(node) | callee.globals)
         names, given = self._names(node, call, callee, live, variable)
