@@ -233,8 +233,7 @@ HEAD = "class A:\n    def f(self):\n        return self.x\n\n    x = 1\n\n"
     [
         HEAD + "class B:\n    def f(self):\n        return 2\n\n"
         "def join(n):\n    return (A() if n else B()).f()\n",
-        HEAD
-        + "class B(A):\n    f = int\n\n"
+        HEAD + "class B(A):\n    f = int\n\n"
         "def join(n):\n    b = B() if n else A()\n    return b.f()\n",
         HEAD.replace("    def f", "    @property\n    def f")
         + "class B:\n    def __init__(self):\n        self.f = 5\n\n"
