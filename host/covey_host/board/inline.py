@@ -33,7 +33,7 @@ from .inlined import (
     straight,
     swapped,
 )
-from .order import LOAD, events
+from .evaluation import LOAD, events
 from .short import put_everywhere
 
 _VALUES = {

@@ -7,7 +7,7 @@ from collections import Counter
 from .callees import Function, Whole, mentions
 from .frames import variables
 from .inlined import SCOPES, CanNot, own, renamed
-from .order import CALL, LOAD, READ, events
+from .evaluation import CALL, LOAD, READ, events
 
 _HEAD = 13  # octets of a function besides its parameters and what it does
 
