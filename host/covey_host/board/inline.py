@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from .callees import Function, Whole, key_of
+from .evaluation import LOAD, events
 from .frames import ROOM, frame_of, variables
 from .inlined import (
     LOOPS,
@@ -33,7 +34,6 @@ from .inlined import (
     straight,
     swapped,
 )
-from .evaluation import LOAD, events
 from .short import put_everywhere
 
 _VALUES = {

@@ -5,9 +5,9 @@ import copy
 from collections import Counter
 
 from .callees import Function, Whole, mentions
+from .evaluation import CALL, LOAD, READ, events
 from .frames import variables
 from .inlined import SCOPES, CanNot, own, renamed
-from .evaluation import CALL, LOAD, READ, events
 
 _HEAD = 13  # octets of a function besides its parameters and what it does
 
