@@ -124,7 +124,7 @@ class _Frame:
             named = bool(handler.name)
             self._inside += named
             self.handlers = max(self.handlers, self._inside)
-            self.block(handler.body, above + _CAUGHT + _CAUGHT * named)
+            self.block(handler.body, above + _CAUGHT)
             self._inside -= named
         self._inside -= bool(node.handlers)
         self.block(node.finalbody, below + 1 + _CAUGHT)
