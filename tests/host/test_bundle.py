@@ -418,8 +418,8 @@ def test_a_traceback_tells_the_file_of_each_function(tmp_path):
     texts = {
         "aio": "from covey.sa import SA\n\ndef join():\n"
         "    return SA().spi_of_it(), Own().size_of_it()\n\n"
-        "class Own:\n    def size_of_it(self):\n        return 1\n",
-        "sa": "class SA:\n    def spi_of_it(self):\n        return 2\n",
+        "class Own:\n    def size_of_it(self, *others):\n        return 1\n",
+        "sa": "class SA:\n    def spi_of_it(self, *others):\n        return 2\n",
     }
     names = rewritten(tmp_path, MAIN, texts).names
     meant = "|".join(names["in stack"].values()).split("|")

@@ -32,12 +32,18 @@ _BUILD = SOURCE.parent / ".build"  # of a checkout
 _REWRITERS = [sys.version]
 for _name in (
     "bundle",
+    "callees",
+    "evaluation",
     "fold",
+    "frames",
     "identifiers",
+    "inline",
+    "inlined",
     "known",
     "order",
     "program",
     "shake",
+    "short",
     "shorten",
     "shrink",
     "spheres",

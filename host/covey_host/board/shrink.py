@@ -3,6 +3,7 @@
     fold       numbers in the place of their names; without the key server's half
     shake      without what nobody can reach
     bundle     what a member loads at its start is one file
+    inline     functions that cost more than they are worth become part of their callers
     shorten    names that are Covey's own are short ones
 
 Each step reads syntax trees and nothing else, so that the same files give the same text; all that
@@ -22,6 +23,7 @@ from pathlib import Path
 from .bundle import bundle, join, part_name, parts_of
 from .fold import fold
 from .identifiers import Names, imports
+from .inline import inline
 from .program import STACK, dotted
 from .shake import shake
 from .shorten import API, PACKAGE, public, shorten
@@ -92,6 +94,7 @@ def _shrink(kept: tuple, heard: tuple[str, ...], root: Path, in_one: bool) -> Sh
     shake(trees, outside | api)
     if in_one:
         trees = bundle(trees, applications, _files(imported, trees) | API.keys(), outside | api)
+        inline(trees, outside | api)
     parts = parts_of(trees)
     names, functions = shorten(trees, outside | api, handed | api, others, parts)
     join(trees)
