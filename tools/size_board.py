@@ -2,8 +2,9 @@
 
 The heap is found by trial: main.py starts from the very image that the board would get, on the
 32-bit MicroPython, whose objects are as large as the boards', with a heap of N octets. N is enough
-if three times out of three it comes up, registers at a real key server, hears another member and
-is heard, follows a rekey, and all that again under the new keys. The smallest N is sought by
+if three times out of three it comes up, registers at a real key server, hears another member, the
+longest packets that it is made for among others, and is heard, follows a rekey, and all that again
+under the new keys. The smallest N is sought by
 halving. The stand-ins for a board's modules take some of it, which is taken off; they leave more
 garbage than a board's do, so the figure errs upwards.
 
@@ -141,7 +142,8 @@ class Trial:
         def talks():
             """From now on it hears the other, and is heard."""
             heard = len(self._peer_lines)
-            for word, level in (("on", "1"), ("off", "0")):
+            longest = "off".ljust(self._board.limits["payload"], ".")  # what isn't "on" is off
+            for word, level in (("on", "1"), (longest, "0")):
                 self._say(word)
                 if not comes(lambda level=level: self._relay() == level, word):
                     return False
