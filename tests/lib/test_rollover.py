@@ -16,7 +16,7 @@ def _memory(member, group):
         state = getattr(sa.context, "_state", None)
         if state is not None:  # MicroPython: tables, salt, keystream
             found.append(("tables", state))
-            found.append(("keystream", sa.context._parts[1][3][-1]))
+            found.append(("keystream", sa.context._parts[1][-3][-1]))
     for sa in group.rekey.held:
         found.append(("GSK_e", sa.gsk_e))
         found.append(("GSK_w", sa.kwk))
