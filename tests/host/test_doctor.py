@@ -326,6 +326,12 @@ def test_what_an_image_leaves_is_no_secret_that_others_can_read(bench, mode):
     assert files.modes(Site(bench.root))[0].level == ("ok" if mode == 0o600 else "fail")
 
 
+def test_a_disk_that_became_read_only_is_told(bench, monkeypatch):
+    monkeypatch.setattr(files, "is_read_only", lambda path: path == bench.root)
+    found = [one for one in files.findings(Site(bench.root)) if one.subject == "files"]
+    assert [one.level for one in found] == ["ok", "fail"] and "is read-only" in found[1].said
+
+
 def test_a_bad_policy_is_told_and_no_end(bench):
     bench.edit("[group.line1]", "[group.line1]\nadress = 1")
     found = examined(bench, 1)

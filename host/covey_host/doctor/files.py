@@ -11,6 +11,7 @@ from ..errors import Problem
 from ..gcks import policy
 from ..gcks.sockets import Endpoint, own_address
 from ..site import NAMES, Site
+from ..store.sqlite import is_read_only
 from .finding import Finding, fail, ok, warn
 from .ways import answers
 
@@ -21,6 +22,8 @@ _MARKED = 4500
 
 def findings(site: Site) -> Iterator[Finding]:
     yield from modes(site)
+    if is_read_only(site.root):
+        yield fail("files", f"the disk that holds {site.root} is read-only", "Make it writable.")
     try:
         rules = policy.load(site.policy)
     except Problem as problem:
