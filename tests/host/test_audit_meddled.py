@@ -154,9 +154,7 @@ def test_what_can_t_be_written_is_missed_at_once_and_for_ever(site, store, log, 
     assert cut["event"] == "cut" and cut["expected"].startswith(f"{last}:")
 
 
-def test_what_found_no_memory_is_counted_too_where_the_process_dies(
-    site, store, log, monkeypatch
-):
+def test_what_found_no_memory_is_counted_too_where_the_process_dies(site, store, log, monkeypatch):
     monkeypatch.setattr(journal, "MOST_WAITING", 3)
     block(site)
     for _ in range(4):
@@ -239,7 +237,9 @@ def test_a_removal_that_can_t_be_entered_is_said_and_missed(bench, number):
     bench.covey("member", "remove", "eye")
     said = bench.said[was:]
     assert "audit.log can't be written" in said and "no entry tells of it." in said
-    assert "audit.log can't be written" in bench.covey("member", "allow", "press-7", "line1", "both", status=1)
+    assert "audit.log can't be written" in bench.covey(
+        "member", "allow", "press-7", "line1", "both", status=1
+    )
     bench.end(server, number)
     path.rmdir()
     assert f"Entries {known + 1} to" in bench.covey("audit", "verify", status=1)

@@ -320,7 +320,9 @@ def test_what_an_image_leaves_is_no_secret_that_others_can_read(bench, mode):
         bench.root / "members" / "press-7" / f"press-7-esp32c3-files.{end}"
         for end in ("names.json", "bin")
     )
-    secrets = [path.read_text().split()[0] for path in (image.parent / "psk", Site(bench.root).key)]
+    secrets = [
+        path.read_text().split()[0] for path in (image.parent / "psk", Site(bench.root).key)
+    ]
     assert not [one for one in (*secrets, "press-7") if one in names.read_text()]
     os.chmod(image, mode)
     assert files.modes(Site(bench.root))[0].level == ("ok" if mode == 0o600 else "fail")

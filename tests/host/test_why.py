@@ -284,7 +284,8 @@ def test_what_goes_on_after_a_start_is_told(site):
 
 def test_one_is_told_as_one(site):
     one, two = (dropwords.in_words("rekey_message_id", count) for count in (1, 2))
-    assert one.startswith("1 message that is older") and two.startswith("2 messages that are older")
+    assert one.startswith("1 message that is older")
+    assert two.startswith("2 messages that are older")
     assert dropwords.in_words("next_header", 1).startswith("1 packet that holds no UDP")
     assert dropwords.in_words("source", 1).startswith("1 packet that does not prove")
     assert dropwords.in_words("retired_spi", 1).startswith("1 packet under keys that are over")
