@@ -595,7 +595,7 @@ def test_a_read_only_store_says_so():
 
 @pytest.mark.parametrize("flag, said", [(os.ST_RDONLY, "is read-only"), (0, "check that it is")])
 def test_a_disk_that_became_read_only_is_named(tmp_path, monkeypatch, flag, said):
-    """SQLite says no more than that it can't open something; here what it writes beside the store."""
+    """SQLite says only that it can't open something; here what it writes beside the store."""
     path = tmp_path / "state.db"
     sqlite.create(path).close()
     (tmp_path / "state.db-wal").mkdir()

@@ -191,8 +191,8 @@ class Journal:
     # The file
 
     def _check_file(self) -> None:
-        """Somebody may have removed, moved, replaced or written to it: then another one begins, and
-        says so."""
+        """Somebody may have removed, moved, replaced or written to it: then another one begins,
+        and says so."""
         mine = os.fstat(self._fd) if self._fd >= 0 else None
         there = self._there()
         if mine and there and os.path.samestat(mine, there) and mine.st_size == self._size:

@@ -34,8 +34,8 @@ _QUIET = {
     "rekey_portion",
     "disclosure",
 }
-# Nor these from whoever has just registered: others send under the keys before until `atd` is over,
-# and the rekey that told them of its own is repeated.
+# Nor these from whoever has just registered: others send under the keys before until `atd` is
+# over, and rekeys that it came after are repeated.
 _OF_STARTS = {"unknown_spi", "rekey_spi", "rekey_message_id"}
 
 # Events of the log that are about one member, and which of their facts are kept.
