@@ -219,7 +219,7 @@ def _in_group(told: dict, name: str, group: dict) -> Iterator[Cause]:
 
 
 def _drops(told: dict) -> Iterator[Cause]:
-    row = next(iter(_rows(told, "drops")), None)
+    row = next((row for row in _rows(told, "drops") if not row.get("start")), None)
     if row is None or row["last_s"] > _RECENT_S:
         return
     for name, count in sorted(row["reasons"].items(), key=lambda item: -item[1]):

@@ -352,6 +352,8 @@ def perform(site: Site, request: dict) -> dict:
     while True:
         answer = control.call(site.control, request)
         if answer is not None:
+            if sentence := answer.pop("not_entered", None):
+                output.complain(sentence)
             return answer
         store = open_store(site)
         try:

@@ -200,6 +200,8 @@ DROPS = {
     "exhausted": Words("since the numbers of its keys are used up", "RFC 4303 section 3.3.3"),
 }
 _MESSAGES = ("ike_", "rekey_", "gsa", "kd", "policy", "key_", "capacity")
+_ONE = (("that are ", "that is "), ("that do ", "that does "), ("that hold ", "that holds "))
+_ONE += (("that choose ", "that chooses "),)
 _OWN = ("unsigned", "no_sa", "not_sender", "oversize", "exhausted")
 
 
@@ -210,5 +212,8 @@ def in_words(name: str, count: int) -> str:
         return f"{count} for a reason called {name}"
     kind = "message" if name.startswith(_MESSAGES) else "packet"
     kind = "own packet" if name in _OWN else kind
+    what = known.what
+    for many, one in _ONE if count == 1 else ():
+        what = one + what.removeprefix(many) if what.startswith(many) else what
     clause = "" if known.clause == "ours" else f"; {known.clause}"
-    return f"{count} {kind}{'s' * (count != 1)} {known.what} ({name}{clause})"
+    return f"{count} {kind}{'s' * (count != 1)} {what} ({name}{clause})"

@@ -1,6 +1,7 @@
 """`covey join`: a member on this desktop, the same lib/covey that runs on the boards."""
 
 import asyncio
+import json
 import os
 import platform
 import signal
@@ -158,6 +159,13 @@ class _Session:
         line(f"{who}: {payload.hex() if text is None else text}")
 
 
+def _is_no_object(path: Path) -> bool:
+    """Whether it is JSON, and something else: a board has no room to tell that apart."""
+    with suppress(OSError, ValueError, RecursionError):
+        return not isinstance(json.loads(path.read_bytes()), dict)
+    return False
+
+
 def _load(wish: Wish):
     """The member's configuration, with what the command line puts in its place."""
     from covey import config
@@ -166,7 +174,9 @@ def _load(wish: Wish):
     try:
         settings = config.load(os.fspath(wish.config))
     except ConfigError as error:
-        raise Problem(_sentence(error), MISUSE) from error
+        is_other = _is_no_object(wish.config)
+        said = f"{wish.config} must be an object in braces." if is_other else _sentence(error)
+        raise Problem(said, MISUSE) from error
     if wish.interface is not None:
         settings.interface = wish.interface
     if settings.interface is not None:

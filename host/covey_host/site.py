@@ -22,6 +22,7 @@ from pathlib import Path
 
 from .errors import MISUSE, Problem
 
+NAMES = ".names.json"  # ends the file beside an image that says what short names mean: no secret
 _DRAFT = ".covey-init"  # where a site is built; whatever it holds is none
 _MOVED = ".names"  # in there: of what is being moved out of it
 _GITIGNORE = """\

@@ -203,5 +203,6 @@ def _words(row: dict) -> str:
             return f"somebody at {row['address']} claimed this name, {how}"
         case "drops":
             some = sorted(row["reasons"].items(), key=lambda item: -item[1])
-            return "dropped " + ", ".join(in_words(*each) for each in some)
+            began = "as each does that begins, " if row.get("start") else ""
+            return f"dropped {began}" + ", ".join(in_words(*each) for each in some)
     return _EVENTS.get(row["event"], row["event"]).format_map(row)

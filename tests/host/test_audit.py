@@ -843,7 +843,9 @@ def test_verify_and_show(site, log, capsys):
 def test_full_files_go_to_an_archive(site, store, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(journal, "MOST_OCTETS", 900)
     shelf = tmp_path / "shelf"
-    assert "nothing to move" in audit(site, capsys, "archive", str(shelf)).out
+    assert "nothing to move" in audit(site, capsys, "archive", str(tmp_path)).out
+    for wrong_place, word in ((shelf, "No such file"), (site.root, "is the site itself")):
+        assert word in audit(site, capsys, "archive", str(wrong_place), status=2).err
     log = again(site, store)
     for number in range(12):
         fill(log, 1, number)

@@ -17,6 +17,7 @@ from covey_host.desk import knock
 from covey_host.doctor import files, finding, judge, laptop, onboard, probes, ways
 from covey_host.doctor.judge import Way
 from covey_host.errors import Problem
+from covey_host.site import Site
 from markdown import CLI, code, tables
 from processes import ENVIRONMENT, PATIENCE_S, wait_until
 from site_bench import Bench
@@ -302,6 +303,35 @@ def test_a_secret_that_others_can_read(bench, path):
     os.chmod(target, os.stat(target).st_mode | 0o044)
     [found] = [f for f in examined(bench, 1) if f["subject"] == "files"]
     assert found["level"] == "fail" and str(target) in found["said"] and "chmod" in found["fix"]
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o600])
+def test_what_an_image_leaves_is_no_secret_that_others_can_read(bench, mode):
+    """covey image as a newcomer's shell runs it; the image itself has the key."""
+    bench.member("press-7")
+    was = os.umask(0o022)
+    try:
+        bench.covey("image", "press-7", "--board", "esp32c3")
+    finally:
+        os.umask(was)
+    [found] = [f for f in examined(bench) if f["subject"] == "files"]
+    assert found["level"] == "ok"
+    names, image = (
+        bench.root / "members" / "press-7" / f"press-7-esp32c3-files.{end}"
+        for end in ("names.json", "bin")
+    )
+    secrets = [
+        path.read_text().split()[0] for path in (image.parent / "psk", Site(bench.root).key)
+    ]
+    assert not [one for one in (*secrets, "press-7") if one in names.read_text()]
+    os.chmod(image, mode)
+    assert files.modes(Site(bench.root))[0].level == ("ok" if mode == 0o600 else "fail")
+
+
+def test_a_disk_that_became_read_only_is_told(bench, monkeypatch):
+    monkeypatch.setattr(files, "is_read_only", lambda path: path == bench.root)
+    found = [one for one in files.findings(Site(bench.root)) if one.subject == "files"]
+    assert [one.level for one in found] == ["ok", "fail"] and "is read-only" in found[1].said
 
 
 def test_a_bad_policy_is_told_and_no_end(bench):

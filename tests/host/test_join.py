@@ -107,6 +107,16 @@ def test_a_text_reaches_another_member(bench):
     assert sorted(told[2:]) == [("left", "press-7"), ("left", "robot.2")]
 
 
+@pytest.mark.parametrize("text", ["[]", " null\n", '"a"', "[{}]"])
+def test_json_that_is_no_object_is_told_as_that(bench, text):
+    bench.member("eye")
+    path = bench.root / "members" / "eye" / "covey.json"
+    path.write_text(text)
+    assert bench.covey("join", "eye", status=2) == f"{path} must be an object in braces.\n"
+    path.write_text("{")
+    assert "covey.json is not JSON: check its commas" in bench.covey("join", "eye", status=2)
+
+
 def test_a_text_waits_until_it_may_be_sent(bench):
     """Whoever registers before the new keys are sent under (ATD) is silent until then."""
     bench.edit('atd = "0s"', 'atd = "2s"')

@@ -241,7 +241,7 @@ def test_without_the_key_and_with_a_wrong_one(site):
         open_store(site)
     assert not site.key.exists(), "a new key was made for values that it can't open"
     site.key.symlink_to("nowhere")
-    with pytest.raises(Problem, match="can't be read: No such file"):
+    with pytest.raises(Problem, match="a link to nowhere, can't be read: No such file"):
         open_store(site)
     site.key.unlink()
     site.key.write_text(text)

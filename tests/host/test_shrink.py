@@ -476,6 +476,27 @@ def test_a_traceback_in_words():
     assert "\n".join(shrink.in_words(said.splitlines(), names)) + "\n" == wanted
 
 
+def test_a_traceback_from_the_body_of_a_class():
+    """Which is where a board's memory ends first: as files are loaded."""
+    names = {
+        "stack": {"float": "Servers", "inf": "Value|_end", "abs": "join"},
+        "in stack": {"inf": "registration._end", "abs": "aio.join"},
+    }
+    said = (
+        '  File "main.py", line 9, in <module>\n'
+        '  File "stack", line 1, in <module>\n'
+        '  File "stack", line 1, in %s\n'
+        "MemoryError: memory allocation failed, allocating 472 bytes\n"
+    )
+
+    def meant(word, said=said):
+        return list(shrink.in_words((said % word).splitlines(), names))[2].split(" in ")[1]
+
+    assert meant("float") == "Servers" and meant("inf") == "Value|_end"
+    behind = said.replace('"stack", line 1, in <module>', '"stack", line 1, in abs')
+    assert meant("inf", behind) == "registration._end" and meant("float", behind) == "Servers"
+
+
 def test_words_of_a_file(tmp_path):
     (tmp_path / "it.names.json").write_text('{"unicast": {"abs": "_take_response"}}')
     (tmp_path / "said").write_text('  File "unicast", line 1, in abs\n')

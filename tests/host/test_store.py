@@ -11,6 +11,7 @@ import stat
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -590,6 +591,17 @@ def test_a_read_only_store_says_so():
     finally:
         directory.chmod(0o700)
         shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("flag, said", [(os.ST_RDONLY, "is read-only"), (0, "check that it is")])
+def test_a_disk_that_became_read_only_is_named(tmp_path, monkeypatch, flag, said):
+    """SQLite says only that it can't open something; here what it writes beside the store."""
+    path = tmp_path / "state.db"
+    sqlite.create(path).close()
+    (tmp_path / "state.db-wal").mkdir()
+    monkeypatch.setattr(sqlite.os, "statvfs", lambda _: SimpleNamespace(f_flag=flag))
+    with pytest.raises(Problem, match=said):
+        sqlite.open_existing(path).read("a")
 
 
 def _as_nobody(path):

@@ -7,7 +7,15 @@ import pytest
 
 import gcks_site
 from covey import ike, report
-from covey.drops import DROP_OWN, DROP_REPLAY, DROP_TAG, DROP_UNKNOWN_SPI, Drops
+from covey.drops import (
+    DROP_OWN,
+    DROP_REKEY_MESSAGE_ID,
+    DROP_REKEY_SPI,
+    DROP_REPLAY,
+    DROP_TAG,
+    DROP_UNKNOWN_SPI,
+    Drops,
+)
 from covey_host import causes, dropwords, operations, why
 from covey_host.errors import MISUSE, Problem
 from covey_host.gcks import diary, history, overview, states
@@ -233,6 +241,54 @@ def test_drops_are_told_since_the_report_before(site):
     assert "5 packets that it had already" in words and "RFC 4303 section 3.4.3" in words
     site.wait(3_700_000)
     assert "replay" not in names(site)  # long ago
+
+
+OF_STARTS = {DROP_UNKNOWN_SPI: 14, DROP_REKEY_SPI: 3, DROP_REKEY_MESSAGE_ID: 1}
+
+
+def starts(site, seconds=5):
+    """A member that has registered, and what its first report says."""
+    talker = Talker(site)
+    site.wait(3_000)
+    talker.report(drops=OF_STARTS, seconds=seconds)
+    return talker
+
+
+def test_what_each_start_leaves_stands_in_nobody_s_way(site):
+    site.add()
+    for seconds in (7, 6, 5):
+        starts(site, seconds)
+        site.wait(60_000)
+    assert names(site) == []
+    [row] = [row for row in told(site)["history"] if row["event"] == "drops"]
+    assert row["start"] and row["times"] == 3 and row["reasons"]["unknown_spi"] == 42
+    words = "\n".join(why.lines(told(site)))
+    assert "Nothing that is known here stands in press-7's way." in words
+    assert "dropped as each does that begins, 42 packets under keys that it does not have" in words
+
+
+def test_what_goes_on_after_a_start_is_told(site):
+    site.add()
+    talker = starts(site)
+    more = {reason: count + 1 for reason, count in OF_STARTS.items()} | {DROP_TAG: 1}
+    talker.report(drops=more, seconds=9)  # the time that old keys may take is not over
+    assert names(site) == ["tag"]
+    site.wait(60_000)
+    talker.report(drops=more, seconds=70)
+    assert names(site) == ["tag"]
+    site.wait(60_000)
+    talker.report(drops=more | {DROP_UNKNOWN_SPI: 99}, seconds=130)
+    assert names(site) == ["unknown_spi", "tag"]
+    assert told(site)["history"][0]["reasons"] == {"tag": 1, "unknown_spi": 84}
+
+
+def test_one_is_told_as_one(site):
+    one, two = (dropwords.in_words("rekey_message_id", count) for count in (1, 2))
+    assert one.startswith("1 message that is older")
+    assert two.startswith("2 messages that are older")
+    assert dropwords.in_words("next_header", 1).startswith("1 packet that holds no UDP")
+    assert dropwords.in_words("source", 1).startswith("1 packet that does not prove")
+    assert dropwords.in_words("retired_spi", 1).startswith("1 packet under keys that are over")
 
 
 def test_what_is_no_report_changes_nothing(site):

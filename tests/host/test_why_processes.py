@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 
 import pytest
 
@@ -23,6 +24,32 @@ def _reports(bench):
         return [key for key, _, _ in store.scan("contact/")]
     finally:
         store.close()
+
+
+def test_a_start_in_a_healthy_group_is_no_alarm(bench):
+    """Others send under the keys before until `atd` is over, and the newcomer hears that."""
+    bench.edit('rejoin_spread = "0s"', 'rejoin_spread = "0s"\nreport_interval = "10s"')
+    bench.edit('atd = "0s"\ndtd = "1s"', 'atd = "2s"\ndtd = "4s"')
+    bench.edit("fresh_join = false", "fresh_join = true")
+    bench.serve()
+    bench.member("button", "--sender")
+    bench.member("eye")
+
+    def of(name):
+        return json.loads(bench.covey("why", name, "--json"))
+
+    def joined(name, *how):
+        bench.launch("join", name, *how, "--json")
+        wait_until(lambda: of(name)["groups"]["line1"]["state"] == "member")
+
+    joined("button", "--send", "x", "--count", "100000", "--interval", "0.1")
+    time.sleep(3)  # it sends
+    joined("eye", "--listen")
+    wait_until(lambda: any(row["event"] == "drops" for row in of("eye")["history"]))
+    wait_until(lambda: of("eye")["report"]["opened"])
+    told = of("eye")
+    assert "unknown_spi" in told["report"]["drops"] and told["causes"] == []
+    assert "stands in eye's way" in bench.covey("why", "eye")
 
 
 def test_a_member_is_known_before_and_after_a_kill(bench):

@@ -1,5 +1,6 @@
 """`covey audit archive`: full files of the log go elsewhere, and the store knows that they did."""
 
+import errno
 import filecmp
 import os
 import shutil
@@ -19,6 +20,19 @@ def full_files(root: Path) -> list[Path]:
     return [path for path in found if not (newest.exists() and path.samefile(newest))]
 
 
+def check(directory: Path, root: Path) -> None:
+    """Whether full files could go there, before there are any. Problem where not."""
+    try:
+        if directory.samefile(root):
+            raise Problem(f"{directory} is the site itself: name another directory.", MISUSE)
+        os.listdir(directory)
+        is_writable = os.access(directory, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise _unusable(directory, error.errno) from error
+    if not is_writable:
+        raise _unusable(directory, errno.EACCES)
+
+
 def copy(files: list[Path], directory: Path) -> None:
     """Durable when this returns. What an interrupted one has copied stays. Problem where another
     file is in the place of one."""
@@ -27,8 +41,7 @@ def copy(files: list[Path], directory: Path) -> None:
             _copy(path, directory / path.name)
         sync_directory(directory)
     except OSError as error:
-        where = f"{error.filename or directory} can't be used"
-        raise Problem(f"{where}: {os.strerror(error.errno or 0)}.", MISUSE) from error
+        raise _unusable(error.filename or directory, error.errno) from error
 
 
 def record(ledger: Ledger, root: Path, names: object, who: str = "") -> int:
@@ -48,6 +61,10 @@ def record(ledger: Ledger, root: Path, names: object, who: str = "") -> int:
     return first
 
 
+def _unusable(what: Path | str, number: int | None) -> Problem:
+    return Problem(f"{what} can't be used: {os.strerror(number or 0)}.", MISUSE)
+
+
 def _copy(path: Path, target: Path) -> None:
     if not target.exists():
         draft = target.with_name(f".{target.name}.new")
@@ -58,8 +75,6 @@ def _copy(path: Path, target: Path) -> None:
             out.flush()
             os.fsync(fd)
         os.rename(draft, target)
-    if target.samefile(path):
-        raise Problem(f"{target.parent} is the site itself: name another directory.", MISUSE)
     if not filecmp.cmp(path, target, shallow=False):
         raise Problem(
             f"{target} is there already, and another file: name another directory.", MISUSE

@@ -20,6 +20,7 @@ _LINE = re.compile(
 )
 _emit = json.JSONEncoder(separators=(",", ":"), default=str).encode
 _CUT = re.compile(rb'\{"n":[0-9]+,"time":"[^"]*","event":"cut"')
+_LOST = re.compile(rb'\{"n":[0-9]+,"time":"[^"]*","event":"lost","by":"server","count":([0-9]+)')
 
 
 class Mark(NamedTuple):
@@ -84,6 +85,7 @@ class Verifier:
         self.first: int | None = None
         self.last = BEGIN
         self.count = 0
+        self.lost = 0  # entries of which the log says itself that it had no room for them
 
     def take(self, line: bytes) -> str | None:
         """The next line, without its end: what is wrong with it, in a sentence."""
@@ -95,6 +97,8 @@ class Verifier:
             return f"What follows entry {self.last.n} is no entry."
         former, self.last = self.last, mark
         self.count += 1
+        if lost := _LOST.match(line):
+            self.lost += int(lost[1])
         if self.first is not None:
             return self._judge(found, former)
         self.first = mark.n

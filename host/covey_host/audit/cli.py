@@ -38,6 +38,7 @@ def verify(
         raise Problem(f"--since {since!r} {error}", MISUSE) from None
     found = reader.verify(sites.find(site), mark)
     facts = {"first": found.first, "entries": found.count, "mark": str(found.mark)}
+    facts["lost"] = found.lost
     if json:
         output.emit({"event": "audit", "whole": not found.found, **facts, "found": found.found})
     else:
@@ -66,6 +67,7 @@ def archive(
 ) -> None:
     """Move the log's full files elsewhere; the store knows that they may be missing here."""
     found = sites.find(site)
+    archives.check(directory, found.root)
     files = archives.full_files(found.root)
     if not files:
         output.line("No file of the audit log is full yet: there is nothing to move.")
@@ -86,7 +88,8 @@ def _summary(found: reader.Verdict) -> str:
         return "The audit log has no entries."
     state = "This is not the log that was written" if found.found else "The log is whole"
     behind = "" if found.first == 1 else f", from entry {found.first} on"
-    return f"{state}: {found.count} entries{behind}. Mark: {found.mark}"
+    lost = f" {found.lost} more found no room, as it says itself." if found.lost else ""
+    return f"{state}: {found.count} entries{behind}.{lost} Mark: {found.mark}"
 
 
 def _shown(text: str) -> str:

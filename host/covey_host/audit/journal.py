@@ -3,7 +3,7 @@
 Entries are made in memory and become durable by commit(), many at once: what they tell of is told
 to nobody before. Where the disk takes none they wait, a bounded number of them; the rest is
 counted, and the count is an entry. What the store knows of them (see rows.py) shows where the log
-is cut off at its end.
+is cut off at its end, and how many wait: whoever dies with them leaves a gap that verify finds.
 """
 
 import os
@@ -51,7 +51,8 @@ class Journal:
         self._size = 0  # octets of the file, of whole lines
         self._first = 0  # number of the entry that it begins with; 0: it is empty
         self._waiting: list[bytes] = []
-        self._lost = 0
+        self._lost = 0  # entries, with nothing in the log that says so
+        self._meddled = ""  # what was found in the file's place, and is not entered yet
         self._marked_s = 0.0
         missing = rows.missing(ledger, who)
         self._key = ledger.read(KEY) or self._new_key(random(chain.KEY_LEN))
@@ -69,6 +70,9 @@ class Journal:
         if len(self._waiting) >= MOST_WAITING:
             self._lost += 1
             return
+        self._enter(event, by, facts)
+
+    def _enter(self, event: str, by: Any, facts: dict[str, Any]) -> None:
         time = datetime.fromtimestamp(self._time(), UTC).isoformat(timespec="milliseconds")
         entry = {"time": time.replace("+00:00", "Z"), "event": event, "by": by}
         entry |= {name: value for name, value in facts.items() if name not in entry}
@@ -81,20 +85,17 @@ class Journal:
         self._waiting.append(line)
 
     def commit(self) -> str | None:
-        """Make durable what was added; a sentence where it can't be, and it waits."""
+        """Make durable what was added; a sentence where it can't be: it waits, and the store knows
+        how much does."""
         if not self._waiting:
             return None
         try:
             self._check_file()
+            data = b"".join(self._waiting)
+            self._append(data)
         except OSError as error:
-            return self._sentence(error)
-        data = b"".join(self._waiting)
-        try:
-            _write(self._fd, data)
-            _sync(self._fd)
-        except OSError as error:
-            with suppress(OSError):
-                os.ftruncate(self._fd, self._size)  # half a line, or lines that are written again
+            with suppress(Problem):  # mark() tries again, and tells
+                self._tell_store()
             return self._sentence(error)
         self._size += len(data)
         self._first = self._first or self._last.n - len(self._waiting) + 1
@@ -102,26 +103,49 @@ class Journal:
         if self._lost:
             lost, self._lost = self._lost, 0
             self.add("lost", "server", count=lost)
-            return self.commit()
+            failed = self.commit()
+            with suppress(Problem):  # its mark was further than the log is now
+                self._tell_store()
+            return failed
         return None
 
     def mark(self, now_s: float, *, at_once: bool = False) -> None:
         """Tell the store how far the log has come, once in a while; begin another file where this
         one is full. now_s: of any steady clock. Problem where that fails: it is tried again."""
-        if self._size >= MOST_OCTETS:
-            self._rotate()
-        if self._waiting or self._last == self._marked:
+        try:
+            is_due = at_once or not self._marked_s or now_s - self._marked_s >= _MARK_S
+            if is_due and self._reached != self._marked:
+                self._marked_s = now_s
+                self._tell_store()
+        finally:
+            if self._size >= MOST_OCTETS:
+                self._rotate()
+
+    def _tell_store(self) -> None:
+        if self._reached == self._marked:
             return
-        if at_once or not self._marked_s or now_s - self._marked_s >= _MARK_S:
-            self._marked_s = now_s
-            self._ledger.read(self._mark_row)  # a write that failed may have been done
-            self._ledger.write({self._mark_row: str(self._last).encode()})
-            self._marked = self._last
+        self._ledger.read(self._mark_row)  # a write that failed may have been done
+        self._ledger.write({self._mark_row: str(self._reached).encode()})
+        self._marked = self._reached
+
+    @property
+    def _reached(self) -> Mark:
+        """The last entry, written or not, and behind it what was let go."""
+        return Mark(self._last.n + self._lost, self._last.sha256)
+
+    def _append(self, data: bytes) -> None:
+        try:
+            _write(self._fd, data)
+            _sync(self._fd)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._fd, self._size)  # half a line, or lines that are written again
+            raise
 
     @property
     def is_marked(self) -> bool:
         """Whether the store knows of all there is."""
-        return not self._waiting and self._last == self._marked
+        return not self._waiting and self._reached == self._marked
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -167,33 +191,51 @@ class Journal:
     # The file
 
     def _check_file(self) -> None:
-        """Somebody may have removed it, or written to it: then another one begins."""
-        if self._fd < 0:
-            return self._reopen()  # what failed when the one before was full
-        status = os.fstat(self._fd)
-        if status.st_nlink and status.st_size == self._size:
+        """Somebody may have removed, moved, replaced or written to it: then another one begins,
+        and says so."""
+        mine = os.fstat(self._fd) if self._fd >= 0 else None
+        there = self._there()
+        if mine and there and os.path.samestat(mine, there) and mine.st_size == self._size:
             return
-        if status.st_nlink:
+        if mine or there:  # neither: what failed when the one before was full
+            self._meddled = f"{mine.st_nlink if mine else 0} files"
+            self._meddled += f", {there.st_size} octets" if there else ", none in its place"
+        if there:
             self._begin_anew()
         else:
             self._reopen()
-        self.add("cut", "server", found=f"{status.st_nlink} files, {status.st_size} octets")
+        if self._meddled:
+            self._enter("cut", "server", {"found": self._meddled})
+            self._meddled = ""
+
+    def _there(self) -> os.stat_result | None:
+        """What has the log's name now."""
+        for look in (os.stat, os.lstat):  # it may be a link, and that may lead nowhere
+            with suppress(FileNotFoundError):
+                return look(self._path)
+        return None
 
     def _rotate(self) -> None:
         try:
-            self._begin_anew()
+            self._check_file()
+            if self._size >= MOST_OCTETS:
+                self._begin_anew()
         except OSError as error:
             raise Problem(self._sentence(error)) from error
 
     def _begin_anew(self) -> None:
-        full = self._path.with_name(f"audit-{self._first:012d}.log")
         try:
-            os.link(self._path, full)  # unlike a renaming it never replaces what is there
+            os.link(self._path, self._full)  # unlike a renaming it never replaces what is there
         except FileExistsError:
-            if not os.path.samefile(self._path, full):
+            if not os.path.samefile(self._path, self._full):
                 raise
         os.unlink(self._path)
         self._reopen()
+
+    @property
+    def _full(self) -> Path:
+        """What the file is called when it is full, or was meddled with."""
+        return self._path.with_name(f"audit-{self._first:012d}.log")
 
     def _reopen(self) -> None:
         self.close()
@@ -205,8 +247,10 @@ class Journal:
         sync_directory(self._path.parent)
 
     def _sentence(self, error: OSError) -> str:
-        why = os.strerror(error.errno or 0)
-        return f"The audit log {self._path} can't be written ({why}): make room, or mend its mode."
+        why, helps = os.strerror(error.errno or 0), "make room, or mend its mode"
+        if isinstance(error, FileExistsError):
+            helps = f"it was replaced, and {self._full.name} is there already: move that elsewhere"
+        return f"The audit log {self._path} can't be written ({why}): {helps}."
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -22,6 +22,7 @@ class Verdict(NamedTuple):
     count: int
     mark: Mark  # of the last one
     found: list[str]  # what is wrong
+    lost: int  # entries for which there was no room, as the log says itself
 
 
 def verify(site: Site, since: Mark, who: str | None = None) -> Verdict:
@@ -49,7 +50,7 @@ def verify(site: Site, since: Mark, who: str | None = None) -> Verdict:
         *(f"The store knows {name} no more: somebody has taken it away." for name in lost),
         *found,
     ]
-    return Verdict(verifier.first, verifier.count, verifier.last, found)
+    return Verdict(verifier.first, verifier.count, verifier.last, found, verifier.lost)
 
 
 def lines(directory: Path) -> Iterator[bytes]:

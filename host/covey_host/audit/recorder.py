@@ -26,6 +26,7 @@ from ..gcks.ledger import Ledger
 from ..output import complain
 from ..site import Site
 from ..store import Store, location
+from . import rows
 from .journal import Journal
 from .quota import Quota
 
@@ -72,16 +73,17 @@ class Recorder:
     @contextmanager
     def command(self, request: dict, by: Any, takes: Callable[[], bool] = lambda: False):
         """Around what a person, or a signal, asks for: its events are theirs. takes(): whether it
-        takes rights and gives none, where the request alone doesn't say."""
+        takes rights and gives none, where the request alone doesn't say. Gives what its answer is
+        to have besides: `not_entered`, a sentence."""
         if not is_entered(request):
-            yield
+            yield {}
             return
         command = request["do"]
         if command == "failed":  # of one that was entered before and is done by whoever asks
             told = {name: str(request.get(name))[:_TOLD] for name in ("command", "reason")}
             self._journal.add(command, by, **told)
             self.settle()
-            yield
+            yield {}
             return
         by_event = command == "keys" and self._has_events  # whoever follows asks all the time
         if not by_event:
@@ -92,7 +94,7 @@ class Recorder:
             failed = self.settle()
             if failed and not (_puts_out(request) or takes()):
                 raise Problem(failed)
-            yield
+            yield {"not_entered": not_entered(failed)} if failed else {}
             if by_event and (failed := self.settle()):
                 raise Problem(failed)
         except Exception as error:
@@ -185,13 +187,14 @@ def alone(site: Site, store: Store, request: dict):
             return permissions.only_takes(Authority(Ledger(store)), groups, request)
         return False
 
+    who = location.replica_of(site)
     try:
-        who = location.replica_of(site)
         journal = Journal(site.root, Ledger(store), time.time, who=who)
     except Problem as problem:
         if not (_puts_out(request) or takes()):
             raise
-        complain(problem.sentence)
+        rows.count_unwritten(Ledger(store), who)
+        complain(not_entered(problem.sentence))
         yield
         return
     recorder = Recorder(journal, site.policy, complain, has_events=False)
@@ -201,6 +204,11 @@ def alone(site: Site, store: Store, request: dict):
     finally:
         with suppress(Problem):  # the mark is found again in the file
             recorder.close()
+
+
+def not_entered(why: str) -> str:
+    """For who is done a command of which the log can't tell."""
+    return f"{why} This is done, and no entry tells of it."
 
 
 @lru_cache(maxsize=64)

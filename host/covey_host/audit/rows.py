@@ -1,7 +1,8 @@
 """What the store knows of the audit log. Sealed, so that nobody makes it up without the site key.
 
     audit/key     32 octets, of the MACs
-    audit/mark    "N:SHA256": the last entry, a second behind at most while a server runs
+    audit/mark    "N:SHA256": the last entry, a second behind at most while a server runs; where
+                  entries can't be written N counts them, too, at once
     audit/first   "N": what is before this entry was put into an archive; missing: all is here
 
 The first two are in every store from its beginning, or from when it was sealed. Where one is
@@ -41,6 +42,12 @@ def lost(missing: list[str], who: str, *, is_empty: bool) -> list[str]:
 def read_mark(ledger: Ledger, who: str) -> Mark:
     value = ledger.read(of(MARK, who))
     return BEGIN if value is None else chain.parse_mark(value.decode())
+
+
+def count_unwritten(ledger: Ledger, who: str) -> None:
+    """One entry could not be made: its number will be missing."""
+    mark = read_mark(ledger, who)
+    ledger.write({of(MARK, who): str(Mark(mark.n + 1, mark.sha256)).encode()})
 
 
 def read_first(ledger: Ledger, who: str) -> int:

@@ -97,7 +97,7 @@ def write(image: Image, path: Path) -> None:
 
 def names_path(path: Path) -> Path:
     """Where the names of an image's code go: beside it."""
-    return path.with_name(path.stem + ".names.json")
+    return path.with_name(path.stem + sites.NAMES)
 
 
 def write_names(image: Image, path: Path) -> None:

@@ -32,7 +32,7 @@ from .shorten import API, PACKAGE, public, shorten
 WITH_TABLES = {"covey.port.mpy_ghash", "covey.port.mpy_ghash_small"}
 _WITHOUT = "covey.port.mpy_ghash_ct"
 
-_FRAME = re.compile(r'File "([^"]+)"(, line \d+)?, in (\w+)')
+_FRAME = re.compile(r'File "([^"]+)"(, line \d+)?, in (\w+|<module>)')
 _ERROR = re.compile(r"\w+(:|$)")  # behind the frames
 _FRAMES = "in "
 _WORD = re.compile(r"(?<=')(\w+)(?=')")
@@ -164,6 +164,7 @@ def parse_names(data: bytes) -> dict[str, dict[str, str]]:
 def in_words(lines: Iterable[str], names: dict[str, dict[str, str]]) -> Iterator[str]:
     """The lines of a traceback from a board, with the real names. names: of its image."""
     here = {}  # of the last frame's file
+    loads = ""  # the file that the last frame is at the top of
     for line in lines:
         line = line.rstrip("\r\n")
         frame = _FRAME.search(line)
@@ -171,7 +172,11 @@ def in_words(lines: Iterable[str], names: dict[str, dict[str, str]]) -> Iterator
             here = names.get(frame[1], {})
             start, end = frame.span(3)
             functions = names.get(_FRAMES + frame[1], here)
-            line = line[:start] + functions.get(frame[3], frame[3]) + line[end:]
+            if loads == frame[1]:  # what comes next may be the body of a class
+                functions = functions | here
+            meant = functions.get(frame[3]) or here.get(frame[3], frame[3])
+            line = line[:start] + meant + line[end:]
+            loads = frame[1] if frame[3] == "<module>" else ""
         elif _ERROR.match(line):
             pieces = _WORD.split(line)
             line = "".join(here.get(piece, piece) for piece in pieces)

@@ -10,7 +10,8 @@ from .. import control
 from ..errors import Problem
 from ..gcks import policy
 from ..gcks.sockets import Endpoint, own_address
-from ..site import Site
+from ..site import NAMES, Site
+from ..store.sqlite import is_read_only
 from .finding import Finding, fail, ok, warn
 from .ways import answers
 
@@ -21,6 +22,8 @@ _MARKED = 4500
 
 def findings(site: Site) -> Iterator[Finding]:
     yield from modes(site)
+    if is_read_only(site.root):
+        yield fail("files", f"the disk that holds {site.root} is read-only", "Make it writable.")
     try:
         rules = policy.load(site.policy)
     except Problem as problem:
@@ -40,7 +43,7 @@ def findings(site: Site) -> Iterator[Finding]:
 
 
 def modes(site: Site) -> list[Finding]:
-    """Everything of a site is its owner's alone."""
+    """Everything of a site is its owner's alone, but for what holds no secret."""
     wrong = [path for path in _private(site) if _is_open(path)]
     if wrong:
         names = ", ".join(str(path) for path in wrong[:5]) + (", ..." if len(wrong) > 5 else "")
@@ -56,7 +59,8 @@ def _private(site: Site) -> Iterator[Path]:
     for directory in sorted(site.members.glob("*")):
         yield directory
         with suppress(OSError):
-            yield from (p for p in sorted(directory.iterdir()) if p.is_file())
+            files = (p for p in sorted(directory.iterdir()) if p.is_file())
+            yield from (p for p in files if not p.name.endswith(NAMES))
     elsewhere = site.key.resolve()  # it may be a link
     yield from (path for path in (site.root / "wifi.json", elsewhere) if path.exists())
 

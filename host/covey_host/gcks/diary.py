@@ -14,7 +14,7 @@ from ..errors import Problem
 from ..store import Fenced, Store
 from . import contacts, history
 from .authority import Authority
-from .contacts import Contacts
+from .contacts import Contact, Contacts
 from .group import Group
 from .history import History
 from .ledger import Ledger, Moved
@@ -34,6 +34,9 @@ _QUIET = {
     "rekey_portion",
     "disclosure",
 }
+# Nor these from whoever has just registered: others send under the keys before until `atd` is
+# over, and rekeys that it came after are repeated.
+_OF_STARTS = {"unknown_spi", "rekey_spi", "rekey_message_id"}
 
 # Events of the log that are about one member, and which of their facts are kept.
 _EVENTS = {
@@ -101,9 +104,26 @@ class Diary:
         elif was_behind and not behind:
             self._note(member, "caught_up")
         reasons = drops_since(former and former.report, report)
+        if reasons.keys() & _OF_STARTS and self._began(member, former, report, some):
+            passing = {name: reasons.pop(name) for name in _OF_STARTS & reasons.keys()}
+            self._note(member, "drops", reasons=passing, start=True)
         if reasons:
             self._note(member, "drops", reasons=reasons)
         return True
+
+    def _began(
+        self, member: str, former: Contact | None, report: Report, groups: list[Group]
+    ) -> bool:
+        """Whether a registration, or what each of them brings, lies between the two reports."""
+        rows = self.history.of(member)
+        came_s = max((row[1] for row in rows if row[3] == "registered"), default=None)
+        if came_s is None:
+            return False
+        if former is None or former.time < came_s:
+            return True
+        is_same_life = former.report.seconds <= report.seconds
+        settles_s = max((g.policy.atd_s + g.policy.dtd_s for g in groups), default=0)
+        return is_same_life and former.time < came_s + settles_s
 
     def _note(self, member: str, event: str, **facts: Any) -> None:
         """What a command has done is written with the next step, which its answer waits for."""

@@ -386,9 +386,9 @@ class Server:
     def _perform_by(self, who: dict[str, Any] | None, request: dict) -> dict:
         """who: None for whoever is at the control socket."""
         try:
-            with self._chronicle.command(request, who):
+            with self._chronicle.command(request, who) as told:
                 try:
-                    return self._do(request)
+                    return self._do(request) | told
                 finally:
                     self._step()
         except Fenced as fenced:

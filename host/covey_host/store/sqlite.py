@@ -395,10 +395,20 @@ def _plainly(path: Path):
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorname", type(error).__name__)
+        if code.startswith("SQLITE_CANTOPEN") and is_read_only(path):
+            said = f"The disk that holds {path} is read-only: what reads it writes beside it, too."
+            raise Problem(f"{said} Make it writable.") from error
         for name, sentence in _SENTENCES:
             if code.startswith(name):
                 raise Problem(sentence.format(path=path, code=code)) from error
         raise Problem(f"{path} can't be used ({code}): check it or restore a backup.") from error
+
+
+def is_read_only(path: Path) -> bool:
+    """Whether its file system is mounted so that nobody can write there."""
+    with suppress(OSError):
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    return False
 
 
 def _os_sentence(path: Path, error: OSError) -> str:

@@ -124,9 +124,9 @@ def _read(path: Path) -> bytearray:
         with open(path, "rb", buffering=0) as file:
             size = file.readinto(data)
     except OSError as error:
-        raise Problem(
-            f"The site key {path} can't be read: {os.strerror(error.errno or 0)}."
-        ) from error
+        where = f", a link to {os.readlink(path)}," if path.is_symlink() else ""
+        why = os.strerror(error.errno or 0)
+        raise Problem(f"The site key {path}{where} can't be read: {why}.") from error
     del data[size:]
     return data
 
