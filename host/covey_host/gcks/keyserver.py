@@ -72,7 +72,7 @@ class KeyServer:
         self._diary = Diary(store, None, self._authority, time)
         self._groups: dict[str, Group] = {}
         self._retired: list[Group] = []  # gone from policy, still saying so
-        self._left_groups: list[Group] = []  # by whom was removed last
+        self._left_groups: putout.Plans = []  # by whom was removed last
         self._epochs: dict[str, Epoch] = {}  # as they were last told of
         self._responder: Responder | None = None
         self._held: list[tuple[str, dict]] | None = None  # events of together(), until it is done
@@ -278,9 +278,10 @@ class KeyServer:
 
     def remove_members(self, names: list[str], now_ms: int) -> list[Out]:
         """Evict members at once, all or none: the others of their groups get new keys, by two
-        messages where there is a key tree, each by itself in an inband group or with unicast
-        delivery. Without a tree, or where the store knows of no leaf (it may be a restored
-        backup), everybody is sent away, and those that remain come back."""
+        messages where there is a key tree, or more where one may have a leaf that the store knows
+        nothing of (it may be a restored backup); each by itself in an inband group or with unicast
+        delivery. Without a tree, or where there are too many for that, everybody is sent away,
+        and those that remain come back. Where none of them has keys, others hear nothing."""
         members, changes = self._authority.removal(names)
         plans, more = putout.planned(self._groups.values(), members, now_ms, self._changed_one)
         rights = {m.name: [name for name in m.groups if m.may_join(name)] for m in members}
@@ -330,7 +331,7 @@ class KeyServer:
     def _put_out(self, plans: putout.Plans, now_ms: int) -> None:
         """The plans are in the store."""
         putout.believe(plans, now_ms)
-        self._left_groups = [group for group, _ in plans]
+        self._left_groups = plans
         self.relay.is_stale = True
 
     @property
@@ -339,11 +340,13 @@ class KeyServer:
         return self._policy
 
     def farewells(self, now_ms: int) -> list[dict]:
-        """Of the latest removal: how long until it is through, in whole seconds."""
+        """Of the latest removal: how long until it is through, in whole seconds, and whether
+        others have to register again."""
         found = []
-        for group in self._left_groups:
+        for group, plan in self._left_groups:
             reads_s, heard_s = group.farewell_s(now_ms)
-            found.append({"group": group.policy.name, "reads_s": reads_s, "heard_s": heard_s})
+            facts = {"group": group.policy.name, "reads_s": reads_s, "heard_s": heard_s}
+            found.append({**facts, "dismisses": plan.dismisses})
         return found
 
     def reload(self, policy: SitePolicy, now_ms: int) -> list[Out]:
