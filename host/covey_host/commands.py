@@ -151,8 +151,8 @@ def member_remove(option: Path | None, names: list[str], *, revoke: bool = False
         output.line(f"Removed {some}: {it} can register no more{on}.")
         for group in answer["groups"]:
             output.line(
-                f"Group {group['group']}: {dismissal(group)}{it} {reads} nothing that is sent {group['reads_s']} s"
-                f" from now or later, and nobody takes what {it} {sends}"
+                f"Group {group['group']}: {dismissal(group)}{it} {reads} nothing that is sent"
+                f" {group['reads_s']} s from now or later, and nobody takes what {it} {sends}"
                 f" {group['heard_s']} s from now."
             )
 
@@ -309,6 +309,8 @@ def reload(option: Path | None) -> None:
         output.line("covey.toml is fine; no key server is running: one reads it when it starts.")
     else:
         output.line("The key server has taken covey.toml.")
+        if answer.get("warning"):
+            output.complain(answer["warning"])
         if answer["listen_waits"]:
             output.line(LISTEN_WAITS)
 

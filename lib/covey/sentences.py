@@ -20,6 +20,7 @@ NO_ADDRESS = 13
 NO_GROUP = 14
 PAYLOAD_MAX = 15
 DATAGRAM_MAX = 16
+UNPROVEN = 17
 
 SENTENCES = (
     "No key server answered in time.",
@@ -39,4 +40,5 @@ SENTENCES = (
     "%s is no multicast group: choose one in 224.0.0.0/4",
     "payload_max must lie between 0 and 1492 octets",
     "datagram_max must lie between 36 and 1536 octets",
+    "This member refuses who answers as its key server (%s): compare idr and keys.",
 )

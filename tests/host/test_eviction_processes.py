@@ -276,7 +276,9 @@ def test_where_all_others_are_sent_away_the_command_says_so(bench, why):
     stays = [added(bench, "desk", join)] if why == "no tree" else []
     added(bench, "gone", join)
     said = bench.covey("member", "remove", "gone")
-    is_said = "Group line1: all others have to register again, and nobody sends for 3 s; it" in said
+    is_said = (
+        "Group line1: all others have to register again, and nobody sends for 3 s; it" in said
+    )
     assert is_said == bool(stays)
     assert ("go on without it" in said) != bool(stays)
     for member in stays:

@@ -35,7 +35,14 @@ from .spis import Spis
 from .timers import NEVER
 
 _LAST_WRITES = 1000  # at the end
+_IDENTITY = "site/identity"  # by which members know this key server: as it was last
 _MOST_EVENTS = 1000  # kept for whoever reads them; the oldest go first
+
+
+OTHER_IDENTITY = (
+    "identity in covey.toml is {now!r} and was {was!r}: members whose idr is {was!r} refuse this"
+    " key server. Put it back, or bring each member a covey.json with the new idr."
+)
 
 
 class KeyServer:
@@ -89,6 +96,7 @@ class KeyServer:
         self._begin(Ledger(self._store, self._store.acquire_term(f"key server {os.getpid()}")))
         for policy in self._policy.groups.values():
             self._start_group(policy, now_ms)
+        self._check_identity(self._policy.identity)
         self._renew()
         return self._due(now_ms)
 
@@ -124,6 +132,14 @@ class KeyServer:
             self._spis,
         )
         self.relay = Relay(self._groups, self._responder.told, self.counters)
+
+    def _check_identity(self, now: str) -> None:
+        """Whether members know this key server by the name that it has now."""
+        was = self._ledger.read(_IDENTITY)
+        if was is not None and was.decode() != now:
+            self._tell("trouble", reason=OTHER_IDENTITY.format(was=was.decode(), now=now))
+        if was is None or was.decode() != now:
+            self._ledger.write({_IDENTITY: now.encode()})
 
     def _renew(self) -> None:
         """The key server's certificate, if it is time."""
@@ -370,6 +386,8 @@ class KeyServer:
             elif group.policy != wanted:
                 group.adopt(wanted, now_ms)
                 self._changed_one()
+        if policy.identity != self._policy.identity:
+            self._check_identity(policy.identity)
         self._policy = self._responder.policy = policy
         self.relay.is_stale = True
         self._rekeyer.most_len = most_len(policy)
