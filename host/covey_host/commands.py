@@ -146,15 +146,23 @@ def member_remove(option: Path | None, names: list[str], *, revoke: bool = False
             f" {it} can still read with the keys that {it} {has}."
         )
     else:
-        output.line(
-            f"Removed {some}: {it} can register no more; {its} groups go on without {them}."
-        )
+        goes_on = not any(map(dismissal, answer["groups"]))
+        on = f"; {its} groups go on without {them}" if goes_on else ""
+        output.line(f"Removed {some}: {it} can register no more{on}.")
         for group in answer["groups"]:
             output.line(
-                f"Group {group['group']}: {it} {reads} nothing that is sent {group['reads_s']} s"
-                f" from now or later, and nobody takes what {it} {sends}"
+                f"Group {group['group']}: {dismissal(group)}{it} {reads} nothing that is sent"
+                f" {group['reads_s']} s from now or later, and nobody takes what {it} {sends}"
                 f" {group['heard_s']} s from now."
             )
+
+
+def dismissal(group: dict) -> str:
+    """Of a group that somebody was put out of: what that means for all others, if they notice."""
+    if not group.get("dismisses"):  # a server of before says nothing of it
+        return ""
+    silent_s = group["reads_s"]
+    return f"all others have to register again, and nobody sends for {silent_s} s; "
 
 
 def member_list(option: Path | None, as_json: bool) -> None:
@@ -301,6 +309,8 @@ def reload(option: Path | None) -> None:
         output.line("covey.toml is fine; no key server is running: one reads it when it starts.")
     else:
         output.line("The key server has taken covey.toml.")
+        if answer.get("warning"):
+            output.complain(answer["warning"])
         if answer["listen_waits"]:
             output.line(LISTEN_WAITS)
 

@@ -22,7 +22,7 @@ from .errors import MISUSE, Problem
 from .gcks import Out, policy, sitepolicy
 from .gcks.authority import CERT, KEY, PSK, Authority, Member
 from .gcks.diary import Diary
-from .gcks.keyserver import KeyServer
+from .gcks.keyserver import OTHER_IDENTITY, KeyServer
 from .gcks.ledger import Ledger
 from .gcks.policyvalues import Listen
 from .gcks.registrar import RELAY_NEEDS
@@ -95,6 +95,7 @@ class Operations:
         if self._running:
             if settings.get("delivery") != policy.UNICAST:
                 self._running.check_routes([settings.get("address")])
+            self._check_identity(policy.load(self._site.policy))
         if not sitepolicy.is_same(policy.load(self._site.policy), self._rules()):
             raise Problem(sitepolicy.DIFFERS, MISUSE)
         authority = self._authority()
@@ -115,13 +116,29 @@ class Operations:
         text = policy.text_of(self._site.policy)
         rules = policy.parse(text, str(self._site.policy))
         check_room(rules, self._authority(), self._site.policy)
-        waits = False
+        waits, warning = False, ""
         if self._running:
+            warning = self._check_identity(rules)
             waits = rules.listen != self._running.listen
             rules = replace(rules, listen=self._running.listen)
             self._running.check_routes(rules.multicast_addresses)
             self._running.send(self._running.reload(rules, text, now_ms))
-        return {"groups": list(rules.groups), "listen_waits": waits}
+        return {"groups": list(rules.groups), "listen_waits": waits, "warning": warning}
+
+    def _check_identity(self, rules: policy.SitePolicy) -> str:
+        """Problem where members would no longer know the key server that runs; a sentence where
+        that can't be changed otherwise, since the policy is in the store."""
+        was, now = self._running.keyserver.policy.identity, rules.identity
+        if now == was:
+            return ""
+        if self._who:
+            return OTHER_IDENTITY.format(was=was, now=now)
+        raise Problem(
+            f"identity in covey.toml is {now!r}, and members know the key server that runs as"
+            f" {was!r}: put it back, or restart the key server and bring each member a covey.json"
+            " with the new idr.",
+            MISUSE,
+        )
 
     def rekey(self, request: dict, now_ms: int) -> dict:
         name = _text(request, "group")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from . import output
 from . import site as sites
-from .commands import perform
+from .commands import dismissal, perform
 from .gcks.roles import check_pattern, role_named
 from .permissions import DEFAULT
 from .site import check_name
@@ -49,7 +49,7 @@ def _say_lost(name: str, answer: dict) -> None:
         role = words[group["group"]]
         back = "" if role == "none" else f", and comes back as {role}"
         output.line(
-            f"Group {group['group']}: it is put out{back}. With the keys that it had it reads"
-            f" nothing that is sent {group['reads_s']} s from now or later, and nobody takes what"
-            f" it sends under them {group['heard_s']} s from now."
+            f"Group {group['group']}: {dismissal(group)}it is put out{back}. With the keys that it"
+            f" had it reads nothing that is sent {group['reads_s']} s from now or later, and"
+            f" nobody takes what it sends under them {group['heard_s']} s from now."
         )

@@ -35,6 +35,7 @@ from covey.sentences import (
     REFUSES,
     UNANSWERED,
     UNANSWERED_BUT,
+    UNPROVEN,
 )
 from covey.servers import Servers
 
@@ -510,7 +511,8 @@ class Membership:
         """
         is_refusal = reason != "timeout"
         if is_refusal:
-            self.reason = sentence(REFUSES, reason)
+            is_ours = reason[:4] in ("ike_", "cert")  # what it showed proves nothing to us
+            self.reason = sentence(UNPROVEN if is_ours else REFUSES, reason)
         else:
             where = self._ike.server.host, self._ike.server.port
             if noted:

@@ -21,6 +21,7 @@ NO_GROUP = 14
 PAYLOAD_MAX = 15
 DATAGRAM_MAX = 16
 TOO_LONG = 17
+UNPROVEN = 18
 
 SENTENCES = (
     "No key server answered in time.",
@@ -41,4 +42,5 @@ SENTENCES = (
     "payload_max must lie between 0 and 1492 octets",
     "datagram_max must lie between 36 and 1536 octets",
     "A message of %d octets is longer than %d: give the group fewer SAs or keys.",
+    "This member refuses who answers as its key server (%s): compare idr and keys.",
 )

@@ -10,6 +10,7 @@ from covey_host import site as sites
 from covey_host.errors import Problem
 from covey_host.gcks import Out, among, authority, policy, sitepolicy
 from covey_host.gcks.epoch import decode_state
+from covey_host.gcks.keyserver import OTHER_IDENTITY
 from covey_host.gcks.sharedserver import SharedKeyServer
 from covey_host.operations import _WORK, Operations, changes_state
 from covey_host.store import Fenced, sqlite
@@ -198,6 +199,16 @@ def test_a_reload_anywhere_is_in_force_everywhere(plant):
     plant.holder.put(SITE + LINE2)
     plant.wait(500)
     assert [in_force(machine) for machine in plant.living] == [["line2"]] * 3
+
+
+def test_a_reload_of_another_identity_is_told(plant):
+    """Not refused: among several the policy is in the store, and has no other way there."""
+    plant.holder.server.events.clear()
+    plant.follower.put(SITE.replace("gcks.example", "gcks.new.example") + LINE1)
+    plant.wait(500)
+    assert {m.server.policy.identity for m in plant.living} == {"gcks.new.example"}
+    told = [f["reason"] for e, f in plant.holder.server.events if e == "trouble"]
+    assert told == [OTHER_IDENTITY.format(was="gcks.example", now="gcks.new.example")]
 
 
 def test_a_reload_that_failed_halfway_goes_on(plant):

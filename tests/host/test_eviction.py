@@ -4,8 +4,10 @@ Members are another implementation (foreign_gm.py), which knows nothing of the t
 """
 
 import os
+from contextlib import suppress
 
 import pytest
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap
 
 from covey_host.errors import Problem
 from covey_host.gcks import moves, policy
@@ -303,15 +305,149 @@ def test_a_removal_without_a_server_is_made_good_at_the_next_start(site):
 
 
 def test_a_restored_backup_can_not_hide_who_holds_keys(site, tmp_path):
-    """Of whom the store knows no leaf can't be put out by the tree: all go."""
-    site.gm("m0", 1)
+    """Of whom the store knows no leaf loses all keys over the leaves that it does know."""
+    gms = {name: site.gm(name, 1) for name in NAMES[:-1]}
     backup(site, tmp_path / "backup.db")
-    unknown = site.gm("m1")
+    unknown = site.gm("m11")
     site.store.close()
     site = Site(tmp_path / "backup.db", now=site.now)
     assert unknown.rekey(site.air[0].data) == "rekeyed"
-    remove(site, "m1")
-    assert unknown.rekey(site.air[-1].data) == "excluded"
+    assert set(unknown.path[:-1]) & set(gms["m10"].path), "it has keys that others have, too"
+    site.wait(20_000)
+    hear(site, gms)
+    remove(site, "m11")
+    site.wait(20_000)
+    keys = {key for _, key in unknown.path}
+    for out in [*site.air, *site.air]:
+        with suppress(InvalidUnwrap):  # what is new may have a Key ID that it knows from before
+            assert unknown.rekey(out.data) != "rekeyed"
+    for name, what in hear(site, gms).items():
+        assert [one for one in what if one != "repeat"] == ["passed on", "rekeyed"], name
+    assert group_of(site).epoch.era == 0
+    assert gms["m0"].tek[0] == group_of(site).epoch.tek_spi != unknown.tek[0]
+    assert not keys & set().union(*map(all_keys, gms.values())), "they share one still"
+
+
+def leave(site, gm, name):
+    gm.open(site.talk(gm.leave(), name), GSA_REGISTRATION)
+
+
+def test_who_left_and_was_put_out_by_a_rekey_is_removed_without_a_word(site):
+    gms = everybody(site)
+    gone = gms.pop("m5")
+    leave(site, gone, "m5")
+    site.wait(20_000)
+    site.send(site.server.rekey("line1", site.now))
+    site.wait(20_000)
+    hear(site, gms)
+    epoch = group_of(site).epoch
+    rows = len(group_of(site).rows)
+    remove(site, "m5")
+    site.wait(20_000)
+    assert site.air == [] and group_of(site).epoch == epoch
+    assert "m5" not in site.server.status(site.now)["groups"]["line1"]["absent"]
+    assert len(group_of(site).rows) == rows - 1, "its sender index is for others"
+    assert site.server.farewells(site.now) == []
+    again = site.connect(ForeignGM(b"m5", KEY, wants=1), "m5")
+    assert site.ask(again, "m5") == [notification(AUTHORIZATION_FAILED)]
+
+
+def test_who_left_and_was_not_put_out_yet_is(site):
+    gms = everybody(site)
+    gone = gms["m5"]
+    leave(site, gone, "m5")
+    site.wait(20_000)
+    hear(site, gms)
+    remove(site, "m5")
+    site.wait(5_000)
+    said = hear(site, gms)
+    assert "rekeyed" not in said.pop("m5")
+    assert all("rekeyed" in what for what in said.values())
+    assert group_of(site).epoch.era == 0
+
+
+@pytest.mark.parametrize("first", ["never came", "left and put out"])
+def test_after_a_restart_nobody_goes_for_one_that_is_not_there(site, first):
+    """The store may be a backup, and then it may hold keys: it loses them, as all others go on.
+    From then on the key server knows who has keys, until it is started again."""
+    gms = everybody(site)
+    for name in ("m3", "m5"):
+        leave(site, gms.pop(name), name)
+    site.wait(20_000)
+    site.send(site.server.rekey("line1", site.now))
+    site.wait(20_000)
+    hear(site, gms)
+    site = site.restart()
+    site.wait(20_000)
+    assert all("rekeyed" in what for what in hear(site, gms).values())
+    site.add("typo")
+    site.add("other")
+    remove(site, "typo" if first == "never came" else "m5")
+    site.wait(20_000)
+    for name, what in hear(site, gms).items():
+        assert [one for one in what if one != "repeat"] == ["passed on", "rekeyed"], name
+    epoch = group_of(site).epoch
+    assert (epoch.era, epoch.life) == (0, 1)
+    remove(site, "other")
+    remove(site, "m3")
+    assert site.air == [] and group_of(site).epoch == epoch
+    site.add("later")
+    site = site.restart()
+    assert not group_of(site).epoch.is_known
+    site.wait(20_000)
+    hear(site, gms)
+    number = group_of(site).epoch.number
+    remove(site, "later")
+    site.wait(20_000)
+    assert all("rekeyed" in what for what in hear(site, gms).values())
+    assert (group_of(site).epoch.number, group_of(site).epoch.era) == (number + 1, 0)
+
+
+def test_one_that_never_came_is_removed_without_a_server(site):
+    gms = everybody(site)
+    site.add("typo")
+    site.store.close()
+    store = sqlite.open_existing(site.path)
+    Authority(Ledger(store)).remove_without_server("typo")
+    store.close()
+    site = Site(site.path, now=site.now)
+    site.wait(20_000)
+    for name, what in hear(site, gms).items():
+        assert [one for one in what if one != "repeat"] == ["passed on", "rekeyed"], name
+    assert group_of(site).epoch.era == 0 and group_of(site).epoch.is_known
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_all_keys_over_many_leaves_go_in_portions_or_everybody_goes(
+    tmp_path, monkeypatch, private
+):
+    more = "" if private else 'carrier = "ip"\nprivate_attributes = false\n'
+    site = Site(tmp_path / "state.db", SITE + LINE1 + more)
+    for name in [*NAMES, "typo"]:
+        site.add(name)
+    gms = everybody(site)
+    site = site.restart()
+    site.wait(20_000)
+    hear(site, gms)
+    monkeypatch.setattr(moves, "_MOST_WRAPS", 8)
+    remove(site, "typo")
+    site.wait(20_000)
+    for name, what in hear(site, gms).items():
+        assert ("rekeyed" if private else "excluded") in what, name
+    assert group_of(site).epoch.era == (0 if private else 1)
+    assert group_of(site).epoch.is_known
+    site.store.close()
+
+
+def test_more_members_than_portions_hold_register_again(site, monkeypatch):
+    gms = everybody(site)
+    site.add("typo")
+    site = site.restart()
+    site.wait(20_000)
+    hear(site, gms)
+    monkeypatch.setattr(moves, "_MOST_RENEWED", len(NAMES) - 1)
+    remove(site, "typo")
+    assert all(what == ["excluded"] for what in hear(site, gms).values())
 
 
 def test_a_new_era_has_a_tree_of_its_own(site):

@@ -218,6 +218,74 @@ def test_killed_between_the_two_messages_it_says_both_again(bench):
     bench.events(server)
 
 
+def follows(bench, *members):
+    """Whether these have the present keys."""
+    spi = bench.status()["groups"]["line1"]["spi"]
+
+    def has(member):
+        found = [e for e in list(member.events) if e["event"] == "status"]
+        return found and (found[-1].get("detail") or found[-1]).get("spi") == spi
+
+    return all(map(has, members))
+
+
+def test_nobody_notices_that_one_is_removed_who_is_not_there(bench):
+    """It left, and the next rekey put it out; or it never came, and the key server was killed
+    since, so that it can't know that."""
+    bench.edit('atd = "0s"\ndtd = "1s"\n', UNHURRIED)
+    server = bench.serve()
+    sender = added(bench, "sender")
+    stay = [added(bench, "board"), added(bench, "desk", join)]
+    left = added(bench, "gone")
+    assert left.leave()[0] == 0
+    bench.taps.append(talker := Talker(sender, 0.02))
+    for one in stay:
+        wait_until(lambda one=one: len(numbers(one)) > 20)
+    bench.covey("rekey", "line1")
+    wait_until(lambda: follows(bench, sender, *stay))
+    epoch = bench.epoch()
+    said = bench.covey("member", "remove", "gone")
+    assert said == "Removed gone: it can register no more; its groups go on without it.\n"
+    assert bench.epoch() == epoch
+
+    events = bench.events(server, signal.SIGKILL)
+    server = bench.serve()
+    wait_until(lambda: follows(bench, sender, *stay))
+    bench.member("typo")
+    bench.member("other")
+    said = bench.covey("member", "remove", "typo")
+    assert "its groups go on without it." in said and "register again" not in said
+    wait_until(lambda: follows(bench, sender, *stay))
+    epoch = bench.epoch()
+    assert "Group" not in bench.covey("member", "remove", "other")
+    assert bench.epoch() == epoch
+    talker.stop()
+    check_complete(talker, stay)
+    for member in (sender, *stay):
+        assert not member.count("excluded"), "it was sent away"
+    events += bench.events(server)
+    assert "excluded_all" not in {event["event"] for event in events}
+
+
+@pytest.mark.parametrize("why", ["no tree", "nobody left"])
+def test_where_all_others_are_sent_away_the_command_says_so(bench, why):
+    if why == "no tree":
+        bench.edit("fresh_join = false\n", "fresh_join = false\nkey_tree = 0\n")
+    bench.edit('rejoin_spread = "0s"', 'rejoin_spread = "3s"')
+    server = bench.serve()
+    stays = [added(bench, "desk", join)] if why == "no tree" else []
+    added(bench, "gone", join)
+    said = bench.covey("member", "remove", "gone")
+    is_said = (
+        "Group line1: all others have to register again, and nobody sends for 3 s; it" in said
+    )
+    assert is_said == bool(stays)
+    assert ("go on without it" in said) != bool(stays)
+    for member in stays:
+        member.heard("registered", 2)
+    assert "excluded_all" in {event["event"] for event in bench.events(server)}
+
+
 DEGREE, LEAVES = 8, 8**5
 GOING, STAYING = [5, 69, 20_000], [30_000, 30_001, 30_002]  # leaves
 

@@ -101,6 +101,26 @@ def test_one_message_brings_it_to_all_who_were_there(site):
     assert gms["m0"].keys.order == [6, 3, 0]
 
 
+def test_newcomers_wait_as_one_is_removed_that_never_came(site):
+    """After a restart the key server can't know that it didn't."""
+    gms = everybody(site)
+    site = site.restart()
+    site.wait(30_000)
+    assert follow(site, gms) == set(NAMES)
+    asked = {name: ask(site, name, wants=1) for name in ("n0", "n1")}
+    assert not any(answer for _, _, answer in asked.values())
+    remove(site, "n5")
+    site.wait(20_000)
+    assert follow(site, gms) == set(NAMES) and group_of(site).epoch.era == 0
+    for name, (gm, _, _) in asked.items():
+        take(gm, site.answered(gm, name))
+        gms[name] = gm
+    site.wait(20_000)
+    site.send(site.server.rekey("line1", site.now))
+    site.wait(20_000)
+    assert follow(site, gms) == set(gms)
+
+
 @pytest.mark.parametrize("backward", [True, False])
 def test_a_newcomer_with_everything_ever_sent_and_an_evicted_friend(tmp_path, backward):
     """It tries each of its keys on each message since the group's beginning, under the Rekey SAs

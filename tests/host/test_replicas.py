@@ -545,6 +545,51 @@ def test_an_eviction_is_told_to_its_end_by_another(site):
     assert site.holder.group.epoch.number == max(crowd.epochs)
 
 
+def test_who_takes_over_knows_who_has_keys_and_who_begins_a_run_does_not(site):
+    crowd = Crowd(site)
+    for name in NAMES:
+        crowd.come(name, site.followers[0])
+    crowd.gms["m5"].open(
+        site.followers[0].talk(crowd.gms.pop("m5").leave(), "m5"), GSA_REGISTRATION
+    )
+    site.add("n0", "n1", "n2")
+    site.wait(20_000)
+    site.send(site.holder.server.rekey("line1", site.now), site.holder)
+    site.wait(20_000)
+    crowd.hear()
+    site.holder.kill()
+    site.settle()
+    site.wait(20_000)
+    crowd.hear()
+    number = site.holder.group.epoch.number
+    for name in ("m5", "n0"):
+        site.send(site.holder.server.remove_member(name, site.now), site.holder)
+    site.wait(1_000)
+    assert {one.group.epoch.number for one in site.living} == {number}
+
+    for one in site.living:
+        one.kill()
+    for name in site.all:
+        site.restart(name)
+    site.settle()
+    site.wait(20_000)
+    crowd.hear()
+    assert crowd.current() == set(NAMES) - {"m5"}
+    assert [one.group.epoch.is_known for one in site.living] == [False] * 3
+    site.send(site.holder.server.remove_member("n1", site.now), site.holder)
+    site.wait(20_000)
+    crowd.hear()
+    assert crowd.current() == set(NAMES) - {"m5"}
+    assert [one.group.epoch.is_known for one in site.living] == [True] * 3
+    site.holder.kill()
+    site.settle()
+    number = site.holder.group.epoch.number
+    site.send(site.holder.server.remove_member("n2", site.now), site.holder)
+    site.wait(1_000)
+    assert {one.group.epoch.number for one in site.living} == {number}
+    assert site.holder.group.epoch.era == 0
+
+
 def test_an_eviction_of_which_nothing_was_sent(site):
     crowd = Crowd(site)
     for name in NAMES:

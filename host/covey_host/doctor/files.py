@@ -1,5 +1,6 @@
 """A site: who may read its secrets, whether its policy is sound and its key server there."""
 
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ def findings(site: Site) -> Iterator[Finding]:
         yield fail("policy", problem.sentence.rstrip("."), "Correct covey.toml.")
         return
     yield ok("policy", f"covey.toml is sound; groups: {', '.join(rules.groups) or 'none yet'}")
+    yield from _identities(site, rules.identity)
     try:
         answer = control.call(site.control, {"do": "status"})
     except Problem as problem:
@@ -69,6 +71,22 @@ def _is_open(path: Path) -> bool:
     with suppress(OSError):
         return bool(stat.S_IMODE(os.stat(path).st_mode) & _OTHERS)
     return False
+
+
+def _identities(site: Site, identity: str) -> Iterator[Finding]:
+    """Members that take another name for the key server's, by their files here."""
+    others = []
+    for path in sorted(site.members.glob("*/covey.json")):
+        with suppress(OSError, ValueError, AttributeError):  # `covey why` tells of those
+            if json.loads(path.read_bytes()).get("idr") not in (None, identity):
+                others.append(path.parent.name)
+    if others:
+        names = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+        fix = (
+            "Put `identity` in covey.toml back, or bring each of them a covey.json with this idr."
+        )
+        said = f"by the idr in their covey.json {names} refuse a key server named {identity!r}"
+        yield fail("identity", said, fix)
 
 
 def _running(server: dict) -> Iterator[Finding]:

@@ -77,6 +77,13 @@ class Epoch:
     seats: Seats = ()  # with source authentication: who may send, who checks
     clock: bytes = b""  # by which senders are proven: its name
     birth: Birth | None = None  # where several key servers share the store
+    known_life: int = 0  # since that one began, nobody has keys but whom the store knows
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the store knows of all who have keys. After a start in this era it may be a
+        restored backup: of who registered after that was made it knows nothing."""
+        return self.life == self.known_life
 
     @property
     def destination(self) -> tuple[str, int]:
@@ -148,6 +155,7 @@ def next_epoch(
         shape,
         _new_rekey_sa(random, shape, rekey_spi),
         **_new_tek(random, shape, tek_spi, {epoch.tek_spi, epoch.next_tek_spi}),
+        known_life=0 if excludes else epoch.known_life,
     )
 
 
@@ -183,6 +191,7 @@ def decode_state(value: bytes) -> tuple[Epoch, Outbox]:
         seats=tuple(_seat(seat) for seat in fields.get("seats", ())),
         clock=bytes.fromhex(fields.get("clock", "")),
         birth=_birth(fields["birth"]) if "birth" in fields else None,
+        known_life=fields.get("known_life", 0),  # a store from before it was kept
         **{name: bytes.fromhex(fields[name]) for name in _OCTETS},
     )
     return epoch, tuple(_parcel(parcel) for parcel in state["outbox"])

@@ -36,7 +36,7 @@ from .keytree import Draft, KeyTree, Node
 from .ledger import Changes, Ledger
 from .moves import Standing
 from .newcomers import Newcomers, NotYet
-from .policy import INBAND, REKEY_AT, TESLA, GroupPolicy
+from .policy import INBAND, REKEY_AT, TESLA, UNICAST, GroupPolicy
 from .rekeyer import Rekeyer
 from .repeats import Repeats
 from .roles import Role
@@ -107,9 +107,11 @@ class Group:
             return
         shape = self.policy.shape
         excludes = not self._can_evict(evicted)
+        unknown = self._has_unknown(evicted)
         excludes |= self.is_inband  # the IKE SAs of its members are lost, and with them all ways
         excludes |= senders.is_used_up(shape, self.epoch.life + 1)
-        plan = self.plan(now_ms, excludes=excludes, started=True, gone=evicted)
+        how = {"excludes": excludes, "started": True, "unknown": unknown}
+        plan = self.plan(now_ms, gone=evicted, **how)
         self._carry_out(plan, now_ms, more)
 
     def rekey(self, now_ms: int) -> None:
@@ -139,6 +141,7 @@ class Group:
         excludes: bool = False,
         started: bool = False,
         gone: frozenset[str] = frozenset(),
+        unknown: bool = False,
     ) -> Plan:
         """Decide on the next epoch. To be written by the caller, then given to believe()."""
         was = Standing(
@@ -156,7 +159,7 @@ class Group:
         asking = self._newcomers.asking(now_ms)
         how = {"excludes": excludes, "started": started, "gone": gone, "joins": joins}
         how |= {"asking": asking, "chains": self.chains, "clock": self._clock_name()}
-        how["birth"] = self._birth()
+        how |= {"birth": self._birth(), "unknown": unknown}
         return succession.decide(was, self._rekeyer, self._random, now_ms, **how)
 
     def believe(self, plan: Plan, now_ms: int) -> None:
@@ -311,29 +314,53 @@ class Group:
         return [(self.epoch, NEVER), *former]
 
     def forgetting(self, member: str) -> Changes:
-        """The write that takes away what is known of a member without keys."""
+        """The write that takes away what is known of a member without keys. Its sender indexes go
+        to others, unless these are what others check senders by."""
+        enrolled = self._roster.members.get(member)
+        is_here = enrolled is not None and enrolled.era == self.epoch.era
+        if is_here and self.epoch.shape.source_auth == sources.NONE:
+            return self._roster.removing(frozenset([member]))  # it was put out by other keys
         return self._roster.forgetting(member)
 
     def may_hold_keys(self, member: Member) -> bool:
         """Whether the member may have keys that still protect something, left or not.
 
-        Since a start in this era the store may be a restored backup, and then it does not know
-        who registered after it was made: whoever might have, may have.
+        Who registered in this era has them, unless a rekey has taken its leaf since it left. And
+        where the store may not know of all who registered: whoever might have, may have.
         """
-        enrolled = self._roster.members.get(member.name)
-        if enrolled is not None and enrolled.era == self.epoch.era:
+        if self._has_known_keys(member.name):
             return True
-        return self.epoch.life > 0 and member.may_join(self.policy.name)
+        return not self.epoch.is_known and member.may_join(self.policy.name)
 
-    def can_evict(self, members: frozenset[str]) -> bool:
-        """Whether others need not register again when these, which have keys, are put out."""
-        return self.is_inband or self._can_evict(members)
+    def _has_known_keys(self, member: str) -> bool:
+        enrolled = self._roster.members.get(member)
+        if enrolled is None or enrolled.era != self.epoch.era:
+            return False
+        return self._tree is None or enrolled.leaf is not None or enrolled.relayed
+
+    def evicting(self, holders: frozenset[str], others: frozenset[str], now_ms: int) -> Plan:
+        """Decide on the next epoch, in which these are no more. holders: who may hold keys."""
+        excludes = not self.is_inband and not self._can_evict(holders)
+        how = {"excludes": excludes, "unknown": self._has_unknown(holders)}
+        return self.plan(now_ms, gone=holders | others, **how)
 
     def _can_evict(self, members: frozenset[str]) -> bool:
-        """Who has a leaf is put out by taking it, who has data keys only by replacing these."""
-        era = self.epoch.era
-        with_leaf = self._roster.leaving(era, members) if self._tree else {}
-        return all(m in with_leaf or self._roster.is_relayed(m, era) for m in members)
+        """Whether others need not register again when these are put out: as far as the messages
+        that it takes can be sent at all. Who has data keys only is put out by replacing these."""
+        if self._tree is not None or self.epoch.shape.delivery == UNICAST:
+            return True
+        return all(self._roster.is_relayed(member, self.epoch.era) for member in members)
+
+    def _has_unknown(self, members: frozenset[str]) -> bool:
+        """Whether one of them may have keys by a leaf that the tree doesn't know, so that all keys
+        over known leaves have to go. With a leaf it is put out by taking that one."""
+        if self._tree is None or self.epoch.shape.delivery == UNICAST:
+            return False
+        return not all(map(self._has_known_keys, members))
+
+    def knows(self, member: str) -> bool:
+        """Whether it has been here."""
+        return member in self._roster.members
 
     def keeps_time_for(self, member: str) -> bool:
         """Whether senders are proven by time, and this member may ask for it."""

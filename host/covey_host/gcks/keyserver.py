@@ -35,7 +35,14 @@ from .spis import Spis
 from .timers import NEVER
 
 _LAST_WRITES = 1000  # at the end
+_IDENTITY = "site/identity"  # by which members know this key server: as it was last
 _MOST_EVENTS = 1000  # kept for whoever reads them; the oldest go first
+
+
+OTHER_IDENTITY = (
+    "identity in covey.toml is {now!r} and was {was!r}: members whose idr is {was!r} refuse this"
+    " key server. Put it back, or bring each member a covey.json with the new idr."
+)
 
 
 class KeyServer:
@@ -72,7 +79,7 @@ class KeyServer:
         self._diary = Diary(store, None, self._authority, time)
         self._groups: dict[str, Group] = {}
         self._retired: list[Group] = []  # gone from policy, still saying so
-        self._left_groups: list[Group] = []  # by whom was removed last
+        self._left_groups: putout.Plans = []  # by whom was removed last
         self._epochs: dict[str, Epoch] = {}  # as they were last told of
         self._responder: Responder | None = None
         self._held: list[tuple[str, dict]] | None = None  # events of together(), until it is done
@@ -89,6 +96,7 @@ class KeyServer:
         self._begin(Ledger(self._store, self._store.acquire_term(f"key server {os.getpid()}")))
         for policy in self._policy.groups.values():
             self._start_group(policy, now_ms)
+        self._check_identity(self._policy.identity)
         self._renew()
         return self._due(now_ms)
 
@@ -124,6 +132,14 @@ class KeyServer:
             self._spis,
         )
         self.relay = Relay(self._groups, self._responder.told, self.counters)
+
+    def _check_identity(self, now: str) -> None:
+        """Whether members know this key server by the name that it has now."""
+        was = self._ledger.read(_IDENTITY)
+        if was is not None and was.decode() != now:
+            self._tell("trouble", reason=OTHER_IDENTITY.format(was=was.decode(), now=now))
+        if was is None or was.decode() != now:
+            self._ledger.write({_IDENTITY: now.encode()})
 
     def _renew(self) -> None:
         """The key server's certificate, if it is time."""
@@ -278,9 +294,10 @@ class KeyServer:
 
     def remove_members(self, names: list[str], now_ms: int) -> list[Out]:
         """Evict members at once, all or none: the others of their groups get new keys, by two
-        messages where there is a key tree, each by itself in an inband group or with unicast
-        delivery. Without a tree, or where the store knows of no leaf (it may be a restored
-        backup), everybody is sent away, and those that remain come back."""
+        messages where there is a key tree, or more where one may have a leaf that the store knows
+        nothing of (it may be a restored backup); each by itself in an inband group or with unicast
+        delivery. Without a tree, or where there are too many for that, everybody is sent away,
+        and those that remain come back. Where none of them has keys, others hear nothing."""
         members, changes = self._authority.removal(names)
         plans, more = putout.planned(self._groups.values(), members, now_ms, self._changed_one)
         rights = {m.name: [name for name in m.groups if m.may_join(name)] for m in members}
@@ -330,7 +347,7 @@ class KeyServer:
     def _put_out(self, plans: putout.Plans, now_ms: int) -> None:
         """The plans are in the store."""
         putout.believe(plans, now_ms)
-        self._left_groups = [group for group, _ in plans]
+        self._left_groups = plans
         self.relay.is_stale = True
 
     @property
@@ -339,11 +356,13 @@ class KeyServer:
         return self._policy
 
     def farewells(self, now_ms: int) -> list[dict]:
-        """Of the latest removal: how long until it is through, in whole seconds."""
+        """Of the latest removal: how long until it is through, in whole seconds, and whether
+        others have to register again."""
         found = []
-        for group in self._left_groups:
+        for group, plan in self._left_groups:
             reads_s, heard_s = group.farewell_s(now_ms)
-            found.append({"group": group.policy.name, "reads_s": reads_s, "heard_s": heard_s})
+            facts = {"group": group.policy.name, "reads_s": reads_s, "heard_s": heard_s}
+            found.append({**facts, "dismisses": plan.dismisses})
         return found
 
     def reload(self, policy: SitePolicy, now_ms: int) -> list[Out]:
@@ -367,6 +386,8 @@ class KeyServer:
             elif group.policy != wanted:
                 group.adopt(wanted, now_ms)
                 self._changed_one()
+        if policy.identity != self._policy.identity:
+            self._check_identity(policy.identity)
         self._policy = self._responder.policy = policy
         self.relay.is_stale = True
         self._rekeyer.most_len = most_len(policy)

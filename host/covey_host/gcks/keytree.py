@@ -246,6 +246,12 @@ class Draft:
                 break
             self.nodes[level, index] = NO_NODE
 
+    def renew_all(self) -> None:
+        """Every key over a member's own goes: whoever has such keys, and no leaf in this tree,
+        can follow no more. To be followed by replace()."""
+        self._lets_go = True
+        self._changed.update(leaf for leaf in range(self.sizes[0]) if self.node(0, leaf))
+
     def replace(self) -> list[Wrap]:
         """New keys for all that lies over those who joined or left in this draft.
 

@@ -2,6 +2,7 @@
 
     few leave, or come    each message has a way for all who stay (RFC 9838 section 3.2.3)
     many                  in portions: each has a way for some
+    whoever has no leaf   all keys over those of members are replaced: as either, by the number
 
 Decided on a draft of the tree, from which nothing follows yet: see succession.py.
 """
@@ -32,6 +33,7 @@ _MOST_ROUNDS = 16  # where members don't know of portions; if it takes more, all
 _PORTION_DATAGRAMS = 2  # of one portion, where it could be four: those are lost twice as often
 _FRAGMENT_LEN = 61  # octets of a datagram around a fragment
 _MOST_PORTIONS = 1024  # 2 MB; if it takes more, all go
+_MOST_RENEWED = 40_000  # members, all keys over whose own are replaced: as many portions hold
 _PORTIONS_A_GAP = 10  # sent in evict_gap: so fast a board says of one that it is for others
 
 
@@ -83,24 +85,28 @@ def planned(
     joins: dict[str, bool],
     *,
     in_fragments: bool,
+    unknown: bool = False,
 ) -> Moves | None:
     """Whose leaves are taken, who gets one, and what that does to the tree. None where no messages
-    can say it. in_fragments: all can put them together."""
+    can say it. in_fragments: all can put them together. unknown: whoever has keys and no leaf is
+    to lose them, too."""
     if was.tree is None:
         return Moves()
+    if unknown and was.tree.members > _MOST_RENEWED:
+        return None
     has_portions = was.epoch.shape.private_attributes
     joins = {member: has for member, has in joins.items() if member not in gone}
     limit = _FEW_ROUNDS if has_portions else _MOST_ROUNDS
     room = _room(rekeyer, in_fragments)
-    moves = _in_rounds(was, random, gone, joins, room, limit)
+    moves = _in_rounds(was, random, gone, joins, room, limit, unknown)
     if has_portions:
         if moves is not None and len(moves.joined) == len(joins):
             return moves
         rooms = _portion_room(rekeyer, in_fragments), room
-        some = (_in_portions(was, random, gone, joins, most) for most in rooms)
+        some = (_in_portions(was, random, gone, joins, most, unknown) for most in rooms)
         return next(filter(None, some), moves)
-    if moves is None and joins and was.roster.leaving(was.epoch.era, gone):
-        return _in_rounds(was, random, gone, {}, room, limit)  # newcomers wait
+    if moves is None and joins and (unknown or was.roster.leaving(was.epoch.era, gone)):
+        return _in_rounds(was, random, gone, {}, room, limit, unknown)  # newcomers wait
     return moves
 
 
@@ -111,6 +117,7 @@ def _in_rounds(
     joins: dict[str, bool],
     room: int,
     limit: int,
+    unknown: bool,
 ) -> Moves | None:
     """As RFC 9838 has it: each message has a way for everybody that stays. Newcomers, as many as
     fit, wait for the next rekey otherwise."""
@@ -121,10 +128,14 @@ def _in_rounds(
     first = draft.settling(_most(was, beside)) if joins else []
     joined = _placed(was, draft, joins, _most(was, beside))
     leaving = _leaving(was, gone, joined)
-    if leaving:
+    if leaving or unknown:
         most = min(_MOST_WRAPS, _most(was, room))
-        rounds = draft.rounds(leaving.values(), most, limit - len(first))
-        if rounds is None:
+        if unknown:
+            draft.renew_all()
+            rounds = [draft.whole(leaving.values())]
+        else:
+            rounds = draft.rounds(leaving.values(), most, limit - len(first))
+        if rounds is None or unknown and len(rounds[0].wraps) > most:
             return None
         steps, joins_round = [[one] for one in first + rounds], None
     else:
@@ -132,18 +143,26 @@ def _in_rounds(
         joins_round = Round(draft.replace(), draft.tops()) if joined else None
         if joins_round and was.epoch.shape.source_auth != NONE:  # up to 2,600 octets besides
             steps, joins_round = [*steps, [joins_round]], None
-    moves = Moves(leaving, joined, draft if leaving or joined else None, steps, joins_round)
+    is_drawn = leaving or joined or unknown
+    moves = Moves(leaving, joined, draft if is_drawn else None, steps, joins_round)
     return moves if _fits(moves, was.epoch.shape, room, beside) else None
 
 
 def _in_portions(
-    was: Standing, random: Random, gone: frozenset[str], joins: dict[str, bool], room: int
+    was: Standing,
+    random: Random,
+    gone: frozenset[str],
+    joins: dict[str, bool],
+    room: int,
+    unknown: bool,
 ) -> Moves | None:
     """All at once, in messages of which each member needs one. None where nobody would be left,
     too."""
     draft = Draft(was.tree, random)
     joined = _placed(was, draft, joins, None)
     leaving = _leaving(was, gone, joined)
+    if unknown:
+        draft.renew_all()
     portions = cut(draft.whole(leaving.values()), room, *_lens(was.epoch.shape))
     moves = Moves(leaving, joined, draft, [portions])
     is_right = 0 < len(portions) <= _MOST_PORTIONS and _fits(moves, was.epoch.shape, room, room)

@@ -33,12 +33,13 @@ def planned(
         gone = frozenset(m.name for m in known.values() if group.may_hold_keys(m))
         seated = known.keys() & group.seated
         if gone or seated:
-            excludes = not group.can_evict(gone)
-            plan = group.plan(now_ms, excludes=excludes, gone=gone | seated)
+            absent = frozenset(name for name in known if group.knows(name))
+            plan = group.evicting(gone, absent | seated, now_ms)
             plans.append((group, plan))
             changes |= plan.changes
-        for name in known.keys() - gone - seated:
-            changes |= group.forgetting(name)
+        else:
+            for name in known:
+                changes |= group.forgetting(name)
         between()
     return plans, changes
 

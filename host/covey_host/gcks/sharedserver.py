@@ -156,6 +156,7 @@ class SharedKeyServer(KeyServer):
                 self._again(work, now_ms)
                 self._changed_one()
             self._again(partial(self._end_former, now_ms), now_ms)
+            self._again(partial(self._check_identity, self._policy.identity), now_ms)
             self._again(self._renew, now_ms)
         except BaseException:  # half a holder is none: what is left undone the next one finds
             self._unsent += self.step_down(now_ms)

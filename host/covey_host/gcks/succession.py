@@ -49,6 +49,7 @@ class Plan:
     evicts: bool = False  # somebody is put out, while all others follow
     reserved: dict[int, Row] = field(default_factory=dict)  # sender indexes of seats
     keeps: bool = False  # sender indexes of those that are gone from others
+    dismisses: bool = False  # others are there, and have to register again
     late_ms: int = 0  # for which members hear of it later than decided, but are told the same
 
 
@@ -66,15 +67,17 @@ def decide(
     chains: Chains,
     clock: bytes,
     birth: Birth | None,
+    unknown: bool = False,
 ) -> Plan:
     """excludes: all have to register again. started: the key server was. gone: who is not to
     follow; with a key tree those who left by themselves don't either. joins: newcomers that wait
     for a leaf with new keys over it, and whether each can put fragments together. asking: who
     waits, and as what. clock: its name, where senders are proven by time. birth: where others are
-    to be told of it."""
+    to be told of it. unknown: nobody is to follow whose leaf isn't in the key tree."""
     old, policy = was.epoch, was.policy
     in_fragments = was.roster.can_all_fragment(old.era)
-    moves = planned(was, rekeyer, random, gone, joins, in_fragments=in_fragments)
+    how = {"in_fragments": in_fragments, "unknown": unknown}
+    moves = planned(was, rekeyer, random, gone, joins, **how)
     excludes = excludes or old.shape != policy.shape or moves is None
     excludes = excludes or not all(one.tops for step in moves.steps for one in step)  # nobody left
     if excludes:
@@ -86,6 +89,8 @@ def decide(
     left = was.roster.leaving(old.era, gone).keys() - asking.keys()
     new, reserved = _seated(was, new, random, gone | left, asking, excludes)
     new = replace(new, clock=clock)
+    if unknown and not excludes:
+        new = replace(new, known_life=new.life)
     come_back = excludes or started and any(parcel.excludes for parcel in was.outbox)
     evicts = bool(steps or gone) and not excludes
     delays_s = policy.delays_s(evicts)
@@ -124,7 +129,9 @@ def decide(
         changes |= more
     elif draft:
         changes |= tree.pages(draft, was.prefix)
-    what = vacated, tree, draft, moves.joined, evicts, reserved, keeps
+    others = was.roster.count(old.era) - sum(was.roster.is_active(m, old.era) for m in gone)
+    dismisses = excludes and others > 0
+    what = vacated, tree, draft, moves.joined, evicts, reserved, keeps, dismisses
     return Plan(new, outbox, changes, activate_ms, end_ms, gone, *what)
 
 
