@@ -112,8 +112,8 @@ def _memory(
     if proven:
         takes += f", with source_auth about {proven} more"
     return [
-        f"{takes}, and board {board.id} may have only {board.heap} ({board.heap_from}):"
-        f" {_remedy(member, has, board, machine, where)}."
+        f"{takes}, and board {board.id} may have only {board.heap} ({board.heap_from}), so it"
+        f" may not start: {_remedy(member, has, board, machine, where)}."
     ]
 
 
