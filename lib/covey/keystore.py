@@ -129,8 +129,8 @@ class KeyStore:
             return False
         sa.end, sa.atd, sa.may_send = Timer(), Timer(), False
         slot = self.sas.index(None)
-        self.sas[slot] = sa
         self._path.enter(slot, sa.spi, sa.words)
+        self.sas[slot] = sa
         self.renew(sa, now_ms, sa.lifetime_s)
         return True
 

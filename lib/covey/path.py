@@ -96,8 +96,9 @@ class DataPath:
     def enter(self, slot, spi, sa_words):
         """Packets of this SPI are known from now on, and sent under it if it is chosen."""
         at = _RECORDS + _RECORD * slot
+        number = word_of(spi)  # it may take heap: before anything is changed
         link(self.words, at + 1, sa_words)
-        self.words[at] = sa_words[_SPI] = word_of(spi)
+        self.words[at] = sa_words[_SPI] = number
 
     def leave(self, slot):
         """They are not any more."""

@@ -132,8 +132,8 @@ class DataSA:
 
     def track(self, senders):
         """The windows of those whose packets come are in this SenderTable."""
-        self.senders = senders
         link(self.words, _TABLE_OF, senders.words)
+        self.senders = senders  # behind: what the words lead to is kept alive
 
     def wipe(self):
         """Forget the key. The SA is of no use afterwards."""

@@ -390,3 +390,26 @@ def test_no_heap_when_something_ends():
 
     locked(step)
     assert store.live() == []
+
+
+def test_an_sa_is_entered_whole_or_not_at_all():
+    """On a board whose heap lies high an address is no small int, nor is this SPI anywhere."""
+    path = DataPath(1, _BUFFER, _BUFFER, 0)
+    known = list(path.words)
+    for spi in (b"\x00\x00\x01\x7f", _A):
+        sa = data_sa(spi)
+        try:
+            locked(lambda: path.enter(0, spi, sa.words))
+        except MemoryError:
+            assert spi != _A, "to link takes heap"
+            assert list(path.words) == known and not sa.words[0]
+        else:
+            assert sa.words[0]
+            path.leave(0)
+
+
+def test_windows_are_linked_without_heap():
+    sa = data_sa(_A)
+    senders = sa.senders
+    locked(lambda: sa.track(senders))
+    assert sa.senders is senders

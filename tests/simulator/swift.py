@@ -6,7 +6,8 @@ While a Swift is in force:
     p256.Verifier.verify    lib's, once for each (key, digest, signature): members that check the
                             same message share the answer; so with the tables of a key
     keywrap.unwrap_job      lib's, once for each (KEK, wrapped key, length)
-    rekey._take_apart       lib's, once for each text of a GSA_REKEY: what comes of it is only read
+    rekey._take_apart       lib's, once for each text of a GSA_REKEY, and
+    rekey._parse            of its GSA and KD: what comes of it is only read
     KeyWork.step            as it is, one slice behind the other: no time passes in between anyway
     Rekey.work              as it is, and counted: .worked
     GCMContext.seal         as it is, and watched: no (key, nonce) pair may come twice
@@ -35,6 +36,7 @@ class Swift:
         self._tables = {}
         self._unwrapped = {}
         self._parts = {}
+        self._told = {}
         self._undo = []
 
     def __enter__(self):
@@ -43,6 +45,7 @@ class Swift:
         self._patch(p256.Verifier, "prepare", self._shared_prepare(p256.Verifier.prepare))
         self._patch(keywrap, "unwrap_job", self._shared_unwrap(keywrap.unwrap_job))
         self._patch(rekey, "_take_apart", self._shared_parts(rekey._take_apart))
+        self._patch(rekey, "_parse", self._shared_parse(rekey._parse))
         self._patch(KeyWork, "step", _whole(KeyWork.step))
         self._patch(rekey.Rekey, "work", _counted(rekey.Rekey.work))
         self._patch(rekey.Rekey, "worked", 0)
@@ -99,10 +102,22 @@ class Swift:
         def shared(opened, made):
             key = opened.first, bytes(opened.inner)
             if key not in self._parts:
-                auth = yield from take_apart(opened, made)
-                _keep(self._parts, key, (made.policy, made.keys, made.deletes, auth))
-            made.policy, made.keys, made.deletes, auth = self._parts[key]
-            return auth
+                told = yield from take_apart(opened, made)
+                _keep(self._parts, key, (made.deletes, *told))
+            made.deletes, auth, brought = self._parts[key]
+            return auth, list(brought)
+
+        return shared
+
+    def _shared_parse(self, parse):
+        def shared(brought, made):
+            key = tuple(map(bytes, brought))
+            if key and key not in self._told:
+                yield from parse(list(brought), made)
+                _keep(self._told, key, (made.policy, made.keys))
+            if key:
+                made.policy, made.keys = self._told[key]
+                brought.clear()
 
         return shared
 

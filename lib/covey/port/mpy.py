@@ -51,7 +51,9 @@ _MASK = const(0x3FFFFFFF)  # ticks wrap at 2^30
 _ECB = const(1)
 buffer = bytearray  # the heap never moves it
 _BUILT = const(2026)  # a clock that shows an earlier year was never set
-_FILLINGS = const(16)  # to a step, and to a look where they lie: more would fill what is to stay
+_FILLINGS = const(16)  # to a look where they lie: more would fill what is to stay
+_OF_A_STEP = const(127)  # pairs, and one: eight looks
+_MOST_PAIRS = const(8192)  # with so much free, no search is as long as more of them would take
 _SPARE = const(20480)  # octets that stay free for the work itself, and for all others meanwhile
 
 if time.ticks_add(0, -1) == _MASK:  # a 32-bit board: its clock is the contract's
@@ -93,7 +95,7 @@ def tidy(filling):
     if is_first:
         yield
         free = mem_free()  # takes as long as collecting
-        _left = max(min(free // 3, free - _SPARE) // _PAIR, 0)
+        _left = min(max(min(free // 3, free - _SPARE) // _PAIR, 0), _MOST_PAIRS)
         yield
     try:
         if is_first:
@@ -105,7 +107,7 @@ def tidy(filling):
                 filling = (filling, None)
             _left -= _FILLINGS
             at = id(filling) >> 4
-            if is_first:
+            if is_first and _left & _OF_A_STEP < _FILLINGS:
                 yield
     except MemoryError:
         filling = None  # others need it more

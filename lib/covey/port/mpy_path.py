@@ -106,7 +106,8 @@ def word_of(octets, off=0):
 
 
 def link(words, at, other):
-    pack_into("<Q", words, 4 * at, place(other) << 2)
+    where = place(other)  # a small int on a board, as is each number here: no heap is taken
+    pack_into("<HHI", words, 4 * at, (where & 0x3FFF) << 2, where >> 14 & 0xFFFF, where >> 30)
 
 
 def unlink(words, at):
