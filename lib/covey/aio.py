@@ -269,7 +269,12 @@ class Joined:
         member = self.member
         spi = bytes(member.tx[:4])
         if spi not in self._routes:  # installed just now
-            self._follow_groups()
+            try:
+                self._follow_groups()
+            except MemoryError:
+                self.membership.listening_changed = True  # the working task tries again
+                member.drops.count(DROP_CAPACITY)
+                return False
         return self._routes[spi].send(member.tx[:length]) is None
 
     def can_send(self):
@@ -488,19 +493,27 @@ class Joined:
     def _follow_groups(self):
         membership, groups = self.membership, self._groups
         membership.listening_changed = False
-        self._routes = {}  # nobody sends to where it was
         is_framed = membership.listening()
         for place in list(groups):
             if groups[place].is_framed is not is_framed.get(place):
                 self._drop_group(place)
+                self._routes = {}  # nobody sends to where it was
         for place in is_framed:
             if place is None:
                 self._relay()
             elif place not in groups:
-                groups[place] = carrier.open_for(place, is_framed[place], self.config)
-                self._reading(groups[place])
+                self._open(place, is_framed[place])
         routes = membership.routes()
         self._routes = {spi: groups[routes[spi]] for spi in routes}
+
+    def _open(self, place, is_framed):
+        way = carrier.open_for(place, is_framed, self.config)
+        try:
+            self._reading(way)
+            self._groups[place] = way
+        except MemoryError:  # none is here that nobody reads
+            shut(way)
+            raise
 
     def _relay(self):
         """By way of the key server's socket, which is read already."""

@@ -83,8 +83,11 @@ class Home:
         if _longer:  # its address found no memory: it is lost
             _longer.clear()
         n, source = port.recv_from(self.sock, member.rx, self._most, _longer)
+        if n == _NOTHING:
+            return None
         if n < 0:
-            return None if n == _NOTHING else member.drops.count(DROP_SOCKET)
+            self._most = _FRAME  # there may be no memory for a longer one
+            return member.drops.count(DROP_SOCKET)
         if n > self._most:
             self._long, self._most = _LONG, _LONGEST
             return member.drops.count(DROP_IKE_HEADER)

@@ -33,7 +33,8 @@ if hasattr(asyncio, "core"):  # MicroPython: its event loop polls the socket its
         yield asyncio.core._io_queue.queue_read(port.pollable(sock))
 
     def shut(way):
-        way.task.cancel()
+        if way.task is not None:  # else there was no memory for it
+            way.task.cancel()
         port.close(way.sock)
 
 else:
@@ -65,6 +66,7 @@ else:
                 loop.remove_reader(sock)
 
     def shut(way):
-        way.task.cancel()
+        if way.task is not None:  # else there was no memory for it
+            way.task.cancel()
         asyncio.get_running_loop().remove_reader(way.sock)  # its number may be another's at once
         port.close(way.sock)

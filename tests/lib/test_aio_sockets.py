@@ -112,6 +112,32 @@ def test_who_has_no_memory_for_its_sockets_is_inside_once_it_has():
     _on_each(story)
 
 
+def test_a_group_socket_that_finds_no_memory_for_its_task_is_opened_again():
+    async def story(world):
+        create_task, made = asyncio.create_task, []
+
+        def short(work):
+            made.append(1)
+            if len(made) == 3:  # behind those of the key server's socket and of the work
+                work.close()
+                raise MemoryError
+            return create_task(work)
+
+        number = _free_port()
+        asyncio.create_task = short
+        try:
+            receiver = await _entered(world, False, number)
+        finally:
+            asyncio.create_task = create_task
+        assert len(made) == 4
+        sender = await _entered(world, True, number)
+        assert await sender.send(b"heard")
+        assert await _take(receiver, 1) == [(b"heard", 0x41, False)]
+        await _left(sender, receiver)
+
+    _on_each(story)
+
+
 def test_empty_datagrams_to_the_group():
     """Before, between and behind packets, while its task waits and while it reads."""
 

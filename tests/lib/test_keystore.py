@@ -399,7 +399,7 @@ def test_an_sa_is_entered_whole_or_not_at_all():
     for spi in (b"\x00\x00\x01\x7f", _A):
         sa = data_sa(spi)
         try:
-            locked(lambda: path.enter(0, spi, sa.words))
+            locked(lambda spi=spi, sa=sa: path.enter(0, spi, sa.words))
         except MemoryError:
             assert spi != _A, "to link takes heap"
             assert list(path.words) == known and not sa.words[0]

@@ -1,7 +1,7 @@
 """Keys in work: whatever ends a job, and wherever, no key is left behind and nothing half done."""
 
 from covey import assignment, gsa, kd, keywork, sa
-from covey.drops import DROP_CAPACITY, DROP_REKEY_SPI
+from covey.drops import DROP_CAPACITY, DROP_GSA, DROP_REKEY_SPI, FormatError
 from covey.group import Group
 from covey.ike import GSA_REKEY, SKF
 from covey.keywork import FLOODED, FOLLOWED, IDLE, MISSED, TAKEN, KeyWork
@@ -224,6 +224,24 @@ def test_a_rekey_that_finds_no_memory_counts_as_forged_until_its_signature_is_go
             finally:
                 setattr(place, name, real)
         assert work._member.drops.of(DROP_CAPACITY) == 1 and not group.rekey.waiting
+
+
+def test_a_genuine_rekey_that_can_not_be_read_is_asked_about():
+    """As by a key server that speaks a newer form."""
+
+    def unknown(body):
+        yield
+        raise FormatError(DROP_GSA)
+
+    work, _ = _work()
+    real = gsa.parse_gsa_job
+    gsa.parse_gsa_job = unknown
+    try:
+        _following(work)
+        assert _steps(work) == [MISSED]
+    finally:
+        gsa.parse_gsa_job = real
+    assert work._member.drops.of(DROP_GSA) == 1
 
 
 def test_aes_that_fails_is_no_end():

@@ -157,6 +157,8 @@ def recv(sock, buf, most=0, longer=None, named=False):
             datagram, _source = datagram
         if len(datagram) < room:  # else it is longer, and lost
             n = len(datagram)
+        elif room < n:
+            return _TROUBLE
         if len(buf) < n <= most:
             longer.append(datagram)
     except (OSError, MemoryError) as e:
