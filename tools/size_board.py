@@ -28,7 +28,7 @@ from covey_host.board import boards, filesystem, image, members, mpyfile, need
 from covey_host.board import files as contents
 from covey_host.errors import Problem
 
-STEP = 4096  # octets of heap: no finer answer is sought
+STEP = 1024  # octets of heap: no finer answer is sought
 TIMES = 3  # one heap that is too small by a little may do, as the pieces happen to fall
 LEAST, MOST = 96 * 1024, 320 * 1024
 PATIENCE_S = 20  # until one trial has gone well; it takes about three
