@@ -261,7 +261,7 @@ def parse_chain(first, data):
     return finish(parse_chain_job(first, data))
 
 
-def emit_header(spi_i, spi_r, next_payload, exchange, flags, message_id, length):
+def emit_ike_header(spi_i, spi_r, next_payload, exchange, flags, message_id, length):
     head = spi_i, spi_r, next_payload, _VERSION, exchange, flags, message_id, length
     return struct.pack(">8s8sBBBBII", *head)
 
@@ -280,7 +280,7 @@ def open_message(ctx, data):
 def emit_head(spi_i, spi_r, exchange, flags, message_id, payloads, inner_len):
     """IKE header and generic header of SK before inner_len octets: 32 octets, lengths to match."""
     length = _HEADER + _GENERIC + inner_len
-    header = emit_header(spi_i, spi_r, iana.SK, exchange, flags, message_id, length)
+    header = emit_ike_header(spi_i, spi_r, iana.SK, exchange, flags, message_id, length)
     first = payloads[0][0] if payloads else iana.NO_NEXT_PAYLOAD
     return bytearray(header) + struct.pack(">BBH", first, 0, _GENERIC + inner_len)
 

@@ -120,7 +120,7 @@ def fragments(data):
         clear = b"\x2e\0\0\x05!" if kinds & 2 else b""  # a payload in front of it
         first = 43 if clear else kind
         clear = clear and bytes([kind]) + clear[1:]
-        head = ike.emit_header(
+        head = ike.emit_ike_header(
             b"spi.init", b"spi.resp", first, 39, 8, kinds >> 2 & 3, 28 + len(clear) + length
         )
         out = bytearray(head) + clear

@@ -161,13 +161,13 @@ FAULTS = {
     ),
     "an x beyond n": (
         "p256.py",
-        " or (r + N < P and x == (r + N) * zz % P)",
+        " or r + N < P and x == (r + N) * zz % P",
         "",
         (ECDSA, ECDSA_RAW),
     ),
     "an x beyond p": (
         "p256.py",
-        "(r + N < P and x == (r + N) * zz % P)",
+        "r + N < P and x == (r + N) * zz % P",
         "x == (r + N) * zz % P",
         (ECDSA, ECDSA_RAW),
     ),

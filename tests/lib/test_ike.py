@@ -70,13 +70,13 @@ def test_header_fields():
 
 
 def test_header_emit():
-    out = ike.emit_header(SPI_I, bytes(8), ike.SA, ike.IKE_SA_INIT, ike.FLAG_I, 0, 146)
+    out = ike.emit_ike_header(SPI_I, bytes(8), ike.SA, ike.IKE_SA_INIT, ike.FLAG_I, 0, 146)
     assert out == IKE_SA_INIT[:28]
 
 
 def test_header_large_message_id():
     # A u32 that is no small int on a 32-bit board.
-    out = ike.emit_header(SPI_I, SPI_R, 0, 37, ike.FLAG_R, 0xFFFFFFFE, 28)
+    out = ike.emit_ike_header(SPI_I, SPI_R, 0, 37, ike.FLAG_R, 0xFFFFFFFE, 28)
     assert out[20:24] == octets("fffffffe")
     assert ike.parse_header(out).message_id == 0xFFFFFFFE
 
@@ -92,9 +92,9 @@ def test_header_refused():
         (-1, "00"),  # an octet behind
     ):
         assert why_refused(ike.parse_header, patched(IKE_SA_INIT, off, field)) == DROP_IKE_HEADER
-    longest = ike.emit_header(SPI_I, SPI_R, 0, 34, 8, 0, 4096) + bytes(4096 - 28)
+    longest = ike.emit_ike_header(SPI_I, SPI_R, 0, 34, 8, 0, 4096) + bytes(4096 - 28)
     assert ike.parse_header(longest).length == ike.MOST_LEN == 4096
-    longest = ike.emit_header(SPI_I, SPI_R, 0, 34, 8, 0, 4097) + bytes(4097 - 28)
+    longest = ike.emit_ike_header(SPI_I, SPI_R, 0, 34, 8, 0, 4097) + bytes(4097 - 28)
     assert why_refused(ike.parse_header, longest) == DROP_IKE_HEADER
 
 

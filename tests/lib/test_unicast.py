@@ -129,7 +129,7 @@ def test_answers_that_are_none():
     for data, drop in wrong:
         assert talk.hear(data) == (drop, []), drop
     for kind in (ike.SK, ike.SKF):  # in clear, or with a hole where SK should be
-        bare = ike.emit_header(sa.spi_i, sa.spi_r, kind, *head, 28)
+        bare = ike.emit_ike_header(sa.spi_i, sa.spi_r, kind, *head, 28)
         assert talk.hear(bare) == ("ike_format", [])
     assert talk.gm.state == registration.REGISTERED
     assert talk.take(sa.answer(request, [])) == []

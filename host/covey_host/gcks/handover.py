@@ -100,7 +100,11 @@ def parse(data: bytes, random: Random) -> tuple[IkeSA, ike.Opened]:
     sa.proof = _payloads(fields.proof)
     head = sa.spi_i, sa.spi_r, 0, ike.GSA_AUTH, ike.FLAG_I, sa.next_request, _HEADER_LEN
     opened = ike.Opened(
-        ike.parse_header(ike.emit_header(*head)), [], b"", facts["first"], bytearray(fields.inner)
+        ike.parse_header(ike.emit_ike_header(*head)),
+        [],
+        b"",
+        facts["first"],
+        bytearray(fields.inner),
     )
     return sa, opened
 
