@@ -11,7 +11,8 @@ sockets, one the unicast socket, one lets Membership work and sends what it has 
 
 import asyncio
 
-from covey import carrier, port
+# ike by its name for its place alone: loaded behind home it would lie two imports deeper
+from covey import carrier, ike, port  # noqa: F401
 from covey import config as config_file
 from covey.drops import (
     DROP_CAPACITY,

@@ -244,6 +244,46 @@ def test_imports_point_upwards(name):
         )
 
 
+MOST_DEEP = 6  # each takes 4 KB of the 40 that a 32-bit MicroPython on a desktop lets be taken
+
+
+def loaded_first(name):
+    """What a file imports as it is loaded, in order; of the ports MicroPython's."""
+    if name == "port":
+        return ["port.mpy"]
+    body = ast.parse(FILES[name].read_text()).body
+    modules = [
+        f"{node.module}.{alias.name}"
+        for node in body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    ]
+    found = []
+    for module in modules:
+        _, _, rest = module.partition(".")
+        rest = rest if rest in PLACES else rest.rpartition(".")[0]
+        if module.startswith("covey.") and rest:
+            found.append(rest)
+    return found
+
+
+def test_no_import_lies_too_deep():
+    """In others that are not done yet, where main.py names covey.aio first."""
+    loaded = set()
+
+    def load(name, above):
+        if name in loaded:
+            return
+        loaded.add(name)
+        above = [*above, name]
+        assert len(above) <= MOST_DEEP, " > ".join(above)
+        for other in loaded_first(name):
+            load(other, above)
+
+    load("aio", [])
+    assert {"prf", "home", "port.mpy_path", "p256", "registration"} < loaded
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_viper_is_only_in_the_port(name):
     if name.startswith("port.mpy"):

@@ -19,6 +19,7 @@ from covey import port  # first: on a 32-bit interpreter nested imports use up t
 
 # isort: split
 import covey.aio
+from covey.loop import readable
 from onboard.cyclic import Pace, Reader, Writer, steady
 from onboard.instant import LEN, Announcer, Follower
 
@@ -45,15 +46,12 @@ class Plain:
     def __init__(self, group, number, interface):
         self._sock = port.group_socket(group, int(number), interface, 1)
         self._to = port.resolve(group, int(number))
-        self._waiter = None  # of a consumer: what comes back to a producer nobody reads
         self._buf = bytearray(_LONGEST)
 
     async def __aenter__(self):
         return self
 
     async def __aexit__(self, *_):
-        if self._waiter:
-            self._waiter.close()
         port.close(self._sock)
 
     def can_send(self):
@@ -63,7 +61,6 @@ class Plain:
         port.send(self._sock, payload, self._to)
 
     def __aiter__(self):
-        self._waiter = covey.aio._Waiter(self._sock)
         return self
 
     async def __anext__(self):
@@ -71,7 +68,7 @@ class Plain:
             n = port.recv(self._sock, self._buf)
             if n > 0:
                 return covey.aio.Packet(bytes(memoryview(self._buf)[:n]), None, False)
-            await self._waiter.wait()
+            await readable(self._sock)
 
 
 class Bench:
@@ -164,11 +161,20 @@ async def stdin():
     return reader
 
 
+async def last_word(work):
+    """What fails ends all of it: else whoever waits for our next line would do so for ever."""
+    try:
+        await work
+    except Exception as error:
+        print(type(error).__name__, error)
+        sys.exit(1)
+
+
 async def main(role, interval_ms, path, *where):
     bench = Bench(int(interval_ms))
     async with Plain(*where) if path == "-" else covey.aio.join(path) as member:
         steady()
-        work = asyncio.create_task(getattr(bench, role)(member))
+        work = asyncio.create_task(last_word(getattr(bench, role)(member)))
         print("ready")
         await bench.obey(await stdin())
         work.cancel()
