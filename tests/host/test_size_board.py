@@ -48,7 +48,7 @@ def test_a_member_lives_with_it_and_not_with_half(tool, where):
     board = boards.load("esp32c3")
     heap = need.heap_for(board.limits, where)
     with tool.Trial(board, where == need.IN_ROMFS) as trial:
-        enough = heap + tool.of_shims() + 2 * tool.STEP
+        enough = heap + tool.of_shims() + 8 * tool.STEP
         assert any(trial.lives(enough) for _ in range(3)), f"make size BOARD={board.id} KEEP=1"
         assert not trial.lives(heap // 2), f"make size BOARD={board.id} KEEP=1"
 
@@ -70,7 +70,7 @@ def test_the_smallest_is_found_by_halving(tool, needs):
     fake = Fake(needs)
     found = tool.smallest(fake)
     assert needs <= found <= needs + tool.STEP
-    assert len(set(fake.asked)) <= 8
+    assert len(set(fake.asked)) <= 9  # the most, and 224 steps halved eight times
 
 
 def test_none_is_enough(tool):
