@@ -214,10 +214,10 @@ class KeyWork:
                 group.put_out(self._now_ms)
             elif reason == DROP_KEY_PORTION:
                 self._member.missed_rekey = True  # ours was lost, and may come yet; or we are out
-            is_proven = group.rekey.is_proven
-            if reason in _GENUINE or is_proven and reason != DROP_REKEY_MESSAGE_ID:
+            if reason in _GENUINE:
                 return MISSED
-            if not is_proven and reason != DROP_REKEY_PORTION:
+            is_old = group.rekey.is_proven and reason == DROP_REKEY_MESSAGE_ID
+            if not is_old and reason != DROP_REKEY_PORTION:
                 self._candidates.doubt()
             return None
         self.reason = reason
