@@ -38,7 +38,7 @@ class Plan:
 
     epoch: Epoch
     outbox: Outbox
-    changes: Changes
+    changes: Changes = field(repr=False)  # rows with keys
     activate_ms: int
     end_ms: int = 0  # from when nobody takes what comes under the TEK before it
     gone: frozenset[str] = frozenset()  # members that this takes away
