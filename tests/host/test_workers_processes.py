@@ -143,9 +143,12 @@ def test_data_are_relayed_and_policy_is_followed(plant):
     plant.start("c", *UNICAST, on=listener)
     plant.all_hear_all()
     assert plant.relayed()["relay_sent"] > 0
-    # what is in force is what workers have: who was added since; identity can't be reloaded
+    # what is in force is what workers have: cookies are asked for from now on
+    plant.edit('identity = "', 'cookies_from = 0\nidentity = "')
     plant.covey("reload")
+    assert not plant.status()["counters"].get("cookie_asked")
     plant.member("late")
     path = plant.root / "members" / "late" / "covey.json"
     plant.members["late"] = member_process.join(path, "--listen")
     plant.members["late"].heard("registered")
+    wait_until(lambda: plant.status()["counters"].get("cookie_asked"))
