@@ -96,45 +96,70 @@ def columns(on_g, table, on_q):
             i ^= flip
             # With the highest digit -1 the whole point is the negative of the one with all
             # digits turned.
-            yield _entry(points, i & 15 if i & 16 else ~i & 15, i & 16)
+            at = (i & 15 if i & 16 else ~i & 15) * _ENTRY_LEN
+            y = _integer(points, at + 32)
+            yield _integer(points, at), y if i & 16 else P - y
 
 
 def comb_table(x, y, table):
-    """Job: the sixteen points of (x, y)'s table, into 1024 octets: x | y of each."""
-    teeth = bytearray(_TEETH * _ENTRY_LEN)
-    _put(teeth, 0, x, y)
+    """Job: the sixteen points of (x, y)'s table, into 1024 octets: x | y of each.
+
+    Coordinates lie there and in `zs` while they wait: an integer that comes of a division keeps
+    three times the octets of its value, and there would be ninety of them.
+    """
+    zs = bytearray((1 << _TEETH - 1) * _NUMBER_LEN)
+    z = 1
+    _put(table, zs, 0, x, y, z)
+    spread = (None,) * _SPREAD
     for tooth in range(1, _TEETH):
-        x, y = yield from _multiple(x, y, (None,) * _SPREAD)
-        _put(teeth, tooth, x, y)
-        yield
-    for i in range(1 << _TEETH - 1):
-        # No sum is infinite or doubles: a nonzero multiple of the point, of less than n, each.
-        summands = [_entry(teeth, bit, i >> bit & 1) for bit in range(_TEETH - 1)]
-        point = yield from _multiple(x, y, summands)
-        _put(table, i, point[0], point[1])
-        yield
+        x, y, z = yield from walk(x, y, z, spread)
+        _put(table, zs, tooth, x, y, z)
+    yield from _to_affine(table, zs, _TEETH)
+    teeth = bytes(table[: _TEETH * _ENTRY_LEN])
+    # No sum below is infinite or doubles: a nonzero multiple of the point, of less than n, each.
+    top = (_TEETH - 1) * _ENTRY_LEN
+    _put(table, zs, 0, _integer(teeth, top), _integer(teeth, top + 32), 1)
+    for bit in range(_TEETH - 1):
+        x = _integer(teeth, bit * _ENTRY_LEN)
+        y = _integer(teeth, bit * _ENTRY_LEN + 32)
+        for i in range(1 << bit):
+            for entry, summand in ((1 << bit | i, (x, y)), (i, (x, P - y))):
+                at = i * _ENTRY_LEN
+                point = _integer(table, at), _integer(table, at + 32), _integer(zs, at >> 1)
+                point = yield from walk(point[0], point[1], point[2], (summand,))
+                _put(table, zs, entry, point[0], point[1], point[2])
+    yield from _to_affine(table, zs, 1 << _TEETH - 1)
 
 
-def _multiple(x, y, summands):
-    """Job: walk(), from an affine point to another."""
-    x, y, z = yield from walk(x, y, 1, summands)
-    z = yield from inverse(z, P)
-    yield
-    zz = z * z % P
-    return x * zz % P, y * z * zz % P
-
-
-def _put(table, entry, x, y):
+def _put(table, zs, entry, x, y, z):
     at = entry * _ENTRY_LEN
     table[at : at + 32] = x.to_bytes(32, "big")
     table[at + 32 : at + 64] = y.to_bytes(32, "big")
+    zs[at >> 1 : (at >> 1) + 32] = z.to_bytes(32, "big")
 
 
-def _entry(table, entry, is_plus):
-    """A point of a table, or its opposite."""
-    at = entry * _ENTRY_LEN
-    y = _integer(table, at + 32)
-    return _integer(table, at), y if is_plus else P - y
+def _to_affine(table, zs, count):
+    """Job: the first `count` points, none infinite, from (X, Y, Z) to (x, y, 1), with one
+    inversion for all.
+    """
+    product = 1
+    before = bytearray(count * _NUMBER_LEN)
+    for i in range(count):
+        at = i * _NUMBER_LEN
+        before[at : at + 32] = product.to_bytes(32, "big")
+        product = product * _integer(zs, at) % P
+        yield
+    inverted = yield from inverse(product, P)
+    for i in range(count - 1, -1, -1):
+        at = i * _NUMBER_LEN
+        zi = inverted * _integer(before, at) % P
+        inverted = inverted * _integer(zs, at) % P
+        zz = zi * zi % P
+        at = i * _ENTRY_LEN
+        x = _integer(table, at) * zz % P
+        y = _integer(table, at + 32) * zz * zi % P
+        _put(table, zs, i, x, y, 1)
+        yield
 
 
 def recode(k):
