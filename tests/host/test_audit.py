@@ -10,7 +10,6 @@ import pytest
 
 from covey.drops import Drops
 from covey_host import cli
-from covey_host import site as sites
 from covey_host.audit import archive, chain, journal, reader, recorder, rows
 from covey_host.audit.chain import BEGIN, Mark, Verifier
 from covey_host.audit.journal import Journal
@@ -25,28 +24,13 @@ from covey_host.output import Log
 from covey_host.permissions import only_takes
 from covey_host.site import Site
 from covey_host.store import Fenced, sqlite
-from covey_host.vault.opening import create_store, open_store
+from covey_host.vault.opening import open_store
 from foreign_gm import ForeignGM
 from gcks_site import KEY as PSK
 from gcks_site import LINE1, SITE
 from gcks_site import Site as Plant
 
 KEY = bytes(range(32))
-
-
-@pytest.fixture
-def site(tmp_path):
-    """An empty one: a store, and no log yet."""
-    root = tmp_path / "site"
-    sites.create(root, "", lambda path: create_store(path, Site(root).key, None).close())
-    return Site(root)
-
-
-@pytest.fixture
-def store(site):
-    made = open_store(site)
-    yield made
-    made.close()
 
 
 @pytest.fixture

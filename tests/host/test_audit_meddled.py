@@ -7,29 +7,12 @@ import signal
 
 import pytest
 
-from covey_host import site as sites
 from covey_host.audit import journal, reader, recorder, rows
 from covey_host.audit.chain import BEGIN
 from covey_host.audit.journal import Journal
 from covey_host.errors import Problem
 from covey_host.gcks.ledger import Ledger
-from covey_host.site import Site
-from covey_host.vault.opening import create_store, open_store
 from site_bench import Bench
-
-
-@pytest.fixture
-def site(tmp_path):
-    root = tmp_path / "site"
-    sites.create(root, "", lambda path: create_store(path, Site(root).key, None).close())
-    return Site(root)
-
-
-@pytest.fixture
-def store(site):
-    made = open_store(site)
-    yield made
-    made.close()
 
 
 @pytest.fixture
