@@ -207,6 +207,29 @@ def test_a_running_server_goes_on_in_a_file_that_is_there(bench, change):
     assert {"removed", "rekeyed", "added", "stopped"} <= set(events(bench))
 
 
+@pytest.mark.parametrize("change", [replace_by_copy, move, copy_and_truncate])
+def test_health_warns_of_a_log_that_was_meddled_with(bench, change):
+    server = bench.serve()
+    healthy = bench.covey("health", "--json")
+    assert json.loads(healthy)["warnings"] == {}
+    change(bench.root / journal.NAME)
+    for _ in range(2):
+        found = json.loads(bench.covey("health", "--json"))
+        assert found["healthy"] and list(found["warnings"]) == ["audit_cut"]
+    bench.covey("health")
+    assert "audit log was cut or replaced" in bench.said
+    assert bench.end(server, signal.SIGTERM)[0] == 0
+    bench.serve()
+    assert json.loads(bench.covey("health", "--json"))["warnings"] == {}, "it goes on behind it"
+
+
+def test_health_warns_of_a_log_that_was_cut_while_no_server_ran(bench):
+    assert bench.end(bench.serve(), signal.SIGTERM)[0] == 0
+    (bench.root / journal.NAME).unlink()
+    bench.serve()
+    assert list(json.loads(bench.covey("health", "--json"))["warnings"]) == ["audit_cut"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_removal_that_can_t_be_entered_is_said_and_missed(bench, number):
     for name in ("eye", "press-7"):

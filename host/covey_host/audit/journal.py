@@ -53,6 +53,7 @@ class Journal:
         self._waiting: list[bytes] = []
         self._lost = 0  # entries, with nothing in the log that says so
         self._meddled = ""  # what was found in the file's place, and is not entered yet
+        self.was_cut = False  # since this was made it was found so, and entered
         self._marked_s = 0.0
         missing = rows.missing(ledger, who)
         self._key = ledger.read(KEY) or self._new_key(random(chain.KEY_LEN))
@@ -83,6 +84,14 @@ class Journal:
             short = {name: entry[name] for name in ("time", "event", "by")}
             line, self._last = chain.seal(*behind, short | {"left_out": str(error)})
         self._waiting.append(line)
+
+    def look(self) -> str | None:
+        """commit(), and whether the file is as it was left where nothing is to be written."""
+        try:
+            self._check_file()
+        except OSError as error:
+            return self._sentence(error)
+        return self.commit()
 
     def commit(self) -> str | None:
         """Make durable what was added; a sentence where it can't be: it waits, and the store knows
@@ -179,6 +188,7 @@ class Journal:
         """Go on behind what is there. What the store knows of and is not there is entered.
         missing: what the store knows no more."""
         self._last = found
+        self.was_cut = found.n < self._marked.n or bool(missing)
         if found.n < self._marked.n:
             expected = self._marked
             if self._first:
@@ -205,6 +215,7 @@ class Journal:
         else:
             self._reopen()
         if self._meddled:
+            self.was_cut = True
             self._enter("cut", "server", {"found": self._meddled})
             self._meddled = ""
 

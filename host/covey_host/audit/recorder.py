@@ -143,6 +143,18 @@ class Recorder:
             self._trouble(failed)
         return failed
 
+    def look(self) -> str | None:
+        """settle(), also where nothing is to be written: the file may be gone."""
+        failed = self._journal.look()
+        if failed:
+            self._trouble(failed)
+        return failed
+
+    @property
+    def was_cut(self) -> bool:
+        """Whether the log was found cut or replaced, since this was made."""
+        return self._journal.was_cut
+
     @property
     def is_behind(self) -> bool:
         """Whether step() is to be called within a second: there is more than the store knows."""

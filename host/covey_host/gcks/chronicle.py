@@ -91,8 +91,9 @@ class Chronicle:
 
     def health(self, status: dict[str, Any], others: list[str]) -> dict[str, Any]:
         """status: the key server's. others: faults that are known already."""
-        faults = others + health.faults(self._store, self._recorder.settle(), status)
-        return health.answer(faults, self.troubles.recent())
+        faults = others + health.faults(self._store, self._recorder.look(), status)
+        warnings = health.warnings(was_cut=self._recorder.was_cut)
+        return health.answer(faults, self.troubles.recent(), warnings)
 
     def close(self) -> None:
         self.tell()

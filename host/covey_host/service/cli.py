@@ -10,6 +10,7 @@ from .. import site as sites
 from ..errors import FAILURE, MISUSE, Problem
 from ..options import Interface, Json, Site, Ttl, Workers
 from . import unit as units
+from .health import answer
 
 _ANSWER_S = 10  # how long a healthy key server takes at most
 
@@ -25,14 +26,14 @@ def health(json: Json = False, site: Site = None) -> int:
     try:
         found = control.call(place.control, {"do": "health"}, _ANSWER_S)
     except Problem as problem:
-        found = {"healthy": False, "faults": [problem.sentence], "troubles": []}
+        found = answer([problem.sentence], [])
     if found is None:
-        found = {"healthy": False, "faults": ["No key server is running."], "troubles": []}
+        found = answer(["No key server is running."], [])
     if json:
         output.emit({"event": "health", **found})
     elif found["healthy"]:
         output.line("The key server does its work.")
-    for sentence in () if json else found["faults"]:
+    for sentence in () if json else (*found["faults"], *found["warnings"].values()):
         output.complain(sentence)
     return 0 if found["healthy"] else FAILURE
 

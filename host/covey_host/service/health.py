@@ -23,5 +23,15 @@ def faults(store: Store, failed: str | None, status: dict[str, Any]) -> list[str
     return found[:_LISTED]
 
 
-def answer(faults: list[str], troubles: list[str]) -> dict[str, Any]:
-    return {"healthy": not faults, "faults": faults, "troubles": troubles[:_LISTED]}
+def warnings(*, was_cut: bool) -> dict[str, str]:
+    """Reason → sentence, of what somebody should look at while the key server does its work."""
+    if not was_cut:
+        return {}
+    return {"audit_cut": "The audit log was cut or replaced: see `covey audit verify`."}
+
+
+def answer(
+    faults: list[str], troubles: list[str], warnings: dict[str, str] | None = None
+) -> dict[str, Any]:
+    found = {"healthy": not faults, "faults": faults, "warnings": warnings or {}}
+    return {**found, "troubles": troubles[:_LISTED]}
