@@ -195,8 +195,10 @@ class Rekey:
         with it. was, sender_slots: see assignment.build. The Message ID moves only here, after the
         signature.
         """
-        opened, sa = self.waiting, self._over
-        self.is_proven = False
+        self.is_proven = False  # even where the job itself finds no memory
+        return self._work(self.waiting, self._over, made, was, sender_slots)
+
+    def _work(self, opened, sa, made, was, sender_slots):
         try:
             auth, brought = yield from _take_apart(opened, made)
             made.kwk = sa.kwk

@@ -357,3 +357,74 @@ def test_memory_that_is_out_in_any_one_step():
             group.wipe()
             number += 1
         assert number > 10
+
+
+def test_memory_that_is_out_makes_no_forged_rekey_good():
+    """Whichever step finds none, and though the rekey before was good: it isn't followed, nor is
+    the key server asked at once, as about what is genuine."""
+    if micropython is None:
+        return
+
+    def forged(*_):
+        yield
+        return False
+
+    verifier = assignment.p256.Verifier
+    real = verifier.verify
+    number = 0
+    ended = None
+    verifier.verify = forged
+    try:
+        while ended != IDLE:
+            work, group = _work()
+            group.rekey.is_proven = True
+            current, spis = group.rekey.current, [one.spi for one in group._keys.live()]
+            _following(work)
+            came = []
+            for n in range(number + 1):
+                if n == number:
+                    micropython.heap_lock()
+                try:
+                    ended = work.step(0)
+                except MemoryError:
+                    ended = None
+                finally:
+                    if n == number:
+                        micropython.heap_unlock()
+                came.append(ended)
+            came += _steps(work)
+            assert FOLLOWED not in came and MISSED not in came, (number, came)
+            assert group.rekey.current is current
+            assert [one.spi for one in group._keys.live()] == spis
+            group.wipe()
+            number += 1
+    finally:
+        verifier.verify = real
+    assert number > 10
+
+
+def test_a_job_that_finds_no_memory_is_not_judged_by_the_rekey_before():
+    """Of which the signature was good."""
+    if micropython is None:
+        return
+    work, group = _work()
+    group.rekey.is_proven = True
+    real = group.rekey.work
+
+    def full(made, was, sender_slots):
+        micropython.heap_lock()
+        try:
+            return real(made, was, sender_slots)
+        finally:
+            micropython.heap_unlock()
+
+    group.rekey.work = full
+    _following(work)
+    came = []
+    while not came or came[-1] is None:
+        came.append(work.step(0))
+    drops = work._member.drops
+    assert came[-1] == FLOODED and drops.of(DROP_CAPACITY) == 1, (came, drops.as_dict())
+    group.rekey.work = real
+    with _Quick():
+        assert _steps(work)[-1:] == [FOLLOWED]  # it still waits
