@@ -30,7 +30,7 @@ from covey.loop import Kick, readable, shut
 from covey.member import Member
 from covey.membership import LEFT, MEMBER, REFUSED, Membership
 from covey.port import const
-from covey.sentences import IS_RECEIVER, NO_ANSWER, NO_RELAY, OVERSIZE, SENDING_FAILS
+from covey.sentences import IS_RECEIVER, NO_ANSWER, NO_RELAY, OVERSIZE, SENDING_FAILS, USED_UP
 
 _QUEUE = const(64)  # packets that wait for the application
 _BURST = const(16)  # datagrams read before other tasks get their turn
@@ -132,6 +132,8 @@ class Joined:
     # Entering and leaving
 
     async def __aenter__(self):
+        if self._is_closed:
+            raise JoinError(sentence(USED_UP))
         try:
             self._home.open()
             self._reading(self._home)

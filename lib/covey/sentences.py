@@ -22,6 +22,7 @@ PAYLOAD_MAX = 15
 DATAGRAM_MAX = 16
 TOO_LONG = 17
 UNPROVEN = 18
+USED_UP = 19
 
 SENTENCES = (
     "No key server answered in time.",
@@ -43,4 +44,5 @@ SENTENCES = (
     "datagram_max must lie between 36 and 1536 octets",
     "A message of %d octets is longer than %d: give the group fewer SAs or keys.",
     "This member refuses who answers as its key server (%s): compare idr and keys.",
+    "This Joined is used up: call join() for each try.",
 )

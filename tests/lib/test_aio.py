@@ -313,6 +313,24 @@ def test_a_refusal_is_an_error_with_its_reason():
     _run(story())
 
 
+def test_what_is_over_is_not_entered_again():
+    """Nor waited for: said at once, and nothing is opened."""
+
+    async def story():
+        joined = _join(False, _free_port())
+        async with joined:
+            pass
+        sock = joined._home.sock
+        try:
+            async with joined:
+                raise AssertionError("it is inside")
+        except aio.JoinError as error:
+            assert str(error) == "This Joined is used up: call join() for each try."
+        assert joined._home.sock is sock
+
+    _run(story())
+
+
 def test_leaving_ends_the_iteration():
     async def story():
         receiver, sender = await _pair(_free_port())
