@@ -319,18 +319,18 @@ class Joined:
 
     def status(self):
         """The facts of the moment, by name; the form is documented in docs/cli.md."""
-        member = self.member
+        member, membership = self.member, self.membership
         sa = member.keys.newest()
         return {
-            "state": self.membership.state_name,
-            "reason": self.membership.reason,
-            "epoch": self.membership.epoch,
+            "state": membership.state_name,
+            "reason": membership.reason,
+            "epoch": membership.epoch,
             "spi": sa.spi.hex() if sa else None,
-            "sender_id": self.membership.sender_id,
+            "sender_id": membership.sender_id,
             "sent": member.sent,
             "opened": member.opened,
             "drops": member.drops.as_dict(),
-            "rekeys": self.membership.rekeys,
+            "rekeys": membership.rekeys,
         }
 
     def _check(self):

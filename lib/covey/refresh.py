@@ -89,13 +89,13 @@ class Refresh:
 
     def answered(self, now_ms):
         """An outcome is there: of a pull, if one is out."""
-        if self._patience.is_running:
+        if self.is_pulling:
             self._answered.start(now_ms, _OVERLAP_S)
         self._patience.stop()
 
     def inband(self, now_ms):
         """An inband rekey has come."""
-        if self._patience.is_running:
+        if self.is_pulling:
             self.is_stale = True
         elif self._answered.is_running and not self._answered.is_due(now_ms):
             self._is_doubtful = True
@@ -104,10 +104,10 @@ class Refresh:
         """A rekey is carried out."""
         if has_teks:
             self._is_missing = False
-        if self._is_unheard and has_teks:  # a repeat was in time
-            self._is_unheard = False
-            self.at.stop()
-            self._missed_until.stop()
+            if self._is_unheard:  # a repeat was in time
+                self._is_unheard = False
+                self.at.stop()
+                self._missed_until.stop()
         if self._is_doubtful:
             self._is_doubtful = False
             self.soon(now_ms)
