@@ -55,6 +55,7 @@ _FILLINGS = const(16)  # to a look where they lie: more would fill what is to st
 _OF_A_STEP = const(127)  # pairs, and one: eight looks
 _MOST_PAIRS = const(8192)  # with so much free, no search is as long as more of them would take
 _SPARE = const(20480)  # octets that stay free for the work itself, and for all others meanwhile
+_SPARE_FOR_OTHERS = const(31744)  # beside which holes may take up to a half of what is free
 
 if time.ticks_add(0, -1) == _MASK:  # a 32-bit board: its clock is the contract's
     from time import ticks_add, ticks_diff, ticks_ms
@@ -87,7 +88,8 @@ def tidy(filling):
     The allocator looks for more than one block from the first free block on, every time: with
     holes that are too small left among what stays, that search costs more than all arithmetic.
     A later collection makes few, and whoever comes behind it would search first: so it fills them.
-    A third of what is free may go so: what lies in holes is little use to others either.
+    A third of what is free may go so, or a half where enough stays for others: what lies in holes
+    is little use to them either.
     """
     global _left, _end
     collect()
@@ -95,7 +97,8 @@ def tidy(filling):
     if is_first:
         yield
         free = mem_free()  # takes as long as collecting
-        _left = min(max(min(free // 3, free - _SPARE) // _PAIR, 0), _MOST_PAIRS)
+        most = max(min(free // 3, free - _SPARE), min(free // 2, free - _SPARE_FOR_OTHERS))
+        _left = min(max(most // _PAIR, 0), _MOST_PAIRS)
         yield
     try:
         if is_first:

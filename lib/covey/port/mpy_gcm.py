@@ -158,8 +158,10 @@ class GMACContext(GCMContext):
 
 @micropython.viper
 def _zero(words: ptr32, start: int, end: int):
+    words = ptr32(uint(words) + uint(start << 2))
     while start < end:
-        words[start] = 0
+        words[0] = 0
+        words = ptr32(uint(words) + 4)
         start += 1
 
 

