@@ -121,7 +121,7 @@ def make():
         shutil.copy2(path, frozen)
     qemu = BUILD / f"micropython-{VERSION}" / "ports" / "qemu"
     clib = BUILD / "root" / PICOLIBC
-    flags = f"-isystem {clib}/include -DMICROPY_PY_HASHLIB_SHA1=0 -DMICROPY_PY_HASHLIB_MD5=0"
+    flags = f"-isystem {clib}/include -DMICROPY_PY_HASHLIB_SHA1=0 -DMICROPY_PY_HASHLIB_MD5=0 -DMICROPY_OPT_COMPUTED_GOTO=1"
     words = {
         "BOARD": "VIRT_RV32",
         "CROSS_COMPILE": f"{BUILD}/root/usr/bin/{TARGET}-",
@@ -131,6 +131,7 @@ def make():
         "USER_C_MODULES": HERE,
         "MICROPY_HEAP_SIZE": 131072,
         "CFLAGS_EXTRA": flags,
+        "COPT": "-O2 -DNDEBUG",
         "LIBS": f"-nostdlib -L{clib}/lib/rv32imac/ilp32 -lc -lm -lgcc",
     }
     command = [
