@@ -301,7 +301,10 @@ def find_spi(spis: ptr32, count: int, buf: ptr8, off: int) -> int:
     while off:
         off -= 1
         spi = spi << 8 | buf[off]
-    count -= 1
-    while count >= 0 and spis[count] != spi:
+    spis = ptr32(uint(spis) + uint(count << 2))
+    while count > 0:  # spis[count] would shift count itself: mpy-cross 1.26.1 for RV32
         count -= 1
-    return count
+        spis = ptr32(uint(spis) - 4)
+        if spis[0] == spi:
+            return count
+    return -1
