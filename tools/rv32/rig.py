@@ -121,7 +121,8 @@ def make():
         shutil.copy2(path, frozen)
     qemu = BUILD / f"micropython-{VERSION}" / "ports" / "qemu"
     clib = BUILD / "root" / PICOLIBC
-    flags = f"-isystem {clib}/include -DMICROPY_PY_HASHLIB_SHA1=0 -DMICROPY_PY_HASHLIB_MD5=0 -DMICROPY_OPT_COMPUTED_GOTO=1"
+    flags = f"-isystem {clib}/include -DMICROPY_OPT_COMPUTED_GOTO=1"
+    flags += " -DMICROPY_PY_HASHLIB_SHA1=0 -DMICROPY_PY_HASHLIB_MD5=0"
     words = {
         "BOARD": "VIRT_RV32",
         "CROSS_COMPILE": f"{BUILD}/root/usr/bin/{TARGET}-",
