@@ -86,7 +86,7 @@ def unpack(archives):
     root = BUILD / "root"
     root.mkdir()
     for deb in sorted(archives.glob("*.deb")):
-        tar = "tar xC %s --exclude=*/lp64* --exclude=*/release --exclude=./etc" % root
+        tar = f"tar xC {root} --exclude=*/lp64* --exclude=*/release --exclude=./etc"
         run(["sh", "-c", f"dpkg --fsys-tarfile '{deb}' | {tar}"])
     loader = next(root.rglob("ld-linux-x86-64.so.2")).resolve()
     for path in list(root.rglob("*")):
