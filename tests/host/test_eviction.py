@@ -332,45 +332,6 @@ def leave(site, gm, name):
     gm.open(site.talk(gm.leave(), name), GSA_REGISTRATION)
 
 
-def vacated(site, gms, name):
-    """It leaves by itself, and the next rekey takes its leaf."""
-    leave(site, gms.pop(name), name)
-    site.wait(20_000)
-    site.send(site.server.rekey("line1", site.now))
-    site.wait(20_000)
-    hear(site, gms)
-
-
-@pytest.mark.parametrize("was_known", [True, False])
-def test_a_known_leaf_can_not_hide_the_keys_of_another_one(site, tmp_path, was_known):
-    """After the backup the spy had a leaf elsewhere, and with it keys that the backup's tree has,
-    too: it came back to another leaf, or others joined in another order than now."""
-    spy = "m5" if was_known else "m9"
-    gms = {name: site.gm(name, 1) for name in NAMES[:9]}
-    vacated(site, gms, "m1")
-    backup(site, tmp_path / "backup.db")
-    if was_known:
-        vacated(site, gms, spy)
-    kept = site.gm(spy, 1).path
-    site.store.close()
-    site = Site(tmp_path / "backup.db", now=site.now)
-    site.wait(20_000)
-    gms = {name: site.gm(name, 1) for name in ("m0", "m2", "m4", "m8", "m10")}
-    gone = site.gm(spy, 1)
-    assert group_of(site)._has_known_keys(spy)
-    others = [key for key in kept if key in gms["m0"].path and key not in gone.path]
-    assert others, "it has a key that others have, too, and its own leaf isn't under that"
-    gone.path = [*others, *gone.path]
-    hear(site, gms)
-    remove(site, spy)
-    site.wait(20_000)
-    said = hear(site, {**gms, "spy": gone})
-    assert not {"rekeyed", "passed on"} & set(said.pop("spy"))
-    for name, what in said.items():
-        assert [one for one in what if one != "repeat"] == ["passed on", "rekeyed"], name
-    assert group_of(site).epoch.era == 0 and group_of(site).epoch.is_known
-
-
 def test_who_left_and_was_put_out_by_a_rekey_is_removed_without_a_word(site):
     gms = everybody(site)
     gone = gms.pop("m5")

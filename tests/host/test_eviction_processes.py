@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from covey import port
 from covey_host.bench import crowd
 from covey_host.gcks.epoch import decode_state
-from covey_host.gcks.ledger import decode, encode
+from covey_host.gcks.ledger import encode
 from covey_host.gcks.roster import Enrolled
 from covey_host.gcks.treelevel import PAGE
 from foreign_esp import Air
@@ -309,16 +309,6 @@ def plant_tree(bench, free, named=()):
     store.close()
 
 
-def know_all(bench):
-    """From the next start on its store is believed, as if somebody had been put out since."""
-    store = bench.store()
-    value, version = store.read("group/line1/state")
-    state = decode(value)
-    state["epoch"]["known_life"] = state["epoch"]["life"] + 1
-    assert store.compare_and_swap([("group/line1/state", version, encode(state))], None)
-    store.close()
-
-
 @pytest.mark.parametrize("many", [False, True])
 def test_messages_above_the_threshold_are_followed_in_fragments(bench, many):
     """Of 32,768 members one goes, or three at once, far from each other. What is below the
@@ -326,7 +316,6 @@ def test_messages_above_the_threshold_are_followed_in_fragments(bench, many):
     bench.edit('atd = "0s"\ndtd = "1s"\n', f"{UNHURRIED}key_tree = {DEGREE}\n")
     bench.end(bench.serve())
     plant_tree(bench, GOING + STAYING)
-    know_all(bench)
     server = bench.serve()
     going = [added(bench, f"out-{number}") for number in range(3)]
     sender = added(bench, "sender")

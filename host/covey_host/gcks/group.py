@@ -107,7 +107,7 @@ class Group:
             return
         shape = self.policy.shape
         excludes = not self._can_evict(evicted)
-        unknown = self._has_leaves and bool(evicted)  # as in evicting()
+        unknown = self._has_unknown(evicted)
         excludes |= self.is_inband  # the IKE SAs of its members are lost, and with them all ways
         excludes |= senders.is_used_up(shape, self.epoch.life + 1)
         how = {"excludes": excludes, "started": True, "unknown": unknown}
@@ -341,10 +341,7 @@ class Group:
     def evicting(self, holders: frozenset[str], others: frozenset[str], now_ms: int) -> Plan:
         """Decide on the next epoch, in which these are no more. holders: who may hold keys."""
         excludes = not self.is_inband and not self._can_evict(holders)
-        # Of a member's leaf, too, the store may know another than the one that it had last: then
-        # it has keys over that one, and all keys over known leaves have to go.
-        unknown = self._has_leaves and bool(holders) and not self.epoch.is_known
-        how = {"excludes": excludes, "unknown": unknown}
+        how = {"excludes": excludes, "unknown": self._has_unknown(holders)}
         return self.plan(now_ms, gone=holders | others, **how)
 
     def _can_evict(self, members: frozenset[str]) -> bool:
@@ -354,10 +351,12 @@ class Group:
             return True
         return all(self._roster.is_relayed(member, self.epoch.era) for member in members)
 
-    @property
-    def _has_leaves(self) -> bool:
-        """Whether somebody is put out by what happens to the key tree."""
-        return self._tree is not None and self.epoch.shape.delivery != UNICAST
+    def _has_unknown(self, members: frozenset[str]) -> bool:
+        """Whether one of them may have keys by a leaf that the tree doesn't know, so that all keys
+        over known leaves have to go. With a leaf it is put out by taking that one."""
+        if self._tree is None or self.epoch.shape.delivery == UNICAST:
+            return False
+        return not all(map(self._has_known_keys, members))
 
     def knows(self, member: str) -> bool:
         """Whether it has been here."""

@@ -294,10 +294,10 @@ class KeyServer:
 
     def remove_members(self, names: list[str], now_ms: int) -> list[Out]:
         """Evict members at once, all or none: the others of their groups get new keys, by two
-        messages where there is a key tree, or more after a start: one may have had a leaf that the
-        store knows nothing of (it may be a restored backup); each by itself in an inband group or
-        with unicast delivery. Without a tree, or where there are too many for that, everybody is
-        sent away, and those that remain come back. Where none has keys, others hear nothing."""
+        messages where there is a key tree, or more where one may have a leaf that the store knows
+        nothing of (it may be a restored backup); each by itself in an inband group or with unicast
+        delivery. Without a tree, or where there are too many for that, everybody is sent away,
+        and those that remain come back. Where none of them has keys, others hear nothing."""
         members, changes = self._authority.removal(names)
         plans, more = putout.planned(self._groups.values(), members, now_ms, self._changed_one)
         rights = {m.name: [name for name in m.groups if m.may_join(name)] for m in members}
