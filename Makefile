@@ -10,10 +10,10 @@ setup = @if [ -x $(PY) ] && $(PY) -I -c pass 2>/dev/null; then python=$(PY); \
 	else python="$$(tools/find_python.sh)" || exit 1; fi; \
 	"$$python" -I tools/setup.py
 
-.PHONY: help setup run cluster faults serve image flash test test-cpy test-mpy bench cluster-bench fuzz lint size size-diff lock clean
+.PHONY: help setup run cluster faults serve image flash test test-cpy test-mpy bench bench-rv32 cluster-bench fuzz lint size size-diff lock clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | \
 		awk -F ':.*## ' '{ printf "  make %-13s %s\n", $$1, $$2 }'
 
 run: ## a key server, four members and an attacker on this machine (SECONDS=n, JSON=1, SEED=n, CAPTURE=dir)
@@ -59,6 +59,10 @@ test-mpy: ## the suite of lib/ on 32-bit and 64-bit MicroPython
 bench: ## what packets and keys cost, beside others: a table, and bench/results.json (ONLY="gcm path")
 	$(setup) venv micropython mpy peers
 	@exec $(PY) -m covey_host.bench $(ONLY)
+
+bench-rv32: ## a board's instructions for packets and public keys, counted on a bare RV32 core, and their aims
+	$(setup) venv
+	@exec $(PY) tools/rv32/rig.py
 
 cluster-bench: ## how soon registrations go on when servers or etcd nodes are killed: as bench; a quarter of an hour (QUICK=1)
 	$(setup) venv micropython mpy etcd

@@ -15,7 +15,7 @@ TITLE = "public keys on the board's interpreter"
 
 _HEAP = "512k"  # which the script fills
 _MESSAGE = b"a rekey"  # the same key and message each time, so that counts are the same
-_ROWS = {
+ROWS = {  # by the labels of the script
     "x25519": "X25519",
     "prepare": "P-256: table of a key, once",
     "verify": "P-256: verification",
@@ -29,8 +29,8 @@ _AIMS = (
 
 def run(table: Table, quick: bool, board=board) -> None:
     """board: what runs the scripts, a board on the desk (onboard.OnBoard) if not this machine."""
-    costs = board.run("publickey", table, *_arguments(), heap=_HEAP, counted=not quick)
-    for label, what in _ROWS.items():
+    costs = board.run("publickey", table, *arguments(), heap=_HEAP, counted=not quick)
+    for label, what in ROWS.items():
         table.add(what, costs[label], costs.unit)
         table.add(f"longest step of {what}", costs.longest(label), costs.unit, what)
         if costs.steps(f"tidying {label}"):
@@ -42,7 +42,8 @@ def run(table: Table, quick: bool, board=board) -> None:
     table.add("P-256: a key read, in one step", costs["point"], costs.unit)
 
 
-def _arguments():
+def arguments():
+    """What the script is told behind its mode."""
     key = ec.derive_private_key(0xC0FFEE, ec.SECP256R1())
     point = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     algorithm = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)

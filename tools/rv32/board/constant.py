@@ -1,6 +1,6 @@
 """AES-GCM in constant time."""
 
-from counting import cost
+from counting import cost, report
 from packets import KEYMAT
 
 from covey.gcm import GCMContext, GMACContext
@@ -12,4 +12,4 @@ for n in (64, 256):
     words = buf, 0, 8, n
     cost(f"constant time: GCM seal, {n} octets", context.seal, *words)
     cost(f"constant time: GMAC seal, {n} octets", integrity.seal, *words)
-print("END")
+report()

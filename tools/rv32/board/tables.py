@@ -2,8 +2,7 @@
 
 import gc
 
-import counting
-from counting import cost, tell
+from counting import cost, report, tell
 from cryptolib import aes
 from packets import KEYMAT, Wire, data_sa
 
@@ -34,6 +33,9 @@ for n in (64, 256):
     cost(f"GCM refuses a forgery, {n} octets", context.open, *words, prepare=forge, wanted=False)
     cost(f"GMAC seal, {n} octets", integrity.seal, *words)
     cost(f"GMAC open, {n} octets", integrity.open, *words, wanted=True)
+
+cost("GCM key made, with its tables", GCMContext, KEYMAT)
+cost("of that, a place in the heap is found", bytearray, 2080)
 
 wire = Wire()
 member, tx = wire.receiver, wire.sender.tx
@@ -73,10 +75,12 @@ bare.wipe()
 if any(state) or any(mpy_gcm._work[528:]):
     raise ValueError("a key that is wiped is still there")
 
+GCMContext(KEYMAT)  # takes the wiped one's state
 gc.collect()
 before = gc.mem_alloc()
-bare = GCMContext(KEYMAT[:-1] + b"\x07")  # its state is the wiped one's
-tell("octets of a key: tables and all that GHASH needs", len(bare._state))
+bare = GCMContext(KEYMAT)
+gc.collect()
+tell("octets of heap that a key takes", gc.mem_alloc() - before)
 secret = bytearray(16)
 encrypt(cipher, secret, secret)
 kept = bytes(secret)
@@ -88,6 +92,4 @@ def again():
 
 
 cost("GHASH's tables of a key", mpy_gcm._ghash.fill, where, secret, prepare=again)
-counting.tell("octets of heap", gc.mem_alloc() + gc.mem_free())
-cost("a collection", gc.collect)
-print("END")
+report()
