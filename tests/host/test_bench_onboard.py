@@ -108,6 +108,6 @@ def test_the_figures_beside_are_those_of_the_document():
         counted[f"Member.receive refuses {what}, 64 octets"]
         for what in ("an unknown SPI", "a replayed packet", "a forged packet")
     ]
-    assert f"{counted['GCM key made, with its tables']:,} instructions for its tables" in (
+    assert f"with a search of the heap, {counted['GCM key made, with its tables']:,}." in (
         found.replace("\n", " ")
     )
