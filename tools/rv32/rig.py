@@ -8,6 +8,7 @@ counter, which QEMU's -icount makes exact. Rows go to bench/rv32.json.
 
 import fcntl
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -19,7 +20,14 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent))
 
-from fetch_micropython import Failure, apt_config, apt_get, keyring_option, mirrors  # noqa: E402
+from fetch_micropython import (  # noqa: E402
+    Failure,
+    Unavailable,
+    apt_config,
+    apt_get,
+    keyring_option,
+    mirrors,
+)
 from rich.console import Console  # noqa: E402
 
 from covey_host.bench import publickey  # noqa: E402
@@ -90,7 +98,9 @@ def fetch():
     if (BUILD / "fetched").exists():
         return
     if not shutil.which("apt-get") or not shutil.which("dpkg"):
-        raise Failure("without apt and dpkg (Debian) this rig cannot be had.")
+        raise Failure("this needs Debian's apt and dpkg, which are not here.")
+    if platform.machine() != "x86_64":
+        raise Failure("the compiler and QEMU are fetched for x86-64 machines only.")
     shutil.rmtree(BUILD, ignore_errors=True)
     apt = BUILD / "apt"
     apt.mkdir(parents=True)
@@ -276,7 +286,7 @@ def main():
             rows = {}
             for script in SCRIPTS:
                 rows |= count(firmware, script)
-    except Failure as failure:
+    except (Failure, Unavailable, OSError) as failure:
         sys.exit(f"rv32: {failure}")
     made, missed = table(rows)
     print(f"{source().name}, a bare rv32imc core, counted")
