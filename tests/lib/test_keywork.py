@@ -320,6 +320,19 @@ def test_what_its_header_rules_out_takes_no_place():
     assert drops.of(DROP_REKEY_SPI) == 21
 
 
+def _locked(work, number):
+    """What so many steps return, and one more that finds no memory."""
+    came = [work.step(0) for _ in range(number)]
+    micropython.heap_lock()
+    try:
+        ended = work.step(0)
+    except MemoryError:
+        ended = None  # nothing has begun: Membership steps again
+    finally:
+        micropython.heap_unlock()
+    return came + [ended]
+
+
 def test_memory_that_is_out_in_any_one_step():
     """Whoever is told MISSED asks the key server; what it tells again is taken."""
     if micropython is None:
@@ -331,18 +344,8 @@ def test_memory_that_is_out_in_any_one_step():
             work, group = _work(begin is _following)
             with _Quick():
                 begin(work)
-                came = []
-                for n in range(number + 1):
-                    if n == number:
-                        micropython.heap_lock()
-                    try:
-                        ended = work.step(0)
-                    except MemoryError:
-                        ended = None  # nothing has begun: Membership steps again
-                    finally:
-                        if n == number:
-                            micropython.heap_unlock()
-                    came.append(ended)
+                came = _locked(work, number)
+                ended = came[-1]
                 came += _steps(work)
                 if begin is _following and not group.rekey._last:
                     assert came == [None] * len(came) and work._member.drops.of(DROP_CAPACITY) == 1
@@ -380,18 +383,8 @@ def test_memory_that_is_out_makes_no_forged_rekey_good():
             group.rekey.is_proven = True
             current, spis = group.rekey.current, [one.spi for one in group._keys.live()]
             _following(work)
-            came = []
-            for n in range(number + 1):
-                if n == number:
-                    micropython.heap_lock()
-                try:
-                    ended = work.step(0)
-                except MemoryError:
-                    ended = None
-                finally:
-                    if n == number:
-                        micropython.heap_unlock()
-                came.append(ended)
+            came = _locked(work, number)
+            ended = came[-1]
             came += _steps(work)
             assert FOLLOWED not in came and MISSED not in came, (number, came)
             assert group.rekey.current is current

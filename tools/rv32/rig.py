@@ -55,7 +55,7 @@ SCRIPTS = "tables", "constant", "publickey"
 LONGEST_S = 120  # of a script
 HEAP = 196608  # of which publickey leaves what a member has at rest
 
-# The row, the most it may be, and of which row
+# Rows, and the most that each may be
 AIMS = {
     "GCM seal, 64 octets": 13300,
     "GCM seal, 256 octets": 39000,

@@ -33,7 +33,7 @@ def health(json: Json = False, site: Site = None) -> int:
         output.emit({"event": "health", **found})
     elif found["healthy"]:
         output.line("The key server does its work.")
-    for sentence in () if json else (*found["faults"], *found["warnings"].values()):
+    for sentence in () if json else (*found["faults"], *found.get("warnings", {}).values()):
         output.complain(sentence)
     return 0 if found["healthy"] else FAILURE
 
