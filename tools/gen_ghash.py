@@ -179,7 +179,7 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
 
         # The lengths in bits, most significant octet first; the others of the block stay zero.
         # Integrity alone: all is AAD (RFC 4543 section 3.3), the IV in its place.
-        k = ptr8(work)
+        k = ptr8(work + _LENGTHS)
         d = tag - uint(text_len + 8 + aad_len)
         n = text_len
         i = aad_len
@@ -187,10 +187,10 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
             aad_len += 8
             i = aad_len + n
             n = 0
-        k[_LENGTHS + 6] = i >> 5
-        k[_LENGTHS + 7] = i << 3
-        k[_LENGTHS + 14] = n >> 5
-        k[_LENGTHS + 15] = n << 3
+        k[6] = i >> 5
+        k[7] = i << 3
+        k[14] = n >> 5
+        k[15] = n << 3
 @CLEAR@
         if odd or aad_len != 8:  # AAD, padded with zeros
             a = work + _AAD
@@ -247,12 +247,13 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
         k = ptr8(work + _KEYSTREAM)
 @SUM@
         k = ptr8(tag)
+        n = int(tag) & 3  # behind a text of any length
         d = work + _SCRATCH
         i = 16
-        while odd and i:
+        while n and i:
             i -= 1
             ptr8(d)[i] = k[i]
-        if odd:
+        if n:
             k = ptr8(d)
         if op:
             # Always all sixteen octets: no time tells where the first difference is.
@@ -271,7 +272,7 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
             ptr32(k)[2] = z2
             ptr32(k)[3] = z3
             i = 16
-            while odd and i:
+            while n and i:
                 i -= 1
                 ptr8(tag)[i] = k[i]
             return True
@@ -311,6 +312,7 @@ ANY = {
 
 WORDS = range(4)
 HALVES = "hl"
+REACH = 256  # words: mpy-cross for Xtensa makes loads from further on that read anywhere
 
 
 def pointers():
@@ -326,6 +328,8 @@ def pointers():
     yield "d = uint(k)"
     yield "k = ptr8(tables)"
     for octet in range(16):
+        if octet == 8:
+            yield f"k = ptr8(uint(k) + {4 * REACH})"
         for half in HALVES:
             row = f"(ptr8(d)[{octet + 16 * HALVES.index(half)}] + int(k))"
             if (octet, half) == (15, "l"):
@@ -364,8 +368,8 @@ def sums():
 
 
 def index(tooth, half, word):
-    """Where this word of row 0 lies in the state, in words."""
-    return (2 * tooth + HALVES.index(half)) * 64 + word
+    """Where this word of row 0 lies behind where the rows of its half of the teeth begin, in words."""
+    return ((2 * tooth + HALVES.index(half)) * 64 + word) % REACH
 
 
 def unrolled():

