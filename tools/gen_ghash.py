@@ -368,7 +368,7 @@ def sums():
 
 
 def index(tooth, half, word):
-    """Where this word of row 0 lies behind where the rows of its half of the teeth begin, in words."""
+    """Where this word of row 0 lies behind the first row of its half of the teeth, in words."""
     return ((2 * tooth + HALVES.index(half)) * 64 + word) % REACH
 
 
