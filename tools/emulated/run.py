@@ -34,36 +34,30 @@ def say(text):
 
 
 def names_of(path):
-    """The tests of a file, and the heap that it asks for, in octets, or None."""
-    text = path.read_text()
-    names = [
+    """The tests of a file."""
+    return [
         node.name
-        for node in ast.parse(text).body
+        for node in ast.parse(path.read_text()).body
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     ]
-    heap = re.search(r"^# heap: (\d+)k$", text, re.M)
-    return names, heap and int(heap[1]) * 1024
 
 
-def script_of(arch, path, heap):
+def script_of(arch, path):
     """What is typed at the board's console."""
     search = [ROOT / ".build" / f"lib-{arch}", TESTS, ROOT / "tests", HERE / "python"]
     search.append(parts.source(machines.of(arch).place()) / "extmod")
     lines = [
-        "import gc, sys, host",
+        "import sys, host",
         f"exec(host.read({str(HERE / 'python' / 'mount.py')!r}))",
         f"sys.path[:] = {[str(one) for one in search]!r}",
         f"sys.argv[:] = ['run_mpy.py', {str(path)!r}]",
     ]
-    if heap:  # the rest is taken
-        lines.append(f"gc.collect(); ballast = bytearray(max(gc.mem_free() - {heap}, 0))")
     lines.append(f"exec(host.read({str(ROOT / 'tests' / 'run_mpy.py')!r}))")
     return "".join(line + "\r\n" for line in lines)
 
 
 def run(machine, firmware, path):
     """({test: None or its traceback}, how the board ended, seconds)"""
-    names, heap = names_of(path)
     began = time.monotonic()
     results, last = {}, ""
     with subprocess.Popen(
@@ -77,7 +71,7 @@ def run(machine, firmware, path):
         watch = threading.Timer(LONGEST_S, process.kill)
         watch.start()
         try:
-            process.stdin.write(script_of(machine.arch, path, heap))
+            process.stdin.write(script_of(machine.arch, path))
             process.stdin.flush()
             for line in map(str.strip, process.stdout):
                 if line.startswith("{") and '"test"' in line:
@@ -94,7 +88,7 @@ def run(machine, firmware, path):
         finally:
             watch.cancel()
             process.kill()
-    for name in names:
+    for name in names_of(path):
         if name not in results:
             results[name] = f"it did not come to this test: {last or 'the board ended'}"
     return results, time.monotonic() - began

@@ -1,4 +1,4 @@
-// host.read(path): a file of the machine that runs QEMU, as bytes; False for a directory, None
+// host.read(path): a file of the machine that runs QEMU, as bytes; none for a directory, None
 // where there is nothing. And the clock of the board.
 #include "py/mphal.h"
 #include "py/mpstate.h"
@@ -23,7 +23,7 @@ static mp_obj_t read_file(mp_obj_t path) {
         vstr_cut_tail_bytes(&whole, PIECE - (got > 0 ? got : 0));
     } while (got > 0);
     host_close(file);
-    return got < 0 ? mp_const_false : mp_obj_new_bytes_from_vstr(&whole);
+    return mp_obj_new_bytes_from_vstr(&whole);
 }
 static MP_DEFINE_CONST_FUN_OBJ_1(read_obj, read_file);
 

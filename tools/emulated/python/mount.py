@@ -57,7 +57,10 @@ class Files:
     def _found(self, path):
         if path in self.files:
             return self.files[path]
-        return host.read(path)
+        found = host.read(path)
+        if found == b"" and host.read(path + "/.") is not None:
+            return False
+        return found
 
     def _there(self, path):
         found = self._found(path)
