@@ -126,7 +126,8 @@ MACHINES = [
         ("qemu-system-arm", "-machine", "mps2-an385", *_CONSOLE),
         {
             "BOARD": "MPS2_AN385",
-            "CFLAGS_EXTRA": "-isystem {root}/usr/lib/picolibc/arm-none-eabi/include",
+            "CFLAGS_EXTRA": "-isystem {root}/usr/lib/picolibc/arm-none-eabi/include"
+            " -mno-unaligned-access",  # ARMv6-M has none
         },
     ),
     Xtensa(
