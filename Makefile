@@ -10,7 +10,7 @@ setup = @if [ -x $(PY) ] && $(PY) -I -c pass 2>/dev/null; then python=$(PY); \
 	else python="$$(tools/find_python.sh)" || exit 1; fi; \
 	"$$python" -I tools/setup.py
 
-.PHONY: help setup run cluster faults serve image flash test test-cpy test-mpy bench bench-rv32 cluster-bench fuzz lint size size-diff lock clean
+.PHONY: help setup run cluster faults serve image flash test test-cpy test-mpy test-boards bench bench-rv32 cluster-bench fuzz lint size size-diff lock clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | \
@@ -55,6 +55,10 @@ test-cpy: ## the suites that need no MicroPython
 test-mpy: ## the suite of lib/ on 32-bit and 64-bit MicroPython
 	$(setup) venv micropython mpy
 	@exec $(PY) -m pytest tests/host/test_micropython.py
+
+test-boards: ## the suite of lib/ on emulated boards: RISC-V, ARM and Xtensa; an hour (ONLY="xtensawin test_gcm" JOBS=n)
+	$(setup) venv
+	@exec $(PY) tools/emulated/run.py $(ONLY)
 
 bench: ## what packets and keys cost, beside others: a table, and bench/results.json (ONLY="gcm path")
 	$(setup) venv micropython mpy peers

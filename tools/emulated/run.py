@@ -110,7 +110,9 @@ def test(machine, files):
             failed += len(bad)
             print(f"{machine.arch} {path.stem}: {len(results) - len(bad)} passed, {seconds:.0f} s")
             for name, error in bad.items():
-                print(f"  FAILED {name or path.name}\n    " + error.strip().replace("\n", "\n    "))
+                print(
+                    f"  FAILED {name or path.name}\n    " + error.strip().replace("\n", "\n    ")
+                )
             sys.stdout.flush()
     return passed, failed
 

@@ -75,9 +75,8 @@ class socket(io.IOBase):
             raise OSError(_EADDRNOTAVAIL)
         port = port or _next_port()
         for other in _open:
-            if other.place and other.place[1] == port and not (self.shares and other.shares):
-                if other.place[0] == host or _ANY in (host, other.place[0]):
-                    raise OSError(_EADDRINUSE)
+            if other.place == (host, port) and not (self.shares and other.shares):
+                raise OSError(_EADDRINUSE)
         self.place = host, port
 
     def sendto(self, data, address):

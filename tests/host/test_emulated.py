@@ -1,0 +1,134 @@
+"""tools/emulated: what it hands to assembler, linker and boards, and what it makes of a console. A
+whole run takes a quarter of a GB for each architecture: `make test-boards`.
+"""
+
+import struct
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+FAULTY = """\
+import sys
+lines = sys.stdin
+for typed in lines:
+    if "run_mpy" in typed and "exec" in typed:
+        break
+print('{"test": "test_one", "ok": true, "error": null}')
+print(@THEN@, flush=True)
+if @WAITS@:
+    lines.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def tools():
+    sys.path[:0] = [str(TOOLS), str(TOOLS / "emulated" / "xtensa")]
+    try:
+        import assemble
+        import calls
+        import link
+        from emulated import machines, run
+    finally:
+        del sys.path[:2]
+    return type("Tools", (), {"__init__": lambda self: None} | locals())()
+
+
+class Board:
+    """A program in the place of the emulator."""
+
+    arch = "rv32imc"
+
+    def __init__(self, tmp_path, then, waits=True):
+        self._script = tmp_path / "board.py"
+        text = FAULTY.replace("@THEN@", repr(then)).replace("@WAITS@", repr(waits))
+        self._script.write_text(text)
+
+    def command(self, firmware):
+        return [sys.executable, str(self._script)]
+
+
+@pytest.fixture
+def path(tmp_path, tools, monkeypatch):
+    monkeypatch.setattr(tools.run.parts, "source", lambda home: Path("/nowhere"))
+    path = tmp_path / "test_some.py"
+    path.write_text("def test_one():\n    pass\n\n\ndef test_two():\n    pass\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    "then, waits, told",
+    [
+        ("EXCEPTION 15 at 6004ddf1, address 818", True, "EXCEPTION 15 at 6004ddf1, address 818"),
+        ("HardFault exception caught:", True, "HardFault exception caught:"),
+        ("it is gone", False, "it is gone"),
+        ("ImportError: no module\nMPY: soft reboot", True, "ImportError: no module"),
+    ],
+)
+def test_a_test_that_is_not_come_to_has_failed(tools, tmp_path, path, then, waits, told):
+    results, _ = tools.run.run(Board(tmp_path, then, waits), None, path)
+    assert results["test_one"] is None
+    assert results["test_two"] == f"it did not come to this test: {told}"
+
+
+def test_a_failure_is_told_with_its_traceback(tools, tmp_path, path):
+    line = '{"test": "test_two", "ok": false, "error": "Traceback: so"}'
+    results, _ = tools.run.run(Board(tmp_path, line + "\nMPY: soft reboot"), None, path)
+    assert results == {"test_one": None, "test_two": "Traceback: so"}
+
+
+def test_a_board_that_hangs_is_ended(tools, tmp_path, path, monkeypatch):
+    monkeypatch.setattr(tools.run, "LONGEST_S", 2)
+    results, _ = tools.run.run(Board(tmp_path, "it thinks"), None, path)
+    assert results["test_two"] == "it did not come to this test: it thinks"
+
+
+def test_each_architecture_of_boards_is_there(tools):
+    from covey_host.board import boards
+
+    wanted = {boards.load(name).arch for name in boards.names()}
+    assert {machine.arch for machine in tools.machines.MACHINES} == wanted
+
+
+def test_branches_that_reach_too_far_go_around_a_jump(tools):
+    around = tools.assemble.around
+    assert around("\tbge\ta3, a2, .L14", ".L") == "\tblt\ta3, a2, .L; j .L14; .L:"
+    assert around("\tbeqz.n\ta3, .L1", ".L") == "\tbnez\ta3, .L; j .L1; .L:"
+    assert around("bbsi a4, 31, 2f", ".L") == "\tbbci\ta4, 31, .L; j 2f; .L:"
+    for one, other in tools.assemble.OPPOSITE.items():
+        assert tools.assemble.OPPOSITE[other] == one
+
+
+def test_long_shifts_are_extractions(tools):
+    lines = tools.assemble.as_llvm_says("\tsrli\ta1, a8, 16\n\tsrli\ta1, a8, 15\n\t.word\t.L2")
+    assert lines == ["\textui\ta1, a8, 16, 16", "\tsrli\ta1, a8, 15", "\t.long\t.L2"]
+
+
+def elf(code, relocations):
+    """An object file of one section of code, at address 0x40, and its relocations."""
+    heads = [(0,) * 10, (0, 1, 0, 0x40, 52, len(code), 0, 0, 0, 0)]
+    entries = b"".join(struct.pack("<IIi", at, kind, 0) for at, kind in relocations)
+    heads.append((0, 4, 0, 0, 52 + len(code), len(entries), 0, 1, 0, 12))
+    at = 52 + len(code) + len(entries)
+    header = b"\x7fELF" + bytes(28) + struct.pack("<I", at) + bytes(10)
+    header += struct.pack("<HH", 40, len(heads)) + bytes(2)
+    return header + code + entries + b"".join(struct.pack("<10I", *head) for head in heads)
+
+
+def test_calls_are_turned_where_a_relocation_says_so(tools, tmp_path):
+    call8, l32r, jump = b"\xe5\xff\xff", b"\x81\xff\xff", b"\x06\x00\x00"
+    path = tmp_path / "some.o"
+    text = call8 + l32r + call8 + jump + call8
+    path.write_bytes(elf(text, [(0x40, 20), (0x43, 20), (0x46, 1), (0x49, 20), (0x4C, 20)]))
+    assert tools.calls.turn(path, tools.calls.CALL0) == 2
+    call0 = b"\xc5\xff\xff"
+    assert path.read_bytes()[52 : 52 + 15] == call0 + l32r + call8 + jump + call0
+    assert tools.calls.turn(path, tools.calls.CALL8) == 2
+    assert path.read_bytes()[52 : 52 + 15] == text
+
+
+def test_what_the_linker_is_told(tools):
+    words = "-T link.ld -Wl,--gc-sections -Wl,-Map=some.map -o some.elf a.o b.o -lgcc".split()
+    told = ["-T", "link.ld", "-Map=some.map", "-o", "some.elf", "a.o", "b.o"]
+    assert tools.link.words_of(words) == (told, "some.elf")
