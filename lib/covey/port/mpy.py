@@ -104,7 +104,7 @@ def tidy(filling):
         if is_first:
             # Behind it no hole matters; to the collector no address
             _end = id((None,) * (_left // 4)) >> 4
-        at = 0
+        at = _end - 1  # less than nothing on an ESP32-C6, whose id() of what lies high is negative
         while at < _end and _left > 0:
             for _ in range(_FILLINGS):
                 filling = (filling, None)
