@@ -26,10 +26,7 @@ if @WAITS@:
 def tools():
     sys.path[:0] = [str(TOOLS), str(TOOLS / "emulated" / "xtensa")]
     try:
-        import assemble
-        import calls
-        import link
-        from emulated import machines, run
+        pass
     finally:
         del sys.path[:2]
     return type("Tools", (), {"__init__": lambda self: None} | locals())()

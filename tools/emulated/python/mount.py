@@ -5,8 +5,9 @@ written or removed here lies in memory. Executed before the tests: mounts itself
 import io
 import sys
 
-import host
 import vfs
+
+import host
 
 _DIRECTORY, _FILE = 0x4000, 0x8000
 _ENOENT, _EEXIST, _ENOTDIR, _EISDIR = 2, 17, 20, 21
