@@ -2,9 +2,11 @@
 whole run takes a quarter of a GB for each architecture: `make test-boards`.
 """
 
+import importlib
 import struct
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,12 +26,12 @@ if @WAITS@:
 
 @pytest.fixture(scope="module")
 def tools():
+    names = "assemble", "calls", "link", "emulated.machines", "emulated.run"
     sys.path[:0] = [str(TOOLS), str(TOOLS / "emulated" / "xtensa")]
     try:
-        pass
+        return SimpleNamespace(**{n.split(".")[-1]: importlib.import_module(n) for n in names})
     finally:
         del sys.path[:2]
-    return type("Tools", (), {"__init__": lambda self: None} | locals())()
 
 
 class Board:
