@@ -74,6 +74,14 @@ def test_a_test_that_is_not_come_to_has_failed(tools, tmp_path, path, then, wait
     assert results["test_two"] == f"it did not come to this test: {told}"
 
 
+def test_what_is_left_out_is_there_and_nothing_else(tools, tmp_path, path, monkeypatch):
+    names = [name for one in tools.run.TESTS.glob("test_*.py") for name in tools.run.names_of(one)]
+    assert set(tools.run.LEFT_OUT) <= set(names)
+    monkeypatch.setattr(tools.run, "LEFT_OUT", {"test_one": "of it"})
+    line = '{"test": "test_two", "ok": true, "error": null}\nMPY: soft reboot'
+    assert tools.run.run(Board(tmp_path, line), None, path)[0] == {"test_two": None}
+
+
 def test_a_failure_is_told_with_its_traceback(tools, tmp_path, path):
     line = '{"test": "test_two", "ok": false, "error": "Traceback: so"}'
     results, _ = tools.run.run(Board(tmp_path, line + "\nMPY: soft reboot"), None, path)

@@ -2,8 +2,8 @@
 
 For each architecture that boards have, MicroPython is built for a core that QEMU has, lib/ is
 compiled as for a board (at -O0, so that what it asserts about itself is checked), and each file of
-tests/lib runs in an emulator of its own; none is left out. And viper functions by chance must do
-there what they do on x86 (chance.py): `run.py rv32imc test_viper_by_chance`.
+tests/lib runs in an emulator of its own. What a bare core can't have is left out by name. And
+viper functions by chance must do there what they do on x86: `run.py test_viper_by_chance`.
 """
 
 import ast
@@ -28,6 +28,12 @@ ROOT = parts.ROOT
 TESTS = ROOT / "tests" / "lib"
 HERE = Path(__file__).resolve().parent
 LONGEST_S = 1200  # of a file
+LEFT_OUT = {  # what the emulated network, which is lwIP's but in Python, doesn't have
+    "test_queued_datagrams_stay_apart": "lwIP: an empty datagram ends what waits behind it",
+    "test_only_the_groups_traffic_arrives": "lwIP: what comes to a port is everybody's there",
+    "test_a_server_beside_a_group_on_one_port": "lwIP: both have to be willing to share it",
+    "test_what_receiving_takes_from_the_heap": "a socket in Python takes more",
+}
 BY_CHANCE = "test_viper_by_chance"  # no file: programs that chance.py makes
 PROGRAMS, FUNCTIONS = 10, 30
 DESK = ROOT / ".build" / "micropython" / "x86" / "micropython"
@@ -93,7 +99,7 @@ def console(machine, firmware, script, end):
 
 
 def run(machine, firmware, path):
-    """({test: None or its traceback}, seconds)"""
+    """({test: None or its traceback}, seconds), without what is left out."""
     began = time.monotonic()
     results, last = {}, "the board ended"
     for line in console(machine, firmware, script_of(machine.arch, path), "MPY: soft reboot"):
@@ -102,8 +108,10 @@ def run(machine, firmware, path):
             results[report["test"]] = None if report["ok"] else report["error"]
         else:
             last = line
+    for name in LEFT_OUT:
+        results.pop(name, None)
     for name in names_of(path):
-        if name not in results:
+        if name not in results and name not in LEFT_OUT:
             results[name] = f"it did not come to this test: {last}"
     return results, time.monotonic() - began
 
@@ -182,8 +190,12 @@ def main(words):
                 totals.append((machine, *test(machine, files, seeds)))
     except (parts.Failure, parts.Unavailable, OSError) as failure:
         sys.exit(f"emulated boards: {failure}")
+    left_out = [name for path in files for name in names_of(path) if name in LEFT_OUT]
+    for name in left_out:
+        print(f"left out: {name}: {LEFT_OUT[name]}")
     for machine, passed, failed in totals:
-        print(f"{machine.arch} ({machine.boards}): {passed} passed, {failed} failed")
+        told = f"{passed} passed, {failed} failed, {len(left_out)} left out"
+        print(f"{machine.arch} ({machine.boards}): {told}")
     return 1 if any(failed for _, _, failed in totals) else 0
 
 

@@ -4,6 +4,7 @@ Addresses are (host, port), as lwIP's. What is sent to 127.0.0.1 comes to whoeve
 port, what is sent to a group to whoever has joined it, which belongs to the socket here.
 """
 
+import errno
 import io
 
 AF_INET, SOCK_STREAM, SOCK_DGRAM, SOCK_RAW = 2, 1, 2, 3
@@ -12,7 +13,9 @@ IPPROTO_IP = 0
 
 _OWN, _ANY, _EVERYBODY = "127.0.0.1", "0.0.0.0", "255.255.255.255"
 _EBADF, _EAGAIN, _EACCES, _ENODEV = 9, 11, 13, 19
-_EADDRINUSE, _EADDRNOTAVAIL, _ENETUNREACH = 98, 99, 101
+_ENETUNREACH, _EMSGSIZE, _EADDRNOTAVAIL = 114, 122, 125  # newlib's, as an ESP32 has them
+_EADDRINUSE = errno.EADDRINUSE
+_LONGEST = 65507
 _QUEUE = 64
 _POLL, _IN, _OUT, _NVAL = 3, 1, 4, 0x20
 _FIRST_FREE = 49152
@@ -86,6 +89,8 @@ class socket(io.IOBase):
             self.place = _ANY, _next_port()
         if host != _OWN and not _is_group(host):
             raise OSError(_EACCES if host == _EVERYBODY else _ENETUNREACH)
+        if len(data) > _LONGEST:
+            raise OSError(_EMSGSIZE)
         source = _OWN, self.place[1]
         for other in _open:
             if other.place and other.place[1] == port and other.takes(host):
