@@ -169,7 +169,7 @@ DOORS = {
     "port": ["sys"],
     "port.chance": ["hashlib", "os"],
     "port.cpy": ["cryptography", "errno", "hashlib", "os", "socket", "sys", "time"],
-    "port.mpy": ["cryptolib", "gc", "hashlib", "micropython", "sys", "time"],
+    "port.mpy": ["cryptolib", "esp32", "gc", "hashlib", "micropython", "sys", "time"],
     "port.mpy_gcm": ["cryptolib", "micropython", "struct", "sys"],
     "port.mpy_rare": ["micropython"],
     "port.mpy_cmac": ["cryptolib", "micropython"],

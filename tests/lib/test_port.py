@@ -451,6 +451,33 @@ def test_tidying_fills_the_heap_with_a_chain():
     assert more > length  # none of it is lost
 
 
+def test_what_an_esp32s_heap_may_grow_by_is_not_free():
+    """There gc.mem_free() counts it: the largest block of ESP-IDF's heaps (ports/esp32)."""
+    if not hasattr(gc, "mem_alloc"):
+        return
+    from covey.port import mpy
+
+    class esp32:
+        @staticmethod
+        def idf_heap_info(kind):
+            assert kind == 4
+            return [(8192, 6000, 5000, 0), (200000, 150000, 110592, 90000)]
+
+    sys.modules["esp32"] = esp32
+    sys.modules.pop("covey.port.mpy")
+    try:
+        on_esp32 = __import__("covey.port.mpy", None, None, ["mem_free"])
+        gc.collect()
+        assert -2000 < gc.mem_free() - 110592 - on_esp32.mem_free() < 2000
+        esp32.idf_heap_info = lambda kind: [(1 << 23, 1 << 23, 1 << 23, 0)]
+        on_esp32.idf_heap_info = esp32.idf_heap_info
+        assert on_esp32.mem_free() == 0
+    finally:
+        sys.modules["covey.port.mpy"] = mpy
+        del sys.modules["esp32"]
+    assert abs(gc.mem_free() - mpy.mem_free()) < 2000
+
+
 def test_tidying_where_addresses_are_negative_numbers():
     """MicroPython's id() of an address from 2^30 to 2^31, as an ESP32-C6 has."""
     if not hasattr(gc, "mem_alloc"):

@@ -56,23 +56,23 @@ FOREIGN = frozenset(
     crc32 create_task cryptolib cur_task current_task data decode decrypt deepsleep
     default_exception_handler deflate degrees delattr deleter deque difference
     difference_update digest disable discard disconnect done drain dump dumps e enable encode
-    encrypt enumerate erf erfc errno errorcode event exc_info execfile executable exit exp
-    expm1 fabs factorial feed ffi fileno fill filter float floor flush fmod freq frexp fromhex
-    fromkeys frozenset func funcs gamma gather gc get_blob get_ciphers get_event_loop
+    encrypt enumerate erf erfc errno errorcode esp32 event exc_info execfile executable exit
+    exp expm1 fabs factorial feed ffi fileno fill filter float floor flush fmod freq frexp
+    fromhex fromkeys frozenset func funcs gamma gather gc get_blob get_ciphers get_event_loop
     get_exception_handler get_extra_info get_ident getaddrinfo getcwd getenv getrandbits getter
     getvalue gmtime hashlib heap_lock heap_unlock heapify heappop heappush heapq help hex
-    hexlify idle ifconfig ilistdir implementation inet_ntop inet_pton inf input intersection
-    intersection_update io ioctl ipconfig ipoll is_set isclose isconnected isdisjoint isenabled
-    isfinite isinf isnan issubset issuperset json kbd_intr ldexp lgamma libc_ver lightsleep
-    listdir listen load load_cert_chain load_verify_locations loads localtime lock locked log
-    log10 log2 machine makefile match math max maxsize md5 mem16 mem32 mem8 mem_alloc
-    mem_current mem_free mem_info mem_peak mem_total memory memoryview min mkdir mkfs mktime
-    modf modify modules mount namedtuple nan native network new_event_loop oct off on
-    open_connection opt_level os pack pack_into partition path peek pend_throw ph_child
-    ph_child_last ph_key ph_next ph_rightmost_parent phase pi platform polar poll popleft
-    print_exception property ps1 ps2 ptr ptr16 ptr32 ptr8 push putenv python_compiler qstr_info
-    queue_read queue_write radians randint random randrange re readexactly readlines rect recv
-    recvfrom register release rename reset reset_cause reversed rmdir rpartition run
+    hexlify idf_heap_info idle ifconfig ilistdir implementation inet_ntop inet_pton inf input
+    intersection intersection_update io ioctl ipconfig ipoll is_set isclose isconnected
+    isdisjoint isenabled isfinite isinf isnan issubset issuperset json kbd_intr ldexp lgamma
+    libc_ver lightsleep listdir listen load load_cert_chain load_verify_locations loads
+    localtime lock locked log log10 log2 machine makefile match math max maxsize md5 mem16
+    mem32 mem8 mem_alloc mem_current mem_free mem_info mem_peak mem_total memory memoryview min
+    mkdir mkfs mktime modf modify modules mount namedtuple nan native network new_event_loop
+    oct off on open_connection opt_level os pack pack_into partition path peek pend_throw
+    ph_child ph_child_last ph_key ph_next ph_rightmost_parent phase pi platform polar poll
+    popleft print_exception property ps1 ps2 ptr ptr16 ptr32 ptr8 push putenv python_compiler
+    qstr_info queue_read queue_write radians randint random randrange re readexactly readlines
+    rect recv recvfrom register release rename reset reset_cause reversed rmdir rpartition run
     run_forever run_until_complete scan schedule search seed seek select sendto set_blob
     set_ciphers set_exception_handler setblocking setsockopt setter settimeout sha1 sha256 sin
     sinh sizeof sleep sleep_ms sleep_us slice sockaddr socket soft_reset splitlines sqrt ssl

@@ -1,7 +1,8 @@
 """MicroPython: cryptolib, hashlib, the board's clock, files; kernels and sockets from beside."""
 
+import gc
 import time
-from gc import collect, mem_free
+from gc import collect
 from hashlib import sha256
 from sys import modules
 
@@ -44,11 +45,16 @@ try:
     from hashlib import sha1
 except ImportError:  # a firmware without it
     sha1 = None
+try:
+    from esp32 import idf_heap_info
+except ImportError:
+    idf_heap_info = None
 
 WAITING_SLOTS = 16
 
 _MASK = const(0x3FFFFFFF)  # ticks wrap at 2^30
 _ECB = const(1)
+_HEAP_DATA = const(4)  # esp32.HEAP_DATA
 buffer = bytearray  # the heap never moves it
 _BUILT = const(2026)  # a clock that shows an earlier year was never set
 _FILLINGS = const(16)  # to a look where they lie: more would fill what is to stay
@@ -76,6 +82,14 @@ def utc():
     if now[0] < _BUILT:  # it counts from its own start, or from whatever a chip begins with
         return None
     return b"%04d%02d%02d%02d%02d%02d" % tuple(now[:6])
+
+
+def mem_free():
+    """See covey.port. An ESP32 counts what the heap may grow by: the largest block of others."""
+    free = gc.mem_free()
+    if idf_heap_info is not None:
+        free -= max([heap[2] for heap in idf_heap_info(_HEAP_DATA)])
+    return max(free, 0)
 
 
 _left = 0  # pairs that may still be made
