@@ -57,7 +57,7 @@ test-mpy: ## the suite of lib/ on 32-bit and 64-bit MicroPython
 	@exec $(PY) -m pytest tests/host/test_micropython.py
 
 test-boards: ## the suite of lib/ on emulated boards: RISC-V, ARM and Xtensa; an hour (ONLY="xtensawin test_gcm" JOBS=n)
-	$(setup) venv
+	$(setup) venv micropython
 	@exec $(PY) tools/emulated/run.py $(ONLY)
 
 bench: ## what packets and keys cost, beside others: a table, and bench/results.json (ONLY="gcm path")

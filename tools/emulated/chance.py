@@ -45,7 +45,7 @@ def program(seed, functions):
 class _Function:
     def __init__(self, chance, name):
         self._chance, self._name = chance, name
-        self._most = chance.choice((4, 8, 12))  # statements of a block
+        self._most = chance.choice((4, 8, 12, 40))  # statements of a block
         self._lines = []
         self._kinds = {"p": chance.choice(list(POINTERS))}
         for i in range(chance.randint(0, 4)):
