@@ -46,12 +46,12 @@ def tests_of(path):
     """(name, function) of every test in the order in which the file defines them."""
     folder, _, name = path.rpartition("/")
     sys.path.insert(0, folder or ".")
-    module = __import__(name[:-3])
     names = []
     with open(path) as file:  # dict order is not kept on MicroPython
         for line in file:
             if line.startswith("def test_"):
                 names.append(line[4 : line.index("(")])
+    module = __import__(name[:-3])  # now, since what it reckons may leave the heap in pieces
     return [(name, getattr(module, name)) for name in names]
 
 
