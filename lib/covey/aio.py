@@ -30,7 +30,15 @@ from covey.loop import Kick, readable, shut
 from covey.member import Member
 from covey.membership import LEFT, MEMBER, REFUSED, Membership
 from covey.port import const
-from covey.sentences import IS_RECEIVER, NO_ANSWER, NO_RELAY, OVERSIZE, SENDING_FAILS, USED_UP
+from covey.sentences import (
+    IS_RECEIVER,
+    NO_ANSWER,
+    NO_RELAY,
+    NO_SOCKET,
+    OVERSIZE,
+    SENDING_FAILS,
+    USED_UP,
+)
 
 _QUEUE = const(64)  # packets that wait for the application
 _BURST = const(16)  # datagrams read before other tasks get their turn
@@ -202,7 +210,8 @@ class Joined:
     def _why_not(self):
         reason = self.membership.reason or sentence(NO_ANSWER)
         if self._send_error:
-            reason += sentence(SENDING_FAILS, self._send_error)
+            has_socket = port.pollable(self._home.sock) is not None
+            reason += sentence(SENDING_FAILS if has_socket else NO_SOCKET, self._send_error)
         return reason
 
     def _close(self):

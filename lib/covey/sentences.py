@@ -23,6 +23,7 @@ DATAGRAM_MAX = 16
 TOO_LONG = 17
 UNPROVEN = 18
 USED_UP = 19
+NO_SOCKET = 20
 
 SENTENCES = (
     "No key server answered in time.",
@@ -45,4 +46,5 @@ SENTENCES = (
     "A message of %d octets is longer than %d: give the group fewer SAs or keys.",
     "This member refuses who answers as its key server (%s): compare idr and keys.",
     "This Joined is used up: call join() for each try.",
+    " None was asked of late: the system gives no socket (errno %d). Are too many open?",
 )

@@ -6,10 +6,11 @@ On MicroPython also on the lwIP of the ESP32 (lwip.py), by the real event loop.
 import asyncio
 
 import lwip
-from covey import aio, carrier, port
+from covey import aio, carrier, port, registration
 from covey.drops import DROP_EMPTY, DROP_SOCKET
+from covey.nat import HOME
 from datapath import BOARD
-from test_aio import _GROUP, _free_port, _join, _run, _take, _until
+from test_aio import _GROUP, Script, _free_port, _join, _run, _take, _until
 
 _UNICAST_IN = b"\0\0\0\0marked"
 
@@ -61,6 +62,13 @@ def _on_each(story):
     for system in SYSTEMS:
         with system() as world:
             _run(story(world))
+
+
+class Silent(Script):
+    """No key server answers it."""
+
+    def take_outcome(self):
+        return None
 
 
 async def _entered(world, sending, number):
@@ -310,6 +318,34 @@ def test_a_socket_that_can_not_be_had_for_a_while():
         assert await sender.send(b"back")
         assert await _take(receiver, 1) == [(b"back", 0x41, False)]
         await _left(receiver, sender)
+
+    with Board() as world:
+        _run(story(world))
+
+
+def test_who_has_no_socket_to_ask_by_is_told_so():
+    """Not that it is the network's fault, or the key server's."""
+    if not BOARD:
+        return
+
+    async def story(world):
+        member = _join(False, _free_port(), interface=world.interface)
+        registration.Registration = Silent
+        member._timeout_s = 0.2
+        entering = asyncio.create_task(member.__aenter__())
+        while member._home.sock is None:
+            await asyncio.sleep(0)
+        world.air.most_open = 0
+        world.deliver(b"", ("127.0.0.1", port.source_address(member._home.sock)[1]))
+        await _until(lambda: member.member.drops.of(DROP_SOCKET))
+        member.membership._ike.outgoing.append((bytes(28), HOME))
+        member._kick.set()
+        try:
+            await entering
+            raise AssertionError("it is inside")
+        except aio.JoinError as error:
+            assert "no socket (errno %d)" % lwip.ENFILE in str(error), str(error)
+            assert "network" not in str(error)
 
     with Board() as world:
         _run(story(world))

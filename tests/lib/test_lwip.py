@@ -162,7 +162,7 @@ def test_what_can_not_be_made_anew_is_tried_again():
     for _ in range(3):
         assert board.recv(sock, buf) == -2
         assert board.recv_from(sock, buf) == (-2, None)
-    assert board.send(sock, b"x", board.resolve(GROUP, 4500)) == lwip.EBADF
+    assert board.send(sock, b"x", board.resolve(GROUP, 4500)) == lwip.ENFILE
     assert board.source_address(sock) == PLACE and air.open == []
     air.most_open = 1
     assert board.recv(sock, buf) == -1
@@ -241,6 +241,7 @@ def test_memory_that_ends_while_a_socket_is_made():
     air.memory_ends = True
     buf = bytearray(8)
     assert [board.recv(sock, buf) for _ in range(3)] == [0, -2, -2] and air.open == []
+    assert board.send(sock, b"x", board.resolve(*place)) == lwip.ENOMEM
     air.memory_ends = False
     assert board.recv(sock, buf) == -1
     air.deliver(b"abc", place)

@@ -44,6 +44,7 @@ class Socket:
     """
 
     sender = None  # what sends for it, if something else does
+    error = errno.EBADF  # why there is none
 
     def __init__(self, open, *args):
         self.now = None  # the system's socket; None: closed, or it can't be had just now
@@ -83,9 +84,12 @@ class Socket:
         try:
             self._begin()
             return True
-        except (ConfigError, OSError, MemoryError):
-            self.let_go()
-            return False
+        except OSError as e:
+            self.error = e.errno
+        except (ConfigError, MemoryError):
+            self.error = errno.ENOMEM
+        self.let_go()
+        return False
 
 
 def udp_socket(host, port):
@@ -218,7 +222,7 @@ def _no_datagram(sock, e):
 def send(sock, view, address):
     system = sock.sender or sock.now
     if system is None:
-        return errno.EBADF
+        return sock.error
     try:
         system.sendto(view, address)
     except OSError as e:
