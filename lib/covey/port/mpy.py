@@ -60,6 +60,7 @@ _BUILT = const(2026)  # a clock that shows an earlier year was never set
 _FILLINGS = const(16)  # to a look where they lie: more would fill what is to stay
 _OF_A_STEP = const(127)  # pairs, and one: eight looks
 _MOST_PAIRS = const(8192)  # with so much free, no search is as long as more of them would take
+_BEHIND = const(2048)  # blocks: what lies farther behind the end lies in another area
 _SPARE = const(20480)  # octets that stay free for the work itself, and for all others meanwhile
 _SPARE_FOR_OTHERS = const(31744)  # beside which holes may take up to a half of what is free
 
@@ -104,6 +105,7 @@ def tidy(filling):
     A later collection makes few, and whoever comes behind it would search first: so it fills them.
     A third of what is free may go so, or a half where enough stays for others: what lies in holes
     is little use to them either.
+    An ESP32's heap has areas, searched in the order in which it grew, wherever each lies.
     """
     global _left, _end
     collect()
@@ -119,12 +121,12 @@ def tidy(filling):
             # Behind it no hole matters; to the collector no address
             _end = id((None,) * (_left // 4)) >> 4
         at = _end - 1  # less than nothing on an ESP32-C6, whose id() of what lies high is negative
-        while at < _end and _left > 0:
+        while not 0 <= at - _end < _BEHIND and _left > 0:
             for _ in range(_FILLINGS):
                 filling = (filling, None)
             _left -= _FILLINGS
             at = id(filling) >> 4
-            if is_first and _left & _OF_A_STEP < _FILLINGS:
+            if _left & _OF_A_STEP < _FILLINGS:
                 yield
     except MemoryError:
         filling = None  # others need it more
