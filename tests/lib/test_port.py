@@ -493,7 +493,7 @@ def test_tidying_where_addresses_are_negative_numbers():
 
 
 def test_tidying_fills_areas_that_lie_above_the_end_of_holes():
-    """An ESP32's heap grows by areas, of which a later one may lie before what is searched first."""
+    """An ESP32's heap grows by areas, and a later one may lie before an earlier one."""
     if not hasattr(gc, "mem_alloc"):
         return
     from covey.port import mpy
