@@ -101,6 +101,12 @@ def test_each_architecture_of_boards_is_there(tools):
     assert {machine.arch for machine in tools.machines.MACHINES} == wanted
 
 
+@pytest.mark.parametrize("arch, number", [("armv6m", 4), ("xtensawin", 10), ("rv32imc", 11)])
+def test_a_board_has_to_say_that_it_is_of_the_architecture(tools, path, arch, number):
+    """mpy_gcm takes its kernel by that: a Cortex-M3 has to pass for ARMv6-M."""
+    assert f"_mpy >> 10 & 15 == {number} or sys.exit(" in tools.run.script_of(arch, path)
+
+
 def test_branches_that_reach_too_far_go_around_a_jump(tools):
     around = tools.assemble.around
     assert around("\tbge\ta3, a2, .L14", ".L") == "\tblt\ta3, a2, .L; j .L14; .L:"

@@ -133,7 +133,8 @@ MACHINES = [
         {
             "BOARD": "MPS2_AN385",
             "CFLAGS_EXTRA": "-isystem {root}/usr/lib/picolibc/arm-none-eabi/include"
-            " -mno-unaligned-access",  # ARMv6-M has none
+            " -mno-unaligned-access"  # ARMv6-M has none
+            " -U__thumb2__",  # so that MicroPython says that it is ARMv6-M: lib/ goes by that
         },
     ),
     Xtensa(

