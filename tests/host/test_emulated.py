@@ -121,6 +121,10 @@ def test_long_shifts_are_extractions(tools):
     assert lines == ["\textui\ta1, a8, 16, 16", "\tsrli\ta1, a8, 15", "\t.long\t.L2"]
 
 
+def test_octets_in_base64_are_read(tools):
+    assert tools.assemble.as_llvm_says('\t.base64 "AP8="\n\tnop') == ["\t.byte\t0, 255", "\tnop"]
+
+
 def elf(code, relocations):
     """An object file of one section of code, at address 0x40, and its relocations."""
     heads = [(0,) * 10, (0, 1, 0, 0x40, 52, len(code), 0, 0, 0, 0)]

@@ -143,7 +143,7 @@ MACHINES = [
         "xtensa",
         "xtensa-lx106-elf",
         "sid",
-        ("gcc-xtensa-lx106", "picolibc-xtensa-lx106-elf", "qemu-system-misc", "llvm-22"),
+        ("gcc-xtensa-lx106", "picolibc-xtensa-lx106-elf", "qemu-system-misc", "llvm"),
         ("qemu-system-xtensa", "-machine", "sim", "-cpu", "de212")
         + ("-display", "none", "-monitor", "none", "-serial", "none", "-semihosting"),
         {
