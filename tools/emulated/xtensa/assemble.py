@@ -16,7 +16,9 @@ _PAIRS = """beq bne blt bge bltu bgeu beqi bnei blti bgei bltui bgeui bbc bbs bb
 bany bnone beqz bnez bltz bgez""".split()
 OPPOSITE = dict(zip(_PAIRS[::2] + _PAIRS[1::2], _PAIRS[1::2] + _PAIRS[::2], strict=True))
 # By what it has, not by a core's name, which LLVM knows from 22 on.
-HAS = "debug density exception interrupt minmax miscsr mul16 mul32 nsa rvector sext timers1 windowed"
+HAS = (
+    "debug density exception interrupt minmax miscsr mul16 mul32 nsa rvector sext timers1 windowed"
+)
 _TOO_FAR = re.compile(r"^<stdin>:(\d+):\d+: error: fixup value out of range", re.M)
 
 
