@@ -75,11 +75,18 @@ def test_a_test_that_is_not_come_to_has_failed(tools, tmp_path, path, then, wait
 
 
 def test_what_is_left_out_is_there_and_nothing_else(tools, tmp_path, path, monkeypatch):
-    names = [name for one in tools.run.TESTS.glob("test_*.py") for name in tools.run.names_of(one)]
-    assert set(tools.run.LEFT_OUT) <= set(names)
-    monkeypatch.setattr(tools.run, "LEFT_OUT", {"test_one": "of it"})
+    for stem, tests in tools.run.LEFT_OUT.items():
+        assert set(tests) <= set(tools.run.names_of(tools.run.TESTS / f"{stem}.py"))
     line = '{"test": "test_two", "ok": true, "error": null}\nMPY: soft reboot'
-    assert tools.run.run(Board(tmp_path, line), None, path)[0] == {"test_two": None}
+    for stem, left in ("test_some", {"test_two"}), ("test_other", {"test_one", "test_two"}):
+        monkeypatch.setattr(tools.run, "LEFT_OUT", {stem: {"test_one": "of it"}})
+        assert tools.run.run(Board(tmp_path, line), None, path)[0] == dict.fromkeys(left)
+
+
+@pytest.mark.parametrize("word", ["xtensa", "test_nothing"])
+def test_what_is_not_there_is_refused(tools, word):
+    with pytest.raises(SystemExit, match=f"there is no {word}"):
+        tools.run.main(["rv32imc", word])
 
 
 def test_a_failure_is_told_with_its_traceback(tools, tmp_path, path):

