@@ -56,7 +56,7 @@ test-mpy: ## the suite of lib/ on 32-bit and 64-bit MicroPython
 	$(setup) venv micropython mpy
 	@exec $(PY) -m pytest tests/host/test_micropython.py
 
-test-boards: ## the suite of lib/ on emulated boards: RISC-V, ARM and Xtensa; an hour (ONLY="xtensawin test_gcm" JOBS=n)
+test-boards: ## the suite of lib/ on emulated boards: RISC-V, ARM and Xtensa; hours (ONLY="xtensawin test_gcm" JOBS=n)
 	$(setup) venv micropython
 	@exec $(PY) tools/emulated/run.py $(ONLY)
 

@@ -1,5 +1,5 @@
 """tools/emulated: what it hands to assembler, linker and boards, and what it makes of a console. A
-whole run takes a quarter of a GB for each architecture: `make test-boards`.
+whole run takes hours, and up to 213 MB for each architecture: `make test-boards`.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""tools/rv32/rig.py: what it makes of a console. The rig takes 240 MB: `make bench-rv32`."""
+"""tools/rv32/rig.py: what it makes of a console. The rig takes 213 MB: `make bench-rv32`."""
 
 import importlib.util
 from pathlib import Path

@@ -63,7 +63,7 @@ def fetch(home, say, packages, release, programs):
     lines = [f"deb-src [{signed}] {found[0]} {name} main\n" for name in ("trixie", "sid")]
     lines.append(f"deb [{signed}arch=amd64] {found[0]} {release} main\n")
     (apt / "sources.list").write_text("".join(lines))
-    say("fetching sources, compiler and QEMU (about 250 MB)")
+    say("fetching sources, compiler and QEMU (up to 213 MB)")
     must(apt_get(config, "-o", "APT::Update::Error-Mode=any", "update"), "Debian's lists")
     must(apt_get(config, "--download-only", "install", *packages), "compiler and QEMU")
     os.chdir(home)

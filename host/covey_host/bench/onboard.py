@@ -29,10 +29,10 @@ COUNTED = {
     "GCM refuses a forgery, 64 octets": 8482,
     "GCM refuses a forgery, 256 octets": 19618,
     "GCM key made, with its tables": 65175,
-    "Member.send, 64 octets": 19559,
-    "Member.receive, 64 octets": 20942,
-    "Member.receive refuses an unknown SPI, 64 octets": 9302,
-    "Member.receive refuses a replayed packet, 64 octets": 5696,
+    "Member.send, 64 octets": 19697,
+    "Member.receive, 64 octets": 21033,
+    "Member.receive refuses an unknown SPI, 64 octets": 9120,
+    "Member.receive refuses a replayed packet, 64 octets": 5765,
     "Member.receive refuses a forged packet, 64 octets": 13997,
 }
 
